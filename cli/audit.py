@@ -1,0 +1,50 @@
+"""myhealth audit"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, print_csv, print_json, print_table
+from myhealth.audit.trail import ACTIONS, Event, find_events
+
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
+COLUMNS = ("id", "at", "actor", "action", "subject", "address", "outcome", "details")
+
+
+@click.command()
+@click.option("--actor", metavar="NAME", help="Only what this user did.")
+@click.option("--subject", metavar="NAME", help="Only what was done to this user's data or account.")
+@click.option("--action", type=click.Choice(ACTIONS), help="Only this kind of event.")
+@click.option("--since", type=MOMENT, help="Only from this moment on, in this machine's zone.")
+@click.option("--until", type=MOMENT, help="Only before this moment.")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID", help="Only events beyond this one.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="At most so many.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+@as_json
+@pass_app
+def audit(app: App, /, as_csv: bool, as_json: bool, **filters: Any) -> None:
+    """Show who did what, to whose data, from where.
+
+    Every login, refusal, look at another's record, upload, import and change of an account, oldest first. Events are
+    only ever added; they hold no measured values and no passwords.
+    """
+    for name in ("since", "until"):
+        filters[name] = filters[name].astimezone() if filters[name] else None
+    with app.database():
+        events = list(find_events(**filters))
+    if as_json:
+        print_json([asdict(event) for event in events])
+    elif as_csv:
+        print_csv([row(event) for event in events], COLUMNS)
+    else:
+        print_table([row(event) for event in events], COLUMNS)
+
+
+def row(event: Event) -> list[Any]:
+    values = asdict(event)
+    values["details"] = ", ".join(f"{name} {value}" for name, value in event.details.items())
+    return [values[name] for name in COLUMNS]

@@ -1,0 +1,53 @@
+"""What a command is given: the settings, read when they are first wanted, and open stores, closed at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from myhealth.common import settings as settings_module
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
+    from myhealth.reports.repository import ReportRepository
+
+
+class App:
+    """The command line's own context. `options`: settings given as options, None where not given."""
+
+    def __init__(self, file: str | None, options: dict[str, Any], verbose: int) -> None:
+        self._file = file
+        self._options = options
+        self.verbose = verbose
+
+    def settings(self, **options: Any) -> Settings:
+        """The settings that hold, with further options of the command itself by dotted name."""
+        return settings_module.load({**self._options, **options}, file=self._file)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Settings]:
+        """PostgreSQL, with its schema checked; what is done is whoever runs the command's doing."""
+        from myhealth.audit.trail import Actor, acting
+        from myhealth.stores import opened_database
+
+        settings = self.settings()
+        with opened_database(settings), acting(Actor(None, f"{getpass.getuser()} at the command line", None)):
+            yield settings
+
+    @contextlib.contextmanager
+    def reports(self, settings: Settings) -> Iterator[ReportRepository]:
+        """The report store."""
+        from myhealth.stores import open_reports
+
+        repository = open_reports(settings)
+        try:
+            yield repository
+        finally:
+            repository.close()
+
+
+pass_app = click.make_pass_decorator(App)

@@ -1,0 +1,59 @@
+"""myhealth db"""
+
+from __future__ import annotations
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, print_json
+from myhealth.embedded import servers
+
+
+@click.group()
+def db() -> None:
+    """Start, stop and look at the embedded servers.
+
+    Real PostgreSQL and MongoDB servers, with their data in data_dir. Any command starts them when no database_url or
+    mongo_url is set, and they go on running until `myhealth db stop`. They listen on Unix sockets only.
+    """
+
+
+@db.command()
+@pass_app
+def start(app: App) -> None:
+    """Start both servers, unless they run."""
+    for server in servers(app.settings().folder):
+        running = server.answers()
+        server.ensure()
+        click.echo(f"{server.title} {'runs already' if running else 'started'}: {server.url}")
+
+
+@db.command()
+@pass_app
+def stop(app: App) -> None:
+    """Stop both servers in an orderly way; the data stays."""
+    for server in servers(app.settings().folder):
+        click.echo(f"{server.title} {'stopped' if server.stop() else 'was not running'}")
+
+
+@db.command()
+@as_json
+@pass_app
+def status(app: App, as_json: bool) -> None:
+    """Tell whether both servers run, where they are and where their data is; exit 1 unless both run."""
+    found = [server.status() for server in servers(app.settings().folder)]
+    if as_json:
+        print_json(found)
+    else:
+        for row in found:
+            known = {
+                True: ("running", "green"),
+                False: ("stopped", "yellow"),
+                None: ("of another user, out of sight", "yellow"),
+            }
+            text, colour = known[row["running"]]
+            state = click.style(text, fg=colour)
+            process = f", process {row['pid']}" if row["pid"] else ""
+            click.echo(f"{row['server']} {row['version']}: {state}{process}\n  data {row['data']}\n  url  {row['url']}")
+    if not all(row["running"] for row in found):
+        click.get_current_context().exit(1)

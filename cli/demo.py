@@ -1,0 +1,220 @@
+"""myhealth demo: the nine steps of DESIGN.md, "The system", with real parts only, for a stranger to watch."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import plural
+from myhealth import processes, stores
+from myhealth.common.errors import Unavailable
+from myhealth.common.settings import Settings
+from myhealth.embedded import servers
+from myhealth.embedded.mongo import Mongo
+from myhealth.embedded.postgres import Postgres
+from myhealth.examples import example
+from myhealth.profiles.passwords import generate_password
+from myhealth.profiles.services import create_user
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+from myhealth.sync.runner import run_pass
+
+DATABASE = "myhealth_demo"  # the demo's own, in both servers: nobody's data is touched
+
+
+@click.command()
+@pass_app
+def demo(app: App) -> None:
+    """Perform the whole system's nine steps, for you to watch.
+
+    Real PostgreSQL and MongoDB servers, both APIs under gunicorn on free ports, a machine's dump, the task runner
+    and a patient who logs in. It uses databases of its own, made anew each time, and leaves nothing running but the
+    embedded servers.
+    """
+    started = time.monotonic()
+    with prepared(app.settings()) as (settings, listeners):
+        summary = perform(settings, *listeners)
+    click.secho(f"\nThe nine steps took {time.monotonic() - started:.1f} s. {summary}", bold=True)
+    click.echo("Only the embedded servers are still running; stop them with: myhealth db stop")
+
+
+@contextlib.contextmanager
+def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
+    """Both servers with empty databases, and two free ports. One demo at a time has them."""
+    postgres, mongo = servers(settings.folder)
+    say(0, "Starting real servers.")
+    begun = time.monotonic()
+    postgres.ensure()
+    mongo.ensure()
+    import filelock  # it comes with the servers, which have just said so if they are not installed
+
+    lock = filelock.FileLock(settings.folder / "demo.lock", timeout=0)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except filelock.Timeout:
+            raise Unavailable("another demo is at work here; wait for its end") from None
+        upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
+        settings = demo_settings(settings, postgres, mongo, processes.url_of(upload))
+        versions = f"PostgreSQL {postgres.version()} and MongoDB {mongo.version()}"
+        tell(f"{versions} run ({since(begun)}); data in {settings.folder}.")
+        stack.callback(stores.close_database)
+        yield settings, (upload, browse)
+
+
+def demo_settings(settings: Settings, postgres: Postgres, mongo: Mongo, auth_url: str) -> Settings:
+    postgres.make_database(DATABASE, anew=True)
+    settings = dataclasses.replace(
+        settings,
+        database_url=postgres.url_of(DATABASE),
+        mongo_url=mongo.url_of(DATABASE),
+        secret_key=generate_password() * 3,
+        auth_url=auth_url,
+    )
+    stores.bind_database(settings)
+    stores.migrate(settings)
+    return settings
+
+
+def perform(settings: Settings, upload: Any, browse: Any) -> str:
+    """The nine steps; gives the summary."""
+    reports = stores.open_reports(settings)
+    with contextlib.ExitStack() as stack:
+        stack.callback(reports.close)
+        reports.drop()
+        reports.make_indexes()
+        log_file = stack.enter_context(tempfile.TemporaryFile())
+        people = step_1_and_2(settings)
+        begun = time.monotonic()
+        stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, log_file=log_file))
+        stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, log_file=log_file))
+        upload_url, browse_url = processes.url_of(upload), processes.url_of(browse)
+        tell(f"Upload API at {upload_url}, browse API at {browse_url}, both under gunicorn ({since(begun)}).")
+        stored = step_3_and_4(upload_url, people)
+        step_5_and_6(settings, reports)
+        return steps_7_to_9(browse_url, people, stored)
+
+
+def step_1_and_2(settings: Settings) -> dict[str, str]:
+    """The people, with their passwords."""
+    say(1, "Bholanath and Savita come for a health check-up.")
+    begun = time.monotonic()
+    people = {name: generate_password() for name in ("bholanath", "savita", "tara")}
+    for name, password in people.items():
+        role = "technician" if name == "tara" else "patient"
+        create_user(name, password=password, role=role, rounds=settings.bcrypt_rounds)
+    tell(f"Two patients and the technician Tara have accounts; passwords are kept as bcrypt hashes ({since(begun)}).")
+    dump = json.loads(example("machine-dump.json").read_text("utf-8"))
+    serial = dump["machine"]["serial"]
+    say(2, f"Dr. Ayush examines them with the machine {serial}, which keeps the reports in its memory.")
+    tell(f"{plural(len(dump['records']), 'report')} in it; the first: {dump['records'][0]['checkup_report']}")
+    return people
+
+
+def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
+    path = example("machine-dump.json")
+    body = path.read_bytes()
+    serial = json.loads(body)["machine"]["serial"]
+    say(3, "The tablet pulls all reports out of the machine.")
+    tell(f"{path.name}: {len(body):,} bytes.")
+    say(4, "The tablet uploads them, all at once, and each is acknowledged by itself.")
+    _, login = call(upload_url + "/login/", basic=("tara", people["tara"]))
+    begun = time.monotonic()
+    status, answer = call(f"{upload_url}/machines/{serial}/dumps/", login["token"], body)
+    ids = [item["id"] for item in answer["items"]]
+    counts = "{accepted} accepted, {duplicate} duplicate, {rejected} rejected"
+    tell(f"HTTP {status}: {counts.format(**answer)} ({since(begun)}).")
+    tell(f"PostgreSQL has them as check-ups {ids[0]} to {ids[-1]}; only what is acknowledged may be erased.")
+    status, again = call(f"{upload_url}/machines/{serial}/dumps/", login["token"], body)
+    tell(f"Sent once more, as a tablet does that lost its network: HTTP {status}, {counts.format(**again)}.")
+    return int(answer["accepted"])
+
+
+def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
+    say(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
+    done = run_pass(settings.database_url, Mirror(reports), settings)
+    tell(f"{plural(done.read, 'row')} read (people and check-ups); the mark stands at check-up {done.mark} now.")
+    say(6, "It turns them into JSON report documents and hands them to the report store.")
+    documents, users = reports.count()
+    tell(f"MongoDB has {plural(documents, 'report')} and {plural(users, 'user')} ({done.secs:.2f} s).")
+    again = run_pass(settings.database_url, Mirror(reports), settings)
+    tell(f"The next pass finds {plural(again.read, 'row')} to do ({again.secs:.2f} s).")
+
+
+def steps_7_to_9(browse_url: str, people: dict[str, str], stored: int) -> str:
+    say(7, "Bholanath opens the ReportsApp and logs in.")
+    begun = time.monotonic()
+    status, login = call(browse_url + "/login/", basic=("bholanath", people["bholanath"]))
+    say(8, "The browse API lets the upload API check the username and the password.")
+    wrong, _ = call(browse_url + "/login/", basic=("bholanath", "not-my-password"))
+    tell(f"The right password: HTTP {status}, a signed token ({since(begun)} for both). A wrong one: HTTP {wrong}.")
+    say(9, "Bholanath browses his reports.")
+    begun = time.monotonic()
+    status, mine = call(browse_url + "/reports/", login["token"])
+    count = f"{plural(len(mine), 'report')} of {stored}"
+    tell(f"GET /reports/ answers HTTP {status} with {count} ({since(begun)}), newest first:")
+    for report in mine:
+        show_report(report)
+    other, _ = call(browse_url + "/users/savita/reports/", login["token"])
+    tell(f"Savita's reports, asked for by Bholanath: HTTP {other}.")
+    return f"{stored} reports went from the machine to their people; Bholanath sees his {len(mine)}, and no other."
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """A report as the customer sees it."""
+    when = report["taken_at"].replace("T", " ")[:16]
+    click.secho(f"\n     {report['checkup_type'].capitalize()}, {when} UTC, by {report['taken_by']}", bold=True)
+    click.echo(f"     {report['checkup_report']}")
+    for result in report["results"]:
+        low, high = result["low"], result["high"]
+        usual = (
+            f"usual: {low} to {high}" if None not in (low, high) else f"usual: up to {high}" if high is not None else ""
+        )
+        mark = {"H": "▲ above the usual range", "L": "▼ below the usual range"}.get(result["flag"] or "", "")
+        value = f"{result['value']} {result['unit'] or ''}"
+        line = f"       {result['name']:<26} {value:<12} {usual:<18}"
+        click.echo(f"{line} {click.style(mark, fg='yellow')}" if mark else line.rstrip())
+
+
+def call(url: str, token: str = "", body: bytes | None = None, basic: tuple[str, str] | None = None) -> tuple[int, Any]:
+    """One HTTP request: status and decoded JSON, whatever the status is."""
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if basic:
+        headers["Authorization"] = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
+    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - our own servers
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError as error:
+        raise Unavailable(f"{url} does not answer: {error}") from error
+
+
+def say(number: int, text: str) -> None:
+    """The headline of a step."""
+    click.echo(
+        f"\n{click.style(f'{number}.' if number else '  ', fg='cyan', bold=True)} {click.style(text, bold=True)}"
+    )
+
+
+def tell(text: str) -> None:
+    """What happened, under its headline."""
+    click.echo(f"   {text}")
+
+
+def since(begun: float) -> str:
+    return f"{time.monotonic() - begun:.2f} s"

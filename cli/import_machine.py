@@ -1,0 +1,217 @@
+"""myhealth import-machine"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, plural, print_json, show
+from myhealth.audit.trail import note
+from myhealth.checkups.imports import Import, ImportOptions, read_patient_map, read_zone
+from myhealth.checkups.outcomes import Outcome
+from myhealth.common.errors import BadInput
+from myhealth.machines.dumps import FORMATS
+from myhealth.machines.readings import Reading
+from myhealth.machines.refused_files import RefusedFile
+
+SHOWN_MAX = 20  # refused records that the summary names; all of them are kept
+JSON_MAX = 1000
+
+
+@dataclass
+class Summary:
+    """What became of one file."""
+
+    file: str
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    warnings: int = 0
+    error: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, reading: Reading, outcome: Outcome) -> None:
+        setattr(self, outcome.status, getattr(self, outcome.status) + 1)
+        self.warnings += bool(outcome.warnings) and outcome.status == "accepted"
+        if (outcome.status == "rejected" or outcome.warnings) and len(self.items) < JSON_MAX:
+            record = reading.decoded()
+            known = record.get("record_id") if isinstance(record, dict) else None
+            self.items.append(
+                {
+                    "index": outcome.index,
+                    "line": reading.line,
+                    "record_id": known if isinstance(known, (str, int)) else None,
+                    "status": outcome.status,
+                    "errors": outcome.errors,
+                    "warnings": outcome.warnings,
+                    "rejection_id": outcome.rejection_id,
+                }
+            )
+
+
+@click.command("import-machine")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--format", type=click.Choice(FORMATS), help="Force the format; recognised by default.")
+@click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
+@click.option("--patient", metavar="USERNAME", help="Whom all records are about, for files that do not name anybody.")
+@click.option(
+    "--patient-map",
+    type=click.File("r", encoding="utf-8-sig"),
+    metavar="FILE.csv",
+    help="Usernames for the names that machines have: columns patient, username.",
+)
+@click.option(
+    "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
+    help="Of moments without one in FHIR and HL7 files, like Asia/Kolkata or +05:30.",
+)  # fmt: skip
+@click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password.")
+@click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
+@click.option(
+    "--rejected",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write refused records there, to be corrected and imported again: a file, or for several files a folder.",
+)
+@as_json
+@pass_app
+def import_machine(
+    app: App, /, files: tuple[Path, ...], patient_map: TextIO | None, rejected: Path | None, as_json: bool, **said: Any
+) -> None:
+    """Take in what machines keep in their memory.
+
+    Reads machine-memory dumps, JSON lists, NDJSON, FHIR R4 (JSON) and HL7 v2 results, gzipped or not; - is standard
+    input. A record that is stored already is a duplicate, so importing a file again stores nothing twice. What is
+    refused is kept (`myhealth rejections`), and the rest goes on. Exit 1 if a record was refused, 2 if a file could
+    not be read to its end.
+    """
+    if rejected is not None and len(files) > 1 and not rejected.is_dir():
+        raise click.UsageError("--rejected must name a folder when several files are imported")
+    for name in ("machine", "patient"):
+        if said[name] is not None and not said[name].strip():
+            raise click.UsageError(f"--{name} is empty")
+    read_zone(said["zone"])
+    given = {name: value for name, value in said.items() if value is not None}
+    options = ImportOptions(patient_map=load_map(patient_map), **given)
+    summaries = []
+    with app.database():
+        for file in files:
+            summary = Summary("standard input" if str(file) == "-" else str(file))
+            summaries.append(summary)
+            import_file(file, summary, options, rejected)
+            if not as_json:
+                print_summary(summary, options.dry_run)
+    if as_json:
+        print_json([vars(summary) for summary in summaries])
+    elif len(files) > 1:
+        counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
+        click.echo("In all: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + ".")
+    if any(summary.error for summary in summaries):
+        click.get_current_context().exit(BadInput.exit_code)
+    if any(summary.rejected for summary in summaries):
+        click.get_current_context().exit(1)
+
+
+def load_map(file: TextIO | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        return read_patient_map(file)
+    except BadInput as error:
+        raise BadInput(f"{file.name}: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file.name}: it is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: Path | None) -> None:
+    """Imports one file; a file that cannot be read, or is broken, is told in `summary.error`."""
+    try:
+        with opened(file) as source, contextlib.ExitStack() as stack:
+            coming = Import(source, summary.file, options)
+            refused = None
+            if rejected is not None:
+                name = "standard-input" if str(file) == "-" else file.name
+                refused = RefusedFile(rejected / name if rejected.is_dir() else rejected, coming.dump)
+                stack.callback(refused.close)
+            stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
+            advance = stack.enter_context(progress(source, summary.file))
+            stack.enter_context(told_when_interrupted(summary))
+            for batch in coming:
+                for reading, outcome in batch:
+                    summary.add(reading, outcome)
+                    if refused is not None and outcome.status == "rejected":
+                        refused.add(reading)
+                advance()
+            if not options.dry_run:
+                counts = {"accepted": summary.accepted, "duplicate": summary.duplicate, "rejected": summary.rejected}
+                note("import", subject=coming.dump.serial, source=summary.file, counts=counts)
+    except OSError as error:
+        summary.error = f"it cannot be read: {error.strerror or error}"
+    except BadInput as error:
+        summary.error = error.message + (f" ({error.hint})" if error.hint else "")
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[BinaryIO]:
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    with file.open("rb") as source:
+        yield source
+
+
+@contextlib.contextmanager
+def progress(source: BinaryIO, name: str) -> Iterator[Callable[[], None]]:
+    """A bar on stderr that counts the file's bytes; none where stderr is no terminal or the size is not known."""
+    size = os.fstat(source.fileno()).st_size if source.seekable() else 0
+    if not size or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=size, label=Path(name).name, file=sys.stderr) as bar:
+        yield lambda: bar.update(source.tell() - bar.pos)
+
+
+@contextlib.contextmanager
+def told_when_interrupted(summary: Summary) -> Iterator[None]:
+    """Ctrl-C leaves whole batches: says how many records they are, and that the next import goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = summary.accepted + summary.duplicate
+        click.echo(f"\n{summary.file}: {plural(done, 'record')} stored so far; import it again to go on.", err=True)
+        raise
+
+
+def print_summary(summary: Summary, dry_run: bool) -> None:
+    """The counts on stdout; what was refused or looks wrong above them on stderr, with its place and reason."""
+    for item in summary.items[:SHOWN_MAX]:
+        record_id = f" (record_id {show(item['record_id'])})" if item["record_id"] is not None else ""
+        place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
+        for error in [*item["errors"], *item["warnings"]]:
+            named = f"{error['field']}: " if error["field"] else ""
+            taken = "taken as it is, but " if error in item["warnings"] else ""
+            click.echo(f"{place}: {show(named + taken + error['message'])}", err=True)
+    more = summary.rejected + summary.warnings - SHOWN_MAX
+    if more > 0:
+        click.echo(f"… and {more:,} more.", err=True)
+    if summary.skipped:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
+        click.echo(f"{summary.file}: not results, passed over: {show(kinds)}", err=True)
+    if summary.error:
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {summary.file}: {show(summary.error)}", err=True)
+        if not (summary.accepted or summary.duplicate or summary.rejected):
+            return
+    would = " (dry run: nothing was stored)" if dry_run else ""
+    counts = f"{summary.accepted:,} accepted, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"
+    click.echo(f"{summary.file}: {counts}{would}.")
+    if summary.rejected and not dry_run:
+        kept = f"{plural(summary.rejected, 'refused record')} kept; see them with: myhealth rejections list"
+        click.echo(kept, err=True)

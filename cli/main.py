@@ -1,0 +1,127 @@
+"""The entry point: global options, commands loaded when they are wanted, errors turned into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from cli.context import App
+from myhealth import __version__
+from myhealth.common.errors import MyHealthError
+from myhealth.common.settings import wants_colour
+
+# Command: the module and object it lives in, and its line in the list of commands (a test holds it against the
+# command's own help). So `myhealth --help` loads none of them.
+COMMANDS = {
+    "audit": ("cli.audit:audit", "Show who did what, to whose data, from where."),
+    "db": ("cli.db:db", "Start, stop and look at the embedded servers."),
+    "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
+    "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
+    "machines": ("cli.machines:machines", "List and register machines."),
+    "migrate": ("cli.migrate:migrate", "Bring the stores' schema up to date."),
+    "rejections": ("cli.rejections:rejections", "Look at refused records, and take them in or put them aside."),
+    "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
+    "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
+    "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
+    "users": ("cli.users:users", "Create and manage users."),
+}
+
+
+class Failure(click.ClickException):
+    """An error of the domain as a command ends with it: what happened, what to do, the exit code."""
+
+    def __init__(self, error: MyHealthError) -> None:
+        super().__init__(error.message)
+        setattr(self, "exit_code", error.exit_code)  # noqa: B010 - click declares it of the class, and reads it here
+        self.error = error
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {self.message}", err=True)
+        for place in self.error.errors:
+            click.echo(f"  {place.get('field') or ''}: {place['message']}", err=True)
+        if self.error.hint:
+            click.echo(f"Hint: {self.error.hint}", err=True)
+
+
+class Commands(click.Group):
+    """Loads a command when it is called; knows all their names and first lines without."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MyHealthError as error:
+            raise Failure(error) from error
+        except BrokenPipeError:  # whoever read our output has seen enough; so it would end a program of the shell's
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what is left to be written goes nowhere
+            ctx.exit(141)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--settings", "file", metavar="PATH", help="Settings file (default: ./myhealth.toml, then /etc/myhealth)."
+)
+@click.option("--database-url", metavar="URL", help="PostgreSQL; overrides MYHEALTH_DATABASE_URL.")
+@click.option("--mongo-url", metavar="URL", help="MongoDB; overrides MYHEALTH_MONGO_URL.")
+@click.option("--data-dir", metavar="PATH", help="Folder of the embedded servers; overrides MYHEALTH_DATA_DIR.")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice: everything.")
+@click.version_option(__version__, prog_name="myhealth")
+@click.pass_context
+def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | None) -> None:
+    """Collect health check-up reports, and give them back to the people they are about.
+
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 done but something was rejected or
+    differs, 2 wrong usage or bad input, 75 try again later, 77 not allowed, 78 wrong settings.
+    """
+    configure_logging(verbose)
+    ctx.color = wants_colour()
+    ctx.obj = App(file, options, verbose)
+
+
+def configure_logging(verbose: int) -> None:
+    """Warnings, with -v what is done, with -vv all that libraries say, to stderr."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("myhealth").setLevel(level)
+    if verbose > 1:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+def main() -> None:
+    """Runs the command line and exits; 130 where the user pressed Ctrl-C, as shells have it."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        code = 141
+    except OSError as error:
+        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+        code = 74
+    sys.exit(code if isinstance(code, int) else 0)

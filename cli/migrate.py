@@ -1,0 +1,49 @@
+"""myhealth migrate"""
+
+from __future__ import annotations
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import confirm
+from myhealth import stores
+
+
+@click.command()
+@click.option("--status", is_flag=True, help="Only list the migrations; exit 1 if one is pending.")
+@click.option(
+    "--to", type=click.IntRange(min=0), metavar="N", help="Go to migration N, up or down; 0 empties the database."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a migration is taken back.")
+@pass_app
+def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
+    """Bring the stores' schema up to date.
+
+    PostgreSQL's tables and triggers, each migration in a transaction of its own, and MongoDB's indexes. Two at once
+    are safe. Going down deletes the data of the tables that a migration had made.
+    """
+    settings = app.settings()
+    stores.bind_database(settings)
+    try:
+        rows = stores.migrations()
+        if status:
+            list_migrations(rows)
+        else:
+            losing = [row.name for row in rows if row.applied and to is not None and row.number > to]
+            if losing and not yes:
+                confirm(f"This takes back {', '.join(losing)} and deletes their data. Go on?")
+            for did, name in stores.migrate(settings, to):
+                click.echo(f"{did} {name}")
+            with app.reports(settings) as reports:
+                reports.make_indexes()
+            click.echo("The schema is up to date." if to is None else f"The schema is at migration {to}.")
+    finally:
+        stores.close_database()
+
+
+def list_migrations(rows: list[stores.Migration]) -> None:
+    for row in rows:
+        applied = f"applied {row.applied:%Y-%m-%d %H:%M}" if row.applied else click.style("pending", fg="yellow")
+        click.echo(f"{row.name}  {applied}")
+    if any(row.applied is None for row in rows):
+        click.get_current_context().exit(1)

@@ -1,0 +1,76 @@
+"""How results look: tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from myhealth.common.text import printable
+
+# What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV Injection".
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def print_json(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
+    click.echo("".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text))
+
+
+def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
+    """Columns as wide as they must be; the header stands in bold on a terminal."""
+    texts = [[show(cell) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *texts]) for i in range(len(header))]
+    lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [list(header), *texts]]
+    if any(header):
+        click.secho("  ".join(lines[0]).rstrip(), bold=True)
+    for line in lines[1:]:
+        click.echo("  ".join(line).rstrip())
+
+
+def print_csv(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
+    """For spreadsheets: moments whole, and no cell that one would take for a formula."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(header)
+    for row in rows:
+        cells = [cell.isoformat() if isinstance(cell, datetime) else "" if cell is None else str(cell) for cell in row]
+        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+
+
+def show(value: Any) -> str:
+    """A cell: nothing for None, minutes for a moment, and no character that would steer the terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M")
+    return printable(str(value), most=1000)
+
+
+def confirm(question: str) -> None:
+    """Asks on the terminal; anything but yes ends the command. Without a terminal nobody can say yes."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; say --yes if it is meant")
+    click.confirm(question, abort=True, err=True)
+
+
+def plural(count: int, word: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,133 @@
+"""myhealth rejections"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, print_json, print_table
+from myhealth.checkups import rejections as domain
+from myhealth.checkups.models import Rejection
+from myhealth.checkups.retries import retry_rejection
+from myhealth.common.errors import BadInput, Conflict
+from myhealth.common.text import printable
+
+PAYLOAD_SHOWN = 20_000
+ID = click.IntRange(0, 2**63 - 1)
+
+
+@click.group()
+def rejections() -> None:
+    """Look at refused records, and take them in or put them aside.
+
+    Every record that was refused is kept whole until somebody has dealt with it.
+    """
+
+
+@rejections.command("list")
+@click.option("--all", "resolved", is_flag=True, help="Also those that have been dealt with.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
+@click.option("--after", type=ID, default=0, metavar="ID", help="Only those beyond this one.")
+@as_json
+@pass_app
+def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
+    """List refused records, oldest first."""
+    with app.database():
+        found = domain.list_rejections(after=after, limit=limit, resolved=resolved)
+    if as_json:
+        print_json([describe(rejection) for rejection in found])
+        return
+    rows = [
+        [row.id, row.received_at, row.source, row.context.get("line"), row.resolution or "open", reasons(row)]
+        for row in found
+    ]
+    print_table(rows, ("id", "received", "source", "line", "state", "reasons"))
+    if len(found) == limit:
+        click.echo(f"There may be more: --after {found[-1].id}", err=True)
+
+
+@rejections.command()
+@click.argument("rejection_id", type=ID, metavar="ID")
+@as_json
+@pass_app
+def show(app: App, rejection_id: int, as_json: bool) -> None:
+    """Show one refused record: where it came from, why it was refused, and its text as it was sent."""
+    with app.database():
+        rejection = domain.get_rejection(rejection_id)
+    if as_json:
+        print_json({**describe(rejection), "payload": rejection.payload})
+        return
+    click.echo(f"Rejection {rejection.id} from {printable(rejection.source)}, {rejection.resolution or 'open'}")
+    for error in rejection.errors:
+        click.echo(f"  {printable(': '.join(filter(None, (error['field'], error['message']))))}")
+    for line in domain.payload_text(rejection)[:PAYLOAD_SHOWN].splitlines():
+        click.echo(printable(line, most=PAYLOAD_SHOWN))
+
+
+@rejections.command()
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="Every open one.")
+@click.option(
+    "--trust-registrations",
+    is_flag=True,
+    help="Also give records to patients who made their account themselves after the record had come.",
+)
+@pass_app
+def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_registrations: bool) -> None:
+    """Try to take refused records in, after what stood against them has changed.
+
+    Exit 1 if one is still refused.
+    """
+    still_refused = 0
+    with app.database():
+        for rejection_id in chosen(rejection_ids, everything):
+            try:
+                outcome = retry_rejection(rejection_id, trust_registrations=trust_registrations)
+            except Conflict as error:
+                if not everything:
+                    raise
+                click.echo(f"{rejection_id}: {error.message}", err=True)  # another command was quicker
+                continue
+            if outcome.status == "rejected":
+                still_refused += 1
+                click.echo(f"{rejection_id}: still refused: {first_reason(outcome.errors)}")
+            else:
+                click.echo(f"{rejection_id}: {outcome.status}, check-up {outcome.id}")
+    if still_refused:
+        click.get_current_context().exit(1)
+
+
+@rejections.command()
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="Every open one.")
+@click.option("--reason", default="", help="Why; kept with the record.")
+@pass_app
+def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str) -> None:
+    """Put refused records aside for good. They stay in the database, as dealt with."""
+    with app.database():
+        for rejection_id in chosen(rejection_ids, everything):
+            domain.resolve(rejection_id, f"discarded: {reason}" if reason else "discarded")
+            click.echo(f"{rejection_id}: discarded")
+
+
+def chosen(rejection_ids: tuple[int, ...], everything: bool) -> list[int]:
+    if bool(rejection_ids) == everything:
+        raise BadInput("name the rejections by id" + (", or all of them with --all, not both" if everything else ""))
+    return domain.open_ids() if everything else list(rejection_ids)
+
+
+def reasons(rejection: Rejection) -> str:
+    return first_reason(rejection.errors)
+
+
+def first_reason(errors: list[dict[str, Any]]) -> str:
+    first = errors[0] if errors else {"field": None, "message": ""}
+    more = f" (+{len(errors) - 1})" if len(errors) > 1 else ""
+    return printable(": ".join(filter(None, (first["field"], first["message"]))), most=80) + more
+
+
+def describe(rejection: Rejection) -> dict[str, Any]:
+    names = ("id", "received_at", "source", "context", "errors", "times", "resolved_at", "resolution", "checkup_id")
+    return {name: getattr(rejection, name) for name in names}

@@ -1,0 +1,57 @@
+"""myhealth serve"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+
+import click
+
+from cli.context import App, pass_app
+from myhealth import processes, stores
+from myhealth.common.errors import Unavailable
+from myhealth.profiles.tokens import load_secret
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--upload-port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="The upload API's.")
+@click.option("--browse-port", type=click.IntRange(0, 65535), default=5001, show_default=True, help="The browse API's.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of each API.")
+@click.option("--threads", type=click.IntRange(min=1), default=8, show_default=True, help="Threads of each process.")
+@click.option("--no-sync", is_flag=True, help="Leave the sync to cron or another host.")
+@pass_app
+def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int, threads: int, no_sync: bool) -> None:
+    """Run both APIs and the sync on this machine.
+
+    For one machine and for trying things out; ends with Ctrl-C or SIGTERM. Put a proxy that speaks HTTPS in front
+    before anybody else may reach it.
+    """
+    settings = app.settings()
+    with contextlib.ExitStack() as stack:
+        upload = stack.enter_context(processes.listen(host, upload_port))
+        browse = stack.enter_context(processes.listen(host, browse_port))
+        if "auth_url" not in settings.origins:
+            settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
+        load_secret(settings)
+        with stores.opened_database(settings), app.reports(settings):
+            pass  # so that a store that is away, or a schema that is older, is told before anything is started
+        running = {}
+        for name, listener in (("upload", upload), ("browse", browse)):
+            without = ("secret_key", "database_url") if name == "browse" else ()  # what it need not know
+            server = processes.gunicorn(
+                f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
+            )
+            running[f"the {name} API"] = stack.enter_context(server)
+        if not no_sync:
+            running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
+        click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)
+        click.echo("Ctrl-C ends them.", err=True)
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        while not ended.wait(0.5):
+            for name, process in running.items():
+                if process.poll() is not None:
+                    raise Unavailable(f"{name} ended by itself with exit code {process.returncode}")

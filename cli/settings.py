@@ -1,0 +1,24 @@
+"""myhealth settings"""
+
+from __future__ import annotations
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, print_json, print_table
+from myhealth.common.settings import describe
+
+
+@click.command()
+@as_json
+@pass_app
+def settings(app: App, as_json: bool) -> None:
+    """Show every setting and where it comes from.
+
+    Secrets are masked. An empty database_url or mongo_url means an embedded server in data_dir.
+    """
+    rows = describe(app.settings())
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([[row["key"], row["value"], row["origin"]] for row in rows], ("setting", "value", "from"))

@@ -1,0 +1,205 @@
+"""myhealth users"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, confirm, plural, print_json, print_table
+from myhealth.common.errors import BadInput
+from myhealth.common.text import printable
+from myhealth.profiles import services
+from myhealth.profiles.models import ROLES, User
+from myhealth.profiles.passwords import check_acceptable, generate_password
+
+role_option = click.option(
+    "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="What the user may do."
+)
+
+
+SHOWN_MAX = 20
+
+
+def password_options(command: Any) -> Any:
+    """The ways to give a password: a hidden prompt (the default), standard input, or one made up."""
+    command = click.option("--generate", is_flag=True, help="Make a password up and print it, once.")(command)
+    return click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(command)
+
+
+@click.group()
+def users() -> None:
+    """Create and manage users.
+
+    Names are compared without regard to case. Passwords have 8 characters to 72 bytes.
+    """
+
+
+@users.command()
+@click.argument("username")
+@role_option
+@click.option("--full-name", default="", help="The person's name.")
+@password_options
+@click.option("--no-password", is_flag=True, help="Set none: the user cannot log in until one is set.")
+@pass_app
+def create(
+    app: App, username: str, role: str, full_name: str, password_stdin: bool, generate: bool, no_password: bool
+) -> None:
+    """Create a user; asks for the password unless told where it comes from."""
+    if no_password and (password_stdin or generate):
+        raise click.UsageError("--no-password goes with neither --password-stdin nor --generate")
+    fault = services.username_fault(username)
+    if fault:
+        raise BadInput(fault)
+    with app.database() as settings:
+        password = None if no_password else read_password(password_stdin, generate)
+        user = services.create_user(
+            username, password=password, role=role, full_name=full_name, rounds=settings.bcrypt_rounds
+        )
+    click.echo(f"Created {user.role} {user.username} (id {user.id}).", err=generate)
+    if generate:
+        click.echo(password)
+
+
+@users.command("list")
+@click.option("--role", type=click.Choice(ROLES), help="Only users of this role.")
+@as_json
+@pass_app
+def list_(app: App, role: str | None, as_json: bool) -> None:
+    """List users by name."""
+    with app.database():
+        found = services.list_users(role=role)
+    if as_json:
+        print_json([describe(user) for user in found])
+    else:
+        columns = ("id", "username", "role", "full_name", "active", "password")
+        print_table([[describe(user)[name] for name in columns] for user in found], columns)
+
+
+@users.command()
+@click.argument("username")
+@as_json
+@pass_app
+def show(app: App, username: str, as_json: bool) -> None:
+    """Show one user."""
+    with app.database():
+        user = describe(services.get_user(username))
+        user["checkups"] = services.count_checkups(username)
+    if as_json:
+        print_json(user)
+    else:
+        print_table(list(user.items()), ("", ""))
+
+
+@users.command("set-password")
+@click.argument("username")
+@password_options
+@pass_app
+def set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
+    """Set a user's password; whoever is logged in with the old one is logged out."""
+    with app.database() as settings:
+        user = services.get_user(username)
+        password = read_password(password_stdin, generate)
+        services.set_password(user.username, password, rounds=settings.bcrypt_rounds)
+    click.echo(f"Set the password of {user.username}.", err=generate)
+    if generate:
+        click.echo(password)
+
+
+@users.command("set-role")
+@click.argument("username")
+@click.argument("role", type=click.Choice(ROLES))
+@pass_app
+def set_role(app: App, username: str, role: str) -> None:
+    """Set what a user may do."""
+    with app.database():
+        services.set_role(username, role)
+    click.echo(f"{username} is {role} now.")
+
+
+@users.command()
+@click.argument("username")
+@pass_app
+def disable(app: App, username: str) -> None:
+    """Keep a user out, and log him or her out everywhere. Nothing is deleted."""
+    with app.database():
+        services.set_active(username, False)
+    click.echo(f"{username} cannot log in any more; at the browse API it holds with the next sync.")
+
+
+@users.command()
+@click.argument("username")
+@pass_app
+def enable(app: App, username: str) -> None:
+    """Let a disabled user in again."""
+    with app.database():
+        services.set_active(username, True)
+    click.echo(f"{username} can log in again.")
+
+
+@users.command()
+@click.argument("username")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def delete(app: App, username: str, yes: bool) -> None:
+    """Delete a user and all of his or her check-ups, for good."""
+    with app.database():
+        user, checkups = services.get_user(username), services.count_checkups(username)
+        if not yes:
+            question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, for good?"
+            confirm(question)
+        services.delete_user(user.username)
+    click.echo(f"Deleted {user.username} and {plural(checkups, 'check-up')}.")
+
+
+@users.command("import")
+@click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"))
+@click.option("--skip-existing", is_flag=True, help="Pass over names that are taken, instead of telling them.")
+@pass_app
+def import_(app: App, file: TextIO, skip_existing: bool) -> None:
+    """Create users from a CSV file (- is standard input).
+
+    Its header names the columns: username, and if wanted full_name, role and password. A user without a password
+    cannot log in until one is set. Bad lines are told and the others taken; exit 1 then.
+    """
+    made, refused = 0, 0
+    try:
+        with app.database() as settings:
+            for row in services.import_users(file, rounds=settings.bcrypt_rounds, skip_existing=skip_existing):
+                made, refused = made + (not row.error), refused + bool(row.error)
+                if row.error and refused <= SHOWN_MAX:
+                    click.echo(f"{file.name}: line {row.line}: {printable(row.error)}", err=True)
+    except UnicodeDecodeError as error:
+        what = f"it is not UTF-8 ({error.reason} at byte {error.start})"
+        raise BadInput(f"{file.name}: {what}; {plural(made, 'user')} created before") from error
+    except BadInput as error:
+        raise BadInput(f"{file.name}: {error.message}; {plural(made, 'user')} created before") from error
+    if refused > SHOWN_MAX:
+        click.echo(f"… and {refused - SHOWN_MAX:,} more refused lines.", err=True)
+    click.echo(f"{plural(made, 'user')} created, {refused:,} refused.")
+    if refused:
+        click.get_current_context().exit(1)
+
+
+def read_password(from_stdin: bool, generate: bool) -> str:
+    """The password from where it was said to come from. Raises BadInput for one that is not acceptable."""
+    if from_stdin and generate:
+        raise click.UsageError("--password-stdin and --generate exclude each other")
+    if generate:
+        return generate_password()
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask for the password; use --password-stdin or --generate")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)
+    check_acceptable(password)
+    return password
+
+
+def describe(user: User) -> dict[str, Any]:
+    """A user as tables and JSON show it; of the password only whether there is one."""
+    names = ("id", "username", "role", "full_name", "active", "created_at")
+    return {**{name: getattr(user, name) for name in names}, "password": user.password_hash is not None}

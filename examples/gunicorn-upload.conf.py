@@ -1,0 +1,40 @@
+"""gunicorn for the upload API: gunicorn -c gunicorn-upload.conf.py
+
+Settings come from the environment and the settings file. Put a proxy that speaks HTTPS in front.
+"""
+
+import os
+import shutil
+import tempfile
+
+wsgi_app = "wsgi.upload:app"
+bind = "127.0.0.1:5000"
+proc_name = "myhealth-upload"
+
+# Threads wait for the database together; two processes use two cores.
+worker_class = "gthread"
+workers = 2
+threads = 8
+keepalive = 5
+timeout = 120
+graceful_timeout = 30
+
+# gunicorn would put its control socket into the home folder, under one name for all: this folder is the upload API's
+# own, so that it never meets the browse API's. systemd makes it (RuntimeDirectory); by hand, a new one is made.
+_own_folder = os.environ.get("RUNTIME_DIRECTORY") or tempfile.mkdtemp(prefix="myhealth-upload-")
+control_socket = f"{_own_folder}/gunicorn.ctl"
+
+
+def on_exit(server):
+    """Removes the folder that was made by hand; systemd removes its own."""
+    if "RUNTIME_DIRECTORY" not in os.environ:
+        shutil.rmtree(_own_folder, ignore_errors=True)
+
+
+# Workers show that they live by touching a file; in memory, a busy disk cannot make them seem dead.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else _own_folder
+
+# Requests carry names in their paths: the proxy's log is the place for them, if there is to be one.
+accesslog = None
+errorlog = "-"
+loglevel = "info"

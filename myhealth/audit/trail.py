@@ -1,0 +1,137 @@
+"""Events are only ever added. They say who, what, whose, when, from where, and the outcome; never a value measured,
+never a password."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from myhealth.common.database import transaction
+from myhealth.common.errors import BadInput
+
+ACTIONS = (
+    "login",
+    "logout",
+    "register",
+    "refused",
+    "upload",
+    "import",
+    "read",
+    "user.create",
+    "user.change",
+    "user.delete",
+    "checkup.change",
+    "checkup.delete",
+    "rejection.retry",
+    "rejection.discard",
+)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts: a user of ours by id and name, or somebody at a terminal by the name that the machine knows."""
+
+    id: int | None
+    name: str | None
+    address: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened. `actor` and `subject`: who did it, and whose it was; `outcome`: done or refused."""
+
+    id: int
+    at: datetime
+    actor_id: int | None
+    actor: str | None
+    action: str
+    subject_id: int | None
+    subject: str | None
+    address: str | None
+    outcome: str
+    details: dict[str, Any]
+    source: str = "upload"
+
+
+NOBODY = Actor(None, None, None)
+_acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
+
+
+@contextlib.contextmanager
+def acting(actor: Actor) -> Iterator[None]:
+    """Whatever is noted within the block is this actor's doing."""
+    token = _acting.set(actor)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+def current_actor() -> Actor:
+    return _acting.get()
+
+
+def note(
+    action: str,
+    *,
+    subject_id: int | None = None,
+    subject: str | None = None,
+    outcome: str = "done",
+    actor: Actor | None = None,
+    **details: Any,
+) -> None:
+    """Adds an event, within the caller's transaction where there is one: it is kept if what it tells of is kept."""
+    who = actor or current_actor()
+    with transaction() as cursor:
+        cursor.execute(
+            "insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, json.dumps(details)),
+        )
+
+
+def find_events(
+    *,
+    actor: str | None = None,
+    subject: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: int = 0,
+    limit: int | None = None,
+) -> Iterator[Event]:
+    """Events in the order they happened, those beyond the id `after`; names are compared without regard to case."""
+    if action is not None and action not in ACTIONS:
+        raise BadInput(f"{action!r} is not an action; the actions are {', '.join(ACTIONS)}")
+    conditions, values = ["id > %s"], [after]
+    for condition, value in (
+        ("lower(actor) = lower(%s)", actor),
+        ("lower(subject) = lower(%s)", subject),
+        ("action = %s", action),
+        ("at >= %s", since),
+        ("at < %s", until),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)  # type: ignore[arg-type]
+    sql = (
+        "select id, at, actor_id, actor, action, subject_id, subject, address, outcome, details from audit_events"
+        f" where {' and '.join(conditions)} order by id limit %s"
+    )
+    with transaction() as cursor:
+        cursor.execute(sql, (*values, limit))
+        rows = cursor.fetchall()
+    for row in rows:
+        yield Event(*row)
+
+
+def _fit(text: str | None) -> str | None:
+    """A name as it can be stored, whatever somebody wrote into a login form."""
+    if text is None:
+        return None
+    return text[:200].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,0 +1,141 @@
+"""Intake: the one way by which records become check-ups, from a file and over HTTP alike.
+
+A batch is one transaction: users and machines are resolved in sets, rows are stored in sets, and every record gets its
+outcome, in the order it came in. A record that is stored
+already is known by (machine, record_id): with the same content it is a duplicate, with other content it is refused,
+never overwritten. What is refused is kept whole in `rejections`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+
+from myhealth.checkups.batch import Batch, MeantimeChanged
+from myhealth.checkups.occurrences import Occurrences, Seen
+from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
+from myhealth.checkups.records import check_record
+from myhealth.checkups.usual import usual_record
+from myhealth.common.database import cause, first_line, transaction
+from myhealth.common.errors import Unavailable
+from myhealth.machines.readings import Reading
+
+ATTEMPTS = 3
+RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
+
+
+class _DryRun(Exception):
+    """Rolls the batch back."""
+
+
+class _NotAtomic(Exception):
+    """Rolls the batch back: one of its records is refused, and it is all or nothing."""
+
+
+class Intake:
+    """Takes records of one origin in, batch by batch."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self._stored = Occurrences()
+        self._refused = Occurrences()
+        self._seen = Seen()
+
+    def take(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
+        """Takes in one batch, in one transaction; the outcomes are in the order of the readings.
+
+        When it returns, everything that it calls accepted or duplicate is committed. `atomic`: one refused record
+        refuses them all. Raises Unavailable where the database is away; the source may then be taken in again, from
+        its beginning, by another Intake.
+        """
+        return self.store(self.check(readings), atomic=atomic)
+
+    def check(self, readings: Sequence[Reading]) -> list[Checked]:
+        """What can be found out without the database; may run in another thread than `store`, ahead of it."""
+        return [self._check(reading) for reading in readings]
+
+    def store(self, checked: Sequence[Checked], *, atomic: bool = False) -> list[Outcome]:
+        """The second half of `take`."""
+        for attempt in range(ATTEMPTS):
+            batch = Batch(self.origin, checked)
+            try:
+                with transaction() as cursor:
+                    batch.store(cursor)
+                    if atomic and batch.refused:
+                        raise _NotAtomic
+                    batch.keep_refused(cursor, self._refused)
+                    if self.origin.dry_run:
+                        raise _DryRun
+                return batch.outcomes
+            except _DryRun:
+                batch.compare_with(self._seen)
+                return batch.outcomes
+            except _NotAtomic:
+                return self._refuse_all(batch)
+            except psycopg2.DataError as error:
+                return self._find_culprit(checked, error, atomic)
+            except MeantimeChanged as error:
+                if attempt == ATTEMPTS - 1:
+                    raise Unavailable(str(error)) from None
+            except (psycopg2.errors.ForeignKeyViolation, psycopg2.errors.UniqueViolation, Unavailable) as error:
+                # a patient or a machine went or came between two of our statements, or two waited for each other
+                if attempt == ATTEMPTS - 1 or (isinstance(error, Unavailable) and not _is_deadlock(error)):
+                    raise Unavailable(f"the records could not be stored: {first_line(error)}") from error
+        raise AssertionError("unreachable")
+
+    def _find_culprit(self, checked: Sequence[Checked], error: psycopg2.DataError, atomic: bool) -> list[Outcome]:
+        """PostgreSQL refuses something that our check let pass: it costs its own record only."""
+        if len(checked) > 1 and not atomic:
+            half = len(checked) // 2
+            return [*self.store(checked[:half]), *self.store(checked[half:])]
+        for item in checked:
+            item.record, item.faults = None, [("", f"PostgreSQL refuses it: {first_line(error)}")]
+        return self.store(checked, atomic=atomic)
+
+    def _check(self, reading: Reading) -> Checked:
+        if reading.faults:
+            return Checked(reading, None, reading.faults)
+        faults: list[tuple[str, str]] = []
+        record = usual_record(reading, self.origin.machine)
+        if record is None:
+            record, faults = check_record(self._about(reading.decoded()), self.origin.machine)
+        if record is None:
+            return Checked(reading, None, faults)
+        origin = self.origin
+        if origin.patient and not _same_name(record.checkup_for, origin.patient):
+            return Checked(reading, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
+        if record.record_id is None and origin.derive_ids:
+            record.record_id = self._stored.name(record.content())
+        names = (origin.patient,) if origin.patient else reading.patients or (record.checkup_for,)
+        names = tuple(unicodedata.normalize("NFC", name) for name in names)
+        mapped = next((origin.patient_map[name] for name in names if name in origin.patient_map), None)
+        return Checked(reading, record, [], names if mapped is None else (mapped,))
+
+    def _about(self, record: Any) -> Any:
+        """The record, about the patient whom all records of this origin are about, if it names none."""
+        if self.origin.patient and isinstance(record, dict):
+            record.setdefault("checkup_for", self.origin.patient)
+        return record
+
+    def _refuse_all(self, batch: Batch) -> list[Outcome]:
+        for outcome in batch.outcomes:
+            if not outcome.errors:  # a good one: whoever sent it still has it
+                message = "not stored: another record of this all-or-nothing request was refused"
+                outcome.errors = [error(outcome.index, None, message)]
+            outcome.status, outcome.id, outcome.rejection_id = "rejected", None, None
+        if not self.origin.dry_run:
+            with transaction() as cursor:
+                batch.keep_refused(cursor, self._refused)
+        return batch.outcomes
+
+
+def _same_name(one: str, other: str) -> bool:
+    return unicodedata.normalize("NFC", one).lower() == unicodedata.normalize("NFC", other).lower()
+
+
+def _is_deadlock(error: Unavailable) -> bool:
+    return error.__cause__ is not None and isinstance(cause(error.__cause__), RETRYABLE)

@@ -1,0 +1,61 @@
+"""Working ahead: one thread makes what another uses, so that waiting for one store overlaps with work for the other."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+POLL_S = 0.2
+
+
+class _End:
+    """Marks the end of what is made, with the error that ended it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+@contextlib.contextmanager
+def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
+    """Makes `items` in a thread of its own, at most `depth` of them before they are wanted, in their order.
+
+    What the making raises is raised to whoever uses them, behind the items that came before it. When the block is
+    left, the thread has ended; an item that is being made by then is made to its end first.
+    """
+    made: queue.Queue[T | _End] = queue.Queue(depth)
+    leaving = threading.Event()
+
+    def put(item: T | _End) -> bool:
+        while not leaving.is_set():
+            with contextlib.suppress(queue.Full):
+                made.put(item, timeout=POLL_S)
+                return True
+        return False
+
+    def make() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as raised:  # noqa: BLE001 - it is raised again where the items are used
+            error = raised
+        put(_End(error))
+
+    def use() -> Iterator[T]:
+        while not isinstance(item := made.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield use()
+    finally:
+        leaving.set()
+        thread.join()

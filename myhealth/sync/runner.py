@@ -1,0 +1,291 @@
+"""The task runner: one pass takes over everything that is new, and moves the mark behind what is stored.
+
+An epoch begins with a scan of the tables by id; then the feeds are followed; then what an earlier epoch left is
+removed. A pass may be killed anywhere: the next one goes on from the mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from myhealth.common.ahead import ahead
+from myhealth.common.settings import Settings
+from myhealth.reports.documents import Document, report_document, user_document
+from myhealth.reports.mirror import Failure, Mirror, Written
+from myhealth.sync.changes import SLICE_ROWS, Row, Source, State
+from myhealth.sync.mark import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
+
+log = logging.getLogger(__name__)
+
+KINDS = {"users": "user", "checkups": "checkup"}
+# The mark is written at most so often: what is written behind it is only written again.
+MARK_EVERY_S = 1.0
+# Rows that some other program wrote may hold what no document can be made of.
+UNMAKEABLE = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeError, RecursionError)
+FAILED_SHOWN = 100
+
+
+@dataclass
+class Pass:
+    """What one pass did. `failed`: what MongoDB refused, and how many in all; `locked_out`: another runner is at work,
+    and nothing was done."""
+
+    read: int = 0
+    written: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failures: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    mark: int = 0
+    epoch: int = 0
+    new_epoch: str = ""
+    secs: float = 0.0
+    locked_out: bool = False
+
+    def line(self) -> str:
+        """One line with fixed keys, for the log."""
+        return (
+            f"sync read={self.read} written={self.written} unchanged={self.unchanged} removed={self.removed}"
+            f" failed={self.failures} mark={self.mark} secs={self.secs:.2f}"
+        )
+
+
+def run_pass(
+    source_url: str,
+    mirror: Mirror,
+    settings: Settings,
+    *,
+    retry_failed: bool = False,
+    ending: threading.Event | None = None,
+) -> Pass:
+    """One pass. `retry_failed`: tries what MongoDB refused earlier again. `ending`: set, it ends the pass between two
+    batches, as whole as a pass is that was killed.
+
+    Raises Unavailable where a store is away: nothing is lost, the next pass goes on from the mark.
+    """
+    started = time.monotonic()
+    with Source.opened(source_url) as source:
+        if not source.lock():
+            return Pass(locked_out=True)
+        runner = _Runner(source, mirror, settings.sync.batch_rows, ending or threading.Event())
+        with contextlib.suppress(_Ended):
+            runner.run(retry_failed)
+    runner.done.secs = time.monotonic() - started
+    return runner.done
+
+
+def restart_epoch(source_url: str, mirror: Mirror) -> bool:
+    """Begins a new epoch whatever the mark says: the next pass reads everything anew. False where a runner is at
+    work."""
+    with Source.opened(source_url) as source:
+        if not source.lock():
+            return False
+        found = from_document(mirror.read_mark())
+        _begin_epoch(source, mirror, found, "it was asked for")
+    return True
+
+
+class _Ended(Exception):
+    """The pass was told to end."""
+
+
+@dataclass
+class _Batch:
+    """Rows on their way: the documents they make, what can be made no document of, and the mark that holds once they
+    are stored."""
+
+    table: str
+    rows: list[Row]
+    documents: list[Document]
+    refused: list[tuple[Document, str]]
+    move: Callable[[Mark], Mark]
+
+
+class _Runner:
+    def __init__(self, source: Source, mirror: Mirror, batch_rows: int, ending: threading.Event) -> None:
+        self.source = source
+        self.mirror = mirror
+        self.batch_rows = batch_rows
+        self.ending = ending
+        self.done = Pass()
+        self.mark: Mark
+        self.marking = threading.RLock()
+        self.kept_at = time.monotonic()
+
+    def run(self, retry_failed: bool) -> None:
+        mark, state = self._start()
+        self.done.epoch, self.done.mark = mark.epoch, mark.last_checkup_id
+        pending = self.source.pending(mark.feeds, state.horizon) if mark.phase != "scan" else list(FEEDS)
+        if mark.phase == "steady" and mark.finished and mark.recheck is None and not pending and not retry_failed:
+            return
+        self.mark = mark.begun(uuid.uuid4().hex, datetime.now(UTC))
+        self.mirror.begin(to_document(self.mark))
+        if mark.phase == "scan":
+            for table in TABLES:
+                self._write_all(self._scan(table), fresh=mark.epoch == 1)
+            self._keep(self.mark.following())
+            state = self.source.state()
+            pending = self.source.pending(self.mark.feeds, state.horizon)
+        if pending or retry_failed:
+            self._witness()
+        if self.mark.recheck is not None:
+            self._recheck(self.mark.recheck.tombstones, state.horizon)
+        for feed in (feed for feed in FEEDS if feed in pending):
+            self._write_all(self._follow(feed, state.horizon), fresh=True)
+        if retry_failed:
+            self._retry()
+        if self.mark.phase == "follow" or (self.mark.recheck is not None and self.mark.recheck.sweep):
+            self.done.removed += self.mirror.remove_older_epochs(self.mark.epoch)
+        self._keep(replace(self.mark.steady(), finished=True))
+        self.done.mark = self.mark.last_checkup_id
+
+    def _start(self) -> tuple[Mark, State]:
+        """The mark that holds, which begins a new epoch where transaction ids have come to mean something else."""
+        found = from_document(self.mirror.read_mark())
+        state = self.source.state(found.witness if found else "")
+        reason = epoch_ended(found, state.history, state.next_xid, state.witnessed)
+        if found is not None and not reason:
+            return found, state
+        self.done.new_epoch = reason
+        return _begin_epoch(self.source, self.mirror, found, reason), state
+
+    def _witness(self) -> None:
+        """Before rows are written that were read up to now: a database that is set back to before them shows by it."""
+        witness = self.source.leave_witness()
+        with self.marking:
+            self._keep(replace(self.mark, witness=witness))
+
+    def _scan(self, table: str) -> Iterator[_Batch]:
+        """The table by id, from where the mark says, slice by slice."""
+        position, seen = self.mark.scanned[table], SLICE_ROWS
+        while seen >= SLICE_ROWS:
+            seen = 0
+            for rows in self.source.scan(table, position, self.batch_rows):
+                if not seen:
+                    self._witness()
+                seen += len(rows)
+                position = rows[-1][0]
+                yield self._batch(table, rows, partial(Mark.scanning, table=table, position=position))
+
+    def _follow(self, feed: str, horizon: int) -> Iterator[_Batch]:
+        """The feed from where the mark says to the horizon, slice by slice."""
+        position, seen = self.mark.feeds[feed], SLICE_ROWS
+        while seen >= SLICE_ROWS:
+            seen = 0
+            for rows in self.source.follow(feed, position, horizon, self.batch_rows):
+                seen += len(rows)
+                position = Position(rows[-1][1], rows[-1][0])
+                yield self._batch(feed, rows, partial(Mark.moved, feed=feed, position=position))
+
+    def _batch(self, table: str, rows: list[Row], move: Callable[[Mark], Mark]) -> _Batch:
+        make: Any = {"checkups": report_document, "users": user_document}.get(table)
+        if make is None:
+            return _Batch(table, rows, [], [], move)
+        epoch = self.mark.epoch
+        try:
+            return _Batch(table, rows, [make(epoch, *row) for row in rows], [], move)
+        except UNMAKEABLE:
+            pass
+        documents, refused = [], []
+        for row in rows:
+            try:
+                documents.append(make(epoch, *row))
+            except UNMAKEABLE as error:
+                refused.append(({"_id": row[0], "epoch": epoch, "revision": row[-1]}, f"it cannot be read: {error}"))
+        return _Batch(table, rows, documents, refused, move)
+
+    def _write_all(self, batches: Iterator[_Batch], *, fresh: bool) -> None:
+        """Reads, writes and moves the mark, each in its own thread: while one waits for its store, others work."""
+
+        def write(batch: _Batch) -> tuple[_Batch, Written]:
+            return batch, self._write(batch, fresh)
+
+        with ahead(batches) as read, ahead(map(write, read)) as written:
+            for batch, result in written:
+                self._count(batch, result)
+                with self.marking:
+                    self.mark = batch.move(self.mark)
+                    if batch.table == "checkups":
+                        self.mark = self.mark.holding(max(row[0] for row in batch.rows))
+                if time.monotonic() - self.kept_at > MARK_EVERY_S or self.ending.is_set():
+                    self._keep(self.mark)
+        self._keep(self.mark)
+
+    def _write(self, batch: _Batch, fresh: bool) -> Written:
+        if batch.table == "tombstones":
+            return self._bury(batch.rows)
+        kind = KINDS[batch.table]
+        aside = self.mirror.put_aside(kind, batch.refused)
+        if not fresh or kind == "user":
+            return aside + self.mirror.put(kind, batch.documents)
+        # New rows go in by insert, which is several times quicker than the guarded replace of known ones.
+        new = [document for document in batch.documents if document["revision"] == 1]
+        known = [document for document in batch.documents if document["revision"] != 1]
+        return aside + self.mirror.insert(kind, new) + self.mirror.put(kind, known)
+
+    def _bury(self, rows: list[Row]) -> Written:
+        removed = 0
+        for kind in KINDS.values():
+            newest: dict[int, int] = {}  # of each row: an unordered bulk must not hold two operations on one document
+            for _, _, of, row_id, revision in rows:
+                if of == kind:
+                    newest[row_id] = max(revision, newest.get(row_id, 0))
+            removed += self.mirror.remove(kind, newest.items(), self.mark.epoch)
+        return Written(removed=removed)
+
+    def _recheck(self, position: Position, horizon: int) -> None:
+        """Carries deletions out again that a write under way may have undone; see `Recheck`."""
+        seen = SLICE_ROWS
+        while seen >= SLICE_ROWS:
+            seen = 0
+            for rows in self.source.follow("tombstones", position, horizon, self.batch_rows):
+                seen += len(rows)
+                position = Position(rows[-1][1], rows[-1][0])
+                self.done.removed += self._bury(rows).removed
+
+    def _retry(self) -> None:
+        for table, kind in KINDS.items():
+            ids = self.mirror.failed_ids(kind)
+            for start in range(0, len(ids), self.batch_rows):
+                for rows in self.source.find(table, ids[start : start + self.batch_rows], self.batch_rows):
+                    batch = self._batch(table, rows, lambda mark: mark)
+                    self._count(batch, self.mirror.put(kind, batch.documents))
+
+    def _count(self, batch: _Batch, result: Written) -> None:
+        self.done.read += len(batch.rows)
+        self.done.written += result.written
+        self.done.unchanged += result.unchanged
+        self.done.removed += result.removed
+        self.done.failures += len(result.failed)
+        self.done.failed = [*self.done.failed, *result.failed][:FAILED_SHOWN]
+
+    def _keep(self, mark: Mark) -> None:
+        """Moves the mark, behind what MongoDB has acknowledged."""
+        with self.marking:
+            self.mirror.write_mark(to_document(mark), mark.run)
+            self.mark, self.kept_at = mark, time.monotonic()
+        if self.ending.is_set() and not mark.finished:
+            raise _Ended
+
+
+def _begin_epoch(source: Source, mirror: Mirror, found: Mark | None, reason: str) -> Mark:
+    """Notes the horizon before anything is scanned: whatever is not visible to the scan comes by the feeds."""
+    epoch = (found.epoch if found else mirror.newest_epoch()) + 1
+    if epoch > 1:
+        log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
+    witness = source.leave_witness()
+    state = source.state(witness)
+    mark = Mark(state.history, epoch, "scan", state.horizon, witness)
+    mirror.begin(to_document(mark))
+    return mark

@@ -1,0 +1,139 @@
+"""Every file in examples/ does what it is there for."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from myhealth.common.settings import keys, load
+from myhealth.processes import listen, url_of
+
+EXAMPLES = ROOT / "examples"
+
+
+def test_each_example_is_named_in_this_file() -> None:
+    text = Path(__file__).read_text()
+    for path in EXAMPLES.iterdir():
+        if path.name != "__pycache__":
+            name = re.sub(r"(upload|browse|sync)", "{name}", path.name)
+            assert path.name in text or name in text, f"no test runs {path.name}"
+
+
+def test_myhealth_toml_has_every_key_with_its_explanation(tmp_path: Path) -> None:
+    found = load(environ={}, file=EXAMPLES / "myhealth.toml")
+    assert {name for name, origin in found.origins.items() if origin} == {key.name for key in keys()}
+    lines = (EXAMPLES / "myhealth.toml").read_text().splitlines()
+    for i, line in enumerate(lines):
+        if re.match(r"\w+ = ", line):
+            assert lines[i - 1].startswith("#"), f"{line} has no explanation"
+    values = tomllib.loads((EXAMPLES / "myhealth.toml").read_text())
+    assert values["token_ttl_s"] == 18000
+
+
+def test_machine_dump_json_goes_in(db, people, run_cli) -> None:
+    done = run_cli("import-machine", str(EXAMPLES / "machine-dump.json"))
+    assert (done.returncode, done.stdout.split(": ")[1]) == (0, "5 accepted, 0 duplicate, 0 rejected.\n")
+
+
+def test_machine_dump_with_faults_json_goes_in_as_far_as_it_is_good(db, people, run_cli) -> None:
+    done = run_cli("import-machine", str(EXAMPLES / "machine-dump-with-faults.json"))
+    assert (done.returncode, done.stdout.split(": ")[1]) == (1, "2 accepted, 0 duplicate, 4 rejected.\n")
+    for said in (
+        "no user named nobody.knows.me",
+        "has no zone",
+        "disease: is missing",
+        "must be a number or text, not null",
+    ):
+        assert said in done.stderr
+
+
+def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_path: Path) -> None:
+    (line,) = [text for text in (EXAMPLES / "crontab").read_text().splitlines() if re.match(r"[*\d]", text)]
+    fields = line.split(maxsplit=5)
+    assert fields[:5] == ["*/5", "*", "*", "*", "*"]
+    program, *words = fields[5].split()
+    assert program.endswith("/bin/myhealth")
+    file = tmp_path / "myhealth.toml"
+    file.write_text(f"database_url = '{settings.database_url}'\nmongo_url = '{settings.mongo_url}'\n")
+    environ = {"PATH": "/usr/bin:/bin", "MYHEALTH_SETTINGS": str(file)}  # cron gives hardly more
+    done = subprocess.run([sys.executable, "-m", "cli", *words], env=environ, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert reports.count()[1] == 6
+
+
+@pytest.mark.parametrize("name", ["upload", "browse"])
+def test_gunicorn_conf_serves_its_api(name: str, db, reports, settings, tmp_path: Path) -> None:
+    """`gunicorn -c gunicorn-{name}.conf.py`, on a free port, from another folder, with settings from the environment."""
+    conf = EXAMPLES / f"gunicorn-{name}.conf.py"
+    short = Path(tempfile.mkdtemp(prefix="mh"))  # a socket's path has 108 characters at most
+    listener = listen("127.0.0.1", 0)
+    url = url_of(listener)
+    listener.close()
+    environ = {
+        **os.environ,
+        "MYHEALTH_DATABASE_URL": settings.database_url,
+        "MYHEALTH_MONGO_URL": settings.mongo_url,
+        "MYHEALTH_SECRET_KEY": settings.secret_key,
+        "TMPDIR": str(short),
+        "HOME": str(tmp_path / "home"),
+    }
+    words = [sys.executable, "-m", "gunicorn", "-c", str(conf), "--bind", url.removeprefix("http://")]
+    process = subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(200):
+            try:
+                with urllib.request.urlopen(f"{url}/healthz") as answer:
+                    assert json.load(answer)["status"] == "ok"
+                if list(short.rglob("gunicorn.ctl")):
+                    break
+            except OSError:
+                pass
+            time.sleep(0.05)
+        sockets = list(short.rglob("gunicorn.ctl"))
+        assert len(sockets) == 1
+        assert f"myhealth-{name}" in str(sockets[0])
+        assert not (tmp_path / "home").exists()
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=40)[1]
+        shutil.rmtree(short)
+    assert "Using worker: gthread" in said, said
+
+
+def test_the_two_gunicorn_configurations_share_nothing() -> None:
+    texts = {name: (EXAMPLES / f"gunicorn-{name}.conf.py").read_text() for name in ("upload", "browse")}
+    binds = {re.search(r'^bind = "(.*)"', text, re.MULTILINE).group(1) for text in texts.values()}
+    assert binds == {"127.0.0.1:5000", "127.0.0.1:5001"}
+
+
+@pytest.mark.parametrize("name", ["upload", "browse", "sync"])
+def test_systemd_unit_is_one(name: str, tmp_path: Path) -> None:
+    """`myhealth-{name}.service`: read by systemd itself where it is there; its command is one of ours."""
+    unit = EXAMPLES / f"myhealth-{name}.service"
+    text = unit.read_text()
+    for part in ("[Unit]", "[Service]", "[Install]", "User=myhealth", "NoNewPrivileges=yes"):
+        assert part in text
+    command = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE).group(1).split()
+    if name == "sync":
+        assert command == ["/opt/myhealth/.venv/bin/myhealth", "sync"]
+    else:
+        assert command[:2] == ["/opt/myhealth/.venv/bin/gunicorn", "-c"]
+        assert (EXAMPLES / Path(command[2]).name).is_file()
+        assert f"RuntimeDirectory=myhealth-{name}" in text
+    analyze = shutil.which("systemd-analyze")
+    if analyze:
+        done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True)
+        complaints = [
+            line for line in done.stderr.splitlines() if unit.name in line and "is not executable" not in line
+        ]
+        assert complaints == []

@@ -1,0 +1,693 @@
+"""Reading HL7 v2: what a message says comes out as it was sent, and nothing is lost or made up."""
+
+import io
+from collections import Counter
+from datetime import UTC, timedelta, timezone, tzinfo
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from myhealth.checkups.records import check_record
+from myhealth.common.errors import BadInput
+from myhealth.machines.formats import hl7_text
+from myhealth.machines.formats.hl7 import read_hl7
+from myhealth.machines.formats.hl7_values import is_loinc, range_of
+from myhealth.machines.readings import Reading
+
+SAMPLE = ROOT.parent / "shared" / "samples" / "hl7v2" / "oru_r01_glucose.hl7"
+with_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="the sample is not here")
+INDIA = timezone(timedelta(hours=5, minutes=30))
+
+MSH = r"MSH|^~\&|HC9000|PUNE|||20261120091500||ORU^R01^ORU_R01|MSG1|P|2.5.1"
+PID = "PID|1||M100^^^HOSP^MR||Kulkarni^Bholanath^V^^^^L"
+OBR = "OBR|1|P1^ORD|F1^LAB|24331-1^Lipid panel^LN|||20261120090000"
+OBX = "OBX|1|NM|2093-3^Cholesterol^LN||5.10|mmol/L|3.0-5.2|N|||F"
+R = {"low": None, "high": None, "flag": None, "unit": None}
+
+
+class Pipe:
+    """A stream that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = io.BytesIO(data)
+        self._size = size
+
+    def read(self, size: int, /) -> bytes:
+        return self._data.read(min(size, self._size))
+
+
+def read_bytes(data: bytes, zone: tzinfo = UTC, size: int = 10**6) -> tuple[list[Reading], Counter[str]]:
+    skipped: Counter[str] = Counter()
+    return list(read_hl7(Pipe(data, size), zone, skipped)), skipped
+
+
+def read(*segments: str, zone: tzinfo = UTC) -> list[Reading]:
+    return read_bytes("\r".join(segments).encode(), zone)[0]
+
+
+def record_of(*segments: str, zone: tzinfo = UTC) -> dict[str, Any]:
+    """The record of the only reading of these segments, which must pass the check."""
+    (reading,) = read(*segments, zone=zone)
+    assert reading.faults == []
+    assert check_record(reading.record)[1] == []
+    return reading.record
+
+
+def results_of(*segments: str) -> list[dict[str, Any]]:
+    return record_of(MSH, PID, OBR, *segments)["results"]
+
+
+def result_of(obx: str) -> dict[str, Any]:
+    (result,) = results_of(obx)
+    return result
+
+
+def obx(kind: str, value: str, **fields: str) -> str:
+    """An OBX segment with this value; further fields by number, like f8="H"."""
+    parts = {"2": kind, "3": "T^Test^L", "5": value, "11": "F", **{name[1:]: text for name, text in fields.items()}}
+    return "|".join(["OBX", "1", *(parts.get(str(number), "") for number in range(2, 19))])
+
+
+# --- The sample that HL7 wrote --------------------------------------------------------------------------------------
+
+
+@with_sample
+def test_the_example_of_hl7_comes_out_as_it_is() -> None:
+    (reading,), skipped = read_bytes(SAMPLE.read_bytes())
+    assert reading.faults == []
+    assert check_record(reading.record)[1] == []
+    assert (reading.patients, reading.full_name, reading.line) == (("555-44-4444",), "EVE EVERYWOMAN", 3)
+    common = {"name": "GLUCOSE", "value": 182, "unit": "mg/dl", "low": 70, "high": 105, "flag": "H"}
+    assert reading.record == {
+        "checkup_for": "555-44-4444",
+        "machine": "GHH LAB@ELAB-3",
+        "record_id": "1045813^GHH LAB",
+        "taken_at": "2002-02-15T07:30:00+00:00",
+        "taken_by": None,  # the names stand in OBR-15 and OBR-30, one field before where they belong
+        "checkup_type": "GLUCOSE",
+        "disease": "",
+        "checkup_report": "",
+        "results": [
+            {**common, "code": "1554-5"},
+            # 1553 would have the check digit 7: it is no code of LOINC
+            {**common, "code": None, "other_code": "1553-5", "code_system": "POST 12H CFST:MCNC:PT:SER/PLAS:QN"},
+        ],
+    }
+    assert not skipped
+
+
+@with_sample
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\r\r\n"], ids=repr)
+def test_line_ends_and_parts_of_any_size_make_no_difference(end: bytes, size: int) -> None:
+    data = SAMPLE.read_bytes()
+    expected = read_bytes(data)[0][0]
+    for framed in (data, b"\x0b" + data + b"\x1c\r", b"\xef\xbb\xbf" + data):
+        (reading,), _ = read_bytes(framed.replace(b"\r", end), size=size)
+        assert (reading.record, reading.raw) == (expected.record, expected.raw)
+        assert reading.line == (5 if end == b"\r\r\n" else 3)
+
+
+# --- Values ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("NM", "182", 182),
+        ("NM", "5.10", Decimal("5.10")),
+        ("NM", "5.1", 5.1),
+        ("NM", "+5", 5),
+        ("NM", "007", 7),
+        ("NM", "-3.50", Decimal("-3.50")),
+        ("NM", ".5", 0.5),
+        ("NM", "5.", 5),
+        ("NM", "0", 0),
+        ("NM", "00.0", 0.0),
+        ("NM", " 12 ", 12),
+        ("NM", "1E2", Decimal("1E+2")),
+        ("NM", "0.1000000000000000055511151231257827", Decimal("0.1000000000000000055511151231257827")),
+        ("NM", "1" * 30, "1" * 30),
+        ("NM", "<5", "<5"),
+        ("NM", "5,1", "5,1"),
+        ("NM", "clotted", "clotted"),
+        ("NM", ".", "."),
+        ("NM", ".e0", ".e0"),
+        ("NM", "٣", "٣"),
+        ("NM", "5~6", "5, 6"),
+        ("SN", "^182", 182),
+        ("SN", "=^182", 182),
+        ("SN", "182", 182),
+        ("SN", ">^100", ">100"),
+        ("SN", "<=^0.50", "<=0.50"),
+        ("SN", "<>^5", "<>5"),
+        ("SN", "^1^:^128", "1:128"),
+        ("SN", "^10^-^20", "10-20"),
+        ("SN", "^2^+", "2+"),
+        ("SN", "^many", "^many"),
+        ("FN", "^182", 182),
+        ("FN", "182", 182),
+        ("XX", "some text", "some text"),
+        ("", "5.1", 5.1),
+        ("ST", "5.10", "5.10"),
+        ("ST", "a^b & c", "a^b & c"),
+        ("ST", r"pH \T\ salt \S\ \F\ \R\ \E\ ", r"pH & salt ^ | ~ " + "\\"),
+        ("TX", "one~two", "one\ntwo"),
+        ("FT", r"one\.br\two \H\bold\N\ \.in+4\ ", "one\ntwo bold \\.in+4\\ "),
+        ("CE", "260385009^Negative^SCT", "Negative"),
+        ("CWE", "260385009^^SCT^NEG^none seen^L", "none seen"),
+        ("CWE", "260385009^^SCT^^^^^^not a trace", "not a trace"),
+        ("CNE", "260385009", "260385009"),
+        ("CE", "POS^Positive~X^Rare", "Positive, Rare"),
+        ("DT", "20161230", "20161230"),
+        ("TS", "20161230", "20161230"),
+        ("ID", "007", "007"),
+        ("NA", "1^2^3", "1, 2, 3"),
+        ("CX", "123^^^HOSP", "123"),
+        ("ED", "LAB^AP^PDF^Base64^JVBERi0=", "document (AP/PDF)"),
+    ],
+)  # fmt: skip
+def test_a_value_of_any_type_is_kept(kind: str, text: str, value: Any) -> None:
+    result = result_of(obx(kind, text))
+    assert (result["value"], type(result["value"])) == (value, type(value))
+    assert str(result["value"]) == str(value)
+    assert "absent_reason" not in result
+
+
+@pytest.mark.parametrize(("text", "status"), [("", "F"), ('""', "F"), ("", "X"), (" ", "F")])
+def test_an_empty_value_is_no_value(text: str, status: str) -> None:
+    result = result_of(obx("NM", text, f11=status))
+    assert (result["value"], result["absent_reason"]) == ("no value", "no value")
+
+
+def test_what_could_not_be_obtained_keeps_what_was_sent() -> None:
+    result = result_of(obx("ST", "haemolysed", f11="X"))
+    assert (result["value"], result["absent_reason"]) == ("haemolysed", "no value")
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high", "words"),
+    [
+        ("70-105", 70, 105, ""), ("70_105", 70, 105, ""), ("70 - 105", 70, 105, ""), ("70 to 105", 70, 105, ""),
+        ("70–105", 70, 105, ""), ("3.10-6.20", Decimal("3.10"), Decimal("6.20"), ""), ("-5-5", -5, 5, ""),
+        ("-5--1", -5, -1, ""), ("10..20", 10, 20, ""), ("70-105 mg/dl", 70, 105, ""), ("<5", None, 5, ""),
+        ("<=5", None, 5, ""), ("≤5.0", None, 5.0, ""), (">60", 60, None, ""), (">=60", 60, None, ""),
+        ("≥60", 60, None, ""), ("", None, None, ""), ('""', None, None, ""), ("negative", None, None, "negative"),
+        ("M 13-17, F 12-15", None, None, "M 13-17, F 12-15"), ("105-70", None, None, "105-70"),
+        ("70-", None, None, "70-"), ("70-105 mmol/L", None, None, "70-105 mmol/L"), ("1-2-3", None, None, "1-2-3"),
+        ("-105", None, None, "-105"),
+    ],
+)  # fmt: skip
+def test_a_reference_range_is_low_and_high_or_words(text: str, low: Any, high: Any, words: str) -> None:
+    assert text == '""' or range_of(text, "mg/dl") == (low, high, words)
+    result = result_of(obx("NM", "5", f6="mg/dl", f7=text))
+    assert (result["low"], result["high"], result.get("range_text", "")) == (low, high, words)
+    assert ("range_text" in result) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("field", "flag"),
+    [("H", "H"), ("L", "L"), ("HH", "HH"), ("LL", "LL"), ("N", "N"), ("A", "A"), ("AA", "A"), ("HU", "HH"),
+     ("LU", "LL"), (">", "HH"), ("<", "LL"), ("POS", "A"), ("NEG", "N"), ("R", "A"), ("S", "N"), ("U", None),
+     ("H^High^HL70078", "H"), ("U~H", "H"), ("n", "N"), ("", None), ("?", None)],
+)  # fmt: skip
+def test_a_flag_is_one_of_six(field: str, flag: str | None) -> None:
+    assert result_of(obx("NM", "5", f8=field))["flag"] == flag
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("718-7^Hb^LN", {"code": "718-7", "name": "Hb"}),
+        ("718-7^Hb^LOINC", {"code": "718-7", "name": "Hb"}),
+        ("HB^Haemoglobin^L^718-7^Hb^LN", {"code": "718-7", "name": "Haemoglobin"}),
+        ("718-7^Hb", {"code": "718-7", "name": "Hb"}),
+        ("718-8^Hb", {"code": None, "other_code": "718-8", "name": "Hb"}),
+        ("718-7^Hb^L", {"code": None, "other_code": "718-7", "code_system": "L", "name": "Hb"}),
+        ("718-7^Hb^99LAB", {"code": None, "other_code": "718-7", "code_system": "99LAB", "name": "Hb"}),
+        ("1234^Hb^SCT", {"code": None, "other_code": "1234", "code_system": "SCT", "name": "Hb"}),
+        ("718-7", {"code": "718-7", "name": "718-7"}),
+        ("^Hb", {"code": None, "name": "Hb"}),
+        ("WBC^White cells^LN", {"code": None, "other_code": "WBC", "code_system": "LN", "name": "White cells"}),
+        ("718-8^Hb^LN", {"code": "718-8", "name": "Hb"}),
+        ("^^^GLU", {"code": None, "other_code": "GLU", "name": "GLU"}),
+        ("", {"code": None, "name": "Lipid panel"}),
+        ("X^^L^Y^Other^L", {"code": None, "other_code": "X", "code_system": "L", "name": "Other"}),
+    ],
+)  # fmt: skip
+def test_a_code_is_loinc_or_named_with_its_system(field: str, expected: dict[str, Any]) -> None:
+    result = result_of(obx("NM", "5", f3=field))
+    assert {name: result[name] for name in result if name in ("code", "other_code", "code_system", "name")} == expected
+
+
+@pytest.mark.parametrize(
+    "code", ["2093-3", "718-7", "15074-8", "8480-6", "1554-5", "85354-9", "29463-7", "35200-5", "100000-9"]
+)
+def test_the_check_digit_of_loinc_is_known(code: str) -> None:
+    assert is_loinc(code)
+    assert not any(is_loinc(f"{code[:-1]}{digit}") for digit in range(10) if str(digit) != code[-1])
+    assert not is_loinc(code[:-2])
+
+
+def test_a_unit_is_kept_as_sent() -> None:
+    assert result_of(obx("NM", "5", f6="10*3/uL^thousands per microlitre^UCUM"))["unit"] == "10*3/uL"
+    assert result_of(obx("NM", "5", f6=r"mg\T\x"))["unit"] == "mg&x"
+    assert result_of(obx("NM", "5"))["unit"] is None
+
+
+def test_the_lines_of_a_text_are_one_result_and_stand_in_the_report() -> None:
+    lines = [obx("TX", "Heart normal."), obx("TX", ""), obx("TX", "Lungs clear."), obx("TX", "Other", f3="U^Other^L")]
+    record = record_of(
+        MSH, PID, OBR, *lines, obx("ST", "E. coli"), obx("ST", "none", f8="A"), obx("ST", "short", f3="V^Short")
+    )
+    assert [(r["name"], r["value"]) for r in record["results"]] == [
+        ("Test", "Heart normal.\n\nLungs clear."), ("Other", "Other"), ("Test", "E. coli"), ("Test", "none"),
+        ("Short", "short")]  # fmt: skip
+    assert record["checkup_report"] == "Test:\nHeart normal.\n\nLungs clear.\nOther: Other"
+
+
+def test_a_text_too_long_for_a_value_stands_in_the_report() -> None:
+    record = record_of(MSH, PID, OBR, obx("FT", "long " * 3000), obx("NM", "5"))
+    assert [result["value"] for result in record["results"]] == [5]
+    assert record["checkup_report"].count("long") == 3000
+
+
+def test_what_was_deleted_or_wrong_is_no_result() -> None:
+    data = "\r".join([MSH, PID, OBR, obx("NM", "1", f11="D"), obx("NM", "2", f11="W"), obx("NM", "3", f11="C")])
+    (reading,), skipped = read_bytes(data.encode())
+    assert [result["value"] for result in reading.record["results"]] == [3]
+    assert skipped == {"OBX deleted or wrong": 2}
+
+
+# --- Records --------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_with_its_results_is_a_record() -> None:
+    text = obx("ST", "clear", f3="5767-9^Appearance^LN")
+    (reading,) = read(
+        MSH, PID, "PV1|1|O", "ORC|RE", OBR, "NTE|1||fasting", OBX, "NTE|1||checked~twice", text, zone=INDIA
+    )
+    assert reading.record == {
+        "checkup_for": "M100",
+        "machine": "HC9000@PUNE",
+        "record_id": "F1^LAB",
+        "taken_at": "2026-11-20T09:00:00+05:30",
+        "taken_by": None,
+        "checkup_type": "Lipid panel",
+        "disease": "",
+        "checkup_report": "fasting\nCholesterol: checked\ntwice",
+        "results": [
+            {"code": "2093-3", "name": "Cholesterol", "value": Decimal("5.10"), "unit": "mmol/L", "low": 3.0, "high": 5.2,
+             "flag": "N"},
+            {**R, "code": "5767-9", "name": "Appearance", "value": "clear"},
+        ],
+    }  # fmt: skip
+    assert (reading.index, reading.line, reading.patients, reading.full_name) == (0, 5, ("M100",), "Bholanath Kulkarni")
+
+
+@pytest.mark.parametrize(
+    ("obr", "record_id"),
+    [("OBR|1|P1^ORD|F1^LAB", "F1^LAB"), ("OBR|1|P1^ORD|F1", "F1"), ("OBR|1|P1^ORD", "P1^ORD"), ("OBR|1", "MSG1-1"),
+     ('OBR|1|P1|""', "P1")],
+)  # fmt: skip
+def test_the_number_of_a_record(obr: str, record_id: str) -> None:
+    assert read(MSH, PID, obr, OBX)[0].record["record_id"] == record_id
+
+
+def test_orders_without_a_number_or_with_the_same_have_records_of_their_own() -> None:
+    found = read(MSH, PID, "OBR|1||F1", OBX, "OBR|1||F1", OBX, "OBR|1", OBX, PID, "OBR|1||F1", OBX, "OBR|1", OBX)
+    expected = ["F1", "F1#2", "MSG1-3", "F1#4", "MSG1-5"]
+    assert [reading.record["record_id"] for reading in found] == expected
+    assert [read(reading.raw)[0].record["record_id"] for reading in found] == expected
+    assert read(MSH, PID, OBR, OBX, "ZMH|7|R", "OBR|2", OBX)[1].record["record_id"] == "MSG1-2"  # it is not ours
+    assert "record_id" not in read(MSH.replace("MSG1", ""), PID, "OBR|1", OBX)[0].record
+
+
+@pytest.mark.parametrize(
+    ("observed", "ordered", "sent", "taken_at", "said"),
+    [
+        ("20261120091403", "", "", "2026-11-20T09:14:03+05:30", ""),
+        ("20261120091403.25-0800", "", "", "2026-11-20T09:14:03.250000-08:00", ""),
+        ("", "202611200914", "", "2026-11-20T09:14:00+05:30", ""),
+        ("", "2026112009", "", "2026-11-20T09:00:00+05:30", ""),
+        ("", "20261120", "", "2026-11-20T12:00:00+00:00", "Only the day is known."),
+        ("", "20261120000000^D", "", "2026-11-20T12:00:00+00:00", "Only the day is known."),
+        ("", "202611", "", "2026-11-01T12:00:00+00:00", "Only the month is known."),
+        ("", "2026", "", "2026-01-01T12:00:00+00:00", "Only the year is known."),
+        ("", "", "20261120091500", "2026-11-20T09:15:00+05:30", ""),
+        ("", "202611200914", "20261120091500+0100", "2026-11-20T09:14:00+01:00", ""),
+        ("", "20261120091403Z", "", None, "OBR-7"),
+        ("00000000", "20261120", "", "2026-11-20T12:00:00+00:00", "Only the day is known."),
+        ("20261320", "20261120", "", None, "OBX[1]-14"),
+        ("", "", "2026-11-20", None, "MSH-7"),
+        ("20261120091403+9900", "", "", None, "OBX[1]-14"),
+        ("", "", "", None, ""),
+    ],
+)  # fmt: skip
+def test_when_it_was_taken(observed: str, ordered: str, sent: str, taken_at: str | None, said: str) -> None:
+    head = MSH.replace("20261120091500", sent)
+    (reading,) = read(head, PID, f"OBR|1||F1|X^Test|||{ordered}", obx("NM", "5", f14=observed), zone=INDIA)
+    assert reading.record.get("taken_at") == taken_at
+    if said.startswith("Only") or not said:
+        assert (reading.record["checkup_report"], reading.faults) == (said, [])
+    else:
+        assert [name for name, _ in reading.faults] == [said]
+
+
+@pytest.mark.parametrize(
+    ("pid", "patients", "full_name"),
+    [
+        ("PID|1||S1^^^GOV^SS~M100^^^HOSP^MR~P7^^^X^PI", ("M100", "P7", "S1"), ""),
+        ("PID|1|EXT|M1||Kulkarni^Bholanath", ("M1", "EXT"), "Bholanath Kulkarni"),
+        ("PID|1|EXT||ALT1~ALT2|Kulkarni&van^^", ("EXT", "ALT1", "ALT2"), "Kulkarni"),
+        ('PID|1||""^^^X~M2', ("M2",), ""),
+        ("PID|1||||Kulkarni^Bholanath", (), "Bholanath Kulkarni"),
+        ("PID|1||M1~M1", ("M1",), ""),
+    ],
+)  # fmt: skip
+def test_the_patient_is_known_by(pid: str, patients: tuple[str, ...], full_name: str) -> None:
+    (reading,) = read(MSH, pid, OBR, OBX)
+    assert (reading.patients, reading.full_name) == (patients, full_name)
+    assert reading.record.get("checkup_for") == (patients[0] if patients else None)
+
+
+def test_each_patient_of_a_message_has_his_own_records() -> None:
+    second = "PID|2||M200"
+    found = read(
+        MSH, "SFT|x", PID, "NTE|1||of the first", OBR, OBX, "OBR|2||F2", OBX, second, "PV1|1", "OBR|1||F3", OBX
+    )
+    assert [(reading.patients, reading.record["record_id"]) for reading in found] == [
+        (("M100",), "F1^LAB"), (("M100",), "F2"), (("M200",), "F3")]  # fmt: skip
+    assert [name.split("|")[0] for name in found[2].raw.split("\r")] == ["MSH", "SFT", "PID", "PV1", "OBR", "OBX", ""]
+    assert "of the first" in found[1].raw
+    assert "F1" not in found[1].raw
+    assert read(MSH, OBR, OBX)[0].patients == ()
+
+
+@pytest.mark.parametrize(
+    ("person", "taken_by"),
+    [
+        ("17^Rao^Ayush^^^^MD", "Ayush Rao"), ("17", "17"), ("^Rao", "Rao"), ("17^Rao&van^Ayush", "Ayush Rao"), ("", None),
+        ("~17^Rao^Ayush", "Ayush Rao"),
+    ],
+)  # fmt: skip
+def test_who_took_it(person: str, taken_by: str | None) -> None:
+    assert record_of(MSH, PID, f"{OBR}|||||||||{person}", OBX)["taken_by"] == taken_by
+    late = f"{OBR}{'|' * 25}{person.replace('^', '&') if '&' not in person else person}"
+    assert record_of(MSH, PID, late, OBX)["taken_by"] == taken_by
+
+
+def test_the_one_who_ordered_comes_before_the_one_who_judged() -> None:
+    assert record_of(MSH, PID, f"{OBR}|||||||||16^A^B{'|' * 16}32&C&D", OBX)["taken_by"] == "B A"
+
+
+@pytest.mark.parametrize(
+    ("application", "facility", "instruments", "machine"),
+    [
+        ("HC9000", "PUNE", ["HC-1^x"], "HC-1"), ("HC9000", "PUNE", ["HC-1", "", "HC-1"], "HC-1"),
+        ("HC9000", "PUNE", ["HC-1", "HC-2"], "HC9000@PUNE"), ("HC9000^x", "", [""], "HC9000"), ("", "PUNE", [""], None),
+        ("HC/9", "PUNE", [""], None), ("HC9000", "PUNE", ["A/B"], None),
+    ],
+)  # fmt: skip
+def test_the_machine_is_known_by_a_serial(
+    application: str, facility: str, instruments: list[str], machine: str | None
+) -> None:
+    head = MSH.replace("HC9000|PUNE", f"{application}|{facility}")
+    record = record_of(head, PID, OBR, *(obx("NM", "5", f18=each) for each in instruments))
+    assert record.get("machine") == machine
+
+
+def test_what_is_not_final_is_said() -> None:
+    record = record_of(MSH, PID, f"{OBR}{'|' * 18}P", obx("NM", "5", f11="P"), obx("NM", "6", f3="U^Other", f11="C"))
+    assert record["checkup_report"] == "Status: preliminary.\nStatus of Test: preliminary."
+    assert record_of(MSH, PID, f"{OBR}{'|' * 18}X")["checkup_report"] == "Status: cancelled."
+
+
+def test_results_without_an_order_are_a_record() -> None:
+    record = record_of(MSH, PID, "PV1|1", OBX, OBX)
+    assert (record["checkup_type"], record["record_id"], len(record["results"])) == ("Cholesterol", "MSG1-1", 2)
+
+
+def test_an_order_control_segment_belongs_to_its_order() -> None:
+    before = read(MSH, PID, "ORC|RE|a", OBR, OBX, "ORC|RE|b", "OBR|2||F2", OBX)
+    assert [("ORC|RE|a" in reading.raw, "ORC|RE|b" in reading.raw) for reading in before] == [
+        (True, False),
+        (False, True),
+    ]
+    behind = read(
+        MSH.replace("ORU^R01^ORU_R01", "OUL^R22"),
+        PID,
+        "SPM|1",
+        OBR,
+        "ORC|RE|a",
+        OBX,
+        "SPM|2",
+        "OBR|2||F2",
+        "ORC|RE|b",
+        OBX,
+    )
+    assert [("ORC|RE|a" in reading.raw, "ORC|RE|b" in reading.raw) for reading in behind] == [
+        (True, False),
+        (False, True),
+    ]
+    assert [len(reading.record["results"]) for reading in behind] == [1, 1]
+
+
+# --- Messages -------------------------------------------------------------------------------------------------------
+
+
+def test_batches_and_files_of_messages_are_read_in_order() -> None:
+    one, two = ("\r".join([MSH.replace("MSG1", f"MSG{n}"), PID, f"OBR|1||F{n}", OBX]) for n in (1, 2))
+    adt = MSH.replace("ORU^R01^ORU_R01", "ADT^A01") + "\r" + PID
+    order = "\r".join([MSH.replace("ORU^R01^ORU_R01", "ORM^O01"), PID, OBR])
+    data = "\r".join(
+        [
+            "FHS|^~\\&|x",
+            "BHS|^~\\&",
+            one,
+            adt,
+            "BTS|1",
+            "BHS|^~\\&",
+            order,
+            two,
+            "BTS",
+            "FTS|1",
+            MSH.replace("ORU^R01^ORU_R01", ""),
+        ]
+    )
+    found, skipped = read_bytes(data.encode())
+    assert [(reading.index, reading.line, reading.record["record_id"]) for reading in found] == [
+        (0, 5, "F1"),
+        (1, 16, "F2"),
+    ]
+    assert skipped == {"ADT^A01": 1, "ORM^O01": 1, "message without a type": 1}
+    framed = b"".join(b"\x0b" + each.encode() + b"\r\x1c\r" for each in (one, two))
+    assert [reading.record["record_id"] for reading in read_bytes(framed)[0]] == ["F1", "F2"]
+
+
+def test_an_order_of_another_message_is_a_record_if_it_has_results() -> None:
+    data = "\r".join([MSH.replace("ORU^R01^ORU_R01", "OML^O21"), PID, OBR, "OBR|2||F2", OBX])
+    found, skipped = read_bytes(data.encode())
+    assert [reading.record["record_id"] for reading in found] == ["F2"]
+    assert skipped == {"OBR without results": 1}
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [
+        ("|^~\\&", "a&b"), ("|^~\\&#", "a\\T\\b\\P\\"), ("!@%?$", "a$b"), ("|^~", "a\\T\\b"), ("|^", "a~b"),
+    ],
+)  # fmt: skip
+def test_the_characters_of_the_message_part_its_fields(marks: str, text: str) -> None:
+    field, component = marks[0], marks[1]
+    head = f"MSH{marks}{field}APP{field}FAC"
+    head += field * 5 + f"ORU{component}R01{field}M{field}P{field}2.5"
+    segments = [f"PID{field}1{field}{field}M1", f"OBR{field}1{field}{field}F1{component}LAB{field}X{component}Test",
+                f"OBX{field}1{field}ST{field}T{component}Test{field}{field}{text}"]  # fmt: skip
+    record = record_of(head, *segments)
+    expected = {"a\\T\\b\\P\\": "a&b#", "a\\T\\b": "a\\T\\b"}.get(text, text)
+    assert (record["record_id"], record["results"][0]["value"]) == ("F1^LAB", expected)
+
+
+@pytest.mark.parametrize(
+    ("charset", "codec", "text"),
+    [("", "utf-8", "नमस्ते µ"), ("UNICODE UTF-8", "utf-8", "µ"), ("8859/1", "latin-1", "µmol é"), ("ASCII", "ascii", "plain"),
+     ("8859/15", "iso8859-15", "€"), ("8859/7", "iso8859-7", "μ"), ("8859/1~UNICODE UTF-8", "latin-1", "é"),
+     ("ISO-8859-2", "iso8859-2", "ł"), ("GB 18030-2000", "gb18030", "乗|".removesuffix("|"))],
+)  # fmt: skip
+def test_a_message_is_in_the_character_set_that_it_names(charset: str, codec: str, text: str) -> None:
+    segments = [f"{MSH}||||||{charset}", PID, OBR, obx("ST", text)]
+    (reading,), _ = read_bytes("\r".join(segments).encode(codec))
+    assert reading.record["results"][0]["value"] == text
+    assert reading.faults == []
+    assert reading.raw.encode("utf-8", "surrogateescape").split(b"\r")[3] == obx("ST", text).encode(codec)
+
+
+@pytest.mark.parametrize(
+    ("charset", "data"),
+    [("UNICODE UTF-8", b"\xe9"), ("8859/6", b"\xa1"), ("JIS X 0202", b"\xe9"), ("8859/12", b"\xe9")],
+)
+def test_bytes_that_are_no_text_spoil_one_record_and_are_kept(charset: str, data: bytes) -> None:
+    bad = obx("ST", "@").encode().replace(b"@", data)
+    segments = [
+        f"{MSH}||||||{charset}".encode(),
+        PID.encode(),
+        OBR.encode(),
+        OBX.encode(),
+        bad,
+        b"OBR|2||F2",
+        OBX.encode(),
+    ]
+    spoilt, good = read_bytes(b"\r".join(segments))[0]
+    assert [name for name, _ in spoilt.faults] == ["OBX[2]"]
+    assert bad in spoilt.raw.encode("utf-8", "surrogateescape")
+    assert good.faults == []
+
+
+@pytest.mark.parametrize(
+    ("charset", "sequence", "text"),
+    [("UNICODE UTF-8", r"\XC2B5\g", "µg"), ("UNICODE UTF-8", r"\XC2\\XB5\g", "µg"), ("8859/1", r"\XB5\g", "µg"),
+     ("UNICODE UTF-8", r"\XB5\g", r"\XB5\g"), ("", r"a\X0D0A\b", "a\r\nb"), ("", r"\Xq\ \Z1\ C:\temp\T\x", r"\Xq\ \Z1\ C:\temp&x"),
+     ("", r"\E\T\E\ ", r"\T" + "\\")],
+)  # fmt: skip
+def test_an_escape_sequence_is_what_it_stands_for(charset: str, sequence: str, text: str) -> None:
+    (reading,) = read(f"{MSH}||||||{charset}", PID, OBR, obx("ST", sequence))
+    assert reading.record["results"][0]["value"] == text
+
+
+def test_a_line_that_goes_on_is_text_or_a_fault() -> None:
+    whole = record_of(MSH, PID, OBR, "NTE|1||first\nsecond", "OBX|1|TX|T^Test||one\nBUT\nthree|mg|||||F")
+    assert whole["results"][0]["value"] == "one\nBUT\nthree"
+    assert whole["results"][0]["unit"] == "mg"
+    assert whole["checkup_report"].endswith("first\nsecond")
+    (reading,) = read(MSH, PID, OBR, OBX, "oBX|2|NM|X||7")
+    assert reading.faults == [("", "is no segment of HL7")]
+    assert "oBX|2|NM|X||7" in reading.raw
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("hello\nworld", "it is no HL7 v2 message"),
+        ("PID|1||M1", "it is no HL7 v2 message"),
+        ("MSH|", "MSH-2 does not name the characters"),
+        ("MSH|||APP", "MSH-2 does not name the characters"),
+        ("MSH|^^^^|APP", "MSH-2 does not name the characters"),
+        ("MSH|^~\\&|A||||||ORU^R01\rPID|1||M1", "neither an OBR nor an OBX"),
+        (f"{MSH}\r{PID}\rOBR|1||F1\rOBX|1|NM|||5", "what was measured"),
+        (f"{MSH}\r{PID}\rOBR|1||F1", "what was examined"),
+    ],
+)
+def test_what_cannot_be_read_is_a_fault_with_its_text(data: str, said: str) -> None:
+    (reading,), skipped = read_bytes(data.encode())
+    assert any(said in message for _, message in reading.faults)
+    assert reading.raw.replace("\r", "") == data.replace("\r", "").replace("\n", "")
+    assert not skipped
+
+
+def test_what_stands_between_messages_is_told() -> None:
+    one = "\r".join([MSH, PID, OBR, OBX])
+    found, _ = read_bytes(f"{one}\rBTS|1\rjunk\rmore junk\r{one}".encode())
+    assert [reading.raw if reading.record is None else "good" for reading in found] == [
+        "good",
+        "junk\rmore junk\r",
+        "good",
+    ]
+
+
+def test_a_message_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hl7_text, "RECORD_MAX", 2000)
+    monkeypatch.setattr(hl7_text, "CHUNK_BYTES", 100)
+    good = "\r".join([MSH, PID, OBR, OBX])
+    for long in (obx("TX", "x" * 9000), "\r".join([OBX] * 90)):
+        found: list[Reading] = []
+        with pytest.raises(BadInput, match=r"^line [58]: (the message|it) has more than 2000 bytes$"):
+            found.extend(read_hl7(io.BytesIO(f"{good}\r{MSH}\r{PID}\r{OBR}\r{long}".encode()), UTC, Counter()))
+    count = sum(1 for _ in read_hl7(io.BytesIO(f"{good}\r".encode() * 50), UTC, Counter()))
+    assert count == 50
+
+
+# --- Properties -----------------------------------------------------------------------------------------------------
+
+FULL = "\r".join(
+    [
+        MSH + "||||||UNICODE UTF-8", "SFT|x", PID, "PV1|1", "ORC|RE", OBR, "NTE|1||note", OBX, obx("TX", "one"), obx("TX", "two"),
+        "OBR|2||F1^LAB|G^Glucose", obx("SN", "^1^:^8", f8="A", f7="<5"), "OBR|3|||X^Y|||2026", obx("CE", "P^Pos^L"),
+        "PID|2||M200", obx("NM", "+07", f11="P"), MSH.replace("ORU^R01^ORU_R01", "OML^O21"), OBR, "ORC|x", OBX, "OBR|2", "BTS|1",
+    ]
+).encode()  # fmt: skip
+
+
+def same_again(reading: Reading) -> None:
+    """Its text, read alone, gives this record again, and nothing else."""
+    (again,), _ = read_bytes(reading.raw.encode("utf-8", "surrogateescape"))
+    for name in ("record", "faults", "patients", "full_name", "raw"):
+        assert str(getattr(again, name)) == str(getattr(reading, name)), name
+
+
+def test_each_record_can_be_read_alone() -> None:
+    found, _ = read_bytes(FULL)
+    assert [reading.record["record_id"] for reading in found] == ["F1^LAB", "F1^LAB#2", "MSG1-3", "MSG1-4", "F1^LAB"]
+    for reading in found:
+        assert reading.faults == []
+        same_again(reading)
+
+
+def sources() -> list[bytes]:
+    return [FULL, *([SAMPLE.read_bytes()] if SAMPLE.exists() else [])]
+
+
+PIECES = [bytes([byte]) for byte in b'|^~\\&\r\n\x0b\x1c"0 XFOM\xff\xe9\x00-<'] + [
+    b"",
+    b"OBX|",
+    b"OBR|1",
+    b"PID|",
+    b"MSH|^~\\&|",
+    b"ORC|",
+    b"\rZMH|7|R\r",
+]
+edits = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from(PIECES)), max_size=8)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(sources()), edits)
+@example(FULL.replace(b"\r", b"\n"), [])
+def test_a_mutilated_message_never_makes_it_stumble(source: bytes, changes: Any) -> None:
+    for place, length, piece in changes:
+        start = place % (len(source) + 1)
+        source = source[:start] + piece + source[start + length :]
+    for reading in read_bytes(source, size=50)[0]:
+        same_again(reading)
+        check_record(reading.record)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_at_all_make_it_stumble(data: bytes) -> None:
+    for reading in read_bytes(data)[0]:
+        same_again(reading)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9),
+    st.sampled_from(["", "0", "00"]),
+)
+def test_any_number_comes_out_with_its_value_and_precision(value: Decimal, zeros: str) -> None:
+    text = f"{'-' if value < 0 else ''}{zeros}{abs(value)}"
+    assert str(Decimal(str(result_of(obx("NM", text))["value"]))) == str(value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\x0b\x1c\r\n"), min_size=1, max_size=60))
+def test_any_text_that_is_escaped_comes_back(text: str) -> None:
+    escaped = text
+    for plain, mark in (("\\", "E"), ("|", "F"), ("^", "S"), ("&", "T"), ("~", "R")):
+        escaped = escaped.replace(plain, f"\\{mark}\\") if plain != "\\" else escaped.replace("\\", "\\E\\")
+    (reading,) = read(MSH, PID, OBR, obx("TX", escaped))
+    expected = text if text.strip() and text != '""' else "no value"
+    assert reading.record["results"][0]["value"] == expected

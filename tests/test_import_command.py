@@ -1,0 +1,244 @@
+"""`myhealth import-machine` as a technician meets it."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, dump, record, running_apis
+
+from myhealth.checkups.imports import BATCH_RECORDS
+
+pytestmark = pytest.mark.usefixtures("people")
+PEOPLE = ROOT.parent / "shared" / "samples" / "people.json"
+
+
+@pytest.fixture
+def file(tmp_path: Path):
+    def write(data: bytes | str, name: str = "dump.json") -> str:
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return str(path)
+
+    return write
+
+
+def test_it_takes_a_dump_in_and_twice_is_once(db, run_cli, file) -> None:
+    path = file(dump([record(1), record(2)]))
+    done = run_cli("import-machine", path)
+    assert (done.returncode, done.stdout) == (0, f"{path}: 2 accepted, 0 duplicate, 0 rejected.\n"), done.stderr
+    assert done.stderr == ""
+    again = run_cli("import-machine", path)
+    assert (again.returncode, again.stdout) == (0, f"{path}: 0 accepted, 2 duplicate, 0 rejected.\n")
+    assert db("select count(*) from checkups") == [(2,)]
+
+
+def test_it_takes_in_what_a_glob_names_and_says_so_in_all(db, run_cli, file) -> None:
+    paths = [file(dump([record(i)]), f"{i}.json") for i in range(3)]
+    done = run_cli("import-machine", *paths)
+    assert done.stdout.splitlines()[-1] == "In all: 3 accepted, 0 duplicate, 0 rejected."
+
+
+def test_it_reads_standard_input(db, run_cli) -> None:
+    done = run_cli("import-machine", "-", stdin=gzip.compress(dump([record(1)])))
+    assert (done.returncode, done.stdout) == (0, "standard input: 1 accepted, 0 duplicate, 0 rejected.\n")
+
+
+GOOD = record(1)
+BAD = {
+    "an unknown patient": (record(2, patient="nobody"), "checkup_for: there is no user named nobody"),
+    "a missing field": (record(2, disease=...), "disease: is missing"),
+    "a wrong type": (record(2, checkup_type=7), "checkup_type: must be text, not a number"),
+    "NUL in text": (record(2, checkup_report="a\0b"), "checkup_report: holds a NUL character (at 1)"),
+    "10 MB in one field": (record(2, checkup_report="x" * 10_000_000), "has 10000000 characters; at most 1000000"),
+    "a date without a zone": (record(2, taken_at="2026-11-20T09:14:03"), "has no zone; add one"),
+    "a date in the year 99999": (record(2, taken_at="99999-01-01T00:00:00Z"), "is not a date and time"),
+    "NaN": (json.dumps(record(2)).replace("128,", "NaN,"), "results[0].value: must be a number or text, not NaN"),
+    "400 digits": (json.dumps(record(2)).replace("128,", "9" * 400 + ","), "not a number of 400 digits"),
+    "not JSON": ('{"record_id" "2"}', "it is not JSON: Expecting ':' delimiter (line 1)"),
+    "not UTF-8": (b'{"checkup_for": "\xff"}', "is missing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_told_with_its_place_and_kept_and_the_good_ones_are_stored(
+    db, run_cli, file, name: str
+) -> None:
+    bad, said = BAD[name]
+    raw = bad if isinstance(bad, bytes) else bad.encode() if isinstance(bad, str) else json.dumps(bad).encode()
+    good = json.dumps(GOOD).encode()
+    head = b'{"machine": {"serial": "HC-1"}, "records": ['
+    path = file(head + good + b", " + raw + b", " + good.replace(b'"1"', b'"3"') + b"]}")
+    done = run_cli("import-machine", path)
+    assert done.returncode == 1
+    assert done.stdout == f"{path}: 2 accepted, 0 duplicate, 1 rejected.\n"
+    assert f"{path}, line 1: record 2" in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert max(map(len, done.stderr.splitlines())) < 700
+    assert db("select record_id from checkups order by id") == [("1",), ("3",)]
+    payload, encoded = db("select payload, context ? 'base64' from rejections")[0]
+    if encoded:
+        import base64
+
+        assert base64.b64decode(payload) == raw
+    else:
+        assert payload == raw.decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"this is not JSON", "it is neither JSON nor gzip"),
+        (b"", "the file is empty"),
+        (gzip.compress(dump([GOOD]))[:-20], "damaged or cut short"),
+    ],
+    ids=["not JSON", "empty", "cut gzip"],
+)
+def test_a_file_that_is_no_dump_ends_with_2(db, run_cli, file, data: bytes, said: str) -> None:
+    path = file(data)
+    done = run_cli("import-machine", path)
+    assert done.returncode == 2
+    assert f"Error: {path}: " in done.stderr
+    assert said in done.stderr
+
+
+def test_a_truncated_file_ends_with_2_and_what_was_whole_is_stored(db, run_cli, file) -> None:
+    data = dump([record(i) for i in range(10)])
+    path = file(data[: len(data) * 3 // 4])
+    done = run_cli("import-machine", path)
+    assert done.returncode == 2
+    assert "7 accepted, 0 duplicate, 1 rejected" in done.stdout
+    assert "cut short" in done.stderr
+    assert data.decode().startswith(data[: len(data) * 3 // 4].decode())
+    assert db("select count(*) from rejections") == [(1,)]
+    whole = run_cli("import-machine", file(data))
+    assert "3 accepted, 7 duplicate, 0 rejected" in whole.stdout
+
+
+def test_files_that_are_not_there_or_are_folders_are_told_and_the_others_taken(db, run_cli, file, tmp_path) -> None:
+    done = run_cli("import-machine", str(tmp_path / "gone.json"), str(tmp_path), file(dump([GOOD])))
+    assert done.returncode == 2
+    assert "gone.json: it cannot be read: No such file or directory" in done.stderr
+    assert f"{tmp_path}: it cannot be read: Is a directory" in done.stderr
+    assert "1 accepted" in done.stdout
+
+
+def test_json_for_scripts(db, run_cli, file) -> None:
+    path = file(dump([record(1), record(2, patient="nobody")]))
+    done = run_cli("import-machine", "--json", path, "/gone.json")
+    first, second = json.loads(done.stdout)
+    assert (first["file"], first["accepted"], first["rejected"]) == (path, 1, 1)
+    (item,) = first["items"]
+    assert (item["index"], item["record_id"], item["errors"][0]["field"]) == (1, "2", "checkup_for")
+    assert item["rejection_id"] == 1
+    assert "No such file" in second["error"]
+    assert done.returncode == 2
+
+
+def test_a_dry_run_stores_nothing(db, run_cli, file) -> None:
+    done = run_cli("import-machine", "--dry-run", "--create-patients", file(dump([record(1), record(2, patient="x")])))
+    assert "2 accepted, 0 duplicate, 0 rejected (dry run: nothing was stored)" in done.stdout
+    for table in ("checkups", "rejections", "machines"):
+        assert db(f"select count(*) from {table}") == [(0,)]
+    assert db("select count(*) from users where username = 'x'") == [(0,)]
+
+
+def test_what_a_dump_says_of_its_machine_is_kept(db, run_cli, file) -> None:
+    machine = {"serial": "HC-7", "model": "M", "site": "Pune", "firmware": "1"}
+    run_cli("import-machine", file(json.dumps({"machine": machine, "records": [record(1)]})))
+    listed = json.loads(run_cli("machines", "list", "--json").stdout)
+    assert [{name: row[name] for name in machine} for row in listed] == [machine]
+
+
+def test_the_machine_can_be_named_for_a_bare_list(db, run_cli, file) -> None:
+    path = file(json.dumps([record(1)]))
+    assert run_cli("import-machine", "--machine", "HC-3", path).returncode == 0
+    assert db("select serial from machines join checkups on machine_id = machines.id") == [("HC-3",)]
+
+
+def test_only_the_first_refused_records_are_told(db, run_cli, file) -> None:
+    done = run_cli("import-machine", file(dump([record(i, patient="nobody") for i in range(50)])))
+    assert done.stderr.count("there is no user named nobody") == 20
+    assert "… and 30 more." in done.stderr
+    assert "50 refused records kept; see them with: myhealth rejections list" in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_an_import_that_is_ended_leaves_whole_batches_and_is_finished_by_the_next(
+    db, run_cli, settings, file, how: signal.Signals
+) -> None:
+    count = 30_000
+    path = file(dump([record(i) for i in range(count)]))
+    environ = {**os.environ, "MYHEALTH_DATABASE_URL": settings.database_url}
+    words = [sys.executable, "-m", "cli", "import-machine", path]
+    process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while db("select count(*) from checkups")[0][0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, said = process.communicate()
+    stored = db("select count(*) from checkups")[0][0]
+    assert 0 < stored < count
+    assert stored % BATCH_RECORDS == 0
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert f"{stored:,} records stored so far; import it again to go on." in said
+        assert said.strip().endswith("Interrupted.")
+    done = run_cli("import-machine", path)
+    assert f"{count - stored:,} accepted, {stored:,} duplicate, 0 rejected" in done.stdout
+    assert db("select count(*), count(distinct record_id) from checkups") == [(count, count)]
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(db, settings, file) -> None:
+    import pty
+
+    path = file(dump([record(i) for i in range(200)]))
+    environ = {**os.environ, "MYHEALTH_DATABASE_URL": settings.database_url, "TERM": "xterm"}
+    terminal, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "cli", "import-machine", path], env=environ, stderr=other,
+                               stdout=subprocess.PIPE)  # fmt: skip
+    os.close(other)
+    out, _ = process.communicate()
+    seen = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert "100%" in seen
+    assert out.decode() == f"{path}: 200 accepted, 0 duplicate, 0 rejected.\n"
+
+
+def test_without_a_database_it_ends_with_75(run_cli, file) -> None:
+    environ = {"MYHEALTH_DATABASE_URL": "postgresql://127.0.0.1:1/health"}
+    done = run_cli("import-machine", file(dump([GOOD])), env=environ)
+    assert done.returncode == 75
+    assert "Error: PostgreSQL is away: connection to server" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not PEOPLE.is_file(), reason="the sample of real people is not beside this checkout")
+def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, settings) -> None:
+    done = run_cli("import-machine", str(PEOPLE), "--create-patients")
+    assert done.stdout == f"{PEOPLE}: 1,569 accepted, 0 duplicate, 0 rejected.\n"
+    assert db("select count(*) from users where username like 'person%%'") == [(800,)]
+    assert run_cli("sync", "--once").returncode == 0
+    assert run_cli("users", "set-password", "person233", "--password-stdin", stdin="a long password").returncode == 0
+    assert run_cli("sync", "--once").returncode == 0
+    with running_apis(settings) as (_, browse_url):
+        request = urllib.request.Request(
+            f"{browse_url}/login/",
+            data=json.dumps({"username": "person233", "password": "a long password"}).encode(),
+        )
+        token = json.load(urllib.request.urlopen(request))["token"]
+        request = urllib.request.Request(f"{browse_url}/reports/", headers={"x-access-token": token})
+        mine = json.load(urllib.request.urlopen(request))
+    assert [(report["checkup_type"], report["username"]) for report in mine] == [
+        ("FOLLOW-UP EXAMINATION", "person233"), ("BASELINE EXAMINATION", "person233")]  # fmt: skip
+    sent = [r for r in json.loads(PEOPLE.read_text())["records"] if r["checkup_for"] == "person233"]
+    for report, original in zip(mine, reversed(sent), strict=True):
+        for result, was in zip(report["results"], original["results"], strict=True):
+            assert {name: result[name] for name in was} == was

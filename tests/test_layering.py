@@ -1,0 +1,97 @@
+"""Who may import whom: DESIGN.md, "Layout"."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# A folder of the domain may import itself and what it says that it needs.
+OUTSIDE = {"myhealth": {"click", "bottle", "cli", "wsgi"}, "cli": {"bottle", "wsgi"}, "wsgi": {"click", "cli"}}
+FEATURES = {"common", "audit", "profiles", "machines", "checkups", "reports", "sync"}
+FILES = [path for package in OUTSIDE for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def needs(folder: str) -> set[str]:
+    text = (ROOT / "myhealth" / folder / "__init__.py").read_text()
+    line = re.search(r"needs: (.*)", text)
+    assert line, f"myhealth/{folder}/__init__.py does not say what it needs"
+    return set(re.findall(r"\w+", line.group(1))) & FEATURES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_it_imports_only_what_its_layer_may(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & OUTSIDE[package]
+
+
+@pytest.mark.parametrize("folder", sorted(FEATURES))
+def test_a_feature_imports_only_what_it_says_it_needs(folder: str) -> None:
+    allowed = needs(folder) | {folder}
+    for path in (ROOT / "myhealth" / folder).rglob("*.py"):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("myhealth.")}
+        assert used <= allowed, f"{path.name} uses {used - allowed}"
+
+
+def test_only_the_report_stores_two_sides_know_pymongo() -> None:
+    knowing = {path for path in FILES if {name.split(".")[0] for name in imports(path)} & {"pymongo", "bson"}}
+    assert knowing == {ROOT / "myhealth/reports/repository.py", ROOT / "myhealth/reports/mirror.py"}
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = {
+        path.relative_to(ROOT).as_posix() for path in FILES if re.search(r"os\.(environ|getenv)", path.read_text())
+    }
+    assert readers == {"myhealth/common/settings.py"}
+
+
+def test_no_file_is_named_like_one_of_the_standard_library() -> None:
+    assert not {path.stem for path in FILES} & (set(sys.stdlib_module_names) - {"__future__"}) - {
+        "__init__",
+        "__main__",
+    }
+
+
+def test_files_stay_small() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in FILES if (n := path.read_text().count("\n")) > 400}
+    assert not long
+
+
+def test_importing_everything_opens_nothing() -> None:
+    """No socket, no file written, no process: shown by an audit hook in a fresh interpreter."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in FILES
+        if path.name not in ("__init__.py", "__main__.py") and "migrations" not in path.parts
+    ]
+    program = f"""
+import sys
+def watch(event, args):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.mkdir"):
+        raise SystemExit(f"{{event}} {{args}}")
+    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and not str(args[0]).endswith(".pyc"):
+        if "__pycache__" not in str(args[0]):
+            raise SystemExit(f"writes {{args[0]}}")
+sys.addaudithook(watch)
+sys.dont_write_bytecode = True
+for module in {modules!r}:
+    __import__(module)
+print("quiet")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "quiet\n", done.stderr

@@ -1,0 +1,146 @@
+"""What the README says is true."""
+
+import configparser
+import re
+import subprocess
+import sys
+
+import click
+from conftest import ROOT
+
+from cli.main import COMMANDS, cli
+from myhealth import __version__
+from myhealth.common.settings import Key, keys
+
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def table(text: str) -> list[list[str]]:
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def settings_table() -> str:
+    lines = ["| key | environment | default | meaning |", "| --- | --- | --- | --- |"]
+    for key in keys():
+        lines.append(f"| `{key.name}` | `{key.variable}` | {default(key)} | {key.text} |")
+    return "\n".join(lines)
+
+
+def default(key: Key) -> str:
+    return f"`{key.default}`" if key.default != "" else "empty"
+
+
+def test_the_settings_table_is_the_codes() -> None:
+    shown = README.split("held against it by a test -->\n")[1].split("\n<!-- end of settings")[0]
+    assert shown == settings_table(), f"\n{settings_table()}"
+
+
+def test_the_command_list_is_the_codes() -> None:
+    rows = {row[0]: row[1] for row in table(section("Commands")) if row[0].startswith("`myhealth")}
+    assert rows == {f"`myhealth {name}`": text for name, (_, text) in COMMANDS.items()}
+
+
+def test_each_commands_first_line_is_its_line_in_the_list() -> None:
+    context = click.Context(cli)
+    for name, (_, text) in COMMANDS.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.help
+        assert command.help.strip().splitlines()[0] == text
+        assert command.name == name
+
+
+def test_every_option_and_argument_has_its_line() -> None:
+    def walk(command: click.Command) -> list[click.Parameter]:
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        return [*command.params, *[p for each in inner for p in walk(each)]]
+
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        for parameter in walk(command):
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+def test_the_two_commands_are_one_line_each() -> None:
+    for title in ("Run it", "Test it"):
+        blocks = re.findall(r"```sh\n(.*?)```", section(title), re.DOTALL)
+        assert len(blocks) == 1
+        assert len(blocks[0].strip().splitlines()) == 1
+        assert blocks[0].startswith("python3 -m venv .venv && ")
+
+
+def test_ci_runs_the_readmes_own_test_command() -> None:
+    text = (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in text
+    assert ".venv/bin/pytest" not in text
+
+
+def test_every_route_is_documented() -> None:
+    from wsgi import browse, upload
+
+    for module, title in ((upload, "The upload API"), (browse, "The browse API")):
+        text = section(title)
+        for path in module.VIEWS:
+            shown = re.sub(r"<report_id:int>", "ID", re.sub(r"<username>", "U", re.sub(r"<serial>", "SERIAL", path)))
+            assert shown in text, f"{path} is not in the README"
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if not target.startswith(("http", "#")):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_version_is_the_changelogs_top_release() -> None:
+    top = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert top
+    assert top.group(1) == __version__
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["version"] == "attr: myhealth.__version__"
+
+
+def test_help_needs_none_of_the_commands() -> None:
+    program = "import sys; from cli.main import cli; cli(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    for heavy in ("peewee", "pymongo", "psycopg2", "bottle", "cryptography", "cli.users"):
+        assert f"'{heavy}'" not in done.stdout
+
+
+def test_the_first_steps_work(tmp_path, settings) -> None:
+    """Each line under "First steps" as it stands there, on embedded servers of its own."""
+    import os
+    import tempfile
+    from pathlib import Path
+
+    from myhealth.embedded import servers
+
+    block = re.findall(r"```sh\n(.*?)```", section("First steps"), re.DOTALL)[0]
+    lines = [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("myhealth ")]
+    assert lines[0] == "myhealth users create bholanath"
+    assert lines[-1] == "myhealth serve"
+    folder = Path(tempfile.mkdtemp(prefix="myhealth-tests-"))
+    folder.chmod(0o711)
+    environ = {**os.environ, "MYHEALTH_DATA_DIR": str(folder), "MYHEALTH_BCRYPT_ROUNDS": "4"}
+    try:
+        said = []
+        for line in [f"{lines[0]} --generate", *lines[1:-1]]:
+            words = [sys.executable, "-m", "cli", *line.split()[1:]]
+            said.append(subprocess.run(words, capture_output=True, text=True, env=environ, cwd=ROOT, timeout=60))
+        assert [done.returncode for done in said] == [0, 0, 1, 0, 0, 0], said
+        assert "3 accepted, 0 duplicate, 2 rejected" in said[2].stdout
+        assert said[4].stdout.count("accepted") == 2
+    finally:
+        for server in servers(folder):
+            server.stop()
+        import shutil
+
+        shutil.rmtree(folder)

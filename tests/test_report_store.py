@@ -1,0 +1,109 @@
+"""Documents and the repository that holds them: nothing newer is ever replaced, what is refused is told."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.reports.documents import is_abnormal, report_document
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+
+NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
+
+
+def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict:
+    row = {"id_": id_, "xid": 1, "patient_id": 7, "subject": "s7", "checkup_type": "T", "checkup_report": "R",
+           "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
+           "results": "[]", "revision": revision, **changes}  # fmt: skip
+    return report_document(epoch, **row)
+
+
+def test_a_document_has_the_fields_of_the_design() -> None:
+    assert list(document()) == ["_id", "patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by",
+                                "taken_at", "created_at", "updated_at", "results", "abnormal", "revision", "epoch"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "abnormal"),
+    [([], False), ([{"flag": "N"}, {"flag": None}, {}], False), ([{"flag": "N"}, {"flag": "HH"}], True),
+     ([{"flag": "A"}], True), (["odd", 5, None], False), ({}, False), (None, False)],
+)  # fmt: skip
+def test_abnormal_is_a_flag_other_than_n(results: object, abnormal: bool) -> None:
+    assert is_abnormal(results) is abnormal
+
+
+def test_numbers_and_moments_arrive_as_they_were(reports: ReportRepository) -> None:
+    text = '[{"value": 5.10}, {"value": 5.1}, {"value": 128}, {"value": 9223372036854775807}, {"value": 1e-22}]'
+    Mirror(reports).insert("checkup", [document(results=text)])
+    found = reports.report(1)
+    values = [result["value"] for result in found["results"]]
+    assert [repr(value) for value in values] == [repr(v) for v in (Decimal("5.10"), 5.1, 128, 2**63 - 1, 1e-22)]
+    assert found["taken_at"] == NOW
+    assert found["taken_at"].tzinfo is not None
+
+
+@pytest.mark.parametrize("write", ["insert", "put"])
+def test_whatever_order_versions_come_in_the_newest_stays(reports: ReportRepository, write: str) -> None:
+    versions = [document(1, revision, epoch) for epoch in (1, 2) for revision in (1, 2, 3)]
+    for order in itertools.islice(itertools.permutations(versions), 0, 720, 37):
+        reports.reports.delete_many({})
+        for version in order:
+            getattr(Mirror(reports), write)("checkup", [dict(version)])
+        found = reports.report(1)
+        assert (found["epoch"], found["revision"]) == (2, 3)
+
+
+def test_writing_twice_is_told_as_unchanged(reports: ReportRepository) -> None:
+    batch = [document(i) for i in range(5)]
+    first, second = Mirror(reports).insert("checkup", batch), Mirror(reports).insert("checkup", [*batch, document(9)])
+    assert (first.written, first.unchanged, first.failed) == (5, 0, [])
+    assert (second.written, second.unchanged, second.failed) == (1, 5, [])
+    third = Mirror(reports).put("checkup", [*batch, document(2, revision=2)][1:])
+    assert (third.written, third.unchanged) == (1, 4)
+
+
+@pytest.mark.parametrize("write", ["insert", "put"])
+def test_a_document_that_cannot_be_held_is_told_and_the_rest_stored(reports: ReportRepository, write: str) -> None:
+    too_large = document(2, checkup_report="x" * 17_000_000)
+    too_long = document(3, results='[{"value": %s}]' % ("9" * 40))
+    done = getattr(Mirror(reports), write)("checkup", [document(1), too_large, too_long, document(4)])
+    assert done.written == 2
+    assert sorted(failure.id for failure in done.failed) == [2, 3]
+    assert {failure.reason.split(" ")[0] for failure in done.failed} <= {"it", "BSON"}
+    assert reports.count()[0] == 2
+
+
+def test_a_deletion_removes_its_version_and_older_ones_only(reports: ReportRepository) -> None:
+    Mirror(reports).insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
+    assert Mirror(reports).remove("checkup", [(1, 4), (2, 4), (3, 4), (99, 1)], epoch=1) == 1
+    assert reports.report(1) is None
+    assert Mirror(reports).remove_older_epochs(2) == 1
+    assert reports.count()[0] == 1
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepository) -> None:
+    moments = [NOW - timedelta(days=i // 3) for i in range(20)]
+    Mirror(reports).insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
+    Mirror(reports).insert("checkup", [document(100, patient_id=8)])
+    seen, after = [], None
+    while page := reports.reports_of({"_id": 7, "subject": "s7"}, limit=4, after=after):
+        seen += [(report["taken_at"], report["_id"]) for report in page]
+        after = seen[-1]
+    assert seen == sorted(seen, reverse=True)
+    assert {id_ for _, id_ in seen} == set(range(20))
+
+
+def test_a_store_that_is_away_is_told_so() -> None:
+    repository = ReportRepository.connect("mongodb://127.0.0.1:1/myhealth_test?serverSelectionTimeoutMS=100")
+    with pytest.raises(Unavailable, match="MongoDB is away"):
+        repository.ping()
+    repository.close()
+
+
+@pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:x/db"])
+def test_a_wrong_url_is_told_so(url: str) -> None:
+    with pytest.raises(WrongSettings):
+        ReportRepository.connect(url)

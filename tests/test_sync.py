@@ -1,0 +1,556 @@
+"""The sync takes over everything, once, whatever happens; a comparison of its own says so."""
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg2
+import pytest
+from conftest import record
+from test_intake import take
+
+from myhealth.common.errors import Unavailable
+from myhealth.common.settings import Settings
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+from myhealth.sync import changes
+from myhealth.sync.changes import Source
+from myhealth.sync.mark import History, Mark, Position, epoch_ended, from_document, to_document
+from myhealth.sync.runner import Pass, restart_epoch, run_pass
+
+pytestmark = pytest.mark.usefixtures("people")
+
+
+@pytest.fixture
+def sync(settings: Settings, reports: ReportRepository):
+    def one_pass(**options: Any) -> Pass:
+        return run_pass(settings.database_url, Mirror(reports), settings, **options)
+
+    return one_pass
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def differences(db: Any, reports: ReportRepository) -> dict[str, list]:
+    """What differs between the stores, found without any code of the sync."""
+    rows = {row[0]: row[1:] for row in db(
+        "select c.id, c.patient_id, c.checkup_type, c.checkup_report, c.disease, m.serial, c.taken_by, c.taken_at,"
+        " c.created_at, c.updated_at, c.results, c.revision from checkups c left join machines m on m.id = c.machine_id")}  # fmt: skip
+    names = ("patient_id", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at", "created_at",
+             "updated_at", "results", "revision")  # fmt: skip
+    found = {doc["_id"]: tuple(doc[name] for name in names) for doc in reports.reports.find()}
+
+    def plain(values: tuple) -> tuple:
+        return tuple(milliseconds(v) if isinstance(v, datetime) else v for v in values)
+
+    people = {r[0]: r[1:] for r in db("select id, username, full_name, role, active from users")}
+    known = {d["_id"]: (d["username"], d["full_name"], d["role"], d["active"]) for d in reports.users.find()}
+    stale = [i for i in rows.keys() & found.keys() if plain(rows[i]) != plain(found[i])]
+    return {
+        "lost": sorted(rows.keys() - found.keys()),
+        "ghost": sorted(found.keys() - rows.keys()),
+        "stale": stale,
+        "people": [i for i in people.keys() | known.keys() if people.get(i) != known.get(i)],
+    }
+
+
+NONE: dict[str, list] = {"lost": [], "ghost": [], "stale": [], "people": []}
+
+
+def test_a_first_pass_takes_over_everything_and_a_second_has_nothing_to_do(db, reports, sync) -> None:
+    take(*[record(i) for i in range(30)])
+    done = sync()
+    assert (done.read, done.written, done.mark) == (36, 36, 30)
+    assert differences(db, reports) == NONE
+    again = sync()
+    assert (again.read, again.written, again.removed, again.new_epoch) == (0, 0, 0, "")
+
+
+def test_edits_deletes_and_renames_in_plain_sql_are_taken_over(db, reports, sync) -> None:
+    take(*[record(i) for i in range(10)])
+    sync()
+    db("update checkups set checkup_report = 'edited' where id = 3")
+    db("delete from checkups where id in (4, 5)")
+    db("update users set full_name = 'Savita P.', username = 'savita.p' where username = 'savita'")
+    done = sync()
+    assert (done.read, done.written, done.removed) == (4, 2, 2)
+    assert differences(db, reports) == NONE
+    db("delete from users where username = 'bholanath'")
+    assert sync().removed == 9
+    assert differences(db, reports) == NONE
+    assert reports.count() == (0, 5)
+
+
+def test_a_row_that_commits_late_is_not_skipped(db, reports, sync, connect) -> None:
+    """What a cursor over ids loses: a lower id becomes visible after a higher one was taken over."""
+    late = connect()
+    with late.cursor() as cursor:
+        cursor.execute("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
+                       " values (1, 'LATE', '', '') returning id")  # fmt: skip
+        late_id = cursor.fetchone()[0]
+    take(record(1))
+    sync()
+    assert reports.report(late_id) is None
+    late.commit()
+    sync()
+    assert reports.report(late_id)["checkup_type"] == "LATE"
+    assert differences(db, reports) == NONE
+
+
+def test_nothing_above_the_horizon_is_taken_before_its_time(db, reports, sync, connect) -> None:
+    sync()
+    holding = connect()
+    with holding.cursor() as cursor:
+        cursor.execute("insert into machines (serial) values ('slow')")
+    take(record(1))
+    assert sync().read == 0, "an older transaction is still open"
+    holding.rollback()
+    assert sync().read == 1
+    assert differences(db, reports) == NONE
+
+
+def test_a_reader_holds_nothing_back(db, reports, sync, connect) -> None:
+    sync()
+    reader = connect()
+    with reader.cursor() as cursor:
+        cursor.execute("select count(*) from checkups")
+    take(record(1))
+    assert sync().read == 1
+
+
+def test_what_comes_while_an_epoch_is_scanned_comes_by_the_feed(db, reports, sync, settings, monkeypatch) -> None:
+    """Rows behind and before the scan's place are edited, deleted and added between two of its slices."""
+    monkeypatch.setattr(changes, "SLICE_ROWS", 10)
+    monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 10)
+    take(*[record(i) for i in range(40)])
+    real = Source.scan
+    slices = []
+
+    def scan(self, table: str, after: int, batch_rows: int):
+        if table == "checkups":
+            slices.append(after)
+            if len(slices) == 3:
+                db("update checkups set disease = 'edited' where id in (2, 39)")
+                db("delete from checkups where id in (3, 38)")
+                take(record(99))
+        return real(self, table, after, batch_rows)
+
+    monkeypatch.setattr(Source, "scan", scan)
+    sync()
+    assert len(slices) >= 4
+    sync()
+    assert differences(db, reports) == NONE
+
+
+@pytest.mark.parametrize("batch", [1, 7, 2000])
+def test_the_feed_goes_on_within_one_large_transaction(db, reports, sync, settings, monkeypatch, batch: int) -> None:
+    """One transaction's rows share their xid: the mark's second half, the id, tells them apart."""
+    monkeypatch.setattr(changes, "SLICE_ROWS", 15)
+    monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 15)
+    sync()
+    take(*[record(i) for i in range(50)])
+    settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=batch))
+    assert run_pass(settings.database_url, Mirror(reports), settings).read == 50
+    assert differences(db, reports) == NONE
+
+
+def test_a_row_that_was_deleted_and_put_back_is_there(db, reports, sync) -> None:
+    take(record(1))
+    db("update checkups set disease = 'second'")
+    sync()
+    db("create temp table kept as select * from checkups")
+    db("delete from checkups")
+    for _ in range(2):
+        db("insert into checkups select * from kept on conflict do nothing")
+        sync()
+        assert differences(db, reports) == NONE
+        db("delete from checkups")
+        db("insert into checkups select * from kept")
+    sync()
+    assert differences(db, reports) == NONE
+    db("truncate checkups")
+    assert sync().removed == 1
+
+
+def test_a_lost_mark_begins_a_new_epoch_and_heals_everything(db, reports, sync) -> None:
+    take(*[record(i) for i in range(5)])
+    sync()
+    reports.state.delete_many({})
+    reports.reports.delete_one({"_id": 2})
+    reports.reports.update_one({"_id": 3}, {"$set": {"disease": "tampered"}})
+    reports.reports.insert_one({"_id": 77, "patient_id": 1, "epoch": 1, "revision": 1})
+    done = sync()
+    assert (done.epoch, done.new_epoch, done.removed) == (2, "there is no mark", 1)
+    assert differences(db, reports) == NONE
+
+
+def test_restart_reads_everything_anew(db, reports, sync, settings) -> None:
+    take(record(1))
+    sync()
+    reports.reports.update_one({"_id": 1}, {"$set": {"disease": "tampered"}})
+    assert restart_epoch(settings.database_url, Mirror(reports))
+    assert sync().epoch == 2
+    assert differences(db, reports) == NONE
+
+
+def test_an_emptied_report_store_is_filled_anew(db, reports, sync) -> None:
+    take(record(1))
+    sync()
+    reports.drop()
+    sync()
+    assert differences(db, reports) == NONE
+
+
+def test_a_database_that_was_set_back_in_place_is_noticed(db, reports, sync, settings, postgres, tmp_path) -> None:
+    """A cold copy of the data folder has the same system, timeline and tables, and later ids that mean other things."""
+    import shutil
+
+    from myhealth.common.database import database
+
+    take(*[record(i) for i in range(5)])
+    sync()
+    database.close_all()
+    postgres.stop()
+    copy = postgres.folder / "copy"
+    shutil.copytree(postgres.data, copy, symlinks=True)
+    postgres.ensure()
+    take(*[record(i, patient="savita", disease="first life") for i in range(10, 30)])
+    sync()
+    database.close_all()
+    postgres.stop()
+    shutil.rmtree(postgres.data)
+    copy.rename(postgres.data)
+    if postgres.owner():
+        for path in (postgres.data, *postgres.data.rglob("*")):
+            os.chown(path, *postgres.owner(), follow_symlinks=False)
+    postgres.ensure()
+    for i in range(40):
+        take(record(100 + i, disease="second life"))
+    done = sync()
+    assert done.new_epoch == "PostgreSQL was set back to before the last pass"
+    assert differences(db, reports) == NONE
+
+
+def test_a_report_store_from_an_older_backup_catches_up_by_itself(db, reports, sync) -> None:
+    take(record(1))
+    sync()
+    older = {name: list(reports._database[name].find()) for name in ("reports", "users", "sync_state")}
+    take(record(2))
+    db("update checkups set disease = 'edited' where id = 1")
+    db("update users set full_name = 'x' where username = 'savita'")
+    sync()
+    for name, documents in older.items():
+        reports._database[name].delete_many({})
+        reports._database[name].insert_many(documents)
+    done = sync()
+    assert (done.new_epoch, done.read) == ("", 3)
+    assert differences(db, reports) == NONE
+
+
+def test_what_a_dying_runner_still_writes_does_not_bring_a_deleted_report_back(db, reports, sync, settings) -> None:
+    """Its session is gone, another runner has carried the deletion out, then its last write arrives."""
+    take(record(1), record(2))
+    late: list = []
+    mirror = Mirror(reports)
+    real = mirror.insert
+
+    def dying(kind, documents):
+        late.extend(dict(document) for document in documents)
+        raise KeyboardInterrupt
+
+    mirror.insert = dying
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(settings.database_url, mirror, settings)
+    db("delete from checkups where id = 1")
+    sync()
+    real("checkup", late)
+    assert reports.report(1) is not None
+    sync()
+    assert differences(db, reports) == NONE
+
+
+def test_a_runner_that_was_taken_over_moves_the_mark_no_more(db, reports, sync, settings) -> None:
+    take(record(1))
+    mirror = Mirror(reports)
+    real = mirror.insert
+
+    def slow(kind, documents):
+        with Source.opened(settings.database_url) as other:
+            assert not other.lock()
+        done = real(kind, documents)
+        mark = from_document(mirror.read_mark())
+        Mirror(reports).begin(to_document(mark.begun("another", datetime.now(UTC))))
+        return done
+
+    mirror.insert = slow
+    with pytest.raises(Unavailable, match="another sync has taken over"):
+        run_pass(settings.database_url, mirror, settings)
+    sync()
+    assert differences(db, reports) == NONE
+
+
+ODD = {
+    "a number of 40 digits": '[{"value": %s}]' % ("9" * 40),
+    "a number too small for MongoDB": '[{"value": 1e-7000}]',
+    "300 lists in each other": "[" * 300 + "]" * 300,
+    "text of 17 MB": '["%s"]' % ("x" * 17_000_000),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, reports, sync, name: str) -> None:
+    take(record(1), record(2), record(3))
+    sync()
+    db("update checkups set results = %s where id = 2", ODD[name])
+    done = sync()
+    assert (done.failures, done.failed[0].id) == (1, 2)
+    assert differences(db, reports)["lost"] == [2]
+    assert reports.report(2) is None, "an outdated report is worse than a missing one"
+    take(record(4))
+    assert sync().failures == 0
+    assert len(reports.reports_of(reports.user_named("bholanath"), limit=9)) == 3
+
+
+@pytest.mark.parametrize("value", ["1e20", "6.02e23", "2.5E+19", "9223372036854775807", "2147483648", "-0.0", "1.50"])
+def test_numbers_of_any_size_arrive(db, reports, sync, value: str) -> None:
+    take(record(1))
+    db("update checkups set results = %s where id = 1", f'[{{"value": {value}}}]')
+    assert sync().failures == 0
+    (stored,) = db("select results->0->>'value' from checkups")[0]
+    assert str(reports.report(1)["results"][0]["value"]) == stored
+
+
+def test_a_refusal_by_mongodb_itself_is_set_aside(db, reports, sync) -> None:
+    reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
+    take(record(1), record(2, disease="bad"), record(3))
+    done = sync()
+    assert [(failure.kind, failure.id) for failure in done.failed] == [("checkup", 2)]
+    reports._database.command("collMod", "reports", validator={})
+    assert sync(retry_failed=True).written == 1
+    assert differences(db, reports) == NONE
+
+
+HERE = History("7", 1, "x")
+MARK = Mark(HERE, 3, "steady", 100, "w", feeds=dict.fromkeys(("tombstones", "users", "checkups"), Position(120, 9)))
+
+
+@pytest.mark.parametrize(
+    ("mark", "history", "next_xid", "witnessed", "why"),
+    [
+        (MARK, HERE, 121, True, ""),
+        (MARK, HERE, 5000, True, ""),
+        (None, HERE, 121, False, "there is no mark"),
+        (MARK, History("8", 1, "x"), 121, True, "another PostgreSQL cluster"),
+        (MARK, History("7", 2, "x"), 121, True, "has branched"),
+        (MARK, History("7", 1, "y"), 121, True, "made anew"),
+        (MARK, HERE, 120, True, "PostgreSQL's future"),
+        (dataclasses.replace(MARK, phase="scan", horizon=500), HERE, 200, True, "PostgreSQL's future"),
+        (MARK, HERE, 121, False, "set back to before the last pass"),
+    ],
+)
+def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(
+    mark, history, next_xid: int, witnessed: bool, why: str
+) -> None:
+    found = epoch_ended(mark, history, next_xid, witnessed)
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+def test_a_mark_outlives_its_way_through_the_store(reports) -> None:
+    mirror = Mirror(reports)
+    begun = MARK.begun("run", datetime(2026, 11, 20, tzinfo=UTC))
+    for mark in (MARK, begun, begun.begun("other", datetime(2026, 11, 20, tzinfo=UTC))):
+        mirror.begin(to_document(mark))
+        assert from_document(mirror.read_mark()) == mark
+    for broken in ({}, {"epoch": "x"}, {**to_document(MARK), "feeds": {}}, None):
+        assert from_document(broken) is None
+
+
+def test_a_second_runner_says_so_and_does_nothing(db, reports, sync, settings, run_cli) -> None:
+    take(record(1))
+    with Source.opened(settings.database_url) as first:
+        assert first.lock()
+        assert sync().locked_out
+        done = run_cli("sync", "--once")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "Another sync is at work" in done.stderr
+    assert sync().read == 7
+
+
+def test_a_document_that_is_refused_is_told_and_the_rest_goes_on(db, reports, sync, run_cli) -> None:
+    take(*[record(i) for i in range(3)])
+    db("update checkups set results = %s where id = 2", '[{"value": %s}]' % ("9" * 40))
+    done = run_cli("sync", "--once")
+    assert done.returncode == 1
+    assert "MongoDB refused checkup 2: BSON cannot hold it" in done.stderr
+    assert differences(db, reports)["lost"] == [2]
+    assert run_cli("sync", "--once").returncode == 0, "it is told once"
+    (failure,) = Mirror(reports).failures()
+    assert (failure["kind"], failure["row_id"], failure["tries"]) == ("checkup", 2, 1)
+    assert run_cli("sync", "--once", "--retry-failed").returncode == 1
+    assert Mirror(reports).failures()[0]["tries"] == 2
+    db("update checkups set results = '[]' where id = 2")
+    sync()
+    assert differences(db, reports) == NONE
+    assert Mirror(reports).failures() == []
+
+
+def test_once_says_nothing_when_all_is_well(db, reports, run_cli) -> None:
+    take(record(1))
+    done = run_cli("sync", "--once")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    told = run_cli("-v", "sync", "--once").stderr
+    assert told.startswith("sync read=0 written=0 unchanged=0 removed=0 failed=0 mark=1 secs=0.")
+
+
+@pytest.mark.parametrize("store", ["MYHEALTH_DATABASE_URL", "MYHEALTH_MONGO_URL"])
+def test_a_store_that_is_away_ends_it_with_75(settings, run_cli, store: str) -> None:
+    away = {
+        "MYHEALTH_DATABASE_URL": "postgresql://127.0.0.1:1/x",
+        "MYHEALTH_MONGO_URL": "mongodb://127.0.0.1:1/x?serverSelectionTimeoutMS=200",
+    }
+    here = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
+    done = run_cli("sync", "--once", env={**here, store: away[store]})
+    assert done.returncode == 75
+    assert "is away" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: signal.Signals) -> None:
+    environ = {
+        **os.environ,
+        "MYHEALTH_DATABASE_URL": settings.database_url,
+        "MYHEALTH_MONGO_URL": settings.mongo_url,
+        "MYHEALTH_SYNC_INTERVAL_S": "600",
+    }
+    words = [sys.executable, "-m", "cli", "sync", "--interval", "0.2"]
+    process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        take(record(1))
+        deadline = time.monotonic() + 30
+        while reports.count()[0] < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        take(record(2))
+        while reports.count()[0] < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        begun = time.monotonic()
+        process.send_signal(how)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert time.monotonic() - begun < 2
+    assert out == ""
+    lines = err.splitlines()
+    assert "sync starts, every 0.2 s" in lines[0]
+    assert lines[-1].endswith("sync ended")
+    assert sum("sync read=1 written=1" in line for line in lines) >= 1
+    assert differences(db, reports) == NONE
+
+
+def test_no_row_is_lost_with_six_writers(db, reports, sync, settings) -> None:
+    """Slow commits, roll-backs, edits, deletes, renames in plain SQL, while passes run one after another."""
+    ending = threading.Event()
+    patient = db("select id from users where username = 'bholanath'")[0][0]
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        connection = psycopg2.connect(settings.database_url)
+        with connection.cursor() as cursor:
+            while not ending.is_set():
+                for _ in range(chance.randint(1, 5)):
+                    what = chance.random()
+                    if what < 0.6:
+                        cursor.execute("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
+                                       " values (%s, 'T', %s, '')", (patient, str(chance.random())))  # fmt: skip
+                    elif what < 0.8:
+                        cursor.execute("update checkups set disease = %s where id = (select id from checkups offset"
+                                       " %s limit 1 for update skip locked)", (str(what), chance.randint(0, 50)))  # fmt: skip
+                    elif what < 0.9:
+                        cursor.execute("delete from checkups where id = (select id from checkups offset %s limit 1"
+                                       " for update skip locked)", (chance.randint(0, 50),))  # fmt: skip
+                    else:
+                        cursor.execute("update users set full_name = %s where id = %s", (str(what), patient + seed % 2))
+                time.sleep(chance.random() * 0.03)
+                connection.rollback() if chance.random() < 0.2 else connection.commit()
+        connection.close()
+
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(6)]
+    for writer in writers:
+        writer.start()
+    passes = 0
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        sync()
+        passes += 1
+    ending.set()
+    for writer in writers:
+        writer.join()
+    sync()
+    assert passes > 10
+    assert db("select count(*) from checkups")[0][0] > 100
+    assert differences(db, reports) == NONE
+
+
+@pytest.mark.parametrize("step", ["read_mark", "begin", "insert", "write_mark"])
+def test_it_loses_nothing_when_killed_after(db, reports, sync, settings, step: str) -> None:
+    """A real process kills itself with -9 right after the step, again and again; the last pass is left alone."""
+    take(*[record(i) for i in range(40)])
+    program = f"""
+import os, signal, sys
+from myhealth.common.settings import load
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.runner import run_pass
+settings = load()
+real, calls = Mirror.{step}, [0]
+def dying(self, *args, **options):
+    done = real(self, *args, **options)
+    calls[0] += 1
+    if calls[0] >= int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+Mirror.{step} = dying
+run_pass(settings.database_url, Mirror(ReportRepository.connect(settings.mongo_url)), settings)
+"""
+    own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
+    environ = {**os.environ, **own, "MYHEALTH_SYNC_BATCH_ROWS": "7"}
+    for calls in (1, 2, 3):
+        done = subprocess.run([sys.executable, "-c", program, str(calls)], env=environ, timeout=60)
+        assert done.returncode in (-signal.SIGKILL, 0)
+        db("update checkups set disease = %s where id = %s", str(calls), calls)
+        db("delete from checkups where id = %s", 10 + calls)
+    sync()
+    assert differences(db, reports) == NONE
+
+
+def test_the_feed_is_read_by_its_index(db, settings) -> None:
+    db("insert into checkups (patient_id, checkup_type, checkup_report, disease) select 1, 'T', '', '' from"
+       " generate_series(1, 20000)")  # fmt: skip
+    db("analyze checkups")
+    for query, values in ((changes.FEED, {"xid": 5, "id": 0, "horizon": 10**9}), (changes.SCAN, {"id": 5})):
+        sql = query.format(columns=changes.COLUMNS["checkups"], table="checkups", join=changes.JOINS["checkups"])
+        plan = "\n".join(row[0] for row in explain(settings, sql, {**values, "limit": 2000}))
+        index = "checkups_feed" if query is changes.FEED else "checkups_pkey"
+        assert f"using {index}" in plan
+        assert "Seq Scan on checkups" not in plan
+        assert "Sort" not in plan
+
+
+def explain(settings: Settings, sql: str, values: dict) -> list:
+    with psycopg2.connect(settings.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"explain {sql}", values)
+        rows = cursor.fetchall()
+    connection.close()
+    return rows

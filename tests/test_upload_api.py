@@ -1,0 +1,294 @@
+"""The upload API: logins, tokens, and records that are acknowledged one by one."""
+
+import base64
+import gzip
+import json
+import time
+
+import pytest
+from conftest import PASSWORD, Caller, dump, record
+
+from myhealth.common.database import database
+from myhealth.profiles import services
+from wsgi.common.application import LazyApplication
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+# -- logging in ------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_gives_a_token_that_opens_the_api(upload: Caller, db) -> None:
+    for answer in (
+        upload("GET", "/login/", headers=basic("tara", PASSWORD)),
+        upload("POST", "/login/", {"username": "tara", "password": PASSWORD}),
+        upload("POST", "/login", {"username": "TARA", "password": PASSWORD}),
+    ):
+        assert answer.status_code == 200
+        assert set(answer.json) == {"token", "expires_at"}
+        assert answer.headers["Cache-Control"] == "no-store"
+        for headers in ({"x-access-token": answer.json["token"]}, {"Authorization": f"bearer {answer.json['token']}"}):
+            sent = upload("POST", "/checkups/", [record(None)], headers=headers)
+            assert sent.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [basic("tara", "wrong"), basic("nobody", PASSWORD), basic("tara", "x" * 100), {}, {"Authorization": "Basic !!!"},
+     {"Authorization": "Basic " + base64.b64encode(b"no colon").decode()}, {"Authorization": "Basic /////w=="},
+     {"Authorization": "Basic"}, {"Authorization": "Digest x"}],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_login_is_401_whatever_is_wrong(upload: Caller, headers: dict) -> None:
+    answer = upload("GET", "/login/", headers=headers)
+    assert answer.status_code == 401
+    assert answer.json["details"] == "The username or the password is wrong."
+    assert answer.headers["WWW-Authenticate"].startswith('Basic realm="MyHealth"')
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"", 400), (b"{", 400), (b"[]", 400), ({"username": "tara"}, 401), ({"username": {"$ne": 1}, "password": 5}, 401),
+     ({"username": "tara", "password": "x", "role": "admin"}, 400), (b"\xff", 400), (b"x" * 20_000, 413)],
+    ids=repr,
+)  # fmt: skip
+def test_a_login_that_is_no_login_is_an_error_and_never_a_500(upload: Caller, body, status: int) -> None:
+    assert upload("POST", "/login/", body).status_code == status
+
+
+def test_anybody_can_register_as_a_patient(upload: Caller, db) -> None:
+    answer = upload("POST", "/registration/", {"username": "new.one", "password": "a long password"})
+    assert (answer.status_code, answer.json["details"]) == (201, "New user created")
+    assert db("select role from users where username = 'new.one'") == [("patient",)]
+    again = upload("POST", "/registration/", {"username": "NEW.one", "password": "a long password"})
+    assert (again.status_code, again.json["details"]) == (400, "User with same information is already exists.")
+    for body in ({"username": "x", "password": "short"}, {"username": "a b", "password": PASSWORD}, {"username": "x"},
+                 {"username": "x", "password": PASSWORD, "role": "admin"}, {"username": ["x"], "password": PASSWORD}):  # fmt: skip
+        assert upload("POST", "/registration/", body).status_code == 400
+    assert db("select count(*) from users where role = 'admin'") == [(1,)]
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted", "new password", "logged out"])
+def test_a_token_ends_with_what_it_stands_for(upload: Caller, log_in, people, how: str) -> None:
+    token = log_in("tara")
+    assert upload("POST", "/checkups/", [record(None)], token=token).status_code == 201
+    time.sleep(0.01)
+    if how == "disabled":
+        services.set_active("tara", False)
+    elif how == "deleted":
+        services.delete_user("tara")
+    elif how == "new password":
+        services.set_password("tara", "another password", rounds=4)
+    else:
+        services.end_tokens(people["tara"])
+    answer = upload("POST", "/checkups/", [record(None)], token=token)
+    assert (answer.status_code, answer.json["code"]) == (401, "token_ended")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_public_key_is_public(upload: Caller) -> None:
+    answer = upload("GET", "/.well-known/jwks.json")
+    (key,) = answer.json["keys"]
+    assert (key["kty"], key["crv"], key["alg"]) == ("OKP", "Ed25519", "EdDSA")
+    assert "d" not in key
+
+
+# -- records ---------------------------------------------------------------------------------------------------------
+
+ADDRESSES = ["/checkups/", "/checkups", "/reports/", "/users/bholanath/checkups/", "/machines/HC-1/dumps/"]
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+@pytest.mark.parametrize("who", ["bholanath", "root", "runner", None])
+def test_records_are_taken_from_doctors_and_technicians_only(upload: Caller, db, log_in, path: str, who) -> None:
+    answer = upload("POST", path, [record(1)], token=log_in(who) if who else "")
+    assert answer.status_code == (403 if who else 401)
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+@pytest.mark.parametrize("who", ["dr.ayush", "tara"])
+def test_records_are_acknowledged_one_by_one(upload: Caller, db, log_in, path: str, who: str) -> None:
+    token = log_in(who)
+    if "dumps" in path and who == "dr.ayush":
+        assert upload("POST", path, [record(1)], token=token).status_code == 403
+        return
+    answer = upload("POST", path, [record(1), record(2, disease=5), record(3)], token=token)
+    assert answer.status_code == 201
+    assert answer.json["details"] == "User checkup created…"
+    assert (answer.json["accepted"], answer.json["duplicate"], answer.json["rejected"]) == (2, 0, 1)
+    items = answer.json["items"]
+    assert [item["status"] for item in items] == ["accepted", "rejected", "accepted"]
+    assert [item["index"] for item in items] == [0, 1, 2]
+    assert items[1]["errors"][0]["field"] == "disease"
+    assert db("select id from checkups order by id") == [(items[0]["id"],), (items[2]["id"],)]
+    assert db("select id from rejections") == [(items[1]["rejection_id"],)]
+    again = upload("POST", path, [record(1), record(3)], token=token)
+    assert (again.status_code, again.json["duplicate"]) == (200, 2)
+    assert [item["id"] for item in again.json["items"]] == [items[0]["id"], items[2]["id"]]
+    refused = upload("POST", path, [record(9, disease=5)], token=token)
+    assert (refused.status_code, refused.json["rejected"]) == (422, 1)
+
+
+OLD = {"checkup_type": "BP", "checkup_report": "FINE", "checkup_for": "bholanath", "machine": "HC-1",
+       "taken_by": "dr.ayush", "disease": "BP"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/users/bholanath/checkups/", "/users/bholanath/checkups", "/checkups/", "/reports/"])
+def test_todays_clients_keep_working(upload: Caller, db, log_in, path: str) -> None:
+    token = log_in("dr.ayush")
+    one = upload("POST", path, OLD, headers={"x-access-token": token})
+    assert (one.status_code, one.json["details"]) == (201, "User checkup created…")
+    three = upload("POST", path, [OLD, OLD, OLD], headers={"x-access-token": token})
+    assert (three.status_code, three.json["accepted"]) == (201, 3)
+    assert db("select count(*) from checkups") == [(4,)]
+    unknown = upload("POST", "/checkups/", {**OLD, "checkup_for": "nobody"}, token=token)
+    assert (unknown.status_code, unknown.json["details"]) == (404, "User does not exist!")
+    unknown = upload("POST", "/users/nobody/checkups/", OLD, token=token)
+    assert (unknown.status_code, unknown.json["details"]) == (404, "User does not exist!")
+
+
+def test_an_address_of_a_patient_takes_records_of_that_patient_only(upload: Caller, db, log_in) -> None:
+    token = log_in("dr.ayush")
+    unnamed = {name: value for name, value in OLD.items() if name != "checkup_for"}
+    answer = upload("POST", "/users/bholanath/checkups/", [unnamed, {**OLD, "checkup_for": "savita"}, OLD], token=token)
+    assert [item["status"] for item in answer.json["items"]] == ["accepted", "rejected", "accepted"]
+    assert "is not bholanath, whose all records are" in answer.json["items"][1]["errors"][0]["message"]
+
+
+def test_a_dump_sent_twice_is_stored_once_also_without_numbers(upload: Caller, db, log_in) -> None:
+    body = dump([record(None), record(None), record(7)])
+    token = log_in("tara")
+    assert upload("POST", "/machines/HC-1/dumps/", body, token=token).json["accepted"] == 3
+    assert upload("POST", "/machines/HC-1/dumps/", body, token=token).json["duplicate"] == 3
+    other = upload("POST", "/machines/HC-2/dumps/", body, token=token)
+    assert other.status_code == 400
+    assert "of the machine HC-1, not of HC-2" in other.json["details"]
+
+
+def test_all_or_nothing(upload: Caller, db, log_in) -> None:
+    answer = upload("POST", "/checkups/?atomic=true", [record(1), record(2, disease=5)], token=log_in("tara"))
+    assert (answer.status_code, answer.json["rejected"]) == (422, 2)
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_a_gzipped_body_is_unpacked(upload: Caller, db, log_in) -> None:
+    body = gzip.compress(json.dumps([record(1)]).encode())
+    answer = upload("POST", "/checkups/", body, token=log_in("tara"), headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "said"),
+    [
+        (b"", {}, 400, "empty"),
+        (b"hello", {}, 400, "neither JSON, HL7 v2 nor gzip"),
+        (b"[]", {}, 400, "no record"),
+        (b'[{"a": 1}', {}, 400, "cut short"),
+        (b"nothing packed", {"Content-Encoding": "gzip"}, 400, "damaged"),
+        (gzip.compress(b"[1]")[:-3], {"Content-Encoding": "gzip"}, 400, "cut short"),
+        (gzip.compress(b" " * 80_000_000), {"Content-Encoding": "gzip"}, 413, "more than 67108864 bytes"),
+        (b"x", {"Content-Encoding": "br"}, 415, "'br' is not known"),
+    ],
+    ids=["empty", "text", "empty list", "cut", "damaged", "cut gzip", "bomb", "brotli"],
+)
+def test_a_body_that_cannot_be_taken_is_an_error_and_stores_nothing(
+    upload: Caller, db, log_in, body: bytes, headers: dict, status: int, said: str
+) -> None:
+    answer = upload("POST", "/checkups/", body, token=log_in("tara"), headers=headers)
+    assert answer.status_code == status
+    assert said in answer.json["details"]
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_a_body_is_refused_before_it_is_read(upload: Caller, log_in) -> None:
+    lengths = {"70000000": 413, "10": 400, "x": 400, "-5": 400}
+    for length, status in lengths.items():
+        overrides = {"CONTENT_LENGTH": length}
+        answer = upload("POST", "/checkups/", b"[1]", token=log_in("tara"), environ_overrides=overrides)
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nothing/", 404, "not_found"), ("DELETE", "/login/", 405, "method_not_allowed"),
+     ("GET", "/users/a%2Fb/checkups/", 404, "not_found"), ("POST", "/healthz", 405, "method_not_allowed"),
+     ],
+)  # fmt: skip
+def test_every_error_is_json(upload: Caller, method: str, path: str, status: int, code: str) -> None:
+    answer = upload(method, path)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+def test_a_path_that_is_not_utf8_is_nobodys(upload: Caller, db, log_in) -> None:
+    """Bottle drops such bytes: a record for José, sent in Latin-1, would be Jos's."""
+    services.create_user("Jos")
+    path = "/users/Jos\xe9/checkups/"
+    answer = upload("POST", "/", [record(None)], token=log_in("tara"), environ_overrides={"PATH_INFO": path})
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_a_fault_of_ours_leaves_no_traceback(upload: Caller, log_in, monkeypatch, caplog) -> None:
+    from myhealth.checkups import intake
+
+    def stumble(*_: object, **__: object) -> None:
+        raise RuntimeError("".join(["a secret", " detail"]))
+
+    monkeypatch.setattr(intake.Intake, "take", stumble)
+    answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"))
+    assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
+    assert b"secret detail" not in answer.data
+    assert "RuntimeError" in caplog.text
+    assert "in take" in caplog.text
+    assert "secret detail" not in caplog.text, "what an error says may be a patient's data"
+
+
+def test_it_is_well_and_says_so(upload: Caller) -> None:
+    assert upload("GET", "/healthz").json["status"] == "ok"
+
+
+def test_a_database_that_is_away_is_503_with_a_time(upload: Caller, log_in, postgres, db) -> None:
+    token = log_in("tara")
+    database.close_all()
+    postgres.stop()
+    try:
+        for method, path, body in (("GET", "/healthz", None), ("POST", "/checkups/", [record(1)])):
+            answer = upload(method, path, body, token=token)
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "PostgreSQL" not in answer.json["details"]
+    finally:
+        postgres.ensure()
+    assert upload("POST", "/checkups/", [record(1)], token=token).status_code == 201
+
+
+def test_a_connection_that_died_is_replaced(upload: Caller, log_in, connect, db) -> None:
+    token = log_in("tara")
+    assert upload("POST", "/checkups/", [record(1)], token=token).status_code == 201
+    other = connect()
+    with other, other.cursor() as cursor:
+        cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'myhealth'")
+    assert upload("POST", "/checkups/", [record(2)], token=token).status_code == 201
+
+
+def test_an_application_that_cannot_be_made_says_so_and_tries_again() -> None:
+    from myhealth.common.errors import WrongSettings
+
+    tries = []
+
+    def make():
+        tries.append(1)
+        if len(tries) == 1:
+            raise WrongSettings("secret detail of the settings")
+        return lambda environ, start: (start("200 OK", []), [b"well"])[1]
+
+    call = Caller(LazyApplication(make))
+    first = call("GET", "/")
+    assert first.status_code == 503
+    assert b"secret detail" not in first.data
+    assert call("GET", "/").data == b"well"
+    assert call("GET", "/").data == b"well"
+    assert len(tries) == 2

@@ -1,0 +1,18 @@
+"""Whether the service is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsgi.browse_api.context import BrowseContext
+from wsgi.common.views import View, json_response
+
+
+class HealthView(View):
+    """200 where MongoDB answers, 503 where it does not."""
+
+    context: BrowseContext
+
+    def get(self) -> Any:
+        self.context.reports.ping()
+        return json_response({"status": "ok"})

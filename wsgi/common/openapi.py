@@ -1,0 +1,139 @@
+"""OpenAPI 3.1, built from what the views say of themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from myhealth import __version__
+
+JSON = "application/json"
+ERROR = "Error"
+# What every call can be answered with, whatever it does.
+ALWAYS = {
+    500: "A fault of the server's; it has been logged.",
+    503: "A store is away; `Retry-After` says when to try again.",
+}
+LOGGED_IN = {401: "Nobody is logged in with this token."}
+BODY = {
+    400: "The request cannot be understood.",
+    413: "The body is too large.",
+    415: "The body's encoding or type is not known.",
+}
+SCHEMAS: dict[str, Any] = {
+    ERROR: {
+        "type": "object",
+        "required": ["details", "code", "errors"],
+        "properties": {
+            "details": {"type": "string", "description": "A sentence for a person."},
+            "code": {"type": "string", "description": "A word for a program."},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", "field", "message"],
+                    "properties": {
+                        "index": {"type": ["integer", "null"]},
+                        "field": {"type": ["string", "null"]},
+                        "message": {"type": "string"},
+                    },
+                },
+            },
+        },
+    }
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
+    added. `body`: schema name, or a full request body. `query`: parameters as (name, schema, description).
+    `roles`: who may, in words; "" for everybody, logged in or not."""
+
+    summary: str
+    answers: Mapping[int, tuple[str, Any]]
+    roles: str = ""
+    body: Any = None
+    query: tuple[tuple[str, dict[str, Any], str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    errors: Mapping[int, str] = field(default_factory=dict)
+    security: tuple[str, ...] = ("bearer", "token")
+    content: str = JSON
+
+
+def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """The document: every path and verb that is routed, and no other."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "description": description, "version": __version__, "license": {"name": "MIT"}},
+        "paths": {
+            re.sub(r"<(\w+)(:\w+)?>", r"{\1}", path): {verb: _operation(view, verb, path) for verb in view.verbs()}
+            for path, view in views.items()
+        },
+        "components": {
+            "schemas": {**SCHEMAS, **schemas},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "token": {"type": "apiKey", "in": "header", "name": "x-access-token"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+        },
+    }
+
+
+def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
+    said: Operation = view.spec[verb]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "integer" if kind else "string"}}
+        for name, kind in re.findall(r"<(\w+)(:int)?>", path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+        for name, schema, text in said.query
+    ]
+    parameters += [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+        for name, text in said.headers
+    ]
+    found: dict[str, Any] = {
+        "summary": said.summary,
+        "operationId": f"{verb}_{re.sub(r'[^a-z]+', '_', path.lower()).strip('_') or 'page'}",
+        "parameters": parameters,
+        "responses": _responses(said),
+    }
+    if said.roles:
+        found["description"] = f"For {said.roles}."
+        found["security"] = [{name: []} for name in said.security]
+    elif said.security == ("basic",):
+        found["security"] = [{"basic": []}]
+    if said.body is not None:
+        body = {"content": {JSON: {"schema": ref(said.body)}}} if isinstance(said.body, str) else said.body
+        found["requestBody"] = {"required": True, **body}
+    return found
+
+
+def _responses(said: Operation) -> dict[str, Any]:
+    errors = {**ALWAYS, **(LOGGED_IN if said.roles else {}), **(BODY if said.body is not None else {}), **said.errors}
+    responses: dict[str, Any] = {}
+    for status, (text, schema) in said.answers.items():
+        content = {said.content: {"schema": ref(schema)}} if schema is not None else None
+        responses[str(status)] = {"description": text, **({"content": content} if content else {})}
+    for status, text in errors.items():
+        if str(status) not in responses:
+            responses[str(status)] = {"description": text, "content": {JSON: {"schema": ref(ERROR)}}}
+    return dict(sorted(responses.items()))
+
+
+def ref(schema: Any) -> Any:
+    """A schema by its name, a list of one as `[name]`, or itself."""
+    if isinstance(schema, str):
+        return {"$ref": f"#/components/schemas/{schema}"}
+    if isinstance(schema, list):
+        return {"type": "array", "items": ref(schema[0])}
+    return schema
+
+
+def one_of(*names: str) -> dict[str, Any]:
+    return {"oneOf": [ref(name) for name in names]}

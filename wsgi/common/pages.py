@@ -1,0 +1,44 @@
+"""Pages and their files. What a page may load is its own server's, and nothing inline: a Content-Security-Policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import bottle
+
+from wsgi.common.views import View
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+STATIC = Path(__file__).parent.parent / "static"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def page_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
+    """A page out of wsgi/templates/; every value is escaped."""
+    text = bottle.template(template, template_lookup=[str(TEMPLATES)], **values)
+    headers = {**SECURITY_HEADERS, "Content-Type": "text/html; charset=utf-8"}
+    return bottle.HTTPResponse(text, status=status, headers=headers)
+
+
+class StaticView(View):
+    """The files that pages load, each by its name; they hold nothing of anybody's."""
+
+    files: ClassVar[frozenset[str]] = frozenset()
+
+    def get(self, name: str) -> Any:
+        if name not in self.files:
+            raise bottle.HTTPError(404)
+        path = STATIC / name
+        headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "Content-Type": TYPES[path.suffix]}
+        return bottle.HTTPResponse(path.read_bytes(), headers=headers)

@@ -1,0 +1,140 @@
+"""What a request brings: its body under a cap, its token, its name and password."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from typing import Any
+
+import bottle
+import msgspec
+
+from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
+
+CHUNK = 64 * 1024
+
+
+class WrongMediaType(MyHealthError):
+    exit_code, status, code = 2, 415, "unsupported_media_type"
+
+
+def read_body(max_bytes: int) -> bytes:
+    """The request's body, unpacked where it is gzipped. Raises TooLarge beyond `max_bytes` before or after that,
+    BadInput for damaged gzip, WrongMediaType for another encoding."""
+    body = _read(max_bytes)
+    encoding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        return _gunzip(body, max_bytes)
+    if encoding != "identity":
+        raise WrongMediaType(f"The Content-Encoding {encoding!a} is not known; gzip is.")
+    return body
+
+
+def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
+    """The body as a JSON object with no other fields than these. Raises BadInput naming what is wrong."""
+    try:
+        value = msgspec.json.decode(read_body(max_bytes))
+    except msgspec.DecodeError as error:
+        raise BadInput(f"The body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput("The body must be a JSON object.")
+    unknown = [name for name in value if name not in fields]
+    if unknown:
+        place = {"index": None, "field": unknown[0][:100], "message": f"is not a field; known are {', '.join(fields)}"}
+        raise BadInput("The body has a field that is not known.", errors=[place])
+    return value
+
+
+def query_flag(name: str) -> bool:
+    """A parameter of the address that is true or false; false where it is not given. Raises BadInput otherwise."""
+    text = bottle.request.query.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0", "yes", "no"):
+        raise BadInput(f"{name} must be true or false.")
+    return text in ("true", "1", "yes")
+
+
+def only_parameters(*names: str) -> None:
+    """Raises BadInput where the address has another parameter: a misspelt one would be a promise that is not kept."""
+    unknown = sorted(set(bottle.request.query) - set(names))
+    if unknown:
+        raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names)}.")
+
+
+def bearer_token() -> str:
+    """The token that the request carries: `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn."""
+    scheme, _, value = bottle.request.get_header("Authorization", "").partition(" ")
+    token = value.strip() if scheme.lower() == "bearer" else bottle.request.get_header("x-access-token", "").strip()
+    if not token:
+        raise NotLoggedIn("A token is needed: log in at /login/ first.", code="token_missing")
+    return str(token)
+
+
+def basic_credentials() -> tuple[str, str] | None:
+    """Name and password of HTTP Basic (RFC 7617, UTF-8), or None where the request has none."""
+    scheme, _, value = bottle.request.get_header("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, password) if colon else None
+
+
+def _read(max_bytes: int) -> bytes:
+    environ = bottle.request.environ
+    source = environ["wsgi.input"]
+    length = environ.get("CONTENT_LENGTH")
+    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    if not length and not chunked:
+        return b""
+    if length and not str(length).isdecimal():
+        raise BadInput("Content-Length is not a number.")
+    if length and int(length) > max_bytes:
+        raise TooLarge(f"The body has {length} bytes; at most {max_bytes} are taken.")
+    left = int(length) if length and not chunked else max_bytes + 1
+    parts = []
+    try:
+        while left > 0 and (part := source.read(min(CHUNK, left))):
+            parts.append(part)
+            left -= len(part)
+    except OSError as error:  # a server's word for chunks that are none, or a client that went away
+        raise BadInput("The body cannot be read.") from error
+    if chunked and left <= 0:
+        raise TooLarge(f"The body has more than {max_bytes} bytes.")
+    if not chunked and left > 0:
+        raise BadInput("The body is shorter than its Content-Length.")
+    return b"".join(parts)
+
+
+def _gunzip(body: bytes, max_bytes: int) -> bytes:
+    """Unpacks at most `max_bytes`, whatever the packed bytes would become; of several members each."""
+    parts, left = [], max_bytes
+    while True:
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(unpacker.decompress(body, left + 1))
+        except zlib.error as error:
+            raise BadInput(f"The gzipped body is damaged: {error}") from error
+        left -= len(parts[-1])
+        if left < 0:
+            raise TooLarge(f"Unpacked, the body has more than {max_bytes} bytes.")
+        if not unpacker.eof:
+            raise BadInput("The gzipped body is cut short.")
+        body = unpacker.unused_data
+        if not body:
+            return b"".join(parts)
+
+
+def client_address(trusted_proxies: str) -> str:
+    """The address that the request comes from: the last one in X-Forwarded-For that is not itself a trusted proxy's.
+
+    `trusted_proxies`: addresses with commas between them. A header that somebody else sends is not believed.
+    """
+    trusted = {address.strip() for address in trusted_proxies.split(",")}
+    address: str = bottle.request.environ.get("REMOTE_ADDR") or "local"
+    hops = [hop.strip() for hop in bottle.request.get_header("X-Forwarded-For", "").split(",") if hop.strip()]
+    while address in trusted and hops:
+        address = hops.pop()
+    return address[:100]

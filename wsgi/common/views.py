@@ -1,0 +1,88 @@
+"""Views made of classes: one class a path, one method a verb; mixins bring what several need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
+
+import bottle
+
+from myhealth.audit.trail import NOBODY, Actor, acting
+from myhealth.common.errors import BadInput
+from wsgi.common.application import Application, encode_json
+from wsgi.common.openapi import Operation
+
+VERBS = ("get", "post", "put", "delete")
+LIMIT, LIMIT_MAX = 50, 500
+
+
+class View:
+    """One request to one path. A subclass defines `get`, `post`, `put` or `delete`, taking the path's parts, and says
+    in `spec` what each does.
+
+    `context`: what the application was made with (settings, stores).
+    """
+
+    spec: ClassVar[dict[str, Operation]] = {}
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def prepare(self) -> None:
+        """What comes before every verb; mixins add to it."""
+
+    def actor(self) -> Actor:
+        """Whose doing it is, for the audit trail."""
+        return NOBODY
+
+    @classmethod
+    def verbs(cls) -> list[str]:
+        return [verb for verb in VERBS if hasattr(cls, verb)]
+
+
+def add_view(application: Application, path: str, view: type[View], context: Any) -> None:
+    """Routes a path to a view, with its closing slash and without."""
+    for verb in view.verbs():
+        for form in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
+            application.route(form, verb.upper(), _callback(view, verb, context))
+
+
+def _callback(view: type[View], verb: str, context: Any) -> Callable[..., Any]:
+    def call(**parts: str) -> Any:
+        instance = view(context)
+        instance.prepare()
+        with acting(instance.actor()):
+            return getattr(instance, verb)(**parts)
+
+    return call
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> bottle.HTTPResponse:
+    """An answer in JSON. Health data is never kept by a cache on the way, unless `headers` says otherwise."""
+    named = {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})}
+    body = value if isinstance(value, (bytes, str)) else encode_json(value)
+    return bottle.HTTPResponse(body, status=status, headers=named)
+
+
+def page_limit() -> int:
+    """How many entries a page may have: `limit`, 50 if it is not given. Raises BadInput."""
+    text = bottle.request.query.get("limit", "")
+    if not text:
+        return LIMIT
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= LIMIT_MAX):
+        raise BadInput(f"limit must be a number from 1 to {LIMIT_MAX}.")
+    return int(text)
+
+
+def page_response(found: Sequence[Any], limit: int, place: Callable[[Any], str], **query: str) -> bottle.HTTPResponse:
+    """One page of a list, of which one entry more than `limit` was looked up; the Link header leads to the next.
+
+    `place`: where an entry stands, as the parameter `after` has it. Source: RFC 8288.
+    """
+    headers = {}
+    if len(found) > limit:
+        found = found[:limit]
+        asked = urlencode({**query, "limit": limit, "after": place(found[-1])})
+        headers["Link"] = f'<{quote(bottle.request.path)}?{asked}>; rel="next"'
+    return json_response(list(found), headers=headers)

@@ -1,0 +1,58 @@
+"""The upload API: takes records in, checks logins. Its stores: PostgreSQL alone.
+
+`gunicorn wsgi.upload:app` serves it with the settings of the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.common.settings import Settings, load
+from wsgi.common.application import Application, LazyApplication
+from wsgi.common.views import add_view
+from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, RegistrationView
+from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
+from wsgi.upload_api.context import UploadContext
+from wsgi.upload_api.health import HealthView, MetricsView
+from wsgi.upload_api.machines import DumpsView, MachinesView
+from wsgi.upload_api.pages import UploadFiles, UploadPage, description_view
+from wsgi.upload_api.users import UsersView, UserView
+
+# What /openapi.json describes.
+VIEWS: dict[str, Any] = {
+    "/login/": LoginView,
+    "/logout/": LogoutView,
+    "/registration/": RegistrationView,
+    "/.well-known/jwks.json": JwksView,
+    "/users/": UsersView,
+    "/users/<username>/": UserView,
+    "/users/<username>/checkups/": UserCheckupsView,
+    "/users/<username>/checkups/<checkup_id:int>/": UserCheckupView,
+    "/checkups/": CheckupsView,
+    "/reports/": CheckupsView,
+    "/machines/": MachinesView,
+    "/machines/<serial>/dumps/": DumpsView,
+    "/healthz": HealthView,
+    "/metrics": MetricsView,
+}
+# The description itself, and the page for uploads by hand.
+PAGES: dict[str, Any] = {
+    "/openapi.json": description_view(VIEWS),
+    "/": UploadPage,
+    "/static/<name>": UploadFiles,
+}
+
+
+def make_app(settings: Settings) -> bottle.Bottle:
+    """The application on these settings; opens PostgreSQL. Raises WrongSettings, Unavailable."""
+    context = UploadContext(settings)
+    application = Application(context.close)
+    for path, view in (VIEWS | PAGES).items():
+        add_view(application, path, view, context)
+    application.add_hook("after_request", context.give_back)
+    return application
+
+
+app = LazyApplication(lambda: make_app(load()))

@@ -1,0 +1,102 @@
+"""Logging in and out, and registering."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.audit.trail import Actor, note
+from myhealth.common.errors import BadInput, Conflict, NotAllowed
+from myhealth.profiles.services import check_login, create_user, end_tokens
+from myhealth.profiles.throttle import attempt, count_registration
+from wsgi.common.application import json_error
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import basic_credentials, read_json
+from wsgi.common.views import View, json_response
+from wsgi.upload_api.context import FromSomewhere, LoggedIn, UploadContext
+
+CREDENTIALS_MAX_BYTES = 16 * 1024
+WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
+TOKEN = {200: ("A token, and when it ends.", "Token")}
+
+
+class LoginView(FromSomewhere):
+    """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
+
+    spec = {
+        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",)),
+        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG),
+    }
+
+    def get(self) -> Any:
+        return self._answer(*(basic_credentials() or (None, None)))
+
+    def post(self) -> Any:
+        body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
+        return self._answer(body.get("username"), body.get("password"))
+
+    def _answer(self, username: Any, password: Any) -> Any:
+        named = username if isinstance(username, str) else ""
+        with attempt(named, self.address) as made:
+            login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
+            made.succeeded = login is not None
+        if login is None:
+            note("login", outcome="refused", actor=Actor(None, named, self.address))
+            challenge = 'Basic realm="MyHealth", charset="UTF-8"'
+            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=challenge)
+        note("login", actor=Actor(login.user.id, login.user.username, self.address))
+        token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp())
+        return json_response({"token": token, "expires_at": expires_at})
+
+
+class LogoutView(LoggedIn):
+    spec = {
+        "post": Operation("Log out everywhere", {204: ("Every token given out so far has ended.", None)}, "everybody")
+    }
+
+    def post(self) -> Any:
+        end_tokens(self.user.id)
+        return bottle.HTTPResponse(status=204)
+
+
+class RegistrationView(FromSomewhere):
+    """A person makes his or her own account; its role is always patient."""
+
+    spec = {
+        "post": Operation(
+            "Make an account, as a patient",
+            {201: ("New user created", "Details")},
+            body="Credentials",
+            errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
+        )
+    }
+
+    def post(self) -> Any:
+        if not self.context.settings.registration_open:
+            raise NotAllowed("Registration is closed; ask for an account.", code="registration_closed")
+        body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
+        username, password = body.get("username"), body.get("password")
+        if not isinstance(username, str) or not isinstance(password, str):
+            raise BadInput("A username and a password are needed, both as text.")
+        count_registration(self.address)
+        try:
+            user = create_user(username, password=password, rounds=self.context.settings.bcrypt_rounds)
+            note("register", subject_id=user.id, subject=user.username)
+        except Conflict as error:
+            return json_error(400, "User with same information is already exists.", error.code)
+        return json_response({"details": "New user created"}, 201)
+
+
+class JwksView(View):
+    """The public key that tokens are verified with."""
+
+    context: UploadContext
+    spec = {
+        "get": Operation(
+            "The public key that tokens are verified with", {200: ("A JSON Web Key Set (RFC 7517).", "Jwks")}
+        )
+    }
+
+    def get(self) -> Any:
+        return json_response(self.context.signer.jwks(), headers={"Cache-Control": "public, max-age=300"})

@@ -1,0 +1,264 @@
+"""Records come in: single ones, lists, whole dumps; each is acknowledged by itself. Doctors see and correct them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import bottle
+import msgspec
+
+from myhealth.audit.trail import note
+from myhealth.checkups import services
+from myhealth.checkups.idempotency import Answer, once
+from myhealth.checkups.intake import Intake
+from myhealth.checkups.outcomes import Origin, Outcome
+from myhealth.common.database import transaction
+from myhealth.common.errors import BadInput, NotFound, TooLarge
+from myhealth.machines.dumps import Dump, read_dump
+from myhealth.machines.readings import DECODER, Doubled, Reading
+from myhealth.machines.refused_files import refused_bytes
+from myhealth.machines.services import register_machine
+from wsgi.common.application import encode_json
+from wsgi.common.openapi import Operation, one_of
+from wsgi.common.requests import only_parameters, query_flag, read_body
+from wsgi.common.views import json_response, page_limit, page_response
+from wsgi.upload_api.context import LoggedIn
+from wsgi.upload_api.users import LIMIT_QUERY
+
+BULK_ANSWERS = {
+    201: ("At least one record was accepted.", "BulkAnswer"),
+    200: ("What could be stored was stored already.", "BulkAnswer"),
+    422: ("Every record was rejected.", "BulkAnswer"),
+}
+BULK_BODY = {
+    "description": "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not.",
+    "content": {
+        "application/json": {"schema": one_of("Record", "Records", "Dump", "FhirResource")},
+        "application/x-ndjson": {"schema": {"type": "string"}},
+        "application/hl7-v2": {"schema": {"type": "string"}},
+    },
+}
+BULK_HEADERS = (
+    ("Idempotency-Key", "Makes the request repeatable: the same key is answered alike, nothing is done twice."),
+)
+BULK_QUERY = (
+    ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
+    (
+        "refused_file",
+        {"type": "boolean", "default": False},
+        "Answer with the refused records too, in the format they came.",
+    ),
+)
+UNKNOWN = {404: "User does not exist!"}
+FORBIDDEN = {403: "Not with the caller's role."}
+BEFORE_QUERY = ("after", {"type": "integer", "minimum": 1}, "Where the page begins; the `Link` header has it.")
+
+
+def missing(username: str) -> str:
+    return "User does not exist!"
+
+
+def bulk(summary: str, roles: str) -> Operation:
+    return Operation(
+        summary, BULK_ANSWERS, roles, body=BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS,
+        errors={**FORBIDDEN, **UNKNOWN},
+    )  # fmt: skip
+
+
+class TakesRecords(LoggedIn):
+    """What every upload does: read the body whole, take it in as one batch, answer for each record."""
+
+    def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
+        """`machine`: whose dump it is. `patient`: whom every record is about. `as_dump`: give records without a
+        record_id one, so that the same dump sent twice is stored once."""
+        most, max_records = self.context.settings.upload.max_body_bytes, self.context.settings.upload.max_records
+        body = read_body(most)
+        source = f"{bottle.request.method} {bottle.request.path}"[:200]
+        only_parameters("atomic", "refused_file")
+        atomic, with_refused = query_flag("atomic"), query_flag("refused_file")
+        key = bottle.request.get_header("Idempotency-Key")
+
+        def work() -> Answer:
+            dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=most)
+            readings = list(itertools.islice(dump.readings, max_records + 1))
+            if len(readings) > max_records:
+                raise TooLarge(f"The body has more than {max_records} records; send them in parts.")
+            if not readings and not dump.skipped:
+                raise BadInput("The body holds no record.", code="no_records")
+            with transaction():
+                outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
+            if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
+                raise NotFound(missing(""), code="unknown_user", errors=outcomes[0].errors)
+            return _answer(dump, outcomes, refused_file(dump, readings, outcomes) if with_refused else None)
+
+        same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
+        answer = work() if key is None else once(self.user.id, key, same, work)
+        headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
+        return json_response(answer.body, answer.status, headers=headers)
+
+    def _take(
+        self, dump: Dump, readings: list[Reading], source: str, patient: str | None, as_dump: bool, atomic: bool
+    ) -> list[Outcome]:
+        if len(dump.machine) > 1:  # it says more of its machine than the serial
+            register_machine(**dump.machine)
+        derive = as_dump or dump.format not in ("list", "ndjson")
+        intake = Intake(Origin(source, dump.serial, dump.format, derive_ids=derive, patient=patient))
+        outcomes = intake.take(readings, atomic=atomic)
+        counts: dict[str, Any] = _counts(outcomes)
+        note("upload", machine=dump.serial, **counts)
+        return outcomes
+
+
+class CheckupsView(TakesRecords):
+    spec = {
+        "get": Operation(
+            "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, "doctor",
+            query=(LIMIT_QUERY, BEFORE_QUERY), errors={**FORBIDDEN, 400: "The page is not one."},
+        ),
+        "post": bulk("Upload records", "doctor, technician"),
+    }  # fmt: skip
+
+    def get(self) -> Any:
+        self.require("doctor")
+        limit = page_limit()
+        found = services.list_checkups(before=_before(), limit=limit + 1)
+        for patient in {(row["patient_id"], row["username"]) for row in found[:limit]}:
+            note("read", subject_id=patient[0], subject=patient[1], what="checkups")
+        return page_response([public(row) for row in found], limit, _place)
+
+    def post(self) -> Any:
+        self.require("doctor", "technician")
+        return self.take()
+
+
+class UserCheckupsView(TakesRecords):
+    spec = {
+        "get": Operation(
+            "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
+            "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
+        ),
+        "post": bulk("Upload records of one patient", "doctor, technician"),
+    }  # fmt: skip
+
+    def get(self, username: str) -> Any:
+        patient = self.person(username, "doctor", missing=missing)
+        limit = page_limit()
+        found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
+        if patient.id != self.user.id:
+            note("read", subject_id=patient.id, subject=patient.username, what="checkups")
+        return page_response([public(row) for row in found], limit, _place)
+
+    def post(self, username: str) -> Any:
+        self.require("doctor", "technician")
+        return self.take(patient=self.person(username, "doctor", "technician", missing=missing).username)
+
+
+class UserCheckupView(LoggedIn):
+    spec = {
+        "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
+        "put": Operation(
+            "Correct a check-up", {200: ("The check-up.", "Checkup")}, "doctor", body="CheckupChanges",
+            errors={**UNKNOWN, **FORBIDDEN, 409: "Somebody has corrected it meanwhile."},
+        ),
+        "delete": Operation(
+            "Delete a check-up", {204: ("It is gone.", None)}, "doctor", errors={**UNKNOWN, **FORBIDDEN}
+        ),
+    }  # fmt: skip
+
+    def get(self, username: str, checkup_id: int) -> Any:
+        patient = self.person(username, "doctor", missing=missing)
+        found = services.get_checkup(patient.id, _storable(checkup_id))
+        if patient.id != self.user.id:
+            note("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
+        return json_response(public(found))
+
+    def put(self, username: str, checkup_id: int) -> Any:
+        self.require("doctor")
+        patient = self.person(username, "doctor", missing=missing)
+        try:
+            changes = DECODER.decode(read_body(self.context.settings.upload.max_body_bytes).decode())
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"The body is not JSON: {error}") from error
+        if not isinstance(changes, dict) or isinstance(changes, Doubled):
+            raise BadInput("The body must be a JSON object in which no name stands twice.")
+        return json_response(public(services.change_checkup(patient.id, _storable(checkup_id), changes)))
+
+    def delete(self, username: str, checkup_id: int) -> Any:
+        self.require("doctor")
+        patient = self.person(username, "doctor", missing=missing)
+        services.delete_checkup(patient.id, _storable(checkup_id))
+        return bottle.HTTPResponse(status=204)
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """A check-up as answers show it; results stay the JSON that PostgreSQL holds, digit by digit."""
+    shown = {name: value for name, value in row.items() if name != "patient_id"}
+    shown["results"] = msgspec.Raw(row["results"].encode())
+    return shown
+
+
+def _place(row: dict[str, Any]) -> str:
+    return str(row["id"])
+
+
+def _before() -> int | None:
+    text = bottle.request.query.get("after", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise BadInput("after must be the value that a Link header gave.")
+    return int(text)
+
+
+def _storable(checkup_id: int) -> int:
+    """An id that a check-up could have; any other is nobody's."""
+    return checkup_id if checkup_id < 2**63 else -1
+
+
+def _codes(outcomes: Iterable[Outcome]) -> set[str]:
+    return {error.get("code", "") for outcome in outcomes for error in outcome.errors}
+
+
+def _counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+    return counts
+
+
+def refused_file(dump: Dump, readings: list[Reading], outcomes: list[Outcome]) -> str:
+    """The refused records in the format they came in, to be corrected and sent again; "" where none was refused."""
+    refused = [reading for reading, outcome in zip(readings, outcomes, strict=True) if outcome.errors]
+    return refused_bytes(dump, refused).decode("utf-8", "replace") if refused else ""
+
+
+def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
+    counts = _counts(outcomes)
+    if counts["accepted"]:
+        status, details = 201, "User checkup created…"
+    elif counts["rejected"] and not counts["duplicate"]:
+        status, details = 422, "No record was stored; each has its errors in items."
+    else:
+        status, details = 200, "Every record that could be stored was stored already."
+    answer: dict[str, Any] = {"details": details, **counts, "items": [_item(outcome) for outcome in outcomes]}
+    if dump.skipped:
+        answer["skipped"] = dict(dump.skipped)
+    if refused is not None:
+        answer["refused_file"] = refused
+    return Answer(status, encode_json(answer).decode())
+
+
+def _item(outcome: Outcome) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "index": outcome.index,
+        "status": outcome.status,
+        "id": outcome.id,
+        "errors": outcome.errors,
+        "rejection_id": outcome.rejection_id,
+    }
+    if outcome.warnings:
+        item["warnings"] = outcome.warnings
+    return item

@@ -1,0 +1,51 @@
+"""Machines, and what they keep in their memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from myhealth.common.errors import BadInput
+from myhealth.machines.models import Machine
+from myhealth.machines.services import list_machines, register_machine
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import read_json
+from wsgi.common.views import json_response
+from wsgi.upload_api.checkups import FORBIDDEN, TakesRecords, bulk
+from wsgi.upload_api.context import LoggedIn
+
+BODY_MAX_BYTES = 16 * 1024
+FIELDS = ("serial", "model", "site", "firmware")
+
+
+class MachinesView(LoggedIn):
+    spec = {
+        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, "technician", errors=FORBIDDEN),
+        "post": Operation(
+            "Register a machine, or say more of it", {201: ("The machine.", "Machine")}, "technician",
+            body="NewMachine", errors=FORBIDDEN,
+        ),
+    }  # fmt: skip
+
+    def get(self) -> Any:
+        self.require("technician")
+        return json_response([describe(machine) for machine in list_machines()])
+
+    def post(self) -> Any:
+        self.require("technician")
+        body = read_json(BODY_MAX_BYTES, *FIELDS)
+        if not isinstance(body.get("serial"), str):
+            raise BadInput("A serial is needed, as text.")
+        return json_response(describe(register_machine(**body)), 201)
+
+
+class DumpsView(TakesRecords):
+    spec = {"post": bulk("Upload a machine-memory dump as the machine made it", "technician")}
+
+    def post(self, serial: str) -> Any:
+        self.require("technician")
+        return self.take(machine=serial, as_dump=True)
+
+
+def describe(machine: Machine) -> dict[str, Any]:
+    names = ("id", "serial", "model", "site", "firmware", "last_upload_at", "created_at", "updated_at")
+    return {name: getattr(machine, name) for name in names}

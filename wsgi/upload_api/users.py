@@ -1,0 +1,135 @@
+"""Users: made and changed by admins, seen by doctors, and by everybody as far as it is oneself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import BadInput, Conflict, NotAllowed
+from myhealth.profiles import services
+from myhealth.profiles.models import User
+from myhealth.profiles.passwords import password_matches
+from wsgi.common.application import json_error
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import read_json
+from wsgi.common.views import json_response, page_limit, page_response
+from wsgi.upload_api.context import LoggedIn
+
+BODY_MAX_BYTES = 16 * 1024
+LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
+AFTER_QUERY = ("after", {"type": "string"}, "Where the page begins; the `Link` header has it.")
+UNKNOWN = {404: "Nobody of that name, or nobody whom the caller may see."}
+FIELDS = ("username", "password", "role", "full_name")
+CHANGES = ("full_name", "password", "current_password", "role", "active")
+
+
+def missing(username: str) -> str:
+    return f"{username} Does not Exists"
+
+
+def describe(user: User) -> dict[str, Any]:
+    names = ("id", "username", "role", "full_name", "active", "created_at", "updated_at")
+    return {name: getattr(user, name) for name in names}
+
+
+class UsersView(LoggedIn):
+    spec = {
+        "get": Operation(
+            "List users by name",
+            {200: ("Users; whoever is neither doctor nor admin sees only himself or herself.", ["User"])},
+            "everybody",
+            query=(LIMIT_QUERY, AFTER_QUERY),
+            errors={400: "The page is not one."},
+        ),
+        "post": Operation(
+            "Make a user", {201: ("The user.", "User")}, "admin", body="NewUser",
+            errors={403: "For admins only.", 409: "The name is taken."},
+        ),
+    }  # fmt: skip
+
+    def get(self) -> Any:
+        limit, after = page_limit(), bottle.request.query.getunicode("after", "")
+        if self.user.role not in ("doctor", "admin"):
+            return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
+        found = services.list_users(after=after, limit=limit + 1)
+        return page_response([describe(user) for user in found], limit, lambda user: str(user["username"]))
+
+    def post(self) -> Any:
+        self.require("admin")
+        body = read_json(BODY_MAX_BYTES, *FIELDS)
+        password = body.get("password")
+        if not isinstance(body.get("username"), str) or not isinstance(password, (str, type(None))):
+            raise BadInput("A username is needed, as text; a password, if there is one, too.")
+        values = {name: body[name] for name in ("role", "full_name") if name in body}
+        rounds = self.context.settings.bcrypt_rounds
+        try:
+            user = services.create_user(body["username"], password=password, rounds=rounds, **values)
+        except Conflict as error:
+            return json_error(409, "User with same information is already exists.", error.code)
+        return json_response(describe(user), 201)
+
+
+class UserView(LoggedIn):
+    spec = {
+        "get": Operation(
+            "Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN
+        ),
+        "put": Operation(
+            "Change a user",
+            {200: ("The user.", "User")},
+            "the user (full_name; password with current_password), admin",
+            body="UserChanges",
+            errors={**UNKNOWN, 403: "Not one's own role, nor whether one may log in."},
+        ),
+        "delete": Operation(
+            "Delete a user and all of his or her check-ups", {204: ("It is gone.", None)}, "admin",
+            errors={**UNKNOWN, 403: "For admins only, and not for oneself."},
+        ),
+    }  # fmt: skip
+
+    def get(self, username: str) -> Any:
+        return json_response(describe(self.person(username, "doctor", "admin", missing=missing)))
+
+    def put(self, username: str) -> Any:
+        user = self.person(username, "admin", missing=missing)
+        body = read_json(BODY_MAX_BYTES, *CHANGES)
+        self._check_changes(user, body)
+        self._change(user, body)
+        return json_response(describe(services.get_user(user.username)))
+
+    def delete(self, username: str) -> Any:
+        self.require("admin")
+        user = self.person(username, "admin", missing=missing)
+        if user.id == self.user.id:
+            raise NotAllowed("Nobody deletes himself or herself; another admin can.")
+        services.delete_user(user.username)
+        return bottle.HTTPResponse(status=204)
+
+    def _check_changes(self, user: User, body: dict[str, Any]) -> None:
+        kinds = {"full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
+        wrong = [name for name, value in body.items() if not isinstance(value, kinds[name])]
+        if wrong:
+            message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
+            raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
+        oneself = user.id == self.user.id
+        if oneself and ("role" in body or "active" in body):
+            self.note_refusal(user)
+            raise NotAllowed("Nobody changes his or her own role or switches himself or herself off.")
+        if oneself and "password" in body and not self._knows_password(user, body):
+            self.note_refusal(user)
+            raise NotAllowed("The current password is needed to set a new one.", code="current_password_wrong")
+
+    def _knows_password(self, user: User, body: dict[str, Any]) -> bool:
+        rounds = self.context.settings.bcrypt_rounds
+        return password_matches(body.get("current_password", ""), user.password_hash, rounds)
+
+    def _change(self, user: User, body: dict[str, Any]) -> None:
+        if "role" in body:
+            services.set_role(user.username, body["role"])
+        if "full_name" in body:
+            services.set_full_name(user.username, body["full_name"])
+        if "password" in body:
+            services.set_password(user.username, body["password"], rounds=self.context.settings.bcrypt_rounds)
+        if "active" in body:
+            services.set_active(user.username, body["active"])
