@@ -1,5 +1,6 @@
 """The embedded servers: real ones, started when wanted, reachable by their owner only."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -78,8 +80,15 @@ def test_commands_that_start_it_at_once_start_one(folder: Path) -> None:
         process.stderr.close()
     listed = run(folder, "users", "list").stdout
     assert all(name in listed for name in names)
-    masters = [p for p in psutil.process_iter() if p.name() == "postgres" and str(folder) in " ".join(p.cmdline())]
-    assert len(masters) == 1
+    assert len([line for line in command_lines("postgres") if str(folder) in line]) == 1
+
+
+def command_lines(program: str) -> Iterator[str]:
+    """Of every such process; some end while we look."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == program:
+                yield " ".join(process.cmdline())
 
 
 def alive(pid: int) -> bool:
