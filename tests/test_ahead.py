@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myhealth.common.ahead import ahead
+from myhealth.common.ahead import ahead, side_by_side
 
 
 @given(st.lists(st.integers()), st.integers(1, 5))
@@ -49,3 +49,17 @@ def test_leaving_early_ends_the_thread() -> None:
         next(made)
         raise KeyboardInterrupt
     assert threading.active_count() == before
+
+
+def test_work_that_is_done_side_by_side_keeps_its_order_and_raises_behind_what_came_before() -> None:
+    def work(item: int) -> int:
+        time.sleep(0.02 if item % 2 else 0)
+        if item == 7:
+            raise ValueError("seven")
+        return item * item
+
+    got = []
+    with pytest.raises(ValueError, match="seven"), side_by_side(work, range(10), workers=3) as results:
+        for result in results:
+            got.append(result)
+    assert got == [i * i for i in range(7)]

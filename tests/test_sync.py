@@ -554,3 +554,19 @@ def explain(settings: Settings, sql: str, values: dict) -> list:
         rows = cursor.fetchall()
     connection.close()
     return rows
+
+
+def test_a_new_epoch_only_moves_the_epoch_of_what_says_the_same_already(db, reports, sync, settings) -> None:
+    """Reading everything anew leaves no trace in documents that are right, and rights the others, newer ones too."""
+    take(*[record(i) for i in range(8)])
+    db("update checkups set disease = 'edited' where id in (2, 3)")
+    sync()
+    reports.reports.update_one({"_id": 1}, {"$set": {"disease": "tampered"}})
+    reports.reports.update_one({"_id": 3}, {"$set": {"results": []}, "$inc": {"revision": 5}})
+    reports.reports.update_one({"_id": 4}, {"$set": {"epoch": 2}})
+    reports.reports.update_one({"_id": 5}, [{"$replaceWith": {"_id": 5, "epoch": 1, "mine": "$disease"}}])
+    assert restart_epoch(settings.database_url, Mirror(reports))
+    done = sync()
+    assert (done.read, done.written, done.unchanged) == (14, 13, 1)
+    assert differences(db, reports) == NONE
+    assert reports.reports.count_documents({"epoch": 2}) == 8

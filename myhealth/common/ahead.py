@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+S = TypeVar("S")
 POLL_S = 0.2
 
 
@@ -59,3 +62,27 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     finally:
         leaving.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def side_by_side(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -> Iterator[Iterator[S]]:
+    """Does `work` on items in some threads at once; gives the results in the items' order.
+
+    What work raises is raised to whoever uses the results, behind those that came before it. When the block is left,
+    the threads have ended; items that are being worked on by then are worked on to their end first.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="side by side")
+
+    def use() -> Iterator[S]:
+        waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            while waiting and (len(waiting) > workers or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield use()
+    finally:
+        pool.shutdown(cancel_futures=True)

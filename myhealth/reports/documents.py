@@ -43,7 +43,7 @@ def report_document(
     """The report of one check-up, of its columns in this order; `results` as JSON text, `machine` the serial,
     `subject` the patient's: an id may be handed out again, to somebody else, and a report is its patient's alone.
 
-    Moments are aware datetimes; MongoDB keeps them to the millisecond.
+    Moments are in UTC, with or without a zone; MongoDB keeps them to the millisecond.
     """
     decoded = _decode_results(results)
     if type(decoded) is list:

@@ -7,19 +7,20 @@ had of the same document before is removed: an outdated report is worse than a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import bson
 from bson.errors import InvalidDocument
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
+from myhealth.reports.contents import Stored, encode, split
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import CODEC, TRANSIENT_CODES, ReportRepository, translated
+from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translated
 
 DUPLICATE_KEY = 11000
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
@@ -61,7 +62,8 @@ class TakenOver(Unavailable):
 
 
 class Mirror:
-    """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time."""
+    """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time,
+    which may write several batches at once."""
 
     def __init__(self, repository: ReportRepository) -> None:
         self._repository = repository
@@ -69,6 +71,7 @@ class Mirror:
         self._state = repository.state
         self._failures = repository.failures
         self._set_aside: set[str] | None = None
+        self._looking = threading.Lock()
 
     # -- documents ----------------------------------------------------------------------------------------------
 
@@ -96,9 +99,9 @@ class Mirror:
             return Written()
         good, refused = _encodable(documents)
         try:
-            return self._replace(kind, good) + self.put_aside(kind, refused)
+            return self._renew(kind, good) + self.put_aside(kind, refused)
         except (OperationFailure, *UNENCODABLE) as error:
-            return self._put_one_by_one(kind, good, error) + self.put_aside(kind, refused)
+            return self._put_one_by_one(kind, [document for document, _ in good], error) + self.put_aside(kind, refused)
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
         """Removes documents by (id, revision of the deletion), unless something newer is there; gives how many."""
@@ -127,6 +130,12 @@ class Mirror:
                 for newest in collection.find({}, {"epoch": 1}).sort("epoch", -1).limit(1):
                     found += [newest["epoch"]] if isinstance(newest.get("epoch"), int) else []
         return max(found, default=0)
+
+    def raw(self, kind: str, query: Document) -> Iterator[Stored]:
+        """The documents that a query finds, not decoded, in order of id; memory does not grow with their number."""
+        with translated():
+            for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
+                yield from split(batch)
 
     # -- the mark -----------------------------------------------------------------------------------------------
 
@@ -185,6 +194,39 @@ class Mirror:
 
     # -- within -------------------------------------------------------------------------------------------------
 
+    def _renew(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> Written:
+        """Replaces what differs; of what is there already with the same content, only moves the epoch, many at once:
+        several times quicker than to replace it, and nearly all that a new epoch finds is like that."""
+        there = self._same_content(kind, encoded)
+        moving: dict[tuple[int, int], list[Document]] = {}
+        for document, _ in encoded:
+            stored = there.get(document["_id"])
+            if stored is not None and stored < document["epoch"]:
+                moving.setdefault((stored, document["revision"]), []).append(document)
+        # Whatever has become of them since they were looked at is no longer of this epoch and revision.
+        behind, moved = [document for document, _ in encoded if document["_id"] not in there], 0
+        for (epoch, revision), documents in moving.items():
+            same = {"_id": {"$in": [document["_id"] for document in documents]}, "epoch": epoch, "revision": revision}
+            with translated():
+                done = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
+            if done.matched_count == len(documents):
+                moved += done.matched_count
+            else:
+                behind += documents
+        unchanged = [document for document, _ in encoded if there.get(document["_id"], -1) >= document["epoch"]]
+        renewed = [document for documents in moving.values() for document in documents]
+        self._done(kind, [*unchanged, *renewed], Written())
+        return Written(moved, len(unchanged)) + self._replace(kind, behind)
+
+    def _same_content(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> dict[int, int]:
+        """Of the documents that are there with the very same content, epoch aside: the epoch by id."""
+        ours = {document["_id"]: content for document, content in encoded}
+        found = {}
+        for stored in self.raw(kind, {"_id": {"$in": list(ours)}}):
+            if stored.id in ours and stored.same_as(ours[stored.id]):
+                found[stored.id] = stored.epoch
+        return found
+
     def _replace(self, kind: str, documents: Sequence[Document]) -> Written:
         """Guarded replaces. An upsert whose guard says that a newer one is there runs into the unique _id: that is
         what a duplicate key means here."""
@@ -228,10 +270,11 @@ class Mirror:
             known.difference_update(keys)
 
     def _known_aside(self) -> set[str]:
-        if self._set_aside is None:
-            with translated():
-                self._set_aside = {found["_id"] for found in self._failures.find({}, {"_id": 1})}
-        return self._set_aside
+        with self._looking:
+            if self._set_aside is None:
+                with translated():
+                    self._set_aside = {found["_id"] for found in self._failures.find({}, {"_id": 1})}
+            return self._set_aside
 
 
 def _faults(error: BulkWriteError) -> list[Any]:
@@ -253,17 +296,17 @@ def _not_after(id_: int, epoch: int, revision: int) -> Document:
     return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
 
 
-def _encodable(documents: Sequence[Document]) -> tuple[list[Document], list[tuple[Document, str]]]:
-    """The documents that BSON can hold and MongoDB takes, and the others with the reason."""
+def _encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
+    """The documents that BSON can hold and MongoDB takes, with their BSON, and the others with the reason."""
     good, refused = [], []
     for document in documents:
         try:
-            size = len(bson.encode(document, codec_options=CODEC))
+            content = encode(document)
         except UNENCODABLE as error:
             refused.append((document, f"BSON cannot hold it: {error}"))
             continue
-        if size > DOCUMENT_MAX:
-            refused.append((document, f"it has {size} bytes; MongoDB holds at most {DOCUMENT_MAX}"))
+        if len(content) > DOCUMENT_MAX:
+            refused.append((document, f"it has {len(content)} bytes; MongoDB holds at most {DOCUMENT_MAX}"))
         else:
-            good.append(document)
+            good.append((document, content))
     return good, refused

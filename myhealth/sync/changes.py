@@ -27,11 +27,13 @@ SLICE_ROWS = 50_000
 Row = tuple[Any, ...]
 
 # Each begins with the row's id and the transaction that wrote it last; the rest is what `documents` takes, in order.
+# Moments come in UTC and without a zone: an aware one takes twice as long to be read and to be written.
 COLUMNS = {
     "checkups": "t.id, t.changed_in::text::bigint, t.patient_id, users.subject::text, t.checkup_type, t.checkup_report,"
-    " t.disease, machines.serial, t.taken_by, t.taken_at, t.created_at, t.updated_at, t.results::text, t.revision",
+    " t.disease, machines.serial, t.taken_by, t.taken_at at time zone 'UTC', t.created_at at time zone 'UTC',"
+    " t.updated_at at time zone 'UTC', t.results::text, t.revision",
     "users": "t.id, t.changed_in::text::bigint, t.subject::text, t.username, t.full_name, t.role, t.active,"
-    " t.tokens_valid_after, t.revision",
+    " t.tokens_valid_after at time zone 'UTC', t.revision",
     "tombstones": "t.id, t.changed_in::text::bigint, t.kind, t.row_id, t.revision",
 }
 JOINS = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from myhealth.common.ahead import ahead
+from myhealth.common.ahead import ahead, side_by_side
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document, report_document, user_document
 from myhealth.reports.mirror import Failure, Mirror, Written
@@ -206,12 +206,15 @@ class _Runner:
         return _Batch(table, rows, documents, refused, move)
 
     def _write_all(self, batches: Iterator[_Batch], *, fresh: bool) -> None:
-        """Reads, writes and moves the mark, each in its own thread: while one waits for its store, others work."""
+        """Reads, writes and moves the mark, each in threads of its own: while one waits for its store, others work.
+
+        Two batches are written at once, in no order, for a pass has no row twice; the mark moves in order.
+        """
 
         def write(batch: _Batch) -> tuple[_Batch, Written]:
             return batch, self._write(batch, fresh)
 
-        with ahead(batches) as read, ahead(map(write, read)) as written:
+        with ahead(batches) as read, side_by_side(write, read) as written:
             for batch, result in written:
                 self._count(batch, result)
                 with self.marking:
