@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import psycopg2
 import pytest
 from werkzeug.test import Client, TestResponse
@@ -167,6 +168,30 @@ def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]
         stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, **options))
         stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, **options))
         yield processes.url_of(upload), processes.url_of(browse)
+
+
+@pytest.fixture(scope="session")
+def served(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The URLs of both APIs, which run on the test servers until the run ends; `people` fills their stores."""
+    with running_apis(settings) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser; see browser.py."""
+    path = browser.find_chromium()
+    if path is None:
+        pytest.skip("there is no Chromium here; install one for the pages' tests: apt-get install chromium")
+    with browser.running_chromium(path) as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """An empty page in it, with a profile of its own."""
+    with browser.open_page(chromium) as opened:
+        yield opened
 
 
 def record(number: int | str | None = 1, patient: str = "bholanath", **changes: Any) -> dict[str, Any]:
