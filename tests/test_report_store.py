@@ -1,7 +1,7 @@
 """Documents and the repository that holds them: nothing newer is ever replaced, what is refused is told."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -82,18 +82,6 @@ def test_a_deletion_removes_its_version_and_older_ones_only(reports: ReportRepos
     assert reports.report(1) is None
     assert Mirror(reports).remove_older_epochs(2) == 1
     assert reports.count()[0] == 1
-
-
-def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepository) -> None:
-    moments = [NOW - timedelta(days=i // 3) for i in range(20)]
-    Mirror(reports).insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
-    Mirror(reports).insert("checkup", [document(100, patient_id=8)])
-    seen, after = [], None
-    while page := reports.reports_of({"_id": 7, "subject": "s7"}, limit=4, after=after):
-        seen += [(report["taken_at"], report["_id"]) for report in page]
-        after = seen[-1]
-    assert seen == sorted(seen, reverse=True)
-    assert {id_ for _, id_ in seen} == set(range(20))
 
 
 def test_a_store_that_is_away_is_told_so() -> None:

@@ -19,6 +19,7 @@ from test_intake import take
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.mirror import Mirror
+from myhealth.reports.queries import list_reports
 from myhealth.reports.repository import ReportRepository
 from myhealth.sync import changes
 from myhealth.sync.changes import Source
@@ -317,7 +318,7 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
     assert reports.report(2) is None, "an outdated report is worse than a missing one"
     take(record(4))
     assert sync().failures == 0
-    assert len(reports.reports_of(reports.user_named("bholanath"), limit=9)) == 3
+    assert len(list_reports(reports, reports.user_named("bholanath"), limit=9)) == 3
 
 
 @pytest.mark.parametrize("value", ["1e20", "6.02e23", "2.5E+19", "9223372036854775807", "2147483648", "-0.0", "1.50"])

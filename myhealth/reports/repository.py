@@ -74,6 +74,7 @@ class ReportRepository:
         self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
         self.reports = self._database["reports"]
         self.users = self._database["users"]
+        self.audit_events = self._database["audit_events"]
         # The mark is read where it is written, whatever the URL says of reading.
         self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
         self.failures = self._database.get_collection("sync_failures", read_preference=ReadPreference.PRIMARY)
@@ -116,8 +117,10 @@ class ReportRepository:
         """Makes every index that browsing needs; without effect where they are. `patient_id` leads all of reports'."""
         with translated():
             self.reports.create_index([("patient_id", 1), ("taken_at", -1), ("_id", -1)])
-            self.users.create_index([("username_key", 1)])
+            self.users.create_index([("username_key", 1), ("_id", 1)])
             self.users.create_index([("subject", 1)])
+            self.audit_events.create_index([("patient_id", 1), ("at", -1), ("_id", -1)])
+            self.audit_events.create_index([("at", 1), ("_id", 1)])
 
     def user_of(self, subject: str) -> Document | None:
         with translated():
@@ -140,18 +143,6 @@ class ReportRepository:
     def report(self, report_id: int) -> Document | None:
         with translated():
             return self.reports.find_one({"_id": report_id})
-
-    def reports_of(self, patient: Document, *, limit: int, after: tuple[Any, int] | None = None) -> list[Document]:
-        """A patient's reports, newest first; those behind `after`, a (taken_at, id), at most `limit`.
-
-        The id leads the index; the subject makes sure that it is still the same person's.
-        """
-        query: Document = {"patient_id": patient["_id"], "subject": patient["subject"]}
-        if after is not None:
-            taken_at, report_id = after
-            query["$or"] = [{"taken_at": {"$lt": taken_at}}, {"taken_at": taken_at, "_id": {"$lt": report_id}}]
-        with translated():
-            return list(self.reports.find(query).sort([("taken_at", -1), ("_id", -1)]).limit(limit))
 
 
 @contextlib.contextmanager

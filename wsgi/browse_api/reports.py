@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import bottle
 
-from myhealth.common.errors import BadInput, NotFound
+from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
+from myhealth.reports.queries import Place, list_reports
 from wsgi.browse_api.context import LoggedIn
 from wsgi.common.views import json_response, page_limit, page_response
 
@@ -20,9 +20,11 @@ class ShowsReports(LoggedIn):
     """Lists of one patient's reports, newest first, in keyset pages linked by the Link header (RFC 8288)."""
 
     def page(self, patient: Document) -> Any:
-        limit, after = page_limit(), _after()
-        found = self.context.reports.reports_of(patient, limit=limit + 1, after=after)
-        return page_response([public(report, patient["username"]) for report in found], limit, _place)
+        limit, after = page_limit(), Place.parse(bottle.request.query.getunicode("after", ""))
+        found = list_reports(self.context.reports, patient, limit=limit + 1, after=after)
+        return page_response(
+            [public(report, patient["username"]) for report in found], limit, lambda report: str(Place.of(report))
+        )
 
 
 class ReportsView(ShowsReports):
@@ -58,22 +60,3 @@ def public(report: Document, username: str | None) -> Document:
     report = dict(report)
     del report["subject"]
     return {"id": report.pop("_id"), "username": username, **report}
-
-
-def _after() -> tuple[datetime, int] | None:
-    """The place that the last page ended at: milliseconds since 1970, and the report's id."""
-    text = bottle.request.query.get("after", "")
-    if not text:
-        return None
-    moment, _, report_id = text.partition("_")
-    try:
-        place = datetime.fromtimestamp(int(moment) / 1000, UTC), int(report_id)
-        if abs(place[1]) >= 2**63:
-            raise ValueError(report_id)
-        return place
-    except (ValueError, OverflowError, OSError) as error:
-        raise BadInput("after must be the value that a Link header gave.") from error
-
-
-def _place(report: Document) -> str:
-    return f"{round(report['taken_at'].timestamp() * 1000)}_{report['id']}"

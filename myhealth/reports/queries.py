@@ -1,0 +1,245 @@
+"""What browsing asks of the report store: a patient's reports, filtered, sorted, in keyset pages; people by name.
+
+Every function takes the patient as `users` has him or her, and asks by (patient_id, subject): the id leads every
+index, and the subject makes sure that it is still the same person's. A value that somebody sends is only ever compared
+with, never part of a query's structure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal
+
+from myhealth.common.errors import BadInput
+from myhealth.reports.documents import Document, name_key
+from myhealth.reports.repository import ReportRepository, translated
+
+Sort = Literal["-taken_at", "taken_at"]
+SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
+LIMIT_MAX = 500
+TEXT_MAX = 200  # characters of a filter's value
+ID_MAX = 2**63 - 1
+WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# Behind every text that begins with what stands before it: the last code point there is.
+LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True)
+class ReportFilter:
+    """What a report must be like; None: whatever it is.
+
+    `type`, `disease`, `machine` (serial), `taken_by`: equal to. `since` and `until`: taken at or after, and before.
+    `code`: has a result of this LOINC code. `text`: stands somewhere in its words, case aside.
+    """
+
+    type: str | None = None
+    disease: str | None = None
+    machine: str | None = None
+    taken_by: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    abnormal: bool | None = None
+    code: str | None = None
+    text: str | None = None
+
+
+NO_FILTER = ReportFilter()
+# Parameter of an address: the filter's field.
+PARAMETERS = {"from": "since", "to": "until"} | {
+    field.name: field.name for field in fields(ReportFilter) if field.name not in ("since", "until")
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page begins: behind the report with this moment and id. As text: milliseconds since 1970, _, the id."""
+
+    taken_at: datetime
+    report_id: int
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Place:
+        """Where a report stands; `_id` as the store has it, or `id` as answers do."""
+        return cls(report["taken_at"], report["_id"] if "_id" in report else report["id"])
+
+    @classmethod
+    def parse(cls, text: str) -> Place | None:
+        """None for "". Raises BadInput."""
+        if not text:
+            return None
+        match = re.fullmatch(r"(-?[0-9]{1,15})_([0-9]{1,19})", text, re.ASCII)
+        try:
+            if match is None or int(match[2]) > ID_MAX:
+                raise ValueError(text)
+            return cls(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match[1])), int(match[2]))
+        except (ValueError, OverflowError) as error:
+            raise BadInput("after must be the value that a Link header gave.") from error
+
+    def __str__(self) -> str:
+        moment = (self.taken_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return f"{moment}_{self.report_id}"
+
+
+def read_filter(values: Mapping[str, str]) -> ReportFilter:
+    """The filter that an address, a form or options ask for, by the names in PARAMETERS; what is empty asks nothing.
+
+    `from` and `to`: RFC 3339 with a zone, or days (UTC), of which `to` is the last one. Raises BadInput naming it.
+    """
+    found: dict[str, Any] = {}
+    for name, field in PARAMETERS.items():
+        text = values.get(name) or ""
+        if not text:
+            continue
+        if len(text) > TEXT_MAX or "\0" in text or not _is_unicode(text):
+            raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters.")
+        found[field] = _read_value(name, text)
+    return ReportFilter(**found)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half characters, which no document can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _read_value(name: str, text: str) -> Any:
+    if name in ("from", "to"):
+        return read_moment(name, text)
+    if name == "abnormal":
+        if text.lower() not in WORDS:
+            raise BadInput("abnormal must be true or false.")
+        return WORDS[text.lower()]
+    return text
+
+
+def read_moment(name: str, text: str) -> datetime:
+    """A moment, or the beginning of a day; for `to` its end. Raises BadInput naming it."""
+    try:
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text, re.ASCII):
+            day = date.fromisoformat(text) + timedelta(days=name == "to")
+            return datetime.combine(day, time(), UTC)
+        # A + of a zone that nobody has escaped arrives as a blank.
+        moment = datetime.fromisoformat(re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text))
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{name} must be a day (2026-11-20) or a moment with its zone (RFC 3339).") from error
+
+
+def read_sort(text: str) -> Sort:
+    """`-taken_at`, the newest first, where nothing is asked. Raises BadInput."""
+    for sort in SORTS:
+        if text in (sort, ""):
+            return sort
+    raise BadInput(f"sort must be one of {', '.join(SORTS)}.")
+
+
+def list_reports(
+    store: ReportRepository,
+    patient: Document,
+    wanted: ReportFilter = NO_FILTER,
+    *,
+    sort: Sort = "-taken_at",
+    limit: int = 50,
+    after: Place | None = None,
+) -> list[Document]:
+    """At most `limit` of a patient's reports, those behind `after`. A page stays what it is while reports arrive.
+
+    Ask for one more than a page shows to learn whether there is another page. Raises Unavailable.
+    """
+    query = reports_query(patient, wanted, sort=sort, after=after)
+    with translated():
+        found = store.reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1)
+        return list(found)
+
+
+def iterate_reports(
+    store: ReportRepository, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"
+) -> Iterator[Document]:
+    """All of them, in bounded memory. Raises Unavailable."""
+    with translated():
+        yield from store.reports.find(reports_query(patient, wanted, sort=sort), sort=order(sort))
+
+
+def order(sort: Sort) -> list[tuple[str, int]]:
+    direction = -1 if sort == "-taken_at" else 1
+    return [("taken_at", direction), ("_id", direction)]
+
+
+def reports_query(
+    patient: Document, wanted: ReportFilter, *, sort: Sort = "-taken_at", after: Place | None = None
+) -> Document:
+    """The query of a page. Its place bounds taken_at itself, so that the index begins there: the two hundredth page
+    costs what the first does; the `$or` only parts reports of the same moment."""
+    taken: Document = {}
+    query: Document = {"patient_id": patient["_id"], "subject": patient["subject"]}
+    if wanted.since is not None:
+        taken["$gte"] = wanted.since
+    if wanted.until is not None:
+        taken["$lt"] = wanted.until
+    if after is not None:
+        beyond, bound, pick = ("$lt", "$lte", min) if sort == "-taken_at" else ("$gt", "$gte", max)
+        taken[bound] = pick(after.taken_at, taken.get(bound, after.taken_at))
+        query["$or"] = [{"taken_at": {beyond: after.taken_at}}, {"_id": {beyond: after.report_id}}]
+    if taken:
+        query["taken_at"] = taken
+    for name, value in (
+        ("checkup_type", wanted.type),
+        ("disease", wanted.disease),
+        ("machine", wanted.machine),
+        ("taken_by", wanted.taken_by),
+        ("abnormal", wanted.abnormal),
+        ("results.code", wanted.code),
+    ):
+        if value is not None:
+            query[name] = {"$eq": value}
+    if wanted.text is not None:
+        query["$and"] = [_mentions(wanted.text)]
+    return query
+
+
+def _mentions(text: str) -> Document:
+    """Matches reports in whose words the text stands; nothing in it is a pattern."""
+    pattern = {"$regex": re.escape(text), "$options": "i"}
+    return {"$or": [{name: pattern} for name in ("checkup_report", "checkup_type", "disease", "results.name")]}
+
+
+def find_report(store: ReportRepository, report_id: int) -> tuple[Document, Document] | None:
+    """A report and its patient, or None. Whoever asks must still be allowed to see it. Raises Unavailable."""
+    if not 0 <= report_id <= ID_MAX:
+        return None
+    report = store.report(report_id)
+    patient = store.user_of(report["subject"]) if report else None
+    if report is None or patient is None or patient["_id"] != report["patient_id"]:
+        return None
+    return report, patient
+
+
+def find_patients(
+    store: ReportRepository, prefix: str = "", *, role: str | None = "patient", limit: int = 50, after: str = ""
+) -> list[Document]:
+    """People whose usernames begin so, case aside, by name; those behind `after`, which `person_place` gives.
+
+    `role`: None for everybody. Raises BadInput for an `after` that is none, Unavailable.
+    """
+    key = name_key(prefix)
+    if len(prefix) > TEXT_MAX or "\0" in prefix or not _is_unicode(prefix):
+        raise BadInput(f"A name has at most {TEXT_MAX} characters.")
+    query: Document = {"username_key": {"$gte": key, "$lt": key + LAST}}
+    if after:
+        number, _, last = after.partition("_")
+        if not (number.isascii() and number.isdecimal() and int(number[:20]) <= ID_MAX) or not _is_unicode(after):
+            raise BadInput("after must be the value that a Link header gave.")
+        query["username_key"]["$gte"] = max(key, last)
+        query["$or"] = [{"username_key": {"$gt": last}}, {"_id": {"$gt": int(number)}}]
+    if role is not None:
+        query["role"] = {"$eq": role}
+    with translated():
+        return list(store.users.find(query, sort=[("username_key", 1), ("_id", 1)], limit=limit))
+
+
+def person_place(person: Document) -> str:
+    return f"{person['_id']}_{person['username_key']}"

@@ -1,0 +1,148 @@
+"""What was measured of a patient, and how it went over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from myhealth.reports.documents import Document
+from myhealth.reports.queries import NO_FILTER, Place, ReportFilter, order, reports_query
+from myhealth.reports.repository import ReportRepository, translated
+
+Number = int | float | Decimal
+POINTS_MAX = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One result: of which report and when, as it was measured. A value may be text; units may differ."""
+
+    report_id: int
+    taken_at: datetime
+    name: str | None
+    value: Any
+    unit: str | None
+    low: Number | None
+    high: Number | None
+    flag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured of a patient at least once: `code` (LOINC) or None, the name it last had, the units it came in,
+    how often, and when first and last."""
+
+    code: str | None
+    name: str | None
+    units: tuple[str, ...]
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a patient's reports have to be filtered by."""
+
+    types: tuple[str, ...]
+    diseases: tuple[str, ...]
+    machines: tuple[str, ...]
+    takers: tuple[str, ...]
+
+
+def trend_points(
+    store: ReportRepository,
+    patient: Document,
+    code: str | None = None,
+    *,
+    name: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 1000,
+    after: Place | None = None,
+) -> list[Point]:
+    """The results of one measurement, the newest first: of a LOINC code, or of a name where there is no code.
+
+    `limit`: out of at most so many reports, those behind `after`. Raises Unavailable.
+    """
+    return list(_points(store, patient, code, name, (since, until), limit, after))
+
+
+def _points(
+    store: ReportRepository,
+    patient: Document,
+    code: str | None,
+    name: str | None,
+    span: tuple[datetime | None, datetime | None],
+    limit: int,
+    after: Place | None,
+) -> Iterator[Point]:
+    query = reports_query(patient, replace(NO_FILTER, code=code, since=span[0], until=span[1]), after=after)
+    if code is None:
+        query["results"] = {"$elemMatch": {"code": None, "name": {"$eq": name}}}
+    with translated():
+        found = store.reports.find(
+            query, {"taken_at": 1, "results": 1}, sort=order("-taken_at"), limit=limit, batch_size=limit + 1
+        )
+        for report in found:
+            for result in readable_results(report):
+                if result.get("code") == code and (code is not None or result.get("name") == name):
+                    shown = [result.get(field) for field in ("name", "value", "unit", "low", "high", "flag")]
+                    yield Point(report["_id"], report["taken_at"], *shown)
+
+
+def readable_results(report: Document) -> list[Document]:
+    """A report's results that are any; programs that write to the source themselves may have stored others."""
+    results = report["results"]
+    return [result for result in results if isinstance(result, dict)] if isinstance(results, list) else []
+
+
+def measured_codes(store: ReportRepository, patient: Document) -> list[Measurement]:
+    """Everything that was measured, by name; a measurement without a code is known by its name. Raises Unavailable."""
+    key = {"code": {"$ifNull": ["$results.code", None]}, "name": _where_uncoded("$results.name")}
+    stages: list[Document] = [
+        {"$match": reports_query(patient, ReportFilter())},
+        {"$sort": dict(order("-taken_at"))},
+        {"$project": {"taken_at": 1, "results.code": 1, "results.name": 1, "results.unit": 1}},
+        {"$unwind": "$results"},
+        {
+            "$group": {
+                "_id": key,
+                "name": {"$first": "$results.name"},
+                "units": {"$addToSet": "$results.unit"},
+                "count": {"$sum": 1},
+                "first_at": {"$last": "$taken_at"},
+                "last_at": {"$first": "$taken_at"},
+            }
+        },
+    ]
+    with translated():
+        found = [_measurement(each) for each in store.reports.aggregate(stages)]
+    kept = (each for each in found if each.code is not None or each.name is not None)
+    return sorted(kept, key=lambda each: (each.name or "", each.code or ""))
+
+
+def _where_uncoded(field: str) -> Document:
+    return {"$cond": [{"$eq": [{"$ifNull": ["$results.code", None]}, None]}, field, None]}
+
+
+def _measurement(group: Document) -> Measurement:
+    name = group["name"] if isinstance(group["name"], str) else None
+    code = group["_id"].get("code")
+    units = tuple(sorted(unit for unit in group["units"] if isinstance(unit, str)))
+    known = code if isinstance(code, str) else None
+    return Measurement(known, name, units, group["count"], group["first_at"], group["last_at"])
+
+
+def known_values(store: ReportRepository, patient: Document) -> Known:
+    """The types, diseases, machines and takers that a patient's reports have, for a form to offer. Raises
+    Unavailable."""
+    names = ("checkup_type", "disease", "machine", "taken_by")
+    group: Document = {"_id": None, **{name: {"$addToSet": f"${name}"} for name in names}}
+    with translated():
+        found = list(store.reports.aggregate([{"$match": reports_query(patient, ReportFilter())}, {"$group": group}]))
+    sets = found[0] if found else dict.fromkeys(names, ())
+    return Known(*(tuple(sorted(text for text in sets[name] if isinstance(text, str) and text)) for name in names))

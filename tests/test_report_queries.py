@@ -1,0 +1,197 @@
+"""What browsing asks of the report store: filters, pages, trends, people, who looked."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from test_report_store import NOW, document
+
+from myhealth.common.errors import BadInput
+from myhealth.reports.access import access_log, find_looks, look_place, note_look
+from myhealth.reports.documents import user_document
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.queries import (
+    Place,
+    ReportFilter,
+    find_patients,
+    find_report,
+    iterate_reports,
+    list_reports,
+    person_place,
+    read_filter,
+)
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.trends import known_values, measured_codes, trend_points
+
+DAY = timedelta(days=1)
+PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'
+OTHER = '{"code": null, "name": "Grip", "value": %s, "unit": "kg", "low": null, "high": null, "flag": null}'
+PATIENT = {"_id": 7, "subject": "s7", "username": "savita"}
+
+
+def user(id_: int, username: str, role: str = "patient") -> dict:
+    return user_document(1, id_, 1, f"s{id_}", username, username.title(), role, True, None, 1)
+
+
+@pytest.fixture
+def filled(reports: ReportRepository) -> ReportRepository:
+    """Six of Savita's reports, a day apart, and one of whoever had her id before her."""
+    rows = [
+        document(1, results="[" + PULSE % (120, '"H"') + "]", checkup_type="ECG", disease="X (rare)"),
+        document(2, taken_at=NOW - DAY, results=f"[{PULSE % (70, 'null')}, {OTHER % '40.50'}]", taken_by="dr.ayush"),
+        document(3, taken_at=NOW - 2 * DAY, machine="HC-9", checkup_report="All fine. 50% of it"),
+        document(4, taken_at=NOW - 3 * DAY, results=f"[{OTHER % 41}]", machine=None),
+        document(5, taken_at=NOW - 4 * DAY, results='["odd", null, 5]'),
+        document(6, taken_at=NOW - 5 * DAY, results='{"odd": 1}'),
+        document(9, subject="s7-before", results="[" + PULSE % (1, '"L"') + "]"),
+        document(10, patient_id=8, subject="s8"),
+    ]
+    Mirror(reports).insert("checkup", rows)
+    people = [user(7, "savita"), user(8, "Sandeep"), user(9, "dr.ayush", "doctor"), user(10, "sávita")]
+    Mirror(reports).insert("user", people)
+    return reports
+
+
+FILTERS = {
+    "nothing": ({}, [1, 2, 3, 4, 5, 6]),
+    "empty": ({"type": "", "from": ""}, [1, 2, 3, 4, 5, 6]),
+    "type": ({"type": "ECG"}, [1]),
+    "disease": ({"disease": "X (rare)"}, [1]),
+    "machine": ({"machine": "HC-9"}, [3]),
+    "taken_by": ({"taken_by": "dr.ayush"}, [2]),
+    "abnormal": ({"abnormal": "true"}, [1]),
+    "not abnormal": ({"abnormal": "false", "code": "8867-4"}, [2]),
+    "code": ({"code": "8867-4"}, [1, 2]),
+    "from": ({"from": "2026-11-19"}, [1, 2]),
+    "a moment": ({"from": "2026-11-20T09:14:03.123+05:30"}, [1]),
+    "a moment whose + arrived as a blank": ({"from": "2026-11-20T09:14:03.123 05:30"}, [1]),
+    "to, the whole day": ({"to": "2026-11-17"}, [4, 5, 6]),
+    "from and to": ({"from": "2026-11-18", "to": "2026-11-18"}, [3]),
+    "text, case aside": ({"text": "all FINE"}, [3]),
+    "text is no pattern": ({"text": "0% o"}, [3]),
+    "text with brackets": ({"text": "(rare)"}, [1]),
+    "text of a result": ({"text": "grip"}, [2, 4]),
+    "a pattern": ({"text": ".*"}, []),
+    "an operator": ({"type": '{"$ne": null}'}, []),
+    "a dollar": ({"code": "$results.code"}, []),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_finds_what_is_like_it(filled: ReportRepository, name: str) -> None:
+    values, expected = FILTERS[name]
+    wanted = read_filter(values)
+    assert [report["_id"] for report in list_reports(filled, PATIENT, wanted)] == expected
+    assert [report["_id"] for report in iterate_reports(filled, PATIENT, wanted)] == expected
+    backwards = list_reports(filled, PATIENT, wanted, sort="taken_at")
+    assert [report["_id"] for report in backwards] == expected[::-1]
+
+
+@pytest.mark.parametrize(("name", "text"), [("from", "yesterday"), ("from", "2026-02-30"), ("to", "9999-12-31"), ("from", "2026-11-20T00:00"),
+                                       ("abnormal", "maybe"), ("text", "x" * 201), ("type", "a\0b"), ("code", "\ud800")])  # fmt: skip
+def test_a_wrong_filter_is_told_by_name(name: str, text: str) -> None:
+    with pytest.raises(BadInput, match=f"^{name} must be"):
+        read_filter({name: text})
+
+
+@pytest.mark.parametrize("sort", ["-taken_at", "taken_at"])
+@pytest.mark.parametrize("arriving", [False, True], ids=["at rest", "while reports arrive"])
+def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepository, sort, arriving: bool) -> None:
+    moments = [NOW - timedelta(days=i // 7) for i in range(40)]
+    mirror = Mirror(reports)
+    mirror.insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
+    mirror.insert("checkup", [document(100, patient_id=8)])
+    seen, after, new = [], None, 1000
+    while page := list_reports(reports, PATIENT, ReportFilter(since=NOW - 50 * DAY), sort=sort, limit=4, after=after):
+        seen += [report["_id"] for report in page]
+        after = Place.parse(str(Place.of(page[-1])))
+        if arriving:  # one behind the place, one before it, one beside it
+            for moment in (after.taken_at, NOW + 9 * DAY, NOW - 9 * DAY)[: 3 if new < 1030 else 0]:
+                mirror.insert("checkup", [document(new, taken_at=moment)])
+                new += 1
+    old = [id_ for id_ in seen if id_ < 100]
+    assert len(seen) == len(set(seen))
+    assert old == sorted(range(40), key=lambda i: (moments[i], i), reverse=sort == "-taken_at")
+
+
+@pytest.mark.parametrize("text", ["x", "1_x", "_", "1_", "99999999999999999999_1", "1_9223372036854775808", "999999999999999_1",
+                                  "1_1_1", "1_-1", "٣_1"])  # fmt: skip
+def test_a_wrong_place_is_told(text: str) -> None:
+    with pytest.raises(BadInput):
+        Place.parse(text)
+
+
+def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
+    for moment in (datetime(1901, 1, 1, 0, 0, 0, 1000, UTC), datetime(2026, 11, 20, 3, 44, 3, 999000, UTC)):
+        assert Place.parse(str(Place(moment, 5))) == Place(moment, 5)
+
+
+def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> None:
+    points = trend_points(filled, PATIENT, "8867-4")
+    assert [(p.report_id, p.value, p.unit, p.low, p.high, p.flag) for p in points] == [
+        (1, 120, "/min", 60, 100, "H"),
+        (2, 70, "/min", 60, 100, None),
+    ]
+    assert [p.value for p in trend_points(filled, PATIENT, name="Grip")] == [Decimal("40.50"), 41]
+    assert trend_points(filled, PATIENT, "8867-4", until=NOW)[0].report_id == 2
+    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", limit=1)] == [1]
+    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", after=Place(NOW, 1))] == [2]
+    for nothing in ("$ne", "", "8867"):
+        assert trend_points(filled, PATIENT, nothing) == []
+
+
+def test_what_was_measured_is_listed(filled: ReportRepository) -> None:
+    found = [(m.code, m.name, m.units, m.count, m.first_at, m.last_at) for m in measured_codes(filled, PATIENT)]
+    assert found == [
+        (None, "Grip", ("kg",), 2, NOW - 3 * DAY, NOW - DAY),
+        ("8867-4", "Heart rate", ("/min",), 2, NOW - DAY, NOW),
+    ]
+    values = known_values(filled, PATIENT)
+    assert (values.types, values.machines, values.takers) == (("ECG", "T"), ("HC-9", "M"), ("dr.ayush",))
+    nobody = {"_id": 99, "subject": "s99", "username": "x"}
+    assert measured_codes(filled, nobody) == []
+    assert known_values(filled, nobody).types == ()
+
+
+def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportRepository) -> None:
+    assert find_report(filled, 9) is None
+    assert find_report(filled, -1) is find_report(filled, 2**63) is find_report(filled, 77) is None
+    report, patient = find_report(filled, 1) or ({}, {})
+    assert (report["_id"], patient["username"]) == (1, "savita")
+
+
+def test_people_are_found_by_the_beginning_of_their_names(filled: ReportRepository) -> None:
+    def names(prefix: str = "", **options) -> list[str]:
+        return [person["username"] for person in find_patients(filled, prefix, **options)]
+
+    assert names() == ["Sandeep", "savita", "sávita"]
+    assert names("SA") == ["Sandeep", "savita"]
+    assert names("s", limit=1) == ["Sandeep"]
+    assert names("s", after=person_place(filled.user_named("sandeep"))) == ["savita", "sávita"]
+    assert names("", role=None)[0] == "dr.ayush"
+    assert names("$") == names(".") == names("x") == []
+    for wrong in ("x", "_", "1_\ud800", "99999999999999999999_a"):
+        with pytest.raises(BadInput):
+            names(after=wrong)
+
+
+def test_a_look_is_kept_and_ones_own_is_none(filled: ReportRepository) -> None:
+    doctor, patient = filled.user_named("dr.ayush"), filled.user_named("savita")
+    for minute in range(5):
+        note_look(
+            filled, doctor, patient, "report", report_id=minute, address="::1", now=NOW + timedelta(minutes=minute)
+        )
+    note_look(filled, patient, patient, "reports", now=NOW)
+    note_look(filled, doctor, filled.user_named("sandeep"), "reports", now=NOW)
+    note_look(filled, patient, None, "reports", action="refused", outcome="refused", now=NOW)
+    log = access_log(filled, patient)
+    assert [(look.actor, look.actor_role, look.what, look.report_id) for look in log] == [
+        ("dr.ayush", "doctor", "report", minute) for minute in (4, 3, 2, 1, 0)
+    ]
+    assert access_log(filled, patient, limit=2) + access_log(filled, patient, after=look_place(log[1])) == log
+    assert access_log(filled, {**patient, "subject": "s7-before"}) == []
+    assert len(list(find_looks(filled))) == 7
+    assert [look.outcome for look in find_looks(filled, action="refused")] == ["refused"]
+    assert len(list(find_looks(filled, actor="DR.AYUSH", subject="savita", since=NOW + timedelta(minutes=3)))) == 2
+    assert list(find_looks(filled, actor="dr")) == []
+    assert len(list(find_looks(filled, after=log[2].id))) == 4
