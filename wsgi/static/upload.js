@@ -1,183 +1,344 @@
-// The upload page: log in, send one file, show what became of each record. The token stays in this page's memory.
+// The upload page: log in, send files one after the other, show what became of each record.
+// The token stays in this page's memory: it is gone with the page.
 "use strict";
 
-const SHOWN_MAX = 2000; // rows; a tablet grows slow beyond that
+const ROWS = 200; // shown at first, and more at each press; a tablet grows slow with thousands
+const ANNOUNCED_PART = 25; // per cent between two words to a screen reader
+const STATUSES = ["accepted", "duplicate", "rejected"];
 const SIGNS = { accepted: "✓ accepted", duplicate: "= stored already", rejected: "✗ refused" };
+const UPLOADERS = ["doctor", "technician"];
+const AWAY = "The server cannot be reached. Check the network";
 const maxBytes = Number(document.body.dataset.maxBodyBytes);
 const byId = (id) => document.getElementById(id);
-let token = "";
-let items = [];
+const session = { token: "", name: "" };
+let jobs = []; // every file chosen since the login, in order: {file, key, box, state, items, …}
+let request = null; // the one under way
 
-function show(id, visible = true) {
-  byId(id).hidden = !visible;
+function tell(element, text) {
+  element.textContent = text;
+  element.hidden = !text;
 }
 
-function tell(id, text) {
-  byId(id).textContent = text;
-  show(id, Boolean(text));
+function announce(text) {
+  byId("announce").textContent = text;
 }
 
-function size(bytes) {
-  return bytes < 1024 * 1024 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+function sizeOf(bytes) {
+  return bytes < 1024 * 1024 ? `${Math.ceil(bytes / 1024)} KB` : `${Math.round((bytes / 1024 / 1024) * 10) / 10} MB`;
+}
+
+function counted(number, one, many) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+// --- logging in and out
+
+/** The answer's JSON object; an error with a sentence for people where there is none. */
+async function ask(path, options) {
+  let answer;
+  try {
+    // Without "omit", a browser answers the Basic challenge of a 401 with a dialogue of its own.
+    answer = await fetch(path, { ...options, credentials: "omit" });
+  } catch {
+    throw new Error(`${AWAY} and try again.`);
+  }
+  const body = await answer.json().catch(() => null);
+  if (!answer.ok || !body) throw new Error(body?.details ?? `The server cannot answer right now (${answer.status}). Try again.`);
+  return body;
 }
 
 async function logIn(event) {
   event.preventDefault();
+  const [username, password] = [byId("username"), byId("password")];
+  const empty = [username, password].find((field) => !field.value);
+  if (empty) {
+    tell(byId("login-message"), `Type your ${empty.id}.`);
+    empty.focus();
+    return;
+  }
   const button = event.target.querySelector("button");
-  tell("login-message", "");
+  tell(byId("login-message"), "");
   button.disabled = true;
   try {
-    const answer = await fetch("/login/", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ username: byId("username").value, password: byId("password").value }),
-    });
-    const body = await answer.json();
-    if (!answer.ok) {
-      tell("login-message", body.details);
-      byId("password").select();
-      return;
+    const credentials = JSON.stringify({ username: username.value, password: password.value });
+    const headers = { "Content-Type": "application/json" };
+    const { token } = await ask("/login/", { method: "POST", headers, body: credentials });
+    const self = `/users/${encodeURIComponent(username.value)}/`;
+    const user = await ask(self, { headers: { Authorization: `Bearer ${token}` } });
+    if (!UPLOADERS.includes(user.role)) {
+      throw new Error(`Uploads are for doctors and technicians; the account ${user.username} has the role ${user.role}.`);
     }
-    token = body.token;
-    byId("who-name").textContent = byId("username").value;
-    byId("password").value = "";
-    show("login", false);
-    show("who");
-    show("upload");
-    byId("file").focus();
-  } catch {
-    tell("login-message", "The server cannot be reached. Check the network and try again.");
+    begin(token, user.username);
+  } catch (error) {
+    tell(byId("login-message"), error.message);
+    password.value = "";
+    password.focus();
   } finally {
     button.disabled = false;
   }
 }
 
+function begin(token, name) {
+  if (session.name !== name) forget(); // nobody sees what somebody else has sent
+  Object.assign(session, { token, name });
+  byId("who-name").textContent = name;
+  byId("password").value = "";
+  showSession(true);
+  byId("file").focus();
+  sendNext();
+}
+
+function showSession(open) {
+  byId("login").hidden = open;
+  for (const id of ["who", "upload"]) byId(id).hidden = !open;
+  byId("outcomes").hidden = !open || !jobs.length;
+}
+
+function forget() {
+  for (const job of jobs) URL.revokeObjectURL(job.link);
+  jobs = [];
+  byId("outcomes").replaceChildren();
+  session.name = "";
+  announce("");
+}
+
 function logOut() {
-  if (token) {
-    fetch("/logout/", { method: "POST", headers: { Authorization: `Bearer ${token}` }, keepalive: true });
-  }
-  token = "";
-  items = [];
-  for (const id of ["who", "upload", "outcome"]) show(id, false);
-  show("login");
+  const headers = { Authorization: `Bearer ${session.token}` };
+  fetch("/logout/", { method: "POST", headers, keepalive: true }).catch(() => {}); // away: the token ends by itself
+  session.token = "";
+  const cancelled = request;
+  request = null;
+  forget();
+  cancelled?.abort();
+  byId("username").value = "";
+  showSession(false);
   byId("username").focus();
 }
 
-function send(file) {
-  tell("upload-message", "");
-  show("outcome", false);
-  if (file.size > maxBytes) {
-    tell("upload-message", `${file.name} has ${size(file.size)}; at most ${size(maxBytes)} can be sent. Use myhealth import-machine for it.`);
-    return;
-  }
-  const request = new XMLHttpRequest();
-  request.open("POST", "/checkups/?refused_file=true");
-  request.setRequestHeader("Authorization", `Bearer ${token}`);
-  // The same file, sent again after a broken connection, is stored once.
-  request.setRequestHeader("Idempotency-Key", crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`);
-  request.upload.addEventListener("progress", (event) => {
-    const part = event.total ? Math.round((100 * event.loaded) / event.total) : 0;
-    byId("progress").value = part;
-    byId("progress-text").textContent = part < 100 ? `Sending ${file.name}: ${part} %` : `Storing ${file.name} …`;
-  });
-  request.addEventListener("loadend", () => {
-    show("progress-box", false);
-    byId("file").disabled = false;
-    byId("file").value = "";
-    receive(request, file);
-  });
-  byId("progress").value = 0;
-  byId("progress-text").textContent = `Sending ${file.name}`;
-  byId("file").disabled = true;
-  show("progress-box");
-  request.send(file);
+/** The token is not taken any more: after a login of the same person the waiting files go on. */
+function sessionEnded() {
+  session.token = "";
+  showSession(false);
+  byId("username").value = session.name;
+  tell(byId("login-message"), "Your login has ended. Log in again: what you have chosen is sent then.");
+  byId("password").focus();
 }
 
-function receive(request, file) {
+// --- sending
+
+function choose(files) {
+  for (const file of files) addJob(file);
+  byId("outcomes").hidden = !jobs.length;
+  sendNext();
+}
+
+function addJob(file) {
+  const box = byId("outcome").content.cloneNode(true).firstElementChild;
+  // The same key with each try: a file sent again after a broken connection is stored once.
+  const job = { file, box, key: newKey(), state: "waiting", items: [], shown: ROWS, link: "" };
+  const [heading, number] = [box.querySelector("h2"), jobs.length];
+  heading.textContent = file.name;
+  heading.id = `file-${number}`;
+  box.setAttribute("aria-labelledby", heading.id);
+  box.querySelector("progress").setAttribute("aria-label", `Sending ${file.name}`);
+  box.querySelector(".scroll").setAttribute("aria-label", `Outcome of every record of ${file.name}`);
+  for (const choice of box.querySelectorAll("input[type=radio]")) {
+    choice.name = `show-${number}`;
+    choice.addEventListener("change", () => showItems(job, ROWS));
+  }
+  box.querySelector(".more").addEventListener("click", () => showMore(job));
+  box.querySelector(".again").addEventListener("click", () => sendAgain(job));
+  box.querySelector(".state").textContent = "Waiting";
+  jobs.push(job);
+  byId("outcomes").prepend(box);
+  if (file.size > maxBytes) {
+    fail(job, `The file has ${sizeOf(file.size)}; at most ${sizeOf(maxBytes)} can be sent. Use myhealth import-machine for it.`);
+  }
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
+}
+
+function sendAgain(job) {
+  job.state = "waiting";
+  job.box.querySelector(".message").hidden = true;
+  job.box.querySelector(".again").hidden = true;
+  job.box.querySelector("progress").hidden = false;
+  job.box.querySelector("h2").focus();
+  sendNext();
+}
+
+function sendNext() {
+  const job = jobs.find((each) => each.state === "waiting");
+  if (!job || request || !session.token) return;
+  const { file, box } = job;
+  const sent = new XMLHttpRequest();
+  request = sent;
+  job.state = "sending";
+  sent.open("POST", "/checkups/?refused_file=true");
+  sent.setRequestHeader("Authorization", `Bearer ${session.token}`);
+  sent.setRequestHeader("Idempotency-Key", job.key);
+  let announced = 0;
+  const show = (part) => {
+    box.querySelector("progress").value = part;
+    box.querySelector(".state").textContent = part < 100 ? `Sending: ${part} %` : "Sent; the server is storing it …";
+    if (part === 100) box.querySelector("progress").removeAttribute("value");
+    if (part < announced + ANNOUNCED_PART) return;
+    announced = part;
+    announce(`${file.name}: ${part} % sent`);
+  };
+  show(0);
+  sent.upload.addEventListener("progress", ({ loaded, total }) => show(total ? Math.floor((100 * loaded) / total) : 0));
+  sent.addEventListener("loadend", () => {
+    if (request !== sent) return; // logged out meanwhile
+    request = null;
+    receive(job, sent);
+    sendNext();
+  });
+  const readable = file.slice(0, 1).arrayBuffer();
+  readable.then(() => request === sent && sent.send(file)).catch(() => {
+    request = null;
+    fail(job, "It cannot be read: it is a folder, or it was changed or moved meanwhile. Choose it again.");
+    sendNext();
+  });
+}
+
+function receive(job, { status, responseText }) {
   let body = null;
   try {
-    body = JSON.parse(request.responseText);
+    body = JSON.parse(responseText);
   } catch {
     body = null;
   }
-  if (body === null) {
-    tell("upload-message", "The server did not answer. Nothing is lost: send the file again; what is stored already is not stored twice.");
-  } else if (request.status === 401) {
-    logOut();
-    tell("login-message", body.details);
-  } else if (!("items" in body)) {
-    tell("upload-message", body.details);
+  if (status === 401) {
+    job.state = "waiting";
+    job.box.querySelector(".state").textContent = "Waiting for your login";
+    sessionEnded();
+  } else if (status === 0) {
+    fail(job, `${AWAY}, then send it again: what is stored already is not stored twice.`, [], true);
+  } else if (!body) {
+    fail(job, `The server cannot answer right now (${status}). Send it again in a moment; nothing is stored twice.`, [], true);
+  } else if (!body.items) {
+    fail(job, body.details, body.errors ?? [], status >= 500);
   } else {
-    showOutcome(body, file);
+    showOutcome(job, body);
   }
 }
 
-function showOutcome(body, file) {
-  items = body.items;
-  for (const status of ["accepted", "duplicate", "rejected"]) {
-    byId(`count-${status}`).textContent = body[status].toLocaleString();
-  }
-  byId("outcome-title").textContent = file.name;
-  const kinds = Object.entries(body.skipped || {}).map(([kind, count]) => `${count} ${kind}`);
-  tell("skipped", kinds.length ? `Not results, passed over: ${kinds.join(", ")}.` : "");
-  const download = byId("download");
-  if (download.href) URL.revokeObjectURL(download.href);
-  show("download", Boolean(body.refused_file));
+/** Nothing of the file was taken, or nobody knows: why, and whether sending it again can help. */
+function fail(job, text, errors = [], again = false) {
+  job.state = "failed";
+  const box = job.box.querySelector(".message");
+  box.hidden = false;
+  box.querySelector("p").textContent = text;
+  box.querySelector("ul").replaceChildren(...errors.map((error) => listItem(sentence(error))));
+  box.querySelector("ul").hidden = !errors.length;
+  job.box.querySelector("progress").hidden = true;
+  const state = again ? "No answer yet" : "Not uploaded";
+  job.box.querySelector(".state").textContent = state;
+  job.box.querySelector(".again").hidden = !again;
+  finish(job, `${state}. ${text}`);
+}
+
+/** Tells it; the focus follows unless the person is busy with something else. */
+function finish(job, text) {
+  announce(`${job.file.name}: ${text}`);
+  const idle = !document.activeElement || document.activeElement === document.body || document.activeElement === byId("file");
+  if (idle && !jobs.some((each) => each.state === "waiting")) job.box.querySelector("h2").focus();
+}
+
+// --- showing what became of the records
+
+function showOutcome(job, body) {
+  const { box, file } = job;
+  Object.assign(job, { state: "done", items: body.items });
+  for (const status of STATUSES) box.querySelector(`.counts .${status} strong`).textContent = body[status].toLocaleString("en");
+  const total = counted(body.items.length, "record", "records");
+  box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : `${total}, all well`;
+  box.querySelector("progress").hidden = true;
+  const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count} ${kind}`);
+  tell(box.querySelector(".skipped"), kinds.length ? `Not results, passed over: ${kinds.join(", ")}.` : "");
   if (body.refused_file) {
-    download.href = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
-    download.download = `refused-${file.name.replace(/\.gz$/, "")}`;
+    job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
+    const download = box.querySelector(".download");
+    download.href = job.link;
+    download.download = `refused-${file.name.replace(/\.gz$/i, "")}`;
+    box.querySelector(".refused").hidden = false;
   }
-  document.querySelector(`input[name=show][value=${body.rejected ? "rejected" : "all"}]`).checked = true;
-  showItems();
-  show("outcome");
-  byId("outcome-title").focus();
+  box.querySelector(`input[value=${body.rejected ? "rejected" : "all"}]`).checked = true;
+  box.querySelector("fieldset").hidden = !body.rejected || body.rejected === body.items.length;
+  box.querySelector(".scroll").hidden = !body.items.length;
+  box.querySelector(".told").hidden = false;
+  showItems(job, ROWS);
+  finish(job, STATUSES.map((status) => `${body[status]} ${SIGNS[status].slice(2)}`).join(", "));
 }
 
-function showItems() {
-  const only = document.querySelector("input[name=show]:checked").value;
-  const wanted = items.filter((item) => only === "all" || item.status === only);
-  byId("items").replaceChildren(...wanted.slice(0, SHOWN_MAX).map(row));
-  tell("more", wanted.length > SHOWN_MAX ? `… and ${(wanted.length - SHOWN_MAX).toLocaleString()} more.` : "");
+function wanted(job) {
+  const only = job.box.querySelector("input:checked").value;
+  return job.items.filter((item) => only === "all" || item.status === only);
 }
 
-function row(item) {
-  const line = document.createElement("tr");
-  line.className = item.status;
-  const why = [...item.errors, ...(item.warnings || [])].map((error) => (error.field ? `${error.field}: ${error.message}` : error.message));
-  for (const text of [item.index + 1, SIGNS[item.status], item.id ?? ""]) {
-    line.insertCell().textContent = text;
-  }
-  const cell = line.insertCell();
-  if (why.length === 1) {
-    cell.textContent = why[0];
-  } else if (why.length) {
-    const list = document.createElement("ul");
-    list.append(...why.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-    cell.append(list);
-  }
-  return line;
+function showItems(job, most) {
+  const items = wanted(job);
+  job.shown = Math.min(most, items.length);
+  job.box.querySelector("tbody").replaceChildren(...items.slice(0, job.shown).map(tableRow));
+  const left = items.length - job.shown;
+  tell(job.box.querySelector(".more"), left ? `Show ${Math.min(ROWS, left)} more of ${counted(left, "record", "records")}` : "");
 }
+
+function showMore(job) {
+  const first = job.shown;
+  showItems(job, first + ROWS);
+  const row = job.box.querySelector("tbody").rows[first];
+  row.tabIndex = -1;
+  row.focus(); // where reading goes on, also when the button is gone
+}
+
+function tableRow(item) {
+  const row = document.createElement("tr");
+  row.className = item.status;
+  const remarks = [...item.errors, ...(item.warnings ?? [])].map(sentence);
+  for (const text of [item.index + 1, SIGNS[item.status], item.id ?? "–"]) row.insertCell().textContent = text;
+  const cell = row.insertCell();
+  if (remarks.length === 1) {
+    cell.textContent = remarks[0];
+  } else if (remarks.length) {
+    cell.append(document.createElement("ul"));
+    cell.firstChild.append(...remarks.map(listItem));
+  }
+  return row;
+}
+
+function sentence({ field, message }) {
+  return field ? `${field}: ${message}` : message;
+}
+
+function listItem(text) {
+  return Object.assign(document.createElement("li"), { textContent: text });
+}
+
+// --- choosing
 
 function setUpDrop() {
   const drop = byId("drop");
-  for (const kind of ["dragenter", "dragover"]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  }
+  for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, () => drop.classList.add("over"));
   for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files.length && !byId("file").disabled) send(event.dataTransfer.files[0]);
+  // Beside the field too: a browser would leave this page and open the file.
+  for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+  document.addEventListener("drop", ({ dataTransfer }) => {
+    if (session.token) choose(dataTransfer.files);
   });
-  byId("file").addEventListener("change", (event) => {
-    if (event.target.files.length) send(event.target.files[0]);
+  byId("file").addEventListener("change", ({ target }) => {
+    choose([...target.files]);
+    target.value = ""; // the same file can be chosen again
   });
 }
 
-byId("max-size").textContent = size(maxBytes);
+byId("max-size").textContent = sizeOf(maxBytes);
 byId("login").addEventListener("submit", logIn);
 byId("logout").addEventListener("click", logOut);
-for (const choice of document.querySelectorAll("input[name=show]")) choice.addEventListener("change", showItems);
+window.addEventListener("beforeunload", (event) => {
+  if (jobs.some(({ state }) => state === "sending" || state === "waiting")) event.preventDefault();
+});
 setUpDrop();
