@@ -95,6 +95,15 @@ def test_every_route_is_documented() -> None:
             assert shown in text, f"{path} is not in the README"
 
 
+def test_every_page_is_documented() -> None:
+    from wsgi.browse_pages.routes import PAGES
+
+    text = section("The pages")
+    for path in PAGES:
+        shown = path.replace("<report_id:int>", "ID").replace("<username>", "U")
+        assert f"`{shown}`" in text or path == "/my/<path:path>", f"{path} is not in the README"
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         if not target.startswith(("http", "#")):

@@ -1,4 +1,4 @@
-"""The browse API: people read their own reports. Its store: MongoDB alone; logins are checked by the upload API.
+"""The browse API and its pages: people read their own reports. Its store: MongoDB alone; the upload API checks logins.
 
 `gunicorn wsgi.browse:app` serves it with the settings of the environment.
 """
@@ -12,6 +12,7 @@ from wsgi.browse_api.accounts import LoginView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
+from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.views import add_view
 
@@ -30,6 +31,7 @@ def make_app(settings: Settings) -> bottle.Bottle:
     application = Application(context.close)
     for path, view in VIEWS.items():
         add_view(application, path, view, context)
+    add_pages(application, context)
     return application
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 from msgspec import Meta
@@ -70,6 +71,9 @@ class Settings:
     )
     token_ttl_s: Annotated[int, Meta(ge=60, le=31_536_000)] = setting(18000, "Seconds that a login lasts.")
     bcrypt_rounds: Annotated[int, Meta(ge=4, le=18)] = setting(12, "Cost of a password's hash: 2^n rounds.")
+    time_zone: str = setting(
+        "UTC", "IANA name of the zone in which pages show dates and times, such as `Asia/Kolkata`."
+    )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
     upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, metadata={"internal": True})
@@ -243,6 +247,15 @@ def _check(settings: Settings) -> None:
     _check_url("mongo_url", settings.mongo_url, ("mongodb", "mongodb+srv"), needs_path=True)
     _check_url("auth_url", settings.auth_url, ("http", "https"))
     _check_url("sync.reports_api_url", settings.sync.reports_api_url, ("http", "https"))
+    _check_time_zone(settings.time_zone)
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.0)[0]
+        raise WrongSettings(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: bool = False) -> None:

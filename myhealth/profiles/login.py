@@ -8,10 +8,11 @@ import urllib.request
 from http.client import HTTPException
 from typing import Any
 
-from myhealth.common.errors import Unavailable
+from myhealth.common.errors import TooManyAttempts, Unavailable
 
 TIMEOUT_S = 10
 ANSWER_MAX_BYTES = 64 * 1024
+WAIT = "There were too many attempts to log in; wait a while and try again."
 
 
 class BadGateway(Unavailable):
@@ -24,15 +25,19 @@ class LoginsAway(Unavailable):
     """The upload API does not answer, or cannot."""
 
 
-def ask_upload_api(auth_url: str, username: Any, password: Any) -> dict[str, Any] | None:
+def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "") -> dict[str, Any] | None:
     """`{"token", "expires_at"}` from the upload API at `auth_url`, or None where the name or the password is wrong.
 
-    Raises Unavailable where it does not answer in time or is unwell itself, BadGateway where it answers nonsense.
+    `address`: where the caller is, so that one who guesses passwords slows down himself and nobody else.
+
+    Raises TooManyAttempts where somebody has guessed too often, Unavailable where it does not answer in time or is
+    unwell itself, BadGateway where it answers nonsense.
     """
+    headers = {"Content-Type": "application/json", **({"X-Forwarded-For": address} if address else {})}
     request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
         auth_url.rstrip("/") + "/login/",
         data=json.dumps({"username": username, "password": password}).encode(),
-        headers={"Content-Type": "application/json"},
+        headers=headers,
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
@@ -41,10 +46,35 @@ def ask_upload_api(auth_url: str, username: Any, password: Any) -> dict[str, Any
     except urllib.error.HTTPError as error:
         if error.code in (400, 401):
             return None
-        if error.code in (429, 503):
+        if error.code == 429:
+            raise TooManyAttempts(WAIT, retry_after_s=_retry_after_s(error)) from error
+        if error.code == 503:
             raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
     except (OSError, HTTPException) as error:
         raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
+
+
+def _retry_after_s(error: urllib.error.HTTPError) -> int:
+    text = error.headers.get("Retry-After", "")
+    return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
+
+
+def end_logins(auth_url: str, token: str) -> None:
+    """Ends every token that the holder of this one has been given, at the upload API at `auth_url`.
+
+    A token that has ended already is as good. Raises Unavailable where the upload API cannot be asked.
+    """
+    request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
+        auth_url.rstrip("/") + "/logout/", data=b"", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+            return
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+    except (OSError, HTTPException) as error:
+        raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error

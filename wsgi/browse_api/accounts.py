@@ -7,7 +7,7 @@ from typing import Any
 from myhealth.profiles.login import ask_upload_api
 from wsgi.browse_api.context import BrowseContext
 from wsgi.common.application import json_error
-from wsgi.common.requests import basic_credentials, read_json
+from wsgi.common.requests import basic_credentials, client_address, read_json
 from wsgi.common.views import View, json_response
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
@@ -26,7 +26,8 @@ class LoginView(View):
         return self._answer(body.get("username"), body.get("password"))
 
     def _answer(self, username: Any, password: Any) -> Any:
-        token = ask_upload_api(self.context.settings.auth_url, username, password)
+        address = client_address(self.context.settings.trusted_proxies)
+        token = ask_upload_api(self.context.settings.auth_url, username, password, address)
         if token is None:
             challenge = 'Basic realm="MyHealth", charset="UTF-8"'
             message = "The username or the password is wrong."

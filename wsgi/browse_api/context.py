@@ -31,6 +31,18 @@ class BrowseContext:
     def close(self) -> None:
         self.reports.close()
 
+    def user_of_token(self, token: str) -> dict[str, Any]:
+        """Who holds the token, as the report store has him or her. Raises NotLoggedIn, and NotHereYet for a user whom
+        the sync has still to bring."""
+        claims = self.verifier.verify(token)
+        user = self.reports.user_of(claims.subject)
+        if user is None and time.time() - claims.issued_at < ARRIVAL_S:
+            message = "This account has not arrived here yet; try again in a few minutes."
+            raise NotHereYet(message, code="not_here_yet", retry_after_s=30)
+        if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
+            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        return user
+
 
 class LoggedIn(View):
     """For views that need to know who calls: `user`, as the report store has him or her."""
@@ -40,13 +52,4 @@ class LoggedIn(View):
 
     def prepare(self) -> None:
         super().prepare()
-        claims = self.context.verifier.verify(bearer_token())
-        user = self.context.reports.user_of(claims.subject)
-        if user is None and time.time() - claims.issued_at < ARRIVAL_S:
-            message = "This account has not arrived here yet; try again in a few minutes."
-            raise NotHereYet(message, code="not_here_yet", retry_after_s=30)
-        if user is None:
-            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
-        if not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
-            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
-        self.user = user
+        self.user = self.context.user_of_token(bearer_token())

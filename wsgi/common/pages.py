@@ -11,6 +11,8 @@ from wsgi.common.views import View
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 STATIC = Path(__file__).parent.parent / "static"
+# One list for good: Bottle keeps compiled templates by its identity.
+LOOKUP = [str(TEMPLATES)]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -26,7 +28,7 @@ TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf
 
 def page_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
     """A page out of wsgi/templates/; every value is escaped."""
-    text = bottle.template(template, template_lookup=[str(TEMPLATES)], **values)
+    text = bottle.template(template, template_lookup=LOOKUP, **values)
     headers = {**SECURITY_HEADERS, "Content-Type": "text/html; charset=utf-8"}
     return bottle.HTTPResponse(text, status=status, headers=headers)
 

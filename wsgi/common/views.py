@@ -41,11 +41,11 @@ class View:
         return [verb for verb in VERBS if hasattr(cls, verb)]
 
 
-def add_view(application: Application, path: str, view: type[View], context: Any) -> None:
-    """Routes a path to a view, with its closing slash and without."""
+def add_view(application: Application, path: str, view: type[View], context: Any, **options: Any) -> None:
+    """Routes a path to a view, with its closing slash and without. `options`: the route's plugins, as Bottle has it."""
     for verb in view.verbs():
         for form in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
-            application.route(form, verb.upper(), _callback(view, verb, context))
+            application.route(form, verb.upper(), _callback(view, verb, context), **options)
 
 
 def _callback(view: type[View], verb: str, context: Any) -> Callable[..., Any]:

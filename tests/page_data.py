@@ -1,0 +1,64 @@
+"""Reports as odd as they come, for the tests of the pages: every kind of value, many scripts, a long history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from conftest import record
+
+LONG_NAME = "Maria-Theresia Alexandrina Konstantinopolitanskaja-Papadimitrakopoulou von und zu Hohenlohe-Waldenburg"
+XSS = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}% import os"
+
+
+def result(name: str, value: Any, unit: str | None = None, low: Any = None, high: Any = None, flag: str | None = None, code: str | None = None) -> dict[str, Any]:  # fmt: skip
+    return {"code": code, "name": name, "value": value, "unit": unit, "low": low, "high": high, "flag": flag}
+
+
+BLOOD_COUNT = [
+    result("Hemoglobin", 11.2, "g/dL", 12.0, 17.5, "L", "718-7"),
+    result("Leukocytes", 6.8, "10*3/uL", 4.0, 11.0, "N", "6690-2"),
+    result("Erythrocytes", 4.51, "10*6/uL", 4.1, 5.9, "N", "789-8"),
+    result("Platelets", 480, "10*3/uL", 150, 400, "HH", "777-3"),
+    result("Thyrotropin", 2.31, "u[IU]/mL", 0.4, 4.0, "N", "3016-3"),
+    result("eGFR", 88, "mL/min/{1.73_m2}", 60, None, "N", "33914-3"),
+]
+ODD = [
+    result("Glucose in urine", "negative", None, None, None, "N", "2350-7"),
+    result("ANA titre", "1:128", None, None, None, "A"),
+    result("Ketones", "trace", "mg/dL"),
+    result("C-reactive protein", "<5", "mg/L", None, 5, None, "1988-5"),
+    result("Cholesterol", 228, "mg/dL", None, 200, "H", "2093-3"),
+    result("ضغط الدم الانقباضي", 128, "mm[Hg]", 90, 120, "N", "8480-6"),
+    result("血糖（空腹）", 5.4, "mmol/L", 3.9, 5.6, "N"),
+    result(
+        "A measurement whose name goes on and on, for the machine writes whole sentences into it " * 2,
+        -0.000012,
+        "kg.m2/s2",
+    ),
+    result("Culture", "No growth after 48 hours.\nGram stain: no organisms seen; few leukocytes. " * 4),
+]
+
+
+def history(patient: str, points: int = 24) -> list[dict[str, Any]]:
+    """Blood pressures at uneven distances over two years, the last one days ago."""
+    begun = datetime(2024, 11, 3, 3, 30, tzinfo=UTC)
+    made = []
+    for i in range(points):
+        when = begun + timedelta(days=i * i * 1.3)
+        high, low = 112 + (i * 7) % 31, 70 + (i * 5) % 17
+        made.append(record(f"bp{i}", patient, taken_at=when.isoformat(), disease="BP", checkup_report=f"ALL FINE. {high}/{low}" if high <= 120 else f"{high}/{low}. Measure again after a rest.", results=[
+            result("Systolic blood pressure", high, "mm[Hg]", 90, 120, "H" if high > 120 else "N", "8480-6"),
+            result("Diastolic blood pressure", low, "mm[Hg]", 60, 80, "H" if low > 80 else "N", "8462-4"),
+        ]))  # fmt: skip
+    return made
+
+
+def varied(patient: str) -> list[dict[str, Any]]:
+    """One report of each odd kind."""
+    return [
+        record("cbc", patient, taken_at="2026-11-18T05:10:00Z", checkup_type="BLOOD COUNT", disease="ANAEMIA", checkup_report="Repeat in four weeks.", results=BLOOD_COUNT),
+        record("odd", patient, taken_at="2026-11-19T07:45:00Z", checkup_type="Laboratory panel", disease="", taken_by=None, checkup_report="تم الفحص. النتائج ضمن المعتاد.\n\nPlease bring this page along.", results=ODD),
+        record("empty", patient, taken_at="2026-11-20T11:00:00Z", checkup_type="ECG", disease="HEART", checkup_report="Sinus rhythm. " + "The tracing was read twice and shows nothing that needs doing. " * 30, results=[]),
+        record("xss", patient, taken_at="2026-11-21T11:00:00Z", checkup_type=XSS, disease=XSS, taken_by=XSS, checkup_report=XSS, results=[result(XSS, XSS, XSS, None, None, "A", XSS)]),
+    ]  # fmt: skip

@@ -1,0 +1,446 @@
+"""The pages for people: what they show, to whom, and what they never do."""
+
+import dataclasses
+import html
+import re
+from urllib.parse import quote
+
+import pytest
+import test_browse_api
+from conftest import PASSWORD, Caller, record
+from page_data import history, varied
+from test_intake import take
+from werkzeug.test import Client
+
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.runner import run_pass
+from wsgi.browse import make_app
+from wsgi.browse_pages.session import form_key
+from wsgi.common.pages import SECURITY_HEADERS
+
+HOST = "http://localhost"
+
+
+class Browser:
+    """A browser without JavaScript: keeps cookies, follows links and sends forms with what they hold."""
+
+    def __init__(self, application, base_url: str = HOST) -> None:
+        self.client = Client(application)
+        self.base_url = base_url
+
+    def get(self, path: str, **options):
+        return self.client.get(path, base_url=self.base_url, **options)
+
+    def submit(self, page, action: str, address: str = "", **fields):
+        """Sends the form of that action, as the page has it, with these fields changed."""
+        form = re.search(rf'<form[^>]*action="{re.escape(action)}".*?</form>', page.text, re.DOTALL).group()
+        held = dict(re.findall(r'<input[^>]*name="(\w+)"[^>]*value="([^"]*)"', form))
+        return self.post(
+            action, address=address, **{name: html.unescape(value) for name, value in held.items()} | fields
+        )
+
+    def post(self, path: str, headers=None, address: str = "", **fields):
+        environ = {"REMOTE_ADDR": address} if address else {}
+        return self.client.post(path, data=fields, base_url=self.base_url, headers=headers, environ_overrides=environ)
+
+    def log_in(self, username: str, password: str = PASSWORD):
+        return self.submit(self.get("/my/login"), "/my/login", username=username, password=password)
+
+    def cookie(self, name: str = "myhealth_session"):
+        return self.client.get_cookie(name, domain=self.base_url.partition("//")[2].partition(":")[0])
+
+
+@pytest.fixture
+def application(upload: Caller, settings, reports, serving, calling):
+    """The browse API's application, whose logins a real upload API over HTTP checks."""
+    return calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
+
+
+@pytest.fixture
+def serving():
+    """Serves a WSGI application on a free port, in threads; gives its URL."""
+    import threading
+
+    from werkzeug.serving import make_server
+
+    running = []
+
+    def start(application) -> str:
+        server = make_server("127.0.0.1", 0, application, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+answering = test_browse_api.answering
+
+
+@pytest.fixture
+def browser(application) -> Browser:
+    return Browser(application)
+
+
+@pytest.fixture
+def stored(people, settings, reports) -> None:
+    """Three reports of Bholanath's, one of Savita's, in the report store."""
+    take(*[record(i, taken_at=f"2026-11-{i + 1:02}T09:00:00Z") for i in range(3)], record(8, patient="savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+
+
+@pytest.mark.usefixtures("stored")
+def test_one_logs_in_reads_and_logs_out(browser: Browser) -> None:
+    answer = browser.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/")
+    answer = browser.get("/my/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/login")
+    answer = browser.log_in("bholanath")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/")
+    page = browser.get("/my/")
+    assert page.status_code == 200
+    assert page.text.count('class="card"') == 3
+    assert "above the usual range" in page.text
+    assert "Blood pressure" in page.text
+    path = re.search(r'href="(/my/reports/\d+)"', page.text).group(1)
+    report = browser.get(path)
+    assert "ALL FINE. 128/82" in report.text
+    assert "90 to 120 mmHg" in report.text
+    answer = browser.submit(report, "/my/logout")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/login?said=out")
+    assert browser.cookie() is None
+    assert "You are logged out" in browser.get("/my/login?said=out").text
+    assert browser.get(path).headers["Location"].startswith("/my/login?next=")
+
+
+def pages_of(browser: Browser) -> list[str]:
+    """Every page of one's own, by its address."""
+    number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
+    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks",
+            "/my/?abnormal=true&text=fine&from=2026-01-01&to=2026-12-31&type=BLOOD+PRESSURE&code=8480-6"]  # fmt: skip
+
+
+@pytest.mark.usefixtures("stored")
+def test_every_page_keeps_its_headers_and_no_cache_keeps_the_page(browser: Browser) -> None:
+    answers = [browser.get(path) for path in ("/my/login", "/my/", "/my/nothing")]
+    browser.log_in("bholanath")
+    answers += [browser.get(path) for path in [*pages_of(browser), "/my/nothing", "/my/reports/999999", "/my/?from=x"]]
+    assert [answer.status_code for answer in answers] == [200, 303, 404, *[200] * 7, 404, 404, 400]
+    for answer in answers:
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        if answer.status_code != 303:
+            assert answer.mimetype == "text/html"
+            for name, value in SECURITY_HEADERS.items():
+                assert answer.headers[name] == value
+    policy = SECURITY_HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name", "secure"),
+    [("http://localhost:5001", "myhealth_session", False), ("http://127.0.0.1:5001", "myhealth_session", False),
+     ("http://[::1]:5001", "myhealth_session", False), ("http://clinic.example", "__Host-myhealth_session", True),
+     ("https://clinic.example", "__Host-myhealth_session", True), ("http://localhost.example", "__Host-myhealth_session", True)],
+)  # fmt: skip
+@pytest.mark.usefixtures("stored")
+def test_the_sessions_cookie_is_for_this_server_alone(application, base_url: str, name: str, secure: bool) -> None:
+    browser = Browser(application, base_url)
+    page = browser.get("/my/login")
+    key = re.search(r'name="form_key" value="(\w+)"', page.text).group(1)
+    visitor = page.headers["Set-Cookie"].partition(";")[0]
+    # werkzeug's client keeps no Secure cookie of an http:// address: sent by hand, as a proxy's backend gets it
+    answer = application_post(application, base_url, visitor, form_key=key, username="bholanath", password=PASSWORD)
+    cookies = [text for text in answer.headers.getlist("Set-Cookie") if text.startswith(f"{name}=")]
+    (cookie,) = cookies
+    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/", "max-age=18000"} <= attributes
+    assert ("secure" in attributes) is secure
+    assert not any(part.startswith("domain") for part in attributes)
+
+
+def application_post(application, base_url: str, cookie: str, path: str = "/my/login", headers=None, **fields):
+    client = Client(application, use_cookies=False)
+    return client.post(path, base_url=base_url, data=fields, headers={"Cookie": cookie, **(headers or {})})
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_form_of_elsewhere_does_nothing(application, browser: Browser, log_in) -> None:
+    token = log_in("bholanath")
+    other = Browser(application)
+    key = re.search(r'name="form_key" value="(\w+)"', other.get("/my/login").text).group(1)
+    own = re.search(r'name="form_key" value="(\w+)"', browser.get("/my/login").text).group(1)
+    assert own != key
+    good = {"username": "bholanath", "password": PASSWORD}
+    for fields in ({}, {"form_key": ""}, {"form_key": key}, {"form_key": "é" * 64}, {"form_key": own.upper()}):
+        answer = browser.post("/my/login", **good, **fields)
+        assert answer.status_code == 403, fields
+        assert "cookie" in answer.text
+        assert browser.cookie() is None
+    answer = browser.post("/my/login", headers={"Sec-Fetch-Site": "cross-site"}, form_key=own, **good)
+    assert answer.status_code == 403
+    assert browser.post("/my/login", headers={"Sec-Fetch-Site": "same-origin"}, form_key=own, **good).status_code == 303
+    for fields in ({}, {"form_key": own}, {"form_key": key}):
+        answer = browser.post("/my/logout", **fields)
+        assert answer.status_code == 403
+        assert browser.get("/my/").status_code == 200
+    answer = application_post(application, HOST, f"myhealth_session={token}", "/my/logout")
+    assert answer.status_code == 403
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_json_api_takes_no_cookie(browser: Browser) -> None:
+    """A page elsewhere could have the browser send it."""
+    browser.log_in("bholanath")
+    assert browser.get("/my/").status_code == 200
+    for path in ("/reports/", "/users/bholanath/reports/"):
+        answer = browser.get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 401
+        assert answer.mimetype == "application/json"
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("who", ["bholanath", "savita", "tara", "runner"])
+def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> None:
+    browser, staff = Browser(application), Browser(application)
+    staff.log_in("root")
+    whose = "savita" if who != "savita" else "bholanath"
+    number = re.search(r"/my/reports/(\d+)", staff.get(f"/my/patients/{whose}").text).group(1)
+    browser.log_in(who)
+    pairs = [(f"/my/reports/{number}", "/my/reports/999999"), ("/my/patients", "/my/nothing")]
+    pairs += [
+        (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}") for page in ("", "/trends", "/print", "/looks")
+    ]
+    for hidden, absent in pairs:
+        answers = [browser.get(path) for path in (hidden, absent)]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert answers[0].data == answers[1].data
+        assert dict(answers[0].headers) == dict(answers[1].headers)
+    assert browser.get("/my/looks").text.count("root") == 0
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("who", ["dr.ayush", "root"])
+def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who: str) -> None:
+    staff, patient = Browser(application), Browser(application)
+    staff.log_in(who)
+    patient.log_in("bholanath")
+    assert "Nobody else has looked" in patient.get("/my/looks").text
+    found = staff.get("/my/patients?q=bho").text
+    assert 'href="/my/patients/bholanath"' in found
+    assert "savita" not in found
+    page = staff.get("/my/patients/bholanath").text
+    assert "You are reading the record of" in page
+    number = re.search(r"/my/reports/(\d+)", page).group(1)
+    for path in (f"/my/reports/{number}", "/my/patients/bholanath/trends", "/my/patients/bholanath/print",
+                 "/my/patients/bholanath/looks"):  # fmt: skip
+        assert staff.get(path).status_code == 200
+    log = patient.get("/my/looks").text
+    assert log.count(who) == 5
+    assert f'<a href="/my/reports/{number}">' in log
+    assert "Nobody else has looked" in staff.get("/my/looks").text
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_session_that_has_ended_says_so_and_leads_back(browser: Browser, db, settings, reports) -> None:
+    browser.log_in("bholanath")
+    path = re.search(r'href="(/my/reports/\d+)"', browser.get("/my/").text).group(1)
+    db("update users set tokens_valid_after = now() + interval '1 minute' where username = 'bholanath'")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    answer = browser.get(path)
+    assert answer.status_code == 303
+    page = browser.get(answer.headers["Location"])
+    assert "Your session has ended" in page.text
+    assert browser.cookie() is None
+    db("update users set tokens_valid_after = null where username = 'bholanath'")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    answer = browser.submit(page, "/my/login", username="bholanath", password=PASSWORD)
+    assert answer.headers["Location"] == path
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example", "/my//evil.example", "/my/\\evil", "/my/x\r\nSet-Cookie: a=b", "javascript:alert(1)",
+     "/reports/", "/my/logout", "/my/login?next=/my/", "/my/" + "x" * 2000, "/my/\u202eevil"],
+)  # fmt: skip
+@pytest.mark.usefixtures("stored")
+def test_a_login_leads_nowhere_else(browser: Browser, target: str) -> None:
+    page = browser.get("/my/login")
+    answer = browser.submit(page, "/my/login", username="bholanath", password=PASSWORD, next=target)
+    assert answer.headers["Location"] == "/my/"
+
+
+def test_a_wrong_password_is_said_and_the_name_stays(browser: Browser, people) -> None:
+    answer = browser.log_in("bholanath", "wrong")
+    assert answer.status_code == 401
+    assert "is not right" in answer.text
+    assert 'value="bholanath"' in answer.text
+    assert "wrong" not in re.findall(r'type="password"[^>]*', answer.text)[0]
+    assert browser.cookie() is None
+
+
+def test_a_throttled_login_is_asked_to_wait(browser: Browser, people) -> None:
+    answers = [browser.log_in("bholanath", "wrong") for _ in range(12)]
+    assert answers[0].status_code == 401
+    assert answers[-1].status_code == 429
+    assert "too many attempts" in answers[-1].text
+    elsewhere = browser.submit(browser.get("/my/login"), "/my/login", "192.0.2.7", username="bholanath", password="no")
+    assert elsewhere.status_code == 401  # who guesses from elsewhere does not lock the patient out
+    assert int(answers[-1].headers["Retry-After"]) > 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(503, b"{}"), (500, b"oops"), (200, b"<html>"), (200, b"[]")])
+def test_an_upload_api_in_trouble_is_said_kindly(
+    settings, reports, calling, answering, status: int, body: bytes
+) -> None:
+    browser = Browser(calling(make_app(dataclasses.replace(settings, auth_url=answering(status, body)))).application)
+    answer = browser.log_in("bholanath")
+    assert answer.status_code in (502, 503)
+    assert "Logging in is not possible right now" in answer.text
+    assert answer.headers["Retry-After"]
+
+
+def test_a_store_that_is_away_is_said_kindly(settings, calling, upload, serving, log_in) -> None:
+    away = dataclasses.replace(settings, auth_url=serving(upload.application), mongo_url="mongodb://127.0.0.1:9/myhealth_test?serverSelectionTimeoutMS=50")  # fmt: skip
+    browser = Browser(calling(make_app(away)).application)
+    browser.client.set_cookie("myhealth_session", log_in("bholanath"), domain="localhost")
+    for path in ("/my/", "/my/reports/1", "/my/trends", "/my/login"):
+        answer = browser.get(path)
+        assert answer.status_code == 503
+        assert "Nothing of yours is lost" in answer.text
+        assert "Log out" in answer.text
+        assert "127.0.0.1:9" not in answer.text
+        assert answer.headers["Retry-After"]
+
+
+def test_somebody_who_has_not_arrived_is_told_to_wait(browser: Browser, people) -> None:
+    browser.log_in("bholanath")
+    answer = browser.get("/my/")
+    assert answer.status_code == 503
+    assert "on their way" in answer.text
+
+
+@pytest.mark.usefixtures("stored")
+def test_logging_out_ends_the_token_itself(application, browser: Browser, upload: Caller) -> None:
+    browser.log_in("bholanath")
+    token = browser.cookie().value
+    assert upload("GET", "/users/bholanath/", token=token).status_code == 200
+    answer = browser.submit(browser.get("/my/"), "/my/logout")
+    assert answer.headers["Clear-Site-Data"] == '"cache"'
+    assert upload("GET", "/users/bholanath/", token=token).status_code == 401
+
+
+@pytest.mark.usefixtures("stored")
+def test_where_the_upload_api_is_away_logging_out_is_honest(settings, reports, calling, answering, log_in) -> None:
+    browser = Browser(calling(make_app(dataclasses.replace(settings, auth_url=answering(503, b"")))).application)
+    token = log_in("bholanath")
+    browser.client.set_cookie("myhealth_session", token, domain="localhost")
+    answer = browser.post("/my/logout", form_key=form_key(token))
+    assert answer.headers["Location"] == "/my/login?said=out-here"
+    assert browser.cookie() is None
+    assert "could not be reached" in browser.get("/my/login?said=out-here").text
+
+
+def test_whatever_is_written_stays_text(application, people, settings, reports) -> None:
+    """Every field of a report, of a person and of an address carries markup, and nothing of it becomes any."""
+    from page_data import XSS
+
+    from myhealth.profiles.services import set_full_name
+
+    set_full_name("bholanath", XSS)
+    take(*varied("bholanath"), *[record(f"x{i}", results=[{"name": XSS, "value": i, "unit": XSS}]) for i in range(3)])
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser, staff = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("root")
+    numbers = re.findall(r"/my/reports/(\d+)", browser.get("/my/").text)
+    asked = quote(XSS)
+    paths = [f"/my/reports/{number}" for number in numbers]
+    paths += ["/my/", "/my/trends", f"/my/trends?name={asked}", "/my/print", f"/my/?text={asked}&type={asked}&code={asked}", f"/my/{asked}", f"/my/?from={asked}", f"/my/?after={asked}", f"/my/trends?code={asked}"]  # fmt: skip
+    answers = [browser.get(path) for path in paths]
+    answers += [browser.get(f"/my/login?next={asked}&said={asked}")]
+    fresh = Browser(application)
+    answers += [fresh.get(f"/my/login?next={asked}&said={asked}"), fresh.log_in(XSS, XSS)]
+    answers += [staff.get(path) for path in (f"/my/patients?q={asked}", f"/my/patients/{asked}", "/my/patients/bholanath", "/my/patients?q=bhola")]  # fmt: skip
+    for answer in answers:
+        assert answer.status_code < 500
+        body = answer.text
+        assert "<script>" not in body
+        assert "<img" not in body
+        assert "onerror=alert" not in re.sub(r">[^<]*<", "><", re.sub(r'"[^"]*"', '""', body))
+        assert "{{49}}" not in body
+        assert ">49<" not in body
+        assert "style=" not in re.sub(r'"[^"]*"', '""', body)
+    assert any("&lt;script&gt;" in answer.text for answer in answers)
+
+
+def test_odd_values_show_well(browser: Browser, people, settings, reports) -> None:
+    take(*varied("bholanath"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    numbers = re.findall(r'"/my/reports/(\d+)"', browser.get("/my/").text)
+    text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
+    plain = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text)))
+    for expected in ("1:128", "<5 mg/L", "not a plain number, so it is not compared here", "up to 5 mg/L", "negative",
+                     "marked as usual", "6.8 10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
+                     "far above the usual range", "No growth after 48 hours.", "血糖（空腹） 5.4 mmol/L",
+                     "The machine itself marked this value as usual.", "تم الفحص"):  # fmt: skip
+        assert expected in plain, expected
+
+
+def test_filters_show_what_was_asked_for(browser: Browser, people, settings, reports) -> None:
+    take(*history("bholanath", 22), *varied("bholanath"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+
+    def shown(query: str) -> list[str]:
+        return re.findall(r'<h2><a href="/my/reports/(\d+)"', browser.get(f"/my/?{query}").text)
+
+    first = browser.get("/my/").text
+    older = html.unescape(re.search(r'class="button" href="([^"]+)" rel="next"', first).group(1))
+    both = shown("") + shown(older.partition("?")[2])
+    assert len(both) == len(set(both)) == 26
+    assert len(shown("type=BLOOD+COUNT")) == 1
+    assert len(shown("text=sinus+RHYTHM")) == 1
+    assert len(shown("code=718-7")) == 1
+    assert shown("text=nowhere+to+be+found") == []
+    assert "No report matches" in browser.get("/my/?text=nowhere+to+be+found").text
+    assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
+    assert shown("from=2026-11-22") == []
+    assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serving) -> None:
+    take(record(1, taken_at="2026-11-20T19:00:00Z"))  # the 21st in India
+    run_pass(settings.database_url, Mirror(reports), settings)
+    indian = dataclasses.replace(settings, time_zone="Asia/Kolkata", auth_url=serving(upload.application))
+    browser = Browser(calling(make_app(indian)).application)
+    browser.log_in("bholanath")
+    assert "21 November 2026, 00:30" in browser.get("/my/").text
+    assert "Asia/Kolkata" in browser.get("/my/").text
+    assert "21 November 2026" in browser.get("/my/?from=2026-11-21&to=2026-11-21").text
+    assert "No report matches" in browser.get("/my/?to=2026-11-20").text
+
+
+def test_a_trend_draws_its_values_at_their_true_distances(browser: Browser, people, settings, reports) -> None:
+    days = ("2026-01-01", "2026-01-11", "2026-04-11")
+    take(*[record(i, taken_at=f"{day}T00:00:00Z", results=[{"code": "8480-6", "name": "Systolic", "value": value, "unit": "mm[Hg]", "low": 90, "high": 120}]) for i, (day, value) in enumerate(zip(days, (100, 130, 80), strict=True))])  # fmt: skip
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    text = browser.get("/my/trends?code=8480-6").text
+    svg = re.search(r"<svg[^>]*pygal-chart.*?</svg>", text, re.DOTALL).group()
+    for forbidden in ("<script", "<style", "style=", "http://www.w3.org/1999/xlink", "onload"):
+        assert forbidden not in svg
+    line = re.search(r'<path d="M([^"]+)" class="line reactive', svg).group(1)
+    points = [tuple(map(float, pair.split())) for pair in re.findall(r"[\d.]+ [\d.]+", line)]
+    assert len(points) == 3, line
+    assert (points[2][0] - points[1][0]) / (points[1][0] - points[0][0]) == pytest.approx(9, rel=0.01)
+    assert svg.count("dot away") == 2
+    band = re.search(r'class="band" x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', svg)
+    top, height = map(float, band.groups())
+    assert points[1][1] < top < points[0][1] < top + height < points[2][1]
+    assert text.count('<th scope="row">') == 3

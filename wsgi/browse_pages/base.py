@@ -1,0 +1,147 @@
+"""What all pages have in common: their frame, their errors, who is reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import bottle
+
+from myhealth import __version__
+from myhealth.common.errors import MyHealthError, NotFound, NotLoggedIn
+from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_pages import session, wording
+from wsgi.browse_pages.dates import Dates
+from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
+from wsgi.common.pages import page_response
+from wsgi.common.views import View, add_view
+
+# What a person is told where the error itself speaks to programs.
+TITLES = {
+    400: "That cannot be shown",
+    403: "Please try again",
+    404: "There is nothing here",
+    413: "That is too long",
+    429: "Please wait a while",
+    500: "Something went wrong",
+    502: "Not available right now",
+    503: "Not available right now",
+}
+HELP = {
+    404: "The address may be mistyped, or what was here is not there any more.",
+    500: "It is not your doing, and nothing of yours is lost. It has been noted; please try again later.",
+    502: "Nothing of yours is lost. Please try again in a few minutes.",
+    503: "Nothing of yours is lost. Please try again in a few minutes.",
+}
+
+
+class Page(View):
+    """One page. `user`: who is logged in, None for nobody yet."""
+
+    context: BrowseContext
+    user: dict[str, Any] | None = None
+
+    def render(self, template: str, http_status: int = 200, **values: Any) -> bottle.HTTPResponse:
+        """A page out of wsgi/templates/pages/, in its frame."""
+        frame = {
+            "user": self.user,
+            "form_key": session.form_key(session.session_token()) if self.user else "",
+            "dates": Dates(self.context.settings.time_zone),
+            "words": wording,
+            "version": __version__,
+            "link": link,
+            "patient": None,
+            "here": "",
+        }
+        return page_response(f"pages/{template}.html", http_status, **{**frame, **values})
+
+    def failed(self, error: MyHealthError) -> bottle.HTTPResponse:
+        """The page that an error is; the title and the sentence are for a person."""
+        told = error_response(error)
+        status = told.status_code
+        sentence = error.message if status in (400, 403, 413, 429) or error.code == "not_here_yet" else HELP[status]
+        title = "Your reports are on their way" if error.code == "not_here_yet" else TITLES[status]
+        answer = self.render(
+            "error", status, title=title, sentence=sentence, problem=status, logout=self.holds_session()
+        )
+        if "Retry-After" in told.headers:
+            answer.set_header("Retry-After", told.headers["Retry-After"])
+        return answer
+
+    def holds_session(self) -> str:
+        """The key of a form to log out with, where the browser holds a token though it is not known whose."""
+        return session.form_key(session.session_token()) if session.session_token() else ""
+
+
+class LoggedInPage(Page):
+    """For pages of somebody: nobody sees them without a session, and nothing of them stays in a cache."""
+
+    user: dict[str, Any]
+
+    def prepare(self) -> None:
+        super().prepare()
+        token = session.session_token()
+        if not token:
+            raise NotLoggedIn("Log in first.", code="token_missing")
+        self.user = self.context.user_of_token(token)
+
+
+class NothingHere(Page):
+    """Whatever under /my/ is no page."""
+
+    def get(self, path: str) -> Any:
+        raise NotFound("There is nothing at this address.")
+
+    post = get
+
+
+class PageErrors:
+    """Turns errors into pages, as ErrorPlugin turns them into JSON; nobody logged in is led to the login."""
+
+    name = "page errors"
+    api = 2
+
+    def __init__(self, context: BrowseContext) -> None:
+        self._page = Page(context)
+
+    def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return callback(*args, **kwargs)
+            except NotLoggedIn:
+                return redirect(login_path())
+            except MyHealthError as error:
+                return self._page.failed(error)
+            except bottle.HTTPResponse:
+                raise
+            except Exception:  # noqa: BLE001 - the edge of the program
+                log_fault(route.rule)
+                return self._page.failed(MyHealthError("Something went wrong here."))
+
+        return wrapped
+
+
+def add_page(application: Application, path: str, page: type[Page], context: BrowseContext) -> None:
+    """Routes a path to a page."""
+    add_view(application, path, page, context, skip=[ErrorPlugin], apply=[PageErrors(context)])
+
+
+def redirect(path: str) -> bottle.HTTPResponse:
+    """On to another page of ours, by GET."""
+    headers = {"Location": path, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return bottle.HTTPResponse(status=303, headers=headers)
+
+
+def login_path() -> str:
+    """The login page, which leads back to where somebody was; a form that was sent is not sent again."""
+    asked = bottle.request.path + (f"?{bottle.request.query_string}" if bottle.request.query_string else "")
+    target = session.safe_target(quote(asked, safe="/?=&%:+,.-_~")) if bottle.request.method == "GET" else session.HOME
+    return "/my/login" if target == session.HOME else f"/my/login?next={quote(target, safe='')}"
+
+
+def link(*parts: object, **query: object) -> str:
+    """The address of a page of ours: its path's parts, and what is asked for, with what has no value left out."""
+    path = "/my/" + "/".join(quote(str(part), safe="") for part in parts)
+    asked = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value not in ("", None))
+    return f"{path}?{asked}" if asked else path

@@ -1,0 +1,141 @@
+"""A measurement over time as an inline SVG: the dates at their true distances, the usual range as a band behind.
+
+pygal draws it on the server. What it adds of scripts and styles is taken out, for the pages' policy lets neither in;
+the colours are the style sheet's, so that the chart follows light, dark and paper. The band is made of what each
+result said its range was at the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+from xml.etree import ElementTree
+
+import pygal
+
+from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.wording import ABOVE, BELOW, OUTSIDE
+
+WIDTH, HEIGHT = 540, 280
+POINTS_MAX = 2000
+AWAY = {ABOVE: "M{x} {t}l7 12h-14Z", BELOW: "M{x} {b}l7-12h-14Z", OUTSIDE: "M{x} {t}l7 7l-7 7l-7-7Z"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured number: when, how much, its range then, and where it lies (wording.ABOVE and so on)."""
+
+    at: datetime
+    value: float
+    low: float | None
+    high: float | None
+    place: str
+
+
+def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
+    """The SVG of points that are in order of time. `label`: what it shows, for who cannot see it."""
+    points = points[-POINTS_MAX:]
+    plot = pygal.DateTimeLine(
+        js=[],
+        css=[],
+        no_prefix=True,
+        disable_xml_declaration=True,
+        show_legend=False,
+        width=WIDTH,
+        height=HEIGHT,
+        margin=8,
+        margin_left=22,
+        margin_right=36,
+        dots_size=4.5,
+        range=_span(points),
+        x_labels=_ticks(points, dates),
+        x_value_formatter=dates.short_day,
+        truncate_label=-1,
+        value_formatter=lambda value: f"{value:.6g}",
+    )
+    plot.add("", [(point.at.astimezone(dates.zone), point.value) for point in points])
+    plot.add_xml_filter(lambda root: _redraw(root, points, plot.view))
+    root = plot.render_tree()
+    root.set("role", "img")
+    root.set("aria-label", label)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _redraw(root: Any, points: Sequence[Point], view: Any) -> Any:
+    """The chart as the pages have it; `view` says where a moment and a value lie."""
+    _strip(root)
+    area = next(group for group in root.iter("g") if group.get("class") == "plot")
+    for band in reversed(_bands(points, view)):
+        area.insert(0, band)
+    _mark(root, points)
+    return root
+
+
+def _span(points: Sequence[Point]) -> tuple[float, float]:
+    """From the lowest to the highest of values and ranges, with some air."""
+    seen = [each for point in points for each in (point.value, point.low, point.high) if each is not None]
+    low, high = min(seen), max(seen)
+    air = (high - low) * 0.08 or abs(high) * 0.1 or 1
+    return low - air, high + air
+
+
+def _ticks(points: Sequence[Point], dates: Dates) -> list[datetime]:
+    """Four days at even distances from the first to the last; the days themselves where there are few."""
+    first, last = points[0].at.astimezone(dates.zone), points[-1].at.astimezone(dates.zone)
+    if last - first < timedelta(days=3):
+        return [first] if dates.day(first) == dates.day(last) else [first, last]
+    return [first + (last - first) * part / 3 for part in range(4)]
+
+
+def _bands(points: Sequence[Point], view: Any) -> list[Any]:
+    """The usual range over the width of the chart, each change of it half-way between two points."""
+    bands, begin = [], 0
+    for (low, high), same in groupby(points, key=lambda point: (point.low, point.high)):
+        end = begin + len(list(same))
+        if (low, high) != (None, None):
+            left = _edge(points, begin, view) if begin else 0
+            right = _edge(points, end, view) if end < len(points) else view.width
+            top = view.y(high) if high is not None else 0
+            bottom = view.y(low) if low is not None else view.height
+            bands.append(
+                _element("rect", "band", x=left, y=top, width=max(right - left, 1), height=max(bottom - top, 1))
+            )
+        begin = end
+    return bands
+
+
+def _edge(points: Sequence[Point], i: int, view: Any) -> float:
+    return float(view.x((points[i - 1].at.timestamp() + points[i].at.timestamp()) / 2))
+
+
+def _mark(root: Any, points: Sequence[Point]) -> None:
+    """What lies outside its range gets another shape than a dot."""
+    groups = [group for group in root.iter("g") if "dots" in (group.get("class") or "").split()]
+    for group, point in zip(groups, points, strict=True):
+        (dot,) = [each for each in group if each.tag == "circle"]
+        x, y = float(dot.get("cx")), float(dot.get("cy"))
+        for each in list(group):
+            group.remove(each)
+        if point.place in AWAY:
+            group.append(_element("path", "dot away", d=AWAY[point.place].format(x=x, t=y - 8, b=y + 8)))
+        else:
+            group.append(_element("circle", "dot", cx=x, cy=y, r=4.5))
+
+
+def _strip(root: Any) -> None:
+    """Takes out scripts, styles, tooltips, and titles that would repeat each label; comments too."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            of = child.get("class") or ""
+            unwanted = child.tag in ("defs", "title", "desc", "script", "style") or not isinstance(child.tag, str)
+            if unwanted or of == "tooltip" or "text-overlay" in of:
+                parent.remove(child)
+    root.attrib.pop("id", None)
+
+
+def _element(tag: str, of: str, **attributes: Any) -> Any:
+    texts = {name: str(round(each, 2) if isinstance(each, float) else each) for name, each in attributes.items()}
+    return ElementTree.Element(tag, {"class": of, **texts})

@@ -1,0 +1,62 @@
+"""The form that asks for certain reports, and what its fields mean. Days are those of the site's time zone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import BadInput
+from myhealth.reports.queries import PARAMETERS, ReportFilter, read_filter
+from wsgi.browse_pages.dates import Dates
+
+FIELDS = (*PARAMETERS, "after")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the address asks for: its parameters as they were sent, and the filter they mean."""
+
+    values: dict[str, str]
+    wanted: ReportFilter
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self.values)
+
+
+def read_asked(dates: Dates) -> Asked:
+    """Raises BadInput naming the field. What the form leaves empty asks nothing."""
+    query = bottle.request.query
+    values = {name: query.getunicode(name, "").strip() for name in PARAMETERS if name in query}
+    values = {name: text for name, text in values.items() if text}
+    days = {name: values[name] for name in ("from", "to") if name in values}
+    wanted = read_filter({name: text for name, text in values.items() if name not in days})
+    since = dates.begin_of(read_day("From", days["from"])) if "from" in days else None
+    until = dates.end_of(read_day("To", days["to"])) if "to" in days else None
+    return Asked(values, replace(wanted, since=since, until=until))
+
+
+def read_day(name: str, text: str) -> date:
+    """A day as a browser's field for dates sends it. Raises BadInput."""
+    try:
+        if len(text) != 10:
+            raise ValueError(text)
+        day = datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError as error:
+        raise BadInput(f"{name} must be a day, written like 2026-11-20.") from error
+    if not 1900 <= day.year <= 9000:
+        raise BadInput(f"{name} must be a day between the years 1900 and 9000.")
+    return day
+
+
+def choices(values: dict[str, str], name: str, known: Any) -> list[tuple[str, str, bool]]:
+    """What a field offers: (value, text, whether it is chosen); what was asked for is offered even where it is not
+    known."""
+    chosen = values.get(name, "")
+    offered = [(value, text, value == chosen) for value, text in known]
+    if chosen and not any(selected for *_, selected in offered):
+        offered.append((chosen, chosen, True))
+    return offered

@@ -1,0 +1,106 @@
+"""Logging in and out, with a cookie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
+from myhealth.profiles.login import ask_upload_api, end_logins
+from wsgi.browse_pages import session
+from wsgi.browse_pages.base import Page, redirect
+from wsgi.common.requests import client_address
+
+ENDED = "Your session has ended. Please log in again."
+WRONG = "The username or the password is not right. Please check both; capitals matter in the password."
+AWAY = "Logging in is not possible right now. Nothing of yours is lost; please try again in a few minutes."
+NO_COOKIE = (
+    "Your browser did not send back the cookie that logging in needs. Please try again; if this comes again, allow"
+    " cookies for this site, and make sure that its address begins with https://."
+)
+SAID = {
+    "out": "You are logged out, here and on your other devices.",
+    "out-here": "You are logged out in this browser. Your other devices could not be reached; to log them out too,"
+    " log in and out once more in a few minutes.",
+}
+
+
+class LoginPage(Page):
+    """GET shows the form; POST asks the upload API and leads on, or says what is wrong."""
+
+    def get(self) -> Any:
+        message, tone = SAID.get(bottle.request.query.get("said", ""), ""), "info"
+        if session.session_token():
+            try:
+                self.context.user_of_token(session.session_token())
+                return redirect(session.safe_target(bottle.request.query.get("next", "")))
+            except NotLoggedIn:
+                message = ENDED
+            except Unavailable as error:
+                return self.failed(error)
+        answer = self._form(message, tone, bottle.request.query.get("next", ""))
+        if session.session_token():
+            session.end_session(answer)
+        return answer
+
+    def post(self) -> Any:
+        form = session.read_form()
+        username, password = form.get("username", ""), form.get("password", "")
+        try:
+            session.require_our_form(form, session.presented_visitor())
+            address = client_address(self.context.settings.trusted_proxies)
+            token = ask_upload_api(self.context.settings.auth_url, username, password, address)
+        except MyHealthError as error:
+            return self._refused(error, form)
+        if token is None:
+            return self._form(WRONG, "bad", form.get("next", ""), 401, username)
+        answer = redirect(session.safe_target(form.get("next", "")))
+        session.keep_session(answer, token["token"], self.context.settings.token_ttl_s)
+        return answer
+
+    def _refused(self, error: MyHealthError, form: dict[str, str]) -> bottle.HTTPResponse:
+        texts: dict[type[MyHealthError], str] = {session.NotOurForm: NO_COOKIE, TooManyAttempts: error.message}
+        message = texts.get(type(error), AWAY)
+        answer = self._form(message, "bad", form.get("next", ""), error.status, form.get("username", ""))
+        if isinstance(error, Unavailable):
+            answer.set_header("Retry-After", str(error.retry_after_s))
+        return answer
+
+    def _form(self, message: str, tone: str, target: str, status: int = 200, username: str = "") -> bottle.HTTPResponse:
+        visitor = session.visitor()
+        answer = self.render(
+            "login",
+            status,
+            message=message,
+            tone=tone,
+            target=session.safe_target(target),
+            username=username[:200],
+            login_key=session.form_key(visitor),
+        )
+        session.keep_visitor(answer, visitor)
+        if status == 401:
+            answer.set_header("WWW-Authenticate", 'Bearer realm="MyHealth"')
+        return answer
+
+
+class LogoutPage(Page):
+    """Ends the session here and, through the upload API, wherever else."""
+
+    def post(self) -> Any:
+        token = session.session_token()
+        if not token:
+            return redirect("/my/login")
+        session.require_our_form(session.read_form(), token)
+        try:
+            end_logins(self.context.settings.auth_url, token)
+            said = "out"
+        except Unavailable:
+            said = "out-here"
+        answer = redirect(f"/my/login?said={said}")
+        session.end_session(answer)
+        answer.set_header("Clear-Site-Data", '"cache"')
+        return answer
+
+    def get(self) -> Any:
+        return redirect(session.HOME)

@@ -1,0 +1,49 @@
+"""Finding a patient, for staff; and who looked into a record, for everybody into one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import NotFound
+from myhealth.reports.access import access_log, look_place
+from myhealth.reports.queries import find_patients, person_place
+from wsgi.browse_api.reports import STAFF
+from wsgi.browse_pages.base import LoggedInPage, link
+from wsgi.browse_pages.reports import OfAPatient
+
+PAGE = 50
+
+
+class PatientsPage(LoggedInPage):
+    """People by the beginning of their usernames. For whoever is not staff there is no such page."""
+
+    def get(self) -> Any:
+        if self.user["role"] not in STAFF:
+            raise NotFound("There is nothing at this address.")
+        asked = bottle.request.query.getunicode("q", "").strip()
+        after = bottle.request.query.getunicode("after", "")
+        found = find_patients(self.context.reports, asked, limit=PAGE + 1, after=after)
+        older = link("patients", q=asked, after=person_place(found[PAGE - 1])) if len(found) > PAGE else ""
+        return self.render("patients", q=asked, people=found[:PAGE], older=older, here="patients")
+
+
+class LooksPage(OfAPatient):
+    """Who else looked into a record, the newest look first."""
+
+    def get(self, username: str = "") -> Any:
+        person = self.person(username)
+        self.looked(person, "access log")
+        after = bottle.request.query.getunicode("after", "")
+        found = access_log(self.context.reports, person, limit=PAGE + 1, after=after)
+        older = self.path("looks", after=look_place(found[PAGE - 1])) if len(found) > PAGE else ""
+        return self.render(
+            "looks",
+            looks=found[:PAGE],
+            older=older,
+            first=self.path("looks"),
+            further=bool(after),
+            patient=self.patient,
+            here=self.tab("looks"),
+        )

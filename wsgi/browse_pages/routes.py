@@ -1,0 +1,39 @@
+"""Which page stands at which address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_pages.base import NothingHere, add_page
+from wsgi.browse_pages.files import Front, PageFiles
+from wsgi.browse_pages.login import LoginPage, LogoutPage
+from wsgi.browse_pages.people import LooksPage, PatientsPage
+from wsgi.browse_pages.reports import PrintPage, ReportPage, ReportsPage
+from wsgi.browse_pages.trends import TrendsPage
+from wsgi.common.application import Application
+from wsgi.common.views import add_view
+
+PAGES: dict[str, Any] = {
+    "/my/login": LoginPage,
+    "/my/logout": LogoutPage,
+    "/my/": ReportsPage,
+    "/my/print": PrintPage,
+    "/my/trends": TrendsPage,
+    "/my/looks": LooksPage,
+    "/my/reports/<report_id:int>": ReportPage,
+    "/my/patients": PatientsPage,
+    "/my/patients/<username>": ReportsPage,
+    "/my/patients/<username>/print": PrintPage,
+    "/my/patients/<username>/trends": TrendsPage,
+    "/my/patients/<username>/looks": LooksPage,
+    "/my/<path:path>": NothingHere,
+}
+
+
+def add_pages(application: Application, context: BrowseContext) -> None:
+    """Routes the pages, their files, and the bare address."""
+    add_view(application, "/", Front, context)
+    add_view(application, "/static/<name>", PageFiles, context)
+    for path, page in PAGES.items():
+        add_page(application, path, page, context)

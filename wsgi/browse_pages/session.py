@@ -1,0 +1,123 @@
+"""The session of a browser: a cookie that holds the token, and what proves that a form is one of ours.
+
+The cookie is for this server alone (`__Host-`, HttpOnly, SameSite=Strict), and Secure everywhere but on localhost,
+where there is no HTTPS. The proof is an HMAC of a constant under the cookie's own value: whoever cannot read the
+cookie cannot make it, it ends with the session, and no process needs a secret of its own.
+Source: OWASP, "Cross-Site Request Forgery Prevention Cheat Sheet"; RFC 6265bis, "The __Host- Prefix".
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from urllib.parse import parse_qsl, urlsplit
+
+import bottle
+
+from myhealth.common.errors import BadInput, NotAllowed
+from wsgi.common.requests import read_body
+
+HOME = "/my/"
+SESSION, VISITOR = "myhealth_session", "myhealth_visitor"
+FORM_MAX_BYTES = 16 * 1024
+TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+VISITOR_FORM = re.compile(r"[\w-]{43}")
+
+
+class NotOurForm(NotAllowed):
+    """A form that was not made for this session: another site's, or one from before it began."""
+
+    code = "form_refused"
+
+
+def is_local() -> bool:
+    """Whether the browser is on this very machine, where plain HTTP is as private as HTTPS."""
+    try:
+        host = urlsplit(f"//{bottle.request.get_header('Host', '')}").hostname or ""
+    except ValueError:
+        return False
+    return host in LOCAL_HOSTS or host.endswith(".localhost")
+
+
+def session_token() -> str:
+    """The token that the browser holds, or ""."""
+    return _cookie(SESSION)
+
+
+def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int) -> None:
+    """Gives the browser the token for `ttl_s` seconds, and takes away what it had before it was logged in."""
+    _set_cookie(answer, SESSION, token, ttl_s)
+    _set_cookie(answer, VISITOR, "", 0)
+
+
+def end_session(answer: bottle.HTTPResponse) -> None:
+    """Takes the token from the browser."""
+    _set_cookie(answer, SESSION, "", 0)
+
+
+def presented_visitor() -> str:
+    """The random value that the browser brings, which its login form is bound to, or ""."""
+    value = _cookie(VISITOR)
+    return value if VISITOR_FORM.fullmatch(value) else ""
+
+
+def visitor() -> str:
+    """The browser's value, or a new one where it brings none."""
+    return presented_visitor() or secrets.token_urlsafe(32)
+
+
+def keep_visitor(answer: bottle.HTTPResponse, value: str) -> None:
+    """Gives the browser the value that its login form is bound to; it lasts until the browser is closed."""
+    _set_cookie(answer, VISITOR, value, None)
+
+
+def form_key(value: str) -> str:
+    """What a form must carry to be taken as one of ours, in the session (or of the visitor) of that cookie value."""
+    return hmac.new(value.encode(), b"myhealth form, 1", "sha256").hexdigest()
+
+
+def read_form() -> dict[str, str]:
+    """The fields of the form that was sent, the first of a name. Raises BadInput for what is no form, TooLarge."""
+    try:
+        fields = parse_qsl(
+            read_body(FORM_MAX_BYTES).decode(), keep_blank_values=True, errors="strict", max_num_fields=50
+        )
+    except ValueError as error:
+        raise BadInput("The form cannot be read; please try again.") from error
+    return dict(reversed(fields))
+
+
+def require_our_form(form: dict[str, str], value: str) -> None:
+    """Raises NotOurForm unless the form that was sent carries this cookie value's key. Browsers also say themselves
+    where a form comes from: https://www.w3.org/TR/fetch-metadata/."""
+    sent = form.get("form_key", "")
+    foreign = bottle.request.get_header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+    if foreign or not value or not hmac.compare_digest(sent.encode("utf-8", "replace"), form_key(value).encode()):
+        raise NotOurForm("This form is out of date, or was not made here. Nothing was done; please try again.")
+
+
+def safe_target(path: str) -> str:
+    """Where to go on after logging in: a page of ours, else the first one; never an address of elsewhere."""
+    if not re.fullmatch(r"/my/(?!/)[\x21-\x7e]{0,1000}", path) or "\\" in path or path.startswith("/my/log"):
+        return HOME
+    return path
+
+
+def _name(name: str) -> str:
+    return name if is_local() else f"__Host-{name}"
+
+
+def _cookie(name: str) -> str:
+    """Python's own reader of cookies gives up all of them where another site on the host has set one that is odd."""
+    for part in bottle.request.get_header("Cookie", "").split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == _name(name):
+            return str(value) if value.isascii() and len(value) <= TOKEN_MAX else ""
+    return ""
+
+
+def _set_cookie(answer: bottle.HTTPResponse, name: str, value: str, max_age_s: int | None) -> None:
+    options = {} if max_age_s is None else {"max_age": max_age_s}
+    answer.set_cookie(_name(name), value, path="/", httponly=True, samesite="strict", secure=not is_local(), **options)

@@ -1,0 +1,110 @@
+"""What was measured, and each measurement over time: a chart, and the table of its values beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import BadInput, NotFound
+from myhealth.reports.queries import Place
+from myhealth.reports.trends import Point, measured_codes, trend_points
+from wsgi.browse_pages import charts, wording
+from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.reports import OfAPatient
+from wsgi.browse_pages.units import unit_text
+
+REPORTS_MAX = 500
+NAME_MAX = 500
+DRAWN_MAX = 1e15
+SHOWN = ("name", "value", "unit", "low", "high", "flag")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values in one unit, the newest first, each as it is shown; `svg` is "" where no two can be drawn."""
+
+    number: int
+    unit: str
+    rows: list[tuple[Point, wording.Shown]]
+    svg: str
+    places: set[str]
+    band: bool
+
+
+class TrendsPage(OfAPatient):
+    """The list of what was measured; with `code` or `name` in the address, that measurement over time."""
+
+    def get(self, username: str = "") -> Any:
+        person = self.person(username)
+        code, name = (bottle.request.query.getunicode(field, "") or None for field in ("code", "name"))
+        self.looked(person, "trends")
+        if code is None and name is None:
+            return self.overview(person)
+        if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
+            raise BadInput("That is no measurement of anybody's.")
+        return self.one(person, code, None if code else name)
+
+    def overview(self, person: dict[str, Any]) -> Any:
+        found = sorted(measured_codes(self.context.reports, person), key=lambda each: (-each.count, each.name or ""))
+        measured = [
+            (each, self.path("trends", code=each.code, name=None if each.code else each.name)) for each in found
+        ]
+        title = "My trends" if self.patient is None else "Trends"
+        return self.render("trends", title=title, measured=measured, patient=self.patient, here=self.tab("trends"))
+
+    def one(self, person: dict[str, Any], code: str | None, name: str | None) -> Any:
+        after = Place.parse(bottle.request.query.getunicode("after", ""))
+        points = trend_points(self.context.reports, person, code, name=name, limit=REPORTS_MAX, after=after)
+        if not points:
+            raise NotFound("Nothing of that kind was measured.")
+        older = ""
+        if len({point.report_id for point in points}) >= REPORTS_MAX:
+            older = self.path("trends", code=code, name=name, after=Place(points[-1].taken_at, points[-1].report_id))
+        title = wording.plain_text(points[0].name) or code
+        dates = Dates(self.context.settings.time_zone)
+        return self.render(
+            "trend",
+            title=title,
+            series=series_of(points, dates, str(title)),
+            older=older,
+            up=self.path("trends"),
+            patient=self.patient,
+            here=self.tab("trends"),
+        )
+
+
+def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:
+    """One series a unit, that of the newest value first: values in different units are never drawn together."""
+    by_unit: dict[str, list[Point]] = {}
+    for point in points:
+        by_unit.setdefault(unit_text(point.unit), []).append(point)
+    return [_series(number, unit, same, dates, title) for number, (unit, same) in enumerate(by_unit.items())]
+
+
+def _series(number: int, unit: str, points: list[Point], dates: Dates, title: str) -> Series:
+    rows = [(point, wording.show({field: getattr(point, field) for field in SHOWN})) for point in points]
+    drawn = [each for point, shown in reversed(rows) if (each := _drawn(point, shown.place))]
+    first, last = dates.day(points[-1].taken_at), dates.day(points[0].taken_at)
+    values = wording.counted(len(drawn), "value")
+    label = f"Chart of {title}, {values} from {first} to {last}. The table below has them all."
+    return Series(
+        number,
+        unit,
+        rows,
+        svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
+        places={point.place for point in drawn},
+        band=any(point.low is not None or point.high is not None for point in drawn),
+    )
+
+
+def _drawn(point: Point, place: str) -> charts.Point | None:
+    """A point of the chart; None for a value that is no number, or none that a chart can hold."""
+    value, low, high = (_float(each) for each in (point.value, point.low, point.high))
+    return None if value is None else charts.Point(point.taken_at, value, low, high, place)
+
+
+def _float(value: Any) -> float | None:
+    found = wording.number(value)
+    return float(found) if found is not None and -DRAWN_MAX < float(found) < DRAWN_MAX else None

@@ -1,0 +1,49 @@
+"""UCUM units as people write them. Source: ucum.org, "The Unified Code for Units of Measure", tables of units."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Whole units that have a name of their own.
+NAMES = {
+    "mm[Hg]": "mmHg",
+    "Cel": "°C",
+    "[degF]": "°F",
+    "/min": "per minute",
+    "{beats}/min": "per minute",
+    "1": "",
+    "[in_i]": "in",
+    "[ft_i]": "ft",
+    "[lb_av]": "lb",
+    "[oz_av]": "oz",
+    "[pH]": "pH",
+    "[iU]": "IU",
+    "[IU]": "IU",
+    "cm[H2O]": "cmH₂O",
+    "mo": "months",
+    "a": "years",
+}
+PARTS = {"[iU]": "IU", "[IU]": "IU", "[Hg]": "Hg"}
+MICRO = re.compile(r"(?<![A-Za-z])u(?=(?:mol|g|L|m|IU|U)\b)")
+POWER = re.compile(r"10[*^](\d+)")
+SQUARE = re.compile(r"(?<=[a-zA-Z])([23])\b")
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def unit_text(unit: Any) -> str:
+    """mm[Hg] as mmHg, 10*3/uL as 10³/µL, kg/m2 as kg/m²; what is not known stays as it is."""
+    if not isinstance(unit, str) or not unit.strip():
+        return ""
+    unit = unit.strip()
+    if unit in NAMES:
+        return NAMES[unit]
+    text = re.sub(
+        r"(?<=/)\{([^{}]*)\}", r"\1", unit
+    )  # what a rate is per stays; UCUM's other remarks are no part of it
+    text = re.sub(r"\{[^{}]*\}", "", text).replace("_", " ") or unit.strip("{}")
+    for code, name in PARTS.items():
+        text = text.replace(code, name)
+    text = MICRO.sub("µ", text)
+    text = POWER.sub(lambda found: "10" + found.group(1).translate(RAISED), text)
+    return SQUARE.sub(lambda found: found.group(1).translate(RAISED), text)

@@ -1,0 +1,220 @@
+"""What a report says, in plain words. Nothing here judges a value: its range and its flag come with it.
+
+A value is placed by its own range where it has one, by the machine's flag else; where the two disagree, both are told.
+Shapes go with the words, so that no meaning hangs on colour. Results that another program wrote may be of any form.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from wsgi.browse_pages.units import unit_text
+
+Number = int | float | Decimal
+
+ABOVE, BELOW, OUTSIDE, WITHIN, UNKNOWN = "above", "below", "outside", "within", "unknown"
+SHAPES = {ABOVE: "▲", BELOW: "▼", OUTSIDE: "◆", WITHIN: "✓", UNKNOWN: "–"}
+WORDS = {
+    ABOVE: "above the usual range",
+    BELOW: "below the usual range",
+    OUTSIDE: "not what is usual",
+    WITHIN: "within the usual range",
+    UNKNOWN: "no usual range given",
+}
+FLAGS = {"H": ABOVE, "HH": ABOVE, "L": BELOW, "LL": BELOW, "A": OUTSIDE, "N": WITHIN}
+FAR = {"HH": "far above the usual range", "LL": "far below the usual range"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One result as it is shown. `place`: one of the words above; `note`: what must be said beside it; `meter`: where
+    the value lies, or None where that cannot be drawn."""
+
+    name: str
+    value: str
+    unit: str
+    usual: str
+    place: str
+    words: str
+    note: str
+    code: str
+    meter: Meter | None
+
+    @property
+    def shape(self) -> str:
+        return SHAPES[self.place]
+
+    @property
+    def is_unusual(self) -> bool:
+        return self.place in (ABOVE, BELOW, OUTSIDE)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A bar of 0 to 100, on which the usual range lies from `low` to `high` and the value at `at`. An open end of the
+    range is the bar's own."""
+
+    low: float
+    high: float
+    at: float
+
+
+def shown_results(report: dict[str, Any]) -> list[Shown]:
+    """The results of a report, in the order that they were sent in."""
+    results = report.get("results")
+    return [show(each) for each in results if isinstance(each, dict)] if isinstance(results, list) else []
+
+
+def show(result: dict[str, Any]) -> Shown:
+    value, low, high = result.get("value"), number(result.get("low")), number(result.get("high"))
+    flag = result.get("flag")
+    unit = unit_text(result.get("unit"))
+    place, note = place_of(number(value), low, high, flag)
+    return Shown(
+        name=_text(result.get("name")) or "A measurement without a name",
+        value=value_text(value),
+        unit=unit if value not in (None, "") else "",
+        usual=range_text(low, high, unit),
+        place=place,
+        words=_words(place, flag, low, high),
+        note=note,
+        code=_text(result.get("code")),
+        meter=meter_of(number(value), low, high),
+    )
+
+
+def place_of(value: Number | None, low: Number | None, high: Number | None, flag: Any) -> tuple[str, str]:
+    """Where a value lies, and what must be said of it.
+
+    place_of(128, 90, 120, "N") -> ("above", "The machine itself marked this value as usual.")
+    """
+    flagged = FLAGS.get(flag) if isinstance(flag, str) else None
+    if value is None or (low is None and high is None):
+        return flagged or UNKNOWN, ""
+    measured = ABOVE if high is not None and value > high else BELOW if low is not None and value < low else WITHIN
+    if flagged in (None, measured):
+        return measured, ""
+    if measured == WITHIN:
+        return flagged or UNKNOWN, "The value lies within the range shown here, but it was marked when it was measured."
+    if flagged == WITHIN:
+        return measured, "The machine itself marked this value as usual."
+    return measured, ""
+
+
+def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
+    """90 to 120 mmHg; "" where there is no range."""
+    behind = f" {unit}" if unit else ""
+    if low is not None and high is not None:
+        return f"{number_text(low)} to {number_text(high)}{behind}"
+    if high is not None:
+        return f"up to {number_text(high)}{behind}"
+    return f"{number_text(low)}{behind} or more" if low is not None else ""
+
+
+def value_text(value: Any) -> str:
+    """A value as it was sent: its digits, or its text; "not given" where there is none."""
+    if value is None or value == "":
+        return "not given"
+    found = number(value)
+    return number_text(found) if found is not None else _text(value)
+
+
+def number_text(value: Number) -> str:
+    """The digits as they were sent: 5.10 stays 5.10; a full stop for the decimals."""
+    if isinstance(value, Decimal):
+        return f"{value:f}" if -12 <= value.adjusted() <= 18 else str(value)
+    return repr(value)
+
+
+def number(value: Any) -> Number | None:
+    """The value where it is a number that can be compared."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    value = int(value) if isinstance(value, int) else value
+    try:
+        return value if math.isfinite(value) else None
+    except (OverflowError, InvalidOperation, ValueError):
+        return None
+
+
+def meter_of(value: Number | None, low: Number | None, high: Number | None) -> Meter | None:
+    """Where a value lies: the usual range in the middle third of the bar (two thirds where it is open on a side), and
+    whatever lies far out at the bar's end."""
+    if value is None:
+        return None
+    try:
+        at, bottom, top = float(value), _float(low), _float(high)
+        if bottom is not None and top is not None:
+            width = top - bottom
+            share = (at - bottom) / width if width > 0 else 0.5 + (at > top) - (at < bottom)
+            return Meter(100 / 3, 200 / 3, _clip(100 / 3 + share * 100 / 3))
+        if top is not None:
+            return Meter(0, 200 / 3, _clip(200 / 3 + (at - top) / (abs(top) or 1) * 200 / 3))
+        if bottom is not None:
+            return Meter(100 / 3, 100, _clip(100 / 3 + (at - bottom) / (abs(bottom) or 1) * 200 / 3))
+    except (OverflowError, ZeroDivisionError):
+        pass  # numbers that no bar can hold
+    return None
+
+
+def kind_text(text: Any) -> str:
+    """A kind of check-up as a heading: BLOOD PRESSURE reads Blood pressure; ECG stays."""
+    found = _text(text) or "Check-up"
+    return found.capitalize() if found.isascii() and found.isupper() and len(found) > 4 else found
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """1 result, 2 results"""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def summary(results: list[Shown]) -> str:
+    """How a report's results stand, in one sentence."""
+    unusual = sum(result.is_unusual for result in results)
+    placed = [result for result in results if result.place != UNKNOWN]
+    if not results:
+        return "No single measurements"
+    if unusual:
+        return f"{unusual} of {counted(len(results), 'result')} outside the usual range"
+    if len(placed) == len(results) == 1:
+        return "The result is within its usual range"
+    if len(placed) == len(results):
+        return f"All {len(results)} results are within their usual range"
+    if placed:
+        return (
+            f"{len(placed)} of {counted(len(results), 'result')} within the usual range; no range is given for the rest"
+        )
+    return f"{counted(len(results), 'result')}, without a usual range"
+
+
+def plain_text(text: Any) -> str:
+    return _text(text)
+
+
+def _words(place: str, flag: Any, low: Number | None, high: Number | None) -> str:
+    if isinstance(flag, str) and flag in FAR and FLAGS[flag] == place:
+        return FAR[flag]
+    if place == WITHIN and low is None and high is None:
+        return "marked as usual"
+    if place == UNKNOWN and (low is not None or high is not None):
+        return "not a plain number, so it is not compared here"
+    return WORDS[place]
+
+
+def _text(value: Any) -> str:
+    """Text of one kind or another, without what would turn the direction of the text behind it."""
+    if value is None:
+        return ""
+    return re.sub(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "", str(value)).strip()
+
+
+def _float(value: Number | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _clip(at: float) -> float:
+    return round(min(max(at, 1.5), 98.5), 1)
