@@ -29,6 +29,7 @@ COMMANDS = {
     "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
     "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
     "users": ("cli.users:users", "Create and manage users."),
+    "verify": ("cli.verify:verify_command", "Compare both stores row by row, and mend what differs."),
 }
 
 

@@ -1,13 +1,14 @@
 """Documents and the repository that holds them: nothing newer is ever replaced, what is refused is told."""
 
 import itertools
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from myhealth.common.errors import Unavailable, WrongSettings
-from myhealth.reports.documents import is_abnormal, report_document
+from myhealth.reports.documents import report_document
 from myhealth.reports.mirror import Mirror
 from myhealth.reports.repository import ReportRepository
 
@@ -32,7 +33,7 @@ def test_a_document_has_the_fields_of_the_design() -> None:
      ([{"flag": "A"}], True), (["odd", 5, None], False), ({}, False), (None, False)],
 )  # fmt: skip
 def test_abnormal_is_a_flag_other_than_n(results: object, abnormal: bool) -> None:
-    assert is_abnormal(results) is abnormal
+    assert document(results=json.dumps(results))["abnormal"] is abnormal
 
 
 def test_numbers_and_moments_arrive_as_they_were(reports: ReportRepository) -> None:

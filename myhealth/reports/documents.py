@@ -12,6 +12,8 @@ import msgspec
 Document = dict[str, Any]
 # BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+NUMBERS = ("value", "low", "high")
+NORMAL = (None, "N")
 
 
 def exact(text: str) -> float | Decimal:
@@ -46,10 +48,6 @@ def report_document(
     Moments are in UTC, with or without a zone; MongoDB keeps them to the millisecond.
     """
     decoded = _decode_results(results)
-    if type(decoded) is list:
-        for result in decoded:
-            if type(result) is dict:
-                _fit_integers(result)
     return {
         "_id": id_,
         "patient_id": patient_id,
@@ -63,7 +61,7 @@ def report_document(
         "created_at": created_at,
         "updated_at": updated_at,
         "results": decoded,
-        "abnormal": is_abnormal(decoded),
+        "abnormal": _look_through(decoded),
         "revision": revision,
         "epoch": epoch,
     }
@@ -99,23 +97,26 @@ def user_document(
     }
 
 
-def _fit_integers(result: dict[str, Any]) -> None:
-    for name in ("value", "low", "high"):
-        number = result.get(name)
-        if type(number) is int and not INT_MIN <= number <= INT_MAX:
-            result[name] = Decimal(number)
+def _look_through(results: Any) -> bool:
+    """Makes decimals of the integers that BSON has no room for; whether a result carries a flag other than N.
+
+    Results that some other program wrote may be of any form. One loop for both: it runs for every result there is.
+    """
+    abnormal = False
+    for result in results if type(results) is list else ():
+        if type(result) is dict:
+            if result.get("flag") not in NORMAL:
+                abnormal = True
+            for name in NUMBERS:
+                number = result.get(name)
+                if type(number) is int and not INT_MIN <= number <= INT_MAX:
+                    result[name] = Decimal(number)
+    return abnormal
 
 
 def name_key(username: str) -> str:
     """A name without regard to case and to how its accents are written."""
     return unicodedata.normalize("NFC", username).lower()
-
-
-def is_abnormal(results: Any) -> bool:
-    """Whether a result carries a flag other than N. Results that some other program wrote may be of any form."""
-    return isinstance(results, list) and any(
-        isinstance(result, dict) and result.get("flag") not in (None, "N") for result in results
-    )
 
 
 def _next_millisecond(moment: datetime) -> datetime:

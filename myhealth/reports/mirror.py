@@ -137,6 +137,38 @@ class Mirror:
             for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
                 yield from split(batch)
 
+    def raw_beside_numbers(self, kind: str) -> Iterator[Stored]:
+        """The documents whose id is no number, or no finite one: what sorts before all numbers and behind them."""
+        collection = self._collections[kind]
+        for bounds in ({"max": {"_id": -float("inf")}}, {"min": {"_id": float("inf")}}):
+            with translated():
+                for batch in collection.find_raw_batches({}, hint=[("_id", 1)], **bounds):
+                    yield from split(batch)
+
+    def encoded(self, documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
+        """Documents with the BSON that they are stored as, and those that cannot be, with the reason."""
+        return _encodable(documents)
+
+    def discard(self, kind: str, seen: Sequence[Stored]) -> int:
+        """Removes documents, if they are still in the version that was seen; gives how many."""
+        if not seen:
+            return 0
+        operations = [DeleteOne(_just_as(stored)) for stored in seen]
+        with translated():
+            return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
+
+    def overwrite(self, kind: str, pairs: Sequence[tuple[Stored, Document]]) -> int:
+        """Puts documents in the place of those that were seen, if they are still in that version; gives how many.
+        What MongoDB refuses is set aside."""
+        done = 0
+        for stored, document in pairs:
+            try:
+                with translated():
+                    done += self._collections[kind].replace_one(_just_as(stored), document).modified_count
+            except (OperationFailure, *UNENCODABLE) as error:
+                self.put_aside(kind, [(document, str(error))])
+        return done
+
     # -- the mark -----------------------------------------------------------------------------------------------
 
     def read_mark(self) -> Document | None:
@@ -186,6 +218,12 @@ class Mirror:
     def failed_ids(self, kind: str) -> list[int]:
         with translated():
             return [found["row_id"] for found in self._failures.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
+
+    def aside(self, kind: str, ids: Sequence[int]) -> set[int]:
+        """Which of these are set aside now."""
+        with translated():
+            found = self._failures.find({"kind": kind, "row_id": {"$in": list(ids)}}, {"row_id": 1})
+            return {failure["row_id"] for failure in found}
 
     def failures(self, limit: int = 0) -> list[Document]:
         """What is set aside: kind, row_id, reason, since, tries."""
@@ -294,6 +332,12 @@ def _older_than(document: Document) -> Document:
 def _not_after(id_: int, epoch: int, revision: int) -> Document:
     """Matches this document in a version up to (epoch, revision)."""
     return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
+
+
+def _just_as(stored: Stored) -> Document:
+    """Matches a document in the version that was seen, whatever that is."""
+    document = stored.document()
+    return {"_id": stored.id, "epoch": document.get("epoch"), "revision": document.get("revision")}
 
 
 def _encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:

@@ -51,6 +51,9 @@ PENDING = (
     " and t.changed_in < %(horizon)s::text::xid8)"
 )
 BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order by t.id limit %(limit)s"
+BURIED = """
+select distinct on (row_id) row_id, changed_in::text::bigint, id from tombstones
+where kind = %(kind)s and row_id = any(%(ids)s) order by row_id, changed_in desc, id desc"""
 STATE = """
 select system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
        format('%%s/%%s/%%s/%%s', (select oid from pg_database where datname = current_database()),
@@ -132,7 +135,13 @@ class Source:
 
     def find(self, table: str, ids: Sequence[int], batch_rows: int) -> Iterator[list[Row]]:
         """Batches of these rows, as far as they are there."""
-        return self._slice(BY_ID, table, {"ids": list(ids)}, batch_rows)
+        return self._slice(BY_ID, table, {"ids": list(ids), "limit": len(ids)}, batch_rows)
+
+    def tombstones_of(self, kind: str, ids: Sequence[int]) -> dict[int, Position]:
+        """Where in the feed the last deletion of each of these rows stands, of those that were ever deleted."""
+        with translated(), self._connection.cursor() as cursor:
+            cursor.execute(BURIED, {"kind": kind, "ids": list(ids)})
+            return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
 
     def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
         sql = query.format(columns=COLUMNS[table], table=table, join=JOINS[table])
@@ -142,7 +151,7 @@ class Source:
             with self._connection, self._connection.cursor(name="slice") as cursor:
                 cursor.itersize = batch_rows
                 with translated():
-                    cursor.execute(sql, {**values, "limit": SLICE_ROWS})
+                    cursor.execute(sql, {"limit": SLICE_ROWS, **values})
                 while rows := _fetch(cursor, batch_rows):
                     yield rows
         except AWAY as error:

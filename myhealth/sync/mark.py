@@ -90,6 +90,13 @@ class Mark:
     def moved(self, feed: str, position: Position) -> Mark:
         return replace(self, feeds={**self.feeds, feed: position})
 
+    def has_carried(self, feed: str, place: Position) -> bool:
+        """Whether what stands at this place of the feed has surely been taken over."""
+        if self.phase == "scan":
+            return place.xid < self.horizon and place.id <= self.scanned.get(feed, ID_MAX)
+        reached = self.feeds[feed]
+        return (place.xid, place.id) <= (reached.xid, reached.id)
+
     def holding(self, checkup_id: int) -> Mark:
         return replace(self, last_checkup_id=max(self.last_checkup_id, checkup_id))
 

@@ -15,24 +15,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
-import msgspec
-
-from myhealth.common.ahead import ahead, side_by_side
+from myhealth.common.ahead import ahead, seldom_collected, side_by_side
 from myhealth.common.settings import Settings
-from myhealth.reports.documents import Document, report_document, user_document
+from myhealth.reports.documents import Document
 from myhealth.reports.mirror import Failure, Mirror, Written
 from myhealth.sync.changes import SLICE_ROWS, Row, Source, State
+from myhealth.sync.making import KINDS, make_documents
 from myhealth.sync.mark import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
 
 log = logging.getLogger(__name__)
 
-KINDS = {"users": "user", "checkups": "checkup"}
 # The mark is written at most so often: what is written behind it is only written again.
 MARK_EVERY_S = 1.0
-# Rows that some other program wrote may hold what no document can be made of.
-UNMAKEABLE = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeError, RecursionError)
 FAILED_SHOWN = 100
 
 
@@ -189,20 +184,9 @@ class _Runner:
                 yield self._batch(feed, rows, partial(Mark.moved, feed=feed, position=position))
 
     def _batch(self, table: str, rows: list[Row], move: Callable[[Mark], Mark]) -> _Batch:
-        make: Any = {"checkups": report_document, "users": user_document}.get(table)
-        if make is None:
+        if table not in KINDS:
             return _Batch(table, rows, [], [], move)
-        epoch = self.mark.epoch
-        try:
-            return _Batch(table, rows, [make(epoch, *row) for row in rows], [], move)
-        except UNMAKEABLE:
-            pass
-        documents, refused = [], []
-        for row in rows:
-            try:
-                documents.append(make(epoch, *row))
-            except UNMAKEABLE as error:
-                refused.append(({"_id": row[0], "epoch": epoch, "revision": row[-1]}, f"it cannot be read: {error}"))
+        documents, refused = make_documents(table, rows, self.mark.epoch)
         return _Batch(table, rows, documents, refused, move)
 
     def _write_all(self, batches: Iterator[_Batch], *, fresh: bool) -> None:
@@ -214,7 +198,7 @@ class _Runner:
         def write(batch: _Batch) -> tuple[_Batch, Written]:
             return batch, self._write(batch, fresh)
 
-        with ahead(batches) as read, side_by_side(write, read) as written:
+        with seldom_collected(), ahead(batches) as read, side_by_side(write, read) as written:
             for batch, result in written:
                 self._count(batch, result)
                 with self.marking:

@@ -1,0 +1,61 @@
+"""myhealth verify"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, plural, print_json, print_table
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.verify import SHOWN, Comparison, verify
+
+HEADER = ("what", "kind", "id", "row's revision", "report's revision")
+
+
+@click.command("verify")
+@click.option("--repair", is_flag=True, help="Mend what differs. No sync may be at work meanwhile.")
+@as_json
+@pass_app
+def verify_command(app: App, repair: bool, as_json: bool) -> None:
+    """Compare both stores row by row, and mend what differs.
+
+    Users and check-ups of PostgreSQL against the documents of MongoDB: ids, revisions and contents. Writers and the
+    sync may go on; what the sync has yet to carry over is no difference. Tells apart what is lost (no document),
+    ghost (no row), stale (an older revision), altered (another content than its revision has) and refused (MongoDB
+    did not take it: see `myhealth status`). Exit 1 on a difference that is not mended, 75 if a store is away.
+    """
+    from myhealth import stores
+
+    settings = app.settings()
+    with stores.opened_database(settings), app.reports(settings) as reports:
+        found = verify(stores.database_url(settings), Mirror(reports), settings.sync.batch_rows, repair=repair)
+    if as_json:
+        print_json(as_dict(found))
+    else:
+        show(found)
+    if found.differences > found.mended:
+        click.get_current_context().exit(1)
+
+
+def as_dict(found: Comparison) -> dict[str, Any]:
+    figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
+    first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
+    return {**figures, "differences": found.counts, "mended": found.mended, "first": first}
+
+
+def show(found: Comparison) -> None:
+    click.echo(
+        f"Compared {plural(found.rows, 'row')} with {plural(found.documents, 'document')};"
+        f" {found.not_yet:,} not carried over yet."
+    )
+    if not found.differences:
+        click.echo("No difference.")
+        return
+    counts = [f"{count:,} {what}" for what, count in found.counts.items() if count]
+    click.echo(f"{plural(found.differences, 'difference')}: {', '.join(counts)}; {found.mended:,} mended.")
+    print_table([list(asdict(each).values()) for each in found.first], HEADER)
+    if max(found.counts.values()) > SHOWN:
+        click.echo(f"… the first {SHOWN} of each.")
