@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +283,56 @@ def log_in(settings: Settings, people: dict[str, int]) -> Callable[[str], str]:
     """A token for a user, by name."""
     signer = Signer(load_secret(settings), settings.token_ttl_s)
     return lambda name: signer.sign(get_user(name).subject)[0]
+
+
+class UploadStub(BaseHTTPRequestHandler):
+    """What the upload API says to a browse API: its keys, a login that is refused, a deletion that is done."""
+
+    keys = b""
+    deletions: list[tuple[str, str]] = []
+
+    def _say(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._say(200, self.keys)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._say(401, b"{}")
+
+    def do_DELETE(self) -> None:
+        self.deletions.append((self.path, self.headers["Authorization"]))
+        self._say(204)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A running stub: its URL, and what it was asked to delete."""
+    keys = json.dumps(Signer(load_secret(settings), 60).jwks()).encode()
+    handler = type("Handler", (UploadStub,), {"keys": keys, "deletions": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.deletions
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def browse(people, settings, reports, stub, calling) -> Caller:
+    """The browse API with three reports of Bholanath's and one of Savita's."""
+    from test_intake import take
+
+    from myhealth.reports.mirror import Mirror
+    from myhealth.sync.runner import run_pass
+    from wsgi.browse import make_app
+
+    take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    return calling(make_app(dataclasses.replace(settings, auth_url=stub[0])))

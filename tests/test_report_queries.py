@@ -66,6 +66,9 @@ FILTERS = {
     "a moment": ({"from": "2026-11-20T09:14:03.123+05:30"}, [1]),
     "a moment whose + arrived as a blank": ({"from": "2026-11-20T09:14:03.123 05:30"}, [1]),
     "to, the whole day": ({"to": "2026-11-17"}, [4, 5, 6]),
+    "to the last day there is": ({"to": "9999-12-31"}, [1, 2, 3, 4, 5, 6]),
+    "before the first moment there is": ({"from": "0001-01-01T00:00:00+23:59"}, [1, 2, 3, 4, 5, 6]),
+    "from a leap second on": ({"from": "2026-11-19t23:59:60.5z"}, [1]),
     "from and to": ({"from": "2026-11-18", "to": "2026-11-18"}, [3]),
     "text, case aside": ({"text": "all FINE"}, [3]),
     "text is no pattern": ({"text": "0% o"}, [3]),
@@ -87,7 +90,7 @@ def test_a_filter_finds_what_is_like_it(filled: ReportRepository, name: str) -> 
     assert [report["_id"] for report in backwards] == expected[::-1]
 
 
-@pytest.mark.parametrize(("name", "text"), [("from", "yesterday"), ("from", "2026-02-30"), ("to", "9999-12-31"), ("from", "2026-11-20T00:00"),
+@pytest.mark.parametrize(("name", "text"), [("from", "yesterday"), ("from", "2026-02-30"), ("to", "2026-11-20T24:61:00Z"), ("from", "2026-11-20T00:00"),
                                        ("abnormal", "maybe"), ("text", "x" * 201), ("type", "a\0b"), ("code", "\ud800")])  # fmt: skip
 def test_a_wrong_filter_is_told_by_name(name: str, text: str) -> None:
     with pytest.raises(BadInput, match=f"^{name} must be"):
@@ -114,7 +117,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepositor
     assert old == sorted(range(40), key=lambda i: (moments[i], i), reverse=sort == "-taken_at")
 
 
-@pytest.mark.parametrize("text", ["x", "1_x", "_", "1_", "99999999999999999999_1", "1_9223372036854775808", "999999999999999_1",
+@pytest.mark.parametrize("text", ["x", "1_x", "_", "1_", "99999999999999999999_1", "999999999999999_1",
                                   "1_1_1", "1_-1", "٣_1"])  # fmt: skip
 def test_a_wrong_place_is_told(text: str) -> None:
     with pytest.raises(BadInput):

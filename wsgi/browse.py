@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bottle
 
 from myhealth.common.settings import Settings, load
@@ -12,24 +14,38 @@ from wsgi.browse_api.accounts import LoginView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
+from wsgi.browse_api.schemas import SCHEMAS
+from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
+from wsgi.common.docs import description_views
 from wsgi.common.views import add_view
 
-VIEWS = {
+# What /openapi.json describes.
+VIEWS: dict[str, Any] = {
     "/login/": LoginView,
     "/reports/": ReportsView,
     "/reports/<report_id:int>/": ReportView,
+    "/users/": UsersView,
+    "/users/<username>/": UserView,
     "/users/<username>/reports/": UserReportsView,
+    "/users/<username>/trends/": TrendsView,
+    "/users/<username>/access-log/": AccessLogView,
     "/healthz": HealthView,
 }
+DESCRIPTION = (
+    "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"
+    " linked by the Link header. Every path answers with and without its closing slash."
+)
+# The description itself.
+PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS)}
 
 
 def make_app(settings: Settings) -> bottle.Bottle:
     """The application on these settings; MongoDB is asked at the first request. Raises WrongSettings."""
     context = BrowseContext(settings)
     application = Application(context.close)
-    for path, view in VIEWS.items():
+    for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
     add_pages(application, context)
     return application

@@ -11,13 +11,15 @@ import bottle
 
 from myhealth.common.settings import Settings, load
 from wsgi.common.application import Application, LazyApplication
+from wsgi.common.docs import description_views
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, RegistrationView
 from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.health import HealthView, MetricsView
 from wsgi.upload_api.machines import DumpsView, MachinesView
-from wsgi.upload_api.pages import UploadFiles, UploadPage, description_view
+from wsgi.upload_api.pages import UploadFiles, UploadPage
+from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.users import UsersView, UserView
 
 # What /openapi.json describes.
@@ -37,9 +39,10 @@ VIEWS: dict[str, Any] = {
     "/healthz": HealthView,
     "/metrics": MetricsView,
 }
+DESCRIPTION = "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
 # The description itself, and the page for uploads by hand.
 PAGES: dict[str, Any] = {
-    "/openapi.json": description_view(VIEWS),
+    **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
     "/": UploadPage,
     "/static/<name>": UploadFiles,
 }

@@ -21,8 +21,18 @@ class BadGateway(Unavailable):
     status, code = 502, "bad_gateway"
 
 
-class LoginsAway(Unavailable):
+class GatewayTimeout(Unavailable):
+    """The upload API takes too long."""
+
+    status, code = 504, "gateway_timeout"
+
+
+class UploadAway(Unavailable):
     """The upload API does not answer, or cannot."""
+
+
+class LoginsAway(UploadAway):
+    """The same, for logins."""
 
 
 def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "") -> dict[str, Any] | None:
@@ -30,8 +40,8 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
 
     `address`: where the caller is, so that one who guesses passwords slows down himself and nobody else.
 
-    Raises TooManyAttempts where somebody has guessed too often, Unavailable where it does not answer in time or is
-    unwell itself, BadGateway where it answers nonsense.
+    Raises TooManyAttempts where somebody has guessed too often, LoginsAway where it does not answer or is unwell
+    itself, GatewayTimeout where it takes too long, BadGateway where it answers nonsense.
     """
     headers = {"Content-Type": "application/json", **({"X-Forwarded-For": address} if address else {})}
     request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
@@ -44,14 +54,19 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
             found = json.loads(answer.read(ANSWER_MAX_BYTES))
             return {"token": str(found["token"]), "expires_at": str(found["expires_at"])}
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in (400, 401):
             return None
         if error.code == 429:
             raise TooManyAttempts(WAIT, retry_after_s=_retry_after_s(error)) from error
         if error.code == 503:
             raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
+        if error.code == 504:  # a gateway before the upload API
+            raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
     except (OSError, HTTPException) as error:
+        if is_timeout(error):
+            raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
         raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
@@ -78,3 +93,8 @@ def end_logins(auth_url: str, token: str) -> None:
             raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
     except (OSError, HTTPException) as error:
         raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether nothing came in time, rather than that nobody was there."""
+    return isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)

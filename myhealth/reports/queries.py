@@ -22,9 +22,18 @@ SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
 LIMIT_MAX = 500
 TEXT_MAX = 200  # characters of a filter's value
 ID_MAX = 2**63 - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MS = -62_135_596_800_000  # the year 1
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # Behind every text that begins with what stands before it: the last code point there is.
 LAST = "\U0010ffff"
+ROLES = ("patient", "doctor", "technician", "admin", "service")
+
+
+# Date and time, seconds, fraction, zone, offset. Source: RFC 3339, 5.6.
+MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2})(:[0-9]{2})(\.[0-9]+)?([Zz]|([+-][0-9]{2}:[0-9]{2}))", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,15 @@ class Place:
         """None for "". Raises BadInput."""
         if not text:
             return None
-        match = re.fullmatch(r"(-?[0-9]{1,15})_([0-9]{1,19})", text, re.ASCII)
-        try:
-            if match is None or int(match[2]) > ID_MAX:
-                raise ValueError(text)
-            return cls(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match[1])), int(match[2]))
-        except (ValueError, OverflowError) as error:
-            raise BadInput("after must be the value that a Link header gave.") from error
+        match = re.fullmatch(r"(-?[0-9]{1,14})_([0-9]{1,19})", text, re.ASCII)
+        if match is None:
+            raise BadInput("after must be the value that a Link header gave.")
+        # A moment before the year 1 is one that no report has; the first one there is says the same.
+        milliseconds = max(int(match[1]), FIRST_MS)
+        return cls(EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), ID_MAX))
 
     def __str__(self) -> str:
-        moment = (self.taken_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        moment = (self.taken_at - EPOCH) // timedelta(milliseconds=1)
         return f"{moment}_{self.report_id}"
 
 
@@ -94,7 +102,7 @@ def read_filter(values: Mapping[str, str]) -> ReportFilter:
         if not text:
             continue
         if len(text) > TEXT_MAX or "\0" in text or not _is_unicode(text):
-            raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters.")
+            raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters, without NUL.")
         found[field] = _read_value(name, text)
     return ReportFilter(**found)
 
@@ -118,15 +126,27 @@ def read_moment(name: str, text: str) -> datetime:
     """A moment, or the beginning of a day; for `to` its end. Raises BadInput naming it."""
     try:
         if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text, re.ASCII):
-            day = date.fromisoformat(text) + timedelta(days=name == "to")
-            return datetime.combine(day, time(), UTC)
+            day = datetime.combine(date.fromisoformat(text), time(), UTC)
+            return _moved(day, timedelta(days=name == "to"))
         # A + of a zone that nobody has escaped arrives as a blank.
-        moment = datetime.fromisoformat(re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text))
-        if moment.tzinfo is None:
+        match = MOMENT.fullmatch(re.sub(r" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
+        if match is None:
             raise ValueError(text)
-        return moment.astimezone(UTC)
+        leap = match[2] == ":60"  # the first second after it
+        moment = datetime.fromisoformat(f"{match[1].upper()}{':59' if leap else match[2]}{match[3] or ''}")
+        shift = timedelta(hours=int(match[5][1:3]), minutes=int(match[5][4:])) if match[5] else timedelta()
+        offset = shift if (match[5] or "").startswith("-") else -shift
+        return _moved(moment.replace(tzinfo=UTC), offset + timedelta(seconds=leap))
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{name} must be a day (2026-11-20) or a moment with its zone (RFC 3339).") from error
+
+
+def _moved(moment: datetime, by: timedelta) -> datetime:
+    """What lies beyond the years that there are is the first or the last moment of them."""
+    try:
+        return moment + by
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if by > timedelta() else datetime.min.replace(tzinfo=UTC)
 
 
 def read_sort(text: str) -> Sort:
@@ -218,25 +238,52 @@ def find_report(store: ReportRepository, report_id: int) -> tuple[Document, Docu
     return report, patient
 
 
+@dataclass(frozen=True)
+class Search:
+    """Which people: those whose usernames begin so, case aside; of a role, or of any; behind a place (key, id)."""
+
+    prefix: str = ""
+    role: str | None = None
+    after: tuple[str, int] | None = None
+
+    def finds(self, person: Document) -> bool:
+        key = person["username_key"]
+        behind = self.after is None or (key, person["_id"]) > self.after
+        return key.startswith(name_key(self.prefix)) and self.role in (None, person["role"]) and behind
+
+
+def read_search(values: Mapping[str, str]) -> Search:
+    """The search that an address or a form asks for: `search`, `role`, `after` (what `person_place` gave). Raises
+    BadInput."""
+    prefix, role, after = (values.get(name) or "" for name in ("search", "role", "after"))
+    if len(prefix) > TEXT_MAX or "\0" in prefix or not _is_unicode(prefix):
+        raise BadInput(f"search must be text of at most {TEXT_MAX} characters, without NUL.")
+    if role not in ("", *ROLES):
+        raise BadInput(f"role must be one of {', '.join(ROLES)}.")
+    number, _, key = after.partition("_")
+    if after and not (re.fullmatch("[0-9]{1,19}", number) and "\0" not in key and _is_unicode(key)):
+        raise BadInput("after must be the value that a Link header gave.")
+    return Search(prefix, role or None, (key, min(int(number), ID_MAX)) if after else None)
+
+
 def find_patients(
     store: ReportRepository, prefix: str = "", *, role: str | None = "patient", limit: int = 50, after: str = ""
 ) -> list[Document]:
-    """People whose usernames begin so, case aside, by name; those behind `after`, which `person_place` gives.
+    """The same for programs: patients unless `role` says otherwise (None: everybody)."""
+    return find_people(store, read_search({"search": prefix, "role": role or "", "after": after}), limit=limit)
 
-    `role`: None for everybody. Raises BadInput for an `after` that is none, Unavailable.
-    """
-    key = name_key(prefix)
-    if len(prefix) > TEXT_MAX or "\0" in prefix or not _is_unicode(prefix):
-        raise BadInput(f"A name has at most {TEXT_MAX} characters.")
-    query: Document = {"username_key": {"$gte": key, "$lt": key + LAST}}
-    if after:
-        number, _, last = after.partition("_")
-        if not (number.isascii() and number.isdecimal() and int(number[:20]) <= ID_MAX) or not _is_unicode(after):
-            raise BadInput("after must be the value that a Link header gave.")
-        query["username_key"]["$gte"] = max(key, last)
-        query["$or"] = [{"username_key": {"$gt": last}}, {"_id": {"$gt": int(number)}}]
-    if role is not None:
-        query["role"] = {"$eq": role}
+
+def find_people(store: ReportRepository, wanted: Search, *, limit: int = 50) -> list[Document]:
+    """At most `limit` people by name. Raises Unavailable."""
+    key = name_key(wanted.prefix)
+    span = {"$gte": key, "$lt": key + LAST}
+    query: Document = {"username_key": span}
+    if wanted.after:
+        last, id_ = wanted.after
+        span["$gte"] = max(key, last)
+        query["$or"] = [{"username_key": {"$gt": last}}, {"_id": {"$gt": id_}}]
+    if wanted.role is not None:
+        query["role"] = {"$eq": wanted.role}
     with translated():
         return list(store.users.find(query, sort=[("username_key", 1), ("_id", 1)], limit=limit))
 

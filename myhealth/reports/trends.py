@@ -105,17 +105,16 @@ def measured_codes(store: ReportRepository, patient: Document) -> list[Measureme
     key = {"code": {"$ifNull": ["$results.code", None]}, "name": _where_uncoded("$results.name")}
     stages: list[Document] = [
         {"$match": reports_query(patient, ReportFilter())},
-        {"$sort": dict(order("-taken_at"))},
         {"$project": {"taken_at": 1, "results.code": 1, "results.name": 1, "results.unit": 1}},
         {"$unwind": "$results"},
         {
             "$group": {
                 "_id": key,
-                "name": {"$first": "$results.name"},
+                "name": {"$top": {"sortBy": {"taken_at": -1, "_id": -1}, "output": "$results.name"}},
                 "units": {"$addToSet": "$results.unit"},
                 "count": {"$sum": 1},
-                "first_at": {"$last": "$taken_at"},
-                "last_at": {"$first": "$taken_at"},
+                "first_at": {"$min": "$taken_at"},
+                "last_at": {"$max": "$taken_at"},
             }
         },
     ]

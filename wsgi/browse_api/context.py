@@ -1,23 +1,51 @@
-"""What the browse API is made with, and who is calling it."""
+"""What the browse API is made with, who is calling it, and whose reports they may see."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from myhealth.common.errors import NotLoggedIn, Unavailable
+from myhealth.audit.trail import Actor
+from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.profiles.tokens import Verifier, is_revoked, jwks_fetcher
+from myhealth.profiles.tokens import LEEWAY_S, Claims, Verifier, is_revoked, jwks_fetcher
+from myhealth.reports.access import note_look
+from myhealth.reports.documents import Document
+from myhealth.reports.queries import find_report
 from myhealth.stores import open_reports
-from wsgi.common.requests import bearer_token
+from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
 # So long after a login a user who is not known here may still be on the way; the sync runs every few minutes.
 ARRIVAL_S = 900
+# Whoever may see others' reports. A patient asking for another's gets the answer for one that is not there.
+STAFF = ("doctor", "admin")
+# A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
+CHECKED_FOR_S = 60
+CHECKED_MOST = 20_000
 
 
 class NotHereYet(Unavailable):
     """The sync has not brought the user yet."""
+
+
+class CheckedTokens:
+    """Remembers for a minute what a verified token says; the check of a signature costs as much as a page does."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._known: dict[str, tuple[float, Claims]] = {}
+
+    def verify(self, token: str) -> Claims:
+        """Raises NotLoggedIn and Unavailable, as the verifier does."""
+        found, now = self._known.get(token), time.time()
+        if found is not None and now < found[0]:
+            return found[1]
+        claims = self._verifier.verify(token)
+        if len(self._known) >= CHECKED_MOST:
+            self._known.clear()
+        self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
+        return claims
 
 
 class BrowseContext:
@@ -26,7 +54,7 @@ class BrowseContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reports = open_reports(settings)
-        self.verifier = Verifier(jwks_fetcher(settings.auth_url))
+        self.verifier = CheckedTokens(Verifier(jwks_fetcher(settings.auth_url)))
 
     def close(self) -> None:
         self.reports.close()
@@ -53,3 +81,47 @@ class LoggedIn(View):
     def prepare(self) -> None:
         super().prepare()
         self.user = self.context.user_of_token(bearer_token())
+
+    def actor(self) -> Actor:
+        return Actor(self.user["_id"], self.user["username"], self.address)
+
+    @property
+    def address(self) -> str:
+        return client_address(self.context.settings.trusted_proxies)
+
+    def require(self, *roles: str) -> None:
+        """Raises NotAllowed unless the caller has one of these roles; that is noted."""
+        if self.user["role"] not in roles:
+            self._note_refusal(None, "account")
+            raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user['role']}.")
+
+    def person(self, username: str, what: str) -> Document:
+        """The user of that name, for the user himself or herself and for staff, whose look at `what` is noted.
+
+        Anybody else gets the answer for a name that nobody has; that is noted, whether somebody has it or not, so that
+        neither the answer nor the time it takes tells.
+        """
+        if username == self.user["username"]:
+            return self.user
+        found = self.context.reports.user_named(username)
+        if found is not None and found["subject"] == self.user["subject"]:
+            return self.user
+        if found is None or self.user["role"] not in STAFF:
+            self._note_refusal(found, what)
+            raise NotFound(f"{username} Does not Exists", code="unknown_user")
+        note_look(self.context.reports, self.user, found, what, address=self.address)
+        return found
+
+    def report(self, report_id: int) -> tuple[Document, Document]:
+        """A report and its patient: one's own, or anybody's for staff, whose look is noted."""
+        found = find_report(self.context.reports, report_id)
+        if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
+            self._note_refusal(found[1] if found else None, "report", report_id)
+            raise NotFound("There is no such report.")
+        note_look(self.context.reports, self.user, found[1], "report", report_id=report_id, address=self.address)
+        return found
+
+    def _note_refusal(self, patient: Document | None, what: str, report_id: int | None = None) -> None:
+        kept = report_id if report_id is not None and abs(report_id) < 2**63 else None
+        options: dict[str, Any] = {"report_id": kept, "address": self.address}
+        note_look(self.context.reports, self.user, patient, what, action="refused", outcome="refused", **options)

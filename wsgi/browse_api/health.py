@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from wsgi.browse_api.context import BrowseContext
+from wsgi.common.openapi import Operation
 from wsgi.common.views import View, json_response
 
 
 class HealthView(View):
     """200 where MongoDB answers, 503 where it does not."""
 
+    spec = {"get": Operation("Whether MongoDB answers", {200: ("It does.", "Health")})}
     context: BrowseContext
 
     def get(self) -> Any:

@@ -6,57 +6,114 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.errors import NotFound
+from myhealth.reports.csv_export import report_lines
 from myhealth.reports.documents import Document
-from myhealth.reports.queries import Place, list_reports
+from myhealth.reports.fhir_export import fhir_bundle
+from myhealth.reports.queries import PARAMETERS, Place, list_reports, read_filter, read_sort
+from wsgi.browse_api.answers import CSV, FHIR, JSON, answer, cut_page, next_link
 from wsgi.browse_api.context import LoggedIn
-from wsgi.common.views import json_response, page_limit, page_response
+from wsgi.browse_api.schemas import CACHED, FILTERS, KINDS, KNOWN_TAG, PAGE, UNKNOWN_REPORT, UNKNOWN_USER, refusals
+from wsgi.common.application import encode_json
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import accepted_type, query_parameters
+from wsgi.common.views import page_limit
 
-# Whoever may see others' reports. A patient asking for another's gets the answer for one that is not there.
-STAFF = ("doctor", "admin")
+LIST = {200: ("Reports, the newest first; the `Link` header leads to the next page.", ["Report"]), **CACHED}
 
 
 class ShowsReports(LoggedIn):
-    """Lists of one patient's reports, newest first, in keyset pages linked by the Link header (RFC 8288)."""
+    """Lists of one patient's reports in keyset pages, as JSON, FHIR or CSV."""
 
-    def page(self, patient: Document) -> Any:
-        limit, after = page_limit(), Place.parse(bottle.request.query.getunicode("after", ""))
-        found = list_reports(self.context.reports, patient, limit=limit + 1, after=after)
-        return page_response(
-            [public(report, patient["username"]) for report in found], limit, lambda report: str(Place.of(report))
-        )
+    def page(self, patient: Document, asked: dict[str, str], kind: str) -> Any:
+        limit, wanted, sort = page_limit(), read_filter(asked), read_sort(asked.get("sort", ""))
+        after = Place.parse(asked.get("after", ""))
+        found = list_reports(self.context.reports, patient, wanted, sort=sort, limit=limit + 1, after=after)
+        page, next_url = cut_page(found, limit, Place.of, asked)
+        return self.answer_reports(page, patient, kind, next_url)
+
+    def answer_reports(self, reports: list[Document], patient: Document, kind: str, next_url: str = "") -> Any:
+        username = patient["username"]
+        if kind == CSV:
+            content = "".join(report_lines(reports, username)).encode()
+        elif kind == FHIR:
+            url = bottle.request.urlparts._replace(path="", query="", fragment="").geturl() + next_url
+            content = encode_json(fhir_bundle(reports, patient, next_url=url if next_url else None))
+        else:
+            content = encode_json([public(report, username) for report in reports])
+        return answer(content, kind, next_link(next_url))
 
 
 class ReportsView(ShowsReports):
     """One's own reports."""
 
+    spec = {
+        "get": Operation(
+            "One's own reports",
+            LIST,
+            "everybody",
+            query=(*PAGE, *FILTERS),
+            headers=KNOWN_TAG,
+            others=KINDS,
+            errors=refusals(400, 406),
+        )
+    }
+
     def get(self) -> Any:
-        return self.page(self.user)
+        asked = read_parameters()
+        return self.page(self.user, asked, accepted_type(JSON, FHIR, CSV))
 
 
 class UserReportsView(ShowsReports):
     """A named person's reports: one's own, or anybody's for staff."""
 
+    spec = {
+        "get": Operation(
+            "A person's reports",
+            LIST,
+            "the person, doctor, admin",
+            query=(*PAGE, *FILTERS),
+            headers=KNOWN_TAG,
+            others=KINDS,
+            errors={**refusals(400, 406), **UNKNOWN_USER},
+        )
+    }
+
     def get(self, username: str) -> Any:
-        patient = self.context.reports.user_named(username)
-        if patient is None or (patient["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
-            raise NotFound(f"{username} Does not Exists", code="unknown_user")
-        return self.page(patient)
+        asked, kind = read_parameters(), accepted_type(JSON, FHIR, CSV)
+        read_filter(asked)
+        return self.page(self.person(username, "reports" if kind == JSON else "export"), asked, kind)
 
 
-class ReportView(LoggedIn):
+class ReportView(ShowsReports):
     """One report: one's own, or anybody's for staff."""
 
+    spec = {
+        "get": Operation(
+            "One report",
+            {200: ("The report.", "Report"), **CACHED},
+            "whose it is, doctor, admin",
+            headers=KNOWN_TAG,
+            others=KINDS,
+            errors={**refusals(400, 406), **UNKNOWN_REPORT},
+        )
+    }
+
     def get(self, report_id: int) -> Any:
-        report = self.context.reports.report(report_id) if abs(report_id) < 2**63 else None
-        if report is None or (report["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
-            raise NotFound("There is no such report.")
-        names = self.context.reports.usernames([report["subject"]])
-        return json_response(public(report, names.get(report["subject"])))
+        query_parameters()
+        kind = accepted_type(JSON, FHIR, CSV)
+        report, patient = self.report(report_id)
+        if kind == JSON:
+            return answer(encode_json(public(report, patient["username"])))
+        return self.answer_reports([report], patient, kind)
+
+
+def read_parameters() -> dict[str, str]:
+    """The parameters of a page of reports. Raises BadInput."""
+    return query_parameters("limit", "after", "sort", *PARAMETERS)
 
 
 def public(report: Document, username: str | None) -> Document:
     """A report as answers show it: the document with `id` for `_id`, and the patient's name."""
-    report = dict(report)
-    del report["subject"]
-    return {"id": report.pop("_id"), "username": username, **report}
+    shown = {"id": report["_id"], "username": username, **report}
+    del shown["_id"], shown["subject"]
+    return shown

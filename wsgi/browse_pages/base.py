@@ -27,12 +27,14 @@ TITLES = {
     500: "Something went wrong",
     502: "Not available right now",
     503: "Not available right now",
+    504: "Not available right now",
 }
 HELP = {
     404: "The address may be mistyped, or what was here is not there any more.",
     500: "It is not your doing, and nothing of yours is lost. It has been noted; please try again later.",
     502: "Nothing of yours is lost. Please try again in a few minutes.",
     503: "Nothing of yours is lost. Please try again in a few minutes.",
+    504: "Nothing of yours is lost. Please try again in a few minutes.",
 }
 
 

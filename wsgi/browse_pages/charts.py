@@ -7,6 +7,7 @@ result said its range was at the time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,10 @@ import pygal
 
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.wording import ABOVE, BELOW, OUTSIDE
+
+# pygal leaves a finder for its maps behind, of a kind that Python has given up: every later import that finds nothing
+# would warn of it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 WIDTH, HEIGHT = 540, 280
 POINTS_MAX = 2000

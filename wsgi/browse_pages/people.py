@@ -9,7 +9,7 @@ import bottle
 from myhealth.common.errors import NotFound
 from myhealth.reports.access import access_log, look_place
 from myhealth.reports.queries import find_patients, person_place
-from wsgi.browse_api.reports import STAFF
+from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.reports import OfAPatient
 

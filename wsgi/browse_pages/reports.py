@@ -10,7 +10,7 @@ from myhealth.common.errors import NotFound
 from myhealth.reports.access import note_look
 from myhealth.reports.queries import Place, find_report, list_reports
 from myhealth.reports.trends import known_values, measured_codes
-from wsgi.browse_api.reports import STAFF
+from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import wording
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.dates import Dates

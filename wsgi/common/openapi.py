@@ -50,7 +50,8 @@ SCHEMAS: dict[str, Any] = {
 class Operation:
     """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
     added. `body`: schema name, or a full request body. `query`: parameters as (name, schema, description).
-    `roles`: who may, in words; "" for everybody, logged in or not."""
+    `roles`: who may, in words; "" for everybody, logged in or not. `others`: further media types of the answer, each
+    with its schema; which one, the Accept header says."""
 
     summary: str
     answers: Mapping[int, tuple[str, Any]]
@@ -61,6 +62,7 @@ class Operation:
     errors: Mapping[int, str] = field(default_factory=dict)
     security: tuple[str, ...] = ("bearer", "token")
     content: str = JSON
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +121,8 @@ def _responses(said: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (text, schema) in said.answers.items():
         content = {said.content: {"schema": ref(schema)}} if schema is not None else None
+        if content:
+            content |= {kind: {"schema": ref(other)} for kind, other in said.others.items()}
         responses[str(status)] = {"description": text, **({"content": content} if content else {})}
     for status, text in errors.items():
         if str(status) not in responses:

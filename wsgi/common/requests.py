@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import zlib
 from typing import Any
+from urllib.parse import parse_qsl
 
 import bottle
 import msgspec
@@ -17,6 +19,10 @@ CHUNK = 64 * 1024
 
 class WrongMediaType(MyHealthError):
     exit_code, status, code = 2, 415, "unsupported_media_type"
+
+
+class NotAcceptable(MyHealthError):
+    exit_code, status, code = 2, 406, "not_acceptable"
 
 
 def read_body(max_bytes: int) -> bytes:
@@ -59,6 +65,67 @@ def only_parameters(*names: str) -> None:
     unknown = sorted(set(bottle.request.query) - set(names))
     if unknown:
         raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names)}.")
+
+
+def query_parameters(*names: str) -> dict[str, str]:
+    """The address's parameters, which must be of these names, each once, in UTF-8. Raises BadInput otherwise."""
+    raw = bottle.request.environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    found: dict[str, str] = {}
+    try:
+        for name, value in parse_qsl(raw, keep_blank_values=True, max_num_fields=100):
+            key = name.decode()
+            if key in found:
+                raise BadInput(f"The parameter {key[:60]!a} stands there twice.")
+            found[key] = value.decode()
+    except ValueError as error:
+        raise BadInput("The address's parameters are not UTF-8, or too many.") from error
+    unknown = sorted(set(found) - set(names))
+    if unknown:
+        raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names) or 'none'}.")
+    return found
+
+
+def accepted_type(*offered: str) -> str:
+    """Which of these media types the client likes best, the first of several alike. Raises NotAcceptable.
+
+    Source: RFC 9110, 12.5.1.
+    """
+    accept = bottle.request.get_header("Accept", "")
+    if not accept.strip():
+        return offered[0]
+    best, best_weight = "", 0.0
+    for kind in offered:
+        weight = _weight_of(kind, accept)
+        if weight > best_weight:
+            best, best_weight = kind, weight
+    if not best:
+        raise NotAcceptable(f"This address answers in {' or '.join(offered)}; the request's Accept takes neither.")
+    return best
+
+
+def _weight_of(kind: str, accept: str) -> float:
+    """What the most exact of the Accept header's ranges that the type falls under says of it; 0 where none does."""
+    main = kind.partition("/")[0]
+    ranks = {kind: 3, f"{main}/*": 2, "*/*": 1}
+    found = (0, 0.0)
+    for part in accept.split(","):
+        name, _, parameters = part.partition(";")
+        found = max(found, (ranks.get(name.strip().lower(), 0), _weight(parameters)), key=lambda each: each[0])
+    return found[1] if found[0] else 0.0
+
+
+def _weight(parameters: str) -> float:
+    match = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", parameters, re.ASCII | re.IGNORECASE)
+    return float(match[1]) if match else 1.0
+
+
+def takes_gzip() -> bool:
+    """Whether the client unpacks gzip. Source: RFC 9110, 12.5.3."""
+    for part in bottle.request.get_header("Accept-Encoding", "").split(","):
+        name, _, parameters = part.partition(";")
+        if name.strip().lower() in ("gzip", "*"):
+            return _weight(parameters) > 0
+    return False
 
 
 def bearer_token() -> str:

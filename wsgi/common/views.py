@@ -65,13 +65,13 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return bottle.HTTPResponse(body, status=status, headers=named)
 
 
-def page_limit() -> int:
+def page_limit(default: int = LIMIT, most: int = LIMIT_MAX) -> int:
     """How many entries a page may have: `limit`, 50 if it is not given. Raises BadInput."""
     text = bottle.request.query.get("limit", "")
     if not text:
-        return LIMIT
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= LIMIT_MAX):
-        raise BadInput(f"limit must be a number from 1 to {LIMIT_MAX}.")
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise BadInput(f"limit must be a number from 1 to {most}.")
     return int(text)
 
 

@@ -1,0 +1,82 @@
+"""The APIs describe themselves as they are: the routes and the document are one set, and answers are as it says."""
+
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import Caller
+
+from wsgi import browse as browse_module
+from wsgi import upload as upload_module
+
+# Pages and their files, and the description itself.
+FOR_PEOPLE = ("/my", "/static/", "/docs", "/openapi.json")
+MODULES = {"browse": browse_module, "upload": upload_module}
+
+
+def routes_of(application: Any) -> set[tuple[str, str]]:
+    """(method, path) of everything that is routed, the path without its closing slash and its filters."""
+    return {
+        (route.method.lower(), plain(re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule))) for route in application.routes
+    }
+
+
+def plain(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_routes_and_the_document_are_the_same_set(request, name: str) -> None:
+    caller = request.getfixturevalue(name)
+    document = caller("GET", "/openapi.json").json
+    described = {(verb, plain(path)) for path, verbs in document["paths"].items() for verb in verbs}
+    routed = {(verb, path) for verb, path in routes_of(caller.application) if not path.startswith(FOR_PEOPLE)}
+    assert described == {(verb, path) for verb, path in routed if path != "/"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_document_is_sound(request, name: str) -> None:
+    document = request.getfixturevalue(name)("GET", "/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    named = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert named <= set(document["components"]["schemas"])
+    ids = [said["operationId"] for verbs in document["paths"].values() for said in verbs.values()]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("path", ["/reports/", "/reports/1/", "/users/", "/users/bholanath/", "/users/bholanath/reports/",
+                                  "/users/bholanath/trends/", "/users/bholanath/trends/?code=8480-6",
+                                  "/users/bholanath/access-log/", "/healthz", "/reports/?x=1", "/reports/9/", "/users/x/"])  # fmt: skip
+@pytest.mark.parametrize("caller", ["bholanath", "dr.ayush", ""])
+def test_an_answer_is_as_the_document_says(browse: Caller, log_in, path: str, caller: str) -> None:
+    document = browse("GET", "/openapi.json").json
+    for template, verbs in document["paths"].items():
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path.partition("?")[0]):
+            said = verbs["get"]["responses"]
+    answer = browse("GET", path, token=log_in(caller) if caller else "")
+    schema = said[str(answer.status_code)]["content"]["application/json"]["schema"]
+    whole = {**schema, "components": document["components"]}
+    jsonschema.validate(answer.json, whole, format_checker=jsonschema.FormatChecker())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_page_shows_every_call_and_loads_nothing_from_elsewhere(request, name: str) -> None:
+    caller = request.getfixturevalue(name)
+    page = caller("GET", "/docs")
+    assert page.status_code == 200
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    document = caller("GET", "/openapi.json").json
+    for path, verbs in document["paths"].items():
+        for verb, said in verbs.items():
+            assert f"<b>{verb.upper()}</b> <code>{path}</code>" in page.text
+            assert f'id="{said["operationId"]}"' in page.text
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert set(loaded) == {"/docs/docs.css", "/openapi.json"}
+    assert "<script" not in page.text
+    style = caller("GET", "/docs/docs.css")
+    assert style.mimetype == "text/css"
+    assert "url(" not in style.text
+    assert "@import" not in style.text

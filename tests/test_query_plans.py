@@ -1,0 +1,106 @@
+"""Every query of every route is answered by an index: nothing reads a whole collection or sorts in memory."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Caller
+from test_report_store import document
+
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+from wsgi.browse import VIEWS
+
+FILTERS = ["type=ECG", "disease=BP", "machine=HC-1", "taken_by=x", "from=2026-01-01", "to=2026-12-31", "abnormal=true",
+           "code=8480-6", "text=fine"]  # fmt: skip
+AFTER = "limit=1&after=1793437200000_2"
+PATHS = {
+    "/reports/": ["", AFTER, f"{AFTER}&sort=taken_at", *FILTERS, "&".join([AFTER, *FILTERS])],
+    "/reports/1/": [""],
+    "/users/": ["", "search=b", "search=b&role=patient&limit=1&after=1_b"],
+    "/users/bholanath/": [""],
+    "/users/bholanath/reports/": ["", AFTER, "sort=taken_at", "&".join([AFTER, *FILTERS])],
+    "/users/bholanath/trends/": ["", "code=8480-6", f"code=8480-6&from=2026-01-01&to=2026-12-31&{AFTER}", "name=Grip"],
+    "/users/bholanath/access-log/": ["", "limit=1&after=1793437200000_000000000000000000000000"],
+    "/login/": [""],
+    "/healthz": [""],
+}
+# Stages that read or sort everything. Source: MongoDB manual, "Explain Results".
+REFUSED = {"COLLSCAN", "SORT", "SORT_KEY_GENERATOR", "$sort"}
+
+
+@pytest.fixture
+def profiled(reports: ReportRepository) -> Iterator[ReportRepository]:
+    """The report store, noting every command it is given."""
+    reports.state.database.command("profile", 2)
+    yield reports
+    reports.state.database.command("profile", 0)
+
+
+def stages(plan: Any) -> Iterator[str]:
+    """The names of all stages in a plan, however deep."""
+    if isinstance(plan, list):
+        for each in plan:
+            yield from stages(each)
+    elif isinstance(plan, dict):
+        if isinstance(plan.get("stage"), str):
+            yield plan["stage"]
+        for name, inner in plan.items():
+            if name in REFUSED:
+                yield name
+            if name != "rejectedPlans":
+                yield from stages(inner)
+
+
+def commands(store: ReportRepository) -> list[dict[str, Any]]:
+    """What was asked of the store's own collections since profiling began."""
+    found = store.state.database["system.profile"].find({"op": {"$in": ["query", "command"]}})
+    asked = [each["command"] for each in found]
+    return [
+        each
+        for each in asked
+        if {"find", "aggregate", "distinct", "count"} & set(each) and "system.profile" not in each.values()
+    ]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("caller", ["bholanath", "dr.ayush"])
+def test_an_index_answers_every_query_of(
+    browse: Caller, log_in, profiled: ReportRepository, path: str, caller: str
+) -> None:
+    for query in PATHS[path]:
+        answer = browse("GET", f"{path}?{query}", token=log_in(caller))
+        assert answer.status_code == (401 if path == "/login/" else 200), (query, answer.data)
+    profiled.state.database.command("profile", 0)
+    asked = commands(profiled)
+    assert asked or path in ("/login/", "/healthz")
+    for command in asked:
+        known = ("find", "aggregate", "filter", "sort", "projection", "limit", "pipeline", "cursor", "hint")
+        clean = {name: command[name] for name in command if name in known}
+        plan = profiled.state.database.command("explain", clean, verbosity="queryPlanner")
+        names = set(stages(plan))
+        assert names & {"IXSCAN", "IDHACK"}, (clean, names)
+        assert not names & REFUSED, (clean, names)
+
+
+def test_every_route_is_among_them() -> None:
+    shown = {path.replace("<username>", "bholanath").replace("<report_id:int>", "1") for path in VIEWS}
+    assert set(PATHS) == shown
+
+
+def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from myhealth.reports.queries import Place, list_reports
+
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    rows = [document(i, taken_at=begin + timedelta(days=i // 3)) for i in range(1, 2001)]
+    Mirror(profiled).insert("checkup", rows)
+    patient, after = {"_id": 7, "subject": "s7"}, None
+    for _ in range(40):
+        page = list_reports(profiled, patient, limit=50, after=after)
+        after = Place.of(page[-1])
+    noted = profiled.state.database["system.profile"].find({"command.find": "reports"}).sort("$natural", 1)
+    read = [each["keysExamined"] for each in noted]
+    assert len(read) == 40
+    assert max(read) <= 50 + 3

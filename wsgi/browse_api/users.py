@@ -1,0 +1,194 @@
+"""People: found by staff, seen as far as one may; their trends, and who looked at what is theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bottle
+
+from myhealth.common.errors import BadInput, NotFound
+from myhealth.profiles.upstream import delete_user
+from myhealth.reports.access import access_log, look_place, note_look
+from myhealth.reports.csv_export import table_lines
+from myhealth.reports.documents import Document
+from myhealth.reports.queries import Place, find_people, person_place, read_moment, read_search
+from myhealth.reports.trends import POINTS_MAX, Point, measured_codes, trend_points
+from wsgi.browse_api.answers import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
+from wsgi.browse_api.context import STAFF, LoggedIn
+from wsgi.browse_api.schemas import (
+    CACHED,
+    CSV_KIND,
+    KNOWN_TAG,
+    LOOKS_AFTER,
+    PAGE,
+    PEOPLE,
+    PEOPLE_AFTER,
+    TREND,
+    UNKNOWN_USER,
+    refusals,
+)
+from wsgi.common.application import json_error
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import accepted_type, bearer_token, query_parameters
+from wsgi.common.views import page_limit
+
+POINT_COLUMNS = ("report_id", "taken_at", "name", "value", "unit", "low", "high", "flag")
+LOOK_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
+
+
+def describe(user: Document) -> Document:
+    return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
+
+
+class UsersView(LoggedIn):
+    spec = {
+        "get": Operation(
+            "Find people",
+            {200: ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"])}
+            | CACHED,
+            "everybody",
+            query=(PAGE[0], PEOPLE_AFTER, *PEOPLE),
+            headers=KNOWN_TAG,
+            errors=refusals(400, 406),
+        )
+    }
+
+    def get(self) -> Any:
+        asked = query_parameters("limit", "after", "search", "role")
+        accepted_type(JSON)
+        limit, wanted = page_limit(), read_search(asked)
+        if self.user["role"] not in STAFF:
+            return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
+        found = find_people(self.context.reports, wanted, limit=limit + 1)
+        note_look(self.context.reports, self.user, None, "people", address=self.address)
+        page, next_url = cut_page(found, limit, person_place, asked)
+        return answer_json([describe(user) for user in page], next_link(next_url))
+
+
+class UserView(LoggedIn):
+    spec = {
+        "get": Operation(
+            "A person",
+            {200: ("The person.", "Person"), **CACHED},
+            "the person, doctor, admin",
+            headers=KNOWN_TAG,
+            errors={**refusals(400, 406), **UNKNOWN_USER},
+        ),
+        "delete": Operation(
+            "Delete a person and all of his or her reports",
+            {204: ("The upload API has done it; the sync carries it out here.", None)},
+            "admin; it is the upload API that decides",
+            errors={
+                **refusals(400, 403, 409),
+                **UNKNOWN_USER,
+                502: "The upload API is not well.",
+                504: "The upload API takes too long.",
+            },
+        ),
+    }
+
+    def get(self, username: str) -> Any:
+        query_parameters()
+        accepted_type(JSON)
+        return answer_json(describe(self.person(username, "profile")))
+
+    def delete(self, username: str) -> Any:
+        query_parameters()
+        self.require("admin")
+        if username in (".", ".."):  # these lead elsewhere
+            raise NotFound(f"{username} Does not Exists", code="unknown_user")
+        options: dict[str, Any] = {"action": "user.delete", "address": self.address}
+        note_look(self.context.reports, self.user, self.context.reports.user_named(username), "account", **options)
+        status, said = delete_user(self.context.settings.auth_url, username, bearer_token())
+        return json_error(status, **said) if said else bottle.HTTPResponse(status=status)
+
+
+class TrendsView(LoggedIn):
+    """Without a code or a name: what was measured; with one: its results."""
+
+    spec = {
+        "get": Operation(
+            "What was measured, or how one measurement went",
+            {
+                200: (
+                    "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
+                    " there is.",
+                    {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Points", "Measurements")]},
+                ),
+                **CACHED,
+            },
+            "the person, doctor, admin",
+            query=TREND,
+            headers=KNOWN_TAG,
+            others=CSV_KIND,
+            errors={**refusals(400, 406), **UNKNOWN_USER},
+        )
+    }
+
+    def get(self, username: str) -> Any:
+        asked = query_parameters("code", "name", "from", "to", "limit", "after")
+        kind, limit = accepted_type(JSON, CSV), page_limit(1000, POINTS_MAX)
+        after = Place.parse(asked.get("after", ""))
+        since, until = (read_moment(name, asked[name]) if asked.get(name) else None for name in ("from", "to"))
+        which = {name: asked[name] for name in ("code", "name") if asked.get(name)}
+        if len(which) > 1:
+            raise BadInput("Either code or name, not both: a name is for measurements without a code.")
+        patient = self.person(username, "trends")
+        if not which:
+            return answer_measurements(measured_codes(self.context.reports, patient), kind)
+        options: dict[str, Any] = {"since": since, "until": until, "after": after, **which}
+        found = trend_points(self.context.reports, patient, limit=limit + 1, **options)
+        page, next_url = cut_trend(found, limit, asked)
+        return answer_points(page, kind, next_link(next_url))
+
+
+class AccessLogView(LoggedIn):
+    """Who looked at what is a person's; he or she sees it, and an admin does."""
+
+    spec = {
+        "get": Operation(
+            "Who looked",
+            {200: ("Each look by staff, the newest first.", ["Look"]), **CACHED},
+            "the person, doctor, admin",
+            query=(PAGE[0], LOOKS_AFTER),
+            headers=KNOWN_TAG,
+            others=CSV_KIND,
+            errors={**refusals(400, 406), **UNKNOWN_USER},
+        )
+    }
+
+    def get(self, username: str) -> Any:
+        asked = query_parameters("limit", "after")
+        kind, limit = accepted_type(JSON, CSV), page_limit()
+        patient = self.person(username, "access log")
+        found = access_log(self.context.reports, patient, limit=limit + 1, after=asked.get("after", ""))
+        page, next_url = cut_page(found, limit, look_place, asked)
+        rows = [{name: getattr(look, name) for name in LOOK_COLUMNS} for look in page]
+        if kind == CSV:
+            lines = table_lines(LOOK_COLUMNS, [list(row.values()) for row in rows])
+            return answer("".join(lines).encode(), CSV, next_link(next_url))
+        return answer_json(rows, next_link(next_url))
+
+
+def cut_trend(found: list[Point], limit: int, asked: dict[str, str]) -> tuple[list[Point], str]:
+    """The points of `limit` reports; a report may have several."""
+    ids = list(dict.fromkeys(point.report_id for point in found))
+    if len(ids) <= limit:
+        return found, ""
+    page = [point for point in found if point.report_id != ids[-1]]
+    return page, url_after(Place(page[-1].taken_at, page[-1].report_id), limit, asked)
+
+
+def answer_points(points: list[Point], kind: str, link: str) -> Any:
+    if kind == CSV:
+        rows = ([getattr(point, name) for name in POINT_COLUMNS] for point in points)
+        return answer("".join(table_lines(POINT_COLUMNS, rows)).encode(), CSV, link)
+    return answer_json(points, link)
+
+
+def answer_measurements(found: list[Any], kind: str) -> Any:
+    columns = ("code", "name", "units", "count", "first_at", "last_at")
+    if kind == CSV:
+        rows = ([getattr(each, c) if c != "units" else " ".join(each.units) for c in columns] for each in found)
+        return answer("".join(table_lines(columns, rows)).encode(), CSV)
+    return answer_json(found)

@@ -1,0 +1,60 @@
+"""An API's own description: as OpenAPI for programs, and as a page for people that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import bottle
+
+from wsgi.common.openapi import build
+from wsgi.common.pages import SECURITY_HEADERS, STATIC, TYPES, page_response
+from wsgi.common.views import View, json_response
+
+
+def description_views(
+    title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The views that describe these views, by path."""
+    document = build(title, description, views, schemas)
+
+    class DescriptionView(View):
+        def get(self) -> Any:
+            return json_response(document, headers={"Cache-Control": "no-cache"})
+
+    class DocsPage(View):
+        def get(self) -> Any:
+            return page_response("docs.html", document=document, operations=operations(document), show=show_schema)
+
+    return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
+
+
+class DocsStyle(View):
+    def get(self) -> Any:
+        headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "Content-Type": TYPES[".css"]}
+        return bottle.HTTPResponse((STATIC / "docs.css").read_bytes(), headers=headers)
+
+
+def operations(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(method, path, operation) of everything that the document describes."""
+    return [(verb.upper(), path, said) for path, verbs in document["paths"].items() for verb, said in verbs.items()]
+
+
+def show_schema(schema: Any) -> str:
+    """A schema in a few words; a named one by its name."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if schema.get("type") == "array":
+        return f"list of {show_schema(schema['items'])}"
+    for choice in ("oneOf", "anyOf"):
+        if choice in schema:
+            return " or ".join(show_schema({**each, "type": each.get("type", "")}) for each in schema[choice])
+    if "enum" in schema:
+        return " | ".join(json.dumps(value) for value in schema["enum"])
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    kind = schema.get("type") or schema.get("format") or "anything"
+    told = " or ".join(kind) if isinstance(kind, list) else str(schema.get("format", kind))
+    span = [f"{word} {schema[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
+    return " ".join([told, *span])
