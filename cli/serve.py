@@ -48,6 +48,7 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
         if not no_sync:
             running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
         click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)
+        click.echo(f"pages for people to read their reports on  {processes.url_of(browse)}/", err=True)
         click.echo("Ctrl-C ends them.", err=True)
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: ended.set())

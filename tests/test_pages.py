@@ -119,7 +119,7 @@ def test_one_logs_in_reads_and_logs_out(browser: Browser) -> None:
 def pages_of(browser: Browser) -> list[str]:
     """Every page of one's own, by its address."""
     number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
-    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks",
+    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks", "/my/filter",
             "/my/?abnormal=true&text=fine&from=2026-01-01&to=2026-12-31&type=BLOOD+PRESSURE&code=8480-6"]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_every_page_keeps_its_headers_and_no_cache_keeps_the_page(browser: Brows
     answers = [browser.get(path) for path in ("/my/login", "/my/", "/my/nothing")]
     browser.log_in("bholanath")
     answers += [browser.get(path) for path in [*pages_of(browser), "/my/nothing", "/my/reports/999999", "/my/?from=x"]]
-    assert [answer.status_code for answer in answers] == [200, 303, 404, *[200] * 7, 404, 404, 400]
+    assert [answer.status_code for answer in answers] == [200, 303, 404, *[200] * 8, 404, 404, 400]
     for answer in answers:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -213,7 +213,8 @@ def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> 
     browser.log_in(who)
     pairs = [(f"/my/reports/{number}", "/my/reports/999999"), ("/my/patients", "/my/nothing")]
     pairs += [
-        (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}") for page in ("", "/trends", "/print", "/looks")
+        (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}")
+        for page in ("", "/trends", "/print", "/looks", "/filter")
     ]
     for hidden, absent in pairs:
         answers = [browser.get(path) for path in (hidden, absent)]

@@ -11,6 +11,7 @@ import bottle
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError, NotFound, NotLoggedIn
 from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_api.reports import STAFF
 from wsgi.browse_pages import session, wording
 from wsgi.browse_pages.dates import Dates
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
@@ -53,6 +54,7 @@ class Page(View):
             "words": wording,
             "version": __version__,
             "link": link,
+            "is_staff": self.user is not None and self.user["role"] in STAFF,
             "patient": None,
             "here": "",
         }

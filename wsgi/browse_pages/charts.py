@@ -55,6 +55,8 @@ def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
         margin_left=22,
         margin_right=36,
         dots_size=4.5,
+        min_scale=3,
+        max_scale=7,
         range=_span(points),
         x_labels=_ticks(points, dates),
         x_value_formatter=dates.short_day,

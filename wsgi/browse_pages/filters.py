@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import bottle
@@ -12,7 +12,15 @@ from myhealth.common.errors import BadInput
 from myhealth.reports.queries import PARAMETERS, ReportFilter, read_filter
 from wsgi.browse_pages.dates import Dates
 
-FIELDS = (*PARAMETERS, "after")
+WORDS = (
+    ("type", "of the kind “{}”"),
+    ("disease", "checked for “{}”"),
+    ("machine", "of the machine {}"),
+    ("taken_by", "taken by {}"),
+    ("code", "with the measurement {}"),
+    ("text", "with the words “{}”"),
+    ("abnormal", "with something outside its usual range"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,18 @@ class Asked:
     @property
     def is_any(self) -> bool:
         return bool(self.values)
+
+    def told(self, dates: Dates) -> str:
+        """What is asked for, in words."""
+        said = []
+        for name, words in WORDS:
+            if name in self.values:
+                said.append(words.format(self.values[name]))
+        if self.wanted.since is not None:
+            said.append(f"from {dates.day(self.wanted.since)}")
+        if self.wanted.until is not None:
+            said.append(f"to {dates.day(self.wanted.until - timedelta(seconds=1))}")
+        return ", ".join(said)
 
 
 def read_asked(dates: Dates) -> Asked:

@@ -8,8 +8,9 @@ import bottle
 
 from myhealth.common.errors import MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.profiles.login import ask_upload_api, end_logins
+from wsgi.browse_api.reports import STAFF
 from wsgi.browse_pages import session
-from wsgi.browse_pages.base import Page, redirect
+from wsgi.browse_pages.base import Page, link, redirect
 from wsgi.common.requests import client_address
 
 ENDED = "Your session has ended. Please log in again."
@@ -55,9 +56,18 @@ class LoginPage(Page):
             return self._refused(error, form)
         if token is None:
             return self._form(WRONG, "bad", form.get("next", ""), 401, username)
-        answer = redirect(session.safe_target(form.get("next", "")))
+        answer = redirect(self._target(token["token"], session.safe_target(form.get("next", ""))))
         session.keep_session(answer, token["token"], self.context.settings.token_ttl_s)
         return answer
+
+    def _target(self, token: str, target: str) -> str:
+        """Where to go on; staff comes for patients, not for reports of its own."""
+        if target != session.HOME:
+            return target
+        try:
+            return link("patients") if self.context.user_of_token(token)["role"] in STAFF else target
+        except (NotLoggedIn, Unavailable):
+            return target  # that page will say what the matter is
 
     def _refused(self, error: MyHealthError, form: dict[str, str]) -> bottle.HTTPResponse:
         texts: dict[type[MyHealthError], str] = {session.NotOurForm: NO_COOKIE, TooManyAttempts: error.message}

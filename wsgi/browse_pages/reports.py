@@ -69,19 +69,31 @@ class ReportsPage(OfAPatient):
             first=self.path(),
             first_of_these=self.path(**asked.values),
             to_print=self.path("print", **asked.values),
+            to_filter=self.path("filter", **asked.values),
             further=after is not None,
             asked=asked,
             patient=self.patient,
             here=self.tab("reports"),
-            **self.offered(person, asked),
         )
 
-    def offered(self, person: dict[str, Any], asked: Asked) -> dict[str, Any]:
-        """What the filter's fields offer: what this person's reports have."""
+
+class FilterPage(OfAPatient):
+    """The form that asks for certain reports; a page of its own, for its choices cost a look at all of them."""
+
+    def get(self, username: str = "") -> Any:
+        person, asked = self.person(username), self.asked()
+        self.looked(person, "reports")
         types = [(each, wording.kind_text(each)) for each in known_values(self.context.reports, person).types]
         measured = measured_codes(self.context.reports, person)
         codes = [(each.code, wording.plain_text(each.name) or each.code) for each in measured if each.code]
-        return {"types": choices(asked.values, "type", types), "codes": choices(asked.values, "code", codes)}
+        return self.render(
+            "filter",
+            asked=asked,
+            types=choices(asked.values, "type", types),
+            codes=choices(asked.values, "code", codes),
+            up=self.path(),
+            patient=self.patient,
+        )
 
 
 class ReportPage(OfAPatient):

@@ -9,7 +9,7 @@ from wsgi.browse_pages.base import NothingHere, add_page
 from wsgi.browse_pages.files import Front, PageFiles
 from wsgi.browse_pages.login import LoginPage, LogoutPage
 from wsgi.browse_pages.people import LooksPage, PatientsPage
-from wsgi.browse_pages.reports import PrintPage, ReportPage, ReportsPage
+from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
 from wsgi.browse_pages.trends import TrendsPage
 from wsgi.common.application import Application
 from wsgi.common.views import add_view
@@ -18,12 +18,14 @@ PAGES: dict[str, Any] = {
     "/my/login": LoginPage,
     "/my/logout": LogoutPage,
     "/my/": ReportsPage,
+    "/my/filter": FilterPage,
     "/my/print": PrintPage,
     "/my/trends": TrendsPage,
     "/my/looks": LooksPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/patients": PatientsPage,
     "/my/patients/<username>": ReportsPage,
+    "/my/patients/<username>/filter": FilterPage,
     "/my/patients/<username>/print": PrintPage,
     "/my/patients/<username>/trends": TrendsPage,
     "/my/patients/<username>/looks": LooksPage,

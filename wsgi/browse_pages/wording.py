@@ -26,6 +26,12 @@ WORDS = {
     UNKNOWN: "no usual range given",
 }
 FLAGS = {"H": ABOVE, "HH": ABOVE, "L": BELOW, "LL": BELOW, "A": OUTSIDE, "N": WITHIN}
+LOOKS = {
+    "reports": "the list of reports",
+    "reports to print": "reports, to print them",
+    "access log": "who looked",
+    "profile": "name and account",
+}
 FAR = {"HH": "far above the usual range", "LL": "far below the usual range"}
 
 
@@ -177,7 +183,7 @@ def summary(results: list[Shown]) -> str:
     unusual = sum(result.is_unusual for result in results)
     placed = [result for result in results if result.place != UNKNOWN]
     if not results:
-        return "No single measurements"
+        return "No single measurements in this report"
     if unusual:
         return f"{unusual} of {counted(len(results), 'result')} outside the usual range"
     if len(placed) == len(results) == 1:
@@ -189,6 +195,11 @@ def summary(results: list[Shown]) -> str:
             f"{len(placed)} of {counted(len(results), 'result')} within the usual range; no range is given for the rest"
         )
     return f"{counted(len(results), 'result')}, without a usual range"
+
+
+def look_text(what: str) -> str:
+    """What was looked at, for whom it is about."""
+    return LOOKS.get(what, what)
 
 
 def plain_text(text: Any) -> str:

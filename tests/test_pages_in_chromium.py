@@ -1,0 +1,207 @@
+"""The pages for people in a real browser: every page is accessible, fits a phone, prints, and forgets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+from conftest import PASSWORD, record
+from page_data import LONG_NAME, history, varied
+from test_intake import take
+
+from myhealth.profiles.services import set_full_name
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.runner import run_pass
+
+pytestmark = pytest.mark.long
+A4_PT, LETTER_PT = (595, 842), (612, 792)
+
+
+@pytest.fixture
+def site(people: Any, settings: Any, reports: Any, served: tuple[str, str]) -> str:
+    """The browse API's URL; Bholanath has a long history and all that is odd, Savita a long name."""
+    set_full_name("bholanath", "Bholanath Joshi")
+    set_full_name("savita", LONG_NAME)
+    take(*history("bholanath"), *varied("bholanath"), record("s1", "savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    return served[1]
+
+
+def log_in(page: Any, site: str, username: str) -> None:
+    page.goto(site)
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(re.compile(r"/my/(patients)?$"))
+
+
+def check(page: Any, name: str) -> None:
+    """What holds of every page."""
+    assert browser.fits(page), f"{name} is wider than a phone"
+    browser.check_accessible(page)
+    browser.shoot(page, name)
+
+
+def pages_of_a_patient(page: Any, site: str) -> Iterator[str]:
+    """Every page that a patient can come to: opens it, gives its name."""
+    number = {kind: page.get_by_role("link", name=kind, exact=True).first.get_attribute("href")
+              for kind in ("Blood count", "Laboratory panel", "ECG")}  # fmt: skip
+    paths = {
+        "list": "/my/",
+        "list-last": "/my/?after=0_1",
+        "list-filtered": "/my/?abnormal=true&from=2026-01-01&code=8480-6",
+        "list-nothing": "/my/?text=nothing+like+that",
+        "filter": "/my/filter?abnormal=true",
+        "report": number["Blood count"],
+        "report-odd": number["Laboratory panel"],
+        "report-text": number["ECG"],
+        "trends": "/my/trends",
+        "trend": "/my/trends?code=8462-4",
+        "print": "/my/print",
+        "looks": "/my/looks",
+        "missing": "/my/nothing",
+        "bad": "/my/?from=never",
+    }
+    for name, path in paths.items():
+        answer = page.goto(site + path)
+        assert answer.status == {"missing": 404, "bad": 400}.get(name, 200), name
+        yield name
+
+
+def test_every_page_of_a_patient_is_accessible_and_fits_a_phone(page: Any, site: str) -> None:
+    page.goto(f"{site}/my/login")
+    check(page, "login")
+    page.get_by_label("Username").fill("bholanath")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    assert "is not right" in page.get_by_role("alert").inner_text()
+    check(page, "login-wrong")
+    log_in(page, site, "bholanath")
+    for name in pages_of_a_patient(page, site):
+        check(page, name)
+
+
+def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: str, chromium: Any) -> None:
+    log_in(page, site, "dr.ayush")
+    check(page, "patients-all")
+    page.get_by_label("Username").fill("sav")
+    page.get_by_role("button", name="Find").click()
+    check(page, "patients")
+    page.get_by_role("link", name=LONG_NAME).click()
+    page.get_by_text("You are reading the record of").wait_for()
+    check(page, "their-list")
+    page.get_by_role("link", name="Blood pressure").click()
+    page.get_by_text("About this check-up").wait_for()
+    check(page, "their-report")
+    for tab in ("Trends", "Who looked"):
+        page.get_by_label("Whose record this is").get_by_role("link", name=tab).click()
+        page.get_by_role("heading", level=1, name=tab).wait_for()
+        check(page, f"their-{tab.lower().replace(' ', '-')}")
+    with browser.open_page(chromium) as patient:
+        log_in(patient, site, "savita")
+        patient.get_by_role("link", name="Who looked").click()
+        assert patient.get_by_role("row").count() == 5  # its head, the list, the report, the trends, and this very page
+        check(patient, "looks-some")
+
+
+def test_one_browses_filters_and_follows_a_value_by_keyboard_and_mouse(page: Any, site: str) -> None:
+    page.goto(f"{site}/my/login")
+    page.get_by_label("Username").focus()
+    page.keyboard.type("bholanath")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{site}/my/")
+    assert page.locator(".cards > li").count() == 20
+    page.get_by_role("link", name="Older reports").click()
+    assert page.locator(".cards > li").count() == 8
+    page.get_by_role("link", name="Back to the newest").click()
+    page.get_by_role("link", name="Show only some reports").click()
+    page.get_by_label("Kind of check-up").select_option(label="Blood count")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_text("of the kind “BLOOD COUNT”").wait_for()
+    assert page.locator(".cards > li").count() == 1
+    page.get_by_role("link", name="Blood count").click()
+    platelets = page.locator(".result", has_text="Platelets")
+    assert "far above the usual range" in platelets.inner_text()
+    marker, usual = platelets.locator(".at").bounding_box(), platelets.locator("rect.usual").bounding_box()
+    assert marker["x"] > usual["x"] + usual["width"]
+    page.get_by_role("link", name="Follow values over time").click()
+    page.get_by_role("link", name="Diastolic blood pressure").click()
+    chart = page.get_by_role("img")
+    assert "24 values" in chart.get_attribute("aria-label")
+    assert chart.locator(".dot").count() == 24
+    band = chart.locator(".band").first
+    assert band.evaluate("e => getComputedStyle(e).fill") not in ("rgb(0, 0, 0)", "none")
+    assert page.locator("tbody tr").count() == 24
+
+
+def test_without_javascript_all_is_there(chromium: Any, site: str) -> None:
+    with browser.open_page(chromium, java_script_enabled=False) as page:
+        log_in(page, site, "bholanath")
+        page.get_by_role("link", name="Blood count").click()
+        assert "below the usual range" in page.content()
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_text("You are logged out").wait_for()
+
+
+def test_times_are_in_the_readers_zone_where_javascript_runs(chromium: Any, site: str) -> None:
+    with browser.open_page(chromium, timezone_id="America/New_York") as page:
+        log_in(page, site, "bholanath")
+        page.get_by_role("link", name="Blood count").click()
+        assert "18 November 2026, 00:10" in page.content()
+        assert page.locator(".zone").inner_text() == "America/New York"
+        page.goto(f"{site}/my/print")
+        assert "18 November 2026, 05:10" in page.content()
+        assert page.locator(".zone").inner_text() == "UTC"
+
+
+def test_after_logging_out_the_back_button_shows_nothing(page: Any, site: str) -> None:
+    log_in(page, site, "bholanath")
+    page.get_by_role("link", name="Blood count").click()
+    address = page.url
+    assert "Hemoglobin" in page.content()
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_text("You are logged out").wait_for()
+    assert page.context.cookies()[0]["name"] == "myhealth_visitor"
+    assert len(page.context.cookies()) == 1
+    for _ in range(2):
+        page.go_back()
+        page.wait_for_load_state()
+        assert "Hemoglobin" not in page.content()
+        assert "Blood count" not in page.content()
+        assert page.get_by_label("Password").is_visible()
+    page.goto(address)
+    assert page.get_by_label("Password").is_visible()
+
+
+@pytest.mark.parametrize(("paper", "size_pt"), [("A4", A4_PT), ("Letter", LETTER_PT)])
+def test_pages_print_whole_on_paper(page: Any, site: str, tmp_path: Path, paper: str, size_pt: tuple[int, int]) -> None:
+    from pypdf import PdfReader
+
+    log_in(page, site, "bholanath")
+    page.get_by_role("link", name="Blood count").click()
+    printed = {"report": page.url, "print": f"{site}/my/print", "trend": f"{site}/my/trends?code=8462-4"}
+    texts = {}
+    for name, address in printed.items():
+        page.goto(address)
+        page.pdf(path=tmp_path / f"{name}.pdf", format=paper)
+        reader = PdfReader(tmp_path / f"{name}.pdf")
+        texts[name] = [sheet.extract_text() for sheet in reader.pages]
+        for sheet in reader.pages:
+            width, height = float(sheet.mediabox.width), float(sheet.mediabox.height)
+            assert (width, height) == pytest.approx(size_pt, abs=1)
+    assert len(texts["report"]) == 1
+    report = texts["report"][0]
+    for expected in ("Report of Bholanath Joshi", "Hemoglobin", "below the usual range", "12.0 to 17.5 g/dL", "1 / 1"):
+        assert expected in report
+    for text in [sheet for sheets in texts.values() for sheet in sheets]:
+        assert "Log out" not in text
+        assert "My trends" not in text
+    whole = " ".join(texts["print"])
+    assert whole.count("Systolic blood pressure") == 24
+    assert f"{len(texts['print'])} / {len(texts['print'])}" in texts["print"][-1]
