@@ -27,6 +27,7 @@ COMMANDS = {
     "rejections": ("cli.rejections:rejections", "Look at refused records, and take them in or put them aside."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
     "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
+    "status": ("cli.status:status", "Show how far the report store is behind, and why."),
     "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
     "users": ("cli.users:users", "Create and manage users."),
     "verify": ("cli.verify:verify_command", "Compare both stores row by row, and mend what differs."),

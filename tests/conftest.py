@@ -94,7 +94,7 @@ def db(settings: Settings) -> Iterator[Any]:
     database.execute_sql("truncate users, machines, checkups, rejections, login_attempts, audit_events, idempotency_keys"
                          " restart identity cascade")  # fmt: skip
     database.execute_sql("alter table audit_events enable always trigger audit_events_stay")
-    database.execute_sql("truncate tombstones, sync_witness restart identity")
+    database.execute_sql("truncate tombstones, sync_witness, sync_pass restart identity")
 
     def run(sql: str, *values: Any) -> list[tuple[Any, ...]]:
         cursor = database.cursor()

@@ -188,11 +188,6 @@ class Mirror:
         if not done.matched_count:
             raise TakenOver("another sync has taken over; this one ends")
 
-    def note_pass(self, summary: Document) -> None:
-        """Keeps what the last pass did, for whoever asks how the sync is."""
-        with translated():
-            self._state.replace_one({"_id": "last_pass"}, {**summary, "_id": "last_pass"}, upsert=True)
-
     # -- what was set aside -------------------------------------------------------------------------------------
 
     def put_aside(self, kind: str, refused: Sequence[tuple[Document, str]]) -> Written:
@@ -218,6 +213,14 @@ class Mirror:
     def failed_ids(self, kind: str) -> list[int]:
         with translated():
             return [found["row_id"] for found in self._failures.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
+
+    def count(self) -> tuple[int, int]:
+        """How many reports and users there are."""
+        return self._repository.count()
+
+    def count_aside(self) -> int:
+        with translated():
+            return int(self._failures.count_documents({}))
 
     def aside(self, kind: str, ids: Sequence[int]) -> set[int]:
         """Which of these are set aside now."""

@@ -8,6 +8,7 @@ can still appear.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,11 @@ select system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_ls
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
        exists (select from sync_witness where nonce::text = %(witness)s)
 from pg_control_system()"""
+NOTE = """
+insert into sync_pass (began_at, problem, mark, done)
+values (clock_timestamp() - %(secs)s * interval '1 second', %(problem)s, %(mark)s, %(done)s)
+on conflict (one) do update set began_at = excluded.began_at, ended_at = clock_timestamp(), problem = excluded.problem,
+    mark = coalesce(excluded.mark, sync_pass.mark), done = excluded.done"""
 WITNESS = """
 with old as (delete from sync_witness where written_at < now() - interval '90 days')
 insert into sync_witness default values returning nonce::text"""
@@ -114,6 +120,12 @@ class Source:
                 return str(cursor.fetchall()[0][0])
         finally:
             connection.close()
+
+    def note_pass(self, secs: float, problem: str, mark: dict[str, Any] | None, done: dict[str, Any]) -> None:
+        """Notes how a pass went, for whoever looks at PostgreSQL alone; the sync itself never reads it."""
+        values = {"secs": secs, "problem": problem, "mark": mark and _json(mark), "done": _json(done)}
+        with translated(), self._connection.cursor() as cursor:
+            cursor.execute(NOTE, values)
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
         """The feeds that have something beyond their positions and below the horizon: an index look-up each."""
@@ -177,6 +189,10 @@ def _connect(url: str) -> psycopg2.extensions.connection:
         )
         connection.autocommit = True
         return connection
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, default=str)
 
 
 def _fetch(cursor: Any, batch_rows: int) -> list[Row]:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from myhealth.common.ahead import ahead, seldom_collected, side_by_side
+from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
 from myhealth.reports.mirror import Failure, Mirror, Written
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # The mark is written at most so often: what is written behind it is only written again.
 MARK_EVERY_S = 1.0
 FAILED_SHOWN = 100
+# What is noted of a pass, besides what it is asked for at the end.
+NOTED = ("read", "written", "unchanged", "removed", "failures", "new_epoch")
 
 
 @dataclass
@@ -74,10 +77,27 @@ def run_pass(
         if not source.lock():
             return Pass(locked_out=True)
         runner = _Runner(source, mirror, settings.sync.batch_rows, ending or threading.Event())
-        with contextlib.suppress(_Ended):
+        with _noted(source, runner, started), contextlib.suppress(_Ended):
             runner.run(retry_failed)
-    runner.done.secs = time.monotonic() - started
     return runner.done
+
+
+@contextlib.contextmanager
+def _noted(source: Source, runner: _Runner, started: float) -> Iterator[None]:
+    """Notes in PostgreSQL how the pass went and how far it came; also of one that a store which is away ends."""
+    problem = ""
+    try:
+        yield
+    except MyHealthError as error:
+        problem = error.message
+        raise
+    finally:
+        done = runner.done
+        done.secs = time.monotonic() - started
+        figures = {name: getattr(done, name) for name in NOTED}
+        with contextlib.suppress(Unavailable):  # if PostgreSQL is what is away, nobody can ask it either
+            figures["set_aside"] = None if problem else runner.mirror.count_aside()
+            source.note_pass(done.secs, problem, to_document(runner.mark) if runner.mark else None, figures)
 
 
 def restart_epoch(source_url: str, mirror: Mirror) -> bool:
@@ -114,12 +134,13 @@ class _Runner:
         self.batch_rows = batch_rows
         self.ending = ending
         self.done = Pass()
-        self.mark: Mark
+        self.mark: Mark = None  # type: ignore[assignment] # until the pass has found or begun one
         self.marking = threading.RLock()
         self.kept_at = time.monotonic()
 
     def run(self, retry_failed: bool) -> None:
-        mark, state = self._start()
+        self.mark, state = self._start()
+        mark = self.mark
         self.done.epoch, self.done.mark = mark.epoch, mark.last_checkup_id
         pending = self.source.pending(mark.feeds, state.horizon) if mark.phase != "scan" else list(FEEDS)
         if mark.phase == "steady" and mark.finished and mark.recheck is None and not pending and not retry_failed:

@@ -8,12 +8,15 @@ import bottle
 
 from myhealth.common.database import transaction
 from myhealth.stores import schema_number
+from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
 from wsgi.common.openapi import Operation
 from wsgi.common.views import View, json_response
 
 GAUGES = """
 select (select count(*) from rejections where resolved_at is null),
        (select coalesce(max(id), 0) from checkups), (select coalesce(max(id), 0) from tombstones)"""
+# A scrape must be quick however far behind the sync is.
+LAG_COUNTED = 100_000
 
 
 class HealthView(View):
@@ -38,14 +41,39 @@ class MetricsView(View):
         with transaction() as cursor:
             cursor.execute(GAUGES)
             open_rejections, newest_checkup, newest_tombstone = cursor.fetchone()
+            sync = sync_gauges(cursor)
         lines = [
             *_gauge("myhealth_schema_migration", "Number of the newest migration.", schema_number()),
             *_gauge("myhealth_rejections_open", "Refused records that nobody has dealt with.", open_rejections),
             *_gauge("myhealth_checkups_newest_id", "Highest check-up id.", newest_checkup),
             *_gauge("myhealth_tombstones_newest_id", "Highest id of a deletion.", newest_tombstone),
+            *(line for name, (text, value) in sync.items() for line in _gauge(name, text, value)),
         ]
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8", "Cache-Control": "no-store"}
         return bottle.HTTPResponse("\n".join(lines) + "\n", headers=headers)
+
+
+def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
+    """How the sync is, as PostgreSQL alone knows it: the runner notes there how each pass went. So these figures are
+    there, and as quick, while MongoDB is away: `last_pass_ok` is 0 then."""
+    last, holder = read_last_pass(cursor), find_holder(cursor)
+    lag = measure_lag(cursor, last.mark if last else None, most=LAG_COUNTED)
+    cursor.execute("select extract(epoch from now() - %s)::float8", (holder.since if holder else None,))
+    (held_s,) = cursor.fetchone()
+    mark = last.mark if last else None
+    return {
+        "myhealth_sync_rows_behind": (f"Rows not carried over yet; of a table at most {LAG_COUNTED}.", lag.rows),
+        "myhealth_sync_seconds_behind": ("Seconds since the first change not carried over yet.", lag.seconds),
+        "myhealth_sync_mark_checkup_id": ("Last check-up id stored.", mark.last_checkup_id if mark else 0),
+        "myhealth_sync_epoch": ("Number of the epoch.", mark.epoch if mark else 0),
+        "myhealth_sync_last_pass_ok": ("Whether it reached both stores.", int(bool(last and not last.problem))),
+        "myhealth_sync_last_pass_timestamp_seconds": ("When it ended.", last.ended_at.timestamp() if last else 0),
+        "myhealth_sync_last_pass_seconds": (
+            "How long it took.", (last.ended_at - last.began_at).total_seconds() if last else 0,
+        ),
+        "myhealth_sync_set_aside": ("Documents that MongoDB refused.", (last and last.done.get("set_aside")) or 0),
+        "myhealth_sync_held_back_seconds": ("Age of the oldest writing transaction.", held_s or 0),
+    }  # fmt: skip
 
 
 def _gauge(name: str, text: str, value: float) -> list[str]:
