@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import plural
+from cli.output import called_as, plural
 from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
@@ -46,7 +46,7 @@ def demo(app: App) -> None:
     with prepared(app.settings()) as (settings, listeners):
         summary = perform(settings, *listeners)
     click.secho(f"\nThe nine steps took {time.monotonic() - started:.1f} s. {summary}", bold=True)
-    click.echo("Only the embedded servers are still running; stop them with: myhealth db stop")
+    click.echo(f"Only the embedded servers are still running; stop them with: {called_as()} db stop")
 
 
 @contextlib.contextmanager

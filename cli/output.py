@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -57,10 +59,21 @@ def show(value: Any) -> str:
 
 
 def confirm(question: str) -> None:
-    """Asks on the terminal; anything but yes ends the command. Without a terminal nobody can say yes."""
+    """Asks on the terminal; anything but yes ends the command with 1. Without a terminal nobody can say yes."""
     if not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on; say --yes if it is meant")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def called_as() -> str:
+    """How this program was called, for a person to call it once more: it is on PATH in an active environment only."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m cli"
+    found = shutil.which(called.name)
+    return called.name if found and called.exists() and called.samefile(found) else str(called)
 
 
 def plural(count: int, word: str) -> str:

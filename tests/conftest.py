@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import hypothesis
 import psycopg2
 import pytest
 from werkzeug.test import Client, TestResponse
@@ -33,6 +34,12 @@ from myhealth.reports.repository import ReportRepository
 ROOT = Path(__file__).parent.parent
 NAME = "myhealth_test"
 PASSWORD = "correct-horse"
+
+# Nothing that a busy machine does slowly is a fault.
+hypothesis.settings.register_profile(
+    "whatever the load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("whatever the load")
 
 
 def pytest_configure() -> None:

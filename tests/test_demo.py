@@ -62,7 +62,7 @@ def test_the_demo_performs_the_nine_steps_and_again_at_once(folder: Path) -> Non
         assert "answers HTTP 200 with 3 reports of 5" in done.stdout
         assert "▲ above the usual range" in done.stdout
         assert "Savita's reports, asked for by Bholanath: HTTP 404" in done.stdout
-        assert "stop them with: myhealth db stop" in done.stdout
+        assert f"stop them with: {sys.executable} -m cli db stop" in done.stdout
         assert "\x1b" not in done.stdout, "no colours in a pipe"
         assert done.stderr == ""
     assert gunicorns(folder) == before

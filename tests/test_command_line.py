@@ -1,0 +1,120 @@
+"""What every command has in common: prompts, pipes, colours, wrong words."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from myhealth.common.settings import Settings
+
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def environ(settings: Settings, db: Any) -> dict[str, str]:
+    own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
+    return {**os.environ, **own, "MYHEALTH_DATA_DIR": settings.data_dir, "TERM": "xterm"}
+
+
+@pytest.fixture
+def at_terminal(environ: dict[str, str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command at a terminal and types `keys` when it shows `prompt`: exit code and all that was shown."""
+
+    def run(*words: str, prompt: str = "", keys: bytes = b"", **more: str) -> tuple[int, str]:
+        leader, follower = pty.openpty()
+        shown = b""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli", *words], stdin=follower, stdout=follower, stderr=follower, cwd=ROOT,
+            env={**environ, **more}, start_new_session=True, preexec_fn=lambda: take_terminal(follower),
+        )  # fmt: skip
+        os.close(follower)
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            if keys and prompt.encode() in shown:
+                os.write(leader, keys)
+                keys = b""
+            if select.select([leader], [], [], 0.1)[0]:
+                try:
+                    shown += os.read(leader, 65536)
+                except OSError:  # so Linux says that the other end is closed
+                    break
+            elif process.poll() is not None:
+                break
+        process.wait(TIMEOUT_S)
+        os.close(leader)
+        return process.returncode, shown.decode()
+
+    return run
+
+
+def take_terminal(follower: int) -> None:
+    """Makes it the session's own, so that Ctrl-C is a signal."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(follower, termios.TIOCSCTTY, 0)
+
+
+@pytest.mark.parametrize("keys", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
+def test_a_prompt_that_is_left_does_nothing(at_terminal: Any, db: Any, keys: bytes) -> None:
+    code, shown = at_terminal("users", "create", "ann", prompt="Password", keys=keys)
+    assert code == 130
+    assert "Interrupted." in shown
+    assert "Traceback" not in shown
+    assert db("select count(*) from users") == [(0,)]
+
+
+def test_a_question_that_is_answered_no_changes_nothing(at_terminal: Any, people: Any, db: Any) -> None:
+    code, shown = at_terminal("users", "delete", "savita", prompt="[y/N]", keys=b"n\n")
+    assert code == 1
+    assert "Nothing was changed." in shown
+    assert db("select count(*) from users where username = 'savita'") == [(1,)]
+    code, shown = at_terminal("users", "delete", "savita", prompt="[y/N]", keys=b"y\n")
+    assert code == 0
+    assert db("select count(*) from users where username = 'savita'") == [(0,)]
+
+
+def test_a_terminal_gets_colours_unless_they_are_unwanted(at_terminal: Any, people: Any) -> None:
+    assert "\x1b[" in at_terminal("users", "list")[1]
+    assert "\x1b[" not in at_terminal("users", "list", NO_COLOR="1")[1]
+
+
+def test_a_misspelt_command_is_told_the_nearest(run_cli: Any) -> None:
+    done = run_cli("user")
+    assert done.returncode == 2
+    assert "No such command 'user'. Did you mean users?" in done.stderr
+    assert "Did you mean" not in run_cli("zzz").stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_told(environ: dict[str, str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "cli", "users", "list"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, cwd=ROOT)
+    assert done.returncode == 74
+    assert done.stderr == "Error: the output cannot be written: No space left on device\n"
+
+
+def test_the_program_tells_how_it_can_be_called_once_more(monkeypatch: Any, tmp_path: Path) -> None:
+    from cli.output import called_as
+
+    program = tmp_path / "myhealth"
+    shutil.copy("/bin/sh", program)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert called_as() == str(program)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert called_as() == "myhealth"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "cli" / "__main__.py")])
+    assert called_as() == f"{sys.executable} -m cli"
