@@ -26,6 +26,7 @@ from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.common.settings import Settings, child_environ
 
 READY_TIMEOUT_S = 30
+ANSWER_TIMEOUT_S = 5  # the socket is ours: a server that has ended leaves callers waiting
 STOP_TIMEOUT_S = 30
 
 
@@ -74,7 +75,10 @@ def gunicorn(
     shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn makes its files there safely
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
     with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
-        _wait_until_ready(process, url_of(listener) + "/healthz", application)
+        try:
+            _wait_until_ready(process, url_of(listener) + "/healthz", application)
+        except Unavailable as error:
+            raise Unavailable(f"{error.message}{_last_words(log_file)}") from error
         yield process
 
 
@@ -121,7 +125,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> 
         if process.poll() is not None:
             raise Unavailable(f"{name} ended with exit code {process.returncode} as it started")
         try:
-            with urllib.request.urlopen(url, timeout=READY_TIMEOUT_S):  # noqa: S310 - our own server
+            with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S):  # noqa: S310 - our own server
                 return
         except urllib.error.HTTPError as error:
             fault = error.read(500).decode(errors="replace")
@@ -131,3 +135,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> 
             fault = error
         time.sleep(0.05)
     raise Unavailable(f"{name} was not ready after {READY_TIMEOUT_S} s: {fault}")
+
+
+def _last_words(log_file: IO[bytes] | None) -> str:
+    """What a server said before it failed; "" where its log goes elsewhere."""
+    if log_file is None or not log_file.seekable():
+        return ""
+    size = log_file.seek(0, 2)
+    log_file.seek(max(0, size - 2000))
+    said = [line.strip() for line in log_file.read().decode(errors="replace").splitlines()]
+    kept = [line for line in said if "Error" in line] or [line for line in said if line]
+    return f"; it said: {kept[-1]}" if kept else ""

@@ -16,8 +16,9 @@ import psutil
 import pytest
 from conftest import ROOT
 
+from myhealth.common.errors import Unavailable
 from myhealth.embedded import servers
-from myhealth.processes import listen
+from myhealth.processes import gunicorn, listen
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,11 @@ def test_a_port_that_is_taken_is_told(folder: Path) -> None:
     assert done.returncode == 78
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     assert "choose another port" in done.stderr
+
+
+def test_a_server_that_cannot_start_is_told_with_its_last_words(settings) -> None:
+    told = r"ended with exit code 3 .*it said: .*No module named 'wsgi.nothing'"
+    with tempfile.TemporaryFile() as log_file, contextlib.closing(listen("127.0.0.1", 0)) as listener:
+        server = gunicorn("wsgi.nothing:app", listener, settings, log_file=log_file)
+        with pytest.raises(Unavailable, match=told), server:
+            pytest.fail("it is ready")
