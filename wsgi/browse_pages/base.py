@@ -10,8 +10,7 @@ import bottle
 
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError, NotFound, NotLoggedIn
-from wsgi.browse_api.context import BrowseContext
-from wsgi.browse_api.reports import STAFF
+from wsgi.browse_api.context import STAFF, BrowseContext, LoggedIn
 from wsgi.browse_pages import session, wording
 from wsgi.browse_pages.dates import Dates
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
@@ -78,13 +77,13 @@ class Page(View):
         return session.form_key(session.session_token()) if session.session_token() else ""
 
 
-class LoggedInPage(Page):
-    """For pages of somebody: nobody sees them without a session, and nothing of them stays in a cache."""
+class LoggedInPage(Page, LoggedIn):
+    """For pages of somebody: nobody sees them without a session. Who may see whose is the API's own rule."""
 
     user: dict[str, Any]
 
     def prepare(self) -> None:
-        super().prepare()
+        """The token is the cookie's; one in a header is not looked at."""
         token = session.session_token()
         if not token:
             raise NotLoggedIn("Log in first.", code="token_missing")

@@ -33,8 +33,7 @@ class LooksPage(OfAPatient):
     """Who else looked into a record, the newest look first."""
 
     def get(self, username: str = "") -> Any:
-        person = self.person(username)
-        self.looked(person, "access log")
+        person = self.whose(username, "access log")
         after = bottle.request.query.getunicode("after", "")
         found = access_log(self.context.reports, person, limit=PAGE + 1, after=after)
         older = self.path("looks", after=look_place(found[PAGE - 1])) if len(found) > PAGE else ""

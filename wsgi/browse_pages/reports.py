@@ -6,16 +6,12 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.errors import NotFound
-from myhealth.reports.access import note_look
-from myhealth.reports.queries import Place, find_report, list_reports
+from myhealth.reports.queries import Place, list_reports
 from myhealth.reports.trends import known_values, measured_codes
-from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import wording
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.filters import Asked, choices, read_asked
-from wsgi.common.requests import client_address
 
 PAGE, PRINT_MAX = 20, 200
 
@@ -25,21 +21,12 @@ class OfAPatient(LoggedInPage):
 
     patient: dict[str, Any] | None = None
 
-    def person(self, username: str = "") -> dict[str, Any]:
-        """Whose pages these are. Raises NotFound alike for a name that nobody has and for one that is another's."""
-        if not username:
-            return self.user
-        found = self.context.reports.user_named(username)
-        if found is None or (found["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
-            raise NotFound("There is nothing at this address.")
-        if found["subject"] != self.user["subject"]:
-            self.patient = found
-        return found
-
-    def looked(self, person: dict[str, Any], what: str, report_id: int | None = None) -> None:
-        """Notes a look at what is another's, before anything is shown. Raises Unavailable where that fails."""
-        address = client_address(self.context.settings.trusted_proxies)
-        note_look(self.context.reports, self.user, person, what, report_id=report_id, address=address)
+    def whose(self, username: str, what: str) -> dict[str, Any]:
+        """Whose pages these are: one's own without a name. A look of staff at `what` is noted before it is shown.
+        Raises NotFound alike for a name that nobody has and for one that is another's."""
+        person = self.person(username, what) if username else self.user
+        self.patient = None if person["subject"] == self.user["subject"] else person
+        return person
 
     def asked(self) -> Asked:
         return read_asked(Dates(self.context.settings.time_zone))
@@ -57,9 +44,8 @@ class ReportsPage(OfAPatient):
     """Reports, newest first."""
 
     def get(self, username: str = "") -> Any:
-        person, asked = self.person(username), self.asked()
-        after = Place.parse(bottle.request.query.getunicode("after", ""))
-        self.looked(person, "reports")
+        asked, after = self.asked(), Place.parse(bottle.request.query.getunicode("after", ""))
+        person = self.whose(username, "reports")
         found = list_reports(self.context.reports, person, asked.wanted, limit=PAGE + 1, after=after)
         return self.render(
             "reports",
@@ -81,8 +67,8 @@ class FilterPage(OfAPatient):
     """The form that asks for certain reports; a page of its own, for its choices cost a look at all of them."""
 
     def get(self, username: str = "") -> Any:
-        person, asked = self.person(username), self.asked()
-        self.looked(person, "reports")
+        asked = self.asked()
+        person = self.whose(username, "reports")
         types = [(each, wording.kind_text(each)) for each in known_values(self.context.reports, person).types]
         measured = measured_codes(self.context.reports, person)
         codes = [(each.code, wording.plain_text(each.name) or each.code) for each in measured if each.code]
@@ -100,13 +86,8 @@ class ReportPage(OfAPatient):
     """One report, as it reads on a screen and on paper."""
 
     def get(self, report_id: int) -> Any:
-        found = find_report(self.context.reports, report_id)
-        own = found is not None and found[1]["subject"] == self.user["subject"]
-        if found is None or not (own or self.user["role"] in STAFF):
-            raise NotFound("There is no such report.")
-        report, person = found
-        self.patient = None if own else person
-        self.looked(person, "report", report_id)
+        report, person = self.report(report_id)
+        self.patient = None if person["subject"] == self.user["subject"] else person
         return self.render(
             "report",
             report=report,
@@ -123,8 +104,8 @@ class PrintPage(OfAPatient):
     """The reports that were asked for, one behind the other, for paper."""
 
     def get(self, username: str = "") -> Any:
-        person, asked = self.person(username), self.asked()
-        self.looked(person, "reports to print")
+        asked = self.asked()
+        person = self.whose(username, "reports to print")
         found = list_reports(self.context.reports, person, asked.wanted, limit=PRINT_MAX + 1)
         return self.render(
             "print",

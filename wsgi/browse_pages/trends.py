@@ -37,9 +37,8 @@ class TrendsPage(OfAPatient):
     """The list of what was measured; with `code` or `name` in the address, that measurement over time."""
 
     def get(self, username: str = "") -> Any:
-        person = self.person(username)
         code, name = (bottle.request.query.getunicode(field, "") or None for field in ("code", "name"))
-        self.looked(person, "trends")
+        person = self.whose(username, "trends")
         if code is None and name is None:
             return self.overview(person)
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
