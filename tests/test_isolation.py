@@ -185,6 +185,23 @@ def test_the_patient_sees_who_looked(browse: Caller, log_in) -> None:
     ] * 2
 
 
+def test_a_kept_trend_is_still_only_for_who_may_see_it(
+    browse: Caller, log_in, reports: ReportRepository, people
+) -> None:
+    """A trend is kept for some seconds; who asks is looked at every time, and every look is noted."""
+    path = "/users/bholanath/trends/?code=8480-6"
+    first = browse("GET", path, token=log_in("bholanath"))
+    assert len(first.json) == 3
+    reports.reports.delete_one({"_id": 1})
+    assert browse("GET", path, token=log_in("dr.ayush")).json == first.json, "it is kept"
+    assert browse("GET", path, token=log_in("savita")).status_code == 404
+    assert [look.actor for look in find_looks(reports)] == ["dr.ayush", "savita"]
+    assert len(browse("GET", f"{path}&limit=2", token=log_in("bholanath")).json) == 2
+    assert len(browse("GET", path.replace("bholanath", "savita"), token=log_in("savita")).json) == 1
+    reports.users.update_one({"_id": people["bholanath"]}, {"$set": {"active": False}})
+    assert browse("GET", path, token=log_in("bholanath")).status_code == 401
+
+
 def test_nothing_is_shown_that_cannot_be_noted(browse: Caller, log_in, reports: ReportRepository, settings) -> None:
     """MongoDB refuses to keep the event: then there is no answer either."""
     reports.audit_events.database.command("collMod", "audit_events", validator={"actor": {"$ne": "dr.ayush"}})

@@ -14,6 +14,7 @@ from typing import Any
 import pymongo
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
 from bson.decimal128 import Decimal128
+from pymongo.collection import Collection
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -74,6 +75,8 @@ class ReportRepository:
         self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
         self.reports = self._database["reports"]
         self.users = self._database["users"]
+        # For reading much at once: moments come without their zone, which is UTC, and decimals as BSON has them.
+        self.plain_reports: Collection[Document] = self.reports.with_options(codec_options=CodecOptions())
         self.audit_events = self._database["audit_events"]
         # The mark is read where it is written, whatever the URL says of reading.
         self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
@@ -143,6 +146,11 @@ class ReportRepository:
     def report(self, report_id: int) -> Document | None:
         with translated():
             return self.reports.find_one({"_id": report_id})
+
+
+def decimal_of(value: Any) -> Any:
+    """A value out of `plain_reports` as `reports` gives it."""
+    return value.to_decimal() if type(value) is Decimal128 else value
 
 
 @contextlib.contextmanager

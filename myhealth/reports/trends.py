@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from myhealth.reports.documents import Document
 from myhealth.reports.queries import NO_FILTER, Place, ReportFilter, order, reports_query
-from myhealth.reports.repository import ReportRepository, translated
+from myhealth.reports.repository import ReportRepository, decimal_of, translated
 
 Number = int | float | Decimal
 POINTS_MAX = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One result: of which report and when, as it was measured. A value may be text; units may differ."""
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One result: of which report and when, as it was measured. A value may be text; units may differ. (A Struct, for
+    a trend makes a thousand of them.)"""
 
     report_id: int
     taken_at: datetime
@@ -84,14 +86,16 @@ def _points(
     if code is None:
         query["results"] = {"$elemMatch": {"code": None, "name": {"$eq": name}}}
     with translated():
-        found = store.reports.find(
+        found = store.plain_reports.find(
             query, {"taken_at": 1, "results": 1}, sort=order("-taken_at"), limit=limit, batch_size=limit + 1
         )
         for report in found:
+            taken_at = report["taken_at"].replace(tzinfo=UTC)
             for result in readable_results(report):
-                if result.get("code") == code and (code is not None or result.get("name") == name):
-                    shown = [result.get(field) for field in ("name", "value", "unit", "low", "high", "flag")]
-                    yield Point(report["_id"], report["taken_at"], *shown)
+                get = result.get
+                if get("code") == code and (code is not None or get("name") == name):
+                    value, low, high = (decimal_of(get(field)) for field in ("value", "low", "high"))
+                    yield Point(report["_id"], taken_at, get("name"), value, get("unit"), low, high, get("flag"))
 
 
 def readable_results(report: Document) -> list[Document]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from myhealth.audit.trail import Actor
@@ -23,6 +25,9 @@ STAFF = ("doctor", "admin")
 # A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
 CHECKED_FOR_S = 60
 CHECKED_MOST = 20_000
+# A trend may be as old as this; the store itself is some minutes behind the source.
+RECENT_S = 5
+RECENT_MOST_BYTES = 16 * 1024 * 1024
 
 
 class NotHereYet(Unavailable):
@@ -48,12 +53,40 @@ class CheckedTokens:
         return claims
 
 
+class RecentAnswers:
+    """Answers that cost much, kept for a few seconds: a chart is drawn, and then its table asked for. Whoever asks has
+    been found to be allowed before; the key says whose it is and what was asked."""
+
+    def __init__(self, keep_s: float, most_bytes: int) -> None:
+        self._keep_s, self._most_bytes = keep_s, most_bytes
+        self._kept: dict[Any, tuple[float, bytes, str]] = {}
+        self._lock = threading.Lock()
+
+    def answer(self, key: Any, make: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+        """What `make` gives (the content, and the place of the next page), or gave a few seconds ago."""
+        now = time.monotonic()
+        found = self._kept.get(key)
+        if found is not None and now < found[0]:
+            return found[1], found[2]
+        content, place = make()
+        with self._lock:
+            self._kept.pop(key, None)
+            self._kept[key] = (now + self._keep_s, content, place)
+            size = sum(len(kept) for _, kept, _ in self._kept.values())
+            for old, (until, kept, _) in list(self._kept.items()):  # in the order they were made
+                if until < now or size > self._most_bytes:
+                    size -= len(kept)
+                    del self._kept[old]
+        return content, place
+
+
 class BrowseContext:
     """Settings, the report store, and the verifier of tokens, which knows the upload API's public key."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reports = open_reports(settings)
+        self.trends = RecentAnswers(RECENT_S, RECENT_MOST_BYTES)
         self.verifier = CheckedTokens(Verifier(jwks_fetcher(settings.auth_url)))
 
     def close(self) -> None:

@@ -27,12 +27,13 @@ from wsgi.browse_api.schemas import (
     UNKNOWN_USER,
     refusals,
 )
-from wsgi.common.application import json_error
+from wsgi.common.application import encode_json, json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import accepted_type, bearer_token, query_parameters
 from wsgi.common.views import page_limit
 
 POINT_COLUMNS = ("report_id", "taken_at", "name", "value", "unit", "low", "high", "flag")
+SPANNED = {"from": "since", "to": "until"}
 LOOK_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 
 
@@ -127,19 +128,28 @@ class TrendsView(LoggedIn):
 
     def get(self, username: str) -> Any:
         asked = query_parameters("code", "name", "from", "to", "limit", "after")
-        kind, limit = accepted_type(JSON, CSV), page_limit(1000, POINTS_MAX)
-        after = Place.parse(asked.get("after", ""))
-        since, until = (read_moment(name, asked[name]) if asked.get(name) else None for name in ("from", "to"))
-        which = {name: asked[name] for name in ("code", "name") if asked.get(name)}
-        if len(which) > 1:
-            raise BadInput("Either code or name, not both: a name is for measurements without a code.")
+        kind, limit, options = accepted_type(JSON, CSV), page_limit(1000, POINTS_MAX), read_trend(asked)
         patient = self.person(username, "trends")
-        if not which:
+        if not options.keys() & {"code", "name"}:
             return answer_measurements(measured_codes(self.context.reports, patient), kind)
-        options: dict[str, Any] = {"since": since, "until": until, "after": after, **which}
-        found = trend_points(self.context.reports, patient, limit=limit + 1, **options)
-        page, next_url = cut_trend(found, limit, asked)
-        return answer_points(page, kind, next_link(next_url))
+
+        def make() -> tuple[bytes, str]:
+            points, place = cut_trend(trend_points(self.context.reports, patient, limit=limit + 1, **options), limit)
+            return encode_points(points, kind), str(place or "")
+
+        key = (patient["_id"], patient["subject"], kind, limit, *sorted(options.items(), key=lambda each: each[0]))
+        content, place = self.context.trends.answer(key, make)
+        return answer(content, kind, next_link(url_after(place, limit, asked) if place else ""))
+
+
+def read_trend(asked: dict[str, str]) -> dict[str, Any]:
+    """The measurement, span and place that an address asks for, as `trend_points` takes them. Raises BadInput."""
+    which: dict[str, Any] = {name: asked[name] for name in ("code", "name") if asked.get(name)}
+    if len(which) > 1:
+        raise BadInput("Either code or name, not both: a name is for measurements without a code.")
+    span = {field: read_moment(name, asked[name]) for name, field in SPANNED.items() if asked.get(name)}
+    after = Place.parse(asked.get("after", ""))
+    return {**which, **span, **({"after": after} if after else {})}
 
 
 class AccessLogView(LoggedIn):
@@ -170,20 +180,20 @@ class AccessLogView(LoggedIn):
         return answer_json(rows, next_link(next_url))
 
 
-def cut_trend(found: list[Point], limit: int, asked: dict[str, str]) -> tuple[list[Point], str]:
-    """The points of `limit` reports; a report may have several."""
+def cut_trend(found: list[Point], limit: int) -> tuple[list[Point], Place | None]:
+    """The points of `limit` reports, of which a report may have several, and where the next page begins."""
     ids = list(dict.fromkeys(point.report_id for point in found))
     if len(ids) <= limit:
-        return found, ""
+        return found, None
     page = [point for point in found if point.report_id != ids[-1]]
-    return page, url_after(Place(page[-1].taken_at, page[-1].report_id), limit, asked)
+    return page, Place(page[-1].taken_at, page[-1].report_id)
 
 
-def answer_points(points: list[Point], kind: str, link: str) -> Any:
+def encode_points(points: list[Point], kind: str) -> bytes:
     if kind == CSV:
         rows = ([getattr(point, name) for name in POINT_COLUMNS] for point in points)
-        return answer("".join(table_lines(POINT_COLUMNS, rows)).encode(), CSV, link)
-    return answer_json(points, link)
+        return "".join(table_lines(POINT_COLUMNS, rows)).encode()
+    return encode_json(points)
 
 
 def answer_measurements(found: list[Any], kind: str) -> Any:

@@ -1,0 +1,278 @@
+"""What goes out as CSV and as FHIR: whole, safe, valid, and the same as it came in."""
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from datetime import UTC
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Caller
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from test_report_store import NOW, document
+
+from myhealth.checkups.records import check_record
+from myhealth.machines.formats.fhir import read_fhir
+from myhealth.machines.formats.json_stream import Window
+from myhealth.reports.csv_export import COLUMNS, report_lines
+from myhealth.reports.fhir_export import fhir_bundle
+from wsgi.common.application import encode_json
+
+SAMPLES = ROOT.parent / "shared" / "samples"
+PATIENT = {"_id": 7, "subject": "s7", "username": "savita", "full_name": "Savita Deshpande"}
+KEPT = (
+    "code",
+    "name",
+    "value",
+    "unit",
+    "low",
+    "high",
+    "flag",
+    "other_code",
+    "code_system",
+    "absent_reason",
+    "range_text",
+)
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    made = {"code": "8867-4", "name": "Heart rate", "value": 72, "unit": "/min", "low": 60, "high": 100, "flag": "N"}
+    return {**made, **changes}
+
+
+def stored(results: Any, **changes: Any) -> dict[str, Any]:
+    return document(1, results=encode_json(results).decode(), **changes)
+
+
+def went_out(*reports: dict[str, Any]) -> bytes:
+    return encode_json(fhir_bundle(reports, PATIENT))
+
+
+def came_in(text: bytes) -> list[dict[str, Any]]:
+    """The records that our own intake makes of FHIR."""
+    skipped: Counter[str] = Counter()
+    readings = list(read_fhir(Window(io.BytesIO(text)), UTC, skipped))
+    assert not skipped
+    assert [reading.faults for reading in readings] == [[]] * len(readings)
+    return [reading.record for reading in readings]
+
+
+def kept(found: dict[str, Any]) -> dict[str, str]:
+    """A result's fields, numbers by their digits."""
+    return {name: repr(found[name]) for name in KEPT if found.get(name) not in (None, "")}
+
+
+def check_fhir(text: bytes) -> None:
+    """Raises unless it is FHIR R4 by the models of fhir.resources."""
+    bundles = pytest.importorskip("fhir.resources.R4B.bundle", reason="the extra fhir is not installed")
+    bundles.Bundle.model_validate_json(text)
+
+
+RESULTS = {
+    "a number": {},
+    "no range": {"low": None, "high": None, "flag": None},
+    "an open range": {"low": None},
+    "digits": {"value": Decimal("5.10"), "low": Decimal("3.90"), "high": 5.5},
+    "a small number": {"value": 1e-7},
+    "less than": {"value": "<5"},
+    "at least, with digits": {"value": ">=5.10"},
+    "a span": {"value": "3 - 5.5"},
+    "text": {"value": "positive", "unit": None, "flag": "A"},
+    "no code": {"code": None},
+    "another code": {"code": None, "other_code": "GRIP", "code_system": "http://example.org/codes"},
+    "no unit": {"unit": None},
+    "a unit that is not UCUM": {"unit": "beats a minute"},
+    "other ranges": {"range_text": "men: 55 - 95 /min"},
+    "only other ranges": {"low": None, "high": None, "range_text": "see comment"},
+    "no value": {"value": "Not Performed", "absent_reason": "Not Performed", "unit": None, "flag": None},
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_goes_out_as_fhir_and_comes_in_the_same(name: str) -> None:
+    report = stored([result(**RESULTS[name])])
+    text = went_out(report)
+    check_fhir(text)
+    (record,) = came_in(text)
+    assert [kept(found) for found in record["results"]] == [kept(found) for found in report["results"]]
+    assert record["checkup_for"] == "savita"
+    assert (record["checkup_type"], record["disease"], record["checkup_report"]) == ("T", "D", "R")
+    assert (record["machine"], record["taken_at"][:23]) == ("M", "2026-11-20T03:44:03.123")
+
+
+def test_our_own_catalogues_range_stays_here() -> None:
+    text = went_out(stored([result(range_source="catalogue")]))
+    assert b"referenceRange" not in text
+    assert b'"code":"N"' in text
+
+
+@pytest.mark.parametrize("flag", ["L", "H", "LL", "HH", "N", "A"])
+def test_an_interpretation_is_coded(flag: str) -> None:
+    observation = json.loads(went_out(stored([result(flag=flag)])))["entry"][1]["resource"]
+    coding = observation["interpretation"][0]["coding"][0]
+    assert coding["system"] == "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+    assert coding["code"] == flag
+
+
+ODD: list[Any] = [{"odd": 1}, ["text", 5, None, [1]], [{}], [{"value": None, "name": 5}], [{"value": True}], [{"value": [1, {"a": "b"}]}],
+                  [{"value": " ", "name": " ", "unit": " "}], [{"value": "x", "flag": "?", "low": "a", "code": "a\nb", "unit": "\t"}]]  # fmt: skip
+
+
+@pytest.mark.parametrize("results", ODD, ids=str)
+def test_whatever_another_program_stored_goes_out_valid(results: Any) -> None:
+    empty = {"checkup_type": "", "checkup_report": "", "disease": " ", "machine": None, "taken_by": None}
+    for changes in ({}, empty):
+        report = stored(results, **changes)
+        check_fhir(went_out(report))
+        assert next(csv.reader(report_lines([report], "savita"))) == list(COLUMNS)
+    check_fhir(went_out())
+
+
+SAMPLE_FILES = sorted(SAMPLES.glob("fhir-r4/*.json")) + sorted(SAMPLES.glob("bundles/*.json"))
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the samples are not here")
+@pytest.mark.parametrize("file", SAMPLE_FILES, ids=lambda file: file.stem)
+def test_what_others_sent_goes_out_the_same(file: Path) -> None:
+    """From FHIR through the intake's check to a report, out as FHIR, and in again."""
+    for reading in read_fhir(Window(io.BytesIO(file.read_bytes())), UTC, Counter()):
+        if reading.faults or not reading.record or not reading.record.get("checkup_for"):
+            continue
+        record, faults = check_record(reading.record)[:2]
+        assert record is not None, faults
+        report = document(1, results=record.results)
+        sent = [kept(found) for found in reading.record["results"]]
+        text = went_out(report)
+        check_fhir(text)
+        again = [kept(found) for each in came_in(text) for found in each["results"]]
+        for ours, theirs, back in zip(report["results"], sent, again, strict=True):
+            if "range_source" in ours and "flag" not in theirs:
+                back.pop("flag")  # the catalogue's judgement goes along; nothing that was sent is another
+        assert again == sent
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NUMBERS = st.one_of(st.integers(-(2**53), 2**53), st.floats(-1e9, 1e9), st.decimals("-999.99", "999.99", places=2))
+
+
+@limits(max_examples=100, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"code": st.none() | TEXT, "name": TEXT, "value": NUMBERS | TEXT, "unit": st.none() | TEXT,
+                                       "low": st.none() | NUMBERS, "high": st.none() | NUMBERS, "flag": st.sampled_from([None, "H", "N"])}), max_size=3),
+       TEXT, TEXT)  # fmt: skip
+def test_anything_goes_out_valid_and_no_cell_is_a_formula(results: list[Any], kind: str, text: str) -> None:
+    report = document(1, results="[]", checkup_type=kind, checkup_report=text)
+    report["results"] = results
+    check_fhir(went_out(report))
+    rows = list(csv.reader(io.StringIO("".join(report_lines([report], kind)), newline="")))
+    assert {len(row) for row in rows} == {len(COLUMNS)}
+    assert len(rows) == 1 + max(1, len(results))
+    for row in rows[1:]:
+        numbers = dict(zip(COLUMNS, row, strict=True))
+        for name, cell in numbers.items():
+            if name not in ("value", "low", "high", "id"):
+                assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+            elif cell.startswith(("=", "+", "-", "@")):
+                Decimal(cell)
+        assert numbers["checkup_report"].removeprefix("'") == text.removeprefix("'")
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "  =1", "＝1", '=HYPERLINK("http://x","y")']
+)
+def test_what_a_spreadsheet_takes_for_a_formula_is_text(text: str) -> None:
+    report = stored([result(value=text, name=text), result(value=-5)], checkup_report=text)
+    rows = list(csv.DictReader(io.StringIO("".join(report_lines([report], text)), newline="")))
+    assert {rows[0][name] for name in ("username", "checkup_report", "value", "name")} == {f"'{text}"}
+    assert rows[1]["value"] == "-5", "a number is a number"
+
+
+def test_csv_has_a_line_a_result() -> None:
+    lines = "".join(report_lines([stored([result(), result(value=Decimal("5.10"))]), document(2)], "savita")).split(
+        "\r\n"
+    )
+    assert lines[0] == ",".join(COLUMNS)
+    assert lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,8867-4,Heart rate,72,/min,60,100,N"
+    assert ",5.10," in lines[2]
+    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,"
+    assert NOW.isoformat()[:10] in lines[3]
+
+
+# -- over HTTP -----------------------------------------------------------------------------------------------------
+
+ACCEPTS = {
+    "": "application/json",
+    "*/*": "application/json",
+    "application/*": "application/json",
+    "text/html, application/json;q=0.9": "application/json",
+    "text/csv": "text/csv",
+    "TEXT/CSV;q=0.5, application/json;q=0.4": "text/csv",
+    "application/fhir+json": "application/fhir+json",
+    "application/json;q=0, */*;q=0.1": "application/fhir+json",
+    "text/*": "text/csv",
+    "text/html": None,
+    "application/json;q=0": None,
+    "nonsense": None,
+}
+
+
+@pytest.mark.parametrize("accept", ACCEPTS)
+def test_accept_chooses(browse: Caller, log_in, accept: str) -> None:
+    for path in ("/reports/", "/reports/1/", "/users/bholanath/reports/"):
+        answer = browse("GET", path, token=log_in("bholanath"), headers={"Accept": accept} if accept else {})
+        if ACCEPTS[accept] is None:
+            assert (answer.status_code, answer.json["code"]) == (406, "not_acceptable")
+            continue
+        assert (answer.status_code, answer.mimetype) == (200, ACCEPTS[accept])
+        if answer.mimetype == "application/fhir+json":
+            check_fhir(answer.data)
+            assert {each["resource"]["resourceType"] for each in answer.json["entry"]} == {
+                "DiagnosticReport",
+                "Observation",
+            }
+        elif answer.mimetype == "text/csv":
+            assert {row["username"] for row in csv.DictReader(io.StringIO(answer.text))} == {"bholanath"}
+
+
+def test_what_a_client_has_is_not_sent_again(browse: Caller, log_in) -> None:
+    first = browse("GET", "/reports/", token=log_in("bholanath"))
+    tag = first.headers["ETag"]
+    for known in (tag, f'"x", {tag}', tag.removeprefix("W/"), "*"):
+        again = browse("GET", "/reports/", token=log_in("bholanath"), headers={"If-None-Match": known})
+        assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
+    other = browse("GET", "/reports/?limit=1", token=log_in("bholanath"), headers={"If-None-Match": tag})
+    assert other.status_code == 200
+    assert browse("GET", "/reports/", token=log_in("savita"), headers={"If-None-Match": tag}).status_code == 200
+    assert browse("GET", "/reports/", token="x", headers={"If-None-Match": tag}).status_code == 401
+
+
+def test_an_answer_is_packed_for_who_unpacks(browse: Caller, log_in) -> None:
+    plain = browse("GET", "/reports/", token=log_in("bholanath"))
+    assert "Content-Encoding" not in plain.headers
+    assert "Accept-Encoding" in plain.headers["Vary"]
+    packed = browse("GET", "/reports/", token=log_in("bholanath"), headers={"Accept-Encoding": "br, gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert packed.headers["ETag"] == plain.headers["ETag"]
+    unwanted = browse("GET", "/reports/", token=log_in("bholanath"), headers={"Accept-Encoding": "gzip;q=0"})
+    assert "Content-Encoding" not in unwanted.headers
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/csv", "application/fhir+json"])
+def test_pages_are_linked_in_every_form(browse: Caller, log_in, kind: str) -> None:
+    path, pages = "/users/bholanath/reports/?limit=2&type=BLOOD%20PRESSURE&text=fine", []
+    while path:
+        pages.append(browse("GET", path, token=log_in("bholanath"), headers={"Accept": kind}))
+        path = pages[-1].headers.get("Link", "").partition(">")[0].lstrip("<")
+    assert len(pages) == 2
+    if kind == "application/fhir+json":
+        assert (
+            pages[0]
+            .json["link"][0]["url"]
+            .startswith("http://localhost/users/bholanath/reports/?limit=2&type=BLOOD+PRESSURE")
+        )
