@@ -213,14 +213,16 @@ def test_a_thousand_records_stay_usable(page: Any, enter: Callable[..., None], d
     records = [record(n, "nobody.knows" if n % 100 == 7 else "bholanath") for n in range(1000)]
     enter()
     page.get_by_role("button", name="Log out").wait_for()
-    slow = {"offline": False, "latency": 20, "downloadThroughput": 1_000_000, "uploadThroughput": 60_000}
-    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    slow = {"offline": False, "latency": 20, "downloadThroughput": 1_000_000, "uploadThroughput": 10_000}
+    network = page.context.new_cdp_session(page)
+    network.send("Network.emulateNetworkConditions", slow)
     choose(page, ("thousand.json", dump(records)))
     box = outcome(page, "thousand.json")
     box.get_by_text(re.compile(r"Sending: [1-9]\d* %")).wait_for()
     browser.check_accessible(page)
     assert box.get_by_role("progressbar", name="Sending thousand.json").get_attribute("value"), "it is still being sent"
     browser.shoot(page, "sending")
+    network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     assert counts(box) == {"accepted": "990", "duplicate": "0", "rejected": "10"}
     assert box.locator("tbody tr").count() == 10
     box.get_by_label("all", exact=True).check()
@@ -258,6 +260,24 @@ def test_a_broken_network_loses_and_doubles_nothing(page: Any, enter: Callable[.
     assert counts(box) == {"accepted": "2", "duplicate": "0", "rejected": "0"}
     assert box.locator(".message").is_hidden()
     assert db("select count(*) from checkups") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "again"),
+    [(502, "cannot answer right now (502)", True), (413, "too large for a server on the way", False)],
+)
+def test_what_a_proxy_on_the_way_says_is_told(
+    page: Any, enter: Callable[..., None], db: Any, status: int, told: str, again: bool
+) -> None:
+    page.route("**/checkups/*", lambda route: route.fulfill(status=status, body="<h1>nginx</h1>"), times=1)
+    enter()
+    choose(page, ("good.json", dump([record()])))
+    box = outcome(page, "good.json")
+    assert told in message(box)
+    assert box.get_by_role("button", name="Send again").is_visible() == again
+    if again:
+        box.get_by_role("button", name="Send again").click()
+        assert counts(box)["accepted"] == "1"
 
 
 def test_a_login_that_has_ended_is_made_again_and_the_file_goes_on(

@@ -217,6 +217,8 @@ function receive(job, { status, responseText }) {
     sessionEnded();
   } else if (status === 0) {
     fail(job, `${AWAY}, then send it again: what is stored already is not stored twice.`, [], true);
+  } else if (!body && status === 413) {
+    fail(job, "It is too large for a server on the way. Use myhealth import-machine for it, or upload it in parts.");
   } else if (!body) {
     fail(job, `The server cannot answer right now (${status}). Send it again in a moment; nothing is stored twice.`, [], true);
   } else if (!body.items) {
