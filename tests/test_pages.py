@@ -1,7 +1,10 @@
 """The pages for people: what they show, to whom, and what they never do."""
 
+import csv
 import dataclasses
 import html
+import io
+import json
 import re
 from urllib.parse import quote
 
@@ -119,7 +122,7 @@ def test_one_logs_in_reads_and_logs_out(browser: Browser) -> None:
 def pages_of(browser: Browser) -> list[str]:
     """Every page of one's own, by its address."""
     number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
-    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks", "/my/filter",
+    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks", "/my/filter", "/my/download/csv",
             "/my/?abnormal=true&text=fine&from=2026-01-01&to=2026-12-31&type=BLOOD+PRESSURE&code=8480-6"]  # fmt: skip
 
 
@@ -128,12 +131,12 @@ def test_every_page_keeps_its_headers_and_no_cache_keeps_the_page(browser: Brows
     answers = [browser.get(path) for path in ("/my/login", "/my/", "/my/nothing")]
     browser.log_in("bholanath")
     answers += [browser.get(path) for path in [*pages_of(browser), "/my/nothing", "/my/reports/999999", "/my/?from=x"]]
-    assert [answer.status_code for answer in answers] == [200, 303, 404, *[200] * 8, 404, 404, 400]
+    assert [answer.status_code for answer in answers] == [200, 303, 404, *[200] * 9, 404, 404, 400]
     for answer in answers:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         if answer.status_code != 303:
-            assert answer.mimetype == "text/html"
+            assert answer.mimetype in ("text/html", "text/csv")
             for name, value in SECURITY_HEADERS.items():
                 assert answer.headers[name] == value
     policy = SECURITY_HEADERS["Content-Security-Policy"]
@@ -158,7 +161,9 @@ def test_the_sessions_cookie_is_for_this_server_alone(application, base_url: str
     cookies = [text for text in answer.headers.getlist("Set-Cookie") if text.startswith(f"{name}=")]
     (cookie,) = cookies
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
-    assert {"httponly", "samesite=strict", "path=/", "max-age=18000"} <= attributes
+    assert {"httponly", "samesite=strict", "path=/"} <= attributes
+    (left_s,) = (int(part.removeprefix("max-age=")) for part in attributes if part.startswith("max-age="))
+    assert 17_900 < left_s <= 18_000
     assert ("secure" in attributes) is secure
     assert not any(part.startswith("domain") for part in attributes)
 
@@ -413,6 +418,46 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
     assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
     assert shown("from=2026-11-22") == []
     assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
+    application, people, settings, reports
+) -> None:
+    take(*history("bholanath", 22), *varied("bholanath"), record("s", "savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser, other, staff = (Browser(application) for _ in range(3))
+    browser.log_in("bholanath")
+    page = browser.get("/my/?type=BLOOD+PRESSURE").text
+    table, bundle = (html.unescape(path) for path in re.findall(r'href="([^"]+)" download', page))
+    answer = browser.get(table)
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="health-reports-2')
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.data.startswith("\ufeffid,username,taken_at".encode())
+    rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+    assert len(rows) == 44
+    assert {row["checkup_type"] for row in rows} == {"BLOOD PRESSURE"}
+    found = json.loads(browser.get(bundle).data)
+    assert found["resourceType"] == "Bundle"
+    kinds = [entry["resource"]["resourceType"] for entry in found["entry"]]
+    assert (kinds.count("DiagnosticReport"), kinds.count("Observation")) == (22, 44)
+    whole = browser.get("/my/download/csv").text
+    assert "تم الفحص" in whole
+    assert "savita" not in whole
+    number = rows[0]["id"]
+    one = browser.get(f"/my/reports/{number}/download/csv")
+    assert one.text.count(f"\r\n{number},bholanath") == 2
+    other.log_in("savita")
+    hidden = [
+        f"/my/reports/{number}/download/csv",
+        f"/my/reports/{number}/download/fhir",
+        "/my/patients/bholanath/download/csv",
+    ]
+    for path in [*hidden, "/my/download/pdf"]:
+        assert other.get(path).status_code == 404
+    staff.log_in("dr.ayush")
+    for path in hidden:
+        assert staff.get(path).status_code == 200
+    assert browser.get("/my/looks").text.count("dr.ayush") == 3
 
 
 def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serving) -> None:

@@ -100,7 +100,7 @@ def test_every_page_is_documented() -> None:
 
     text = section("The pages")
     for path in PAGES:
-        shown = path.replace("<report_id:int>", "ID").replace("<username>", "U")
+        shown = re.sub(r"<kind:[^>]*>", "csv", path).replace("<report_id:int>", "ID").replace("<username>", "U")
         assert f"`{shown}`" in text or path == "/my/<path:path>", f"{path} is not in the README"
 
 

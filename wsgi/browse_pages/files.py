@@ -10,7 +10,7 @@ from wsgi.common.views import View
 
 
 class PageFiles(StaticView):
-    files = frozenset({"pages.css", "pages.js"})
+    files = frozenset({"pages.css", "pages.js", "icon.svg"})
 
 
 class Front(View):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import bottle
@@ -25,6 +26,14 @@ SAID = {
     "out-here": "You are logged out in this browser. Your other devices could not be reached; to log them out too,"
     " log in and out once more in a few minutes.",
 }
+
+
+def seconds_until(moment: str) -> int | None:
+    """From now to a moment that the upload API told; None, as long as the browser runs, where it told none."""
+    try:
+        return max(0, int((datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()))
+    except (ValueError, TypeError):
+        return None
 
 
 class LoginPage(Page):
@@ -57,7 +66,7 @@ class LoginPage(Page):
         if token is None:
             return self._form(WRONG, "bad", form.get("next", ""), 401, username)
         answer = redirect(self._target(token["token"], session.safe_target(form.get("next", ""))))
-        session.keep_session(answer, token["token"], self.context.settings.token_ttl_s)
+        session.keep_session(answer, token["token"], seconds_until(token["expires_at"]))
         return answer
 
     def _target(self, token: str, target: str) -> str:

@@ -55,6 +55,8 @@ class ReportsPage(OfAPatient):
             first=self.path(),
             first_of_these=self.path(**asked.values),
             to_print=self.path("print", **asked.values),
+            to_csv=self.path("download", "csv", **asked.values),
+            to_fhir=self.path("download", "fhir", **asked.values),
             to_filter=self.path("filter", **asked.values),
             further=after is not None,
             asked=asked,

@@ -6,6 +6,7 @@ from typing import Any
 
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_pages.base import NothingHere, add_page
+from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import Front, PageFiles
 from wsgi.browse_pages.login import LoginPage, LogoutPage
 from wsgi.browse_pages.people import LooksPage, PatientsPage
@@ -20,13 +21,16 @@ PAGES: dict[str, Any] = {
     "/my/": ReportsPage,
     "/my/filter": FilterPage,
     "/my/print": PrintPage,
+    "/my/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/trends": TrendsPage,
     "/my/looks": LooksPage,
     "/my/reports/<report_id:int>": ReportPage,
+    "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
     "/my/patients": PatientsPage,
     "/my/patients/<username>": ReportsPage,
     "/my/patients/<username>/filter": FilterPage,
     "/my/patients/<username>/print": PrintPage,
+    "/my/patients/<username>/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/patients/<username>/trends": TrendsPage,
     "/my/patients/<username>/looks": LooksPage,
     "/my/<path:path>": NothingHere,

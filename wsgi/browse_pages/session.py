@@ -46,8 +46,8 @@ def session_token() -> str:
     return _cookie(SESSION)
 
 
-def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int) -> None:
-    """Gives the browser the token for `ttl_s` seconds, and takes away what it had before it was logged in."""
+def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int | None) -> None:
+    """Gives the browser the token for `ttl_s` seconds (None: until it is closed), and takes away what it had before."""
     _set_cookie(answer, SESSION, token, ttl_s)
     _set_cookie(answer, VISITOR, "", 0)
 

@@ -29,6 +29,7 @@ FLAGS = {"H": ABOVE, "HH": ABOVE, "L": BELOW, "LL": BELOW, "A": OUTSIDE, "N": WI
 LOOKS = {
     "reports": "the list of reports",
     "reports to print": "reports, to print them",
+    "export": "reports, to download them",
     "access log": "who looked",
     "profile": "name and account",
 }

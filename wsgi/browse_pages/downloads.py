@@ -1,0 +1,53 @@
+"""Reports to take along: a table for a spreadsheet (CSV), and FHIR R4 for another health service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import bottle
+
+from myhealth.reports.csv_export import report_lines
+from myhealth.reports.documents import Document
+from myhealth.reports.fhir_export import fhir_bundle
+from myhealth.reports.queries import iterate_reports
+from wsgi.browse_api.answers import CONTENT_TYPES, CSV, FHIR
+from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.reports import OfAPatient
+from wsgi.common.application import encode_json
+from wsgi.common.pages import SECURITY_HEADERS
+
+KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
+MARK = "\ufeff"  # by which spreadsheets know UTF-8
+
+
+class Download(OfAPatient):
+    def file(self, reports: Iterable[Document], person: dict[str, Any], kind: str, name: str) -> bottle.HTTPResponse:
+        """All of these reports as one file, which the browser keeps under that name."""
+        media_type, ending = KINDS[kind]
+        if media_type == CSV:
+            content = (MARK + "".join(report_lines(reports, person["username"]))).encode()
+        else:
+            content = encode_json(fhir_bundle(reports, person))
+        disposition = f'attachment; filename="{name}.{ending}"'
+        headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": disposition}
+        return bottle.HTTPResponse(content, headers=headers)
+
+
+class ReportsDownload(Download):
+    """Whatever the filter in the address asks for, all of it."""
+
+    def get(self, kind: str, username: str = "") -> Any:
+        asked = self.asked()
+        person = self.whose(username, "export")
+        dates = Dates(self.context.settings.time_zone)
+        found = iterate_reports(self.context.reports, person, asked.wanted)
+        return self.file(found, person, kind, f"health-reports-{dates.now():%Y-%m-%d}")
+
+
+class ReportDownload(Download):
+    """One report."""
+
+    def get(self, report_id: int, kind: str) -> Any:
+        report, person = self.report(report_id)
+        return self.file([report], person, kind, f"health-report-{report_id}")
