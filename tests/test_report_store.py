@@ -96,3 +96,20 @@ def test_a_store_that_is_away_is_told_so() -> None:
 def test_a_wrong_url_is_told_so(url: str) -> None:
     with pytest.raises(WrongSettings):
         ReportRepository.connect(url)
+
+
+def test_a_batch_that_is_too_long_for_one_message_goes_in_by_parts(reports: ReportRepository) -> None:
+    """The server hangs up on a message over 48 MB."""
+    documents = [document(i, checkup_report="x" * 9_000_000) for i in range(1, 8)]
+    assert Mirror(reports).insert("checkup", documents).written == 7
+    assert reports.count()[0] == 7
+
+
+def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(reports: ReportRepository) -> None:
+    mirror = Mirror(reports)
+    mirror.insert("checkup", [document(2), document(3, disease="old")])
+    reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
+    done = mirror.insert("checkup", [document(1), document(2), document(3, revision=2), document(4, disease="bad")])
+    assert (done.written, done.unchanged, [failure.id for failure in done.failed]) == (2, 1, [4])
+    assert reports.report(3)["revision"] == 2
+    assert reports.report(4) is None

@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.contents import Stored, encode, split
 from myhealth.reports.documents import Document
+from myhealth.reports.inserts import fits_one_message, insert_batch
 from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translated
 
 DUPLICATE_KEY = 11000
@@ -80,18 +81,21 @@ class Mirror:
         if not documents:
             return Written()
         try:
-            with translated():
-                self._collections[kind].insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            faults = _faults(error)
-            there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
-            refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
-            written = Written(len(documents) - len(faults))
-            written += self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
-            return written + self.put(kind, there)
+            faults = insert_batch(self._collections[kind], documents)
         except (OperationFailure, *UNENCODABLE):
             return self.put(kind, documents)
-        return self._done(kind, documents, Written(len(documents)))
+        except Unavailable:
+            if fits_one_message(documents):
+                raise
+            half = len(documents) // 2  # one document alone fits
+            return self.insert(kind, documents[:half]) + self.insert(kind, documents[half:])
+        _check_transient(faults)
+        there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
+        refused = [(documents[f["index"]], f["errmsg"]) for f in faults if f["code"] != DUPLICATE_KEY]
+        failed = {fault["index"] for fault in faults}
+        new = [document for i, document in enumerate(documents) if i not in failed] if failed else documents
+        written = self._done(kind, new, Written(len(new)))
+        return written + self.put_aside(kind, refused) + self.put(kind, there)
 
     def put(self, kind: str, documents: Sequence[Document]) -> Written:
         """Writes each document unless a newer (epoch, revision) of it is there."""
@@ -321,10 +325,14 @@ class Mirror:
 def _faults(error: BulkWriteError) -> list[Any]:
     """The writes that failed. Raises Unavailable where one of them may succeed later."""
     faults: list[Any] = error.details["writeErrors"]
+    _check_transient(faults)
+    return faults
+
+
+def _check_transient(faults: Sequence[Any]) -> None:
     for fault in faults:
         if fault["code"] in TRANSIENT_CODES:
-            raise Unavailable(f"MongoDB cannot do it now: {fault['errmsg']}") from error
-    return faults
+            raise Unavailable(f"MongoDB cannot do it now: {fault['errmsg']}")
 
 
 def _older_than(document: Document) -> Document:
