@@ -1,5 +1,6 @@
 """The pages for people: what they show, to whom, and what they never do."""
 
+import base64
 import csv
 import dataclasses
 import html
@@ -15,6 +16,8 @@ from page_data import history, varied
 from test_intake import take
 from werkzeug.test import Client
 
+from myhealth.profiles.services import get_user
+from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
@@ -70,7 +73,7 @@ def serving():
 
     def start(application) -> str:
         server = make_server("127.0.0.1", 0, application, threaded=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         running.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 
@@ -266,6 +269,36 @@ def test_a_session_that_has_ended_says_so_and_leads_back(browser: Browser, db, s
     run_pass(settings.database_url, Mirror(reports), settings)
     answer = browser.submit(page, "/my/login", username="bholanath", password=PASSWORD)
     assert answer.headers["Location"] == path
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_cookie_that_is_no_session_opens_nothing(application, settings, log_in, people) -> None:
+    subject = get_user("bholanath").subject
+    secret = load_secret(settings)
+    good = log_in("bholanath")
+    head, body, signature = good.split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
+    cookies = {
+        "nonsense": "x",
+        "three parts of it": "a.b.c",
+        "not signed": f"{none}.{body}.",
+        "tampered with": f"{head}.{body}.{'A' * len(signature)}",
+        "signed by another": Signer(b"another secret of 32 bytes or more", 60).sign(subject)[0],
+        "expired": Signer(secret, 60).sign(subject, 1_600_000_000)[0],
+        "of nobody": Signer(secret, 60).sign("00000000-0000-0000-0000-000000000000", 1_600_000_000)[0],
+        "endless": "x" * 5000,
+        "beside an odd one": 'x; {"a": 1}=2; b',
+    }
+    for what, value in cookies.items():
+        for path in ("/my/", "/my/print", "/my/download/csv", "/my/patients/savita"):
+            answer = Client(application, use_cookies=False).get(
+                path, base_url=HOST, headers={"Cookie": f"myhealth_session={value}"}
+            )
+            assert answer.status_code == 303, what
+            assert answer.headers["Location"].startswith("/my/login"), what
+            assert not answer.data
+    odd = {"Cookie": f'{{"theirs": 1}}=2; myhealth_session={good}; c'}
+    assert Client(application, use_cookies=False).get("/my/", base_url=HOST, headers=odd).status_code == 200
 
 
 @pytest.mark.parametrize(
