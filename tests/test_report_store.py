@@ -9,7 +9,7 @@ import pytest
 
 from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.reports.documents import report_document
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.mirror import Mirror, Written
 from myhealth.reports.repository import ReportRepository
 
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
@@ -98,11 +98,14 @@ def test_a_wrong_url_is_told_so(url: str) -> None:
         ReportRepository.connect(url)
 
 
-def test_a_batch_that_is_too_long_for_one_message_goes_in_by_parts(reports: ReportRepository) -> None:
-    """The server hangs up on a message over 48 MB."""
-    documents = [document(i, checkup_report="x" * 9_000_000) for i in range(1, 8)]
-    assert Mirror(reports).insert("checkup", documents).written == 7
-    assert reports.count()[0] == 7
+def test_a_batch_that_is_too_long_for_one_command_goes_in_by_parts(reports: ReportRepository, monkeypatch) -> None:
+    """By inserts, of 16 MB at most; only what is too large by itself is left to be refused."""
+    put = []
+    monkeypatch.setattr(Mirror, "put", lambda self, kind, documents: put.extend(documents) or Written())
+    documents = [document(i, checkup_report="x" * (17 if i == 3 else 5) * 1_000_000) for i in range(1, 8)]
+    assert Mirror(reports).insert("checkup", documents).written == 6
+    assert reports.count()[0] == 6
+    assert [each["_id"] for each in put] == [3]
 
 
 def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(reports: ReportRepository) -> None:

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from myhealth.common.errors import Unavailable
-from myhealth.reports.contents import encode
 from myhealth.reports.documents import Document
 from myhealth.reports.repository import CODEC, translated
-
-# Bytes of one message to the server, with room for its head. Source: MongoDB's `maxMessageSizeBytes`, 48,000,000.
-MESSAGE_MAX = 47_000_000
 
 
 def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
     """Inserts documents in no order, at most 100,000; gives the writes that failed, each with `index`, `code` and
-    `errmsg`. PyMongo's error where the batch is refused as a whole, Unavailable where it may go in later."""
+    `errmsg`.
+
+    Raises Unavailable where they may go in later, PyMongo's errors where the batch is refused as a whole: among them
+    DocumentTooLarge for one over 16 MB in all, which PyMongo does not send.
+    """
     command = {
         "insert": collection.name,
         "documents": list(documents),
@@ -30,8 +30,3 @@ def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
         raise Unavailable(f"MongoDB did not keep it safely: {answer['writeConcernError'].get('errmsg', '')}")
     faults: list[Any] = answer.get("writeErrors", [])
     return faults
-
-
-def fits_one_message(documents: Sequence[Document]) -> bool:
-    """Whether the server takes these at once; to one that is too long it only hangs up."""
-    return sum(len(encode(document)) for document in documents) <= MESSAGE_MAX

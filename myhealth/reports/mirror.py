@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.contents import Stored, encode, split
 from myhealth.reports.documents import Document
-from myhealth.reports.inserts import fits_one_message, insert_batch
+from myhealth.reports.inserts import insert_batch
 from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translated
 
 DUPLICATE_KEY = 11000
@@ -82,13 +82,13 @@ class Mirror:
             return Written()
         try:
             faults = insert_batch(self._collections[kind], documents)
+        except DocumentTooLarge:
+            half = len(documents) // 2
+            if not half:
+                return self.put(kind, documents)
+            return self.insert(kind, documents[:half]) + self.insert(kind, documents[half:])
         except (OperationFailure, *UNENCODABLE):
             return self.put(kind, documents)
-        except Unavailable:
-            if fits_one_message(documents):
-                raise
-            half = len(documents) // 2  # one document alone fits
-            return self.insert(kind, documents[:half]) + self.insert(kind, documents[half:])
         _check_transient(faults)
         there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
         refused = [(documents[f["index"]], f["errmsg"]) for f in faults if f["code"] != DUPLICATE_KEY]

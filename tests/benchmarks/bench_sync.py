@@ -64,7 +64,7 @@ select (select min(id) from users) + (i * 7919) %% 2000, (select min(id) from ma
                             'low', 90, 'high', 120, 'flag', case when s > 120 then 'H' when s < 90 then 'L' else 'N' end),
          jsonb_build_object('code', '8462-4', 'name', 'Diastolic blood pressure', 'value', d, 'unit', 'mm[Hg]',
                             'low', 60, 'high', 80, 'flag', case when d > 80 then 'H' when d < 60 then 'L' else 'N' end))
-from (select i, 85 + (i * 31) %% 100 as s, 50 + (i * 17) %% 65 as d from generate_series(1, %(count)s) i) as made"""
+from (select i::bigint as i, 85 + (i * 31) %% 100 as s, 50 + (i * 17) %% 65 as d from generate_series(1, %(count)s) i) as made"""
 
 
 def floor(database_url: str, mongo_url: str, batch: int = 2000) -> float:
