@@ -23,6 +23,7 @@ SESSION, VISITOR = "myhealth_session", "myhealth_visitor"
 FORM_MAX_BYTES = 16 * 1024
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 VISITOR_FORM = re.compile(r"[\w-]{43}")
 
 
@@ -33,7 +34,10 @@ class NotOurForm(NotAllowed):
 
 
 def is_local() -> bool:
-    """Whether the browser is on this very machine, where plain HTTP is as private as HTTPS."""
+    """Whether the browser is on this very machine, where plain HTTP is as private as HTTPS. What came through a proxy
+    did not: many a proxy names us by our local address."""
+    if any(bottle.request.get_header(name) for name in PROXY_HEADERS):
+        return False
     try:
         host = urlsplit(f"//{header('Host')}").hostname or ""
     except ValueError:
