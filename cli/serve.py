@@ -40,7 +40,9 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
             pass  # so that a store that is away, or a schema that is older, is told before anything is started
         running = {}
         for name, listener in (("upload", upload), ("browse", browse)):
-            without = ("secret_key", "database_url") if name == "browse" else ()  # what it need not know
+            without = (
+                ("secret_key", "database_url", "sync.source_url", "sync.password") if name == "browse" else ()
+            )  # what it need not know
             server = processes.gunicorn(
                 f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
             )

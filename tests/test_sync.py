@@ -203,6 +203,66 @@ def test_restart_reads_everything_anew(db, reports, sync, settings) -> None:
     assert differences(db, reports) == NONE
 
 
+@pytest.mark.parametrize("dropped", ["reports", "users"])
+@pytest.mark.parametrize("and_made_anew", [False, True])
+def test_a_dropped_collection_is_filled_anew(db, reports, sync, dropped: str, and_made_anew: bool) -> None:
+    take(record(1), record(2))
+    sync()
+    indexes = reports.reports.index_information()
+    reports._database[dropped].drop()
+    if and_made_anew:
+        reports._database.create_collection(dropped)
+    done = sync()
+    assert done.new_epoch == "collections of the report store were dropped or made anew"
+    assert differences(db, reports) == NONE
+    assert reports.reports.index_information() == indexes
+    assert sync().new_epoch == ""
+
+
+def test_a_mark_older_than_its_reports_does_not_hide_behind_their_epoch(db, reports, sync, settings) -> None:
+    """The marks alone were restored, from a time before the epoch that the reports are of."""
+    take(record(1))
+    sync()
+    older = reports.state.find_one({"_id": "mark"})
+    for _ in range(2):
+        restart_epoch(settings.database_url, Mirror(reports))
+        sync()
+    db("update checkups set disease = 'edited'")
+    sync()
+    reports.reports.update_one({"_id": 1}, {"$set": {"disease": "tampered"}})
+    reports.state.replace_one({"_id": "mark"}, {**older, "history": {**older["history"], "system_identifier": "1"}})
+    assert sync().epoch == 4
+    assert differences(db, reports) == NONE
+
+
+def test_an_earlier_epoch_goes_slice_by_slice(db, reports, sync, settings, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.reports.epochs.SWEEP_IDS", 3)
+    take(*[record(i) for i in range(10)])
+    sync()
+    for id_ in (0, -5, 4.5, 20, 21, 22, 23, 24, "text", 2**40):
+        reports.reports.insert_one({"_id": id_, "epoch": 1, "revision": 1, "patient_id": 1})
+    restart_epoch(settings.database_url, Mirror(reports))
+    done = sync()
+    assert (done.epoch, done.removed) == (2, 10)
+    assert differences(db, reports) == NONE
+
+
+def test_a_report_that_becomes_another_patients_moves_to_him(db, reports, sync, settings) -> None:
+    take(record(1), record(2), record(3))
+    sync()
+    savita = db("select id from users where username = 'savita'")[0][0]
+    db("update checkups set patient_id = %s where id in (1, 2)", savita)
+    sync()
+    assert differences(db, reports) == NONE
+    assert {r["patient_id"] for r in reports.reports.find({"_id": {"$in": [1, 2]}})} == {savita}
+    moved = reports.report(1)
+    back = {**moved, "patient_id": 77, "revision": moved["revision"] + 1}
+    assert Mirror(reports)._replace("checkup", [back]).written == 1, "as a runner beside us may find it"
+    assert Mirror(reports).put("checkup", [moved]).unchanged == 1, "an older version is nobody's any more"
+    assert reports.report(1)["patient_id"] == 77
+    assert reports.count()[0] == 3
+
+
 def test_an_emptied_report_store_is_filled_anew(db, reports, sync) -> None:
     take(record(1))
     sync()
@@ -364,6 +424,12 @@ def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(
     found = epoch_ended(mark, history, next_xid, witnessed)
     assert why in found
     assert bool(found) == bool(why)
+
+
+def test_another_store_is_another_history() -> None:
+    mark = dataclasses.replace(MARK, store="a/b")
+    assert epoch_ended(mark, HERE, 121, True, "a/b") == epoch_ended(mark, HERE, 121, True) == ""
+    assert "dropped or made anew" in epoch_ended(mark, HERE, 121, True, "a/c")
 
 
 def test_a_mark_outlives_its_way_through_the_store(reports) -> None:
@@ -536,25 +602,43 @@ run_pass(settings.database_url, Mirror(ReportRepository.connect(settings.mongo_u
     assert differences(db, reports) == NONE
 
 
-def test_the_feed_is_read_by_its_index(db, settings) -> None:
+@pytest.mark.parametrize("analyzed", [True, False])
+def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
+    """The scan, each feed, and the look whether there is anything: also where nothing was analyzed since a load."""
     db("insert into checkups (patient_id, checkup_type, checkup_report, disease) select 1, 'T', '', '' from"
        " generate_series(1, 20000)")  # fmt: skip
-    db("analyze checkups")
-    for query, values in ((changes.FEED, {"xid": 5, "id": 0, "horizon": 10**9}), (changes.SCAN, {"id": 5})):
-        sql = query.format(columns=changes.COLUMNS["checkups"], table="checkups", join=changes.JOINS["checkups"])
-        plan = "\n".join(row[0] for row in explain(settings, sql, {**values, "limit": 2000}))
-        index = "checkups_feed" if query is changes.FEED else "checkups_pkey"
-        assert f"using {index}" in plan
-        assert "Seq Scan on checkups" not in plan
-        assert "Sort" not in plan
+    db("insert into users (username) select 'u' || n from generate_series(1, 5000) n")
+    db("insert into tombstones (kind, row_id, revision) select 'checkup', n, 1 from generate_series(1, 5000) n")
+    for table in ("checkups", "users", "tombstones") if analyzed else ():
+        db(f"analyze {table}")
+    last = db("select max(changed_in)::text::bigint from checkups")[0][0]
+    for table in changes.COLUMNS:
+        forms = {"columns": changes.COLUMNS[table], "table": table, "join": changes.JOINS[table]}
+        feed = changes.FEED.format(**forms)
+        plan = explain(settings, feed, {"xid": last - 1, "id": 0, "horizon": last + 9, "limit": changes.SLICE_ROWS})
+        check_plan(plan, table, f"{table}_feed")
+        if table != "tombstones":
+            scan = changes.SCAN.format(**forms)
+            check_plan(explain(settings, scan, {"id": 5, "limit": changes.SLICE_ROWS}), table, f"{table}_pkey")
+        pending = f"select {changes.PENDING.format(table=table)}"
+        values = {f"{table}_xid": last, f"{table}_id": 2**63 - 1, "horizon": last + 9}
+        check_plan(explain(settings, pending, values), table, f"{table}_feed")
 
 
-def explain(settings: Settings, sql: str, values: dict) -> list:
-    with psycopg2.connect(settings.database_url) as connection, connection.cursor() as cursor:
-        cursor.execute(f"explain {sql}", values)
+def check_plan(plan: str, table: str, index: str) -> None:
+    assert f"using {index}" in plan, plan
+    assert f"Seq Scan on {table} t" not in plan, plan
+    assert "Sort" not in plan, plan
+
+
+def explain(settings: Settings, sql: str, values: dict) -> str:
+    """The plan of a server-side cursor of it, as the sync reads."""
+    with changes.connect(settings.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute(f"explain declare slice cursor for {sql}", values)
         rows = cursor.fetchall()
     connection.close()
-    return rows
+    return "\n".join(row[0] for row in rows)
 
 
 def test_a_new_epoch_only_moves_the_epoch_of_what_says_the_same_already(db, reports, sync, settings) -> None:
@@ -568,6 +652,6 @@ def test_a_new_epoch_only_moves_the_epoch_of_what_says_the_same_already(db, repo
     reports.reports.update_one({"_id": 5}, [{"$replaceWith": {"_id": 5, "epoch": 1, "mine": "$disease"}}])
     assert restart_epoch(settings.database_url, Mirror(reports))
     done = sync()
-    assert (done.read, done.written, done.unchanged) == (14, 13, 1)
+    assert (done.epoch, done.read, done.written, done.unchanged) == (3, 14, 14, 0)
     assert differences(db, reports) == NONE
-    assert reports.reports.count_documents({"epoch": 2}) == 8
+    assert reports.reports.count_documents({"epoch": 3}) == 8

@@ -13,7 +13,9 @@ from myhealth.common.settings import Settings, load
 from wsgi.browse_api.accounts import LoginView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
-from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
+from wsgi.browse_api.mirror import MIRROR_VIEWS
+from wsgi.browse_api.mirror_schemas import MIRROR_SCHEMAS
+from wsgi.browse_api.reports import ReportView, UserReportsView
 from wsgi.browse_api.schemas import SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
@@ -24,7 +26,6 @@ from wsgi.common.views import add_view
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
     "/login/": LoginView,
-    "/reports/": ReportsView,
     "/reports/<report_id:int>/": ReportView,
     "/users/": UsersView,
     "/users/<username>/": UserView,
@@ -32,13 +33,14 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,
     "/healthz": HealthView,
+    **MIRROR_VIEWS,
 }
 DESCRIPTION = (
     "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"
     " linked by the Link header. Every path answers with and without its closing slash."
 )
 # The description itself.
-PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS)}
+PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS | MIRROR_SCHEMAS)}
 
 
 def make_app(settings: Settings) -> bottle.Bottle:

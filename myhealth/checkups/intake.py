@@ -8,6 +8,7 @@ never overwritten. What is refused is kept whole in `rejections`.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,13 @@ from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
 from myhealth.checkups.records import check_record
 from myhealth.checkups.usual import usual_record
-from myhealth.common.database import cause, first_line, transaction
+from myhealth.common.database import AWAY, cause, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.machines.readings import Reading
 
 ATTEMPTS = 3
+# Where PostgreSQL tells whoever listens that something has come in.
+CHANNEL = "myhealth_checkups"
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
@@ -70,6 +73,7 @@ class Intake:
                     batch.keep_refused(cursor, self._refused)
                     if self.origin.dry_run:
                         raise _DryRun
+                _announce()
                 return batch.outcomes
             except _DryRun:
                 batch.compare_with(self._seen)
@@ -131,6 +135,13 @@ class Intake:
             with transaction() as cursor:
                 batch.keep_refused(cursor, self._refused)
         return batch.outcomes
+
+
+def _announce() -> None:
+    """Wakes a sync that listens. Behind the commit and not within it: transactions that notify commit one by one, and
+    uploads would wait for each other. A connection that breaks by now loses a wake-up, and nothing that is stored."""
+    with contextlib.suppress(*AWAY):
+        database.execute_sql(f"notify {CHANNEL}")
 
 
 def _same_name(one: str, other: str) -> bool:

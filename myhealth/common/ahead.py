@@ -8,7 +8,7 @@ import contextlib
 import gc
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -43,9 +43,13 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     def make() -> None:
         error: BaseException | None = None
         try:
-            for item in items:
-                if not put(item):
-                    return
+            try:
+                for item in items:
+                    if not put(item):
+                        return
+            finally:
+                if isinstance(items, Generator):  # here and now: what it holds open is closed behind us
+                    items.close()
         except BaseException as raised:  # noqa: BLE001 - it is raised again where the items are used
             error = raised
         put(_End(error))

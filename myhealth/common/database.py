@@ -66,7 +66,7 @@ def make_database(url: str, **options: Any) -> PooledPostgresqlDatabase:
     return PooledPostgresqlDatabase(url, application_name="myhealth", **options)
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, key: str = "database_url") -> str:
     """The URL as the driver takes it. Raises WrongSettings, which does not repeat it, where it does not."""
     url = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
     try:
@@ -74,7 +74,7 @@ def check_url(url: str) -> str:
     except psycopg2.ProgrammingError as error:
         said = str(error).split('"')[0].strip().rstrip(":")
         hint = "characters like % @ : / in a name or a password are written as %25 %40 %3A %2F"
-        raise WrongSettings(f"database_url cannot be used: {said}", hint=hint) from None
+        raise WrongSettings(f"{key} cannot be used: {said}", hint=hint) from None
     return url
 
 

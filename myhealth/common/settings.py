@@ -37,7 +37,13 @@ def setting(default: Any, text: str, *, secret: bool = False) -> Any:
 class SyncSettings:
     interval_s: Annotated[float, Meta(gt=0, le=86400)] = setting(300, "Seconds between two passes of `myhealth sync`.")
     batch_rows: Annotated[int, Meta(ge=1, le=100_000)] = setting(2000, "Rows that one read and one bulk write carry.")
+    listen: bool = setting(False, "Whether `myhealth sync` also begins a pass as soon as an upload has come in.")
+    source_url: str = setting(
+        "", "A standby of `database_url`'s server to read the rows from; empty: from `database_url`.", secret=True
+    )
     reports_api_url: str = setting("", "The browse API that takes the reports over HTTP; empty: straight to MongoDB.")
+    username: str = setting("", "Who logs in there: a user with the role service.")
+    password: str = setting("", "That user's password.", secret=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +252,12 @@ def _check(settings: Settings) -> None:
     _check_url("database_url", settings.database_url, ("postgresql", "postgres"), needs_path=True)
     _check_url("mongo_url", settings.mongo_url, ("mongodb", "mongodb+srv"), needs_path=True)
     _check_url("auth_url", settings.auth_url, ("http", "https"))
+    _check_url("sync.source_url", settings.sync.source_url, ("postgresql", "postgres"), needs_path=True)
     _check_url("sync.reports_api_url", settings.sync.reports_api_url, ("http", "https"))
+    if settings.sync.reports_api_url and not (settings.sync.username and settings.sync.password):
+        raise WrongSettings(
+            "sync.reports_api_url needs sync.username and sync.password, of a user with the role service"
+        )
     _check_time_zone(settings.time_zone)
 
 

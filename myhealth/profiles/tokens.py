@@ -47,11 +47,15 @@ LEEWAY_S = 30  # clocks of hosts differ
 
 @dataclass(frozen=True)
 class Claims:
-    """What a valid token says: whose it is (a user's `subject`), and when it was given out and ends (Unix seconds)."""
+    """What a valid token says: whose it is (a user's `subject`), and when it was given out and ends (Unix seconds).
+
+    `service`: the user had the role service by then.
+    """
 
     subject: str
     issued_at: float
     expires_at: float
+    service: bool = False
 
 
 def load_secret(settings: Settings) -> bytes:
@@ -104,8 +108,12 @@ class Signer:
         self.ttl_s = ttl_s
         self.jwk = _jwk(self._key.public_key())
 
-    def sign(self, subject: Any, now: float | None = None) -> tuple[str, datetime]:
-        """A token for the user of this `subject`, given out at `now`, and the moment at which it ends (UTC)."""
+    def sign(self, subject: Any, now: float | None = None, *, service: bool = False) -> tuple[str, datetime]:
+        """A token for the user of this `subject`, given out at `now`, and the moment at which it ends (UTC).
+
+        `service`: the user has the role service. It is the one role that a token says: the task runner brings the
+        browse API its users, itself among them, and must be let in before.
+        """
         now = time.time() if now is None else now
         claims = {
             "iss": ISSUER,
@@ -114,6 +122,7 @@ class Signer:
             "iat": now,
             "exp": int(now) + self.ttl_s,
             "jti": uuid.uuid4().hex,
+            **({"service": True} if service else {}),
         }
         token = jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.jwk["kid"]})
         return token, datetime.fromtimestamp(int(now) + self.ttl_s, UTC)
@@ -151,7 +160,9 @@ class Verifier:
                 leeway=LEEWAY_S,
                 options={"require": ["iss", "aud", "sub", "iat", "exp", "jti"], "strict_aud": True},
             )
-            return Claims(str(uuid.UUID(claims["sub"])), float(claims["iat"]), float(claims["exp"]))
+            return Claims(
+                str(uuid.UUID(claims["sub"])), float(claims["iat"]), float(claims["exp"]), claims.get("service") is True
+            )
         except jwt.ExpiredSignatureError as error:
             raise NotLoggedIn("The login has ended; log in again.", code="token_expired") from error
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:

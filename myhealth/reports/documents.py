@@ -22,7 +22,14 @@ def exact(text: str) -> float | Decimal:
     return value if repr(value) == text else Decimal(text)
 
 
-_decode_results = msgspec.json.Decoder(float_hook=exact).decode
+_decode = msgspec.json.Decoder(float_hook=exact).decode
+
+
+def read_results(text: str | bytes) -> tuple[Any, bool]:
+    """Results out of JSON text, every number with its digits, and whether one is not normal. Raises a ValueError where
+    it is no JSON."""
+    decoded = _decode(text)
+    return decoded, _look_through(decoded)
 
 
 def report_document(
@@ -47,7 +54,7 @@ def report_document(
 
     Moments are in UTC, with or without a zone; MongoDB keeps them to the millisecond.
     """
-    decoded = _decode_results(results)
+    decoded, abnormal = read_results(results)
     return {
         "_id": id_,
         "patient_id": patient_id,
@@ -61,7 +68,7 @@ def report_document(
         "created_at": created_at,
         "updated_at": updated_at,
         "results": decoded,
-        "abnormal": _look_through(decoded),
+        "abnormal": abnormal,
         "revision": revision,
         "epoch": epoch,
     }

@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.contents import Stored, encode, split
 from myhealth.reports.documents import Document
+from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
 from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translated
 
@@ -62,7 +63,7 @@ class TakenOver(Unavailable):
     """Another runner has begun a pass meanwhile; this one moves the mark no more."""
 
 
-class Mirror:
+class Mirror(Epochs):
     """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time,
     which may write several batches at once."""
 
@@ -118,22 +119,14 @@ class Mirror:
         self._forget(kind, [id_ for id_, _ in dead])
         return int(removed)
 
-    def remove_older_epochs(self, epoch: int) -> int:
-        """Removes what an earlier history of the source left behind; gives how many reports."""
-        older = {"epoch": {"$lt": epoch}}
-        with translated():
-            self._collections["user"].delete_many(older)
-            self._failures.delete_many(older)
-            return int(self._collections["checkup"].delete_many(older).deleted_count)
+    def prepare(self) -> str:
+        """Makes the collections and indexes that are not there, and gives what `identity` does."""
+        self._repository.make_indexes()
+        return self.identity()
 
-    def newest_epoch(self) -> int:
-        """The highest epoch that any document carries; 0 without documents. Reads everything: for a lost mark only."""
-        found = []
-        with translated():
-            for collection in self._collections.values():
-                for newest in collection.find({}, {"epoch": 1}).sort("epoch", -1).limit(1):
-                    found += [newest["epoch"]] if isinstance(newest.get("epoch"), int) else []
-        return max(found, default=0)
+    def identity(self) -> str:
+        """Names the collections that there are: one that was dropped and made anew has another name here."""
+        return self._repository.identity()
 
     def raw(self, kind: str, query: Document) -> Iterator[Stored]:
         """The documents that a query finds, not decoded, in order of id; memory does not grow with their number."""
@@ -242,7 +235,8 @@ class Mirror:
     def _renew(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> Written:
         """Replaces what differs; of what is there already with the same content, only moves the epoch, many at once:
         several times quicker than to replace it, and nearly all that a new epoch finds is like that."""
-        there = self._same_content(kind, encoded)
+        there, elsewhere = self._same_content(kind, encoded)
+        self._remove_elsewhere(kind, elsewhere)
         moving: dict[tuple[int, int], list[Document]] = {}
         for document, _ in encoded:
             stored = there.get(document["_id"])
@@ -263,18 +257,26 @@ class Mirror:
         self._done(kind, [*unchanged, *renewed], Written())
         return Written(moved, len(unchanged)) + self._replace(kind, behind)
 
-    def _same_content(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> dict[int, int]:
-        """Of the documents that are there with the very same content, epoch aside: the epoch by id."""
-        ours = {document["_id"]: content for document, content in encoded}
-        found = {}
+    def _same_content(
+        self, kind: str, encoded: Sequence[tuple[Document, bytes]]
+    ) -> tuple[dict[int, int], list[Document]]:
+        """Of the documents that are there with the very same content, epoch aside: the epoch by id; and those that are
+        there as another patient's."""
+        ours = {document["_id"]: (document, content) for document, content in encoded}
+        found, elsewhere = {}, []
         for stored in self.raw(kind, {"_id": {"$in": list(ours)}}):
-            if stored.id in ours and stored.same_as(ours[stored.id]):
+            if stored.id not in ours:
+                continue
+            document, content = ours[stored.id]
+            if stored.same_as(content):
                 found[stored.id] = stored.epoch
-        return found
+            elif kind == "checkup" and stored.document().get("patient_id") != document["patient_id"]:
+                elsewhere.append(document)
+        return found, elsewhere
 
     def _replace(self, kind: str, documents: Sequence[Document]) -> Written:
         """Guarded replaces. An upsert whose guard says that a newer one is there runs into the unique _id: that is
-        what a duplicate key means here."""
+        what a duplicate key means here, or that it was another patient's."""
         if not documents:
             return Written()
         operations = [ReplaceOne(_older_than(document), document, upsert=True) for document in documents]
@@ -285,9 +287,31 @@ class Mirror:
         except BulkWriteError as error:
             faults = _faults(error)
         refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
+        there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
+        aside = self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
+        if self._remove_elsewhere(kind, there):
+            aside, there = aside + self._replace(kind, there), []
         kept = [document for i, document in enumerate(documents) if i not in refused]
-        written = self._done(kind, kept, Written(len(documents) - len(faults), len(faults) - len(refused)))
-        return written + self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
+        return self._done(kind, kept, Written(len(documents) - len(faults), len(there))) + aside
+
+    def _remove_elsewhere(self, kind: str, documents: Sequence[Document]) -> int:
+        """Removes older versions of these reports that are another patient's; gives how many there were.
+
+        The patient is part of what finds a report to replace: on a sharded cluster it says where the report lies.
+        """
+        if kind != "checkup" or not documents:
+            return 0
+        operations = [
+            DeleteOne(
+                {
+                    **_not_after(each["_id"], each["epoch"], each["revision"] - 1),
+                    "patient_id": {"$ne": each["patient_id"]},
+                }
+            )
+            for each in documents
+        ]
+        with translated():
+            return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
     def _put_one_by_one(self, kind: str, documents: Sequence[Document], error: Exception) -> Written:
         """MongoDB refuses the whole batch: finds out which of its documents it means."""
@@ -337,7 +361,8 @@ def _check_transient(faults: Sequence[Any]) -> None:
 
 def _older_than(document: Document) -> Document:
     """Matches this document in an older version: an earlier epoch, or the same epoch and a lower revision."""
-    return _not_after(document["_id"], document["epoch"], document["revision"] - 1)
+    older = _not_after(document["_id"], document["epoch"], document["revision"] - 1)
+    return {**older, "patient_id": document["patient_id"]} if "patient_id" in document else older
 
 
 def _not_after(id_: int, epoch: int, revision: int) -> Document:

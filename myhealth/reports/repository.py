@@ -116,6 +116,13 @@ class ReportRepository:
         with translated():
             return self.reports.count_documents({}), self.users.count_documents({})
 
+    def identity(self) -> str:
+        """The UUIDs of the collections that hold reports and users, empty where one is not there."""
+        with translated():
+            found = self._database.list_collections(filter={"name": {"$in": ["reports", "users"]}})
+            known = {each["name"]: str(each["info"].get("uuid", "")) for each in found}
+        return "/".join(known.get(name, "") for name in ("reports", "users"))
+
     def make_indexes(self) -> None:
         """Makes every index that browsing needs; without effect where they are. `patient_id` leads all of reports'."""
         with translated():

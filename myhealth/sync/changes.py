@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import psycopg2
 import psycopg2.extensions
 
 from myhealth.common.database import AWAY, away, check_url
-from myhealth.common.errors import WrongSettings
+from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.sync.mark import History, Position
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
@@ -25,7 +26,11 @@ SYNC_LOCK = 7_305_808_869_231_650_133
 # Rows of one slice: each is read in a snapshot of its own, which must stay short, for it holds back vacuum.
 SLICE_ROWS = 50_000
 
+# A standby that has not replayed a row after so long is not worth waiting for.
+STANDBY_PATIENCE_S = 30.0
+
 Row = tuple[Any, ...]
+Connection = psycopg2.extensions.connection
 
 # Each begins with the row's id and the transaction that wrote it last; the rest is what `documents` takes, in order.
 # Moments come in UTC and without a zone: an aware one takes twice as long to be read and to be written.
@@ -47,9 +52,10 @@ FEED = (
     "select {columns} from {table} t {join} where (t.changed_in, t.id) > (%(xid)s::text::xid8, %(id)s)"
     " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit %(limit)s"
 )
+# In order and no more than one, not `exists`: for that a planner who has no figures, or old ones, reads the table.
 PENDING = (
-    "exists (select from {table} t where (t.changed_in, t.id) > (%({table}_xid)s::text::xid8, %({table}_id)s)"
-    " and t.changed_in < %(horizon)s::text::xid8)"
+    "(select true from {table} t where (t.changed_in, t.id) > (%({table}_xid)s::text::xid8, %({table}_id)s)"
+    " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit 1) is not null"
 )
 BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order by t.id limit %(limit)s"
 BURIED = """
@@ -84,47 +90,97 @@ class State:
 
 
 class Source:
-    """A connection that reads, and leaves witnesses. One runner at a time holds its lock."""
+    """The source of truth as the sync reads it. One runner at a time holds its lock.
 
-    def __init__(self, url: str, connection: psycopg2.extensions.connection) -> None:
+    Rows may be read from a hot standby. Its horizon is as right as the primary's, for its own snapshot: it holds every
+    transaction for running whose id it has seen, or could have seen below one it has seen, until it has replayed its
+    end (KnownAssignedXids in PostgreSQL's procarray.c); so whatever is below has ended, and is visible, there. It only
+    lies further back. What a standby cannot do is done at the primary: the lock, which is each server's own, and the
+    witnesses, which are rows. That the standby has a witness shows that it follows this very history.
+    """
+
+    def __init__(self, url: str, primary: Connection, reader: Connection) -> None:
         self._url = url
-        self._connection = connection
+        self._primary = primary
+        self._reader = reader
+        self._locked = False
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, url: str) -> Iterator[Source]:
+    def opened(cls, url: str, standby_url: str = "") -> Iterator[Source]:
         """Raises Unavailable where the server is away; so do all statements when they find it gone."""
-        connection = _connect(url)
-        try:
-            yield cls(url, connection)
-        finally:
-            connection.close()
+        with contextlib.ExitStack() as stack:
+            primary = connect(url)
+            stack.callback(primary.close)
+            reader = connect(standby_url, "sync.source_url") if standby_url else primary
+            stack.callback(reader.close)
+            source = cls(url, primary, reader)
+            if reader is not primary:
+                source._check_standby()
+            stack.callback(source._unlock)
+            yield source
+
+    def _check_standby(self) -> None:
+        """Raises WrongSettings for a server that is no standby, or another cluster's."""
+        sql = "select system_identifier::text, pg_is_in_recovery() from pg_control_system()"
+        ours, (theirs, recovering) = self._one(sql, at=self._primary), self._one(sql)
+        if theirs != ours[0]:
+            raise WrongSettings(
+                "sync.source_url is a server of another cluster; it must be a standby of database_url's"
+            )
+        if not recovering:
+            raise WrongSettings("sync.source_url is not a standby, or not any more; leave it out, or name one")
 
     def lock(self) -> bool:
         """Whether this is the only runner; the lock lasts as long as the connection."""
-        return bool(self._one("select pg_try_advisory_lock(%s)", (SYNC_LOCK,))[0])
+        self._locked = bool(self._one("select pg_try_advisory_lock(%s)", (SYNC_LOCK,), at=self._primary)[0])
+        return self._locked
+
+    def _unlock(self) -> None:
+        """At once: a session that is closed ends a moment later, and the next runner would find its lock."""
+        if self._locked:
+            with contextlib.suppress(Unavailable, psycopg2.Error):  # a session that is broken has no lock for long
+                self._one("select pg_advisory_unlock(%s)", (SYNC_LOCK,), at=self._primary)
 
     def state(self, witness: str = "") -> State:
-        system_identifier, timeline, tables, horizon, next_xid, witnessed = self._one(STATE, {"witness": witness})
+        """With a standby, the horizon is the standby's, once it has the witness. Raises Unavailable where it is too far
+        behind for that."""
+        found = self._one(STATE, {"witness": witness}, at=self._primary)
+        system_identifier, timeline, tables, horizon, next_xid, witnessed = found
+        if witnessed and self._reader is not self._primary:
+            self._await_witness(witness)
+            horizon = self._one("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0]
         return State(History(system_identifier, timeline, tables), horizon, next_xid, witnessed)
+
+    def _await_witness(self, witness: str) -> None:
+        until = time.monotonic() + STANDBY_PATIENCE_S
+        while not self._one("select exists (select from sync_witness where nonce::text = %s)", (witness,))[0]:
+            if time.monotonic() > until:
+                raise Unavailable(
+                    f"the standby of sync.source_url is more than {STANDBY_PATIENCE_S:g} s behind, or follows no more"
+                )
+            time.sleep(0.02)
 
     def leave_witness(self) -> str:
         """Makes a row that a database does not have which is later set back to before this moment; gives its name.
 
         On a connection of its own: it must be there for good before anything is written that this one reads.
         """
-        connection = _connect(self._url)
+        connection = connect(self._url)
         try:
             with translated(), connection.cursor() as cursor:
                 cursor.execute(WITNESS)
-                return str(cursor.fetchall()[0][0])
+                witness = str(cursor.fetchall()[0][0])
         finally:
             connection.close()
+        if self._reader is not self._primary:
+            self._await_witness(witness)
+        return witness
 
     def note_pass(self, secs: float, problem: str, mark: dict[str, Any] | None, done: dict[str, Any]) -> None:
         """Notes how a pass went, for whoever looks at PostgreSQL alone; the sync itself never reads it."""
         values = {"secs": secs, "problem": problem, "mark": mark and _json(mark), "done": _json(done)}
-        with translated(), self._connection.cursor() as cursor:
+        with translated(), self._primary.cursor() as cursor:
             cursor.execute(NOTE, values)
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
@@ -151,29 +207,33 @@ class Source:
 
     def tombstones_of(self, kind: str, ids: Sequence[int]) -> dict[int, Position]:
         """Where in the feed the last deletion of each of these rows stands, of those that were ever deleted."""
-        with translated(), self._connection.cursor() as cursor:
+        with translated(), self._reader.cursor() as cursor:
             cursor.execute(BURIED, {"kind": kind, "ids": list(ids)})
             return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
 
     def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
         sql = query.format(columns=COLUMNS[table], table=table, join=JOINS[table])
         with translated():
-            self._connection.autocommit = False
+            self._reader.autocommit = False
+        left = False
         try:
-            with self._connection, self._connection.cursor(name="slice") as cursor:
+            with self._reader, self._reader.cursor(name="slice") as cursor:
                 cursor.itersize = batch_rows
                 with translated():
                     cursor.execute(sql, {"limit": SLICE_ROWS, **values})
                 while rows := _fetch(cursor, batch_rows):
+                    left = True
                     yield rows
+                    left = False
         except AWAY as error:
-            raise away(error) from error
+            if not left:  # else nobody reads on: it came up as the transaction was ended
+                raise away(error) from error
         finally:
-            if not self._connection.closed:
-                self._connection.autocommit = True
+            with contextlib.suppress(psycopg2.Error):  # of a connection that is of no use any more
+                self._reader.autocommit = True
 
-    def _one(self, sql: str, values: Any = None) -> Row:
-        with translated(), self._connection.cursor() as cursor:
+    def _one(self, sql: str, values: Any = None, *, at: Connection | None = None) -> Row:
+        with translated(), (at or self._reader).cursor() as cursor:
             cursor.execute(sql, values)
             row = cursor.fetchone()
         if row is None:
@@ -181,11 +241,12 @@ class Source:
         return row
 
 
-def _connect(url: str) -> psycopg2.extensions.connection:
+def connect(url: str, key: str = "database_url") -> Connection:
+    """A connection that commits by itself; it notices a server that is gone within a minute."""
     options: Any = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
     with translated():
-        connection: psycopg2.extensions.connection = psycopg2.connect(
-            check_url(url), application_name="myhealth sync", options="-c timezone=UTC", **options
+        connection: Connection = psycopg2.connect(
+            check_url(url, key), application_name="myhealth sync", options="-c timezone=UTC -c jit=off", **options
         )
         connection.autocommit = True
         return connection
@@ -206,7 +267,9 @@ def translated() -> Iterator[None]:
     """Turns a fault of the connection into Unavailable, and a standby into a clear word."""
     try:
         yield
-    except psycopg2.errors.ObjectNotInPrerequisiteState as error:
-        raise WrongSettings("database_url is a standby in recovery; the sync reads the primary") from error
+    except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:
+        raise WrongSettings(
+            "database_url is a standby in recovery", hint="name the primary there, and the standby in sync.source_url"
+        ) from error
     except AWAY as error:
         raise away(error) from error

@@ -49,7 +49,8 @@ class Mark:
     the same, and nothing of an earlier epoch is left. `horizon`: where the feeds begin once the scan is done.
     `last_checkup_id`: the highest check-up id stored, for people. `witness`: a row that PostgreSQL has since before
     the mark moved last; without it, it was set back. `run`: whose pass it is; `finished`: it has ended by itself;
-    `began`: where the deletions stood when it began."""
+    `began`: where the deletions stood when it began. `store`: which collections it is about; one that was dropped and
+    made anew is another."""
 
     history: History
     epoch: int
@@ -63,6 +64,7 @@ class Mark:
     finished: bool = True
     began: Position = Position()
     recheck: Recheck | None = None
+    store: str = ""
 
     def begun(self, run: str, now: datetime) -> Mark:
         """A further pass. What an earlier one that did not end by itself may have undone is to be checked again."""
@@ -115,16 +117,22 @@ def from_document(document: dict[str, Any] | None) -> Mark | None:
             "feeds": {name: Position(**fields["feeds"][name]) for name in FEEDS},
             "scanned": {name: int(fields["scanned"][name]) for name in TABLES},
             "began": Position(**fields["began"]),
-            "recheck": recheck and Recheck(**{**recheck, "tombstones": Position(**recheck["tombstones"])}),
+            "recheck": recheck and _recheck(**recheck),
         }
         return Mark(**fields)
     except (TypeError, KeyError, ValueError):
         return None
 
 
-def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: bool) -> str:
+def _recheck(tombstones: dict[str, Any], until: Any, sweep: bool) -> Recheck:
+    """`until` is text where the mark came over HTTP."""
+    moment = datetime.fromisoformat(until) if isinstance(until, str) else until
+    return Recheck(Position(**tombstones), moment, sweep)
+
+
+def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: bool, store: str | None = None) -> str:
     """Why a new epoch must begin, or nothing. `next_xid`: the first transaction id that is not given out yet.
-    `witnessed`: PostgreSQL has the mark's witness."""
+    `witnessed`: PostgreSQL has the mark's witness. `store`: the collections that are there now, where it is known."""
     if mark is None:
         return "there is no mark"
     if mark.history.system_identifier != history.system_identifier:
@@ -137,4 +145,6 @@ def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: b
         return "the mark lies in PostgreSQL's future"
     if not witnessed:
         return "PostgreSQL was set back to before the last pass"
+    if store is not None and mark.store != store:
+        return "collections of the report store were dropped or made anew"
     return ""

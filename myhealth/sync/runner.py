@@ -17,13 +17,15 @@ from datetime import UTC, datetime
 from functools import partial
 
 from myhealth.common.ahead import ahead, seldom_collected, side_by_side
-from myhealth.common.errors import MyHealthError, Unavailable
+from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
-from myhealth.reports.mirror import Failure, Mirror, Written
+from myhealth.reports.mirror import Failure, TakenOver, Written
 from myhealth.sync.changes import SLICE_ROWS, Row, Source, State
 from myhealth.sync.making import KINDS, make_documents
 from myhealth.sync.mark import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
+from myhealth.sync.patience import Waits
+from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ NOTED = ("read", "written", "unchanged", "removed", "failures", "new_epoch")
 @dataclass
 class Pass:
     """What one pass did. `failed`: what MongoDB refused, and how many in all; `locked_out`: another runner is at work,
-    and nothing was done."""
+    and nothing was done; `begun`: both stores have answered."""
 
     read: int = 0
     written: int = 0
@@ -50,6 +52,7 @@ class Pass:
     new_epoch: str = ""
     secs: float = 0.0
     locked_out: bool = False
+    begun: bool = False
 
     def line(self) -> str:
         """One line with fixed keys, for the log."""
@@ -61,7 +64,7 @@ class Pass:
 
 def run_pass(
     source_url: str,
-    mirror: Mirror,
+    mirror: Target,
     settings: Settings,
     *,
     retry_failed: bool = False,
@@ -70,20 +73,38 @@ def run_pass(
     """One pass. `retry_failed`: tries what MongoDB refused earlier again. `ending`: set, it ends the pass between two
     batches, as whole as a pass is that was killed.
 
-    Raises Unavailable where a store is away: nothing is lost, the next pass goes on from the mark.
+    A store that goes away within the pass is tried again for a minute, from the mark on. Raises Unavailable where it
+    stays away, or was so from the start: nothing is lost, the next pass goes on from the mark.
     """
-    started = time.monotonic()
-    with Source.opened(source_url) as source:
-        if not source.lock():
-            return Pass(locked_out=True)
-        runner = _Runner(source, mirror, settings.sync.batch_rows, ending or threading.Event())
-        with _noted(source, runner, started), contextlib.suppress(_Ended):
+    started, done, ending = time.monotonic(), Pass(), ending or threading.Event()
+    waits = Waits(ending)
+    while True:
+        try:
+            with Source.opened(source_url, settings.sync.source_url) as source:
+                runner = _Runner(source, mirror, settings.sync.batch_rows, ending, done)
+                _attempt(runner, retry_failed, started)
+            break
+        except TakenOver:
+            raise
+        except Unavailable as error:
+            if not done.begun or not waits.before_another(done.read, error):
+                raise
+    done.secs = time.monotonic() - started
+    return done
+
+
+def _attempt(runner: _Runner, retry_failed: bool, started: float) -> None:
+    if runner.source.lock():
+        with _noted(runner, started), contextlib.suppress(_Ended):
             runner.run(retry_failed)
-    return runner.done
+    elif runner.done.begun:  # perhaps by our own session, which PostgreSQL does not know to be dead yet
+        raise Unavailable("another session holds the sync's lock")
+    else:
+        runner.done.locked_out = True
 
 
 @contextlib.contextmanager
-def _noted(source: Source, runner: _Runner, started: float) -> Iterator[None]:
+def _noted(runner: _Runner, started: float) -> Iterator[None]:
     """Notes in PostgreSQL how the pass went and how far it came; also of one that a store which is away ends."""
     problem = ""
     try:
@@ -95,15 +116,15 @@ def _noted(source: Source, runner: _Runner, started: float) -> Iterator[None]:
         done = runner.done
         done.secs = time.monotonic() - started
         figures = {name: getattr(done, name) for name in NOTED}
-        with contextlib.suppress(Unavailable):  # if PostgreSQL is what is away, nobody can ask it either
+        with contextlib.suppress(Unavailable, WrongSettings):  # if PostgreSQL is what is away, nobody can ask it either
             figures["set_aside"] = None if problem else runner.mirror.count_aside()
-            source.note_pass(done.secs, problem, to_document(runner.mark) if runner.mark else None, figures)
+            runner.source.note_pass(done.secs, problem, to_document(runner.mark) if runner.mark else None, figures)
 
 
-def restart_epoch(source_url: str, mirror: Mirror) -> bool:
+def restart_epoch(source_url: str, mirror: Target, reader_url: str = "") -> bool:
     """Begins a new epoch whatever the mark says: the next pass reads everything anew. False where a runner is at
     work."""
-    with Source.opened(source_url) as source:
+    with Source.opened(source_url, reader_url) as source:
         if not source.lock():
             return False
         found = from_document(mirror.read_mark())
@@ -128,19 +149,19 @@ class _Batch:
 
 
 class _Runner:
-    def __init__(self, source: Source, mirror: Mirror, batch_rows: int, ending: threading.Event) -> None:
+    def __init__(self, source: Source, mirror: Target, batch_rows: int, ending: threading.Event, done: Pass) -> None:
         self.source = source
         self.mirror = mirror
         self.batch_rows = batch_rows
         self.ending = ending
-        self.done = Pass()
+        self.done = done
         self.mark: Mark = None  # type: ignore[assignment] # until the pass has found or begun one
         self.marking = threading.RLock()
         self.kept_at = time.monotonic()
 
     def run(self, retry_failed: bool) -> None:
         self.mark, state = self._start()
-        mark = self.mark
+        self.done.begun, mark = True, self.mark
         self.done.epoch, self.done.mark = mark.epoch, mark.last_checkup_id
         pending = self.source.pending(mark.feeds, state.horizon) if mark.phase != "scan" else list(FEEDS)
         if mark.phase == "steady" and mark.finished and mark.recheck is None and not pending and not retry_failed:
@@ -151,7 +172,7 @@ class _Runner:
             for table in TABLES:
                 self._write_all(self._scan(table), fresh=mark.epoch == 1)
             self._keep(self.mark.following())
-            state = self.source.state()
+            state = self.source.state(self.mark.witness)
             pending = self.source.pending(self.mark.feeds, state.horizon)
         if pending or retry_failed:
             self._witness()
@@ -162,15 +183,26 @@ class _Runner:
         if retry_failed:
             self._retry()
         if self.mark.phase == "follow" or (self.mark.recheck is not None and self.mark.recheck.sweep):
-            self.done.removed += self.mirror.remove_older_epochs(self.mark.epoch)
+            self._sweep()
         self._keep(replace(self.mark.steady(), finished=True))
         self.done.mark = self.mark.last_checkup_id
+
+    def _sweep(self) -> None:
+        """Removes what an earlier epoch left, step by step: a sweep of many millions can be ended too."""
+        removed, after = self.mirror.sweep(self.mark.epoch)
+        self.done.removed += removed
+        while after is not None:
+            if self.ending.is_set():
+                raise _Ended
+            removed, after = self.mirror.sweep(self.mark.epoch, after)
+            self.done.removed += removed
 
     def _start(self) -> tuple[Mark, State]:
         """The mark that holds, which begins a new epoch where transaction ids have come to mean something else."""
         found = from_document(self.mirror.read_mark())
         state = self.source.state(found.witness if found else "")
-        reason = epoch_ended(found, state.history, state.next_xid, state.witnessed)
+        store = self.mirror.identity()
+        reason = epoch_ended(found, state.history, state.next_xid, state.witnessed, store)
         if found is not None and not reason:
             return found, state
         self.done.new_epoch = reason
@@ -287,13 +319,15 @@ class _Runner:
             raise _Ended
 
 
-def _begin_epoch(source: Source, mirror: Mirror, found: Mark | None, reason: str) -> Mark:
+def _begin_epoch(source: Source, mirror: Target, found: Mark | None, reason: str) -> Mark:
     """Notes the horizon before anything is scanned: whatever is not visible to the scan comes by the feeds."""
-    epoch = (found.epoch if found else mirror.newest_epoch()) + 1
+    store = mirror.prepare()
+    # Also beyond what a mark says that is older than the documents: a write never replaces a newer epoch.
+    epoch = max(found.epoch if found else 0, mirror.newest_epoch()) + 1
     if epoch > 1:
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
     witness = source.leave_witness()
     state = source.state(witness)
-    mark = Mark(state.history, epoch, "scan", state.horizon, witness)
+    mark = Mark(state.history, epoch, "scan", state.horizon, witness, store=store)
     mirror.begin(to_document(mark))
     return mark

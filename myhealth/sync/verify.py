@@ -108,6 +108,7 @@ class _Verifier:
     def check_epoch(self) -> Mark:
         mark = from_document(self.mirror.read_mark())
         state = self.second.state(mark.witness if mark else "")
+        # not the collections: one that was made anew can be compared, and filled, as well
         reason = epoch_ended(mark, state.history, state.next_xid, state.witnessed)
         if mark is None or reason:
             hint = "run `myhealth sync --once` first; it reads everything anew"

@@ -22,6 +22,7 @@ from wsgi.common.views import View
 ARRIVAL_S = 900
 # Whoever may see others' reports. A patient asking for another's gets the answer for one that is not there.
 STAFF = ("doctor", "admin")
+FOR_SERVICE = "Only the task runner may do that (role service)."
 # A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
 CHECKED_FOR_S = 60
 CHECKED_MOST = 20_000
@@ -103,6 +104,22 @@ class BrowseContext:
         if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
+
+    def require_service(self, token: str) -> None:
+        """Raises NotAllowed unless the token is the task runner's, NotLoggedIn where it has ended.
+
+        A runner whom the sync has still to bring is believed what its token says while that is young; anybody else who
+        is not known here is not let in, and whoever is known has the role that is known.
+        """
+        claims = self.verifier.verify(token)
+        user = self.reports.user_of(claims.subject)
+        if user is None:
+            if not claims.service or time.time() - claims.issued_at >= ARRIVAL_S:
+                raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        elif not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
+            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        elif user["role"] != "service":
+            raise NotAllowed(FOR_SERVICE)
 
 
 class LoggedIn(View):

@@ -46,7 +46,8 @@ class LoginView(FromSomewhere):
             challenge = 'Basic realm="MyHealth", charset="UTF-8"'
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=challenge)
         note("login", actor=Actor(login.user.id, login.user.username, self.address))
-        token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp())
+        service = login.user.role == "service"
+        token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
         return json_response({"token": token, "expires_at": expires_at})
 
 

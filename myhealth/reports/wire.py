@@ -1,0 +1,95 @@
+"""Documents as JSON, from a sync on another host to the browse API, and back as they were: every digit, every moment.
+
+A document is checked against what it must be, field by field; what its results hold may be of any form. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from myhealth.common.errors import BadInput
+from myhealth.reports.documents import Document, read_results
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MOMENTS = ("taken_at", "created_at", "updated_at", "tokens_valid_after")
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _Report(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields in the order in which a document has them."""
+
+    id: Id = msgspec.field(name="_id")
+    patient_id: Id
+    subject: str
+    checkup_type: str
+    checkup_report: str
+    disease: str
+    machine: str | None
+    taken_by: str | None
+    taken_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    results: msgspec.Raw
+    abnormal: bool
+    revision: Count
+    epoch: Count
+
+
+class _User(msgspec.Struct, forbid_unknown_fields=True):
+    id: Id = msgspec.field(name="_id")
+    subject: str
+    username: str
+    username_key: str
+    full_name: str
+    role: str
+    active: bool
+    tokens_valid_after: datetime | None
+    revision: Count
+    epoch: Count
+
+
+KINDS: dict[str, type[Any]] = {"checkup": _Report, "user": _User}
+_decoders = {kind: msgspec.json.Decoder(list[form]) for kind, form in KINDS.items()}  # type: ignore[valid-type]
+
+
+def encode_document(document: Document) -> bytes:
+    """Raises a ValueError or an OverflowError for what JSON cannot hold."""
+    moments = {name: _aware(document[name]) for name in MOMENTS if document.get(name) is not None}
+    return _encode({**document, **moments})
+
+
+def decode_documents(kind: str, body: bytes) -> list[Document]:
+    """A JSON list of documents. Raises BadInput naming the first that is none."""
+    try:
+        return [_document(each) for each in _decoders[kind].decode(body)]
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        message = f"The body is not a list of {kind} documents: {error}"
+        raise BadInput(message, errors=_places(str(error))) from error
+
+
+def _document(given: Any) -> Document:
+    names = given.__struct_encode_fields__
+    document: Document = dict(zip(names, msgspec.structs.astuple(given), strict=True))
+    if "results" in document:
+        document["results"] = read_results(bytes(document["results"]))[0]
+    return document
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _places(said: str) -> Sequence[dict[str, Any]]:
+    """msgspec says ` - at `$[3].taken_at``."""
+    path = said.rpartition("`$[")[2].rstrip("`") if "`$[" in said else ""
+    index, _, field = path.partition("]")
+    if not index.isdecimal():
+        return []
+    return [{"index": int(index), "field": field.lstrip(".") or None, "message": said.partition(" - at ")[0]}]

@@ -1,0 +1,161 @@
+"""Where the sync writes to: the report store itself, or the browse API that stands before it on another host.
+
+Both keep the same promises, which one test holds them to: what a call says is done is kept by MongoDB
+(`w: majority`, journaled), a call that raises has moved no mark, and each may be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from myhealth.common.errors import Unavailable
+from myhealth.reports.documents import Document
+from myhealth.reports.epochs import FIRST_ID
+from myhealth.reports.mirror import Failure, TakenOver, Written
+from myhealth.reports.wire import encode_document
+from myhealth.sync.service import Refused, Service
+
+# The most that one request carries, unpacked; a single larger document goes alone.
+REQUEST_BYTES = 8 * 1024 * 1024
+PATHS = {"checkup": "/reports/", "user": "/sync/users/"}
+Aside = Sequence[tuple[Document, str]]
+
+
+class Target(Protocol):
+    """What the runner asks of it; `Mirror` says what each does."""
+
+    def insert(self, kind: str, documents: Sequence[Document]) -> Written: ...
+
+    def put(self, kind: str, documents: Sequence[Document]) -> Written: ...
+
+    def put_aside(self, kind: str, refused: Aside) -> Written: ...
+
+    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int: ...
+
+    def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]: ...
+
+    def newest_epoch(self) -> int: ...
+
+    def prepare(self) -> str: ...
+
+    def identity(self) -> str: ...
+
+    def read_mark(self) -> Document | None: ...
+
+    def begin(self, mark: Document) -> None: ...
+
+    def write_mark(self, mark: Document, run: str) -> None: ...
+
+    def failed_ids(self, kind: str) -> list[int]: ...
+
+    def count_aside(self) -> int: ...
+
+
+class ReportsApi:
+    """The report store through the browse API, as a user with the role service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def insert(self, kind: str, documents: Sequence[Document]) -> Written:
+        return self._send(kind, documents, "?new=true")
+
+    def put(self, kind: str, documents: Sequence[Document]) -> Written:
+        return self._send(kind, documents, "")
+
+    def put_aside(self, kind: str, refused: Aside) -> Written:
+        if not refused:
+            return Written()
+        fields = ("_id", "epoch", "revision")
+        each = [{**{name: document[name] for name in fields}, "reason": reason[:500]} for document, reason in refused]
+        self._call("POST", "/sync/failures/", {"kind": kind, "refused": each})
+        return Written(failed=[Failure(kind, document["_id"], reason) for document, reason in refused])
+
+    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
+        body = {"kind": kind, "epoch": epoch, "dead": list(dead)}
+        return int(self._call("POST", "/sync/deletions/", body)["removed"]) if body["dead"] else 0
+
+    def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
+        found = self._call("POST", "/sync/sweeps/", {"epoch": epoch, "after": after})
+        return int(found["removed"]), found["after"]
+
+    def newest_epoch(self) -> int:
+        found = self._call("GET", "/sync/epoch/")
+        highest = found["epoch"]
+        while found["after"] is not None:
+            found = self._call("GET", f"/sync/epoch/?after={found['after']}")
+            highest = max(highest, found["epoch"])
+        return int(highest)
+
+    def prepare(self) -> str:
+        return str(self._call("POST", "/sync/collections/", {})["identity"])
+
+    def identity(self) -> str:
+        return str(self._call("GET", "/sync/collections/")["identity"])
+
+    def read_mark(self) -> Document | None:
+        found: Document | None = self._call("GET", "/sync/mark/")["mark"]
+        return found
+
+    def begin(self, mark: Document) -> None:
+        self._call("POST", "/sync/mark/", {"mark": mark})
+
+    def write_mark(self, mark: Document, run: str) -> None:
+        try:
+            self._call("PUT", "/sync/mark/", {"mark": mark, "run": run})
+        except Refused as error:
+            if error.answered == "taken_over":
+                raise TakenOver(error.message) from error
+            raise
+
+    def failed_ids(self, kind: str) -> list[int]:
+        return [int(each) for each in self._call("GET", f"/sync/failures/?kind={kind}")["ids"]]
+
+    def count_aside(self) -> int:
+        return int(self._call("GET", "/sync/failures/count/")["count"])
+
+    def _call(self, verb: str, path: str, body: Any = None) -> Any:
+        return self._service.call(verb, path, None if body is None else msgspec.json.encode(body))
+
+    def _send(self, kind: str, documents: Sequence[Document], query: str) -> Written:
+        done = Written()
+        refused: list[tuple[Document, str]] = []
+        for part in _parts(documents, refused):
+            try:
+                found = self._service.call(
+                    "POST", PATHS[kind] + query, b"[" + b",".join(each for _, each in part) + b"]"
+                )
+            except Refused as error:
+                if error.answered != "too_large" or len(part) > 1:
+                    raise
+                refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
+                continue
+            failed = [Failure(kind, each["id"], each["reason"]) for each in found["failed"]]
+            if found["written"] + found["unchanged"] + len(failed) != len(part):
+                raise Unavailable("the browse API does not say of each document what became of it")
+            done += Written(found["written"], found["unchanged"], failed=failed)
+        return done + self.put_aside(kind, refused)
+
+
+def _parts(
+    documents: Sequence[Document], refused: list[tuple[Document, str]]
+) -> Iterator[list[tuple[Document, bytes]]]:
+    """Documents with their JSON, as many as a request carries; what JSON cannot hold goes into `refused`."""
+    part: list[tuple[Document, bytes]] = []
+    size = 0
+    for document in documents:
+        try:
+            text = encode_document(document)
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError) as error:
+            refused.append((document, f"JSON cannot hold it: {error}"))
+            continue
+        if part and size + len(text) > REQUEST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((document, text))
+        size += len(text)
+    if part:
+        yield part

@@ -1,0 +1,212 @@
+"""The loop: on time, at once after an upload, one pass at a time; and faults that a pass bears."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from conftest import record
+from test_intake import take
+from test_sync import NONE, differences
+
+from myhealth.common.errors import Unavailable
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.changes import SYNC_LOCK
+from myhealth.sync.loop import next_due
+from myhealth.sync.runner import run_pass
+from myhealth.sync.waking import Listener, waking
+
+pytestmark = pytest.mark.usefixtures("people")
+
+
+@contextmanager
+def looping(settings: Any, **options: str) -> Iterator[subprocess.Popen[str]]:
+    own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url, **options}
+    words = [sys.executable, "-m", "cli", "sync"]
+    process = subprocess.Popen(words, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(what: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("now", "due"), [(100, 110), (109.9, 110), (110, 120), (134, 140), (99, 110)])
+def test_passes_begin_whole_intervals_after_the_first_however_long_they_take(now: float, due: float) -> None:
+    assert next_due(100, 10, now) == due
+
+
+def test_an_upload_begins_a_pass_at_once_where_the_loop_listens(db, reports, settings) -> None:
+    with looping(settings, MYHEALTH_SYNC_LISTEN="true", MYHEALTH_SYNC_INTERVAL_S="3600") as process:
+        wait_for(lambda: reports.count()[1] == 6)
+        for i in range(1, 4):
+            take(record(i))
+            wait_for(lambda i=i: reports.count()[0] == i)
+        assert differences(db, reports) == NONE
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, reports, settings, connect) -> None:
+    with looping(settings, MYHEALTH_SYNC_LISTEN="true", MYHEALTH_SYNC_INTERVAL_S="3600"):
+        wait_for(lambda: reports.count()[1] == 6)
+        holding = connect()
+        holding.cursor().execute("insert into machines (serial) values ('slow')")
+        take(record(1))
+        time.sleep(1)
+        assert reports.count()[0] == 0
+        holding.rollback()
+        wait_for(lambda: reports.count()[0] == 1)
+
+
+def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.sync.waking.RECONNECT_S", 0.1)
+    with waking(Listener(settings.database_url)) as waker:
+        assert waker.wait(time.monotonic() + 0.05) is False
+        take(record(1))
+        assert waker.wait(time.monotonic() + 20) is True
+        db(
+            "select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %%' and datname = current_database()"
+        )
+        assert waker.wait(time.monotonic() + 20) is True, "something may have come in meanwhile"
+        assert waker.wait(time.monotonic() + 20) is True, "and until it was there again"
+        take(record(2))
+        assert waker.wait(time.monotonic() + 20) is True
+        os.kill(os.getpid(), signal.SIGTERM)
+        begun = time.monotonic()
+        assert waker.wait(begun + 60) is False
+        assert waker.ending.is_set()
+
+
+def test_without_listening_the_loop_has_no_further_connection(db, reports, settings) -> None:
+    with looping(settings, MYHEALTH_SYNC_INTERVAL_S="3600"):
+        wait_for(lambda: reports.count()[1] == 6)
+        time.sleep(0.3)
+        found = db("select query from pg_stat_activity where application_name = 'myhealth sync'"
+                   " and datname = current_database()")  # fmt: skip
+        assert found == []
+
+
+# -- within a pass ---------------------------------------------------------------------------------------------------
+
+
+def kill_sessions(db: Any) -> None:
+    db("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'myhealth sync'"
+       " and datname = current_database()")  # fmt: skip
+
+
+def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, settings) -> None:
+    take(*[record(i) for i in range(60)])
+    mirror = Mirror(reports)
+    real, calls = mirror.insert, [0]
+
+    def insert(kind: str, documents: Any) -> Any:
+        calls[0] += 1
+        if calls[0] in (1, 4):
+            kill_sessions(db)
+        return real(kind, documents)
+
+    mirror.insert = insert  # type: ignore[method-assign]
+    small = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=7))
+    done = run_pass(settings.database_url, mirror, small)
+    assert calls[0] >= 9
+    assert done.new_epoch == "there is no mark", "it went on in the epoch that it had begun"
+    assert done.epoch == 1
+    assert differences(db, reports) == NONE
+
+
+def test_a_store_that_stays_away_within_a_pass_is_told_in_the_end(db, reports, settings, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.sync.patience.PATIENCE_S", 1.0)
+    take(record(1))
+    mirror, tries = Mirror(reports), []
+
+    def put(kind: str, documents: Any) -> Any:
+        tries.append(time.monotonic())
+        raise Unavailable("MongoDB is away")
+
+    mirror.put = put  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="MongoDB is away"):
+        run_pass(settings.database_url, mirror, settings)
+    assert len(tries) >= 2
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert differences(db, reports) == NONE
+
+
+def test_sigterm_ends_the_waiting_for_a_store(db, reports, settings) -> None:
+    ending = threading.Event()
+    mirror = Mirror(reports)
+
+    def put(kind: str, documents: Any) -> Any:
+        ending.set()
+        raise Unavailable("MongoDB is away")
+
+    mirror.put = put  # type: ignore[method-assign]
+    take(record(1))
+    with pytest.raises(Unavailable):
+        run_pass(settings.database_url, mirror, settings, ending=ending)
+
+
+def test_two_by_force_are_right(db, reports, settings) -> None:
+    """Both hold the lock as far as they know: another session lets it go beneath the first."""
+    take(*[record(i) for i in range(200)])
+    small = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=5))
+    faults: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            run_pass(settings.database_url, Mirror(reports), small)
+        except Unavailable:
+            pass  # taken over
+        except BaseException as error:  # noqa: BLE001 - it is asserted on below
+            faults.append(error)
+
+    from myhealth.sync.changes import Source
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Source, "lock", lambda self: True)
+        for _ in range(4):
+            runners = [threading.Thread(target=go) for _ in range(2)]
+            for runner in runners:
+                runner.start()
+            db("update checkups set disease = disease || 'x' where id %% 3 = 0".replace("%%", "%"))
+            db("delete from checkups where id = (select min(id) from checkups)")
+            for runner in runners:
+                runner.join()
+    assert faults == []
+    assert db("select count(*) from pg_locks where locktype = 'advisory' and objid = %s", SYNC_LOCK & 0xFFFFFFFF) == [
+        (0,)
+    ]
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert differences(db, reports) == NONE
+
+
+def test_the_help_says_what_it_does(run_cli) -> None:
+    text = re.sub(r"\s+", " ", run_cli("sync", "--help").stdout)
+    for said in ("sync.reports_api_url", "--retry-failed", "--restart", "tried again for a minute", "exits 0"):
+        assert said in text
+
+
+def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.checkups.intake.database", Broken())
+    assert [outcome.status for outcome in take(record(1))] == ["accepted"]
+
+
+class Broken:
+    def execute_sql(self, sql: str) -> None:
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")

@@ -1,0 +1,351 @@
+"""Straight to MongoDB and over HTTP the sync does the same: one contract, held by both."""
+
+import dataclasses
+import gzip
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from conftest import PASSWORD, record
+from test_intake import take
+from test_report_store import document
+from test_sync import NONE, differences
+
+from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
+from myhealth.common.settings import Settings
+from myhealth.profiles.services import get_user
+from myhealth.profiles.tokens import Signer, load_secret
+from myhealth.reports.documents import user_document
+from myhealth.reports.mirror import Mirror, TakenOver
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.wire import decode_documents, encode_document
+from myhealth.sync.runner import restart_epoch, run_pass
+from myhealth.sync.service import Service
+from myhealth.sync.targets import ReportsApi, Target
+
+pytestmark = pytest.mark.usefixtures("people")
+
+
+@pytest.fixture
+def remote(served: tuple[str, str], settings: Settings, people, reports) -> Settings:
+    """Settings of a sync that writes through the browse API, which runs as it does in production."""
+    upload_url, browse_url = served
+    sync = dataclasses.replace(settings.sync, reports_api_url=browse_url, username="runner", password=PASSWORD)
+    return dataclasses.replace(settings, auth_url=upload_url, sync=sync)
+
+
+@pytest.fixture(params=["direct", "http"])
+def target(request, reports, remote) -> Target:
+    return Mirror(reports) if request.param == "direct" else ReportsApi(Service(remote))
+
+
+# -- the contract ----------------------------------------------------------------------------------------------------
+
+
+def test_new_documents_known_ones_and_refused_ones(target: Target, reports) -> None:
+    batch = [document(i) for i in range(5)]
+    assert target.insert("checkup", batch).written == 5
+    again = target.insert("checkup", [*batch, document(9)])
+    assert (again.written, again.unchanged, again.failed) == (1, 5, [])
+    mixed = target.put(
+        "checkup", [document(1, revision=2), document(2), document(3, results='[{"value": %s}]' % ("9" * 40))]
+    )
+    assert (mixed.written, mixed.unchanged) == (1, 1)
+    assert [(f.kind, f.id, f.reason.split(":")[0]) for f in mixed.failed] == [("checkup", 3, "BSON cannot hold it")]
+    assert (target.failed_ids("checkup"), target.failed_ids("user"), target.count_aside()) == ([3], [], 1)
+    assert reports.report(1)["revision"] == 2
+    assert target.put("checkup", []).written == target.insert("checkup", []).written == 0
+    too_large = target.put("checkup", [document(4, revision=2, checkup_report="x" * 17_000_000), document(5)])
+    assert (too_large.written, [failure.id for failure in too_large.failed]) == (1, [4])
+    assert reports.report(4) is None
+
+
+def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
+    target.insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
+    assert target.newest_epoch() == 2
+    assert target.remove("checkup", [(1, 4), (2, 4), (99, 1)], 1) == 1
+    assert target.remove("checkup", [], 1) == 0
+    assert target.sweep(2) == (1, None)
+    assert [found["_id"] for found in reports.reports.find()] == [3]
+    assert target.put_aside("user", []).failed == []
+    aside = target.put_aside("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])
+    assert [(failure.id, failure.reason) for failure in aside.failed] == [(3, "why")]
+    assert reports.report(3) is None
+
+
+def test_the_mark_and_who_has_it(target: Target, reports) -> None:
+    assert target.read_mark() is None
+    target.begin({"run": "a", "epoch": 1, "big": 2**63 - 1})
+    target.write_mark({"run": "a", "epoch": 2}, "a")
+    with pytest.raises(TakenOver):
+        target.write_mark({"run": "b", "epoch": 3}, "b")
+    assert {**target.read_mark(), "_id": 0} == {"_id": 0, "run": "a", "epoch": 2}
+
+
+def test_collections_are_known_apart(target: Target, reports) -> None:
+    before = target.identity()
+    assert target.prepare() == before
+    reports.reports.drop()
+    assert target.identity() != before
+    made = target.prepare()
+    assert made not in ("", before)
+    assert len(reports.reports.index_information()) > 1
+
+
+# -- whole passes ----------------------------------------------------------------------------------------------------
+
+NUMBERS = ["5.10", "5.1", "0", "-0.0", "128", "2147483648", "9223372036854775807", "9223372036854775808", "1e-22", "1e20",
+           "0.00001", "123456789.123456789", "6.02e23", "2.5E+19", "0.1234567890123456789012345678901234"]  # fmt: skip
+
+
+def contents(reports: ReportRepository) -> dict[str, dict[Any, bytes]]:
+    """Every document in its bytes."""
+    mirror = Mirror(reports)
+    return {kind: {stored.id: stored.content for stored in mirror.raw(kind, {})} for kind in ("checkup", "user")}
+
+
+def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) -> None:
+    take(*[record(i) for i in range(30)])
+    for i, number in enumerate(NUMBERS, start=1):
+        results = f'[{{"value": {number}, "low": {number}, "flag": "H", "odd": [5.10, 0.1, null, true, "\\u00e9\\ud83d\\ude00"]}}, 5]'
+        db(
+            "update checkups set results = %s, taken_at = now() - interval '1 microsecond' * %s where id = %s",
+            results,
+            i,
+            i,
+        )
+    db("update checkups set taken_by = null, results = '[[], {}]' where id = 20")
+    db("update users set tokens_valid_after = now() where username = 'savita'")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    direct = contents(reports)
+    reports.drop()
+    done = run_pass(settings.database_url, ReportsApi(Service(remote)), remote)
+    assert (done.failures, done.epoch) == (0, 1)
+    assert contents(reports) == direct
+    assert len(direct["checkup"]) == 30
+    assert differences(db, reports)["lost"] == []
+
+
+def test_everything_travels_over_http(db, reports, remote, settings) -> None:
+    target = ReportsApi(Service(remote))
+    take(*[record(i) for i in range(20)])
+
+    def sync(**options: Any) -> Any:
+        return run_pass(settings.database_url, target, remote, **options)
+
+    assert sync().written == 26
+    db("update checkups set disease = 'edited' where id < 4")
+    db("delete from checkups where id in (7, 8)")
+    db("update users set full_name = 'S.' where username = 'savita'")
+    done = sync()
+    assert (done.written, done.removed) == (4, 2)
+    assert differences(db, reports) == NONE
+    assert sync().read == 0
+    db("update checkups set results = %s where id = 9", '[{"value": %s}]' % ("9" * 40))
+    assert sync().failures == 1
+    db("update checkups set results = '[]' where id = 9")
+    assert sync().written == 1
+    assert target.failed_ids("checkup") == []
+    reports.reports.insert_one({"_id": 77, "patient_id": 1, "epoch": 1, "revision": 1})
+    assert restart_epoch(settings.database_url, target)
+    done = sync(retry_failed=True)
+    assert (done.epoch, done.removed) == (2, 1)
+    assert differences(db, reports) == NONE
+    assert run_pass(settings.database_url, Mirror(reports), settings).read == 0, "the other way goes on from its mark"
+
+
+def test_the_command_goes_over_http(db, reports, remote, run_cli, settings) -> None:
+    take(record(1))
+    env = {
+        "MYHEALTH_DATABASE_URL": settings.database_url,
+        "MYHEALTH_MONGO_URL": "mongodb://127.0.0.1:1/is_not_asked",
+        "MYHEALTH_AUTH_URL": remote.auth_url,
+        "MYHEALTH_SYNC_REPORTS_API_URL": remote.sync.reports_api_url,
+        "MYHEALTH_SYNC_USERNAME": "runner",
+        "MYHEALTH_SYNC_PASSWORD": PASSWORD,
+    }
+    done = run_cli("sync", "--once", "-v", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "sync read=7 written=7" in done.stderr
+    assert differences(db, reports) == NONE
+    wrong = run_cli("sync", "--once", env={**env, "MYHEALTH_SYNC_USERNAME": "tara"})
+    assert wrong.returncode == 78
+    assert "give tara the role service" in wrong.stderr
+    refused = run_cli("sync", "--once", env={**env, "MYHEALTH_SYNC_PASSWORD": "wrong"})
+    assert refused.returncode == 78
+    assert "does not let runner in" in refused.stderr
+    del env["MYHEALTH_SYNC_PASSWORD"]
+    assert run_cli("sync", "--once", env=env).returncode == 78
+
+
+# -- a browse API that is not well -----------------------------------------------------------------------------------
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Answers in the browse API's place as `answer(path)` says; None passes a call on to the real one."""
+
+    answer: Callable[[str], tuple[int, bytes] | None]
+    to = ""
+
+    def _do(self) -> None:
+        import urllib.error
+        import urllib.request
+
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        found = type(self).answer(self.command + " " + self.path)
+        if found is None:
+            names = ("Authorization", "Content-Type", "Content-Encoding")
+            headers = {name: self.headers[name] for name in names if self.headers[name]}
+            request = urllib.request.Request(type(self).to + self.path, body or None, headers, method=self.command)
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    found = answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                found = error.code, error.read()
+        self.send_response(found[0])
+        self.send_header("Content-Length", str(len(found[1])))
+        self.end_headers()
+        self.wfile.write(found[1])
+
+    do_GET = do_POST = do_PUT = _do
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxied(remote: Settings):
+    """Puts a proxy before the browse API that answers as it is told: the settings of a sync that goes through it."""
+    running = []
+
+    def start(answer: Callable[[str], tuple[int, bytes] | None]) -> Settings:
+        handler = type("Handler", (Proxy,), {"answer": staticmethod(answer), "to": remote.sync.reports_api_url})
+        server = HTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        sync = dataclasses.replace(remote.sync, reports_api_url=f"http://127.0.0.1:{server.server_port}")
+        return dataclasses.replace(remote, sync=sync)
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+GONE = json.dumps({"details": "gone", "code": "error", "errors": []}).encode()
+ANSWERS = {
+    "500": (500, GONE), "503": (503, GONE), "429": (429, GONE), "400": (400, GONE), "403": (403, GONE), "404": (404, b"x"),
+    "413": (413, GONE), "302": (302, b""), "200 with nothing": (200, b""), "200 of a proxy": (200, b"<html>"),
+    "200 with less": (200, b'{"written": 1, "unchanged": 0, "failed": []}'), "a list": (201, b"[]"), "204": (204, b""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_target_that_answers_with_an_error_never_moves_the_mark(
+    db, reports, proxied, settings, monkeypatch, answer
+) -> None:
+    monkeypatch.setattr("myhealth.sync.patience.PATIENCE_S", 0.5)
+    run_pass(settings.database_url, Mirror(reports), settings)
+    before = Mirror(reports).read_mark()
+    take(*[record(i) for i in range(5)])
+    sick = proxied(lambda call: ANSWERS[answer] if "/reports/" in call else None)
+    with pytest.raises((MyHealthError, KeyError)):
+        run_pass(settings.database_url, ReportsApi(Service(sick)), sick)
+    after = Mirror(reports).read_mark()
+    assert after["feeds"]["checkups"] == before["feeds"]["checkups"]
+    assert reports.count()[0] == 0
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert differences(db, reports) == NONE
+
+
+def test_a_short_fault_is_borne_within_the_pass(db, reports, proxied, settings) -> None:
+    take(*[record(i) for i in range(50)])
+    faults = [(503, GONE), None, (500, b"not ours"), (429, GONE), None, (503, GONE)]
+
+    def answer(call: str) -> tuple[int, bytes] | None:
+        return faults.pop() if "/reports/" in call and faults else None
+
+    shaky = proxied(answer)
+    small = dataclasses.replace(shaky, sync=dataclasses.replace(shaky.sync, batch_rows=9))
+    run_pass(settings.database_url, ReportsApi(Service(small)), small)
+    assert faults == []
+    assert differences(db, reports) == NONE
+
+
+def test_a_token_that_has_ended_is_renewed(db, reports, remote, settings) -> None:
+    service = Service(remote)
+    target = ReportsApi(service)
+    run_pass(settings.database_url, target, remote)
+    service._token = "ended.long.ago"
+    take(record(1))
+    assert run_pass(settings.database_url, target, remote).written == 1
+    with pytest.raises(WrongSettings):
+        ReportsApi(Service(dataclasses.replace(remote, auth_url=remote.sync.reports_api_url, sync=dataclasses.replace(
+            remote.sync, password="wrong")))).read_mark()  # fmt: skip
+
+
+def test_a_browse_api_that_is_away_is_unavailable(remote) -> None:
+    nowhere = dataclasses.replace(remote, sync=dataclasses.replace(remote.sync, reports_api_url="http://127.0.0.1:1"))
+    with pytest.raises(Unavailable, match="is away"):
+        ReportsApi(Service(nowhere)).read_mark()
+
+
+# -- who may, and what is taken --------------------------------------------------------------------------------------
+
+
+def test_reports_are_taken_from_any_client_with_the_role(browse, log_in, reports) -> None:
+    sent = [json.loads(encode_document(document(id_, epoch=1))) for id_ in (100, 101)]
+    answer = browse("POST", "/reports/", sent, token=log_in("runner"))
+    assert (answer.status_code, answer.json["report_ids"]) == (201, [100, 101])
+    packed = gzip.compress(json.dumps(sent).encode())
+    answer = browse("POST", "/reports", packed, token=log_in("runner"), headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json["unchanged"]) == (201, 2)
+    assert sent[0]["taken_at"].endswith("Z")
+
+
+def test_a_runner_whom_the_sync_has_not_brought_yet_is_let_in_while_its_token_is_young(
+    browse, settings, reports
+) -> None:
+    signer = Signer(load_secret(settings), 6000)
+    runner, patient = get_user("runner").subject, get_user("bholanath").subject
+    reports.users.delete_many({})
+    import time
+
+    def ask(token: str) -> int:
+        return browse("GET", "/sync/mark/", token=token).status_code
+
+    assert ask(signer.sign(runner, service=True)[0]) == 200
+    assert ask(signer.sign(runner)[0]) == 401
+    assert ask(signer.sign(runner, time.time() - 1000, service=True)[0]) == 401
+    assert ask(signer.sign(uuid.uuid4(), time.time() - 1000, service=True)[0]) == 401
+    assert ask(signer.sign(patient)[0]) == 401
+    reports.users.insert_one(user_document(1, 1, 1, str(runner), "runner", "", "patient", True, None, 1))
+    assert ask(signer.sign(runner, service=True)[0]) == 403, "what is known beats what a token says"
+    reports.users.update_one({"_id": 1}, {"$set": {"role": "service", "active": False}})
+    assert ask(signer.sign(runner, service=True)[0]) == 401
+
+
+@pytest.mark.parametrize("change", [{"_id": "x"}, {"taken_at": "yesterday"}, {"extra": 1}, {"revision": -1}, {"subject": ...},
+                                    {"_id": 2**63}, {"abnormal": 1}], ids=str)  # fmt: skip
+def test_what_is_no_document_is_refused_whole_with_its_place(browse, log_in, reports, change) -> None:
+    good = json.loads(encode_document(document(100)))
+    bad = {name: value for name, value in {**good, "_id": 101, **change}.items() if value is not ...}
+    answer = browse("POST", "/reports/", [good, bad], token=log_in("runner"))
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["index"] == 1
+    assert reports.report(100) is None
+    assert browse("POST", "/reports/", [good, good], token=log_in("runner")).status_code == 400
+
+
+def test_a_document_outlives_its_way_as_text() -> None:
+    given = document(
+        7, results="[" + ",".join(f'{{"value": {number}}}' for number in NUMBERS if "e" not in number) + "]"
+    )
+    (found,) = decode_documents("checkup", b"[" + encode_document(given) + b"]")
+    assert found == given
+    assert list(found) == list(given)
+    assert [repr(r["value"]) for r in found["results"]] == [repr(r["value"]) for r in given["results"]]
