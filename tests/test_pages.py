@@ -21,6 +21,8 @@ from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
+from wsgi.browse_pages import reports as report_pages
+from wsgi.browse_pages import trends
 from wsgi.browse_pages.session import form_key
 from wsgi.common.pages import SECURITY_HEADERS
 
@@ -463,6 +465,32 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
     assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
     assert shown("from=2026-11-22") == []
     assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_a_long_trend_goes_on_to_its_first_value(browser: Browser, people, settings, reports, monkeypatch) -> None:
+    monkeypatch.setattr(trends, "REPORTS_MAX", 2)
+    take(*history("bholanath", 4))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    seen, path = [], "/my/trends?code=8480-6"
+    while path:
+        page = browser.get(path).text
+        seen.append(re.findall(r'<th scope="row"><a class="nowrap" href="/my/reports/(\d+)"', page))
+        found = re.search(r'href="([^"]+)" rel="next"', page)
+        path = html.unescape(found.group(1)) if found else ""
+    assert [len(page) for page in seen] == [2, 2]
+    assert len({number for page in seen for number in page}) == 4
+
+
+def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, settings, reports, monkeypatch) -> None:
+    take(*history("bholanath", 4))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    assert "Only reports" not in browser.get("/my/print").text
+    some = browser.get("/my/print?from=2024-11-04&text=fine").text
+    assert "with the words “fine”, from 4 November 2024" in some
+    monkeypatch.setattr(report_pages, "PRINT_MAX", 2)
+    assert "Only the newest 2 are here" in browser.get("/my/print").text
 
 
 def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(

@@ -55,11 +55,12 @@ class TrendsPage(OfAPatient):
 
     def one(self, person: dict[str, Any], code: str | None, name: str | None) -> Any:
         after = Place.parse(bottle.request.query.getunicode("after", ""))
-        points = trend_points(self.context.reports, person, code, name=name, limit=REPORTS_MAX, after=after)
+        points = trend_points(self.context.reports, person, code, name=name, limit=REPORTS_MAX + 1, after=after)
         if not points:
             raise NotFound("Nothing of that kind was measured.")
-        older = ""
-        if len({point.report_id for point in points}) >= REPORTS_MAX:
+        older, reports = "", list(dict.fromkeys(point.report_id for point in points))
+        if len(reports) > REPORTS_MAX:
+            points = [point for point in points if point.report_id != reports[-1]]
             older = self.path("trends", code=code, name=name, after=Place(points[-1].taken_at, points[-1].report_id))
         title = wording.plain_text(points[0].name) or code
         dates = Dates(self.context.settings.time_zone)
