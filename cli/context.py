@@ -35,7 +35,7 @@ class App:
         from myhealth.stores import opened_database
 
         settings = self.settings()
-        with opened_database(settings), acting(Actor(None, f"{getpass.getuser()} at the command line", None)):
+        with opened_database(settings), acting(Actor(None, operator_name(), None)):
             yield settings
 
     @contextlib.contextmanager
@@ -48,6 +48,11 @@ class App:
             yield repository
         finally:
             repository.close()
+
+
+def operator_name() -> str:
+    """Who runs the command, for the audit trail."""
+    return f"{getpass.getuser()} at the command line"
 
 
 pass_app = click.make_pass_decorator(App)

@@ -25,6 +25,7 @@ COMMANDS = {
     "machines": ("cli.machines:machines", "List and register machines."),
     "migrate": ("cli.migrate:migrate", "Bring the stores' schema up to date."),
     "rejections": ("cli.rejections:rejections", "Look at refused records, and take them in or put them aside."),
+    "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
     "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
     "status": ("cli.status:status", "Show how far the report store is behind, and why."),

@@ -262,6 +262,15 @@ def test_operators_in_what_is_sent_do_nothing(browse: Caller, log_in, text: str)
     assert login.status_code == 401
 
 
+@pytest.mark.parametrize(("query", "found"), [("text=%C3%A9t%C3%A9", [1]), ("text=été".encode().decode("latin-1"), [1]), ("text=fine", [3, 2]),
+                                              ("text=%E9t%E9", 400), ("text=a&text=b", 400), ("x=1", 400), ("&".join(f"a{i}=" for i in range(200)), 400)])  # fmt: skip
+def test_parameters_are_utf_8_however_they_are_escaped(browse: Caller, log_in, reports, query: str, found: Any) -> None:
+    reports.reports.update_one({"_id": 1}, {"$set": {"checkup_report": "L'été"}})
+    environ = {"QUERY_STRING": query}
+    answer = browse("GET", "/reports/", token=log_in("bholanath"), environ_overrides=environ)
+    assert answer.status_code == found if isinstance(found, int) else [each["id"] for each in answer.json] == found
+
+
 def test_a_deletion_is_the_upload_apis_with_the_callers_own_token(browse: Caller, log_in, stub, reports) -> None:
     token = log_in("root")
     assert browse("DELETE", "/users/bho%2Flanath%3F/", token=token).status_code == 404, "such a name is no one path"

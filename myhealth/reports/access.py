@@ -25,7 +25,7 @@ class Look:
 
     id: str
     at: datetime
-    actor_id: int
+    actor_id: int | None
     actor: str
     actor_role: str
     action: str
@@ -74,6 +74,14 @@ def note_look(
     }
     with translated():
         store.audit_events.insert_one(event)
+
+
+def note_command_look(
+    store: ReportRepository, operator: str, patient: Document, what: str, *, report_id: int | None = None
+) -> None:
+    """Keeps that somebody looked at a terminal: by the name that the machine knows, with no role of ours."""
+    nobody = {"_id": None, "subject": None, "username": operator, "role": ""}
+    note_look(store, nobody, patient, what, report_id=report_id)
 
 
 def access_log(store: ReportRepository, patient: Document, *, limit: int = 50, after: str = "") -> list[Look]:

@@ -22,10 +22,16 @@ COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS)
 def report_lines(reports: Iterable[Document], username: str | None) -> Iterator[str]:
     """The head line, then a line for each result; a report without results has one line of its own."""
     yield line(COLUMNS)
+    for row in report_rows(reports, username):
+        yield line(row)
+
+
+def report_rows(reports: Iterable[Document], username: str | None) -> Iterator[list[Any]]:
+    """The same as values, without the head line."""
     for report in reports:
         shared = [report["_id"], username, *(report[name] for name in REPORT_COLUMNS)]
         for result in readable_results(report) or [{}]:
-            yield line([*shared, *(result.get(name) for name in RESULT_COLUMNS)])
+            yield [*shared, *(result.get(name) for name in RESULT_COLUMNS)]
 
 
 def table_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:

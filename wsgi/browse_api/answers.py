@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import bottle
 
 from wsgi.common.application import encode_json
-from wsgi.common.requests import takes_gzip
+from wsgi.common.requests import header, takes_gzip
 
 JSON, FHIR, CSV = "application/json", "application/fhir+json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
@@ -66,7 +66,7 @@ def next_link(url: str) -> str:
 
 def _is_known(tag: str) -> bool:
     """Whether If-None-Match names it; tags are compared weakly."""
-    known = bottle.request.get_header("If-None-Match", "")
+    known = header("If-None-Match")
     if not known:
         return False
     opaque = tag.removeprefix("W/")

@@ -15,7 +15,7 @@ TEXT = {"type": ["string", "null"]}
 COUNT = {"type": "integer", "minimum": 0}
 WHOLE = {"type": "integer"}
 # No NUL, which no text of ours holds; and every code point is a whole character.
-SOUGHT = {"type": "string", "maxLength": TEXT_MAX, "pattern": r"^[^\u0000]*$"}
+SOUGHT = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": r"^[^\u0000]*$"}
 WHEN = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
 ANYTHING: dict[str, Any] = {}
 
@@ -57,7 +57,7 @@ TREND = (
     limit(POINTS_MAX, 1000),
     PAGE[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
-    ("name", SOUGHT, "The name of a measurement that has no code; not together with `code`."),
+    ("name", SOUGHT, "The name of a measurement that has no code; of no effect beside `code`."),
     *SPAN,
 )
 
@@ -149,7 +149,7 @@ SCHEMAS: dict[str, Any] = {
         {
             "at": MOMENT,
             "actor": {"type": "string"},
-            "actor_role": {"enum": list(ROLES)},
+            "actor_role": {"enum": [*ROLES, ""], "description": "Empty: at the server's command line."},
             "what": {"type": "string"},
             "report_id": {"type": ["integer", "null"]},
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.errors import BadInput, NotFound
+from myhealth.common.errors import NotFound
 from myhealth.profiles.upstream import delete_user
 from myhealth.reports.access import access_log, look_place, note_look
 from myhealth.reports.csv_export import table_lines
@@ -144,9 +144,9 @@ class TrendsView(LoggedIn):
 
 def read_trend(asked: dict[str, str]) -> dict[str, Any]:
     """The measurement, span and place that an address asks for, as `trend_points` takes them. Raises BadInput."""
-    which: dict[str, Any] = {name: asked[name] for name in ("code", "name") if asked.get(name)}
-    if len(which) > 1:
-        raise BadInput("Either code or name, not both: a name is for measurements without a code.")
+    which: dict[str, Any] = {name: asked[name] for name in ("code", "name") if name in asked}
+    if "code" in which:
+        which.pop("name", None)
     span = {field: read_moment(name, asked[name]) for name, field in SPANNED.items() if asked.get(name)}
     after = Place.parse(asked.get("after", ""))
     return {**which, **span, **({"after": after} if after else {})}

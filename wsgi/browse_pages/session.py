@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import bottle
 
 from myhealth.common.errors import BadInput, NotAllowed
-from wsgi.common.requests import read_body
+from wsgi.common.requests import header, read_body
 
 HOME = "/my/"
 SESSION, VISITOR = "myhealth_session", "myhealth_visitor"
@@ -39,7 +39,7 @@ def is_local() -> bool:
     if any(bottle.request.get_header(name) for name in PROXY_HEADERS):
         return False
     try:
-        host = urlsplit(f"//{bottle.request.get_header('Host', '')}").hostname or ""
+        host = urlsplit(f"//{header('Host')}").hostname or ""
     except ValueError:
         return False
     return host in LOCAL_HOSTS or host.endswith(".localhost")
@@ -97,7 +97,7 @@ def require_our_form(form: dict[str, str], value: str) -> None:
     """Raises NotOurForm unless the form that was sent carries this cookie value's key. Browsers also say themselves
     where a form comes from: https://www.w3.org/TR/fetch-metadata/."""
     sent = form.get("form_key", "")
-    foreign = bottle.request.get_header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+    foreign = header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
     if foreign or not value or not hmac.compare_digest(sent.encode("utf-8", "replace"), form_key(value).encode()):
         raise NotOurForm("This form is out of date, or was not made here. Nothing was done; please try again.")
 
@@ -115,7 +115,7 @@ def _name(name: str) -> str:
 
 def _cookie(name: str) -> str:
     """Python's own reader of cookies gives up all of them where another site on the host has set one that is odd."""
-    for part in bottle.request.get_header("Cookie", "").split(";"):
+    for part in header("Cookie").split(";"):
         key, _, value = part.strip().partition("=")
         if key == _name(name):
             return str(value) if value.isascii() and len(value) <= TOKEN_MAX else ""

@@ -25,11 +25,18 @@ class NotAcceptable(MyHealthError):
     exit_code, status, code = 2, 406, "not_acceptable"
 
 
+def header(name: str, default: str = "") -> str:
+    """A header as it came, its bytes as Latin-1. (Bottle's own reader raises where they are not UTF-8.)"""
+    key = name.upper().replace("-", "_")
+    found: str = bottle.request.environ.get(key if key == "CONTENT_TYPE" else f"HTTP_{key}", default)
+    return found
+
+
 def read_body(max_bytes: int) -> bytes:
     """The request's body, unpacked where it is gzipped. Raises TooLarge beyond `max_bytes` before or after that,
     BadInput for damaged gzip, WrongMediaType for another encoding."""
     body = _read(max_bytes)
-    encoding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
+    encoding = header("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return _gunzip(body, max_bytes)
     if encoding != "identity":
@@ -68,15 +75,18 @@ def only_parameters(*names: str) -> None:
 
 
 def query_parameters(*names: str) -> dict[str, str]:
-    """The address's parameters, which must be of these names, each once, in UTF-8. Raises BadInput otherwise."""
-    raw = bottle.request.environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    """The address's parameters, which must be of these names, each once, not empty, in UTF-8. Raises BadInput
+    otherwise."""
+    # Some clients send bytes beyond ASCII as they are, which is as good as escaped.
+    raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", bottle.request.environ.get("QUERY_STRING", ""))
     found: dict[str, str] = {}
     try:
-        for name, value in parse_qsl(raw, keep_blank_values=True, max_num_fields=100):
-            key = name.decode()
-            if key in found:
-                raise BadInput(f"The parameter {key[:60]!a} stands there twice.")
-            found[key] = value.decode()
+        for name, value in parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100):
+            if name in found:
+                raise BadInput(f"The parameter {name[:60]!a} stands there twice.")
+            if name in names and not value:
+                raise BadInput(f"The parameter {name} has no value; leave it out.")
+            found[name] = value
     except ValueError as error:
         raise BadInput("The address's parameters are not UTF-8, or too many.") from error
     unknown = sorted(set(found) - set(names))
@@ -90,7 +100,7 @@ def accepted_type(*offered: str) -> str:
 
     Source: RFC 9110, 12.5.1.
     """
-    accept = bottle.request.get_header("Accept", "")
+    accept = header("Accept")
     if not accept.strip():
         return offered[0]
     best, best_weight = "", 0.0
@@ -121,7 +131,7 @@ def _weight(parameters: str) -> float:
 
 def takes_gzip() -> bool:
     """Whether the client unpacks gzip. Source: RFC 9110, 12.5.3."""
-    for part in bottle.request.get_header("Accept-Encoding", "").split(","):
+    for part in header("Accept-Encoding").split(","):
         name, _, parameters = part.partition(";")
         if name.strip().lower() in ("gzip", "*"):
             return _weight(parameters) > 0
@@ -130,16 +140,16 @@ def takes_gzip() -> bool:
 
 def bearer_token() -> str:
     """The token that the request carries: `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn."""
-    scheme, _, value = bottle.request.get_header("Authorization", "").partition(" ")
-    token = value.strip() if scheme.lower() == "bearer" else bottle.request.get_header("x-access-token", "").strip()
+    scheme, _, value = header("Authorization").partition(" ")
+    token = value.strip() if scheme.lower() == "bearer" else header("x-access-token").strip()
     if not token:
         raise NotLoggedIn("A token is needed: log in at /login/ first.", code="token_missing")
-    return str(token)
+    return token
 
 
 def basic_credentials() -> tuple[str, str] | None:
     """Name and password of HTTP Basic (RFC 7617, UTF-8), or None where the request has none."""
-    scheme, _, value = bottle.request.get_header("Authorization", "").partition(" ")
+    scheme, _, value = header("Authorization").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -201,7 +211,7 @@ def client_address(trusted_proxies: str) -> str:
     """
     trusted = {address.strip() for address in trusted_proxies.split(",")}
     address: str = bottle.request.environ.get("REMOTE_ADDR") or "local"
-    hops = [hop.strip() for hop in bottle.request.get_header("X-Forwarded-For", "").split(",") if hop.strip()]
+    hops = [hop.strip() for hop in header("X-Forwarded-For").split(",") if hop.strip()]
     while address in trusted and hops:
         address = hops.pop()
     return address[:100]

@@ -23,7 +23,7 @@ from myhealth.machines.refused_files import refused_bytes
 from myhealth.machines.services import register_machine
 from wsgi.common.application import encode_json
 from wsgi.common.openapi import Operation, one_of
-from wsgi.common.requests import only_parameters, query_flag, read_body
+from wsgi.common.requests import header, only_parameters, query_flag, read_body
 from wsgi.common.views import json_response, page_limit, page_response
 from wsgi.upload_api.context import LoggedIn
 from wsgi.upload_api.users import LIMIT_QUERY
@@ -79,7 +79,7 @@ class TakesRecords(LoggedIn):
         source = f"{bottle.request.method} {bottle.request.path}"[:200]
         only_parameters("atomic", "refused_file")
         atomic, with_refused = query_flag("atomic"), query_flag("refused_file")
-        key = bottle.request.get_header("Idempotency-Key")
+        key = header("Idempotency-Key") or None
 
         def work() -> Answer:
             dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=most)

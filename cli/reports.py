@@ -1,0 +1,143 @@
+"""myhealth reports"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from cli.context import App, operator_name, pass_app
+from cli.output import as_json, print_csv, print_json, print_table
+from cli.sparkline import sparkline
+from myhealth.common.errors import NotFound
+from myhealth.reports.access import note_command_look
+from myhealth.reports.csv_export import COLUMNS, report_rows
+from myhealth.reports.documents import Document
+from myhealth.reports.queries import PARAMETERS, find_report, list_reports, read_filter
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.trends import Point, measured_codes, readable_results, trend_points
+
+as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+LIST_HEAD = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
+RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "code")
+POINT_HEAD: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
+NUMBERS = (int, float, Decimal)
+MEASURED_HEAD: tuple[str, ...] = ("code", "name", "units", "count", "first_at", "last_at")
+
+
+@click.group()
+def reports() -> None:
+    """Read a person's reports out of the report store."""
+
+
+@reports.command("list")
+@click.argument("user")
+@click.option("--type", "type_", metavar="TYPE", help="Only of this check-up type.")
+@click.option("--disease", metavar="TEXT", help="Only about this disease.")
+@click.option("--machine", metavar="SERIAL", help="Only from this machine.")
+@click.option("--taken-by", metavar="NAME", help="Only taken by this person.")
+@click.option("--from", "from_", metavar="DAY", help="Only of this day (UTC) or later.")
+@click.option("--to", metavar="DAY", help="Only of this day (UTC) or earlier.")
+@click.option("--abnormal/--normal", default=None, help="Only with a result outside its range, or only without.")
+@click.option("--code", metavar="LOINC", help="Only with a result of this code.")
+@click.option("--text", metavar="TEXT", help="Only with this text in its words.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@as_csv
+@as_json
+@pass_app
+def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **asked: Any) -> None:
+    """List a person's reports, the newest first."""
+    flag = asked.pop("abnormal")
+    named = {name: asked.get(name) or asked.get(f"{name}_") or "" for name in PARAMETERS}
+    wanted = replace(read_filter(named), abnormal=flag)
+    with app.reports(app.settings()) as store:
+        patient = looked_up(store, user, "export" if as_csv or as_json else "reports")
+        found = list_reports(store, patient, wanted, limit=limit)
+    if as_json:
+        print_json([shown(report, patient) for report in found])
+    elif as_csv:
+        print_csv(list(report_rows(found, patient["username"])), COLUMNS)
+    else:
+        columns = ("_id", "taken_at", "checkup_type", "disease", "taken_by", "abnormal", "checkup_report")
+        print_table([[report[name] for name in columns] for report in found], LIST_HEAD)
+
+
+@reports.command()
+@click.argument("user")
+@click.argument("report_id", type=click.IntRange(min=0))
+@as_csv
+@as_json
+@pass_app
+def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
+    """Show one report of a person's, with its results."""
+    with app.reports(app.settings()) as store:
+        patient = looked_up(store, user, "report", report_id)
+        found = find_report(store, report_id)
+        if found is None or found[1]["subject"] != patient["subject"]:
+            raise NotFound(f"{user} has no report {report_id}; `myhealth reports list {user}` shows which there are")
+    report = found[0]
+    if as_json:
+        print_json(shown(report, patient))
+    elif as_csv:
+        print_csv(list(report_rows([report], patient["username"])), COLUMNS)
+    else:
+        names = ("checkup_type", "disease", "checkup_report", "machine", "taken_by", "taken_at")
+        print_table([[name.replace("_", " "), report[name]] for name in names], ("", ""))
+        print_table([[result.get(name) for name in RESULT_HEAD] for result in readable_results(report)], RESULT_HEAD)
+
+
+@reports.command()
+@click.argument("user")
+@click.option("--code", metavar="LOINC", help="The measurement; without it, what was measured is listed.")
+@click.option("--name", metavar="NAME", help="The name of a measurement that has no code.")
+@click.option("--limit", type=click.IntRange(1, 5000), default=1000, show_default=True, help="At most so many reports.")
+@as_csv
+@as_json
+@pass_app
+def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool, as_json: bool) -> None:
+    """Show how one measurement of a person's went over time, the newest last, with a line drawn of it."""
+    with app.reports(app.settings()) as store:
+        patient = looked_up(store, user, "trends")
+        if code is None and name is None:
+            found: list[Any] = measured_codes(store, patient)
+            columns = MEASURED_HEAD
+        else:
+            found, columns = trend_points(store, patient, code, name=name, limit=limit)[::-1], POINT_HEAD
+    rows = [[joined(getattr(each, column)) for column in columns] for each in found]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif as_csv:
+        print_csv(rows, columns)
+    else:
+        print_table(rows, columns)
+        if columns == POINT_HEAD:
+            draw(found)
+
+
+def draw(points: list[Point]) -> None:
+    """A line for each unit: values in different units are not to be compared."""
+    for unit in dict.fromkeys(point.unit for point in points):
+        values = [float(each.value) for each in points if each.unit == unit and isinstance(each.value, NUMBERS)]
+        if len(values) > 1:
+            click.echo(f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip())
+
+
+def joined(value: Any) -> Any:
+    return " ".join(value) if isinstance(value, tuple) else value
+
+
+def looked_up(store: ReportRepository, username: str, what: str, report_id: int | None = None) -> Document:
+    """The user of that name; that somebody looks is kept first. Raises NotFound."""
+    patient = store.user_named(username)
+    if patient is None:
+        raise NotFound(f"the report store has no user {username}; the sync may not have brought him or her yet")
+    note_command_look(store, operator_name(), patient, what, report_id=report_id)
+    return patient
+
+
+def shown(report: Document, patient: Document) -> Document:
+    return {"id": report["_id"], "username": patient["username"]} | {
+        name: value for name, value in report.items() if name not in ("_id", "subject")
+    }

@@ -1,0 +1,22 @@
+"""A line of numbers in one line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 60
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A bar for each value, the lowest and the highest at the ends of the scale; of many, the mean of each stretch.
+
+    Worked example: [1, 2, 3] is "▁▅█".
+    """
+    if len(values) > WIDTH:
+        ends = [len(values) * i // WIDTH for i in range(WIDTH + 1)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
+    low, span = min(values), max(values) - min(values)
+    top = len(BARS) - 1
+    return "".join(BARS[int((value - low) / span * top + 0.5) if span else top // 2] for value in values)

@@ -1,0 +1,72 @@
+"""`myhealth reports`: a person's reports in the terminal."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from conftest import record
+from test_intake import take
+
+from cli.sparkline import sparkline
+from myhealth.reports.access import find_looks
+from myhealth.reports.mirror import Mirror
+from myhealth.sync.runner import run_pass
+
+
+@pytest.fixture
+def reports_of_two(people, settings, reports) -> Any:
+    def pressure(value: int) -> list[dict[str, Any]]:
+        return [{**record()["results"][0], "value": value}]
+
+    take(
+        *[record(i, taken_at=f"2026-11-0{i}T09:00:00Z", results=pressure(110 + i)) for i in (1, 2, 3)],
+        record(8, patient="savita"),
+    )
+    run_pass(settings.database_url, Mirror(reports), settings)
+    return reports
+
+
+def test_a_persons_reports_are_listed_shown_and_drawn(run_cli, reports_of_two) -> None:
+    listed = run_cli("reports", "list", "bholanath", "--from", "2026-11-02")
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == ["3", "2"]
+    shown = run_cli("reports", "show", "bholanath", "1")
+    assert "Systolic blood pressure" in shown.stdout
+    assert "ALL FINE. 128/82" in shown.stdout
+    drawn = run_cli("reports", "trend", "bholanath", "--code", "8480-6")
+    assert drawn.stdout.splitlines()[-1] == "▁▅█  111 to 113 mm[Hg]"
+    assert "8480-6" in run_cli("reports", "trend", "bholanath").stdout
+    looks = [
+        (look.actor.endswith(" at the command line"), look.what, look.report_id) for look in find_looks(reports_of_two)
+    ]
+    assert looks == [(True, "reports", None), (True, "report", 1), (True, "trends", None), (True, "trends", None)]
+
+
+def test_programs_get_json_and_csv(run_cli, reports_of_two) -> None:
+    found = json.loads(run_cli("reports", "list", "bholanath", "--json", "--limit", "2").stdout)
+    assert [report["id"] for report in found] == [3, 2]
+    assert found[0]["results"][0]["value"] == 113
+    rows = list(csv.DictReader(io.StringIO(run_cli("reports", "list", "bholanath", "--csv").stdout)))
+    assert [row["value"] for row in rows] == ["113", "112", "111"]
+    assert json.loads(run_cli("reports", "show", "bholanath", "1", "--json").stdout)["username"] == "bholanath"
+    points = json.loads(run_cli("reports", "trend", "bholanath", "--code", "8480-6", "--json").stdout)
+    assert [point["value"] for point in points] == [111, 112, 113]
+
+
+@pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"],
+                                   ["list", "bholanath", "--from", "x"]])  # fmt: skip
+def test_what_is_not_there_is_told(run_cli, reports_of_two, words: list[str]) -> None:
+    done = run_cli("reports", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(("values", "line"), [([1, 2, 3], "▁▅█"), ([5, 5], "▄▄"), ([0, -1], "█▁")])
+def test_a_sparkline(values: list[float], line: str) -> None:
+    assert sparkline(values) == line
+
+
+def test_a_long_sparkline_fits() -> None:
+    assert len(sparkline([float(i % 7) for i in range(1000)])) == 60
