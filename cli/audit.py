@@ -9,10 +9,11 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, print_csv, print_json, print_table
-from myhealth.audit.trail import ACTIONS, Event, find_events
+from myhealth.audit.trail import ACTIONS, Event
+from myhealth.audit.whole import SOURCES, find_all_events
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
-COLUMNS = ("id", "at", "actor", "action", "subject", "address", "outcome", "details")
+COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outcome", "details")
 
 
 @click.command()
@@ -21,21 +22,23 @@ COLUMNS = ("id", "at", "actor", "action", "subject", "address", "outcome", "deta
 @click.option("--action", type=click.Choice(ACTIONS), help="Only this kind of event.")
 @click.option("--since", type=MOMENT, help="Only from this moment on, in this machine's zone.")
 @click.option("--until", type=MOMENT, help="Only before this moment.")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID", help="Only events beyond this one.")
+@click.option("--source", type=click.Choice(SOURCES), help="Only what this API noted.")
+@click.option("--after", default="", metavar="ID", help="Only what the same API noted beyond this event.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="At most so many.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @as_json
 @pass_app
-def audit(app: App, /, as_csv: bool, as_json: bool, **filters: Any) -> None:
+def audit(app: App, /, source: str | None, as_csv: bool, as_json: bool, **filters: Any) -> None:
     """Show who did what, to whose data, from where.
 
-    Every login, refusal, look at another's record, upload, import and change of an account, oldest first. Events are
+    Every login, refusal, look at another's record, upload, import and change of an account, oldest first: what the
+    upload API noted in PostgreSQL and what the browse API noted in MongoDB, as one. Events are
     only ever added; they hold no measured values and no passwords.
     """
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
-    with app.database():
-        events = list(find_events(**filters))
+    with app.database() as settings, app.reports(settings) as store:
+        events = list(find_all_events(store, sources=(source,) if source else SOURCES, **filters))
     if as_json:
         print_json([asdict(event) for event in events])
     elif as_csv:

@@ -2,7 +2,7 @@
 other person's data. Every check of schemathesis is on.
 
 A share of the requests runs with the long tests; the whole (more than 20,000 requests), which takes some minutes, with
-`FUZZ_EXAMPLES=600 pytest -m long tests/test_browse_fuzz.py`.
+`FUZZ_EXAMPLES=170 pytest -m long tests/test_browse_fuzz.py`.
 """
 
 import collections
@@ -21,7 +21,7 @@ from test_isolation import CALLERS
 
 from myhealth.reports.repository import ReportRepository
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
 # What no answer to somebody else may hold: it stands in Savita's report alone.
 SECRET = "the secret of savita"
 SEEING = ("savita", "dr.ayush", "root")

@@ -43,9 +43,10 @@ class Actor:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. `actor` and `subject`: who did it, and whose it was; `outcome`: done or refused."""
+    """One thing that happened. `actor` and `subject`: who did it, and whose it was; `outcome`: done or refused;
+    `source`: which API noted it, which is also whose `id` it is."""
 
-    id: int
+    id: int | str
     at: datetime
     actor_id: int | None
     actor: str | None
