@@ -1,4 +1,7 @@
-"""Every file in examples/ does what it is there for."""
+"""Every file in examples/ does what it is there for.
+
+myhealth.postman_collection.json is run in test_postman.py.
+"""
 
 import json
 import os

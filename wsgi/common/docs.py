@@ -20,6 +20,8 @@ def description_views(
     document = build(title, description, views, schemas)
 
     class DescriptionView(View):
+        described = document
+
         def get(self) -> Any:
             return json_response(document, headers={"Cache-Control": "no-cache"})
 
@@ -28,6 +30,12 @@ def description_views(
             return page_response("docs.html", document=document, operations=operations(document), show=show_schema)
 
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
+
+
+def document_of(pages: Mapping[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document that these pages serve."""
+    found: dict[str, Any] = pages["/openapi.json"].described
+    return found
 
 
 class DocsStyle(View):

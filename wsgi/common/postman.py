@@ -1,0 +1,86 @@
+"""A Postman collection of both APIs, made from their own descriptions.
+
+`python -m wsgi.common.postman > examples/myhealth.postman_collection.json` makes it anew; a test holds the file against
+it. Source: schema.getpostman.com, "Collection Format v2.1.0".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+from wsgi.common.openapi import JSON
+
+SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
+VARIABLES = {
+    "upload_url": "http://127.0.0.1:5000",
+    "browse_url": "http://127.0.0.1:5001",
+    "username": "bholanath",
+    "password": "",
+    "token": "",
+    "report_id": "1",
+    "checkup_id": "1",
+    "serial": "HC-2031-0007",
+}
+CREDENTIALS = '{"username": "{{username}}", "password": "{{password}}"}'
+REMEMBER = "if (pm.response.code === 200) pm.collectionVariables.set('token', pm.response.json().token);"
+# What would end the login comes last; what would delete, create or change is sent empty, for people to fill in.
+LAST = "/logout/"
+
+
+def collection(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The collection of {"upload": OpenAPI document, "browse": …}: a folder each, a request for each operation. Each
+    request checks that its answer is one that the description knows, and no fault."""
+    folders = [{"name": said["info"]["title"], "item": _items(name, said)} for name, said in documents.items()]
+    return {
+        "info": {"name": "MyHealth", "schema": SCHEMA, "description": "Made from both APIs' /openapi.json."},
+        "auth": {"type": "bearer", "bearer": [{"key": "token", "value": "{{token}}", "type": "string"}]},
+        "variable": [{"key": key, "value": value} for key, value in VARIABLES.items()],
+        "item": folders,
+    }
+
+
+def _items(name: str, document: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [
+        _item(name, path, verb, said)
+        for path, verbs in document["paths"].items()
+        for verb, said in verbs.items()
+        if not (verb == "delete" and path == "/users/{username}/")  # not by running a collection
+    ]
+    return sorted(found, key=lambda item: (LAST in item["request"]["url"], "/login/" not in item["request"]["url"]))
+
+
+def _item(name: str, path: str, verb: str, said: dict[str, Any]) -> dict[str, Any]:
+    url = f"{{{{{name}_url}}}}" + re.sub(r"{(\w+)}", r"{{\1}}", path)
+    request: dict[str, Any] = {"method": verb.upper(), "url": url, "description": said.get("description", "")}
+    if "requestBody" in said:
+        body = CREDENTIALS if path in ("/login/", "/registration/") else "{}"
+        request["body"] = {"mode": "raw", "raw": body}
+        request["header"] = [{"key": "Content-Type", "value": JSON}]
+    if "basic" in str(said.get("security")):
+        pairs = [{"key": key, "value": f"{{{{{key}}}}}", "type": "string"} for key in ("username", "password")]
+        request["auth"] = {"type": "basic", "basic": pairs}
+    return {"name": said["summary"], "request": request, "event": [{"listen": "test", "script": _script(path, said)}]}
+
+
+def _script(path: str, said: dict[str, Any]) -> dict[str, Any]:
+    known = [int(status) for status in said["responses"] if int(status) < 500]
+    lines = [f"pm.test('the answer is a known one', () => pm.expect(pm.response.code).to.be.oneOf({known}));"]
+    if path == "/login/":
+        lines += ["pm.test('logged in', () => pm.response.to.have.status(200));", REMEMBER]
+    return {"type": "text/javascript", "exec": lines}
+
+
+def main() -> None:
+    from wsgi import browse, upload
+    from wsgi.common.docs import document_of
+
+    documents = {"upload": document_of(upload.PAGES), "browse": document_of(browse.PAGES)}
+    json.dump(collection(documents), sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
