@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from myhealth.machines.refused_files import RefusedFile
 
 SHOWN_MAX = 20  # refused records that the summary names; all of them are kept
 JSON_MAX = 1000
+# One thread reads ahead while the other waits for PostgreSQL; when that has answered, it gets its turn this soon.
+SWITCH_S = 0.0005
 
 
 @dataclass
@@ -102,6 +105,8 @@ def import_machine(
     given = {name: value for name, value in said.items() if value is not None}
     options = ImportOptions(patient_map=load_map(patient_map), **given)
     summaries = []
+    sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(50_000, 20, 100)
     with app.database():
         for file in files:
             summary = Summary("standard input" if str(file) == "-" else str(file))

@@ -219,7 +219,7 @@ def test_a_file_that_is_cut_gives_what_is_whole_and_the_rest_as_it_is(size: int)
         (b"<Bundle/>", "it is XML; FHIR is read as JSON"),
         (b"\x1f\x8b\x08broken", "the gzipped file is damaged"),
         (b"\x1f\x8b", "the gzipped file is damaged"),
-        (gzip.compress(b"[1, 2]")[:-9], "the gzipped file is damaged or cut short"),
+        (gzip.compress(b"[1, 2]", mtime=0)[:-9], "the gzipped file is damaged or cut short"),
         (b"[1, 2] 3", "line 1: nothing more is expected, but '3' follows"),
         (b"[1 2]", "line 1: a comma or the end of the list is expected, not '2'"),
         (b"[1,\n,2]", "line 2: a record is expected, not ','"),
@@ -300,3 +300,19 @@ def test_no_bytes_at_all_make_it_stumble(data: bytes) -> None:
             reading.raw.encode("utf-8", "surrogateescape") in data.replace(b"\xef\xbb\xbf", b"")
             or data[:2] == b"\x1f\x8b"
         )
+
+
+def test_sound_records_are_passed_many_at_a_time_and_come_out_like_those_read_one_by_one(monkeypatch) -> None:
+    """A broken one among them, text that looks like a record, line ends between them, and letters of several bytes."""
+    records = [record(i, checkup_report='Zoë said: , {"record_id": ' * (i % 3)) for i in range(3000)]
+    parts = [json.dumps(each, ensure_ascii=i % 5 == 0) for i, each in enumerate(records)]
+    parts[700], parts[2000] = parts[700].replace('"BP"', '"B\tP"'), '{"record_id" "x"}'
+    data = ("[\n" + ",\r\n ".join(parts) + "\n]").encode()
+    _, quick = read(data)
+    monkeypatch.setattr("myhealth.machines.formats.json_stream.BRACES_TRIED", 0)
+    _, slow = read(data)
+    facts = [[(r.index, r.line, r.raw, r.faults, r.faults or r.decoded()) for r in each] for each in (quick, slow)]
+    assert facts[0] == facts[1]
+    assert sum(reading.distinct is None for reading in quick) > 1000
+    assert [reading.index for reading in quick if reading.faults] == [700, 2000]
+    assert quick[2999].line == 3001

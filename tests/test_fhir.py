@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from myhealth.checkups.records import check_record
 from myhealth.common.errors import BadInput
+from myhealth.machines.dumps import read_dump
 from myhealth.machines.formats import json_stream
 from myhealth.machines.formats.fhir import read_fhir
 from myhealth.machines.formats.json_stream import Window
@@ -701,6 +702,13 @@ def test_resources_one_after_another_are_records_in_order() -> None:
     assert names(found) == [("Observation/a", ["Glucose"]), ("Observation/b", ["Glucose"])]
     assert [(reading.index, reading.line) for reading in found] == [(0, 1), (1, 4)]
     assert skipped == {"Patient": 1}
+
+
+def test_a_bare_list_of_resources_is_read_one_by_one() -> None:
+    data = json.dumps([observation("a"), PATIENT, observation("b")], indent=1).encode()
+    found = read_dump(io.BytesIO(data))
+    assert names(list(found.readings)) == [("Observation/a", ["Glucose"]), ("Observation/b", ["Glucose"])]
+    assert (found.format, found.skipped) == ("fhir", {"Patient": 1})
 
 
 def test_a_broken_line_is_told_and_the_next_one_read() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from myhealth.checkups.records import check_record
 from myhealth.common.errors import BadInput
+from myhealth.machines.dumps import read_dump
 from myhealth.machines.formats import hl7_text
 from myhealth.machines.formats.hl7 import read_hl7
 from myhealth.machines.formats.hl7_values import is_loinc, range_of
@@ -46,7 +47,7 @@ def read_bytes(data: bytes, zone: tzinfo = UTC, size: int = 10**6) -> tuple[list
 
 
 def read(*segments: str, zone: tzinfo = UTC) -> list[Reading]:
-    return read_bytes("\r".join(segments).encode(), zone)[0]
+    return read_bytes("".join(f"{segment}\r" for segment in segments).encode(), zone)[0]
 
 
 def record_of(*segments: str, zone: tzinfo = UTC) -> dict[str, Any]:
@@ -477,6 +478,7 @@ def test_batches_and_files_of_messages_are_read_in_order() -> None:
             "BTS",
             "FTS|1",
             MSH.replace("ORU^R01^ORU_R01", ""),
+            "",
         ]
     )
     found, skipped = read_bytes(data.encode())
@@ -578,8 +580,8 @@ def test_a_line_that_goes_on_is_text_or_a_fault() -> None:
         ("MSH|||APP", "MSH-2 does not name the characters"),
         ("MSH|^^^^|APP", "MSH-2 does not name the characters"),
         ("MSH|^~\\&|A||||||ORU^R01\rPID|1||M1", "neither an OBR nor an OBX"),
-        (f"{MSH}\r{PID}\rOBR|1||F1\rOBX|1|NM|||5", "what was measured"),
-        (f"{MSH}\r{PID}\rOBR|1||F1", "what was examined"),
+        (f"{MSH}\r{PID}\rOBR|1||F1\rOBX|1|NM|||5\r", "what was measured"),
+        (f"{MSH}\r{PID}\rOBR|1||F1\r", "what was examined"),
     ],
 )
 def test_what_cannot_be_read_is_a_fault_with_its_text(data: str, said: str) -> None:
@@ -691,3 +693,50 @@ def test_any_text_that_is_escaped_comes_back(text: str) -> None:
     (reading,) = read(MSH, PID, OBR, obx("TX", escaped))
     expected = text if text.strip() and text != '""' else "no value"
     assert reading.record["results"][0]["value"] == expected
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    data = b"\xef\xbb\xbf" + "\r".join([MSH, PID, OBR, OBX]).encode()
+    assert [reading.faults for reading in read_dump(io.BytesIO(data)).readings] == [[]]
+
+
+MESSAGE = "\r".join([MSH, PID, OBR, OBX.replace("5.10", "72")])
+
+
+@pytest.mark.parametrize("end", range(MESSAGE.index("OBX"), MESSAGE.rindex("|F") + 2))
+def test_what_is_left_of_a_value_is_never_taken_for_it(end: int) -> None:
+    """A message that ends somewhere in its result is refused, also when it is read again; a whole one is taken."""
+    (reading,) = read_bytes(MESSAGE[:end].encode())[0]
+    if end == len(MESSAGE):
+        assert reading.faults == []
+    elif end > MESSAGE.index("OBX"):
+        assert reading.faults
+        (again,) = read_bytes(reading.raw.encode())[0]
+        assert again.faults == reading.faults
+
+
+def test_a_frame_without_its_end_is_a_message_cut_short() -> None:
+    whole = f"\x0b{MESSAGE}\r\x1c\r"
+    readings, _ = read_bytes((whole + whole.replace("\x1c\r", "")).encode())
+    assert [bool(reading.faults) for reading in readings] == [False, True]
+    assert read_bytes(readings[1].raw.encode())[0][0].faults == readings[1].faults
+
+
+@pytest.mark.parametrize(
+    ("sent", "unit"),
+    [
+        ("mmol/L", "mmol/L"),
+        ("^mmol/L", "mmol/L"),
+        ("mmol/L^^UCUM", "mmol/L"),
+        ("266016^MDC_DIM_MMHG^MDC^mm[Hg]^mm[Hg]^UCUM", "mm[Hg]"),
+        ("266016^MDC_DIM_MMHG^MDC", "MDC_DIM_MMHG"),
+        ("1^^UCUM", "1"),
+        ("10*3/uL^^UCUM", "10*3/uL"),
+    ],
+)
+def test_a_unit_is_what_people_know_it_by(sent: str, unit: str) -> None:
+    assert result_of(obx("NM", "7", f6=sent))["unit"] == unit
+
+
+def test_line_ends_that_are_escaped_are_line_ends() -> None:
+    assert result_of(obx("FT", r"one\.br\two\.sp2\four"))["value"] == "one\ntwo\n\nfour"

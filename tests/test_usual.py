@@ -17,7 +17,9 @@ from myhealth.machines.readings import Reading
 
 
 def reading(raw: str) -> Reading:
-    return next(read_dump(io.BytesIO(f"[{raw}]".encode("utf-8", "surrogatepass")), machine="").readings)
+    """As it comes out of a list: with a further record in sight, the way sound ones are read many at a time."""
+    data = f'[{raw}, {{"record_id": "2"}}]'
+    return next(read_dump(io.BytesIO(data.encode("utf-8", "surrogatepass")), machine="").readings)
 
 
 def same(raw: str, machine: str | None = None) -> bool:

@@ -17,7 +17,7 @@ from myhealth.machines.dumps import Dump, read_dump
 from myhealth.machines.readings import Reading
 from myhealth.machines.services import register_machine
 
-BATCH_RECORDS = 2500
+BATCH_RECORDS = 5000
 # A batch ends early when its records are large: what is in memory at once stays bounded.
 BATCH_CHARACTERS = 8 * 1024 * 1024
 
@@ -66,7 +66,7 @@ class Import:
             register_machine(**self.dump.machine)
         broken: list[BadInput] = []
         checked = map(self._intake.check, _batches(_until_broken(self.dump.readings, broken)))
-        with ahead(checked) as batches:  # the next batch is read and checked while PostgreSQL stores this one
+        with ahead(checked, 1) as batches:  # the next batch is read and checked while PostgreSQL stores this one
             for batch in batches:
                 outcomes = self._intake.store(batch)
                 yield [(item.reading, outcome) for item, outcome in zip(batch, outcomes, strict=True)]

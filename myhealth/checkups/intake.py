@@ -106,7 +106,10 @@ class Intake:
         faults: list[tuple[str, str]] = []
         record = usual_record(reading, self.origin.machine)
         if record is None:
-            record, faults = check_record(self._about(reading.decoded()), self.origin.machine)
+            said = reading.decoded()
+            if reading.faults:
+                return Checked(reading, None, reading.faults)
+            record, faults = check_record(self._about(said), self.origin.machine)
         if record is None:
             return Checked(reading, None, faults)
         origin = self.origin

@@ -166,14 +166,14 @@ def _insert(cursor: Any, rows: Sequence[Row]) -> set[int]:
 
 def _copy_line(row: Row) -> str:
     """One row in COPY's text format."""
-    values = row.values()
-    taken_at = row.record.taken_at
-    moment = taken_at.isoformat() if taken_at is not None else datetime.now().astimezone().isoformat()
-    cells = ["\\N" if value is None else str(value) for value in (*values[:8], moment, values[9])]
-    line = "\t".join(cells)
-    if "\\" in line.replace("\\N", "") or "\n" in line or "\r" in line or line.count("\t") != 9:
-        escaped = (
-            cell if value is None else cell.translate(COPY_ESCAPES) for cell, value in zip(cells, values, strict=True)
-        )
-        line = "\t".join(escaped)
-    return line + "\n"
+    record = row.record
+    moment = (record.taken_at or datetime.now().astimezone()).isoformat()
+    machine_id = "\\N" if row.machine_id is None else row.machine_id
+    record_id, taken_by = record.record_id, record.taken_by
+    head = f"{row.id}\t{row.patient_id}\t{machine_id}\t"
+    words = f"{record_id or ''}\t{record.checkup_type}\t{record.checkup_report}\t{record.disease}\t{taken_by or ''}"
+    texts = f"{words}\t{moment}\t{record.results}"
+    if record_id and taken_by and texts.count("\t") == 6 and not ("\\" in texts or "\n" in texts or "\r" in texts):
+        return f"{head}{texts}\n"
+    cells = (record_id, record.checkup_type, record.checkup_report, record.disease, taken_by, moment, record.results)
+    return head + "\t".join("\\N" if cell is None else cell.translate(COPY_ESCAPES) for cell in cells) + "\n"

@@ -35,7 +35,7 @@ MEMORY_FORMAT = "myhealth.machine-memory/1"
 FORMATS = ("memory", "list", "ndjson", "fhir", "hl7")
 GZIP_MAGIC = b"\x1f\x8b"
 HEAD_BYTES = 1024  # what it takes to tell HL7 v2 and XML from JSON
-HL7_START = re.compile(rb"\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
+HL7_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 XML_START = re.compile(rb"(\xef\xbb\xbf)?\s*<")
 
 
@@ -98,7 +98,8 @@ def recognise(window: Window, head: bytes) -> str:
     """Which of the JSON formats the text at the window's position is. Raises BadInput where it is none."""
     first = window.peek()
     if first == "[":
-        return "list"
+        inner = window.text[window.position + 1 :].lstrip()
+        return "fhir" if "resourceType" in top_names(inner[:CHUNK_BYTES]) else "list"
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise BadInput("it is UTF-16; save it as UTF-8")
     if XML_START.match(head):

@@ -80,7 +80,7 @@ class Reading:
     the same record. `record`: what that text says, None where it says nothing. `faults`: why it cannot be read, as
     (field or "", message). `patients`: names that the patient may be known by, best first, where a format gives
     several; `full_name`: the patient's, where the format tells it. `distinct`: it is JSON, and no name stands twice in
-    it or its results.
+    it or its results; None where it is JSON and nobody has looked.
     """
 
     index: int
@@ -90,12 +90,19 @@ class Reading:
     faults: list[tuple[str, str]] = field(default_factory=list)
     patients: tuple[str, ...] = ()
     full_name: str = ""
-    distinct: bool = False
+    distinct: bool | None = False
 
     def decoded(self) -> Any:
-        """What the text says, with every number as it was sent; None where it says nothing."""
+        """What the text says, with every number as it was sent; None, and one of `faults`, where it says nothing."""
         if self.record is UNREAD:
-            self.record = DECODER.decode(self.raw)
+            try:
+                self.record = DECODER.decode(self.raw)
+            except json.JSONDecodeError as error:
+                self.record = None
+                self.faults.append(("", f"it is not JSON: {error.msg}"))
+            except RecursionError:
+                self.record = None
+                self.faults.append(("", "it is nested too deeply"))
         return self.record
 
 

@@ -52,8 +52,8 @@ def _frame(dump: Dump) -> tuple[bytes, bytes, bytes]:
         return head.encode(), b",\n", b"\n]}\n"
     if dump.format == "list":
         return b"[\n", b",\n", b"\n]\n"
-    if dump.format == "hl7":
-        return b"", b"\r", b"\r"
+    if dump.format == "hl7":  # a message has its ends in its text, but for one that was cut short
+        return b"", b"", b""
     return b"", b"\n", b"\n"
 
 

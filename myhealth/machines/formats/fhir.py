@@ -35,7 +35,7 @@ BUNDLE_START = re.compile(r'\{\s*"resourceType"\s*:\s*"Bundle"')
 
 
 def read_fhir(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
-    """The records of a FHIR resource, or of one resource after another (NDJSON), in their order.
+    """The records of a FHIR resource, of one resource after another (NDJSON), or of a list of them, in their order.
 
     `zone`: what moments without a zone are in. `skipped` counts by kind what is no result ("Patient", "Observation
     entered in error"). What cannot be read is a reading with faults, their fields as FHIRPath writes them. Memory
@@ -44,19 +44,33 @@ def read_fhir(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[R
     Raises BadInput where the source is broken in a way that nothing further can be found; a Bundle that is longer
     than a record may be and is broken anywhere gives nothing at all, lest a report lose some of its results.
     """
-    index = 0
+    read = _read_list if window.peek() == "[" else _read_values
+    for index, reading in enumerate(read(window, zone, skipped)):
+        reading.index = index
+        yield reading
+
+
+def _read_values(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
     while window.peek():
-        for reading in _next_value(window, zone, skipped):
-            reading.index = index
-            index += 1
-            yield reading
+        yield from _next_value(window, zone, skipped)
+
+
+def _read_list(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+    """The resources of a bare list, each for itself."""
+    for reading in json_stream.read_list(window):
+        yield from _read_value(reading, zone, skipped)
+    json_stream.require_end(window)
 
 
 def _next_value(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
     if _is_long_bundle(window):
         yield from _read_bundle([entry_of(item) for item in read_entries(window)], zone, skipped)
         return
-    reading = window.reading(0, by_line=True)
+    yield from _read_value(window.reading(0, by_line=True), zone, skipped)
+
+
+def _read_value(reading: Reading, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+    """The records of one resource."""
     resource = reading.decoded()
     fault = None if reading.faults else resource_fault(resource)
     if fault is None and not reading.faults and resource["resourceType"] == "Bundle":

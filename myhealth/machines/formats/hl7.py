@@ -43,7 +43,8 @@ def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> I
     if reports and not groups:
         fault = "it is a message with results, but has neither an OBR nor an OBX segment"
     if fault:
-        raw = b"\r".join(line.data for line in message) + b"\r"
+        last = message[-1]  # what is cut short stays so in its text, lest it be taken for whole when it is read again
+        raw = b"\x0b" * last.framed + b"\r".join(line.data for line in message) + b"\r" * (not last.cut or last.framed)
         yield Reading(0, message[0].number, raw.decode("utf-8", "surrogateescape"), None, [("", fault)])
     elif not reports and not any(group.all("OBX") for group in groups):
         skipped[printable(kind, 60) or "message without a type"] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from myhealth.common.errors import BadInput
@@ -34,15 +34,19 @@ CHARSETS = {
     "BIG-5": "big5",
     "KS X 1001": "euc_kr",
 }
+LINES_MAX = 100
 LATIN = re.compile(r"(?:ISO[ -]?)?8859[/-](1[013-6]|[1-9])")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the source, without its end; `number` from 1."""
+    """A line of the source, without its end; `number` from 1. `cut`: the source ends in it, or behind it within the
+    frame of a message (MLLP), so that more of the message may be missing; `framed`: it is sure that it is."""
 
     number: int
     data: bytes
+    cut: bool = False
+    framed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Encoding:
             return decode(found, self.codec) or match[0]
         if sequence == "P" and not self.truncation:
             return match[0]
+        if sequence.startswith(".sp"):  # so many line ends
+            return "\n" * min(int(sequence[3:].lstrip("+") or 1), LINES_MAX)
         meanings = {"F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition}
         meanings |= {"E": self.escape, "P": self.truncation, ".br": "\n", "H": "", "N": ""}
         return meanings[sequence]
@@ -86,7 +92,7 @@ class Encoding:
 def _escapes(escape: str) -> re.Pattern[str]:
     """The sequences that have a meaning. Bytes in hex that stand side by side may be one character, so they are one."""
     mark = re.escape(escape)
-    return re.compile(rf"{mark}([FSTREPHN]|\.br){mark}|(?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+")
+    return re.compile(rf"{mark}([FSTREPHN]|\.br|\.sp\+?[0-9]{{0,3}}){mark}|(?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+")
 
 
 class Segment:
@@ -165,7 +171,28 @@ def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
         segment = Segment(line.number, line.data, encoding)
         if KNOWN.fullmatch(segment.name) or not segments[-1].continue_with(line.data):
             segments.append(segment)
-    return segments, ""
+    return segments, _cut_short(segments, lines[-1])
+
+
+def _cut_short(segments: list[Segment], last: Line) -> str:
+    """Why the message seems to have lost its end; "" where it does not. What is left of 72 may be 7.
+
+    The end of a segment is often left out at the end of a file. An OBX that ends there is whole where it has the
+    status that every OBX must have (OBX-11), or where its kin in the message have none either.
+    """
+    if last.framed:
+        return "it is cut short: the end of its frame (the byte 1C) is missing"
+    results = [segment for segment in segments if segment.name == "OBX"]
+    if not last.cut or not segments or segments[-1].name not in ("MSH", "PID", "OBR", "OBX"):
+        return ""
+    if segments[-1].name != "OBX":
+        kind = segments[0].text(9)
+        empty = not results and (not kind or kind.startswith("ORU"))
+        return "it is cut short: it has no result, and its last segment has no end" if empty else ""
+    others = [segment for segment in results[:-1] if segment.field(11)]
+    if segments[-1].field(11) or (len(results) > 1 and not others):
+        return ""
+    return f"it is cut short: it ends in the segment OBX[{len(results)}], before the status of its result (OBX-11)"
 
 
 def _encoding(head: bytes) -> Encoding | None:
@@ -210,16 +237,24 @@ def read_messages(source: Readable) -> Iterator[list[Line]]:
 
 def _read_lines(source: Readable) -> Iterator[Line]:
     """The lines that are not blank. Raises BadInput where one is longer than a record may be."""
-    number, rest = 1, b""
+    number, rest, framed = 1, b"", False
+    last: Line | None = None  # held back: whether it is cut shows behind it
     while data := source.read(CHUNK_BYTES):
         while data.endswith(b"\r") and (following := source.read(1)):  # a LF may follow
             data += following
         *parts, rest = END.split(rest + data)
         for text, end in zip(parts[::2], parts[1::2], strict=True):
             if text.strip():
-                yield Line(number, text.removeprefix(BOM) if number == 1 else text)
+                if last:
+                    yield last
+                last = Line(number, text.removeprefix(BOM) if number == 1 else text)
             number += end in (b"\r\n", b"\r", b"\n")
+            framed = end == b"\x0b" or (framed and end != b"\x1c")
         if len(rest) > RECORD_MAX:
             raise BadInput(f"line {number}: it has more than {RECORD_MAX} bytes")
     if rest.strip():
-        yield Line(number, rest.removeprefix(BOM) if number == 1 else rest)
+        if last:
+            yield last
+        last = Line(number, rest.removeprefix(BOM) if number == 1 else rest, cut=True)
+    if last:
+        yield replace(last, cut=last.cut or framed, framed=framed)

@@ -78,7 +78,7 @@ def words_of(segment: Segment, field: int) -> str:
 def result_of(segment: Segment) -> dict[str, Any]:
     """The result that an OBX segment is, in our shape (DESIGN.md, "Source of truth"); values as they were sent."""
     value = value_of(segment)
-    unit = segment.text(6) or segment.text(6, 2) or None
+    unit = unit_of(segment)
     low, high, range_text = range_of(segment.encoding.plain(segment.field(7)), unit or "")
     flags = (segment.encoding.components(each)[0] for each in segment.repetitions(8))
     flag = next((found for each in flags if (found := flag_of(segment.encoding.plain(each)))), None)
@@ -89,6 +89,19 @@ def result_of(segment: Segment) -> dict[str, Any]:
     if range_text:
         result["range_text"] = range_text
     return result
+
+
+def unit_of(segment: Segment) -> str | None:
+    """The unit (OBX-6): in UCUM where it says so, else what is sent first; a bare number of a code is no unit.
+
+    Worked example: "266016^MDC_DIM_MMHG^MDC^mm[Hg]^mm[Hg]^UCUM" is mm[Hg], "mmol/L^^ISO+" is mmol/L.
+    """
+    coded = [*segment.components(6), *[""] * 6]
+    for code, system in ((coded[0], coded[2]), (coded[3], coded[5])):
+        if code and system.upper() == "UCUM":
+            return code
+    first = "" if len(coded[0]) > 2 and coded[0].isdigit() and coded[1] else coded[0]
+    return first or coded[1] or coded[3] or coded[4] or None
 
 
 def value_of(segment: Segment) -> Number | str | None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from json.decoder import JSONDecodeError
 from typing import Any, Protocol
 
+import msgspec
+
 from myhealth.common.errors import BadInput
 from myhealth.machines.readings import DECODER as DECODER
 from myhealth.machines.readings import UNREAD, Reading
@@ -39,6 +41,13 @@ NEXT_LINE = re.compile(r"\n(?=[{\[])")
 RECORD_NAMES = "record_id|checkup_for|machine|taken_by|taken_at|checkup_type|checkup_report|disease|results"
 NEXT_RECORD = re.compile(rf',\s*(?=\{{\s*"(?:{RECORD_NAMES})"\s*:)')
 LITERAL_MAX = len("-Infinity")
+# Sound records of a list, many at a time: what stands between two of them, where one begins, and where each ends (the
+# decoder refuses whatever SCANNER refuses, and more; then they are read one by one, so many before it is tried again).
+BETWEEN = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+RECORD_START = re.compile(rf'\{{\s*"(?:{RECORD_NAMES})"\s*:')
+SLICES = msgspec.json.Decoder(list[msgspec.Raw])
+DOUBTFUL_RECORDS = 100
+BRACES_TRIED = 50
 
 
 class Readable(Protocol):
@@ -58,6 +67,7 @@ class Window:
         self.position = 0
         self.line = 1
         self.ended = False
+        self._doubtful = 0
 
     def more(self) -> bool:
         """Takes in a further part, larger each time that nothing is used up in between; False at the end."""
@@ -137,7 +147,42 @@ class Window:
                 break
         if fault:
             return Reading(index, line, self.use(end), None, [("", fault)])
-        return Reading(index, line, self.use(end), UNREAD if scan else record, distinct=scan and _is_distinct(record))
+        return Reading(index, line, self.use(end), UNREAD if scan else record, distinct=scan and is_distinct(record))
+
+    def sound(self, index: int) -> list[Reading]:
+        """Passes the records of a list that are in sight, but for the last, and the comma behind them; none where one
+        of them is not sound, or where it is not quickly seen.
+
+        Text that is a list of values between two brackets is so wherever it is cut at a comma between two of them.
+        """
+        if self._doubtful > 0:
+            self._doubtful -= 1
+            return []
+        end = self._last_start()
+        slices: list[msgspec.Raw] = []
+        if end > self.position:
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+                slices = SLICES.decode(f"[{self.text[self.position : end].rstrip()[:-1]}]")
+        if not slices:
+            self._doubtful = DOUBTFUL_RECORDS
+        found: list[Reading] = []
+        for part in slices:
+            raw = str(part, "utf-8")
+            found.append(Reading(index + len(found), self.line, raw, distinct=None))
+            between = BETWEEN.match(self.text, self.position + len(raw))
+            self.use(between.end() if between else end)
+        return found
+
+    def _last_start(self) -> int:
+        """Where the last record in sight seems to begin, behind a comma; 0 where none is seen."""
+        at = len(self.text)
+        for _ in range(BRACES_TRIED):
+            at = self.text.rfind("{", self.position + 1, at)
+            if at < 0:
+                break
+            if RECORD_START.match(self.text, at) and self.text[max(0, at - 100) : at].rstrip().endswith(","):
+                return at
+        return 0
 
     def garbage(self, index: int) -> Reading | None:
         """Passes what stands between two records of a list and belongs to neither; None where no further one begins."""
@@ -209,7 +254,7 @@ def top_names(text: str) -> set[str]:
     return names
 
 
-def _is_distinct(scanned: Any) -> bool:
+def is_distinct(scanned: Any) -> bool:
     """Whether it is an object in which no name stands twice, nor in any of its results."""
     if not isinstance(scanned, list) or not scanned or type(scanned[0]) is not tuple:
         return False
@@ -238,6 +283,9 @@ def read_list(window: Window, first: int = 0) -> Iterator[Reading]:
     while True:
         if window.peek() in (",", "]"):
             raise BadInput(f"line {window.line}: a record is expected, not {window.peek()!r}")
+        for reading in window.sound(index):
+            yield reading
+            index += 1
         yield window.reading(index, scan=True)
         index += 1
         while window.peek() not in (",", "]", ""):

@@ -1,0 +1,299 @@
+"""How quick imports and uploads are, against a ceiling in the same run: COPY of ready rows, no parsing, no checks.
+
+    .venv/bin/python tests/benchmarks/bench_intake.py [--rows 100000] [--large 1000000] [--rounds 3]
+        [--only import,memory,bulk,single] [--ceiling SCRIPT]
+
+PostgreSQL of its own, in a temporary folder (--folder PATH keeps it for the next run). Each figure is a median of the
+rounds, turn and turn about with its ceiling; an import is a process of its own and timed with its start. --ceiling
+SCRIPT runs that script, with --database-url, in the place of the ceiling below. Compare ratios of one run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import io
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from myhealth import processes, stores
+from myhealth.common.database import transaction
+from myhealth.common.settings import Settings, child_environ
+from myhealth.embedded.postgres import Postgres
+from myhealth.profiles.services import create_user
+
+NAME = "myhealth_bench_test"
+PATIENTS, DAYS, PASSWORD, CLIENTS, BULK_RECORDS = 2000, 28, "correct-horse", 4, 1000
+PEOPLE = "insert into users (username) select 'patient' || i from generate_series(0, %s) i on conflict do nothing"
+COLUMNS = "patient_id, machine_id, record_id, checkup_type, checkup_report, disease, taken_by, taken_at, results"
+
+
+def record(rng: random.Random, number: int) -> dict[str, Any]:
+    """A blood pressure with two results: about 470 bytes of JSON."""
+    systolic, diastolic = rng.randint(85, 185), rng.randint(50, 115)
+    moment = f"2026-{rng.randint(1, 10):02}-{rng.randint(1, DAYS):02}T{rng.randint(7, 18):02}:{rng.randint(0, 59):02}"
+    return {
+        "record_id": str(number),
+        "checkup_for": f"patient{rng.randrange(PATIENTS)}",
+        "taken_by": f"dr.{rng.randrange(40)}",
+        "taken_at": f"{moment}:00+05:30",
+        "checkup_type": "BLOOD PRESSURE",
+        "disease": "BP",
+        "checkup_report": f"Seated, left arm. {systolic}/{diastolic}",
+        "results": [
+            result("8480-6", "Systolic blood pressure", systolic, 90, 120),
+            result("8462-4", "Diastolic blood pressure", diastolic, 60, 80),
+        ],
+    }
+
+
+def result(code: str, name: str, value: int, low: int, high: int) -> dict[str, Any]:
+    flag = "H" if value > high else "L" if value < low else "N"
+    return {"code": code, "name": name, "value": value, "unit": "mm[Hg]", "low": low, "high": high, "flag": flag}
+
+
+def write_dump(path: Path, count: int, serial: str) -> None:
+    rng = random.Random(f"{count} {serial}")
+    with path.open("w") as file:
+        machine = json.dumps({"serial": serial})
+        file.write(f'{{"format": "myhealth.machine-memory/1", "machine": {machine}, "records": [\n')
+        for number in range(1, count + 1):
+            file.write(json.dumps(record(rng, number)) + (",\n" if number < count else "\n"))
+        file.write("]}\n")
+
+
+class Bench:
+    """One run: the server, its ceiling, and the folder of the dumps."""
+
+    def __init__(self, settings: Settings, folder: Path, ceiling: str) -> None:
+        self.settings, self.folder, self.ceiling_script = settings, folder, ceiling
+        self.serials = 0
+
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[Any]:
+        connection = psycopg2.connect(self.settings.database_url)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+        connection.close()
+
+    def empty(self) -> None:
+        """As before the first upload: no check-up, and nothing left to vacuum or to write back."""
+        with self.cursor() as cursor:
+            cursor.execute("truncate checkups, rejections, tombstones, idempotency_keys restart identity cascade")
+            cursor.execute("delete from machines")
+            cursor.execute("checkpoint")
+
+    def rows(self) -> int:
+        with self.cursor() as cursor:
+            cursor.execute("select count(*) from checkups")
+            return int(cursor.fetchone()[0])
+
+    def ceiling(self, rows: int) -> float:
+        """Rows a second of one COPY of prepared rows, in a transaction that is rolled back."""
+        self.empty()
+        if self.ceiling_script:
+            words = [sys.executable, self.ceiling_script, "--database-url", self.settings.database_url]
+            said = subprocess.run([*words, "--rows", str(rows)], check=True, capture_output=True, text=True).stdout
+            return float(re.findall(r"([0-9.]+) rows/s", said)[0])
+        with psycopg2.connect(self.settings.database_url) as connection, connection.cursor() as cursor:
+            data = io.StringIO("".join("\t".join(map(str, row)) + "\n" for row in self.ready_rows(cursor, rows)))
+            start = time.perf_counter()
+            cursor.copy_expert(f"copy checkups ({COLUMNS}) from stdin", data)
+            seconds = time.perf_counter() - start
+            connection.rollback()
+        connection.close()
+        return rows / seconds
+
+    def ready_rows(self, cursor: Any, count: int) -> list[tuple[Any, ...]]:
+        """Rows with nothing left to find out."""
+        cursor.execute("select id from users order by id limit %s", (PATIENTS,))
+        users = [id_ for (id_,) in cursor.fetchall()]
+        cursor.execute("insert into machines (serial) values ('ceiling') returning id")
+        machine = cursor.fetchone()[0]
+        made = record(random.Random(0), 1)
+        told = ("checkup_type", "checkup_report", "disease", "taken_by", "taken_at")
+        rest = (*(made[name] for name in told), json.dumps(made["results"]))
+        return [(users[i % len(users)], machine, i, *rest) for i in range(count)]
+
+    def one_by_one(self, rows: int) -> float:
+        """Rows a second of plain psycopg2: an INSERT and a commit each."""
+        self.empty()
+        connection = psycopg2.connect(self.settings.database_url)
+        with connection.cursor() as cursor:
+            ready = self.ready_rows(cursor, rows)
+            marks = ", ".join(["%s"] * len(ready[0]))
+            start = time.perf_counter()
+            for row in ready:
+                cursor.execute(f"insert into checkups ({COLUMNS}) values ({marks})", row)
+                connection.commit()
+            seconds = time.perf_counter() - start
+        connection.close()
+        return rows / seconds
+
+    def import_file(self, path: Path, rows: int) -> tuple[float, float]:
+        """(rows a second, peak memory in MB) of `myhealth import-machine`, from process start to its end."""
+        self.empty()
+        start = time.perf_counter()
+        words = [sys.executable, "-m", "cli", "import-machine", str(path)]
+        process = subprocess.Popen(words, env=child_environ(self.settings, ()), stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert self.rows() == rows
+        return rows / seconds, usage.ru_maxrss / 1024
+
+    def upload(self, port: int, token: str, bodies: list[list[bytes]]) -> float:
+        """Records a second that clients upload at once, a body a request; every record is in the store behind it."""
+        self.empty()
+        gone_wrong: list[Any] = []
+
+        def client(mine: list[bytes]) -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            for body in mine:
+                connection.request("POST", "/checkups/", body, headers)
+                answer = connection.getresponse()
+                if answer.status != 201:
+                    gone_wrong.append((answer.status, answer.read(300)))
+                answer.read()
+            connection.close()
+
+        threads = [threading.Thread(target=client, args=(mine,)) for mine in bodies]
+        start = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - start
+        assert not gone_wrong, gone_wrong[0]
+        return self.rows() / seconds
+
+    def bodies(self, requests: int, records: int, clients: int = CLIENTS) -> list[list[bytes]]:
+        """What each client sends: lists of records of a machine of its own, or single ones where `records` is 1."""
+        made = []
+        for _ in range(clients):
+            self.serials += 1
+            rng, mine = random.Random(self.serials), []
+            for request in range(requests):
+                some = [{**record(rng, request * records + i), "machine": f"HC-{self.serials}"} for i in range(records)]
+                mine.append(json.dumps(some if records > 1 else some[0]).encode())
+            made.append(mine)
+        return made
+
+
+def bench_import(bench: Bench, rows: int, rounds: int) -> float:
+    path = bench.folder / f"dump-{rows}.json"
+    write_dump(path, rows, "HC-BENCH-1")
+    print(f"import-machine of {rows:,} records ({path.stat().st_size / 1e6:.0f} MB)")
+    ceilings, imports, peaks = [], [], []
+    for _ in range(rounds):
+        ceilings.append(bench.ceiling(min(rows, 100_000)))
+        speed, peak = bench.import_file(path, rows)
+        imports.append(speed)
+        peaks.append(peak)
+        print(f"  ceiling {ceilings[-1]:,.0f} rows/s, import {speed:,.0f} rows/s, peak {peak:.0f} MB")
+    ratio = statistics.median(imports) / statistics.median(ceilings)
+    print(f"  median: {statistics.median(imports):,.0f} rows/s, {ratio:.2f} of the ceiling; peak {max(peaks):.0f} MB")
+    path.unlink()
+    return max(peaks)
+
+
+def bench_uploads(bench: Bench, rounds: int, only: set[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(processes.listen("127.0.0.1", 0))
+        stack.enter_context(processes.gunicorn("wsgi.upload:app", listener, bench.settings, workers=2, threads=8))
+        port = listener.getsockname()[1]
+        token = log_in(port)
+        if "bulk" in only:
+            bulk = [
+                (bench.ceiling(100_000), bench.upload(port, token, bench.bodies(25, BULK_RECORDS)))
+                for _ in range(rounds)
+            ]
+            tell(f"bulk POST of {BULK_RECORDS:,} records, {CLIENTS} clients", "ceiling", bulk)
+        if "single" in only:
+            single = [
+                (bench.one_by_one(2000), bench.upload(port, token, bench.bodies(2000, 1, 1))) for _ in range(rounds)
+            ]
+            tell("single-record POSTs, one client", "a commit each", single)
+            single = [(bench.one_by_one(2000), bench.upload(port, token, bench.bodies(500, 1))) for _ in range(rounds)]
+            tell(f"single-record POSTs, {CLIENTS} clients", "a commit each", single)
+
+
+def tell(what: str, against: str, pairs: list[tuple[float, float]]) -> None:
+    print(what)
+    for floor, ours in pairs:
+        print(f"  {against} {floor:,.0f} rows/s, ours {ours:,.0f} rows/s")
+    floor, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(f"  median: {ours:,.0f} rows/s, {ours / floor:.2f} of {against}")
+
+
+def log_in(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("POST", "/login/", json.dumps({"username": "bench.tech", "password": PASSWORD}))
+    return str(json.load(connection.getresponse())["token"])
+
+
+def prepare(settings: Settings) -> None:
+    stores.bind_database(settings)
+    stores.migrate(settings)
+    with transaction() as cursor:
+        cursor.execute(PEOPLE, (PATIENTS - 1,))
+        cursor.execute("select 1 from users where username = 'bench.tech'")
+        found = cursor.fetchone()
+    if not found:
+        create_user("bench.tech", password=PASSWORD, role="technician", rounds=4)
+    stores.close_database()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="import,memory,bulk,single")
+    parser.add_argument("--ceiling", default="")
+    parser.add_argument("--folder", type=Path)
+    said = parser.parse_args()
+    only = set(said.only.split(","))
+    folder = said.folder or Path(tempfile.mkdtemp(prefix="myhealth-bench-"))
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
+    server = Postgres(folder)
+    try:
+        server.ensure()
+        server.make_database(NAME)
+        settings = Settings(
+            database_url=server.url_of(NAME), data_dir=str(folder), secret_key="of a benchmark, 32 bytes and more"
+        )
+        prepare(settings)
+        bench = Bench(settings, folder, said.ceiling)
+        peak = bench_import(bench, said.rows, said.rounds) if only & {"import", "memory"} else 0.0
+        if "memory" in only:
+            large = bench_import(bench, said.large, 1)
+            print(f"  peak memory {large / peak:.2f} times that of {said.rows:,} records")
+        if only & {"bulk", "single"}:
+            bench_uploads(bench, said.rounds, only)
+    finally:
+        server.stop()
+        if said.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
