@@ -148,7 +148,7 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
                 stack.callback(refused.close)
             stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
             advance = stack.enter_context(progress(source, summary.file))
-            stack.enter_context(told_when_interrupted(summary))
+            stack.enter_context(told_when_interrupted(coming, summary.file))
             for batch in coming:
                 for reading, outcome in batch:
                     summary.add(reading, outcome)
@@ -185,13 +185,13 @@ def progress(source: BinaryIO, name: str) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def told_when_interrupted(summary: Summary) -> Iterator[None]:
+def told_when_interrupted(coming: Import, name: str) -> Iterator[None]:
     """Ctrl-C leaves whole batches: says how many records they are, and that the next import goes on."""
     try:
         yield
     except KeyboardInterrupt:
-        done = summary.accepted + summary.duplicate
-        click.echo(f"\n{summary.file}: {plural(done, 'record')} stored so far; import it again to go on.", err=True)
+        done = 0 if coming.options.dry_run else coming.stored
+        click.echo(f"\n{name}: {plural(done, 'record')} stored so far; import it again to go on.", err=True)
         raise
 
 

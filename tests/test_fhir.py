@@ -179,7 +179,7 @@ SAMPLE_RESULTS = {
     "Observation-vitals-panel": [],
 }  # fmt: skip
 SAMPLE_RECORDS = {
-    "Bundle-lipids": ("pat2", "http://acme.com/lab/reports|5234342", "2011-03-04T08:30:00+11:00", "Lipid Panel", "",
+    "Bundle-lipids": ("pat2", "http://acme.com/lab/reports|5234342#lipids", "2011-03-04T08:30:00+11:00", "Lipid Panel", "",
                       "", "Acme Laboratory, Inc"),
     "DiagnosticReport-102": ("pat2", "DiagnosticReport/102", "2008-06-17T12:00:00+00:00", "DXA BONE DENSITOMETRY", "",
                              "At risk of osteoporotic fracture\nResults that did not come along: Observation/bmd.\n"
@@ -187,12 +187,12 @@ SAMPLE_RECORDS = {
     "DiagnosticReport-f201": ("f201", "DiagnosticReport/f201", "2012-12-01T12:00:00+01:00", "CT of head-neck",
                               "Radiology", "CT brains: large tumor sphenoid/clivus.\n"
                               "Malignant tumor of craniopharyngeal duct", "Blijdorp MC"),
-    "Observation-656": ("PatientId-patientId", "patientId-urn:oid:1.2.4~0000000000000000~152584~20170503155426~820",
+    "Observation-656": ("PatientId-patientId", "patientId-urn:oid:1.2.4~0000000000000000~152584~20170503155426~820#656",
                         "2017-05-03T15:54:26-04:00", "MDC_FLOW_AWAY_EXP_FORCED_PEAK", "", "",
                         "Patient/PatientId-patientId"),
-    "Observation-f001": ("f001", "http://www.bmc.nl/zorgportal/identifiers/observations|6323",
+    "Observation-f001": ("f001", "http://www.bmc.nl/zorgportal/identifiers/observations|6323#f001",
                          "2013-04-02T09:30:10+01:00", "Glucose [Moles/volume] in Blood", "", "", "A. Langeveld"),
-    "Observation-unsat": ("f001", "http://www.bmc.nl/zorgportal/identifiers/observations|6323",
+    "Observation-unsat": ("f001", "http://www.bmc.nl/zorgportal/identifiers/observations|6323#unsat",
                           "2013-04-02T09:30:10+01:00", "Glucose [Moles/volume] in Blood", "",
                           "Status: cancelled.\nTube broken in transit and sample leaked", "A. Langeveld"),
     "Observation-bmi": ("example", "Observation/bmi", "1999-07-02T12:00:00+00:00", "BMI", "Vital Signs",
@@ -476,14 +476,15 @@ def test_a_moment_that_is_none_is_a_fault(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "url", "record_id"),
     [
-        ({"identifier": [{"system": "http://acme.com", "value": "17"}]}, "urn:uuid:1", "http://acme.com|17"),
-        ({"identifier": [{"use": "old", "value": "16"}, {"value": "17"}]}, "", "17"),
+        ({"identifier": [{"system": "http://acme.com", "value": "17"}]}, "urn:uuid:1", "http://acme.com|17#glucose"),
+        ({"identifier": [{"use": "old", "value": "16"}, {"value": "17"}]}, "", "17#glucose"),
+        ({"id": ..., "identifier": [{"value": "17"}]}, "", "17"),
         ({"identifier": [{"system": "http://acme.com"}]}, "urn:uuid:1", "urn:uuid:1"),
         ({}, "https://example.com/Observation/glucose", "https://example.com/Observation/glucose"),
         ({}, "", "Observation/glucose"),
         ({"id": ...}, "", None),
     ],
-    ids=["identifier", "use", "system-only", "url", "id", "nothing"],
+    ids=["identifier", "use", "no-id", "system-only", "url", "id", "nothing"],
 )  # fmt: skip
 def test_the_number_of_a_record(changes: dict[str, Any], url: str, record_id: str | None) -> None:
     (reading,) = read(bundle(observation(**changes), urls=(url,)))

@@ -38,8 +38,9 @@ class ImportOptions:
 class Import:
     """One file on its way in. Iterating takes it in and gives each batch once it is committed.
 
-    `dump`: what is known of the file. A file that is broken further on raises BadInput after the batches that came
-    before it: those are stored. Raises Unavailable where the database goes away; importing again finishes the job.
+    `dump`: what is known of the file; `stored`: how many records were accepted or duplicates so far. A file that is
+    broken further on raises BadInput after the batches that came before it: those are stored. Raises Unavailable where
+    the database goes away; importing again finishes the job.
     """
 
     def __init__(self, source: BinaryIO, name: str, options: ImportOptions) -> None:
@@ -47,6 +48,7 @@ class Import:
         self.dump: Dump = read_dump(
             source, format=options.format, machine=options.machine, zone=read_zone(options.zone)
         )
+        self.stored = 0
         self._intake = Intake(
             Origin(
                 source=name,
@@ -69,6 +71,7 @@ class Import:
         with ahead(checked, 1) as batches:  # the next batch is read and checked while PostgreSQL stores this one
             for batch in batches:
                 outcomes = self._intake.store(batch)
+                self.stored += sum(outcome.status != "rejected" for outcome in outcomes)
                 yield [(item.reading, outcome) for item, outcome in zip(batch, outcomes, strict=True)]
         if broken:
             raise broken[0]

@@ -25,6 +25,8 @@ AWAY = (
     psycopg2.InterfaceError,
     MaxConnectionsExceeded,
 )
+# What the driver makes of a connection that breaks in a COPY or between two statements is of no closer class than this.
+BARE = (peewee.DatabaseError, psycopg2.DatabaseError)
 
 
 # What a server says to a client that has the wrong name, password or database, and the driver to a wrong port.
@@ -89,8 +91,8 @@ def transaction() -> Iterator[Any]:
         nested = database.in_transaction()
         try:
             stack.enter_context(database.atomic())
-        except AWAY:
-            if nested:
+        except (*AWAY, *BARE) as error:
+            if nested or not is_away(error):
                 raise
             database.manual_close()  # the connection died since it was last used; nothing has been done on it yet
             stack.enter_context(database.atomic())
@@ -102,16 +104,26 @@ def translated() -> Iterator[None]:
     """Turns a fault of the connection into Unavailable; leaves every other error as it is."""
     try:
         yield
-    except AWAY as error:
+    except (*AWAY, *BARE) as error:
+        if not is_away(error):
+            raise_known(error)
+            raise
         with contextlib.suppress(*AWAY):
             if not database.is_closed() and not database.in_transaction():
                 database.manual_close()
         raise away(error) from error
-    except (peewee.ProgrammingError, psycopg2.ProgrammingError) as error:
-        if isinstance(cause(error), psycopg2.errors.InsufficientPrivilege):
-            hint = "the user of database_url must own MyHealth's tables, or be granted rights to them"
-            raise NotAllowed(f"PostgreSQL does not allow it: {first_line(error)}", hint=hint) from error
-        raise
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is the server or the connection that failed, and not what was asked of it."""
+    return isinstance(error, AWAY) or type(cause(error)) is psycopg2.DatabaseError
+
+
+def raise_known(error: Exception) -> None:
+    """Raises NotAllowed where that is what the error means."""
+    if isinstance(cause(error), psycopg2.errors.InsufficientPrivilege):
+        hint = "the user of database_url must own MyHealth's tables, or be granted rights to them"
+        raise NotAllowed(f"PostgreSQL does not allow it: {first_line(error)}", hint=hint) from error
 
 
 def away(error: Exception) -> Unavailable | WrongSettings:

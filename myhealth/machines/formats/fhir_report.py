@@ -27,15 +27,17 @@ SETTLED = ("", "final", "amended", "corrected", "appended")
 def record_id_of(group: Group) -> str | None:
     """The record's number: its own identifier, else where it is to be found; None where it has neither.
 
-    Worked example: {"system": "http://acme.com/lab/reports", "value": "5234342"} is
-    "http://acme.com/lab/reports|5234342".
+    An identifier may be that of an order, which several resources share (Observations f001 and unsat among HL7's own
+    examples), so a resource's id is a part of its number. Worked example: {"system": "http://acme.com/lab/reports",
+    "value": "5234342"} of the resource with the id 101 is "http://acme.com/lab/reports|5234342#101".
     """
+    identity = group.top.text("id")
     for identifier in by_use(group.top.parts("identifier")):
         if identifier.text("value").strip():
-            return "|".join(filter(None, (identifier.text("system"), identifier.text("value"))))
+            number = "|".join(filter(None, (identifier.text("system"), identifier.text("value"))))
+            return f"{number}#{identity}" if identity else number
     if ABSOLUTE.fullmatch(group.head.full_url):
         return group.head.full_url
-    identity = group.top.text("id")
     return f"{group.head.kind}/{identity}" if identity else None
 
 
