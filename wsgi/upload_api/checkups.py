@@ -16,12 +16,12 @@ from myhealth.checkups.idempotency import Answer, once
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.outcomes import Origin, Outcome
 from myhealth.common.database import transaction
-from myhealth.common.errors import BadInput, NotFound, TooLarge
+from myhealth.common.errors import BadInput, TooLarge
 from myhealth.machines.dumps import Dump, read_dump
 from myhealth.machines.readings import DECODER, Doubled, Reading
 from myhealth.machines.refused_files import refused_bytes
 from myhealth.machines.services import register_machine
-from wsgi.common.application import encode_json
+from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
 from wsgi.common.requests import header, only_parameters, query_flag, read_body
 from wsgi.common.views import json_response, page_limit, page_response
@@ -91,7 +91,8 @@ class TakesRecords(LoggedIn):
             with transaction():
                 outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
             if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
-                raise NotFound(missing(""), code="unknown_user", errors=outcomes[0].errors)
+                # no exception: it would undo, under an Idempotency-Key, the keeping of the refused record
+                return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode())
             return _answer(dump, outcomes, refused_file(dump, readings, outcomes) if with_refused else None)
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])

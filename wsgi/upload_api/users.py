@@ -6,6 +6,7 @@ from typing import Any
 
 import bottle
 
+from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed
 from myhealth.profiles import services
 from myhealth.profiles.models import User
@@ -95,7 +96,8 @@ class UserView(LoggedIn):
         user = self.person(username, "admin", missing=missing)
         body = read_json(BODY_MAX_BYTES, *CHANGES)
         self._check_changes(user, body)
-        self._change(user, body)
+        with transaction():  # all of it or nothing
+            self._change(user, body)
         return json_response(describe(services.get_user(user.username)))
 
     def delete(self, username: str) -> Any:
