@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from myhealth.common.database import transaction
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, Conflict
 
 KEY_MAX = 255
 KEPT_DAYS = 7
@@ -47,7 +47,10 @@ def once(user_id: int, key: str, request: bytes, work: Callable[[], Answer]) -> 
             cursor.execute(
                 "select request, status, answer from idempotency_keys where user_id = %s and key = %s", (user_id, key)
             )
-            stored, status, body = cursor.fetchone()
+            found = cursor.fetchone()
+            if found is None:  # its time ran out while we looked
+                raise Conflict("The answer kept under this Idempotency-Key has just expired; send it again.")
+            stored, status, body = found
             if bytes(stored) != digest:
                 raise BadInput("Another request came under this Idempotency-Key.", code="idempotency_key_reused")
             return Answer(status, body, True)

@@ -64,7 +64,7 @@ def missing(username: str) -> str:
 def bulk(summary: str, roles: str) -> Operation:
     return Operation(
         summary, BULK_ANSWERS, roles, body=BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS,
-        errors={**FORBIDDEN, **UNKNOWN},
+        errors={**FORBIDDEN, **UNKNOWN, 409: "The answer kept under the Idempotency-Key has just expired."},
     )  # fmt: skip
 
 

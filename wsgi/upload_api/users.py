@@ -11,6 +11,7 @@ from myhealth.common.errors import BadInput, Conflict, NotAllowed
 from myhealth.profiles import services
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
+from myhealth.profiles.throttle import attempt
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
@@ -81,7 +82,11 @@ class UserView(LoggedIn):
             {200: ("The user.", "User")},
             "the user (full_name; password with current_password), admin",
             body="UserChanges",
-            errors={**UNKNOWN, 403: "Not one's own role, nor whether one may log in."},
+            errors={
+                **UNKNOWN,
+                403: "Not one's own role, nor whether one may log in.",
+                429: "Too many wrong passwords; `Retry-After` says when to try again.",
+            },
         ),
         "delete": Operation(
             "Delete a user and all of his or her check-ups", {204: ("It is gone.", None)}, "admin",
@@ -123,8 +128,11 @@ class UserView(LoggedIn):
             raise NotAllowed("The current password is needed to set a new one.", code="current_password_wrong")
 
     def _knows_password(self, user: User, body: dict[str, Any]) -> bool:
+        """Guesses at it count as attempts to log in, and are slowed down like them."""
         rounds = self.context.settings.bcrypt_rounds
-        return password_matches(body.get("current_password", ""), user.password_hash, rounds)
+        with attempt(user.username, self.address) as made:
+            made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
+        return made.succeeded
 
     def _change(self, user: User, body: dict[str, Any]) -> None:
         if "role" in body:
