@@ -48,14 +48,18 @@ def differences(db: Any, reports: ReportRepository) -> dict[str, list]:
         " c.created_at, c.updated_at, c.results, c.revision from checkups c left join machines m on m.id = c.machine_id")}  # fmt: skip
     names = ("patient_id", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at", "created_at",
              "updated_at", "results", "revision")  # fmt: skip
+    flagged = dict(db("select id, jsonb_path_exists(results, '$[*].flag ? (@ != null && @ != \"N\")') from checkups"))
     found = {doc["_id"]: tuple(doc[name] for name in names) for doc in reports.reports.find()}
 
     def plain(values: tuple) -> tuple:
         return tuple(milliseconds(v) if isinstance(v, datetime) else v for v in values)
 
-    people = {r[0]: r[1:] for r in db("select id, username, full_name, role, active from users")}
-    known = {d["_id"]: (d["username"], d["full_name"], d["role"], d["active"]) for d in reports.users.find()}
-    stale = [i for i in rows.keys() & found.keys() if plain(rows[i]) != plain(found[i])]
+    up = "date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds')"  # no ended token comes to life
+    people = {r[0]: r[1:] for r in db(f"select id, username, full_name, role, active, {up} from users")}
+    fields = ("username", "full_name", "role", "active", "tokens_valid_after")
+    known = {d["_id"]: tuple(d[name] for name in fields) for d in reports.users.find()}
+    abnormal = {doc["_id"]: doc["abnormal"] for doc in reports.reports.find({}, {"abnormal": 1})}
+    stale = [i for i in rows.keys() & found.keys() if plain(rows[i]) != plain(found[i]) or flagged[i] != abnormal[i]]
     return {
         "lost": sorted(rows.keys() - found.keys()),
         "ghost": sorted(found.keys() - rows.keys()),
