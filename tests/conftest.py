@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("MYHEALTH_"):
             del os.environ[name]
+    # A shell that runs us in the background has Ctrl-C ignored, and every program that we start would ignore it too.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -84,8 +84,9 @@ def test_an_index_answers_every_query_of(
 
 
 def test_every_route_is_among_them() -> None:
+    """But for the task runner's own calls, which go through documents by slices of their ids."""
     shown = {path.replace("<username>", "bholanath").replace("<report_id:int>", "1") for path in VIEWS}
-    assert set(PATHS) == shown
+    assert set(PATHS) == {path for path in shown if not path.startswith("/sync/")}
 
 
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
