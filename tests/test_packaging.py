@@ -38,6 +38,7 @@ def test_it_holds_migrations_templates_and_examples(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "examples/", ".ci"))]
 
 
+@pytest.mark.long
 def test_installed_elsewhere_it_works(wheel: Path, tmp_path: Path, settings) -> None:
     site = tmp_path / "site"
     words = ["pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target", str(site), str(wheel)]

@@ -25,7 +25,7 @@ WHO = "service"
 AFTER = ("after", {"type": "integer"}, "Where the slice begins; the answer before has it.")
 NEW = ("new", {"type": "boolean"}, "They are believed to be new, which is quicker where it is so.")
 KIND = ("kind", {"enum": list(KINDS)}, "Of what.")
-OURS = {400: "The body, or a parameter, is not what this call takes."}
+OURS = {400: "The body, or a parameter, is not what this call takes.", 403: "For the role service only."}
 OVER = {409: "Another sync has begun a pass meanwhile: code `taken_over`."}
 
 

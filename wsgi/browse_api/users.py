@@ -114,7 +114,7 @@ class TrendsView(LoggedIn):
                 200: (
                     "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
                     " there is.",
-                    {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Points", "Measurements")]},
+                    {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Points", "Measurements")]},
                 ),
                 **CACHED,
             },
