@@ -333,6 +333,21 @@ def test_logging_out_ends_the_token_and_leaves_nothing(page: Any, enter: Callabl
     assert answer.status == 401
 
 
+def choose_by_key(page: Any) -> Any:
+    """The file chooser that Enter opens; Chromium passes over a key that comes before it has drawn the page."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    for last in (False, False, True):
+        try:
+            with page.expect_file_chooser(timeout=5000) as chooser:
+                page.keyboard.press("Enter")
+            return chooser.value
+        except PlaywrightTimeout:
+            if last:
+                raise
+    return None
+
+
 def test_it_is_done_by_keyboard_alone(page: Any, url: str, db: Any) -> None:
     page.goto(url)
     page.keyboard.press("Tab")
@@ -344,10 +359,8 @@ def test_it_is_done_by_keyboard_alone(page: Any, url: str, db: Any) -> None:
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Log out").wait_for()
     assert focused(page) == "file"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
     content = dump([record(1), record(2, "nobody.knows")])
-    chooser.value.set_files({"name": "mixed.json", "mimeType": "", "buffer": content})
+    choose_by_key(page).set_files({"name": "mixed.json", "mimeType": "", "buffer": content})
     assert counts(outcome(page, "mixed.json"))["rejected"] == "1"
     assert focused(page) == "file-0"
     page.keyboard.press("Tab")
