@@ -256,6 +256,7 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(folder: Path) -> 
     assert "initialized by PostgreSQL version 9.1" in caught.value.message
 
 
+@pytest.mark.long
 def test_initialising_half_way_leaves_nothing_half_made(folder: Path) -> None:
     """What a kill during initdb leaves is a folder aside, and the next command begins anew."""
     server = Postgres(folder)

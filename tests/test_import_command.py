@@ -171,6 +171,7 @@ def test_only_the_first_refused_records_are_told(db, run_cli, file) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.long
 def test_an_import_that_is_ended_leaves_whole_batches_and_is_finished_by_the_next(
     db, run_cli, settings, file, how: signal.Signals
 ) -> None:
@@ -223,6 +224,7 @@ def test_without_a_database_it_ends_with_75(run_cli, file) -> None:
 
 
 @pytest.mark.skipif(not PEOPLE.is_file(), reason="the sample of real people is not beside this checkout")
+@pytest.mark.long
 def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, settings) -> None:
     done = run_cli("import-machine", str(PEOPLE), "--create-patients")
     assert done.stdout == f"{PEOPLE}: 1,569 accepted, 0 duplicate, 0 rejected.\n"

@@ -529,6 +529,7 @@ def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: sign
     assert differences(db, reports) == NONE
 
 
+@pytest.mark.long
 def test_no_row_is_lost_with_six_writers(db, reports, sync, settings) -> None:
     """Slow commits, roll-backs, edits, deletes, renames in plain SQL, while passes run one after another."""
     ending = threading.Event()
