@@ -18,6 +18,7 @@ from conftest import record
 from test_intake import take
 from test_sync import NONE, differences
 
+from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.changes import SYNC_LOCK
@@ -202,11 +203,32 @@ def test_the_help_says_what_it_does(run_cli) -> None:
         assert said in text
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["plain", "repeatable"])
+def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, settings, monkeypatch, headers) -> None:
+    """Transactions that notify commit one by one: uploads would wait for each other."""
+    real, within = database.execute_sql, []
+
+    def execute_sql(sql: str, *values: Any) -> Any:
+        if sql.startswith("notify"):
+            within.append(database.in_transaction())
+        return real(sql, *values)
+
+    monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
+    with waking(Listener(settings.database_url)) as waker:
+        answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
+        assert answer.status_code == 201
+        assert waker.wait(time.monotonic() + 20) is True
+    assert within == [False]
+
+
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.checkups.intake.database", Broken())
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
 
 
 class Broken:
+    def in_transaction(self) -> bool:
+        return False
+
     def execute_sql(self, sql: str) -> None:
         raise psycopg2.OperationalError("server closed the connection unexpectedly")

@@ -73,7 +73,7 @@ class Intake:
                     batch.keep_refused(cursor, self._refused)
                     if self.origin.dry_run:
                         raise _DryRun
-                _announce()
+                announce()
                 return batch.outcomes
             except _DryRun:
                 batch.compare_with(self._seen)
@@ -140,9 +140,12 @@ class Intake:
         return batch.outcomes
 
 
-def _announce() -> None:
+def announce() -> None:
     """Wakes a sync that listens. Behind the commit and not within it: transactions that notify commit one by one, and
-    uploads would wait for each other. A connection that breaks by now loses a wake-up, and nothing that is stored."""
+    uploads would wait for each other. So within a transaction of the caller's it does nothing; the caller announces
+    when that has ended. A connection that breaks by now loses a wake-up, and nothing that is stored."""
+    if database.in_transaction():
+        return
     with contextlib.suppress(*AWAY):
         database.execute_sql(f"notify {CHANNEL}")
 

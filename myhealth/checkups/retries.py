@@ -8,7 +8,7 @@ from typing import Any
 
 from myhealth.audit.trail import note
 from myhealth.checkups.imports import read_zone
-from myhealth.checkups.intake import Intake
+from myhealth.checkups.intake import Intake, announce
 from myhealth.checkups.models import Rejection
 from myhealth.checkups.outcomes import Origin, Outcome, error
 from myhealth.checkups.rejections import get_rejection, payload_text, resolve
@@ -68,6 +68,7 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
         with transaction():
             Rejection.update(errors=outcome.errors).where(Rejection.id == rejection_id).execute()
         outcome.rejection_id = rejection_id
+    announce()
     return outcome
 
 

@@ -13,7 +13,7 @@ import msgspec
 from myhealth.audit.trail import note
 from myhealth.checkups import services
 from myhealth.checkups.idempotency import Answer, once
-from myhealth.checkups.intake import Intake
+from myhealth.checkups.intake import Intake, announce
 from myhealth.checkups.outcomes import Origin, Outcome
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
@@ -97,6 +97,7 @@ class TakesRecords(LoggedIn):
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
+        announce()
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
 
