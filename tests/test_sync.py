@@ -14,6 +14,7 @@ from typing import Any
 import psycopg2
 import pytest
 from conftest import record
+from stores_compared import NONE, differences
 from test_intake import take
 
 from myhealth.common.errors import Unavailable
@@ -35,40 +36,6 @@ def sync(settings: Settings, reports: ReportRepository):
         return run_pass(settings.database_url, Mirror(reports), settings, **options)
 
     return one_pass
-
-
-def milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1000)
-
-
-def differences(db: Any, reports: ReportRepository) -> dict[str, list]:
-    """What differs between the stores, found without any code of the sync."""
-    rows = {row[0]: row[1:] for row in db(
-        "select c.id, c.patient_id, c.checkup_type, c.checkup_report, c.disease, m.serial, c.taken_by, c.taken_at,"
-        " c.created_at, c.updated_at, c.results, c.revision from checkups c left join machines m on m.id = c.machine_id")}  # fmt: skip
-    names = ("patient_id", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at", "created_at",
-             "updated_at", "results", "revision")  # fmt: skip
-    flagged = dict(db("select id, jsonb_path_exists(results, '$[*].flag ? (@ != null && @ != \"N\")') from checkups"))
-    found = {doc["_id"]: tuple(doc[name] for name in names) for doc in reports.reports.find()}
-
-    def plain(values: tuple) -> tuple:
-        return tuple(milliseconds(v) if isinstance(v, datetime) else v for v in values)
-
-    up = "date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds')"  # no ended token comes to life
-    people = {r[0]: r[1:] for r in db(f"select id, username, full_name, role, active, {up} from users")}
-    fields = ("username", "full_name", "role", "active", "tokens_valid_after")
-    known = {d["_id"]: tuple(d[name] for name in fields) for d in reports.users.find()}
-    abnormal = {doc["_id"]: doc["abnormal"] for doc in reports.reports.find({}, {"abnormal": 1})}
-    stale = [i for i in rows.keys() & found.keys() if plain(rows[i]) != plain(found[i]) or flagged[i] != abnormal[i]]
-    return {
-        "lost": sorted(rows.keys() - found.keys()),
-        "ghost": sorted(found.keys() - rows.keys()),
-        "stale": stale,
-        "people": [i for i in people.keys() | known.keys() if people.get(i) != known.get(i)],
-    }
-
-
-NONE: dict[str, list] = {"lost": [], "ghost": [], "stale": [], "people": []}
 
 
 def test_a_first_pass_takes_over_everything_and_a_second_has_nothing_to_do(db, reports, sync) -> None:

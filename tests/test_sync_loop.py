@@ -15,8 +15,8 @@ from typing import Any
 import psycopg2
 import pytest
 from conftest import record
+from stores_compared import NONE, differences
 from test_intake import take
-from test_sync import NONE, differences
 
 from myhealth.common.database import database
 from myhealth.common.errors import Unavailable

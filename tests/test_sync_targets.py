@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from conftest import PASSWORD, record
+from stores_compared import NONE, differences
 from test_intake import take
 from test_report_store import document
-from test_sync import NONE, differences
 
 from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
 from myhealth.common.settings import Settings

@@ -11,8 +11,8 @@ import psycopg2.errors
 import pytest
 from bson import ObjectId
 from conftest import record
+from stores_compared import NONE, differences
 from test_intake import take
-from test_sync import NONE, differences
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings

@@ -1,0 +1,84 @@
+"""Whether both stores say the same, found without any code of the sync or of `myhealth verify`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg2
+
+from myhealth.reports.repository import ReportRepository
+
+NONE: dict[str, list[Any]] = {"lost": [], "ghost": [], "stale": [], "people": []}
+REPORTS = """
+select c.id, c.patient_id, u.subject::text, c.checkup_type, c.checkup_report, c.disease, m.serial, c.taken_by, c.taken_at,
+       c.created_at, c.updated_at, c.results::text, c.revision,
+       jsonb_path_exists(c.results, '$[*].flag ? (@ != null && @ != "N")')
+from checkups c join users u on u.id = c.patient_id left join machines m on m.id = c.machine_id"""
+FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at",
+          "created_at", "updated_at", "results", "revision", "abnormal")  # fmt: skip
+# A moment at which tokens end is rounded up: no token that has ended comes to life again.
+PEOPLE = """
+select id, subject::text, username, full_name, role, active, revision,
+       date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds') from users"""
+PEOPLE_FIELDS = ("subject", "username", "full_name", "role", "active", "revision", "tokens_valid_after", "username_key")
+
+
+def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> dict[str, list[Any]]:
+    """The ids of reports that are lost, too many or different, and of users that are anything of these; NONE where
+    the stores agree. Every field that the report store holds is compared, but for the epoch."""
+    rows = {id_: [*map(plain, rest[:10]), digits(json.loads(rest[10], parse_float=Decimal)), *rest[11:]]
+            for id_, *rest in db(REPORTS)}  # fmt: skip
+    found = {document["_id"]: content(document, FIELDS) for document in reports.reports.find()}
+    people = {id_: [*map(plain, rest), unicodedata.normalize("NFC", rest[1]).lower()] for id_, *rest in db(PEOPLE)}
+    known = {document["_id"]: content(document, PEOPLE_FIELDS) for document in reports.users.find()}
+    return {
+        "lost": sorted(rows.keys() - found.keys()),
+        "ghost": sorted(found.keys() - rows.keys()),
+        "stale": sorted(id_ for id_ in rows.keys() & found.keys() if rows[id_] != found[id_]),
+        "people": sorted(id_ for id_ in people.keys() | known.keys() if people.get(id_) != known.get(id_)),
+    }
+
+
+def content(document: dict[str, Any], fields: tuple[str, ...]) -> list[Any]:
+    """The values of these fields, and the names of what is there beside them."""
+    further = sorted(document.keys() - {*fields, "_id", "epoch"})
+    return [digits(document[name]) if name == "results" else plain(document.get(name)) for name in fields] + further
+
+
+def plain(value: Any) -> Any:
+    """A moment in whole milliseconds, which is what MongoDB keeps; anything else as it is."""
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) if type(value) is datetime else value
+
+
+def digits(value: Any) -> Any:
+    """The same with every number by its digits: 5.10 is not 5.1."""
+    if isinstance(value, dict):
+        return {name: digits(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [digits(each) for each in value]
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return "number", str(Decimal(repr(value)) if isinstance(value, float) else Decimal(value))
+    return value
+
+
+@contextlib.contextmanager
+def asking(url: str) -> Iterator[Callable[..., list[Any]]]:
+    """Runs SQL at any server, as the fixture `db` does at the tests' own: each statement a transaction of its own."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+
+    def run(sql: str, *values: Any) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    try:
+        yield run
+    finally:
+        connection.close()
