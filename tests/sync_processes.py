@@ -1,0 +1,148 @@
+"""The sync as a process of its own, which can be killed; and writers that give it a hard time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+
+from myhealth.common.settings import Settings
+
+TIMEOUT_S = 120.0
+TAKEN = "Another sync is at work"
+INSERT = "insert into checkups (patient_id, checkup_type, checkup_report, disease, results) values (%s, %s, %s, '', %s)"
+A_USER = "select id from users where username like 'w-%%' offset %s limit 1"
+A_ROW = "(select id from checkups where id >= %s order by id limit 1 for update skip locked)"
+HIGHEST = "select coalesce(max(id), 0) from checkups"
+
+
+@contextlib.contextmanager
+def syncing(settings: Settings, *words: str, **options: str) -> Iterator[subprocess.Popen[str]]:
+    """`myhealth sync` with these words, and these environment variables; killed when the block ends."""
+    own = {
+        "MYHEALTH_DATABASE_URL": settings.database_url,
+        "MYHEALTH_MONGO_URL": settings.mongo_url,
+        "MYHEALTH_DATA_DIR": settings.data_dir,
+        "MYHEALTH_BCRYPT_ROUNDS": "4",
+        **options,
+    }
+    command = [sys.executable, "-m", "cli", "sync", *words]
+    process = subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def carry_over(settings: Settings, *words: str, **options: str) -> str:
+    """One whole pass, which must end well; what it said. The session of a runner that was killed may still hold the
+    lock for a moment."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        with syncing(settings, "--once", "--verbose", *words, **options) as process:
+            said = process.communicate(timeout=TIMEOUT_S)[1]
+        assert process.returncode == 0, said
+        if TAKEN not in said:
+            return said
+        assert time.monotonic() < deadline, said
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Writers:
+    """Programs that write as they like, in plain SQL, until the block ends: slow commits, roll-backs, edits, renames,
+    reports that become another's, deletions, also of users with all they have. They bear with a server that crashes.
+
+    `options`: what their sessions set, as libpq has it.
+    """
+
+    def __init__(self, url: str, count: int = 6, options: str = "") -> None:
+        self.commits = 0
+        self._url, self._options = url, options
+        self._ending = threading.Event()
+        self._faults: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(count)]
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+        assert self._faults == []
+
+    def _run(self, seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            while not self._ending.is_set():
+                with contextlib.suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
+                    connection = psycopg2.connect(self._url, options=self._options)
+                    with contextlib.closing(connection):
+                        while not self._ending.is_set():
+                            self._transact(connection, chance)
+                self._ending.wait(0.1)
+        except BaseException as error:  # noqa: BLE001 - it is asserted on when the block ends
+            self._faults.append(error)
+
+    def _transact(self, connection: Any, chance: random.Random) -> None:
+        try:
+            with connection.cursor() as cursor:
+                for _ in range(chance.randint(1, 5)):
+                    write(cursor, chance)
+                time.sleep(chance.random() * (0.5 if chance.random() < 0.05 else 0.03))
+            if chance.random() < 0.2:
+                connection.rollback()
+            else:
+                connection.commit()
+                self.commits += 1
+        except (psycopg2.errors.DeadlockDetected, psycopg2.errors.IntegrityError):
+            connection.rollback()  # they are in each other's way, or the patient is gone
+
+
+def write(cursor: Any, chance: random.Random) -> None:
+    """One statement, or few."""
+    what, some = chance.random(), str(chance.random())
+    cursor.execute(HIGHEST)
+    row = chance.randint(0, cursor.fetchone()[0])
+    cursor.execute(A_USER, (chance.randint(0, 20),))
+    patient = (cursor.fetchone() or (1,))[0]
+    if what < 0.06:
+        cursor.execute("insert into users (username) values (%s) returning id", (f"w-{some}",))
+        patient = cursor.fetchone()[0]
+    if what < 0.5:
+        for _ in range(chance.choice([1, 1, 1, 1, 20])):
+            cursor.execute(INSERT, (patient, "T", some, f'[{{"name": "n", "value": {some[:8]}, "flag": "H"}}]'))
+    elif what < 0.7:
+        cursor.execute(f"update checkups set disease = %s, results = '[]' where id = {A_ROW}", (some, row))
+    elif what < 0.75:
+        cursor.execute(f"update checkups set patient_id = %s where id = {A_ROW}", (patient, row))
+    elif what < 0.85:
+        cursor.execute(f"delete from checkups where id = {A_ROW}", (row,))
+    elif what < 0.9:
+        cursor.execute("savepoint here")
+        cursor.execute(INSERT, (patient, "NEVER", some, "[]"))
+        cursor.execute("rollback to here")
+    elif what < 0.97:
+        cursor.execute("update users set username = %s, full_name = %s where id = %s", (f"w-{some}", some, patient))
+    else:
+        cursor.execute("delete from users where id = %s and username like 'w-%%'", (patient,))
