@@ -13,7 +13,8 @@ from myhealth.checkups.intake import Intake
 from myhealth.checkups.outcomes import Origin, Outcome
 from myhealth.checkups.rejections import get_rejection, list_rejections, resolve
 from myhealth.checkups.retries import retry_rejection
-from myhealth.common.database import database
+from myhealth.checkups.storing import new_ids
+from myhealth.common.database import database, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.machines.readings import Reading
 from myhealth.profiles.services import create_user
@@ -165,6 +166,38 @@ def test_two_that_bring_the_same_records_at_once_store_them_once(db) -> None:
     assert statuses(everything).count("accepted") == 400
     assert statuses(everything).count("duplicate") == 1200
     assert db("select count(*), count(distinct record_id) from checkups") == [(400, 400)]
+
+
+@pytest.mark.parametrize("known", [[77], [0], [199], [*range(0, 200, 2)], [*range(200)]])
+def test_many_records_some_of_which_are_known_are_each_stored_once(db, known: list[int]) -> None:
+    take(*[record(i) for i in known])
+    mixed = take(*[record(i) for i in range(200)], record(5), record(77, disease="other"))
+    again = {*known}
+    expected = ["duplicate" if i in again else "accepted" for i in range(200)]
+    assert statuses(mixed) == [*expected, "duplicate", "rejected"]
+    assert db("select count(*), count(distinct (machine_id, record_id)), sum(revision) from checkups") == [
+        (200, 200, 200)
+    ]
+    ids = dict(db("select record_id, id from checkups"))
+    assert [outcome.id for outcome in mixed[:200]] == [ids[str(i)] for i in range(200)]
+
+
+def test_ids_that_are_taken_at_once_are_nobody_elses(db) -> None:
+    taken: list[list[int]] = []
+
+    def some() -> None:
+        with database.connection_context():
+            for _ in range(20):
+                with transaction() as cursor:
+                    taken.append([*new_ids(cursor, 3000)])
+
+    threads = [threading.Thread(target=some) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id_ for ids in taken for id_ in ids}) == 3 * 20 * 3000
+    assert any(max(ids) - min(ids) >= 3000 for ids in taken), "they never came between each other: it shows nothing"
 
 
 def test_a_patient_who_is_deleted_meanwhile_is_an_unknown_one(db, connect, monkeypatch) -> None:

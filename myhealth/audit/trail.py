@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from myhealth.common.database import transaction
+from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
 
 ACTIONS = (
@@ -59,6 +59,9 @@ class Event:
     source: str = "upload"
 
 
+NOTE = """
+insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)
+select %s::bigint, %s::text, %s::text, %s::bigint, %s::text, %s::text, %s::text, %s::jsonb"""
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
@@ -87,13 +90,24 @@ def note(
     **details: Any,
 ) -> None:
     """Adds an event, within the caller's transaction where there is one: it is kept if what it tells of is kept."""
-    who = actor or current_actor()
+    values = noted(action, details, actor or current_actor(), subject_id, subject, outcome)
+    if database.in_transaction():
+        database.execute_sql(NOTE, values)
+        return
     with transaction() as cursor:
-        cursor.execute(
-            "insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)"
-            " values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, json.dumps(details)),
-        )
+        cursor.execute(NOTE, values)
+
+
+def noted(
+    action: str,
+    details: dict[str, Any],
+    who: Actor,
+    subject_id: int | None = None,
+    subject: str | None = None,
+    outcome: str = "done",
+) -> tuple[Any, ...]:
+    """The values of NOTE, for a statement that does more than note."""
+    return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, json.dumps(details)
 
 
 def find_events(

@@ -55,10 +55,10 @@ class Batch:
         machines = self._machines(cursor)
         rows, entries = [], {}
         for id_, entry in zip(new_ids(cursor, len(self.good)), self.good, strict=True):
-            record = entry[1]
+            _, record, item = entry
             machine_id = None if record.machine is None else machines[record.machine]
-            patient_id = next(patients[name] for name in entry[2].patients if name in patients)
-            rows.append(Row(id_, patient_id, machine_id, record))
+            patient_id = next(filter(None, map(patients.get, item.patients)))
+            rows.append(Row(id_, patient_id, machine_id, record, item.copied))
             entries[id_] = entry
         stored = store_rows(cursor, rows)
         for row in rows:
@@ -136,6 +136,8 @@ class Batch:
     def _knows_patient(self, entry: tuple[Outcome, Record, Checked], patients: dict[str, int]) -> bool:
         """Whether the record's patient is one user, and not none or several."""
         outcome, _, item = entry
+        if len(item.patients) == 1 and item.patients[0] in patients:
+            return True
         ids = {patients[name] for name in item.patients if name in patients}
         if len(ids) == 1:
             return True

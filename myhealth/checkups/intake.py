@@ -16,10 +16,13 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
+from myhealth.audit.trail import note
+from myhealth.checkups.alone import store_alone
 from myhealth.checkups.batch import Batch, MeantimeChanged
 from myhealth.checkups.occurrences import Occurrences, Seen
-from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
-from myhealth.checkups.records import check_record
+from myhealth.checkups.outcomes import Checked, Origin, Outcome, counts, error
+from myhealth.checkups.records import Record, check_record
+from myhealth.checkups.storing import COPY_FROM_ROWS, copy_text
 from myhealth.checkups.usual import usual_record
 from myhealth.common.database import AWAY, cause, database, first_line, transaction
 from myhealth.common.errors import Unavailable
@@ -57,9 +60,26 @@ class Intake:
         """
         return self.store(self.check(readings), atomic=atomic)
 
+    def take_noted(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
+        """As `take`, with an event of the upload, which is kept if what it tells of is kept; the caller announces."""
+        checked = self.check(readings)
+        if len(checked) == 1 and (outcome := store_alone(self.origin, checked[0])):
+            outcomes = [outcome]
+        else:
+            with transaction():
+                outcomes = self.store(checked, atomic=atomic)
+                found: dict[str, Any] = counts(outcomes)
+                note("upload", machine=self.origin.machine, **found)
+        return outcomes
+
     def check(self, readings: Sequence[Reading]) -> list[Checked]:
         """What can be found out without the database; may run in another thread than `store`, ahead of it."""
-        return [self._check(reading) for reading in readings]
+        checked = [self._check(reading) for reading in readings]
+        if len(checked) >= COPY_FROM_ROWS:
+            for item in checked:
+                if item.record is not None:
+                    item.copied = copy_text(item.record)
+        return checked
 
     def store(self, checked: Sequence[Checked], *, atomic: bool = False) -> list[Outcome]:
         """The second half of `take`."""
@@ -117,10 +137,17 @@ class Intake:
             return Checked(reading, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
+        return Checked(reading, record, [], self._names(reading, record))
+
+    def _names(self, reading: Reading, record: Record) -> tuple[str, ...]:
+        """The usernames that the record's patient may have."""
+        origin = self.origin
         names = (origin.patient,) if origin.patient else reading.patients or (record.checkup_for,)
-        names = tuple(unicodedata.normalize("NFC", name) for name in names)
-        mapped = next((origin.patient_map[name] for name in names if name in origin.patient_map), None)
-        return Checked(reading, record, [], names if mapped is None else (mapped,))
+        names = (*map(_composed, names),)
+        for name in names if origin.patient_map else ():
+            if name in origin.patient_map:
+                return (origin.patient_map[name],)
+        return names
 
     def _about(self, record: Any) -> Any:
         """The record, about the patient whom all records of this origin are about, if it names none."""
@@ -150,8 +177,12 @@ def announce() -> None:
         database.execute_sql(f"notify {CHANNEL}")
 
 
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def _same_name(one: str, other: str) -> bool:
-    return unicodedata.normalize("NFC", one).lower() == unicodedata.normalize("NFC", other).lower()
+    return _composed(one).lower() == _composed(other).lower()
 
 
 def _is_deadlock(error: Unavailable) -> bool:

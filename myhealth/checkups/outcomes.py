@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,13 +51,22 @@ class Origin:
 @dataclass(slots=True)
 class Checked:
     """A reading with what its check found. `patients`: the names that its patient may have here. `occurrence`: its name
-    among the refused, given when it is refused."""
+    among the refused, given when it is refused. `copied`: its `copy_text`, where many are stored at once."""
 
     reading: Reading
     record: Record | None
     faults: list[tuple[str, str]]
     patients: tuple[str, ...] = ()
     occurrence: str = ""
+    copied: str = ""
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many became what."""
+    found = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
+    for outcome in outcomes:
+        found[outcome.status] += 1
+    return found
 
 
 def error(index: int | None, name: str | None, message: str, code: str = "") -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Rows of check-ups into the table, each at most once, by sets: COPY where all are new, INSERT … ON CONFLICT otherwise.
+"""Rows of check-ups into the table, each at most once, by sets: COPY of those that are new; INSERT … ON CONFLICT of a
+few, and where another transaction is storing the same.
 
 Everything here works within the caller's transaction.
 """
@@ -24,6 +25,14 @@ TEMPLATE = "(%s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()), %s)"
 # Below so many rows one INSERT is quicker than looking first which are new.
 COPY_FROM_ROWS = 50
 PAGE_ROWS = 1000
+SAMPLE_ROWS = 20
+# What COPY is handed at a time: with less it would wait, again and again, for its turn beside the thread that checks.
+COPY_BYTES = 1024 * 1024
+# The least and the greatest of the new ids, and each of them only where others took some in between.
+NEW_IDS = """
+select min(id), max(id), case when max(id) - min(id) >= count(*) then array_agg(id) end
+from (select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id
+      from generate_series(1, %s)) as given"""
 # Two halves, for records of a machine and of none each have an index of their own.
 STORED = """
 select wanted.machine_id, wanted.record_id, checkups.id, patient_id, checkup_type, checkup_report, disease, taken_by,
@@ -49,12 +58,14 @@ Key = tuple[int | None, str | None]
 
 @dataclass(slots=True)
 class Row:
-    """A record with its patient and machine resolved to ids, under the id that it will have."""
+    """A record with its patient and machine resolved to ids, under the id that it will have. `copied`: what
+    `copy_text` makes of the record, where that has been made already."""
 
     id: int
     patient_id: int
     machine_id: int | None
     record: Record
+    copied: str = ""
 
     @property
     def key(self) -> Key:
@@ -90,10 +101,11 @@ class Stored:
     results: str
 
 
-def new_ids(cursor: Any, count: int) -> list[int]:
+def new_ids(cursor: Any, count: int) -> Sequence[int]:
     """So many ids that no row has had. Those that are not used are left out for good."""
-    cursor.execute("select nextval(pg_get_serial_sequence('checkups', 'id')) from generate_series(1, %s)", (count,))
-    return [id_ for (id_,) in cursor.fetchall()]
+    cursor.execute(NEW_IDS, (count,))
+    first, last, scattered = cursor.fetchone()
+    return scattered if scattered else range(first, last + 1)
 
 
 def store_rows(cursor: Any, rows: Sequence[Row]) -> set[int]:
@@ -105,19 +117,13 @@ def store_rows(cursor: Any, rows: Sequence[Row]) -> set[int]:
     rows = sorted(rows, key=_by_key)  # stable: of like keys the first stays first
     if len(rows) < COPY_FROM_ROWS:
         return _insert(cursor, rows)
-    known = _known(cursor, rows)
-    fresh = []
-    for row in rows:
-        if row.record.record_id is None or row.key not in known:
-            known.add(row.key)
-            fresh.append(row)
-    try:
-        with database.atomic():
-            copy = f"copy checkups ({COLUMNS}) from stdin"
-            cursor.copy_expert(copy, io.StringIO("".join(map(_copy_line, fresh))))
-        return {row.id for row in fresh}
-    except psycopg2.errors.UniqueViolation:  # another transaction has stored some of them since we looked
-        return _insert(cursor, fresh)
+    stored = None
+    if not _known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then most likely none is
+        stored = _copy(cursor, _without(rows, set()))
+    if stored is None:
+        fresh = _without(rows, _known(cursor, rows))
+        stored = _copy(cursor, fresh)
+    return _insert(cursor, fresh) if stored is None else stored
 
 
 def pass_over_used_ids(cursor: Any) -> None:
@@ -138,6 +144,17 @@ def _by_key(row: Row) -> tuple[int, str]:
     return row.machine_id or 0, row.record.record_id or ""
 
 
+def _without(rows: Sequence[Row], known: set[Key]) -> list[Row]:
+    """The rows whose keys are not known, the first of each key."""
+    fresh = []
+    for row in rows:
+        key = row.key
+        if key[1] is None or key not in known:
+            known.add(key)
+            fresh.append(row)
+    return fresh
+
+
 def _known(cursor: Any, rows: Sequence[Row]) -> set[Key]:
     cursor.execute(KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
@@ -156,6 +173,17 @@ def _split(keys: Iterable[Key]) -> dict[str, list[Any]]:
     return split
 
 
+def _copy(cursor: Any, rows: Sequence[Row]) -> set[int] | None:
+    """Stores all of them, or none and gives None where one is there already."""
+    lines = io.BytesIO("".join(map(_copy_line, rows)).encode())
+    try:
+        with database.atomic():
+            cursor.copy_expert(f"copy checkups ({COLUMNS}) from stdin", lines, COPY_BYTES)
+    except psycopg2.errors.UniqueViolation:  # somebody has stored it since we looked, or we looked at a few
+        return None
+    return {row.id for row in rows}
+
+
 def _insert(cursor: Any, rows: Sequence[Row]) -> set[int]:
     if not rows:
         return set()
@@ -164,16 +192,18 @@ def _insert(cursor: Any, rows: Sequence[Row]) -> set[int]:
     return {id_ for (id_,) in stored}
 
 
-def _copy_line(row: Row) -> str:
-    """One row in COPY's text format."""
-    record = row.record
+def copy_text(record: Record) -> str:
+    """What the record says itself of its row, in COPY's text format: all columns from `record_id` on."""
     moment = (record.taken_at or datetime.now().astimezone()).isoformat()
-    machine_id = "\\N" if row.machine_id is None else row.machine_id
     record_id, taken_by = record.record_id, record.taken_by
-    head = f"{row.id}\t{row.patient_id}\t{machine_id}\t"
     words = f"{record_id or ''}\t{record.checkup_type}\t{record.checkup_report}\t{record.disease}\t{taken_by or ''}"
     texts = f"{words}\t{moment}\t{record.results}"
     if record_id and taken_by and texts.count("\t") == 6 and not ("\\" in texts or "\n" in texts or "\r" in texts):
-        return f"{head}{texts}\n"
+        return texts
     cells = (record_id, record.checkup_type, record.checkup_report, record.disease, taken_by, moment, record.results)
-    return head + "\t".join("\\N" if cell is None else cell.translate(COPY_ESCAPES) for cell in cells) + "\n"
+    return "\t".join("\\N" if cell is None else cell.translate(COPY_ESCAPES) for cell in cells)
+
+
+def _copy_line(row: Row) -> str:
+    machine_id = "\\N" if row.machine_id is None else row.machine_id
+    return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.copied or copy_text(row.record)}\n"

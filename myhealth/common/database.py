@@ -99,6 +99,18 @@ def transaction() -> Iterator[Any]:
         yield database.cursor()
 
 
+def look_up(sql: str, values: Any) -> Any:
+    """One statement that only reads, without a round trip for a transaction of its own; gives its cursor."""
+    with translated():
+        try:
+            return database.execute_sql(sql, values)
+        except (*AWAY, *BARE) as error:
+            if database.in_transaction() or not is_away(error):
+                raise
+            database.manual_close()  # the connection died since it was last used
+            return database.execute_sql(sql, values)
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Turns a fault of the connection into Unavailable; leaves every other error as it is."""

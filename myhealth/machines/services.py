@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 from myhealth.common.database import transaction
@@ -14,7 +15,12 @@ SERIAL_MAX = 200
 
 def serial_fault(serial: Any) -> str:
     """Why this cannot be a machine's serial, or nothing."""
-    if not isinstance(serial, str) or not serial.strip():
+    return _serial_fault(serial) if isinstance(serial, str) else "a machine's serial is needed"
+
+
+@lru_cache(maxsize=256)  # every record of a list names its machine
+def _serial_fault(serial: str) -> str:
+    if not serial.strip():
         return "a machine's serial is needed"
     if len(serial) > SERIAL_MAX:
         return f"the serial has {len(serial)} characters; at most {SERIAL_MAX} are allowed"

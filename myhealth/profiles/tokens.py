@@ -43,6 +43,9 @@ JWKS_MAX_BYTES = 64 * 1024
 REFETCH_AFTER_S = 10  # a forged key id must not make us ask the upload API at every request
 RETRY_AFTER_S = 1
 LEEWAY_S = 30  # clocks of hosts differ
+# A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
+CHECKED_FOR_S = 60
+CHECKED_MOST = 20_000
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,25 @@ class Verifier:
         except jwt.PyJWTError as error:
             self._fault, wait_s = Unavailable(f"the upload API's keys cannot be used: {error}"), RETRY_AFTER_S
         self._fetch_again_at = time.monotonic() + wait_s
+
+
+class CheckedTokens:
+    """Remembers for a minute what a verified token says; the check of a signature costs as much as a request does."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._known: dict[str, tuple[float, Claims]] = {}
+
+    def verify(self, token: str) -> Claims:
+        """Raises NotLoggedIn and Unavailable, as the verifier does."""
+        found, now = self._known.get(token), time.time()
+        if found is not None and now < found[0]:
+            return found[1]
+        claims = self._verifier.verify(token)
+        if len(self._known) >= CHECKED_MOST:
+            self._known.clear()
+        self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
+        return claims
 
 
 def jwks_fetcher(auth_url: str, timeout_s: float = 5) -> Callable[[], dict[str, Any]]:

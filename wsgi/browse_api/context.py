@@ -10,7 +10,7 @@ from typing import Any
 from myhealth.audit.trail import Actor
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.profiles.tokens import LEEWAY_S, Claims, Verifier, is_revoked, jwks_fetcher
+from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked, jwks_fetcher
 from myhealth.reports.access import note_look
 from myhealth.reports.documents import Document
 from myhealth.reports.queries import find_report
@@ -23,9 +23,6 @@ ARRIVAL_S = 900
 # Whoever may see others' reports. A patient asking for another's gets the answer for one that is not there.
 STAFF = ("doctor", "admin")
 FOR_SERVICE = "Only the task runner may do that (role service)."
-# A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
-CHECKED_FOR_S = 60
-CHECKED_MOST = 20_000
 # A trend may be as old as this; the store itself is some minutes behind the source.
 RECENT_S = 5
 RECENT_MOST_BYTES = 16 * 1024 * 1024
@@ -33,25 +30,6 @@ RECENT_MOST_BYTES = 16 * 1024 * 1024
 
 class NotHereYet(Unavailable):
     """The sync has not brought the user yet."""
-
-
-class CheckedTokens:
-    """Remembers for a minute what a verified token says; the check of a signature costs as much as a page does."""
-
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
-        self._known: dict[str, tuple[float, Claims]] = {}
-
-    def verify(self, token: str) -> Claims:
-        """Raises NotLoggedIn and Unavailable, as the verifier does."""
-        found, now = self._known.get(token), time.time()
-        if found is not None and now < found[0]:
-            return found[1]
-        claims = self._verifier.verify(token)
-        if len(self._known) >= CHECKED_MOST:
-            self._known.clear()
-        self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
-        return claims
 
 
 class RecentAnswers:

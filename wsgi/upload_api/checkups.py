@@ -14,7 +14,7 @@ from myhealth.audit.trail import note
 from myhealth.checkups import services
 from myhealth.checkups.idempotency import Answer, once
 from myhealth.checkups.intake import Intake, announce
-from myhealth.checkups.outcomes import Origin, Outcome
+from myhealth.checkups.outcomes import Origin, Outcome, counts
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.machines.dumps import Dump, read_dump
@@ -88,8 +88,7 @@ class TakesRecords(LoggedIn):
                 raise TooLarge(f"The body has more than {max_records} records; send them in parts.")
             if not readings and not dump.skipped:
                 raise BadInput("The body holds no record.", code="no_records")
-            with transaction():
-                outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
+            outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
             if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
                 # no exception: it would undo, under an Idempotency-Key, the keeping of the refused record
                 return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode())
@@ -104,14 +103,13 @@ class TakesRecords(LoggedIn):
     def _take(
         self, dump: Dump, readings: list[Reading], source: str, patient: str | None, as_dump: bool, atomic: bool
     ) -> list[Outcome]:
-        if len(dump.machine) > 1:  # it says more of its machine than the serial
-            register_machine(**dump.machine)
         derive = as_dump or dump.format not in ("list", "ndjson")
         intake = Intake(Origin(source, dump.serial, dump.format, derive_ids=derive, patient=patient))
-        outcomes = intake.take(readings, atomic=atomic)
-        counts: dict[str, Any] = _counts(outcomes)
-        note("upload", machine=dump.serial, **counts)
-        return outcomes
+        if len(dump.machine) < 2:
+            return intake.take_noted(readings, atomic=atomic)
+        with transaction():  # it says more of its machine than the serial
+            register_machine(**dump.machine)
+            return intake.take_noted(readings, atomic=atomic)
 
 
 class CheckupsView(TakesRecords):
@@ -224,13 +222,6 @@ def _codes(outcomes: Iterable[Outcome]) -> set[str]:
     return {error.get("code", "") for outcome in outcomes for error in outcome.errors}
 
 
-def _counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
-    for outcome in outcomes:
-        counts[outcome.status] += 1
-    return counts
-
-
 def refused_file(dump: Dump, readings: list[Reading], outcomes: list[Outcome]) -> str:
     """The refused records in the format they came in, to be corrected and sent again; "" where none was refused."""
     refused = [reading for reading, outcome in zip(readings, outcomes, strict=True) if outcome.errors]
@@ -238,14 +229,14 @@ def refused_file(dump: Dump, readings: list[Reading], outcomes: list[Outcome]) -
 
 
 def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
-    counts = _counts(outcomes)
-    if counts["accepted"]:
+    found = counts(outcomes)
+    if found["accepted"]:
         status, details = 201, "User checkup created…"
-    elif counts["rejected"] and not counts["duplicate"]:
+    elif found["rejected"] and not found["duplicate"]:
         status, details = 422, "No record was stored; each has its errors in items."
     else:
         status, details = 200, "Every record that could be stored was stored already."
-    answer: dict[str, Any] = {"details": details, **counts, "items": [_item(outcome) for outcome in outcomes]}
+    answer: dict[str, Any] = {"details": details, **found, "items": [_item(outcome) for outcome in outcomes]}
     if dump.skipped:
         answer["skipped"] = dict(dump.skipped)
     if refused is not None:

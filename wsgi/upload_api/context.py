@@ -12,7 +12,7 @@ from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
-from myhealth.profiles.tokens import Signer, Verifier, is_revoked, load_secret
+from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.stores import close_database, open_database
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
@@ -24,7 +24,7 @@ class UploadContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
-        self.verifier = Verifier(self.signer.jwks)
+        self.verifier = CheckedTokens(Verifier(self.signer.jwks))
         open_database(settings)
 
     def close(self) -> None:

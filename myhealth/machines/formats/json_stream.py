@@ -249,6 +249,8 @@ def top_names(text: str) -> set[str]:
             depth += 1
         elif mark in ("}", "]"):
             depth -= 1
+            if depth <= 0:
+                break
         elif depth == 1 and text[token.end() : token.end() + 20].lstrip().startswith(":"):
             names.add(mark.strip('"'))
     return names

@@ -1,0 +1,62 @@
+"""One record in one statement: a tablet that sends each by itself waits for one answer of PostgreSQL, not for a dozen.
+
+It takes the plain case only: a patient and a machine that are known, and a record that is not. Whatever else there is
+to say about a record is left to `Batch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import peewee
+
+from myhealth.audit.trail import NOTE, current_actor, noted
+from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
+from myhealth.common.database import database, translated
+
+STORE = f"""
+with patient as (select id from users where lower(username) = lower(%s)),
+machine as (select id, last_upload_at from machines where serial = %s),
+stored as (
+    insert into checkups (patient_id, machine_id, record_id, checkup_type, checkup_report, disease, taken_by, taken_at,
+                          results)
+    select patient.id, machine.id, %s::text, %s::text, %s::text, %s::text, %s::text,
+           coalesce(%s::timestamptz, now()), %s::jsonb
+    from patient left join machine on true where machine.id is not null or %s::text is null
+    on conflict do nothing returning id),
+touched as (
+    update machines set last_upload_at = now() from stored, machine
+    where machines.id = machine.id
+    and (machine.last_upload_at is null or machine.last_upload_at < now() - interval '1 minute')),
+noted as ({NOTE} from stored)
+select id from stored"""
+ACCEPTED = {"accepted": 1, "duplicate": 0, "rejected": 0}
+
+
+def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
+    """Stores the record and notes the upload, both or neither, in a transaction of its own. None, and nothing is done,
+    where it is not as plain as that. Raises Unavailable where the database is away."""
+    record = checked.record
+    if record is None or len(checked.patients) != 1 or origin.create_patients or origin.dry_run:
+        return None
+    if database.in_transaction():  # a statement that fails would undo what the caller has done in it
+        return None
+    values = (
+        checked.patients[0],
+        record.machine,
+        record.record_id,
+        record.checkup_type,
+        record.checkup_report,
+        record.disease,
+        record.taken_by,
+        record.taken_at,
+        record.results,
+        record.machine,
+        *noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor()),
+    )
+    with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
+        row = database.execute_sql(STORE, values).fetchone()
+        if row is not None:
+            warnings = [error(checked.reading.index, *warning) for warning in record.warnings]
+            return Outcome(checked.reading.index, "accepted", row[0], warnings=warnings)
+    return None
