@@ -211,6 +211,20 @@ def test_a_body_is_refused_before_it_is_read(upload: Caller, log_in) -> None:
         assert answer.status_code == status
 
 
+@pytest.mark.parametrize("key", ["", "\u20ac", "x" * 256, "a\tb"], ids=["empty", "euro", "long", "tab"])
+def test_a_key_that_is_none_is_refused_and_not_passed_over(upload: Caller, db, log_in, key: str) -> None:
+    """Whoever sends one counts on it."""
+    headers = {"Idempotency-Key": key.encode().decode("latin-1")}
+    answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_input")
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+@pytest.mark.parametrize("query", ["limit=", "after=", "limit=0", "after=-1", "limit=501", "after=x"])
+def test_a_page_that_is_none_is_refused(upload: Caller, log_in, query: str) -> None:
+    assert upload("GET", f"/checkups/?{query}", token=log_in("dr.ayush")).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [("GET", "/nothing/", 404, "not_found"), ("DELETE", "/login/", 405, "method_not_allowed"),

@@ -62,7 +62,7 @@ TREND = (
 )
 
 CACHED = {304: ("The same as what `If-None-Match` names.", None)}
-KNOWN_TAG = (("If-None-Match", "The `ETag` of what the client has."),)
+KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
 CSV_KIND = {CSV: {"type": "string"}}
 KINDS = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_KIND}
 UNKNOWN_USER = {404: "Nobody of that name, or nobody whom the caller may see."}

@@ -49,7 +49,7 @@ SCHEMAS: dict[str, Any] = {
 @dataclass(frozen=True)
 class Operation:
     """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
-    added. `body`: schema name, or a full request body. `query`: parameters as (name, schema, description).
+    added. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name, schema, description).
     `roles`: who may, in words; "" for everybody, logged in or not. `others`: further media types of the answer, each
     with its schema; which one, the Accept header says."""
 
@@ -58,7 +58,7 @@ class Operation:
     roles: str = ""
     body: Any = None
     query: tuple[tuple[str, dict[str, Any], str], ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, dict[str, Any], str], ...] = ()
     errors: Mapping[int, str] = field(default_factory=dict)
     security: tuple[str, ...] = ("bearer", "token")
     content: str = JSON
@@ -96,8 +96,8 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
         for name, schema, text in said.query
     ]
     parameters += [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
-        for name, text in said.headers
+        {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
+        for name, schema, text in said.headers
     ]
     found: dict[str, Any] = {
         "summary": said.summary,

@@ -67,8 +67,8 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def page_limit(default: int = LIMIT, most: int = LIMIT_MAX) -> int:
     """How many entries a page may have: `limit`, 50 if it is not given. Raises BadInput."""
-    text = bottle.request.query.get("limit", "")
-    if not text:
+    text = bottle.request.query.get("limit")
+    if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
         raise BadInput(f"limit must be a number from 1 to {most}.")

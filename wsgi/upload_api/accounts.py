@@ -68,7 +68,7 @@ class RegistrationView(FromSomewhere):
         "post": Operation(
             "Make an account, as a patient",
             {201: ("New user created", "Details")},
-            body="Credentials",
+            body="NewAccount",
             errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
         )
     }

@@ -12,7 +12,7 @@ import msgspec
 
 from myhealth.audit.trail import note
 from myhealth.checkups import services
-from myhealth.checkups.idempotency import Answer, once
+from myhealth.checkups.idempotency import KEY_MAX, Answer, once
 from myhealth.checkups.intake import Intake, announce
 from myhealth.checkups.outcomes import Origin, Outcome, counts
 from myhealth.common.database import transaction
@@ -42,7 +42,16 @@ BULK_BODY = {
     },
 }
 BULK_HEADERS = (
-    ("Idempotency-Key", "Makes the request repeatable: the same key is answered alike, nothing is done twice."),
+    (
+        "Idempotency-Key",
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": KEY_MAX,
+            "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
+        },
+        "Makes the request repeatable: the same key is answered alike, nothing is done twice.",
+    ),
 )
 BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
@@ -54,7 +63,11 @@ BULK_QUERY = (
 )
 UNKNOWN = {404: "User does not exist!"}
 FORBIDDEN = {403: "Not with the caller's role."}
-BEFORE_QUERY = ("after", {"type": "integer", "minimum": 1}, "Where the page begins; the `Link` header has it.")
+BEFORE_QUERY = (
+    "after",
+    {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "Where the page begins; the `Link` header has it.",
+)
 
 
 def missing(username: str) -> str:
@@ -79,7 +92,7 @@ class TakesRecords(LoggedIn):
         source = f"{bottle.request.method} {bottle.request.path}"[:200]
         only_parameters("atomic", "refused_file")
         atomic, with_refused = query_flag("atomic"), query_flag("refused_file")
-        key = header("Idempotency-Key") or None
+        key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
 
         def work() -> Answer:
             dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=most)
@@ -205,8 +218,8 @@ def _place(row: dict[str, Any]) -> str:
 
 
 def _before() -> int | None:
-    text = bottle.request.query.get("after", "")
-    if not text:
+    text = bottle.request.query.get("after")
+    if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise BadInput("after must be the value that a Link header gave.")

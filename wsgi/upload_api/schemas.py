@@ -6,19 +6,23 @@ from typing import Any
 
 from myhealth.checkups.records import FLAGS, REPORT_MAX, RESULTS_MAX, TEXT_MAX, VALUE_MAX
 from myhealth.machines.dumps import MEMORY_FORMAT
+from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
+from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
+from myhealth.profiles.services import FULL_NAME_MAX, USERNAME_MAX
 
 MOMENT = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 ID = {"type": "integer", "minimum": 1}
+WHOLE_NUMBER = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 
 
 def maybe(schema: dict[str, Any]) -> dict[str, Any]:
     return {"oneOf": [schema, {"type": "null"}]}
 
 
-def text(most: int = TEXT_MAX, least: int = 0) -> dict[str, Any]:
-    return {"type": "string", "maxLength": most, **({"minLength": least} if least else {})}
+def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> dict[str, Any]:
+    return {"type": "string", "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
 
 
 def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:
@@ -27,13 +31,20 @@ def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, c
     return {**found, "additionalProperties": False} if closed else found
 
 
+# What no pattern can say, the answer does: which characters look like others, how many bytes a password has.
+USERNAME = text(USERNAME_MAX, 1, r"^[^\s/\\:\x00-\x1f\x7f-\x9f]+$")
+NEW_PASSWORD = text(MAX_BYTES, MIN_CHARACTERS)
+NEEDED = text(TEXT_MAX, 1, r"^[^\x00]*[^\s\x00][^\x00]*$")
+SERIAL = text(SERIAL_MAX, 1, r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]*[^\s/\x00-\x1f\x7f-\x9f])?$")
+LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
+FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 RESULT_EXTRAS = {
     name: text() for name in ("code_system", "other_code", "absent_reason", "range_text", "range_source", "warning")
 }
 FLAG = {"type": ["string", "null"], "enum": [*FLAGS, None]}
 NUMBER = {"type": ["number", "null"]}
 RESULT = shape(
-    {"name": text(least=1), "value": {"oneOf": [{"type": "number"}, text(VALUE_MAX)]}},
+    {"name": NEEDED, "value": {"oneOf": [{"type": "number"}, text(VALUE_MAX)]}},
     {"code": maybe(text()), "unit": maybe(text()), "low": NUMBER, "high": NUMBER, "flag": FLAG, **RESULT_EXTRAS},
 )
 # What is stored has every field; programs that write to the database themselves may store others too.
@@ -53,7 +64,7 @@ TOLD = {
     },
 }
 CHANGEABLE = {
-    "checkup_type": text(least=1),
+    "checkup_type": NEEDED,
     "checkup_report": text(REPORT_MAX),
     "disease": text(),
     "taken_by": maybe(text()),
@@ -63,6 +74,7 @@ CHANGEABLE = {
 
 SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
+    "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}),
     "Details": shape({"details": {"type": "string"}}),
     "Jwks": shape({"keys": {"type": "array", "items": {"type": "object"}}}),
@@ -79,14 +91,14 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     "NewUser": shape(
-        {"username": {"type": "string", "minLength": 1, "maxLength": 150}},
-        {"password": {"type": "string", "minLength": 8}, "role": {"enum": list(ROLES)}, "full_name": text(300)},
+        {"username": USERNAME},
+        {"password": maybe(NEW_PASSWORD), "role": {"enum": list(ROLES)}, "full_name": FULL_NAME},
     ),
     "UserChanges": shape(
         {},
         {
-            "full_name": text(300),
-            "password": {"type": "string", "minLength": 8},
+            "full_name": FULL_NAME,
+            "password": NEW_PASSWORD,
             "current_password": {"type": "string"},
             "role": {"enum": list(ROLES)},
             "active": {"type": "boolean"},
@@ -95,14 +107,14 @@ SCHEMAS: dict[str, Any] = {
     "Result": RESULT,
     "Record": shape(
         {
-            "checkup_for": text(least=1),
-            "checkup_type": text(least=1),
+            "checkup_for": NEEDED,
+            "checkup_type": NEEDED,
             "checkup_report": text(REPORT_MAX),
             "disease": text(),
         },
         {
-            "record_id": {"oneOf": [text(least=1), {"type": "integer"}, {"type": "null"}]},
-            "machine": maybe(text(200, 1)),
+            "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
+            "machine": maybe(SERIAL),
             "taken_by": maybe(text()),
             "taken_at": maybe(MOMENT),
             "results": RESULTS,
@@ -111,8 +123,8 @@ SCHEMAS: dict[str, Any] = {
     "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
     "Dump": shape(
         {
-            "machine": {"oneOf": [text(200, 1), shape({"serial": text(200, 1)}, closed=False)]},
-            "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+            "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
+            "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
         },
         {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
         closed=False,
@@ -170,7 +182,5 @@ SCHEMAS: dict[str, Any] = {
             "updated_at": MOMENT,
         }
     ),
-    "NewMachine": shape(
-        {"serial": text(200, 1)}, {"model": maybe(text(200)), "site": maybe(text(200)), "firmware": maybe(text(200))}
-    ),
+    "NewMachine": shape({"serial": SERIAL}, {"model": maybe(LABEL), "site": maybe(LABEL), "firmware": maybe(LABEL)}),
 }
