@@ -8,6 +8,7 @@ import pytest
 from conftest import record
 
 from myhealth.audit.trail import Actor, acting
+from myhealth.checkups import alone as module_alone
 from myhealth.checkups import intake as module
 from myhealth.checkups.alone import store_alone
 from myhealth.checkups.intake import Intake
@@ -140,3 +141,14 @@ def test_a_connection_that_breaks_acknowledges_nothing(db, connect) -> None:
     with pytest.raises(Unavailable):
         alone(record(1, machine="HC-1"))
     assert send(record(1, machine="HC-1")).status == "accepted"
+
+
+def test_a_pooler_may_change_the_connection_under_it(db, monkeypatch: pytest.MonkeyPatch) -> None:
+    register_machine("HC-1")
+    assert alone(record(1, machine="HC-1"))
+    database.execute_sql("deallocate all")  # now the connection of somebody who has prepared nothing
+    assert alone(record(2, machine="HC-1"))
+    elsewhere = module_alone.EXECUTE.replace("execute myhealth", "execute elsewhere")
+    monkeypatch.setattr(module_alone, "EXECUTE", elsewhere)  # prepared on another one, and ours is there already
+    assert alone(record(3, machine="HC-1"))
+    assert db("select count(*), count(distinct record_id) from checkups") == [(3, 3)]

@@ -7,12 +7,16 @@ to say about a record is left to `Batch`.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
+from typing import Any
 
 import peewee
+import psycopg2.errors
 
 from myhealth.audit.trail import NOTE, current_actor, noted
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
-from myhealth.common.database import database, translated
+from myhealth.common.database import cause, database, translated
 
 STORE = f"""
 with patient as (select id from users where lower(username) = lower(%s)),
@@ -30,6 +34,12 @@ touched as (
     and (machine.last_upload_at is null or machine.last_upload_at < now() - interval '1 minute')),
 noted as ({NOTE} from stored)
 select id from stored"""
+# Planning takes PostgreSQL longer than doing it, so each connection has it planned once.
+NUMBERS = itertools.count(1)
+TYPES = f"{'text, ' * 7}timestamptz, jsonb, text, bigint, text, text, bigint, text, text, text, jsonb"
+PREPARE = f"prepare myhealth_store_alone ({TYPES}) as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
+EXECUTE = f"execute myhealth_store_alone ({', '.join(['%s'] * STORE.count('%s'))})"
+UNPREPARED = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
 ACCEPTED = {"accepted": 1, "duplicate": 0, "rejected": 0}
 
 
@@ -55,8 +65,19 @@ def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
         *noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor()),
     )
     with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
-        row = database.execute_sql(STORE, values).fetchone()
+        row = _execute(values)
         if row is not None:
             warnings = [error(checked.reading.index, *warning) for warning in record.warnings]
             return Outcome(checked.reading.index, "accepted", row[0], warnings=warnings)
     return None
+
+
+def _execute(values: tuple[Any, ...]) -> Any:
+    """The row of STORE, if any. A pooler before PostgreSQL may give us a connection that another one of us prepared."""
+    for statement in (EXECUTE, f"{PREPARE}; {EXECUTE}"):
+        try:
+            return database.execute_sql(statement, values).fetchone()
+        except peewee.DatabaseError as error:
+            if not isinstance(cause(error), UNPREPARED):
+                raise
+    return database.execute_sql(STORE, values).fetchone()
