@@ -209,7 +209,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
     real, within = database.execute_sql, []
 
     def execute_sql(sql: str, *values: Any) -> Any:
-        if sql.startswith("notify"):
+        if "notify" in sql:
             within.append(database.in_transaction())
         return real(sql, *values)
 
@@ -222,7 +222,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.checkups.intake.database", Broken())
+    monkeypatch.setattr("myhealth.checkups.announcing.database", Broken())
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
 
 

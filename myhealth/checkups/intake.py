@@ -8,7 +8,6 @@ never overwritten. What is refused is kept whole in `rejections`.
 
 from __future__ import annotations
 
-import contextlib
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -18,21 +17,18 @@ import psycopg2.errors
 
 from myhealth.audit.trail import note
 from myhealth.checkups.alone import store_alone
+from myhealth.checkups.announcing import announce
 from myhealth.checkups.batch import Batch, MeantimeChanged
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, counts, error
 from myhealth.checkups.records import Record, check_record
 from myhealth.checkups.storing import COPY_FROM_ROWS, copy_text
 from myhealth.checkups.usual import usual_record
-from myhealth.common.database import AWAY, cause, database, first_line, transaction
+from myhealth.common.database import cause, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.machines.readings import Reading
 
 ATTEMPTS = 3
-# Where PostgreSQL tells whoever listens that something has come in.
-CHANNEL = "myhealth_checkups"
-# It stores nothing, so nobody need wait for its place in the journal.
-ANNOUNCE = f"begin; set local synchronous_commit to off; notify {CHANNEL}; commit"
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
@@ -167,16 +163,6 @@ class Intake:
             with transaction() as cursor:
                 batch.keep_refused(cursor, self._refused)
         return batch.outcomes
-
-
-def announce() -> None:
-    """Wakes a sync that listens. Behind the commit and not within it: transactions that notify commit one by one, and
-    uploads would wait for each other. So within a transaction of the caller's it does nothing; the caller announces
-    when that has ended. A connection that breaks by now loses a wake-up, and nothing that is stored."""
-    if database.in_transaction():
-        return
-    with contextlib.suppress(*AWAY):
-        database.execute_sql(ANNOUNCE)
 
 
 def _composed(name: str) -> str:

@@ -7,8 +7,9 @@ from json import JSONDecodeError
 from typing import Any
 
 from myhealth.audit.trail import note
+from myhealth.checkups.announcing import announce
 from myhealth.checkups.imports import read_zone
-from myhealth.checkups.intake import Intake, announce
+from myhealth.checkups.intake import Intake
 from myhealth.checkups.models import Rejection
 from myhealth.checkups.outcomes import Origin, Outcome, error
 from myhealth.checkups.rejections import get_rejection, payload_text, resolve

@@ -124,6 +124,10 @@ class Mirror(Epochs):
         self._repository.make_indexes()
         return self.identity()
 
+    def defer_index(self) -> None:
+        """Before a first sync: a store that is empty does without its index until `prepare` is called again."""
+        self._repository.defer_index()
+
     def identity(self) -> str:
         """Names the collections that there are: one that was dropped and made anew has another name here."""
         return self._repository.identity()

@@ -46,6 +46,7 @@ TRANSIENT_CODES = frozenset(
     + [11600, 11601, 11602, 13388, 13435, 13436, 14031]
 )
 TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
 REFUSED_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
 
 
@@ -126,11 +127,19 @@ class ReportRepository:
     def make_indexes(self) -> None:
         """Makes every index that browsing needs; without effect where they are. `patient_id` leads all of reports'."""
         with translated():
-            self.reports.create_index([("patient_id", 1), ("taken_at", -1), ("_id", -1)])
+            self.reports.create_index(BROWSED_BY)
             self.users.create_index([("username_key", 1), ("_id", 1)])
             self.users.create_index([("subject", 1)])
             self.audit_events.create_index([("patient_id", 1), ("at", -1), ("_id", -1)])
             self.audit_events.create_index([("at", 1), ("_id", 1)])
+
+    def defer_index(self) -> None:
+        """Where there is no report yet, drops the index that they are browsed by: to make it once they are all there
+        takes MongoDB a third of the time that it takes to keep it up while they come."""
+        with translated():
+            if self.reports.find_one({}, {"_id": 1}) is None:
+                with contextlib.suppress(OperationFailure):  # not there, or not ours to drop
+                    self.reports.drop_index(BROWSED_BY)
 
     def user_of(self, subject: str) -> Document | None:
         with translated():

@@ -171,6 +171,8 @@ class _Runner:
         if mark.phase == "scan":
             for table in TABLES:
                 self._write_all(self._scan(table), fresh=mark.epoch == 1)
+            if mark.epoch == 1:
+                self.mirror.prepare()  # the index that was left for now
             self._keep(self.mark.following())
             state = self.source.state(self.mark.witness)
             pending = self.source.pending(self.mark.feeds, state.horizon)
@@ -326,6 +328,8 @@ def _begin_epoch(source: Source, mirror: Target, found: Mark | None, reason: str
     epoch = max(found.epoch if found else 0, mirror.newest_epoch()) + 1
     if epoch > 1:
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
+    if epoch == 1:
+        mirror.defer_index()
     witness = source.leave_witness()
     state = source.state(witness)
     mark = Mark(state.history, epoch, "scan", state.horizon, witness, store=store)

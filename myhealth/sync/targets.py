@@ -41,6 +41,8 @@ class Target(Protocol):
 
     def prepare(self) -> str: ...
 
+    def defer_index(self) -> None: ...
+
     def identity(self) -> str: ...
 
     def read_mark(self) -> Document | None: ...
@@ -92,6 +94,9 @@ class ReportsApi:
 
     def prepare(self) -> str:
         return str(self._call("POST", "/sync/collections/", {})["identity"])
+
+    def defer_index(self) -> None:
+        """Nothing: HTTP, and not the index, is what a first sync waits for here."""
 
     def identity(self) -> str:
         return str(self._call("GET", "/sync/collections/")["identity"])
