@@ -21,7 +21,7 @@ from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.mirror import Mirror
 from myhealth.reports.queries import list_reports
-from myhealth.reports.repository import ReportRepository
+from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.sync import changes
 from myhealth.sync.changes import Source
 from myhealth.sync.mark import History, Mark, Position, epoch_ended, from_document, to_document
@@ -45,6 +45,54 @@ def test_a_first_pass_takes_over_everything_and_a_second_has_nothing_to_do(db, r
     assert differences(db, reports) == NONE
     again = sync()
     assert (again.read, again.written, again.removed, again.new_epoch) == (0, 0, 0, "")
+
+
+def test_a_first_pass_makes_the_index_behind_the_reports_even_if_it_was_killed(db, reports, sync, settings) -> None:
+    take(*[record(i) for i in range(300)])
+    target = Watched(reports)
+    with pytest.raises(Killed):
+        run_pass(settings.database_url, target, small_batches(settings))
+    assert target.seen == [False, False]
+    assert reports.count()[0] > 0
+    sync()
+    assert is_browsed_by_index(reports)
+    assert differences(db, reports) == NONE
+
+
+def test_a_store_that_holds_reports_keeps_its_index(db, reports, settings) -> None:
+    take(record(1))
+    reports.reports.insert_one({"_id": 99, "patient_id": 1, "epoch": 0, "revision": 1})
+    target = Watched(reports)
+    run_pass(settings.database_url, target, settings)
+    assert set(target.seen) == {True}
+    assert differences(db, reports) == NONE
+
+
+class Killed(Exception):
+    pass
+
+
+class Watched(Mirror):
+    """Looks at each batch of reports whether their index is there; the third is its death."""
+
+    def __init__(self, repository: ReportRepository) -> None:
+        super().__init__(repository)
+        self.repository, self.seen = repository, list[bool]()
+
+    def insert(self, kind: str, documents: Any) -> Any:
+        if kind == "checkup":
+            if len(self.seen) == 2:
+                raise Killed
+            self.seen.append(is_browsed_by_index(self.repository))
+        return super().insert(kind, documents)
+
+
+def is_browsed_by_index(reports: ReportRepository) -> bool:
+    return BROWSED_BY in [list(index["key"].items()) for index in reports.reports.list_indexes()]
+
+
+def small_batches(settings: Settings) -> Settings:
+    return dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=50))
 
 
 def test_edits_deletes_and_renames_in_plain_sql_are_taken_over(db, reports, sync) -> None:
@@ -549,7 +597,7 @@ def test_it_loses_nothing_when_killed_after(db, reports, sync, settings, step: s
 import os, signal, sys
 from myhealth.common.settings import load
 from myhealth.reports.mirror import Mirror
-from myhealth.reports.repository import ReportRepository
+from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 settings = load()
