@@ -5,7 +5,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import Caller
+from conftest import Caller, record
+from test_upload_isolation import SPECIFICATION, ask, filled, stored  # noqa: F401
 
 from wsgi import browse as browse_module
 from wsgi import upload as upload_module
@@ -53,13 +54,35 @@ def test_the_document_is_sound(request, name: str) -> None:
 @pytest.mark.parametrize("caller", ["bholanath", "dr.ayush", ""])
 def test_an_answer_is_as_the_document_says(browse: Caller, log_in, path: str, caller: str) -> None:
     document = browse("GET", "/openapi.json").json
-    for template, verbs in document["paths"].items():
+    for template in document["paths"]:
         if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path.partition("?")[0]):
-            said = verbs["get"]["responses"]
-    answer = browse("GET", path, token=log_in(caller) if caller else "")
-    schema = said[str(answer.status_code)]["content"]["application/json"]["schema"]
+            check(document, "GET", template, browse("GET", path, token=log_in(caller) if caller else ""))
+
+
+def check(document: dict[str, Any], method: str, template: str, answer: Any) -> None:
+    """The answer is one that the document tells of."""
+    said = document["paths"][template][method.lower()]["responses"][str(answer.status_code)]
+    if "content" not in said:
+        assert answer.data == b""
+        return
+    schema = said["content"][answer.mimetype]["schema"]
+    told = answer.json if answer.mimetype == "application/json" else answer.text
     whole = {**schema, "components": document["components"]}
-    jsonschema.validate(answer.json, whole, format_checker=jsonschema.FormatChecker())
+    jsonschema.validate(told, whole, format_checker=jsonschema.FormatChecker())
+
+
+@pytest.mark.parametrize(("method", "path"), SPECIFICATION, ids=" ".join)
+def test_every_answer_of_the_upload_api_is_as_the_document_says(
+    upload: Caller, stored, log_in, method: str, path: str
+) -> None:
+    document = upload("GET", "/openapi.json").json
+    template = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", path)
+    for number, caller in enumerate(SPECIFICATION[method, path], 100):
+        token = log_in(caller) if caller else ""
+        check(document, method, template, ask(upload, method, path, token, number))
+        if method in ("POST", "PUT"):
+            for body in (b"{", [], {}, [record(number, disease=5), record(1, disease="other"), record(number)]):
+                check(document, method, template, upload(method, filled(path), body, token=token))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -71,11 +71,14 @@ BODIES: dict[str, Any] = {
 
 def ask(upload: Caller, method: str, path: str, token: str, number: int = 7) -> Any:
     """`number`: makes what is sent a new one."""
-    filled = path.replace("<username>", "bholanath").replace("<checkup_id:int>", "1").replace("<serial>", "HC-1")
     body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
     if isinstance(body, dict) and body.get("username") == "new.one":
         body = {**body, "username": f"new.{number}"}
-    return upload(method, filled, body, token=token)
+    return upload(method, filled(path), body, token=token)
+
+
+def filled(path: str) -> str:
+    return path.replace("<username>", "bholanath").replace("<checkup_id:int>", "1").replace("<serial>", "HC-1")
 
 
 @pytest.fixture

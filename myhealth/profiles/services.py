@@ -21,7 +21,10 @@ from myhealth.profiles.passwords import hash_password, password_matches
 
 USERNAME_MAX = 150
 # At every request that is logged in: written out, for putting it together takes longer than PostgreSQL's answer.
-LOOKED_UP = ("id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject")
+LOOKED_UP = (
+    "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
+    "updated_at",
+)  # fmt: skip
 BY_SUBJECT = f"select {', '.join(LOOKED_UP)} from users where subject = %s::uuid"
 FULL_NAME_MAX = 300
 
