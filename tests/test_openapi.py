@@ -71,10 +71,9 @@ def check(document: dict[str, Any], method: str, template: str, answer: Any) -> 
     jsonschema.validate(told, whole, format_checker=jsonschema.FormatChecker())
 
 
+@pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize(("method", "path"), SPECIFICATION, ids=" ".join)
-def test_every_answer_of_the_upload_api_is_as_the_document_says(
-    upload: Caller, stored, log_in, method: str, path: str
-) -> None:
+def test_every_answer_of_the_upload_api_is_as_the_document_says(upload: Caller, log_in, method: str, path: str) -> None:
     document = upload("GET", "/openapi.json").json
     template = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", path)
     for number, caller in enumerate(SPECIFICATION[method, path], 100):
