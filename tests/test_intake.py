@@ -196,6 +196,7 @@ def test_ids_that_are_taken_at_once_are_nobody_elses(db) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert {len(ids) for ids in taken} == {3000}
     assert len({id_ for ids in taken for id_ in ids}) == 3 * 20 * 3000
     assert any(max(ids) - min(ids) >= 3000 for ids in taken), "they never came between each other: it shows nothing"
 

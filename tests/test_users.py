@@ -16,7 +16,17 @@ from myhealth.common.errors import BadInput, Conflict, NotFound, NotLoggedIn, Un
 from myhealth.common.settings import Settings
 from myhealth.profiles import services
 from myhealth.profiles.passwords import generate_password, hash_password, password_matches
-from myhealth.profiles.tokens import ALGORITHM, AUDIENCE, ISSUER, Signer, Verifier, is_revoked, load_secret
+from myhealth.profiles.tokens import (
+    ALGORITHM,
+    AUDIENCE,
+    ISSUER,
+    LEEWAY_S,
+    CheckedTokens,
+    Signer,
+    Verifier,
+    is_revoked,
+    load_secret,
+)
 
 WHO, OTHER = "0b9a1c1e-5a0e-4a5c-9b1f-3f3f0d6f7a11", "7c1f6a52-0d0b-4a60-8a5f-2b8f3a9c1d22"
 SECRET = b"a secret of the tests, 32 bytes and more"
@@ -340,6 +350,26 @@ def test_forged_key_names_do_not_make_it_ask_again_and_again() -> None:
         with pytest.raises(NotLoggedIn):
             verifier.verify(forged({"alg": ALGORITHM, "kid": kid}, {}))
     assert len(asked) == 1
+
+
+def test_a_checked_token_is_not_believed_longer_than_it_lasts(monkeypatch) -> None:
+    signer, now = Signer(SECRET, 40), time.time()
+    checked = CheckedTokens(Verifier(signer.jwks))
+    token = signer.sign(WHO)[0]
+    assert checked.verify(token).subject == WHO
+    assert checked.verify(token) is checked.verify(token)
+    assert checked.verify(signer.sign(OTHER)[0]).subject == OTHER
+    for made in (token[:-3] + "AAA", token + "A", token.replace(".", "..", 1)):
+        with pytest.raises(NotLoggedIn):
+            checked.verify(made)
+    monkeypatch.setattr("myhealth.profiles.tokens.time.time", lambda: now + 40 + LEEWAY_S + 1)
+
+    def verify(self: Verifier, token: str) -> None:
+        raise NotLoggedIn("asked again")
+
+    monkeypatch.setattr(Verifier, "verify", verify)
+    with pytest.raises(NotLoggedIn, match="asked again"):
+        checked.verify(token)
 
 
 def test_tokens_end_with_the_password_they_were_given_for() -> None:
