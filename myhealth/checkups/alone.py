@@ -51,19 +51,8 @@ def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
         return None
     if database.in_transaction():  # a statement that fails would undo what the caller has done in it
         return None
-    values = (
-        checked.patients[0],
-        record.machine,
-        record.record_id,
-        record.checkup_type,
-        record.checkup_report,
-        record.disease,
-        record.taken_by,
-        record.taken_at,
-        record.results,
-        record.machine,
-        *noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor()),
-    )
+    note = noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor())
+    values = (checked.patients[0], record.machine, *record.columns(), record.machine, *note)
     with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
         row = _execute(values)
         if row is not None:

@@ -56,6 +56,18 @@ class Record:
     results: str
     warnings: list[tuple[str, str]]
 
+    def columns(self) -> tuple[Any, ...]:
+        """What it says itself of its row, in the table's order: from `record_id` to `results`."""
+        return (
+            self.record_id,
+            self.checkup_type,
+            self.checkup_report,
+            self.disease,
+            self.taken_by,
+            self.taken_at,
+            self.results,
+        )
+
     def content(self) -> str:
         """Everything but the record's number, as one text: like records have like contents."""
         taken_at = self.taken_at.isoformat() if self.taken_at else None

@@ -72,19 +72,7 @@ class Row:
         return self.machine_id, self.record.record_id
 
     def values(self) -> tuple[Any, ...]:
-        record = self.record
-        return (
-            self.id,
-            self.patient_id,
-            self.machine_id,
-            record.record_id,
-            record.checkup_type,
-            record.checkup_report,
-            record.disease,
-            record.taken_by,
-            record.taken_at,
-            record.results,
-        )
+        return (self.id, self.patient_id, self.machine_id, *self.record.columns())
 
 
 @dataclass(slots=True)
