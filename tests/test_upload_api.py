@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import threading
 import time
 
 import pytest
@@ -251,7 +252,7 @@ def test_a_fault_of_ours_leaves_no_traceback(upload: Caller, log_in, monkeypatch
     def stumble(*_: object, **__: object) -> None:
         raise RuntimeError("".join(["a secret", " detail"]))
 
-    monkeypatch.setattr(intake.Intake, "take", stumble)
+    monkeypatch.setattr(intake.Intake, "take_noted", stumble)
     answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"))
     assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
     assert b"secret detail" not in answer.data
@@ -279,8 +280,20 @@ def test_a_database_that_is_away_is_503_with_a_time(upload: Caller, log_in, post
     assert upload("POST", "/checkups/", [record(1)], token=token).status_code == 201
 
 
-def test_a_connection_that_died_is_replaced(upload: Caller, log_in, connect, db) -> None:
+def test_connections_that_died_are_replaced(upload: Caller, log_in, connect, db) -> None:
     token = log_in("tara")
+    together = threading.Barrier(5)
+
+    def open_one() -> None:
+        with database.connection_context():
+            database.execute_sql("select 1")
+            together.wait(30)
+
+    threads = [threading.Thread(target=open_one) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert upload("POST", "/checkups/", [record(1)], token=token).status_code == 201
     other = connect()
     with other, other.cursor() as cursor:

@@ -61,11 +61,19 @@ class BaseModel(peewee.Model):
         only_save_dirty = True
 
 
-def make_database(url: str, **options: Any) -> PooledPostgresqlDatabase:
+class Pool(PooledPostgresqlDatabase):
+    """Gives a connection out without asking the server whether it lives: that shows when it is used, and then
+    `transaction` and `look_up` take a new one."""
+
+    def _is_closed(self, conn: Any) -> bool:
+        return bool(conn.closed)
+
+
+def make_database(url: str, **options: Any) -> Pool:
     """A pool on the server that `url` names; nothing is opened yet. Threads wait 10 s for a free connection."""
     options = {"max_connections": 20, "stale_timeout": 300, "timeout": 10, "connect_timeout": 10, **options}
     url = check_url(url)
-    return PooledPostgresqlDatabase(url, application_name="myhealth", **options)
+    return Pool(url, application_name="myhealth", **options)
 
 
 def check_url(url: str, key: str = "database_url") -> str:
@@ -94,7 +102,7 @@ def transaction() -> Iterator[Any]:
         except (*AWAY, *BARE) as error:
             if nested or not is_away(error):
                 raise
-            database.manual_close()  # the connection died since it was last used; nothing has been done on it yet
+            drop_dead()  # since it was last used; nothing has been done on it yet
             stack.enter_context(database.atomic())
         yield database.cursor()
 
@@ -107,8 +115,14 @@ def look_up(sql: str, values: Any) -> Any:
         except (*AWAY, *BARE) as error:
             if database.in_transaction() or not is_away(error):
                 raise
-            database.manual_close()  # the connection died since it was last used
+            drop_dead()
             return database.execute_sql(sql, values)
+
+
+def drop_dead() -> None:
+    """Closes the connection, which has died, and those that wait to be used: they died with it, as likely as not."""
+    database.manual_close()
+    database.close_idle()
 
 
 @contextlib.contextmanager
