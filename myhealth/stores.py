@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 import psycopg2.errors
 
-from myhealth.common.database import database, make_database, translated
+from myhealth.common.database import database, look_up, make_database, translated
 from myhealth.common.errors import BadInput, SchemaMismatch, Unavailable
 from myhealth.common.settings import Settings
 
@@ -113,13 +113,12 @@ def open_reports(settings: Settings) -> ReportRepository:
 
 def schema_number() -> int:
     """The number of the newest migration that the bound database has had; 0 for an empty one."""
-    with translated():
-        try:
-            rows = database.execute_sql("select name from schema_migration order by name desc limit 1").fetchall()
-        except peewee.ProgrammingError as error:
-            if isinstance(error.__cause__ or error.__context__, psycopg2.errors.UndefinedTable):
-                return 0
-            raise
+    try:
+        rows = look_up("select name from schema_migration order by name desc limit 1", ()).fetchall()
+    except peewee.ProgrammingError as error:
+        if isinstance(error.__cause__ or error.__context__, psycopg2.errors.UndefinedTable):
+            return 0
+        raise
     return int(rows[0][0].split("_")[0]) if rows else 0
 
 

@@ -297,8 +297,9 @@ def test_connections_that_died_are_replaced(upload: Caller, log_in, connect, db)
     assert upload("POST", "/checkups/", [record(1)], token=token).status_code == 201
     other = connect()
     with other, other.cursor() as cursor:
-        cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'myhealth'")
-    assert upload("POST", "/checkups/", [record(2)], token=token).status_code == 201
+        for method, path, body, status in (("GET", "/healthz", None, 200), ("POST", "/checkups/", [record(2)], 201)):
+            cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'myhealth'")
+            assert upload(method, path, body, token=token).status_code == status
 
 
 def test_an_application_that_cannot_be_made_says_so_and_tries_again() -> None:
