@@ -44,7 +44,7 @@ class Failure(click.ClickException):
         self.error = error
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {self.message}", err=True)
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {self.message}", err=True, color=wants_colour())
         for place in self.error.errors:
             click.echo(f"  {place.get('field') or ''}: {place['message']}", err=True)
         if self.error.hint:
@@ -82,7 +82,7 @@ class Commands(click.Group):
         except MyHealthError as error:
             raise Failure(error) from error
         except BrokenPipeError:  # whoever read our output has seen enough; so it would end a program of the shell's
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what is left to be written goes nowhere
+            _write_no_more()
             ctx.exit(141)
 
 
@@ -100,7 +100,8 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
     """Collect health check-up reports, and give them back to the people they are about.
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 done but something was rejected or
-    differs, 2 wrong usage or bad input, 75 try again later, 77 not allowed, 78 wrong settings.
+    differs, 2 wrong usage or bad input, 74 the output cannot be written, 75 try again later, 77 not allowed, 78 wrong
+    settings, 130 interrupted.
     """
     configure_logging(verbose)
     ctx.color = wants_colour()
@@ -130,9 +131,16 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        _write_no_more()
         code = 141
     except OSError as error:
+        _write_no_more()
         click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
         code = 74
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _write_no_more() -> None:
+    """What is left of the output goes nowhere: Python would try to write it once more as it ends, and fail again."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -8,6 +8,7 @@ import pytest
 from conftest import PASSWORD
 
 from myhealth.common.errors import TooManyAttempts
+from myhealth.profiles.services import set_password
 from myhealth.profiles.throttle import ALWAYS, PER_ADDRESS, PER_PAIR, PER_USER, attempt
 
 LATER = "update login_attempts set at = at - interval '16 minutes'"
@@ -32,6 +33,31 @@ def test_a_user_at_one_address_is_refused_after_ten_failures_and_let_in_later(db
     succeed("savita", "192.0.2.2")
     db(LATER)
     succeed("savita", "192.0.2.1")
+
+
+def test_it_says_when_the_next_attempt_will_be_let_through(db: Any) -> None:
+    """Not when the first failure of all is forgotten: others at the same address may be older."""
+    fail(1, "older")
+    db("update login_attempts set at = at - interval '14 minutes'")
+    fail(1, "savita")
+    db("update login_attempts set at = at - interval '10 minutes' where username = 'savita'")
+    fail(PER_PAIR - 1, "savita")
+    with pytest.raises(TooManyAttempts, match=r"try again in (5|6) minutes\.") as refused:
+        fail(1, "savita")
+    assert 290 <= refused.value.retry_after_s <= 301
+    db("update login_attempts set at = at - make_interval(secs => %s)", refused.value.retry_after_s + 1)
+    fail(1, "savita")
+    with pytest.raises(TooManyAttempts, match=r"try again in 1\d minutes\."):
+        fail(1, "savita")
+
+
+def test_a_new_password_ends_the_waiting(db: Any, people: Any) -> None:
+    fail(PER_PAIR, "savita")
+    fail(PER_PAIR, "bholanath")
+    set_password("savita", "a new password", rounds=4)
+    succeed("savita", "192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        fail(1, "bholanath")
 
 
 def test_a_success_ends_the_counting(db: Any) -> None:

@@ -18,6 +18,7 @@ from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import printable
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.passwords import hash_password, password_matches
+from myhealth.profiles.throttle import forgive
 
 USERNAME_MAX = 150
 # At every request that is logged in: written out, for putting it together takes longer than PostgreSQL's answer.
@@ -128,8 +129,12 @@ def list_users(*, role: str | None = None, after: str = "", limit: int | None = 
 
 
 def set_password(username: str, password: str, *, rounds: int = 12) -> None:
-    """Sets a password; the database ends the tokens that were given out before. Raises BadInput, NotFound."""
-    _update(username, "password", password_hash=hash_password(password, rounds))
+    """Sets a password; the database ends the tokens that were given out before, and what failed with the old one does
+    not count any more. Raises BadInput, NotFound."""
+    hashed = hash_password(password, rounds)
+    with transaction():
+        _update(username, "password", password_hash=hashed)
+        forgive(username)
 
 
 def set_role(username: str, role: str) -> None:

@@ -27,19 +27,19 @@ USERNAME_MAX = 200
 
 COUNT = """
 with recent as (
-    select username, address, at from login_attempts
+    select username, address, extract(epoch from at - now()) + %(window)s as left_s, at from login_attempts
     where kind = 'login' and not succeeded and at > now() - make_interval(secs => %(window)s)
         and (username = %(username)s or address = %(address)s)
 ), here as (
-    select at from recent where username = %(username)s and address = %(address)s and at > coalesce((
+    select left_s from recent where username = %(username)s and address = %(address)s and at > coalesce((
         select max(at) from login_attempts where kind = 'login' and succeeded and username = %(username)s
             and address = %(address)s), '-infinity')
 )
-select (select count(*) from here), (select count(*) from recent where address = %(address)s),
-       (select count(*) from recent where username = %(username)s),
-       exists (select from login_attempts where kind = 'login' and succeeded and username = %(username)s
+select exists (select from login_attempts where kind = 'login' and succeeded and username = %(username)s
             and address = %(address)s and at > now() - make_interval(days => %(known)s)),
-       coalesce(extract(epoch from (select min(at) from recent) + make_interval(secs => %(window)s) - now()), 0)::float
+       array(select left_s::float from here order by 1 desc),
+       array(select left_s::float from recent where address = %(address)s order by 1 desc),
+       array(select left_s::float from recent where username = %(username)s order by 1 desc)
 """
 
 
@@ -52,17 +52,19 @@ class Attempt:
 
 @contextmanager
 def attempt(username: str, address: str) -> Iterator[Attempt]:
-    """One attempt to log in. Raises TooManyAttempts, with the time until the next, instead of letting it be made."""
-    username = username.lower()[:USERNAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    """One attempt to log in. Raises TooManyAttempts, with the seconds until the next, instead of letting it be made."""
+    username = _kept(username)
     values = {"username": username, "address": address, "window": WINDOW_S, "known": KNOWN_DAYS}
     with transaction() as cursor:
         cursor.execute(COUNT, values)
-        here, at_address, of_user, known, free_in_s = cursor.fetchone()
-        over_user = of_user >= PER_USER and not known and here >= ALWAYS
-        if here >= PER_PAIR or at_address >= PER_ADDRESS or over_user:
+        known, here, at_address, of_user = cursor.fetchone()
+        elsewhere = 0.0 if known else min(_free_in_s(of_user, PER_USER), _free_in_s(here, ALWAYS))
+        wait_s = max(_free_in_s(here, PER_PAIR), _free_in_s(at_address, PER_ADDRESS), elsewhere)
+        if wait_s > 0:
+            minutes = int(wait_s / 60) + 1
+            when = "a minute" if minutes == 1 else f"{minutes} minutes"
             raise TooManyAttempts(
-                "There were too many attempts to log in; wait a while and try again.",
-                retry_after_s=max(1, int(free_in_s) + 1),
+                f"There were too many attempts to log in; try again in {when}.", retry_after_s=int(wait_s) + 1
             )
         cursor.execute(
             "insert into login_attempts (kind, username, address) values ('login', %s, %s) returning id",
@@ -75,6 +77,24 @@ def attempt(username: str, address: str) -> Iterator[Attempt]:
         with transaction() as cursor:
             cursor.execute("update login_attempts set succeeded = true where id = %s", (attempt_id,))
             cursor.execute("delete from login_attempts where at < now() - make_interval(days => %s)", (KNOWN_DAYS + 1,))
+
+
+def _free_in_s(left_s: list[float], most: int) -> float:
+    """When fewer than `most` failures count: seconds from now, 0 where it is so. `left_s`: for how long each counts
+    on, the longest first."""
+    return max(left_s[most - 1], 0.001) if len(left_s) >= most else 0.0
+
+
+def forgive(username: str) -> None:
+    """Nothing that has failed counts any more for this user: the password is a new one."""
+    with transaction() as cursor:
+        cursor.execute(
+            "delete from login_attempts where kind = 'login' and not succeeded and username = %s", (_kept(username),)
+        )
+
+
+def _kept(username: str) -> str:
+    return username.lower()[:USERNAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def count_registration(address: str) -> None:
