@@ -1,6 +1,8 @@
 """Intake: every record is accepted, known already, or refused and kept; nothing is stored twice or overwritten."""
 
 import json
+import os
+import socket
 import threading
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from myhealth.checkups import batch as module
+from myhealth.checkups.announcing import announce
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.outcomes import Origin, Outcome
 from myhealth.checkups.rejections import get_rejection, list_rejections, resolve
@@ -327,3 +330,10 @@ def test_every_record_is_accounted_for_and_again_changes_nothing(db, plan: list)
         if outcome.status != "rejected":
             kept = db("select disease from checkups where id = %s", outcome.id)
             assert kept == [(made["disease"],)]
+
+
+def test_a_connection_that_breaks_behind_the_commit_loses_a_wake_up_only(db) -> None:
+    with socket.socket(fileno=os.dup(database.connection().fileno())) as broken:
+        broken.shutdown(socket.SHUT_RDWR)
+    announce()
+    database.manual_close()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from myhealth.common.database import AWAY, database
+from myhealth.common.database import AWAY, BARE, database, is_away
 
 CHANNEL = "myhealth_checkups"
 # It stores nothing, so nobody need wait for its place in the journal.
@@ -17,5 +15,8 @@ def announce() -> None:
     when that has ended. A connection that breaks by now loses a wake-up, and nothing that is stored."""
     if database.in_transaction():
         return
-    with contextlib.suppress(*AWAY):
+    try:
         database.execute_sql(ANNOUNCE)
+    except (*AWAY, *BARE) as error:
+        if not is_away(error):
+            raise
