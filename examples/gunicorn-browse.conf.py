@@ -3,6 +3,7 @@
 Settings come from the environment and the settings file. Put a proxy that speaks HTTPS in front.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -25,9 +26,20 @@ _own_folder = os.environ.get("RUNTIME_DIRECTORY") or tempfile.mkdtemp(prefix="my
 control_socket = f"{_own_folder}/gunicorn.ctl"
 
 
-def on_exit(server):
-    """Removes the folder that was made by hand; systemd removes its own."""
-    if "RUNTIME_DIRECTORY" not in os.environ:
+def on_starting(server):
+    """Wrong settings end it here, with what is wrong, and not at the first request."""
+    from wsgi.browse import app
+
+    app.check()
+
+
+_master = os.getpid()
+
+
+@atexit.register
+def _leave_nothing():
+    """Removes the folder that was made by hand, also where gunicorn could not start; systemd removes its own."""
+    if os.getpid() == _master and "RUNTIME_DIRECTORY" not in os.environ:
         shutil.rmtree(_own_folder, ignore_errors=True)
 
 

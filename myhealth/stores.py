@@ -101,11 +101,12 @@ def opened_database(settings: Settings, **options: Any) -> Iterator[None]:
         close_database()
 
 
-def open_reports(settings: Settings) -> ReportRepository:
-    """The report store. Its indexes are made by `myhealth migrate`; an embedded one gets them here."""
+def open_reports(settings: Settings, **options: Any) -> ReportRepository:
+    """The report store. Its indexes are made by `myhealth migrate`; an embedded one gets them here. `options`: as
+    `ReportRepository.connect` takes them."""
     from myhealth.reports.repository import ReportRepository
 
-    repository = ReportRepository.connect(mongo_url(settings))
+    repository = ReportRepository.connect(mongo_url(settings), **options)
     if not settings.mongo_url:
         repository.make_indexes()
     return repository

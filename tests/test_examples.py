@@ -109,8 +109,39 @@ def test_gunicorn_conf_serves_its_api(name: str, db, reports, settings, tmp_path
     finally:
         process.terminate()
         said = process.communicate(timeout=40)[1]
+        left = list(short.iterdir())
         shutil.rmtree(short)
+    assert left == []
     assert "Using worker: gthread" in said, said
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("upload", {"MYHEALTH_NOPE": "1"}, "MYHEALTH_NOPE in the environment is not a setting"),
+        ("browse", {"MYHEALTH_NOPE": "1"}, "MYHEALTH_NOPE in the environment is not a setting"),
+        ("upload", {"MYHEALTH_SECRET_KEY": ""}, "MYHEALTH_SECRET_KEY is not set"),
+        ("upload", {"MYHEALTH_SETTINGS": str(EXAMPLES / "myhealth.toml")}, "still the one of the example"),
+    ],
+)
+def test_gunicorn_conf_ends_with_wrong_settings(name: str, wrong: dict[str, str], said: str, tmp_path: Path) -> None:
+    """`gunicorn-{name}.conf.py`: it does not start, and says why; nothing is left behind."""
+    known = {"MYHEALTH_DATABASE_URL": "postgresql://db.invalid/x", "MYHEALTH_MONGO_URL": "mongodb://db.invalid/x"}
+    environ = {**os.environ, **known, "TMPDIR": str(tmp_path), **wrong}
+    words = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        str(EXAMPLES / f"gunicorn-{name}.conf.py"),
+        "--bind",
+        "127.0.0.1:0",
+    ]
+    done = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_two_gunicorn_configurations_share_nothing() -> None:

@@ -53,4 +53,4 @@ def make_app(settings: Settings) -> bottle.Bottle:
     return application
 
 
-app = LazyApplication(lambda: make_app(load()))
+app = LazyApplication(lambda: make_app(load()), load)

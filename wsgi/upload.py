@@ -10,6 +10,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.settings import Settings, load
+from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
 from wsgi.common.views import add_view
@@ -58,4 +59,4 @@ def make_app(settings: Settings) -> bottle.Bottle:
     return application
 
 
-app = LazyApplication(lambda: make_app(load()))
+app = LazyApplication(lambda: make_app(load()), lambda: load_secret(load()))

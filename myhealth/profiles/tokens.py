@@ -34,6 +34,7 @@ from myhealth.common.settings import Settings
 
 log = logging.getLogger(__name__)
 
+EXAMPLES_SECRET = "replace-this-with-48-random-bytes-of-your-own"  # noqa: S105 - examples/myhealth.toml
 ALGORITHM = "EdDSA"
 ISSUER = "myhealth-upload"
 AUDIENCE = "myhealth"
@@ -64,14 +65,18 @@ class Claims:
 def load_secret(settings: Settings) -> bytes:
     """The upload API's secret; with embedded PostgreSQL one is made once, in a file that its owner alone may read.
 
-    Raises WrongSettings when a database_url is set and no secret_key: two hosts would make two secrets.
+    Raises WrongSettings when a database_url is set and no secret_key: two hosts would make two secrets; and for the
+    one of the example, with which anybody could sign.
     """
+    hint = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+    if settings.secret_key == EXAMPLES_SECRET:
+        raise WrongSettings("secret_key is still the one of the example, which everybody knows", hint=hint)
     if settings.secret_key:
         return settings.secret_key.encode()
     if settings.database_url:
         raise WrongSettings(
             "MYHEALTH_SECRET_KEY is not set; set it, or MYHEALTH_SECRET_KEY_FILE, for the upload API to sign tokens",
-            hint="make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
+            hint=hint,
         )
     path = settings.folder / "secret_key"
     try:

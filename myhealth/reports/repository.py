@@ -84,12 +84,13 @@ class ReportRepository:
         self.failures = self._database.get_collection("sync_failures", read_preference=ReadPreference.PRIMARY)
 
     @classmethod
-    def connect(cls, url: str) -> ReportRepository:
-        """The database that the URL names. Nothing is asked of the server yet. Raises WrongSettings for a URL that
-        MongoDB does not know."""
+    def connect(cls, url: str, **defaults: Any) -> ReportRepository:
+        """The database that the URL names. Nothing is asked of the server yet. `defaults`: of the driver's options,
+        where the URL does not say them. Raises WrongSettings for a URL that MongoDB does not know."""
         try:
             said = url.partition("?")[2].lower()
-            options: Any = {name: value for name, value in DEFAULTS.items() if f"{name.lower()}=" not in said}
+            wanted = {**DEFAULTS, **defaults}
+            options: Any = {name: value for name, value in wanted.items() if f"{name.lower()}=" not in said}
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # an option that PyMongo does not know
                 client: pymongo.MongoClient[Document] = pymongo.MongoClient(url, **options)

@@ -23,6 +23,9 @@ ARRIVAL_S = 900
 # Whoever may see others' reports. A patient asking for another's gets the answer for one that is not there.
 STAFF = ("doctor", "admin")
 FOR_SERVICE = "Only the task runner may do that (role service)."
+# A MongoDB that cannot be reached is said to be away after so long: whoever waits for a page waits no longer, and
+# requests do not pile up.
+PATIENCE_MS = 2_000
 # A trend may be as old as this; the store itself is some minutes behind the source.
 RECENT_S = 5
 RECENT_MOST_BYTES = 16 * 1024 * 1024
@@ -64,7 +67,7 @@ class BrowseContext:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.reports = open_reports(settings)
+        self.reports = open_reports(settings, serverSelectionTimeoutMS=PATIENCE_MS)
         self.trends = RecentAnswers(RECENT_S, RECENT_MOST_BYTES)
         self.verifier = CheckedTokens(Verifier(jwks_fetcher(settings.auth_url)))
 

@@ -137,10 +137,20 @@ class LazyApplication:
     tries again.
     """
 
-    def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
+    def __init__(self, make: Callable[[], Callable[..., Any]], check: Callable[[], object] = lambda: None) -> None:
+        """`check`: raises what is wrong with the settings; opens nothing."""
         self._make = make
+        self._check = check
         self._application: Callable[..., Any] | None = None
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """For whatever serves it, before it starts: ends the process where the settings are wrong, with the reason."""
+        try:
+            self._check()
+        except MyHealthError as error:
+            print("\n".join(filter(None, (f"Error: {error.message}", error.hint))), file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         if self._application is None:
