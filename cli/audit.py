@@ -25,10 +25,13 @@ COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outco
 @click.option("--source", type=click.Choice(SOURCES), help="Only what this API noted.")
 @click.option("--after", default="", metavar="ID", help="Only what the same API noted beyond this event.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="At most so many.")
+@click.option("--newest", is_flag=True, help="The last ones, instead of the first.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @as_json
 @pass_app
-def audit(app: App, /, source: str | None, as_csv: bool, as_json: bool, **filters: Any) -> None:
+def audit(
+    app: App, /, source: str | None, limit: int, newest: bool, as_csv: bool, as_json: bool, **filters: Any
+) -> None:
     """Show who did what, to whose data, from where.
 
     Every login, refusal, look at another's record, upload, import and change of an account, oldest first: what the
@@ -38,16 +41,29 @@ def audit(app: App, /, source: str | None, as_csv: bool, as_json: bool, **filter
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
     with app.database() as settings, app.reports(settings) as store:
-        events = list(find_all_events(store, sources=(source,) if source else SOURCES, **filters))
+        sources = (source,) if source else SOURCES
+        found = list(find_all_events(store, sources=sources, limit=limit + 1, newest=newest, **filters))
+    events = found[:limit]
+    if newest:
+        events.reverse()
     if as_json:
         print_json([asdict(event) for event in events])
     elif as_csv:
         print_csv([row(event) for event in events], COLUMNS)
     else:
         print_table([row(event) for event in events], COLUMNS)
+    if len(found) > limit:
+        others = "--since or a higher --limit" if newest else "--newest, --since or a higher --limit"
+        click.echo(f"There are more: these are the {'last' if newest else 'first'} {limit:,}; see {others}.", err=True)
 
 
 def row(event: Event) -> list[Any]:
     values = asdict(event)
-    values["details"] = ", ".join(f"{name} {value}" for name, value in event.details.items())
+    values["details"] = in_words(event.details)
     return [values[name] for name in COLUMNS]
+
+
+def in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(each)}" for name, each in value.items() if each is not None)
+    return ", ".join(map(in_words, value)) if isinstance(value, list) else str(value)

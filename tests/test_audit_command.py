@@ -61,3 +61,23 @@ def test_events_come_in_the_order_they_happened(reports) -> None:
     assert [event.id for event in find_all_events(reports, after=str(own[0].id))] == [event.id for event in own[1:]]
     with pytest.raises(BadInput):
         list(find_all_events(reports, after="nonsense"))
+    assert list(find_all_events(reports, newest=True)) == found[::-1]
+    assert list(find_all_events(reports, newest=True, limit=3)) == found[:-4:-1]
+
+
+@pytest.mark.usefixtures("noted")
+def test_the_last_events_can_be_asked_for_and_a_cut_is_told(run_cli) -> None:
+    everything = json.loads(run_cli("audit", "--json").stdout)
+    cut = run_cli("audit", "--json", "--limit", "2")
+    assert json.loads(cut.stdout) == everything[:2]
+    assert "There are more: these are the first 2" in cut.stderr
+    last = run_cli("audit", "--json", "--newest", "--limit", "2")
+    assert json.loads(last.stdout) == everything[-2:]
+    assert "There are more: these are the last 2" in last.stderr
+    assert run_cli("audit", "--newest", "--limit", str(len(everything))).stderr == ""
+
+
+@pytest.mark.usefixtures("people")
+def test_details_are_words(db, reports, run_cli) -> None:
+    note("import", counts={"accepted": 3, "rejected": 0}, changed=["disease", "results"], machine=None)
+    assert run_cli("audit").stdout.splitlines()[-1].endswith("counts accepted 3, rejected 0, changed disease, results")

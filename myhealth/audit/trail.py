@@ -119,8 +119,10 @@ def find_events(
     until: datetime | None = None,
     after: int = 0,
     limit: int | None = None,
+    newest: bool = False,
 ) -> Iterator[Event]:
-    """Events in the order they happened, those beyond the id `after`; names are compared without regard to case."""
+    """Events in the order they happened, those beyond the id `after`; names are compared without regard to case.
+    `newest`: the last `limit` of them, and from the last one on."""
     if action is not None and action not in ACTIONS:
         raise BadInput(f"{action!r} is not an action; the actions are {', '.join(ACTIONS)}")
     conditions, values = ["id > %s"], [after]
@@ -136,7 +138,7 @@ def find_events(
             values.append(value)  # type: ignore[arg-type]
     sql = (
         "select id, at, actor_id, actor, action, subject_id, subject, address, outcome, details from audit_events"
-        f" where {' and '.join(conditions)} order by id limit %s"
+        f" where {' and '.join(conditions)} order by id {'desc' if newest else ''} limit %s"
     )
     with transaction() as cursor:
         cursor.execute(sql, (*values, limit))

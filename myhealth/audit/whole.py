@@ -24,16 +24,18 @@ def find_all_events(
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int | None = None,
+    newest: bool = False,
     **whose: Any,
 ) -> Iterator[Event]:
     """Events in the order they happened, whichever API noted them. `whose`: actor, subject and action, as `find_events`
-    takes them. `after`: an event's id; only what its own API noted behind it, for the two count apart.
+    takes them. `after`: an event's id; only what its own API noted behind it, for the two count apart. `newest`: the
+    last `limit` of them, and from the last one on.
 
     Raises BadInput, Unavailable.
     """
     if after:
         sources = ("upload",) if after.isascii() and after.isdecimal() and len(after) < 19 else ("browse",)
-    span: dict[str, Any] = {"since": since, "until": until}
+    span: dict[str, Any] = {"since": since, "until": until, "newest": newest}
     found: list[Iterator[Event]] = []
     if "upload" in sources:
         found.append(find_events(**whose, **span, after=int(after or 0), limit=limit))
@@ -42,7 +44,7 @@ def find_all_events(
         found.append(map(_event, looks))
     if not found:
         raise BadInput(f"the sources are {', '.join(SOURCES)}")
-    return itertools.islice(heapq.merge(*found, key=lambda event: event.at), limit)
+    return itertools.islice(heapq.merge(*found, key=lambda event: event.at, reverse=newest), limit)
 
 
 def _event(look: Look) -> Event:

@@ -113,10 +113,12 @@ def find_looks(
     until: datetime | None = None,
     after: str = "",
     limit: int = 0,
+    newest: bool = False,
 ) -> Iterator[Look]:
     """Events of everybody in the order they happened, for the audit; names are compared without regard to case.
 
-    `after`: an event's id; only what was noted after it. Raises BadInput for one that is none, Unavailable.
+    `after`: an event's id; only what was noted after it. `newest`: the last `limit` of them, and from the last one on.
+    Raises BadInput for an id that is none, Unavailable.
     """
     query: Document = {}
     for name, value in (("actor", actor), ("username", subject)):
@@ -130,7 +132,8 @@ def find_looks(
     if after:
         query["_id"] = {"$gt": _event_id(after)}
     with translated():
-        for event in store.audit_events.find(query, sort=[("at", 1), ("_id", 1)], limit=limit):
+        way = -1 if newest else 1
+        for event in store.audit_events.find(query, sort=[("at", way), ("_id", way)], limit=limit):
             yield _look(event)
 
 
