@@ -23,6 +23,7 @@ from myhealth.machines.dumps import FORMATS
 from myhealth.machines.readings import Reading
 from myhealth.machines.refused_files import RefusedFile
 
+NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # refused records that the summary names; all of them are kept
 JSON_MAX = 1000
 # One thread reads ahead while the other waits for PostgreSQL; when that has answered, it gets its turn this soon.
@@ -38,6 +39,7 @@ class Summary:
     duplicate: int = 0
     rejected: int = 0
     warnings: int = 0
+    patients_created: int = 0
     error: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
@@ -82,7 +84,8 @@ class Summary:
     "--rejected",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Write refused records there, to be corrected and imported again: a file, or for several files a folder.",
+    help="Write refused records there, to be corrected and imported again: a file, or for several files a folder that"
+    " is there.",
 )
 @as_json
 @pass_app
@@ -97,7 +100,9 @@ def import_machine(
     not be read to its end.
     """
     if rejected is not None and len(files) > 1 and not rejected.is_dir():
-        raise click.UsageError("--rejected must name a folder when several files are imported")
+        raise click.UsageError("--rejected must name a folder that is there when several files are imported")
+    if rejected is not None and not rejected.is_dir() and not rejected.absolute().parent.is_dir():
+        raise click.UsageError(f"--rejected: there is no folder {show(rejected.absolute().parent)}")
     for name in ("machine", "patient"):
         if said[name] is not None and not said[name].strip():
             raise click.UsageError(f"--{name} is empty")
@@ -118,7 +123,8 @@ def import_machine(
         print_json([vars(summary) for summary in summaries])
     elif len(files) > 1:
         counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
-        click.echo("In all: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + ".")
+        in_all = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        click.echo(f"In all: {in_all}{NOTHING_STORED if options.dry_run else ''}.")
     if any(summary.error for summary in summaries):
         click.get_current_context().exit(BadInput.exit_code)
     if any(summary.rejected for summary in summaries):
@@ -146,6 +152,7 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
                 name = "standard-input" if str(file) == "-" else file.name
                 refused = RefusedFile(rejected / name if rejected.is_dir() else rejected, coming.dump)
                 stack.callback(refused.close)
+            stack.callback(lambda: vars(summary).update(patients_created=coming.created))
             stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
             advance = stack.enter_context(progress(source, summary.file))
             stack.enter_context(told_when_interrupted(coming, summary.file))
@@ -214,9 +221,15 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {summary.file}: {show(summary.error)}", err=True)
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
-    would = " (dry run: nothing was stored)" if dry_run else ""
+    would = NOTHING_STORED if dry_run else ""
     counts = f"{summary.accepted:,} accepted, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"
     click.echo(f"{summary.file}: {counts}{would}.")
+    if summary.patients_created:
+        made = "would be created" if dry_run else "created"
+        said = f"{plural(summary.patients_created, 'patient')} {made}, without a password: they cannot log in yet"
+        click.echo(f"{summary.file}: {said}.", err=True)
+    if any(error.get("code") == "unknown_user" for item in summary.items for error in item["errors"]):
+        click.echo("Unknown patients can be created (--create-patients) or mapped (--patient-map).", err=True)
     if summary.rejected and not dry_run:
         kept = f"{plural(summary.rejected, 'refused record')} kept; see them with: myhealth rejections list"
         click.echo(kept, err=True)

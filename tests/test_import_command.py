@@ -246,3 +246,37 @@ def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, 
     for report, original in zip(mine, reversed(sent), strict=True):
         for result, was in zip(report["results"], original["results"], strict=True):
             assert {name: result[name] for name in was} == was
+
+
+def test_where_refused_records_cannot_be_written_is_said_before_anything_is_stored(
+    db, people, run_cli, tmp_path
+) -> None:
+    path = tmp_path / "dump.json"
+    path.write_bytes(dump([record(1), record(2, "nobody")]))
+    done = run_cli("import-machine", str(path), "--rejected", str(tmp_path / "gone" / "refused.json"))
+    assert (done.returncode, db("select count(*) from checkups")) == (2, [(0,)])
+    assert f"there is no folder {tmp_path / 'gone'}" in done.stderr
+    done = run_cli("import-machine", str(path), "--rejected", "/dev/full/x")
+    assert (done.returncode, db("select count(*) from checkups")) == (2, [(0,)])
+    full = tmp_path / "full.json"
+    full.symlink_to("/proc/version/nothing")
+    done = run_cli("import-machine", str(path), "--rejected", str(full))
+    assert done.returncode == 2
+    assert f"{full} cannot be written" in done.stderr
+    assert db("select count(*) from rejections where resolved_at is null") == [(1,)]
+
+
+def test_patients_who_were_made_are_counted(db, people, run_cli, tmp_path) -> None:
+    path = tmp_path / "dump.json"
+    path.write_bytes(dump([record(1), record(2, "asha"), record(3, "Asha"), record(4, "ravi")]))
+    refused = run_cli("import-machine", str(path))
+    assert "--create-patients" in refused.stderr
+    for words, said in (
+        (["--dry-run"], "2 patients would be created, without a password"),
+        ([], "2 patients created, without a password: they cannot log in yet"),
+    ):
+        done = run_cli("import-machine", str(path), "--create-patients", *words)
+        assert said in done.stderr, done.stderr
+    again = run_cli("import-machine", str(path), "--create-patients", "--json")
+    assert json.loads(again.stdout)[0]["patients_created"] == 0
+    assert "created" not in again.stderr

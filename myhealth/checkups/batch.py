@@ -19,7 +19,7 @@ from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 COMPARED = ("checkup_type", "checkup_report", "disease", "taken_by")
 CREATE_PATIENTS = """
 insert into users (username, full_name)
-select * from unnest(%s::text[], %s::text[]) on conflict do nothing"""
+select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning username"""
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
@@ -30,11 +30,12 @@ class MeantimeChanged(Exception):
 
 
 class Batch:
-    """One batch on its way in. Made anew for every attempt."""
+    """One batch on its way in. Made anew for every attempt. `created`: the patients who were made for it."""
 
     def __init__(self, origin: Origin, checked: Sequence[Checked]) -> None:
         self.origin = origin
         self.outcomes: list[Outcome] = []
+        self.created: list[str] = []
         self.good: list[tuple[Outcome, Record, Checked]] = []
         self.refused: list[tuple[Outcome, Checked]] = []
         for item in checked:
@@ -130,6 +131,7 @@ class Batch:
                     missing[name] = item.reading.full_name[:FULL_NAME_MAX]
         if missing:
             cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
+            self.created = [name for (name,) in cursor.fetchall()]
             found = _user_ids(cursor, names)
         return found
 

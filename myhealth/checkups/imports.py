@@ -63,6 +63,11 @@ class Import:
             )
         )
 
+    @property
+    def created(self) -> int:
+        """How many patients were made so far."""
+        return self._intake.created
+
     def __iter__(self) -> Iterator[list[tuple[Reading, Outcome]]]:
         if len(self.dump.machine) > 1 and not self.options.dry_run:  # it says more of its machine than the serial
             register_machine(**self.dump.machine)

@@ -41,10 +41,11 @@ class _NotAtomic(Exception):
 
 
 class Intake:
-    """Takes records of one origin in, batch by batch."""
+    """Takes records of one origin in, batch by batch. `created`: how many patients were made for them."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
+        self.created = 0
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
@@ -92,9 +93,11 @@ class Intake:
                     if self.origin.dry_run:
                         raise _DryRun
                 announce()
+                self.created += len(batch.created)
                 return batch.outcomes
             except _DryRun:
                 batch.compare_with(self._seen)
+                self.created += sum(self._seen.content(f"patient {name}", "") is None for name in batch.created)
                 return batch.outcomes
             except _NotAtomic:
                 return self._refuse_all(batch)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,18 +25,28 @@ class RefusedFile:
         self._file: BinaryIO | None = None
 
     def add(self, reading: Reading) -> None:
+        """Raises BadInput where it cannot be written."""
         before, between, _ = _frame(self._dump)
-        if self._file is None:
-            self._file = self.path.open("xb")
-            self._file.write(before)
-        else:
-            self._file.write(between)
-        self._file.write(_text(self._dump, reading))
+        with self._writing():
+            if self._file is None:
+                self._file = self.path.open("xb")
+                self._file.write(before)
+            else:
+                self._file.write(between)
+            self._file.write(_text(self._dump, reading))
 
     def close(self) -> None:
+        """Raises BadInput where it cannot be written."""
         if self._file is not None:
-            self._file.write(_frame(self._dump)[2])
-            self._file.close()
+            with self._writing(), self._file as file:
+                file.write(_frame(self._dump)[2])
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from error
 
 
 def refused_bytes(dump: Dump, readings: Iterable[Reading]) -> bytes:
