@@ -89,13 +89,14 @@ class Writers:
         self._ending.set()
         for thread in self._threads:
             thread.join()
-        assert self._faults == []
+        if self._faults:
+            raise self._faults[0]
 
     def _run(self, seed: int) -> None:
         chance = random.Random(seed)
         try:
             while not self._ending.is_set():
-                with contextlib.suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
+                with surviving():
                     connection = psycopg2.connect(self._url, options=self._options)
                     with contextlib.closing(connection):
                         while not self._ending.is_set():
@@ -117,6 +118,18 @@ class Writers:
                 self.commits += 1
         except (psycopg2.errors.DeadlockDetected, psycopg2.errors.IntegrityError):
             connection.rollback()  # they are in each other's way, or the patient is gone
+
+
+@contextlib.contextmanager
+def surviving() -> Iterator[None]:
+    """Bears with a server that goes away; what the driver raises then is at times of no closer class than this."""
+    try:
+        yield
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        pass
+    except psycopg2.DatabaseError as error:
+        if type(error) is not psycopg2.DatabaseError:
+            raise
 
 
 def write(cursor: Any, chance: random.Random) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, dump, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import crash
 
 from myhealth import stores
 from myhealth.checkups.imports import Import, ImportOptions
@@ -130,15 +131,6 @@ def test_postgresql_that_comes_and_goes_is_borne_by_importing_again(db, importin
     assert "0 rejected" in out
     assert db("select count(*), count(distinct record_id) from checkups") == [(COUNT, COUNT)]
     assert db("select count(*) from rejections") == [(0,)]
-
-
-def crash(postgres: Postgres) -> None:
-    """Ends the server without a checkpoint, as when the power goes: it recovers when it starts again."""
-    pid = int((postgres.data / "postmaster.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGQUIT)
-    deadline = time.monotonic() + 30
-    while (postgres.data / "postmaster.pid").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 def seeds() -> list[bytes]:

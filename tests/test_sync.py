@@ -52,7 +52,7 @@ def test_a_first_pass_makes_the_index_behind_the_reports_even_if_it_was_killed(d
     target = Watched(reports)
     with pytest.raises(Killed):
         run_pass(settings.database_url, target, small_batches(settings))
-    assert target.seen == [False, False]
+    assert set(target.seen) == {False}
     assert reports.count()[0] > 0
     sync()
     assert is_browsed_by_index(reports)
@@ -73,7 +73,7 @@ class Killed(Exception):
 
 
 class Watched(Mirror):
-    """Looks at each batch of reports whether their index is there; the third is its death."""
+    """Looks at each batch of reports whether their index is there; the third or so is its death."""
 
     def __init__(self, repository: ReportRepository) -> None:
         super().__init__(repository)
@@ -81,7 +81,7 @@ class Watched(Mirror):
 
     def insert(self, kind: str, documents: Any) -> Any:
         if kind == "checkup":
-            if len(self.seen) == 2:
+            if len(self.seen) >= 2:
                 raise Killed
             self.seen.append(is_browsed_by_index(self.repository))
         return super().insert(kind, documents)
@@ -524,7 +524,9 @@ def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: sign
     try:
         take(record(1))
         deadline = time.monotonic() + 30
-        while reports.count()[0] < 1 and time.monotonic() < deadline:
+        while not (Mirror(reports).read_mark() or {}).get("last_checkup_id") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while not Mirror(reports).read_mark()["finished"] and time.monotonic() < deadline:
             time.sleep(0.05)
         take(record(2))
         while reports.count()[0] < 2 and time.monotonic() < deadline:

@@ -3,13 +3,24 @@ in the end both stores say the same."""
 
 import os
 import random
+import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stores_compared import NONE, differences
-from sync_processes import TAKEN, Writers, carry_over, syncing
+from conftest import record
+from servers import crash
+from stores_compared import NONE, asking, differences
+from sync_processes import TAKEN, Writers, carry_over, syncing, wait_for
+from test_intake import take
+
+from myhealth import stores
+from myhealth.reports.mirror import Mirror
+from myhealth.reports.repository import ReportRepository
+from myhealth.sync.changes import Source
+from myhealth.sync.runner import run_pass
 
 pytestmark = [pytest.mark.usefixtures("people"), pytest.mark.long]
 
@@ -62,3 +73,134 @@ def test_a_cursor_over_ids_loses_rows_of_the_same_writers(db, settings) -> None:
     lost = {id_ for (id_,) in db("select id from checkups")} - seen
     print(f"\n{len(lost)} of {len(seen | lost):,} rows are lost")
     assert lost
+
+
+# -- a store goes away ------------------------------------------------------------------------------------------------
+
+
+def begun(reports: ReportRepository) -> Callable[[], bool]:
+    """Tells whether a pass is at work that was not when it was asked for."""
+    before = (reports.state.find_one({"_id": "mark"}) or {}).get("run")
+
+    def at_work() -> bool:
+        mark = reports.state.find_one({"_id": "mark"})
+        return mark is not None and mark["run"] not in ("", before) and not mark["finished"]
+
+    return at_work
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a pass said that is whole, or that is to be tried again."""
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode in (0, 75), said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(("how", "commits"), [(signal.SIGKILL, "on"), (signal.SIGQUIT, "off")])
+def test_postgresql_that_crashes_within_a_pass(db, reports, settings, postgres, how, commits: str) -> None:
+    """Also where writers do not wait for the disk, and the crash takes back what others have seen already."""
+    chance, met = random.Random(), 0
+    db(FILL, 8000)
+    for _ in range(3):  # the first while everything is read anew, the others while changes are followed
+        at_work = begun(reports)
+        with (
+            Writers(settings.database_url, options=f"-c synchronous_commit={commits}"),
+            syncing(settings, "--once", MYHEALTH_SYNC_BATCH_ROWS="80") as process,
+        ):
+            wait_for(at_work)
+            time.sleep(chance.uniform(0, 0.5))
+            met += process.poll() is None
+            crash(postgres, how)
+            stores.close_database()
+            postgres.ensure()
+            ended(process)
+        db("update checkups set checkup_report = checkup_report || '.'")
+    assert met
+    carry_over(settings)
+    assert differences(db, reports) == NONE
+
+
+@pytest.fixture
+def late_disk(db):
+    """What does not ask for the disk stays in memory for long: a crash takes it back for certain."""
+    db("alter system set wal_writer_delay = '10s'")
+    db("select pg_reload_conf()")
+    yield
+    stores.close_database()
+    db("alter system reset wal_writer_delay")
+    db("select pg_reload_conf()")
+
+
+def test_what_a_crash_takes_back_is_not_taken_for_done(db, reports, settings, postgres, monkeypatch, late_disk) -> None:
+    """A writer that does not wait for the disk deletes a row before the pass comes to it. The mark moves beyond; then a
+    crash undoes the deletion, and the row is there again."""
+    take(record(1), record(2))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    db("update checkups set disease = 'edited'")
+    follow, write_mark, crashed = Source.follow, Mirror.write_mark, []
+
+    def hidden(self: Source, table: str, *values: Any) -> Any:
+        if table == "checkups" and not crashed:
+            with asking(settings.database_url) as hasty:
+                hasty("set synchronous_commit = off")
+                hasty("delete from checkups where id = 1")
+        return follow(self, table, *values)
+
+    def crashing(self: Mirror, mark: Any, run: str) -> None:
+        write_mark(self, mark, run)
+        if reports.report(2)["disease"] == "edited" and not crashed:
+            crashed.append(mark)
+            crash(postgres)
+            postgres.ensure()
+
+    monkeypatch.setattr(Source, "follow", hidden)
+    monkeypatch.setattr(Mirror, "write_mark", crashing)
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert crashed
+    stores.close_database()
+    carry_over(settings)
+    assert differences(db, reports) == NONE
+
+
+def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
+    db, reports, settings, postgres, monkeypatch, late_disk, connect
+) -> None:
+    """A crash gives out again what was rolled back before it; a row with such an id is not visible to the scan, and
+    would lie below where the feed begins."""
+    take(record(1))
+    leave_witness, begin = Source.leave_witness, Mirror.begin
+
+    def burn() -> None:
+        with asking(settings.database_url) as other:
+            for _ in range(100):
+                other("begin; select pg_current_xact_id(); rollback")
+
+    def burning(self: Source) -> str:
+        witness = leave_witness(self)
+        burn()
+        return witness
+
+    def crashing(self: Mirror, mark: Any) -> None:
+        begin(self, mark)
+        crash(postgres)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "leave_witness", burning)
+        patch.setattr(Mirror, "begin", crashing)
+        with pytest.raises(KeyboardInterrupt):
+            run_pass(settings.database_url, Mirror(reports), settings)
+    postgres.ensure()
+    stores.close_database()
+    late = connect()
+    with late.cursor() as cursor:
+        cursor.execute(
+            "insert into checkups (patient_id, checkup_type, checkup_report, disease) values (1, 'LATE', '', '')"
+        )
+    for _ in range(3):
+        burn()
+    run_pass(settings.database_url, Mirror(reports), settings)
+    late.commit()
+    carry_over(settings)
+    assert differences(db, reports) == NONE

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import record
-from test_intake_faults import crash
+from servers import crash
 
 from myhealth import processes, stores
 from myhealth.checkups.announcing import CHANNEL

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from myhealth.common.database import AWAY, away, check_url
+from myhealth.common.database import AWAY, BARE, away, check_url, is_away
 from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.sync.mark import History, Position
 
@@ -73,8 +73,9 @@ insert into sync_pass (began_at, problem, mark, done)
 values (clock_timestamp() - %(secs)s * interval '1 second', %(problem)s, %(mark)s, %(done)s)
 on conflict (one) do update set began_at = excluded.began_at, ended_at = clock_timestamp(), problem = excluded.problem,
     mark = coalesce(excluded.mark, sync_pass.mark), done = excluded.done"""
+# Old ones are looked for now and then only: that reads the whole table.
 WITNESS = """
-with old as (delete from sync_witness where written_at < now() - interval '90 days')
+with old as (delete from sync_witness where written_at < now() - interval '90 days' and (select random() < 0.01))
 insert into sync_witness default values returning nonce::text"""
 
 
@@ -148,11 +149,15 @@ class Source:
         found = self._one(STATE, {"witness": witness}, at=self._primary)
         system_identifier, timeline, tables, horizon, next_xid, witnessed = found
         if witnessed and self._reader is not self._primary:
-            self._await_witness(witness)
+            self.await_witness(witness)
             horizon = self._one("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0]
         return State(History(system_identifier, timeline, tables), horizon, next_xid, witnessed)
 
-    def _await_witness(self, witness: str) -> None:
+    def await_witness(self, witness: str) -> None:
+        """Waits until whoever rows are read from has it; not within a slice, whose snapshot may be what a standby waits
+        for. Raises Unavailable where a standby is too far behind for that."""
+        if self._reader is self._primary:
+            return
         until = time.monotonic() + STANDBY_PATIENCE_S
         while not self._one("select exists (select from sync_witness where nonce::text = %s)", (witness,))[0]:
             if time.monotonic() > until:
@@ -164,7 +169,8 @@ class Source:
     def leave_witness(self) -> str:
         """Makes a row that a database does not have which is later set back to before this moment; gives its name.
 
-        On a connection of its own: it must be there for good before anything is written that this one reads.
+        On a connection of its own: it must be there for good before anything is written that this one reads. Ours must
+        have outlived it: what was read before a crash is not vouched for by a witness from behind it.
         """
         connection = connect(self._url)
         try:
@@ -173,8 +179,7 @@ class Source:
                 witness = str(cursor.fetchall()[0][0])
         finally:
             connection.close()
-        if self._reader is not self._primary:
-            self._await_witness(witness)
+        self._one("select true", at=self._primary)
         return witness
 
     def note_pass(self, secs: float, problem: str, mark: dict[str, Any] | None, done: dict[str, Any]) -> None:
@@ -225,7 +230,9 @@ class Source:
                     left = True
                     yield rows
                     left = False
-        except AWAY as error:
+        except (*AWAY, *BARE) as error:
+            if not is_away(error):
+                raise
             if not left:  # else nobody reads on: it came up as the transaction was ended
                 raise away(error) from error
         finally:
@@ -271,5 +278,7 @@ def translated() -> Iterator[None]:
         raise WrongSettings(
             "database_url is a standby in recovery", hint="name the primary there, and the standby in sync.source_url"
         ) from error
-    except AWAY as error:
+    except (*AWAY, *BARE) as error:
+        if not is_away(error):
+            raise
         raise away(error) from error

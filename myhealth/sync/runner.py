@@ -176,8 +176,9 @@ class _Runner:
             self._keep(self.mark.following())
             state = self.source.state(self.mark.witness)
             pending = self.source.pending(self.mark.feeds, state.horizon)
-        if pending or retry_failed:
+        if pending or retry_failed or self.mark.recheck is not None:
             self._witness()
+            self.source.await_witness(self.mark.witness)
         if self.mark.recheck is not None:
             self._recheck(self.mark.recheck.tombstones, state.horizon)
         for feed in (feed for feed in FEEDS if feed in pending):
@@ -211,7 +212,8 @@ class _Runner:
         return _begin_epoch(self.source, self.mirror, found, reason), state
 
     def _witness(self) -> None:
-        """Before rows are written that were read up to now: a database that is set back to before them shows by it."""
+        """Before anything is made of what was read up to now: a database that is set back to before that shows by it,
+        also by a crash, where a writer did not wait for the disk."""
         witness = self.source.leave_witness()
         with self.marking:
             self._keep(replace(self.mark, witness=witness))
@@ -234,6 +236,8 @@ class _Runner:
         while seen >= SLICE_ROWS:
             seen = 0
             for rows in self.source.follow(feed, position, horizon, self.batch_rows):
+                if not seen:
+                    self._witness()
                 seen += len(rows)
                 position = Position(rows[-1][1], rows[-1][0])
                 yield self._batch(feed, rows, partial(Mark.moved, feed=feed, position=position))
@@ -301,6 +305,7 @@ class _Runner:
             ids = self.mirror.failed_ids(kind)
             for start in range(0, len(ids), self.batch_rows):
                 for rows in self.source.find(table, ids[start : start + self.batch_rows], self.batch_rows):
+                    self._witness()
                     batch = self._batch(table, rows, lambda mark: mark)
                     self._count(batch, self.mirror.put(kind, batch.documents))
 
@@ -322,7 +327,8 @@ class _Runner:
 
 
 def _begin_epoch(source: Source, mirror: Target, found: Mark | None, reason: str) -> Mark:
-    """Notes the horizon before anything is scanned: whatever is not visible to the scan comes by the feeds."""
+    """Notes the horizon before anything is scanned: whatever is not visible to the scan comes by the feeds. The mark's
+    witness is later than that: no crash that it outlives lets a transaction id below the horizon come again."""
     store = mirror.prepare()
     # Also beyond what a mark says that is older than the documents: a write never replaces a newer epoch.
     epoch = max(found.epoch if found else 0, mirror.newest_epoch()) + 1
@@ -330,8 +336,7 @@ def _begin_epoch(source: Source, mirror: Target, found: Mark | None, reason: str
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
     if epoch == 1:
         mirror.defer_index()
-    witness = source.leave_witness()
-    state = source.state(witness)
-    mark = Mark(state.history, epoch, "scan", state.horizon, witness, store=store)
+    state = source.state(source.leave_witness())
+    mark = Mark(state.history, epoch, "scan", state.horizon, source.leave_witness(), store=store)
     mirror.begin(to_document(mark))
     return mark

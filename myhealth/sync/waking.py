@@ -15,7 +15,7 @@ from typing import Any
 import psycopg2.extensions
 
 from myhealth.checkups.announcing import CHANNEL
-from myhealth.common.database import AWAY
+from myhealth.common.database import AWAY, BARE
 from myhealth.common.errors import Unavailable
 from myhealth.sync.changes import connect, translated
 
@@ -55,7 +55,7 @@ class Listener:
             return False
         try:
             self._connection.poll()
-        except AWAY:
+        except (*AWAY, *BARE):
             self.close()
             return True  # of whatever came in as it broke
         told = bool(self._connection.notifies)
