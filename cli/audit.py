@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_csv, print_json, print_table
+from cli.output import as_json, check_form, print_csv, print_json, print_table
 from myhealth.audit.trail import ACTIONS, Event
 from myhealth.audit.whole import SOURCES, find_all_events
 
@@ -38,6 +38,7 @@ def audit(
     upload API noted in PostgreSQL and what the browse API noted in MongoDB, as one. Events are
     only ever added; they hold no measured values and no passwords.
     """
+    check_form(as_csv, as_json)
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
     with app.database() as settings, app.reports(settings) as store:

@@ -57,8 +57,7 @@ def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
     begun = time.monotonic()
     postgres.ensure()
     mongo.ensure()
-    import filelock  # it comes with the servers, which have just said so if they are not installed
-
+    filelock = postgres.lock_library()
     lock = filelock.FileLock(settings.folder / "demo.lock", timeout=0)
     with contextlib.ExitStack() as stack:
         try:

@@ -20,7 +20,8 @@ def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
     """Bring the stores' schema up to date.
 
     PostgreSQL's tables and triggers, each migration in a transaction of its own, and MongoDB's indexes. Two at once
-    are safe. Going down deletes the data of the tables that a migration had made.
+    are safe. Going down deletes the data of the tables that a migration had made. With an embedded PostgreSQL every
+    other command goes up again by itself.
     """
     settings = app.settings()
     stores.bind_database(settings)

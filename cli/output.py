@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,26 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
-    """Columns as wide as they must be; the header stands in bold on a terminal."""
+    """Columns as wide as they must be. On a terminal the header stands in bold, and a line that is longer than it is
+    wide is cut; whoever reads through a pipe gets all of it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     texts = [[show(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *texts]) for i in range(len(header))]
     lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [list(header), *texts]]
     if any(header):
-        click.secho("  ".join(lines[0]).rstrip(), bold=True)
+        click.secho(_cut("  ".join(lines[0]).rstrip(), width), bold=True)
     for line in lines[1:]:
-        click.echo("  ".join(line).rstrip())
+        click.echo(_cut("  ".join(line).rstrip(), width))
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def check_form(as_csv: bool, as_json: bool) -> None:
+    """Raises UsageError where both are asked for."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two; say one of them")
 
 
 def print_csv(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
@@ -43,8 +55,17 @@ def print_csv(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(header)
     for row in rows:
-        cells = [cell.isoformat() if isinstance(cell, datetime) else "" if cell is None else str(cell) for cell in row]
+        cells = [_csv_cell(cell) for cell in row]
         writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+
+
+def _csv_cell(value: Any) -> str:
+    """As the browse API's CSV has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return "" if value is None else str(value)
 
 
 def show(value: Any) -> str:

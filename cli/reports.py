@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.context import App, operator_name, pass_app
-from cli.output import as_json, print_csv, print_json, print_table
+from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
 from myhealth.common.errors import NotFound
 from myhealth.reports.access import note_command_look
@@ -49,6 +49,7 @@ def reports() -> None:
 @pass_app
 def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **asked: Any) -> None:
     """List a person's reports, the newest first."""
+    check_form(as_csv, as_json)
     flag = asked.pop("abnormal")
     named = {name: asked.get(name) or asked.get(f"{name}_") or "" for name in PARAMETERS}
     wanted = replace(read_filter(named), abnormal=flag)
@@ -72,6 +73,7 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
 @pass_app
 def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
     """Show one report of a person's, with its results."""
+    check_form(as_csv, as_json)
     with app.reports(app.settings()) as store:
         patient = looked_up(store, user, "report", report_id)
         found = find_report(store, report_id)
@@ -84,6 +86,7 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
         print_csv(list(report_rows([report], patient["username"])), COLUMNS)
     else:
         names = ("checkup_type", "disease", "checkup_report", "machine", "taken_by", "taken_at")
+        click.echo(f"Report {report_id} of {patient['username']}")
         print_table([[name.replace("_", " "), report[name]] for name in names], ("", ""))
         print_table([[result.get(name) for name in RESULT_HEAD] for result in readable_results(report)], RESULT_HEAD)
 
@@ -98,6 +101,7 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
 @pass_app
 def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool, as_json: bool) -> None:
     """Show how one measurement of a person's went over time, the newest last, with a line drawn of it."""
+    check_form(as_csv, as_json)
     with app.reports(app.settings()) as store:
         patient = looked_up(store, user, "trends")
         if code is None and name is None:

@@ -29,6 +29,8 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
     For one machine and for trying things out; ends with Ctrl-C or SIGTERM. Put a proxy that speaks HTTPS in front
     before anybody else may reach it.
     """
+    if upload_port == browse_port != 0:
+        raise click.UsageError("--upload-port and --browse-port must differ")
     settings = app.settings()
     with contextlib.ExitStack() as stack:
         upload = stack.enter_context(processes.listen(host, upload_port))

@@ -59,3 +59,5 @@ def show(found: Comparison) -> None:
     print_table([list(asdict(each).values()) for each in found.first], HEADER)
     if max(found.counts.values()) > SHOWN:
         click.echo(f"… the first {SHOWN} of each.")
+    if found.differences > found.mended + found.counts.get("refused", 0):
+        click.echo("Hint: `myhealth verify --repair` mends what differs.", err=True)

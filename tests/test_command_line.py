@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT
 
 from myhealth.common.settings import Settings
+from myhealth.profiles import services
 
 TIMEOUT_S = 60
 
@@ -88,6 +89,15 @@ def test_a_question_that_is_answered_no_changes_nothing(at_terminal: Any, people
 def test_a_terminal_gets_colours_unless_they_are_unwanted(at_terminal: Any, people: Any) -> None:
     assert "\x1b[" in at_terminal("users", "list")[1]
     assert "\x1b[" not in at_terminal("users", "list", NO_COLOR="1")[1]
+
+
+def test_a_table_is_cut_to_a_terminal_and_whole_in_a_pipe(at_terminal: Any, run_cli: Any, people: Any) -> None:
+    name = "Savita " + "of the long name " * 8
+    services.set_full_name("savita", name.strip())
+    lines = at_terminal("users", "list", COLUMNS="60", NO_COLOR="1")[1].splitlines()
+    assert max(len(line) for line in lines) == 60
+    assert any(line.endswith("…") for line in lines)
+    assert name.strip() in run_cli("users", "list").stdout
 
 
 def test_a_misspelt_command_is_told_the_nearest(run_cli: Any) -> None:

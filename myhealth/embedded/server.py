@@ -117,8 +117,8 @@ class Server:
         with self.locked():
             return self.shut_down()
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock_library(self) -> Any:
+        """`filelock`, which comes with the servers: one that runs may have been started by another installation."""
         try:
             import filelock
         except ImportError as error:
@@ -126,6 +126,11 @@ class Server:
                 f"no server is named in the settings, and the embedded {self.title} is not installed",
                 hint=EXTRA_HINT.format(variable=self.variable),
             ) from error
+        return filelock
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        filelock = self.lock_library()
         lock = filelock.FileLock(self.root / f"{self.name}.lock", timeout=START_TIMEOUT_S)
         try:
             self.root.mkdir(parents=True, exist_ok=True)

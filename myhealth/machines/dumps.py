@@ -28,7 +28,7 @@ from myhealth.machines.formats.json_stream import (
     require_end,
     top_names,
 )
-from myhealth.machines.readings import DECODER, Reading
+from myhealth.machines.readings import DECODER, Reading, is_utf8
 from myhealth.machines.services import label_fault, serial_fault
 
 MEMORY_FORMAT = "myhealth.machine-memory/1"
@@ -107,7 +107,9 @@ def recognise(window: Window, head: bytes) -> str:
     while True:
         start = window.text[window.position :]
         if first != "{":
-            raise BadInput(f"line {window.line}: it is neither JSON, HL7 v2 nor gzip; it begins with {start[:20]!a}")
+            beginning = start[:20].encode("utf-8", "surrogateescape")
+            shown = repr(beginning) if not is_utf8(start[:20]) else ascii(start[:20])
+            raise BadInput(f"line {window.line}: it is neither JSON, HL7 v2 nor gzip; it begins with {shown}")
         try:
             value, _ = DECODER.raw_decode(start)
             if "resourceType" in value:
