@@ -14,11 +14,11 @@ from myhealth.embedded.postgres import Postgres
 
 
 def crash(server: Postgres | Mongo, how: signal.Signals = signal.SIGQUIT) -> None:
-    """Ends a server without a checkpoint, as when the power goes: it recovers when it starts again. MongoDB does not
-    know SIGQUIT as an end; it gets SIGKILL."""
+    """Ends a server without a checkpoint, as when the power goes: it recovers when it starts again. SIGQUIT is
+    PostgreSQL's own word for that; MongoDB gets SIGKILL in its place."""
     pid = server.pid()
     assert pid is not None
-    os.kill(pid, signal.SIGKILL if isinstance(server, Mongo) else how)
+    os.kill(pid, signal.SIGKILL if isinstance(server, Mongo) and how == signal.SIGQUIT else how)
     deadline = time.monotonic() + 30
     while server.pid() is not None or server.answers():
         assert time.monotonic() < deadline

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.usefixtures("people"), pytest.mark.long]
 
 # SYNC_FAULT_SECONDS=60 for a thorough run.
 SECONDS = float(os.environ.get("SYNC_FAULT_SECONDS", "10"))
+AWAY_S = 30.0 if "SYNC_FAULT_SECONDS" in os.environ else 5.0
 FILL = ("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
         " select 1, 'T', n::text, '' from generate_series(1, %s) n")  # fmt: skip
 
@@ -202,5 +203,73 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
         burn()
     run_pass(settings.database_url, Mirror(reports), settings)
     late.commit()
+    carry_over(settings)
+    assert differences(db, reports) == NONE
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_mongodb_that_is_away_for_a_while_within_a_pass(db, reports, settings, mongo, how: signal.Signals) -> None:
+    db(FILL, 8000)
+    for _ in range(2):  # once while everything is read anew, once while changes are followed
+        at_work = begun(reports)
+        with (
+            Writers(settings.database_url),
+            syncing(settings, "--once", "--verbose", MYHEALTH_SYNC_BATCH_ROWS="40") as process,
+        ):
+            wait_for(at_work)
+            assert process.poll() is None
+            crash(mongo, how)
+            time.sleep(AWAY_S)
+            mongo.ensure()
+            assert process.poll() is None, "it waits for the store"
+            said = ended(process)
+            assert process.returncode == 0, said
+        db("update checkups set checkup_report = checkup_report || '.'")
+    carry_over(settings)
+    assert differences(db, reports) == NONE
+
+
+def test_the_loop_outlives_both_stores_and_ends_when_it_is_told_to(db, reports, settings, postgres, mongo) -> None:
+    db(FILL, 3000)
+    with syncing(settings, "--interval", "0.2", MYHEALTH_SYNC_BATCH_ROWS="40") as process:
+        wait_for(lambda: reports.count()[0] == 3000)
+        db("update checkups set disease = 'edited' where id % 2 = 0")
+        crash(mongo)
+        crash(postgres)
+        stores.close_database()
+        time.sleep(AWAY_S)
+        postgres.ensure()
+        mongo.ensure()
+        db("delete from checkups where id % 10 = 0")
+        wait_for(lambda: differences(db, reports) == NONE)
+        db(FILL, 20_000)
+        wait_for(lambda: reports.count()[0] > 3000)
+        process.send_signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        said = process.communicate(timeout=60)[1]
+        assert time.monotonic() - told_at < 2
+    assert process.returncode == 0
+    assert "tries again" in said
+    assert "Traceback" not in said
+    assert reports.count()[0] < 20_000, "it ended between two batches"
+    carry_over(settings)
+    assert differences(db, reports) == NONE
+
+
+# -- two at once, and the whole system --------------------------------------------------------------------------------
+
+
+def test_two_at_once_do_not_come_in_each_others_way(db, reports, settings) -> None:
+    db(FILL, 4000)
+    at_work = begun(reports)
+    with syncing(settings, "--once", MYHEALTH_SYNC_BATCH_ROWS="2") as first:
+        wait_for(at_work)
+        with syncing(settings, "--once") as second:
+            assert TAKEN in second.communicate(timeout=60)[1]
+        assert first.poll() is None
+        assert first.wait(120) == second.returncode == 0
+    assert differences(db, reports) == NONE
+    with syncing(settings, "--once", "--restart") as first, syncing(settings, "--once", "--restart") as second:
+        assert (first.wait(60), second.wait(60)) == (0, 0)
     carry_over(settings)
     assert differences(db, reports) == NONE
