@@ -18,7 +18,7 @@ from cli.output import as_json, plural, print_json, show
 from myhealth.audit.trail import note
 from myhealth.checkups.imports import Import, ImportOptions, read_patient_map, read_zone
 from myhealth.checkups.outcomes import Outcome
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.machines.dumps import FORMATS
 from myhealth.machines.readings import Reading
 from myhealth.machines.refused_files import RefusedFile
@@ -156,19 +156,41 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
             stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
             advance = stack.enter_context(progress(source, summary.file))
             stack.enter_context(told_when_interrupted(coming, summary.file))
+            stack.enter_context(kept_in_audit(coming, summary))
             for batch in coming:
                 for reading, outcome in batch:
                     summary.add(reading, outcome)
                     if refused is not None and outcome.status == "rejected":
                         refused.add(reading)
                 advance()
-            if not options.dry_run:
-                counts = {"accepted": summary.accepted, "duplicate": summary.duplicate, "rejected": summary.rejected}
-                note("import", subject=coming.dump.serial, source=summary.file, counts=counts)
     except OSError as error:
         summary.error = f"it cannot be read: {error.strerror or error}"
     except BadInput as error:
         summary.error = error.message + (f" ({error.hint})" if error.hint else "")
+
+
+@contextlib.contextmanager
+def kept_in_audit(coming: Import, summary: Summary) -> Iterator[None]:
+    """Notes what an import has done; also of one that breaks off, where it has done something."""
+    try:
+        yield
+    except Unavailable:  # there is no place to note it in
+        raise
+    except BaseException:
+        with contextlib.suppress(MyHealthError):
+            note_import(coming, summary, ended=False)
+        raise
+    note_import(coming, summary, ended=True)
+
+
+def note_import(coming: Import, summary: Summary, *, ended: bool) -> None:
+    counts: dict[str, Any] = {
+        "accepted": summary.accepted,
+        "duplicate": summary.duplicate,
+        "rejected": summary.rejected,
+    }
+    if not coming.options.dry_run and (ended or any(counts.values())):
+        note("import", machine=coming.dump.serial, source=summary.file, ended=ended, **counts)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
 def show(app: App, rejection_id: int, as_json: bool) -> None:
     """Show one refused record: where it came from, why it was refused, and its text as it was sent."""
     with app.database():
-        rejection = domain.get_rejection(rejection_id)
+        rejection = domain.look_at(rejection_id)
     if as_json:
         print_json({**describe(rejection), "payload": rejection.payload})
         return
@@ -108,7 +108,7 @@ def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: 
     """Put refused records aside for good. They stay in the database, as dealt with."""
     with app.database():
         for rejection_id in chosen(rejection_ids, everything):
-            domain.resolve(rejection_id, f"discarded: {reason}" if reason else "discarded")
+            domain.discard(rejection_id, reason)
             click.echo(f"{rejection_id}: discarded")
 
 

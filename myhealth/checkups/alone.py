@@ -51,7 +51,7 @@ def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
         return None
     if database.in_transaction():  # a statement that fails would undo what the caller has done in it
         return None
-    note = noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor())
+    note = noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor(), subject=checked.patients[0])
     values = (checked.patients[0], record.machine, *record.columns(), record.machine, *note)
     with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
         row = _execute(values)

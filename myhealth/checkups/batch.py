@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from myhealth.audit.trail import current_actor
 from myhealth.checkups.catalog import as_sent
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
@@ -14,12 +15,17 @@ from myhealth.checkups.records import Record
 from myhealth.checkups.rejections import Refused, keep_rejections
 from myhealth.checkups.storing import Row, Stored, find_stored, new_ids, pass_over_used_ids, store_rows
 from myhealth.common.text import printable
+from myhealth.machines.readings import Reading
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
 COMPARED = ("checkup_type", "checkup_report", "disease", "taken_by")
 CREATE_PATIENTS = """
-insert into users (username, full_name)
-select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning username"""
+with created as (
+    insert into users (username, full_name)
+    select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning id, username)
+insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)
+select %s::bigint, %s::text, 'user.create', id, username, %s::text, 'done', '{"role": "patient"}' from created
+returning subject"""
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
@@ -110,7 +116,7 @@ class Batch:
             "occurrence": item.occurrence,
             "zone": origin.zone,
             "patient": origin.patient,
-            "patients": list(item.patients),
+            "patients": list(item.patients or _named(reading)),
         }
 
     def _refuse(self, outcome: Outcome, item: Checked, name: str | None, message: str, code: str) -> None:
@@ -130,7 +136,9 @@ class Batch:
                 if name is not None:
                     missing[name] = item.reading.full_name[:FULL_NAME_MAX]
         if missing:
-            cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
+            who = current_actor()
+            values = (list(missing), list(missing.values()), who.id, who.name, who.address)
+            cursor.execute(CREATE_PATIENTS, values)
             self.created = [name for (name,) in cursor.fetchall()]
             found = _user_ids(cursor, names)
         return found
@@ -183,6 +191,14 @@ class Batch:
             whose = f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
             message = f"{whose} is stored with other content: {', '.join(differing)}"
             self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
+
+
+def _named(reading: Reading) -> tuple[str, ...]:
+    """Whom a record that is none names as its patient, as far as that can be read: it goes with that user."""
+    said = reading.decoded()
+    named = said.get("checkup_for", "") if isinstance(said, dict) else ""
+    found = reading.patients or (str(named),)
+    return tuple(name for name in found if not username_fault(name))
 
 
 def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:

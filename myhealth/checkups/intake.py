@@ -68,7 +68,7 @@ class Intake:
             with transaction():
                 outcomes = self.store(checked, atomic=atomic)
                 found: dict[str, Any] = counts(outcomes)
-                note("upload", machine=self.origin.machine, **found)
+                note("upload", subject=_only_patient(checked), machine=self.origin.machine, **found)
         return outcomes
 
     def check(self, readings: Sequence[Reading]) -> list[Checked]:
@@ -170,6 +170,12 @@ class Intake:
 
 def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _only_patient(checked: Sequence[Checked]) -> str | None:
+    """Whom all the records are about, where that is one person."""
+    named = {item.patients for item in checked}
+    return next(iter(named))[0] if len(named) == 1 and () not in named else None
 
 
 def _same_name(one: str, other: str) -> bool:

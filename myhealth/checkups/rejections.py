@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg2.extras import execute_values
 
+from myhealth.audit.trail import note
 from myhealth.checkups.models import Rejection
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict, NotFound
@@ -99,6 +100,25 @@ def resolve(rejection_id: int, resolution: str, checkup_id: int | None = None) -
     if not changed:
         found = get_rejection(rejection_id)
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {found.resolution}")
+
+
+def discard(rejection_id: int, reason: str = "") -> None:
+    """Puts a refused record aside for good. Raises NotFound, or Conflict where it has been dealt with."""
+    with transaction():
+        resolve(rejection_id, f"discarded: {reason}" if reason else "discarded")
+        note("rejection.discard", subject=patient_named(get_rejection(rejection_id)), rejection=rejection_id)
+
+
+def look_at(rejection_id: int) -> Rejection:
+    """A refused record to be shown to somebody, which is noted. Raises NotFound."""
+    found = get_rejection(rejection_id)
+    note("read", subject=patient_named(found), what="rejection", rejection=rejection_id)
+    return found
+
+
+def patient_named(rejection: Rejection) -> str | None:
+    """Whom the record names as its patient, as far as it could be read."""
+    return next(iter(rejection.context.get("patients") or []), None)
 
 
 def payload_text(rejection: Rejection) -> str:

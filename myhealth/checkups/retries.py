@@ -12,7 +12,7 @@ from myhealth.checkups.imports import read_zone
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.models import Rejection
 from myhealth.checkups.outcomes import Origin, Outcome, error
-from myhealth.checkups.rejections import get_rejection, payload_text, resolve
+from myhealth.checkups.rejections import get_rejection, patient_named, payload_text, resolve
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.machines.dumps import read_dump
@@ -64,7 +64,7 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
             if outcome.status == "rejected":
                 raise _StillRefused
             resolve(rejection_id, outcome.status, outcome.id)
-            note("rejection.retry", rejection=rejection_id, checkup=outcome.id)
+            note("rejection.retry", subject=patient_named(rejection), rejection=rejection_id, checkup=outcome.id)
     except _StillRefused:
         with transaction():
             Rejection.update(errors=outcome.errors).where(Rejection.id == rejection_id).execute()

@@ -72,9 +72,15 @@ def _alphabets(text: str) -> set[str]:
 
 
 def create_user(
-    username: str, *, password: str | None = None, role: str = "patient", full_name: str = "", rounds: int = 12
+    username: str,
+    *,
+    password: str | None = None,
+    role: str = "patient",
+    full_name: str = "",
+    rounds: int = 12,
+    action: str = "user.create",
 ) -> User:
-    """A new user; without a password he or she cannot log in until one is set.
+    """A new user; without a password he or she cannot log in until one is set. `action`: how the audit trail has it.
 
     Raises BadInput (name, password or role), Conflict (code `user_exists`) when the name is taken.
     """
@@ -88,7 +94,7 @@ def create_user(
         try:
             with database.atomic():
                 user = User.create(username=username, password_hash=hashed, role=role, full_name=full_name)
-            note("user.create", subject_id=user.id, subject=username, role=role)
+            note(action, subject_id=user.id, subject=username, role=role)
         except peewee.IntegrityError as error:
             raise Conflict(f"a user named {username} exists already", code="user_exists") from error
     return get_user(user.username)
@@ -157,8 +163,11 @@ def set_active(username: str, active: bool) -> None:
 def end_tokens(user_id: int) -> None:
     """Ends every token that this user was given so far: what logging out means."""
     with transaction() as cursor:
-        cursor.execute("update users set tokens_valid_after = clock_timestamp() where id = %s", (user_id,))
-        note("logout", subject_id=user_id)
+        cursor.execute(
+            "update users set tokens_valid_after = clock_timestamp() where id = %s returning username", (user_id,)
+        )
+        row = cursor.fetchone()
+        note("logout", subject_id=user_id, subject=row and row[0])
 
 
 def count_checkups(username: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import bottle
 
 from myhealth.audit.trail import Actor, note
-from myhealth.common.errors import BadInput, Conflict, NotAllowed
+from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.profiles.services import check_login, create_user, end_tokens
 from myhealth.profiles.throttle import attempt, count_registration
 from wsgi.common.application import json_error
@@ -38,11 +38,16 @@ class LoginView(FromSomewhere):
 
     def _answer(self, username: Any, password: Any) -> Any:
         named = username if isinstance(username, str) else ""
-        with attempt(named, self.address) as made:
-            login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
-            made.succeeded = login is not None
+        nobody = Actor(None, named, self.address)
+        try:
+            with attempt(named, self.address) as made:
+                login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
+                made.succeeded = login is not None
+        except TooManyAttempts:
+            note("login", outcome="refused", actor=nobody, reason="too many attempts")
+            raise
         if login is None:
-            note("login", outcome="refused", actor=Actor(None, named, self.address))
+            note("login", outcome="refused", actor=nobody)
             challenge = 'Basic realm="MyHealth", charset="UTF-8"'
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=challenge)
         note("login", actor=Actor(login.user.id, login.user.username, self.address))
@@ -75,6 +80,7 @@ class RegistrationView(FromSomewhere):
 
     def post(self) -> Any:
         if not self.context.settings.registration_open:
+            note("register", outcome="refused")
             raise NotAllowed("Registration is closed; ask for an account.", code="registration_closed")
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
         username, password = body.get("username"), body.get("password")
@@ -82,8 +88,7 @@ class RegistrationView(FromSomewhere):
             raise BadInput("A username and a password are needed, both as text.")
         count_registration(self.address)
         try:
-            user = create_user(username, password=password, rounds=self.context.settings.bcrypt_rounds)
-            note("register", subject_id=user.id, subject=user.username)
+            create_user(username, password=password, rounds=self.context.settings.bcrypt_rounds, action="register")
         except Conflict as error:
             return json_error(400, "User with same information is already exists.", error.code)
         return json_response({"details": "New user created"}, 201)

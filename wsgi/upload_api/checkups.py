@@ -22,6 +22,7 @@ from myhealth.machines.dumps import Dump, read_dump
 from myhealth.machines.readings import DECODER, Doubled, Reading
 from myhealth.machines.refused_files import refused_bytes
 from myhealth.machines.services import register_machine
+from myhealth.profiles.models import User
 from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
 from wsgi.common.requests import header, only_parameters, query_flag, read_body
@@ -139,8 +140,9 @@ class CheckupsView(TakesRecords):
         self.require("doctor")
         limit = page_limit()
         found = services.list_checkups(before=_before(), limit=limit + 1)
-        for patient in {(row["patient_id"], row["username"]) for row in found[:limit]}:
-            note("read", subject_id=patient[0], subject=patient[1], what="checkups")
+        others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
+        for patient_id, username in others:
+            note("read", subject_id=patient_id, subject=username, what="checkups")
         return page_response([public(row) for row in found], limit, _place)
 
     def post(self) -> Any:
@@ -185,8 +187,7 @@ class UserCheckupView(LoggedIn):
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor", missing=missing)
         found = services.get_checkup(patient.id, _storable(checkup_id))
-        if patient.id != self.user.id:
-            note("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
+        self._note_look(patient, checkup_id)
         return json_response(public(found))
 
     def put(self, username: str, checkup_id: int) -> Any:
@@ -198,7 +199,14 @@ class UserCheckupView(LoggedIn):
             raise BadInput(f"The body is not JSON: {error}") from error
         if not isinstance(changes, dict) or isinstance(changes, Doubled):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
-        return json_response(public(services.change_checkup(patient.id, _storable(checkup_id), changes)))
+        found = services.change_checkup(patient.id, _storable(checkup_id), changes)
+        if not set(changes) - {"revision"}:  # nothing is changed, and everything shown
+            self._note_look(patient, checkup_id)
+        return json_response(public(found))
+
+    def _note_look(self, patient: User, checkup_id: int) -> None:
+        if patient.id != self.user.id:
+            note("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
 
     def delete(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")

@@ -6,8 +6,9 @@ from typing import Any
 
 import bottle
 
+from myhealth.audit.trail import note
 from myhealth.common.database import transaction
-from myhealth.common.errors import BadInput, Conflict, NotAllowed
+from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.profiles import services
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
@@ -55,6 +56,7 @@ class UsersView(LoggedIn):
         if self.user.role not in ("doctor", "admin"):
             return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
         found = services.list_users(after=after, limit=limit + 1)
+        note("read", what="people")
         return page_response([describe(user) for user in found], limit, lambda user: str(user["username"]))
 
     def post(self) -> Any:
@@ -95,7 +97,10 @@ class UserView(LoggedIn):
     }  # fmt: skip
 
     def get(self, username: str) -> Any:
-        return json_response(describe(self.person(username, "doctor", "admin", missing=missing)))
+        user = self.person(username, "doctor", "admin", missing=missing)
+        if user.id != self.user.id:
+            note("read", subject_id=user.id, subject=user.username, what="profile")
+        return json_response(describe(user))
 
     def put(self, username: str) -> Any:
         user = self.person(username, "admin", missing=missing)
@@ -109,6 +114,7 @@ class UserView(LoggedIn):
         self.require("admin")
         user = self.person(username, "admin", missing=missing)
         if user.id == self.user.id:
+            self.note_refusal(user)
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
         services.delete_user(user.username)
         return bottle.HTTPResponse(status=204)
@@ -130,8 +136,12 @@ class UserView(LoggedIn):
     def _knows_password(self, user: User, body: dict[str, Any]) -> bool:
         """Guesses at it count as attempts to log in, and are slowed down like them."""
         rounds = self.context.settings.bcrypt_rounds
-        with attempt(user.username, self.address) as made:
-            made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
+        try:
+            with attempt(user.username, self.address) as made:
+                made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
+        except TooManyAttempts:
+            self.note_refusal(user)
+            raise
         return made.succeeded
 
     def _change(self, user: User, body: dict[str, Any]) -> None:
