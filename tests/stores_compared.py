@@ -26,7 +26,17 @@ FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", 
 PEOPLE = """
 select id, subject::text, username, full_name, role, active, revision,
        date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds') from users"""
-PEOPLE_FIELDS = ("subject", "username", "full_name", "role", "active", "revision", "tokens_valid_after", "username_key")
+PEOPLE_FIELDS = (
+    "subject",
+    "username",
+    "full_name",
+    "role",
+    "active",
+    "revision",
+    "tokens_valid_after",
+    "username_key",
+    "name_keys",
+)
 
 
 def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> dict[str, list[Any]]:
@@ -35,7 +45,10 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
     rows = {id_: [*map(plain, rest[:10]), digits(json.loads(rest[10], parse_float=Decimal)), *rest[11:]]
             for id_, *rest in db(REPORTS)}  # fmt: skip
     found = {document["_id"]: content(document, FIELDS) for document in reports.reports.find()}
-    people = {id_: [*map(plain, rest), unicodedata.normalize("NFC", rest[1]).lower()] for id_, *rest in db(PEOPLE)}
+    people = {
+        id_: [*map(plain, rest), unicodedata.normalize("NFC", rest[1]).lower(), name_keys(rest[2])]
+        for id_, *rest in db(PEOPLE)
+    }
     known = {document["_id"]: content(document, PEOPLE_FIELDS) for document in reports.users.find()}
     return {
         "lost": sorted(rows.keys() - found.keys()),
@@ -43,6 +56,12 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
         "stale": sorted(id_ for id_ in rows.keys() & found.keys() if rows[id_] != found[id_]),
         "people": sorted(id_ for id_ in people.keys() | known.keys() if people.get(id_) != known.get(id_)),
     }
+
+
+def name_keys(full_name: str) -> dict[str, str]:
+    """Of the plain names that these tests have: at most five words, in letters alone."""
+    words = full_name.lower().replace(".", "").split()
+    return {str(i + 1): " ".join(words[i:]) for i in range(len(words))}
 
 
 def content(document: dict[str, Any], fields: tuple[str, ...]) -> list[Any]:

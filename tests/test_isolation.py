@@ -228,6 +228,24 @@ def test_nothing_is_shown_that_cannot_be_noted(browse: Caller, log_in, reports: 
         assert b"2026-11" not in answer.data
 
 
+def test_nobody_but_staff_finds_others_by_their_full_names(
+    browse: Caller, log_in, reports: ReportRepository, settings
+) -> None:
+    services.set_full_name("bholanath", "Bholanath Joshi")
+    services.set_full_name("savita", "Savita Joshi")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    for caller, found in {"dr.ayush": ["bholanath", "savita"], "savita": ["savita"], "tara": [], "runner": []}.items():
+        answer = browse("GET", "/users/?search=JOSHI", token=log_in(caller))
+        assert [each["username"] for each in answer.json] == found, caller
+    assert [(look.actor, look.what, look.username) for look in find_looks(reports)] == [("dr.ayush", "people", None)]
+    shown, path = [], "/users/?search=joshi&limit=1"
+    while path:
+        answer = browse("GET", path, token=log_in("root"))
+        shown += [each["username"] for each in answer.json]
+        path = answer.headers.get("Link", "").partition(">")[0].lstrip("<")
+    assert shown == ["bholanath", "savita"]
+
+
 OPERATORS = [
     '{"$ne": null}',
     "$ne",

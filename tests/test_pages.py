@@ -16,11 +16,13 @@ from page_data import history, varied
 from test_intake import take
 from werkzeug.test import Client
 
-from myhealth.profiles.services import get_user
+from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
+from myhealth.reports.access import find_looks
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
+from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages import reports as report_pages
 from wsgi.browse_pages import trends
 from wsgi.browse_pages.session import form_key
@@ -263,6 +265,29 @@ def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who
     assert log.count(who) == 5
     assert f'<a href="/my/reports/{number}">' in log
     assert "Nobody else has looked" in staff.get("/my/looks").text
+
+
+def test_a_doctor_finds_patients_by_name_page_by_page(application, people, settings, reports, monkeypatch) -> None:
+    monkeypatch.setattr(people_pages, "PAGE", 2)
+    doctor = Browser(application)
+    for i, name in enumerate(["Anna Joshi", "Joshi Kumar", "Zoë Maria Joshi", "Somebody Else", "Dr. Joshi"]):
+        create_user(f"p{i}", full_name=name, role="patient" if i < 4 else "doctor")
+    create_user("joshi")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    doctor.log_in("dr.ayush")
+    seen, path, page = [], "/my/patients?q=+JOSHI+", None
+    while path:
+        page = doctor.get(path).text
+        seen.append(re.findall(r'href="/my/patients/([^"?]+)"><strong', page))
+        found = re.search(r'href="([^"]+)" rel="next"', page)
+        path = html.unescape(found.group(1)) if found else ""
+    assert seen == [["joshi", "p1"], ["p0", "p2"]]
+    assert 'value="JOSHI"' in page
+    assert "Back to the first" in page
+    assert "Nobody found" in doctor.get("/my/patients?q=nobody+like+that").text
+    assert "Zoë" in doctor.get("/my/patients?q=zoe").text
+    assert {(look.what, look.username) for look in find_looks(reports, actor="dr.ayush")} == {("people", None)}
+    assert doctor.get("/my/patients?after=x").status_code == 400
 
 
 @pytest.mark.usefixtures("stored")

@@ -88,7 +88,7 @@ def test_every_page_of_a_patient_is_accessible_and_fits_a_phone(page: Any, site:
 def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: str, chromium: Any) -> None:
     log_in(page, site, "dr.ayush")
     check(page, "patients-all")
-    page.get_by_label("Username").fill("sav")
+    page.get_by_label("Name or username").fill("alexandrina")
     page.get_by_role("button", name="Find").click()
     check(page, "patients")
     page.get_by_role("link", name=LONG_NAME).click()

@@ -17,7 +17,14 @@ AFTER = "limit=1&after=1793437200000_2"
 PATHS = {
     "/reports/": ["", AFTER, f"{AFTER}&sort=taken_at", *FILTERS, "&".join([AFTER, *FILTERS])],
     "/reports/1/": [""],
-    "/users/": ["", "search=b", "search=b&role=patient&limit=1&after=1_b"],
+    "/users/": [
+        "",
+        "search=b",
+        "search=b&role=patient&limit=1&after=0_1_b",
+        "search=jo+bho&limit=1",
+        "search=jo+bho&role=patient&after=2_1_joshi",
+        "search=jo&after=5_1_joshi",
+    ],
     "/users/bholanath/": [""],
     "/users/bholanath/reports/": ["", AFTER, "sort=taken_at", "&".join([AFTER, *FILTERS])],
     "/users/bholanath/trends/": ["", "code=8480-6", f"code=8480-6&from=2026-01-01&to=2026-12-31&{AFTER}", "name=Grip"],

@@ -1,4 +1,4 @@
-"""What browsing asks of the report store: filters, pages, trends, people, who looked."""
+"""What browsing asks of the report store: filters, pages, trends, who looked."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,11 +13,9 @@ from myhealth.reports.mirror import Mirror
 from myhealth.reports.queries import (
     Place,
     ReportFilter,
-    find_patients,
     find_report,
     iterate_reports,
     list_reports,
-    person_place,
     read_filter,
 )
 from myhealth.reports.repository import ReportRepository
@@ -161,21 +159,6 @@ def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportReposito
     assert find_report(filled, -1) is find_report(filled, 2**63) is find_report(filled, 77) is None
     report, patient = find_report(filled, 1) or ({}, {})
     assert (report["_id"], patient["username"]) == (1, "savita")
-
-
-def test_people_are_found_by_the_beginning_of_their_names(filled: ReportRepository) -> None:
-    def names(prefix: str = "", **options) -> list[str]:
-        return [person["username"] for person in find_patients(filled, prefix, **options)]
-
-    assert names() == ["Sandeep", "savita", "sávita"]
-    assert names("SA") == ["Sandeep", "savita"]
-    assert names("s", limit=1) == ["Sandeep"]
-    assert names("s", after=person_place(filled.user_named("sandeep"))) == ["savita", "sávita"]
-    assert names("", role=None)[0] == "dr.ayush"
-    assert names("$") == names(".") == names("x") == []
-    for wrong in ("x", "_", "1_\ud800", "99999999999999999999_a"):
-        with pytest.raises(BadInput):
-            names(after=wrong)
 
 
 def test_a_look_is_kept_and_ones_own_is_none(filled: ReportRepository) -> None:

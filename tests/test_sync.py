@@ -17,15 +17,17 @@ from conftest import record
 from stores_compared import NONE, differences
 from test_intake import take
 
-from myhealth.common.errors import Unavailable
+from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.mirror import Mirror
+from myhealth.reports.people import Search, find_people
 from myhealth.reports.queries import list_reports
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.sync import changes
 from myhealth.sync.changes import Source
 from myhealth.sync.mark import History, Mark, Position, epoch_ended, from_document, to_document
 from myhealth.sync.runner import Pass, restart_epoch, run_pass
+from myhealth.sync.verify import verify
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -211,6 +213,24 @@ def test_a_lost_mark_begins_a_new_epoch_and_heals_everything(db, reports, sync) 
     done = sync()
     assert (done.epoch, done.new_epoch, done.removed) == (2, "there is no mark", 1)
     assert differences(db, reports) == NONE
+
+
+def test_a_store_that_another_version_filled_is_filled_anew(db, reports, sync, settings) -> None:
+    """The first version told no form, and its users had no keys of their full names; a later one may tell another."""
+    take(*[record(i) for i in range(5)])
+    db("update users set full_name = 'Bholanath Joshi' where username = 'bholanath'")
+    sync()
+    for other in ({"$unset": {"form": 1}}, {"$set": {"form": 99}}):
+        reports.users.update_many({}, {"$unset": {"name_keys": 1}})
+        reports.state.update_one({"_id": "mark"}, other)
+        with pytest.raises(MyHealthError, match="the form of another version"):
+            verify(settings.database_url, Mirror(reports), 100)
+        done = sync()
+        assert done.new_epoch == "the documents have the form of another version of MyHealth"
+        assert differences(db, reports) == NONE
+        assert verify(settings.database_url, Mirror(reports), 100).differences == 0
+        assert [each["username"] for each in find_people(reports, Search("joshi"))] == ["bholanath"]
+        assert sync().new_epoch == ""
 
 
 def test_restart_reads_everything_anew(db, reports, sync, settings) -> None:
@@ -435,6 +455,7 @@ MARK = Mark(HERE, 3, "steady", 100, "w", feeds=dict.fromkeys(("tombstones", "use
         (MARK, HERE, 120, True, "PostgreSQL's future"),
         (dataclasses.replace(MARK, phase="scan", horizon=500), HERE, 200, True, "PostgreSQL's future"),
         (MARK, HERE, 121, False, "set back to before the last pass"),
+        (dataclasses.replace(MARK, form=1), HERE, 121, True, "the form of another version"),
     ],
 )
 def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(

@@ -21,6 +21,8 @@ from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.documents import user_document
 from myhealth.reports.mirror import Mirror, TakenOver
+from myhealth.reports.names import name_keys
+from myhealth.reports.people import Search, find_people
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.wire import decode_documents, encode_document
 from myhealth.sync.runner import restart_epoch, run_pass
@@ -77,6 +79,15 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     assert reports.report(3) is None
 
 
+def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports) -> None:
+    people = [user_document(1, i, 1, f"s{i}", f"u{i}", name, "patient", True, None, 1) for i, name in
+              enumerate(["Savita Deshpande", "José García Márquez", ""])]  # fmt: skip
+    assert target.put("user", people).written == 3
+    assert [each["_id"] for each in find_people(reports, Search("garcia jo"))] == [1]
+    assert target.put("user", [{**people[0], "revision": 2, "name_keys": name_keys("Garcia")}]).written == 1
+    assert [each["_id"] for each in find_people(reports, Search("garcia"))] == [0, 1]
+
+
 def test_the_mark_and_who_has_it(target: Target, reports) -> None:
     assert target.read_mark() is None
     target.begin({"run": "a", "epoch": 1, "big": 2**63 - 1})
@@ -119,7 +130,9 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
             i,
         )
     db("update checkups set taken_by = null, results = '[[], {}]' where id = 20")
-    db("update users set tokens_valid_after = now() where username = 'savita'")
+    db(
+        "update users set tokens_valid_after = now(), full_name = 'José María de la Cruz O’Neill-García' where username = 'savita'"
+    )
     run_pass(settings.database_url, Mirror(reports), settings)
     direct = contents(reports)
     reports.drop()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from myhealth.reports.names import name_key, name_keys
+
 Document = dict[str, Any]
+# Which form the documents below have: a report store that was filled in another one is filled anew by the next sync.
+# 2: users have `name_keys`.
+FORM = 2
 # BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NUMBERS = ("value", "low", "high")
@@ -87,7 +91,7 @@ def user_document(
 ) -> Document:
     """What the report store knows of a user, of these columns: no password, nothing that browsing does not need.
 
-    `username_key`: for finding a name in any case. `subject`: who it is, for good; ids may be handed out again.
+    `username_key`, `name_keys`: for finding a name. `subject`: who it is, for good; ids may be handed out again.
     """
     return {
         "_id": id_,
@@ -95,6 +99,7 @@ def user_document(
         "username": username,
         "username_key": name_key(username),
         "full_name": full_name,
+        "name_keys": name_keys(full_name),
         "role": role,
         "active": active,
         "tokens_valid_after": None if tokens_valid_after is None else _next_millisecond(tokens_valid_after),
@@ -130,11 +135,6 @@ def _make_decimals(result: Document) -> None:
         number = result.get(name)
         if type(number) is int and not INT_MIN <= number <= INT_MAX:
             result[name] = Decimal(number)
-
-
-def name_key(username: str) -> str:
-    """A name without regard to case and to how its accents are written."""
-    return unicodedata.normalize("NFC", username).lower()
 
 
 def _next_millisecond(moment: datetime) -> datetime:

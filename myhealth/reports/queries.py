@@ -1,4 +1,4 @@
-"""What browsing asks of the report store: a patient's reports, filtered, sorted, in keyset pages; people by name.
+"""What browsing asks of the report store: a patient's reports, filtered, sorted, in keyset pages.
 
 Every function takes the patient as `users` has him or her, and asks by (patient_id, subject): the id leads every
 index, and the subject makes sure that it is still the same person's. A value that somebody sends is only ever compared
@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.documents import Document, name_key
+from myhealth.reports.documents import Document
 from myhealth.reports.repository import ReportRepository, translated
 
 Sort = Literal["-taken_at", "taken_at"]
@@ -25,11 +25,6 @@ ID_MAX = 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_MS = -62_135_596_800_000  # the year 1
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# Behind every text that begins with what stands before it: the last code point there is.
-LAST = "\U0010ffff"
-ROLES = ("patient", "doctor", "technician", "admin", "service")
-
-
 # Date and time, seconds, fraction, zone, offset. Source: RFC 3339, 5.6.
 MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2})(:[0-9]{2})(\.[0-9]+)?([Zz]|([+-][0-9]{2}:[0-9]{2}))", re.ASCII
@@ -101,13 +96,13 @@ def read_filter(values: Mapping[str, str]) -> ReportFilter:
         text = values.get(name) or ""
         if not text:
             continue
-        if len(text) > TEXT_MAX or "\0" in text or not _is_unicode(text):
+        if len(text) > TEXT_MAX or "\0" in text or not is_unicode(text):
             raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters, without NUL.")
         found[field] = _read_value(name, text)
     return ReportFilter(**found)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether it has no half characters, which no document can hold."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -236,57 +231,3 @@ def find_report(store: ReportRepository, report_id: int) -> tuple[Document, Docu
     if report is None or patient is None or patient["_id"] != report["patient_id"]:
         return None
     return report, patient
-
-
-@dataclass(frozen=True)
-class Search:
-    """Which people: those whose usernames begin so, case aside; of a role, or of any; behind a place (key, id)."""
-
-    prefix: str = ""
-    role: str | None = None
-    after: tuple[str, int] | None = None
-
-    def finds(self, person: Document) -> bool:
-        key = person["username_key"]
-        behind = self.after is None or (key, person["_id"]) > self.after
-        return key.startswith(name_key(self.prefix)) and self.role in (None, person["role"]) and behind
-
-
-def read_search(values: Mapping[str, str]) -> Search:
-    """The search that an address or a form asks for: `search`, `role`, `after` (what `person_place` gave). Raises
-    BadInput."""
-    prefix, role, after = (values.get(name) or "" for name in ("search", "role", "after"))
-    if len(prefix) > TEXT_MAX or "\0" in prefix or not _is_unicode(prefix):
-        raise BadInput(f"search must be text of at most {TEXT_MAX} characters, without NUL.")
-    if role not in ("", *ROLES):
-        raise BadInput(f"role must be one of {', '.join(ROLES)}.")
-    number, _, key = after.partition("_")
-    if after and not (re.fullmatch("[0-9]{1,19}", number) and "\0" not in key and _is_unicode(key)):
-        raise BadInput("after must be the value that a Link header gave.")
-    return Search(prefix, role or None, (key, min(int(number), ID_MAX)) if after else None)
-
-
-def find_patients(
-    store: ReportRepository, prefix: str = "", *, role: str | None = "patient", limit: int = 50, after: str = ""
-) -> list[Document]:
-    """The same for programs: patients unless `role` says otherwise (None: everybody)."""
-    return find_people(store, read_search({"search": prefix, "role": role or "", "after": after}), limit=limit)
-
-
-def find_people(store: ReportRepository, wanted: Search, *, limit: int = 50) -> list[Document]:
-    """At most `limit` people by name. Raises Unavailable."""
-    key = name_key(wanted.prefix)
-    span = {"$gte": key, "$lt": key + LAST}
-    query: Document = {"username_key": span}
-    if wanted.after:
-        last, id_ = wanted.after
-        span["$gte"] = max(key, last)
-        query["$or"] = [{"username_key": {"$gt": last}}, {"_id": {"$gt": id_}}]
-    if wanted.role is not None:
-        query["role"] = {"$eq": wanted.role}
-    with translated():
-        return list(store.users.find(query, sort=[("username_key", 1), ("_id", 1)], limit=limit))
-
-
-def person_place(person: Document) -> str:
-    return f"{person['_id']}_{person['username_key']}"

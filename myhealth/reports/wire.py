@@ -48,6 +48,7 @@ class _User(msgspec.Struct, forbid_unknown_fields=True):
     username: str
     username_key: str
     full_name: str
+    name_keys: dict[str, str]
     role: str
     active: bool
     tokens_valid_after: datetime | None

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from myhealth.reports.documents import FORM
+
 FEEDS = ("tombstones", "users", "checkups")
 TABLES = ("users", "checkups")
 ID_MAX = 2**63 - 1
@@ -50,7 +52,7 @@ class Mark:
     `last_checkup_id`: the highest check-up id stored, for people. `witness`: a row that PostgreSQL has since before
     the mark moved last; without it, it was set back. `run`: whose pass it is; `finished`: it has ended by itself;
     `began`: where the deletions stood when it began. `store`: which collections it is about; one that was dropped and
-    made anew is another."""
+    made anew is another. `form`: the form that its documents have (documents.FORM)."""
 
     history: History
     epoch: int
@@ -65,6 +67,7 @@ class Mark:
     began: Position = Position()
     recheck: Recheck | None = None
     store: str = ""
+    form: int = FORM
 
     def begun(self, run: str, now: datetime) -> Mark:
         """A further pass. What an earlier one that did not end by itself may have undone is to be checked again."""
@@ -110,7 +113,8 @@ def to_document(mark: Mark) -> dict[str, Any]:
 def from_document(document: dict[str, Any] | None) -> Mark | None:
     """The mark that a document holds; None where it holds none that this program can read."""
     try:
-        fields = {name: document[name] for name in Mark.__dataclass_fields__}  # type: ignore[index]
+        known = {"form": 1, **document}  # type: ignore[dict-item] # the first form was not told
+        fields = {name: known[name] for name in Mark.__dataclass_fields__}
         recheck = fields["recheck"]
         fields |= {
             "history": History(**fields["history"]),
@@ -141,6 +145,8 @@ def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: b
         return "PostgreSQL's history has branched (a restore or a failover)"
     if mark.history.tables != history.tables:
         return "the tables were made anew"
+    if mark.form != FORM:
+        return "the documents have the form of another version of MyHealth"
     if max(mark.horizon - 1, *(position.xid for position in mark.feeds.values())) >= next_xid:
         return "the mark lies in PostgreSQL's future"
     if not witnessed:

@@ -31,6 +31,7 @@ MIRROR_SCHEMAS: dict[str, Any] = {
             "username": {"type": "string"},
             "username_key": {"type": "string"},
             "full_name": {"type": "string"},
+            "name_keys": {"type": "object", "additionalProperties": {"type": "string"}},
             "role": {"type": "string"},
             "active": {"type": "boolean"},
             "tokens_valid_after": {"anyOf": [MOMENT, {"type": "null"}]},

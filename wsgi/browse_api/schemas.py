@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.profiles.models import ROLES
+from myhealth.reports.names import KEYS
 from myhealth.reports.queries import LIMIT_MAX, SORTS, TEXT_MAX
 from myhealth.reports.trends import POINTS_MAX
 from wsgi.browse_api.answers import CSV, FHIR
@@ -48,10 +49,15 @@ FILTERS = (
     ("text", SOUGHT, "With this text somewhere in its words, case aside."),
 )
 PEOPLE = (
-    ("search", SOUGHT, "Whose username begins so, case aside."),
+    (
+        "search",
+        SOUGHT,
+        "Whose username begins so, or in whose full name a word begins with each of its words; case aside, and in full"
+        " names accents, hyphens and apostrophes too.",
+    ),
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
-PEOPLE_AFTER = after(r"^[0-9]{1,18}_[^\u0000]{0,200}$")
+PEOPLE_AFTER = after(rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
 LOOKS_AFTER = after(r"^[0-9]{1,13}_[0-9a-f]{24}$")
 TREND = (
     limit(POINTS_MAX, 1000),

@@ -11,7 +11,8 @@ from myhealth.profiles.upstream import delete_user
 from myhealth.reports.access import access_log, look_place, note_look
 from myhealth.reports.csv_export import table_lines
 from myhealth.reports.documents import Document
-from myhealth.reports.queries import Place, find_people, person_place, read_moment, read_search
+from myhealth.reports.people import find_people, read_search
+from myhealth.reports.queries import Place, read_moment
 from myhealth.reports.trends import POINTS_MAX, Point, measured_codes, trend_points
 from wsgi.browse_api.answers import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.context import STAFF, LoggedIn
@@ -62,7 +63,7 @@ class UsersView(LoggedIn):
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
         found = find_people(self.context.reports, wanted, limit=limit + 1)
         note_look(self.context.reports, self.user, None, "people", address=self.address)
-        page, next_url = cut_page(found, limit, person_place, asked)
+        page, next_url = cut_page(found, limit, wanted.place, asked)
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 

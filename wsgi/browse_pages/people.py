@@ -7,8 +7,8 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import NotFound
-from myhealth.reports.access import access_log, look_place
-from myhealth.reports.queries import find_patients, person_place
+from myhealth.reports.access import access_log, look_place, note_look
+from myhealth.reports.people import find_people, read_search
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.reports import OfAPatient
@@ -17,16 +17,19 @@ PAGE = 50
 
 
 class PatientsPage(LoggedInPage):
-    """People by the beginning of their usernames. For whoever is not staff there is no such page."""
+    """Patients by their names. For whoever is not staff there is no such page."""
 
     def get(self) -> Any:
         if self.user["role"] not in STAFF:
             raise NotFound("There is nothing at this address.")
         asked = bottle.request.query.getunicode("q", "").strip()
         after = bottle.request.query.getunicode("after", "")
-        found = find_patients(self.context.reports, asked, limit=PAGE + 1, after=after)
-        older = link("patients", q=asked, after=person_place(found[PAGE - 1])) if len(found) > PAGE else ""
-        return self.render("patients", q=asked, people=found[:PAGE], older=older, here="patients")
+        wanted = read_search({"search": asked, "role": "patient", "after": after})
+        found = find_people(self.context.reports, wanted, limit=PAGE + 1)
+        note_look(self.context.reports, self.user, None, "people", address=self.address)
+        older = link("patients", q=asked, after=wanted.place(found[PAGE - 1])) if len(found) > PAGE else ""
+        first = link("patients", q=asked) if after else ""
+        return self.render("patients", q=asked, people=found[:PAGE], older=older, first=first, here="patients")
 
 
 class LooksPage(OfAPatient):
