@@ -167,8 +167,7 @@ def list_reports(
     """
     query = reports_query(patient, wanted, sort=sort, after=after)
     with translated():
-        found = store.reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1)
-        return list(found)
+        return store.reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1).to_list()
 
 
 def iterate_reports(
