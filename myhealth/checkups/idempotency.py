@@ -1,7 +1,8 @@
 """Requests that may be sent again: what was answered once under a key is answered again, and nothing is done twice.
 
 Source: draft-ietf-httpapi-idempotency-key-header. The key is stored in the transaction that does the work: both are
-there, or neither.
+there, or neither. An answer that would only stand in the way (nothing was stored, and next time it may be: the draft
+leaves errors to the server) is not kept, and the next request under its key is a new one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ KEPT_DAYS = 7
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request is answered with; `replayed`: it was answered so before."""
+    """What a request is answered with. `lasting`: it is to be given again under the same key, for what it tells of has
+    been done. `replayed`: it was answered so before."""
 
     status: int
     body: str
+    lasting: bool = True
     replayed: bool = False
 
 
@@ -53,10 +56,13 @@ def once(user_id: int, key: str, request: bytes, work: Callable[[], Answer]) -> 
             stored, status, body = found
             if bytes(stored) != digest:
                 raise BadInput("Another request came under this Idempotency-Key.", code="idempotency_key_reused")
-            return Answer(status, body, True)
+            return Answer(status, body, replayed=True)
         answer = work()
-        cursor.execute(
-            "update idempotency_keys set status = %s, answer = %s where user_id = %s and key = %s",
-            (answer.status, answer.body, user_id, key),
-        )
+        if answer.lasting:
+            cursor.execute(
+                "update idempotency_keys set status = %s, answer = %s where user_id = %s and key = %s",
+                (answer.status, answer.body, user_id, key),
+            )
+        else:
+            cursor.execute("delete from idempotency_keys where user_id = %s and key = %s", (user_id, key))
     return answer

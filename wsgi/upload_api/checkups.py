@@ -106,7 +106,7 @@ class TakesRecords(LoggedIn):
             outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
             if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
                 # no exception: it would undo, under an Idempotency-Key, the keeping of the refused record
-                return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode())
+                return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode(), lasting=False)
             return _answer(dump, outcomes, refused_file(dump, readings, outcomes) if with_refused else None)
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
@@ -263,7 +263,7 @@ def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
         answer["skipped"] = dict(dump.skipped)
     if refused is not None:
         answer["refused_file"] = refused
-    return Answer(status, encode_json(answer).decode())
+    return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
 
 def _item(outcome: Outcome) -> dict[str, Any]:
