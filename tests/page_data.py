@@ -40,6 +40,25 @@ ODD = [
 ]
 
 
+def temperatures(patient: str) -> list[dict[str, Any]]:
+    """Two that may be, of which the machine gave no range, and between them one that cannot."""
+    made = []
+    for i, value in enumerate((36.6, 366, 37.9)):
+        measured = result("Body temperature", value, "Cel", code="8310-5")
+        made.append(
+            record(
+                f"t{i}",
+                patient,
+                taken_at=f"2026-11-{i + 10}T09:00:00Z",
+                checkup_type="TEMPERATURE",
+                disease="",
+                checkup_report="",
+                results=[measured],
+            )
+        )
+    return made  # fmt: skip
+
+
 def history(patient: str, points: int = 24) -> list[dict[str, Any]]:
     """Blood pressures at uneven distances over two years, the last one days ago."""
     begun = datetime(2024, 11, 3, 3, 30, tzinfo=UTC)

@@ -12,19 +12,19 @@ from urllib.parse import quote
 import pytest
 import test_browse_api
 from conftest import PASSWORD, Caller, record
-from page_data import history, varied
+from page_data import history, temperatures, varied
 from test_intake import take
 from werkzeug.test import Client
 
-from myhealth.profiles.services import create_user, get_user
+from myhealth.profiles.services import create_user, get_user, set_full_name
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access import find_looks
+from myhealth.reports.access import find_looks, note_command_look
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages import reports as report_pages
-from wsgi.browse_pages import trends
+from wsgi.browse_pages import trends, wording
 from wsgi.browse_pages.session import form_key
 from wsgi.common.pages import SECURITY_HEADERS
 
@@ -353,6 +353,7 @@ def test_a_login_leads_nowhere_else(application) -> None:
 
 
 def test_a_wrong_password_is_said_and_the_name_stays(browser: Browser, people) -> None:
+    assert "No account yet, or the password is lost?" in browser.get("/my/login").text
     answer = browser.log_in("bholanath", "wrong")
     assert answer.status_code == 401
     assert "is not right" in answer.text
@@ -365,7 +366,7 @@ def test_a_throttled_login_is_asked_to_wait(browser: Browser, people) -> None:
     answers = [browser.log_in("bholanath", "wrong") for _ in range(12)]
     assert answers[0].status_code == 401
     assert answers[-1].status_code == 429
-    assert "too many attempts" in answers[-1].text
+    assert re.search(r"too many attempts to log in; try again in \d+ minutes", answers[-1].text)
     elsewhere = browser.submit(browser.get("/my/login"), "/my/login", "192.0.2.7", username="bholanath", password="no")
     assert elsewhere.status_code == 401  # who guesses from elsewhere does not lock the patient out
     assert int(answers[-1].headers["Retry-After"]) > 1
@@ -426,8 +427,6 @@ def test_where_the_upload_api_is_away_logging_out_is_honest(settings, reports, c
 def test_whatever_is_written_stays_text(application, people, settings, reports) -> None:
     """Every field of a report, of a person and of an address carries markup, and nothing of it becomes any."""
     from page_data import XSS
-
-    from myhealth.profiles.services import set_full_name
 
     set_full_name("bholanath", XSS)
     take(*varied("bholanath"), *[record(f"x{i}", results=[{"name": XSS, "value": i, "unit": XSS}]) for i in range(3)])
@@ -588,3 +587,124 @@ def test_a_trend_draws_its_values_at_their_true_distances(browser: Browser, peop
     top, height = map(float, band.groups())
     assert points[1][1] < top < points[0][1] < top + height < points[2][1]
     assert text.count('<th scope="row">') == 3
+
+
+def plain(page) -> str:
+    """What a page says, without its markup."""
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", page.text)))
+
+
+def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_flat(
+    browser: Browser, people, settings, reports
+) -> None:
+    take(*temperatures("bholanath"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    listed = browser.get("/my/")
+    assert "The result is hardly possible ◆ Body temperature: 366 °C, hardly possible" in plain(listed)
+    number = re.findall(r'"/my/reports/(\d+)"', listed.text)[1]
+    report = browser.get(f"/my/reports/{number}")
+    assert "Please ask the place where it was measured." in plain(report)
+    assert "above" not in plain(report)
+    assert "meter" not in report.text
+    assert "◆ hardly possible. No living body" in plain(browser.get("/my/print"))
+    trend = browser.get("/my/trends?code=8310-5")
+    assert "and not drawn in the chart" in plain(trend)
+    assert "366" in plain(trend)
+    svg = re.search(r"<svg[^>]*pygal-chart.*?</svg>", trend.text, re.DOTALL).group()
+    assert "2 values" in svg
+    scale = [float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", svg)]
+    assert scale
+    assert max(scale) < 45
+
+
+def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:
+    take(*temperatures("bholanath")[:1], record(1))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    own, general = re.findall(r'"(/my/reports/\d+)"', browser.get("/my/").text)
+    for path, range_text in ((general, "36.1 to 37.2 °C"), ("/my/trends?code=8310-5", "36.1 to 37.2 °C")):
+        page = plain(browser.get(path))
+        assert f"{range_text} (general)" in page
+        assert "the machine itself gave none" in page
+    for path in (own, "/my/trends?code=8480-6"):
+        assert "general" not in plain(browser.get(path))
+    assert plain(browser.get("/my/print")).count("(general)") == 1
+
+
+SUMMARIES = [
+    ((), "No single measurements in this report"),
+    (("N",), "The result is within its usual range"),
+    (("N", "N"), "Both results are within their usual range"),
+    (("N", "N", "N"), "All 3 results are within their usual range"),
+    (("H",), "The result is outside its usual range"),
+    (("H", "L"), "Both results are outside their usual range"),
+    (("H", "L", "A"), "All 3 results are outside their usual range"),
+    (("H", "N"), "1 of 2 results outside the usual range"),
+    (("?",), "The result is hardly possible"),
+    (("?", "?"), "Both results are hardly possible"),
+    (("?", "N"), "1 of 2 results hardly possible"),
+    (("?", "H", "L", "N"), "2 of 4 results outside the usual range, 1 hardly possible"),
+    (("N", None), "1 of 2 results within the usual range; no range is given for the rest"),
+    ((None,), "1 result, without a usual range"),
+]
+
+
+@pytest.mark.parametrize(("flags", "said"), SUMMARIES)
+def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
+    impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
+    results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
+    assert wording.summary([wording.show(result) for result in results]) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(5.4, "mmol/L"), ("<5", "mmol/L"), (">= 5", "mmol/L"), ("4 - 6", "mmol/L"), ("-5", "mmol/L"),
+     ("Specimen unsatisfactory for evaluation", ""), ("trace", ""), (None, "")],
+)  # fmt: skip
+def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None:
+    assert wording.show({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
+
+
+def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
+    assert wording.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
+    assert wording.kind_text("BLOOD PRESSURE") == "Blood pressure"
+    shown = wording.show({"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"})
+    assert (shown.name, shown.usual) == ("Puls oxim sat o2", "men: 55 - 95")
+    assert shown.words == "the usual range is told in words, so it is not compared here"
+
+
+def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, settings, reports) -> None:
+    take(record(1), record(2, patient="savita"))
+    set_full_name("bholanath", "Bholanath")
+    set_full_name("savita", "Savita Deshpande")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    note_command_look(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
+    browser, staff = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("dr.ayush")
+    looks = plain(browser.get("/my/looks"))
+    assert "ops at the command line" in looks
+    assert "()" not in looks
+    number = re.search(r'"(/my/reports/\d+)"', browser.get("/my/").text).group(1)
+    for path in ("/my/print", number):
+        assert "(bholanath)" not in plain(browser.get(path))
+    assert "the record of Bholanath. That" in plain(staff.get("/my/patients/bholanath"))
+    assert "the record of Savita Deshpande (savita). That" in plain(staff.get("/my/patients/savita"))
+    found = plain(staff.get("/my/patients"))
+    assert found.lower().count("bholanath") == 1
+    assert "Savita Deshpande savita" in found
+
+
+@pytest.mark.usefixtures("stored")
+def test_an_address_that_is_not_right_is_told_in_plain_words(application, browser: Browser) -> None:
+    browser.log_in("bholanath")
+    staff = Browser(application)
+    staff.log_in("root")
+    for path in ("/my/?after=x", "/my/looks?after=x", "/my/trends?code=8480-6&after=x", "/my/?abnormal=maybe"):
+        answer = browser.get(path)
+        assert answer.status_code == 400
+        assert "it may be mistyped or cut short" in answer.text
+        assert "Link header" not in answer.text
+    assert "mistyped or cut short" in staff.get("/my/patients?after=x").text
+    assert "must be a day, written like" in browser.get("/my/?from=x").text

@@ -17,6 +17,7 @@ from typing import Any
 Number = int | float | Decimal
 Bound = float | None
 SOURCE = "catalogue"
+IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def annotate(result: dict[str, Any]) -> str:
     if found.least <= float(value) <= found.most:
         return ""
     result["flag"] = "A"
-    result["warning"] = f"{value} {unit} is outside what a living body has ({found.least:g} to {found.most:g})"
+    result["warning"] = f"{value} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
     return str(result["warning"])
 
 

@@ -12,7 +12,6 @@ from myhealth.common.errors import TooManyAttempts, Unavailable
 
 TIMEOUT_S = 10
 ANSWER_MAX_BYTES = 64 * 1024
-WAIT = "There were too many attempts to log in; wait a while and try again."
 
 
 class BadGateway(Unavailable):
@@ -58,7 +57,7 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
         if error.code in (400, 401):
             return None
         if error.code == 429:
-            raise TooManyAttempts(WAIT, retry_after_s=_retry_after_s(error)) from error
+            raise too_many_attempts(_retry_after_s(error)) from error
         if error.code == 503:
             raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
         if error.code == 504:  # a gateway before the upload API
@@ -70,6 +69,13 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
         raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
+
+
+def too_many_attempts(wait_s: int) -> TooManyAttempts:
+    """The error that says how long to wait."""
+    minutes = max(1, -(-wait_s // 60))
+    when = "a minute" if minutes == 1 else f"{minutes} minutes"
+    return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)
 
 
 def _retry_after_s(error: urllib.error.HTTPError) -> int:

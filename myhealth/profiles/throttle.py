@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import TooManyAttempts
+from myhealth.profiles.login import too_many_attempts
 
 WINDOW_S = 15 * 60
 PER_PAIR, PER_ADDRESS, PER_USER, ALWAYS = 10, 100, 50, 3
@@ -61,11 +62,7 @@ def attempt(username: str, address: str) -> Iterator[Attempt]:
         elsewhere = 0.0 if known else min(_free_in_s(of_user, PER_USER), _free_in_s(here, ALWAYS))
         wait_s = max(_free_in_s(here, PER_PAIR), _free_in_s(at_address, PER_ADDRESS), elsewhere)
         if wait_s > 0:
-            minutes = int(wait_s / 60) + 1
-            when = "a minute" if minutes == 1 else f"{minutes} minutes"
-            raise TooManyAttempts(
-                f"There were too many attempts to log in; try again in {when}.", retry_after_s=int(wait_s) + 1
-            )
+            raise too_many_attempts(int(wait_s) + 1)
         cursor.execute(
             "insert into login_attempts (kind, username, address) values ('login', %s, %s) returning id",
             (username, address),

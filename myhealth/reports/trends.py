@@ -19,7 +19,7 @@ Number = int | float | Decimal
 POINTS_MAX = 5000
 
 
-class Point(msgspec.Struct, frozen=True, gc=False):
+class Point(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One result: of which report and when, as it was measured. A value may be text; units may differ. (A Struct, for
     a trend makes a thousand of them.)"""
 
@@ -31,6 +31,9 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     low: Number | None
     high: Number | None
     flag: str | None
+    # What the catalogue of usual tests added, where it did: the range, or that no living body has such a value.
+    range_source: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def _points_of(reports: Iterable[Document], code: str | None, name: str | None) 
                 if Decimal128 in (type(value), type(low), type(high)):
                     value, low, high = decimal_of(value), decimal_of(low), decimal_of(high)
                 at = report["taken_at"].replace(tzinfo=UTC)
-                points.append(Point(report["_id"], at, get("name"), value, get("unit"), low, high, get("flag")))
+                said = get("unit"), low, high, get("flag"), get("range_source"), get("warning")
+                points.append(Point(report["_id"], at, get("name"), value, *said))
     return points
 
 

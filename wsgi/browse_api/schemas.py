@@ -85,8 +85,9 @@ def refusals(*statuses: int) -> dict[int, str]:
     return {status: TOLD[status] for status in statuses}
 
 
-def shape(required: dict[str, Any], *, closed: bool = True) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "object", "required": list(required), "properties": required}
+def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:
+    properties = {**required, **(optional or {})}
+    found: dict[str, Any] = {"type": "object", "required": list(required), "properties": properties}
     return {**found, "additionalProperties": False} if closed else found
 
 
@@ -137,7 +138,8 @@ SCHEMAS: dict[str, Any] = {
             "low": ANYTHING,
             "high": ANYTHING,
             "flag": ANYTHING,
-        }
+        },
+        {"range_source": ANYTHING, "warning": ANYTHING},
     ),
     "Measurement": shape(
         {

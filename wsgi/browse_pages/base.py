@@ -9,7 +9,7 @@ from urllib.parse import quote
 import bottle
 
 from myhealth import __version__
-from myhealth.common.errors import MyHealthError, NotFound, NotLoggedIn
+from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
 from wsgi.browse_api.context import STAFF, BrowseContext, LoggedIn
 from wsgi.browse_pages import session, wording
 from wsgi.browse_pages.dates import Dates
@@ -30,6 +30,7 @@ TITLES = {
     504: "Not available right now",
 }
 HELP = {
+    400: "The address of this page is not right: it may be mistyped or cut short. Start again from your reports.",
     404: "The address may be mistyped, or what was here is not there any more.",
     500: "It is not your doing, and nothing of yours is lost. It has been noted; please try again later.",
     502: "Nothing of yours is lost. Please try again in a few minutes.",
@@ -63,7 +64,9 @@ class Page(View):
         """The page that an error is; the title and the sentence are for a person."""
         told = error_response(error)
         status = told.status_code
-        sentence = error.message if status in (400, 403, 413, 429) or error.code == "not_here_yet" else HELP[status]
+        # A bare bad_input speaks to whoever wrote the address; those of forms have codes of their own.
+        for_people = status in (400, 403, 413, 429) and error.code != BadInput.code
+        sentence = error.message if for_people or error.code == "not_here_yet" else HELP[status]
         title = "Your reports are on their way" if error.code == "not_here_yet" else TITLES[status]
         answer = self.render(
             "error", status, title=title, sentence=sentence, problem=status, logout=self.holds_session()

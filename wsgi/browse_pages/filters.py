@@ -66,9 +66,9 @@ def read_day(name: str, text: str) -> date:
             raise ValueError(text)
         day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
-        raise BadInput(f"{name} must be a day, written like 2026-11-20.") from error
+        raise BadInput(f"{name} must be a day, written like 2026-11-20.", code="no_day") from error
     if not 1900 <= day.year <= 9000:
-        raise BadInput(f"{name} must be a day between the years 1900 and 9000.")
+        raise BadInput(f"{name} must be a day between the years 1900 and 9000.", code="no_day")
     return day
 
 

@@ -73,7 +73,7 @@ class FilterPage(OfAPatient):
         person = self.whose(username, "reports")
         types = [(each, wording.kind_text(each)) for each in known_values(self.context.reports, person).types]
         measured = measured_codes(self.context.reports, person)
-        codes = [(each.code, wording.plain_text(each.name) or each.code) for each in measured if each.code]
+        codes = [(each.code, wording.name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
             "filter",
             asked=asked,
@@ -123,8 +123,9 @@ class PrintPage(OfAPatient):
 
 def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str]]:
     """What else is known of a check-up, each with its name."""
+    second = wording.second_name(person)
     known = [
-        ("Report of", f"{person['full_name']} ({person['username']})" if person["full_name"] else person["username"]),
+        ("Report of", f"{person['full_name']} ({second})" if second else person["full_name"] or person["username"]),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         ("Machine", report["machine"]),

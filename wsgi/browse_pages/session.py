@@ -89,7 +89,7 @@ def read_form() -> dict[str, str]:
             read_body(FORM_MAX_BYTES).decode(), keep_blank_values=True, errors="strict", max_num_fields=50
         )
     except ValueError as error:
-        raise BadInput("The form cannot be read; please try again.") from error
+        raise BadInput("The form cannot be read; please try again.", code="no_form") from error
     return dict(reversed(fields))
 
 

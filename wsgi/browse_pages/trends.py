@@ -18,12 +18,13 @@ from wsgi.browse_pages.units import unit_text
 REPORTS_MAX = 500
 NAME_MAX = 500
 DRAWN_MAX = 1e15
-SHOWN = ("name", "value", "unit", "low", "high", "flag")
+SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "warning")
 
 
 @dataclass(frozen=True)
 class Series:
-    """Values in one unit, the newest first, each as it is shown; `svg` is "" where no two can be drawn."""
+    """Values in one unit, the newest first, each as it is shown; `svg` is "" where no two can be drawn. `impossible`:
+    how many are, and so are not drawn: one would press all others flat."""
 
     number: int
     unit: str
@@ -31,6 +32,8 @@ class Series:
     svg: str
     places: set[str]
     band: bool
+    impossible: int
+    general: bool
 
 
 class TrendsPage(OfAPatient):
@@ -42,7 +45,7 @@ class TrendsPage(OfAPatient):
         if code is None and name is None:
             return self.overview(person)
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
-            raise BadInput("That is no measurement of anybody's.")
+            raise BadInput("That is no measurement of anybody's.", code="no_measurement")
         return self.one(person, code, None if code else name)
 
     def overview(self, person: dict[str, Any]) -> Any:
@@ -62,7 +65,7 @@ class TrendsPage(OfAPatient):
         if len(reports) > REPORTS_MAX:
             points = [point for point in points if point.report_id != reports[-1]]
             older = self.path("trends", code=code, name=name, after=Place(points[-1].taken_at, points[-1].report_id))
-        title = wording.plain_text(points[0].name) or code
+        title = wording.name_text(points[0].name) or code
         dates = Dates(self.context.settings.time_zone)
         return self.render(
             "trend",
@@ -85,7 +88,8 @@ def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:
 
 def _series(number: int, unit: str, points: list[Point], dates: Dates, title: str) -> Series:
     rows = [(point, wording.show({field: getattr(point, field) for field in SHOWN})) for point in points]
-    drawn = [each for point, shown in reversed(rows) if (each := _drawn(point, shown.place))]
+    possible = [(point, shown.place) for point, shown in reversed(rows) if shown.place != wording.IMPOSSIBLE]
+    drawn = [each for point, place in possible if (each := _drawn(point, place))]
     first, last = dates.day(points[-1].taken_at), dates.day(points[0].taken_at)
     values = wording.counted(len(drawn), "value")
     label = f"Chart of {title}, {values} from {first} to {last}. The table below has them all."
@@ -96,6 +100,8 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
         places={point.place for point in drawn},
         band=any(point.low is not None or point.high is not None for point in drawn),
+        impossible=len(rows) - len(possible),
+        general=any(shown.general for _, shown in rows),
     )
 
 

@@ -1,7 +1,8 @@
 """What a report says, in plain words. Nothing here judges a value: its range and its flag come with it.
 
 A value is placed by its own range where it has one, by the machine's flag else; where the two disagree, both are told.
-Shapes go with the words, so that no meaning hangs on colour. Results that another program wrote may be of any form.
+What no living body has is not placed by a range: it is more likely a mistake than a finding. Shapes go with the words,
+so that no meaning hangs on colour. Results that another program wrote may be of any form.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from myhealth.checkups import catalog
 from wsgi.browse_pages.units import unit_text
 
 Number = int | float | Decimal
 
-ABOVE, BELOW, OUTSIDE, WITHIN, UNKNOWN = "above", "below", "outside", "within", "unknown"
-SHAPES = {ABOVE: "▲", BELOW: "▼", OUTSIDE: "◆", WITHIN: "✓", UNKNOWN: "–"}
+ABOVE, BELOW, OUTSIDE, IMPOSSIBLE, WITHIN, UNKNOWN = "above", "below", "outside", "impossible", "within", "unknown"
+SHAPES = {ABOVE: "▲", BELOW: "▼", OUTSIDE: "◆", IMPOSSIBLE: "◆", WITHIN: "✓", UNKNOWN: "–"}
 WORDS = {
     ABOVE: "above the usual range",
     BELOW: "below the usual range",
     OUTSIDE: "not what is usual",
+    IMPOSSIBLE: "hardly possible",
     WITHIN: "within the usual range",
     UNKNOWN: "no usual range given",
 }
@@ -33,18 +36,28 @@ LOOKS = {
     "access log": "who looked",
     "profile": "name and account",
 }
+MISTAKEN = (
+    "No living body is known to have such a value, so it was probably measured or written down wrongly. Please ask the"
+    " place where it was measured."
+)
+GENERAL = "A range marked “general” is what is usual for adults; the machine itself gave none for that result."
+# A text that a unit belongs behind: 5, <5, 5 - 10, not what explains why there is no value.
+MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
+PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
 FAR = {"HH": "far above the usual range", "LL": "far below the usual range"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One result as it is shown. `place`: one of the words above; `note`: what must be said beside it; `meter`: where
-    the value lies, or None where that cannot be drawn."""
+    """One result as it is shown. `general`: its usual range is our catalogue's, for its source gave none; `place`: one
+    of the words above; `note`: what must be said beside it; `meter`: where the value lies, or None where that cannot be
+    drawn."""
 
     name: str
     value: str
     unit: str
     usual: str
+    general: bool
     place: str
     words: str
     note: str
@@ -57,7 +70,7 @@ class Shown:
 
     @property
     def is_unusual(self) -> bool:
-        return self.place in (ABOVE, BELOW, OUTSIDE)
+        return self.place in (ABOVE, BELOW, OUTSIDE, IMPOSSIBLE)
 
 
 @dataclass(frozen=True)
@@ -80,18 +93,25 @@ def show(result: dict[str, Any]) -> Shown:
     value, low, high = result.get("value"), number(result.get("low")), number(result.get("high"))
     flag = result.get("flag")
     unit = unit_text(result.get("unit"))
-    place, note = place_of(number(value), low, high, flag)
+    usual = range_text(low, high, unit) or _text(result.get("range_text"))
+    place, note = (IMPOSSIBLE, MISTAKEN) if is_impossible(result) else place_of(number(value), low, high, flag)
     return Shown(
-        name=_text(result.get("name")) or "A measurement without a name",
+        name=name_text(result.get("name")) or "A measurement without a name",
         value=value_text(value),
-        unit=unit if value not in (None, "") else "",
-        usual=range_text(low, high, unit),
+        unit=unit if MEASURED.match(value_text(value)) else "",
+        usual=usual,
+        general=result.get("range_source") == catalog.SOURCE,
         place=place,
-        words=_words(place, flag, low, high),
+        words=_words(place, flag, low, high, usual),
         note=note,
         code=_text(result.get("code")),
-        meter=meter_of(number(value), low, high),
+        meter=None if place == IMPOSSIBLE else meter_of(number(value), low, high),
     )
+
+
+def is_impossible(result: dict[str, Any]) -> bool:
+    """Whether the value came with the catalogue's warning that no living body has it."""
+    return number(result.get("value")) is not None and catalog.IMPOSSIBLE in _text(result.get("warning"))
 
 
 def place_of(value: Number | None, low: Number | None, high: Number | None, flag: Any) -> tuple[str, str]:
@@ -170,8 +190,21 @@ def meter_of(value: Number | None, low: Number | None, high: Number | None) -> M
 
 def kind_text(text: Any) -> str:
     """A kind of check-up as a heading: BLOOD PRESSURE reads Blood pressure; ECG stays."""
-    found = _text(text) or "Check-up"
+    found = name_text(text) or "Check-up"
     return found.capitalize() if found.isascii() and found.isupper() and len(found) > 4 else found
+
+
+def name_text(text: Any) -> str:
+    """What something is called; a name for programs as words: MDC_FLOW_AWAY_EXP_FORCED_PEAK (ISO/IEEE 11073-10101) is
+    Flow away exp forced peak."""
+    found = _text(text)
+    return found.removeprefix("MDC_").replace("_", " ").capitalize() if PROGRAM_NAME.fullmatch(found) else found
+
+
+def second_name(person: dict[str, Any]) -> str:
+    """The username of somebody who is called by a full name; "" where it would say the same twice."""
+    full_name, username = person["full_name"].strip(), str(person["username"])
+    return "" if full_name.casefold() in ("", username.casefold()) else username
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -181,16 +214,19 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 def summary(results: list[Shown]) -> str:
     """How a report's results stand, in one sentence."""
-    unusual = sum(result.is_unusual for result in results)
+    impossible = sum(result.place == IMPOSSIBLE for result in results)
+    unusual = sum(result.is_unusual for result in results) - impossible
     placed = [result for result in results if result.place != UNKNOWN]
     if not results:
         return "No single measurements in this report"
-    if unusual:
-        return f"{unusual} of {counted(len(results), 'result')} outside the usual range"
-    if len(placed) == len(results) == 1:
-        return "The result is within its usual range"
+    if len(results) in (unusual, impossible):
+        return _all_of(results, "outside {} usual range" if unusual else "hardly possible")
+    if unusual or impossible:
+        told = [(unusual, "outside the usual range"), (impossible, "hardly possible")]
+        first, *rest = [f"{count} {words}" for count, words in told if count]
+        return ", ".join([first.replace(" ", f" of {counted(len(results), 'result')} ", 1), *rest])
     if len(placed) == len(results):
-        return f"All {len(results)} results are within their usual range"
+        return _all_of(results, "within {} usual range")
     if placed:
         return (
             f"{len(placed)} of {counted(len(results), 'result')} within the usual range; no range is given for the rest"
@@ -207,13 +243,21 @@ def plain_text(text: Any) -> str:
     return _text(text)
 
 
-def _words(place: str, flag: Any, low: Number | None, high: Number | None) -> str:
+def _all_of(results: list[Shown], words: str) -> str:
+    """What holds of every result, with its, or their, range."""
+    who = {1: "The result is", 2: "Both results are"}.get(len(results), f"All {len(results)} results are")
+    return f"{who} {words.format('its' if len(results) == 1 else 'their')}"
+
+
+def _words(place: str, flag: Any, low: Number | None, high: Number | None, usual: str) -> str:
     if isinstance(flag, str) and flag in FAR and FLAGS[flag] == place:
         return FAR[flag]
     if place == WITHIN and low is None and high is None:
         return "marked as usual"
     if place == UNKNOWN and (low is not None or high is not None):
         return "not a plain number, so it is not compared here"
+    if place == UNKNOWN and usual:
+        return "the usual range is told in words, so it is not compared here"
     return WORDS[place]
 
 
