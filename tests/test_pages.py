@@ -16,6 +16,9 @@ from page_data import history, temperatures, varied
 from test_intake import take
 from werkzeug.test import Client
 
+from myhealth.checkups.intake import Intake
+from myhealth.checkups.outcomes import Origin
+from myhealth.machines.dumps import read_dump
 from myhealth.profiles.services import create_user, get_user, set_full_name
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.access import find_looks, note_command_look
@@ -567,6 +570,58 @@ def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serv
     assert "Asia/Kolkata" in browser.get("/my/").text
     assert "21 November 2026" in browser.get("/my/?from=2026-11-21&to=2026-11-21").text
     assert "No report matches" in browser.get("/my/?to=2026-11-20").text
+
+
+def test_every_page_has_its_dates_in_the_zone_that_the_browser_tells(
+    browser: Browser, people, settings, reports
+) -> None:
+    take(*[record(i, taken_at=f"2026-11-{day}T19:00:00Z") for i, day in enumerate((10, 20))])
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    paths = pages_of(browser)[:-2]
+
+    def dated(zone: str, path: str) -> str:
+        browser.client.set_cookie("myhealth_zone", zone, domain="localhost", path="/my")
+        return plain(browser.get(path))
+
+    for path in paths:
+        for zone, name, day in (("Asia/Calcutta", "Asia/Kolkata", 21), ("America/New_York", "America/New York", 20)):
+            page = dated(zone, path)
+            assert f"the time zone {name}." in page, path
+            if path != "/my/filter" and path != "/my/looks":
+                assert re.search(rf"{day} Nov(ember)? 2026", page), path
+                assert not re.search(rf"{41 - day} Nov(ember)? 2026", page), path
+    assert "No report matches" in dated("Asia/Kolkata", "/my/?from=2026-11-20&to=2026-11-20")
+    assert "No report matches" not in dated("America/New_York", "/my/?from=2026-11-20&to=2026-11-20")
+    for nonsense in ("Asia", "../../etc/passwd", "", "Nowhere/At_All", "x" * 3000, "posix/Asia/Kolkata"):
+        assert "20 November 2026, 19:00" in dated(nonsense, "/my/")
+
+
+def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, settings, reports) -> None:
+    told = {"1999-07-02": "2 July 1999", "1999-07": "July 1999", "1999": "1999"}
+    observed = {"resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/bholanath"}}
+    measured = {"code": {"text": "Pulse"}, "valueQuantity": {"value": 60, "unit": "/min"}}
+    lines = [json.dumps({**observed, **measured, "effectiveDateTime": text}) for text in told]
+    outcomes = Intake(Origin("a file", format="fhir")).take(
+        list(read_dump(io.BytesIO("\n".join(lines).encode())).readings)
+    )
+    assert [outcome.status for outcome in outcomes] == ["accepted"] * 3
+    take(record(1, taken_at="2026-11-20T12:00:00Z"), record(2, taken_at="2026-11-21T12:00:01Z", checkup_report="Only the day is known."))  # fmt: skip
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.client.set_cookie("myhealth_zone", "Pacific/Kiritimati", domain="localhost", path="/my")  # 14 hours ahead
+    browser.log_in("bholanath")
+    listed = browser.get("/my/")
+    shown = [f">{words}</time>" for words in ("22 November 2026, 02:00", "21 November 2026, 02:00", *told.values())]
+    assert re.findall(r">[^<>]*</time>", listed.text) == shown
+    assert re.findall(r'datetime="([^"]*)"', listed.text)[2:] == list(told)
+    numbers = re.findall(r'"(/my/reports/\d+)"', listed.text)[2:]
+    for path, words in zip(numbers, told.values(), strict=True):
+        page = browser.get(path).text
+        assert f", {words} · MyHealth</title>" in page
+        assert f">{words}</time>" in page
+    printed = plain(browser.get("/my/print"))
+    for words in told.values():
+        assert f"{words} ·" in printed
 
 
 def test_a_trend_draws_its_values_at_their_true_distances(browser: Browser, people, settings, reports) -> None:

@@ -12,7 +12,7 @@ from myhealth import __version__
 from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
 from wsgi.browse_api.context import STAFF, BrowseContext, LoggedIn
 from wsgi.browse_pages import session, wording
-from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.dates import Dates, reader_zone
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
 from wsgi.common.pages import page_response
 from wsgi.common.views import View, add_view
@@ -50,7 +50,7 @@ class Page(View):
         frame = {
             "user": self.user,
             "form_key": session.form_key(session.session_token()) if self.user else "",
-            "dates": Dates(self.context.settings.time_zone),
+            "dates": self.dates,
             "words": wording,
             "version": __version__,
             "link": link,
@@ -59,6 +59,11 @@ class Page(View):
             "here": "",
         }
         return page_response(f"pages/{template}.html", http_status, **{**frame, **values})
+
+    @property
+    def dates(self) -> Dates:
+        """How this reader's dates are written."""
+        return Dates(reader_zone(session.told_zone(), self.context.settings.time_zone))
 
     def failed(self, error: MyHealthError) -> bottle.HTTPResponse:
         """The page that an error is; the title and the sentence are for a person."""

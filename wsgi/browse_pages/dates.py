@@ -1,15 +1,55 @@
-"""Dates and times as people read them, in the site's time zone; a page says which one that is."""
+"""Dates and times as people read them: all in one time zone, which each page names. It is the reader's own where the
+browser has told it, else the site's."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
+# What browsers go on calling a zone, and what it is called now. Source: IANA tz, "backward"; CLDR keeps first names.
+RENAMED = {
+    "Africa/Asmera": "Africa/Asmara",
+    "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+    "America/Godthab": "America/Nuuk",
+    "America/Indianapolis": "America/Indiana/Indianapolis",
+    "Asia/Calcutta": "Asia/Kolkata",
+    "Asia/Katmandu": "Asia/Kathmandu",
+    "Asia/Rangoon": "Asia/Yangon",
+    "Asia/Saigon": "Asia/Ho_Chi_Minh",
+    "Atlantic/Faeroe": "Atlantic/Faroe",
+    "Etc/UTC": "UTC",
+    "Europe/Kiev": "Europe/Kyiv",
+}
+NOON = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
+ONLY = re.compile(r"^Only the (day|month|year) is known\.$", re.MULTILINE)
+
+
+def reader_zone(told: str, otherwise: str) -> str:
+    """The zone that a browser told, by its name of today; `otherwise` where it told none that there is."""
+    name = RENAMED.get(told, told)
+    return name if name in _zones() else otherwise
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def known_part(report: Mapping[str, Any]) -> str:
+    """day, month or year where the source told no more of when a report was taken; "" where the moment is known."""
+    at = report["taken_at"]
+    if not isinstance(at, datetime) or at.astimezone(UTC).time() != NOON:
+        return ""
+    found = ONLY.search(str(report["checkup_report"]))
+    return found[1] if found else ""
 
 
 class Dates:
@@ -18,6 +58,25 @@ class Dates:
     def __init__(self, zone: str) -> None:
         self.zone = ZoneInfo(zone)
         self.zone_name = zone.replace("_", " ")
+
+    def when(self, report: Mapping[str, Any]) -> str:
+        """20 November 2026, 09:14; or as much of it as is known of when a report was taken."""
+        known, at = known_part(report), report["taken_at"]
+        return self.taken_on(report) if known else f"{self.day(at)}, {self.clock(at)}"
+
+    def taken_on(self, report: Mapping[str, Any]) -> str:
+        """20 November 2026; or July 1999, or 1999. What is known by its day has that day in every zone."""
+        known, at = known_part(report), report["taken_at"]
+        if not known:
+            return self.day(at)
+        at = at.astimezone(UTC)
+        parts = (str(at.day), MONTHS[at.month - 1], str(at.year))
+        return " ".join(parts[("day", "month", "year").index(known) :])
+
+    def stamp(self, report: Mapping[str, Any]) -> str:
+        """The same for programs: 2026-11-20T03:44:03+00:00, 1999-07-02, 1999-07 or 1999."""
+        length = {"day": 10, "month": 7, "year": 4}.get(known_part(report))
+        return self.machine(report["taken_at"])[:length]
 
     def day(self, moment: Any) -> str:
         """20 November 2026"""

@@ -12,7 +12,6 @@ from myhealth.reports.documents import Document
 from myhealth.reports.fhir_export import fhir_bundle
 from myhealth.reports.queries import iterate_reports
 from wsgi.browse_api.answers import CONTENT_TYPES, CSV, FHIR
-from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.common.application import encode_json
 from wsgi.common.pages import SECURITY_HEADERS
@@ -40,9 +39,8 @@ class ReportsDownload(Download):
     def get(self, kind: str, username: str = "") -> Any:
         asked = self.asked()
         person = self.whose(username, "export")
-        dates = Dates(self.context.settings.time_zone)
         found = iterate_reports(self.context.reports, person, asked.wanted)
-        return self.file(found, person, kind, f"health-reports-{dates.now():%Y-%m-%d}")
+        return self.file(found, person, kind, f"health-reports-{self.dates.now():%Y-%m-%d}")
 
 
 class ReportDownload(Download):

@@ -10,7 +10,6 @@ from myhealth.reports.queries import Place, list_reports
 from myhealth.reports.trends import known_values, measured_codes
 from wsgi.browse_pages import wording
 from wsgi.browse_pages.base import LoggedInPage, link
-from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.filters import Asked, choices, read_asked
 
 PAGE, PRINT_MAX = 20, 200
@@ -29,7 +28,7 @@ class OfAPatient(LoggedInPage):
         return person
 
     def asked(self) -> Asked:
-        return read_asked(Dates(self.context.settings.time_zone))
+        return read_asked(self.dates)
 
     def path(self, *parts: object, **query: object) -> str:
         """The address of a page about the same person."""

@@ -19,7 +19,7 @@ from myhealth.common.errors import BadInput, NotAllowed
 from wsgi.common.requests import header, read_body
 
 HOME = "/my/"
-SESSION, VISITOR = "myhealth_session", "myhealth_visitor"
+SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
 FORM_MAX_BYTES = 16 * 1024
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -47,7 +47,7 @@ def is_local() -> bool:
 
 def session_token() -> str:
     """The token that the browser holds, or ""."""
-    return _cookie(SESSION)
+    return _cookie(_name(SESSION))
 
 
 def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int | None) -> None:
@@ -63,7 +63,7 @@ def end_session(answer: bottle.HTTPResponse) -> None:
 
 def presented_visitor() -> str:
     """The random value that the browser brings, which its login form is bound to, or ""."""
-    value = _cookie(VISITOR)
+    value = _cookie(_name(VISITOR))
     return value if VISITOR_FORM.fullmatch(value) else ""
 
 
@@ -75,6 +75,11 @@ def visitor() -> str:
 def keep_visitor(answer: bottle.HTTPResponse, value: str) -> None:
     """Gives the browser the value that its login form is bound to; it lasts until the browser is closed."""
     _set_cookie(answer, VISITOR, value, None)
+
+
+def told_zone() -> str:
+    """The time zone that the browser says it is in, in a cookie that our script sets, or ""; whatever it says."""
+    return _cookie(ZONE)
 
 
 def form_key(value: str) -> str:
@@ -114,10 +119,11 @@ def _name(name: str) -> str:
 
 
 def _cookie(name: str) -> str:
-    """Python's own reader of cookies gives up all of them where another site on the host has set one that is odd."""
+    """The value of a cookie, or "". Python's own reader of cookies gives up all of them where another site on the host
+    has set one that is odd."""
     for part in header("Cookie").split(";"):
         key, _, value = part.strip().partition("=")
-        if key == _name(name):
+        if key == name:
             return str(value) if value.isascii() and len(value) <= TOKEN_MAX else ""
     return ""
 

@@ -66,11 +66,10 @@ class TrendsPage(OfAPatient):
             points = [point for point in points if point.report_id != reports[-1]]
             older = self.path("trends", code=code, name=name, after=Place(points[-1].taken_at, points[-1].report_id))
         title = wording.name_text(points[0].name) or code
-        dates = Dates(self.context.settings.time_zone)
         return self.render(
             "trend",
             title=title,
-            series=series_of(points, dates, str(title)),
+            series=series_of(points, self.dates, str(title)),
             older=older,
             up=self.path("trends"),
             patient=self.patient,
