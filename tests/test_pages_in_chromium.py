@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import browser
 import pytest
 from conftest import PASSWORD, record
-from page_data import LONG_NAME, history, varied
+from page_data import LONG_NAME, history, temperatures, varied
 from test_intake import take
 
 from myhealth.profiles.services import set_full_name
@@ -202,6 +203,68 @@ def test_pages_print_whole_on_paper(page: Any, site: str, tmp_path: Path, paper:
     for text in [sheet for sheets in texts.values() for sheet in sheets]:
         assert "Log out" not in text
         assert "My trends" not in text
-    whole = " ".join(texts["print"])
+    whole = " ".join(" ".join(texts["print"]).split())  # a cell may take two lines
     assert whole.count("Systolic blood pressure") == 24
     assert f"{len(texts['print'])} / {len(texts['print'])}" in texts["print"][-1]
+
+
+def test_a_phone_shows_a_trend_that_can_be_read(page: Any, site: str) -> None:
+    log_in(page, site, "bholanath")
+    for width in (browser.WIDTHS_PX[0], 430, 544, *browser.WIDTHS_PX[1:]):
+        page.set_viewport_size({"width": width, "height": browser.HEIGHT_PX})
+        page.goto(f"{site}/my/trends?code=8462-4")
+        for row in page.locator("tbody tr").all():
+            day, value = (row.locator(cell).bounding_box() for cell in ("a", "td:nth-child(2)"))
+            assert day["x"] + day["width"] + 8 <= value["x"], f"a day runs into its value at {width} px"
+        chart = page.locator(".pygal-chart")
+        per_unit = chart.bounding_box()["width"] / float(chart.get_attribute("viewBox").split()[2])
+        shown = [text for text in chart.locator("text").all() if text.is_visible()]
+        assert len(shown) >= 4
+        for text in shown:
+            assert 10 < per_unit * text.evaluate("e => parseFloat(getComputedStyle(e).fontSize)") < 18, width
+        days = [text.bounding_box() for text in chart.locator(".axis.x text").all() if text.is_visible()]
+        assert days[0]["x"] >= 0
+        assert days[-1]["x"] + days[-1]["width"] <= width
+        for one, next_one in itertools.pairwise(days):
+            assert one["x"] + one["width"] < next_one["x"]
+
+
+def test_the_head_of_a_page_stays_where_it_is_on_a_phone(page: Any, site: str) -> None:
+    page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
+    log_in(page, site, "bholanath")
+    tops = set()
+    for path in ("/my/", "/my/trends", "/my/looks", "/my/print"):
+        page.goto(site + path)
+        tops.add(page.locator("main").bounding_box()["y"])
+        assert page.locator(".who").evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight")
+    assert len(tops) == 1
+
+
+def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> None:
+    log_in(page, site, "bholanath")
+    colours: dict[str, set[str]] = {}
+    for path in ("/my/print", "/my/trends?code=8462-4"):
+        page.goto(site + path)
+        for shape in page.locator("tbody .shape").all():
+            colour = shape.evaluate("e => getComputedStyle(e).color")
+            colours.setdefault(shape.inner_text(), set()).add(colour)
+    assert set(colours) >= set("✓▲▼◆–")
+    assert all(len(found) == 1 for found in colours.values())
+    assert colours["▲"] == colours["▼"] == colours["◆"]
+    assert len({*colours["▲"], *colours["✓"], *colours["–"]}) == 3
+    page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
+    page.goto(f"{site}/my/print")
+    assert page.get_by_text("Usual range: ").first.is_visible()
+
+
+def test_what_is_hardly_possible_is_told_and_fits(page: Any, site: str, settings: Any, reports: Any) -> None:
+    take(*temperatures("savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    log_in(page, site, "savita")
+    for name, path in {"trend": "/my/trends?code=8310-5", "print": "/my/print", "list": "/my/"}.items():
+        page.goto(site + path)
+        assert "hardly possible" in page.content()
+        check(page, f"impossible-{name}")
+    page.get_by_role("link", name="Temperature").nth(1).click()
+    page.get_by_text("Please ask the place where it was measured.").wait_for()
+    check(page, "impossible-report")

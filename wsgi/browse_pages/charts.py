@@ -24,9 +24,11 @@ from wsgi.browse_pages.wording import ABOVE, BELOW, OUTSIDE
 # would warn of it.
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
-WIDTH, HEIGHT = 540, 280
+# So few units that letters and dots can be read where a phone presses them together.
+WIDTH, HEIGHT = 400, 220
 POINTS_MAX = 2000
-AWAY = {ABOVE: "M{x} {t}l7 12h-14Z", BELOW: "M{x} {b}l7-12h-14Z", OUTSIDE: "M{x} {t}l7 7l-7 7l-7-7Z"}
+DOT, REACH = 3.8, 6.5
+AWAY = {ABOVE: "M{x} {t}l5.8 10h-11.6Z", BELOW: "M{x} {b}l5.8-10h-11.6Z", OUTSIDE: "M{x} {t}l6 6l-6 6l-6-6Z"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
         height=HEIGHT,
         margin=8,
         margin_left=22,
-        margin_right=36,
-        dots_size=4.5,
+        margin_right=10,
+        dots_size=DOT,
         min_scale=3,
         max_scale=7,
         range=_span(points),
@@ -78,6 +80,7 @@ def _redraw(root: Any, points: Sequence[Point], view: Any) -> Any:
     for band in reversed(_bands(points, view)):
         area.insert(0, band)
     _mark(root, points)
+    _hold_ticks(root)
     return root
 
 
@@ -118,6 +121,14 @@ def _edge(points: Sequence[Point], i: int, view: Any) -> float:
     return float(view.x((points[i - 1].at.timestamp() + points[i].at.timestamp()) / 2))
 
 
+def _hold_ticks(root: Any) -> None:
+    """The first and the last day end where the chart does; between them are those that a phone has no room for."""
+    (axis,) = [group for group in root.iter("g") if group.get("class") == "axis x"]
+    texts = list(axis.iter("text"))
+    for number, text in enumerate(texts):
+        text.set("class", "first" if number == 0 else "last" if number == len(texts) - 1 else "between")
+
+
 def _mark(root: Any, points: Sequence[Point]) -> None:
     """What lies outside its range gets another shape than a dot."""
     groups = [group for group in root.iter("g") if "dots" in (group.get("class") or "").split()]
@@ -127,9 +138,9 @@ def _mark(root: Any, points: Sequence[Point]) -> None:
         for each in list(group):
             group.remove(each)
         if point.place in AWAY:
-            group.append(_element("path", "dot away", d=AWAY[point.place].format(x=x, t=y - 8, b=y + 8)))
+            group.append(_element("path", "dot away", d=AWAY[point.place].format(x=x, t=y - REACH, b=y + REACH)))
         else:
-            group.append(_element("circle", "dot", cx=x, cy=y, r=4.5))
+            group.append(_element("circle", "dot", cx=x, cy=y, r=DOT))
 
 
 def _strip(root: Any) -> None:
