@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_json, print_table
+from cli.output import as_json, confirm, plural, print_json, print_table
 from myhealth.checkups import rejections as domain
 from myhealth.checkups.models import Rejection
 from myhealth.checkups.retries import retry_rejection
@@ -15,6 +19,7 @@ from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 
 PAYLOAD_SHOWN = 20_000
+SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once
 ID = click.IntRange(0, 2**63 - 1)
 
 
@@ -59,7 +64,11 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
     if as_json:
         print_json({**describe(rejection), "payload": rejection.payload})
         return
-    click.echo(f"Rejection {rejection.id} from {printable(rejection.source)}, {rejection.resolution or 'open'}")
+    context = rejection.context
+    line = f", line {context['line']}" if context.get("line") else ""
+    machine = f", of {printable(context['machine'])}" if context.get("machine") else ""
+    state = rejection.resolution or "open"
+    click.echo(f"Rejection {rejection.id} from {printable(rejection.source)}{line}{machine}: {state}")
     for error in rejection.errors:
         click.echo(f"  {printable(': '.join(filter(None, (error['field'], error['message']))))}")
     for line in domain.payload_text(rejection)[:PAYLOAD_SHOWN].splitlines():
@@ -80,9 +89,9 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
 
     Exit 1 if one is still refused.
     """
-    still_refused = 0
-    with app.database():
-        for rejection_id in chosen(rejection_ids, everything):
+    done = Done(everything)
+    with app.database(), done.counting(chosen(rejection_ids, everything)) as ids:
+        for rejection_id in ids:
             try:
                 outcome = retry_rejection(rejection_id, trust_registrations=trust_registrations)
             except Conflict as error:
@@ -91,11 +100,11 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
                 click.echo(f"{rejection_id}: {error.message}", err=True)  # another command was quicker
                 continue
             if outcome.status == "rejected":
-                still_refused += 1
-                click.echo(f"{rejection_id}: still refused: {first_reason(outcome.errors)}")
+                done.tell("still refused", f"{rejection_id}: still refused: {first_reason(outcome.errors)}")
             else:
-                click.echo(f"{rejection_id}: {outcome.status}, check-up {outcome.id}")
-    if still_refused:
+                done.tell(outcome.status, f"{rejection_id}: {outcome.status}, check-up {outcome.id}")
+    done.sum_up()
+    if done.counts["still refused"]:
         click.get_current_context().exit(1)
 
 
@@ -103,13 +112,47 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option("--reason", default="", help="Why; kept with the record.")
+@click.option("--yes", is_flag=True, help="Do not ask before all of them are put aside.")
 @pass_app
-def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str) -> None:
+def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> None:
     """Put refused records aside for good. They stay in the database, as dealt with."""
+    done = Done(everything)
     with app.database():
-        for rejection_id in chosen(rejection_ids, everything):
-            domain.discard(rejection_id, reason)
-            click.echo(f"{rejection_id}: discarded")
+        ids = chosen(rejection_ids, everything)
+        if everything and ids and not yes:
+            confirm(f"This puts {plural(len(ids), 'refused record')} aside for good. Go on?")
+        with done.counting(ids) as counted:
+            for rejection_id in counted:
+                domain.discard(rejection_id, reason)
+                done.tell("discarded", f"{rejection_id}: discarded")
+    done.sum_up()
+
+
+class Done:
+    """What became of refused records: a line each, and where it is `everything`, of the first ones only, with a bar
+    meanwhile and a summary behind."""
+
+    def __init__(self, everything: bool) -> None:
+        self.everything = everything
+        self.counts: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def counting(self, ids: Sequence[int]) -> Iterator[Iterable[int]]:
+        if not self.everything or len(ids) <= SHOWN_MAX or not sys.stderr.isatty():
+            yield ids
+            return
+        with click.progressbar(ids, label="Refused records", file=sys.stderr) as bar:
+            yield bar
+
+    def tell(self, status: str, line: str) -> None:
+        self.counts[status] += 1
+        if not self.everything or self.counts[status] <= SHOWN_MAX:
+            click.echo(line)
+
+    def sum_up(self) -> None:
+        if self.everything:
+            counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
+            click.echo(f"{plural(self.counts.total(), 'refused record')}: {counts}." if counts else "There is none.")
 
 
 def chosen(rejection_ids: tuple[int, ...], everything: bool) -> list[int]:

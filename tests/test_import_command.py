@@ -280,3 +280,23 @@ def test_patients_who_were_made_are_counted(db, people, run_cli, tmp_path) -> No
     again = run_cli("import-machine", str(path), "--create-patients", "--json")
     assert json.loads(again.stdout)[0]["patients_created"] == 0
     assert "created" not in again.stderr
+
+
+def test_all_that_was_refused_is_dealt_with_at_once_and_summed_up(db, people, run_cli, tmp_path) -> None:
+    path = tmp_path / "dump.json"
+    path.write_bytes(dump([record(i, "asha" if i < 30 else "nobody") for i in range(40)]))
+    run_cli("import-machine", str(path))
+    run_cli("users", "create", "asha", "--generate")
+    done = run_cli("rejections", "retry", "--all")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "40 refused records: 30 accepted, 10 still refused."
+    assert (len([line for line in lines if ": accepted, check-up" in line]), len(lines)) == (20, 31)
+    unasked = run_cli("rejections", "discard", "--all")
+    assert (unasked.returncode, db("select count(*) from rejections where resolved_at is null")) == (2, [(10,)])
+    first = db("select min(id) from rejections where resolved_at is null")[0][0]
+    assert run_cli("rejections", "discard", str(first)).stdout == f"{first}: discarded\n"
+    done = run_cli("rejections", "discard", "--all", "--yes", "--reason", "typing errors")
+    assert done.stdout.splitlines()[-1] == "9 refused records: 9 discarded."
+    assert db("select count(*) from rejections where resolved_at is null") == [(0,)]
+    assert run_cli("rejections", "retry", "--all").stdout == "There is none.\n"

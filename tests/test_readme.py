@@ -148,7 +148,7 @@ def test_the_first_steps_work(tmp_path, settings) -> None:
             said.append(subprocess.run(words, capture_output=True, text=True, env=environ, cwd=ROOT, timeout=60))
         assert [done.returncode for done in said] == [0, 0, 1, 0, 0, 0], said
         assert "3 accepted, 0 duplicate, 2 rejected" in said[2].stdout
-        assert said[4].stdout.count("accepted") == 2
+        assert said[4].stdout.count("accepted, check-up") == 2
     finally:
         for server in servers(folder):
             server.stop()
