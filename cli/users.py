@@ -194,9 +194,23 @@ def read_password(from_stdin: bool, generate: bool) -> str:
     elif not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask for the password; use --password-stdin or --generate")
     else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)
+        password = ask_password()
     check_acceptable(password)
     return password
+
+
+def ask_password() -> str:
+    """Asks until it is a password, and is typed twice alike; what cannot be one is told before it is typed again."""
+    while True:
+        password: str = click.prompt("Password", hide_input=True, err=True)
+        try:
+            check_acceptable(password)
+        except BadInput as error:
+            click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.message}; try another", err=True)
+            continue
+        if click.prompt("Once more", hide_input=True, err=True) == password:
+            return password
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} the two differ; try again", err=True)
 
 
 def describe(user: User) -> dict[str, Any]:

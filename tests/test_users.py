@@ -235,10 +235,10 @@ def test_the_prompt_is_hidden_and_asks_twice(db, settings, run_cli) -> None:
     import os
 
     seen = b""
-    for _ in range(2):
+    for typed in (b"short", b"analytical", b"anolytical", b"analytical", b"analytical"):
         while not seen.endswith(b": "):
             seen += os.read(terminal, 1000)
-        os.write(terminal, b"analytical\n")
+        os.write(terminal, typed + b"\n")
         seen += b"|"
     while True:
         try:
@@ -251,6 +251,8 @@ def test_the_prompt_is_hidden_and_asks_twice(db, settings, run_cli) -> None:
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
     assert b"analytical" not in seen
+    assert b"it needs at least 8; try another" in seen
+    assert b"the two differ; try again" in seen
     assert services.check_login("ada", "analytical", rounds=4)
 
 
