@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import PASSWORD, ROOT
 
 from myhealth.common.settings import keys, load
 from myhealth.processes import listen, url_of
@@ -148,6 +150,62 @@ def test_the_two_gunicorn_configurations_share_nothing() -> None:
     texts = {name: (EXAMPLES / f"gunicorn-{name}.conf.py").read_text() for name in ("upload", "browse")}
     binds = {re.search(r'^bind = "(.*)"', text, re.MULTILINE).group(1) for text in texts.values()}
     assert binds == {"127.0.0.1:5000", "127.0.0.1:5001"}
+
+
+@pytest.mark.long
+def test_both_apis_are_served_at_once_and_do_not_meet(people, reports, settings, tmp_path: Path) -> None:
+    """With one home and one temporary folder, the application named on the command line; one ends, the other serves."""
+    short = Path(tempfile.mkdtemp(prefix="mh"))
+    listeners = {name: listen("127.0.0.1", 0) for name in ("upload", "browse")}
+    urls = {name: url_of(listener) for name, listener in listeners.items()}
+    environ = {
+        **os.environ,
+        "MYHEALTH_DATABASE_URL": settings.database_url,
+        "MYHEALTH_MONGO_URL": settings.mongo_url,
+        "MYHEALTH_SECRET_KEY": settings.secret_key,
+        "MYHEALTH_AUTH_URL": urls["upload"],
+        "TMPDIR": str(short),
+        "HOME": str(tmp_path),
+    }
+    running = {}
+    try:
+        for name, url in urls.items():
+            listeners[name].close()
+            words = ["-c", str(EXAMPLES / f"gunicorn-{name}.conf.py"), "--bind", url.removeprefix("http://")]
+            words = [sys.executable, "-m", "gunicorn", *words, f"wsgi.{name}:app"]
+            running[name] = subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        for name, url in urls.items():
+            assert fetched(f"{url}/openapi.json")["info"]["title"] == f"MyHealth {name} API"
+        assert len({str(path) for path in short.rglob("gunicorn.ctl")}) == 2
+        login = json.dumps({"username": "bholanath", "password": PASSWORD}).encode()
+        token = fetched(f"{urls['browse']}/login/", login)["token"]
+        assert fetched(f"{urls['upload']}/users/bholanath/checkups/", token=token) == []
+        running["browse"].terminate()
+        assert running["browse"].wait(40) == 0
+        assert len(list(short.rglob("gunicorn.ctl"))) == 1
+        assert fetched(f"{urls['upload']}/healthz")["status"] == "ok"
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.wait(40)
+        left = list(short.iterdir())
+        shutil.rmtree(short)
+    assert left == []
+
+
+def fetched(url: str, body: bytes | None = None, token: str = "") -> Any:
+    """The answer, once there is a server."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            request = urllib.request.Request(url, body, {"Authorization": f"Bearer {token}"} if token else {})
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("name", ["upload", "browse", "sync"])
