@@ -362,3 +362,8 @@ def test_a_document_outlives_its_way_as_text() -> None:
     assert found == given
     assert list(found) == list(given)
     assert [repr(r["value"]) for r in found["results"]] == [repr(r["value"]) for r in given["results"]]
+
+
+def test_what_is_nested_too_deeply_is_refused(browse, log_in) -> None:
+    for path in ("/reports/", "/sync/users/", "/sync/deletions/"):
+        assert browse("POST", path, b"[" * 10_000, token=log_in("runner")).status_code == 400

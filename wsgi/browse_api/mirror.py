@@ -82,7 +82,7 @@ class ForService(View):
     def read(self, form: type[T]) -> T:
         try:
             return msgspec.json.decode(self.body(), type=form)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise BadInput(f"The body is not what this call takes: {error}") from error
 
 

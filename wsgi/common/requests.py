@@ -50,6 +50,8 @@ def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
         value = msgspec.json.decode(read_body(max_bytes))
     except msgspec.DecodeError as error:
         raise BadInput(f"The body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BadInput("The body is not JSON that can be read: it is nested too deeply.") from error
     if not isinstance(value, dict):
         raise BadInput("The body must be a JSON object.")
     unknown = [name for name in value if name not in fields]
@@ -176,7 +178,7 @@ def _read(max_bytes: int) -> bytes:
         while left > 0 and (part := source.read(min(CHUNK, left))):
             parts.append(part)
             left -= len(part)
-    except OSError as error:  # a server's word for chunks that are none, or a client that went away
+    except Exception as error:  # whatever a server's word is for chunks that are none, or a client that went away
         raise BadInput("The body cannot be read.") from error
     if chunked and left <= 0:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
