@@ -365,5 +365,6 @@ def test_a_document_outlives_its_way_as_text() -> None:
 
 
 def test_what_is_nested_too_deeply_is_refused(browse, log_in) -> None:
-    for path in ("/reports/", "/sync/users/", "/sync/deletions/"):
-        assert browse("POST", path, b"[" * 10_000, token=log_in("runner")).status_code == 400
+    deep, token = b"[" * 10_000, log_in("runner")
+    for path, before in (("/reports/", b'[{"_id": 1, "results": '), ("/sync/mark/", b'{"mark": {"a": ')):
+        assert browse("POST", path, before + deep, token=token).status_code == 400, path
