@@ -81,3 +81,15 @@ def varied(patient: str) -> list[dict[str, Any]]:
         record("empty", patient, taken_at="2026-11-20T11:00:00Z", checkup_type="ECG", disease="HEART", checkup_report="Sinus rhythm. " + "The tracing was read twice and shows nothing that needs doing. " * 30, results=[]),
         record("xss", patient, taken_at="2026-11-21T11:00:00Z", checkup_type=XSS, disease=XSS, taken_by=XSS, checkup_report=XSS, results=[result(XSS, XSS, XSS, None, None, "A", XSS)]),
     ]  # fmt: skip
+
+
+def sixty(patient: str) -> list[dict[str, Any]]:
+    """A report with sixty results of every kind, and an older one with two of its texts."""
+    kinds = [("Hemoglobin", 11.2, "g/dL", 12.0, 17.5, "L"), ("Platelets", 480, "10*3/uL", 150, 400, "HH"), ("Colour", "yellow", None, None, None, None),
+             ("Ferritin", 80, "ng/mL", None, None, None), ("pH", 5.5, "[pH]", 4.5, 8.0, "N"), ("Culture", "No growth after 48 hours. " * 6, None, None, None, "A")]  # fmt: skip
+    many = [result(name if i < 6 else f"{name} {i}", *rest) for i, (name, *rest) in enumerate(kinds * 10)]
+    few = [result("Colour", "straw"), result("Culture", "No growth.")]
+    return [
+        record("sixty", patient, taken_at="2026-11-21T05:10:00Z", checkup_type="Whole blood and everything else that a laboratory can find out about a person in one morning", disease="GENERAL", checkup_report="Everything was looked at. " * 60, results=many),
+        record("few", patient, taken_at="2026-10-21T05:10:00Z", checkup_type="URINE", results=few),
+    ]  # fmt: skip

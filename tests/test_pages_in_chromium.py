@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,14 @@ from typing import Any
 import browser
 import pytest
 from conftest import PASSWORD, record
-from page_data import LONG_NAME, history, temperatures, varied
+from page_data import LONG_NAME, history, sixty, temperatures, varied
 from test_intake import take
+from werkzeug.serving import make_server
 
-from myhealth.profiles.services import set_full_name
+from myhealth.profiles.services import create_user, set_full_name
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
+from wsgi.browse import make_app
 
 pytestmark = pytest.mark.long
 A4_PT, LETTER_PT = (595, 842), (612, 792)
@@ -27,16 +32,20 @@ def site(people: Any, settings: Any, reports: Any, served: tuple[str, str]) -> s
     """The browse API's URL; Bholanath has a long history and all that is odd, Savita a long name."""
     set_full_name("bholanath", "Bholanath Joshi")
     set_full_name("savita", LONG_NAME)
-    take(*history("bholanath"), *varied("bholanath"), record("s1", "savita"))
+    take(*history("bholanath"), *varied("bholanath"), record("s1", "savita"), *sixty("savita"))
     run_pass(settings.database_url, Mirror(reports), settings)
     return served[1]
 
 
-def log_in(page: Any, site: str, username: str) -> None:
-    page.goto(site)
+def fill_login(page: Any, site: str, username: str, password: str = PASSWORD) -> None:
+    page.goto(f"{site}/my/login")
     page.get_by_label("Username").fill(username)
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
+
+
+def log_in(page: Any, site: str, username: str) -> None:
+    fill_login(page, site, username)
     page.wait_for_url(re.compile(r"/my/(patients)?$"))
 
 
@@ -107,6 +116,76 @@ def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: 
         patient.get_by_role("link", name="Who looked").click()
         assert patient.get_by_role("row").count() == 5  # its head, the list, the report, the trends, and this very page
         check(patient, "looks-some")
+
+
+def test_every_other_state_is_accessible_and_fits_a_phone(
+    page: Any, site: str, served: Any, settings: Any, reports: Any, chromium: Any
+) -> None:
+    """What one would rather not see: nothing there, not yet, not now, too much."""
+    create_user("newcomer", password=PASSWORD)
+    fill_login(page, site, "newcomer")
+    page.get_by_role("heading", name="Your reports are on their way").wait_for()
+    check(page, "not-here-yet")
+    run_pass(settings.database_url, Mirror(reports), settings)
+    for path in ("", "trends", "looks", "filter", "print"):
+        assert page.goto(f"{site}/my/{path}").status == 200
+        check(page, f"empty-{path or 'list'}")
+    page.locator("input[name=form_key]").evaluate("field => { field.value = 'made up'; }")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("heading", name="Please try again").wait_for()
+    check(page, "refused-form")
+    with sick_site(settings, served[0]) as sick:
+        assert page.goto(f"{sick}/my/").status == 503
+        check(page, "store-away")
+    with browser.open_page(chromium) as other:
+        for _ in range(11):
+            fill_login(other, site, "savita", "wrong")
+        assert "minute" in other.get_by_role("alert").inner_text()
+        check(other, "login-throttled")
+
+
+def test_a_report_of_sixty_results_and_all_that_a_doctor_prints_fit(page: Any, site: str, tmp_path: Path) -> None:
+    from pypdf import PdfReader
+
+    log_in(page, site, "dr.ayush")
+    for name, path in {
+        "their-print": "/my/patients/bholanath/print",
+        "their-filter": "/my/patients/bholanath/filter",
+        "their-trend": "/my/patients/bholanath/trends?code=8480-6",
+        "their-missing": "/my/patients/nobody",
+        "patients-none": "/my/patients?q=nobody+like+that",
+        "long-list": "/my/patients/savita",
+    }.items():
+        page.goto(site + path)
+        check(page, name)
+    page.get_by_role("link", name="Whole blood and everything else").click()
+    page.get_by_text("About this check-up").wait_for()
+    assert page.locator(".result").count() == 60
+    assert page.locator(".jump a").count() == 30
+    page.get_by_role("link", name="Platelets 55").click()
+    assert "Platelets 55" in page.locator(".result:target").inner_text()
+    check(page, "sixty")
+    page.pdf(path=tmp_path / "sixty.pdf", format="A4")
+    printed = [sheet.extract_text() for sheet in PdfReader(tmp_path / "sixty.pdf").pages]
+    assert LONG_NAME.partition("-")[0] in printed[0]
+    assert "You are reading" not in printed[0]
+    assert "".join(printed).count("Platelets") == 10
+    for name in ("Culture", "Colour"):
+        page.goto(f"{site}/my/patients/savita/trends?name={name}")
+        check(page, f"their-trend-{name.lower()}")
+
+
+@contextlib.contextmanager
+def sick_site(settings: Any, upload_url: str) -> Iterator[str]:
+    """A browse API whose store is away."""
+    nowhere = "mongodb://127.0.0.1:1/is_away?serverSelectionTimeoutMS=200"
+    application = make_app(dataclasses.replace(settings, mongo_url=nowhere, auth_url=upload_url))
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    application.close()
 
 
 def test_one_browses_filters_and_follows_a_value_by_keyboard_and_mouse(page: Any, site: str) -> None:

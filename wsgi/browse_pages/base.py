@@ -29,6 +29,10 @@ TITLES = {
     503: "Not available right now",
     504: "Not available right now",
 }
+ARRIVING = (
+    "Your account is new here: it takes a few minutes until your reports can be shown. There is nothing that you need"
+    " to do; please look in again then."
+)
 HELP = {
     400: "The address of this page is not right: it may be mistyped or cut short. Start again from your reports.",
     404: "The address may be mistyped, or what was here is not there any more.",
@@ -71,8 +75,9 @@ class Page(View):
         status = told.status_code
         # A bare bad_input speaks to whoever wrote the address; those of forms have codes of their own.
         for_people = status in (400, 403, 413, 429) and error.code != BadInput.code
-        sentence = error.message if for_people or error.code == "not_here_yet" else HELP[status]
-        title = "Your reports are on their way" if error.code == "not_here_yet" else TITLES[status]
+        title, sentence = TITLES[status], error.message if for_people else HELP[status]
+        if error.code == "not_here_yet":
+            title, sentence = "Your reports are on their way", ARRIVING
         answer = self.render(
             "error", status, title=title, sentence=sentence, problem=status, logout=self.holds_session()
         )

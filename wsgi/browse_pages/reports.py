@@ -13,6 +13,7 @@ from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.filters import Asked, choices, read_asked
 
 PAGE, PRINT_MAX = 20, 200
+MANY = 12  # results that one does not see at a glance
 
 
 class OfAPatient(LoggedInPage):
@@ -89,14 +90,16 @@ class ReportPage(OfAPatient):
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
         self.patient = None if person["subject"] == self.user["subject"] else person
+        results = wording.shown_results(report)
         return self.render(
             "report",
             report=report,
-            results=wording.shown_results(report),
+            results=results,
+            to_jump=unusual_among(results),
             text=wording.plain_text(report["checkup_report"]),
             facts=facts(report, person),
             up=self.path(),
-            trends=self.path("trends") if wording.shown_results(report) else "",
+            trends=self.path("trends") if results else "",
             patient=self.patient,
         )
 
@@ -118,6 +121,11 @@ class PrintPage(OfAPatient):
             up=self.path(**asked.values),
             patient=self.patient,
         )
+
+
+def unusual_among(results: list[wording.Shown]) -> list[tuple[int, wording.Shown]]:
+    """Where many results stand, those outside their range, with their numbers: for links to them."""
+    return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
 
 
 def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str]]:

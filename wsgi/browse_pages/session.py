@@ -104,7 +104,9 @@ def require_our_form(form: dict[str, str], value: str) -> None:
     sent = form.get("form_key", "")
     foreign = header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
     if foreign or not value or not hmac.compare_digest(sent.encode("utf-8", "replace"), form_key(value).encode()):
-        raise NotOurForm("This form is out of date, or was not made here. Nothing was done; please try again.")
+        raise NotOurForm(
+            "That form was out of date, so nothing was done: you are still logged in. Please try once more."
+        )
 
 
 def safe_target(path: str) -> str:

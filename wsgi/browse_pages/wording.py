@@ -44,6 +44,7 @@ GENERAL = "A range marked “general” is what is usual for adults; the machine
 # A text that a unit belongs behind: 5, <5, 5 - 10, not what explains why there is no value.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
+SHORT = 60  # characters
 FAR = {"HH": "far above the usual range", "LL": "far below the usual range"}
 
 
@@ -241,6 +242,11 @@ def look_text(what: str) -> str:
 
 def plain_text(text: Any) -> str:
     return _text(text)
+
+
+def short(text: str) -> str:
+    """A value in a list of reports; the report has it whole."""
+    return text if len(text) <= SHORT else f"{text[:SHORT].rstrip()}…"
 
 
 def _all_of(results: list[Shown], words: str) -> str:
