@@ -133,6 +133,20 @@ def test_records_are_acknowledged_one_by_one(upload: Caller, db, log_in, path: s
     assert (refused.status_code, refused.json["rejected"]) == (422, 1)
 
 
+def test_a_record_that_something_is_said_of_is_found_again_in_what_was_sent(upload: Caller, db, log_in) -> None:
+    hot = {"code": "8310-5", "name": "Body temperature", "value": 366, "unit": "Cel"}
+    sent = [record(7), record(8, disease=5), record(9, results=[hot]), record(None, disease=5), ["no record"]]
+    body = b"\n".join(json.dumps(each).encode() for each in sent)
+    items = upload("POST", "/checkups/", body, token=log_in("tara")).json["items"]
+    assert [(item["status"], item.get("line"), item.get("record_id", "")) for item in items] == [
+        ("accepted", None, ""),
+        ("rejected", 2, "8"),
+        ("accepted", 3, "9"),
+        ("rejected", 4, None),
+        ("rejected", 5, None),
+    ]
+
+
 OLD = {"checkup_type": "BP", "checkup_report": "FINE", "checkup_for": "bholanath", "machine": "HC-1",
        "taken_by": "dr.ayush", "disease": "BP"}  # fmt: skip
 

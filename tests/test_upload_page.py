@@ -158,6 +158,39 @@ def test_refused_records_are_told_and_can_be_downloaded_and_corrected(
     assert counts(outcome(page, "corrected.json"))["accepted"] == str(refused)
 
 
+def test_a_refused_record_is_found_in_the_file_and_nothing_refused_is_no_alarm(
+    page: Any, enter: Callable[..., None], db: Any
+) -> None:
+    enter()
+    lines = [record(f"A-{n}", "nobody.knows" if n == 1 else "bholanath") for n in range(1500)]
+    choose(page, ("some.ndjson", b"\n".join(json.dumps(each).encode() for each in lines)))
+    box = outcome(page, "some.ndjson")
+    assert counts(box) == {"accepted": "1,499", "duplicate": "0", "rejected": "1"}
+    (remark,) = box.locator("tbody tr td:nth-child(4)").all_inner_texts()
+    assert remark.startswith("Line 2, record_id A-1\n")
+    assert "nobody.knows" in remark
+    said = page.locator("#announce").inner_text()
+    assert said == "some.ndjson: 1,499 accepted, 0 stored already, 1 refused"
+    heading, state = box.locator("h2"), box.locator(".state")
+    page.keyboard.press("Tab")  # whoever uses the keyboard sees where the focus is
+    style, frame = heading.evaluate("""e => {
+        e.focus();
+        const shown = getComputedStyle(e);
+        return [shown.outlineStyle, parseFloat(shown.outlineWidth) + parseFloat(shown.outlineOffset)];
+    }""")
+    assert style == "solid"
+    place, below = heading.bounding_box(), state.bounding_box()
+    assert place["y"] + place["height"] + frame <= below["y"]
+    browser.shoot(page, "one-refused")
+    choose(page, ("good.json", dump([record(1)])))
+    good = outcome(page, "good.json")
+    counts(good)
+    colours = [
+        each.locator(".counts .rejected").evaluate("e => getComputedStyle(e).borderTopColor") for each in (box, good)
+    ]
+    assert colours[0] != colours[1]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [(b"This is not JSON.", "JSON"), (b"", "empty"), (b"[{", "cut short"), (b"\x1f\x8bnot gzip", "gzip")],

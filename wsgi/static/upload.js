@@ -255,11 +255,15 @@ function finish(job, text) {
 function showOutcome(job, body) {
   const { box, file } = job;
   Object.assign(job, { state: "done", items: body.items });
-  for (const status of STATUSES) box.querySelector(`.counts .${status} strong`).textContent = body[status].toLocaleString("en");
+  for (const status of STATUSES) {
+    const count = box.querySelector(`.counts .${status}`);
+    count.querySelector("strong").textContent = body[status].toLocaleString("en");
+    count.classList.toggle("none", !body[status]); // a red bar over nothing would alarm
+  }
   const total = counted(body.items.length, "record", "records");
   box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : `${total}, all well`;
   box.querySelector("progress").hidden = true;
-  const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count} ${kind}`);
+  const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count.toLocaleString("en")} ${kind}`);
   tell(box.querySelector(".skipped"), kinds.length ? `Not results, passed over: ${kinds.join(", ")}.` : "");
   if (body.refused_file) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
@@ -273,7 +277,7 @@ function showOutcome(job, body) {
   box.querySelector(".scroll").hidden = !body.items.length;
   box.querySelector(".told").hidden = false;
   showItems(job, ROWS);
-  finish(job, STATUSES.map((status) => `${body[status]} ${SIGNS[status].slice(2)}`).join(", "));
+  finish(job, STATUSES.map((status) => `${body[status].toLocaleString("en")} ${SIGNS[status].slice(2)}`).join(", "));
 }
 
 function wanted(job) {
@@ -303,13 +307,21 @@ function tableRow(item) {
   const remarks = [...item.errors, ...(item.warnings ?? [])].map(sentence);
   for (const text of [item.index + 1, SIGNS[item.status], item.id ?? "–"]) row.insertCell().textContent = text;
   const cell = row.insertCell();
+  const place = placeOf(item);
+  if (place) cell.append(Object.assign(document.createElement("p"), { className: "small", textContent: place }));
   if (remarks.length === 1) {
-    cell.textContent = remarks[0];
+    cell.append(remarks[0]);
   } else if (remarks.length) {
-    cell.append(document.createElement("ul"));
-    cell.firstChild.append(...remarks.map(listItem));
+    const list = document.createElement("ul");
+    list.append(...remarks.map(listItem));
+    cell.append(list);
   }
   return row;
+}
+
+/** How to find the record in the file: by its line, and by the number that the machine gave it. */
+function placeOf({ line, record_id: number }) {
+  return [line ? `Line ${line.toLocaleString("en")}` : "", number ? `record_id ${number}` : ""].filter(Boolean).join(", ");
 }
 
 function sentence({ field, message }) {

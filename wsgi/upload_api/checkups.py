@@ -107,7 +107,8 @@ class TakesRecords(LoggedIn):
             if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
                 # no exception: it would undo, under an Idempotency-Key, the keeping of the refused record
                 return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode(), lasting=False)
-            return _answer(dump, outcomes, refused_file(dump, readings, outcomes) if with_refused else None)
+            refused = refused_file(dump, readings, outcomes) if with_refused else None
+            return _answer(dump, readings, outcomes, refused)
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
@@ -250,7 +251,7 @@ def refused_file(dump: Dump, readings: list[Reading], outcomes: list[Outcome]) -
     return refused_bytes(dump, refused).decode("utf-8", "replace") if refused else ""
 
 
-def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
+def _answer(dump: Dump, readings: list[Reading], outcomes: list[Outcome], refused: str | None) -> Answer:
     found = counts(outcomes)
     if found["accepted"]:
         status, details = 201, "User checkup created…"
@@ -258,7 +259,8 @@ def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
         status, details = 422, "No record was stored; each has its errors in items."
     else:
         status, details = 200, "Every record that could be stored was stored already."
-    answer: dict[str, Any] = {"details": details, **found, "items": [_item(outcome) for outcome in outcomes]}
+    items = [_item(reading, outcome) for reading, outcome in zip(readings, outcomes, strict=True)]
+    answer: dict[str, Any] = {"details": details, **found, "items": items}
     if dump.skipped:
         answer["skipped"] = dict(dump.skipped)
     if refused is not None:
@@ -266,7 +268,8 @@ def _answer(dump: Dump, outcomes: list[Outcome], refused: str | None) -> Answer:
     return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
 
-def _item(outcome: Outcome) -> dict[str, Any]:
+def _item(reading: Reading, outcome: Outcome) -> dict[str, Any]:
+    """What became of a record; where something is to be said of it, also how to find it in what was sent."""
     item: dict[str, Any] = {
         "index": outcome.index,
         "status": outcome.status,
@@ -276,4 +279,8 @@ def _item(outcome: Outcome) -> dict[str, Any]:
     }
     if outcome.warnings:
         item["warnings"] = outcome.warnings
+    if outcome.errors or outcome.warnings:
+        record = reading.decoded()
+        known = record.get("record_id") if isinstance(record, dict) else None
+        item |= {"line": reading.line, "record_id": str(known) if type(known) in (str, int) else None}
     return item

@@ -146,7 +146,7 @@ SCHEMAS: dict[str, Any] = {
                         "errors": TOLD,
                         "rejection_id": maybe(ID),
                     },
-                    {"warnings": TOLD},
+                    {"warnings": TOLD, "line": COUNT, "record_id": {"type": ["string", "null"]}},
                 ),
             },
         },
