@@ -6,9 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
+import pymongo
+import pymongo.errors
+
+from myhealth import processes
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
 
@@ -38,3 +43,67 @@ def set_back(server: Postgres | Mongo, copy: Path) -> None:
     """Puts a copy of its data in the place of what a server that is down has."""
     shutil.rmtree(server.data)
     copy.rename(server.data)
+
+
+class ReplicaSet:
+    """Three members of MongoDB on ports of this machine, each of which can be killed, stopped and started again."""
+
+    def __init__(self, folder: Path, binary: Path) -> None:
+        with contextlib.ExitStack() as stack:
+            probes = [stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(3)]
+            self.ports = [probe.getsockname()[1] for probe in probes]
+        self._folder, self._binary = folder, binary
+        self._members: dict[int, subprocess.Popen[bytes]] = {}
+
+    def url_of(self, database: str) -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return f"mongodb://{hosts}/{database}?replicaSet=tests"
+
+    def start(self, port: int) -> None:
+        data = self._folder / str(port)
+        data.mkdir(parents=True, exist_ok=True)
+        words = ["--replSet", "tests", "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(data)]
+        words += ["--oplogSize", "100", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
+        words += ["--logpath", str(data / "log"), "--logappend"]
+        self._members[port] = subprocess.Popen([str(self._binary), *words])
+
+    def begin(self) -> None:
+        """Starts all members, and waits until they have a primary. They elect another after two seconds without one."""
+        for port in self.ports:
+            self.start(port)
+        members = [{"_id": n, "host": f"127.0.0.1:{port}"} for n, port in enumerate(self.ports)]
+        timing = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        for port in reversed(self.ports):
+            with pymongo.MongoClient("127.0.0.1", port, directConnection=True) as client:
+                client.admin.command("ping")
+        with pymongo.MongoClient("127.0.0.1", self.ports[0], directConnection=True) as client:
+            client.admin.command("replSetInitiate", {"_id": "tests", "members": members, "settings": timing})
+        self.wait_for_all()
+
+    def wait_for_all(self) -> None:
+        """Until one is the primary and the others follow it."""
+        with pymongo.MongoClient(self.url_of("admin")) as client:
+            deadline = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(pymongo.errors.PyMongoError):
+                    found = client.admin.command("replSetGetStatus")["members"]
+                    if sorted(member["stateStr"] for member in found) == ["PRIMARY", "SECONDARY", "SECONDARY"]:
+                        return
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def primary(self) -> int:
+        """The primary's port."""
+        with pymongo.MongoClient(self.url_of("admin")) as client:
+            return int(client.admin.command("hello")["primary"].split(":")[1])
+
+    def signal(self, how: signal.Signals, *ports: int) -> None:
+        for port in ports:
+            self._members[port].send_signal(how)
+            if how == signal.SIGKILL:
+                self._members[port].wait()
+
+    def end(self) -> None:
+        for member in self._members.values():
+            member.kill()
+            member.wait()

@@ -16,6 +16,7 @@ import psycopg2
 import psycopg2.errors
 
 from myhealth.common.settings import Settings
+from myhealth.reports.repository import ReportRepository
 
 TIMEOUT_S = 120.0
 TAKEN = "Another sync is at work"
@@ -57,6 +58,25 @@ def carry_over(settings: Settings, *words: str, **options: str) -> str:
         if TAKEN not in said:
             return said
         assert time.monotonic() < deadline, said
+
+
+def begun(reports: ReportRepository) -> Callable[[], bool]:
+    """Tells whether a pass is at work that was not when it was asked for."""
+    before = (reports.state.find_one({"_id": "mark"}) or {}).get("run")
+
+    def at_work() -> bool:
+        mark = reports.state.find_one({"_id": "mark"})
+        return mark is not None and mark["run"] not in ("", before) and not mark["finished"]
+
+    return at_work
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a pass said that is whole, or that is to be tried again."""
+    said = process.communicate(timeout=TIMEOUT_S)[1]
+    assert process.returncode in (0, 75), said
+    assert "Traceback" not in said
+    return said
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
@@ -156,6 +176,7 @@ def write(cursor: Any, chance: random.Random) -> None:
         cursor.execute(INSERT, (patient, "NEVER", some, "[]"))
         cursor.execute("rollback to here")
     elif what < 0.97:
-        cursor.execute("update users set username = %s, full_name = %s where id = %s", (f"w-{some}", some, patient))
+        name = " ".join(chance.choices(["Bholanath", "Savita", "Kulkarni", "Pande", "Rao"], k=3))
+        cursor.execute("update users set username = %s, full_name = %s where id = %s", (f"w-{some}", name, patient))
     else:
         cursor.execute("delete from users where id = %s and username like 'w-%%'", (patient,))

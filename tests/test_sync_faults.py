@@ -6,19 +6,17 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import record
 from servers import crash
 from stores_compared import NONE, asking, differences
-from sync_processes import TAKEN, Writers, carry_over, syncing, wait_for
+from sync_processes import TAKEN, Writers, begun, carry_over, ended, syncing, wait_for
 from test_intake import take
 
 from myhealth import stores
 from myhealth.reports.mirror import Mirror
-from myhealth.reports.repository import ReportRepository
 from myhealth.sync.changes import Source
 from myhealth.sync.runner import run_pass
 
@@ -77,25 +75,6 @@ def test_a_cursor_over_ids_loses_rows_of_the_same_writers(db, settings) -> None:
 
 
 # -- a store goes away ------------------------------------------------------------------------------------------------
-
-
-def begun(reports: ReportRepository) -> Callable[[], bool]:
-    """Tells whether a pass is at work that was not when it was asked for."""
-    before = (reports.state.find_one({"_id": "mark"}) or {}).get("run")
-
-    def at_work() -> bool:
-        mark = reports.state.find_one({"_id": "mark"})
-        return mark is not None and mark["run"] not in ("", before) and not mark["finished"]
-
-    return at_work
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """What a pass said that is whole, or that is to be tried again."""
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode in (0, 75), said
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.mark.parametrize(("how", "commits"), [(signal.SIGKILL, "on"), (signal.SIGQUIT, "off")])
