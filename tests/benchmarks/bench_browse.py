@@ -8,7 +8,9 @@ A MongoDB of its own in a temporary folder (--folder keeps it for the next run);
 2 gthread workers of 4 threads; wrk asks them turn and turn about for pages of 50 of people at random, with 8
 connections. Each figure is the median of the rounds. Compare ratios of one run only.
 
-bare: a Bottle handler that does the same find and json.dumps, with no token, no check and no filter.
+bare: a Bottle handler that does the same find and json.dumps, with no token, no check and no filter. The pages for
+people are asked for as a browser does, with the session's cookie: the list of 20 reports, one report, what was measured,
+one measurement with its chart (of people at random, and of a thousand points, of which 500 are shown), and a search.
 """
 
 from __future__ import annotations
@@ -83,6 +85,9 @@ end
 math.randomseed({seed})
 request = function()
   local i = math.random(#paths)
+  if paths[i]:sub(1, 4) == "/my/" then
+    return wrk.format("GET", paths[i], {{["Cookie"] = "myhealth_session=" .. tokens[i]}})
+  end
   return wrk.format("GET", paths[i], {{["Authorization"] = "Bearer " .. tokens[i]}})
 end
 """
@@ -229,12 +234,26 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
         "page 1": (urls["browse"], [f"/reports/?limit=50 {tokens[1]}"]),
         "page 200": (urls["browse"], [f"/reports/?limit=50&after={place} {tokens[1]}"]),
         "trend": (urls["browse"], [f"/users/patient2/trends/?code=8480-6&limit=1000 {tokens[2]}"]),
+        **{name: (urls["browse"], lines) for name, lines in page_cases(store, tokens, some, people + 1).items()},
+    }
+
+
+def page_cases(store: ReportRepository, tokens: dict[int, str], some: list[int], doctor: int) -> dict[str, list[str]]:
+    """The pages of these people, and a doctor's search for them."""
+    newest = {i: list_reports(store, {"_id": i, "subject": subject(i)}, limit=1)[0]["_id"] for i in some}
+    return {
+        "/my/": [f"/my/ {tokens[i]}" for i in some],
+        "/my/reports/ID": [f"/my/reports/{newest[i]} {tokens[i]}" for i in some],
+        "/my/trends": [f"/my/trends {tokens[i]}" for i in some],
+        "a chart": [f"/my/trends?code=8480-6 {tokens[i]}" for i in some],
+        "a chart of 500": [f"/my/trends?code=8480-6 {tokens[2]}"],
+        "a search": [f"/my/patients?q={str(i)[:3]} {tokens[doctor]}" for i in some],
     }
 
 
 def report(found: dict[str, Figures]) -> None:
     for name, each in found.items():
-        print(f"{name:9} {each.per_s:7.0f} requests/s   p50 {each.p50_ms:6.1f} ms   p99 {each.p99_ms:6.1f} ms")
+        print(f"{name:14} {each.per_s:7.0f} requests/s   p50 {each.p50_ms:6.1f} ms   p99 {each.p99_ms:6.1f} ms")
     browse = found["browse"]
     print(f"browse / bare      {browse.per_s / found['bare'].per_s:.2f} (asked: 0.9 or more)")
     if "eve" in found:
