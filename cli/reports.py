@@ -94,7 +94,7 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
 @reports.command()
 @click.argument("user")
 @click.option("--code", metavar="LOINC", help="The measurement; without it, what was measured is listed.")
-@click.option("--name", metavar="NAME", help="The name of a measurement that has no code.")
+@click.option("--name", metavar="NAME", help="The name of a measurement, in place of its code.")
 @click.option("--limit", type=click.IntRange(1, 5000), default=1000, show_default=True, help="At most so many reports.")
 @as_csv
 @as_json
@@ -109,6 +109,11 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
             columns = MEASURED_HEAD
         else:
             found, columns = trend_points(store, patient, code, name=name, limit=limit)[::-1], POINT_HEAD
+            if not found:
+                what = f"code {code}" if code is not None else f"name {name!r}"
+                raise NotFound(
+                    f"{user} has no results of the {what}; `myhealth reports trend {user}` lists which there are"
+                )
     rows = [[joined(getattr(each, column)) for column in columns] for each in found]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -489,6 +489,9 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
     assert len(shown("code=718-7")) == 1
     assert shown("text=nowhere+to+be+found") == []
     assert "No report matches" in browser.get("/my/?text=nowhere+to+be+found").text
+    for path in ("/my/", "/my/print"):
+        assert "Perhaps they are swapped" in browser.get(f"{path}?from=2026-11-21&to=2026-11-20").text
+        assert "swapped" not in browser.get(f"{path}?from=2027-11-20&to=2027-11-20").text
     assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
     assert shown("from=2026-11-22") == []
     assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
@@ -763,3 +766,16 @@ def test_an_address_that_is_not_right_is_told_in_plain_words(application, browse
         assert "Link header" not in answer.text
     assert "mistyped or cut short" in staff.get("/my/patients?after=x").text
     assert "must be a day, written like" in browser.get("/my/?from=x").text
+
+
+def test_a_trend_by_name_is_of_what_has_no_code(browser: Browser, people, settings, reports) -> None:
+    """As many as the list of measurements tells."""
+    results = [
+        {"name": "Grip", "value": 40, "unit": "kg"},
+        {"code": "83174-9", "name": "Grip", "value": 41, "unit": "kg"},
+    ]
+    take(record(1, results=results))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    for asked, value in (("name=Grip", "40"), ("code=83174-9", "41")):
+        assert re.findall(r'<td dir="auto">(\d+)</td>', browser.get(f"/my/trends?{asked}").text) == [value]

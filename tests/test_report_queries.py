@@ -134,6 +134,12 @@ def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> No
         (2, 70, "/min", 60, 100, None),
     ]
     assert [p.value for p in trend_points(filled, PATIENT, name="Grip")] == [Decimal("40.50"), 41]
+    assert [p.code for p in trend_points(filled, PATIENT, name="Grip")] == [None, None]
+    by_name = trend_points(filled, PATIENT, name="Heart rate")
+    assert [(p.report_id, p.code) for p in by_name] == [(1, "8867-4"), (2, "8867-4")]
+    assert trend_points(filled, PATIENT, name="Heart rate", coded=False) == []
+    assert len(trend_points(filled, PATIENT, name="Grip", coded=False)) == 2
+    assert {p.code for p in points} == {None}, "it was asked for"
     assert trend_points(filled, PATIENT, "8867-4", until=NOW)[0].report_id == 2
     assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", limit=1)] == [1]
     assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", after=Place(NOW, 1))] == [2]

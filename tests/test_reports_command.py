@@ -53,9 +53,11 @@ def test_programs_get_json_and_csv(run_cli, reports_of_two) -> None:
     assert json.loads(run_cli("reports", "show", "bholanath", "1", "--json").stdout)["username"] == "bholanath"
     points = json.loads(run_cli("reports", "trend", "bholanath", "--code", "8480-6", "--json").stdout)
     assert [point["value"] for point in points] == [111, 112, 113]
+    named = json.loads(run_cli("reports", "trend", "bholanath", "--name", "Systolic blood pressure", "--json").stdout)
+    assert named == points
 
 
-@pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"],
+@pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"], ["trend", "bholanath", "--code", "nope"], ["trend", "bholanath", "--name", "Body weight", "--json"],
                                    ["list", "bholanath", "--from", "x"]])  # fmt: skip
 def test_what_is_not_there_is_told(run_cli, reports_of_two, words: list[str]) -> None:
     done = run_cli("reports", *words)

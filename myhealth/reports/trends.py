@@ -34,6 +34,7 @@ class Point(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     # What the catalogue of usual tests added, where it did: the range, or that no living body has such a value.
     range_source: str | None = None
     warning: str | None = None
+    code: str | None = None  # where a name was asked for, which may be that of several codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +66,45 @@ def trend_points(
     code: str | None = None,
     *,
     name: str | None = None,
+    coded: bool = True,
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int = 1000,
     after: Place | None = None,
 ) -> list[Point]:
-    """The results of one measurement, the newest first: of a LOINC code, or of a name where there is no code.
+    """The results of one measurement, the newest first: of a LOINC code; or without one, of a name.
 
-    `limit`: out of at most so many reports, those behind `after`. Raises Unavailable.
+    `coded`: of that name also those that have a code. `limit`: out of at most so many reports, those behind `after`.
+    Raises Unavailable.
     """
     query = reports_query(patient, replace(NO_FILTER, code=code, since=since, until=until), after=after)
     if code is None:
-        query["results"] = {"$elemMatch": {"code": None, "name": {"$eq": name}}}
+        query["results"] = {"$elemMatch": {"name": {"$eq": name}, **({} if coded else {"code": None})}}
     with translated():
         found = store.plain_reports.find(
             query, {"taken_at": 1, "results": 1}, sort=order("-taken_at"), limit=limit, batch_size=limit + 1
         )
-        return _points_of(found.to_list(), code, name)
+        return _points_of(found.to_list(), code, name, coded)
 
 
-def _points_of(reports: Iterable[Document], code: str | None, name: str | None) -> list[Point]:
+def _points_of(reports: Iterable[Document], code: str | None, name: str | None, coded: bool) -> list[Point]:
     """One loop, and no function called in it: it runs for a thousand results and more."""
     points: list[Point] = []
+    field, sought = ("name", name) if code is None else ("code", code)
+    coded = coded or code is not None
     for report in reports:
         results = report["results"]
         for result in results if type(results) is list else ():
             if type(result) is not dict:
                 continue
             get = result.get
-            if get("code") == code and (code is not None or get("name") == name):
+            if get(field) == sought and (coded or get("code") is None):
                 value, low, high = get("value"), get("low"), get("high")
                 if Decimal128 in (type(value), type(low), type(high)):
                     value, low, high = decimal_of(value), decimal_of(low), decimal_of(high)
                 at = report["taken_at"].replace(tzinfo=UTC)
                 said = get("unit"), low, high, get("flag"), get("range_source"), get("warning")
-                points.append(Point(report["_id"], at, get("name"), value, *said))
+                points.append(Point(report["_id"], at, get("name"), value, *said, None if code else get("code")))
     return points
 
 

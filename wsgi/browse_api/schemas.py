@@ -63,7 +63,7 @@ TREND = (
     limit(POINTS_MAX, 1000),
     PAGE[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
-    ("name", SOUGHT, "The name of a measurement that has no code; of no effect beside `code`."),
+    ("name", SOUGHT, "The name of a measurement, with a code or without; of no effect beside `code`."),
     *SPAN,
 )
 
@@ -139,7 +139,7 @@ SCHEMAS: dict[str, Any] = {
             "high": ANYTHING,
             "flag": ANYTHING,
         },
-        {"range_source": ANYTHING, "warning": ANYTHING},
+        {"range_source": ANYTHING, "warning": ANYTHING, "code": ANYTHING},
     ),
     "Measurement": shape(
         {

@@ -34,6 +34,12 @@ class Asked:
     def is_any(self) -> bool:
         return bool(self.values)
 
+    @property
+    def is_backwards(self) -> bool:
+        """Whether it asks for days of which the first comes after the last: no report can be of any."""
+        since, until = self.wanted.since, self.wanted.until
+        return since is not None and until is not None and since >= until
+
     def told(self, dates: Dates) -> str:
         """What is asked for, in words."""
         said = []

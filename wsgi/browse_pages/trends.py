@@ -58,7 +58,9 @@ class TrendsPage(OfAPatient):
 
     def one(self, person: dict[str, Any], code: str | None, name: str | None) -> Any:
         after = Place.parse(bottle.request.query.getunicode("after", ""))
-        points = trend_points(self.context.reports, person, code, name=name, limit=REPORTS_MAX + 1, after=after)
+        points = trend_points(
+            self.context.reports, person, code, name=name, coded=False, limit=REPORTS_MAX + 1, after=after
+        )
         if not points:
             raise NotFound("Nothing of that kind was measured.")
         older, reports = "", list(dict.fromkeys(point.report_id for point in points))

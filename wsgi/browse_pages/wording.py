@@ -40,6 +40,7 @@ MISTAKEN = (
     "No living body is known to have such a value, so it was probably measured or written down wrongly. Please ask the"
     " place where it was measured."
 )
+BACKWARDS = "The first day that you asked for comes after the last one. Perhaps they are swapped."
 GENERAL = "A range marked “general” is what is usual for adults; the machine itself gave none for that result."
 # A text that a unit belongs behind: 5, <5, 5 - 10, not what explains why there is no value.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
