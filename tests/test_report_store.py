@@ -116,3 +116,12 @@ def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(r
     assert (done.written, done.unchanged, [failure.id for failure in done.failed]) == (2, 1, [4])
     assert reports.report(3)["revision"] == 2
     assert reports.report(4) is None
+
+
+def test_an_index_that_was_dropped_is_made_again_by_migrate(reports: ReportRepository, run_cli) -> None:
+    collections = (reports.reports, reports.users, reports.audit_events)
+    before = [collection.index_information() for collection in collections]
+    for collection in collections:
+        collection.drop_indexes()
+    assert run_cli("migrate").returncode == 0
+    assert [collection.index_information() for collection in collections] == before

@@ -2,19 +2,17 @@
 
 import dataclasses
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg2
 import pytest
 from conftest import record
 from stores_compared import NONE, differences
+from sync_processes import Writers
 from test_intake import take
 
 from myhealth.common.errors import MyHealthError, Unavailable
@@ -570,44 +568,12 @@ def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: sign
 @pytest.mark.long
 def test_no_row_is_lost_with_six_writers(db, reports, sync, settings) -> None:
     """Slow commits, roll-backs, edits, deletes, renames in plain SQL, while passes run one after another."""
-    ending = threading.Event()
-    patient = db("select id from users where username = 'bholanath'")[0][0]
-
-    def write(seed: int) -> None:
-        chance = random.Random(seed)
-        connection = psycopg2.connect(settings.database_url)
-        with connection.cursor() as cursor:
-            while not ending.is_set():
-                for _ in range(chance.randint(1, 5)):
-                    what = chance.random()
-                    if what < 0.6:
-                        cursor.execute("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
-                                       " values (%s, 'T', %s, '')", (patient, str(chance.random())))  # fmt: skip
-                    elif what < 0.8:
-                        cursor.execute("update checkups set disease = %s where id = (select id from checkups offset"
-                                       " %s limit 1 for update skip locked)", (str(what), chance.randint(0, 50)))  # fmt: skip
-                    elif what < 0.9:
-                        cursor.execute("delete from checkups where id = (select id from checkups offset %s limit 1"
-                                       " for update skip locked)", (chance.randint(0, 50),))  # fmt: skip
-                    else:
-                        cursor.execute("update users set full_name = %s where id = %s", (str(what), patient + seed % 2))
-                time.sleep(chance.random() * 0.03)
-                connection.rollback() if chance.random() < 0.2 else connection.commit()
-        connection.close()
-
-    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(6)]
-    for writer in writers:
-        writer.start()
-    passes = 0
-    deadline = time.monotonic() + 6
-    while time.monotonic() < deadline:
-        sync()
-        passes += 1
-    ending.set()
-    for writer in writers:
-        writer.join()
+    passes, deadline = 0, time.monotonic() + 6
+    with Writers(settings.database_url):
+        while time.monotonic() < deadline or passes < 10:
+            sync()
+            passes += 1
     sync()
-    assert passes > 10
     assert db("select count(*) from checkups")[0][0] > 100
     assert differences(db, reports) == NONE
 

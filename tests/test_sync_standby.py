@@ -116,12 +116,14 @@ def test_no_row_is_lost_with_six_writers_at_the_primary(db, reports, from_standb
     for writer in writers:
         writer.start()
     passes, deadline = 0, time.monotonic() + 3
-    while time.monotonic() < deadline or passes < 5:
-        run(from_standby, reports)
-        passes += 1
-    ending.set()
-    for writer in writers:
-        writer.join()
+    try:
+        while time.monotonic() < deadline or passes < 5:
+            run(from_standby, reports)
+            passes += 1
+    finally:
+        ending.set()
+        for writer in writers:
+            writer.join()
     caught_up(from_standby)
     run(from_standby, reports)
     assert db("select count(*) from checkups")[0][0] > 100
