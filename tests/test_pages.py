@@ -7,7 +7,7 @@ import html
 import io
 import json
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 import test_browse_api
@@ -533,7 +533,10 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     page = browser.get("/my/?type=BLOOD+PRESSURE").text
     table, bundle = (html.unescape(path) for path in re.findall(r'href="([^"]+)" download', page))
     answer = browser.get(table)
-    assert answer.headers["Content-Disposition"].startswith('attachment; filename="health-reports-2')
+    told = answer.headers["Content-Disposition"]
+    assert re.fullmatch(
+        r"attachment; filename=\"(health-reports-bholanath-\d{4}-\d\d-\d\d\.csv)\"; filename\*=UTF-8''\1", told
+    )
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.data.startswith("\ufeffid,username,taken_at".encode())
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
@@ -561,6 +564,23 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     for path in hidden:
         assert staff.get(path).status_code == 200
     assert browser.get("/my/looks").text.count("dr.ayush") == 3
+
+
+def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:
+    create_user('सविता"x', full_name="Savita D.")
+    take(record(1, 'सविता"x'), record(2))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    doctor = Browser(application)
+    doctor.log_in("dr.ayush")
+    path = "/my/patients/" + quote('सविता"x')
+    told = doctor.get(f"{path}/download/fhir").headers["Content-Disposition"]
+    assert re.match(r'attachment; filename="health-reports-_+x-[\d-]+\.json"; filename\*=UTF-8', told)
+    assert unquote(told.partition("''")[2]).startswith('health-reports-सविता"x-')
+    assert "<title>Reports · Savita D. · MyHealth</title>" in doctor.get(path).text
+    assert "<title>Trends · bholanath · MyHealth</title>" in doctor.get("/my/patients/bholanath/trends").text
+    patient = Browser(application)
+    patient.log_in("bholanath")
+    assert "<title>My reports · MyHealth</title>" in patient.get("/my/").text
 
 
 def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serving) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 import bottle
 
@@ -28,8 +30,8 @@ class Download(OfAPatient):
             content = (MARK + "".join(report_lines(reports, person["username"]))).encode()
         else:
             content = encode_json(fhir_bundle(reports, person))
-        disposition = f'attachment; filename="{name}.{ending}"'
-        headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": disposition}
+        kept = disposition(f"{name}.{ending}")
+        headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": kept}
         return bottle.HTTPResponse(content, headers=headers)
 
 
@@ -40,7 +42,7 @@ class ReportsDownload(Download):
         asked = self.asked()
         person = self.whose(username, "export")
         found = iterate_reports(self.context.reports, person, asked.wanted)
-        return self.file(found, person, kind, f"health-reports-{self.dates.now():%Y-%m-%d}")
+        return self.file(found, person, kind, f"health-reports-{person['username']}-{self.dates.now():%Y-%m-%d}")
 
 
 class ReportDownload(Download):
@@ -48,4 +50,11 @@ class ReportDownload(Download):
 
     def get(self, report_id: int, kind: str) -> Any:
         report, person = self.report(report_id)
-        return self.file([report], person, kind, f"health-report-{report_id}")
+        return self.file([report], person, kind, f"health-report-{person['username']}-{report_id}")
+
+
+def disposition(name: str) -> str:
+    """The header that a file is kept by under this name, which whoever keeps several people's files knows them by.
+    Source: RFC 6266, 4.3; its `filename*` is for names beyond ASCII."""
+    plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
