@@ -3,6 +3,7 @@
 import base64
 import csv
 import dataclasses
+import gzip
 import html
 import io
 import json
@@ -564,6 +565,33 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     for path in hidden:
         assert staff.get(path).status_code == 200
     assert browser.get("/my/looks").text.count("dr.ayush") == 3
+
+
+def test_pages_and_files_are_packed_for_who_takes_that(browser: Browser, people, settings, reports) -> None:
+    take(*history("bholanath", 22))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    for path in ("/my/", "/my/trends?code=8480-6", "/my/download/csv", "/my/download/fhir", "/static/pages.css"):
+        plain, packed = browser.get(path), browser.get(path, headers={"Accept-Encoding": "gzip"})
+        assert "Content-Encoding" not in plain.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert len(packed.data) < len(plain.data) / 2
+        without_keys = [re.sub(rb'"[0-9a-f]{80}"', b"", each) for each in (plain.data, gzip.decompress(packed.data))]
+        assert without_keys[0] == without_keys[1]
+    keys = [re.search(r'name="form_key" value="(\w+)"', browser.get("/my/").text).group(1) for _ in range(2)]
+    assert keys[0][:16] != keys[1][:16]
+    assert keys[0][16:] != keys[1][16:], "what is packed beside it tells nothing of it"
+    assert browser.post("/my/logout", form_key=keys[0][:16] + keys[1][16:]).status_code == 403
+    assert browser.post("/my/logout", form_key=keys[0]).status_code == 303
+
+
+def test_a_browser_keeps_the_files_of_the_pages(browser: Browser) -> None:
+    for path in ("/static/pages.css", "/static/pages.js", "/docs/docs.css"):
+        first = browser.get(path)
+        assert first.headers["Cache-Control"] == "no-cache"
+        again = browser.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+        assert browser.get(path, headers={"If-None-Match": '"another"'}).data == first.data
 
 
 def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,12 +9,10 @@ from urllib.parse import quote, urlencode
 import bottle
 
 from wsgi.common.application import encode_json
-from wsgi.common.requests import header, takes_gzip
+from wsgi.common.packing import is_known, pack, tag_of
 
 JSON, FHIR, CSV = "application/json", "application/fhir+json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
-GZIP_FROM_BYTES = 1024  # a smaller answer fits into a packet as it is
-GZIP_LEVEL = 4
 
 
 def answer(content: bytes, kind: str = JSON, link: str = "") -> bottle.HTTPResponse:
@@ -24,19 +20,15 @@ def answer(content: bytes, kind: str = JSON, link: str = "") -> bottle.HTTPRespo
 
     No cache on the way keeps it; a program may keep it by its ETag. `link`: the header's value.
     """
-    tag = f'W/"{hashlib.blake2b(content + link.encode(), digest_size=16).hexdigest()}"'
+    tag = tag_of(content + link.encode())
     headers = {"Cache-Control": "no-store", "ETag": tag, "Vary": "Accept, Accept-Encoding, Authorization"}
     if link:
         headers["Link"] = link
-    if _is_known(tag):
+    if is_known(tag):
         return bottle.HTTPResponse(status=304, headers=headers)
     headers["Content-Type"] = CONTENT_TYPES[kind]
     headers["X-Content-Type-Options"] = "nosniff"
-    if len(content) >= GZIP_FROM_BYTES and takes_gzip():
-        packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
-        content = packer.compress(content) + packer.flush()
-        headers["Content-Encoding"] = "gzip"
-    return bottle.HTTPResponse(content, headers=headers)
+    return bottle.HTTPResponse(pack(content, headers), headers=headers)
 
 
 def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
@@ -62,12 +54,3 @@ def url_after(place: Any, limit: int, asked: dict[str, str]) -> str:
 def next_link(url: str) -> str:
     """The Link header's value. Source: RFC 8288."""
     return f'<{url}>; rel="next"' if url else ""
-
-
-def _is_known(tag: str) -> bool:
-    """Whether If-None-Match names it; tags are compared weakly."""
-    known = header("If-None-Match")
-    if not known:
-        return False
-    opaque = tag.removeprefix("W/")
-    return any(each.strip() == "*" or each.strip().removeprefix("W/") == opaque for each in known.split(","))

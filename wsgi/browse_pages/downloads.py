@@ -16,6 +16,7 @@ from myhealth.reports.queries import iterate_reports
 from wsgi.browse_api.answers import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.common.application import encode_json
+from wsgi.common.packing import pack
 from wsgi.common.pages import SECURITY_HEADERS
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
@@ -32,7 +33,7 @@ class Download(OfAPatient):
             content = encode_json(fhir_bundle(reports, person))
         kept = disposition(f"{name}.{ending}")
         headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": kept}
-        return bottle.HTTPResponse(content, headers=headers)
+        return bottle.HTTPResponse(pack(content, headers), headers=headers)
 
 
 class ReportsDownload(Download):

@@ -1,8 +1,8 @@
 """The session of a browser: a cookie that holds the token, and what proves that a form is one of ours.
 
 The cookie is for this server alone (`__Host-`, HttpOnly, SameSite=Strict), and Secure everywhere but on localhost,
-where there is no HTTPS. The proof is an HMAC of a constant under the cookie's own value: whoever cannot read the
-cookie cannot make it, it ends with the session, and no process needs a secret of its own.
+where there is no HTTPS. The proof is an HMAC under the cookie's own value: whoever cannot read the cookie cannot make
+it, it ends with the session, and no process needs a secret of its own.
 Source: OWASP, "Cross-Site Request Forgery Prevention Cheat Sheet"; RFC 6265bis, "The __Host- Prefix".
 """
 
@@ -21,6 +21,7 @@ from wsgi.common.requests import header, read_body
 HOME = "/my/"
 SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
 FORM_MAX_BYTES = 16 * 1024
+SALT = 16  # characters of a form's key
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
@@ -82,9 +83,13 @@ def told_zone() -> str:
     return _cookie(ZONE)
 
 
-def form_key(value: str) -> str:
-    """What a form must carry to be taken as one of ours, in the session (or of the visitor) of that cookie value."""
-    return hmac.new(value.encode(), b"myhealth form, 1", "sha256").hexdigest()
+def form_key(value: str, salt: str = "") -> str:
+    """What a form must carry to be taken as one of ours, in the session (or of the visitor) of that cookie value.
+
+    No two pages have the same, so that the length of packed pages tells nothing of it. Source: breachattack.com.
+    """
+    salt = salt or secrets.token_hex(SALT // 2)
+    return salt + hmac.new(value.encode(), f"myhealth form, 2, {salt}".encode("utf-8", "replace"), "sha256").hexdigest()
 
 
 def read_form() -> dict[str, str]:
@@ -103,7 +108,8 @@ def require_our_form(form: dict[str, str], value: str) -> None:
     where a form comes from: https://www.w3.org/TR/fetch-metadata/."""
     sent = form.get("form_key", "")
     foreign = header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
-    if foreign or not value or not hmac.compare_digest(sent.encode("utf-8", "replace"), form_key(value).encode()):
+    ours = form_key(value, sent[:SALT])
+    if foreign or not value or not hmac.compare_digest(*(each.encode("utf-8", "replace") for each in (sent, ours))):
         raise NotOurForm(
             "That form was out of date, so nothing was done: you are still logged in. Please try once more."
         )

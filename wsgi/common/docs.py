@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import bottle
-
 from wsgi.common.openapi import build
-from wsgi.common.pages import SECURITY_HEADERS, STATIC, TYPES, page_response
+from wsgi.common.pages import page_response, static_file
 from wsgi.common.views import View, json_response
 
 
@@ -40,8 +38,7 @@ def document_of(pages: Mapping[str, Any]) -> dict[str, Any]:
 
 class DocsStyle(View):
     def get(self) -> Any:
-        headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "Content-Type": TYPES[".css"]}
-        return bottle.HTTPResponse((STATIC / "docs.css").read_bytes(), headers=headers)
+        return static_file("docs.css")
 
 
 def operations(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:

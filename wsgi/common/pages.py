@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import bottle
 
+from wsgi.common.packing import is_known, pack, tag_of
 from wsgi.common.views import View
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -28,9 +29,9 @@ TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf
 
 def page_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
     """A page out of wsgi/templates/; every value is escaped."""
-    text = bottle.template(template, template_lookup=LOOKUP, **values)
-    headers = {**SECURITY_HEADERS, "Content-Type": "text/html; charset=utf-8"}
-    return bottle.HTTPResponse(text, status=status, headers=headers)
+    text: str = bottle.template(template, template_lookup=LOOKUP, **values)
+    headers = {**SECURITY_HEADERS, "Vary": "Accept-Encoding", "Content-Type": "text/html; charset=utf-8"}
+    return bottle.HTTPResponse(pack(text.encode(), headers), status=status, headers=headers)
 
 
 class StaticView(View):
@@ -41,6 +42,15 @@ class StaticView(View):
     def get(self, name: str) -> Any:
         if name not in self.files:
             raise bottle.HTTPError(404)
-        path = STATIC / name
-        headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "Content-Type": TYPES[path.suffix]}
-        return bottle.HTTPResponse(path.read_bytes(), headers=headers)
+        return static_file(name)
+
+
+def static_file(name: str) -> bottle.HTTPResponse:
+    """A file of ours, which browsers keep, and ask every time whether it is still the same."""
+    path = STATIC / name
+    content = path.read_bytes()
+    headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "ETag": tag_of(content), "Vary": "Accept-Encoding"}
+    if is_known(headers["ETag"]):
+        return bottle.HTTPResponse(status=304, headers=headers)
+    headers["Content-Type"] = TYPES[path.suffix]
+    return bottle.HTTPResponse(pack(content, headers), headers=headers)
