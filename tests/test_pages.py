@@ -813,7 +813,7 @@ def test_an_address_that_is_not_right_is_told_in_plain_words(application, browse
         assert "it may be mistyped or cut short" in answer.text
         assert "Link header" not in answer.text
     assert "mistyped or cut short" in staff.get("/my/patients?after=x").text
-    assert "must be a day, written like" in browser.get("/my/?from=x").text
+    assert "The first day must be written like 2026-11-20." in browser.get("/my/?from=x").text
 
 
 def test_a_trend_by_name_is_of_what_has_no_code(browser: Browser, people, settings, reports) -> None:

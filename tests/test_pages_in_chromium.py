@@ -311,12 +311,13 @@ def test_a_phone_shows_a_trend_that_can_be_read(page: Any, site: str) -> None:
 def test_the_head_of_a_page_stays_where_it_is_on_a_phone(page: Any, site: str) -> None:
     page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
     log_in(page, site, "bholanath")
-    tops = set()
+    places = set()
     for path in ("/my/", "/my/trends", "/my/looks", "/my/print"):
         page.goto(site + path)
-        tops.add(page.locator("main").bounding_box()["y"])
+        boxes = [each.bounding_box() for each in [page.locator("main"), *page.locator(".top .tabs a").all()]]
+        places.add(tuple((box["x"], box["y"]) for box in boxes))
         assert page.locator(".who").evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight")
-    assert len(tops) == 1
+    assert len(places) == 1
 
 
 def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> None:

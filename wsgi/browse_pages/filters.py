@@ -60,8 +60,8 @@ def read_asked(dates: Dates) -> Asked:
     values = {name: text for name, text in values.items() if text}
     days = {name: values[name] for name in ("from", "to") if name in values}
     wanted = read_filter({name: text for name, text in values.items() if name not in days})
-    since = dates.begin_of(read_day("From", days["from"])) if "from" in days else None
-    until = dates.end_of(read_day("To", days["to"])) if "to" in days else None
+    since = dates.begin_of(read_day("The first day", days["from"])) if "from" in days else None
+    until = dates.end_of(read_day("The last day", days["to"])) if "to" in days else None
     return Asked(values, replace(wanted, since=since, until=until))
 
 
@@ -72,9 +72,9 @@ def read_day(name: str, text: str) -> date:
             raise ValueError(text)
         day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
-        raise BadInput(f"{name} must be a day, written like 2026-11-20.", code="no_day") from error
+        raise BadInput(f"{name} must be written like 2026-11-20.", code="no_day") from error
     if not 1900 <= day.year <= 9000:
-        raise BadInput(f"{name} must be a day between the years 1900 and 9000.", code="no_day")
+        raise BadInput(f"{name} must lie between the years 1900 and 9000.", code="no_day")
     return day
 
 
