@@ -270,6 +270,7 @@ class Caller:
         answer = self.client.open(path, method=method, data=body, headers=headers, **options)
         if answer.mimetype == "application/json" and answer.status_code >= 400:
             check_error_shape(answer.json)
+            assert answer.headers["Cache-Control"] == "no-store"
         return answer
 
 

@@ -8,12 +8,13 @@ import html
 import io
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 import pytest
 import test_browse_api
 from conftest import PASSWORD, Caller, record
-from page_data import history, temperatures, varied
+from page_data import history, result, temperatures, varied
 from test_intake import take
 from werkzeug.test import Client
 
@@ -127,7 +128,10 @@ def test_one_logs_in_reads_and_logs_out(browser: Browser) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/my/login?said=out")
     assert browser.cookie() is None
     assert "You are logged out" in browser.get("/my/login?said=out").text
-    assert browser.get(path).headers["Location"].startswith("/my/login?next=")
+    to_login = browser.get(path).headers["Location"]
+    assert to_login.startswith("/my/login?next=")
+    assert "Please log in to see that page." in browser.get(to_login).text
+    assert "Please log in" not in browser.get("/my/login").text
 
 
 def pages_of(browser: Browser) -> list[str]:
@@ -565,6 +569,28 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     for path in hidden:
         assert staff.get(path).status_code == 200
     assert browser.get("/my/looks").text.count("dr.ayush") == 3
+
+
+def test_a_long_trend_is_shown_for_some_time_only(browser: Browser, people, settings, reports) -> None:
+    now = datetime.now(UTC)
+    ages = [*range(5, 75, 10), 200, 300, 700, 800, 3000, 4000]
+    take(*[record(i, taken_at=(now - timedelta(days=days)).isoformat()) for i, days in enumerate(ages)])
+    take(record("old", taken_at="2020-01-01T00:00:00Z", results=[result("Grip", 40, "kg")]))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    whole = browser.get("/my/trends?code=8480-6").text
+    nav = re.search(r'<nav class="screen" aria-label="Which values">.*?</nav>', whole, re.DOTALL).group()
+    counts = {}
+    for path in map(html.unescape, re.findall(r'href="([^"]+)"', nav)):
+        counts[path] = browser.get(path).text.count('<th scope="row">')
+    assert list(counts.values()) == [13, 11, 9, 7]
+    assert "Which values" not in browser.get("/my/trends?name=Grip").text, "few values need no choice"
+    none = browser.get("/my/trends?name=Grip&months=3")
+    assert none.status_code == 200
+    assert "The newest value is of 1 January 2020." in none.text
+    assert browser.get("/my/trends?name=Nothing&months=3").status_code == 404
+    for wrong in ("x", "-3", "4", "3.0"):
+        assert browser.get(f"/my/trends?code=8480-6&months={wrong}").status_code == 400
 
 
 def test_pages_and_files_are_packed_for_who_takes_that(browser: Browser, people, settings, reports) -> None:

@@ -14,6 +14,7 @@ from wsgi.browse_pages import session
 from wsgi.browse_pages.base import Page, link, redirect
 from wsgi.common.requests import client_address
 
+FIRST = "Please log in to see that page."
 ENDED = "Your session has ended. Please log in again."
 WRONG = "The username or the password is not right. Please check both; capitals matter in the password."
 AWAY = "Logging in is not possible right now. Nothing of yours is lost; please try again in a few minutes."
@@ -49,6 +50,8 @@ class LoginPage(Page):
                 message = ENDED
             except Unavailable as error:
                 return self.failed(error)
+        elif not message and session.safe_target(bottle.request.query.get("next", "")) != session.HOME:
+            message = FIRST
         answer = self._form(message, tone, bottle.request.query.get("next", ""))
         if session.session_token():
             session.end_session(answer)

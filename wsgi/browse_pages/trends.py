@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import bottle
@@ -16,6 +17,9 @@ from wsgi.browse_pages.reports import OfAPatient
 from wsgi.browse_pages.units import unit_text
 
 REPORTS_MAX = 500
+FEW = 12  # values that one sees at a glance
+# Months before today: the words for them; 0 is all that there is.
+PERIODS = {0: "All", 60: "5 years", 12: "12 months", 3: "3 months"}
 NAME_MAX = 500
 DRAWN_MAX = 1e15
 SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "warning")
@@ -57,26 +61,47 @@ class TrendsPage(OfAPatient):
         return self.render("trends", title=title, measured=measured, patient=self.patient, here=self.tab("trends"))
 
     def one(self, person: dict[str, Any], code: str | None, name: str | None) -> Any:
-        after = Place.parse(bottle.request.query.getunicode("after", ""))
-        points = trend_points(
-            self.context.reports, person, code, name=name, coded=False, limit=REPORTS_MAX + 1, after=after
-        )
-        if not points:
+        what: dict[str, Any] = {"code": code, "name": name}
+        months = read_months(bottle.request.query.get("months", ""))
+        points, older = self.some(person, what, months)
+        newest = points or trend_points(self.context.reports, person, **what, coded=False, limit=1)
+        if not newest:
             raise NotFound("Nothing of that kind was measured.")
-        older, reports = "", list(dict.fromkeys(point.report_id for point in points))
-        if len(reports) > REPORTS_MAX:
-            points = [point for point in points if point.report_id != reports[-1]]
-            older = self.path("trends", code=code, name=name, after=Place(points[-1].taken_at, points[-1].report_id))
-        title = wording.name_text(points[0].name) or code
+        periods = [
+            (words, self.path("trends", **what, months=each or ""), each == months) for each, words in PERIODS.items()
+        ]
+        title = wording.name_text(newest[0].name) or code
         return self.render(
             "trend",
             title=title,
             series=series_of(points, self.dates, str(title)),
             older=older,
+            periods=periods if months or older or len(points) > FEW else [],
+            newest=newest[0],
             up=self.path("trends"),
             patient=self.patient,
             here=self.tab("trends"),
         )
+
+    def some(self, person: dict[str, Any], what: dict[str, Any], months: int) -> tuple[list[Point], str]:
+        """The page of values that the address asks for, and the address of earlier ones."""
+        after = Place.parse(bottle.request.query.getunicode("after", ""))
+        since = self.dates.begin_of(self.dates.now().date() - timedelta(days=months * 365 // 12)) if months else None
+        span: dict[str, Any] = {"since": since, "after": after, "limit": REPORTS_MAX + 1}
+        points = trend_points(self.context.reports, person, **what, coded=False, **span)
+        reports = list(dict.fromkeys(point.report_id for point in points))
+        if len(reports) <= REPORTS_MAX:
+            return points, ""
+        points = [point for point in points if point.report_id != reports[-1]]
+        place = Place(points[-1].taken_at, points[-1].report_id)
+        return points, self.path("trends", **what, months=months or "", after=place)
+
+
+def read_months(text: str) -> int:
+    """One of PERIODS. Raises BadInput."""
+    if text and text not in map(str, PERIODS):
+        raise BadInput("That is no period of ours.")
+    return int(text or 0)
 
 
 def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:

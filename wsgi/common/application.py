@@ -27,6 +27,8 @@ def _plain(value: Any) -> int:
 
 encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
 
+# What is not there yet may be in a minute, and an error names who was asked for: nobody keeps it.
+ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 # What a status means where no view has said it better.
 SENTENCES = {
     400: ("The request cannot be understood.", "bad_request"),
@@ -56,7 +58,8 @@ class Application(bottle.Bottle):
         details, code = SENTENCES.get(res.status_code, (f"{res.status_line[4:]}.", "error"))
         if res.exception is not None:
             log.error("a request failed: %s", type(res.exception).__name__)
-        bottle.response.content_type = "application/json"
+        for name, value in ERROR_HEADERS.items():
+            bottle.response.set_header(name, value)
         return error_body(details, code)
 
 
@@ -99,7 +102,7 @@ def log_fault(what: str) -> None:
 
 def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     """The answer that an error of the domain is. What is wrong with our own settings is for the log only."""
-    headers = {"Content-Type": "application/json"}
+    headers = {**ERROR_HEADERS}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
@@ -119,9 +122,7 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
 def json_error(status: int, details: str, code: str, **headers: str) -> bottle.HTTPResponse:
     """An error as an answer; `headers` with _ for -."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return bottle.HTTPResponse(
-        error_body(details, code), status=status, headers={"Content-Type": "application/json", **named}
-    )
+    return bottle.HTTPResponse(error_body(details, code), status=status, headers={**ERROR_HEADERS, **named})
 
 
 def error_body(details: str, code: str, errors: Iterable[dict[str, Any]] = ()) -> bytes:
