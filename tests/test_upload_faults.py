@@ -1,6 +1,8 @@
 """Processes are killed and PostgreSQL crashes while clients upload over HTTP: what was acknowledged is stored, and
 nothing is stored twice. Clients repeat an upload until it is acknowledged, as the tablet does."""
 
+import collections
+import itertools
 import json
 import os
 import random
@@ -16,7 +18,7 @@ from http.client import HTTPException
 from typing import Any
 
 import pytest
-from conftest import record
+from conftest import PASSWORD, record
 from servers import crash
 
 from myhealth import processes, stores
@@ -226,19 +228,42 @@ def stopped(postgres) -> Iterator[Callable[[float], None]]:
 def test_postgresql_that_crashes_again_and_again_is_503_and_loses_and_doubles_nothing(
     settings, people, db, log_in, stopped
 ) -> None:
-    """What was acknowledged before a crash is not sent again: it is there at the end only if its commit came first."""
-    crashes, away = 0, [0.0, 0.5, 1.5]
+    """What was acknowledged before a crash is not sent again: it is there at the end only if its commit came first.
+    Whatever else is asked meanwhile is answered, or put off."""
+    crashes, away, asked = 0, [0.0, 0.5, 1.5], collections.Counter[int]()
     with (
         processes.listen("127.0.0.1", 0) as listener,
         processes.gunicorn("wsgi.upload:app", listener, settings, workers=2),
     ):
         clients = Clients(processes.url_of(listener), log_in("tara"), reachable=True)
         clients.start()
+        reader = threading.Thread(target=read_on, args=(clients, log_in("dr.ayush"), asked), daemon=True)
+        reader.start()
         while clients.wait_for(len(clients.answers) + random.randint(5, 20)):
             time.sleep(random.uniform(0, 0.05))
             stopped(away[crashes % len(away)])
             crashes += 1
+        reader.join(30)
     print(f"\n{crashes} crashes, {clients.refusals} answers were 503, {clients.known_again} found their records stored")
+    assert set(asked) == {200, 503}, asked
     assert crashes > 3
     assert clients.refusals > 0, "no crash has met an upload"
     clients.check(db)
+
+
+def read_on(clients: Clients, token: str, asked: collections.Counter[int]) -> None:
+    """Asks for other things for as long as the clients upload."""
+    paths = ("/users/", "/checkups/", "/users/bholanath/checkups/", "/healthz", "/metrics", "/openapi.json", "/login/")
+    credentials = json.dumps({"username": "savita", "password": PASSWORD}).encode()
+    for path in itertools.cycle(paths):
+        if len(clients.answers) == clients.uploads or clients.faults:
+            return
+        headers = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(clients.url + path, credentials if path == "/login/" else None, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                asked[answer.status] += 1
+        except urllib.error.HTTPError as error:
+            asked[error.code] += 1
+            assert int(error.headers["Retry-After"]) > 0
+        time.sleep(0.01)
