@@ -11,6 +11,7 @@ import click
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
+from myhealth.checkups import catalog
 from myhealth.common.errors import NotFound
 from myhealth.reports.access import note_command_look
 from myhealth.reports.csv_export import COLUMNS, report_rows
@@ -126,11 +127,14 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
 
 
 def draw(points: list[Point]) -> None:
-    """A line for each unit: values in different units are not to be compared."""
+    """A line for each unit: values in different units are not to be compared. What no living body has would press the
+    others flat, and is left out."""
     for unit in dict.fromkeys(point.unit for point in points):
-        values = [float(each.value) for each in points if each.unit == unit and isinstance(each.value, NUMBERS)]
+        measured = [each for each in points if each.unit == unit and isinstance(each.value, NUMBERS)]
+        values = [float(each.value) for each in measured if catalog.IMPOSSIBLE not in str(each.warning)]
+        left_out = f", without {len(measured) - len(values)} hardly possible" if len(measured) > len(values) else ""
         if len(values) > 1:
-            click.echo(f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip())
+            click.echo(f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip() + left_out)
 
 
 def joined(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import record
+from page_data import temperatures
 from test_intake import take
 
 from cli.sparkline import sparkline
@@ -63,6 +64,14 @@ def test_what_is_not_there_is_told(run_cli, reports_of_two, words: list[str]) ->
     done = run_cli("reports", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: ")
+
+
+def test_what_no_living_body_has_presses_no_line_flat(run_cli, people, settings, reports) -> None:
+    take(*temperatures("savita"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    drawn = run_cli("reports", "trend", "savita", "--code", "8310-5").stdout.splitlines()
+    assert len(drawn) == 5
+    assert drawn[-1] == "▁█  36.6 to 37.9 Cel, without 1 hardly possible"
 
 
 @pytest.mark.parametrize(("values", "line"), [([1, 2, 3], "▁▅█"), ([5, 5], "▄▄"), ([0, -1], "█▁")])
