@@ -141,12 +141,19 @@ def late_disk(db):
     yield
     stores.close_database()
     db("alter system reset wal_writer_delay")
+    db("alter system reset synchronous_commit")
     db("select pg_reload_conf()")
 
 
-def test_what_a_crash_takes_back_is_not_taken_for_done(db, reports, settings, postgres, monkeypatch, late_disk) -> None:
+@pytest.mark.parametrize("who", ["one writer", "all, the sync too"])
+def test_what_a_crash_takes_back_is_not_taken_for_done(
+    db, reports, settings, postgres, monkeypatch, late_disk, who: str
+) -> None:
     """A writer that does not wait for the disk deletes a row before the pass comes to it. The mark moves beyond; then a
     crash undoes the deletion, and the row is there again."""
+    if who == "all, the sync too":
+        db("alter system set synchronous_commit = off")
+        db("select pg_reload_conf()")
     take(record(1), record(2))
     run_pass(settings.database_url, Mirror(reports), settings)
     db("update checkups set disease = 'edited'")
