@@ -300,3 +300,13 @@ def test_all_that_was_refused_is_dealt_with_at_once_and_summed_up(db, people, ru
     assert done.stdout.splitlines()[-1] == "9 refused records: 9 discarded."
     assert db("select count(*) from rejections where resolved_at is null") == [(0,)]
     assert run_cli("rejections", "retry", "--all").stdout == "There is none.\n"
+
+
+def test_a_file_whose_name_is_not_utf8_goes_in(db, people, run_cli, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/Jos\xe9.json"
+    Path(os.fsdecode(path)).write_bytes(dump([record(1), record(2, disease=5)]))
+    done = run_cli("import-machine", os.fsdecode(path))
+    assert (done.returncode, "1 accepted" in done.stdout) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+    ((source,),) = db("select details->>'source' from audit_events where action = 'import'")
+    assert source.endswith("Jos\\udce9.json")

@@ -240,6 +240,29 @@ def test_a_page_that_is_none_is_refused(upload: Caller, log_in, query: str) -> N
     assert upload("GET", f"/checkups/?{query}", token=log_in("dr.ayush")).status_code == 400
 
 
+@pytest.mark.parametrize("query", ["limit=", "limit=x", "after=a%00b", "after=%E9"])
+@pytest.mark.parametrize("who", ["root", "bholanath"])
+def test_a_page_of_users_that_is_none_is_refused(upload: Caller, log_in, query: str, who: str) -> None:
+    assert upload("GET", f"/users/?{query}", token=log_in(who)).status_code == 400
+
+
+@pytest.mark.parametrize("who", ["bholanath", "dr.ayush", "tara", "root"])
+@pytest.mark.parametrize(
+    "name", ["a%00b", "%ED%A0%80", "%F4%8F%BF%BF", "x" * 5000], ids=["NUL", "surrogate", "last", "long"]
+)
+def test_a_name_that_cannot_be_one_is_never_a_500(upload: Caller, log_in, name: str, who: str) -> None:
+    token = log_in(who)
+    for method in ("GET", "PUT", "POST", "DELETE"):
+        for path in (
+            f"/users/{name}/",
+            f"/users/{name}/checkups/",
+            f"/users/{name}/checkups/1/",
+            f"/machines/{name}/dumps/",
+        ):
+            answer = upload(method, path, None if method in ("GET", "DELETE") else {}, token=token)
+            assert 400 <= answer.status_code < 500, (method, path)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [("GET", "/nothing/", 404, "not_found"), ("DELETE", "/login/", 405, "method_not_allowed"),

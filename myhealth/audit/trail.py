@@ -107,7 +107,8 @@ def noted(
     outcome: str = "done",
 ) -> tuple[Any, ...]:
     """The values of NOTE, for a statement that does more than note."""
-    return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, json.dumps(details)
+    told = json.dumps({name: _fit(value) if isinstance(value, str) else value for name, value in details.items()})
+    return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, told
 
 
 def find_events(
@@ -148,7 +149,7 @@ def find_events(
 
 
 def _fit(text: str | None) -> str | None:
-    """A name as it can be stored, whatever somebody wrote into a login form."""
+    """A text as it can be stored, whatever somebody wrote into a login form, an address or a file's name."""
     if text is None:
         return None
     return text[:200].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -21,7 +21,11 @@ from wsgi.upload_api.context import LoggedIn
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
-AFTER_QUERY = ("after", {"type": "string"}, "Where the page begins; the `Link` header has it.")
+AFTER_QUERY = (
+    "after",
+    {"type": "string", "pattern": r"^[^\x00]*$"},
+    "Where the page begins; the `Link` header has it.",
+)
 UNKNOWN = {404: "Nobody of that name, or nobody whom the caller may see."}
 FIELDS = ("username", "password", "role", "full_name")
 CHANGES = ("full_name", "password", "current_password", "role", "active")
@@ -34,6 +38,14 @@ def missing(username: str) -> str:
 def describe(user: User) -> dict[str, Any]:
     names = ("id", "username", "role", "full_name", "active", "created_at", "updated_at")
     return {name: getattr(user, name) for name in names}
+
+
+def _after() -> str:
+    """Behind which name the page begins. Raises BadInput for what PostgreSQL cannot compare with a name."""
+    after: str | None = bottle.request.query.getunicode("after")
+    if "after" in bottle.request.query and (after is None or "\0" in after):
+        raise BadInput("after must be the value that a Link header gave.")
+    return after or ""
 
 
 class UsersView(LoggedIn):
@@ -52,7 +64,7 @@ class UsersView(LoggedIn):
     }  # fmt: skip
 
     def get(self) -> Any:
-        limit, after = page_limit(), bottle.request.query.getunicode("after", "")
+        limit, after = page_limit(), _after()
         if self.user.role not in ("doctor", "admin"):
             return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
         found = services.list_users(after=after, limit=limit + 1)
