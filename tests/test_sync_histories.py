@@ -138,6 +138,66 @@ def test_a_dump_restored_into_another_cluster(db, reports, settings, postgres, o
     check_new_life(moved, reports, "the tables were made anew")
 
 
+def test_rows_that_are_loaded_while_triggers_are_off(db, reports, settings, postgres, tmp_path) -> None:
+    """They bring along transaction ids from long ago, below the mark, in tables that are still the same."""
+    write_a_while(settings.database_url)
+    dump(postgres, tmp_path / "dump")
+    write_a_while(settings.database_url)
+    carry_over(settings)
+    db("truncate users, machines, checkups cascade")
+    tables = ["--table=users", "--table=machines", "--table=checkups"]
+    restore(postgres, tmp_path / "dump", "--data-only", "--disable-triggers", *tables)
+    said = carry_over(settings)
+    for table in ("users", "checkups"):
+        for (name,) in db("select tgname from pg_trigger where tgrelid = %s::regclass and tgenabled = 'O'"
+                          " and not tgisinternal", table):  # fmt: skip
+            db(f"alter table {table} enable always trigger {name}")
+    assert differences(db, reports) == NONE
+    assert "the tables were made anew, or their triggers were off" in said
+
+
+OFF = "PostgreSQL's tables have no triggers, or they are off: perhaps it is being restored"
+
+
+def refused(settings: Settings) -> str:
+    """What a pass says that ends with 75."""
+    with syncing(settings, "--once") as process:
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, said
+    return said
+
+
+def test_a_pass_in_the_middle_of_a_restore(db, reports, settings, postgres, other, tmp_path) -> None:
+    """What is loaded behind it has transaction ids from long ago, in tables that are no others afterwards: it waits."""
+    write_a_while(settings.database_url)
+    dump(postgres, tmp_path / "dump")
+    carry_over(settings)
+    other.ensure()
+    other.make_database(NAME)
+    words = [str(other.bin() / "pg_restore"), "--list", str(tmp_path / "dump")]
+    contents = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    late = [line for line in contents if " TABLE DATA public checkups " in line]
+    assert len(late) == 1
+    (tmp_path / "list").write_text("\n".join(line for line in contents if line not in late))
+    restore(other, tmp_path / "dump", "--section=pre-data")
+    restore(other, tmp_path / "dump", "--section=data", f"--use-list={tmp_path / 'list'}")
+    moved = moved_to(settings, other)
+    with asking(moved.database_url) as there:
+        for _ in range(2000):
+            there(XID)
+        said = refused(moved)
+        (tmp_path / "list").write_text(late[0])
+        restore(other, tmp_path / "dump", "--section=data", f"--use-list={tmp_path / 'list'}")
+        assert refused(moved) == said == f"Error: {OFF}\n"
+        restore(other, tmp_path / "dump", "--section=post-data")
+        carry_over(moved)
+        assert there("select count(*) from checkups")[0][0] > 0
+        assert differences(there, reports) == NONE
+        write_a_while(moved.database_url)
+        assert ANEW not in carry_over(moved)
+        assert differences(there, reports) == NONE
+
+
 @pytest.mark.parametrize("how", ["standby.signal", "recovery.signal"])
 def test_a_copy_of_the_data_folder_goes_on_in_another_timeline(db, reports, settings, postgres, other, how) -> None:
     """An older copy is promoted, as in a failover to a standby that is behind, or in a restore from a backup."""

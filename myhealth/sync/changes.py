@@ -61,13 +61,23 @@ BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order 
 BURIED = """
 select distinct on (row_id) row_id, changed_in::text::bigint, id from tombstones
 where kind = %(kind)s and row_id = any(%(ids)s) order by row_id, changed_in desc, id desc"""
+# What keeps the feed true of both tables, and what a restore makes last. A trigger that was off for a while has another
+# xmin behind it: rows that came meanwhile may say that they are from long ago.
 STATE = """
 select system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
-       format('%%s/%%s/%%s/%%s', (select oid from pg_database where datname = current_database()),
-              'users'::regclass::oid, 'checkups'::regclass::oid, 'tombstones'::regclass::oid),
+       format('%%s/%%s/%%s/%%s/%%s', (select oid from pg_database where datname = current_database()),
+              'users'::regclass::oid, 'checkups'::regclass::oid, 'tombstones'::regclass::oid, guards),
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-       exists (select from sync_witness where nonce::text = %(witness)s)
-from pg_control_system()"""
+       exists (select from sync_witness where nonce::text = %(witness)s), feeding
+from pg_control_system(), (
+    select md5(string_agg(guard, ' ' order by guard)) as guards, count(*) filter (where feeds) as feeding
+    from (select format('%%s%%s%%s', oid, tgenabled, xmin) as guard,
+                 tgenabled <> 'D' and tgname in ('feed_stamp_insert', 'feed_stamp_update', 'feed_bury') as feeds
+          from pg_trigger where tgrelid in ('users'::regclass, 'checkups'::regclass) and not tgisinternal
+          union all
+          select oid::text, false from pg_constraint where conrelid = 'checkups'::regclass and contype = 'f') as each
+) as guarding"""
+FEEDING = 6  # three triggers on each of two tables
 NOTE = """
 insert into sync_pass (began_at, problem, mark, done)
 values (clock_timestamp() - %(secs)s * interval '1 second', %(problem)s, %(mark)s, %(done)s)
@@ -145,9 +155,11 @@ class Source:
 
     def state(self, witness: str = "") -> State:
         """With a standby, the horizon is the standby's, once it has the witness. Raises Unavailable where it is too far
-        behind for that."""
+        behind for that, and while the tables have not got the triggers that make a feed of them."""
         found = self._one(STATE, {"witness": witness}, at=self._primary)
-        system_identifier, timeline, tables, horizon, next_xid, witnessed = found
+        system_identifier, timeline, tables, horizon, next_xid, witnessed, feeding = found
+        if feeding != FEEDING:
+            raise Unavailable("PostgreSQL's tables have no triggers, or they are off: perhaps it is being restored")
         if witnessed and self._reader is not self._primary:
             self.await_witness(witness)
             horizon = self._one("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0]
@@ -186,7 +198,10 @@ class Source:
         """Notes how a pass went, for whoever looks at PostgreSQL alone; the sync itself never reads it."""
         values = {"secs": secs, "problem": problem, "mark": mark and _json(mark), "done": _json(done)}
         with translated(), self._primary.cursor() as cursor:
-            cursor.execute(NOTE, values)
+            try:
+                cursor.execute(NOTE, values)
+            except psycopg2.errors.InvalidColumnReference as error:
+                raise Unavailable("sync_pass has no key yet: it is being restored") from error
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
         """The feeds that have something beyond their positions and below the horizon: an index look-up each."""

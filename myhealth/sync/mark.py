@@ -19,7 +19,8 @@ RECHECK = timedelta(hours=1)
 class History:
     """Which history of which cluster transaction ids belong to; in another one they come a second time.
 
-    `tables`: the object ids of the database and its tables, which change when a dump is loaded over them.
+    `tables`: the object ids of the database and its tables, which change when a dump is loaded over them, and a hash of
+    what guards them, which changes when triggers were off.
     """
 
     system_identifier: str
@@ -144,7 +145,7 @@ def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: b
     if mark.history.timeline != history.timeline:
         return "PostgreSQL's history has branched (a restore or a failover)"
     if mark.history.tables != history.tables:
-        return "the tables were made anew"
+        return "the tables were made anew, or their triggers were off"
     if mark.form != FORM:
         return "the documents have the form of another version of MyHealth"
     if max(mark.horizon - 1, *(position.xid for position in mark.feeds.values())) >= next_xid:
