@@ -571,6 +571,61 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     assert browser.get("/my/looks").text.count("dr.ayush") == 3
 
 
+def change_password(browser: Browser, current: str, new: str, again: str | None = None):
+    page = browser.get("/my/password")
+    return browser.submit(page, "/my/password", current=current, new=new, again=new if again is None else again)
+
+
+def test_one_changes_ones_own_password(application, people, settings, reports) -> None:
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser, other = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    other.log_in("bholanath")
+    assert 'href="/my/password"' in browser.get("/my/").text
+    for current, new, again, told in (
+        ("wrong", "another horse", None, "current password is not right"),
+        (PASSWORD, "another horse", "another house", "typed in two different ways"),
+        (PASSWORD, "short", None, "needs at least 8"),
+        (PASSWORD, PASSWORD, None, "have already"),
+        (PASSWORD, "x" * 73, None, "at most 72"),
+    ):
+        answer = change_password(browser, current, new, again)
+        assert (answer.status_code, told in answer.text) == (400, True), told
+        assert new not in answer.text
+    answer = browser.post("/my/password", current=PASSWORD, new="another horse", again="another horse")
+    assert answer.status_code == 403, "a form of another site"
+    assert browser.get("/my/").status_code == 200
+    answer = change_password(browser, PASSWORD, "another horse")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/login?said=password")
+    assert browser.cookie() is None
+    assert "Your password is changed" in browser.get("/my/login?said=password").text
+    assert browser.log_in("bholanath").status_code == 401
+    assert browser.log_in("bholanath", "another horse").status_code == 303
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert other.get("/my/").status_code == 303, "the other device is logged out"
+
+
+def test_guesses_at_the_current_password_are_slowed_down(browser: Browser, people, settings, reports) -> None:
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    answers = [change_password(browser, f"guess {i}", "another horse") for i in range(11)]
+    assert [answer.status_code for answer in answers] == [400] * 10 + [429]
+    assert "try again in 15 minutes" in answers[-1].text
+    assert int(answers[-1].headers["Retry-After"]) > 1
+
+
+def test_a_sick_upload_api_changes_no_password(people, settings, reports, calling, answering, log_in) -> None:
+    """It serves its keys, and has no idea of a PUT."""
+    run_pass(settings.database_url, Mirror(reports), settings)
+    url = answering(200, json.dumps(Signer(load_secret(settings), 60).jwks()).encode())
+    browser = Browser(calling(make_app(dataclasses.replace(settings, auth_url=url))).application)
+    browser.client.set_cookie("myhealth_session", log_in("bholanath"), domain="localhost")
+    answer = change_password(browser, PASSWORD, "another horse")
+    assert (answer.status_code, "cannot be changed right now" in answer.text) == (502, True)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert browser.get("/my/").status_code == 200
+
+
 def test_a_long_trend_is_shown_for_some_time_only(browser: Browser, people, settings, reports) -> None:
     now = datetime.now(UTC)
     ages = [*range(5, 75, 10), 200, 300, 700, 800, 3000, 4000]

@@ -73,6 +73,7 @@ def pages_of_a_patient(page: Any, site: str) -> Iterator[str]:
         "trend": "/my/trends?code=8462-4",
         "print": "/my/print",
         "looks": "/my/looks",
+        "password": "/my/password",
         "missing": "/my/nothing",
         "bad": "/my/?from=never",
     }

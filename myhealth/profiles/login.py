@@ -57,7 +57,7 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
         if error.code in (400, 401):
             return None
         if error.code == 429:
-            raise too_many_attempts(_retry_after_s(error)) from error
+            raise too_many_attempts(retry_after_s_of(error)) from error
         if error.code == 503:
             raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
         if error.code == 504:  # a gateway before the upload API
@@ -78,7 +78,7 @@ def too_many_attempts(wait_s: int) -> TooManyAttempts:
     return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)
 
 
-def _retry_after_s(error: urllib.error.HTTPError) -> int:
+def retry_after_s_of(error: urllib.error.HTTPError) -> int:
     text = error.headers.get("Retry-After", "")
     return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
 

@@ -9,7 +9,16 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
-from myhealth.profiles.login import ANSWER_MAX_BYTES, TIMEOUT_S, BadGateway, GatewayTimeout, UploadAway, is_timeout
+from myhealth.profiles.login import (
+    ANSWER_MAX_BYTES,
+    TIMEOUT_S,
+    BadGateway,
+    GatewayTimeout,
+    UploadAway,
+    is_timeout,
+    retry_after_s_of,
+    too_many_attempts,
+)
 
 # What the upload API says of the caller and of whom it is about; anything else is a fault of its own.
 TOLD = (400, 401, 403, 404, 409)
@@ -22,16 +31,39 @@ def delete_user(auth_url: str, username: str, token: str) -> tuple[int, dict[str
     Raises UploadAway where it does not answer, GatewayTimeout where it takes too long (it may have done it), BadGateway
     where it answers nonsense.
     """
-    request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
+    return _ask(_request("DELETE", auth_url, username, token), 204)
+
+
+def change_password(
+    auth_url: str, username: str, token: str, passwords: tuple[str, str], address: str = ""
+) -> tuple[int, dict[str, Any]]:
+    """The same of a user's own password, which is done with a 200.
+
+    `passwords`: the current one and the new one; `address`: where the caller is, so that one who guesses slows down
+    himself and nobody else. Also raises TooManyAttempts.
+    """
+    request = _request("PUT", auth_url, username, token)
+    request.data = json.dumps({"current_password": passwords[0], "password": passwords[1]}).encode()
+    request.add_header("Content-Type", "application/json")
+    if address:
+        request.add_header("X-Forwarded-For", address)
+    return _ask(request, 200)
+
+
+def _request(method: str, auth_url: str, username: str, token: str) -> urllib.request.Request:
+    return urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
         f"{auth_url.rstrip('/')}/users/{quote(username, safe='')}/",
-        method="DELETE",
+        method=method,
         headers={"Authorization": f"Bearer {token}"},
     )
+
+
+def _ask(request: urllib.request.Request, done: int) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            if answer.status != 204:
+            if answer.status != done:
                 raise BadGateway("The upload API did not say whether it is done.")
-            return 204, {}
+            return done, {}
     except urllib.error.HTTPError as error:
         with error:
             return _told(error)
@@ -42,7 +74,9 @@ def delete_user(auth_url: str, username: str, token: str) -> tuple[int, dict[str
 
 
 def _told(error: urllib.error.HTTPError) -> tuple[int, dict[str, Any]]:
-    if error.code in (429, 503):
+    if error.code == 429:
+        raise too_many_attempts(retry_after_s_of(error)) from error
+    if error.code == 503:
         raise UploadAway("The upload API cannot do it right now; try again in a moment.") from error
     try:
         said = json.loads(error.read(ANSWER_MAX_BYTES))

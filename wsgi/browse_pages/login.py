@@ -23,6 +23,7 @@ NO_COOKIE = (
     " cookies for this site, and make sure that its address begins with https://."
 )
 SAID = {
+    "password": "Your password is changed. Please log in with the new one.",
     "out": "You are logged out, here and on your other devices.",
     "out-here": "You are logged out in this browser. Your other devices could not be reached; to log them out too,"
     " log in and out once more in a few minutes.",

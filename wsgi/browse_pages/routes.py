@@ -9,6 +9,7 @@ from wsgi.browse_pages.base import NothingHere, add_page
 from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import Front, PageFiles
 from wsgi.browse_pages.login import LoginPage, LogoutPage
+from wsgi.browse_pages.password import PasswordPage
 from wsgi.browse_pages.people import LooksPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
 from wsgi.browse_pages.trends import TrendsPage
@@ -18,6 +19,7 @@ from wsgi.common.views import add_view
 PAGES: dict[str, Any] = {
     "/my/login": LoginPage,
     "/my/logout": LogoutPage,
+    "/my/password": PasswordPage,
     "/my/": ReportsPage,
     "/my/filter": FilterPage,
     "/my/print": PrintPage,
