@@ -280,7 +280,7 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
     doctor = Browser(application)
     for i, name in enumerate(["Anna Joshi", "Joshi Kumar", "Zoë Maria Joshi", "Somebody Else", "Dr. Joshi"]):
         create_user(f"p{i}", full_name=name, role="patient" if i < 4 else "doctor")
-    create_user("joshi")
+    create_user("joshi", full_name="  ")
     run_pass(settings.database_url, Mirror(reports), settings)
     doctor.log_in("dr.ayush")
     seen, path, page = [], "/my/patients?q=+JOSHI+", None
@@ -290,6 +290,7 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
         found = re.search(r'href="([^"]+)" rel="next"', page)
         path = html.unescape(found.group(1)) if found else ""
     assert seen == [["joshi", "p1"], ["p0", "p2"]]
+    assert '<strong dir="auto">joshi</strong>' in doctor.get("/my/patients?q=joshi").text
     assert 'value="JOSHI"' in page
     assert "Back to the first" in page
     assert "Nobody found" in doctor.get("/my/patients?q=nobody+like+that").text

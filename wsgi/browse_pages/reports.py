@@ -132,7 +132,7 @@ def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str
     """What else is known of a check-up, each with its name."""
     second = wording.second_name(person)
     known = [
-        ("Report of", f"{person['full_name']} ({second})" if second else person["full_name"] or person["username"]),
+        ("Report of", f"{wording.called(person)} ({second})" if second else wording.called(person)),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         ("Machine", report["machine"]),

@@ -203,6 +203,11 @@ def name_text(text: Any) -> str:
     return found.removeprefix("MDC_").replace("_", " ").capitalize() if PROGRAM_NAME.fullmatch(found) else found
 
 
+def called(person: dict[str, Any]) -> str:
+    """What somebody is called: the full name where there is one."""
+    return person["full_name"].strip() or str(person["username"])
+
+
 def second_name(person: dict[str, Any]) -> str:
     """The username of somebody who is called by a full name; "" where it would say the same twice."""
     full_name, username = person["full_name"].strip(), str(person["username"])
