@@ -236,6 +236,18 @@ def test_a_database_that_goes_away_acknowledges_nothing(db, connect) -> None:
     assert db("select count(*) from checkups") == [(0,)]
 
 
+@pytest.mark.parametrize(("told", "held"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+def test_what_is_acknowledged_is_on_disk_whatever_the_server_was_told(db, told: str, held: str) -> None:
+    name = db("select current_database()")[0][0]
+    db(f"alter database {name} set synchronous_commit = {told}")
+    database.close_all()
+    try:
+        assert database.execute_sql("show synchronous_commit").fetchone() == (held,)
+    finally:
+        db(f"alter database {name} reset synchronous_commit")
+        database.close_all()
+
+
 def test_when_a_machine_last_uploaded_is_noted(db) -> None:
     take(record(1))
     assert db("select last_upload_at > now() - interval '1 minute' from machines") == [(True,)]

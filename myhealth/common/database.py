@@ -25,6 +25,9 @@ AWAY = (
     psycopg2.InterfaceError,
     MaxConnectionsExceeded,
 )
+# Whatever else it says waits at least as long as `local`.
+DURABLE = """
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"""
 # What the driver makes of a connection that breaks in a COPY or between two statements is of no closer class than this.
 BARE = (peewee.DatabaseError, psycopg2.DatabaseError)
 
@@ -61,9 +64,21 @@ class BaseModel(peewee.Model):
         only_save_dirty = True
 
 
+class Durable(peewee.Psycopg2Adapter):
+    """What is committed is on the server's disk when the commit returns, also where the server was told not to wait."""
+
+    def connect(self, db: Any, **parameters: Any) -> Any:
+        connection = super().connect(db, **parameters)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(DURABLE)
+        return connection
+
+
 class Pool(PooledPostgresqlDatabase):
     """Gives a connection out without asking the server whether it lives: that shows when it is used, and then
     `transaction` and `look_up` take a new one."""
+
+    psycopg2_adapter = Durable
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed)
