@@ -53,8 +53,8 @@ PEOPLE = (
         "search",
         SOUGHT,
         "Whose username begins so, or in whose full name a word begins with each of its words; case aside, and in full"
-        " names accents, hyphens and apostrophes too. Of a name with more than five words, the longest of the words that"
-        " are looked for must begin one of the first four or the last.",
+        " names accents, hyphens and apostrophes too. Of a name with more than five words, the longest of the words"
+        " that are looked for must begin one of the first four or the last.",
     ),
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
