@@ -50,7 +50,8 @@ def ask_many(
     is about what is there. `excused`: whether a good request was refused for what JSON Schema cannot say.
     """
     everything = CHECKS.get_all()
-    without = [check for check in everything if check is not CHECKS.get_one("positive_data_acceptance")]
+    judging = [CHECKS.get_one(name) for name in ("positive_data_acceptance", "negative_data_rejection")]
+    without = [check for check in everything if check not in judging]
 
     def ask(case: Any, luck: Any) -> None:
         aim(case, luck)

@@ -35,7 +35,7 @@ BULK_ANSWERS = {
     200: ("What could be stored was stored already.", "BulkAnswer"),
     422: ("Every record was rejected.", "BulkAnswer"),
 }
-BULK_BODY = {
+BULK_BODY: dict[str, Any] = {
     "description": "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not.",
     "content": {
         "application/json": {"schema": one_of("Record", "Records", "Dump", "FhirResource")},
@@ -76,9 +76,19 @@ def missing(username: str) -> str:
     return "User does not exist!"
 
 
-def bulk(summary: str, roles: str) -> Operation:
+# The address names the patient, so a record need not.
+PATIENT_BODY = {
+    **BULK_BODY,
+    "content": {
+        **BULK_BODY["content"],
+        "application/json": {"schema": one_of("PatientRecord", "PatientRecords", "PatientDump", "FhirResource")},
+    },
+}
+
+
+def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operation:
     return Operation(
-        summary, BULK_ANSWERS, roles, body=BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS,
+        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS,
         errors={**FORBIDDEN, **UNKNOWN, 409: "The answer kept under the Idempotency-Key has just expired."},
     )  # fmt: skip
 
@@ -157,7 +167,7 @@ class UserCheckupsView(TakesRecords):
             "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
             "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
         ),
-        "post": bulk("Upload records of one patient", "doctor, technician"),
+        "post": bulk("Upload records of one patient", "doctor, technician", PATIENT_BODY),
     }  # fmt: skip
 
     def get(self, username: str) -> Any:

@@ -120,11 +120,35 @@ SCHEMAS: dict[str, Any] = {
             "results": RESULTS,
         },
     ),
+    "PatientRecord": shape(
+        {
+            "checkup_type": NEEDED,
+            "checkup_report": text(REPORT_MAX),
+            "disease": text(),
+        },
+        {
+            "checkup_for": NEEDED,
+            "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
+            "machine": maybe(SERIAL),
+            "taken_by": maybe(text()),
+            "taken_at": maybe(MOMENT),
+            "results": RESULTS,
+        },
+    ),
     "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
+    "PatientRecords": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
     "Dump": shape(
         {
             "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
             "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
+        },
+        {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
+        closed=False,
+    ),
+    "PatientDump": shape(
+        {
+            "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
+            "records": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
         },
         {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
         closed=False,
