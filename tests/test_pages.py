@@ -26,6 +26,7 @@ from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.access import find_looks, note_command_look
 from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
+from myhealth.sync.verify import verify
 from wsgi.browse import make_app
 from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages import reports as report_pages
@@ -413,13 +414,30 @@ def test_somebody_who_has_not_arrived_is_told_to_wait(browser: Browser, people) 
 
 
 @pytest.mark.usefixtures("stored")
-def test_logging_out_ends_the_token_itself(application, browser: Browser, upload: Caller) -> None:
-    browser.log_in("bholanath")
+def test_logging_out_ends_the_token_itself(application, browser: Browser, upload: Caller, settings, reports) -> None:
+    other, savita = Browser(application), Browser(application)
+    for one, name in ((browser, "bholanath"), (other, "bholanath"), (savita, "savita")):
+        one.log_in(name)
     token = browser.cookie().value
     assert upload("GET", "/users/bholanath/", token=token).status_code == 200
     answer = browser.submit(browser.get("/my/"), "/my/logout")
     assert answer.headers["Clear-Site-Data"] == '"cache"'
     assert upload("GET", "/users/bholanath/", token=token).status_code == 401
+    # here too, and at once: not only when the sync has been
+    assert other.get("/my/").status_code == 303
+    kept = Browser(application)
+    kept.client.set_cookie("myhealth_session", token, domain="localhost")
+    assert kept.get("/my/").headers["Location"].startswith("/my/login")
+    assert savita.get("/my/").status_code == 200
+    browser.log_in("bholanath")
+    assert browser.get("/my/").status_code == 200
+    assert verified(settings, reports) == 0
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert verified(settings, reports) == 0
+
+
+def verified(settings, reports) -> int:
+    return verify(settings.database_url, Mirror(reports), 1000).differences
 
 
 @pytest.mark.usefixtures("stored")
@@ -602,7 +620,6 @@ def test_one_changes_ones_own_password(application, people, settings, reports) -
     assert "Your password is changed" in browser.get("/my/login?said=password").text
     assert browser.log_in("bholanath").status_code == 401
     assert browser.log_in("bholanath", "another horse").status_code == 303
-    run_pass(settings.database_url, Mirror(reports), settings)
     assert other.get("/my/").status_code == 303, "the other device is logged out"
 
 

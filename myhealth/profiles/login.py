@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from datetime import datetime
 from http.client import HTTPException
 from typing import Any
 
@@ -12,6 +13,8 @@ from myhealth.common.errors import TooManyAttempts, Unavailable
 
 TIMEOUT_S = 10
 ANSWER_MAX_BYTES = 64 * 1024
+# Of an answer that ended tokens: from when on one must be, RFC 3339.
+TOKENS_VALID_AFTER = "Tokens-Valid-After"
 
 
 class BadGateway(Unavailable):
@@ -83,22 +86,33 @@ def retry_after_s_of(error: urllib.error.HTTPError) -> int:
     return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
 
 
-def end_logins(auth_url: str, token: str) -> None:
-    """Ends every token that the holder of this one has been given, at the upload API at `auth_url`.
+def end_logins(auth_url: str, token: str) -> datetime | None:
+    """Ends every token that the holder of this one has been given, at the upload API at `auth_url`; gives the moment
+    from which on one must be.
 
-    A token that has ended already is as good. Raises Unavailable where the upload API cannot be asked.
+    A token that has ended already is as good (None). Raises Unavailable where the upload API cannot be asked.
     """
     request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
         auth_url.rstrip("/") + "/logout/", data=b"", headers={"Authorization": f"Bearer {token}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
-            return
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            return tokens_valid_after(answer)
     except urllib.error.HTTPError as error:
         if error.code != 401:
             raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+        return None
     except (OSError, HTTPException) as error:
         raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+
+
+def tokens_valid_after(answer: Any) -> datetime | None:
+    """What the answer's header says, if it has one that can be read."""
+    try:
+        moment = datetime.fromisoformat(answer.headers.get(TOKENS_VALID_AFTER, ""))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def is_timeout(error: Exception) -> bool:

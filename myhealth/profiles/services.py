@@ -160,14 +160,18 @@ def set_active(username: str, active: bool) -> None:
     _update(username, "enabled" if active else "disabled", active=active)
 
 
-def end_tokens(user_id: int) -> None:
-    """Ends every token that this user was given so far: what logging out means."""
+def end_tokens(user_id: int) -> datetime | None:
+    """Ends every token that this user was given so far: what logging out means. Gives the moment from which on a token
+    must be; None where the user is gone."""
     with transaction() as cursor:
         cursor.execute(
-            "update users set tokens_valid_after = clock_timestamp() where id = %s returning username", (user_id,)
+            "update users set tokens_valid_after = clock_timestamp() where id = %s"
+            " returning username, tokens_valid_after",
+            (user_id,),
         )
-        row = cursor.fetchone()
-        note("logout", subject_id=user_id, subject=row and row[0])
+        username, moment = cursor.fetchone() or (None, None)
+        note("logout", subject_id=user_id, subject=username)
+    return moment
 
 
 def count_checkups(username: str) -> int:

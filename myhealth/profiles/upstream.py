@@ -12,11 +12,13 @@ from urllib.parse import quote
 from myhealth.profiles.login import (
     ANSWER_MAX_BYTES,
     TIMEOUT_S,
+    TOKENS_VALID_AFTER,
     BadGateway,
     GatewayTimeout,
     UploadAway,
     is_timeout,
     retry_after_s_of,
+    tokens_valid_after,
     too_many_attempts,
 )
 
@@ -37,7 +39,7 @@ def delete_user(auth_url: str, username: str, token: str) -> tuple[int, dict[str
 def change_password(
     auth_url: str, username: str, token: str, passwords: tuple[str, str], address: str = ""
 ) -> tuple[int, dict[str, Any]]:
-    """The same of a user's own password, which is done with a 200.
+    """The same of a user's own password, which is done with a 200, and tells (TOKENS_VALID_AFTER) when tokens ended.
 
     `passwords`: the current one and the new one; `address`: where the caller is, so that one who guesses slows down
     himself and nobody else. Also raises TooManyAttempts.
@@ -63,7 +65,7 @@ def _ask(request: urllib.request.Request, done: int) -> tuple[int, dict[str, Any
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             if answer.status != done:
                 raise BadGateway("The upload API did not say whether it is done.")
-            return done, {}
+            return done, {TOKENS_VALID_AFTER: tokens_valid_after(answer)}
     except urllib.error.HTTPError as error:
         with error:
             return _told(error)

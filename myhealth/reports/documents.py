@@ -102,7 +102,7 @@ def user_document(
         "name_keys": name_keys(full_name),
         "role": role,
         "active": active,
-        "tokens_valid_after": None if tokens_valid_after is None else _next_millisecond(tokens_valid_after),
+        "tokens_valid_after": None if tokens_valid_after is None else next_millisecond(tokens_valid_after),
         "revision": revision,
         "epoch": epoch,
     }
@@ -137,7 +137,7 @@ def _make_decimals(result: Document) -> None:
             result[name] = Decimal(number)
 
 
-def _next_millisecond(moment: datetime) -> datetime:
+def next_millisecond(moment: datetime) -> datetime:
     """MongoDB cuts a moment to the millisecond: rounded up, no token that has ended comes to life by it."""
     rest = moment.microsecond % 1000
     return moment + timedelta(microseconds=1000 - rest) if rest else moment

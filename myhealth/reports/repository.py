@@ -7,7 +7,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -31,7 +31,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from myhealth.common.errors import Unavailable, WrongSettings
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, next_millisecond
 from myhealth.reports.names import KEYS, name_key
 
 # What holds where the URL does not say it: nobody waits for ever for a store that is away.
@@ -156,6 +156,12 @@ class ReportRepository:
     def user_of(self, subject: str) -> Document | None:
         with translated():
             return self.users.find_one({"subject": subject})
+
+    def end_tokens(self, subject: str, moment: datetime) -> None:
+        """Lets no token of this user in that is from before this moment: at once, and not with the next sync, which
+        brings the same. Never the other way round."""
+        with translated():
+            self.users.update_one({"subject": subject}, {"$max": {"tokens_valid_after": next_millisecond(moment)}})
 
     def user_named(self, username: str) -> Document | None:
         """The user of that name, case aside; None also where several are alike."""

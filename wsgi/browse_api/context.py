@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from myhealth.audit.trail import Actor
@@ -85,6 +86,11 @@ class BrowseContext:
         if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
+
+    def end_tokens(self, token: str, moment: datetime | None) -> None:
+        """Lets no token of this one's holder in from before the moment that the upload API has told."""
+        if moment is not None:
+            self.reports.end_tokens(self.verifier.verify(token).subject, moment)
 
     def require_service(self, token: str) -> None:
         """Raises NotAllowed unless the token is the task runner's, NotLoggedIn where it has ended.

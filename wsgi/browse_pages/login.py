@@ -116,7 +116,7 @@ class LogoutPage(Page):
             return redirect("/my/login")
         session.require_our_form(session.read_form(), token)
         try:
-            end_logins(self.context.settings.auth_url, token)
+            self.context.end_tokens(token, end_logins(self.context.settings.auth_url, token))
             said = "out"
         except Unavailable:
             said = "out-here"

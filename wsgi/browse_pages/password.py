@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import bottle
 
 from myhealth.common.errors import BadInput, NotLoggedIn, TooManyAttempts, Unavailable
+from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.passwords import MIN_CHARACTERS, check_acceptable
 from myhealth.profiles.upstream import change_password
 from wsgi.browse_pages import session
@@ -49,6 +51,8 @@ class PasswordPage(LoggedInPage):
         if status != 200:
             wrong = said.get("code") == "current_password_wrong"
             return self._form(WRONG if wrong else AWAY, 400 if wrong else 502)
+        with contextlib.suppress(Unavailable):  # then the sync ends the old logins
+            self.context.end_tokens(token, said[TOKENS_VALID_AFTER])
         answer = redirect("/my/login?said=password")
         session.end_session(answer)
         return answer

@@ -14,7 +14,7 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import basic_credentials, read_json
 from wsgi.common.views import View, json_response
-from wsgi.upload_api.context import FromSomewhere, LoggedIn, UploadContext
+from wsgi.upload_api.context import FromSomewhere, LoggedIn, UploadContext, ended_header
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
@@ -62,8 +62,7 @@ class LogoutView(LoggedIn):
     }
 
     def post(self) -> Any:
-        end_tokens(self.user.id)
-        return bottle.HTTPResponse(status=204)
+        return bottle.HTTPResponse(status=204, headers=ended_header(end_tokens(self.user.id)))
 
 
 class RegistrationView(FromSomewhere):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import bottle
 
@@ -10,6 +11,7 @@ from myhealth.audit.trail import Actor, note
 from myhealth.common.database import database
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
+from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
@@ -89,3 +91,8 @@ class LoggedIn(FromSomewhere):
             return found
         self.note_refusal(found)
         raise NotFound(missing(username), code="unknown_user")
+
+
+def ended_header(tokens_valid_after: datetime | None) -> dict[str, str]:
+    """Tells the browse API from when on a token must be, before the sync does."""
+    return {TOKENS_VALID_AFTER: tokens_valid_after.isoformat()} if tokens_valid_after else {}

@@ -17,7 +17,7 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response, page_limit, page_response
-from wsgi.upload_api.context import LoggedIn
+from wsgi.upload_api.context import LoggedIn, ended_header
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
@@ -120,7 +120,8 @@ class UserView(LoggedIn):
         self._check_changes(user, body)
         with transaction():  # all of it or nothing
             self._change(user, body)
-        return json_response(describe(services.get_user(user.username)))
+        changed = services.get_user(user.username)
+        return json_response(describe(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
         self.require("admin")
