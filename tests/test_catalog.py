@@ -74,7 +74,7 @@ def test_a_flag_of_the_machines_stays_where_the_range_is_ours() -> None:
 
 @pytest.mark.parametrize(
     ("code", "value", "unit"),
-    [("8480-6", "128", "mm[Hg]"), ("8480-6", 128, None), ("8480-6", 17, "kPa"), ("9999-9", 1, "kg"), (None, 1, "kg"),
+    [("8480-6", "128/82", "mm[Hg]"), ("8480-6", 128, None), ("8480-6", 17, "kPa"), ("9999-9", 1, "kg"), (None, 1, "kg"),
      ("29463-7", 70, "kg"), ("8302-2", 170, "cm")],
 )  # fmt: skip
 def test_what_it_does_not_know_it_leaves_alone(code, value, unit) -> None:
@@ -136,3 +136,28 @@ def test_what_was_sent_can_be_told_from_what_was_added() -> None:
         stored = dict(sent)
         annotate(stored)
         assert as_sent(stored) == sent
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [("230", "H"), ("128", "H"), ("118.0", "N"), (" 80 ", "L"), ("high", None), ("23O", None), ("", None)],
+)
+def test_text_that_is_a_number_is_judged_like_one_and_kept_as_text(value: str, flag: str | None) -> None:
+    made = result("8480-6", value, "mm[Hg]")
+    assert annotate(made) == ""
+    assert (made["value"], made["flag"]) == (value, flag)
+    assert (made.get("range_source"), made["high"]) == (("catalogue", 120) if flag else (None, None))
+    impossible = result("8310-5", "370", "Cel")
+    assert "370 Cel is outside" in annotate(impossible)
+    assert (impossible["value"], impossible["flag"]) == ("370", "A")
+
+
+@pytest.mark.usefixtures("people")
+def test_a_moment_in_the_future_is_taken_with_a_warning(db) -> None:
+    known = [record(1, taken_at="2136-11-20T09:14:03Z"), record(2)]
+    outcomes = take(*known)
+    assert statuses(outcomes) == ["accepted", "accepted"]
+    (warning,) = outcomes[0].warnings
+    assert (warning["field"], "lies in the future" in warning["message"]) == ("taken_at", True)
+    assert outcomes[1].warnings == []
+    assert statuses(take(*known)) == ["duplicate", "duplicate"]

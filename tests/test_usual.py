@@ -10,7 +10,7 @@ from conftest import record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from myhealth.checkups.records import check_record
+from myhealth.checkups.records import check_record, soon
 from myhealth.checkups.usual import usual_record
 from myhealth.machines.dumps import read_dump
 from myhealth.machines.readings import Reading
@@ -27,7 +27,7 @@ def same(raw: str, machine: str | None = None) -> bool:
     found = reading(raw)
     if found.faults:
         return False
-    quick = usual_record(found, machine)
+    quick = usual_record(found, machine, soon())
     thorough, faults = check_record(found.decoded(), machine)
     if quick is None:
         return False
@@ -105,6 +105,6 @@ def test_any_text_is_the_same_to_both(text: str) -> None:
 @pytest.mark.parametrize("value", ["5.10", "1e-22", "36.70"])
 def test_digits_are_stored_as_they_were_sent(value: str) -> None:
     raw = json.dumps(record(1)).replace("128,", f"{value},").replace("8480-6", "1-8")
-    found = usual_record(reading(raw), None)
+    found = usual_record(reading(raw), None, soon())
     assert found is not None
     assert f'"value": {value}' in found.results

@@ -10,6 +10,7 @@ its source beside it. `possible` bounds are generous: what has been survived, or
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 Number = int | float | Decimal
 Bound = float | None
 SOURCE = "catalogue"
+NUMBER = re.compile(r" *[+-]?[0-9]{1,9}(\.[0-9]{1,9})? *", re.ASCII)
 IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 
@@ -176,19 +178,27 @@ def annotate(result: dict[str, Any]) -> str:
     """Fills in what the catalogue knows of a result: a range where the machine sent none, the flag A where the value is
     none of a living body. Gives the warning that goes with it, or nothing."""
     analyte = BY_CODE.get(result["code"])
-    value, unit = result["value"], result["unit"]
-    if analyte is None or unit is None or type(value) not in (int, float, Decimal):
+    unit, value = result["unit"], number_of(result["value"])
+    if analyte is None or unit is None or value is None:
         return ""
     found = analyte.ranges.get(WRITTEN.get(unit.replace(" ", "").lower(), ""))
     if found is None:
         return ""
     if result["low"] is None and result["high"] is None and "range_text" not in result:
         _set_range(result, found)
-    if found.least <= float(value) <= found.most:
+    if found.least <= value <= found.most:
         return ""
     result["flag"] = "A"
-    result["warning"] = f"{value} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
+    result["warning"] = f"{result['value']} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
     return str(result["warning"])
+
+
+def number_of(value: Any) -> float | None:
+    """What a value measures: a number, or text that is nothing but one ("230"), as some machines send it; the text is
+    kept as it is."""
+    if type(value) in (int, float, Decimal):
+        return float(value)
+    return float(value) if type(value) is str and NUMBER.fullmatch(value) else None
 
 
 def as_sent(result: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from myhealth.checkups.announcing import announce
 from myhealth.checkups.batch import Batch, MeantimeChanged
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, counts, error
-from myhealth.checkups.records import Record, check_record
+from myhealth.checkups.records import Record, check_record, soon
 from myhealth.checkups.storing import COPY_FROM_ROWS, copy_text
 from myhealth.checkups.usual import usual_record
 from myhealth.common.database import cause, first_line, transaction
@@ -49,6 +49,7 @@ class Intake:
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
+        self._soon = soon()
 
     def take(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
         """Takes in one batch, in one transaction; the outcomes are in the order of the readings.
@@ -73,6 +74,7 @@ class Intake:
 
     def check(self, readings: Sequence[Reading]) -> list[Checked]:
         """What can be found out without the database; may run in another thread than `store`, ahead of it."""
+        self._soon = soon()
         checked = [self._check(reading) for reading in readings]
         if len(checked) >= COPY_FROM_ROWS:
             for item in checked:
@@ -125,7 +127,7 @@ class Intake:
         if reading.faults:
             return Checked(reading, None, reading.faults)
         faults: list[tuple[str, str]] = []
-        record = usual_record(reading, self.origin.machine)
+        record = usual_record(reading, self.origin.machine, self._soon)
         if record is None:
             said = reading.decoded()
             if reading.faults:

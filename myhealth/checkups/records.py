@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -103,7 +103,7 @@ def check_record(record: Any, machine: str | None = None) -> tuple[Record | None
         checkup_report=_text(record, "checkup_report", REPORT_MAX, complain),
         disease=_text(record, "disease", TEXT_MAX, complain),
         taken_by=None if record.get("taken_by") is None else _text(record, "taken_by", TEXT_MAX, complain),
-        taken_at=_taken_at(record.get("taken_at"), complain),
+        taken_at=_taken_at(record.get("taken_at"), complain, warnings),
         results=_results(record.get("results"), complain, warnings),
         warnings=warnings,
     )
@@ -179,7 +179,12 @@ def _record_id(value: Any, complain: Complain) -> str | None:
     return value
 
 
-def _taken_at(value: Any, complain: Complain) -> datetime | None:
+def soon() -> datetime:
+    """The latest moment at which a check-up can have been taken: clocks and zones differ by a day at most."""
+    return datetime.now(UTC) + timedelta(days=1)
+
+
+def _taken_at(value: Any, complain: Complain, warnings: list[tuple[str, str]]) -> datetime | None:
     if value is None:
         return None
     if type(value) is not str:
@@ -201,6 +206,8 @@ def _taken_at(value: Any, complain: Complain) -> datetime | None:
     if moment.year not in YEARS:
         complain("taken_at", f"{value} is not between the years {YEARS[0]} and {YEARS[-1]}")
         return None
+    if moment > soon():
+        warnings.append(("taken_at", f"{value} lies in the future; the machine's clock may be wrong"))
     return moment
 
 

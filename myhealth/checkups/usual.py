@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from myhealth.checkups.catalog import BY_CODE, WRITTEN, Range
+from myhealth.checkups.catalog import BY_CODE, WRITTEN, Range, number_of
 from myhealth.checkups.records import (
     OFFSET_MAX,
     REPORT_MAX,
@@ -69,8 +69,9 @@ _decode_record = msgspec.json.Decoder(_Record).decode
 _decode_results = msgspec.json.Decoder(Annotated[list[_Result], Meta(max_length=RESULTS_MAX)]).decode
 
 
-def usual_record(reading: Reading, machine: str | None) -> Record | None:
-    """The record, if there is nothing unusual about it; None leaves it to `check_record`."""
+def usual_record(reading: Reading, machine: str | None, soon: datetime) -> Record | None:
+    """The record, if there is nothing unusual about it; None leaves it to `check_record`. `soon`: what lies behind it
+    is the future."""
     raw = reading.raw
     if reading.distinct is False or ("\\u" in raw and UNSTORABLE.search(raw)):
         return None
@@ -88,6 +89,7 @@ def usual_record(reading: Reading, machine: str | None) -> Record | None:
         return None
     if taken_at is not None and (
         taken_at.year not in YEARS
+        or taken_at > soon
         or abs(taken_at.utcoffset() or ZERO) > OFFSET_MAX
         or ((taken_at.microsecond or ".000000" in raw or ".999999" in raw) and LONG_FRACTION.search(raw))
     ):
@@ -147,7 +149,11 @@ def _are_usual(results: list[_Result], raw: str) -> bool:
             if value == 0 or low == 0 or high == 0:  # 1e-999 is not 0, but reads so
                 return False
         found = _known_range(result.code, result.unit)
-        if found is None or isinstance(value, str):
+        if found is None:
+            continue
+        if isinstance(value, str):
+            if number_of(value) is not None:
+                return False
             continue
         ranged = low is not None or high is not None or (found.low is None and found.high is None)
         if not ranged or not found.least <= value <= found.most:
