@@ -26,7 +26,8 @@ from myhealth.profiles.tokens import load_secret
 def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int, threads: int, no_sync: bool) -> None:
     """Run both APIs and the sync on this machine.
 
-    For one machine and for trying things out; ends with Ctrl-C or SIGTERM. Put a proxy that speaks HTTPS in front
+    For one machine and for trying things out; ends with Ctrl-C or SIGTERM. What comes in is carried over at once
+    (`sync.listen`, unless a setting says otherwise). Put a proxy that speaks HTTPS in front
     before anybody else may reach it.
     """
     if upload_port == browse_port != 0:
@@ -37,6 +38,8 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
         browse = stack.enter_context(processes.listen(host, browse_port))
         if "auth_url" not in settings.origins:
             settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
+        if "sync.listen" not in settings.origins:
+            settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, listen=True))
         load_secret(settings)
         with stores.opened_database(settings), app.reports(settings):
             pass  # so that a store that is away, or a schema that is older, is told before anything is started

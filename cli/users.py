@@ -119,6 +119,17 @@ def set_role(app: App, username: str, role: str) -> None:
     click.echo(f"{username} is {role} now.")
 
 
+@users.command("set-name")
+@click.argument("username")
+@click.argument("full_name")
+@pass_app
+def set_name(app: App, username: str, full_name: str) -> None:
+    """Set a user's full name, by which doctors find a patient."""
+    with app.database():
+        services.set_full_name(username, full_name)
+    click.echo(f"{username} is called {printable(full_name)} now.")
+
+
 @users.command()
 @click.argument("username")
 @pass_app

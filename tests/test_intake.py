@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from myhealth.checkups import batch as module
-from myhealth.checkups.announcing import announce
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.outcomes import Origin, Outcome
 from myhealth.checkups.rejections import get_rejection, list_rejections, resolve
 from myhealth.checkups.retries import retry_rejection
 from myhealth.checkups.storing import new_ids
+from myhealth.common.announcing import announce
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.machines.readings import Reading

@@ -222,7 +222,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.checkups.announcing.database", Broken())
+    monkeypatch.setattr("myhealth.common.announcing.database", Broken())
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
 
 

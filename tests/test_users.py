@@ -177,6 +177,8 @@ def test_the_command_creates_shows_changes_and_deletes(db, run_cli) -> None:
     assert shown["password"] is True
     assert shown["checkups"] == 0
     assert run_cli("users", "set-role", "ada", "admin").returncode == 0
+    assert run_cli("users", "set-name", "ada", "Ada King").stdout == "ada is called Ada King now.\n"
+    assert services.get_user("ada").full_name == "Ada King"
     assert run_cli("users", "disable", "ada").returncode == 0
     assert services.get_user("ada").active is False
     assert run_cli("users", "enable", "ada").returncode == 0

@@ -17,13 +17,13 @@ import psycopg2.errors
 
 from myhealth.audit.trail import note
 from myhealth.checkups.alone import store_alone
-from myhealth.checkups.announcing import announce
 from myhealth.checkups.batch import Batch, MeantimeChanged
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, counts, error
 from myhealth.checkups.records import Record, check_record, soon
 from myhealth.checkups.storing import COPY_FROM_ROWS, copy_text
 from myhealth.checkups.usual import usual_record
+from myhealth.common.announcing import announce
 from myhealth.common.database import cause, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.machines.readings import Reading

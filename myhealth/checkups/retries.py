@@ -7,12 +7,12 @@ from json import JSONDecodeError
 from typing import Any
 
 from myhealth.audit.trail import note
-from myhealth.checkups.announcing import announce
 from myhealth.checkups.imports import read_zone
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.models import Rejection
 from myhealth.checkups.outcomes import Origin, Outcome, error
 from myhealth.checkups.rejections import get_rejection, patient_named, payload_text, resolve
+from myhealth.common.announcing import announce
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.machines.dumps import read_dump

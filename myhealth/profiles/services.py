@@ -13,6 +13,7 @@ import peewee
 from peewee import fn
 
 from myhealth.audit.trail import note
+from myhealth.common.announcing import announce
 from myhealth.common.database import database, look_up, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import printable
@@ -97,6 +98,7 @@ def create_user(
             note(action, subject_id=user.id, subject=username, role=role)
         except peewee.IntegrityError as error:
             raise Conflict(f"a user named {username} exists already", code="user_exists") from error
+    announce()
     return get_user(user.username)
 
 
@@ -141,6 +143,7 @@ def set_password(username: str, password: str, *, rounds: int = 12) -> None:
     with transaction():
         _update(username, "password", password_hash=hashed)
         forgive(username)
+    announce()
 
 
 def set_role(username: str, role: str) -> None:
@@ -171,6 +174,7 @@ def end_tokens(user_id: int) -> datetime | None:
         )
         username, moment = cursor.fetchone() or (None, None)
         note("logout", subject_id=user_id, subject=username)
+    announce()
     return moment
 
 
@@ -194,6 +198,7 @@ def delete_user(username: str) -> None:
             (user.username,),
         )
         note("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
+    announce()
 
 
 def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | None:
@@ -269,6 +274,7 @@ def _update(username: str, what: str, **values: Any) -> None:
     with transaction():
         User.update(**values).where(User.id == user.id).execute()
         note("user.change", subject_id=user.id, subject=user.username, changed=what)
+    announce()
 
 
 def _full_name_fault(full_name: Any) -> str:

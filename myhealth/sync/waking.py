@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg2.extensions
 
-from myhealth.checkups.announcing import CHANNEL
+from myhealth.common.announcing import CHANNEL
 from myhealth.common.database import AWAY, BARE
 from myhealth.common.errors import Unavailable
 from myhealth.sync.changes import connect, translated

@@ -12,10 +12,10 @@ import msgspec
 
 from myhealth.audit.trail import note
 from myhealth.checkups import services
-from myhealth.checkups.announcing import announce
 from myhealth.checkups.idempotency import KEY_MAX, Answer, once
 from myhealth.checkups.intake import Intake
 from myhealth.checkups.outcomes import Origin, Outcome, counts
+from myhealth.common.announcing import announce
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.machines.dumps import Dump, read_dump

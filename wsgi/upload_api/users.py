@@ -7,6 +7,7 @@ from typing import Any
 import bottle
 
 from myhealth.audit.trail import note
+from myhealth.common.announcing import announce
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.profiles import services
@@ -120,6 +121,7 @@ class UserView(LoggedIn):
         self._check_changes(user, body)
         with transaction():  # all of it or nothing
             self._change(user, body)
+        announce()
         changed = services.get_user(user.username)
         return json_response(describe(changed), headers=ended_header(changed.tokens_valid_after))
 

@@ -1,4 +1,4 @@
-"""Telling whoever listens that something has come in: the sync wakes at once, where it is set to."""
+"""Telling whoever listens that something has come in or was changed: the sync wakes at once, where it is set to."""
 
 from __future__ import annotations
 
