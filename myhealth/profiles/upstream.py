@@ -65,7 +65,7 @@ def _ask(request: urllib.request.Request, done: int) -> tuple[int, dict[str, Any
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             if answer.status != done:
                 raise BadGateway("The upload API did not say whether it is done.")
-            return done, {TOKENS_VALID_AFTER: tokens_valid_after(answer)}
+            return done, {TOKENS_VALID_AFTER: tokens_valid_after(answer)} if done == 200 else {}
     except urllib.error.HTTPError as error:
         with error:
             return _told(error)
