@@ -348,7 +348,7 @@ def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     keys = json.dumps(Signer(load_secret(settings), 60).jwks()).encode()
     handler = type("Handler", (UploadStub,), {"keys": keys, "deletions": []})
     server = HTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", handler.deletions
     server.shutdown()
     server.server_close()

@@ -44,7 +44,7 @@ def answering():
     def start(status: int, body: bytes) -> str:
         handler = type("Handler", (UploadStub,), {"answer": (status, body)})
         server = HTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         running.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 

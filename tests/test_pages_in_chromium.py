@@ -182,7 +182,7 @@ def sick_site(settings: Any, upload_url: str) -> Iterator[str]:
     nowhere = "mongodb://127.0.0.1:1/is_away?serverSelectionTimeoutMS=200"
     application = make_app(dataclasses.replace(settings, mongo_url=nowhere, auth_url=upload_url))
     server = make_server("127.0.0.1", 0, application, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

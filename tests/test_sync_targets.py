@@ -238,7 +238,7 @@ def proxied(remote: Settings):
     def start(answer: Callable[[str], tuple[int, bytes] | None]) -> Settings:
         handler = type("Handler", (Proxy,), {"answer": staticmethod(answer), "to": remote.sync.reports_api_url})
         server = HTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         running.append(server)
         sync = dataclasses.replace(remote.sync, reports_api_url=f"http://127.0.0.1:{server.server_port}")
         return dataclasses.replace(remote, sync=sync)

@@ -39,7 +39,7 @@ class SyncSettings:
     batch_rows: Annotated[int, Meta(ge=1, le=100_000)] = setting(2000, "Rows that one read and one bulk write carry.")
     listen: bool = setting(
         False,
-        "Whether `myhealth sync` also begins a pass as soon as an upload has come in, or a user was changed; `serve` does.",
+        "Whether `myhealth sync` also begins a pass as soon as an upload comes in or a user is changed; `serve` does.",
     )
     source_url: str = setting(
         "", "A standby of `database_url`'s server to read the rows from; empty: from `database_url`.", secret=True
