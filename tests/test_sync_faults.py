@@ -267,8 +267,7 @@ def test_the_loop_outlives_both_stores_and_ends_when_it_is_told_to(db, reports, 
         said = process.communicate(timeout=60)[1]
         assert time.monotonic() - told_at < 2
     assert process.returncode == 0
-    assert "tries again" in said
-    assert "Traceback" not in said
+    assert "Traceback" not in said  # whether a pass failed and was tried again, or waited for its store, is chance
     assert reports.count()[0] < 20_000, "it ended between two batches"
     carry_over(settings)
     assert differences(db, reports) == NONE
