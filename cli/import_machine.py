@@ -231,7 +231,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
         for error in [*item["errors"], *item["warnings"]]:
             named = f"{error['field']}: " if error["field"] else ""
-            taken = "taken as it is, but " if error in item["warnings"] else ""
+            as_it_is = error in item["warnings"] and error.get("code") != "deleted_here"
+            taken = "taken as it is, but " if as_it_is else ""
             click.echo(f"{place}: {show(named + taken + error['message'])}", err=True)
     more = summary.rejected + summary.warnings - SHOWN_MAX
     if more > 0:

@@ -102,7 +102,8 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
             if outcome.status == "rejected":
                 done.tell("still refused", f"{rejection_id}: still refused: {first_reason(outcome.errors)}")
             else:
-                done.tell(outcome.status, f"{rejection_id}: {outcome.status}, check-up {outcome.id}")
+                what = f"check-up {outcome.id}" if outcome.id else printable(outcome.warnings[0]["message"])
+                done.tell(outcome.status, f"{rejection_id}: {outcome.status}, {what}")
     done.sum_up()
     if done.counts["still refused"]:
         click.get_current_context().exit(1)

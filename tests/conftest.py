@@ -96,8 +96,8 @@ def settings(postgres: Postgres, mongo: Mongo) -> Settings:
     return found
 
 
-TABLES = ("idempotency_keys", "login_attempts", "audit_events", "rejections", "checkups", "machines", "users",
-          "tombstones", "sync_witness", "sync_pass")  # fmt: skip
+TABLES = ("idempotency_keys", "login_attempts", "audit_events", "rejections", "superseded", "checkups", "machines",
+          "users", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
 MANY_ROWS = 1000
 
 

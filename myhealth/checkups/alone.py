@@ -1,7 +1,7 @@
 """One record in one statement: a tablet that sends each by itself waits for one answer of PostgreSQL, not for a dozen.
 
-It takes the plain case only: a patient and a machine that are known, and a record that is not. Whatever else there is
-to say about a record is left to `Batch`.
+It takes the plain case only: a patient and a machine that are known, and a record that is not, and never was.
+Whatever else there is to say about a record is left to `Batch`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ stored as (
                           results)
     select patient.id, machine.id, %s::text, %s::text, %s::text, %s::text, %s::text,
            coalesce(%s::timestamptz, now()), %s::jsonb
-    from patient left join machine on true where machine.id is not null or %s::text is null
-    on conflict do nothing returning id),
+    from patient left join machine on true where (machine.id is not null or %s::text is null)
+    and not exists (select from superseded where deleted and superseded.record_id = %s::text
+                    and coalesce(superseded.machine_id, 0) = coalesce(machine.id, 0))
+    on conflict do nothing returning id, machine_id, record_id),
 touched as (
     update machines set last_upload_at = now() from stored, machine
     where machines.id = machine.id
     and (machine.last_upload_at is null or machine.last_upload_at < now() - interval '1 minute')),
 noted as ({NOTE} from stored)
-select id from stored"""
+select id, superseded_refuse(machine_id, record_id) from stored"""
 # Planning takes PostgreSQL longer than doing it, so each connection has it planned once.
 NUMBERS = itertools.count(1)
-TYPES = f"{'text, ' * 7}timestamptz, jsonb, text, bigint, text, text, bigint, text, text, text, jsonb"
+TYPES = f"{'text, ' * 7}timestamptz, jsonb, text, text, bigint, text, text, bigint, text, text, text, jsonb"
 PREPARE = f"prepare myhealth_store_alone ({TYPES}) as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
 EXECUTE = f"execute myhealth_store_alone ({', '.join(['%s'] * STORE.count('%s'))})"
 UNPREPARED = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
@@ -52,7 +54,7 @@ def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
     if database.in_transaction():  # a statement that fails would undo what the caller has done in it
         return None
     note = noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor(), subject=checked.patients[0])
-    values = (checked.patients[0], record.machine, *record.columns(), record.machine, *note)
+    values = (checked.patients[0], record.machine, *record.columns(), record.machine, record.record_id, *note)
     with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
         row = _execute(values)
         if row is not None:

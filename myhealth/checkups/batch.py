@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from myhealth.audit.trail import current_actor
-from myhealth.checkups.catalog import as_sent
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
 from myhealth.checkups.records import Record
 from myhealth.checkups.rejections import Refused, keep_rejections
-from myhealth.checkups.storing import Row, Stored, find_stored, new_ids, pass_over_used_ids, store_rows
+from myhealth.checkups.storing import Key, Row, Stored, find_stored, new_ids, pass_over_used_ids, store_rows
+from myhealth.checkups.superseded import (
+    COMPARED,
+    Superseded,
+    find_deleted,
+    find_gone,
+    find_superseded,
+    same_results,
+)
 from myhealth.common.text import printable
 from myhealth.machines.readings import Reading
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
-COMPARED = ("checkup_type", "checkup_report", "disease", "taken_by")
 CREATE_PATIENTS = """
 with created as (
     insert into users (username, full_name)
@@ -67,6 +71,10 @@ class Batch:
             patient_id = next(filter(None, map(patients.get, item.patients)))
             rows.append(Row(id_, patient_id, machine_id, record, item.copied))
             entries[id_] = entry
+        gone = find_gone(cursor, rows)
+        if gone:
+            self._pass_over(gone, [(row, *entries[row.id]) for row in rows if row.key in gone])
+            rows = [row for row in rows if row.key not in gone]
         stored = store_rows(cursor, rows)
         for row in rows:
             if row.id in stored:
@@ -74,6 +82,8 @@ class Batch:
                 outcome.status, outcome.id = "accepted", row.id
         if len(stored) < len(rows):
             self._compare(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored])
+        if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
+            raise MeantimeChanged("records were deleted while the same ones were stored; try again")
         if machines:
             cursor.execute(TOUCH, (sorted(machines.values()),))
 
@@ -179,18 +189,37 @@ class Batch:
     def _compare(self, cursor: Any, known: list[tuple[Row, Outcome, Record, Checked]]) -> None:
         """Tells duplicates from records that are stored with other content."""
         found = find_stored(cursor, (row.key for row, *_ in known))
+        first: dict[Key, list[Superseded]] | None = None
         for row, outcome, record, item in known:
             stored = found.get(row.key)
             if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
                 pass_over_used_ids(cursor)
                 raise MeantimeChanged("records were deleted while the same ones were stored; try again")
             differing = _differing(row, stored)
-            if not differing:
+            if differing and first is None:
+                first = find_superseded(cursor, (row.key for row, *_ in known))
+            if not differing or _came_first(row, stored, first or {}):
                 outcome.status, outcome.id = "duplicate", stored.id
                 continue
-            whose = f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
-            message = f"{whose} is stored with other content: {', '.join(differing)}"
+            message = f"{_called(record)} is stored with other content: {', '.join(differing)}"
             self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
+
+    def _pass_over(
+        self, gone: dict[Key, list[Superseded]], deleted: list[tuple[Row, Outcome, Record, Checked]]
+    ) -> None:
+        """Answers for records that were deleted here: as they came they are known, with other content refused."""
+        for row, outcome, record, item in deleted:
+            if any(first.is_same(row) for first in gone[row.key]):
+                message = f"{_called(record)} was deleted here; it is not taken in again"
+                outcome.status = "duplicate"
+                outcome.warnings.insert(0, error(outcome.index, "record_id", message, "deleted_here"))
+            else:
+                message = f"{_called(record)} was deleted here with other content"
+                self._refuse(outcome, item, "record_id", message, "deleted_here")
+
+
+def _called(record: Record) -> str:
+    return f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
 
 
 def _named(reading: Reading) -> tuple[str, ...]:
@@ -210,6 +239,11 @@ def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:
     return dict(cursor.fetchall())
 
 
+def _came_first(row: Row, stored: Stored, superseded: dict[Key, list[Superseded]]) -> bool:
+    """Whether the record says what it said at first, before it was corrected here."""
+    return any(first.checkup_id == stored.id and first.is_same(row) for first in superseded.get(row.key, ()))
+
+
 def _differing(row: Row, stored: Stored) -> list[str]:
     """The fields in which a record differs from what is stored under its number; what was not sent does not differ."""
     record = row.record
@@ -217,18 +251,6 @@ def _differing(row: Row, stored: Stored) -> list[str]:
     differing += [name for name in COMPARED if getattr(record, name) != getattr(stored, name)]
     if record.taken_at is not None and record.taken_at != stored.taken_at:
         differing.append("taken_at")
-    if record.results != stored.results and not _same_results(stored.results, record.results):
+    if record.results != stored.results and not same_results(stored.results, record.results):
         differing.append("results")
     return differing
-
-
-def _same_results(stored: str, sent: str) -> bool:
-    """Whether the machine sent the same, whatever the catalogue of the day made of it."""
-    one, other = (json.loads(text, parse_float=_digits, parse_int=_digits) for text in (stored, sent))
-    return isinstance(one, list) and [*map(as_sent, one)] == [*map(as_sent, other)]
-
-
-def _digits(text: str) -> str:
-    """A number by its digits, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
-    written = format(Decimal(text), "f")
-    return written.lstrip("-") if not Decimal(text) else written

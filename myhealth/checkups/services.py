@@ -6,6 +6,7 @@ from typing import Any
 
 from myhealth.audit.trail import note
 from myhealth.checkups.records import check_record
+from myhealth.checkups.superseded import COLUMNS, keep
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.profiles.models import User
@@ -71,7 +72,8 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
         raise BadInput(f"These can be changed: {', '.join(CHANGEABLE)}.", errors=unknown)
     with transaction() as cursor:
         cursor.execute(
-            "select revision from checkups where id = %s and patient_id = %s for update", (checkup_id, patient_id)
+            f"select revision, {COLUMNS} from checkups where id = %s and patient_id = %s for update",
+            (checkup_id, patient_id),
         )
         row = cursor.fetchone()
         if row is None:
@@ -81,6 +83,7 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             raise Conflict(message, code="changed_meanwhile")
         values = _checked(changes)
         if values:
+            keep(cursor, row[1:], deleted=False)
             assignments = ", ".join(f"{name} = %s" for name in values)
             cursor.execute(f"update checkups set {assignments} where id = %s", (*values.values(), checkup_id))
             _note("checkup.change", patient_id, checkup_id, changed=sorted(values))
@@ -88,11 +91,16 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
 
 
 def delete_checkup(patient_id: int, checkup_id: int) -> None:
-    """Deletes a check-up; the sync carries it to the report store. Raises NotFound."""
+    """Deletes a check-up; the sync carries it to the report store, and its machine does not bring it back. Raises
+    NotFound."""
     with transaction() as cursor:
-        cursor.execute("delete from checkups where id = %s and patient_id = %s", (checkup_id, patient_id))
-        if not cursor.rowcount:
+        cursor.execute(
+            f"delete from checkups where id = %s and patient_id = %s returning {COLUMNS}", (checkup_id, patient_id)
+        )
+        row = cursor.fetchone()
+        if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
+        keep(cursor, row, deleted=True)
         _note("checkup.delete", patient_id, checkup_id)
 
 

@@ -1,0 +1,39 @@
+"""superseded: check-ups of a machine that are no longer stored as they came, corrected or deleted here since.
+
+Machines send their whole memory again and again: by this the same record is known again. What a record said is kept as
+a digest alone, beside the moment, which a record need not name; it goes with the patient.
+"""
+
+from typing import Any
+
+UP = """
+create table superseded (
+    checkup_id bigint primary key,
+    patient_id bigint not null references users on delete cascade,
+    machine_id bigint references machines on delete cascade,
+    record_id text not null,
+    digest bytea not null,
+    taken_at timestamptz not null,
+    deleted boolean not null,
+    at timestamptz not null default now()
+);
+-- NULLs differ from each other; a record that no machine is named for is known by its number alone
+create index superseded_record on superseded (coalesce(machine_id, 0), record_id);
+create index superseded_patient on superseded (patient_id);
+-- A statement sees what was there when it began; this looks again, behind an insert that may have waited for a deletion
+create function superseded_refuse(machine bigint, record text) returns void volatile language plpgsql as $$
+begin
+    if exists (select from superseded
+               where deleted and coalesce(machine_id, 0) = coalesce(machine, 0) and record_id = record) then
+        raise exception 'record % was deleted here', record using errcode = 'integrity_constraint_violation';
+    end if;
+end $$;
+"""
+
+
+def up(migrator: Any, db: Any) -> None:
+    db.cursor().execute(UP)
+
+
+def down(migrator: Any, db: Any) -> None:
+    db.cursor().execute("drop function superseded_refuse(bigint, text); drop table superseded")
