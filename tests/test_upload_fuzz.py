@@ -33,7 +33,7 @@ UNSAYABLE = re.compile(
     "|with same information|came under this Idempotency-Key|the dump is of the machine|, whose all records are"
     "|is not between the years|a zone that is nowhere|, above high|cannot be kept exactly|, but the whole dump is of"
     "|holds a control character|begins or ends with a space|must be text or a whole number, not a number|is empty"
-    "|is stored with other content|another record of this all-or-nothing"
+    "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
 )
 
 
