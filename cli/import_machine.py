@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_json, show
+from cli.output import as_json, complain, plural, print_json, show
 from myhealth.audit.trail import note
 from myhealth.checkups.imports import Import, ImportOptions, read_patient_map, read_zone
 from myhealth.checkups.outcomes import Outcome
@@ -241,7 +241,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
         click.echo(f"{summary.file}: not results, passed over: {show(kinds)}", err=True)
     if summary.error:
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {summary.file}: {show(summary.error)}", err=True)
+        complain(f"{summary.file}: {show(summary.error)}")
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
     would = NOTHING_STORED if dry_run else ""

@@ -44,7 +44,9 @@ class Failure(click.ClickException):
         self.error = error
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {self.message}", err=True, color=wants_colour())
+        from cli.output import complain  # only a failure needs it
+
+        complain(self.message)
         for place in self.error.errors:
             click.echo(f"  {place.get('field') or ''}: {place['message']}", err=True)
         if self.error.hint:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from myhealth.common.settings import wants_colour
 from myhealth.common.text import printable
 
 # What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV Injection".
@@ -77,6 +78,11 @@ def show(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M")
     return printable(str(value), most=1000)
+
+
+def complain(message: str) -> None:
+    """An error, on stderr, as the command's own end shows one."""
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=wants_colour())
 
 
 def confirm(question: str) -> None:

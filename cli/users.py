@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, confirm, plural, print_json, print_table
+from cli.output import as_json, complain, confirm, plural, print_json, print_table
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.profiles import services
@@ -217,11 +217,11 @@ def ask_password() -> str:
         try:
             check_acceptable(password)
         except BadInput as error:
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.message}; try another", err=True)
+            complain(f"{error.message}; try another")
             continue
         if click.prompt("Once more", hide_input=True, err=True) == password:
             return password
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} the two differ; try again", err=True)
+        complain("the two differ; try again")
 
 
 def describe(user: User) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from myhealth.audit.trail import current_actor
+from myhealth.audit.trail import note_each
 from myhealth.checkups.occurrences import Occurrences, Seen
 from myhealth.checkups.outcomes import Checked, Origin, Outcome, error
 from myhealth.checkups.records import Record
@@ -24,12 +24,8 @@ from myhealth.machines.readings import Reading
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
 CREATE_PATIENTS = """
-with created as (
-    insert into users (username, full_name)
-    select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning id, username)
-insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)
-select %s::bigint, %s::text, 'user.create', id, username, %s::text, 'done', '{"role": "patient"}' from created
-returning subject"""
+insert into users (username, full_name)
+select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning id, username"""
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
@@ -146,10 +142,10 @@ class Batch:
                 if name is not None:
                     missing[name] = item.reading.full_name[:FULL_NAME_MAX]
         if missing:
-            who = current_actor()
-            values = (list(missing), list(missing.values()), who.id, who.name, who.address)
-            cursor.execute(CREATE_PATIENTS, values)
-            self.created = [name for (name,) in cursor.fetchall()]
+            cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
+            created = cursor.fetchall()
+            note_each("user.create", created, role="patient")
+            self.created = [name for _, name in created]
             found = _user_ids(cursor, names)
         return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -49,7 +50,6 @@ class Intake:
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
-        self._soon = soon()
 
     def take(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
         """Takes in one batch, in one transaction; the outcomes are in the order of the readings.
@@ -74,8 +74,8 @@ class Intake:
 
     def check(self, readings: Sequence[Reading]) -> list[Checked]:
         """What can be found out without the database; may run in another thread than `store`, ahead of it."""
-        self._soon = soon()
-        checked = [self._check(reading) for reading in readings]
+        latest = soon()
+        checked = [self._check(reading, latest) for reading in readings]
         if len(checked) >= COPY_FROM_ROWS:
             for item in checked:
                 if item.record is not None:
@@ -123,11 +123,11 @@ class Intake:
             item.record, item.faults = None, [("", f"PostgreSQL refuses it: {first_line(error)}")]
         return self.store(checked, atomic=atomic)
 
-    def _check(self, reading: Reading) -> Checked:
+    def _check(self, reading: Reading, latest: datetime) -> Checked:
         if reading.faults:
             return Checked(reading, None, reading.faults)
         faults: list[tuple[str, str]] = []
-        record = usual_record(reading, self.origin.machine, self._soon)
+        record = usual_record(reading, self.origin.machine, latest)
         if record is None:
             said = reading.decoded()
             if reading.faults:

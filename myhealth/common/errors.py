@@ -85,3 +85,10 @@ class Unavailable(MyHealthError):
 
 class TooManyAttempts(Unavailable):
     status, code = 429, "too_many_attempts"
+
+
+def too_many_attempts(wait_s: int) -> TooManyAttempts:
+    """The error that says how long to wait."""
+    minutes = max(1, -(-wait_s // 60))
+    when = "a minute" if minutes == 1 else f"{minutes} minutes"
+    return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)

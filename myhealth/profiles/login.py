@@ -9,7 +9,7 @@ from datetime import datetime
 from http.client import HTTPException
 from typing import Any
 
-from myhealth.common.errors import TooManyAttempts, Unavailable
+from myhealth.common.errors import Unavailable, too_many_attempts
 
 TIMEOUT_S = 10
 ANSWER_MAX_BYTES = 64 * 1024
@@ -72,13 +72,6 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
         raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
-
-
-def too_many_attempts(wait_s: int) -> TooManyAttempts:
-    """The error that says how long to wait."""
-    minutes = max(1, -(-wait_s // 60))
-    when = "a minute" if minutes == 1 else f"{minutes} minutes"
-    return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)
 
 
 def retry_after_s_of(error: urllib.error.HTTPError) -> int:

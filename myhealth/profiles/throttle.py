@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from myhealth.common.database import transaction
-from myhealth.common.errors import TooManyAttempts
-from myhealth.profiles.login import too_many_attempts
+from myhealth.common.errors import TooManyAttempts, too_many_attempts
 
 WINDOW_S = 15 * 60
 PER_PAIR, PER_ADDRESS, PER_USER, ALWAYS = 10, 100, 50, 3

@@ -9,6 +9,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
+from myhealth.common.errors import too_many_attempts
 from myhealth.profiles.login import (
     ANSWER_MAX_BYTES,
     TIMEOUT_S,
@@ -19,7 +20,6 @@ from myhealth.profiles.login import (
     is_timeout,
     retry_after_s_of,
     tokens_valid_after,
-    too_many_attempts,
 )
 
 # What the upload API says of the caller and of whom it is about; anything else is a fault of its own.

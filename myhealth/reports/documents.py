@@ -17,6 +17,7 @@ FORM = 2
 # BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NUMBERS = ("value", "low", "high")
+NORMAL = (None, "N")
 
 
 def exact(text: str) -> float | Decimal:
@@ -116,25 +117,13 @@ def _look_through(results: Any) -> bool:
     abnormal = False
     for result in results if type(results) is list else ():
         if type(result) is dict:
-            get = result.get
-            flag = get("flag")
-            if flag is not None and flag != "N":
+            if result.get("flag") not in NORMAL:
                 abnormal = True
-            value, low, high = get("value"), get("low"), get("high")
-            if (
-                (type(value) is int and not INT_MIN <= value <= INT_MAX)
-                or (type(low) is int and not INT_MIN <= low <= INT_MAX)
-                or (type(high) is int and not INT_MIN <= high <= INT_MAX)
-            ):
-                _make_decimals(result)
+            for name in NUMBERS:
+                number = result.get(name)
+                if type(number) is int and not INT_MIN <= number <= INT_MAX:
+                    result[name] = Decimal(number)
     return abnormal
-
-
-def _make_decimals(result: Document) -> None:
-    for name in NUMBERS:
-        number = result.get(name)
-        if type(number) is int and not INT_MIN <= number <= INT_MAX:
-            result[name] = Decimal(number)
 
 
 def next_millisecond(moment: datetime) -> datetime:
