@@ -147,6 +147,35 @@ def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> No
         assert trend_points(filled, PATIENT, nothing) == []
 
 
+def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(reports: ReportRepository) -> None:
+    odd = '["8867-4", null, 5, ["8867-4"], {"code": ["8867-4"]}, {"code": {"code": "8867-4"}}]'
+    rows = [
+        document(1, results="[" + PULSE % (70, "null") + "]"),
+        document(2, results='[{"code": "$$this.code", "value": 1}, {"code": "$results.code", "name": "$$ROOT"}]'),
+        document(3, results=odd),
+        document(4, results=PULSE % (80, "null")),  # no list
+        document(5, results=odd[:-1] + "," + PULSE % ("90.50", "null") + "]"),
+    ]
+    Mirror(reports).insert("checkup", rows)
+    by_code = [(p.report_id, p.value) for p in trend_points(reports, PATIENT, "8867-4")]
+    assert by_code == [(5, Decimal("90.50")), (1, 70)]
+    assert [p.report_id for p in trend_points(reports, PATIENT, "$$this.code")] == [2]
+    assert [p.report_id for p in trend_points(reports, PATIENT, "$results.code")] == [2]
+    assert [p.report_id for p in trend_points(reports, PATIENT, name="$$ROOT")] == [2]
+
+
+@pytest.mark.parametrize("results", [
+    '[{"value": 1.50}]', '[{"value": 1, "low": 0.10, "high": 2.00}]', '[{"value": 5}, {"more": {"deep": [1.50, "x"]}}]',
+    '[{"value": [1.50]}]', '[[1.50]]', '{"value": 1.50}', '{"a": {"b": 1.50}}', "1.50", '"1.50"', "null", "[]",
+    '[{"value": 123456789012345678901234567890}]', '[{"value": 5.1, "flag": "H"}, null, "x", 7]',
+])  # fmt: skip
+def test_what_is_read_at_once_is_what_is_there_digit_by_digit(reports: ReportRepository, results: str) -> None:
+    Mirror(reports).insert("checkup", [document(1, results=results)])
+    there = reports.report(1)
+    for [found] in (list_reports(reports, PATIENT), list(iterate_reports(reports, PATIENT))):
+        assert repr(found) == repr(there)
+
+
 def test_what_was_measured_is_listed(filled: ReportRepository) -> None:
     found = [(m.code, m.name, m.units, m.count, m.first_at, m.last_at) for m in measured_codes(filled, PATIENT)]
     assert found == [

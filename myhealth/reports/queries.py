@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import ReportRepository, translated
+from myhealth.reports.repository import ReportRepository, finished, translated
 
 Sort = Literal["-taken_at", "taken_at"]
 SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
@@ -167,7 +167,8 @@ def list_reports(
     """
     query = reports_query(patient, wanted, sort=sort, after=after)
     with translated():
-        return store.reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1).to_list()
+        found = store.quick_reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1).to_list()
+    return [finished(report) for report in found]
 
 
 def iterate_reports(
@@ -175,7 +176,7 @@ def iterate_reports(
 ) -> Iterator[Document]:
     """All of them, in bounded memory. Raises Unavailable."""
     with translated():
-        yield from store.reports.find(reports_query(patient, wanted, sort=sort), sort=order(sort))
+        yield from map(finished, store.quick_reports.find(reports_query(patient, wanted, sort=sort), sort=order(sort)))
 
 
 def order(sort: Sort) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -67,7 +67,12 @@ class _DecimalCodec(TypeCodec):
         return value.to_decimal()
 
 
-CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_DecimalCodec()]))
+# Moments come in UTC as it is: with a `tzinfo`, the driver would convert each once more.
+CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_DecimalCodec()]))
+# For reading much at once: where it has codecs of types, the driver goes through every document a second time.
+QUICK_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
+# What of a result's values is not as `CODEC` would give it, or may hold such a value.
+_UNFINISHED = frozenset((Decimal128, dict, list))
 
 
 class ReportRepository:
@@ -79,9 +84,9 @@ class ReportRepository:
         concern = WriteConcern(w="majority", j=True)
         self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
         self.reports = self._database["reports"]
-        self.users = self._database["users"]
-        # For reading much at once: moments come without their zone, which is UTC, and decimals as BSON has them.
-        self.plain_reports: Collection[Document] = self.reports.with_options(codec_options=CodecOptions())
+        self.users = self._database.get_collection("users", codec_options=QUICK_CODEC)  # these hold no decimals
+        # Decimals come as BSON has them: `finished` and `decimal_of` make them what they are.
+        self.quick_reports: Collection[Document] = self.reports.with_options(codec_options=QUICK_CODEC)
         self.audit_events = self._database["audit_events"]
         # The mark is read where it is written, whatever the URL says of reading.
         self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
@@ -189,8 +194,29 @@ def _index_of_names(field: str) -> IndexModel:
 
 
 def decimal_of(value: Any) -> Any:
-    """A value out of `plain_reports` as `reports` gives it."""
+    """A value out of `quick_reports` as `reports` gives it."""
     return value.to_decimal() if type(value) is Decimal128 else value
+
+
+def finished(report: Document) -> Document:
+    """A report out of `quick_reports` as `reports` gives it; few have anything to do."""
+    results = report["results"]
+    if type(results) is list:
+        for result in results:
+            if type(result) is not dict or not _UNFINISHED.isdisjoint(map(type, result.values())):
+                break
+        else:
+            return report
+    report["results"] = _finished_value(results)
+    return report
+
+
+def _finished_value(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _finished_value(each) for name, each in value.items()}
+    if type(value) is list:
+        return [_finished_value(each) for each in value]
+    return decimal_of(value)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -81,10 +81,18 @@ def trend_points(
     if code is None:
         query["results"] = {"$elemMatch": {"name": {"$eq": name}, **({} if coded else {"code": None})}}
     with translated():
-        found = store.plain_reports.find(
-            query, {"taken_at": 1, "results": 1}, sort=order("-taken_at"), limit=limit, batch_size=limit + 1
+        found = store.quick_reports.find(
+            query, _only_results_of(code, name), sort=order("-taken_at"), limit=limit, batch_size=limit + 1
         )
         return _points_of(found.to_list(), code, name, coded)
+
+
+def _only_results_of(code: str | None, name: str | None) -> Document:
+    """Of each report its moment and the results that are asked for: a laboratory's have twenty others beside them. A
+    value is never taken for the name of a field."""
+    field, sought = ("name", name) if code is None else ("code", code)
+    wanted = {"$filter": {"input": "$results", "cond": {"$eq": [f"$$this.{field}", {"$literal": sought}]}}}
+    return {"taken_at": 1, "results": {"$cond": [{"$isArray": "$results"}, wanted, []]}}
 
 
 def _points_of(reports: Iterable[Document], code: str | None, name: str | None, coded: bool) -> list[Point]:
@@ -102,9 +110,10 @@ def _points_of(reports: Iterable[Document], code: str | None, name: str | None, 
                 value, low, high = get("value"), get("low"), get("high")
                 if Decimal128 in (type(value), type(low), type(high)):
                     value, low, high = decimal_of(value), decimal_of(low), decimal_of(high)
-                at = report["taken_at"].replace(tzinfo=UTC)
                 said = get("unit"), low, high, get("flag"), get("range_source"), get("warning")
-                points.append(Point(report["_id"], at, get("name"), value, *said, None if code else get("code")))
+                points.append(
+                    Point(report["_id"], report["taken_at"], get("name"), value, *said, None if code else get("code"))
+                )
     return points
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from myhealth.audit.trail import Actor
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked, jwks_fetcher
@@ -118,9 +117,6 @@ class LoggedIn(View):
     def prepare(self) -> None:
         super().prepare()
         self.user = self.context.user_of_token(bearer_token())
-
-    def actor(self) -> Actor:
-        return Actor(self.user["_id"], self.user["username"], self.address)
 
     @property
     def address(self) -> str:

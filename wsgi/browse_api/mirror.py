@@ -8,7 +8,6 @@ import bottle
 import msgspec
 from msgspec import Meta
 
-from myhealth.audit.trail import NOBODY, Actor
 from myhealth.common.errors import BadInput
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.mirror import KINDS, Mirror, TakenOver, Written
@@ -128,9 +127,6 @@ class AllReportsView(ReportsView):
     def prepare(self) -> None:
         if bottle.request.method != "POST":  # a task runner need not be known here as a user yet
             super().prepare()
-
-    def actor(self) -> Actor:
-        return NOBODY if bottle.request.method == "POST" else super().actor()
 
     def post(self) -> Any:
         taking = ReportDocumentsView(self.context)

@@ -25,7 +25,7 @@ class ShowsReports(LoggedIn):
     """Lists of one patient's reports in keyset pages, as JSON, FHIR or CSV."""
 
     def page(self, patient: Document, asked: dict[str, str], kind: str) -> Any:
-        limit, wanted, sort = page_limit(), read_filter(asked), read_sort(asked.get("sort", ""))
+        limit, wanted, sort = page_limit(asked), read_filter(asked), read_sort(asked.get("sort", ""))
         after = Place.parse(asked.get("after", ""))
         found = list_reports(self.context.reports, patient, wanted, sort=sort, limit=limit + 1, after=after)
         page, next_url = cut_page(found, limit, Place.of, asked)

@@ -58,7 +58,7 @@ class UsersView(LoggedIn):
     def get(self) -> Any:
         asked = query_parameters("limit", "after", "search", "role")
         accepted_type(JSON)
-        limit, wanted = page_limit(), read_search(asked)
+        limit, wanted = page_limit(asked), read_search(asked)
         if self.user["role"] not in STAFF:
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
         found = find_people(self.context.reports, wanted, limit=limit + 1)
@@ -129,7 +129,7 @@ class TrendsView(LoggedIn):
 
     def get(self, username: str) -> Any:
         asked = query_parameters("code", "name", "from", "to", "limit", "after")
-        kind, limit, options = accepted_type(JSON, CSV), page_limit(1000, POINTS_MAX), read_trend(asked)
+        kind, limit, options = accepted_type(JSON, CSV), page_limit(asked, 1000, POINTS_MAX), read_trend(asked)
         patient = self.person(username, "trends")
         if not options.keys() & {"code", "name"}:
             return answer_measurements(measured_codes(self.context.reports, patient), kind)
@@ -170,7 +170,7 @@ class AccessLogView(LoggedIn):
 
     def get(self, username: str) -> Any:
         asked = query_parameters("limit", "after")
-        kind, limit = accepted_type(JSON, CSV), page_limit()
+        kind, limit = accepted_type(JSON, CSV), page_limit(asked)
         patient = self.person(username, "access log")
         found = access_log(self.context.reports, patient, limit=limit + 1, after=asked.get("after", ""))
         page, next_url = cut_page(found, limit, look_place, asked)

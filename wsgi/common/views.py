@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
 import bottle
 
-from myhealth.audit.trail import NOBODY, Actor, acting
 from myhealth.common.errors import BadInput
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
@@ -32,9 +31,9 @@ class View:
     def prepare(self) -> None:
         """What comes before every verb; mixins add to it."""
 
-    def actor(self) -> Actor:
-        """Whose doing it is, for the audit trail."""
-        return NOBODY
+    def perform(self, verb: str, **parts: Any) -> Any:
+        self.prepare()
+        return getattr(self, verb)(**parts)
 
     @classmethod
     def verbs(cls) -> list[str]:
@@ -50,10 +49,7 @@ def add_view(application: Application, path: str, view: type[View], context: Any
 
 def _callback(view: type[View], verb: str, context: Any) -> Callable[..., Any]:
     def call(**parts: str) -> Any:
-        instance = view(context)
-        instance.prepare()
-        with acting(instance.actor()):
-            return getattr(instance, verb)(**parts)
+        return view(context).perform(verb, **parts)
 
     return call
 
@@ -65,9 +61,9 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return bottle.HTTPResponse(body, status=status, headers=named)
 
 
-def page_limit(default: int = LIMIT, most: int = LIMIT_MAX) -> int:
-    """How many entries a page may have: `limit`, 50 if it is not given. Raises BadInput."""
-    text = bottle.request.query.get("limit")
+def page_limit(asked: Mapping[str, str], default: int = LIMIT, most: int = LIMIT_MAX) -> int:
+    """How many entries a page may have: `limit` of the parameters asked, 50 if it is not given. Raises BadInput."""
+    text = asked.get("limit")
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):

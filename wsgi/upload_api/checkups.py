@@ -149,7 +149,7 @@ class CheckupsView(TakesRecords):
 
     def get(self) -> Any:
         self.require("doctor")
-        limit = page_limit()
+        limit = page_limit(bottle.request.query)
         found = services.list_checkups(before=_before(), limit=limit + 1)
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
         for patient_id, username in others:
@@ -172,7 +172,7 @@ class UserCheckupsView(TakesRecords):
 
     def get(self, username: str) -> Any:
         patient = self.person(username, "doctor", missing=missing)
-        limit = page_limit()
+        limit = page_limit(bottle.request.query)
         found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
         if patient.id != self.user.id:
             note("read", subject_id=patient.id, subject=patient.username, what="checkups")

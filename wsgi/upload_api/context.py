@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import bottle
 
-from myhealth.audit.trail import Actor, note
+from myhealth.audit.trail import Actor, acting, note
 from myhealth.common.database import database
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
@@ -39,7 +40,7 @@ class UploadContext:
 
 
 class FromSomewhere(View):
-    """For views that note things without anybody being logged in."""
+    """For views that note things, also without anybody being logged in."""
 
     context: UploadContext
 
@@ -48,7 +49,13 @@ class FromSomewhere(View):
         return client_address(self.context.settings.trusted_proxies)
 
     def actor(self) -> Actor:
+        """Whose doing it is, for the audit trail."""
         return Actor(None, None, self.address)
+
+    def perform(self, verb: str, **parts: Any) -> Any:
+        self.prepare()
+        with acting(self.actor()):
+            return getattr(self, verb)(**parts)
 
 
 class LoggedIn(FromSomewhere):

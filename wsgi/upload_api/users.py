@@ -65,7 +65,7 @@ class UsersView(LoggedIn):
     }  # fmt: skip
 
     def get(self) -> Any:
-        limit, after = page_limit(), _after()
+        limit, after = page_limit(bottle.request.query), _after()
         if self.user.role not in ("doctor", "admin"):
             return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
         found = services.list_users(after=after, limit=limit + 1)
