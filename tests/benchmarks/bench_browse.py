@@ -1,7 +1,7 @@
 """How quick the browse API is, against python-eve and a bare handler over the same collection in the same run.
 
     python3 -m venv /tmp/eve && /tmp/eve/bin/pip install eve==2.3 gunicorn
-    .venv/bin/python tests/benchmarks/bench_browse.py --eve /tmp/eve/bin/python [--reports 1000000] [--people 20000]
+    .venv/bin/python tests/benchmarks/bench_browse.py --eve /tmp/eve/bin/python [--reports 1000000] [--people 20000] [--results 2]
         [--rounds 9] [--seconds 3] [--only browse,bare] [--folder PATH]
 
 A MongoDB of its own in a temporary folder (--folder keeps it for the next run); needs wrk. Each server is gunicorn with
@@ -54,8 +54,9 @@ POINTS = 1_000  # of the person whose trend is asked for
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 RESULTS = (
     '[{"code":"8480-6","name":"Systolic blood pressure","value":%d,"unit":"mm[Hg]","low":90,"high":120,"flag":"H"},'
-    '{"code":"8462-4","name":"Diastolic blood pressure","value":%d,"unit":"mm[Hg]","low":60,"high":80,"flag":null}]'
+    '{"code":"8462-4","name":"Diastolic blood pressure","value":%d,"unit":"mm[Hg]","low":60,"high":80,"flag":null}%s]'
 )
+MORE = ',{"code":"%d-1","name":"Substance %d in serum or plasma","value":5.1,"unit":"mmol/L","low":3.9,"high":6.1,"flag":null}'
 BARE = """
 import json, bottle, pymongo
 reports = pymongo.MongoClient({url!r}).get_default_database()["reports"]
@@ -109,8 +110,10 @@ def subject(person: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, str(person)))
 
 
-def fill(store: ReportRepository, reports: int, people: int) -> None:
-    """Person 1 has a long history, person 2 a thousand points, all others what is left, in the order of time."""
+def fill(store: ReportRepository, reports: int, people: int, results: int) -> None:
+    """Person 1 has a long history, person 2 a thousand points, all others what is left, in the order of time. A report
+    has `results` results, of which the first two are the blood pressure's."""
+    more = "".join(MORE % (i, i) for i in range(3, results + 1))
     store.drop()
     store.make_indexes()
     users = [
@@ -128,7 +131,7 @@ def fill(store: ReportRepository, reports: int, people: int) -> None:
         for i in range(start, min(start + 10_000, reports)):
             at = BEGIN - timedelta(minutes=reports - i)
             batch.append(report_document(1, i + 1, 1, owners[i], subject(owners[i]), "BLOOD PRESSURE", "Seated, left arm. 128/82",
-                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40), 1))  # fmt: skip
+                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40, more), 1))  # fmt: skip
         store.reports.insert_many(batch, ordered=False)
 
 
@@ -287,6 +290,7 @@ def main() -> None:
     parser.add_argument("--eve", help="a Python that has eve 2.3 and gunicorn")
     parser.add_argument("--reports", type=int, default=1_000_000)
     parser.add_argument("--people", type=int, default=20_000)
+    parser.add_argument("--results", type=int, default=2, help="how many a report has; 2 or more")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--only", help="the names of what is measured, with commas between them")
@@ -308,7 +312,7 @@ def run(options: Any, folder: Path, url: str) -> None:
     store = ReportRepository.connect(url)
     if store.count()[0] != options.reports:
         begun = time.monotonic()
-        fill(store, options.reports, options.people)
+        fill(store, options.reports, options.people, options.results)
         print(f"filled with {options.reports:,} reports in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         settings = Settings(mongo_url=url, auth_url=stack.enter_context(keys_served()), data_dir=str(folder))
