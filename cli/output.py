@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from myhealth.common.settings import wants_colour
+from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import printable
 
 # What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV Injection".
@@ -83,6 +83,13 @@ def show(value: Any) -> str:
 def complain(message: str) -> None:
     """An error, on stderr, as the command's own end shows one."""
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=wants_colour())
+
+
+def warn_of_exposed_secrets(settings: Settings) -> None:
+    """A warning, on stderr, of each file of settings whose secrets everybody on this machine may read."""
+    for path, names in exposed_secrets(settings).items():
+        what = f"everybody on this machine may read {path}, which holds {', '.join(names)}: chmod o-r {path}"
+        click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {what}", err=True, color=wants_colour())
 
 
 def confirm(question: str) -> None:

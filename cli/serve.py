@@ -10,6 +10,7 @@ import threading
 import click
 
 from cli.context import App, pass_app
+from cli.output import warn_of_exposed_secrets
 from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
 from myhealth.profiles.tokens import load_secret
@@ -33,6 +34,7 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
     if upload_port == browse_port != 0:
         raise click.UsageError("--upload-port and --browse-port must differ")
     settings = app.settings()
+    warn_of_exposed_secrets(settings)
     with contextlib.ExitStack() as stack:
         upload = stack.enter_context(processes.listen(host, upload_port))
         browse = stack.enter_context(processes.listen(host, browse_port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_json, print_table
+from cli.output import as_json, print_json, print_table, warn_of_exposed_secrets
 from myhealth.common.settings import describe
 
 
@@ -17,7 +17,9 @@ def settings(app: App, as_json: bool) -> None:
 
     Secrets are masked. An empty database_url or mongo_url means an embedded server in data_dir.
     """
-    rows = describe(app.settings())
+    found = app.settings()
+    warn_of_exposed_secrets(found)
+    rows = describe(found)
     if as_json:
         print_json(rows)
     else:

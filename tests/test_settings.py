@@ -156,3 +156,22 @@ def test_wrong_settings_end_with_exit_code_78(run_cli) -> None:
     assert (done.returncode, done.stdout) == (78, "")
     assert "Error: MYHEALTH_NONSENSE in the environment is not a setting" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "warned"),
+    [
+        (0o644, f'[sync]\nsource_url = "{URL}"\npassword = "x"', "sync.source_url, sync.password"),
+        (0o640, '[sync]\npassword = "x"', ""),
+        (0o644, f'token_ttl_s = 100\n[sync]\nsource_url = "{URL.replace(":hunter2", "")}"', ""),
+    ],
+)  # fmt: skip
+def test_a_file_of_secrets_that_everybody_may_read_is_warned_of(run_cli, tmp_path: Path, mode, text, warned) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    file.chmod(mode)
+    done = run_cli("--settings", str(file), "settings", "--json")
+    assert done.returncode == 0
+    told = f"Warning: everybody on this machine may read {file}, which holds {warned}: chmod o-r {file}\n"
+    assert done.stderr == (told if warned else "")
+    assert json.loads(done.stdout)

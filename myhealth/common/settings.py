@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -326,6 +327,16 @@ def masked(key: Key, value: Any) -> str:
 
 def _mask_query(url: str) -> str:
     return re.sub(r"(?i)([?&](?:password|sslpassword|authMechanismProperties)=)[^&]*", r"\1********", url)
+
+
+def exposed_secrets(settings: Settings) -> dict[Path, list[str]]:
+    """The secrets that stand in a file of settings which everybody on this machine may read: its path, their keys."""
+    found: dict[Path, list[str]] = {}
+    for key in keys():
+        path, text = Path(settings.origins.get(key.name, "")), str(_value(settings, key))
+        if masked(key, text) != text and path.is_file() and path.stat().st_mode & stat.S_IROTH:
+            found.setdefault(path, []).append(key.name)
+    return found
 
 
 def describe(settings: Settings) -> list[dict[str, str]]:
