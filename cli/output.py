@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
 
+from myhealth.common.csv_lines import table_lines
 from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import printable
-
-# What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV Injection".
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
+    text = _json(value)
     click.echo("".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text))
 
 
@@ -51,22 +48,9 @@ def check_form(as_csv: bool, as_json: bool) -> None:
         raise click.UsageError("--csv and --json are two; say one of them")
 
 
-def print_csv(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
-    """For spreadsheets: moments whole, and no cell that one would take for a formula."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(header)
-    for row in rows:
-        cells = [_csv_cell(cell) for cell in row]
-        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
-
-
-def _csv_cell(value: Any) -> str:
-    """As the browse API's CSV has it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return "" if value is None else str(value)
+def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
+    """As the browse API writes it."""
+    sys.stdout.writelines(table_lines(header, rows))
 
 
 def show(value: Any) -> str:
@@ -115,9 +99,22 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
+def _json(value: Any, margin: str = "\n") -> str:
+    """JSON in lines, every number with its digits: 5.10, which Python's own writer makes a 5.1 of."""
+    inner = f"{margin}  "
+    if isinstance(value, Mapping) and value:
+        fields = (
+            f"{inner}{json.dumps(str(name), ensure_ascii=False)}: {_json(each, inner)}" for name, each in value.items()
+        )
+        return f"{{{','.join(fields)}{margin}}}"
+    if isinstance(value, (list, tuple)) and value:
+        return f"[{','.join(inner + _json(each, inner) for each in value)}{margin}]"
+    if isinstance(value, Decimal):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -56,6 +57,21 @@ def test_programs_get_json_and_csv(run_cli, reports_of_two) -> None:
     assert [point["value"] for point in points] == [111, 112, 113]
     named = json.loads(run_cli("reports", "trend", "bholanath", "--name", "Systolic blood pressure", "--json").stdout)
     assert named == points
+
+
+def test_numbers_keep_their_digits_and_no_text_is_a_formula(run_cli, people, settings, reports) -> None:
+    sent = {**record()["results"][0], "value": 5, "low": -5, "high": None}
+    del sent["flag"]
+    text = json.dumps([record(1, results=[sent, {**sent, "value": "＝1"}])])
+    done = run_cli("import-machine", "-", stdin=text.replace('"value": 5', '"value": 5.10'))
+    assert done.returncode == 0, done.stderr
+    run_pass(settings.database_url, Mirror(reports), settings)
+    for words in (["list", "bholanath"], ["show", "bholanath", "1"], ["trend", "bholanath", "--code", sent["code"]]):
+        told = run_cli("reports", *words, "--json").stdout
+        assert "5.10" in re.findall(r'"value": (.*?),?\n', told), told
+        assert json.loads(told)
+        rows = csv.DictReader(io.StringIO(run_cli("reports", *words, "--csv").stdout))
+        assert {(row["value"], row["low"]) for row in rows} == {("5.10", "-5"), ("'＝1", "-5")}
 
 
 @pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"], ["trend", "bholanath", "--code", "nope"], ["trend", "bholanath", "--name", "Body weight", "--json"],

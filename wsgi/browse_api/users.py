@@ -6,10 +6,10 @@ from typing import Any
 
 import bottle
 
+from myhealth.common.csv_lines import table_lines
 from myhealth.common.errors import NotFound
 from myhealth.profiles.upstream import delete_user
 from myhealth.reports.access import access_log, look_place, note_look
-from myhealth.reports.csv_export import table_lines
 from myhealth.reports.documents import Document
 from myhealth.reports.people import find_people, read_search
 from myhealth.reports.queries import Place, read_moment
