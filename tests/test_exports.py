@@ -22,6 +22,7 @@ from myhealth.machines.formats.fhir import read_fhir
 from myhealth.machines.formats.json_stream import Window
 from myhealth.reports.csv_export import COLUMNS, report_lines
 from myhealth.reports.fhir_export import fhir_bundle
+from myhealth.reports.ucum import is_ucum
 from wsgi.common.application import encode_json
 
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -118,6 +119,41 @@ def test_an_interpretation_is_coded(flag: str) -> None:
     coding = observation["interpretation"][0]["coding"][0]
     assert coding["system"] == "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
     assert coding["code"] == flag
+
+
+UCUM = ["mm[Hg]", "/min", "{beats}/min", "10*3/uL", "mL/min/{1.73_m2}", "mL/min/1.73.m2", "kg/m2", "%", "mmol/l", "Cel", "[degF]",
+        "m[IU]/L", "ug/(24.h)", "%{Hb}", "[arb'U]/mL", "dB[SPL]", "1"]  # fmt: skip
+NO_UCUM = ["mmHg", "bpm", "beats/minute", "IU/L", "C", "°C", "F", "K/uL", "T/L", "u/L", "mcg", "lb", "x10^9/L", "µmol/L", "kg/m^2", "mg dL",
+           "mg//dL", "mg/", "(mg", "mg)", "{a", "", "m" * 500, "(" * 500]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UCUM + NO_UCUM)
+def test_a_unit_is_called_ucum_where_it_is(unit: str) -> None:
+    assert is_ucum(unit) == (unit in UCUM)
+    report = stored([result(unit=unit)])
+    quantity = json.loads(went_out(report))["entry"][1]["resource"]["valueQuantity"]
+    assert quantity.get("unit", "") == unit
+    assert (quantity.get("code") == unit and quantity.get("system") == "http://unitsofmeasure.org") == (unit in UCUM)
+    (record,) = came_in(went_out(report))
+    assert record["results"][0]["unit"] == (unit or None)
+
+
+def test_a_name_of_the_machines_is_not_given_out_as_loincs() -> None:
+    observation = json.loads(went_out(stored([result(name="PULSE 1")])))["entry"][1]["resource"]
+    assert observation["code"] == {"text": "PULSE 1", "coding": [{"system": "http://loinc.org", "code": "8867-4"}]}
+
+
+@pytest.mark.parametrize("system", ["99LAB", "POST 12H", "http://a b"])
+def test_a_system_that_is_no_uri_is_left_out(system: str) -> None:
+    text = went_out(stored([result(code=None, other_code="GLU", code_system=system)]))
+    assert json.loads(text)["entry"][1]["resource"]["code"]["coding"] == [{"code": "GLU"}]
+
+
+def test_no_text_holds_what_fhir_forbids() -> None:
+    texts = {"checkup_report": "a\x07\tb\r\nc", "checkup_type": "d\x1b"}
+    text = went_out(stored([result(value="e\x00f", name="g\x07")], **texts)).decode()
+    for found in ("a�\\tb\\r\\nc", "d�", "e�f", "g�"):
+        assert f'"{found}"' in text
 
 
 ODD: list[Any] = [{"odd": 1}, ["text", 5, None, [1]], [{}], [{"value": None, "name": 5}], [{"value": True}], [{"value": [1, {"a": "b"}]}],

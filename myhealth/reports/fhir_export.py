@@ -17,6 +17,7 @@ from typing import Any
 
 from myhealth.reports.documents import Document, exact
 from myhealth.reports.trends import readable_results
+from myhealth.reports.ucum import is_ucum
 
 LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
@@ -31,7 +32,8 @@ DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf"(<=|>=|<|>)({DIGITS})")
 SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
 CODE = re.compile(r"\S+(?: \S+)*")
-UNIT_CODE = re.compile(r"[!-~]+")  # UCUM is written in ASCII without blanks
+SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR wants it; HL7 v2 has names like 99LAB
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # which FHIR's strings do not hold
 Resource = dict[str, Any]
 
 
@@ -54,7 +56,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
 
 
 def _subject(patient: Document) -> Resource:
-    name = patient["full_name"].strip() or patient["username"]
+    name = _said(patient["full_name"]) or patient["username"]
     return {"identifier": {"system": PERSON_SYSTEM, "value": patient["username"]}, "display": name}
 
 
@@ -107,9 +109,9 @@ def _code(result: Document) -> Resource:
     system = _said(result.get("code_system"))
     concept: Resource = {"text": name or code or other or "Result"}
     if CODE.fullmatch(code):
-        concept["coding"] = [{"system": LOINC, "code": code, **({"display": name} if name else {})}]
+        concept["coding"] = [{"system": LOINC, "code": code}]  # its display would be LOINC's name, not the machine's
     elif CODE.fullmatch(other):
-        concept["coding"] = [{**({"system": system} if CODE.fullmatch(system) else {}), "code": other}]
+        concept["coding"] = [{**({"system": system} if SYSTEM.fullmatch(system) else {}), "code": other}]
     return concept
 
 
@@ -125,7 +127,7 @@ def _value(result: Document) -> Resource:
         return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": match[1]}}
     if unit and (match := SPAN.fullmatch(text)):
         return {"valueRange": {"low": _quantity(_number(match[1]), unit), "high": _quantity(_number(match[2]), unit)}}
-    return {"valueString": text, **({"note": [{"text": f"Unit: {unit}"}]} if unit else {})}
+    return {"valueString": _printable(text), **({"note": [{"text": f"Unit: {unit}"}]} if unit else {})}
 
 
 def _ranges(result: Document) -> list[Resource]:
@@ -139,8 +141,8 @@ def _ranges(result: Document) -> list[Resource]:
 
 
 def _quantity(number: Any, unit: str) -> Resource:
-    """A number with its unit; coded where the unit can be UCUM."""
-    coded = {"system": UCUM, "code": unit} if UNIT_CODE.fullmatch(unit) else {}
+    """A number with its unit; coded where the unit is UCUM."""
+    coded = {"system": UCUM, "code": unit} if is_ucum(unit) else {}
     return {"value": number, **({"unit": unit} if unit else {}), **coded}
 
 
@@ -154,7 +156,11 @@ def _is_number(value: Any) -> bool:
 
 def _said(value: Any) -> str:
     """Text, where it says something; FHIR has no empty strings."""
-    return value.strip() if isinstance(value, str) else ""
+    return _printable(value.strip()) if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    return CONTROL.sub("\ufffd", text)
 
 
 def _moment(value: datetime) -> str:
