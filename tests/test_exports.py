@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,67 @@ def test_csv_has_a_line_a_result() -> None:
     assert ",5.10," in lines[2]
     assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,"
     assert NOW.isoformat()[:10] in lines[3]
+
+
+def panel(status: str, own: str, when: str) -> bytes:
+    """A report of two Observations, as some other program sends it."""
+    resources: list[dict[str, Any]] = [
+        {"resourceType": "Observation", "id": name, "status": of, "code": {"text": name}, "valueInteger": 5}
+        for name, of in (("Glucose", own), ("Urea", "final"))
+    ]
+    references = [{"reference": f"Observation/{each['id']}"} for each in resources]
+    report = {"resourceType": "DiagnosticReport", "id": "r", "status": status, "code": {"text": "Blood"},
+              "subject": {"identifier": {"value": "savita"}}, "result": references, "effectiveDateTime": when,
+              "conclusion": "Fine.\nStatus: stable."}  # fmt: skip
+    return json.dumps({"resourceType": "Bundle", "type": "collection",
+                       "entry": [{"resource": each} for each in (report, *resources)]}).encode()  # fmt: skip
+
+
+def sent_on(record: dict[str, Any]) -> bytes:
+    """A record, stored as it came in, as it goes out."""
+    moment = datetime.fromisoformat(record["taken_at"]).astimezone(UTC)
+    return went_out(stored(record["results"], taken_at=moment, checkup_report=record["checkup_report"]))
+
+
+@pytest.mark.parametrize(
+    ("status", "own", "out"),
+    [
+        ("final", "final", ["final", "final", "final"]),
+        ("amended", "corrected", ["final", "final", "final"]),
+        ("preliminary", "final", ["preliminary", "preliminary", "preliminary"]),
+        ("final", "preliminary", ["final", "preliminary", "final"]),
+        ("partial", "registered", ["partial", "registered", "preliminary"]),
+        ("cancelled", "cancelled", ["cancelled", "cancelled", "cancelled"]),
+        ("unknown", "unknown", ["unknown", "unknown", "unknown"]),
+    ],
+)
+@pytest.mark.parametrize(
+    "when", ["2026", "2026-11", "2026-11-20", "2026-11-20T12:00:00.000Z", "2026-11-20T09:14:03.123Z"]
+)
+def test_what_is_not_final_or_known_by_its_day_goes_out_so(status: str, own: str, out: list[str], when: str) -> None:
+    (record,) = came_in(panel(status, own, when))
+    text = sent_on(record)
+    check_fhir(text)
+    resources = [entry["resource"] for entry in json.loads(text)["entry"]]
+    assert [each["status"] for each in resources] == out
+    assert {each["effectiveDateTime"] for each in resources} == {when}
+    (again,) = came_in(text)
+    assert again["checkup_report"] == record["checkup_report"]
+    assert datetime.fromisoformat(again["taken_at"]) == datetime.fromisoformat(record["taken_at"])
+
+
+def test_a_status_in_the_words_of_hl7_v2_is_told_in_those_of_fhir() -> None:
+    said = "Status: pending.\nStatus of Heart rate: not verified.\nOnly the day is known."
+    text = went_out(stored([result(), result(name="Pulse")], checkup_report=said))
+    resources = [entry["resource"] for entry in json.loads(text)["entry"]]
+    assert [each["status"] for each in resources] == ["registered", "preliminary", "registered"]
+    assert resources[0]["effectiveDateTime"] == "2026-11-20T03:44:03.123Z", "somebody has set another moment since"
+    assert came_in(text)[0]["checkup_report"] == said
+
+
+def test_what_was_part_of_something_not_final_is_not_called_final() -> None:
+    text = went_out(stored([result()], checkup_report="Status of Vital signs: preliminary."))
+    assert [entry["resource"]["status"] for entry in json.loads(text)["entry"]] == ["final", "unknown"]
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Reports as FHIR R4: a Bundle of DiagnosticReports and their Observations. Pure.
 
-What came in as FHIR goes out the same in code, value, unit, range and interpretation. A range that is not the source's
-but our catalogue's (`range_source`) stays here. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
+What came in as FHIR goes out the same in code, value, unit, range, interpretation, status and date. A range that is not
+the source's but our catalogue's (`range_source`) stays here. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
 "Observation", "Data Types".
 """
 
@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from myhealth.common.remarks import Remarks, read_remarks
 from myhealth.reports.documents import Document, exact
 from myhealth.reports.trends import readable_results
 from myhealth.reports.ucum import is_ucum
@@ -28,6 +29,7 @@ REPORT_SYSTEM, PERSON_SYSTEM, MACHINE_SYSTEM = (
 )
 NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
+NOON = 12
 DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf"(<=|>=|<|>)({DIGITS})")
 SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
@@ -44,9 +46,11 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
     """
     entries: list[Resource] = []
     for report in reports:
-        subject = _subject(patient)
-        observations = [_observation(report, n, each, subject) for n, each in enumerate(readable_results(report))]
-        entries += [_report(report, observations, subject), *observations]
+        remarks, results = read_remarks(report["checkup_report"]), readable_results(report)
+        shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report["taken_at"], remarks.known)}
+        statuses = _statuses(results, remarks)
+        observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
+        entries += [_report(report, observations, remarks.status or "final", shared), *observations]
     bundle: Resource = {"resourceType": "Bundle", "type": "collection"}
     if next_url:
         bundle["link"] = [{"relation": "next", "url": next_url}]
@@ -60,16 +64,15 @@ def _subject(patient: Document) -> Resource:
     return {"identifier": {"system": PERSON_SYSTEM, "value": patient["username"]}, "display": name}
 
 
-def _report(report: Document, observations: list[Resource], subject: Resource) -> Resource:
+def _report(report: Document, observations: list[Resource], status: str, shared: Resource) -> Resource:
     """The DiagnosticReport; what is empty is left out, as FHIR wants it."""
     found: Resource = {
         "resourceType": "DiagnosticReport",
         "id": str(report["_id"]),
         "identifier": [{"system": REPORT_SYSTEM, "value": str(report["_id"])}],
-        "status": "final",
+        "status": status,
         "code": {"text": _said(report["checkup_type"]) or "Check-up"},
-        "subject": subject,
-        "effectiveDateTime": _moment(report["taken_at"]),
+        **shared,
         "issued": _moment(report["updated_at"]),
     }
     if disease := _said(report["disease"]):
@@ -83,14 +86,13 @@ def _report(report: Document, observations: list[Resource], subject: Resource) -
     return found
 
 
-def _observation(report: Document, number: int, result: Document, subject: Resource) -> Resource:
+def _observation(report: Document, number: int, result: Document, status: str, shared: Resource) -> Resource:
     found: Resource = {
         "resourceType": "Observation",
         "id": f"{report['_id']}-{number}",
-        "status": "final",
+        "status": status,
         "code": _code(result),
-        "subject": subject,
-        "effectiveDateTime": _moment(report["taken_at"]),
+        **shared,
         **_value(result),
     }
     if machine := _said(report["machine"]):
@@ -102,6 +104,15 @@ def _observation(report: Document, number: int, result: Document, subject: Resou
     if ranges := _ranges(result):
         found["referenceRange"] = ranges
     return found
+
+
+def _statuses(results: list[Document], remarks: Remarks) -> list[str]:
+    """Each result's own status, else the report's, else final; but unknown where something is said of what is none of
+    the results, such as the panel that some of them were parts of."""
+    names = [_said(result.get("name")) for result in results]
+    other = remarks.status or ("final" if remarks.of_results.keys() <= set(names) else "unknown")
+    found = (remarks.of_results.get(name, other) for name in names)
+    return ["preliminary" if status == "partial" else status for status in found]
 
 
 def _code(result: Document) -> Resource:
@@ -161,6 +172,13 @@ def _said(value: Any) -> str:
 
 def _printable(text: str) -> str:
     return CONTROL.sub("\ufffd", text)
+
+
+def _effective(moment: datetime, known: str) -> str:
+    """When it was taken, as exactly as it is known. What is known by its day is kept as noon UTC."""
+    if known and (moment.hour, moment.minute, moment.second) == (NOON, 0, 0):
+        return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]]
+    return _moment(moment)
 
 
 def _moment(value: datetime) -> str:

@@ -77,14 +77,21 @@ def trend_points(
     `coded`: of that name also those that have a code. `limit`: out of at most so many reports, those behind `after`.
     Raises Unavailable.
     """
-    query = reports_query(patient, replace(NO_FILTER, code=code, since=since, until=until), after=after)
-    if code is None:
-        query["results"] = {"$elemMatch": {"name": {"$eq": name}, **({} if coded else {"code": None})}}
+    query = reports_query(patient, replace(NO_FILTER, since=since, until=until), after=after)
+    query["results"] = {"$elemMatch": _has(code, name, coded)}
     with translated():
         found = store.quick_reports.find(
             query, _only_results_of(code, name), sort=order("-taken_at"), limit=limit, batch_size=limit + 1
         )
         return _points_of(found.to_list(), code, name, coded)
+
+
+def _has(code: str | None, name: str | None, coded: bool) -> Document:
+    """What a result of the measurement is like. None that has a list there: a report that is found without a point
+    would count for `limit`, and a page seem to be the last one."""
+    field, sought = ("name", name) if code is None else ("code", code)
+    uncoded = {} if coded or code is not None else {"code": {"$eq": None, "$not": {"$type": "array"}}}
+    return {field: {"$eq": sought, "$not": {"$type": "array"}}, **uncoded}
 
 
 def _only_results_of(code: str | None, name: str | None) -> Document:

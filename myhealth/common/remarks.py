@@ -1,0 +1,53 @@
+"""What an import says in a report's words for want of a field, and what an export reads there again. Pure.
+
+A line of its own each: `Status: preliminary.`, `Status of Glucose: cancelled.`, `Only the day is known.`
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# What is not final, as FHIR calls it (DiagnosticReport.status). The further words are those of HL7's tables 0085 and
+# 0123; FHIR's words for these: HL7 Version 2 to FHIR, concept maps of these tables.
+STATUSES = {
+    **{word: word for word in ("registered", "partial", "preliminary", "cancelled", "unknown")},
+    "not verified": "preliminary",
+    "some results only": "partial",
+    "pending": "registered",
+}
+STATUS = re.compile(rf"Status(?: of (.+))?: ({'|'.join(STATUSES)})\.")
+KNOWN = re.compile(r"Only the (day|month|year) is known\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names; `known`:
+    "day", "month" or "year" where the moment is known no better."""
+
+    status: str
+    of_results: dict[str, str]
+    known: str
+
+
+def read_remarks(report: str) -> Remarks:
+    statuses: dict[str, str] = {}
+    known = ""
+    for line in report.splitlines():
+        if found := STATUS.fullmatch(line):
+            statuses.setdefault(found[1] or "", STATUSES[found[2]])
+        elif match := KNOWN.fullmatch(line):
+            known = match[1]
+    return Remarks(statuses.pop("", ""), statuses, known)
+
+
+def is_said(remark: str, lines: list[str]) -> bool:
+    """Whether a report that has these lines says that already, of a status perhaps in other words.
+
+    Worked example: of an exported report "Status: pending." the import would say "Status: registered." once more.
+    """
+    found = STATUS.fullmatch(remark)
+    if found is None:
+        return KNOWN.fullmatch(remark) is not None and remark in lines
+    told = {said[1] for line in lines if (said := STATUS.fullmatch(line))}
+    return None in told or found[1] in told
