@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, timedelta, timezone, tzinfo
 
+from myhealth.common.remarks import is_said
 from myhealth.common.text import printable
 from myhealth.machines.formats.clinical import Moment, lines, moment
 from myhealth.machines.formats.fhir_groups import Group
@@ -93,8 +94,9 @@ def _zone(offset: str | None, zone: tzinfo) -> tzinfo:
 def report_of(group: Group, taken_at: Moment | None, machines: list[str]) -> str:
     """The report for people: what was concluded and noted, and whatever else they should know, one thing a line."""
     top = group.top
+    conclusion = top.text("conclusion")
     concluded = [text for name in ("conclusionCode", "codedDiagnosis") for text in map(words, top.parts(name))]
-    said = [top.text("conclusion"), *concluded]
+    said = [*concluded]
     said += [f"Attached: {title}." for form in top.parts("presentedForm") if (title := form.text("title").strip())]
     said += _remarks(top, "")
     for entry, part in group.observations:
@@ -104,7 +106,8 @@ def report_of(group: Group, taken_at: Moment | None, machines: list[str]) -> str
     said.append(f"Results that did not come along: {elsewhere}." if elsewhere else "")
     said.append(f"Machines: {', '.join(machines)}." if machines else "")
     said.append(f"Only the {taken_at.known} is known." if taken_at and taken_at.known else "")
-    return lines(*dict.fromkeys(said))
+    told = conclusion.splitlines()  # what we exported ourselves says some of it already
+    return lines(*dict.fromkeys([conclusion, *(each for each in said if not is_said(each, told))]))
 
 
 def _remarks(part: Part, name: str) -> Iterator[str]:
