@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -133,6 +134,16 @@ def test_who_asks_about_himself_is_found_like_by_anybody_else(filled: ReportRepo
     for text, role in itertools.product(["", "jo", "joshi b", "garcía", "sav", "x"], ["", "patient"]):
         found = {person["_id"] for person in find_people(filled, read_search({"search": text, "role": role}))}
         assert found == {person["_id"] for person in everybody if Search(text, role or None).finds(person)}
+
+
+def test_no_search_takes_long_whatever_a_name_is(reports: ReportRepository) -> None:
+    """Anybody may call himself so, and looks for himself in our own process, where all others wait meanwhile."""
+    many, begun = user(1, "u", "ab " * 30), time.process_time()
+    Mirror(reports).insert("user", [many, user(2, "v", "ab " * 32)])
+    wanted = read_search({"search": "a " * 31})
+    assert not wanted.finds(many)
+    assert [each["_id"] for each in find_people(reports, wanted)] == [2]
+    assert time.process_time() - begun < 2
 
 
 @given(st.text(max_size=60))

@@ -42,12 +42,16 @@ class Search:
 
     @cached_property
     def patterns(self) -> list[str]:
-        """What the whole name must look like for the words behind the first: "jo joshi" asks for two words."""
-        found = []
+        """What the whole name must look like for the words behind the first: "jo joshi" asks for two words.
+
+        Each word of a name that will do is taken once and for all (an atomic group): to try all choices of them would
+        take for ever where a name has many that are alike.
+        """
+        found: dict[str, None] = {}
         for word in self.words[1:]:
             alike = sum(other.startswith(word) for other in self.words)
-            found.append(f"(^| ){re.escape(word)}" + f".* {re.escape(word)}" * (alike - 1))
-        return found
+            found[f"(^| ){re.escape(word)}" + f"(?>.*? {re.escape(word)})" * (alike - 1)] = None
+        return list(found)
 
     def place(self, person: Document) -> str:
         """Where somebody who is found stands."""
