@@ -36,6 +36,7 @@ def packed(body: bytes) -> bytes:
 REFUSED: dict[str, tuple[bytes, int, str]] = {
     "a gzip bomb": (packed(gzip.compress(b" " * (MOST + 1))), 413, f"more than {MOST} bytes"),
     "a bomb of many parts": (packed(gzip.compress(b" " * 10**6) * 70), 413, f"more than {MOST} bytes"),
+    "parts without number": (packed(gzip.compress(b"") * 400_000), 400, "empty"),
     "gzip in gzip": (packed(gzip.compress(gzip.compress(b" " * (MOST + 1)))), 400, "empty"),
     "a bomb in a file": (request(body=gzip.compress(b'["' + b"x" * MOST)), 413, f"more than {MOST} bytes"),
     "gzip that is cut short": (packed(gzip.compress(GOOD)[:-9]), 400, "cut short"),

@@ -14,7 +14,7 @@ import msgspec
 
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
-CHUNK = 64 * 1024
+CHUNK, PIECE = 64 * 1024, 8 * 1024
 
 
 class WrongMediaType(MyHealthError):
@@ -188,22 +188,27 @@ def _read(max_bytes: int) -> bytes:
 
 
 def _gunzip(body: bytes, max_bytes: int) -> bytes:
-    """Unpacks at most `max_bytes`, whatever the packed bytes would become; of several members each."""
-    parts, left = [], max_bytes
-    while True:
-        unpacker = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(unpacker.decompress(body, left + 1))
-        except zlib.error as error:
-            raise BadInput(f"The gzipped body is damaged: {error}") from error
-        left -= len(parts[-1])
-        if left < 0:
-            raise TooLarge(f"Unpacked, the body has more than {max_bytes} bytes.")
-        if not unpacker.eof:
-            raise BadInput("The gzipped body is cut short.")
-        body = unpacker.unused_data
-        if not body:
-            return b"".join(parts)
+    """Unpacks at most `max_bytes`, whatever the packed bytes would become; of several members each.
+
+    It goes in by pieces: what lies behind a member is copied each time, and there may be a million of them.
+    """
+    parts, left, unpacker = [], max_bytes, zlib.decompressobj(wbits=31)
+    for start in range(0, len(body), PIECE):
+        piece = body[start : start + PIECE]
+        while piece:
+            if unpacker.eof:
+                unpacker = zlib.decompressobj(wbits=31)
+            try:
+                parts.append(unpacker.decompress(piece, left + 1))
+            except zlib.error as error:
+                raise BadInput(f"The gzipped body is damaged: {error}") from error
+            left -= len(parts[-1])
+            if left < 0:
+                raise TooLarge(f"Unpacked, the body has more than {max_bytes} bytes.")
+            piece = unpacker.unused_data
+    if not unpacker.eof:
+        raise BadInput("The gzipped body is cut short.")
+    return b"".join(parts)
 
 
 def client_address(trusted_proxies: str) -> str:
