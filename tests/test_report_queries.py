@@ -1,5 +1,6 @@
 """What browsing asks of the report store: filters, pages, trends, who looked."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -162,6 +163,19 @@ def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(
     assert [p.report_id for p in trend_points(reports, PATIENT, "$$this.code")] == [2]
     assert [p.report_id for p in trend_points(reports, PATIENT, "$results.code")] == [2]
     assert [p.report_id for p in trend_points(reports, PATIENT, name="$$ROOT")] == [2]
+
+
+def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
+    """Each of these counts for the limit only if it has a point."""
+    odd = ['["8867-4"]', '[[{"code": "8867-4", "name": "Pulse"}]]', '[{"code": ["8867-4"], "name": ["Pulse"]}]',
+           '{"code": "8867-4", "name": "Pulse"}', '[{"code": [null], "name": "Pulse"}]']  # fmt: skip
+    rows = [document(i, results=text, taken_at=NOW - i * DAY) for i, text in enumerate(odd, 1)]
+    good = [("8867-4", 8), (None, 9)]
+    rows += [document(i, results=json.dumps([{"code": c, "name": "Pulse"}]), taken_at=NOW - i * DAY) for c, i in good]
+    Mirror(reports).insert("checkup", rows)
+    assert [p.report_id for p in trend_points(reports, PATIENT, "8867-4", limit=1)] == [8]
+    assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", coded=False, limit=1)] == [9]
+    assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", limit=3)] == [5, 8, 9]
 
 
 @pytest.mark.parametrize("results", [
