@@ -184,6 +184,18 @@ def test_what_is_refused_is_noted_whether_it_is_there_or_not(browse: Caller, log
     assert browse("GET", "/users/bholanath/access-log/", token=log_in("bholanath")).json == []
 
 
+@pytest.mark.parametrize("path", LOOKS)
+def test_neither_does_the_time_tell(browse: Caller, log_in, reports: ReportRepository, path: str) -> None:
+    """Whether it is there or not, MongoDB is asked as often."""
+    asked = []
+    for username, report_id in (("bholanath", 1), ("nobody", 99)):
+        before = reports.client.admin.command("serverStatus")["opcounters"]
+        assert browse("GET", filled(path, username, report_id), token=log_in("savita")).status_code == 404
+        after = reports.client.admin.command("serverStatus")["opcounters"]
+        asked.append({kind: after[kind] - before[kind] for kind in ("query", "insert", "update")})
+    assert asked[0] == asked[1]
+
+
 def test_the_patient_sees_who_looked(browse: Caller, log_in) -> None:
     for path in LOOKS:
         browse("GET", filled(path), token=log_in("bholanath"))

@@ -223,11 +223,12 @@ def _mentions(text: str) -> Document:
 
 
 def find_report(store: ReportRepository, report_id: int) -> tuple[Document, Document] | None:
-    """A report and its patient, or None. Whoever asks must still be allowed to see it. Raises Unavailable."""
+    """A report and its patient, or None. Whoever asks must still be allowed to see it; and for a report that is not
+    there the store is asked as often, so that the time it takes does not tell. Raises Unavailable."""
     if not 0 <= report_id <= ID_MAX:
         return None
     report = store.report(report_id)
-    patient = store.user_of(report["subject"]) if report else None
+    patient = store.user_of(report["subject"] if report else "")
     if report is None or patient is None or patient["_id"] != report["patient_id"]:
         return None
     return report, patient
