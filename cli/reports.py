@@ -76,10 +76,11 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
     """Show one report of a person's, with its results."""
     check_form(as_csv, as_json)
     with app.reports(app.settings()) as store:
-        patient = looked_up(store, user, "report", report_id)
+        patient = named(store, user)
         found = find_report(store, report_id)
         if found is None or found[1]["subject"] != patient["subject"]:
             raise NotFound(f"{user} has no report {report_id}; `myhealth reports list {user}` shows which there are")
+        note_command_look(store, operator_name(), patient, "report", report_id=report_id)
     report = found[0]
     if as_json:
         print_json(shown(report, patient))
@@ -141,12 +142,18 @@ def joined(value: Any) -> Any:
     return " ".join(value) if isinstance(value, tuple) else value
 
 
-def looked_up(store: ReportRepository, username: str, what: str, report_id: int | None = None) -> Document:
+def looked_up(store: ReportRepository, username: str, what: str) -> Document:
     """The user of that name; that somebody looks is kept first. Raises NotFound."""
+    patient = named(store, username)
+    note_command_look(store, operator_name(), patient, what)
+    return patient
+
+
+def named(store: ReportRepository, username: str) -> Document:
+    """The user of that name. Raises NotFound."""
     patient = store.user_named(username)
     if patient is None:
         raise NotFound(f"the report store has no user {username}; the sync may not have brought him or her yet")
-    note_command_look(store, operator_name(), patient, what, report_id=report_id)
     return patient
 
 

@@ -74,6 +74,14 @@ def test_numbers_keep_their_digits_and_no_text_is_a_formula(run_cli, people, set
         assert {(row["value"], row["low"]) for row in rows} == {("5.10", "-5"), ("'＝1", "-5")}
 
 
+def test_a_report_that_is_not_that_persons_is_no_look_at_it(run_cli, reports_of_two) -> None:
+    for report_id in ("4", "99", str(2**63)):
+        done = run_cli("reports", "show", "bholanath", report_id)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"bholanath has no report {report_id}" in done.stderr
+    assert list(find_looks(reports_of_two)) == []
+
+
 @pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"], ["trend", "bholanath", "--code", "nope"], ["trend", "bholanath", "--name", "Body weight", "--json"],
                                    ["list", "bholanath", "--from", "x"]])  # fmt: skip
 def test_what_is_not_there_is_told(run_cli, reports_of_two, words: list[str]) -> None:
