@@ -28,6 +28,8 @@ ODD = [
     result("ANA titre", "1:128", None, None, None, "A"),
     result("Ketones", "trace", "mg/dL"),
     result("C-reactive protein", "<5", "mg/L", None, 5, None, "1988-5"),
+    result("D-dimer", "<1000", "ug/L", None, 500, None, "48065-7"),
+    result("Glucose", "<3", "mg/dL", 70, 99, None, "2345-7"),
     result("Cholesterol", 228, "mg/dL", None, 200, "H", "2093-3"),
     result("ضغط الدم الانقباضي", 128, "mm[Hg]", 90, 120, "N", "8480-6"),
     result("血糖（空腹）", 5.4, "mmol/L", 3.9, 5.6, "N"),

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import pytest
 import test_browse_api
 from conftest import PASSWORD, Caller, record
-from page_data import history, result, temperatures, varied
+from page_data import history, result, sixty, temperatures, varied
 from test_intake import take
 from werkzeug.test import Client
 
@@ -489,7 +489,7 @@ def test_odd_values_show_well(browser: Browser, people, settings, reports) -> No
     numbers = re.findall(r'"/my/reports/(\d+)"', browser.get("/my/").text)
     text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
     plain = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text)))
-    for expected in ("1:128", "<5 mg/L", "not a plain number, so it is not compared here", "up to 5 mg/L", "negative",
+    for expected in ("1:128", "<5 mg/L", "<3 mg/dL ▼ below the usual range", "<1000 µg/L – not a plain number, so it is not compared here", "up to 5 mg/L", "negative",
                      "marked as usual", "6.8 10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
                      "far above the usual range", "No growth after 48 hours.", "血糖（空腹） 5.4 mmol/L",
                      "The machine itself marked this value as usual.", "تم الفحص"):  # fmt: skip
@@ -821,6 +821,33 @@ def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_
     scale = [float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", svg)]
     assert scale
     assert max(scale) < 45
+
+
+def test_what_a_chart_does_not_draw_is_told(browser: Browser, people, settings, reports) -> None:
+    values = [5.1, "<3", "trace", "5.4", 10**18]
+    records = [
+        record(f"g{i}", "bholanath", taken_at=f"2026-11-1{i}T08:00:00Z", results=[result("Glucose", value, "mmol/L", 3.9, 6.1)])
+        for i, value in enumerate(values)
+    ]  # fmt: skip
+    take(*records)
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    trend = browser.get("/my/trends?name=Glucose")
+    assert "3 values are not drawn in the chart" in plain(trend)
+    (svg,) = re.findall(r"<svg[^>]*pygal-chart.*?</svg>", trend.text, re.DOTALL)
+    assert svg.count('class="dot"') == 2, "5.1, and 5.4, which was sent as text"
+    for expected in ("<3▼ below the usual range", "trace– not a plain number", "5.4✓ within", f"{10**18}▲ above"):
+        assert expected in plain(trend), expected
+
+
+def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -> None:
+    unflagged = record("u", "bholanath", results=[result("Pulse", 130, "/min", 60, 100)])
+    take(*history("bholanath", 22), *varied("bholanath"), *sixty("bholanath"), *temperatures("bholanath"), unflagged)
+    run_pass(settings.database_url, Mirror(reports), settings)
+    found = list(reports.reports.find())
+    assert len(found) > 30
+    for report in found:
+        assert report["abnormal"] == any(each.is_unusual for each in wording.shown_results(report)), report
 
 
 def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:

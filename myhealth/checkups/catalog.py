@@ -10,15 +10,13 @@ its source beside it. `possible` bounds are generous: what has been survived, or
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-Number = int | float | Decimal
+from myhealth.common.measures import ABOVE, BELOW, WITHIN, lies, measured
+
 Bound = float | None
 SOURCE = "catalogue"
-NUMBER = re.compile(r" *[+-]?[0-9]{1,9}(\.[0-9]{1,9})? *", re.ASCII)
 IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 
@@ -171,6 +169,7 @@ WRITTEN = {
     "μmol/l": "umol/L",
 }
 
+FLAG_WHERE: dict[str | None, str] = {ABOVE: "H", BELOW: "L", WITHIN: "N"}
 BY_CODE = {code: analyte for analyte in ANALYTES for code in analyte.codes}
 
 
@@ -178,7 +177,7 @@ def annotate(result: dict[str, Any]) -> str:
     """Fills in what the catalogue knows of a result: a range where the machine sent none, the flag A where the value is
     none of a living body. Gives the warning that goes with it, or nothing."""
     analyte = BY_CODE.get(result["code"])
-    unit, value = result["unit"], number_of(result["value"])
+    unit, value = result["unit"], measured(result["value"])
     if analyte is None or unit is None or value is None:
         return ""
     found = analyte.ranges.get(WRITTEN.get(unit.replace(" ", "").lower(), ""))
@@ -186,19 +185,12 @@ def annotate(result: dict[str, Any]) -> str:
         return ""
     if result["low"] is None and result["high"] is None and "range_text" not in result:
         _set_range(result, found)
-    if found.least <= value <= found.most:
+    beyond, number = value
+    if beyond or found.least <= float(number) <= found.most:
         return ""
     result["flag"] = "A"
     result["warning"] = f"{result['value']} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
     return str(result["warning"])
-
-
-def number_of(value: Any) -> float | None:
-    """What a value measures: a number, or text that is nothing but one ("230"), as some machines send it; the text is
-    kept as it is."""
-    if type(value) in (int, float, Decimal):
-        return float(value)
-    return float(value) if type(value) is str and NUMBER.fullmatch(value) else None
 
 
 def as_sent(result: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +211,4 @@ def _set_range(result: dict[str, Any], found: Range) -> None:
         return
     result["low"], result["high"], result["range_source"] = found.low, found.high, SOURCE
     if result["flag"] is None:
-        value = float(result["value"])  # 36.10 is the bound 36.1, which a Decimal of it would miss by a hair
-        too_low = found.low is not None and value < found.low
-        too_high = found.high is not None and value > found.high
-        result["flag"] = "L" if too_low else "H" if too_high else "N"
+        result["flag"] = FLAG_WHERE.get(lies(result["value"], found.low, found.high))

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from myhealth.checkups.catalog import BY_CODE, WRITTEN, Range, number_of
+from myhealth.checkups.catalog import BY_CODE, WRITTEN, Range
 from myhealth.checkups.records import (
     OFFSET_MAX,
     REPORT_MAX,
@@ -24,6 +24,7 @@ from myhealth.checkups.records import (
     YEARS,
     Record,
 )
+from myhealth.common.measures import measured
 from myhealth.machines.formats.json_stream import SCANNER, is_distinct
 from myhealth.machines.readings import INT_MAX, INT_MIN, Reading
 from myhealth.machines.services import serial_fault
@@ -152,7 +153,7 @@ def _are_usual(results: list[_Result], raw: str) -> bool:
         if found is None:
             continue
         if isinstance(value, str):
-            if number_of(value) is not None:
+            if measured(value) is not None:
                 return False
             continue
         ranged = low is not None or high is not None or (found.low is None and found.high is None)

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from myhealth.common.measures import is_outside
 from myhealth.reports.names import name_key, name_keys
 
 Document = dict[str, Any]
 # Which form the documents below have: a report store that was filled in another one is filled anew by the next sync.
-# 2: users have `name_keys`.
-FORM = 2
+# 2: users have `name_keys`. 3: `abnormal` also where a value lies outside its range and no flag says so.
+FORM = 3
 # BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NUMBERS = ("value", "low", "high")
@@ -110,17 +111,19 @@ def user_document(
 
 
 def _look_through(results: Any) -> bool:
-    """Makes decimals of the integers that BSON has no room for; whether a result carries a flag other than N.
+    """Makes decimals of the integers that BSON has no room for; whether a result carries a flag other than N, or lies
+    outside its range.
 
     Results that some other program wrote may be of any form. One loop for both: it runs for every result there is.
     """
     abnormal = False
     for result in results if type(results) is list else ():
         if type(result) is dict:
-            if result.get("flag") not in NORMAL:
-                abnormal = True
+            get = result.get
+            if not abnormal:
+                abnormal = get("flag") not in NORMAL or is_outside(get("value"), get("low"), get("high"))
             for name in NUMBERS:
-                number = result.get(name)
+                number = get(name)
                 if type(number) is int and not INT_MIN <= number <= INT_MAX:
                     result[name] = Decimal(number)
     return abnormal

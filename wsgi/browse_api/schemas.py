@@ -44,7 +44,7 @@ FILTERS = (
     ("machine", SOUGHT, "From the machine of this serial."),
     ("taken_by", SOUGHT, "Taken by whoever is called so."),
     *SPAN,
-    ("abnormal", {"type": "boolean"}, "Whether a result is outside its range."),
+    ("abnormal", {"type": "boolean"}, "Whether a result is flagged as not normal, or lies outside its range."),
     ("code", SOUGHT, "With a result of this LOINC code."),
     ("text", SOUGHT, "With this text somewhere in its words, case aside."),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput, NotFound
+from myhealth.common.measures import Number, number
 from myhealth.reports.queries import Place
 from myhealth.reports.trends import Point, measured_codes, trend_points
 from wsgi.browse_pages import charts, wording
@@ -28,7 +29,8 @@ SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "warnin
 @dataclass(frozen=True)
 class Series:
     """Values in one unit, the newest first, each as it is shown; `svg` is "" where no two can be drawn. `impossible`:
-    how many are, and so are not drawn: one would press all others flat."""
+    how many are, and so are not drawn: one would press all others flat. `undrawn`: how many others are not, for they
+    are no plain numbers, or too large ones."""
 
     number: int
     unit: str
@@ -37,6 +39,7 @@ class Series:
     places: set[str]
     band: bool
     impossible: int
+    undrawn: int
     general: bool
 
 
@@ -127,16 +130,16 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         places={point.place for point in drawn},
         band=any(point.low is not None or point.high is not None for point in drawn),
         impossible=len(rows) - len(possible),
+        undrawn=len(possible) - len(drawn),
         general=any(shown.general for _, shown in rows),
     )
 
 
 def _drawn(point: Point, place: str) -> charts.Point | None:
     """A point of the chart; None for a value that is no number, or none that a chart can hold."""
-    value, low, high = (_float(each) for each in (point.value, point.low, point.high))
+    value, low, high = map(_float, (wording.plain_number(point.value), number(point.low), number(point.high)))
     return None if value is None else charts.Point(point.taken_at, value, low, high, place)
 
 
-def _float(value: Any) -> float | None:
-    found = wording.number(value)
-    return float(found) if found is not None and -DRAWN_MAX < float(found) < DRAWN_MAX else None
+def _float(found: Number | None) -> float | None:
+    return float(found) if found is not None and -DRAWN_MAX < found < DRAWN_MAX else None

@@ -1,6 +1,7 @@
 """What a report says, in plain words. Nothing here judges a value: its range and its flag come with it.
 
 A value is placed by its own range where it has one, by the machine's flag else; where the two disagree, both are told.
+What is placed outside is what makes a report `abnormal`.
 What no living body has is not placed by a range: it is more likely a mistake than a finding. Shapes go with the words,
 so that no meaning hangs on colour. Results that another program wrote may be of any form.
 """
@@ -10,15 +11,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from myhealth.checkups import catalog
+from myhealth.common.measures import ABOVE, BELOW, WITHIN, Number, lies, measured, number
 from wsgi.browse_pages.units import unit_text
 
-Number = int | float | Decimal
-
-ABOVE, BELOW, OUTSIDE, IMPOSSIBLE, WITHIN, UNKNOWN = "above", "below", "outside", "impossible", "within", "unknown"
+OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"
 SHAPES = {ABOVE: "▲", BELOW: "▼", OUTSIDE: "◆", IMPOSSIBLE: "◆", WITHIN: "✓", UNKNOWN: "–"}
 WORDS = {
     ABOVE: "above the usual range",
@@ -96,7 +96,7 @@ def show(result: dict[str, Any]) -> Shown:
     flag = result.get("flag")
     unit = unit_text(result.get("unit"))
     usual = range_text(low, high, unit) or _text(result.get("range_text"))
-    place, note = (IMPOSSIBLE, MISTAKEN) if is_impossible(result) else place_of(number(value), low, high, flag)
+    place, note = (IMPOSSIBLE, MISTAKEN) if is_impossible(result) else place_of(value, low, high, flag)
     return Shown(
         name=name_text(result.get("name")) or "A measurement without a name",
         value=value_text(value),
@@ -107,31 +107,29 @@ def show(result: dict[str, Any]) -> Shown:
         words=_words(place, flag, low, high, usual),
         note=note,
         code=_text(result.get("code")),
-        meter=None if place == IMPOSSIBLE else meter_of(number(value), low, high),
+        meter=None if place == IMPOSSIBLE else meter_of(plain_number(value), low, high),
     )
 
 
 def is_impossible(result: dict[str, Any]) -> bool:
     """Whether the value came with the catalogue's warning that no living body has it."""
-    return number(result.get("value")) is not None and catalog.IMPOSSIBLE in _text(result.get("warning"))
+    return measured(result.get("value")) is not None and catalog.IMPOSSIBLE in _text(result.get("warning"))
 
 
-def place_of(value: Number | None, low: Number | None, high: Number | None, flag: Any) -> tuple[str, str]:
+def place_of(value: Any, low: Number | None, high: Number | None, flag: Any) -> tuple[str, str]:
     """Where a value lies, and what must be said of it.
 
     place_of(128, 90, 120, "N") -> ("above", "The machine itself marked this value as usual.")
     """
     flagged = FLAGS.get(flag) if isinstance(flag, str) else None
-    if value is None or (low is None and high is None):
+    place = lies(value, low, high)
+    if place is None:
         return flagged or UNKNOWN, ""
-    measured = ABOVE if high is not None and value > high else BELOW if low is not None and value < low else WITHIN
-    if flagged in (None, measured):
-        return measured, ""
-    if measured == WITHIN:
+    if place == WITHIN and flagged not in (None, place):
         return flagged or UNKNOWN, "The value lies within the range shown here, but it was marked when it was measured."
-    if flagged == WITHIN:
-        return measured, "The machine itself marked this value as usual."
-    return measured, ""
+    if flagged == WITHIN and place != WITHIN:
+        return place, "The machine itself marked this value as usual."
+    return place, ""
 
 
 def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
@@ -159,15 +157,10 @@ def number_text(value: Number) -> str:
     return repr(value)
 
 
-def number(value: Any) -> Number | None:
-    """The value where it is a number that can be compared."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        return None
-    value = int(value) if isinstance(value, int) else value
-    try:
-        return value if math.isfinite(value) else None
-    except (OverflowError, InvalidOperation, ValueError):
-        return None
+def plain_number(value: Any) -> Number | None:
+    """The number that a value is, also where it was sent as text; None where it only has a bound."""
+    found = measured(value)
+    return None if found is None or found[0] else found[1]
 
 
 def meter_of(value: Number | None, low: Number | None, high: Number | None) -> Meter | None:
@@ -285,4 +278,6 @@ def _float(value: Number | None) -> float | None:
 
 
 def _clip(at: float) -> float:
+    if math.isnan(at):
+        raise OverflowError
     return round(min(max(at, 1.5), 98.5), 1)
