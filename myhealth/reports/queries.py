@@ -23,7 +23,7 @@ LIMIT_MAX = 500
 TEXT_MAX = 200  # characters of a filter's value
 ID_MAX = 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_MS = -62_135_596_800_000  # the year 1
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # of the years 1 to 9999
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # Date and time, seconds, fraction, zone, offset. Source: RFC 3339, 5.6.
 MOMENT = re.compile(
@@ -74,11 +74,11 @@ class Place:
         """None for "". Raises BadInput."""
         if not text:
             return None
-        match = re.fullmatch(r"(-?[0-9]{1,14})_([0-9]{1,19})", text, re.ASCII)
+        match = re.fullmatch(r"(-?[0-9]{1,15})_([0-9]{1,19})", text, re.ASCII)
         if match is None:
             raise BadInput("after must be the value that a Link header gave.")
-        # A moment before the year 1 is one that no report has; the first one there is says the same.
-        milliseconds = max(int(match[1]), FIRST_MS)
+        # A moment beyond these years is one that no report has; the first or the last one there is says the same.
+        milliseconds = min(max(int(match[1]), FIRST_MS), LAST_MS)
         return cls(EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), ID_MAX))
 
     def __str__(self) -> str:

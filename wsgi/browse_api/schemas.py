@@ -31,7 +31,7 @@ def after(pattern: str) -> tuple[str, dict[str, Any], str]:
 
 PAGE = (
     limit(LIMIT_MAX, 50),
-    after(r"^-?[0-9]{1,13}_[0-9]{1,18}$"),
+    after(r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
     ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "The newest first, or the oldest."),
 )
 SPAN = (
