@@ -213,6 +213,13 @@ def test_the_patient_sees_who_looked(browse: Caller, log_in) -> None:
     ] * 2
 
 
+@pytest.mark.parametrize("query", ["reports/?limit=0", "reports/?sort=x", "reports/?after=x", "reports/?from=x",
+                                   "access-log/?limit=0", "access-log/?after=x", "trends/?code=8480-6&after=x"])  # fmt: skip
+def test_what_is_no_question_is_no_look(browse: Caller, log_in, reports: ReportRepository, query: str) -> None:
+    assert browse("GET", f"/users/bholanath/{query}", token=log_in("dr.ayush")).status_code == 400
+    assert list(find_looks(reports)) == []
+
+
 def test_a_kept_trend_is_still_only_for_who_may_see_it(
     browse: Caller, log_in, reports: ReportRepository, people
 ) -> None:

@@ -939,6 +939,15 @@ def test_an_address_that_is_not_right_is_told_in_plain_words(application, browse
         assert "it may be mistyped or cut short" in answer.text
         assert "Link header" not in answer.text
     assert "mistyped or cut short" in staff.get("/my/patients?after=x").text
+    for path in (
+        "?after=x",
+        "/looks?after=x",
+        "/trends?code=8480-6&after=x",
+        "/trends?months=99",
+        "/trends?name=" + "x" * 501,
+    ):
+        assert staff.get(f"/my/patients/bholanath{path}").status_code == 400
+    assert browser.get("/my/looks").text.count("<time") == 0, "what shows nothing is no look"
     assert "The first day must be written like 2026-11-20." in browser.get("/my/?from=x").text
 
 

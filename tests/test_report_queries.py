@@ -8,7 +8,7 @@ import pytest
 from test_report_store import NOW, document
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.access import access_log, find_looks, look_place, note_look
+from myhealth.reports.access import access_log, find_looks, look_place, note_look, read_look_place
 from myhealth.reports.documents import user_document
 from myhealth.reports.mirror import Mirror
 from myhealth.reports.queries import (
@@ -228,7 +228,10 @@ def test_a_look_is_kept_and_ones_own_is_none(filled: ReportRepository) -> None:
     assert [(look.actor, look.actor_role, look.what, look.report_id) for look in log] == [
         ("dr.ayush", "doctor", "report", minute) for minute in (4, 3, 2, 1, 0)
     ]
-    assert access_log(filled, patient, limit=2) + access_log(filled, patient, after=look_place(log[1])) == log
+    assert (
+        access_log(filled, patient, limit=2) + access_log(filled, patient, after=read_look_place(look_place(log[1])))
+        == log
+    )
     assert access_log(filled, {**patient, "subject": "s7-before"}) == []
     assert len(list(find_looks(filled))) == 7
     assert [look.outcome for look in find_looks(filled, action="refused")] == ["refused"]

@@ -84,14 +84,19 @@ def note_command_look(
     note_look(store, nobody, patient, what, report_id=report_id)
 
 
-def access_log(store: ReportRepository, patient: Document, *, limit: int = 50, after: str = "") -> list[Look]:
-    """Who looked into a patient's record, the newest first; those behind `after`, a Look's `look_place`.
+LookPlace = tuple[datetime, ObjectId]
 
-    What was refused was no look, and is not here. Raises BadInput for an `after` that is none, Unavailable.
+
+def access_log(
+    store: ReportRepository, patient: Document, *, limit: int = 50, after: LookPlace | None = None
+) -> list[Look]:
+    """Who looked into a patient's record, the newest first; those behind `after`.
+
+    What was refused was no look, and is not here. Raises Unavailable.
     """
     query: Document = {"patient_id": patient["_id"], "subject": patient["subject"], "outcome": {"$eq": "done"}}
-    if after:
-        at, id_ = _read_place(after)
+    if after is not None:
+        at, id_ = after
         query["at"] = {"$lte": at}
         query["$or"] = [{"at": {"$lt": at}}, {"_id": {"$lt": id_}}]
     with translated():
@@ -101,6 +106,19 @@ def access_log(store: ReportRepository, patient: Document, *, limit: int = 50, a
 def look_place(look: Look) -> str:
     """Where an event stands: milliseconds since 1970, _, its id."""
     return f"{round(look.at.timestamp() * 1000)}_{look.id}"
+
+
+def read_look_place(text: str) -> LookPlace | None:
+    """What `look_place` gave; None for "". Raises BadInput."""
+    if not text:
+        return None
+    moment, _, id_ = text.partition("_")
+    try:
+        if not re.fullmatch(r"[0-9]{1,14}", moment, re.ASCII):
+            raise ValueError(text)
+        return datetime.fromtimestamp(int(moment) / 1000, UTC), _event_id(id_)
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadInput("after must be the value that a Link header gave.") from error
 
 
 def find_looks(
@@ -140,16 +158,6 @@ def find_looks(
 def _look(event: Document) -> Look:
     shown: dict[str, Any] = {name: event[name] for name in Look.__slots__ if name != "id"}
     return Look(id=str(event["_id"]), **shown)
-
-
-def _read_place(text: str) -> tuple[datetime, ObjectId]:
-    moment, _, id_ = text.partition("_")
-    try:
-        if not re.fullmatch(r"[0-9]{1,14}", moment, re.ASCII):
-            raise ValueError(text)
-        return datetime.fromtimestamp(int(moment) / 1000, UTC), _event_id(id_)
-    except (ValueError, OverflowError, OSError) as error:
-        raise BadInput("after must be the value that a Link header gave.") from error
 
 
 def _event_id(text: str) -> ObjectId:

@@ -25,9 +25,8 @@ class ShowsReports(LoggedIn):
     """Lists of one patient's reports in keyset pages, as JSON, FHIR or CSV."""
 
     def page(self, patient: Document, asked: dict[str, str], kind: str) -> Any:
-        limit, wanted, sort = page_limit(asked), read_filter(asked), read_sort(asked.get("sort", ""))
-        after = Place.parse(asked.get("after", ""))
-        found = list_reports(self.context.reports, patient, wanted, sort=sort, limit=limit + 1, after=after)
+        limit, options = read_page(asked)
+        found = list_reports(self.context.reports, patient, limit=limit + 1, **options)
         page, next_url = cut_page(found, limit, Place.of, asked)
         return self.answer_reports(page, patient, kind, next_url)
 
@@ -80,7 +79,7 @@ class UserReportsView(ShowsReports):
 
     def get(self, username: str) -> Any:
         asked, kind = read_parameters(), accepted_type(JSON, FHIR, CSV)
-        read_filter(asked)
+        read_page(asked)  # before a look is noted, of which nothing would come
         return self.page(self.person(username, "reports" if kind == JSON else "export"), asked, kind)
 
 
@@ -110,6 +109,12 @@ class ReportView(ShowsReports):
 def read_parameters() -> dict[str, str]:
     """The parameters of a page of reports. Raises BadInput."""
     return query_parameters("limit", "after", "sort", *PARAMETERS)
+
+
+def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """How many reports the parameters ask for, and which, as `list_reports` takes it. Raises BadInput."""
+    after = Place.parse(asked.get("after", ""))
+    return page_limit(asked), {"wanted": read_filter(asked), "sort": read_sort(asked.get("sort", "")), "after": after}
 
 
 def public(report: Document, username: str | None) -> Document:

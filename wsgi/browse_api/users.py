@@ -9,7 +9,7 @@ import bottle
 from myhealth.common.csv_lines import table_lines
 from myhealth.common.errors import NotFound
 from myhealth.profiles.upstream import delete_user
-from myhealth.reports.access import access_log, look_place, note_look
+from myhealth.reports.access import access_log, look_place, note_look, read_look_place
 from myhealth.reports.documents import Document
 from myhealth.reports.people import find_people, read_search
 from myhealth.reports.queries import Place, read_moment
@@ -170,9 +170,9 @@ class AccessLogView(LoggedIn):
 
     def get(self, username: str) -> Any:
         asked = query_parameters("limit", "after")
-        kind, limit = accepted_type(JSON, CSV), page_limit(asked)
+        kind, limit, after = accepted_type(JSON, CSV), page_limit(asked), read_look_place(asked.get("after", ""))
         patient = self.person(username, "access log")
-        found = access_log(self.context.reports, patient, limit=limit + 1, after=asked.get("after", ""))
+        found = access_log(self.context.reports, patient, limit=limit + 1, after=after)
         page, next_url = cut_page(found, limit, look_place, asked)
         rows = [{name: getattr(look, name) for name in LOOK_COLUMNS} for look in page]
         if kind == CSV:

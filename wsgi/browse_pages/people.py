@@ -7,7 +7,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import NotFound
-from myhealth.reports.access import access_log, look_place, note_look
+from myhealth.reports.access import access_log, look_place, note_look, read_look_place
 from myhealth.reports.people import find_people, read_search
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages.base import LoggedInPage, link
@@ -36,8 +36,8 @@ class LooksPage(OfAPatient):
     """Who else looked into a record, the newest look first."""
 
     def get(self, username: str = "") -> Any:
+        after = read_look_place(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "access log")
-        after = bottle.request.query.getunicode("after", "")
         found = access_log(self.context.reports, person, limit=PAGE + 1, after=after)
         older = self.path("looks", after=look_place(found[PAGE - 1])) if len(found) > PAGE else ""
         return self.render(
@@ -45,7 +45,7 @@ class LooksPage(OfAPatient):
             looks=found[:PAGE],
             older=older,
             first=self.path("looks"),
-            further=bool(after),
+            further=after is not None,
             patient=self.patient,
             here=self.tab("looks"),
         )

@@ -48,12 +48,14 @@ class TrendsPage(OfAPatient):
 
     def get(self, username: str = "") -> Any:
         code, name = (bottle.request.query.getunicode(field, "") or None for field in ("code", "name"))
+        if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
+            raise BadInput("That is no measurement of anybody's.", code="no_measurement")
+        months = read_months(bottle.request.query.get("months", ""))
+        after = Place.parse(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "trends")
         if code is None and name is None:
             return self.overview(person)
-        if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
-            raise BadInput("That is no measurement of anybody's.", code="no_measurement")
-        return self.one(person, code, None if code else name)
+        return self.one(person, {"code": code, "name": None if code else name}, months, after)
 
     def overview(self, person: dict[str, Any]) -> Any:
         found = sorted(measured_codes(self.context.reports, person), key=lambda each: (-each.count, each.name or ""))
@@ -63,17 +65,15 @@ class TrendsPage(OfAPatient):
         title = "My trends" if self.patient is None else "Trends"
         return self.render("trends", title=title, measured=measured, patient=self.patient, here=self.tab("trends"))
 
-    def one(self, person: dict[str, Any], code: str | None, name: str | None) -> Any:
-        what: dict[str, Any] = {"code": code, "name": name}
-        months = read_months(bottle.request.query.get("months", ""))
-        points, older = self.some(person, what, months)
+    def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: Place | None) -> Any:
+        points, older = self.some(person, what, months, after)
         newest = points or trend_points(self.context.reports, person, **what, coded=False, limit=1)
         if not newest:
             raise NotFound("Nothing of that kind was measured.")
         periods = [
             (words, self.path("trends", **what, months=each or ""), each == months) for each, words in PERIODS.items()
         ]
-        title = wording.name_text(newest[0].name) or code
+        title = wording.name_text(newest[0].name) or what["code"]
         return self.render(
             "trend",
             title=title,
@@ -86,9 +86,10 @@ class TrendsPage(OfAPatient):
             here=self.tab("trends"),
         )
 
-    def some(self, person: dict[str, Any], what: dict[str, Any], months: int) -> tuple[list[Point], str]:
+    def some(
+        self, person: dict[str, Any], what: dict[str, Any], months: int, after: Place | None
+    ) -> tuple[list[Point], str]:
         """The page of values that the address asks for, and the address of earlier ones."""
-        after = Place.parse(bottle.request.query.getunicode("after", ""))
         since = self.dates.begin_of(self.dates.now().date() - timedelta(days=months * 365 // 12)) if months else None
         span: dict[str, Any] = {"since": since, "after": after, "limit": REPORTS_MAX + 1}
         points = trend_points(self.context.reports, person, **what, coded=False, **span)
