@@ -59,9 +59,15 @@ def test_an_answer_is_as_the_document_says(browse: Caller, log_in, path: str, ca
             check(document, "GET", template, browse("GET", path, token=log_in(caller) if caller else ""))
 
 
+# Headers that any answer may have, of which a program need not be told.
+USUAL = {"content-type", "content-length", "content-encoding", "cache-control", "vary", "x-content-type-options"}
+
+
 def check(document: dict[str, Any], method: str, template: str, answer: Any) -> None:
     """The answer is one that the document tells of."""
     said = document["paths"][template][method.lower()]["responses"][str(answer.status_code)]
+    sent = {name.lower() for name, _ in answer.headers} - USUAL
+    assert sent <= {name.lower() for name in said.get("headers", {})}
     if "content" not in said:
         assert answer.data == b""
         return
@@ -69,6 +75,23 @@ def check(document: dict[str, Any], method: str, template: str, answer: Any) -> 
     told = answer.json if answer.mimetype == "application/json" else answer.text
     whole = {**schema, "components": document["components"]}
     jsonschema.validate(told, whole, format_checker=jsonschema.FormatChecker())
+
+
+SENDS = {
+    "upload": [("get", "/users/", 200, ["Link"]), ("get", "/machines/", 200, []), ("post", "/logout/", 204, ["Tokens-Valid-After"]),
+               ("put", "/users/{username}/", 200, ["Tokens-Valid-After"]), ("post", "/checkups/", 201, ["Idempotent-Replayed"]),
+               ("post", "/checkups/", 401, ["WWW-Authenticate"]), ("get", "/login/", 429, ["Retry-After"])],
+    "browse": [("get", "/reports/", 200, ["Link", "ETag"]), ("get", "/reports/", 304, ["Link", "ETag"]), ("get", "/reports/{report_id}/", 200, ["ETag"]),
+               ("get", "/reports/", 503, ["Retry-After"]), ("get", "/reports/", 406, []), ("get", "/sync/epoch/", 200, [])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_headers_are_told_where_they_are_sent(request, name: str) -> None:
+    document = request.getfixturevalue(name)("GET", "/openapi.json").json
+    for method, path, status, sent in SENDS[name]:
+        answer = document["paths"][path][method]["responses"][str(status)]
+        assert list(answer.get("headers", {})) == sent, (method, path, status)
 
 
 @pytest.mark.usefixtures("stored")

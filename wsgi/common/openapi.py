@@ -22,6 +22,14 @@ BODY = {
     413: "The body is too large.",
     415: "The body's encoding or type is not known.",
 }
+TEXT: dict[str, Any] = {"type": "string"}
+SECONDS: dict[str, Any] = {"type": "integer", "minimum": 0}
+NEXT_PAGE = ("Link", TEXT, 'The next page, as `<…>; rel="next"` (RFC 8288); none on the last.')
+TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still the same.")
+CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
+PAUSE = ("Retry-After", SECONDS, "Seconds after which to try again, where that may help.")
+# The headers of errors.
+SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 SCHEMAS: dict[str, Any] = {
     ERROR: {
         "type": "object",
@@ -51,7 +59,8 @@ class Operation:
     """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
     added. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name, schema, description).
     `roles`: who may, in words; "" for everybody, logged in or not. `others`: further media types of the answer, each
-    with its schema; which one, the Accept header says."""
+    with its schema; which one, the Accept header says. `sends`: headers of the answers, like parameters; those that
+    follow from the parameters are added."""
 
     summary: str
     answers: Mapping[int, tuple[str, Any]]
@@ -63,6 +72,7 @@ class Operation:
     security: tuple[str, ...] = ("bearer", "token")
     content: str = JSON
     others: Mapping[str, Any] = field(default_factory=dict)
+    sends: tuple[tuple[str, dict[str, Any], str], ...] = ()
 
 
 def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,15 +129,28 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
 def _responses(said: Operation) -> dict[str, Any]:
     errors = {**ALWAYS, **(LOGGED_IN if said.roles else {}), **(BODY if said.body is not None else {}), **said.errors}
     responses: dict[str, Any] = {}
+    sent = _headers(*said.sends, *_usual_headers(said))
     for status, (text, schema) in said.answers.items():
         content = {said.content: {"schema": ref(schema)}} if schema is not None else None
         if content:
             content |= {kind: {"schema": ref(other)} for kind, other in said.others.items()}
-        responses[str(status)] = {"description": text, **({"content": content} if content else {})}
+        responses[str(status)] = {"description": text, **sent, **({"content": content} if content else {})}
     for status, text in errors.items():
         if str(status) not in responses:
-            responses[str(status)] = {"description": text, "content": {JSON: {"schema": ref(ERROR)}}}
+            headers = _headers(SENT[status]) if status in SENT else {}
+            responses[str(status)] = {"description": text, **headers, "content": {JSON: {"schema": ref(ERROR)}}}
     return dict(sorted(responses.items()))
+
+
+def _usual_headers(said: Operation) -> list[tuple[str, dict[str, Any], str]]:
+    """Those of a page of a list, and of what a client may keep."""
+    taken = {name for name, _, _ in (*said.query, *said.headers)}
+    return [NEXT_PAGE] * ({"limit", "after"} <= taken) + [TAG] * ("If-None-Match" in taken)
+
+
+def _headers(*sent: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
+    found = {name: {"schema": schema, "description": text} for name, schema, text in sent}
+    return {"headers": found} if found else {}
 
 
 def ref(schema: Any) -> Any:

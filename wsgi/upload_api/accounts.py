@@ -14,7 +14,7 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import basic_credentials, read_json
 from wsgi.common.views import View, json_response
-from wsgi.upload_api.context import FromSomewhere, LoggedIn, UploadContext, ended_header
+from wsgi.upload_api.context import ENDED, FromSomewhere, LoggedIn, UploadContext, ended_header
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
@@ -58,7 +58,12 @@ class LoginView(FromSomewhere):
 
 class LogoutView(LoggedIn):
     spec = {
-        "post": Operation("Log out everywhere", {204: ("Every token given out so far has ended.", None)}, "everybody")
+        "post": Operation(
+            "Log out everywhere",
+            {204: ("Every token given out so far has ended.", None)},
+            "everybody",
+            sends=(ENDED,),
+        )
     }
 
     def post(self) -> Any:

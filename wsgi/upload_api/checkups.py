@@ -86,9 +86,12 @@ PATIENT_BODY = {
 }
 
 
+REPLAYED = ("Idempotent-Replayed", {"const": "true"}, "Where it is the answer that this `Idempotency-Key` had before.")
+
+
 def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operation:
     return Operation(
-        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS,
+        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS, sends=(REPLAYED,),
         errors={**FORBIDDEN, **UNKNOWN, 409: "The answer kept under the Idempotency-Key has just expired."},
     )  # fmt: skip
 

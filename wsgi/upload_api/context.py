@@ -100,6 +100,13 @@ class LoggedIn(FromSomewhere):
         raise NotFound(missing(username), code="unknown_user")
 
 
+ENDED = (
+    TOKENS_VALID_AFTER,
+    {"type": "string", "format": "date-time"},
+    "Tokens from before this moment have ended; not there where none has.",
+)
+
+
 def ended_header(tokens_valid_after: datetime | None) -> dict[str, str]:
     """Tells the browse API from when on a token must be, before the sync does."""
     return {TOKENS_VALID_AFTER: tokens_valid_after.isoformat()} if tokens_valid_after else {}

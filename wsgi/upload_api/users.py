@@ -18,7 +18,7 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response, page_limit, page_response
-from wsgi.upload_api.context import LoggedIn, ended_header
+from wsgi.upload_api.context import ENDED, LoggedIn, ended_header
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
@@ -97,6 +97,7 @@ class UserView(LoggedIn):
             {200: ("The user.", "User")},
             "the user (full_name; password with current_password), admin",
             body="UserChanges",
+            sends=(ENDED,),
             errors={
                 **UNKNOWN,
                 403: "Not one's own role, nor whether one may log in.",
