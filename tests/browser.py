@@ -17,6 +17,7 @@ WIDTHS_PX = (360, 768, 1280)
 HEIGHT_PX = 800
 SCHEMES = ("light", "dark")
 TIMEOUT_MS = 15_000
+FINGER_PX = 44  # WCAG 2.2, 2.5.5; what stands within a sentence is excepted there too
 
 
 def find_chromium() -> str | None:
@@ -82,3 +83,18 @@ def fits(page: Any, width_px: int = WIDTHS_PX[0]) -> bool:
     wide = page.evaluate("document.documentElement.scrollWidth")
     page.set_viewport_size(before)
     return bool(wide <= width_px)
+
+
+def too_small(page: Any, width_px: int = WIDTHS_PX[0]) -> list[str]:
+    """The links and fields that a finger can hardly hit on a screen of that width."""
+    before = page.viewport_size
+    page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
+    found = page.evaluate(
+        """least => [...document.querySelectorAll("main :is(a, button, input, select), footer a, header :is(a, button)")]
+            .filter(each => each.checkVisibility() && each.parentNode.textContent.length - each.textContent.length < 25)
+            .map(each => [each.textContent.trim() || each.name, (each.closest("label") ?? each).getBoundingClientRect()])
+            .filter(([, box]) => box.height > 0 && box.height < least).map(([name, box]) => `${name}: ${box.height}`)""",
+        FINGER_PX,
+    )
+    page.set_viewport_size(before)
+    return list(found)

@@ -52,6 +52,7 @@ def log_in(page: Any, site: str, username: str) -> None:
 def check(page: Any, name: str) -> None:
     """What holds of every page."""
     assert browser.fits(page), f"{name} is wider than a phone"
+    assert browser.too_small(page) == [], f"{name} is hard to touch"
     browser.check_accessible(page)
     browser.shoot(page, name)
 

@@ -102,6 +102,7 @@ def test_a_server_that_is_away_is_told_at_the_login(page: Any, url: str) -> None
     page.get_by_role("button", name="Log out").wait_for()
     assert focused(page) == "file"
     assert browser.fits(page)
+    assert browser.too_small(page) == []
     browser.check_accessible(page)
     browser.shoot(page, "ready")
 
