@@ -898,6 +898,15 @@ def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None
     assert wording.show({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "flag", "words"),
+    [(100, "H", "marked as above the usual range"), (100, "LL", "marked as far below the usual range"),
+     (100, "A", "marked as not what is usual"), (100, "N", "within the usual range"), (130, "N", "above the usual range")],
+)  # fmt: skip
+def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int, flag: str, words: str) -> None:
+    assert wording.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
+
+
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
     assert wording.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
     assert wording.kind_text("BLOOD PRESSURE") == "Blood pressure"

@@ -40,6 +40,7 @@ MISTAKEN = (
     "No living body is known to have such a value, so it was probably measured or written down wrongly. Please ask the"
     " place where it was measured."
 )
+MARKED = "The value lies within the range shown here, but it was marked when it was measured."
 BACKWARDS = "The first day that you asked for comes after the last one. Perhaps they are swapped."
 GENERAL = "A range marked “general” is what is usual for adults; the machine itself gave none for that result."
 # A text that a unit belongs behind: 5, <5, 5 - 10, not what explains why there is no value.
@@ -104,7 +105,7 @@ def show(result: dict[str, Any]) -> Shown:
         usual=usual,
         general=result.get("range_source") == catalog.SOURCE,
         place=place,
-        words=_words(place, flag, low, high, usual),
+        words=("marked as " if note == MARKED else "") + _words(place, flag, low, high, usual),
         note=note,
         code=_text(result.get("code")),
         meter=None if place == IMPOSSIBLE else meter_of(plain_number(value), low, high),
@@ -126,7 +127,7 @@ def place_of(value: Any, low: Number | None, high: Number | None, flag: Any) -> 
     if place is None:
         return flagged or UNKNOWN, ""
     if place == WITHIN and flagged not in (None, place):
-        return flagged or UNKNOWN, "The value lies within the range shown here, but it was marked when it was measured."
+        return flagged or UNKNOWN, MARKED
     if flagged == WITHIN and place != WITHIN:
         return place, "The machine itself marked this value as usual."
     return place, ""
