@@ -28,9 +28,9 @@ from myhealth.reports.mirror import Mirror
 from myhealth.sync.runner import run_pass
 from myhealth.sync.verify import verify
 from wsgi.browse import make_app
+from wsgi.browse_pages import charts, trends, wording
 from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages import reports as report_pages
-from wsgi.browse_pages import trends, wording
 from wsgi.browse_pages.session import form_key
 from wsgi.common.pages import SECURITY_HEADERS
 
@@ -905,6 +905,14 @@ def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None
 )  # fmt: skip
 def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int, flag: str, words: str) -> None:
     assert wording.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(0.0, "0"), (120.0, "120"), (37.2, "37.2"), (0.1 + 0.2, "0.3"), (4.6e6, "4600000"), (-2e6, "-2000000"), (3.2e-5, "0.000032"), (1e12, "1e+12")],
+)  # fmt: skip
+def test_the_axis_of_a_chart_has_digits_and_no_exponents(value: float, label: str) -> None:
+    assert charts.digits(value) == label
 
 
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:

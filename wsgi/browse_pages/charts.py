@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
@@ -64,7 +65,7 @@ def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
         x_labels=_ticks(points, dates),
         x_value_formatter=dates.short_day,
         truncate_label=-1,
-        value_formatter=lambda value: f"{value:.6g}",
+        value_formatter=digits,
     )
     plot.add("", [(point.at.astimezone(dates.zone), point.value) for point in points])
     plot.add_xml_filter(lambda root: _redraw(root, points, plot.view))
@@ -72,6 +73,11 @@ def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
     root.set("role", "img")
     root.set("aria-label", label)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def digits(value: float) -> str:
+    """5000000 and 0.000032, which %g would write as 5e+06 and 3.2e-05; that form is left to what no label can hold."""
+    return f"{Decimal(f'{value:.6g}'):f}" if value == 0 or 1e-7 <= abs(value) < 1e9 else f"{value:.6g}"
 
 
 def _redraw(root: Any, points: Sequence[Point], view: Any) -> Any:
