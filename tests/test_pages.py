@@ -490,7 +490,7 @@ def test_odd_values_show_well(browser: Browser, people, settings, reports) -> No
     text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
     plain = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text)))
     for expected in ("1:128", "<5 mg/L", "<3 mg/dL ▼ below the usual range", "<1000 µg/L – not a plain number, so it is not compared here", "up to 5 mg/L", "negative",
-                     "marked as usual", "6.8 10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
+                     "marked as usual", "6.8 ×10³/µL", "150 to 400 ×10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
                      "far above the usual range", "No growth after 48 hours.", "血糖（空腹） 5.4 mmol/L",
                      "The machine itself marked this value as usual.", "تم الفحص"):  # fmt: skip
         assert expected in plain, expected

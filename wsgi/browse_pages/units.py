@@ -27,12 +27,13 @@ NAMES = {
 PARTS = {"[iU]": "IU", "[IU]": "IU", "[Hg]": "Hg"}
 MICRO = re.compile(r"(?<![A-Za-z])u(?=(?:mol|g|L|m|IU|U)\b)")
 POWER = re.compile(r"10[*^](\d+)")
+LEADING = re.compile(r"^(?=10[*^]\d)")  # a value stands before it: 6.8 ×10³/µL, not 6.8 10³/µL
 SQUARE = re.compile(r"(?<=[a-zA-Z])([23])\b")
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def unit_text(unit: Any) -> str:
-    """mm[Hg] as mmHg, 10*3/uL as 10³/µL, kg/m2 as kg/m²; what is not known stays as it is."""
+    """mm[Hg] as mmHg, 10*3/uL as ×10³/µL, kg/m2 as kg/m²; what is not known stays as it is."""
     if not isinstance(unit, str) or not unit.strip():
         return ""
     unit = unit.strip()
@@ -45,5 +46,6 @@ def unit_text(unit: Any) -> str:
     for code, name in PARTS.items():
         text = text.replace(code, name)
     text = MICRO.sub("µ", text)
+    text = LEADING.sub("×", text)
     text = POWER.sub(lambda found: "10" + found.group(1).translate(RAISED), text)
     return SQUARE.sub(lambda found: found.group(1).translate(RAISED), text)
