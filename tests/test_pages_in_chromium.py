@@ -267,7 +267,12 @@ def test_pages_print_whole_on_paper(page: Any, site: str, tmp_path: Path, paper:
 
     log_in(page, site, "bholanath")
     page.get_by_role("link", name="Blood count").click()
-    printed = {"report": page.url, "print": f"{site}/my/print", "trend": f"{site}/my/trends?code=8462-4"}
+    printed = {
+        "report": page.url,
+        "print": f"{site}/my/print",
+        "trend": f"{site}/my/trends?code=8462-4",
+        "list": f"{site}/my/",
+    }
     texts = {}
     for name, address in printed.items():
         page.goto(address)
@@ -284,6 +289,8 @@ def test_pages_print_whole_on_paper(page: Any, site: str, tmp_path: Path, paper:
     for text in [sheet for sheets in texts.values() for sheet in sheets]:
         assert "Log out" not in text
         assert "My trends" not in text
+    for name, sheets in texts.items():
+        assert "Bholanath Joshi (bholanath)" in sheets[0], f"on paper nobody knows whose {name} this is"
     whole = " ".join(" ".join(texts["print"]).split())  # a cell may take two lines
     assert whole.count("Systolic blood pressure") == 24
     assert f"{len(texts['print'])} / {len(texts['print'])}" in texts["print"][-1]
