@@ -329,6 +329,24 @@ def test_the_head_of_a_page_stays_where_it_is_on_a_phone(page: Any, site: str) -
     assert len(places) == 1
 
 
+def test_a_phone_shows_text_of_twice_the_size(page: Any, site: str) -> None:
+    """Nothing is cut, nothing lies over another, and one scrolls in one direction alone."""
+    page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
+    log_in(page, site, "bholanath")
+    report = page.get_by_role("link", name="Laboratory panel").get_attribute("href")
+    for path in ("/my/", report, "/my/print", "/my/trends", "/my/trends?code=8462-4", "/my/looks", "/my/filter"):
+        page.goto(site + path)
+        page.evaluate("document.documentElement.style.fontSize = '200%'")
+        assert browser.fits(page), path
+        brand, who, button = (page.locator(f".top {each}").bounding_box() for each in (".brand", ".who", "button"))
+        assert brand["x"] + brand["width"] <= who["x"] or brand["y"] + brand["height"] <= who["y"]
+        assert who["x"] + who["width"] <= button["x"]
+        assert who["width"] > 60
+        assert all(name.bounding_box()["width"] > 200 for name in page.locator("dt").all()), (
+            "a name is broken to pieces"
+        )
+
+
 def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> None:
     log_in(page, site, "bholanath")
     colours: dict[str, set[str]] = {}
