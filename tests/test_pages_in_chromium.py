@@ -347,6 +347,16 @@ def test_a_phone_shows_text_of_twice_the_size(page: Any, site: str) -> None:
         )
 
 
+def test_with_the_colours_of_the_system_the_current_tab_can_be_told(chromium: Any, site: str) -> None:
+    with browser.open_page(chromium, forced_colors="active") as page:
+        log_in(page, site, "bholanath")
+        current, *others = page.locator(".tabs a").evaluate_all(
+            "tabs => tabs.map(tab => getComputedStyle(tab).borderBottomColor)"
+        )
+        assert others == [page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")] * 2
+        assert current not in others
+
+
 def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> None:
     log_in(page, site, "bholanath")
     colours: dict[str, set[str]] = {}
