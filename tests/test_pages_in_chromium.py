@@ -357,6 +357,21 @@ def test_with_the_colours_of_the_system_the_current_tab_can_be_told(chromium: An
         assert current not in others
 
 
+def test_what_runs_from_right_to_left_stands_with_what_belongs_to_it(page: Any, site: str) -> None:
+    left_of = """(each, words) => {
+        const text = document.createRange(), node = each.firstChild, begin = words ? node.data.indexOf(words) : 0;
+        text.setStart(node, begin); text.setEnd(node, words ? begin + words.length : node.length);
+        return text.getBoundingClientRect().left; }"""
+    log_in(page, site, "bholanath")
+    page.get_by_role("link", name="Laboratory panel").click()
+    measured = page.locator(".result", has_text="ضغط الدم")
+    assert measured.locator("h3").evaluate(left_of) == measured.locator(".value").bounding_box()["x"]
+    said = page.locator(".said")
+    edge = said.bounding_box()["x"]
+    assert said.evaluate(left_of, "Please") == edge
+    assert said.evaluate(left_of, "تم الفحص") > edge + 100
+
+
 def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> None:
     log_in(page, site, "bholanath")
     colours: dict[str, set[str]] = {}
