@@ -531,9 +531,20 @@ def test_a_long_trend_goes_on_to_its_first_value(browser: Browser, people, setti
         page = browser.get(path).text
         seen.append(re.findall(r'<th scope="row"><a class="nowrap" href="/my/reports/(\d+)"', page))
         found = re.search(r'href="([^"]+)" rel="next"', page)
+        assert ("2 values, the newest first; there are earlier ones" in page) == (found is not None)
         path = html.unescape(found.group(1)) if found else ""
     assert [len(page) for page in seen] == [2, 2]
     assert len({number for page in seen for number in page}) == 4
+
+
+def test_values_of_one_day_are_told_apart_by_their_time(browser: Browser, people, settings, reports) -> None:
+    times = ("2026-11-20T03:44:00Z", "2026-11-20T12:00:00Z", "2026-11-20T14:05:00Z", "2026-11-21T09:00:00Z")
+    take(*[record(i, taken_at=at) for i, at in enumerate(times)])
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    rows = re.findall(r'<th scope="row"><a [^>]*>(.*?)</a>', browser.get("/my/trends?code=8480-6").text)
+    # noon UTC may stand for a day of which no more is known
+    assert [" ".join(re.sub("<[^>]+>", "", row).split()) for row in rows] == ["21 Nov 2026", "20 Nov 2026 14:05", "20 Nov 2026", "20 Nov 2026 03:44"]  # fmt: skip
 
 
 def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, settings, reports, monkeypatch) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import bottle
@@ -13,7 +14,7 @@ from myhealth.common.measures import Number, number
 from myhealth.reports.queries import Place
 from myhealth.reports.trends import Point, measured_codes, trend_points
 from wsgi.browse_pages import charts, wording
-from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.dates import NOON, Dates
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.browse_pages.units import unit_text
 
@@ -28,13 +29,14 @@ SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "warnin
 
 @dataclass(frozen=True)
 class Series:
-    """Values in one unit, the newest first, each as it is shown; `svg` is "" where no two can be drawn. `impossible`:
-    how many are, and so are not drawn: one would press all others flat. `undrawn`: how many others are not, for they
-    are no plain numbers, or too large ones."""
+    """Values in one unit, the newest first, each as it is shown; `clocks`: the time of each report of a day that has
+    several; `svg` is "" where no two can be drawn. `impossible`: how many are, and so are not drawn: one would press
+    all others flat. `undrawn`: how many others are not, for they are no plain numbers, or too large ones."""
 
     number: int
     unit: str
     rows: list[tuple[Point, wording.Shown]]
+    clocks: dict[int, str]
     svg: str
     places: set[str]
     band: bool
@@ -127,6 +129,7 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         number,
         unit,
         rows,
+        clocks=clocks_of(points, dates),
         svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
         places={point.place for point in drawn},
         band=any(point.low is not None or point.high is not None for point in drawn),
@@ -134,6 +137,18 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         undrawn=len(possible) - len(drawn),
         general=any(shown.general for _, shown in rows),
     )
+
+
+def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
+    """The time of each report, by its number, where several are of one day and would else look the same. That of noon
+    UTC has none: it may stand for a day alone (dates.NOON)."""
+    taken = {point.report_id: point.taken_at for point in points}
+    reports = Counter(dates.short_day(at) for at in taken.values())
+    return {
+        number: dates.clock(at)
+        for number, at in taken.items()
+        if reports[dates.short_day(at)] > 1 and at.astimezone(UTC).time() != NOON
+    }
 
 
 def _drawn(point: Point, place: str) -> charts.Point | None:
