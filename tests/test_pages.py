@@ -509,6 +509,9 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
     both = shown("") + shown(older.partition("?")[2])
     assert len(both) == len(set(both)) == 26
     assert len(shown("type=BLOOD+COUNT")) == 1
+    for path in ("/my/", "/my/print"):
+        assert "with the measurement Hemoglobin" in browser.get(f"{path}?code=718-7").text
+        assert "with the measurement 718-8" in browser.get(f"{path}?code=718-8").text
     assert len(shown("text=sinus+RHYTHM")) == 1
     assert len(shown("code=718-7")) == 1
     assert shown("text=nowhere+to+be+found") == []

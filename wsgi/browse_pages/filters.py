@@ -11,6 +11,7 @@ import bottle
 from myhealth.common.errors import BadInput
 from myhealth.reports.queries import PARAMETERS, ReportFilter, read_filter
 from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.wording import shown_results
 
 WORDS = (
     ("type", "of the kind “{}”"),
@@ -40,17 +41,25 @@ class Asked:
         since, until = self.wanted.since, self.wanted.until
         return since is not None and until is not None and since >= until
 
-    def told(self, dates: Dates) -> str:
-        """What is asked for, in words."""
-        said = []
+    def told(self, dates: Dates, found: list[dict[str, Any]]) -> str:
+        """What is asked for, in words; a measurement by its name in what was `found`, for its code tells nobody."""
+        said, values = [], {**self.values}
+        if "code" in values:
+            values["code"] = measured_as(values["code"], found)
         for name, words in WORDS:
-            if name in self.values:
-                said.append(words.format(self.values[name]))
+            if name in values:
+                said.append(words.format(values[name]))
         if self.wanted.since is not None:
             said.append(f"from {dates.day(self.wanted.since)}")
         if self.wanted.until is not None:
             said.append(f"to {dates.day(self.wanted.until - timedelta(seconds=1))}")
         return ", ".join(said)
+
+
+def measured_as(code: str, found: list[dict[str, Any]]) -> str:
+    """What the newest report calls that measurement; its code where none has it."""
+    results = (result for report in found for result in shown_results(report))
+    return next((result.name for result in results if result.code == code), code)
 
 
 def read_asked(dates: Dates) -> Asked:

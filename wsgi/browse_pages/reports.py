@@ -60,6 +60,7 @@ class ReportsPage(OfAPatient):
             to_filter=self.path("filter", **asked.values),
             further=after is not None,
             asked=asked,
+            told=asked.told(self.dates, found),
             patient=self.patient,
             here=self.tab("reports"),
         )
@@ -118,6 +119,7 @@ class PrintPage(OfAPatient):
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
             asked=asked,
+            told=asked.told(self.dates, found),
             up=self.path(**asked.values),
             patient=self.patient,
         )
