@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import browser
@@ -28,6 +30,7 @@ from myhealth.common.database import database
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
+from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.repository import ReportRepository
@@ -309,6 +312,25 @@ def upload(people: dict[str, int], settings: Settings, calling: Callable[[Any], 
 
 
 @pytest.fixture
+def serving() -> Iterator[Callable[[Any], str]]:
+    """Serves a WSGI application on a free port, in threads; gives its URL."""
+    from werkzeug.serving import make_server
+
+    running = []
+
+    def start(application: Any) -> str:
+        server = make_server("127.0.0.1", 0, application, threaded=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
 def log_in(settings: Settings, people: dict[str, int]) -> Callable[[str], str]:
     """A token for a user, by name."""
     signer = Signer(load_secret(settings), settings.token_ttl_s)
@@ -321,8 +343,10 @@ class UploadStub(BaseHTTPRequestHandler):
     keys = b""
     deletions: list[tuple[str, str]] = []
 
-    def _say(self, status: int, body: bytes = b"") -> None:
+    def _say(self, status: int, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -332,7 +356,10 @@ class UploadStub(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._say(401, b"{}")
+        if self.path == "/logout/":
+            self._say(204, headers={TOKENS_VALID_AFTER: datetime.now(UTC).isoformat()})
+        else:
+            self._say(401, b"{}")
 
     def do_DELETE(self) -> None:
         self.deletions.append((self.path, self.headers["Authorization"]))

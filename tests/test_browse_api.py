@@ -37,21 +37,26 @@ class UploadStub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def answering():
-    """Starts a server that answers everything with (status, body); gives its URL."""
-    running = []
+def running():
+    """Starts a server of that handler; gives its URL."""
+    servers = []
 
-    def start(status: int, body: bytes) -> str:
-        handler = type("Handler", (UploadStub,), {"answer": (status, body)})
+    def start(handler: type[BaseHTTPRequestHandler]) -> str:
         server = HTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        running.append(server)
+        servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 
     yield start
-    for server in running:
+    for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def answering(running):
+    """Starts a server that answers everything with (status, body); gives its URL."""
+    return lambda status, body: running(type("Handler", (UploadStub,), {"answer": (status, body)}))
 
 
 @pytest.fixture
@@ -251,3 +256,27 @@ def test_a_body_over_the_cap_is_a_413_under_gunicorn_too(people, db, settings, l
         with urllib.request.urlopen(request) as answer:
             assert answer.status == 201
     assert db("select count(*) from checkups") == [(1,)]
+
+
+@pytest.mark.usefixtures("stored")
+def test_logging_out_ends_every_login_at_both_apis_at_once(upload: Caller, settings, serving, calling) -> None:
+    browse = calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application))))
+    credentials = {"username": "bholanath", "password": PASSWORD}
+    one, other = (browse("POST", "/login/", credentials).json["token"] for _ in range(2))
+    assert browse("POST", "/logout/", token=one).status_code == 204
+    for token in (one, other):
+        assert browse("GET", "/reports/", token=token).status_code == 401
+        assert upload("GET", "/users/bholanath/", token=token).status_code == 401
+    assert browse("POST", "/logout/", token=one).status_code == 401
+    assert len(browse("GET", "/reports/", token=browse("POST", "/login/", credentials).json["token"]).json) == 7
+
+
+@pytest.mark.usefixtures("stored")
+def test_logging_out_while_the_upload_api_is_away_says_so_and_ends_nothing(settings, calling, log_in, running) -> None:
+    keys, token = json.dumps(Signer(load_secret(settings), 60).jwks()).encode(), log_in("bholanath")
+    away = {"answer": (200, keys), "do_POST": lambda stub: stub.send_error(503)}
+    browse = calling(make_app(dataclasses.replace(settings, auth_url=running(type("Away", (UploadStub,), away)))))
+    answer = browse("POST", "/logout/", token=token)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert "Retry-After" in answer.headers
+    assert browse("GET", "/reports/", token=token).status_code == 200

@@ -57,6 +57,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/login/"): dict.fromkeys(OPEN, 401),  # without a name and a password
     ("POST", "/login/"): dict.fromkeys(OPEN, 401),
+    ("POST", "/logout/"): dict.fromkeys(CALLERS, 204),
 }
 LOOKS = {"/reports/<report_id:int>/": "report", "/users/<username>/": "profile", "/users/<username>/reports/": "reports",
          "/users/<username>/trends/": "trends", "/users/<username>/access-log/": "access log"}  # fmt: skip

@@ -72,28 +72,7 @@ def application(upload: Caller, settings, reports, serving, calling):
     return calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
 
 
-@pytest.fixture
-def serving():
-    """Serves a WSGI application on a free port, in threads; gives its URL."""
-    import threading
-
-    from werkzeug.serving import make_server
-
-    running = []
-
-    def start(application) -> str:
-        server = make_server("127.0.0.1", 0, application, threaded=True)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        running.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
-
-
-answering = test_browse_api.answering
+running, answering = test_browse_api.running, test_browse_api.answering
 
 
 @pytest.fixture

@@ -36,17 +36,21 @@ def test_a_login_gives_a_token_that_opens_the_api(upload: Caller, db) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [basic("tara", "wrong"), basic("nobody", PASSWORD), basic("tara", "x" * 100), {}, {"Authorization": "Basic !!!"},
-     {"Authorization": "Basic " + base64.b64encode(b"no colon").decode()}, {"Authorization": "Basic /////w=="},
-     {"Authorization": "Basic"}, {"Authorization": "Digest x"}],
+    ("code", "headers"),
+    [("wrong_credentials", basic("tara", "wrong")), ("wrong_credentials", basic("nobody", PASSWORD)),
+     ("wrong_credentials", basic("tara", "x" * 100)), ("credentials_missing", {}),
+     ("credentials_missing", {"Authorization": "Basic !!!"}), ("credentials_missing", {"Authorization": "Digest x"}),
+     ("credentials_missing", {"Authorization": "Basic " + base64.b64encode(b"no colon").decode()}),
+     ("credentials_missing", {"Authorization": "Basic /////w=="}), ("credentials_missing", {"Authorization": "Basic"})],
     ids=str,
 )  # fmt: skip
-def test_a_wrong_login_is_401_whatever_is_wrong(upload: Caller, headers: dict) -> None:
-    answer = upload("GET", "/login/", headers=headers)
-    assert answer.status_code == 401
-    assert answer.json["details"] == "The username or the password is wrong."
-    assert answer.headers["WWW-Authenticate"].startswith('Basic realm="MyHealth"')
+def test_a_wrong_login_is_401_whatever_is_wrong(upload: Caller, browse: Caller, code: str, headers: dict) -> None:
+    for answer in (upload("GET", "/login/", headers=headers), browse("GET", "/login/", headers=headers)):
+        assert answer.status_code == 401
+        assert answer.json["code"] == code
+        if code == "wrong_credentials":
+            assert answer.json["details"] == "The username or the password is wrong."
+        assert answer.headers["WWW-Authenticate"].startswith('Basic realm="MyHealth"')
 
 
 @pytest.mark.parametrize(

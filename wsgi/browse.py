@@ -10,7 +10,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.settings import Settings, load
-from wsgi.browse_api.accounts import LoginView
+from wsgi.browse_api.accounts import LoginView, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.mirror import MIRROR_VIEWS
@@ -26,6 +26,7 @@ from wsgi.common.views import add_view
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
     "/login/": LoginView,
+    "/logout/": LogoutView,
     "/reports/<report_id:int>/": ReportView,
     "/users/": UsersView,
     "/users/<username>/": UserView,

@@ -1,14 +1,17 @@
-"""Logging in: the upload API decides."""
+"""Logging in and out: the upload API decides."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from myhealth.profiles.login import ask_upload_api
-from wsgi.browse_api.context import BrowseContext
+import bottle
+
+from myhealth.profiles.login import ask_upload_api, end_logins
+from wsgi.browse_api.context import BrowseContext, LoggedIn
+from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import basic_credentials, client_address, read_json
+from wsgi.common.requests import BASIC, basic_credentials, bearer_token, client_address, query_parameters, read_json
 from wsgi.common.views import View, json_response
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
@@ -32,7 +35,7 @@ class LoginView(View):
     context: BrowseContext
 
     def get(self) -> Any:
-        return self._answer(*(basic_credentials() or (None, None)))
+        return self._answer(*basic_credentials())
 
     def post(self) -> Any:
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
@@ -42,6 +45,24 @@ class LoginView(View):
         address = client_address(self.context.settings.trusted_proxies)
         token = ask_upload_api(self.context.settings.auth_url, username, password, address)
         if token is None:
-            challenge = 'Basic realm="MyHealth", charset="UTF-8"'
-            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=challenge)
+            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         return json_response(token)
+
+
+class LogoutView(LoggedIn):
+    """Ends every token of the caller's: here at once, and at the upload API."""
+
+    spec = {
+        "post": Operation(
+            "Log out everywhere",
+            {204: ("Every token given out so far has ended.", None)},
+            "everybody",
+            errors=refusals(400),
+        )
+    }
+
+    def post(self) -> Any:
+        query_parameters()
+        token = bearer_token()
+        self.context.end_tokens(token, end_logins(self.context.settings.auth_url, token))
+        return bottle.HTTPResponse(status=204)

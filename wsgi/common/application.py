@@ -106,7 +106,7 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="MyHealth"'
+        headers["WWW-Authenticate"] = getattr(error, "challenge", 'Bearer realm="MyHealth"')
     message, errors = error.message, error.errors
     status = error.status
     if isinstance(error, WrongSettings):

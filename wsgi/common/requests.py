@@ -15,10 +15,15 @@ import msgspec
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 CHUNK, PIECE = 64 * 1024, 8 * 1024
+BASIC = 'Basic realm="MyHealth", charset="UTF-8"'
 
 
 class WrongMediaType(MyHealthError):
     exit_code, status, code = 2, 415, "unsupported_media_type"
+
+
+class NoCredentials(NotLoggedIn):
+    code, challenge = "credentials_missing", BASIC
 
 
 class NotAcceptable(MyHealthError):
@@ -149,16 +154,16 @@ def bearer_token() -> str:
     return token
 
 
-def basic_credentials() -> tuple[str, str] | None:
-    """Name and password of HTTP Basic (RFC 7617, UTF-8), or None where the request has none."""
+def basic_credentials() -> tuple[str, str]:
+    """Name and password of HTTP Basic (RFC 7617, UTF-8). Raises NoCredentials where the request has none."""
     scheme, _, value = header("Authorization").partition(" ")
-    if scheme.lower() != "basic":
-        return None
     try:
         name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (name, password) if colon else None
+        name = colon = password = ""
+    if scheme.lower() != "basic" or not colon:
+        raise NoCredentials("A username and a password are needed, as HTTP Basic has them.")
+    return name, password
 
 
 def _read(max_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ from myhealth.profiles.services import check_login, create_user, end_tokens
 from myhealth.profiles.throttle import attempt, count_registration
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import basic_credentials, read_json
+from wsgi.common.requests import BASIC, basic_credentials, read_json
 from wsgi.common.views import View, json_response
 from wsgi.upload_api.context import ENDED, FromSomewhere, LoggedIn, UploadContext, ended_header
 
@@ -30,7 +30,7 @@ class LoginView(FromSomewhere):
     }
 
     def get(self) -> Any:
-        return self._answer(*(basic_credentials() or (None, None)))
+        return self._answer(*basic_credentials())
 
     def post(self) -> Any:
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
@@ -48,8 +48,7 @@ class LoginView(FromSomewhere):
             raise
         if login is None:
             note("login", outcome="refused", actor=nobody)
-            challenge = 'Basic realm="MyHealth", charset="UTF-8"'
-            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=challenge)
+            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         note("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
