@@ -54,13 +54,13 @@ def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
 
 
 def show(value: Any) -> str:
-    """A cell: nothing for None, minutes for a moment, and no character that would steer the terminal."""
+    """A cell: nothing for None, minutes and the zone for a moment, and no character that would steer the terminal."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M")
+        return value.astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return printable(str(value), most=1000)
 
 

@@ -13,6 +13,8 @@ from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
 from myhealth.checkups import catalog
 from myhealth.common.errors import NotFound
+from myhealth.common.measures import lies
+from myhealth.common.text import printable
 from myhealth.reports.access import note_command_look
 from myhealth.reports.csv_export import COLUMNS, report_rows
 from myhealth.reports.documents import Document
@@ -22,8 +24,10 @@ from myhealth.reports.trends import Point, measured_codes, readable_results, tre
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 LIST_HEAD = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
-RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "code")
+LIST_TEXT_MAX = 60  # characters of a report's text in the list
+RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "lies", "code")
 POINT_HEAD: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
+POINT_COLUMNS = (*POINT_HEAD, "range_source", "warning")
 NUMBERS = (int, float, Decimal)
 MEASURED_HEAD: tuple[str, ...] = ("code", "name", "units", "count", "first_at", "last_at")
 
@@ -56,14 +60,17 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
     wanted = replace(read_filter(named), abnormal=flag)
     with app.reports(app.settings()) as store:
         patient = looked_up(store, user, "export" if as_csv or as_json else "reports")
-        found = list_reports(store, patient, wanted, limit=limit)
+        found = list_reports(store, patient, wanted, limit=limit + 1)
+    listed = found[:limit]
     if as_json:
-        print_json([shown(report, patient) for report in found])
+        print_json([shown(report, patient) for report in listed])
     elif as_csv:
-        print_csv(list(report_rows(found, patient["username"])), COLUMNS)
+        print_csv(list(report_rows(listed, patient["username"])), COLUMNS)
     else:
-        columns = ("_id", "taken_at", "checkup_type", "disease", "taken_by", "abnormal", "checkup_report")
-        print_table([[report[name] for name in columns] for report in found], LIST_HEAD)
+        columns = ("_id", "taken_at", "checkup_type", "disease", "taken_by", "abnormal")
+        rows = [[*(report[name] for name in columns), shortened(report["checkup_report"])] for report in listed]
+        print_table(rows, LIST_HEAD)
+    tell_of_more(len(found) > limit, limit, "reports")
 
 
 @reports.command()
@@ -87,10 +94,12 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
     elif as_csv:
         print_csv(list(report_rows([report], patient["username"])), COLUMNS)
     else:
-        names = ("checkup_type", "disease", "checkup_report", "machine", "taken_by", "taken_at")
+        names = ("checkup_type", "disease", "machine", "taken_by", "taken_at")
         click.echo(f"Report {report_id} of {patient['username']}")
         print_table([[name.replace("_", " "), report[name]] for name in names], ("", ""))
-        print_table([[result.get(name) for name in RESULT_HEAD] for result in readable_results(report)], RESULT_HEAD)
+        for line in report["checkup_report"].splitlines():
+            click.echo(printable(line, most=len(line)))
+        print_table([result_row(result) for result in readable_results(report)], RESULT_HEAD)
 
 
 @reports.command()
@@ -104,13 +113,17 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
 def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool, as_json: bool) -> None:
     """Show how one measurement of a person's went over time, the newest last, with a line drawn of it."""
     check_form(as_csv, as_json)
+    if code is not None and name is not None:
+        raise click.UsageError("--code and --name are two; say one of them")
+    more = False
     with app.reports(app.settings()) as store:
         patient = looked_up(store, user, "trends")
         if code is None and name is None:
             found: list[Any] = measured_codes(store, patient)
             columns = MEASURED_HEAD
         else:
-            found, columns = trend_points(store, patient, code, name=name, limit=limit)[::-1], POINT_HEAD
+            found, more = cut(trend_points(store, patient, code, name=name, limit=limit + 1), limit)
+            columns = POINT_COLUMNS if as_json or as_csv else POINT_HEAD
             if not found:
                 what = f"code {code}" if code is not None else f"name {name!r}"
                 raise NotFound(
@@ -125,6 +138,30 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
         print_table(rows, columns)
         if columns == POINT_HEAD:
             draw(found)
+    tell_of_more(more, limit, "reports that have it")
+
+
+def cut(points: list[Point], limit: int) -> tuple[list[Point], bool]:
+    """Those of the newest `limit` reports, the newest last, and whether there are more."""
+    ids = set(list(dict.fromkeys(point.report_id for point in points))[:limit])
+    kept = [point for point in points[::-1] if point.report_id in ids]
+    return kept, len(kept) < len(points)
+
+
+def tell_of_more(more: bool, limit: int, what: str) -> None:
+    if more:
+        click.echo(f"There are more: these are of the newest {limit:,} {what}; see --limit.", err=True)
+
+
+def shortened(text: str) -> str:
+    """A report's text for the list, which `reports show` has whole."""
+    return text if len(text) <= LIST_TEXT_MAX else f"{text[:LIST_TEXT_MAX].rstrip()}…"
+
+
+def result_row(result: Document) -> list[Any]:
+    """A result's cells; `lies`: where the value lies in its range, whatever the machine's flag says."""
+    where = lies(*(result.get(name) for name in ("value", "low", "high")))
+    return [{**result, "lies": where}.get(name) for name in RESULT_HEAD]
 
 
 def draw(points: list[Point]) -> None:

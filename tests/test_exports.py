@@ -233,9 +233,9 @@ def test_csv_has_a_line_a_result() -> None:
         "\r\n"
     )
     assert lines[0] == ",".join(COLUMNS)
-    assert lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N"
+    assert lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,"
     assert ",5.10," in lines[2]
-    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,"
+    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,,,"
     assert NOW.isoformat()[:10] in lines[3]
 
 

@@ -59,6 +59,41 @@ def test_programs_get_json_and_csv(run_cli, reports_of_two) -> None:
     assert named == points
 
 
+def test_that_there_are_more_is_told(run_cli, reports_of_two) -> None:
+    for words in (["list", "bholanath"], ["trend", "bholanath", "--code", "8480-6"]):
+        for form in ([], ["--json"], ["--csv"]):
+            some, all_ = (run_cli("reports", *words, *form, "--limit", limit) for limit in ("2", "3"))
+            assert "There are more: these are of the newest 2 reports" in some.stderr
+            assert all_.stderr == ""
+            assert len(some.stdout) < len(all_.stdout)
+    points = json.loads(run_cli("reports", "trend", "bholanath", "--code", "8480-6", "--json", "--limit", "2").stdout)
+    assert [point["value"] for point in points] == [112, 113]
+    done = run_cli("reports", "trend", "bholanath", "--code", "8480-6", "--name", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_report_is_shown_whole_and_listed_short(run_cli, people, settings, reports, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    text = "First of all.\n" + "It goes on and on. " * 100 + "\x1b[31mEnd."
+    results = [
+        {"name": "Pulse", "value": 130, "unit": "/min", "low": 60, "high": 100},
+        {"name": "Grip", "value": "<3", "unit": "kg", "low": 20, "high": None, "flag": None},
+        {"name": "Colour", "value": "red"},
+    ]
+    take(record(1, checkup_report=text, results=results, taken_at="2026-11-01T09:00:00Z"))
+    run_pass(settings.database_url, Mirror(reports), settings)
+    listed = run_cli("reports", "list", "bholanath").stdout.splitlines()[1]
+    assert len(listed) < 150
+    assert "2026-11-01 14:30 IST" in listed
+    assert listed.endswith("…")
+    shown = run_cli("reports", "show", "bholanath", "1").stdout
+    assert "First of all.\nIt goes on" in shown
+    assert shown.count("It goes on and on.") == 100
+    assert r"\x1b[31mEnd." in shown
+    ends = [line.split() for line in shown.splitlines()[-3:]]
+    assert [("above" in line, "below" in line) for line in ends] == [(True, False), (False, True), (False, False)]
+
+
 def test_numbers_keep_their_digits_and_no_text_is_a_formula(run_cli, people, settings, reports) -> None:
     sent = {**record()["results"][0], "value": 5, "low": -5, "high": None}
     del sent["flag"]

@@ -10,7 +10,7 @@ from myhealth.reports.documents import Document
 from myhealth.reports.trends import readable_results
 
 REPORT_COLUMNS = ("taken_at", "checkup_type", "disease", "checkup_report", "machine", "taken_by", "abnormal")
-RESULT_COLUMNS = ("code", "name", "value", "unit", "low", "high", "flag")
+RESULT_COLUMNS = ("code", "name", "value", "unit", "low", "high", "flag", "range_source", "warning")
 COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS)
 
 
