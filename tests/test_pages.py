@@ -920,13 +920,16 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     take(record(1), record(2, patient="savita"))
     set_full_name("bholanath", "Bholanath")
     set_full_name("savita", "Savita Deshpande")
+    set_full_name("dr.ayush", "Dr. Ayush Kulkarni")
     run_pass(settings.database_url, Mirror(reports), settings)
     note_command_look(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
     browser, staff = Browser(application), Browser(application)
     browser.log_in("bholanath")
     staff.log_in("dr.ayush")
+    staff.get("/my/patients/bholanath")
     looks = plain(browser.get("/my/looks"))
     assert "ops at the command line" in looks
+    assert "Dr. Ayush Kulkarni (dr.ayush, doctor)" in looks
     assert "()" not in looks
     number = re.search(r'"(/my/reports/\d+)"', browser.get("/my/").text).group(1)
     for path in ("/my/print", number):

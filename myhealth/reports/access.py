@@ -20,12 +20,14 @@ from myhealth.reports.repository import ReportRepository, translated
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One event. `actor`: the username and role that whoever did it had then. `username`: whose record it was, None
-    where nobody's. `report_id`: of a single report. `outcome`: done or refused."""
+    """One event. `actor`: the username and role that whoever did it had then; `actor_subject`: who that is, None at a
+    terminal. `username`: whose record it was, None where nobody's. `report_id`: of a single report.
+    `outcome`: done or refused."""
 
     id: str
     at: datetime
     actor_id: int | None
+    actor_subject: str | None
     actor: str
     actor_role: str
     action: str

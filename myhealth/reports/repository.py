@@ -176,11 +176,11 @@ class ReportRepository:
         alike = exact or found
         return alike[0] if len(alike) == 1 else None
 
-    def usernames(self, subjects: Iterable[str]) -> dict[str, str]:
-        wanted = sorted(set(subjects))
+    def full_names(self, subjects: Iterable[str]) -> dict[str, str]:
+        """By subject; of those who have one."""
         with translated():
-            found = self.users.find({"subject": {"$in": wanted}}, {"subject": 1, "username": 1})
-            return {user["subject"]: user["username"] for user in found}
+            found = self.users.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
+            return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
 
     def report(self, report_id: int) -> Document | None:
         with translated():

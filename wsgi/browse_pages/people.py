@@ -40,9 +40,11 @@ class LooksPage(OfAPatient):
         person = self.whose(username, "access log")
         found = access_log(self.context.reports, person, limit=PAGE + 1, after=after)
         older = self.path("looks", after=look_place(found[PAGE - 1])) if len(found) > PAGE else ""
+        actors = {look.actor_subject for look in found if look.actor_subject}
         return self.render(
             "looks",
             looks=found[:PAGE],
+            full_names=self.context.reports.full_names(actors) if actors else {},
             older=older,
             first=self.path("looks"),
             further=after is not None,
