@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
 from myhealth.checkups import catalog
 from myhealth.common.errors import NotFound
-from myhealth.common.measures import lies
+from myhealth.common.measures import lies, measured
 from myhealth.common.text import printable
 from myhealth.reports.access import note_command_look
 from myhealth.reports.csv_export import COLUMNS, report_rows
@@ -25,10 +24,11 @@ from myhealth.reports.trends import Point, measured_codes, readable_results, tre
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 LIST_HEAD = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
 LIST_TEXT_MAX = 60  # characters of a report's text in the list
-RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "lies", "code")
+RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "lies", "code", "note")
 POINT_HEAD: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
-POINT_COLUMNS = (*POINT_HEAD, "range_source", "warning")
-NUMBERS = (int, float, Decimal)
+POINT_COLUMNS = (*POINT_HEAD, "range_source", "warning", "range_text")
+# What must be said beside a result, with the words before it.
+NOTES = (("warning", ""), ("range_text", "range: "), ("absent_reason", "no value: "))
 MEASURED_HEAD: tuple[str, ...] = ("code", "name", "units", "count", "first_at", "last_at")
 
 
@@ -130,12 +130,14 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
                     f"{user} has no results of the {what}; `myhealth reports trend {user}` lists which there are"
                 )
     rows = [[joined(getattr(each, column)) for column in columns] for each in found]
+    if columns == POINT_HEAD:
+        rows = [[*row, lies(each.value, each.low, each.high)] for row, each in zip(rows, found, strict=True)]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
         print_csv(rows, columns)
     else:
-        print_table(rows, columns)
+        print_table(rows, (*columns, "lies") if columns == POINT_HEAD else columns)
         if columns == POINT_HEAD:
             draw(found)
     tell_of_more(more, limit, "reports that have it")
@@ -161,18 +163,23 @@ def shortened(text: str) -> str:
 def result_row(result: Document) -> list[Any]:
     """A result's cells; `lies`: where the value lies in its range, whatever the machine's flag says."""
     where = lies(*(result.get(name) for name in ("value", "low", "high")))
-    return [{**result, "lies": where}.get(name) for name in RESULT_HEAD]
+    told = [f"{words}{result[name]}" for name, words in NOTES if result.get(name)]
+    told += ["general range"] if result.get("range_source") == catalog.SOURCE else []
+    return [{**result, "lies": where, "note": "; ".join(told)}.get(name) for name in RESULT_HEAD]
 
 
 def draw(points: list[Point]) -> None:
     """A line for each unit: values in different units are not to be compared. What no living body has would press the
-    others flat, and is left out."""
+    others flat, and is left out, as are texts; a bound, such as <3, stands for what lies beyond it."""
     for unit in dict.fromkeys(point.unit for point in points):
-        measured = [each for each in points if each.unit == unit and isinstance(each.value, NUMBERS)]
-        values = [float(each.value) for each in measured if catalog.IMPOSSIBLE not in str(each.warning)]
-        left_out = f", without {len(measured) - len(values)} hardly possible" if len(measured) > len(values) else ""
+        same = [each for each in points if each.unit == unit]
+        numbers = [(each, found[1]) for each in same if (found := measured(each.value))]
+        values = [float(value) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
+        left_out = [(len(numbers) - len(values), "hardly possible"), (len(same) - len(numbers), "in words")]
+        without = ", ".join(f"{count} {words}" for count, words in left_out if count)
         if len(values) > 1:
-            click.echo(f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip() + left_out)
+            line = f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip()
+            click.echo(f"{line}, without {without}" if without else line)
 
 
 def joined(value: Any) -> Any:

@@ -107,6 +107,27 @@ def test_a_result_goes_out_as_fhir_and_comes_in_the_same(name: str) -> None:
     assert (record["machine"], record["taken_at"][:23]) == ("M", "2026-11-20T03:44:03.123")
 
 
+@pytest.mark.parametrize(
+    ("sent", "out"),
+    [
+        ({"value": "", "absent_reason": "Specimen clotted"}, {"dataAbsentReason": {"text": "Specimen clotted"}}),
+        ({"value": " "}, {"dataAbsentReason": {"text": "no value"}}),
+        (
+            {"value": "≤ 5.10 ", "unit": None},
+            {"valueQuantity": {"value": 5.1, "comparator": "<="}},
+        ),
+    ],
+)
+def test_what_a_machine_wrote_in_its_own_way_goes_out_in_fhirs(sent: dict[str, Any], out: dict[str, Any]) -> None:
+    text = went_out(stored([result(**sent)]))
+    check_fhir(text)
+    (observation,) = [
+        each["resource"] for each in json.loads(text)["entry"] if each["resource"]["resourceType"] == "Observation"
+    ]
+    assert {name: observation[name] for name in out} == out
+    assert b"5.10" in text or "≤" not in sent["value"]
+
+
 def test_our_own_catalogues_range_stays_here() -> None:
     text = went_out(stored([result(range_source="catalogue")]))
     assert b"referenceRange" not in text
@@ -233,9 +254,11 @@ def test_csv_has_a_line_a_result() -> None:
         "\r\n"
     )
     assert lines[0] == ",".join(COLUMNS)
-    assert lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,"
+    assert (
+        lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,,within,,"
+    )
     assert ",5.10," in lines[2]
-    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,,,"
+    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,,,,,,"
     assert NOW.isoformat()[:10] in lines[3]
 
 

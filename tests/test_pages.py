@@ -19,6 +19,7 @@ from test_intake import take
 from werkzeug.test import Client
 
 from myhealth.checkups.intake import Intake
+from myhealth.checkups.models import Checkup
 from myhealth.checkups.outcomes import Origin
 from myhealth.machines.dumps import read_dump
 from myhealth.profiles.services import create_user, get_user, set_full_name
@@ -468,7 +469,7 @@ def test_odd_values_show_well(browser: Browser, people, settings, reports) -> No
     numbers = re.findall(r'"/my/reports/(\d+)"', browser.get("/my/").text)
     text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
     plain = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text)))
-    for expected in ("1:128", "<5 mg/L", "<3 mg/dL ▼ below the usual range", "<1000 µg/L – not a plain number, so it is not compared here", "up to 5 mg/L", "negative",
+    for expected in ("1:128", "<5 mg/L", "<3 mg/dL ▼ below the usual range", "<1000 µg/L – cannot be compared with the range", "up to 5 mg/L", "negative",
                      "marked as usual", "6.8 ×10³/µL", "150 to 400 ×10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
                      "far above the usual range", "No growth after 48 hours.", "血糖（空腹） 5.4 mmol/L",
                      "The machine itself marked this value as usual.", "تم الفحص"):  # fmt: skip
@@ -826,11 +827,65 @@ def test_what_a_chart_does_not_draw_is_told(browser: Browser, people, settings, 
     run_pass(settings.database_url, Mirror(reports), settings)
     browser.log_in("bholanath")
     trend = browser.get("/my/trends?name=Glucose")
-    assert "3 values are not drawn in the chart" in plain(trend)
+    assert "2 values are not drawn in the chart" in plain(trend)
+    assert "A value such as <3 is drawn at its number; it lies beyond it." in plain(trend)
     (svg,) = re.findall(r"<svg[^>]*pygal-chart.*?</svg>", trend.text, re.DOTALL)
     assert svg.count('class="dot"') == 2, "5.1, and 5.4, which was sent as text"
-    for expected in ("<3▼ below the usual range", "trace– not a plain number", "5.4✓ within", f"{10**18}▲ above"):
+    assert svg.count('class="dot away"') == 1, "<3, below"
+    for expected in (
+        "<3▼ below the usual range",
+        "trace– cannot be compared with the range",
+        "5.4✓ within",
+        f"{10**18}▲ above",
+    ):
         assert expected in plain(trend), expected
+
+
+RESULTS = {
+    "?": result("Grip", 5), "N": result("Pulse", 70, None, 60, 100), "H": result("Pulse", 130, None, 60, 100),
+    "<": result("TSH", "<0.5", None, 0.4, 4.0), "words": {**result("HIV", "reactive"), "range_text": "non-reactive"},
+    "none": {**result("Sodium", "", None, 135, 145), "absent_reason": "Specimen clotted"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kinds", "summary"),
+    [
+        (["<"], "1 result, not compared with a usual range"),
+        (["words", "none"], "2 results, not compared with a usual range"),
+        (["?"], "1 result, without a usual range"),
+        (["N", "<"], "1 of 2 results within the usual range; the rest is not compared with one"),
+        (["N", "?"], "1 of 2 results within the usual range; no range is given for the rest"),
+        (["H", "H", "<"], "2 of 3 results outside the usual range, 1 not compared"),
+        (["H", "N", "?"], "1 of 3 results outside the usual range, 1 not compared"),
+        (["H", "N"], "1 of 2 results outside the usual range"),
+    ],
+)
+def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
+    assert wording.summary([wording.show(RESULTS[kind]) for kind in kinds]) == summary
+
+
+def test_why_there_is_no_value_is_told() -> None:
+    shown = wording.show(RESULTS["none"])
+    assert (shown.value, shown.words) == ("not given: Specimen clotted", "there is no value to compare")
+
+
+def test_a_report_that_was_changed_says_when(browser: Browser, people, settings, reports) -> None:
+    take(record(1), record(2))
+    Checkup.update(disease="corrected").where(Checkup.record_id == "2").execute()
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    texts = [
+        plain(browser.get(path)) for path in re.findall(r'<h2><a href="(/my/reports/\d+)"', browser.get("/my/").text)
+    ]
+    assert sorted("Last changed" in text for text in texts) == [False, True]
+
+
+def test_a_list_of_what_is_as_usual_says_so(browser: Browser, people, settings, reports) -> None:
+    run_pass(settings.database_url, Mirror(reports), settings)
+    browser.log_in("bholanath")
+    for value, words in (("true", "something"), ("false", "nothing"), ("0", "nothing")):
+        assert f"with {words} outside its usual range" in plain(browser.get(f"/my/?abnormal={value}"))
 
 
 def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -> None:

@@ -78,7 +78,7 @@ def test_a_report_is_shown_whole_and_listed_short(run_cli, people, settings, rep
     results = [
         {"name": "Pulse", "value": 130, "unit": "/min", "low": 60, "high": 100},
         {"name": "Grip", "value": "<3", "unit": "kg", "low": 20, "high": None, "flag": None},
-        {"name": "Colour", "value": "red"},
+        {"name": "Colour", "value": "red", "range_text": "as a rule"},
     ]
     take(record(1, checkup_report=text, results=results, taken_at="2026-11-01T09:00:00Z"))
     run_pass(settings.database_url, Mirror(reports), settings)
@@ -90,6 +90,7 @@ def test_a_report_is_shown_whole_and_listed_short(run_cli, people, settings, rep
     assert "First of all.\nIt goes on" in shown
     assert shown.count("It goes on and on.") == 100
     assert r"\x1b[31mEnd." in shown
+    assert "range: as a rule" in shown
     ends = [line.split() for line in shown.splitlines()[-3:]]
     assert [("above" in line, "below" in line) for line in ends] == [(True, False), (False, True), (False, False)]
 
@@ -131,6 +132,20 @@ def test_what_no_living_body_has_presses_no_line_flat(run_cli, people, settings,
     drawn = run_cli("reports", "trend", "savita", "--code", "8310-5").stdout.splitlines()
     assert len(drawn) == 5
     assert drawn[-1] == "▁█  36.6 to 37.9 Cel, without 1 hardly possible"
+
+
+def test_the_line_of_a_trend_says_what_it_leaves_out(run_cli, people, settings, reports) -> None:
+    values = ["5.4", "<3", "trace", 6.5]
+    take(
+        *[
+            record(i, taken_at=f"2026-11-0{i + 1}T09:00:00Z", results=[{"name": "Sugar", "value": value, "unit": "mmol/L", "low": 3.9, "high": 6.1}])
+            for i, value in enumerate(values)
+        ]
+    )  # fmt: skip
+    run_pass(settings.database_url, Mirror(reports), settings)
+    drawn = run_cli("reports", "trend", "bholanath", "--name", "Sugar").stdout.splitlines()
+    assert drawn[-1] == "▆▁█  3 to 6.5 mmol/L, without 1 in words"
+    assert [line.split()[-1] for line in drawn[1:-1]] == ["within", "below", "3", "above"]
 
 
 @pytest.mark.parametrize(("values", "line"), [([1, 2, 3], "▁▅█"), ([5, 5], "▄▄"), ([0, -1], "█▁")])

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from myhealth.common.csv_lines import line
+from myhealth.common.measures import lies
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import readable_results
 
 REPORT_COLUMNS = ("taken_at", "checkup_type", "disease", "checkup_report", "machine", "taken_by", "abnormal")
 RESULT_COLUMNS = ("code", "name", "value", "unit", "low", "high", "flag", "range_source", "warning")
-COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS)
+# Where the value lies in its range, whatever the flag says; a range in words; why there is no value.
+MORE_COLUMNS = ("lies", "range_text", "absent_reason")
+COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS, *MORE_COLUMNS)
 
 
 def report_lines(reports: Iterable[Document], username: str | None) -> Iterator[str]:
@@ -26,4 +29,5 @@ def report_rows(reports: Iterable[Document], username: str | None) -> Iterator[l
     for report in reports:
         shared = [report["_id"], username, *(report[name] for name in REPORT_COLUMNS)]
         for result in readable_results(report) or [{}]:
-            yield [*shared, *(result.get(name) for name in RESULT_COLUMNS)]
+            place = lies(*(result.get(name) for name in ("value", "low", "high")))
+            yield [*shared, *({**result, "lies": place}.get(name) for name in (*RESULT_COLUMNS, *MORE_COLUMNS))]

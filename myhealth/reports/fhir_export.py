@@ -31,7 +31,7 @@ NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
 NOON = 12
 DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-COMPARED = re.compile(rf"(<=|>=|<|>)({DIGITS})")
+COMPARED = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DIGITS}) *")
 SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
 CODE = re.compile(r"\S+(?: \S+)*")
 SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR wants it; HL7 v2 has names like 99LAB
@@ -133,9 +133,10 @@ def _value(result: Document) -> Resource:
         return {"valueQuantity": _quantity(value, unit)}
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if value is None or not text.strip() or result.get("absent_reason") == value:
-        return {"dataAbsentReason": {"text": _said(text) if value is not None and text.strip() else "no value"}}
+        return {"dataAbsentReason": {"text": _said(result.get("absent_reason")) or "no value"}}
     if match := COMPARED.fullmatch(text):
-        return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": match[1]}}
+        comparator = match[1].replace("≤", "<=").replace("≥", ">=")
+        return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": comparator}}
     if unit and (match := SPAN.fullmatch(text)):
         return {"valueRange": {"low": _quantity(_number(match[1]), unit), "high": _quantity(_number(match[2]), unit)}}
     return {"valueString": _printable(text), **({"note": [{"text": f"Unit: {unit}"}]} if unit else {})}

@@ -34,6 +34,7 @@ class Point(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     # What the catalogue of usual tests added, where it did: the range, or that no living body has such a value.
     range_source: str | None = None
     warning: str | None = None
+    range_text: str | None = None  # a range in words, where that is what came
     code: str | None = None  # where a name was asked for, which may be that of several codes
 
 
@@ -117,7 +118,7 @@ def _points_of(reports: Iterable[Document], code: str | None, name: str | None, 
                 value, low, high = get("value"), get("low"), get("high")
                 if Decimal128 in (type(value), type(low), type(high)):
                     value, low, high = decimal_of(value), decimal_of(low), decimal_of(high)
-                said = get("unit"), low, high, get("flag"), get("range_source"), get("warning")
+                said = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text")
                 points.append(
                     Point(report["_id"], report["taken_at"], get("name"), value, *said, None if code else get("code"))
                 )

@@ -108,8 +108,11 @@ REPORT = {
     "taken_at": MOMENT,
     "created_at": MOMENT,
     "updated_at": MOMENT,
-    # Of the shape in DESIGN.md; programs that write to the source themselves may have stored others.
-    "results": ANYTHING,
+    "results": {
+        "description": "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`,"
+        " `high` and `flag`, as the upload API's Result has them; a program that writes to the source itself may have"
+        " stored others."
+    },
     "abnormal": {"type": "boolean"},
     "revision": WHOLE,
     "epoch": WHOLE,
@@ -140,7 +143,7 @@ SCHEMAS: dict[str, Any] = {
             "high": ANYTHING,
             "flag": ANYTHING,
         },
-        {"range_source": ANYTHING, "warning": ANYTHING, "code": ANYTHING},
+        {"range_source": ANYTHING, "warning": ANYTHING, "range_text": ANYTHING, "code": ANYTHING},
     ),
     "Measurement": shape(
         {

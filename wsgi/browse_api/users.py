@@ -33,7 +33,19 @@ from wsgi.common.openapi import Operation
 from wsgi.common.requests import accepted_type, bearer_token, query_parameters
 from wsgi.common.views import page_limit
 
-POINT_COLUMNS = ("report_id", "taken_at", "name", "value", "unit", "low", "high", "flag", "range_source", "warning")
+POINT_COLUMNS = (
+    "report_id",
+    "taken_at",
+    "name",
+    "value",
+    "unit",
+    "low",
+    "high",
+    "flag",
+    "range_source",
+    "warning",
+    "range_text",
+)
 SPANNED = {"from": "since", "to": "until"}
 LOOK_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 

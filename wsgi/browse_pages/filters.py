@@ -20,7 +20,6 @@ WORDS = (
     ("taken_by", "taken by {}"),
     ("code", "with the measurement {}"),
     ("text", "with the words “{}”"),
-    ("abnormal", "with something outside its usual range"),
 )
 
 
@@ -49,6 +48,8 @@ class Asked:
         for name, words in WORDS:
             if name in values:
                 said.append(words.format(values[name]))
+        if self.wanted.abnormal is not None:
+            said.append(f"with {'something' if self.wanted.abnormal else 'nothing'} outside its usual range")
         if self.wanted.since is not None:
             said.append(f"from {dates.day(self.wanted.since)}")
         if self.wanted.until is not None:

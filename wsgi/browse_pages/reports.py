@@ -92,13 +92,14 @@ class ReportPage(OfAPatient):
         report, person = self.report(report_id)
         self.patient = None if person["subject"] == self.user["subject"] else person
         results = wording.shown_results(report)
+        changed = report["updated_at"] if report["revision"] > 1 else None
         return self.render(
             "report",
             report=report,
             results=results,
             to_jump=unusual_among(results),
             text=wording.plain_text(report["checkup_report"]),
-            facts=facts(report, person),
+            facts=facts(report, person) + ([("Last changed", self.dates.day(changed))] if changed else []),
             up=self.path(),
             trends=self.path("trends") if results else "",
             patient=self.patient,

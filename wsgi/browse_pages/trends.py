@@ -10,7 +10,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput, NotFound
-from myhealth.common.measures import Number, number
+from myhealth.common.measures import Number, measured, number
 from myhealth.reports.queries import Place
 from myhealth.reports.trends import Point, measured_codes, trend_points
 from wsgi.browse_pages import charts, wording
@@ -24,14 +24,15 @@ FEW = 12  # values that one sees at a glance
 PERIODS = {0: "All", 60: "5 years", 12: "12 months", 3: "3 months"}
 NAME_MAX = 500
 DRAWN_MAX = 1e15
-SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "warning")
+SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning")
 
 
 @dataclass(frozen=True)
 class Series:
     """Values in one unit, the newest first, each as it is shown; `clocks`: the time of each report of a day that has
     several; `svg` is "" where no two can be drawn. `impossible`: how many are, and so are not drawn: one would press
-    all others flat. `undrawn`: how many others are not, for they are no plain numbers, or too large ones."""
+    all others flat. `undrawn`: how many others are not, for they are no numbers, or too large ones.
+    `bounds`: those that say only what a value lies beyond."""
 
     number: int
     unit: str
@@ -42,6 +43,7 @@ class Series:
     band: bool
     impossible: int
     undrawn: int
+    bounds: list[str]
     general: bool
 
 
@@ -135,6 +137,7 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         band=any(point.low is not None or point.high is not None for point in drawn),
         impossible=len(rows) - len(possible),
         undrawn=len(possible) - len(drawn),
+        bounds=[shown.value for point, shown in rows if (measured(point.value) or ("",))[0]],
         general=any(shown.general for _, shown in rows),
     )
 
@@ -153,7 +156,8 @@ def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
 
 def _drawn(point: Point, place: str) -> charts.Point | None:
     """A point of the chart; None for a value that is no number, or none that a chart can hold."""
-    value, low, high = map(_float, (wording.plain_number(point.value), number(point.low), number(point.high)))
+    found = measured(point.value)
+    value, low, high = map(_float, (found and found[1], number(point.low), number(point.high)))
     return None if value is None else charts.Point(point.taken_at, value, low, high, place)
 
 

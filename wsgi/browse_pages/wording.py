@@ -100,12 +100,12 @@ def show(result: dict[str, Any]) -> Shown:
     place, note = (IMPOSSIBLE, MISTAKEN) if is_impossible(result) else place_of(value, low, high, flag)
     return Shown(
         name=name_text(result.get("name")) or "A measurement without a name",
-        value=value_text(value),
+        value=value_text(value, result.get("absent_reason")),
         unit=unit if MEASURED.match(value_text(value)) else "",
         usual=usual,
         general=result.get("range_source") == catalog.SOURCE,
         place=place,
-        words=("marked as " if note == MARKED else "") + _words(place, flag, low, high, usual),
+        words=("marked as " if note == MARKED else "") + _words(place, flag, value, low, high, usual),
         note=note,
         code=_text(result.get("code")),
         meter=None if place == IMPOSSIBLE else meter_of(plain_number(value), low, high),
@@ -143,12 +143,16 @@ def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
     return f"{number_text(low)}{behind} or more" if low is not None else ""
 
 
-def value_text(value: Any) -> str:
-    """A value as it was sent: its digits, or its text; "not given" where there is none."""
-    if value is None or value == "":
-        return "not given"
+def value_text(value: Any, absent_reason: Any = None) -> str:
+    """A value as it was sent: its digits, or its text; where there is none, "not given", and why if that was told."""
+    if is_missing(value):
+        return ": ".join(filter(None, ("not given", _text(absent_reason))))
     found = number(value)
     return number_text(found) if found is not None else _text(value)
+
+
+def is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def number_text(value: Number) -> str:
@@ -217,22 +221,22 @@ def summary(results: list[Shown]) -> str:
     """How a report's results stand, in one sentence."""
     impossible = sum(result.place == IMPOSSIBLE for result in results)
     unusual = sum(result.is_unusual for result in results) - impossible
-    placed = [result for result in results if result.place != UNKNOWN]
+    unplaced = [result for result in results if result.place == UNKNOWN]
+    ranged = any(result.usual for result in unplaced)  # which they could not be compared with
     if not results:
         return "No single measurements in this report"
     if len(results) in (unusual, impossible):
         return _all_of(results, "outside {} usual range" if unusual else "hardly possible")
     if unusual or impossible:
-        told = [(unusual, "outside the usual range"), (impossible, "hardly possible")]
+        told = [(unusual, "outside the usual range"), (impossible, "hardly possible"), (len(unplaced), "not compared")]
         first, *rest = [f"{count} {words}" for count, words in told if count]
         return ", ".join([first.replace(" ", f" of {counted(len(results), 'result')} ", 1), *rest])
-    if len(placed) == len(results):
+    if not unplaced:
         return _all_of(results, "within {} usual range")
-    if placed:
-        return (
-            f"{len(placed)} of {counted(len(results), 'result')} within the usual range; no range is given for the rest"
-        )
-    return f"{counted(len(results), 'result')}, without a usual range"
+    if len(unplaced) == len(results):
+        return f"{counted(len(results), 'result')}, {'not compared with' if ranged else 'without'} a usual range"
+    others = "the rest is not compared with one" if ranged else "no range is given for the rest"
+    return f"{len(results) - len(unplaced)} of {counted(len(results), 'result')} within the usual range; {others}"
 
 
 def look_text(what: str) -> str:
@@ -255,13 +259,15 @@ def _all_of(results: list[Shown], words: str) -> str:
     return f"{who} {words.format('its' if len(results) == 1 else 'their')}"
 
 
-def _words(place: str, flag: Any, low: Number | None, high: Number | None, usual: str) -> str:
+def _words(place: str, flag: Any, value: Any, low: Number | None, high: Number | None, usual: str) -> str:
     if isinstance(flag, str) and flag in FAR and FLAGS[flag] == place:
         return FAR[flag]
     if place == WITHIN and low is None and high is None:
         return "marked as usual"
+    if place == UNKNOWN and usual and is_missing(value):
+        return "there is no value to compare"
     if place == UNKNOWN and (low is not None or high is not None):
-        return "not a plain number, so it is not compared here"
+        return "cannot be compared with the range"
     if place == UNKNOWN and usual:
         return "the usual range is told in words, so it is not compared here"
     return WORDS[place]
