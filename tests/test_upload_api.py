@@ -41,7 +41,8 @@ def test_a_login_gives_a_token_that_opens_the_api(upload: Caller, db) -> None:
      ("wrong_credentials", basic("tara", "x" * 100)), ("credentials_missing", {}),
      ("credentials_missing", {"Authorization": "Basic !!!"}), ("credentials_missing", {"Authorization": "Digest x"}),
      ("credentials_missing", {"Authorization": "Basic " + base64.b64encode(b"no colon").decode()}),
-     ("credentials_missing", {"Authorization": "Basic /////w=="}), ("credentials_missing", {"Authorization": "Basic"})],
+     ("credentials_missing", {"Authorization": "Basic /////w=="}), ("credentials_missing", {"Authorization": "Basic"}),
+     ("credentials_missing", {"Authorization": "Basic \xe9"}), ("credentials_missing", {"Authorization": "Bearer \xe9"})],
     ids=str,
 )  # fmt: skip
 def test_a_wrong_login_is_401_whatever_is_wrong(upload: Caller, browse: Caller, code: str, headers: dict) -> None:

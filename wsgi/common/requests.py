@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
 from typing import Any
@@ -159,7 +158,7 @@ def basic_credentials() -> tuple[str, str]:
     scheme, _, value = header("Authorization").partition(" ")
     try:
         name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, or not UTF-8 within
         name = colon = password = ""
     if scheme.lower() != "basic" or not colon:
         raise NoCredentials("A username and a password are needed, as HTTP Basic has them.")
