@@ -262,16 +262,16 @@ def test_csv_has_a_line_a_result() -> None:
     assert NOW.isoformat()[:10] in lines[3]
 
 
-def panel(status: str, own: str, when: str) -> bytes:
+def panel(status: str, own: str, when: str, name: str = "Glucose", conclusion: str = "Fine.\nStatus: stable.") -> bytes:
     """A report of two Observations, as some other program sends it."""
     resources: list[dict[str, Any]] = [
-        {"resourceType": "Observation", "id": name, "status": of, "code": {"text": name}, "valueInteger": 5}
-        for name, of in (("Glucose", own), ("Urea", "final"))
+        {"resourceType": "Observation", "id": called[:4], "status": of, "code": {"text": called}, "valueInteger": 5}
+        for called, of in ((name, own), ("Urea", "final"))
     ]
     references = [{"reference": f"Observation/{each['id']}"} for each in resources]
     report = {"resourceType": "DiagnosticReport", "id": "r", "status": status, "code": {"text": "Blood"},
               "subject": {"identifier": {"value": "savita"}}, "result": references, "effectiveDateTime": when,
-              "conclusion": "Fine.\nStatus: stable."}  # fmt: skip
+              "conclusion": conclusion}  # fmt: skip
     return json.dumps({"resourceType": "Bundle", "type": "collection",
                        "entry": [{"resource": each} for each in (report, *resources)]}).encode()  # fmt: skip
 
@@ -321,6 +321,37 @@ def test_a_status_in_the_words_of_hl7_v2_is_told_in_those_of_fhir() -> None:
 def test_what_was_part_of_something_not_final_is_not_called_final() -> None:
     text = went_out(stored([result()], checkup_report="Status of Vital signs: preliminary."))
     assert [entry["resource"]["status"] for entry in json.loads(text)["entry"]] == ["final", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("said", "out"),
+    [
+        ("Status of Glucose: cancelled.", ["unknown", "unknown", "final"]),
+        ("Status: preliminary.\nStatus of Glucose: cancelled.", ["unknown", "unknown", "preliminary"]),
+        ("Status: partial.\nStatus of Glucose: preliminary.", ["preliminary", "preliminary", "preliminary"]),
+    ],
+)
+def test_of_results_called_the_same_it_is_not_known_which_one_is_meant(said: str, out: list[str]) -> None:
+    results = [result(name=name) for name in ("Glucose", "Glucose", "Urea")]
+    text = went_out(stored(results, checkup_report=said))
+    assert [entry["resource"]["status"] for entry in json.loads(text)["entry"]][1:] == out
+
+
+def test_a_status_is_read_again_whatever_a_result_is_called() -> None:
+    (record,) = came_in(panel("final", "cancelled", "2026-11-20", name="Glucose,\nfasting"))
+    assert [entry["resource"]["status"] for entry in json.loads(sent_on(record))["entry"]][1:] == ["cancelled", "final"]
+
+
+@pytest.mark.parametrize("status", ["preliminary", "cancelled"])
+def test_a_conclusion_that_tells_of_another_status_keeps_none_out(status: str) -> None:
+    (record,) = came_in(panel(status, "cancelled", "2026-11-20", conclusion="Status: preliminary."))
+    told = record["checkup_report"].splitlines()
+    assert f"Status: {status}." in told
+    assert "Status of Glucose: cancelled." in told
+    resources = [entry["resource"] for entry in json.loads(sent_on(record))["entry"]]
+    assert resources[1]["status"] == "cancelled"
+    (again,) = came_in(sent_on(record))
+    assert again["checkup_report"] == record["checkup_report"]
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------------------

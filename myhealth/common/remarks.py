@@ -22,12 +22,26 @@ KNOWN = re.compile(r"Only the (day|month|year) is known\.")
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
-    """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names; `known`:
-    "day", "month" or "year" where the moment is known no better."""
+    """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names, each on
+    one line; `known`: "day", "month" or "year" where the moment is known no better."""
 
     status: str
     of_results: dict[str, str]
     known: str
+
+    def status_of(self, name: str) -> str:
+        """A result's own status, else the report's, as results can have it: none is partial. Of "", the report's."""
+        status = self.of_results.get(on_one_line(name), self.status)
+        return "preliminary" if status == "partial" else status
+
+
+def on_one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
+def status_remark(status: str, name: str = "") -> str:
+    """The line that `read_remarks` reads. `name`: of which result, if not of the whole report."""
+    return f"Status of {on_one_line(name)}: {status}." if name else f"Status: {status}."
 
 
 def read_remarks(report: str) -> Remarks:
@@ -49,5 +63,6 @@ def is_said(remark: str, lines: list[str]) -> bool:
     found = STATUS.fullmatch(remark)
     if found is None:
         return KNOWN.fullmatch(remark) is not None and remark in lines
-    told = {said[1] for line in lines if (said := STATUS.fullmatch(line))}
-    return None in told or found[1] in told
+    told = read_remarks("\n".join(lines))
+    status = told.status if found[1] is None else told.status_of(found[1])
+    return remark in lines or status == STATUSES[found[2]]

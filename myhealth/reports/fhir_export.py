@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from myhealth.common.remarks import Remarks, read_remarks
+from myhealth.common.remarks import Remarks, on_one_line, read_remarks
 from myhealth.reports.documents import Document, exact
 from myhealth.reports.trends import readable_results
 from myhealth.reports.ucum import is_ucum
@@ -108,11 +108,14 @@ def _observation(report: Document, number: int, result: Document, status: str, s
 
 def _statuses(results: list[Document], remarks: Remarks) -> list[str]:
     """Each result's own status, else the report's, else final; but unknown where something is said of what is none of
-    the results, such as the panel that some of them were parts of."""
-    names = [_said(result.get("name")) for result in results]
-    other = remarks.status or ("final" if remarks.of_results.keys() <= set(names) else "unknown")
-    found = (remarks.of_results.get(name, other) for name in names)
-    return ["preliminary" if status == "partial" else status for status in found]
+    the results, such as the panel that some of them were parts of, or of one of several that are called the same."""
+    names = [on_one_line(_said(result.get("name"))) for result in results]
+    other = "final" if remarks.of_results.keys() <= set(names) else "unknown"
+    found = {name: remarks.status_of(name) or other for name in names}
+    for name in remarks.of_results:
+        if names.count(name) > 1 and found[name] != remarks.status_of(""):
+            found[name] = "unknown"
+    return [found[name] for name in names]
 
 
 def _code(result: Document) -> Resource:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, timedelta, timezone, tzinfo
 
-from myhealth.common.remarks import is_said
+from myhealth.common.remarks import is_said, status_remark
 from myhealth.common.text import printable
 from myhealth.machines.formats.clinical import Moment, lines, moment
 from myhealth.machines.formats.fhir_groups import Group
@@ -114,7 +114,7 @@ def _remarks(part: Part, name: str) -> Iterator[str]:
     """Status, notes, body site, and a judgement that belongs to no single value. `name`: whose they are, of several."""
     status = part.text("status")
     if status not in SETTLED:
-        yield f"Status of {name}: {status}." if name else f"Status: {status}."
+        yield status_remark(status, name)
     notes = [note.text("text") for note in part.parts("note")]
     notes += [part.text(old) for old in ("comment", "comments") if isinstance(part.data.get(old), str)]
     yield from (f"{name}: {note}" if name else note for note in notes if note.strip())

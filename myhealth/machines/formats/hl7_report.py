@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
+from myhealth.common.remarks import status_remark
 from myhealth.common.text import printable
 from myhealth.machines.formats.clinical import NO_VALUE, Moment, lines
 from myhealth.machines.formats.hl7_groups import Group
@@ -135,7 +136,9 @@ def _in_words(said: Said) -> str:
 def report_of(group: Group, texts: list[str], taken_at: Moment | None) -> str:
     """The report for people: free texts and notes, and whatever else they should know, one thing a line."""
     said = [
-        f"Status: {ORDER_STATUSES[status]}." for each in group.all("OBR") if (status := each.text(25)) in ORDER_STATUSES
+        status_remark(ORDER_STATUSES[status])
+        for each in group.all("OBR")
+        if (status := each.text(25)) in ORDER_STATUSES
     ]
     said += [*texts, *_remarks(group)]
     said.append(f"Only the {taken_at.known} is known." if taken_at and taken_at.known else "")
@@ -152,7 +155,7 @@ def _remarks(group: Group) -> Iterator[str]:
             name = words_of(segment, 3)
             status = STATUSES.get(segment.text(11).upper())
             if status:
-                yield f"Status of {name}: {status}."
+                yield status_remark(status, name)
         elif segment.name == "NTE":
             note = "\n".join(segment.encoding.plain(each) for each in segment.repetitions(3)).strip()
             if note:
