@@ -272,6 +272,18 @@ def test_logging_out_ends_every_login_at_both_apis_at_once(upload: Caller, setti
 
 
 @pytest.mark.usefixtures("stored")
+def test_logging_out_where_the_upload_api_has_ended_the_login_ends_it_here_too(
+    upload: Caller, settings, serving, calling
+) -> None:
+    browse = calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application))))
+    token = browse("POST", "/login/", {"username": "bholanath", "password": PASSWORD}).json["token"]
+    assert upload("POST", "/logout/", token=token).status_code == 204
+    assert browse("GET", "/reports/", token=token).status_code == 200, "the sync has not brought it yet"
+    assert browse("POST", "/logout/", token=token).status_code == 204
+    assert browse("GET", "/reports/", token=token).status_code == 401
+
+
+@pytest.mark.usefixtures("stored")
 def test_logging_out_while_the_upload_api_is_away_says_so_and_ends_nothing(settings, calling, log_in, running) -> None:
     keys, token = json.dumps(Signer(load_secret(settings), 60).jwks()).encode(), log_in("bholanath")
     away = {"answer": (200, keys), "do_POST": lambda stub: stub.send_error(503)}

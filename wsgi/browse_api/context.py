@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
@@ -87,9 +87,11 @@ class BrowseContext:
         return user
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
-        """Lets no token of this one's holder in from before the moment that the upload API has told."""
-        if moment is not None:
-            self.reports.end_tokens(self.verifier.verify(token).subject, moment)
+        """Lets no token of this one's holder in from before the moment that the upload API has told; None: that one has
+        ended this one already, which the sync may have to bring yet, so that none as old as this one is let in."""
+        claims = self.verifier.verify(token)
+        behind = datetime.fromtimestamp(claims.issued_at, UTC) + timedelta(milliseconds=1)
+        self.reports.end_tokens(claims.subject, moment or behind)
 
     def require_service(self, token: str) -> None:
         """Raises NotAllowed unless the token is the task runner's, NotLoggedIn where it has ended.
