@@ -956,6 +956,17 @@ def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int,
 
 
 @pytest.mark.parametrize(
+    ("value", "flag", "note"),
+    [(130, "L", "The machine itself marked this value as below the usual range."),
+     (80, "HH", "The machine itself marked this value as above the usual range."),
+     (130, "N", "The machine itself marked this value as usual."), (130, "HH", ""), (130, "A", ""), (130, None, "")],
+)  # fmt: skip
+def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, flag: str | None, note: str) -> None:
+    shown = wording.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
+    assert (shown.place, shown.note) == ("above" if value == 130 else "below", note)
+
+
+@pytest.mark.parametrize(
     ("value", "label"),
     [(0.0, "0"), (120.0, "120"), (37.2, "37.2"), (0.1 + 0.2, "0.3"), (4.6e6, "4600000"), (-2e6, "-2000000"), (3.2e-5, "0.000032"), (1e12, "1e+12")],
 )  # fmt: skip

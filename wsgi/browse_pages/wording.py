@@ -126,10 +126,11 @@ def place_of(value: Any, low: Number | None, high: Number | None, flag: Any) -> 
     place = lies(value, low, high)
     if place is None:
         return flagged or UNKNOWN, ""
-    if place == WITHIN and flagged not in (None, place):
-        return flagged or UNKNOWN, MARKED
-    if flagged == WITHIN and place != WITHIN:
-        return place, "The machine itself marked this value as usual."
+    if place == WITHIN and flagged and flagged != place:
+        return flagged, MARKED
+    if flagged in (ABOVE, BELOW, WITHIN) and flagged != place:
+        marked = "usual" if flagged == WITHIN else WORDS[flagged]
+        return place, f"The machine itself marked this value as {marked}."
     return place, ""
 
 
