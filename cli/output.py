@@ -49,7 +49,7 @@ def check_form(as_csv: bool, as_json: bool) -> None:
 
 
 def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
-    """As the browse API writes it."""
+    """Each cell as the browse API writes it."""
     sys.stdout.writelines(table_lines(header, rows))
 
 
