@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, time
 
 # What is not final, as FHIR calls it (DiagnosticReport.status). The further words are those of HL7's tables 0085 and
 # 0123; FHIR's words for these: HL7 Version 2 to FHIR, concept maps of these tables.
@@ -18,12 +19,13 @@ STATUSES = {
 }
 STATUS = re.compile(rf"Status(?: of (.+))?: ({'|'.join(STATUSES)})\.")
 KNOWN = re.compile(r"Only the (day|month|year) is known\.")
+NOON = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
 
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
     """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names, each on
-    one line; `known`: "day", "month" or "year" where the moment is known no better."""
+    one line; `known`: "day", "month" or "year" where it says that no more of the moment is known, "" where not."""
 
     status: str
     of_results: dict[str, str]
@@ -51,8 +53,13 @@ def read_remarks(report: str) -> Remarks:
         if found := STATUS.fullmatch(line):
             statuses.setdefault(found[1] or "", STATUSES[found[2]])
         elif match := KNOWN.fullmatch(line):
-            known = match[1]
+            known = known or match[1]
     return Remarks(statuses.pop("", ""), statuses, known)
+
+
+def known_part(report: str, taken_at: datetime) -> str:
+    """day, month or year where the source told no more of the moment; "" where it is known, or was set since."""
+    return read_remarks(report).known if taken_at.astimezone(UTC).time() == NOON else ""
 
 
 def is_said(remark: str, lines: list[str]) -> bool:

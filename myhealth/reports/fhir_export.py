@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from myhealth.common.remarks import Remarks, on_one_line, read_remarks
+from myhealth.common.remarks import Remarks, known_part, on_one_line, read_remarks
 from myhealth.reports.documents import Document, exact
 from myhealth.reports.trends import readable_results
 from myhealth.reports.ucum import is_ucum
@@ -29,7 +29,6 @@ REPORT_SYSTEM, PERSON_SYSTEM, MACHINE_SYSTEM = (
 )
 NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
-NOON = 12
 DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DIGITS}) *")
 SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
@@ -47,7 +46,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
     entries: list[Resource] = []
     for report in reports:
         remarks, results = read_remarks(report["checkup_report"]), readable_results(report)
-        shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report["taken_at"], remarks.known)}
+        shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report)}
         statuses = _statuses(results, remarks)
         observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
         entries += [_report(report, observations, remarks.status or "final", shared), *observations]
@@ -178,11 +177,11 @@ def _printable(text: str) -> str:
     return CONTROL.sub("\ufffd", text)
 
 
-def _effective(moment: datetime, known: str) -> str:
-    """When it was taken, as exactly as it is known. What is known by its day is kept as noon UTC."""
-    if known and (moment.hour, moment.minute, moment.second) == (NOON, 0, 0):
-        return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]]
-    return _moment(moment)
+def _effective(report: Document) -> str:
+    """When it was taken, as exactly as it is known."""
+    moment = report["taken_at"]
+    known = known_part(report["checkup_report"], moment)
+    return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _moment(moment)
 
 
 def _moment(value: datetime) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 from bson.decimal128 import Decimal128
 
+from myhealth.common.measures import Number
 from myhealth.reports.documents import Document
 from myhealth.reports.queries import NO_FILTER, Place, ReportFilter, order, reports_query
 from myhealth.reports.repository import ReportRepository, decimal_of, translated
 
-Number = int | float | Decimal
 POINTS_MAX = 5000
 
 

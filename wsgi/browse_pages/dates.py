@@ -3,12 +3,13 @@ browser has told it, else the site's."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
+
+from myhealth.common.remarks import known_part
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -28,8 +29,6 @@ RENAMED = {
     "Etc/UTC": "UTC",
     "Europe/Kiev": "Europe/Kyiv",
 }
-NOON = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
-ONLY = re.compile(r"^Only the (day|month|year) is known\.$", re.MULTILINE)
 
 
 def reader_zone(told: str, otherwise: str) -> str:
@@ -43,13 +42,9 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def known_part(report: Mapping[str, Any]) -> str:
-    """day, month or year where the source told no more of when a report was taken; "" where the moment is known."""
+def _known_part(report: Mapping[str, Any]) -> str:
     at = report["taken_at"]
-    if not isinstance(at, datetime) or at.astimezone(UTC).time() != NOON:
-        return ""
-    found = ONLY.search(str(report["checkup_report"]))
-    return found[1] if found else ""
+    return known_part(str(report["checkup_report"]), at) if isinstance(at, datetime) else ""
 
 
 class Dates:
@@ -61,12 +56,12 @@ class Dates:
 
     def when(self, report: Mapping[str, Any]) -> str:
         """20 November 2026, 09:14; or as much of it as is known of when a report was taken."""
-        known, at = known_part(report), report["taken_at"]
+        known, at = _known_part(report), report["taken_at"]
         return self.taken_on(report) if known else f"{self.day(at)}, {self.clock(at)}"
 
     def taken_on(self, report: Mapping[str, Any]) -> str:
         """20 November 2026; or July 1999, or 1999. What is known by its day has that day in every zone."""
-        known, at = known_part(report), report["taken_at"]
+        known, at = _known_part(report), report["taken_at"]
         if not known:
             return self.day(at)
         at = at.astimezone(UTC)
@@ -75,7 +70,7 @@ class Dates:
 
     def stamp(self, report: Mapping[str, Any]) -> str:
         """The same for programs: 2026-11-20T03:44:03+00:00, 1999-07-02, 1999-07 or 1999."""
-        length = {"day": 10, "month": 7, "year": 4}.get(known_part(report))
+        length = {"day": 10, "month": 7, "year": 4}.get(_known_part(report))
         return self.machine(report["taken_at"])[:length]
 
     def day(self, moment: Any) -> str:

@@ -11,10 +11,11 @@ import bottle
 
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.common.measures import Number, measured, number
+from myhealth.common.remarks import NOON
 from myhealth.reports.queries import Place
 from myhealth.reports.trends import Point, measured_codes, trend_points
 from wsgi.browse_pages import charts, wording
-from wsgi.browse_pages.dates import NOON, Dates
+from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.browse_pages.units import unit_text
 
@@ -144,7 +145,7 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
 
 def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
     """The time of each report, by its number, where several are of one day and would else look the same. That of noon
-    UTC has none: it may stand for a day alone (dates.NOON)."""
+    UTC has none: it may stand for a day alone (remarks.NOON)."""
     taken = {point.report_id: point.taken_at for point in points}
     reports = Counter(dates.short_day(at) for at in taken.values())
     return {
