@@ -166,7 +166,7 @@ def read_trend(asked: dict[str, str]) -> dict[str, Any]:
 
 
 class AccessLogView(LoggedIn):
-    """Who looked at what is a person's; he or she sees it, and an admin does."""
+    """Who looked at what is a person's; he or she sees it, and so do doctors and admins."""
 
     spec = {
         "get": Operation(
