@@ -22,7 +22,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 def print_json(value: Any) -> None:
     text = _json(value)
-    click.echo("".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text))
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:

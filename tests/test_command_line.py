@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -128,3 +129,13 @@ def test_the_program_tells_how_it_can_be_called_once_more(monkeypatch: Any, tmp_
     assert called_as() == "myhealth"
     monkeypatch.setattr(sys, "argv", [str(ROOT / "cli" / "__main__.py")])
     assert called_as() == f"{sys.executable} -m cli"
+
+
+def test_json_steers_no_terminal_and_reads_as_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    from cli.output import print_json
+
+    value = {"name": "Röntgen\n\x1b[31m\x7f\u202e\u2028\U000e0001y\U000f0000 🩺"}
+    print_json(value)
+    told = capsys.readouterr().out
+    assert json.loads(told) == value
+    assert all(c.isprintable() for c in told.replace("\n", ""))
