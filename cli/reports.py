@@ -56,8 +56,8 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
     """List a person's reports, the newest first."""
     check_form(as_csv, as_json)
     flag = asked.pop("abnormal")
-    named = {name: asked.get(name) or asked.get(f"{name}_") or "" for name in PARAMETERS}
-    wanted = replace(read_filter(named), abnormal=flag)
+    values = {name: asked.get(name) or asked.get(f"{name}_") or "" for name in PARAMETERS}
+    wanted = replace(read_filter(values), abnormal=flag)
     with app.reports(app.settings()) as store:
         patient = looked_up(store, user, "export" if as_csv or as_json else "reports")
         found = list_reports(store, patient, wanted, limit=limit + 1)

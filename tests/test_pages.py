@@ -22,7 +22,7 @@ from myhealth.checkups.intake import Intake
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.outcomes import Origin
 from myhealth.machines.dumps import read_dump
-from myhealth.profiles.services import create_user, get_user, set_full_name
+from myhealth.profiles.services import create_user, get_user, set_active, set_full_name
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.access import find_looks, note_command_look
 from myhealth.reports.mirror import Mirror
@@ -1002,6 +1002,10 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
         assert "(bholanath)" not in plain(browser.get(path))
     assert "the record of Bholanath. That" in plain(staff.get("/my/patients/bholanath"))
     assert "the record of Savita Deshpande (savita). That" in plain(staff.get("/my/patients/savita"))
+    assert "disabled" not in plain(staff.get("/my/patients/savita"))
+    set_active("savita", False)
+    run_pass(settings.database_url, Mirror(reports), settings)
+    assert "The account is disabled." in plain(staff.get("/my/patients/savita"))
     found = plain(staff.get("/my/patients"))
     assert "Bholanath bholanath" not in found
     assert "Savita Deshpande savita" in found
