@@ -119,4 +119,5 @@ def test_the_catalogue_judges_a_bound_too_where_it_tells() -> None:
 
     assert judged("<3") == ("<3", 70, 139, "L", "catalogue")
     assert judged(">600") == (">600", 70, 139, "H", "catalogue")
+    assert judged(">99999") == (">99999", 70, 139, "H", "catalogue"), "who knows how far beyond; no warning"
     assert judged("<80") == ("<80", 70, 139, None, "catalogue"), "it may lie within or below"

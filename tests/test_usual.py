@@ -61,6 +61,13 @@ def test_the_usual_record_is_taken_by_the_quick_check() -> None:
     assert same(json.dumps(record(1, checkup_report="नमस्ते \u0041"), ensure_ascii=True))
 
 
+@pytest.mark.parametrize("value", ["130", " 130 ", "<85", ">= 370", "≤ 5"])
+def test_text_that_measures_something_is_left_to_the_catalogue(value: str) -> None:
+    sent = {"code": "8480-6", "name": "x", "value": value, "unit": "mm[Hg]", "low": None, "high": None, "flag": None}
+    assert not same(json.dumps(record(1, results=[sent])))
+    assert same(json.dumps(record(1, results=[{**sent, "value": "not taken"}])))
+
+
 NUMBERS = st.sampled_from(["1", "-1", "0", "0.0", "-0.0", "5.10", "5.1", "1e5", "1E-7", "1e-999", "1e999", "NaN", "9" * 18, "9" * 19,
                            "9223372036854775807", "9223372036854775808", "0." + "1" * 30, "0." + "1" * 40, "37", "370",
                            "36.100000000000000000000001", "true", "null", '"text"', '"a\\u0000b"', '"\\ud800"', '"\\ud83e\\ude7a"',
