@@ -72,6 +72,14 @@ CHANGEABLE = {
     "results": RESULTS,
 }
 
+RECORD_NEEDS = {"checkup_type": NEEDED, "checkup_report": text(REPORT_MAX), "disease": text()}
+RECORD_MAY_SAY = {
+    "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
+    "machine": maybe(SERIAL),
+    "taken_by": maybe(text()),
+    "taken_at": maybe(MOMENT),
+    "results": RESULTS,
+}
 SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
@@ -105,36 +113,8 @@ SCHEMAS: dict[str, Any] = {
         },
     ),
     "Result": RESULT,
-    "Record": shape(
-        {
-            "checkup_for": NEEDED,
-            "checkup_type": NEEDED,
-            "checkup_report": text(REPORT_MAX),
-            "disease": text(),
-        },
-        {
-            "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
-            "machine": maybe(SERIAL),
-            "taken_by": maybe(text()),
-            "taken_at": maybe(MOMENT),
-            "results": RESULTS,
-        },
-    ),
-    "PatientRecord": shape(
-        {
-            "checkup_type": NEEDED,
-            "checkup_report": text(REPORT_MAX),
-            "disease": text(),
-        },
-        {
-            "checkup_for": NEEDED,
-            "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
-            "machine": maybe(SERIAL),
-            "taken_by": maybe(text()),
-            "taken_at": maybe(MOMENT),
-            "results": RESULTS,
-        },
-    ),
+    "Record": shape({"checkup_for": NEEDED, **RECORD_NEEDS}, RECORD_MAY_SAY),
+    "PatientRecord": shape(RECORD_NEEDS, {"checkup_for": NEEDED, **RECORD_MAY_SAY}),
     "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
     "PatientRecords": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
     "Dump": shape(
