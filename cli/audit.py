@@ -9,8 +9,8 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
-from myhealth.audit.trail import ACTIONS, Event
-from myhealth.audit.whole import SOURCES, find_all_events
+from myhealth.audit.events import ACTIONS, Event
+from myhealth.audit.merged import SOURCES, find_all_events
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
 COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outcome", "details")

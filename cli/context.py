@@ -31,7 +31,7 @@ class App:
     @contextlib.contextmanager
     def database(self) -> Iterator[Settings]:
         """PostgreSQL, with its schema checked; what is done is whoever runs the command's doing."""
-        from myhealth.audit.trail import Actor, acting
+        from myhealth.audit.events import Actor, acting
         from myhealth.stores import opened_database
 
         settings = self.settings()

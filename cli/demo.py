@@ -26,8 +26,8 @@ from myhealth.embedded.postgres import Postgres
 from myhealth.examples import example
 from myhealth.profiles.passwords import generate_password
 from myhealth.profiles.services import create_user
-from myhealth.reports.mirror import Mirror
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 
 DATABASE = "myhealth_demo"  # the demo's own, in both servers: nobody's data is touched

@@ -15,13 +15,13 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, complain, plural, print_json, show
-from myhealth.audit.trail import note
-from myhealth.checkups.imports import Import, ImportOptions, read_patient_map, read_zone
-from myhealth.checkups.outcomes import Outcome
+from myhealth.audit.events import note
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
-from myhealth.machines.dumps import FORMATS
-from myhealth.machines.readings import Reading
-from myhealth.machines.refused_files import RefusedFile
+from myhealth.intake.file_import import Import, ImportOptions, read_patient_map, read_zone
+from myhealth.intake.formats.detect import FORMATS
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.rejected_files import RefusedFile
+from myhealth.intake.results import Outcome
 
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # refused records that the summary names; all of them are kept

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from myhealth.common.csv_lines import table_lines
+from myhealth.common.csv_writer import table_lines
 from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import printable
 

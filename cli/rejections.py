@@ -12,11 +12,11 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, confirm, plural, print_json, print_table
-from myhealth.checkups import rejections as domain
 from myhealth.checkups.models import Rejection
-from myhealth.checkups.retries import retry_rejection
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
+from myhealth.intake import rejections as domain
+from myhealth.intake.retry import retry_rejection
 
 PAYLOAD_SHOWN = 20_000
 SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once

@@ -10,14 +10,14 @@ import click
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
-from myhealth.checkups import catalog
+from myhealth.clinical import catalog
+from myhealth.clinical.ranges import lies, measured
 from myhealth.common.errors import NotFound
-from myhealth.common.measures import lies, measured
 from myhealth.common.text import printable
-from myhealth.reports.access import note_command_look
-from myhealth.reports.csv_export import COLUMNS, report_rows
+from myhealth.reports.access_log import note_command_look
 from myhealth.reports.documents import Document
-from myhealth.reports.queries import PARAMETERS, find_report, list_reports, read_filter
+from myhealth.reports.export.csv_table import COLUMNS, report_rows
+from myhealth.reports.filters import PARAMETERS, find_report, list_reports, read_filter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import Point, measured_codes, readable_results, trend_points
 

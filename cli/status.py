@@ -11,9 +11,9 @@ import click
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table, show
 from myhealth.common.errors import Unavailable
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
+from myhealth.sync.checkpoint import Mark
 from myhealth.sync.lag import Holder, LastPass
-from myhealth.sync.mark import Mark
 from myhealth.sync.status import Status, check_away, look
 
 FAILURE = ("kind", "row_id", "since", "at", "tries", "reason")

@@ -11,10 +11,10 @@ import click
 from cli.context import App, pass_app
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.loop import run_loop
+from myhealth.reports.writer import Mirror
+from myhealth.sync.reports_api_client import Service
 from myhealth.sync.runner import Pass, restart_epoch, run_pass
-from myhealth.sync.service import Service
+from myhealth.sync.scheduler import run_loop
 from myhealth.sync.targets import ReportsApi, Target
 
 

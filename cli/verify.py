@@ -9,7 +9,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.verify import SHOWN, Comparison, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")

@@ -30,9 +30,9 @@ from myhealth.common.database import database
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
-from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
+from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.reports.repository import ReportRepository
 
 ROOT = Path(__file__).parent.parent
@@ -386,7 +386,7 @@ def browse(people, settings, reports, stub, calling) -> Caller:
     """The browse API with three reports of Bholanath's and one of Savita's."""
     from test_intake import take
 
-    from myhealth.reports.mirror import Mirror
+    from myhealth.reports.writer import Mirror
     from myhealth.sync.runner import run_pass
     from wsgi.browse import make_app
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from myhealth.audit.trail import Actor, note
-from myhealth.audit.whole import find_all_events
+from myhealth.audit.events import Actor, note
+from myhealth.audit.merged import find_all_events
 from myhealth.common.errors import BadInput
-from myhealth.reports.access import note_look
+from myhealth.reports.access_log import note_look
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from test_upload_api import basic
 
 from myhealth.profiles import services
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 

@@ -7,9 +7,9 @@ import pytest
 from conftest import record
 from test_intake import statuses, take
 
-from myhealth.checkups import catalog
-from myhealth.checkups.catalog import ANALYTES, BY_CODE, WRITTEN, annotate, as_sent
-from myhealth.checkups.records import check_record
+from myhealth.clinical import catalog
+from myhealth.clinical.catalog import ANALYTES, BY_CODE, WRITTEN, annotate, as_sent
+from myhealth.intake.validation import check_record
 
 
 def result(code: str, value: object, unit: str | None, **said: object) -> dict:

@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.machines.dumps import Dump, read_dump
-from myhealth.machines.formats import json_stream
-from myhealth.machines.readings import Reading, Unkeepable
+from myhealth.intake.formats import json_reader
+from myhealth.intake.formats.detect import Dump, read_dump
+from myhealth.intake.parsed_record import Reading, Unkeepable
 
 
 class Pipe(io.RawIOBase):
@@ -139,7 +139,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("size", [64, 1_000_000])
 def test_whatever_breaks_a_record_costs_that_record_only(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "CHUNK_BYTES", size)
+    monkeypatch.setattr(json_reader, "CHUNK_BYTES", size)
     good = [json.dumps(record(i)) for i in range(10)]
     good[5] = BROKEN[name]
     for data in ("[" + ",\n".join(good) + "]", '{"machine": "A", "records": [' + ", ".join(good) + "]}"):
@@ -266,8 +266,8 @@ def test_deep_nesting_is_a_fault_of_its_record() -> None:
 
 
 def test_a_record_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "RECORD_MAX", 1000)
-    monkeypatch.setattr(json_stream, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(json_reader, "RECORD_MAX", 1000)
+    monkeypatch.setattr(json_reader, "CHUNK_BYTES", 100)
     long = b'{"disease": "' + b"x" * 5000 + b'"}'
     for data in (b'[{"a": 1},\n' + long + b', {"disease": "y"}]', b'{"a": 1}\n' + long + b'\n{"disease": "y"}'):
         readings, error = until_broken(data)
@@ -309,7 +309,7 @@ def test_sound_records_are_passed_many_at_a_time_and_come_out_like_those_read_on
     parts[700], parts[2000] = parts[700].replace('"BP"', '"B\tP"'), '{"record_id" "x"}'
     data = ("[\n" + ",\r\n ".join(parts) + "\n]").encode()
     _, quick = read(data)
-    monkeypatch.setattr("myhealth.machines.formats.json_stream.BRACES_TRIED", 0)
+    monkeypatch.setattr("myhealth.intake.formats.json_reader.BRACES_TRIED", 0)
     _, slow = read(data)
     facts = [[(r.index, r.line, r.raw, r.faults, r.faults or r.decoded()) for r in each] for each in (quick, slow)]
     assert facts[0] == facts[1]

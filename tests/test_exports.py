@@ -17,12 +17,12 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from test_report_store import NOW, document
 
-from myhealth.checkups.records import check_record
-from myhealth.machines.formats.fhir import read_fhir
-from myhealth.machines.formats.json_stream import Window
-from myhealth.reports.csv_export import COLUMNS, report_lines
-from myhealth.reports.fhir_export import fhir_bundle
-from myhealth.reports.ucum import is_ucum
+from myhealth.clinical.ucum import is_ucum
+from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.json_reader import Window
+from myhealth.intake.validation import check_record
+from myhealth.reports.export.csv_table import COLUMNS, report_lines
+from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.common.application import encode_json
 
 SAMPLES = ROOT.parent / "shared" / "samples"

@@ -15,13 +15,13 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from myhealth.checkups.records import check_record
 from myhealth.common.errors import BadInput
-from myhealth.machines.dumps import read_dump
-from myhealth.machines.formats import json_stream
-from myhealth.machines.formats.fhir import read_fhir
-from myhealth.machines.formats.json_stream import Window
-from myhealth.machines.readings import Reading
+from myhealth.intake.formats import json_reader
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.json_reader import Window
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.validation import check_record
 
 SAMPLES = ROOT.parent / "shared" / "samples"
 KOLKATA = ZoneInfo("Asia/Kolkata")
@@ -813,8 +813,8 @@ def test_a_broken_bundle_gives_nothing_lest_a_report_lose_results() -> None:
 
 
 def test_a_bundle_longer_than_a_record_may_be_is_read_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "RECORD_MAX", 4000)
-    monkeypatch.setattr(json_stream, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(json_reader, "RECORD_MAX", 4000)
+    monkeypatch.setattr(json_reader, "CHUNK_BYTES", 500)
     text = json.dumps(bundle(report(*(f"Observation/{i}" for i in range(30))), *(named(str(i)) for i in range(30))))
     (reading,), _ = read_text(text + "\n" + json.dumps(PATIENT))
     assert len(reading.record["results"]) == 30

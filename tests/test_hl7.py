@@ -11,13 +11,13 @@ from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from myhealth.checkups.records import check_record
 from myhealth.common.errors import BadInput
-from myhealth.machines.dumps import read_dump
-from myhealth.machines.formats import hl7_text
-from myhealth.machines.formats.hl7 import read_hl7
-from myhealth.machines.formats.hl7_values import is_loinc, range_of
-from myhealth.machines.readings import Reading
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.hl7v2 import segments
+from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.hl7v2.values import is_loinc, range_of
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.validation import check_record
 
 SAMPLE = ROOT.parent / "shared" / "samples" / "hl7v2" / "oru_r01_glucose.hl7"
 with_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="the sample is not here")
@@ -602,8 +602,8 @@ def test_what_stands_between_messages_is_told() -> None:
 
 
 def test_a_message_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hl7_text, "RECORD_MAX", 2000)
-    monkeypatch.setattr(hl7_text, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(segments, "RECORD_MAX", 2000)
+    monkeypatch.setattr(segments, "CHUNK_BYTES", 100)
     good = "\r".join([MSH, PID, OBR, OBX])
     for long in (obx("TX", "x" * 9000), "\r".join([OBX] * 90)):
         found: list[Reading] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, dump, record, running_apis
 
-from myhealth.checkups.imports import BATCH_RECORDS
+from myhealth.intake.file_import import BATCH_RECORDS
 
 pytestmark = pytest.mark.usefixtures("people")
 PEOPLE = ROOT.parent / "shared" / "samples" / "people.json"

@@ -10,16 +10,16 @@ from conftest import record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from myhealth.checkups import batch as module
-from myhealth.checkups.intake import Intake
-from myhealth.checkups.outcomes import Origin, Outcome
-from myhealth.checkups.rejections import get_rejection, list_rejections, resolve
-from myhealth.checkups.retries import retry_rejection
-from myhealth.checkups.storing import new_ids
-from myhealth.common.announcing import announce
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
-from myhealth.machines.readings import Reading
+from myhealth.common.notify import announce
+from myhealth.intake import batch as module
+from myhealth.intake.bulk_insert import new_ids
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.rejections import get_rejection, list_rejections, resolve
+from myhealth.intake.results import Origin, Outcome
+from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import create_user
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -270,7 +270,7 @@ def test_two_like_refused_records_of_one_file_are_two(db) -> None:
 
 @pytest.mark.parametrize("raw", ['{"a": "\x00"}', b'{"a": "\xff"}'.decode("utf-8", "surrogateescape"), "x" * 5_000_000])
 def test_a_refused_record_is_kept_whole_whatever_its_bytes_are(db, raw: str) -> None:
-    from myhealth.checkups.rejections import payload_text
+    from myhealth.intake.rejections import payload_text
 
     (outcome,) = take(raw)
     assert payload_text(get_rejection(outcome.rejection_id)) == raw

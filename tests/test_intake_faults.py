@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from servers import crash
 
 from myhealth import stores
-from myhealth.checkups.imports import Import, ImportOptions
 from myhealth.common.errors import BadInput
 from myhealth.embedded.postgres import Postgres
+from myhealth.intake.file_import import Import, ImportOptions
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("people")]
 SAMPLES = ROOT.parent / "shared" / "samples"

@@ -17,9 +17,9 @@ from conftest import Caller
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access import find_looks
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.access_log import find_looks
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import PAGES, VIEWS
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 # A folder of the domain may import itself and what it says that it needs.
 OUTSIDE = {"myhealth": {"click", "bottle", "cli", "wsgi"}, "cli": {"bottle", "wsgi"}, "wsgi": {"click", "cli"}}
-FEATURES = {"common", "audit", "profiles", "machines", "checkups", "reports", "sync"}
+FEATURES = {"common", "clinical", "audit", "profiles", "machines", "checkups", "intake", "reports", "sync"}
 FILES = [path for package in OUTSIDE for path in sorted((ROOT / package).rglob("*.py"))]
 
 

@@ -18,18 +18,18 @@ from page_data import history, result, sixty, temperatures, varied
 from test_intake import take
 from werkzeug.test import Client
 
-from myhealth.checkups.intake import Intake
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.outcomes import Origin
-from myhealth.machines.dumps import read_dump
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.results import Origin
 from myhealth.profiles.services import create_user, get_user, set_active, set_full_name
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access import find_looks, note_command_look
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.access_log import find_looks, note_command_look
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 from myhealth.sync.verify import verify
 from wsgi.browse import make_app
-from wsgi.browse_pages import charts, trends, wording
+from wsgi.browse_pages import charts, result_view, trends
 from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages import reports as report_pages
 from wsgi.browse_pages.session import form_key
@@ -862,11 +862,11 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert wording.summary([wording.show(RESULTS[kind]) for kind in kinds]) == summary
+    assert result_view.summary([result_view.show(RESULTS[kind]) for kind in kinds]) == summary
 
 
 def test_why_there_is_no_value_is_told() -> None:
-    shown = wording.show(RESULTS["none"])
+    shown = result_view.show(RESULTS["none"])
     assert (shown.value, shown.words) == ("not given: Specimen clotted", "there is no value to compare")
 
 
@@ -895,7 +895,7 @@ def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -
     found = list(reports.reports.find())
     assert len(found) > 30
     for report in found:
-        assert report["abnormal"] == any(each.is_unusual for each in wording.shown_results(report)), report
+        assert report["abnormal"] == any(each.is_unusual for each in result_view.shown_results(report)), report
 
 
 def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:
@@ -934,7 +934,7 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert wording.summary([wording.show(result) for result in results]) == said
+    assert result_view.summary([result_view.show(result) for result in results]) == said
 
 
 @pytest.mark.parametrize(
@@ -943,7 +943,7 @@ def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said:
      ("Specimen unsatisfactory for evaluation", ""), ("trace", ""), (None, "")],
 )  # fmt: skip
 def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None:
-    assert wording.show({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
+    assert result_view.show({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
 
 
 @pytest.mark.parametrize(
@@ -952,7 +952,7 @@ def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None
      (100, "A", "marked as not what is usual"), (100, "N", "within the usual range"), (130, "N", "above the usual range")],
 )  # fmt: skip
 def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int, flag: str, words: str) -> None:
-    assert wording.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
+    assert result_view.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
 
 
 @pytest.mark.parametrize(
@@ -962,7 +962,7 @@ def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int,
      (130, "N", "The machine itself marked this value as usual."), (130, "HH", ""), (130, "A", ""), (130, None, "")],
 )  # fmt: skip
 def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, flag: str | None, note: str) -> None:
-    shown = wording.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
+    shown = result_view.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
     assert (shown.place, shown.note) == ("above" if value == 130 else "below", note)
 
 
@@ -975,9 +975,11 @@ def test_the_axis_of_a_chart_has_digits_and_no_exponents(value: float, label: st
 
 
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
-    assert wording.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
-    assert wording.kind_text("BLOOD PRESSURE") == "Blood pressure"
-    shown = wording.show({"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"})
+    assert result_view.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
+    assert result_view.kind_text("BLOOD PRESSURE") == "Blood pressure"
+    shown = result_view.show(
+        {"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"}
+    )
     assert (shown.name, shown.usual) == ("Puls oxim sat o2", "men: 55 - 95")
     assert shown.words == "the usual range is told in words, so it is not compared here"
 

@@ -19,7 +19,7 @@ from test_intake import take
 from werkzeug.serving import make_server
 
 from myhealth.profiles.services import create_user, set_full_name
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import user_document
-from myhealth.reports.mirror import Mirror
-from myhealth.reports.names import KEYS, name_keys, name_words
-from myhealth.reports.people import Search, find_people, read_search
+from myhealth.reports.name_matching import KEYS, name_keys, name_words
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.user_search import Search, find_people, read_search
+from myhealth.reports.writer import Mirror
 
 PEOPLE = {
     "bholanath": "Bholanath Joshi",

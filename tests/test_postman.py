@@ -8,7 +8,7 @@ import pytest
 from conftest import PASSWORD, ROOT, record, running_apis
 from test_intake import take
 
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 from wsgi import browse, upload
 from wsgi.common.docs import document_of

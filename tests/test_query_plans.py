@@ -7,8 +7,8 @@ import pytest
 from conftest import Caller
 from test_report_store import document
 
-from myhealth.reports.mirror import Mirror
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import Mirror
 from wsgi.browse import VIEWS
 
 FILTERS = ["type=ECG", "disease=BP", "machine=HC-1", "taken_by=x", "from=2026-01-01", "to=2026-12-31", "abnormal=true",
@@ -100,7 +100,7 @@ def test_every_route_is_among_them() -> None:
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from myhealth.reports.queries import Place, list_reports
+    from myhealth.reports.filters import Place, list_reports
 
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [document(i, taken_at=begin + timedelta(days=i // 3)) for i in range(1, 2001)]

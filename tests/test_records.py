@@ -9,8 +9,8 @@ from conftest import record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myhealth.checkups.records import check_record
-from myhealth.machines.formats.json_stream import DECODER
+from myhealth.intake.formats.json_reader import DECODER
+from myhealth.intake.validation import check_record
 
 
 def faults(value: object, machine: str | None = None) -> dict[str, str]:

@@ -8,19 +8,12 @@ import pytest
 from test_report_store import NOW, document
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.access import access_log, find_looks, look_place, note_look, read_look_place
+from myhealth.reports.access_log import access_log, find_looks, look_place, note_look, read_look_place
 from myhealth.reports.documents import user_document
-from myhealth.reports.mirror import Mirror
-from myhealth.reports.queries import (
-    Place,
-    ReportFilter,
-    find_report,
-    iterate_reports,
-    list_reports,
-    read_filter,
-)
+from myhealth.reports.filters import Place, ReportFilter, find_report, iterate_reports, list_reports, read_filter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import known_values, measured_codes, trend_points
+from myhealth.reports.writer import Mirror
 
 DAY = timedelta(days=1)
 PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'

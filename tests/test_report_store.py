@@ -9,8 +9,8 @@ import pytest
 
 from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.reports.documents import report_document
-from myhealth.reports.mirror import Mirror, Written
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import Mirror, Written
 
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from page_data import temperatures
 from test_intake import take
 
 from cli.sparkline import sparkline
-from myhealth.reports.access import find_looks
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.access_log import find_looks
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 
 

@@ -11,16 +11,16 @@ from conftest import Caller, dump, record
 from test_intake import statuses, take
 
 from myhealth import stores
-from myhealth.audit.trail import Actor, acting
-from myhealth.checkups.intake import Intake
-from myhealth.checkups.outcomes import Origin, Outcome
-from myhealth.checkups.rejections import get_rejection, list_rejections
-from myhealth.checkups.retries import retry_rejection
-from myhealth.checkups.services import change_checkup, delete_checkup
+from myhealth.audit.events import Actor, acting
 from myhealth.common.database import database, transaction
-from myhealth.machines.readings import Reading
+from myhealth.intake.corrections import change_checkup, delete_checkup
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.rejections import get_rejection, list_rejections
+from myhealth.intake.results import Origin, Outcome
+from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import delete_user
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 
 GONE = "record 77 of HC-1 was deleted here; it is not taken in again"
@@ -184,7 +184,7 @@ def test_results_are_the_same_however_they_are_stored(db, people, monkeypatch, h
     else:
         change_checkup(people["bholanath"], first.id, {"results": []})
     assert bring(text).status == "duplicate"
-    monkeypatch.setattr("myhealth.checkups.catalog.BY_CODE", {})  # a later catalogue, which says nothing of them
+    monkeypatch.setattr("myhealth.clinical.catalog.BY_CODE", {})  # a later catalogue, which says nothing of them
     assert bring(text).status == "duplicate"
     assert bring(text.replace("5.10,", "5.1,")).status == "rejected", "other digits are other content"
     assert bring(text.replace("Little", "Less")).status == "rejected"
@@ -334,7 +334,7 @@ def wait_for_a_lock(connection: Any) -> None:
 def test_nothing_is_asked_of_each_record_where_nothing_was_deleted(db, people, monkeypatch) -> None:
     (first,) = take(record(77))
     change_checkup(people["bholanath"], first.id, {"disease": "X"})
-    monkeypatch.delattr("myhealth.checkups.superseded.find_superseded")
+    monkeypatch.delattr("myhealth.intake.originals.find_superseded")
     assert set(statuses(take(*OTHERS))) == {"accepted"}
 
 

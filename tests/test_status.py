@@ -10,8 +10,8 @@ from test_intake import take
 
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
-from myhealth.reports.mirror import Mirror
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.status import Status, look
 

@@ -17,14 +17,14 @@ from test_intake import take
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.reports.mirror import Mirror
-from myhealth.reports.people import Search, find_people
-from myhealth.reports.queries import list_reports
+from myhealth.reports.filters import list_reports
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
-from myhealth.sync import changes
-from myhealth.sync.changes import Source
-from myhealth.sync.mark import History, Mark, Position, epoch_ended, from_document, to_document
+from myhealth.reports.user_search import Search, find_people
+from myhealth.reports.writer import Mirror
+from myhealth.sync import source
+from myhealth.sync.checkpoint import History, Mark, Position, epoch_ended, from_document, to_document
 from myhealth.sync.runner import Pass, restart_epoch, run_pass
+from myhealth.sync.source import Source
 from myhealth.sync.verify import verify
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -149,7 +149,7 @@ def test_a_reader_holds_nothing_back(db, reports, sync, connect) -> None:
 
 def test_what_comes_while_an_epoch_is_scanned_comes_by_the_feed(db, reports, sync, settings, monkeypatch) -> None:
     """Rows behind and before the scan's place are edited, deleted and added between two of its slices."""
-    monkeypatch.setattr(changes, "SLICE_ROWS", 10)
+    monkeypatch.setattr(source, "SLICE_ROWS", 10)
     monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 10)
     take(*[record(i) for i in range(40)])
     real = Source.scan
@@ -174,7 +174,7 @@ def test_what_comes_while_an_epoch_is_scanned_comes_by_the_feed(db, reports, syn
 @pytest.mark.parametrize("batch", [1, 7, 2000])
 def test_the_feed_goes_on_within_one_large_transaction(db, reports, sync, settings, monkeypatch, batch: int) -> None:
     """One transaction's rows share their xid: the mark's second half, the id, tells them apart."""
-    monkeypatch.setattr(changes, "SLICE_ROWS", 15)
+    monkeypatch.setattr(source, "SLICE_ROWS", 15)
     monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 15)
     sync()
     take(*[record(i) for i in range(50)])
@@ -585,9 +585,9 @@ def test_it_loses_nothing_when_killed_after(db, reports, sync, settings, step: s
     program = f"""
 import os, signal, sys
 from myhealth.common.settings import load
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
-from myhealth.reports.mirror import Mirror
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
 settings = load()
 real, calls = Mirror.{step}, [0]
@@ -621,15 +621,15 @@ def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
     for table in ("checkups", "users", "tombstones") if analyzed else ():
         db(f"analyze {table}")
     last = db("select max(changed_in)::text::bigint from checkups")[0][0]
-    for table in changes.COLUMNS:
-        forms = {"columns": changes.COLUMNS[table], "table": table, "join": changes.JOINS[table]}
-        feed = changes.FEED.format(**forms)
-        plan = explain(settings, feed, {"xid": last - 1, "id": 0, "horizon": last + 9, "limit": changes.SLICE_ROWS})
+    for table in source.COLUMNS:
+        forms = {"columns": source.COLUMNS[table], "table": table, "join": source.JOINS[table]}
+        feed = source.FEED.format(**forms)
+        plan = explain(settings, feed, {"xid": last - 1, "id": 0, "horizon": last + 9, "limit": source.SLICE_ROWS})
         check_plan(plan, table, f"{table}_feed")
         if table != "tombstones":
-            scan = changes.SCAN.format(**forms)
-            check_plan(explain(settings, scan, {"id": 5, "limit": changes.SLICE_ROWS}), table, f"{table}_pkey")
-        pending = f"select {changes.PENDING.format(table=table)}"
+            scan = source.SCAN.format(**forms)
+            check_plan(explain(settings, scan, {"id": 5, "limit": source.SLICE_ROWS}), table, f"{table}_pkey")
+        pending = f"select {source.PENDING.format(table=table)}"
         values = {f"{table}_xid": last, f"{table}_id": 2**63 - 1, "horizon": last + 9}
         check_plan(explain(settings, pending, values), table, f"{table}_feed")
 
@@ -642,7 +642,7 @@ def check_plan(plan: str, table: str, index: str) -> None:
 
 def explain(settings: Settings, sql: str, values: dict) -> str:
     """The plan of a server-side cursor of it, as the sync reads."""
-    with changes.connect(settings.database_url) as connection, connection.cursor() as cursor:
+    with source.connect(settings.database_url) as connection, connection.cursor() as cursor:
         cursor.execute("begin")
         cursor.execute(f"explain declare slice cursor for {sql}", values)
         rows = cursor.fetchall()

@@ -18,9 +18,9 @@ from test_intake import take
 
 from myhealth import stores
 from myhealth.common.settings import Settings
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.changes import Source
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
+from myhealth.sync.source import Source
 from myhealth.sync.verify import verify
 
 pytestmark = [pytest.mark.usefixtures("people"), pytest.mark.long]

@@ -20,11 +20,11 @@ from test_intake import take
 
 from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.changes import SYNC_LOCK
-from myhealth.sync.loop import next_due
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
-from myhealth.sync.waking import Listener, waking
+from myhealth.sync.scheduler import next_due
+from myhealth.sync.source import SYNC_LOCK
+from myhealth.sync.wakeup import Listener, waking
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -77,7 +77,7 @@ def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, 
 
 
 def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.waking.RECONNECT_S", 0.1)
+    monkeypatch.setattr("myhealth.sync.wakeup.RECONNECT_S", 0.1)
     with waking(Listener(settings.database_url)) as waker:
         assert waker.wait(time.monotonic() + 0.05) is False
         take(record(1))
@@ -133,7 +133,7 @@ def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, setting
 
 
 def test_a_store_that_stays_away_within_a_pass_is_told_in_the_end(db, reports, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.patience.PATIENCE_S", 1.0)
+    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 1.0)
     take(record(1))
     mirror, tries = Mirror(reports), []
 
@@ -177,7 +177,7 @@ def test_two_by_force_are_right(db, reports, settings) -> None:
         except BaseException as error:  # noqa: BLE001 - it is asserted on below
             faults.append(error)
 
-    from myhealth.sync.changes import Source
+    from myhealth.sync.source import Source
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Source, "lock", lambda self: True)
@@ -222,7 +222,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.common.announcing.database", Broken())
+    monkeypatch.setattr("myhealth.common.notify.database", Broken())
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
 
 

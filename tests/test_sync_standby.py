@@ -19,9 +19,9 @@ from myhealth.common.database import database
 from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.common.settings import Settings
 from myhealth.embedded.postgres import Postgres
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.changes import Source
+from myhealth.reports.writer import Mirror
 from myhealth.sync.runner import run_pass
+from myhealth.sync.source import Source
 
 pytestmark = [pytest.mark.usefixtures("people"), pytest.mark.long]
 
@@ -131,8 +131,8 @@ def test_no_row_is_lost_with_six_writers_at_the_primary(db, reports, from_standb
 
 
 def test_a_standby_that_follows_no_more_is_not_read(db, reports, from_standby, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.changes.STANDBY_PATIENCE_S", 0.5)
-    monkeypatch.setattr("myhealth.sync.patience.PATIENCE_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.source.STANDBY_PATIENCE_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 0.5)
     run(from_standby, reports)
     replica = psycopg2.connect(from_standby.sync.source_url)
     replica.autocommit = True

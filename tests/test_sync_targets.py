@@ -20,13 +20,13 @@ from myhealth.common.settings import Settings
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.documents import user_document
-from myhealth.reports.mirror import Mirror, TakenOver
-from myhealth.reports.names import name_keys
-from myhealth.reports.people import Search, find_people
+from myhealth.reports.json_codec import decode_documents, encode_document
+from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.wire import decode_documents, encode_document
+from myhealth.reports.user_search import Search, find_people
+from myhealth.reports.writer import Mirror, TakenOver
+from myhealth.sync.reports_api_client import Service
 from myhealth.sync.runner import restart_epoch, run_pass
-from myhealth.sync.service import Service
 from myhealth.sync.targets import ReportsApi, Target
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -261,7 +261,7 @@ ANSWERS = {
 def test_a_target_that_answers_with_an_error_never_moves_the_mark(
     db, reports, proxied, settings, monkeypatch, answer
 ) -> None:
-    monkeypatch.setattr("myhealth.sync.patience.PATIENCE_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 0.5)
     run_pass(settings.database_url, Mirror(reports), settings)
     before = Mirror(reports).read_mark()
     take(*[record(i) for i in range(5)])

@@ -8,8 +8,8 @@ import pytest
 from conftest import PASSWORD
 
 from myhealth.common.errors import TooManyAttempts
+from myhealth.profiles.login_throttle import ALWAYS, PER_ADDRESS, PER_PAIR, PER_USER, attempt
 from myhealth.profiles.services import set_password
-from myhealth.profiles.throttle import ALWAYS, PER_ADDRESS, PER_PAIR, PER_USER, attempt
 
 LATER = "update login_attempts set at = at - interval '16 minutes'"
 

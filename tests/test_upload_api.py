@@ -289,12 +289,12 @@ def test_a_path_that_is_not_utf8_is_nobodys(upload: Caller, db, log_in) -> None:
 
 
 def test_a_fault_of_ours_leaves_no_traceback(upload: Caller, log_in, monkeypatch, caplog) -> None:
-    from myhealth.checkups import intake
+    from myhealth.intake import pipeline
 
     def stumble(*_: object, **__: object) -> None:
         raise RuntimeError("".join(["a secret", " detail"]))
 
-    monkeypatch.setattr(intake.Intake, "take_noted", stumble)
+    monkeypatch.setattr(pipeline.Intake, "take_noted", stumble)
     answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"))
     assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
     assert b"secret detail" not in answer.data

@@ -22,7 +22,7 @@ from conftest import PASSWORD, record
 from servers import crash
 
 from myhealth import processes, stores
-from myhealth.common.announcing import CHANNEL
+from myhealth.common.notify import CHANNEL
 
 UPLOADS, RECORDS, CLIENTS = 200, 20, 4
 

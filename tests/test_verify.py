@@ -16,12 +16,12 @@ from test_intake import take
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.reports.mirror import Mirror
 from myhealth.reports.repository import ReportRepository
-from myhealth.sync import changes
-from myhealth.sync.changes import Source
-from myhealth.sync.mark import from_document
+from myhealth.reports.writer import Mirror
+from myhealth.sync import source
+from myhealth.sync.checkpoint import from_document
 from myhealth.sync.runner import restart_epoch, run_pass
+from myhealth.sync.source import Source
 from myhealth.sync.verify import Comparison, verify
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -274,7 +274,7 @@ def test_it_finds_nothing_while_writers_and_the_sync_go_on(
     db, reports, sync, compare, connect, settings, monkeypatch
 ) -> None:
     """Inserts, edits, deletions and slow commits, a sync now and then, and verify again and again: no false alarm."""
-    monkeypatch.setattr(changes, "SLICE_ROWS", 40)
+    monkeypatch.setattr(source, "SLICE_ROWS", 40)
     monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 40)
     monkeypatch.setattr("myhealth.sync.verify.SLICE_ROWS", 40)
     take(*[record(i) for i in range(100)])

@@ -13,10 +13,10 @@ from myhealth.common.settings import Settings, load
 from wsgi.browse_api.accounts import LoginView, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
-from wsgi.browse_api.mirror import MIRROR_VIEWS
-from wsgi.browse_api.mirror_schemas import MIRROR_SCHEMAS
 from wsgi.browse_api.reports import ReportView, UserReportsView
 from wsgi.browse_api.schemas import SCHEMAS
+from wsgi.browse_api.sync_endpoints import MIRROR_VIEWS
+from wsgi.browse_api.sync_schemas import MIRROR_SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication

@@ -1,4 +1,4 @@
-"""Check-ups, the source of truth: records are checked, stored once, and what is refused is kept.
+"""Check-ups, the source of truth: models and services.
 
 needs: common, audit, profiles, machines
 """

@@ -1,4 +1,4 @@
-"""Machines, and what they send: their records are read here, byte by byte, and judged elsewhere.
+"""Machines: which ones there are, and what is known of each.
 
-needs: common
+needs: common, audit
 """

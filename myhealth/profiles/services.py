@@ -12,14 +12,14 @@ from typing import Any
 import peewee
 from peewee import fn
 
-from myhealth.audit.trail import note
-from myhealth.common.announcing import announce
+from myhealth.audit.events import note
 from myhealth.common.database import database, look_up, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
+from myhealth.common.notify import announce
 from myhealth.common.text import printable
+from myhealth.profiles.login_throttle import forgive
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.passwords import hash_password, password_matches
-from myhealth.profiles.throttle import forgive
 
 USERNAME_MAX = 150
 # At every request that is logged in: written out, for putting it together takes longer than PostgreSQL's answer.

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from myhealth.common.measures import is_outside
-from myhealth.reports.names import name_key, name_keys
+from myhealth.clinical.ranges import is_outside
+from myhealth.reports.name_matching import name_key, name_keys
 
 Document = dict[str, Any]
 # Which form the documents below have: a report store that was filled in another one is filled anew by the next sync.

@@ -32,7 +32,7 @@ from pymongo.write_concern import WriteConcern
 
 from myhealth.common.errors import Unavailable, WrongSettings
 from myhealth.reports.documents import Document, next_millisecond
-from myhealth.reports.names import KEYS, name_key
+from myhealth.reports.name_matching import KEYS, name_key
 
 # What holds where the URL does not say it: nobody waits for ever for a store that is away.
 DEFAULTS = {

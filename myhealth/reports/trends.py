@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from bson.decimal128 import Decimal128
 
-from myhealth.common.measures import Number
+from myhealth.clinical.ranges import Number
 from myhealth.reports.documents import Document
-from myhealth.reports.queries import NO_FILTER, Place, ReportFilter, order, reports_query
+from myhealth.reports.filters import NO_FILTER, Place, ReportFilter, order, reports_query
 from myhealth.reports.repository import ReportRepository, decimal_of, translated
 
 POINTS_MAX = 5000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from myhealth.sync.mark import FEEDS, Mark, Position, from_document
+from myhealth.sync.checkpoint import FEEDS, Mark, Position, from_document
 
 # Beyond so many, rows are not counted one by one: who asks often wants an answer soon.
 COUNTED = 1_000_000

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from myhealth.common.ahead import ahead, seldom_collected, side_by_side
+from myhealth.common.concurrency import ahead, seldom_collected, side_by_side
 from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
-from myhealth.reports.mirror import Failure, TakenOver, Written
-from myhealth.sync.changes import SLICE_ROWS, Row, Source, State
-from myhealth.sync.making import KINDS, make_documents
-from myhealth.sync.mark import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
-from myhealth.sync.patience import Waits
+from myhealth.reports.writer import Failure, TakenOver, Written
+from myhealth.sync.checkpoint import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
+from myhealth.sync.retry import Waits
+from myhealth.sync.row_documents import KINDS, make_documents
+from myhealth.sync.source import SLICE_ROWS, Row, Source, State
 from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)

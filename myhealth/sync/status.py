@@ -7,10 +7,10 @@ from typing import Any
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.changes import Source
+from myhealth.reports.writer import Mirror
+from myhealth.sync.checkpoint import Mark, epoch_ended, from_document
 from myhealth.sync.lag import Holder, Lag, LastPass, find_holder, measure_lag, read_last_pass
-from myhealth.sync.mark import Mark, epoch_ended, from_document
+from myhealth.sync.source import Source
 
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 

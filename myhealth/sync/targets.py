@@ -14,9 +14,9 @@ import msgspec
 from myhealth.common.errors import Unavailable
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.mirror import Failure, TakenOver, Written
-from myhealth.reports.wire import encode_document
-from myhealth.sync.service import Refused, Service
+from myhealth.reports.json_codec import encode_document
+from myhealth.reports.writer import Failure, TakenOver, Written
+from myhealth.sync.reports_api_client import Refused, Service
 
 # The most that one request carries, unpacked; a single larger document goes alone.
 REQUEST_BYTES = 8 * 1024 * 1024

@@ -24,13 +24,13 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from myhealth.common.ahead import ahead, seldom_collected
+from myhealth.common.concurrency import ahead, seldom_collected
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.contents import Stored
-from myhealth.reports.mirror import Mirror
-from myhealth.sync.changes import SLICE_ROWS, Row, Source
-from myhealth.sync.making import KINDS, make_documents
-from myhealth.sync.mark import Mark, Position, epoch_ended, from_document, to_document
+from myhealth.reports.bson_compare import Stored
+from myhealth.reports.writer import Mirror
+from myhealth.sync.checkpoint import Mark, Position, epoch_ended, from_document, to_document
+from myhealth.sync.row_documents import KINDS, make_documents
+from myhealth.sync.source import SLICE_ROWS, Row, Source
 
 log = logging.getLogger(__name__)
 

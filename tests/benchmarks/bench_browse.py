@@ -44,7 +44,7 @@ from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.profiles.tokens import Signer
 from myhealth.reports.documents import report_document, user_document
-from myhealth.reports.queries import Place, list_reports
+from myhealth.reports.filters import Place, list_reports
 from myhealth.reports.repository import ReportRepository
 
 NAME = "myhealth_bench_test"

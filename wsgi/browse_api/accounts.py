@@ -6,7 +6,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.profiles.login import ask_upload_api, end_logins
+from myhealth.profiles.upload_client import ask_upload_api, end_logins
 from wsgi.browse_api.context import BrowseContext, LoggedIn
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error

@@ -11,9 +11,9 @@ from typing import Any
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked, jwks_fetcher
-from myhealth.reports.access import note_look
+from myhealth.reports.access_log import note_look
 from myhealth.reports.documents import Document
-from myhealth.reports.queries import find_report
+from myhealth.reports.filters import find_report
 from myhealth.stores import open_reports
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View

@@ -6,12 +6,12 @@ from typing import Any
 
 import bottle
 
-from myhealth.reports.csv_export import report_lines
 from myhealth.reports.documents import Document
-from myhealth.reports.fhir_export import fhir_bundle
-from myhealth.reports.queries import PARAMETERS, Place, list_reports, read_filter, read_sort
-from wsgi.browse_api.answers import CSV, FHIR, JSON, answer, cut_page, next_link
+from myhealth.reports.export.csv_table import report_lines
+from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.filters import PARAMETERS, Place, list_reports, read_filter, read_sort
 from wsgi.browse_api.context import LoggedIn
+from wsgi.browse_api.responses import CSV, FHIR, JSON, answer, cut_page, next_link
 from wsgi.browse_api.schemas import CACHED, FILTERS, KINDS, KNOWN_TAG, PAGE, UNKNOWN_REPORT, UNKNOWN_USER, refusals
 from wsgi.common.application import encode_json
 from wsgi.common.openapi import Operation

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.profiles.models import ROLES
-from myhealth.reports.names import KEYS
-from myhealth.reports.queries import LIMIT_MAX, SORTS, TEXT_MAX
+from myhealth.reports.filters import LIMIT_MAX, SORTS, TEXT_MAX
+from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import POINTS_MAX
-from wsgi.browse_api.answers import CSV, FHIR
+from wsgi.browse_api.responses import CSV, FHIR
 
 MOMENT = {"type": "string", "format": "date-time"}
 NUMBER = {"type": ["number", "null"]}

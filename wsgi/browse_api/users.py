@@ -6,16 +6,16 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.csv_lines import table_lines
+from myhealth.common.csv_writer import table_lines
 from myhealth.common.errors import NotFound
-from myhealth.profiles.upstream import delete_user
-from myhealth.reports.access import access_log, look_place, note_look, read_look_place
+from myhealth.profiles.upload_forwarding import delete_user
+from myhealth.reports.access_log import access_log, look_place, note_look, read_look_place
 from myhealth.reports.documents import Document
-from myhealth.reports.people import find_people, read_search
-from myhealth.reports.queries import Place, read_moment
+from myhealth.reports.filters import Place, read_moment
 from myhealth.reports.trends import POINTS_MAX, Point, measured_codes, trend_points
-from wsgi.browse_api.answers import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
+from myhealth.reports.user_search import find_people, read_search
 from wsgi.browse_api.context import STAFF, LoggedIn
+from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     CACHED,
     CSV_KIND,

@@ -11,7 +11,7 @@ import bottle
 from myhealth import __version__
 from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
 from wsgi.browse_api.context import STAFF, BrowseContext, LoggedIn
-from wsgi.browse_pages import session, wording
+from wsgi.browse_pages import result_view, session
 from wsgi.browse_pages.dates import Dates, reader_zone
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
 from wsgi.common.pages import page_response
@@ -55,7 +55,7 @@ class Page(View):
             "user": self.user,
             "form_key": session.form_key(session.session_token()) if self.user else "",
             "dates": self.dates,
-            "words": wording,
+            "words": result_view,
             "version": __version__,
             "link": link,
             "is_staff": self.user is not None and self.user["role"] in STAFF,

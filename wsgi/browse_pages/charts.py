@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import pygal
 
-from myhealth.common.measures import ABOVE, BELOW
+from myhealth.clinical.ranges import ABOVE, BELOW
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.wording import OUTSIDE
+from wsgi.browse_pages.result_view import OUTSIDE
 
 # pygal leaves a finder for its maps behind, of a kind that Python has given up: every later import that finds nothing
 # would warn of it.

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from myhealth.common.remarks import known_part
+from myhealth.clinical.report_status import known_part
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 import bottle
 
-from myhealth.reports.csv_export import report_lines
 from myhealth.reports.documents import Document
-from myhealth.reports.fhir_export import fhir_bundle
-from myhealth.reports.queries import iterate_reports
-from wsgi.browse_api.answers import CONTENT_TYPES, CSV, FHIR
+from myhealth.reports.export.csv_table import report_lines
+from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.filters import iterate_reports
+from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.common.application import encode_json
-from wsgi.common.packing import pack
+from wsgi.common.http_cache import pack
 from wsgi.common.pages import SECURITY_HEADERS
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}

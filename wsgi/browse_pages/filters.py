@@ -9,9 +9,9 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.queries import PARAMETERS, ReportFilter, read_filter
+from myhealth.reports.filters import PARAMETERS, ReportFilter, read_filter
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.wording import shown_results
+from wsgi.browse_pages.result_view import shown_results
 
 WORDS = (
     ("type", "of the kind “{}”"),

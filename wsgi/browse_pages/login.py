@@ -8,7 +8,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
-from myhealth.profiles.login import ask_upload_api, end_logins
+from myhealth.profiles.upload_client import ask_upload_api, end_logins
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import Page, link, redirect

@@ -8,9 +8,9 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput, NotLoggedIn, TooManyAttempts, Unavailable
-from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.passwords import MIN_CHARACTERS, check_acceptable
-from myhealth.profiles.upstream import change_password
+from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
+from myhealth.profiles.upload_forwarding import change_password
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
 

@@ -7,8 +7,8 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import NotFound
-from myhealth.reports.access import access_log, look_place, note_look, read_look_place
-from myhealth.reports.people import find_people, read_search
+from myhealth.reports.access_log import access_log, look_place, note_look, read_look_place
+from myhealth.reports.user_search import find_people, read_search
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.reports import OfAPatient

@@ -6,9 +6,9 @@ from typing import Any
 
 import bottle
 
-from myhealth.reports.queries import Place, list_reports
+from myhealth.reports.filters import Place, list_reports
 from myhealth.reports.trends import known_values, measured_codes
-from wsgi.browse_pages import wording
+from wsgi.browse_pages import result_view
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.filters import Asked, choices, read_asked
 
@@ -50,7 +50,7 @@ class ReportsPage(OfAPatient):
         return self.render(
             "reports",
             title="My reports" if self.patient is None else "Reports",
-            reports=[(report, wording.shown_results(report)) for report in found[:PAGE]],
+            reports=[(report, result_view.shown_results(report)) for report in found[:PAGE]],
             older=self.path(**asked.values, after=Place.of(found[PAGE - 1])) if len(found) > PAGE else "",
             first=self.path(),
             first_of_these=self.path(**asked.values),
@@ -72,9 +72,9 @@ class FilterPage(OfAPatient):
     def get(self, username: str = "") -> Any:
         asked = self.asked()
         person = self.whose(username, "reports")
-        types = [(each, wording.kind_text(each)) for each in known_values(self.context.reports, person).types]
+        types = [(each, result_view.kind_text(each)) for each in known_values(self.context.reports, person).types]
         measured = measured_codes(self.context.reports, person)
-        codes = [(each.code, wording.name_text(each.name) or each.code) for each in measured if each.code]
+        codes = [(each.code, result_view.name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
             "filter",
             asked=asked,
@@ -91,14 +91,14 @@ class ReportPage(OfAPatient):
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
         self.patient = None if person["subject"] == self.user["subject"] else person
-        results = wording.shown_results(report)
+        results = result_view.shown_results(report)
         changed = report["updated_at"] if report["revision"] > 1 else None
         return self.render(
             "report",
             report=report,
             results=results,
             to_jump=unusual_among(results),
-            text=wording.plain_text(report["checkup_report"]),
+            text=result_view.plain_text(report["checkup_report"]),
             facts=facts(report, person) + ([("Last changed", self.dates.day(changed))] if changed else []),
             up=self.path(),
             trends=self.path("trends") if results else "",
@@ -116,7 +116,7 @@ class PrintPage(OfAPatient):
         return self.render(
             "print",
             person=person,
-            reports=[(report, wording.shown_results(report)) for report in found[:PRINT_MAX]],
+            reports=[(report, result_view.shown_results(report)) for report in found[:PRINT_MAX]],
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
             asked=asked,
@@ -126,19 +126,19 @@ class PrintPage(OfAPatient):
         )
 
 
-def unusual_among(results: list[wording.Shown]) -> list[tuple[int, wording.Shown]]:
+def unusual_among(results: list[result_view.Shown]) -> list[tuple[int, result_view.Shown]]:
     """Where many results stand, those outside their range, with their numbers: for links to them."""
     return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
 
 
 def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str]]:
     """What else is known of a check-up, each with its name."""
-    second = wording.second_name(person)
+    second = result_view.second_name(person)
     known = [
-        ("Report of", f"{wording.called(person)} ({second})" if second else wording.called(person)),
+        ("Report of", f"{result_view.called(person)} ({second})" if second else result_view.called(person)),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         ("Machine", report["machine"]),
         ("Report number", report["_id"]),
     ]
-    return [(name, wording.plain_text(value)) for name, value in known if value not in (None, "")]
+    return [(name, result_view.plain_text(value)) for name, value in known if value not in (None, "")]

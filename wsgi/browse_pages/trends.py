@@ -9,12 +9,12 @@ from typing import Any
 
 import bottle
 
+from myhealth.clinical.ranges import Number, measured, number
+from myhealth.clinical.report_status import NOON
 from myhealth.common.errors import BadInput, NotFound
-from myhealth.common.measures import Number, measured, number
-from myhealth.common.remarks import NOON
-from myhealth.reports.queries import Place
+from myhealth.reports.filters import Place
 from myhealth.reports.trends import Point, measured_codes, trend_points
-from wsgi.browse_pages import charts, wording
+from wsgi.browse_pages import charts, result_view
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.reports import OfAPatient
 from wsgi.browse_pages.units import unit_text
@@ -37,7 +37,7 @@ class Series:
 
     number: int
     unit: str
-    rows: list[tuple[Point, wording.Shown]]
+    rows: list[tuple[Point, result_view.Shown]]
     clocks: dict[int, str]
     svg: str
     places: set[str]
@@ -78,7 +78,7 @@ class TrendsPage(OfAPatient):
         periods = [
             (words, self.path("trends", **what, months=each or ""), each == months) for each, words in PERIODS.items()
         ]
-        title = wording.name_text(newest[0].name) or what["code"]
+        title = result_view.name_text(newest[0].name) or what["code"]
         return self.render(
             "trend",
             title=title,
@@ -122,11 +122,11 @@ def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:
 
 
 def _series(number: int, unit: str, points: list[Point], dates: Dates, title: str) -> Series:
-    rows = [(point, wording.show({field: getattr(point, field) for field in SHOWN})) for point in points]
-    possible = [(point, shown.place) for point, shown in reversed(rows) if shown.place != wording.IMPOSSIBLE]
+    rows = [(point, result_view.show({field: getattr(point, field) for field in SHOWN})) for point in points]
+    possible = [(point, shown.place) for point, shown in reversed(rows) if shown.place != result_view.IMPOSSIBLE]
     drawn = [each for point, place in possible if (each := _drawn(point, place))]
     first, last = dates.day(points[-1].taken_at), dates.day(points[0].taken_at)
-    values = wording.counted(len(drawn), "value")
+    values = result_view.counted(len(drawn), "value")
     label = f"Chart of {title}, {values} from {first} to {last}. The table below has them all."
     return Series(
         number,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import bottle
 
-from wsgi.common.packing import is_known, pack, tag_of
+from wsgi.common.http_cache import is_known, pack, tag_of
 from wsgi.common.views import View
 
 TEMPLATES = Path(__file__).parent.parent / "templates"

@@ -6,10 +6,10 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.trail import Actor, note
+from myhealth.audit.events import Actor, note
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
+from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, end_tokens
-from myhealth.profiles.throttle import attempt, count_registration
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import BASIC, basic_credentials, read_json

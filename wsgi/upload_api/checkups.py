@@ -10,17 +10,18 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.audit.trail import note
+from myhealth.audit.events import note
 from myhealth.checkups import services
-from myhealth.checkups.idempotency import KEY_MAX, Answer, once
-from myhealth.checkups.intake import Intake
-from myhealth.checkups.outcomes import Origin, Outcome, counts
-from myhealth.common.announcing import announce
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.machines.dumps import Dump, read_dump
-from myhealth.machines.readings import DECODER, Doubled, Reading
-from myhealth.machines.refused_files import refused_bytes
+from myhealth.common.notify import announce
+from myhealth.intake import corrections
+from myhealth.intake.formats.detect import Dump, read_dump
+from myhealth.intake.idempotency import KEY_MAX, Answer, once
+from myhealth.intake.parsed_record import DECODER, Doubled, Reading
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.rejected_files import refused_bytes
+from myhealth.intake.results import Origin, Outcome, counts
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.application import encode_json, error_body
@@ -213,7 +214,7 @@ class UserCheckupView(LoggedIn):
             raise BadInput(f"The body is not JSON: {error}") from error
         if not isinstance(changes, dict) or isinstance(changes, Doubled):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
-        found = services.change_checkup(patient.id, _storable(checkup_id), changes)
+        found = corrections.change_checkup(patient.id, _storable(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing is changed, and everything shown
             self._note_look(patient, checkup_id)
         return json_response(public(found))
@@ -225,7 +226,7 @@ class UserCheckupView(LoggedIn):
     def delete(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")
         patient = self.person(username, "doctor", missing=missing)
-        services.delete_checkup(patient.id, _storable(checkup_id))
+        corrections.delete_checkup(patient.id, _storable(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.trail import Actor, acting, note
+from myhealth.audit.events import Actor, acting, note
 from myhealth.common.database import database
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
-from myhealth.profiles.login import TOKENS_VALID_AFTER
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
+from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import close_database, open_database
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View

@@ -6,14 +6,14 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.trail import note
-from myhealth.common.announcing import announce
+from myhealth.audit.events import note
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
+from myhealth.common.notify import announce
 from myhealth.profiles import services
+from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
-from myhealth.profiles.throttle import attempt
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json

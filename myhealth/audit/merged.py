@@ -1,0 +1,53 @@
+"""The whole trail: the upload API's events out of PostgreSQL and the browse API's out of MongoDB, as one."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from myhealth.audit.events import Event, find_events
+from myhealth.common.errors import BadInput
+from myhealth.reports.access_log import Look, find_looks
+from myhealth.reports.repository import ReportRepository
+
+SOURCES = ("upload", "browse")
+
+
+def find_all_events(
+    store: ReportRepository,
+    *,
+    sources: tuple[str, ...] = SOURCES,
+    after: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+    newest: bool = False,
+    **whose: Any,
+) -> Iterator[Event]:
+    """Events in the order they happened, whichever API noted them. `whose`: actor, subject and action, as `find_events`
+    takes them. `after`: an event's id; only what its own API noted behind it, for the two count apart. `newest`: the
+    last `limit` of them, and from the last one on.
+
+    Raises BadInput, Unavailable.
+    """
+    if after:
+        sources = ("upload",) if after.isascii() and after.isdecimal() and len(after) < 19 else ("browse",)
+    span: dict[str, Any] = {"since": since, "until": until, "newest": newest}
+    found: list[Iterator[Event]] = []
+    if "upload" in sources:
+        found.append(find_events(**whose, **span, after=int(after or 0), limit=limit))
+    if "browse" in sources:
+        looks = find_looks(store, **whose, **span, after=after, limit=limit or 0)
+        found.append(map(_event, looks))
+    if not found:
+        raise BadInput(f"the sources are {', '.join(SOURCES)}")
+    return itertools.islice(heapq.merge(*found, key=lambda event: event.at, reverse=newest), limit)
+
+
+def _event(look: Look) -> Event:
+    details = {name: value for name, value in (("what", look.what), ("report", look.report_id)) if value is not None}
+    who, whose = (look.actor_id, look.actor), (look.patient_id, look.username)
+    return Event(look.id, look.at, *who, look.action, *whose, look.address, look.outcome, details, "browse")

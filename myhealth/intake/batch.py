@@ -1,0 +1,245 @@
+"""One batch of checked records on its way into the database, within the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from myhealth.audit.events import note_each
+from myhealth.common.text import printable
+from myhealth.intake.bulk_insert import Key, Row, Stored, find_stored, new_ids, pass_over_used_ids, store_rows
+from myhealth.intake.originals import COMPARED, Superseded, find_deleted, find_gone, find_superseded, same_results
+from myhealth.intake.parsed_record import Reading
+from myhealth.intake.record_ids import Occurrences, Seen
+from myhealth.intake.rejections import Refused, keep_rejections
+from myhealth.intake.results import Checked, Origin, Outcome, error
+from myhealth.intake.validation import Record
+from myhealth.profiles.services import FULL_NAME_MAX, username_fault
+
+CREATE_PATIENTS = """
+insert into users (username, full_name)
+select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning id, username"""
+TOUCH = """
+update machines set last_upload_at = now()
+where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
+
+
+class MeantimeChanged(Exception):
+    """Rolls the batch back, to do it again on what is there then."""
+
+
+class Batch:
+    """One batch on its way in. Made anew for every attempt. `created`: the patients who were made for it."""
+
+    def __init__(self, origin: Origin, checked: Sequence[Checked]) -> None:
+        self.origin = origin
+        self.outcomes: list[Outcome] = []
+        self.created: list[str] = []
+        self.good: list[tuple[Outcome, Record, Checked]] = []
+        self.refused: list[tuple[Outcome, Checked]] = []
+        for item in checked:
+            outcome = Outcome(item.reading.index)
+            self.outcomes.append(outcome)
+            if item.record is None:
+                outcome.errors = [error(outcome.index, name, message) for name, message in item.faults]
+                self.refused.append((outcome, item))
+            else:
+                outcome.warnings = [error(outcome.index, *warning) for warning in item.record.warnings]
+                self.good.append((outcome, item.record, item))
+
+    def store(self, cursor: Any) -> None:
+        patients = self._patients(cursor)
+        self.good = [entry for entry in self.good if self._knows_patient(entry, patients)]
+        if not self.good:
+            return
+        machines = self._machines(cursor)
+        rows, entries = [], {}
+        for id_, entry in zip(new_ids(cursor, len(self.good)), self.good, strict=True):
+            _, record, item = entry
+            machine_id = None if record.machine is None else machines[record.machine]
+            patient_id = next(filter(None, map(patients.get, item.patients)))
+            rows.append(Row(id_, patient_id, machine_id, record, item.copied))
+            entries[id_] = entry
+        gone = find_gone(cursor, rows)
+        if gone:
+            self._pass_over(gone, [(row, *entries[row.id]) for row in rows if row.key in gone])
+            rows = [row for row in rows if row.key not in gone]
+        stored = store_rows(cursor, rows)
+        for row in rows:
+            if row.id in stored:
+                outcome = entries[row.id][0]
+                outcome.status, outcome.id = "accepted", row.id
+        if len(stored) < len(rows):
+            self._compare(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored])
+        if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
+            raise MeantimeChanged("records were deleted while the same ones were stored; try again")
+        if machines:
+            cursor.execute(TOUCH, (sorted(machines.values()),))
+
+    def compare_with(self, seen: Seen) -> None:
+        """For a dry run, which keeps nothing: what earlier batches of the same source would have stored."""
+        for outcome, record, item in self.good:
+            if outcome.status == "accepted" and record.record_id is not None:
+                content = seen.content(str((record.machine, record.record_id)), record.content())
+                if content == record.content():
+                    outcome.status = "duplicate"
+                elif content is not None:
+                    outcome.status, outcome.id = "rejected", None
+                    message = f"record {record.record_id} stands earlier in the source with other content"
+                    self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
+
+    def keep_refused(self, cursor: Any, occurrences: Occurrences) -> None:
+        """Keeps every refused record; like ones of one source are told apart by the number of their occurrence."""
+        if self.origin.dry_run or not self.refused:
+            return
+        refused = []
+        self.refused.sort(key=lambda pair: pair[0].index)
+        for outcome, item in self.refused:
+            item.occurrence = item.occurrence or occurrences.name(item.reading.raw)
+            refused.append(Refused(item.reading.raw, outcome.errors, self._context(item)))
+        ids = keep_rejections(cursor, self.origin.source, refused)
+        for (outcome, _), id_ in zip(self.refused, ids, strict=True):
+            outcome.rejection_id = id_
+
+    def _context(self, item: Checked) -> dict[str, Any]:
+        """What it takes to try the record again."""
+        reading, origin = item.reading, self.origin
+        record_id = item.record.record_id if item.record else None
+        return {
+            "format": origin.format,
+            "machine": origin.machine,
+            "index": reading.index,
+            "line": reading.line,
+            "record_id": record_id,
+            "derive_ids": origin.derive_ids,
+            "occurrence": item.occurrence,
+            "zone": origin.zone,
+            "patient": origin.patient,
+            "patients": list(item.patients or _named(reading)),
+        }
+
+    def _refuse(self, outcome: Outcome, item: Checked, name: str | None, message: str, code: str) -> None:
+        outcome.errors.append(error(outcome.index, name, message, code))
+        self.refused.append((outcome, item))
+
+    def _patients(self, cursor: Any) -> dict[str, int]:
+        """The user id of every name that has one, made where that is wanted."""
+        names = sorted({name for _, _, item in self.good for name in item.patients})
+        found = _user_ids(cursor, names)
+        if not self.origin.create_patients:
+            return found
+        missing = {}
+        for _, _, item in self.good:
+            if not any(name in found for name in item.patients):
+                name = next((name for name in item.patients if not username_fault(name)), None)
+                if name is not None:
+                    missing[name] = item.reading.full_name[:FULL_NAME_MAX]
+        if missing:
+            cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
+            created = cursor.fetchall()
+            note_each("user.create", created, role="patient")
+            self.created = [name for _, name in created]
+            found = _user_ids(cursor, names)
+        return found
+
+    def _knows_patient(self, entry: tuple[Outcome, Record, Checked], patients: dict[str, int]) -> bool:
+        """Whether the record's patient is one user, and not none or several."""
+        outcome, _, item = entry
+        if len(item.patients) == 1 and item.patients[0] in patients:
+            return True
+        ids = {patients[name] for name in item.patients if name in patients}
+        if len(ids) == 1:
+            return True
+        shown = " or ".join(printable(name, 60) for name in item.patients)
+        if ids:
+            message = f"{shown} are different users here; say who is meant with a patient map"
+            self._refuse(outcome, item, "checkup_for", message, "ambiguous_user")
+            return False
+        faults = [username_fault(name) for name in item.patients] if self.origin.create_patients else []
+        fault = faults[0] if faults and all(faults) else ""
+        self._refuse(outcome, item, "checkup_for", fault or f"there is no user named {shown}", "unknown_user")
+        return False
+
+    def _machines(self, cursor: Any) -> dict[str, int]:
+        """The machine id of every serial; a machine that is not registered yet is registered."""
+        serials = sorted({record.machine for _, record, _ in self.good if record.machine is not None})
+        if not serials:
+            return {}
+        find = "select serial, id from machines where serial = any(%s)"
+        cursor.execute(find, (serials,))
+        found = dict(cursor.fetchall())
+        missing = [serial for serial in serials if serial not in found]
+        if missing:
+            cursor.execute("insert into machines (serial) select unnest(%s) on conflict do nothing", (missing,))
+            cursor.execute(find, (serials,))
+            found = dict(cursor.fetchall())
+        return found
+
+    def _compare(self, cursor: Any, known: list[tuple[Row, Outcome, Record, Checked]]) -> None:
+        """Tells duplicates from records that are stored with other content."""
+        found = find_stored(cursor, (row.key for row, *_ in known))
+        first: dict[Key, list[Superseded]] | None = None
+        for row, outcome, record, item in known:
+            stored = found.get(row.key)
+            if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
+                pass_over_used_ids(cursor)
+                raise MeantimeChanged("records were deleted while the same ones were stored; try again")
+            differing = _differing(row, stored)
+            if differing and first is None:
+                first = find_superseded(cursor, (row.key for row, *_ in known))
+            if not differing or _came_first(row, stored, first or {}):
+                outcome.status, outcome.id = "duplicate", stored.id
+                continue
+            message = f"{_called(record)} is stored with other content: {', '.join(differing)}"
+            self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
+
+    def _pass_over(
+        self, gone: dict[Key, list[Superseded]], deleted: list[tuple[Row, Outcome, Record, Checked]]
+    ) -> None:
+        """Answers for records that were deleted here: as they came they are known, with other content refused."""
+        for row, outcome, record, item in deleted:
+            if any(first.is_same(row) for first in gone[row.key]):
+                message = f"{_called(record)} was deleted here; it is not taken in again"
+                outcome.status = "duplicate"
+                outcome.warnings.insert(0, error(outcome.index, "record_id", message, "deleted_here"))
+            else:
+                message = f"{_called(record)} was deleted here with other content"
+                self._refuse(outcome, item, "record_id", message, "deleted_here")
+
+
+def _called(record: Record) -> str:
+    return f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
+
+
+def _named(reading: Reading) -> tuple[str, ...]:
+    """Whom a record that is none names as its patient, as far as that can be read: it goes with that user."""
+    said = reading.decoded()
+    named = said.get("checkup_for", "") if isinstance(said, dict) else ""
+    found = reading.patients or (str(named),)
+    return tuple(name for name in found if not username_fault(name))
+
+
+def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:
+    cursor.execute(
+        "select wanted.name, users.id from unnest(%s::text[]) as wanted (name)"
+        " join users on lower(users.username) = lower(wanted.name)",
+        (names,),
+    )
+    return dict(cursor.fetchall())
+
+
+def _came_first(row: Row, stored: Stored, superseded: dict[Key, list[Superseded]]) -> bool:
+    """Whether the record says what it said at first, before it was corrected here."""
+    return any(first.checkup_id == stored.id and first.is_same(row) for first in superseded.get(row.key, ()))
+
+
+def _differing(row: Row, stored: Stored) -> list[str]:
+    """The fields in which a record differs from what is stored under its number; what was not sent does not differ."""
+    record = row.record
+    differing = [] if row.patient_id == stored.patient_id else ["checkup_for"]
+    differing += [name for name in COMPARED if getattr(record, name) != getattr(stored, name)]
+    if record.taken_at is not None and record.taken_at != stored.taken_at:
+        differing.append("taken_at")
+    if record.results != stored.results and not same_results(stored.results, record.results):
+        differing.append("results")
+    return differing

@@ -1,0 +1,1 @@
+"""Input formats. Each module is pure: bytes in, parsed records out; no database, no settings."""

@@ -1,0 +1,126 @@
+"""The parts of a FHIR resource, read with care: what has the wrong type is told with its place, never guessed at.
+
+Source: HL7 FHIR R4 (4.0.1), "JSON Representation" and "Data Types".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from myhealth.common.text import printable
+from myhealth.intake.formats.terminology import Fault, Number, joined_name
+from myhealth.intake.parsed_record import Doubled, Unkeepable
+
+# Which of several identifiers or names to take; what was given up comes last (value sets identifier-use, name-use).
+USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
+
+
+class Part:
+    """A JSON object of a resource, and where it stands (`path`, as FHIRPath writes it).
+
+    Its methods give what stands under a name, or nothing where it is absent or null. A wrong type, or a name that
+    stands twice, is added to `faults`.
+    """
+
+    __slots__ = ("data", "faults", "path")
+
+    def __init__(self, data: dict[str, Any], path: str, faults: list[Fault]) -> None:
+        self.data = data
+        self.path = path
+        self.faults = faults
+        if isinstance(data, Doubled):
+            self.complain(printable(data.name, 60), "stands there twice")
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def complain(self, name: str, message: str) -> None:
+        self.faults.append((f"{self.path}.{name}" if name else self.path, message))
+
+    def text(self, name: str) -> str:
+        value = self.data.get(name)
+        if value is None or type(value) is str:
+            return value or ""
+        self.complain(name, f"must be text, not {kind(value)}")
+        return ""
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; a text that stands alone is a list of one."""
+        found = []
+        for place, value in self._items(name):
+            if type(value) is str:
+                found.append(value)
+            else:
+                self.complain(place, f"must be text, not {kind(value)}")
+        return found
+
+    def number(self, name: str) -> Number | None:
+        value = self.data.get(name)
+        if value is None or type(value) in (int, float, Decimal):
+            return value
+        what = f"{value}, which cannot be kept" if isinstance(value, Unkeepable) else kind(value)
+        self.complain(name, f"must be a number, not {what}")
+        return None
+
+    def part(self, name: str) -> Part:
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, dict):
+            self.complain(name, f"must be an object, not {kind(value)}")
+            value = None
+        return Part(value or {}, f"{self.path}.{name}", self.faults)
+
+    def parts(self, name: str) -> list[Part]:
+        """A list of objects; an object that stands alone, as in older releases of FHIR, is a list of one."""
+        found = []
+        for place, value in self._items(name):
+            if isinstance(value, dict):
+                found.append(Part(value, f"{self.path}.{place}", self.faults))
+            else:
+                self.complain(place, f"must be an object, not {kind(value)}")
+        return found
+
+    def _items(self, name: str) -> Iterator[tuple[str, Any]]:
+        value = self.data.get(name)
+        if isinstance(value, list):
+            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value) if item is not None)
+        elif value is not None:
+            yield name, value
+
+
+def kind(value: Any) -> str:
+    """What sort of JSON value this is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a number"
+
+
+def words(concept: Part) -> str:
+    """What a CodeableConcept says: its text, else what its codes are called, else a code."""
+    text = concept.text("text")
+    if text.strip():
+        return text
+    codings = concept.parts("coding")
+    return next((found for name in ("display", "code") for coding in codings if (found := coding.text(name))), "")
+
+
+def by_use(parts: list[Part]) -> list[Part]:
+    """Identifiers or names, the usual and the official one first."""
+    return sorted(parts, key=lambda part: USES.index(use) if (use := part.text("use")) in USES else USES.index(""))
+
+
+def person_name(person: Part) -> str:
+    """The name of a Patient, a Practitioner or a like resource; "" where it has none. An organisation's is text."""
+    if isinstance(person.data.get("name"), str):
+        return person.text("name")
+    for name in by_use(person.parts("name")):
+        family = " ".join(name.texts("family"))  # a list in DSTU2
+        found = joined_name(" ".join(name.texts("given")), family) or name.text("text")
+        if found:
+            return found
+    return ""

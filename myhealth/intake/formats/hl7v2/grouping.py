@@ -1,0 +1,101 @@
+"""Which segments of an HL7 v2 message make one record: an OBR, with what belongs to it and with its patient.
+
+Source: HL7 v2.8, chapter 7 (ORU^R01, OUL^R22) and chapter 2 (segment groups).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.terminology import Fault
+
+# Our own segment, in the text of a record only: ZMH|2|R says that its OBR was the second of the message, and that one
+# before it had the same number of an order. Where a record's number depends on that, it could not be told otherwise.
+PLACE = re.compile("ZMH.([0-9]{1,9}).(R?)")
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """The segments of one record. `head`: those of the message and the patient; `number`: the OBR's in the message,
+    from 1; `repeated`: an OBR before it in the message has the same number of an order."""
+
+    head: list[Segment]
+    body: list[Segment]
+    number: int
+    repeated: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+    def all(self, name: str) -> list[Segment]:
+        return [segment for segment in self.body if segment.name == name]
+
+    def first(self, name: str) -> Segment | None:
+        return next((segment for segment in [*self.head, *self.body] if segment.name == name), None)
+
+    def order(self) -> str:
+        """The number of the order: the filler's (OBR-3), else the placer's (OBR-2), with whose number it is."""
+        for segment in self.all("OBR"):
+            for place in (3, 2):
+                if segment.text(place):
+                    return "^".join(filter(None, (segment.text(place), segment.text(place, 2))))
+        return ""
+
+
+def find_groups(segments: list[Segment]) -> list[Group]:
+    """The OBR segments of a message, each with what belongs to it and with its patient."""
+    common: list[Segment] = []
+    patient: list[Segment] = []
+    groups: list[Group] = []
+    waiting: list[Segment] | None = None  # an ORC, and what follows it, before its OBR
+    inside, place = False, None
+    for i, segment in enumerate(segments):
+        if segment.name == "PID":
+            patient, waiting, inside = [segment], None, False
+        elif not groups and not waiting and (found := _place(segments[i : i + 2])):
+            place = found
+        elif segment.name == "OBR" or (segment.name == "OBX" and not inside):
+            groups.append(Group([*common, *patient], [*(waiting or []), segment], len(groups) + 1))
+            if place:
+                groups[-1].number, groups[-1].repeated = int(place[1]), bool(place[2])
+            waiting, inside, place = None, True, None
+        elif segment.name == "ORC" and (not inside or _opens(segments[i + 1 :])):
+            waiting, inside = [segment], False
+        elif waiting is not None:
+            waiting.append(segment)
+        elif inside:
+            groups[-1].body.append(segment)
+        else:
+            (patient or common).append(segment)
+    return _mark_repeated(groups)
+
+
+def _place(segments: list[Segment]) -> re.Match[str] | None:
+    """What our own segment says of the group that begins behind it."""
+    if [segment.name for segment in segments] not in (["ZMH", "ORC"], ["ZMH", "OBR"], ["ZMH", "OBX"]):
+        return None
+    return PLACE.fullmatch(segments[0].encoding.field.join(segments[0].fields))
+
+
+def _opens(following: list[Segment]) -> bool:
+    """Whether an ORC is that of the next OBR; in some messages (OUL^R22) it stands behind its own."""
+    return next((segment.name for segment in following if segment.name in ("OBR", "OBX", "PID")), "") == "OBR"
+
+
+def _mark_repeated(groups: list[Group]) -> list[Group]:
+    """Laboratories give several OBR segments the number of one sample: a record's number needs more, then."""
+    seen: set[str] = set()
+    for group in groups:
+        order = group.order()
+        group.repeated = group.repeated or (bool(order) and order in seen)
+        seen.add(order)
+    return groups
+
+
+def text_of(group: Group) -> str:
+    """The message without its other groups, so that it gives this one again."""
+    mark = group.head[0].encoding.field
+    placed = group.repeated or (group.number > 1 and not group.order())
+    place = [f"ZMH{mark}{group.number}{mark}{'R' if group.repeated else ''}".encode()] if placed else []
+    parts = [*(segment.raw for segment in group.head), *place, *(segment.raw for segment in group.body), b""]
+    return b"\r".join(parts).decode("utf-8", "surrogateescape")

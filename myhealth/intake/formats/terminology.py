@@ -1,0 +1,105 @@
+"""What FHIR and HL7 v2 have in common: what a flag means, how exact a moment is, numbers in words, serials."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import Any
+
+from myhealth.intake.parsed_record import Unkeepable, parse_float, parse_int
+from myhealth.machines.services import serial_fault
+
+Number = int | float | Decimal
+Fault = tuple[str, str]  # (field, message)
+
+NO_VALUE = "no value"
+NOON = 12
+
+# HL7 table 0078 and its heir, v3-ObservationInterpretation (terminology.hl7.org), as our six flags. Codes that say
+# neither what is normal nor what is not (change: B, D, U, W; intermediate: I, MS; indeterminate: IND, E) have none.
+FLAGS = {
+    **{code: code for code in ("L", "H", "LL", "HH", "N", "A")},
+    **dict.fromkeys(("LU", "L<", "<"), "LL"),
+    **dict.fromkeys(("HU", "H>", ">"), "HH"),
+    "LX": "L",
+    "HX": "H",
+    **dict.fromkeys(("AA", "POS", "DET", "R", "RR", "WR", "NS", "SYN-R"), "A"),
+    **dict.fromkeys(("NEG", "ND", "NR", "S", "VS", "SYN-S"), "N"),
+}
+# A number as HL7 writes it (section 2.A, NM), and one with an exponent, as some machines do.
+NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment as RFC 3339 text with a zone. `known`: "day", "month" or "year" where no more than that is known.
+
+    What is known by its day is noon UTC, so that it is the same day in nearly every zone.
+    """
+
+    text: str
+    known: str = ""
+
+
+def moment(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Moment:
+    """The moment of (year, month, day, hour, minute, second), of which one to three, or all six, are given.
+
+    A leap second is the first second after it. Raises ValueError where there is no such moment.
+    """
+    year, month, day, hour, minute, second = (*digits, *(1, 1, NOON, 0, 0)[len(digits) - 1 :])
+    if len(digits) < 6:
+        known = ("year", "month", "day")[len(digits) - 1]
+        return Moment(datetime(year, month, day, hour, tzinfo=UTC).isoformat(), known)
+    leap = second == 60
+    found = datetime(year, month, day, hour, minute, 59 if leap else second, microsecond, tzinfo=zone)
+    try:
+        return Moment(_rfc3339(found + timedelta(seconds=leap)))
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+def _rfc3339(found: datetime) -> str:
+    """RFC 3339 has no seconds in a zone; the local mean times of 1900 do (Asia/Kolkata: +05:53:28)."""
+    offset = found.utcoffset() or timedelta()
+    return (found.astimezone(UTC) if offset % timedelta(minutes=1) else found).isoformat()
+
+
+def flag_of(code: str) -> str | None:
+    """Our flag for a code of an interpretation; None where it has none."""
+    return FLAGS.get(code.strip().upper())
+
+
+def number(text: str) -> Number | None:
+    """The number that a text is, exactly; None where it is none, or one that cannot be kept.
+
+    Worked example: "007" is 7, ".5" is 0.5, "+5.10" is Decimal("5.10").
+    """
+    match = NUMBER.fullmatch(text.strip()) if len(text) < 400 else None
+    if match is None:
+        return None
+    sign, whole, fraction, exponent = (group or "" for group in match.groups())
+    plain = f"{sign.strip('+')}{whole or '0'}"
+    rest = (f".{fraction}" if fraction else "") + exponent
+    found: Any = parse_float(plain + rest) if rest else parse_int(plain)
+    return None if isinstance(found, Unkeepable) else found
+
+
+def in_order(low: Number | None, high: Number | None) -> bool:
+    """Whether it is a range: not one whose low end is above its high end."""
+    return low is None or high is None or low <= high
+
+
+def usable_serial(text: str) -> str:
+    """The text where it can be a machine's serial, else nothing."""
+    return "" if serial_fault(text) else text
+
+
+def joined_name(given: str, family: str) -> str:
+    return " ".join(part for part in (given.strip(), family.strip()) if part)
+
+
+def lines(*texts: str) -> str:
+    """Those that say something, one a line."""
+    return "\n".join(text.strip() for text in texts if text.strip())

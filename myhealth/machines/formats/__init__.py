@@ -1,1 +1,0 @@
-"""The formats that machines speak. Each module is pure: text in, readings out; no database, no settings."""

@@ -1,0 +1,1 @@
+"""What leaves the report store: CSV and FHIR R4."""

@@ -1,0 +1,193 @@
+"""Reports as FHIR R4: a Bundle of DiagnosticReports and their Observations. Pure.
+
+What came in as FHIR goes out the same in code, value, unit, range, interpretation, status and date. A range that is not
+the source's but our catalogue's (`range_source`) stays here. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
+"Observation", "Data Types".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from myhealth.clinical.report_status import Remarks, known_part, on_one_line, read_remarks
+from myhealth.clinical.ucum import is_ucum
+from myhealth.reports.documents import Document, exact
+from myhealth.reports.trends import readable_results
+
+LOINC = "http://loinc.org"
+UCUM = "http://unitsofmeasure.org"
+INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+# Names of ours in the terms of RFC 4151: they need no server.
+REPORT_SYSTEM, PERSON_SYSTEM, MACHINE_SYSTEM = (
+    f"tag:myhealth.example,2026:{what}" for what in ("report", "username", "serial")
+)
+NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
+FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
+DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+COMPARED = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DIGITS}) *")
+SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
+CODE = re.compile(r"\S+(?: \S+)*")
+SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR wants it; HL7 v2 has names like 99LAB
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # which FHIR's strings do not hold
+Resource = dict[str, Any]
+
+
+def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str | None = None) -> Resource:
+    """A Bundle of type collection: each report, followed by its Observations. `patient`: whose they all are.
+
+    `next_url`: where the next page is, as an absolute address.
+    """
+    entries: list[Resource] = []
+    for report in reports:
+        remarks, results = read_remarks(report["checkup_report"]), readable_results(report)
+        shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report)}
+        statuses = _statuses(results, remarks)
+        observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
+        entries += [_report(report, observations, remarks.status or "final", shared), *observations]
+    bundle: Resource = {"resourceType": "Bundle", "type": "collection"}
+    if next_url:
+        bundle["link"] = [{"relation": "next", "url": next_url}]
+    if entries:
+        bundle["entry"] = [{"fullUrl": _address(each["id"]), "resource": each} for each in entries]
+    return bundle
+
+
+def _subject(patient: Document) -> Resource:
+    name = _said(patient["full_name"]) or patient["username"]
+    return {"identifier": {"system": PERSON_SYSTEM, "value": patient["username"]}, "display": name}
+
+
+def _report(report: Document, observations: list[Resource], status: str, shared: Resource) -> Resource:
+    """The DiagnosticReport; what is empty is left out, as FHIR wants it."""
+    found: Resource = {
+        "resourceType": "DiagnosticReport",
+        "id": str(report["_id"]),
+        "identifier": [{"system": REPORT_SYSTEM, "value": str(report["_id"])}],
+        "status": status,
+        "code": {"text": _said(report["checkup_type"]) or "Check-up"},
+        **shared,
+        "issued": _moment(report["updated_at"]),
+    }
+    if disease := _said(report["disease"]):
+        found["category"] = [{"text": disease}]
+    if taken_by := _said(report["taken_by"]):
+        found["performer"] = [{"display": taken_by}]
+    if conclusion := _said(report["checkup_report"]):
+        found["conclusion"] = conclusion
+    if observations:
+        found["result"] = [{"reference": _address(each["id"])} for each in observations]
+    return found
+
+
+def _observation(report: Document, number: int, result: Document, status: str, shared: Resource) -> Resource:
+    found: Resource = {
+        "resourceType": "Observation",
+        "id": f"{report['_id']}-{number}",
+        "status": status,
+        "code": _code(result),
+        **shared,
+        **_value(result),
+    }
+    if machine := _said(report["machine"]):
+        found["device"] = {"identifier": {"system": MACHINE_SYSTEM, "value": machine}}
+    flag = result.get("flag")
+    if flag in FLAG_WORDS:
+        coding = {"system": INTERPRETATION, "code": flag, "display": FLAG_WORDS[flag]}
+        found["interpretation"] = [{"coding": [coding]}]
+    if ranges := _ranges(result):
+        found["referenceRange"] = ranges
+    return found
+
+
+def _statuses(results: list[Document], remarks: Remarks) -> list[str]:
+    """Each result's own status, else the report's, else final; but unknown where something is said of what is none of
+    the results, such as the panel that some of them were parts of, or of one of several that are called the same."""
+    names = [on_one_line(_said(result.get("name"))) for result in results]
+    other = "final" if remarks.of_results.keys() <= set(names) else "unknown"
+    found = {name: remarks.status_of(name) or other for name in names}
+    for name in remarks.of_results:
+        if names.count(name) > 1 and found[name] != remarks.status_of(""):
+            found[name] = "unknown"
+    return [found[name] for name in names]
+
+
+def _code(result: Document) -> Resource:
+    name, code, other = (_said(result.get(key)) for key in ("name", "code", "other_code"))
+    system = _said(result.get("code_system"))
+    concept: Resource = {"text": name or code or other or "Result"}
+    if CODE.fullmatch(code):
+        concept["coding"] = [{"system": LOINC, "code": code}]  # its display would be LOINC's name, not the machine's
+    elif CODE.fullmatch(other):
+        concept["coding"] = [{**({"system": system} if SYSTEM.fullmatch(system) else {}), "code": other}]
+    return concept
+
+
+def _value(result: Document) -> Resource:
+    """The value in the kind that says it: a Quantity, a Range, text, or why there is none."""
+    value, unit = result.get("value"), _said(result.get("unit"))
+    if _is_number(value):
+        return {"valueQuantity": _quantity(value, unit)}
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if value is None or not text.strip() or result.get("absent_reason") == value:
+        return {"dataAbsentReason": {"text": _said(result.get("absent_reason")) or "no value"}}
+    if match := COMPARED.fullmatch(text):
+        comparator = match[1].replace("≤", "<=").replace("≥", ">=")
+        return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": comparator}}
+    if unit and (match := SPAN.fullmatch(text)):
+        return {"valueRange": {"low": _quantity(_number(match[1]), unit), "high": _quantity(_number(match[2]), unit)}}
+    return {"valueString": _printable(text), **({"note": [{"text": f"Unit: {unit}"}]} if unit else {})}
+
+
+def _ranges(result: Document) -> list[Resource]:
+    """The normal range, then the others, which are text."""
+    ends = {
+        end: _quantity(result[end], _said(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
+    }
+    found = [ends] if ends and "range_source" not in result else []
+    text = _said(result.get("range_text"))
+    return [*found, {"text": text}] if text else found
+
+
+def _quantity(number: Any, unit: str) -> Resource:
+    """A number with its unit; coded where the unit is UCUM."""
+    coded = {"system": UCUM, "code": unit} if is_ucum(unit) else {}
+    return {"value": number, **({"unit": unit} if unit else {}), **coded}
+
+
+def _number(text: str) -> Any:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else exact(text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+
+
+def _said(value: Any) -> str:
+    """Text, where it says something; FHIR has no empty strings."""
+    return _printable(value.strip()) if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    return CONTROL.sub("\ufffd", text)
+
+
+def _effective(report: Document) -> str:
+    """When it was taken, as exactly as it is known."""
+    moment = report["taken_at"]
+    known = known_part(report["checkup_report"], moment)
+    return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _moment(moment)
+
+
+def _moment(value: datetime) -> str:
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _address(id_: str) -> str:
+    """A name for an entry that is the same in every Bundle. Worked example: urn:uuid:… of "Observation 5-0"."""
+    return f"urn:uuid:{uuid.uuid5(NAMESPACE, id_)}"

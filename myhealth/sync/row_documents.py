@@ -1,0 +1,33 @@
+"""Rows of a table as documents of the report store, and those that can be made none of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from myhealth.reports.documents import Document, report_document, user_document
+from myhealth.sync.source import Row
+
+KINDS = {"users": "user", "checkups": "checkup"}
+MAKERS: dict[str, Callable[..., Document]] = {"users": user_document, "checkups": report_document}
+# Rows that some other program wrote may hold what no document can be made of.
+UNMAKEABLE = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeError, RecursionError)
+
+
+def make_documents(table: str, rows: Sequence[Row], epoch: int) -> tuple[list[Document], list[tuple[Any, str]]]:
+    """The documents of rows, in their order; and for rows that make none, what is known of them, with the reason."""
+    make = MAKERS[table]
+    try:
+        return [make(epoch, *row) for row in rows], []
+    except UNMAKEABLE:
+        pass
+    documents: list[Document] = []
+    refused = []
+    for row in rows:
+        try:
+            documents.append(make(epoch, *row))
+        except UNMAKEABLE as error:
+            refused.append(({"_id": row[0], "epoch": epoch, "revision": row[-1]}, f"it cannot be read: {error}"))
+    return documents, refused

@@ -1,0 +1,126 @@
+"""What ends the loop's waiting: the time, a signal, or PostgreSQL telling that an upload has come in."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2.extensions
+
+from myhealth.common.database import AWAY, BARE
+from myhealth.common.errors import Unavailable
+from myhealth.common.notify import CHANNEL
+from myhealth.sync.source import connect, translated
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 5.0
+
+
+class Listener:
+    """A connection that hears of uploads. What comes while it is broken comes with the next pass anyway."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg2.extensions.connection | None = None
+        self._again_at = 0.0
+
+    @property
+    def hears(self) -> bool:
+        return self._connection is not None
+
+    def socket(self) -> Any:
+        """The connection to wait on, made anew where it was lost; None while PostgreSQL is away."""
+        if self._connection is None and time.monotonic() >= self._again_at:
+            self._again_at = time.monotonic() + RECONNECT_S
+            try:
+                self._connection = connect(self._url)
+                with translated(), self._connection.cursor() as cursor:
+                    cursor.execute(f"listen {CHANNEL}")
+            except Unavailable as error:
+                self.close()
+                log.warning("sync does not hear of uploads, next try in %g s: %s", RECONNECT_S, error)
+        return self._connection
+
+    def heard(self) -> bool:
+        """Whether an upload has come in since it was asked last."""
+        if self._connection is None:
+            return False
+        try:
+            self._connection.poll()
+        except (*AWAY, *BARE):
+            self.close()
+            return True  # of whatever came in as it broke
+        told = bool(self._connection.notifies)
+        self._connection.notifies.clear()
+        return told
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+class Waker:
+    """Waits so that a signal, or an upload, ends it at once."""
+
+    def __init__(self, signals: socket.socket, ending: threading.Event, listener: Listener | None) -> None:
+        self.ending = ending
+        self._signals = signals
+        self._listener = listener
+
+    def wait(self, until: float) -> bool:
+        """Waits until that moment of the monotonic clock, or the end; whether it was an upload that ended it."""
+        while not self.ending.is_set() and (left := until - time.monotonic()) > 0:
+            heard_before = self._listener is not None and self._listener.hears
+            heard = self._listener.socket() if self._listener else None
+            if heard is not None and not heard_before:
+                return True  # of whatever came in while nobody listened
+            step = min(left, RECONNECT_S) if self._listener and heard is None else left
+            ready = select.select([each for each in (self._signals, heard) if each is not None], [], [], step)[0]
+            if self._signals in ready:
+                self._signals.recv(1024)
+            if heard in ready and self._listener is not None and self._listener.heard():
+                return True
+        return False
+
+
+@contextlib.contextmanager
+def waking(listener: Listener | None) -> Iterator[Waker]:
+    """SIGTERM and SIGINT set `ending`; a second one of them acts as it did before.
+
+    The signal itself arrives through a socket: an Event that the main thread waited on could not be set by a handler,
+    which runs in that same thread.
+    """
+    if listener is not None:
+        listener.socket()  # before the first pass, so that nothing falls between
+    ending = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number: int, frame: Any) -> None:
+        ending.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    woken_before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield Waker(reading, ending, listener)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(woken_before)
+        for end_of_pair in (reading, writing):
+            end_of_pair.close()
+        if listener is not None:
+            listener.close()

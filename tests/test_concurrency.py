@@ -1,0 +1,65 @@
+"""Working ahead gives the same as working in turn, and leaves no thread behind."""
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from myhealth.common.concurrency import ahead, side_by_side
+
+
+@given(st.lists(st.integers()), st.integers(1, 5))
+def test_it_gives_the_same_in_the_same_order(items: list[int], depth: int) -> None:
+    with ahead(iter(items), depth) as made:
+        assert list(made) == items
+
+
+def test_an_error_comes_behind_what_came_before_it() -> None:
+    def stumbling():
+        yield 1
+        yield 2
+        raise ValueError("third")
+
+    seen = []
+    with pytest.raises(ValueError, match="third"), ahead(stumbling()) as made:
+        for item in made:
+            seen.append(item)
+    assert seen == [1, 2]
+
+
+def test_it_makes_no_more_than_it_may() -> None:
+    made_so_far = []
+
+    def counting():
+        for i in range(100):
+            made_so_far.append(i)
+            yield i
+
+    with ahead(counting(), depth=2) as made:
+        next(made)
+        time.sleep(0.3)
+        assert len(made_so_far) <= 5
+
+
+def test_leaving_early_ends_the_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), ahead(iter(range(10_000)), depth=1) as made:
+        next(made)
+        raise KeyboardInterrupt
+    assert threading.active_count() == before
+
+
+def test_work_that_is_done_side_by_side_keeps_its_order_and_raises_behind_what_came_before() -> None:
+    def work(item: int) -> int:
+        time.sleep(0.02 if item % 2 else 0)
+        if item == 7:
+            raise ValueError("seven")
+        return item * item
+
+    got = []
+    with pytest.raises(ValueError, match="seven"), side_by_side(work, range(10), workers=3) as results:
+        for result in results:
+            got.append(result)
+    assert got == [i * i for i in range(7)]

@@ -1,0 +1,267 @@
+"""The task runner's own calls, for when it runs on another host than the report store. For role service alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import bottle
+import msgspec
+from msgspec import Meta
+
+from myhealth.common.errors import BadInput
+from myhealth.reports.epochs import FIRST_ID
+from myhealth.reports.json_codec import Count, Id, decode_documents
+from myhealth.reports.writer import KINDS, Mirror, TakenOver, Written
+from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_api.reports import ReportsView
+from wsgi.common.application import json_error
+from wsgi.common.openapi import Operation
+from wsgi.common.requests import bearer_token, query_flag, read_body
+from wsgi.common.views import View, json_response
+
+T = TypeVar("T")
+WHO = "service"
+AFTER = ("after", {"type": "integer"}, "Where the slice begins; the answer before has it.")
+NEW = ("new", {"type": "boolean"}, "They are believed to be new, which is quicker where it is so.")
+KIND = ("kind", {"enum": list(KINDS)}, "Of what.")
+OURS = {400: "The body, or a parameter, is not what this call takes.", 403: "For the role service only."}
+OVER = {409: "Another sync has begun a pass meanwhile: code `taken_over`."}
+
+
+def said(summary: str, schema: str, *, body: str | None = None, status: int = 200, **more: Any) -> Operation:
+    """A call for the task runner; `more`: what else an Operation says."""
+    errors = {**OURS, **more.pop("errors", {})}
+    return Operation(summary, {status: ("Done, and kept.", schema)}, WHO, body=body, errors=errors, **more)
+
+
+Kind = Annotated[str, Meta(pattern="^(checkup|user)$")]
+
+
+class _Refusal(msgspec.Struct, forbid_unknown_fields=True):
+    id: Id = msgspec.field(name="_id")
+    epoch: Count
+    revision: Count
+    reason: str
+
+
+class _Refusals(msgspec.Struct, forbid_unknown_fields=True):
+    kind: Kind
+    refused: list[_Refusal]
+
+
+class _Deletions(msgspec.Struct, forbid_unknown_fields=True):
+    kind: Kind
+    epoch: Count
+    dead: list[tuple[Id, Count]]
+
+
+class _Sweep(msgspec.Struct, forbid_unknown_fields=True):
+    epoch: Count
+    after: Id = FIRST_ID
+
+
+class _Mark(msgspec.Struct, forbid_unknown_fields=True):
+    mark: dict[str, Any]
+    run: str = ""
+
+
+class ForService(View):
+    """For views that the task runner alone may call."""
+
+    context: BrowseContext
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.context.require_service(bearer_token())
+        self.mirror = Mirror(self.context.reports)
+
+    def body(self) -> bytes:
+        return read_body(self.context.settings.upload.max_body_bytes)
+
+    def read(self, form: type[T]) -> T:
+        try:
+            return msgspec.json.decode(self.body(), type=form)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BadInput(f"The body is not what this call takes: {error}") from error
+
+
+class DocumentsView(ForService):
+    """Takes documents in; `?new=true`: they are believed to be new, which is quicker where it is so."""
+
+    kind: ClassVar[str]
+    ids: ClassVar[str]
+
+    def post(self) -> Any:
+        new, documents = query_flag("new"), decode_documents(self.kind, self.body())
+        if len({document["_id"] for document in documents}) != len(documents):
+            raise BadInput("The list has two documents of one _id.")
+        done: Written = (self.mirror.insert if new else self.mirror.put)(self.kind, documents)
+        failed = {failure.id: failure.reason for failure in done.failed}
+        answer = {
+            self.ids: [document["_id"] for document in documents if document["_id"] not in failed],
+            "written": done.written,
+            "unchanged": done.unchanged,
+            "failed": [{"id": id_, "reason": reason} for id_, reason in failed.items()],
+        }
+        return json_response(answer, 201)
+
+
+class UserDocumentsView(DocumentsView):
+    """What browsing has to know of users."""
+
+    spec = {
+        "post": said("Take users in", "TakenUsers", body="UserDocuments", status=201, query=(NEW,)),
+    }
+
+    kind, ids = "user", "user_ids"
+
+
+class AllReportsView(ReportsView):
+    """One's own reports, and the call by which the task runner brings everybody's."""
+
+    spec = {
+        **ReportsView.spec,
+        "post": said("Take reports in", "TakenReports", body="ReportDocuments", status=201, query=(NEW,)),
+    }
+
+    def prepare(self) -> None:
+        if bottle.request.method != "POST":  # a task runner need not be known here as a user yet
+            super().prepare()
+
+    def post(self) -> Any:
+        taking = ReportDocumentsView(self.context)
+        taking.prepare()
+        return taking.post()
+
+
+class ReportDocumentsView(DocumentsView):
+    """Reports, as the report store has them."""
+
+    kind, ids = "checkup", "report_ids"
+
+
+class DeletionsView(ForService):
+    """Removes documents, by (id, revision of the deletion), unless something newer is there."""
+
+    spec = {
+        "post": said("Remove documents", "Removed", body="Deletions"),
+    }
+
+    def post(self) -> Any:
+        asked = self.read(_Deletions)
+        return json_response({"removed": self.mirror.remove(asked.kind, asked.dead, asked.epoch)})
+
+
+class SweepsView(ForService):
+    """Removes what an earlier epoch left behind, one slice of the ids a call."""
+
+    spec = {
+        "post": said("Remove a slice of an earlier epoch", "Swept", body="Sweep"),
+    }
+
+    def post(self) -> Any:
+        asked = self.read(_Sweep)
+        removed, after = self.mirror.sweep(asked.epoch, asked.after)
+        return json_response({"removed": removed, "after": after})
+
+
+class EpochView(ForService):
+    """The highest epoch among the documents of one slice."""
+
+    spec = {
+        "get": said("The highest epoch in a slice", "Epoch", query=(AFTER,)),
+    }
+
+    def get(self) -> Any:
+        try:
+            after = int(bottle.request.query.get("after", FIRST_ID))
+        except ValueError:
+            raise BadInput("after must be a number.") from None
+        epoch, after_it = self.mirror.newest_epoch_of_slice(max(FIRST_ID, min(after, 2**63 - 1)))
+        return json_response({"epoch": epoch, "after": after_it})
+
+
+class CollectionsView(ForService):
+    """Which collections there are, and making those that are missing."""
+
+    spec = {
+        "get": said("Which collections there are", "Collections"),
+        "post": said("Make the collections that are missing", "Collections"),
+    }
+
+    def get(self) -> Any:
+        return json_response({"identity": self.mirror.identity()})
+
+    def post(self) -> Any:
+        return json_response({"identity": self.mirror.prepare()})
+
+
+class FailuresView(ForService):
+    """What was set aside: the ids of it, and more of it."""
+
+    spec = {
+        "get": said("What was set aside", "FailedIds", query=(KIND,)),
+        "post": said("Set documents aside", "Kept", body="Refusals"),
+    }
+
+    def get(self) -> Any:
+        kind = bottle.request.query.get("kind", "")
+        if kind not in KINDS:
+            raise BadInput(f"kind must be one of {', '.join(KINDS)}.")
+        return json_response({"ids": self.mirror.failed_ids(kind)})
+
+    def post(self) -> Any:
+        asked = self.read(_Refusals)
+        refused = [({"_id": r.id, "epoch": r.epoch, "revision": r.revision}, r.reason) for r in asked.refused]
+        self.mirror.put_aside(asked.kind, refused)
+        return json_response({"kept": len(refused)})
+
+
+class MarkView(ForService):
+    """The mark: GET it, PUT it where it is still `run`'s, POST one whatever is there."""
+
+    spec = {
+        "get": said("The mark", "Mark"),
+        "put": said("Move the mark", "Kept", body="MarkMoved", errors=OVER),
+        "post": said("Set the mark", "Kept", body="MarkMoved"),
+    }
+
+    def get(self) -> Any:
+        mark = self.mirror.read_mark()
+        return json_response({"mark": mark and {name: value for name, value in mark.items() if name != "_id"}})
+
+    def put(self) -> Any:
+        asked = self.read(_Mark)
+        try:
+            self.mirror.write_mark(asked.mark, asked.run)
+        except TakenOver as error:
+            return json_error(409, error.message, "taken_over")
+        return json_response({"kept": True})
+
+    def post(self) -> Any:
+        self.mirror.begin(self.read(_Mark).mark)
+        return json_response({"kept": True})
+
+
+class FailuresCountView(ForService):
+    """How much is set aside."""
+
+    spec = {
+        "get": said("How much is set aside", "Count"),
+    }
+
+    def get(self) -> Any:
+        return json_response({"count": self.mirror.count_aside()})
+
+
+MIRROR_VIEWS: dict[str, Any] = {
+    "/reports/": AllReportsView,
+    "/sync/users/": UserDocumentsView,
+    "/sync/deletions/": DeletionsView,
+    "/sync/sweeps/": SweepsView,
+    "/sync/epoch/": EpochView,
+    "/sync/collections/": CollectionsView,
+    "/sync/failures/": FailuresView,
+    "/sync/mark/": MarkView,
+    "/sync/failures/count/": FailuresCountView,
+}
