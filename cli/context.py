@@ -31,11 +31,11 @@ class App:
     @contextlib.contextmanager
     def database(self) -> Iterator[Settings]:
         """PostgreSQL, with its schema checked; what is done is whoever runs the command's doing."""
-        from myhealth.audit.events import Actor, acting
+        from myhealth.audit.events import Actor, acting_as
         from myhealth.stores import opened_database
 
         settings = self.settings()
-        with opened_database(settings), acting(Actor(None, operator_name(), None)):
+        with opened_database(settings), acting_as(Actor(None, operator_name(), None)):
             yield settings
 
     @contextlib.contextmanager

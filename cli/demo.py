@@ -27,7 +27,7 @@ from myhealth.examples import example
 from myhealth.profiles.passwords import generate_password
 from myhealth.profiles.services import create_user
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
 DATABASE = "myhealth_demo"  # the demo's own, in both servers: nobody's data is touched
@@ -142,12 +142,12 @@ def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
 
 def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
     say(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
-    done = run_pass(settings.database_url, Mirror(reports), settings)
+    done = run_pass(settings.database_url, ReportWriter(reports), settings)
     tell(f"{plural(done.read, 'row')} read (people and check-ups); the mark stands at check-up {done.mark} now.")
     say(6, "It turns them into JSON report documents and hands them to the report store.")
     documents, users = reports.count()
     tell(f"MongoDB has {plural(documents, 'report')} and {plural(users, 'user')} ({done.secs:.2f} s).")
-    again = run_pass(settings.database_url, Mirror(reports), settings)
+    again = run_pass(settings.database_url, ReportWriter(reports), settings)
     tell(f"The next pass finds {plural(again.read, 'row')} to do ({again.secs:.2f} s).")
 
 

@@ -14,14 +14,14 @@ from typing import Any, BinaryIO, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, complain, plural, print_json, show
-from myhealth.audit.events import note
+from cli.output import as_json, plural, print_error, print_json, show
+from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
-from myhealth.intake.file_import import Import, ImportOptions, read_patient_map, read_zone
+from myhealth.intake.file_import import FileImport, ImportOptions, read_patient_map, read_zone
 from myhealth.intake.formats.detect import FORMATS
-from myhealth.intake.parsed_record import Reading
-from myhealth.intake.rejected_files import RefusedFile
-from myhealth.intake.results import Outcome
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.rejected_files import RejectedFile
+from myhealth.intake.results import RecordResult
 
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # refused records that the summary names; all of them are kept
@@ -44,7 +44,7 @@ class Summary:
     skipped: dict[str, int] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, reading: Reading, outcome: Outcome) -> None:
+    def add(self, reading: ParsedRecord, outcome: RecordResult) -> None:
         setattr(self, outcome.status, getattr(self, outcome.status) + 1)
         self.warnings += bool(outcome.warnings) and outcome.status == "accepted"
         if (outcome.status == "rejected" or outcome.warnings) and len(self.items) < JSON_MAX:
@@ -146,17 +146,17 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
     """Imports one file; a file that cannot be read, or is broken, is told in `summary.error`."""
     try:
         with opened(file) as source, contextlib.ExitStack() as stack:
-            coming = Import(source, summary.file, options)
+            coming = FileImport(source, summary.file, options)
             refused = None
             if rejected is not None:
                 name = "standard-input" if str(file) == "-" else file.name
-                refused = RefusedFile(rejected / name if rejected.is_dir() else rejected, coming.dump)
+                refused = RejectedFile(rejected / name if rejected.is_dir() else rejected, coming.dump)
                 stack.callback(refused.close)
             stack.callback(lambda: vars(summary).update(patients_created=coming.created))
             stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
             advance = stack.enter_context(progress(source, summary.file))
             stack.enter_context(told_when_interrupted(coming, summary.file))
-            stack.enter_context(kept_in_audit(coming, summary))
+            stack.enter_context(audited(coming, summary))
             for batch in coming:
                 for reading, outcome in batch:
                     summary.add(reading, outcome)
@@ -170,7 +170,7 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
 
 
 @contextlib.contextmanager
-def kept_in_audit(coming: Import, summary: Summary) -> Iterator[None]:
+def audited(coming: FileImport, summary: Summary) -> Iterator[None]:
     """Notes what an import has done; also of one that breaks off, where it has done something."""
     try:
         yield
@@ -183,14 +183,14 @@ def kept_in_audit(coming: Import, summary: Summary) -> Iterator[None]:
     note_import(coming, summary, ended=True)
 
 
-def note_import(coming: Import, summary: Summary, *, ended: bool) -> None:
+def note_import(coming: FileImport, summary: Summary, *, ended: bool) -> None:
     counts: dict[str, Any] = {
         "accepted": summary.accepted,
         "duplicate": summary.duplicate,
         "rejected": summary.rejected,
     }
     if not coming.options.dry_run and (ended or any(counts.values())):
-        note("import", machine=coming.dump.serial, source=summary.file, ended=ended, **counts)
+        record_event("import", machine=coming.dump.serial, source=summary.file, ended=ended, **counts)
 
 
 @contextlib.contextmanager
@@ -214,7 +214,7 @@ def progress(source: BinaryIO, name: str) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def told_when_interrupted(coming: Import, name: str) -> Iterator[None]:
+def told_when_interrupted(coming: FileImport, name: str) -> Iterator[None]:
     """Ctrl-C leaves whole batches: says how many records they are, and that the next import goes on."""
     try:
         yield
@@ -241,7 +241,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
         click.echo(f"{summary.file}: not results, passed over: {show(kinds)}", err=True)
     if summary.error:
-        complain(f"{summary.file}: {show(summary.error)}")
+        print_error(f"{summary.file}: {show(summary.error)}")
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
     would = NOTHING_STORED if dry_run else ""

@@ -44,9 +44,9 @@ class Failure(click.ClickException):
         self.error = error
 
     def show(self, file: Any = None) -> None:
-        from cli.output import complain  # only a failure needs it
+        from cli.output import print_error  # only a failure needs it
 
-        complain(self.message)
+        print_error(self.message)
         for place in self.error.errors:
             click.echo(f"  {place.get('field') or ''}: {place['message']}", err=True)
         if self.error.hint:

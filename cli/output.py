@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from myhealth.common.csv_writer import table_lines
+from myhealth.common.csv_writer import csv_lines
 from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import printable
 
@@ -50,7 +50,7 @@ def check_form(as_csv: bool, as_json: bool) -> None:
 
 def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
     """Each cell as the browse API writes it."""
-    sys.stdout.writelines(table_lines(header, rows))
+    sys.stdout.writelines(csv_lines(header, rows))
 
 
 def show(value: Any) -> str:
@@ -64,7 +64,7 @@ def show(value: Any) -> str:
     return printable(str(value), most=1000)
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """An error, on stderr, as the command's own end shows one."""
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=wants_colour())
 

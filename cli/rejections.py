@@ -60,7 +60,7 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
 def show(app: App, rejection_id: int, as_json: bool) -> None:
     """Show one refused record: where it came from, why it was refused, and its text as it was sent."""
     with app.database():
-        rejection = domain.look_at(rejection_id)
+        rejection = domain.open_rejection(rejection_id)
     if as_json:
         print_json({**describe(rejection), "payload": rejection.payload})
         return

@@ -11,10 +11,10 @@ from cli.context import App, operator_name, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
 from myhealth.clinical import catalog
-from myhealth.clinical.ranges import lies, measured
+from myhealth.clinical.ranges import classify, parse_measurement
 from myhealth.common.errors import NotFound
 from myhealth.common.text import printable
-from myhealth.reports.access_log import note_command_look
+from myhealth.reports.access_log import log_command_access
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import COLUMNS, report_rows
 from myhealth.reports.filters import PARAMETERS, find_report, list_reports, read_filter
@@ -26,7 +26,7 @@ LIST_HEAD = ("id", "taken at", "type", "disease", "by", "outside its range", "re
 LIST_TEXT_MAX = 60  # characters of a report's text in the list
 RESULT_HEAD = ("name", "value", "unit", "low", "high", "flag", "lies", "code", "note")
 POINT_HEAD: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
-POINT_COLUMNS = (*POINT_HEAD, "range_source", "warning", "range_text")
+TREND_COLUMNS = (*POINT_HEAD, "range_source", "warning", "range_text")
 # What must be said beside a result, with the words before it.
 NOTES = (("warning", ""), ("range_text", "range: "), ("absent_reason", "no value: "))
 MEASURED_HEAD: tuple[str, ...] = ("code", "name", "units", "count", "first_at", "last_at")
@@ -87,7 +87,7 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
         found = find_report(store, report_id)
         if found is None or found[1]["subject"] != patient["subject"]:
             raise NotFound(f"{user} has no report {report_id}; `myhealth reports list {user}` shows which there are")
-        note_command_look(store, operator_name(), patient, "report", report_id=report_id)
+        log_command_access(store, operator_name(), patient, "report", report_id=report_id)
     report = found[0]
     if as_json:
         print_json(shown(report, patient))
@@ -123,7 +123,7 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
             columns = MEASURED_HEAD
         else:
             found, more = cut(trend_points(store, patient, code, name=name, limit=limit + 1), limit)
-            columns = POINT_COLUMNS if as_json or as_csv else POINT_HEAD
+            columns = TREND_COLUMNS if as_json or as_csv else POINT_HEAD
             if not found:
                 what = f"code {code}" if code is not None else f"name {name!r}"
                 raise NotFound(
@@ -131,7 +131,7 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
                 )
     rows = [[joined(getattr(each, column)) for column in columns] for each in found]
     if columns == POINT_HEAD:
-        rows = [[*row, lies(each.value, each.low, each.high)] for row, each in zip(rows, found, strict=True)]
+        rows = [[*row, classify(each.value, each.low, each.high)] for row, each in zip(rows, found, strict=True)]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
@@ -162,7 +162,7 @@ def shortened(text: str) -> str:
 
 def result_row(result: Document) -> list[Any]:
     """A result's cells; `lies`: where the value lies in its range, whatever the machine's flag says."""
-    where = lies(*(result.get(name) for name in ("value", "low", "high")))
+    where = classify(*(result.get(name) for name in ("value", "low", "high")))
     told = [f"{words}{result[name]}" for name, words in NOTES if result.get(name)]
     told += ["general range"] if result.get("range_source") == catalog.SOURCE else []
     return [{**result, "lies": where, "note": "; ".join(told)}.get(name) for name in RESULT_HEAD]
@@ -173,7 +173,7 @@ def draw(points: list[Point]) -> None:
     others flat, and is left out, as are texts; a bound, such as <3, stands for what lies beyond it."""
     for unit in dict.fromkeys(point.unit for point in points):
         same = [each for each in points if each.unit == unit]
-        numbers = [(each, found[1]) for each in same if (found := measured(each.value))]
+        numbers = [(each, found[1]) for each in same if (found := parse_measurement(each.value))]
         values = [float(value) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
         left_out = [(len(numbers) - len(values), "hardly possible"), (len(same) - len(numbers), "in words")]
         without = ", ".join(f"{count} {words}" for count, words in left_out if count)
@@ -189,7 +189,7 @@ def joined(value: Any) -> Any:
 def looked_up(store: ReportRepository, username: str, what: str) -> Document:
     """The user of that name; that somebody looks is kept first. Raises NotFound."""
     patient = named(store, username)
-    note_command_look(store, operator_name(), patient, what)
+    log_command_access(store, operator_name(), patient, what)
     return patient
 
 

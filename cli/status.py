@@ -11,10 +11,10 @@ import click
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table, show
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import Mirror
-from myhealth.sync.checkpoint import Mark
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.lag import Holder, LastPass
-from myhealth.sync.status import Status, check_away, look
+from myhealth.sync.status import Status, collect_status, raise_if_unavailable
 
 FAILURE = ("kind", "row_id", "since", "at", "tries", "reason")
 
@@ -42,11 +42,11 @@ def status(app: App, max_lag: float | None, as_json: bool) -> None:
         stores.open_database(settings)
     try:
         with app.reports(settings) as reports:
-            found = look(stores.database_url(settings), Mirror(reports))
+            found = collect_status(stores.database_url(settings), ReportWriter(reports))
     finally:
         stores.close_database()
     print_json(as_dict(found)) if as_json else print_status(found)
-    check_away(found)
+    raise_if_unavailable(found)
     if found.is_behind(max_lag):
         click.get_current_context().exit(1)
 
@@ -55,7 +55,7 @@ def as_dict(found: Status) -> dict[str, Any]:
     return {
         "away": found.away,
         "behind": asdict(found.lag) if found.lag else None,
-        "mark": mark_as_dict(found.mark) if found.mark else None,
+        "mark": checkpoint_as_dict(found.mark) if found.mark else None,
         "epoch_ended": found.epoch_ended or None,
         "held_back_by": asdict(found.held_back_by) if found.held_back_by else None,
         "last_pass": last_pass_as_dict(found.last_pass) if found.last_pass else None,
@@ -69,7 +69,7 @@ def last_pass_as_dict(last: LastPass) -> dict[str, Any]:
     return {"began_at": last.began_at, "ended_at": last.ended_at, "problem": last.problem or None, **last.done}
 
 
-def mark_as_dict(mark: Mark) -> dict[str, Any]:
+def checkpoint_as_dict(mark: Checkpoint) -> dict[str, Any]:
     feeds = {feed: asdict(place) for feed, place in mark.feeds.items()}
     return {"checkup_id": mark.last_checkup_id, "epoch": mark.epoch, "phase": mark.phase, "feeds": feeds}
 

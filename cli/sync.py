@@ -11,8 +11,8 @@ import click
 from cli.context import App, pass_app
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
-from myhealth.reports.writer import Mirror
-from myhealth.sync.reports_api_client import Service
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import Pass, restart_epoch, run_pass
 from myhealth.sync.scheduler import run_loop
 from myhealth.sync.targets import ReportsApi, Target
@@ -58,10 +58,10 @@ def sync(app: App, once: bool, interval: float | None, restart: bool, retry_fail
 def opened_target(app: App, settings: Settings) -> Iterator[Target]:
     """The report store itself, or the browse API before it."""
     if settings.sync.reports_api_url:
-        yield ReportsApi(Service(settings))
+        yield ReportsApi(ReportsApiClient(settings))
     else:
         with app.reports(settings) as reports:
-            yield Mirror(reports)
+            yield ReportWriter(reports)
 
 
 def report(done: Pass, verbose: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, complain, confirm, plural, print_json, print_table
+from cli.output import as_json, confirm, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.profiles import services
@@ -217,11 +217,11 @@ def ask_password() -> str:
         try:
             check_acceptable(password)
         except BadInput as error:
-            complain(f"{error.message}; try another")
+            print_error(f"{error.message}; try another")
             continue
         if click.prompt("Once more", hide_input=True, err=True) == password:
             return password
-        complain("the two differ; try again")
+        print_error("the two differ; try again")
 
 
 def describe(user: User) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.verify import SHOWN, Comparison, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")
@@ -31,7 +31,7 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
 
     settings = app.settings()
     with stores.opened_database(settings), app.reports(settings) as reports:
-        found = verify(stores.database_url(settings), Mirror(reports), settings.sync.batch_rows, repair=repair)
+        found = verify(stores.database_url(settings), ReportWriter(reports), settings.sync.batch_rows, repair=repair)
     if as_json:
         print_json(as_dict(found))
     else:

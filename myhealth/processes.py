@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import Settings, child_environ
 
 READY_TIMEOUT_S = 30
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
         said = getattr(error, "strerror", None) or error
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         hint = "choose another port, or end what holds this one" if taken else ""
-        raise WrongSettings(f"cannot listen on {host}:{port}: {said}", hint=hint) from error
+        raise SettingsError(f"cannot listen on {host}:{port}: {said}", hint=hint) from error
     return listener
 
 
@@ -68,7 +68,7 @@ def gunicorn(
     Raises WrongSettings without the extra `server`; Unavailable where it does not become ready.
     """
     if importlib.util.find_spec("gunicorn") is None:
-        raise WrongSettings("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
+        raise SettingsError("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
     words = ["-m", "gunicorn", application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
     words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket", "--log-level", "warning"]
     # Workers tell that they live by touching a file: on a disk that is busy they would seem dead.
@@ -130,7 +130,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> 
         except urllib.error.HTTPError as error:
             fault = error.read(500).decode(errors="replace")
             if '"wrong_settings"' in str(fault):
-                raise WrongSettings(f"{name} does not start; its log, on stderr, says why") from error
+                raise SettingsError(f"{name} does not start; its log, on stderr, says why") from error
         except OSError as error:
             fault = error
         time.sleep(0.05)

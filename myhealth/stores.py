@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 import psycopg2.errors
 
-from myhealth.common.database import database, look_up, make_database, translated
+from myhealth.common.database import database, fetch_one, make_database, translate_errors
 from myhealth.common.errors import BadInput, SchemaMismatch, Unavailable
 from myhealth.common.settings import Settings
 
@@ -115,7 +115,7 @@ def open_reports(settings: Settings, **options: Any) -> ReportRepository:
 def schema_number() -> int:
     """The number of the newest migration that the bound database has had; 0 for an empty one."""
     try:
-        rows = look_up("select name from schema_migration order by name desc limit 1", ()).fetchall()
+        rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
     except peewee.ProgrammingError as error:
         if isinstance(error.__cause__ or error.__context__, psycopg2.errors.UndefinedTable):
             return 0
@@ -125,7 +125,7 @@ def schema_number() -> int:
 
 def migrations() -> list[Migration]:
     """Every migration, files and history merged, in order."""
-    with translated():
+    with translate_errors():
         return [Migration(m.idx, m.name, m.applied) for m in _runner().status()]
 
 
@@ -140,7 +140,7 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
     to = numbers[-1] if to is None else to
     if to not in (0, *numbers):
         raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
-    with translated(), database.connection_context(), _migration_lock():
+    with translate_errors(), database.connection_context(), _migration_lock():
         runner, steps = _runner(), []
         rows = runner.status()
         for row in reversed(rows):

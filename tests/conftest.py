@@ -386,10 +386,10 @@ def browse(people, settings, reports, stub, calling) -> Caller:
     """The browse API with three reports of Bholanath's and one of Savita's."""
     from test_intake import take
 
-    from myhealth.reports.writer import Mirror
+    from myhealth.reports.writer import ReportWriter
     from myhealth.sync.runner import run_pass
     from wsgi.browse import make_app
 
     take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     return calling(make_app(dataclasses.replace(settings, auth_url=stub[0])))

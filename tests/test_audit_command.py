@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from myhealth.audit.events import Actor, note
+from myhealth.audit.events import Actor, record_event
 from myhealth.audit.merged import find_all_events
 from myhealth.common.errors import BadInput
-from myhealth.reports.access_log import note_look
+from myhealth.reports.access_log import log_access
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def noted(db, people, reports) -> None:
     """Two events of the upload API's, and between them two looks at the browse API."""
     doctor = {"_id": people["dr.ayush"], "subject": "sd", "username": "dr.ayush", "role": "doctor"}
     patient = {"_id": people["bholanath"], "subject": "sb", "username": "bholanath", "role": "patient"}
-    note("login", actor=Actor(people["dr.ayush"], "dr.ayush", "::1"))
+    record_event("login", actor=Actor(people["dr.ayush"], "dr.ayush", "::1"))
     now = datetime.now(UTC)
-    note_look(reports, doctor, patient, "reports", now=now + timedelta(seconds=1))
-    note_look(
+    log_access(reports, doctor, patient, "reports", now=now + timedelta(seconds=1))
+    log_access(
         reports,
         patient,
         None,
@@ -29,7 +29,7 @@ def noted(db, people, reports) -> None:
         outcome="refused",
         now=now + timedelta(seconds=2),
     )
-    note("upload", actor=Actor(people["dr.ayush"], "dr.ayush", None), subject="bholanath")
+    record_event("upload", actor=Actor(people["dr.ayush"], "dr.ayush", None), subject="bholanath")
 
 
 @pytest.mark.usefixtures("noted")
@@ -79,5 +79,5 @@ def test_the_last_events_can_be_asked_for_and_a_cut_is_told(run_cli) -> None:
 
 @pytest.mark.usefixtures("people")
 def test_details_are_words(db, reports, run_cli) -> None:
-    note("import", counts={"accepted": 3, "rejected": 0}, changed=["disease", "results"], machine=None)
+    record_event("import", counts={"accepted": 3, "rejected": 0}, changed=["disease", "results"], machine=None)
     assert run_cli("audit").stdout.splitlines()[-1].endswith("counts accepted 3, rejected 0, changed disease, results")

@@ -14,7 +14,7 @@ from test_upload_api import basic
 
 from myhealth.profiles import services
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 
@@ -72,7 +72,7 @@ def stored(people, settings, reports) -> None:
     """Seven reports of Bholanath's, one of Savita's, in the report store."""
     days = [f"2026-11-{day:02}T09:00:00Z" for day in range(1, 8)]
     take(*[record(i, taken_at=day) for i, day in enumerate(days)], record(8, patient="savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
 
 
 @pytest.mark.usefixtures("stored")
@@ -148,10 +148,10 @@ def test_a_disabled_user_is_out_with_the_next_sync(browse: Caller, log_in, setti
     token = log_in("bholanath")
     assert browse("GET", "/reports/", token=token).status_code == 200
     services.set_active("bholanath", False)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert browse("GET", "/reports/", token=token).json["code"] == "token_ended"
     services.set_active("bholanath", True)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert browse("GET", "/reports/", token=token).status_code == 401, "old tokens stay ended"
     assert browse("GET", "/reports/", token=log_in("bholanath")).status_code == 200
 
@@ -230,7 +230,7 @@ def test_the_whole_way_under_gunicorn(people, db, settings, reports) -> None:
         body = json.dumps([record(1), record(2, patient="savita")]).encode()
         status, answer = call(f"{upload_url}/checkups/", body, Authorization=f"Bearer {token}")
         assert (status, answer["accepted"]) == (201, 2)
-        run_pass(settings.database_url, Mirror(reports), settings)
+        run_pass(settings.database_url, ReportWriter(reports), settings)
         status, login = call(f"{browse_url}/login/", **basic("bholanath", PASSWORD))
         assert (status, set(login)) == (200, {"token", "expires_at"})
         status, mine = call(f"{browse_url}/reports/", **{"x-access-token": login["token"]})

@@ -8,8 +8,8 @@ from conftest import record
 from test_intake import statuses, take
 
 from myhealth.clinical import catalog
-from myhealth.clinical.catalog import ANALYTES, BY_CODE, WRITTEN, annotate, as_sent
-from myhealth.intake.validation import check_record
+from myhealth.clinical.catalog import ANALYTES, BY_CODE, UNIT_SPELLINGS, annotate, as_sent
+from myhealth.intake.validation import validate_record
 
 
 def result(code: str, value: object, unit: str | None, **said: object) -> dict:
@@ -29,7 +29,7 @@ def test_no_code_means_two_things_and_each_range_is_possible() -> None:
     assert len(codes) == len(set(codes))
     for analyte in ANALYTES:
         for unit, found in analyte.ranges.items():
-            assert unit in WRITTEN.values()
+            assert unit in UNIT_SPELLINGS.values()
             bounds = [b for b in (found.least, found.low, found.high, found.most) if b is not None]
             assert bounds == sorted(bounds), (analyte.name, unit)
 
@@ -104,7 +104,7 @@ def test_what_no_living_body_has_is_taken_with_flag_a_and_a_warning(code, value,
 
 def test_the_warning_comes_with_the_record(db, people) -> None:
     hot = record(1, results=[{"code": "8310-5", "name": "Temperature", "value": 370, "unit": "Cel"}])
-    checked, faults = check_record(hot)
+    checked, faults = validate_record(hot)
     assert faults == []
     assert checked.warnings[0][0] == "results[0].value"
     (outcome,) = take(hot)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myhealth.common.concurrency import ahead, side_by_side
+from myhealth.common.concurrency import parallel_map, prefetch
 
 
 @given(st.lists(st.integers()), st.integers(1, 5))
 def test_it_gives_the_same_in_the_same_order(items: list[int], depth: int) -> None:
-    with ahead(iter(items), depth) as made:
+    with prefetch(iter(items), depth) as made:
         assert list(made) == items
 
 
@@ -23,7 +23,7 @@ def test_an_error_comes_behind_what_came_before_it() -> None:
         raise ValueError("third")
 
     seen = []
-    with pytest.raises(ValueError, match="third"), ahead(stumbling()) as made:
+    with pytest.raises(ValueError, match="third"), prefetch(stumbling()) as made:
         for item in made:
             seen.append(item)
     assert seen == [1, 2]
@@ -37,7 +37,7 @@ def test_it_makes_no_more_than_it_may() -> None:
             made_so_far.append(i)
             yield i
 
-    with ahead(counting(), depth=2) as made:
+    with prefetch(counting(), depth=2) as made:
         next(made)
         time.sleep(0.3)
         assert len(made_so_far) <= 5
@@ -45,7 +45,7 @@ def test_it_makes_no_more_than_it_may() -> None:
 
 def test_leaving_early_ends_the_thread() -> None:
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), ahead(iter(range(10_000)), depth=1) as made:
+    with pytest.raises(KeyboardInterrupt), prefetch(iter(range(10_000)), depth=1) as made:
         next(made)
         raise KeyboardInterrupt
     assert threading.active_count() == before
@@ -59,7 +59,7 @@ def test_work_that_is_done_side_by_side_keeps_its_order_and_raises_behind_what_c
         return item * item
 
     got = []
-    with pytest.raises(ValueError, match="seven"), side_by_side(work, range(10), workers=3) as results:
+    with pytest.raises(ValueError, match="seven"), parallel_map(work, range(10), workers=3) as results:
         for result in results:
             got.append(result)
     assert got == [i * i for i in range(7)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.detect import Dump, read_dump
-from myhealth.intake.parsed_record import Reading, Unkeepable
+from myhealth.intake.parsed_record import ParsedRecord, UnrepresentableNumber
 
 
 class Pipe(io.RawIOBase):
@@ -30,14 +30,14 @@ class Pipe(io.RawIOBase):
         return self._data.read(min(size, self._size) if size >= 0 else self._size)
 
 
-def read(data: bytes, **options) -> tuple[Dump, list[Reading]]:
+def read(data: bytes, **options) -> tuple[Dump, list[ParsedRecord]]:
     found = read_dump(io.BytesIO(data), **options)
     return found, list(found.readings)
 
 
-def until_broken(data: bytes, **options) -> tuple[list[Reading], str]:
+def until_broken(data: bytes, **options) -> tuple[list[ParsedRecord], str]:
     """What is given before the source breaks, and why it breaks."""
-    given_: list[Reading] = []
+    given_: list[ParsedRecord] = []
     try:
         given_.extend(read_dump(io.BytesIO(data), **options).readings)
     except BadInput as error:
@@ -96,7 +96,7 @@ def test_a_number_is_kept_exactly(text: str, value: object) -> None:
                                   "0." + "1" * 50, "-" + "9" * 5000, "1e99999999999"])  # fmt: skip
 def test_a_number_that_cannot_be_kept_is_marked_and_reading_goes_on(text: str) -> None:
     _, (bad, good) = read(b'[{"value": %s}, {"value": 1}]' % text.encode())
-    assert isinstance(bad.decoded()["value"], Unkeepable)
+    assert isinstance(bad.decoded()["value"], UnrepresentableNumber)
     assert len(str(bad.decoded()["value"])) < 40
     assert text in bad.raw
     assert good.decoded() == {"value": 1}

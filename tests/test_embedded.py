@@ -19,7 +19,7 @@ import pymongo
 import pytest
 from conftest import ROOT
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.embedded import servers
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import SYSTEM_USER, Postgres
@@ -280,5 +280,5 @@ def test_a_socket_folder_of_somebody_else_is_refused(folder: Path) -> None:
     server.folder.mkdir(parents=True)
     server.run.mkdir()
     os.chown(server.run, 12345, 12345)
-    with pytest.raises(WrongSettings, match="belongs to another user"):
+    with pytest.raises(SettingsError, match="belongs to another user"):
         server.ensure()

@@ -19,8 +19,8 @@ from test_report_store import NOW, document
 
 from myhealth.clinical.ucum import is_ucum
 from myhealth.intake.formats.fhir.reader import read_fhir
-from myhealth.intake.formats.json_reader import Window
-from myhealth.intake.validation import check_record
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.validation import validate_record
 from myhealth.reports.export.csv_table import COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.common.application import encode_json
@@ -58,7 +58,7 @@ def went_out(*reports: dict[str, Any]) -> bytes:
 def came_in(text: bytes) -> list[dict[str, Any]]:
     """The records that our own intake makes of FHIR."""
     skipped: Counter[str] = Counter()
-    readings = list(read_fhir(Window(io.BytesIO(text)), UTC, skipped))
+    readings = list(read_fhir(JsonBuffer(io.BytesIO(text)), UTC, skipped))
     assert not skipped
     assert [reading.faults for reading in readings] == [[]] * len(readings)
     return [reading.record for reading in readings]
@@ -198,10 +198,10 @@ SAMPLE_FILES = sorted(SAMPLES.glob("fhir-r4/*.json")) + sorted(SAMPLES.glob("bun
 @pytest.mark.parametrize("file", SAMPLE_FILES, ids=lambda file: file.stem)
 def test_what_others_sent_goes_out_the_same(file: Path) -> None:
     """From FHIR through the intake's check to a report, out as FHIR, and in again."""
-    for reading in read_fhir(Window(io.BytesIO(file.read_bytes())), UTC, Counter()):
+    for reading in read_fhir(JsonBuffer(io.BytesIO(file.read_bytes())), UTC, Counter()):
         if reading.faults or not reading.record or not reading.record.get("checkup_for"):
             continue
-        record, faults = check_record(reading.record)[:2]
+        record, faults = validate_record(reading.record)[:2]
         assert record is not None, faults
         report = document(1, results=record.results)
         sent = [kept(found) for found in reading.record["results"]]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from myhealth.intake.fast_validation import usual_record
 from myhealth.intake.formats.detect import read_dump
-from myhealth.intake.parsed_record import Reading
-from myhealth.intake.validation import check_record, soon
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.validation import latest_moment, validate_record
 
 
-def reading(raw: str) -> Reading:
-    """As it comes out of a list: with a further record in sight, the way sound ones are read many at a time."""
+def reading(raw: str) -> ParsedRecord:
+    """As it comes out of a list: with a further record in sight, the way read_complete_records ones are read many at a time."""
     data = f'[{raw}, {{"record_id": "2"}}]'
     return next(read_dump(io.BytesIO(data.encode("utf-8", "surrogatepass")), machine="").readings)
 
@@ -27,8 +27,8 @@ def same(raw: str, machine: str | None = None) -> bool:
     found = reading(raw)
     if found.faults:
         return False
-    quick = usual_record(found, machine, soon())
-    thorough, faults = check_record(found.decoded(), machine)
+    quick = usual_record(found, machine, latest_moment())
+    thorough, faults = validate_record(found.decoded(), machine)
     if quick is None:
         return False
     assert thorough is not None, faults
@@ -112,6 +112,6 @@ def test_any_text_is_the_same_to_both(text: str) -> None:
 @pytest.mark.parametrize("value", ["5.10", "1e-22", "36.70"])
 def test_digits_are_stored_as_they_were_sent(value: str) -> None:
     raw = json.dumps(record(1)).replace("128,", f"{value},").replace("8480-6", "1-8")
-    found = usual_record(reading(raw), None, soon())
+    found = usual_record(reading(raw), None, latest_moment())
     assert found is not None
     assert f'"value": {value}' in found.results

@@ -19,9 +19,9 @@ from myhealth.common.errors import BadInput
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.fhir.reader import read_fhir
-from myhealth.intake.formats.json_reader import Window
-from myhealth.intake.parsed_record import Reading
-from myhealth.intake.validation import check_record
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.validation import validate_record
 
 SAMPLES = ROOT.parent / "shared" / "samples"
 KOLKATA = ZoneInfo("Asia/Kolkata")
@@ -30,13 +30,13 @@ UCUM = "http://unitsofmeasure.org"
 with_samples = pytest.mark.skipif(not SAMPLES.exists(), reason="the samples are not here")
 
 
-def read_text(data: str | bytes, zone: tzinfo = UTC) -> tuple[list[Reading], Counter[str]]:
+def read_text(data: str | bytes, zone: tzinfo = UTC) -> tuple[list[ParsedRecord], Counter[str]]:
     raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     skipped: Counter[str] = Counter()
-    return list(read_fhir(Window(io.BytesIO(raw)), zone, skipped)), skipped
+    return list(read_fhir(JsonBuffer(io.BytesIO(raw)), zone, skipped)), skipped
 
 
-def read(*resources: Any, zone: tzinfo = UTC) -> list[Reading]:
+def read(*resources: Any, zone: tzinfo = UTC) -> list[ParsedRecord]:
     return read_text("\n".join(map(json.dumps, resources)), zone)[0]
 
 
@@ -45,7 +45,7 @@ def record_of(resource: Any, zone: tzinfo = UTC) -> dict[str, Any]:
     (reading,) = read(resource, zone=zone)
     assert reading.faults == []
     if "checkup_for" in reading.record:
-        assert check_record(reading.record)[1] == []
+        assert validate_record(reading.record)[1] == []
     return reading.record
 
 
@@ -218,7 +218,7 @@ def test_an_example_of_hl7_comes_out_as_it_is(name: str) -> None:
     assert kinds == [type(result["value"]) for result in SAMPLE_RESULTS[name]]
     assert not skipped
     if name != "Observation-decimal":  # it is about nobody
-        assert check_record(reading.record)[1] == []
+        assert validate_record(reading.record)[1] == []
     if name in SAMPLE_RECORDS:
         names = ("checkup_for", "record_id", "taken_at", "checkup_type", "disease", "checkup_report", "taken_by")
         assert tuple(reading.record[name] for name in names) == SAMPLE_RECORDS[name]
@@ -250,7 +250,7 @@ def test_a_transaction_bundle_gives_each_observation_once(number: int) -> None:
     assert len(readings) == 13  # five reports, and eight vital signs of their own
     for reading in readings:
         assert reading.faults == []
-        assert check_record(reading.record)[1] == []
+        assert validate_record(reading.record)[1] == []
         assert reading.patients == (patient["resource"]["identifier"][0]["value"], patient["fullUrl"])
         assert reading.record["record_id"].startswith("urn:uuid:")
         assert reading.record["taken_at"] == "2026-01-01T09:00:00Z"
@@ -608,7 +608,7 @@ def test_the_report_says_what_a_person_should_know() -> None:
 # --- What makes one record ------------------------------------------------------------------------------------------
 
 
-def names(readings: list[Reading]) -> list[tuple[str, list[str]]]:
+def names(readings: list[ParsedRecord]) -> list[tuple[str, list[str]]]:
     """The number of each record and the names of its results."""
     return [(r.record["record_id"], [result["name"] for result in r.record["results"]]) for r in readings]
 
@@ -846,7 +846,7 @@ def test_deep_nesting_hurts_nobody() -> None:
 # --- Properties -----------------------------------------------------------------------------------------------------
 
 
-def same_again(reading: Reading) -> None:
+def same_again(reading: ParsedRecord) -> None:
     """Its text, read alone, gives this record again, and nothing else."""
     if any("JSON" in message for _, message in reading.faults):
         return
@@ -926,7 +926,7 @@ def test_a_mutilated_resource_never_makes_it_stumble(source: dict[str, Any], ste
             holder[path[-1]] = copy.deepcopy(junk)
     for reading in read_text(json.dumps(resource))[0]:
         same_again(reading)
-        check_record(reading.record)
+        validate_record(reading.record)
 
 
 @settings(max_examples=300, deadline=None)

@@ -16,8 +16,8 @@ from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.hl7v2 import segments
 from myhealth.intake.formats.hl7v2.reader import read_hl7
 from myhealth.intake.formats.hl7v2.values import is_loinc, range_of
-from myhealth.intake.parsed_record import Reading
-from myhealth.intake.validation import check_record
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.validation import validate_record
 
 SAMPLE = ROOT.parent / "shared" / "samples" / "hl7v2" / "oru_r01_glucose.hl7"
 with_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="the sample is not here")
@@ -41,12 +41,12 @@ class Pipe:
         return self._data.read(min(size, self._size))
 
 
-def read_bytes(data: bytes, zone: tzinfo = UTC, size: int = 10**6) -> tuple[list[Reading], Counter[str]]:
+def read_bytes(data: bytes, zone: tzinfo = UTC, size: int = 10**6) -> tuple[list[ParsedRecord], Counter[str]]:
     skipped: Counter[str] = Counter()
     return list(read_hl7(Pipe(data, size), zone, skipped)), skipped
 
 
-def read(*segments: str, zone: tzinfo = UTC) -> list[Reading]:
+def read(*segments: str, zone: tzinfo = UTC) -> list[ParsedRecord]:
     return read_bytes("".join(f"{segment}\r" for segment in segments).encode(), zone)[0]
 
 
@@ -54,7 +54,7 @@ def record_of(*segments: str, zone: tzinfo = UTC) -> dict[str, Any]:
     """The record of the only reading of these segments, which must pass the check."""
     (reading,) = read(*segments, zone=zone)
     assert reading.faults == []
-    assert check_record(reading.record)[1] == []
+    assert validate_record(reading.record)[1] == []
     return reading.record
 
 
@@ -80,7 +80,7 @@ def obx(kind: str, value: str, **fields: str) -> str:
 def test_the_example_of_hl7_comes_out_as_it_is() -> None:
     (reading,), skipped = read_bytes(SAMPLE.read_bytes())
     assert reading.faults == []
-    assert check_record(reading.record)[1] == []
+    assert validate_record(reading.record)[1] == []
     assert (reading.patients, reading.full_name, reading.line) == (("555-44-4444",), "EVE EVERYWOMAN", 3)
     common = {"name": "GLUCOSE", "value": 182, "unit": "mg/dl", "low": 70, "high": 105, "flag": "H"}
     assert reading.record == {
@@ -606,7 +606,7 @@ def test_a_message_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(segments, "CHUNK_BYTES", 100)
     good = "\r".join([MSH, PID, OBR, OBX])
     for long in (obx("TX", "x" * 9000), "\r".join([OBX] * 90)):
-        found: list[Reading] = []
+        found: list[ParsedRecord] = []
         with pytest.raises(BadInput, match=r"^line [58]: (the message|it) has more than 2000 bytes$"):
             found.extend(read_hl7(io.BytesIO(f"{good}\r{MSH}\r{PID}\r{OBR}\r{long}".encode()), UTC, Counter()))
     count = sum(1 for _ in read_hl7(io.BytesIO(f"{good}\r".encode() * 50), UTC, Counter()))
@@ -624,7 +624,7 @@ FULL = "\r".join(
 ).encode()  # fmt: skip
 
 
-def same_again(reading: Reading) -> None:
+def same_again(reading: ParsedRecord) -> None:
     """Its text, read alone, gives this record again, and nothing else."""
     (again,), _ = read_bytes(reading.raw.encode("utf-8", "surrogateescape"))
     for name in ("record", "faults", "patients", "full_name", "raw"):
@@ -664,7 +664,7 @@ def test_a_mutilated_message_never_makes_it_stumble(source: bytes, changes: Any)
         source = source[:start] + piece + source[start + length :]
     for reading in read_bytes(source, size=50)[0]:
         same_again(reading)
-        check_record(reading.record)
+        validate_record(reading.record)
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,32 +12,32 @@ from hypothesis import strategies as st
 
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
-from myhealth.common.notify import announce
+from myhealth.common.notify import notify_sync
 from myhealth.intake import batch as module
 from myhealth.intake.bulk_insert import new_ids
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve
-from myhealth.intake.results import Origin, Outcome
+from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import create_user
 
 pytestmark = pytest.mark.usefixtures("people")
 
 
-def readings(*records: object) -> list[Reading]:
+def readings(*records: object) -> list[ParsedRecord]:
     return [
-        Reading(i, i + 1, r if isinstance(r, str) else json.dumps(r), None if isinstance(r, str) else r)
+        ParsedRecord(i, i + 1, r if isinstance(r, str) else json.dumps(r), None if isinstance(r, str) else r)
         for i, r in enumerate(records)
     ]
 
 
-def take(*records: object, atomic: bool = False, **origin: object) -> list[Outcome]:
+def take(*records: object, atomic: bool = False, **origin: object) -> list[RecordResult]:
     known = {"source": "test.json", "machine": "HC-1", **origin}
-    return Intake(Origin(**known)).take(readings(*records), atomic=atomic)
+    return Intake(ImportSource(**known)).take(readings(*records), atomic=atomic)
 
 
-def statuses(outcomes: list[Outcome]) -> list[str]:
+def statuses(outcomes: list[RecordResult]) -> list[str]:
     return [outcome.status for outcome in outcomes]
 
 
@@ -152,7 +152,7 @@ def test_a_dry_run_says_the_same_and_keeps_nothing(db) -> None:
 
 def test_two_that_bring_the_same_records_at_once_store_them_once(db) -> None:
     records = [record(i) for i in range(400)]
-    found: list[list[Outcome]] = []
+    found: list[list[RecordResult]] = []
 
     def bring() -> None:
         with database.connection_context():
@@ -347,5 +347,5 @@ def test_every_record_is_accounted_for_and_again_changes_nothing(db, plan: list)
 def test_a_connection_that_breaks_behind_the_commit_loses_a_wake_up_only(db) -> None:
     with socket.socket(fileno=os.dup(database.connection().fileno())) as broken:
         broken.shutdown(socket.SHUT_RDWR)
-    announce()
+    notify_sync()
     database.manual_close()

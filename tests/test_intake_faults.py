@@ -19,7 +19,7 @@ from servers import crash
 from myhealth import stores
 from myhealth.common.errors import BadInput
 from myhealth.embedded.postgres import Postgres
-from myhealth.intake.file_import import Import, ImportOptions
+from myhealth.intake.file_import import FileImport, ImportOptions
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("people")]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -194,7 +194,7 @@ def test_whatever_is_done_to_a_file_every_record_in_it_is_accounted_for(db) -> N
         db("truncate checkups, rejections, machines cascade")
         outcomes, readings = [], []
         try:
-            for batch in Import(io.BytesIO(data), "mutilated", ImportOptions(create_patients=True)):
+            for batch in FileImport(io.BytesIO(data), "mutilated", ImportOptions(create_patients=True)):
                 readings += [reading for reading, _ in batch]
                 outcomes += [outcome for _, outcome in batch]
         except BadInput as error:

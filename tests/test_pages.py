@@ -21,11 +21,11 @@ from werkzeug.test import Client
 from myhealth.checkups.models import Checkup
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import Origin
+from myhealth.intake.results import ImportSource
 from myhealth.profiles.services import create_user, get_user, set_active, set_full_name
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access_log import find_looks, note_command_look
-from myhealth.reports.writer import Mirror
+from myhealth.reports.access_log import find_access_events, log_command_access
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.verify import verify
 from wsgi.browse import make_app
@@ -85,7 +85,7 @@ def browser(application) -> Browser:
 def stored(people, settings, reports) -> None:
     """Three reports of Bholanath's, one of Savita's, in the report store."""
     take(*[record(i, taken_at=f"2026-11-{i + 1:02}T09:00:00Z") for i in range(3)], record(8, patient="savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
 
 
 @pytest.mark.usefixtures("stored")
@@ -262,7 +262,7 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
     for i, name in enumerate(["Anna Joshi", "Joshi Kumar", "Zoë Maria Joshi", "Somebody Else", "Dr. Joshi"]):
         create_user(f"p{i}", full_name=name, role="patient" if i < 4 else "doctor")
     create_user("joshi", full_name="  ")
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     doctor.log_in("dr.ayush")
     seen, path, page = [], "/my/patients?q=+JOSHI+", None
     while path:
@@ -276,7 +276,7 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
     assert "Back to the first" in page
     assert "Nobody found" in doctor.get("/my/patients?q=nobody+like+that").text
     assert "Zoë" in doctor.get("/my/patients?q=zoe").text
-    assert {(look.what, look.username) for look in find_looks(reports, actor="dr.ayush")} == {("people", None)}
+    assert {(look.what, look.username) for look in find_access_events(reports, actor="dr.ayush")} == {("people", None)}
     assert doctor.get("/my/patients?after=x").status_code == 400
 
 
@@ -285,14 +285,14 @@ def test_a_session_that_has_ended_says_so_and_leads_back(browser: Browser, db, s
     browser.log_in("bholanath")
     path = re.search(r'href="(/my/reports/\d+)"', browser.get("/my/").text).group(1)
     db("update users set tokens_valid_after = now() + interval '1 minute' where username = 'bholanath'")
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     answer = browser.get(path)
     assert answer.status_code == 303
     page = browser.get(answer.headers["Location"])
     assert "Your session has ended" in page.text
     assert browser.cookie() is None
     db("update users set tokens_valid_after = null where username = 'bholanath'")
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     answer = browser.submit(page, "/my/login", username="bholanath", password=PASSWORD)
     assert answer.headers["Location"] == path
 
@@ -412,12 +412,12 @@ def test_logging_out_ends_the_token_itself(application, browser: Browser, upload
     browser.log_in("bholanath")
     assert browser.get("/my/").status_code == 200
     assert verified(settings, reports) == 0
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert verified(settings, reports) == 0
 
 
 def verified(settings, reports) -> int:
-    return verify(settings.database_url, Mirror(reports), 1000).differences
+    return verify(settings.database_url, ReportWriter(reports), 1000).differences
 
 
 @pytest.mark.usefixtures("stored")
@@ -437,7 +437,7 @@ def test_whatever_is_written_stays_text(application, people, settings, reports) 
 
     set_full_name("bholanath", XSS)
     take(*varied("bholanath"), *[record(f"x{i}", results=[{"name": XSS, "value": i, "unit": XSS}]) for i in range(3)])
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser, staff = Browser(application), Browser(application)
     browser.log_in("bholanath")
     staff.log_in("root")
@@ -464,7 +464,7 @@ def test_whatever_is_written_stays_text(application, people, settings, reports) 
 
 def test_odd_values_show_well(browser: Browser, people, settings, reports) -> None:
     take(*varied("bholanath"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     numbers = re.findall(r'"/my/reports/(\d+)"', browser.get("/my/").text)
     text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
@@ -478,7 +478,7 @@ def test_odd_values_show_well(browser: Browser, people, settings, reports) -> No
 
 def test_filters_show_what_was_asked_for(browser: Browser, people, settings, reports) -> None:
     take(*history("bholanath", 22), *varied("bholanath"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
 
     def shown(query: str) -> list[str]:
@@ -507,7 +507,7 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
 def test_a_long_trend_goes_on_to_its_first_value(browser: Browser, people, settings, reports, monkeypatch) -> None:
     monkeypatch.setattr(trends, "REPORTS_MAX", 2)
     take(*history("bholanath", 4))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     seen, path = [], "/my/trends?code=8480-6"
     while path:
@@ -523,7 +523,7 @@ def test_a_long_trend_goes_on_to_its_first_value(browser: Browser, people, setti
 def test_values_of_one_day_are_told_apart_by_their_time(browser: Browser, people, settings, reports) -> None:
     times = ("2026-11-20T03:44:00Z", "2026-11-20T12:00:00Z", "2026-11-20T14:05:00Z", "2026-11-21T09:00:00Z")
     take(*[record(i, taken_at=at) for i, at in enumerate(times)])
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     rows = re.findall(r'<th scope="row"><a [^>]*>(.*?)</a>', browser.get("/my/trends?code=8480-6").text)
     # noon UTC may stand for a day of which no more is known
@@ -532,7 +532,7 @@ def test_values_of_one_day_are_told_apart_by_their_time(browser: Browser, people
 
 def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, settings, reports, monkeypatch) -> None:
     take(*history("bholanath", 4))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     assert "Only reports" not in browser.get("/my/print").text
     some = browser.get("/my/print?from=2024-11-04&text=fine").text
@@ -545,7 +545,7 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     application, people, settings, reports
 ) -> None:
     take(*history("bholanath", 22), *varied("bholanath"), record("s", "savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser, other, staff = (Browser(application) for _ in range(3))
     browser.log_in("bholanath")
     page = browser.get("/my/?type=BLOOD+PRESSURE").text
@@ -590,7 +590,7 @@ def change_password(browser: Browser, current: str, new: str, again: str | None 
 
 
 def test_one_changes_ones_own_password(application, people, settings, reports) -> None:
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser, other = Browser(application), Browser(application)
     browser.log_in("bholanath")
     other.log_in("bholanath")
@@ -618,7 +618,7 @@ def test_one_changes_ones_own_password(application, people, settings, reports) -
 
 
 def test_guesses_at_the_current_password_are_slowed_down(browser: Browser, people, settings, reports) -> None:
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     answers = [change_password(browser, f"guess {i}", "another horse") for i in range(11)]
     assert [answer.status_code for answer in answers] == [400] * 10 + [429]
@@ -628,7 +628,7 @@ def test_guesses_at_the_current_password_are_slowed_down(browser: Browser, peopl
 
 def test_a_sick_upload_api_changes_no_password(people, settings, reports, calling, answering, log_in) -> None:
     """It serves its keys, and has no idea of a PUT."""
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     url = answering(200, json.dumps(Signer(load_secret(settings), 60).jwks()).encode())
     browser = Browser(calling(make_app(dataclasses.replace(settings, auth_url=url))).application)
     browser.client.set_cookie("myhealth_session", log_in("bholanath"), domain="localhost")
@@ -643,7 +643,7 @@ def test_a_long_trend_is_shown_for_some_time_only(browser: Browser, people, sett
     ages = [*range(5, 75, 10), 200, 300, 700, 800, 3000, 4000]
     take(*[record(i, taken_at=(now - timedelta(days=days)).isoformat()) for i, days in enumerate(ages)])
     take(record("old", taken_at="2020-01-01T00:00:00Z", results=[result("Grip", 40, "kg")]))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     whole = browser.get("/my/trends?code=8480-6").text
     nav = re.search(r'<nav class="screen" aria-label="Which values">.*?</nav>', whole, re.DOTALL).group()
@@ -662,7 +662,7 @@ def test_a_long_trend_is_shown_for_some_time_only(browser: Browser, people, sett
 
 def test_pages_and_files_are_packed_for_who_takes_that(browser: Browser, people, settings, reports) -> None:
     take(*history("bholanath", 22))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     for path in ("/my/", "/my/trends?code=8480-6", "/my/download/csv", "/my/download/fhir", "/static/pages.css"):
         plain, packed = browser.get(path), browser.get(path, headers={"Accept-Encoding": "gzip"})
@@ -690,7 +690,7 @@ def test_a_browser_keeps_the_files_of_the_pages(browser: Browser) -> None:
 def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:
     create_user('सविता"x', full_name="Savita D.")
     take(record(1, 'सविता"x'), record(2))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     doctor = Browser(application)
     doctor.log_in("dr.ayush")
     path = "/my/patients/" + quote('सविता"x')
@@ -706,7 +706,7 @@ def test_files_and_windows_of_several_patients_are_known_apart(application, peop
 
 def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serving) -> None:
     take(record(1, taken_at="2026-11-20T19:00:00Z"))  # the 21st in India
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     indian = dataclasses.replace(settings, time_zone="Asia/Kolkata", auth_url=serving(upload.application))
     browser = Browser(calling(make_app(indian)).application)
     browser.log_in("bholanath")
@@ -720,7 +720,7 @@ def test_every_page_has_its_dates_in_the_zone_that_the_browser_tells(
     browser: Browser, people, settings, reports
 ) -> None:
     take(*[record(i, taken_at=f"2026-11-{day}T19:00:00Z") for i, day in enumerate((10, 20))])
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     paths = pages_of(browser)[:-2]
 
@@ -746,12 +746,12 @@ def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, 
     observed = {"resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/bholanath"}}
     measured = {"code": {"text": "Pulse"}, "valueQuantity": {"value": 60, "unit": "/min"}}
     lines = [json.dumps({**observed, **measured, "effectiveDateTime": text}) for text in told]
-    outcomes = Intake(Origin("a file", format="fhir")).take(
+    outcomes = Intake(ImportSource("a file", format="fhir")).take(
         list(read_dump(io.BytesIO("\n".join(lines).encode())).readings)
     )
     assert [outcome.status for outcome in outcomes] == ["accepted"] * 3
     take(record(1, taken_at="2026-11-20T12:00:00Z"), record(2, taken_at="2026-11-21T12:00:01Z", checkup_report="Only the day is known."))  # fmt: skip
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.client.set_cookie("myhealth_zone", "Pacific/Kiritimati", domain="localhost", path="/my")  # 14 hours ahead
     browser.log_in("bholanath")
     listed = browser.get("/my/")
@@ -771,7 +771,7 @@ def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, 
 def test_a_trend_draws_its_values_at_their_true_distances(browser: Browser, people, settings, reports) -> None:
     days = ("2026-01-01", "2026-01-11", "2026-04-11")
     take(*[record(i, taken_at=f"{day}T00:00:00Z", results=[{"code": "8480-6", "name": "Systolic", "value": value, "unit": "mm[Hg]", "low": 90, "high": 120}]) for i, (day, value) in enumerate(zip(days, (100, 130, 80), strict=True))])  # fmt: skip
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     text = browser.get("/my/trends?code=8480-6").text
     svg = re.search(r"<svg[^>]*pygal-chart.*?</svg>", text, re.DOTALL).group()
@@ -797,7 +797,7 @@ def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_
     browser: Browser, people, settings, reports
 ) -> None:
     take(*temperatures("bholanath"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     listed = browser.get("/my/")
     assert "The result is hardly possible ◆ Body temperature: 366 °C, hardly possible" in plain(listed)
@@ -824,7 +824,7 @@ def test_what_a_chart_does_not_draw_is_told(browser: Browser, people, settings, 
         for i, value in enumerate(values)
     ]  # fmt: skip
     take(*records)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     trend = browser.get("/my/trends?name=Glucose")
     assert "2 values are not drawn in the chart" in plain(trend)
@@ -862,18 +862,18 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert result_view.summary([result_view.show(RESULTS[kind]) for kind in kinds]) == summary
+    assert result_view.summary([result_view.present(RESULTS[kind]) for kind in kinds]) == summary
 
 
 def test_why_there_is_no_value_is_told() -> None:
-    shown = result_view.show(RESULTS["none"])
+    shown = result_view.present(RESULTS["none"])
     assert (shown.value, shown.words) == ("not given: Specimen clotted", "there is no value to compare")
 
 
 def test_a_report_that_was_changed_says_when(browser: Browser, people, settings, reports) -> None:
     take(record(1), record(2))
     Checkup.update(disease="corrected").where(Checkup.record_id == "2").execute()
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     texts = [
         plain(browser.get(path)) for path in re.findall(r'<h2><a href="(/my/reports/\d+)"', browser.get("/my/").text)
@@ -882,7 +882,7 @@ def test_a_report_that_was_changed_says_when(browser: Browser, people, settings,
 
 
 def test_a_list_of_what_is_as_usual_says_so(browser: Browser, people, settings, reports) -> None:
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     for value, words in (("true", "something"), ("false", "nothing"), ("0", "nothing")):
         assert f"with {words} outside its usual range" in plain(browser.get(f"/my/?abnormal={value}"))
@@ -891,16 +891,16 @@ def test_a_list_of_what_is_as_usual_says_so(browser: Browser, people, settings, 
 def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -> None:
     unflagged = record("u", "bholanath", results=[result("Pulse", 130, "/min", 60, 100)])
     take(*history("bholanath", 22), *varied("bholanath"), *sixty("bholanath"), *temperatures("bholanath"), unflagged)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     found = list(reports.reports.find())
     assert len(found) > 30
     for report in found:
-        assert report["abnormal"] == any(each.is_unusual for each in result_view.shown_results(report)), report
+        assert report["abnormal"] == any(each.is_unusual for each in result_view.present_results(report)), report
 
 
 def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:
     take(*temperatures("bholanath")[:1], record(1))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     own, general = re.findall(r'"(/my/reports/\d+)"', browser.get("/my/").text)
     for path, range_text in ((general, "36.1 to 37.2 °C"), ("/my/trends?code=8310-5", "36.1 to 37.2 °C")):
@@ -934,7 +934,7 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert result_view.summary([result_view.show(result) for result in results]) == said
+    assert result_view.summary([result_view.present(result) for result in results]) == said
 
 
 @pytest.mark.parametrize(
@@ -943,7 +943,7 @@ def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said:
      ("Specimen unsatisfactory for evaluation", ""), ("trace", ""), (None, "")],
 )  # fmt: skip
 def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None:
-    assert result_view.show({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
+    assert result_view.present({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
 
 
 @pytest.mark.parametrize(
@@ -952,7 +952,9 @@ def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None
      (100, "A", "marked as not what is usual"), (100, "N", "within the usual range"), (130, "N", "above the usual range")],
 )  # fmt: skip
 def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int, flag: str, words: str) -> None:
-    assert result_view.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
+    assert (
+        result_view.present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
+    )
 
 
 @pytest.mark.parametrize(
@@ -962,7 +964,7 @@ def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int,
      (130, "N", "The machine itself marked this value as usual."), (130, "HH", ""), (130, "A", ""), (130, None, "")],
 )  # fmt: skip
 def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, flag: str | None, note: str) -> None:
-    shown = result_view.show({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
+    shown = result_view.present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
     assert (shown.place, shown.note) == ("above" if value == 130 else "below", note)
 
 
@@ -977,7 +979,7 @@ def test_the_axis_of_a_chart_has_digits_and_no_exponents(value: float, label: st
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
     assert result_view.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
     assert result_view.kind_text("BLOOD PRESSURE") == "Blood pressure"
-    shown = result_view.show(
+    shown = result_view.present(
         {"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"}
     )
     assert (shown.name, shown.usual) == ("Puls oxim sat o2", "men: 55 - 95")
@@ -989,8 +991,8 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     set_full_name("bholanath", "Bholanath")
     set_full_name("savita", "Savita Deshpande")
     set_full_name("dr.ayush", "Dr. Ayush Kulkarni")
-    run_pass(settings.database_url, Mirror(reports), settings)
-    note_command_look(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    log_command_access(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
     browser, staff = Browser(application), Browser(application)
     browser.log_in("bholanath")
     staff.log_in("dr.ayush")
@@ -1006,7 +1008,7 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     assert "the record of Savita Deshpande (savita). That" in plain(staff.get("/my/patients/savita"))
     assert "disabled" not in plain(staff.get("/my/patients/savita"))
     set_active("savita", False)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert "The account is disabled." in plain(staff.get("/my/patients/savita"))
     found = plain(staff.get("/my/patients"))
     assert "Bholanath bholanath" not in found
@@ -1043,7 +1045,7 @@ def test_a_trend_by_name_is_of_what_has_no_code(browser: Browser, people, settin
         {"code": "83174-9", "name": "Grip", "value": 41, "unit": "kg"},
     ]
     take(record(1, results=results))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     for asked, value in (("name=Grip", "40"), ("code=83174-9", "41")):
         assert re.findall(r'<td dir="auto">(\d+)</td>', browser.get(f"/my/trends?{asked}").text) == [value]

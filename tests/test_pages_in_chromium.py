@@ -19,7 +19,7 @@ from test_intake import take
 from werkzeug.serving import make_server
 
 from myhealth.profiles.services import create_user, set_full_name
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 
@@ -33,7 +33,7 @@ def site(people: Any, settings: Any, reports: Any, served: tuple[str, str]) -> s
     set_full_name("bholanath", "Bholanath Joshi")
     set_full_name("savita", LONG_NAME)
     take(*history("bholanath"), *varied("bholanath"), record("s1", "savita"), *sixty("savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     return served[1]
 
 
@@ -128,7 +128,7 @@ def test_every_other_state_is_accessible_and_fits_a_phone(
     fill_login(page, site, "newcomer")
     page.get_by_role("heading", name="Your reports are on their way").wait_for()
     check(page, "not-here-yet")
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     for path in ("", "trends", "looks", "filter", "print"):
         assert page.goto(f"{site}/my/{path}").status == 200
         check(page, f"empty-{path or 'list'}")
@@ -391,7 +391,7 @@ def test_what_is_usual_has_not_the_colour_of_a_warning(page: Any, site: str) -> 
 
 def test_what_is_hardly_possible_is_told_and_fits(page: Any, site: str, settings: Any, reports: Any) -> None:
     take(*temperatures("savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     log_in(page, site, "savita")
     for name, path in {"trend": "/my/trends?code=8310-5", "print": "/my/print", "list": "/my/"}.items():
         page.goto(site + path)

@@ -13,7 +13,7 @@ from myhealth.reports.documents import user_document
 from myhealth.reports.name_matching import KEYS, name_keys, name_words
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search, find_people, read_search
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 
 PEOPLE = {
     "bholanath": "Bholanath Joshi",
@@ -37,7 +37,7 @@ def user(id_: int, username: str, full_name: str = "") -> dict:
 
 @pytest.fixture
 def filled(reports: ReportRepository) -> ReportRepository:
-    Mirror(reports).insert("user", [user(i, *each) for i, each in enumerate(PEOPLE.items(), 1)])
+    ReportWriter(reports).insert("user", [user(i, *each) for i, each in enumerate(PEOPLE.items(), 1)])
     return reports
 
 
@@ -104,7 +104,7 @@ def test_pages_show_each_person_once_and_all_of_them(reports: ReportRepository, 
         user(i, some.choice(words) + some.choice(words), " ".join(some.choices(words, k=some.randrange(8))))
         for i in range(1, 61)
     ]
-    Mirror(reports).insert("user", people)
+    ReportWriter(reports).insert("user", people)
     seen, values = [], {"search": text}
     for _ in range(len(people) + 1):
         page = find_people(reports, read_search(values), limit=limit)
@@ -139,7 +139,7 @@ def test_who_asks_about_himself_is_found_like_by_anybody_else(filled: ReportRepo
 def test_no_search_takes_long_whatever_a_name_is(reports: ReportRepository) -> None:
     """Anybody may call himself so, and looks for himself in our own process, where all others wait meanwhile."""
     many, begun = user(1, "u", "ab " * 30), time.process_time()
-    Mirror(reports).insert("user", [many, user(2, "v", "ab " * 32)])
+    ReportWriter(reports).insert("user", [many, user(2, "v", "ab " * 32)])
     wanted = read_search({"search": "a " * 31})
     assert not wanted.finds(many)
     assert [each["_id"] for each in find_people(reports, wanted)] == [2]

@@ -8,7 +8,7 @@ import pytest
 from conftest import PASSWORD, ROOT, record, running_apis
 from test_intake import take
 
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi import browse, upload
 from wsgi.common.docs import document_of
@@ -36,7 +36,7 @@ def test_the_collection_passes_with_newman(people, db, settings, reports, tmp_pa
     if installed.returncode:
         pytest.skip(f"newman cannot be installed: the Postman collection is not run: {installed.stderr[-300:]}")
     take(record(1))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     with running_apis(settings) as (upload_url, browse_url):
         values = {"upload_url": upload_url, "browse_url": browse_url, "username": "bholanath", "password": PASSWORD}
         options = [word for name, value in values.items() for word in ("--global-var", f"{name}={value}")]

@@ -8,7 +8,7 @@ from conftest import Caller
 from test_report_store import document
 
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from wsgi.browse import VIEWS
 
 FILTERS = ["type=ECG", "disease=BP", "machine=HC-1", "taken_by=x", "from=2026-01-01", "to=2026-12-31", "abnormal=true",
@@ -100,15 +100,15 @@ def test_every_route_is_among_them() -> None:
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from myhealth.reports.filters import Place, list_reports
+    from myhealth.reports.filters import PageCursor, list_reports
 
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [document(i, taken_at=begin + timedelta(days=i // 3)) for i in range(1, 2001)]
-    Mirror(profiled).insert("checkup", rows)
+    ReportWriter(profiled).insert("checkup", rows)
     patient, after = {"_id": 7, "subject": "s7"}, None
     for _ in range(40):
         page = list_reports(profiled, patient, limit=50, after=after)
-        after = Place.of(page[-1])
+        after = PageCursor.of(page[-1])
     noted = profiled.state.database["system.profile"].find({"command.find": "reports"}).sort("$natural", 1)
     read = [each["keysExamined"] for each in noted]
     assert len(read) == 40

@@ -7,8 +7,8 @@ import pytest
 from test_report_store import document
 
 from myhealth.clinical import catalog
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, is_outside, lies, measured
-from wsgi.browse_pages.result_view import show
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, is_outside, parse_measurement
+from wsgi.browse_pages.result_view import present
 
 PLACES: list[tuple[Any, Any, Any, str | None]] = [
     (128, 90, 120, ABOVE),
@@ -64,16 +64,16 @@ PLACES: list[tuple[Any, Any, Any, str | None]] = [
 
 @pytest.mark.parametrize(("value", "low", "high", "place"), PLACES)
 def test_a_value_lies_where_its_range_says(value: Any, low: Any, high: Any, place: str | None) -> None:
-    assert lies(value, low, high) == place
+    assert classify(value, low, high) == place
     assert is_outside(value, low, high) == (place in (ABOVE, BELOW))
 
 
 def test_what_a_value_measures() -> None:
-    assert measured(5.1) == ("", 5.1)
-    assert measured("5.10") == ("", Decimal("5.10"))
-    assert measured("≥ 14") == (">=", Decimal(14))
-    assert measured("12345678901") is None
-    assert measured("<") is None
+    assert parse_measurement(5.1) == ("", 5.1)
+    assert parse_measurement("5.10") == ("", Decimal("5.10"))
+    assert parse_measurement("≥ 14") == (">=", Decimal(14))
+    assert parse_measurement("12345678901") is None
+    assert parse_measurement("<") is None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_report_is_abnormal_where_a_result_is_flagged_or_lies_outside_its_rang
 @pytest.mark.parametrize("high", [None, 1, 1e308, Decimal("1E+999")])
 @pytest.mark.parametrize("value", [0, 1e308, -1e308, 10**400, Decimal("1E+999"), Decimal("-1E+999"), "999999999"])
 def test_a_meter_has_no_value_that_a_page_cannot_draw(value: Any, low: Any, high: Any) -> None:
-    found = show({"name": "x", "value": value, "low": low, "high": high}).meter
+    found = present({"name": "x", "value": value, "low": low, "high": high}).meter
     assert found is None or 0 <= found.at <= 100
 
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myhealth.intake.formats.json_reader import DECODER
-from myhealth.intake.validation import check_record
+from myhealth.intake.validation import validate_record
 
 
 def faults(value: object, machine: str | None = None) -> dict[str, str]:
     """Field -> message, of a record written as JSON and read as a dump is."""
     text = value if isinstance(value, str) else json.dumps(value)
-    checked, found = check_record(DECODER.decode(text), machine)
+    checked, found = validate_record(DECODER.decode(text), machine)
     assert (checked is None) == bool(found)
     return dict(found)
 
@@ -27,7 +27,7 @@ def one_result(**changes: object) -> dict:
 
 
 def test_a_good_record_is_taken_as_it_is() -> None:
-    checked, found = check_record(record(1182, machine="HC-1"))
+    checked, found = validate_record(record(1182, machine="HC-1"))
     assert found == []
     assert (checked.record_id, checked.machine, checked.checkup_for) == ("1182", "HC-1", "bholanath")
     assert checked.taken_at == datetime.fromisoformat("2026-11-20T09:14:03+05:30")
@@ -35,10 +35,10 @@ def test_a_good_record_is_taken_as_it_is() -> None:
 
 
 def test_what_was_not_sent_is_null() -> None:
-    checked, _ = check_record({"checkup_for": "x", "checkup_type": "T", "checkup_report": "", "disease": ""})
+    checked, _ = validate_record({"checkup_for": "x", "checkup_type": "T", "checkup_report": "", "disease": ""})
     assert (checked.record_id, checked.machine, checked.taken_by, checked.taken_at) == (None, None, None, None)
     assert checked.results == "[]"
-    checked, _ = check_record(record(results=[{"name": "Weight", "value": "heavy"}]))
+    checked, _ = validate_record(record(results=[{"name": "Weight", "value": "heavy"}]))
     assert json.loads(checked.results) == [
         {"code": None, "name": "Weight", "value": "heavy", "unit": None, "low": None, "high": None, "flag": None}
     ]
@@ -47,7 +47,7 @@ def test_what_was_not_sent_is_null() -> None:
 @pytest.mark.parametrize("text", ["5.10", "1e-22", "0.30000000000000004", "1E+2", "37", "-3.50"])
 def test_a_value_is_stored_with_the_digits_it_had(text: str) -> None:
     written = json.dumps(one_result(value="@", low=..., high=...)).replace('"@"', text)
-    checked, found = check_record(DECODER.decode(written))
+    checked, found = validate_record(DECODER.decode(written))
     assert found == []
     value = json.loads(checked.results, parse_float=Decimal, parse_int=Decimal)[0]["value"]
     assert str(value) == str(Decimal(text))
@@ -147,6 +147,6 @@ FIELDS = st.sampled_from([*record(), "machine", "results", "junk"])
 @given(st.dictionaries(FIELDS, JSON, max_size=4), st.sets(FIELDS, max_size=3))
 def test_whatever_stands_in_a_record_is_judged_without_stumbling(changes: dict, gone: set) -> None:
     made = {name: value for name, value in {**record(), **changes}.items() if name not in gone}
-    checked, found = check_record(DECODER.decode(json.dumps(made)))
+    checked, found = validate_record(DECODER.decode(json.dumps(made)))
     assert (checked is None) == bool(found)
     assert all(isinstance(field, str) and message for field, message in found)

@@ -8,12 +8,12 @@ import pytest
 from test_report_store import NOW, document
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.access_log import access_log, find_looks, look_place, note_look, read_look_place
+from myhealth.reports.access_log import cursor_of, find_access_events, list_access_log, log_access, parse_cursor
 from myhealth.reports.documents import user_document
-from myhealth.reports.filters import Place, ReportFilter, find_report, iterate_reports, list_reports, read_filter
+from myhealth.reports.filters import PageCursor, ReportFilter, find_report, iterate_reports, list_reports, read_filter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import known_values, measured_codes, trend_points
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 
 DAY = timedelta(days=1)
 PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'
@@ -38,9 +38,9 @@ def filled(reports: ReportRepository) -> ReportRepository:
         document(9, subject="s7-before", results="[" + PULSE % (1, '"L"') + "]"),
         document(10, patient_id=8, subject="s8"),
     ]
-    Mirror(reports).insert("checkup", rows)
+    ReportWriter(reports).insert("checkup", rows)
     people = [user(7, "savita"), user(8, "Sandeep"), user(9, "dr.ayush", "doctor"), user(10, "sávita")]
-    Mirror(reports).insert("user", people)
+    ReportWriter(reports).insert("user", people)
     return reports
 
 
@@ -93,16 +93,16 @@ def test_a_wrong_filter_is_told_by_name(name: str, text: str) -> None:
 @pytest.mark.parametrize("arriving", [False, True], ids=["at rest", "while reports arrive"])
 def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepository, sort, arriving: bool) -> None:
     moments = [NOW - timedelta(days=i // 7) for i in range(40)]
-    mirror = Mirror(reports)
-    mirror.insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
-    mirror.insert("checkup", [document(100, patient_id=8)])
+    writer = ReportWriter(reports)
+    writer.insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
+    writer.insert("checkup", [document(100, patient_id=8)])
     seen, after, new = [], None, 1000
     while page := list_reports(reports, PATIENT, ReportFilter(since=NOW - 50 * DAY), sort=sort, limit=4, after=after):
         seen += [report["_id"] for report in page]
-        after = Place.parse(str(Place.of(page[-1])))
+        after = PageCursor.parse(str(PageCursor.of(page[-1])))
         if arriving:  # one behind the place, one before it, one beside it
             for moment in (after.taken_at, NOW + 9 * DAY, NOW - 9 * DAY)[: 3 if new < 1030 else 0]:
-                mirror.insert("checkup", [document(new, taken_at=moment)])
+                writer.insert("checkup", [document(new, taken_at=moment)])
                 new += 1
     old = [id_ for id_ in seen if id_ < 100]
     assert len(seen) == len(set(seen))
@@ -113,7 +113,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepositor
                                   "1_1_1", "1_-1", "٣_1"])  # fmt: skip
 def test_a_wrong_place_is_told(text: str) -> None:
     with pytest.raises(BadInput):
-        Place.parse(text)
+        PageCursor.parse(text)
 
 
 def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
@@ -123,7 +123,7 @@ def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
         datetime(2026, 11, 20, 3, 44, 3, 999000, UTC),
         datetime(9999, 12, 31, 23, 59, 59, 999000, UTC),
     ):
-        assert Place.parse(str(Place(moment, 5))) == Place(moment, 5)
+        assert PageCursor.parse(str(PageCursor(moment, 5))) == PageCursor(moment, 5)
 
 
 def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> None:
@@ -141,7 +141,7 @@ def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> No
     assert {p.code for p in points} == {None}, "it was asked for"
     assert trend_points(filled, PATIENT, "8867-4", until=NOW)[0].report_id == 2
     assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", limit=1)] == [1]
-    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", after=Place(NOW, 1))] == [2]
+    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", after=PageCursor(NOW, 1))] == [2]
     for nothing in ("$ne", "", "8867"):
         assert trend_points(filled, PATIENT, nothing) == []
 
@@ -155,7 +155,7 @@ def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(
         document(4, results=PULSE % (80, "null")),  # no list
         document(5, results=odd[:-1] + "," + PULSE % ("90.50", "null") + "]"),
     ]
-    Mirror(reports).insert("checkup", rows)
+    ReportWriter(reports).insert("checkup", rows)
     by_code = [(p.report_id, p.value) for p in trend_points(reports, PATIENT, "8867-4")]
     assert by_code == [(5, Decimal("90.50")), (1, 70)]
     assert [p.report_id for p in trend_points(reports, PATIENT, "$$this.code")] == [2]
@@ -170,7 +170,7 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
     rows = [document(i, results=text, taken_at=NOW - i * DAY) for i, text in enumerate(odd, 1)]
     good = [("8867-4", 8), (None, 9)]
     rows += [document(i, results=json.dumps([{"code": c, "name": "Pulse"}]), taken_at=NOW - i * DAY) for c, i in good]
-    Mirror(reports).insert("checkup", rows)
+    ReportWriter(reports).insert("checkup", rows)
     assert [p.report_id for p in trend_points(reports, PATIENT, "8867-4", limit=1)] == [8]
     assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", coded=False, limit=1)] == [9]
     assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", limit=3)] == [5, 8, 9]
@@ -182,7 +182,7 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
     '[{"value": 123456789012345678901234567890}]', '[{"value": 5.1, "flag": "H"}, null, "x", 7]',
 ])  # fmt: skip
 def test_what_is_read_at_once_is_what_is_there_digit_by_digit(reports: ReportRepository, results: str) -> None:
-    Mirror(reports).insert("checkup", [document(1, results=results)])
+    ReportWriter(reports).insert("checkup", [document(1, results=results)])
     there = reports.report(1)
     for [found] in (list_reports(reports, PATIENT), list(iterate_reports(reports, PATIENT))):
         assert repr(found) == repr(there)
@@ -211,23 +211,26 @@ def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportReposito
 def test_a_look_is_kept_and_ones_own_is_none(filled: ReportRepository) -> None:
     doctor, patient = filled.user_named("dr.ayush"), filled.user_named("savita")
     for minute in range(5):
-        note_look(
+        log_access(
             filled, doctor, patient, "report", report_id=minute, address="::1", now=NOW + timedelta(minutes=minute)
         )
-    note_look(filled, patient, patient, "reports", now=NOW)
-    note_look(filled, doctor, filled.user_named("sandeep"), "reports", now=NOW)
-    note_look(filled, patient, None, "reports", action="refused", outcome="refused", now=NOW)
-    log = access_log(filled, patient)
+    log_access(filled, patient, patient, "reports", now=NOW)
+    log_access(filled, doctor, filled.user_named("sandeep"), "reports", now=NOW)
+    log_access(filled, patient, None, "reports", action="refused", outcome="refused", now=NOW)
+    log = list_access_log(filled, patient)
     assert [(look.actor, look.actor_role, look.what, look.report_id) for look in log] == [
         ("dr.ayush", "doctor", "report", minute) for minute in (4, 3, 2, 1, 0)
     ]
     assert (
-        access_log(filled, patient, limit=2) + access_log(filled, patient, after=read_look_place(look_place(log[1])))
+        list_access_log(filled, patient, limit=2)
+        + list_access_log(filled, patient, after=parse_cursor(cursor_of(log[1])))
         == log
     )
-    assert access_log(filled, {**patient, "subject": "s7-before"}) == []
-    assert len(list(find_looks(filled))) == 7
-    assert [look.outcome for look in find_looks(filled, action="refused")] == ["refused"]
-    assert len(list(find_looks(filled, actor="DR.AYUSH", subject="savita", since=NOW + timedelta(minutes=3)))) == 2
-    assert list(find_looks(filled, actor="dr")) == []
-    assert len(list(find_looks(filled, after=log[2].id))) == 4
+    assert list_access_log(filled, {**patient, "subject": "s7-before"}) == []
+    assert len(list(find_access_events(filled))) == 7
+    assert [look.outcome for look in find_access_events(filled, action="refused")] == ["refused"]
+    assert (
+        len(list(find_access_events(filled, actor="DR.AYUSH", subject="savita", since=NOW + timedelta(minutes=3)))) == 2
+    )
+    assert list(find_access_events(filled, actor="dr")) == []
+    assert len(list(find_access_events(filled, after=log[2].id))) == 4

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.reports.documents import report_document
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import Mirror, Written
+from myhealth.reports.writer import ReportWriter, WriteResult
 
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ def test_abnormal_is_a_flag_other_than_n(results: object, abnormal: bool) -> Non
 
 def test_numbers_and_moments_arrive_as_they_were(reports: ReportRepository) -> None:
     text = '[{"value": 5.10}, {"value": 5.1}, {"value": 128}, {"value": 9223372036854775807}, {"value": 1e-22}]'
-    Mirror(reports).insert("checkup", [document(results=text)])
+    ReportWriter(reports).insert("checkup", [document(results=text)])
     found = reports.report(1)
     values = [result["value"] for result in found["results"]]
     assert [repr(value) for value in values] == [repr(v) for v in (Decimal("5.10"), 5.1, 128, 2**63 - 1, 1e-22)]
@@ -52,17 +52,20 @@ def test_whatever_order_versions_come_in_the_newest_stays(reports: ReportReposit
     for order in itertools.islice(itertools.permutations(versions), 0, 720, 37):
         reports.reports.delete_many({})
         for version in order:
-            getattr(Mirror(reports), write)("checkup", [dict(version)])
+            getattr(ReportWriter(reports), write)("checkup", [dict(version)])
         found = reports.report(1)
         assert (found["epoch"], found["revision"]) == (2, 3)
 
 
 def test_writing_twice_is_told_as_unchanged(reports: ReportRepository) -> None:
     batch = [document(i) for i in range(5)]
-    first, second = Mirror(reports).insert("checkup", batch), Mirror(reports).insert("checkup", [*batch, document(9)])
+    first, second = (
+        ReportWriter(reports).insert("checkup", batch),
+        ReportWriter(reports).insert("checkup", [*batch, document(9)]),
+    )
     assert (first.written, first.unchanged, first.failed) == (5, 0, [])
     assert (second.written, second.unchanged, second.failed) == (1, 5, [])
-    third = Mirror(reports).put("checkup", [*batch, document(2, revision=2)][1:])
+    third = ReportWriter(reports).put("checkup", [*batch, document(2, revision=2)][1:])
     assert (third.written, third.unchanged) == (1, 4)
 
 
@@ -70,7 +73,7 @@ def test_writing_twice_is_told_as_unchanged(reports: ReportRepository) -> None:
 def test_a_document_that_cannot_be_held_is_told_and_the_rest_stored(reports: ReportRepository, write: str) -> None:
     too_large = document(2, checkup_report="x" * 17_000_000)
     too_long = document(3, results='[{"value": %s}]' % ("9" * 40))
-    done = getattr(Mirror(reports), write)("checkup", [document(1), too_large, too_long, document(4)])
+    done = getattr(ReportWriter(reports), write)("checkup", [document(1), too_large, too_long, document(4)])
     assert done.written == 2
     assert sorted(failure.id for failure in done.failed) == [2, 3]
     assert {failure.reason.split(" ")[0] for failure in done.failed} <= {"it", "BSON"}
@@ -78,10 +81,10 @@ def test_a_document_that_cannot_be_held_is_told_and_the_rest_stored(reports: Rep
 
 
 def test_a_deletion_removes_its_version_and_older_ones_only(reports: ReportRepository) -> None:
-    Mirror(reports).insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
-    assert Mirror(reports).remove("checkup", [(1, 4), (2, 4), (3, 4), (99, 1)], epoch=1) == 1
+    ReportWriter(reports).insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
+    assert ReportWriter(reports).remove("checkup", [(1, 4), (2, 4), (3, 4), (99, 1)], epoch=1) == 1
     assert reports.report(1) is None
-    assert Mirror(reports).remove_older_epochs(2) == 1
+    assert ReportWriter(reports).remove_older_epochs(2) == 1
     assert reports.count()[0] == 1
 
 
@@ -94,25 +97,25 @@ def test_a_store_that_is_away_is_told_so() -> None:
 
 @pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:x/db"])
 def test_a_wrong_url_is_told_so(url: str) -> None:
-    with pytest.raises(WrongSettings):
+    with pytest.raises(SettingsError):
         ReportRepository.connect(url)
 
 
 def test_a_batch_that_is_too_long_for_one_command_goes_in_by_parts(reports: ReportRepository, monkeypatch) -> None:
     """By inserts, of 16 MB at most; only what is too large by itself is left to be refused."""
     put = []
-    monkeypatch.setattr(Mirror, "put", lambda self, kind, documents: put.extend(documents) or Written())
+    monkeypatch.setattr(ReportWriter, "put", lambda self, kind, documents: put.extend(documents) or WriteResult())
     documents = [document(i, checkup_report="x" * (17 if i == 3 else 5) * 1_000_000) for i in range(1, 8)]
-    assert Mirror(reports).insert("checkup", documents).written == 6
+    assert ReportWriter(reports).insert("checkup", documents).written == 6
     assert reports.count()[0] == 6
     assert [each["_id"] for each in put] == [3]
 
 
 def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(reports: ReportRepository) -> None:
-    mirror = Mirror(reports)
-    mirror.insert("checkup", [document(2), document(3, disease="old")])
+    writer = ReportWriter(reports)
+    writer.insert("checkup", [document(2), document(3, disease="old")])
     reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
-    done = mirror.insert("checkup", [document(1), document(2), document(3, revision=2), document(4, disease="bad")])
+    done = writer.insert("checkup", [document(1), document(2), document(3, revision=2), document(4, disease="bad")])
     assert (done.written, done.unchanged, [failure.id for failure in done.failed]) == (2, 1, [4])
     assert reports.report(3)["revision"] == 2
     assert reports.report(4) is None

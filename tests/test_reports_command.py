@@ -12,8 +12,8 @@ from page_data import temperatures
 from test_intake import take
 
 from cli.sparkline import sparkline
-from myhealth.reports.access_log import find_looks
-from myhealth.reports.writer import Mirror
+from myhealth.reports.access_log import find_access_events
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
 
@@ -26,7 +26,7 @@ def reports_of_two(people, settings, reports) -> Any:
         *[record(i, taken_at=f"2026-11-0{i}T09:00:00Z", results=pressure(110 + i)) for i in (1, 2, 3)],
         record(8, patient="savita"),
     )
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     return reports
 
 
@@ -41,7 +41,8 @@ def test_a_persons_reports_are_listed_shown_and_drawn(run_cli, reports_of_two) -
     assert drawn.stdout.splitlines()[-1] == "▁▅█  111 to 113 mm[Hg]"
     assert "8480-6" in run_cli("reports", "trend", "bholanath").stdout
     looks = [
-        (look.actor.endswith(" at the command line"), look.what, look.report_id) for look in find_looks(reports_of_two)
+        (look.actor.endswith(" at the command line"), look.what, look.report_id)
+        for look in find_access_events(reports_of_two)
     ]
     assert looks == [(True, "reports", None), (True, "report", 1), (True, "trends", None), (True, "trends", None)]
 
@@ -81,7 +82,7 @@ def test_a_report_is_shown_whole_and_listed_short(run_cli, people, settings, rep
         {"name": "Colour", "value": "red", "range_text": "as a rule"},
     ]
     take(record(1, checkup_report=text, results=results, taken_at="2026-11-01T09:00:00Z"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     listed = run_cli("reports", "list", "bholanath").stdout.splitlines()[1]
     assert len(listed) < 150
     assert "2026-11-01 14:30 IST" in listed
@@ -101,7 +102,7 @@ def test_numbers_keep_their_digits_and_no_text_is_a_formula(run_cli, people, set
     text = json.dumps([record(1, results=[sent, {**sent, "value": "＝1"}])])
     done = run_cli("import-machine", "-", stdin=text.replace('"value": 5', '"value": 5.10'))
     assert done.returncode == 0, done.stderr
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     for words in (["list", "bholanath"], ["show", "bholanath", "1"], ["trend", "bholanath", "--code", sent["code"]]):
         told = run_cli("reports", *words, "--json").stdout
         assert "5.10" in re.findall(r'"value": (.*?),?\n', told), told
@@ -115,7 +116,7 @@ def test_a_report_that_is_not_that_persons_is_no_look_at_it(run_cli, reports_of_
         done = run_cli("reports", "show", "bholanath", report_id)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"bholanath has no report {report_id}" in done.stderr
-    assert list(find_looks(reports_of_two)) == []
+    assert list(find_access_events(reports_of_two)) == []
 
 
 @pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"], ["trend", "bholanath", "--code", "nope"], ["trend", "bholanath", "--name", "Body weight", "--json"],
@@ -128,7 +129,7 @@ def test_what_is_not_there_is_told(run_cli, reports_of_two, words: list[str]) ->
 
 def test_what_no_living_body_has_presses_no_line_flat(run_cli, people, settings, reports) -> None:
     take(*temperatures("savita"))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     drawn = run_cli("reports", "trend", "savita", "--code", "8310-5").stdout.splitlines()
     assert len(drawn) == 5
     assert drawn[-1] == "▁█  36.6 to 37.9 Cel, without 1 hardly possible"
@@ -142,7 +143,7 @@ def test_the_line_of_a_trend_says_what_it_leaves_out(run_cli, people, settings, 
             for i, value in enumerate(values)
         ]
     )  # fmt: skip
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     drawn = run_cli("reports", "trend", "bholanath", "--name", "Sugar").stdout.splitlines()
     assert drawn[-1] == "▆▁█  3 to 6.5 mmol/L, without 1 in words"
     assert [line.split()[-1] for line in drawn[1:-1]] == ["within", "below", "3", "above"]

@@ -11,16 +11,16 @@ from conftest import Caller, dump, record
 from test_intake import statuses, take
 
 from myhealth import stores
-from myhealth.audit.events import Actor, acting
+from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database, transaction
 from myhealth.intake.corrections import change_checkup, delete_checkup
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, list_rejections
-from myhealth.intake.results import Origin, Outcome
+from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import delete_user
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
 GONE = "record 77 of HC-1 was deleted here; it is not taken in again"
@@ -172,8 +172,8 @@ NUMBERS = [
 
 @pytest.mark.parametrize("how", ["corrected", "deleted"])
 def test_results_are_the_same_however_they_are_stored(db, people, monkeypatch, how: str) -> None:
-    def bring(text: str) -> Outcome:
-        return Intake(Origin("test.json", "HC-1")).take([Reading(0, 1, text)])[0]
+    def bring(text: str) -> RecordResult:
+        return Intake(ImportSource("test.json", "HC-1")).take([ParsedRecord(0, 1, text)])[0]
 
     text = json.dumps(record(77, results=NUMBERS, taken_by=None)).replace("5.1,", "5.10,")
     assert "5.10," in text
@@ -194,7 +194,7 @@ def test_it_stays_gone_at_the_patients(upload: Caller, browse: Caller, db, log_i
     """Which was entered for the wrong person; the fixture's records have come from the same machine."""
 
     def shown() -> list[int]:
-        run_pass(settings.database_url, Mirror(reports), settings)
+        run_pass(settings.database_url, ReportWriter(reports), settings)
         return [report["id"] for report in browse("GET", "/reports/", token=log_in("savita")).json]
 
     upload.token = log_in("tara")
@@ -251,7 +251,7 @@ def test_the_command_line_says_what_was_deleted(db, people, run_cli, tmp_path) -
     assert run_cli("import-machine", str(path)).returncode == 1
     run_cli("import-machine", str(path), "--create-patients")
     patient, checkup = db("select patient_id, id from checkups where record_id = '77'")[0]
-    with acting(Actor(None, "x", None)):
+    with acting_as(Actor(None, "x", None)):
         delete_checkup(patient, checkup)
     done = run_cli("import-machine", str(path))
     assert (done.returncode, done.stdout) == (0, f"{path}: 0 accepted, 61 duplicate, 0 rejected.\n"), done.stderr
@@ -287,21 +287,21 @@ def test_a_record_that_somebody_put_back_is_the_one_that_is_stored(db, people) -
     assert (outcome.status, outcome.id, outcome.warnings) == ("duplicate", first.id, [])
 
 
-def many(said: dict[str, Any]) -> Outcome:
+def many(said: dict[str, Any]) -> RecordResult:
     return take(*OTHERS, record(160), said)[-1]  # not among those that are looked at beforehand
 
 
-def alone(said: dict[str, Any]) -> Outcome:
-    with acting(Actor(None, "tara", None)):
-        return Intake(Origin("POST /checkups/", "HC-1")).take_noted([Reading(0, 1, json.dumps(said))])[0]
+def alone(said: dict[str, Any]) -> RecordResult:
+    with acting_as(Actor(None, "tara", None)):
+        return Intake(ImportSource("POST /checkups/", "HC-1")).take_noted([ParsedRecord(0, 1, json.dumps(said))])[0]
 
 
 @pytest.mark.parametrize("send", [alone, many])
 def test_a_record_that_comes_while_it_is_deleted_does_not_come_back(
-    db, people, connect, send: Callable[[dict[str, Any]], Outcome]
+    db, people, connect, send: Callable[[dict[str, Any]], RecordResult]
 ) -> None:
     (first,) = take(record(77))
-    outcomes: list[Outcome] = []
+    outcomes: list[RecordResult] = []
 
     def bring() -> None:
         with database.connection_context():

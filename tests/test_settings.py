@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from myhealth.common import settings as module
-from myhealth.common.errors import WrongSettings
+from myhealth.common.errors import SettingsError
 from myhealth.common.settings import child_environ, describe, keys, load
 
 URL = "postgresql://me:hunter2@db.example/health"
@@ -76,7 +76,7 @@ def test_a_secret_may_lie_in_a_file(somewhere_else: Path) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_a_wrong_environment_is_told_with_its_place(environ: dict[str, str], said: str) -> None:
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(SettingsError) as caught:
         load(environ=environ)
     assert said in caught.value.message
 
@@ -94,7 +94,7 @@ def test_a_wrong_environment_is_told_with_its_place(environ: dict[str, str], sai
 )
 def test_a_wrong_file_is_told_with_its_place(somewhere_else: Path, text: str, said: str) -> None:
     (somewhere_else / "myhealth.toml").write_text(text)
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(SettingsError) as caught:
         load(environ={})
     assert said in caught.value.message
 
@@ -122,7 +122,7 @@ def test_no_secret_is_ever_shown(url: str) -> None:
 
 
 def test_a_wrong_secret_is_not_repeated_in_the_error() -> None:
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(SettingsError) as caught:
         load({"secret_key": 5}, environ={})
     assert "5" not in caught.value.message.replace("secret_key", "")
 

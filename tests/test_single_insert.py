@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from conftest import record
 
-from myhealth.audit.events import Actor, acting
+from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
 from myhealth.intake import pipeline as module
 from myhealth.intake import single_insert as module_alone
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import Origin, Outcome
-from myhealth.intake.single_insert import store_alone
+from myhealth.intake.results import ImportSource, RecordResult
+from myhealth.intake.single_insert import insert_one
 from myhealth.machines.services import register_machine
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -26,15 +26,15 @@ STORED = (
 ACTOR = Actor(None, "tara", "192.0.2.7")
 
 
-def send(said: dict[str, Any], **origin: Any) -> Outcome:
-    reading = Reading(0, 1, json.dumps(said))
-    with acting(ACTOR):
-        return Intake(Origin(**{"source": "POST /checkups/", **origin})).take_noted([reading])[0]
+def send(said: dict[str, Any], **origin: Any) -> RecordResult:
+    reading = ParsedRecord(0, 1, json.dumps(said))
+    with acting_as(ACTOR):
+        return Intake(ImportSource(**{"source": "POST /checkups/", **origin})).take_noted([reading])[0]
 
 
-def alone(said: dict[str, Any], **origin: Any) -> Outcome | None:
-    intake = Intake(Origin(**{"source": "POST /checkups/", **origin}))
-    return store_alone(intake.origin, intake.check([Reading(0, 1, json.dumps(said))])[0])
+def alone(said: dict[str, Any], **origin: Any) -> RecordResult | None:
+    intake = Intake(ImportSource(**{"source": "POST /checkups/", **origin}))
+    return insert_one(intake.origin, intake.check([ParsedRecord(0, 1, json.dumps(said))])[0])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_row_is_the_one_that_a_batch_stores(db, said: dict[str, Any]) -> Non
     assert outcome.status == "accepted"
     by_itself = db(STORED)
     db("delete from checkups")
-    Intake(Origin(source="x")).take([Reading(0, 1, json.dumps(said))])
+    Intake(ImportSource(source="x")).take([ParsedRecord(0, 1, json.dumps(said))])
     assert db(STORED) == by_itself != []
 
 
@@ -117,7 +117,7 @@ def test_an_upload_that_cannot_be_noted_is_not_stored(db) -> None:
 
 def test_ten_that_bring_the_same_record_at_once_store_it_once(db) -> None:
     register_machine("HC-1")
-    outcomes: list[Outcome] = []
+    outcomes: list[RecordResult] = []
 
     def bring() -> None:
         with database.connection_context():

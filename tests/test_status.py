@@ -11,21 +11,21 @@ from test_intake import take
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import restart_epoch, run_pass
-from myhealth.sync.status import Status, look
+from myhealth.sync.status import Status, collect_status
 
 pytestmark = pytest.mark.usefixtures("people")
 
 
 @pytest.fixture
 def sync(settings: Settings, reports: ReportRepository):
-    return lambda: run_pass(settings.database_url, Mirror(reports), settings)
+    return lambda: run_pass(settings.database_url, ReportWriter(reports), settings)
 
 
 @pytest.fixture
 def status(settings: Settings, reports: ReportRepository):
-    return lambda: look(settings.database_url, Mirror(reports))
+    return lambda: collect_status(settings.database_url, ReportWriter(reports))
 
 
 def behind(found: Status) -> int:
@@ -64,7 +64,7 @@ def test_an_epoch_under_way_is_behind_by_what_it_has_yet_to_read(db, reports, sy
     assert (behind(status()), status().epoch_ended) == (6, "there is no mark")
     take(*[record(i) for i in range(10)])
     sync()
-    assert restart_epoch(settings.database_url, Mirror(reports))
+    assert restart_epoch(settings.database_url, ReportWriter(reports))
     assert behind(status()) == 16
     reports.state.update_one({"_id": "mark"}, {"$set": {"scanned.checkups": 4, "scanned.users": 6}})
     assert behind(status()) == 6
@@ -160,7 +160,7 @@ def test_metrics_say_the_same_and_know_when_mongodb_was_away(db, reports, sync, 
     take(record(2))
     away = ReportRepository.connect("mongodb://127.0.0.1:9/myhealth_test?serverSelectionTimeoutMS=200")
     with pytest.raises(Unavailable):
-        run_pass(settings.database_url, Mirror(away), settings)
+        run_pass(settings.database_url, ReportWriter(away), settings)
     away.close()
     bad = gauges(upload)
     assert (bad["myhealth_sync_last_pass_ok"], bad["myhealth_sync_rows_behind"]) == (0, 1)

@@ -20,9 +20,9 @@ from myhealth.common.settings import Settings
 from myhealth.reports.filters import list_reports
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.reports.user_search import Search, find_people
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync import source
-from myhealth.sync.checkpoint import History, Mark, Position, epoch_ended, from_document, to_document
+from myhealth.sync.checkpoint import Checkpoint, History, Position, epoch_ended, from_document, to_document
 from myhealth.sync.runner import Pass, restart_epoch, run_pass
 from myhealth.sync.source import Source
 from myhealth.sync.verify import verify
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("people")
 @pytest.fixture
 def sync(settings: Settings, reports: ReportRepository):
     def one_pass(**options: Any) -> Pass:
-        return run_pass(settings.database_url, Mirror(reports), settings, **options)
+        return run_pass(settings.database_url, ReportWriter(reports), settings, **options)
 
     return one_pass
 
@@ -72,7 +72,7 @@ class Killed(Exception):
     pass
 
 
-class Watched(Mirror):
+class Watched(ReportWriter):
     """Looks at each batch of reports whether their index is there; the third or so is its death."""
 
     def __init__(self, repository: ReportRepository) -> None:
@@ -179,7 +179,7 @@ def test_the_feed_goes_on_within_one_large_transaction(db, reports, sync, settin
     sync()
     take(*[record(i) for i in range(50)])
     settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=batch))
-    assert run_pass(settings.database_url, Mirror(reports), settings).read == 50
+    assert run_pass(settings.database_url, ReportWriter(reports), settings).read == 50
     assert differences(db, reports) == NONE
 
 
@@ -222,11 +222,11 @@ def test_a_store_that_another_version_filled_is_filled_anew(db, reports, sync, s
         reports.users.update_many({}, {"$unset": {"name_keys": 1}})
         reports.state.update_one({"_id": "mark"}, other)
         with pytest.raises(MyHealthError, match="the form of another version"):
-            verify(settings.database_url, Mirror(reports), 100)
+            verify(settings.database_url, ReportWriter(reports), 100)
         done = sync()
         assert done.new_epoch == "the documents have the form of another version of MyHealth"
         assert differences(db, reports) == NONE
-        assert verify(settings.database_url, Mirror(reports), 100).differences == 0
+        assert verify(settings.database_url, ReportWriter(reports), 100).differences == 0
         assert [each["username"] for each in find_people(reports, Search("joshi"))] == ["bholanath"]
         assert sync().new_epoch == ""
 
@@ -235,7 +235,7 @@ def test_restart_reads_everything_anew(db, reports, sync, settings) -> None:
     take(record(1))
     sync()
     reports.reports.update_one({"_id": 1}, {"$set": {"disease": "tampered"}})
-    assert restart_epoch(settings.database_url, Mirror(reports))
+    assert restart_epoch(settings.database_url, ReportWriter(reports))
     assert sync().epoch == 2
     assert differences(db, reports) == NONE
 
@@ -262,7 +262,7 @@ def test_a_mark_older_than_its_reports_does_not_hide_behind_their_epoch(db, repo
     sync()
     older = reports.state.find_one({"_id": "mark"})
     for _ in range(2):
-        restart_epoch(settings.database_url, Mirror(reports))
+        restart_epoch(settings.database_url, ReportWriter(reports))
         sync()
     db("update checkups set disease = 'edited'")
     sync()
@@ -278,7 +278,7 @@ def test_an_earlier_epoch_goes_slice_by_slice(db, reports, sync, settings, monke
     sync()
     for id_ in (0, -5, 4.5, 20, 21, 22, 23, 24, "text", 2**40):
         reports.reports.insert_one({"_id": id_, "epoch": 1, "revision": 1, "patient_id": 1})
-    restart_epoch(settings.database_url, Mirror(reports))
+    restart_epoch(settings.database_url, ReportWriter(reports))
     done = sync()
     assert (done.epoch, done.removed) == (2, 10)
     assert differences(db, reports) == NONE
@@ -294,8 +294,8 @@ def test_a_report_that_becomes_another_patients_moves_to_him(db, reports, sync, 
     assert {r["patient_id"] for r in reports.reports.find({"_id": {"$in": [1, 2]}})} == {savita}
     moved = reports.report(1)
     back = {**moved, "patient_id": 77, "revision": moved["revision"] + 1}
-    assert Mirror(reports)._replace("checkup", [back]).written == 1, "as a runner beside us may find it"
-    assert Mirror(reports).put("checkup", [moved]).unchanged == 1, "an older version is nobody's any more"
+    assert ReportWriter(reports)._replace("checkup", [back]).written == 1, "as a runner beside us may find it"
+    assert ReportWriter(reports).put("checkup", [moved]).unchanged == 1, "an older version is nobody's any more"
     assert reports.report(1)["patient_id"] == 77
     assert reports.count()[0] == 3
 
@@ -358,16 +358,16 @@ def test_what_a_dying_runner_still_writes_does_not_bring_a_deleted_report_back(d
     """Its session is gone, another runner has carried the deletion out, then its last write arrives."""
     take(record(1), record(2))
     late: list = []
-    mirror = Mirror(reports)
-    real = mirror.insert
+    writer = ReportWriter(reports)
+    real = writer.insert
 
     def dying(kind, documents):
         late.extend(dict(document) for document in documents)
         raise KeyboardInterrupt
 
-    mirror.insert = dying
+    writer.insert = dying
     with pytest.raises(KeyboardInterrupt):
-        run_pass(settings.database_url, mirror, settings)
+        run_pass(settings.database_url, writer, settings)
     db("delete from checkups where id = 1")
     sync()
     real("checkup", late)
@@ -378,20 +378,20 @@ def test_what_a_dying_runner_still_writes_does_not_bring_a_deleted_report_back(d
 
 def test_a_runner_that_was_taken_over_moves_the_mark_no_more(db, reports, sync, settings) -> None:
     take(record(1))
-    mirror = Mirror(reports)
-    real = mirror.insert
+    writer = ReportWriter(reports)
+    real = writer.insert
 
     def slow(kind, documents):
         with Source.opened(settings.database_url) as other:
             assert not other.lock()
         done = real(kind, documents)
-        mark = from_document(mirror.read_mark())
-        Mirror(reports).begin(to_document(mark.begun("another", datetime.now(UTC))))
+        mark = from_document(writer.read_checkpoint())
+        ReportWriter(reports).begin(to_document(mark.begun("another", datetime.now(UTC))))
         return done
 
-    mirror.insert = slow
+    writer.insert = slow
     with pytest.raises(Unavailable, match="another sync has taken over"):
-        run_pass(settings.database_url, mirror, settings)
+        run_pass(settings.database_url, writer, settings)
     sync()
     assert differences(db, reports) == NONE
 
@@ -438,7 +438,9 @@ def test_a_refusal_by_mongodb_itself_is_set_aside(db, reports, sync) -> None:
 
 
 HERE = History("7", 1, "x")
-MARK = Mark(HERE, 3, "steady", 100, "w", feeds=dict.fromkeys(("tombstones", "users", "checkups"), Position(120, 9)))
+MARK = Checkpoint(
+    HERE, 3, "steady", 100, "w", feeds=dict.fromkeys(("tombstones", "users", "checkups"), Position(120, 9))
+)
 
 
 @pytest.mark.parametrize(
@@ -471,11 +473,11 @@ def test_another_store_is_another_history() -> None:
 
 
 def test_a_mark_outlives_its_way_through_the_store(reports) -> None:
-    mirror = Mirror(reports)
+    writer = ReportWriter(reports)
     begun = MARK.begun("run", datetime(2026, 11, 20, tzinfo=UTC))
     for mark in (MARK, begun, begun.begun("other", datetime(2026, 11, 20, tzinfo=UTC))):
-        mirror.begin(to_document(mark))
-        assert from_document(mirror.read_mark()) == mark
+        writer.begin(to_document(mark))
+        assert from_document(writer.read_checkpoint()) == mark
     for broken in ({}, {"epoch": "x"}, {**to_document(MARK), "feeds": {}}, None):
         assert from_document(broken) is None
 
@@ -499,14 +501,14 @@ def test_a_document_that_is_refused_is_told_and_the_rest_goes_on(db, reports, sy
     assert "MongoDB refused checkup 2: BSON cannot hold it" in done.stderr
     assert differences(db, reports)["lost"] == [2]
     assert run_cli("sync", "--once").returncode == 0, "it is told once"
-    (failure,) = Mirror(reports).failures()
+    (failure,) = ReportWriter(reports).failures()
     assert (failure["kind"], failure["row_id"], failure["tries"]) == ("checkup", 2, 1)
     assert run_cli("sync", "--once", "--retry-failed").returncode == 1
-    assert Mirror(reports).failures()[0]["tries"] == 2
+    assert ReportWriter(reports).failures()[0]["tries"] == 2
     db("update checkups set results = '[]' where id = 2")
     sync()
     assert differences(db, reports) == NONE
-    assert Mirror(reports).failures() == []
+    assert ReportWriter(reports).failures() == []
 
 
 def test_once_says_nothing_when_all_is_well(db, reports, run_cli) -> None:
@@ -543,9 +545,11 @@ def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: sign
     try:
         take(record(1))
         deadline = time.monotonic() + 30
-        while not (Mirror(reports).read_mark() or {}).get("last_checkup_id") and time.monotonic() < deadline:
+        while (
+            not (ReportWriter(reports).read_checkpoint() or {}).get("last_checkup_id") and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        while not Mirror(reports).read_mark()["finished"] and time.monotonic() < deadline:
+        while not ReportWriter(reports).read_checkpoint()["finished"] and time.monotonic() < deadline:
             time.sleep(0.05)
         take(record(2))
         while reports.count()[0] < 2 and time.monotonic() < deadline:
@@ -578,27 +582,27 @@ def test_no_row_is_lost_with_six_writers(db, reports, sync, settings) -> None:
     assert differences(db, reports) == NONE
 
 
-@pytest.mark.parametrize("step", ["read_mark", "begin", "insert", "write_mark"])
+@pytest.mark.parametrize("step", ["read_checkpoint", "begin", "insert", "write_checkpoint"])
 def test_it_loses_nothing_when_killed_after(db, reports, sync, settings, step: str) -> None:
     """A real process kills itself with -9 right after the step, again and again; the last pass is left alone."""
     take(*[record(i) for i in range(40)])
     program = f"""
 import os, signal, sys
 from myhealth.common.settings import load
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 settings = load()
-real, calls = Mirror.{step}, [0]
+real, calls = ReportWriter.{step}, [0]
 def dying(self, *args, **options):
     done = real(self, *args, **options)
     calls[0] += 1
     if calls[0] >= int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
-Mirror.{step} = dying
-run_pass(settings.database_url, Mirror(ReportRepository.connect(settings.mongo_url)), settings)
+ReportWriter.{step} = dying
+run_pass(settings.database_url, ReportWriter(ReportRepository.connect(settings.mongo_url)), settings)
 """
     own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
     environ = {**os.environ, **own, "MYHEALTH_SYNC_BATCH_ROWS": "7"}
@@ -659,7 +663,7 @@ def test_a_new_epoch_only_moves_the_epoch_of_what_says_the_same_already(db, repo
     reports.reports.update_one({"_id": 3}, {"$set": {"results": []}, "$inc": {"revision": 5}})
     reports.reports.update_one({"_id": 4}, {"$set": {"epoch": 2}})
     reports.reports.update_one({"_id": 5}, [{"$replaceWith": {"_id": 5, "epoch": 1, "mine": "$disease"}}])
-    assert restart_epoch(settings.database_url, Mirror(reports))
+    assert restart_epoch(settings.database_url, ReportWriter(reports))
     done = sync()
     assert (done.epoch, done.read, done.written, done.unchanged) == (3, 14, 14, 0)
     assert differences(db, reports) == NONE

@@ -18,7 +18,7 @@ from test_intake import take
 
 from myhealth import stores
 from myhealth.common.settings import Settings
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.source import Source
 from myhealth.sync.verify import verify
@@ -87,7 +87,7 @@ def test_verify_gives_no_false_alarm_while_writers_write_and_syncs_are_killed(db
             with syncing(settings, "--once", MYHEALTH_SYNC_BATCH_ROWS="20"):
                 until = time.monotonic() + chance.uniform(0.3, 1.2)
                 while time.monotonic() < until:
-                    assert verify(settings.database_url, Mirror(reports), 100).first == []
+                    assert verify(settings.database_url, ReportWriter(reports), 100).first == []
                     looks += 1
 
 
@@ -155,9 +155,9 @@ def test_what_a_crash_takes_back_is_not_taken_for_done(
         db("alter system set synchronous_commit = off")
         db("select pg_reload_conf()")
     take(record(1), record(2))
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     db("update checkups set disease = 'edited'")
-    follow, write_mark, crashed = Source.follow, Mirror.write_mark, []
+    follow, write_checkpoint, crashed = Source.follow, ReportWriter.write_checkpoint, []
 
     def hidden(self: Source, table: str, *values: Any) -> Any:
         if table == "checkups" and not crashed:
@@ -166,16 +166,16 @@ def test_what_a_crash_takes_back_is_not_taken_for_done(
                 hasty("delete from checkups where id = 1")
         return follow(self, table, *values)
 
-    def crashing(self: Mirror, mark: Any, run: str) -> None:
-        write_mark(self, mark, run)
+    def crashing(self: ReportWriter, mark: Any, run: str) -> None:
+        write_checkpoint(self, mark, run)
         if reports.report(2)["disease"] == "edited" and not crashed:
             crashed.append(mark)
             crash(postgres)
             postgres.ensure()
 
     monkeypatch.setattr(Source, "follow", hidden)
-    monkeypatch.setattr(Mirror, "write_mark", crashing)
-    run_pass(settings.database_url, Mirror(reports), settings)
+    monkeypatch.setattr(ReportWriter, "write_checkpoint", crashing)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert crashed
     stores.close_database()
     carry_over(settings)
@@ -188,7 +188,7 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
     """A crash gives out again what was rolled back before it; a row with such an id is not visible to the scan, and
     would lie below where the feed begins."""
     take(record(1))
-    leave_witness, begin = Source.leave_witness, Mirror.begin
+    insert_marker_row, begin = Source.insert_marker_row, ReportWriter.begin
 
     def burn() -> None:
         with asking(settings.database_url) as other:
@@ -196,20 +196,20 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
                 other("begin; select pg_current_xact_id(); rollback")
 
     def burning(self: Source) -> str:
-        witness = leave_witness(self)
+        witness = insert_marker_row(self)
         burn()
         return witness
 
-    def crashing(self: Mirror, mark: Any) -> None:
+    def crashing(self: ReportWriter, mark: Any) -> None:
         begin(self, mark)
         crash(postgres)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Source, "leave_witness", burning)
-        patch.setattr(Mirror, "begin", crashing)
+        patch.setattr(Source, "insert_marker_row", burning)
+        patch.setattr(ReportWriter, "begin", crashing)
         with pytest.raises(KeyboardInterrupt):
-            run_pass(settings.database_url, Mirror(reports), settings)
+            run_pass(settings.database_url, ReportWriter(reports), settings)
     postgres.ensure()
     stores.close_database()
     late = connect()
@@ -219,7 +219,7 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
         )
     for _ in range(3):
         burn()
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     late.commit()
     carry_over(settings)
     assert differences(db, reports) == NONE

@@ -20,11 +20,11 @@ from test_intake import take
 
 from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.scheduler import next_due
 from myhealth.sync.source import SYNC_LOCK
-from myhealth.sync.wakeup import Listener, waking
+from myhealth.sync.wakeup import Listener, listen_for_wakeups
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -78,7 +78,7 @@ def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, 
 
 def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.sync.wakeup.RECONNECT_S", 0.1)
-    with waking(Listener(settings.database_url)) as waker:
+    with listen_for_wakeups(Listener(settings.database_url)) as waker:
         assert waker.wait(time.monotonic() + 0.05) is False
         take(record(1))
         assert waker.wait(time.monotonic() + 20) is True
@@ -114,8 +114,8 @@ def kill_sessions(db: Any) -> None:
 
 def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, settings) -> None:
     take(*[record(i) for i in range(60)])
-    mirror = Mirror(reports)
-    real, calls = mirror.insert, [0]
+    writer = ReportWriter(reports)
+    real, calls = writer.insert, [0]
 
     def insert(kind: str, documents: Any) -> Any:
         calls[0] += 1
@@ -123,9 +123,9 @@ def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, setting
             kill_sessions(db)
         return real(kind, documents)
 
-    mirror.insert = insert  # type: ignore[method-assign]
+    writer.insert = insert  # type: ignore[method-assign]
     small = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=7))
-    done = run_pass(settings.database_url, mirror, small)
+    done = run_pass(settings.database_url, writer, small)
     assert calls[0] >= 9
     assert done.new_epoch == "there is no mark", "it went on in the epoch that it had begun"
     assert done.epoch == 1
@@ -133,34 +133,34 @@ def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, setting
 
 
 def test_a_store_that_stays_away_within_a_pass_is_told_in_the_end(db, reports, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 1.0)
+    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 1.0)
     take(record(1))
-    mirror, tries = Mirror(reports), []
+    writer, tries = ReportWriter(reports), []
 
     def put(kind: str, documents: Any) -> Any:
         tries.append(time.monotonic())
         raise Unavailable("MongoDB is away")
 
-    mirror.put = put  # type: ignore[method-assign]
+    writer.put = put  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="MongoDB is away"):
-        run_pass(settings.database_url, mirror, settings)
+        run_pass(settings.database_url, writer, settings)
     assert len(tries) >= 2
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert differences(db, reports) == NONE
 
 
 def test_sigterm_ends_the_waiting_for_a_store(db, reports, settings) -> None:
     ending = threading.Event()
-    mirror = Mirror(reports)
+    writer = ReportWriter(reports)
 
     def put(kind: str, documents: Any) -> Any:
         ending.set()
         raise Unavailable("MongoDB is away")
 
-    mirror.put = put  # type: ignore[method-assign]
+    writer.put = put  # type: ignore[method-assign]
     take(record(1))
     with pytest.raises(Unavailable):
-        run_pass(settings.database_url, mirror, settings, ending=ending)
+        run_pass(settings.database_url, writer, settings, ending=ending)
 
 
 def test_two_by_force_are_right(db, reports, settings) -> None:
@@ -171,7 +171,7 @@ def test_two_by_force_are_right(db, reports, settings) -> None:
 
     def go() -> None:
         try:
-            run_pass(settings.database_url, Mirror(reports), small)
+            run_pass(settings.database_url, ReportWriter(reports), small)
         except Unavailable:
             pass  # taken over
         except BaseException as error:  # noqa: BLE001 - it is asserted on below
@@ -193,7 +193,7 @@ def test_two_by_force_are_right(db, reports, settings) -> None:
     assert db("select count(*) from pg_locks where locktype = 'advisory' and objid = %s", SYNC_LOCK & 0xFFFFFFFF) == [
         (0,)
     ]
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert differences(db, reports) == NONE
 
 
@@ -214,7 +214,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
         return real(sql, *values)
 
     monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
-    with waking(Listener(settings.database_url)) as waker:
+    with listen_for_wakeups(Listener(settings.database_url)) as waker:
         answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
         assert answer.status_code == 201
         assert waker.wait(time.monotonic() + 20) is True

@@ -16,10 +16,10 @@ from stores_compared import NONE, differences
 from test_intake import take
 
 from myhealth.common.database import database
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.embedded.postgres import Postgres
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.source import Source
 
@@ -54,7 +54,7 @@ def from_standby(standby: Postgres, settings: Settings) -> Settings:
 
 
 def run(settings: Settings, reports: Any) -> Any:
-    return run_pass(settings.database_url, Mirror(reports), settings)
+    return run_pass(settings.database_url, ReportWriter(reports), settings)
 
 
 def test_what_is_new_changed_and_deleted_is_read_from_it(db, reports, from_standby) -> None:
@@ -132,13 +132,13 @@ def test_no_row_is_lost_with_six_writers_at_the_primary(db, reports, from_standb
 
 def test_a_standby_that_follows_no_more_is_not_read(db, reports, from_standby, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.sync.source.STANDBY_PATIENCE_S", 0.5)
-    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 0.5)
     run(from_standby, reports)
     replica = psycopg2.connect(from_standby.sync.source_url)
     replica.autocommit = True
     replica.cursor().execute("select pg_wal_replay_pause()")
     try:
-        Mirror(reports).begin({})
+        ReportWriter(reports).begin({})
         with pytest.raises(Unavailable, match=r"is more than 0\.5 s behind, or follows no more"):
             run(from_standby, reports)
     finally:
@@ -151,10 +151,10 @@ def test_a_standby_that_follows_no_more_is_not_read(db, reports, from_standby, m
 
 def test_what_is_no_standby_is_refused(db, reports, from_standby, settings) -> None:
     itself = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, source_url=settings.database_url))
-    with pytest.raises(WrongSettings, match="is not a standby"):
+    with pytest.raises(SettingsError, match="is not a standby"):
         run(itself, reports)
-    with pytest.raises(WrongSettings, match="database_url is a standby in recovery"):
-        run_pass(from_standby.sync.source_url, Mirror(reports), settings)
+    with pytest.raises(SettingsError, match="database_url is a standby in recovery"):
+        run_pass(from_standby.sync.source_url, ReportWriter(reports), settings)
 
 
 def caught_up(settings: Settings) -> None:

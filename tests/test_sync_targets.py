@@ -15,7 +15,7 @@ from stores_compared import NONE, differences
 from test_intake import take
 from test_report_store import document
 
-from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
+from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
@@ -24,8 +24,8 @@ from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search, find_people
-from myhealth.reports.writer import Mirror, TakenOver
-from myhealth.sync.reports_api_client import Service
+from myhealth.reports.writer import LeaseLost, ReportWriter
+from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.targets import ReportsApi, Target
 
@@ -42,7 +42,7 @@ def remote(served: tuple[str, str], settings: Settings, people, reports) -> Sett
 
 @pytest.fixture(params=["direct", "http"])
 def target(request, reports, remote) -> Target:
-    return Mirror(reports) if request.param == "direct" else ReportsApi(Service(remote))
+    return ReportWriter(reports) if request.param == "direct" else ReportsApi(ReportsApiClient(remote))
 
 
 # -- the contract ----------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_new_documents_known_ones_and_refused_ones(target: Target, reports) -> N
     )
     assert (mixed.written, mixed.unchanged) == (1, 1)
     assert [(f.kind, f.id, f.reason.split(":")[0]) for f in mixed.failed] == [("checkup", 3, "BSON cannot hold it")]
-    assert (target.failed_ids("checkup"), target.failed_ids("user"), target.count_aside()) == ([3], [], 1)
+    assert (target.failed_ids("checkup"), target.failed_ids("user"), target.count_quarantined()) == ([3], [], 1)
     assert reports.report(1)["revision"] == 2
     assert target.put("checkup", []).written == target.insert("checkup", []).written == 0
     too_large = target.put("checkup", [document(4, revision=2, checkup_report="x" * 17_000_000), document(5)])
@@ -73,8 +73,8 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     assert target.remove("checkup", [], 1) == 0
     assert target.sweep(2) == (1, None)
     assert [found["_id"] for found in reports.reports.find()] == [3]
-    assert target.put_aside("user", []).failed == []
-    aside = target.put_aside("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])
+    assert target.quarantine("user", []).failed == []
+    aside = target.quarantine("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])
     assert [(failure.id, failure.reason) for failure in aside.failed] == [(3, "why")]
     assert reports.report(3) is None
 
@@ -89,12 +89,12 @@ def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports
 
 
 def test_the_mark_and_who_has_it(target: Target, reports) -> None:
-    assert target.read_mark() is None
+    assert target.read_checkpoint() is None
     target.begin({"run": "a", "epoch": 1, "big": 2**63 - 1})
-    target.write_mark({"run": "a", "epoch": 2}, "a")
-    with pytest.raises(TakenOver):
-        target.write_mark({"run": "b", "epoch": 3}, "b")
-    assert {**target.read_mark(), "_id": 0} == {"_id": 0, "run": "a", "epoch": 2}
+    target.write_checkpoint({"run": "a", "epoch": 2}, "a")
+    with pytest.raises(LeaseLost):
+        target.write_checkpoint({"run": "b", "epoch": 3}, "b")
+    assert {**target.read_checkpoint(), "_id": 0} == {"_id": 0, "run": "a", "epoch": 2}
 
 
 def test_collections_are_known_apart(target: Target, reports) -> None:
@@ -115,8 +115,8 @@ NUMBERS = ["5.10", "5.1", "0", "-0.0", "128", "2147483648", "9223372036854775807
 
 def contents(reports: ReportRepository) -> dict[str, dict[Any, bytes]]:
     """Every document in its bytes."""
-    mirror = Mirror(reports)
-    return {kind: {stored.id: stored.content for stored in mirror.raw(kind, {})} for kind in ("checkup", "user")}
+    writer = ReportWriter(reports)
+    return {kind: {stored.id: stored.content for stored in writer.raw(kind, {})} for kind in ("checkup", "user")}
 
 
 def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) -> None:
@@ -133,10 +133,10 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
     db(
         "update users set tokens_valid_after = now(), full_name = 'José María de la Cruz O’Neill-García' where username = 'savita'"
     )
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     direct = contents(reports)
     reports.drop()
-    done = run_pass(settings.database_url, ReportsApi(Service(remote)), remote)
+    done = run_pass(settings.database_url, ReportsApi(ReportsApiClient(remote)), remote)
     assert (done.failures, done.epoch) == (0, 1)
     assert contents(reports) == direct
     assert len(direct["checkup"]) == 30
@@ -144,7 +144,7 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
 
 
 def test_everything_travels_over_http(db, reports, remote, settings) -> None:
-    target = ReportsApi(Service(remote))
+    target = ReportsApi(ReportsApiClient(remote))
     take(*[record(i) for i in range(20)])
 
     def sync(**options: Any) -> Any:
@@ -168,7 +168,9 @@ def test_everything_travels_over_http(db, reports, remote, settings) -> None:
     done = sync(retry_failed=True)
     assert (done.epoch, done.removed) == (2, 1)
     assert differences(db, reports) == NONE
-    assert run_pass(settings.database_url, Mirror(reports), settings).read == 0, "the other way goes on from its mark"
+    assert run_pass(settings.database_url, ReportWriter(reports), settings).read == 0, (
+        "the other way goes on from its mark"
+    )
 
 
 def test_the_command_goes_over_http(db, reports, remote, run_cli, settings) -> None:
@@ -261,17 +263,17 @@ ANSWERS = {
 def test_a_target_that_answers_with_an_error_never_moves_the_mark(
     db, reports, proxied, settings, monkeypatch, answer
 ) -> None:
-    monkeypatch.setattr("myhealth.sync.retry.PATIENCE_S", 0.5)
-    run_pass(settings.database_url, Mirror(reports), settings)
-    before = Mirror(reports).read_mark()
+    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 0.5)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    before = ReportWriter(reports).read_checkpoint()
     take(*[record(i) for i in range(5)])
     sick = proxied(lambda call: ANSWERS[answer] if "/reports/" in call else None)
     with pytest.raises((MyHealthError, KeyError)):
-        run_pass(settings.database_url, ReportsApi(Service(sick)), sick)
-    after = Mirror(reports).read_mark()
+        run_pass(settings.database_url, ReportsApi(ReportsApiClient(sick)), sick)
+    after = ReportWriter(reports).read_checkpoint()
     assert after["feeds"]["checkups"] == before["feeds"]["checkups"]
     assert reports.count()[0] == 0
-    run_pass(settings.database_url, Mirror(reports), settings)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
     assert differences(db, reports) == NONE
 
 
@@ -284,27 +286,27 @@ def test_a_short_fault_is_borne_within_the_pass(db, reports, proxied, settings) 
 
     shaky = proxied(answer)
     small = dataclasses.replace(shaky, sync=dataclasses.replace(shaky.sync, batch_rows=9))
-    run_pass(settings.database_url, ReportsApi(Service(small)), small)
+    run_pass(settings.database_url, ReportsApi(ReportsApiClient(small)), small)
     assert faults == []
     assert differences(db, reports) == NONE
 
 
 def test_a_token_that_has_ended_is_renewed(db, reports, remote, settings) -> None:
-    service = Service(remote)
+    service = ReportsApiClient(remote)
     target = ReportsApi(service)
     run_pass(settings.database_url, target, remote)
     service._token = "ended.long.ago"
     take(record(1))
     assert run_pass(settings.database_url, target, remote).written == 1
-    with pytest.raises(WrongSettings):
-        ReportsApi(Service(dataclasses.replace(remote, auth_url=remote.sync.reports_api_url, sync=dataclasses.replace(
-            remote.sync, password="wrong")))).read_mark()  # fmt: skip
+    with pytest.raises(SettingsError):
+        ReportsApi(ReportsApiClient(dataclasses.replace(remote, auth_url=remote.sync.reports_api_url, sync=dataclasses.replace(
+            remote.sync, password="wrong")))).read_checkpoint()  # fmt: skip
 
 
 def test_a_browse_api_that_is_away_is_unavailable(remote) -> None:
     nowhere = dataclasses.replace(remote, sync=dataclasses.replace(remote.sync, reports_api_url="http://127.0.0.1:1"))
     with pytest.raises(Unavailable, match="is away"):
-        ReportsApi(Service(nowhere)).read_mark()
+        ReportsApi(ReportsApiClient(nowhere)).read_checkpoint()
 
 
 # -- who may, and what is taken --------------------------------------------------------------------------------------

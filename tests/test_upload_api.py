@@ -88,7 +88,7 @@ def test_a_token_ends_with_what_it_stands_for(upload: Caller, log_in, people, ho
     elif how == "new password":
         services.set_password("tara", "another password", rounds=4)
     else:
-        services.end_tokens(people["tara"])
+        services.revoke_tokens(people["tara"])
     answer = upload("POST", "/checkups/", [record(None)], token=token)
     assert (answer.status_code, answer.json["code"]) == (401, "token_ended")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -345,14 +345,14 @@ def test_connections_that_died_are_replaced(upload: Caller, log_in, connect, db)
 
 
 def test_an_application_that_cannot_be_made_says_so_and_tries_again() -> None:
-    from myhealth.common.errors import WrongSettings
+    from myhealth.common.errors import SettingsError
 
     tries = []
 
     def make():
         tries.append(1)
         if len(tries) == 1:
-            raise WrongSettings("secret detail of the settings")
+            raise SettingsError("secret detail of the settings")
         return lambda environ, start: (start("200 OK", []), [b"well"])[1]
 
     call = Caller(LazyApplication(make))

@@ -12,7 +12,7 @@ import browser
 import pytest
 from conftest import PASSWORD, ROOT, dump, record
 
-from myhealth.profiles.services import create_user, end_tokens
+from myhealth.profiles.services import create_user, revoke_tokens
 
 pytestmark = pytest.mark.long
 
@@ -320,7 +320,7 @@ def test_a_login_that_has_ended_is_made_again_and_the_file_goes_on(
     enter()
     choose(page, ("first.json", dump([record(1)])))
     assert counts(outcome(page, "first.json"))["accepted"] == "1"
-    end_tokens(people["tara"])
+    revoke_tokens(people["tara"])
     choose(page, ("second.json", dump([record(2)])))
     assert login_message(page).startswith("Your login has ended.")
     assert focused(page) == "password"
@@ -339,7 +339,7 @@ def test_another_person_sees_nothing_of_the_one_before(
 ) -> None:
     enter()
     page.get_by_role("button", name="Log out").wait_for()
-    end_tokens(people["tara"])
+    revoke_tokens(people["tara"])
     choose(page, ("hers.json", dump([record(1)])))
     login_message(page)
     sign_in(page, "dr.ayush")

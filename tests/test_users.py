@@ -12,7 +12,7 @@ from conftest import PASSWORD
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myhealth.common.errors import BadInput, Conflict, NotFound, NotLoggedIn, Unavailable, WrongSettings
+from myhealth.common.errors import BadInput, Conflict, NotFound, NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles import services
 from myhealth.profiles.passwords import generate_password, hash_password, password_matches
@@ -395,10 +395,10 @@ def test_the_secret_is_made_once_and_for_its_owner_alone(tmp_path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["secret_key"]
     path.write_bytes(b"short")
-    with pytest.raises(WrongSettings, match="shorter than 32"):
+    with pytest.raises(SettingsError, match="shorter than 32"):
         load_secret(settings)
 
 
 def test_with_a_database_of_ones_own_a_secret_must_be_given() -> None:
-    with pytest.raises(WrongSettings, match="MYHEALTH_SECRET_KEY is not set"):
+    with pytest.raises(SettingsError, match="MYHEALTH_SECRET_KEY is not set"):
         load_secret(Settings(database_url="postgresql://db/x"))

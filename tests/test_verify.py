@@ -17,7 +17,7 @@ from test_intake import take
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import Mirror
+from myhealth.reports.writer import ReportWriter
 from myhealth.sync import source
 from myhealth.sync.checkpoint import from_document
 from myhealth.sync.runner import restart_epoch, run_pass
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.usefixtures("people")
 
 @pytest.fixture
 def sync(settings: Settings, reports: ReportRepository):
-    return lambda: run_pass(settings.database_url, Mirror(reports), settings)
+    return lambda: run_pass(settings.database_url, ReportWriter(reports), settings)
 
 
 @pytest.fixture
 def compare(settings: Settings, reports: ReportRepository):
     def once(repair: bool = False, batch_rows: int = 3) -> Comparison:
-        return verify(settings.database_url, Mirror(reports), batch_rows, repair=repair)
+        return verify(settings.database_url, ReportWriter(reports), batch_rows, repair=repair)
 
     return once
 
@@ -199,7 +199,7 @@ def test_without_a_mark_of_this_history_there_is_nothing_to_compare(db, reports,
 def test_an_epoch_that_is_under_way_is_judged_by_how_far_it_has_come(db, reports, sync, compare, settings) -> None:
     take(*[record(i) for i in range(10)])
     sync()
-    assert restart_epoch(settings.database_url, Mirror(reports))
+    assert restart_epoch(settings.database_url, ReportWriter(reports))
     assert compare().differences == 0, "nothing of the new epoch was carried yet"
     reports.state.update_one({"_id": "mark"}, {"$set": {"scanned.checkups": 4, "scanned.users": 6}})
     stale = compare()
@@ -226,10 +226,10 @@ def test_a_repair_that_is_killed_leaves_the_deletions_to_be_rechecked(db, report
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Mirror, "put", killed)
+    monkeypatch.setattr(ReportWriter, "put", killed)
     with pytest.raises(KeyboardInterrupt):
         compare(repair=True)
-    mark = from_document(Mirror(reports).read_mark())
+    mark = from_document(ReportWriter(reports).read_checkpoint())
     assert mark is not None
     assert not mark.finished
 
@@ -256,17 +256,17 @@ def test_rows_that_change_while_they_are_looked_at_again_are_no_difference(
     assert found(compare()) == {}
     monkeypatch.undo()
     assert found(compare()) == {}
-    real_raw = Mirror.raw
+    real_raw = ReportWriter.raw
 
     def raw(self, kind: str, query: Any):
         if "$in" in query["_id"]:
             monkeypatch.undo()
-            assert restart_epoch(settings.database_url, Mirror(reports))
+            assert restart_epoch(settings.database_url, ReportWriter(reports))
             sync()
         return real_raw(self, kind, query)
 
     db("update checkups set disease = 'again' where id = 9")
-    monkeypatch.setattr(Mirror, "raw", raw)
+    monkeypatch.setattr(ReportWriter, "raw", raw)
     assert found(compare()) == {}
 
 
@@ -299,7 +299,7 @@ def test_it_finds_nothing_while_writers_and_the_sync_go_on(
 
     def carry() -> None:
         while not ending.is_set():
-            run_pass(settings.database_url, Mirror(reports), settings)
+            run_pass(settings.database_url, ReportWriter(reports), settings)
 
     threads = [threading.Thread(target=write, args=(connection, i)) for i, connection in enumerate(connections)]
     threads.append(threading.Thread(target=carry))

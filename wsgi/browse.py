@@ -15,8 +15,8 @@ from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportView, UserReportsView
 from wsgi.browse_api.schemas import SCHEMAS
-from wsgi.browse_api.sync_endpoints import MIRROR_VIEWS
-from wsgi.browse_api.sync_schemas import MIRROR_SCHEMAS
+from wsgi.browse_api.sync_endpoints import SYNC_VIEWS
+from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
@@ -34,14 +34,14 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,
     "/healthz": HealthView,
-    **MIRROR_VIEWS,
+    **SYNC_VIEWS,
 }
 DESCRIPTION = (
     "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"
     " linked by the Link header. Every path answers with and without its closing slash."
 )
 # The description itself.
-PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS | MIRROR_SCHEMAS)}
+PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS | SYNC_SCHEMAS)}
 
 
 def make_app(settings: Settings) -> bottle.Bottle:

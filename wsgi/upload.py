@@ -55,7 +55,7 @@ def make_app(settings: Settings) -> bottle.Bottle:
     application = Application(context.close)
     for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
-    application.add_hook("after_request", context.give_back)
+    application.add_hook("after_request", context.release_connection)
     return application
 
 

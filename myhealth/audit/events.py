@@ -61,17 +61,17 @@ class Event:
     source: str = "upload"
 
 
-NOTE = """
+INSERT_EVENT = """
 insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)
 select %s::bigint, %s::text, %s::text, %s::bigint, %s::text, %s::text, %s::text, %s::jsonb"""
-NOTE_EACH = """
+INSERT_EVENTS = """
 insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details) values %s"""
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
 
 @contextlib.contextmanager
-def acting(actor: Actor) -> Iterator[None]:
+def acting_as(actor: Actor) -> Iterator[None]:
     """Whatever is noted within the block is this actor's doing."""
     token = _acting.set(actor)
     try:
@@ -84,7 +84,7 @@ def current_actor() -> Actor:
     return _acting.get()
 
 
-def note(
+def record_event(
     action: str,
     *,
     subject_id: int | None = None,
@@ -94,22 +94,22 @@ def note(
     **details: Any,
 ) -> None:
     """Adds an event, within the caller's transaction where there is one: it is kept if what it tells of is kept."""
-    values = noted(action, details, actor or current_actor(), subject_id, subject, outcome)
+    values = event_values(action, details, actor or current_actor(), subject_id, subject, outcome)
     if database.in_transaction():
-        database.execute_sql(NOTE, values)
+        database.execute_sql(INSERT_EVENT, values)
         return
     with transaction() as cursor:
-        cursor.execute(NOTE, values)
+        cursor.execute(INSERT_EVENT, values)
 
 
-def note_each(action: str, subjects: Sequence[tuple[int, str]], **details: Any) -> None:
+def record_events(action: str, subjects: Sequence[tuple[int, str]], **details: Any) -> None:
     """As `note`, an event for each of these users (id, name), in one statement within the caller's transaction."""
-    values = [noted(action, details, current_actor(), *subject) for subject in subjects]
+    values = [event_values(action, details, current_actor(), *subject) for subject in subjects]
     if values:
-        execute_values(database.cursor(), NOTE_EACH, values)
+        execute_values(database.cursor(), INSERT_EVENTS, values)
 
 
-def noted(
+def event_values(
     action: str,
     details: dict[str, Any],
     who: Actor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from myhealth.audit.events import note
+from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import NotFound
 from myhealth.profiles.models import User
@@ -57,7 +57,7 @@ def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
     return dict(zip(NAMES, row, strict=True))
 
 
-def note_change(action: str, patient_id: int, checkup_id: int, **details: Any) -> None:
+def record_change(action: str, patient_id: int, checkup_id: int, **details: Any) -> None:
     patient = User.get_or_none(User.id == patient_id)
     name = patient.username if patient else None
-    note(action, subject_id=patient_id, subject=name, checkup=checkup_id, **details)
+    record_event(action, subject_id=patient_id, subject=name, checkup=checkup_id, **details)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, lies, measured
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, parse_measurement
 
 Bound = float | None
 SOURCE = "catalogue"
@@ -128,7 +128,7 @@ ANALYTES = (
 )
 
 # What devices write for a UCUM unit. For comparing only; a unit is stored as it was sent.
-WRITTEN = {
+UNIT_SPELLINGS = {
     "mmhg": "mm[Hg]",
     "mm[hg]": "mm[Hg]",
     "/min": "/min",
@@ -177,10 +177,10 @@ def annotate(result: dict[str, Any]) -> str:
     """Fills in what the catalogue knows of a result: a range where the machine sent none, the flag A where the value is
     none of a living body. Gives the warning that goes with it, or nothing."""
     analyte = BY_CODE.get(result["code"])
-    unit, value = result["unit"], measured(result["value"])
+    unit, value = result["unit"], parse_measurement(result["value"])
     if analyte is None or unit is None or value is None:
         return ""
-    found = analyte.ranges.get(WRITTEN.get(unit.replace(" ", "").lower(), ""))
+    found = analyte.ranges.get(UNIT_SPELLINGS.get(unit.replace(" ", "").lower(), ""))
     if found is None:
         return ""
     if result["low"] is None and result["high"] is None and "range_text" not in result:
@@ -211,4 +211,4 @@ def _set_range(result: dict[str, Any], found: Range) -> None:
         return
     result["low"], result["high"], result["range_source"] = found.low, found.high, SOURCE
     if result["flag"] is None:
-        result["flag"] = FLAG_WHERE.get(lies(result["value"], found.low, found.high))
+        result["flag"] = FLAG_WHERE.get(classify(result["value"], found.low, found.high))

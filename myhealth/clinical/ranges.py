@@ -14,7 +14,7 @@ from typing import Any
 Number = int | float | Decimal
 
 ABOVE, BELOW, WITHIN = "above", "below", "within"
-WRITTEN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", re.ASCII)
+MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", re.ASCII)
 
 
 def number(value: Any) -> Number | None:
@@ -27,22 +27,22 @@ def number(value: Any) -> Number | None:
     return value if finite else None
 
 
-def measured(value: Any) -> tuple[str, Number] | None:
+def parse_measurement(value: Any) -> tuple[str, Number] | None:
     """What a value measures: ("", 230), or what it is beyond: ("<", 3); None where it measures nothing."""
     if type(value) is str:
-        match = WRITTEN.fullmatch(value.strip(" "))
+        match = MEASUREMENT_PATTERN.fullmatch(value.strip(" "))
         return (match[1].replace("≤", "<=").replace("≥", ">="), Decimal(match[2])) if match else None
     found = number(value)
     return None if found is None else ("", found)
 
 
-def lies(value: Any, low: Any, high: Any) -> str | None:
+def classify(value: Any, low: Any, high: Any) -> str | None:
     """Where a value lies in its range, of which an end may be open (None): ABOVE, BELOW or WITHIN; None where there is
     no range, or where a bound does not tell. Nothing that begins at 0 goes below it.
 
     lies(128, 90, 120) is ABOVE, lies("<3", 70, 99) BELOW, lies("<3", 0, 5) WITHIN, lies("<100", 70, 99) None.
     """
-    found, bottom, top = measured(value), number(low), number(high)
+    found, bottom, top = parse_measurement(value), number(low), number(high)
     if found is None or (bottom is None and top is None):
         return None
     beyond, at = found[0], _exact(found[1])
@@ -64,7 +64,7 @@ def is_outside(value: Any, low: Any, high: Any) -> bool:
     """Whether a value is known to lie outside its range. (Most are plain numbers, and need no more than this.)"""
     if type(value) in (int, float) and type(low) in (int, float) and type(high) in (int, float):
         return bool(value > high or value < low)
-    return lies(value, low, high) in (ABOVE, BELOW)
+    return classify(value, low, high) in (ABOVE, BELOW)
 
 
 def _exact(value: Number) -> Decimal:

@@ -19,11 +19,11 @@ STATUSES = {
 }
 STATUS = re.compile(rf"Status(?: of (.+))?: ({'|'.join(STATUSES)})\.")
 KNOWN = re.compile(r"Only the (day|month|year) is known\.")
-NOON = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
+NOON_TIME = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
 
 
 @dataclass(frozen=True, slots=True)
-class Remarks:
+class StatusLines:
     """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names, each on
     one line; `known`: "day", "month" or "year" where it says that no more of the moment is known, "" where not."""
 
@@ -41,12 +41,12 @@ def on_one_line(name: str) -> str:
     return " ".join(name.split())
 
 
-def status_remark(status: str, name: str = "") -> str:
+def status_line(status: str, name: str = "") -> str:
     """The line that `read_remarks` reads. `name`: of which result, if not of the whole report."""
     return f"Status of {on_one_line(name)}: {status}." if name else f"Status: {status}."
 
 
-def read_remarks(report: str) -> Remarks:
+def parse_status_lines(report: str) -> StatusLines:
     statuses: dict[str, str] = {}
     known = ""
     for line in report.splitlines():
@@ -54,15 +54,15 @@ def read_remarks(report: str) -> Remarks:
             statuses.setdefault(found[1] or "", STATUSES[found[2]])
         elif match := KNOWN.fullmatch(line):
             known = known or match[1]
-    return Remarks(statuses.pop("", ""), statuses, known)
+    return StatusLines(statuses.pop("", ""), statuses, known)
 
 
-def known_part(report: str, taken_at: datetime) -> str:
+def known_precision(report: str, taken_at: datetime) -> str:
     """day, month or year where the source told no more of the moment; "" where it is known, or was set since."""
-    return read_remarks(report).known if taken_at.astimezone(UTC).time() == NOON else ""
+    return parse_status_lines(report).known if taken_at.astimezone(UTC).time() == NOON_TIME else ""
 
 
-def is_said(remark: str, lines: list[str]) -> bool:
+def already_stated(remark: str, lines: list[str]) -> bool:
     """Whether a report that has these lines says that already, of a status perhaps in other words.
 
     Worked example: of an exported report "Status: pending." the import would say "Status: registered." once more.
@@ -70,6 +70,6 @@ def is_said(remark: str, lines: list[str]) -> bool:
     found = STATUS.fullmatch(remark)
     if found is None:
         return KNOWN.fullmatch(remark) is not None and remark in lines
-    told = read_remarks("\n".join(lines))
+    told = parse_status_lines("\n".join(lines))
     status = told.status if found[1] is None else told.status_of(found[1])
     return remark in lines or status == STATUSES[found[2]]

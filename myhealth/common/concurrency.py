@@ -24,7 +24,7 @@ class _End:
 
 
 @contextlib.contextmanager
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     """Makes `items` in a thread of its own, at most `depth` of them before they are wanted, in their order.
 
     What the making raises is raised to whoever uses them, behind the items that came before it. When the block is
@@ -70,7 +70,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
 
 
 @contextlib.contextmanager
-def side_by_side(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -> Iterator[Iterator[S]]:
+def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -> Iterator[Iterator[S]]:
     """Does `work` on items in some threads at once; gives the results in the items' order.
 
     What work raises is raised to whoever uses the results, behind those that came before it. When the block is left,
@@ -94,7 +94,7 @@ def side_by_side(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -
 
 
 @contextlib.contextmanager
-def seldom_collected() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
     """Looks for garbage in cycles fifty times less often: a fifth of the time of a pipeline that makes many short-lived
     documents, which have none, goes into that. What exists before is not looked at again within the block."""
     before = gc.get_threshold()

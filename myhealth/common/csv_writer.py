@@ -13,14 +13,14 @@ from typing import Any
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def table_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Any table, its head line first."""
-    yield line(columns)
+    yield csv_line(columns)
     for row in rows:
-        yield line(row)
+        yield csv_line(row)
 
 
-def line(cells: Sequence[Any]) -> str:
+def csv_line(cells: Sequence[Any]) -> str:
     """One line. A number is written as it is; no text begins as a formula does: such a one has a ' before it."""
     target = io.StringIO()
     csv.writer(target, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])

@@ -13,12 +13,12 @@ import psycopg2.errors
 import psycopg2.extensions
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
-from myhealth.common.errors import NotAllowed, Unavailable, WrongSettings
+from myhealth.common.errors import NotAllowed, SettingsError, Unavailable
 
 database: Any = peewee.DatabaseProxy()
 
 # What a server that is away, restarting or shutting down makes of a call: nothing was decided, a retry can help.
-AWAY = (
+UNAVAILABLE_ERRORS = (
     peewee.OperationalError,
     peewee.InterfaceError,
     psycopg2.OperationalError,
@@ -26,10 +26,10 @@ AWAY = (
     MaxConnectionsExceeded,
 )
 # Whatever else it says waits at least as long as `local`.
-DURABLE = """
+SYNCHRONOUS_COMMIT_SQL = """
 select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"""
 # What the driver makes of a connection that breaks in a COPY or between two statements is of no closer class than this.
-BARE = (peewee.DatabaseError, psycopg2.DatabaseError)
+UNCLASSIFIED_ERRORS = (peewee.DatabaseError, psycopg2.DatabaseError)
 
 
 # What a server says to a client that has the wrong name, password or database, and the driver to a wrong port.
@@ -64,13 +64,13 @@ class BaseModel(peewee.Model):
         only_save_dirty = True
 
 
-class Durable(peewee.Psycopg2Adapter):
+class DurableConnection(peewee.Psycopg2Adapter):
     """What is committed is on the server's disk when the commit returns, also where the server was told not to wait."""
 
     def connect(self, db: Any, **parameters: Any) -> Any:
         connection = super().connect(db, **parameters)
         with connection, connection.cursor() as cursor:
-            cursor.execute(DURABLE)
+            cursor.execute(SYNCHRONOUS_COMMIT_SQL)
         return connection
 
 
@@ -78,7 +78,7 @@ class Pool(PooledPostgresqlDatabase):
     """Gives a connection out without asking the server whether it lives: that shows when it is used, and then
     `transaction` and `look_up` take a new one."""
 
-    psycopg2_adapter = Durable
+    psycopg2_adapter = DurableConnection
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed)
@@ -99,7 +99,7 @@ def check_url(url: str, key: str = "database_url") -> str:
     except psycopg2.ProgrammingError as error:
         said = str(error).split('"')[0].strip().rstrip(":")
         hint = "characters like % @ : / in a name or a password are written as %25 %40 %3A %2F"
-        raise WrongSettings(f"{key} cannot be used: {said}", hint=hint) from None
+        raise SettingsError(f"{key} cannot be used: {said}", hint=hint) from None
     return url
 
 
@@ -110,74 +110,74 @@ def transaction() -> Iterator[Any]:
     Raises Unavailable where the server is away; whether a commit that was under way has happened is then not
     known, so what is repeated must be idempotent.
     """
-    with translated(), contextlib.ExitStack() as stack:
+    with translate_errors(), contextlib.ExitStack() as stack:
         nested = database.in_transaction()
         try:
             stack.enter_context(database.atomic())
-        except (*AWAY, *BARE) as error:
-            if nested or not is_away(error):
+        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+            if nested or not is_unavailable(error):
                 raise
-            drop_dead()  # since it was last used; nothing has been done on it yet
+            discard_broken_connection()  # since it was last used; nothing has been done on it yet
             stack.enter_context(database.atomic())
         yield database.cursor()
 
 
-def look_up(sql: str, values: Any) -> Any:
+def fetch_one(sql: str, values: Any) -> Any:
     """One statement that only reads, without a round trip for a transaction of its own; gives its cursor."""
-    with translated():
+    with translate_errors():
         try:
             return database.execute_sql(sql, values)
-        except (*AWAY, *BARE) as error:
-            if database.in_transaction() or not is_away(error):
+        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+            if database.in_transaction() or not is_unavailable(error):
                 raise
-            drop_dead()
+            discard_broken_connection()
             return database.execute_sql(sql, values)
 
 
-def drop_dead() -> None:
+def discard_broken_connection() -> None:
     """Closes the connection, which has died, and those that wait to be used: they died with it, as likely as not."""
     database.manual_close()
     database.close_idle()
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turns a fault of the connection into Unavailable; leaves every other error as it is."""
     try:
         yield
-    except (*AWAY, *BARE) as error:
-        if not is_away(error):
+    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+        if not is_unavailable(error):
             raise_known(error)
             raise
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*UNAVAILABLE_ERRORS):
             if not database.is_closed() and not database.in_transaction():
                 database.manual_close()
-        raise away(error) from error
+        raise unavailable_error(error) from error
 
 
-def is_away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether it is the server or the connection that failed, and not what was asked of it."""
-    return isinstance(error, AWAY) or type(cause(error)) is psycopg2.DatabaseError
+    return isinstance(error, UNAVAILABLE_ERRORS) or type(cause_of(error)) is psycopg2.DatabaseError
 
 
 def raise_known(error: Exception) -> None:
     """Raises NotAllowed where that is what the error means."""
-    if isinstance(cause(error), psycopg2.errors.InsufficientPrivilege):
+    if isinstance(cause_of(error), psycopg2.errors.InsufficientPrivilege):
         hint = "the user of database_url must own MyHealth's tables, or be granted rights to them"
         raise NotAllowed(f"PostgreSQL does not allow it: {first_line(error)}", hint=hint) from error
 
 
-def away(error: Exception) -> Unavailable | WrongSettings:
+def unavailable_error(error: Exception) -> Unavailable | SettingsError:
     """What a failed connection means: somebody must change the settings, or it may work later."""
-    if isinstance(cause(error), (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)):
+    if isinstance(cause_of(error), (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)):
         return Unavailable(f"PostgreSQL could not do it now: {first_line(error)}", retry_after_s=1)
     said = first_line(error)
     if SETTINGS_FAULT.search(str(error)):
-        return WrongSettings(f"PostgreSQL does not let us in: {said}", hint="look at database_url")
+        return SettingsError(f"PostgreSQL does not let us in: {said}", hint="look at database_url")
     return Unavailable(f"PostgreSQL is away: {said}")
 
 
-def cause(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
     """The driver's own error, where peewee has wrapped it."""
     return error.__cause__ or error.__context__ or error if isinstance(error, peewee.PeeweeException) else error
 

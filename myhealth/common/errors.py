@@ -65,11 +65,11 @@ class NotLoggedIn(NotAllowed):
     status, code = 401, "not_logged_in"
 
 
-class WrongSettings(MyHealthError):
+class SettingsError(MyHealthError):
     exit_code, status, code = 78, 500, "wrong_settings"
 
 
-class SchemaMismatch(WrongSettings):
+class SchemaMismatch(SettingsError):
     status, code = 503, "schema_mismatch"
 
 

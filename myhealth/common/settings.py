@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import msgspec
 from msgspec import Meta
 
-from myhealth.common.errors import WrongSettings
+from myhealth.common.errors import SettingsError
 
 PREFIX = "MYHEALTH_"
 SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
@@ -161,7 +161,7 @@ def _settings_file(file: str | os.PathLike[str] | None, environ: Mapping[str, st
     if named:
         if not Path(named).is_file():
             origin = "--settings" if file else "MYHEALTH_SETTINGS"
-            raise WrongSettings(f"{origin} names {str(named)!r}, which is not a file")
+            raise SettingsError(f"{origin} names {str(named)!r}, which is not a file")
         return Path(named)
     return next((path for path in (Path("myhealth.toml"), SYSTEM_FILE) if path.is_file()), None)
 
@@ -172,7 +172,7 @@ def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[A
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise WrongSettings(f"{path} cannot be read: {error}") from error
+        raise SettingsError(f"{path} cannot be read: {error}") from error
     flat = dict(_flatten(tree))
     for name in flat:
         _require_known(name, known, f"{path}")
@@ -195,10 +195,10 @@ def _from_environ(environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[
         if not variable.startswith(PREFIX) or variable == "MYHEALTH_SETTINGS" or INJECTED.fullmatch(variable):
             continue
         if variable not in names:
-            raise WrongSettings(_unknown(f"{variable} in the environment", variable, [*names, "MYHEALTH_SETTINGS"]))
+            raise SettingsError(_unknown(f"{variable} in the environment", variable, [*names, "MYHEALTH_SETTINGS"]))
         key = names[variable]
         if key.name in found:
-            raise WrongSettings(f"both {key.variable} and {key.variable}_FILE are set; keep one of them")
+            raise SettingsError(f"both {key.variable} and {key.variable}_FILE are set; keep one of them")
         found[key.name] = (value if variable in variables else _read_secret(variable, value), variable)
     return found
 
@@ -207,12 +207,12 @@ def _read_secret(variable: str, path: str) -> str:
     try:
         return Path(path).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise WrongSettings(f"{variable} names a file that cannot be read: {error}") from error
+        raise SettingsError(f"{variable} names a file that cannot be read: {error}") from error
 
 
 def _require_known(name: str, known: Mapping[str, Key], where: str) -> None:
     if name not in known:
-        raise WrongSettings(_unknown(f"{name!r} in {where}", name, list(known)))
+        raise SettingsError(_unknown(f"{name!r} in {where}", name, list(known)))
 
 
 def _unknown(what: str, name: str, names: list[str]) -> str:
@@ -225,12 +225,12 @@ def _convert(key: Key, value: Any, origin: str) -> Any:
     if origin.startswith(PREFIX):
         place = origin
     if isinstance(value, float) and value != value:
-        raise WrongSettings(f"{place}: NaN is not a number")
+        raise SettingsError(f"{place}: NaN is not a number")
     try:
         return msgspec.convert(value, key.type, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         shown = "" if key.secret else f": {value!r}"
-        raise WrongSettings(f"{place} is wrong{shown}. {error}") from None
+        raise SettingsError(f"{place} is wrong{shown}. {error}") from None
 
 
 def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -> Any:
@@ -247,9 +247,9 @@ def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -
 def _check(settings: Settings) -> None:
     """What a type cannot say: the forms of URLs, the length of the secret."""
     if any("\ud800" <= character <= "\udfff" for character in settings.data_dir):
-        raise WrongSettings("data_dir is not UTF-8")
+        raise SettingsError("data_dir is not UTF-8")
     if settings.secret_key and len(settings.secret_key.encode()) < 32:
-        raise WrongSettings(
+        raise SettingsError(
             "secret_key is shorter than 32 bytes",
             hint="make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
         )
@@ -259,7 +259,7 @@ def _check(settings: Settings) -> None:
     _check_url("sync.source_url", settings.sync.source_url, ("postgresql", "postgres"), needs_path=True)
     _check_url("sync.reports_api_url", settings.sync.reports_api_url, ("http", "https"))
     if settings.sync.reports_api_url and not (settings.sync.username and settings.sync.password):
-        raise WrongSettings(
+        raise SettingsError(
             "sync.reports_api_url needs sync.username and sync.password, of a user with the role service"
         )
     _check_time_zone(settings.time_zone)
@@ -270,7 +270,7 @@ def _check_time_zone(name: str) -> None:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.0)[0]
-        raise WrongSettings(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
+        raise SettingsError(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: bool = False) -> None:
@@ -279,20 +279,20 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: boo
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise WrongSettings(f"{name} is not a URL: {error}") from error
+        raise SettingsError(f"{name} is not a URL: {error}") from error
     if any("\ud800" <= character <= "\udfff" for character in url):
-        raise WrongSettings(f"{name} is not UTF-8")
+        raise SettingsError(f"{name} is not UTF-8")
     if parts.scheme not in schemes:
-        raise WrongSettings(f"{name} must begin with {schemes[0]}://")
+        raise SettingsError(f"{name} must begin with {schemes[0]}://")
     if schemes[0] == "http":
         try:
             usable = bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
-            raise WrongSettings(f"{name} names no host, or a port that is none")
+            raise SettingsError(f"{name} names no host, or a port that is none")
     if needs_path and not parts.path.strip("/"):
-        raise WrongSettings(f"{name} names no database; put its name behind the host: {schemes[0]}://HOST/NAME")
+        raise SettingsError(f"{name} names no database; put its name behind the host: {schemes[0]}://HOST/NAME")
 
 
 def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:

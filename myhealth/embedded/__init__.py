@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from myhealth.common.errors import WrongSettings
+from myhealth.common.errors import SettingsError
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
 
@@ -20,5 +20,5 @@ from myhealth.embedded.postgres import Postgres
 def servers(folder: Path) -> tuple[Postgres, Mongo]:
     """Both servers of a data folder, running or not. Raises WrongSettings on a system without Unix sockets."""
     if sys.platform == "win32":
-        raise WrongSettings("embedded servers need a Unix; set MYHEALTH_DATABASE_URL and MYHEALTH_MONGO_URL")
+        raise SettingsError("embedded servers need a Unix; set MYHEALTH_DATABASE_URL and MYHEALTH_MONGO_URL")
     return Postgres(folder), Mongo(folder)

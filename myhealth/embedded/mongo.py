@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.embedded.server import EXTRA_HINT, STOP_TIMEOUT_S, Server, runs
 
 
@@ -34,7 +34,7 @@ class Mongo(Server):
         for path in candidates:
             if path.is_file():
                 return self.runnable(path)
-        raise WrongSettings(
+        raise SettingsError(
             "no mongo_url is set, and no MongoDB server is installed here",
             hint=EXTRA_HINT.format(variable=self.variable),
         )
@@ -45,7 +45,7 @@ class Mongo(Server):
             try:
                 path.chmod(path.stat().st_mode | 0o111)
             except OSError as error:
-                raise WrongSettings(f"{path} may not be run: {error.strerror}", hint=f"chmod +x {path}") from error
+                raise SettingsError(f"{path} may not be run: {error.strerror}", hint=f"chmod +x {path}") from error
         return path
 
     def prepare(self) -> None:

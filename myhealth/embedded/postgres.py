@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.embedded.server import EXTRA_HINT, START_TIMEOUT_S, STOP_TIMEOUT_S, Server, runs
 
 SYSTEM_USER = "myhealth-postgres"
@@ -42,7 +42,7 @@ class Postgres(Server):
         for folder in candidates:
             if (folder / "initdb").is_file():
                 return folder
-        raise WrongSettings(
+        raise SettingsError(
             "no database_url is set, and no PostgreSQL server is installed here",
             hint=EXTRA_HINT.format(variable=self.variable),
         )
@@ -64,7 +64,7 @@ class Postgres(Server):
                 subprocess.run([*words, SYSTEM_USER], check=True, capture_output=True, text=True)
             except (OSError, subprocess.CalledProcessError) as error:
                 said = getattr(error, "stderr", "") or error
-                raise WrongSettings(
+                raise SettingsError(
                     f"PostgreSQL does not run as root, and its system user {SYSTEM_USER} cannot be made: {said}",
                     hint="run the command as an ordinary user, or set MYHEALTH_DATABASE_URL to a server of yours",
                 ) from error
@@ -126,7 +126,7 @@ class Postgres(Server):
             else:
                 allowed = found.st_mode & (stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH)
             if not allowed:
-                raise WrongSettings(
+                raise SettingsError(
                     f"PostgreSQL runs as the user {SYSTEM_USER} here, who may not enter {folder}",
                     hint="set MYHEALTH_DATA_DIR to a folder outside private ones, such as /var/lib/myhealth",
                 )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,8 @@ class Server:
         ):
             raise self.foreign(self.run, found.st_uid)
 
-    def foreign(self, folder: Path, uid: int) -> WrongSettings:
-        return WrongSettings(
+    def foreign(self, folder: Path, uid: int) -> SettingsError:
+        return SettingsError(
             f"{folder} belongs to another user (uid {uid}), or is open to others",
             hint="run the command as the user whose servers these are, or choose another data_dir",
         )
@@ -122,7 +122,7 @@ class Server:
         try:
             import filelock
         except ImportError as error:
-            raise WrongSettings(
+            raise SettingsError(
                 f"no server is named in the settings, and the embedded {self.title} is not installed",
                 hint=EXTRA_HINT.format(variable=self.variable),
             ) from error
@@ -144,8 +144,8 @@ class Server:
         finally:
             lock.release()
 
-    def unusable(self, error: OSError) -> WrongSettings:
-        return WrongSettings(
+    def unusable(self, error: OSError) -> SettingsError:
+        return SettingsError(
             f"the data folder {self.root} cannot be used: {error.strerror}: {error.filename}",
             hint="set MYHEALTH_DATA_DIR (or data_dir) to a folder that you can write to",
         )
@@ -220,7 +220,7 @@ class Server:
             library = missing.group(1)
             package = PACKAGES.get(library)
             hint = f"apt-get install {package}" if package else f"install the package that holds {library}"
-            raise WrongSettings(f"{self.title} needs the shared library {library}, which is missing here", hint=hint)
+            raise SettingsError(f"{self.title} needs the shared library {library}, which is missing here", hint=hint)
         return done
 
     def failed(self, done: subprocess.CompletedProcess[str]) -> Unavailable:

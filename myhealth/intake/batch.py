@@ -5,14 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from myhealth.audit.events import note_each
+from myhealth.audit.events import record_events
 from myhealth.common.text import printable
-from myhealth.intake.bulk_insert import Key, Row, Stored, find_stored, new_ids, pass_over_used_ids, store_rows
-from myhealth.intake.originals import COMPARED, Superseded, find_deleted, find_gone, find_superseded, same_results
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.bulk_insert import (
+    CheckupRow,
+    RecordKey,
+    StoredCheckup,
+    advance_id_sequence,
+    find_stored,
+    new_ids,
+    store_rows,
+)
+from myhealth.intake.originals import (
+    COMPARED,
+    OriginalFingerprint,
+    find_deleted,
+    find_deleted_originals,
+    find_originals,
+    same_results,
+)
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_ids import Occurrences, Seen
-from myhealth.intake.rejections import Refused, keep_rejections
-from myhealth.intake.results import Checked, Origin, Outcome, error
+from myhealth.intake.rejections import RejectedRecord, store_rejections
+from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.validation import Record
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
@@ -24,21 +39,21 @@ update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
 
 
-class MeantimeChanged(Exception):
+class ConcurrentChange(Exception):
     """Rolls the batch back, to do it again on what is there then."""
 
 
 class Batch:
     """One batch on its way in. Made anew for every attempt. `created`: the patients who were made for it."""
 
-    def __init__(self, origin: Origin, checked: Sequence[Checked]) -> None:
+    def __init__(self, origin: ImportSource, checked: Sequence[ValidatedRecord]) -> None:
         self.origin = origin
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RecordResult] = []
         self.created: list[str] = []
-        self.good: list[tuple[Outcome, Record, Checked]] = []
-        self.refused: list[tuple[Outcome, Checked]] = []
+        self.good: list[tuple[RecordResult, Record, ValidatedRecord]] = []
+        self.refused: list[tuple[RecordResult, ValidatedRecord]] = []
         for item in checked:
-            outcome = Outcome(item.reading.index)
+            outcome = RecordResult(item.reading.index)
             self.outcomes.append(outcome)
             if item.record is None:
                 outcome.errors = [error(outcome.index, name, message) for name, message in item.faults]
@@ -58,9 +73,9 @@ class Batch:
             _, record, item = entry
             machine_id = None if record.machine is None else machines[record.machine]
             patient_id = next(filter(None, map(patients.get, item.patients)))
-            rows.append(Row(id_, patient_id, machine_id, record, item.copied))
+            rows.append(CheckupRow(id_, patient_id, machine_id, record, item.copied))
             entries[id_] = entry
-        gone = find_gone(cursor, rows)
+        gone = find_deleted_originals(cursor, rows)
         if gone:
             self._pass_over(gone, [(row, *entries[row.id]) for row in rows if row.key in gone])
             rows = [row for row in rows if row.key not in gone]
@@ -72,7 +87,7 @@ class Batch:
         if len(stored) < len(rows):
             self._compare(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored])
         if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
-            raise MeantimeChanged("records were deleted while the same ones were stored; try again")
+            raise ConcurrentChange("records were deleted while the same ones were stored; try again")
         if machines:
             cursor.execute(TOUCH, (sorted(machines.values()),))
 
@@ -88,7 +103,7 @@ class Batch:
                     message = f"record {record.record_id} stands earlier in the source with other content"
                     self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
 
-    def keep_refused(self, cursor: Any, occurrences: Occurrences) -> None:
+    def store_rejections_of(self, cursor: Any, occurrences: Occurrences) -> None:
         """Keeps every refused record; like ones of one source are told apart by the number of their occurrence."""
         if self.origin.dry_run or not self.refused:
             return
@@ -96,12 +111,12 @@ class Batch:
         self.refused.sort(key=lambda pair: pair[0].index)
         for outcome, item in self.refused:
             item.occurrence = item.occurrence or occurrences.name(item.reading.raw)
-            refused.append(Refused(item.reading.raw, outcome.errors, self._context(item)))
-        ids = keep_rejections(cursor, self.origin.source, refused)
+            refused.append(RejectedRecord(item.reading.raw, outcome.errors, self._context(item)))
+        ids = store_rejections(cursor, self.origin.source, refused)
         for (outcome, _), id_ in zip(self.refused, ids, strict=True):
             outcome.rejection_id = id_
 
-    def _context(self, item: Checked) -> dict[str, Any]:
+    def _context(self, item: ValidatedRecord) -> dict[str, Any]:
         """What it takes to try the record again."""
         reading, origin = item.reading, self.origin
         record_id = item.record.record_id if item.record else None
@@ -118,7 +133,7 @@ class Batch:
             "patients": list(item.patients or _named(reading)),
         }
 
-    def _refuse(self, outcome: Outcome, item: Checked, name: str | None, message: str, code: str) -> None:
+    def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
         outcome.errors.append(error(outcome.index, name, message, code))
         self.refused.append((outcome, item))
 
@@ -137,12 +152,12 @@ class Batch:
         if missing:
             cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
             created = cursor.fetchall()
-            note_each("user.create", created, role="patient")
+            record_events("user.create", created, role="patient")
             self.created = [name for _, name in created]
             found = _user_ids(cursor, names)
         return found
 
-    def _knows_patient(self, entry: tuple[Outcome, Record, Checked], patients: dict[str, int]) -> bool:
+    def _knows_patient(self, entry: tuple[RecordResult, Record, ValidatedRecord], patients: dict[str, int]) -> bool:
         """Whether the record's patient is one user, and not none or several."""
         outcome, _, item = entry
         if len(item.patients) == 1 and item.patients[0] in patients:
@@ -175,18 +190,18 @@ class Batch:
             found = dict(cursor.fetchall())
         return found
 
-    def _compare(self, cursor: Any, known: list[tuple[Row, Outcome, Record, Checked]]) -> None:
+    def _compare(self, cursor: Any, known: list[tuple[CheckupRow, RecordResult, Record, ValidatedRecord]]) -> None:
         """Tells duplicates from records that are stored with other content."""
         found = find_stored(cursor, (row.key for row, *_ in known))
-        first: dict[Key, list[Superseded]] | None = None
+        first: dict[RecordKey, list[OriginalFingerprint]] | None = None
         for row, outcome, record, item in known:
             stored = found.get(row.key)
             if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
-                pass_over_used_ids(cursor)
-                raise MeantimeChanged("records were deleted while the same ones were stored; try again")
+                advance_id_sequence(cursor)
+                raise ConcurrentChange("records were deleted while the same ones were stored; try again")
             differing = _differing(row, stored)
             if differing and first is None:
-                first = find_superseded(cursor, (row.key for row, *_ in known))
+                first = find_originals(cursor, (row.key for row, *_ in known))
             if not differing or _came_first(row, stored, first or {}):
                 outcome.status, outcome.id = "duplicate", stored.id
                 continue
@@ -194,7 +209,9 @@ class Batch:
             self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
 
     def _pass_over(
-        self, gone: dict[Key, list[Superseded]], deleted: list[tuple[Row, Outcome, Record, Checked]]
+        self,
+        gone: dict[RecordKey, list[OriginalFingerprint]],
+        deleted: list[tuple[CheckupRow, RecordResult, Record, ValidatedRecord]],
     ) -> None:
         """Answers for records that were deleted here: as they came they are known, with other content refused."""
         for row, outcome, record, item in deleted:
@@ -211,7 +228,7 @@ def _called(record: Record) -> str:
     return f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
 
 
-def _named(reading: Reading) -> tuple[str, ...]:
+def _named(reading: ParsedRecord) -> tuple[str, ...]:
     """Whom a record that is none names as its patient, as far as that can be read: it goes with that user."""
     said = reading.decoded()
     named = said.get("checkup_for", "") if isinstance(said, dict) else ""
@@ -228,12 +245,12 @@ def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:
     return dict(cursor.fetchall())
 
 
-def _came_first(row: Row, stored: Stored, superseded: dict[Key, list[Superseded]]) -> bool:
+def _came_first(row: CheckupRow, stored: StoredCheckup, superseded: dict[RecordKey, list[OriginalFingerprint]]) -> bool:
     """Whether the record says what it said at first, before it was corrected here."""
     return any(first.checkup_id == stored.id and first.is_same(row) for first in superseded.get(row.key, ()))
 
 
-def _differing(row: Row, stored: Stored) -> list[str]:
+def _differing(row: CheckupRow, stored: StoredCheckup) -> list[str]:
     """The fields in which a record differs from what is stored under its number; what was not sent does not differ."""
     record = row.record
     differing = [] if row.patient_id == stored.patient_id else ["checkup_for"]

@@ -29,7 +29,7 @@ SAMPLE_ROWS = 20
 # What COPY is handed at a time: with less it would wait, again and again, for its turn beside the thread that checks.
 COPY_BYTES = 1024 * 1024
 # The least and the greatest of the new ids, and each of them only where others took some in between.
-NEW_IDS = """
+NEXT_IDS_SQL = """
 select min(id), max(id), case when max(id) - min(id) >= count(*) then array_agg(id) end
 from (select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id
       from generate_series(1, %s)) as given"""
@@ -53,11 +53,11 @@ select null, wanted.record_id from unnest(%(machineless)s::text[]) as wanted (re
 join checkups on checkups.record_id = wanted.record_id and checkups.machine_id is null"""
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
-Key = tuple[int | None, str | None]
+RecordKey = tuple[int | None, str | None]
 
 
 @dataclass(slots=True)
-class Row:
+class CheckupRow:
     """A record with its patient and machine resolved to ids, under the id that it will have. `copied`: what
     `copy_text` makes of the record, where that has been made already."""
 
@@ -68,7 +68,7 @@ class Row:
     copied: str = ""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> RecordKey:
         return self.machine_id, self.record.record_id
 
     def values(self) -> tuple[Any, ...]:
@@ -76,7 +76,7 @@ class Row:
 
 
 @dataclass(slots=True)
-class Stored:
+class StoredCheckup:
     """What is stored under a (machine, record_id)."""
 
     id: int
@@ -91,12 +91,12 @@ class Stored:
 
 def new_ids(cursor: Any, count: int) -> Sequence[int]:
     """So many ids that no row has had. Those that are not used are left out for good."""
-    cursor.execute(NEW_IDS, (count,))
+    cursor.execute(NEXT_IDS_SQL, (count,))
     first, last, scattered = cursor.fetchone()
     return scattered if scattered else range(first, last + 1)
 
 
-def store_rows(cursor: Any, rows: Sequence[Row]) -> set[int]:
+def store_rows(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
     """Stores each row unless its (machine, record_id) is there already, in the table or earlier among the rows.
 
     Gives the ids of the stored ones. Waits for another transaction that stores the same records at this moment; all
@@ -114,7 +114,7 @@ def store_rows(cursor: Any, rows: Sequence[Row]) -> set[int]:
     return _insert(cursor, fresh) if stored is None else stored
 
 
-def pass_over_used_ids(cursor: Any) -> None:
+def advance_id_sequence(cursor: Any) -> None:
     """Moves the ids that are given out beyond all that rows have: somebody may have chosen ids of their own."""
     cursor.execute(
         "select setval(pg_get_serial_sequence('checkups', 'id'), greatest((select max(id) from checkups),"
@@ -122,17 +122,17 @@ def pass_over_used_ids(cursor: Any) -> None:
     )
 
 
-def find_stored(cursor: Any, keys: Iterable[Key]) -> dict[Key, Stored]:
+def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, StoredCheckup]:
     """What is stored under each of these keys; a key with nothing stored under it is left out."""
     cursor.execute(STORED, _split(keys))
-    return {(machine_id, record_id): Stored(*rest) for machine_id, record_id, *rest in cursor.fetchall()}
+    return {(machine_id, record_id): StoredCheckup(*rest) for machine_id, record_id, *rest in cursor.fetchall()}
 
 
-def _by_key(row: Row) -> tuple[int, str]:
+def _by_key(row: CheckupRow) -> tuple[int, str]:
     return row.machine_id or 0, row.record.record_id or ""
 
 
-def _without(rows: Sequence[Row], known: set[Key]) -> list[Row]:
+def _without(rows: Sequence[CheckupRow], known: set[RecordKey]) -> list[CheckupRow]:
     """The rows whose keys are not known, the first of each key."""
     fresh = []
     for row in rows:
@@ -143,12 +143,12 @@ def _without(rows: Sequence[Row], known: set[Key]) -> list[Row]:
     return fresh
 
 
-def _known(cursor: Any, rows: Sequence[Row]) -> set[Key]:
+def _known(cursor: Any, rows: Sequence[CheckupRow]) -> set[RecordKey]:
     cursor.execute(KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
 
 
-def _split(keys: Iterable[Key]) -> dict[str, list[Any]]:
+def _split(keys: Iterable[RecordKey]) -> dict[str, list[Any]]:
     split: dict[str, list[Any]] = {"machines": [], "records": [], "machineless": []}
     for machine_id, record_id in keys:
         if record_id is None:
@@ -161,7 +161,7 @@ def _split(keys: Iterable[Key]) -> dict[str, list[Any]]:
     return split
 
 
-def _copy(cursor: Any, rows: Sequence[Row]) -> set[int] | None:
+def _copy(cursor: Any, rows: Sequence[CheckupRow]) -> set[int] | None:
     """Stores all of them, or none and gives None where one is there already."""
     lines = io.BytesIO("".join(map(_copy_line, rows)).encode())
     try:
@@ -172,7 +172,7 @@ def _copy(cursor: Any, rows: Sequence[Row]) -> set[int] | None:
     return {row.id for row in rows}
 
 
-def _insert(cursor: Any, rows: Sequence[Row]) -> set[int]:
+def _insert(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
     if not rows:
         return set()
     values = [row.values() for row in rows]
@@ -192,6 +192,6 @@ def copy_text(record: Record) -> str:
     return "\t".join("\\N" if cell is None else cell.translate(COPY_ESCAPES) for cell in cells)
 
 
-def _copy_line(row: Row) -> str:
+def _copy_line(row: CheckupRow) -> str:
     machine_id = "\\N" if row.machine_id is None else row.machine_id
     return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.copied or copy_text(row.record)}\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from myhealth.checkups.services import get_checkup, note_change
+from myhealth.checkups.services import get_checkup, record_change
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.intake.originals import COLUMNS, keep
-from myhealth.intake.validation import check_record
+from myhealth.intake.originals import COLUMNS, remember_original
+from myhealth.intake.validation import validate_record
 
 CHANGEABLE = ("checkup_type", "checkup_report", "disease", "taken_by", "taken_at", "results")
 
@@ -36,10 +36,10 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             raise Conflict(message, code="changed_meanwhile")
         values = _checked(changes)
         if values:
-            keep(cursor, row[1:], deleted=False)
+            remember_original(cursor, row[1:], deleted=False)
             assignments = ", ".join(f"{name} = %s" for name in values)
             cursor.execute(f"update checkups set {assignments} where id = %s", (*values.values(), checkup_id))
-            note_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
+            record_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
     return get_checkup(patient_id, checkup_id)
 
 
@@ -53,14 +53,14 @@ def delete_checkup(patient_id: int, checkup_id: int) -> None:
         row = cursor.fetchone()
         if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
-        keep(cursor, row, deleted=True)
-        note_change("checkup.delete", patient_id, checkup_id)
+        remember_original(cursor, row, deleted=True)
+        record_change("checkup.delete", patient_id, checkup_id)
 
 
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
     """The columns' new values; what a record could not hold cannot be changed to either."""
     whole = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "disease": ""}
-    record, faults = check_record({**whole, **{k: v for k, v in changes.items() if k != "revision"}})
+    record, faults = validate_record({**whole, **{k: v for k, v in changes.items() if k != "revision"}})
     if record is None:
         errors = [{"index": None, "field": field, "message": message} for field, message in faults]
         raise BadInput("The check-up was not changed.", errors=errors)

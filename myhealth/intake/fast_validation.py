@@ -13,10 +13,10 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from myhealth.clinical.catalog import BY_CODE, WRITTEN, Range
-from myhealth.clinical.ranges import measured
-from myhealth.intake.formats.json_reader import SCANNER, is_distinct
-from myhealth.intake.parsed_record import INT_MAX, INT_MIN, Reading
+from myhealth.clinical.catalog import BY_CODE, UNIT_SPELLINGS, Range
+from myhealth.clinical.ranges import parse_measurement
+from myhealth.intake.formats.json_reader import SCANNER, has_unique_keys
+from myhealth.intake.parsed_record import INT_MAX, INT_MIN, ParsedRecord
 from myhealth.intake.validation import (
     OFFSET_MAX,
     REPORT_MAX,
@@ -70,7 +70,7 @@ _decode_record = msgspec.json.Decoder(_Record).decode
 _decode_results = msgspec.json.Decoder(Annotated[list[_Result], Meta(max_length=RESULTS_MAX)]).decode
 
 
-def usual_record(reading: Reading, machine: str | None, soon: datetime) -> Record | None:
+def usual_record(reading: ParsedRecord, machine: str | None, soon: datetime) -> Record | None:
     """The record, if there is nothing unusual about it; None leaves it to `check_record`. `soon`: what lies behind it
     is the future."""
     raw = reading.raw
@@ -117,13 +117,13 @@ def _given(value: T | UnsetType) -> T | None:
     return None if value is UNSET else value
 
 
-def _is_distinct(reading: Reading, record: _Record, results: list[_Result]) -> bool:
+def _is_distinct(reading: ParsedRecord, record: _Record, results: list[_Result]) -> bool:
     """Whether no name stands twice in the record or a result. Where nothing is escaped, two quotes stand around every
     name and every text, so that one more name would show; else it is read once more."""
     if reading.distinct is None:
         raw = reading.raw
         if "\\" in raw:
-            reading.distinct = is_distinct(SCANNER.decode(raw))
+            reading.distinct = has_unique_keys(SCANNER.decode(raw))
         else:
             optional = (record.record_id, record.machine, record.taken_by, record.taken_at)
             names = 4 + len(RESULT_NAMES) * len(results) + (record.results is not UNSET)
@@ -153,7 +153,7 @@ def _are_usual(results: list[_Result], raw: str) -> bool:
         if found is None:
             continue
         if isinstance(value, str):
-            if measured(value) is not None:
+            if parse_measurement(value) is not None:
                 return False
             continue
         ranged = low is not None or high is not None or (found.low is None and found.high is None)
@@ -167,4 +167,4 @@ def _known_range(code: str | None, unit: str | None) -> Range | None:
     """What the catalogue knows of a code in a unit."""
     if unit is None or code not in BY_CODE:
         return None
-    return BY_CODE[code].ranges.get(WRITTEN.get(unit.replace(" ", "").lower(), ""))
+    return BY_CODE[code].ranges.get(UNIT_SPELLINGS.get(unit.replace(" ", "").lower(), ""))

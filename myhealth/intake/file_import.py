@@ -9,12 +9,12 @@ from datetime import UTC, datetime, tzinfo
 from typing import BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from myhealth.common.concurrency import ahead
+from myhealth.common.concurrency import prefetch
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.detect import Dump, read_dump
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import Origin, Outcome
+from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import register_machine
 
 BATCH_RECORDS = 5000
@@ -35,7 +35,7 @@ class ImportOptions:
     dry_run: bool = False
 
 
-class Import:
+class FileImport:
     """One file on its way in. Iterating takes it in and gives each batch once it is committed.
 
     `dump`: what is known of the file; `stored`: how many records were accepted or duplicates so far. A file that is
@@ -50,7 +50,7 @@ class Import:
         )
         self.stored = 0
         self._intake = Intake(
-            Origin(
+            ImportSource(
                 source=name,
                 machine=self.dump.serial,
                 format=self.dump.format,
@@ -68,12 +68,12 @@ class Import:
         """How many patients were made so far."""
         return self._intake.created
 
-    def __iter__(self) -> Iterator[list[tuple[Reading, Outcome]]]:
+    def __iter__(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
         if len(self.dump.machine) > 1 and not self.options.dry_run:  # it says more of its machine than the serial
             register_machine(**self.dump.machine)
         broken: list[BadInput] = []
         checked = map(self._intake.check, _batches(_until_broken(self.dump.readings, broken)))
-        with ahead(checked, 1) as batches:  # the next batch is read and checked while PostgreSQL stores this one
+        with prefetch(checked, 1) as batches:  # the next batch is read and checked while PostgreSQL stores this one
             for batch in batches:
                 outcomes = self._intake.store(batch)
                 self.stored += sum(outcome.status != "rejected" for outcome in outcomes)
@@ -119,7 +119,7 @@ def read_patient_map(lines: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _until_broken(readings: Iterator[Reading], broken: list[BadInput]) -> Iterator[Reading]:
+def _until_broken(readings: Iterator[ParsedRecord], broken: list[BadInput]) -> Iterator[ParsedRecord]:
     """Ends where the source is broken, so that the batch under way is stored first."""
     try:
         yield from readings
@@ -127,8 +127,8 @@ def _until_broken(readings: Iterator[Reading], broken: list[BadInput]) -> Iterat
         broken.append(error)
 
 
-def _batches(readings: Iterator[Reading]) -> Iterator[list[Reading]]:
-    batch: list[Reading] = []
+def _batches(readings: Iterator[ParsedRecord]) -> Iterator[list[ParsedRecord]]:
+    batch: list[ParsedRecord] = []
     characters = 0
     for reading in readings:
         batch.append(reading)

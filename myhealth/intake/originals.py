@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from myhealth.clinical.catalog import as_sent
-from myhealth.intake.bulk_insert import Key, Row, Stored, find_stored
+from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredCheckup, find_stored
 from myhealth.intake.validation import Record
 
 COMPARED = ("checkup_type", "checkup_report", "disease", "taken_by")
@@ -37,7 +37,7 @@ join superseded on coalesce(superseded.machine_id, 0) = wanted.machine_id
 
 
 @dataclass(slots=True)
-class Superseded:
+class OriginalFingerprint:
     """What came first under a (machine, record_id)."""
 
     checkup_id: int
@@ -45,45 +45,45 @@ class Superseded:
     taken_at: datetime
     deleted: bool
 
-    def is_same(self, row: Row) -> bool:
+    def is_same(self, row: CheckupRow) -> bool:
         """Whether the row says what came first; a moment that was not sent does not differ."""
         if row.record.taken_at is not None and row.record.taken_at != self.taken_at:
             return False
         return _digest(row.patient_id, row.record) == bytes(self.digest)
 
 
-def keep(cursor: Any, columns: Sequence[Any], *, deleted: bool) -> None:
+def remember_original(cursor: Any, columns: Sequence[Any], *, deleted: bool) -> None:
     """Keeps by what a check-up is known again as it came, given COLUMNS of its row before it is changed or deleted. One
     without a number is none that could be known again."""
     machine_id, record_id, *rest = columns
     if record_id is None:
         return
-    stored = Stored(*rest)
+    stored = StoredCheckup(*rest)
     digest = _digest(stored.patient_id, stored)
     cursor.execute(KEEP, (machine_id, record_id, stored.id, stored.patient_id, digest, stored.taken_at, deleted))
 
 
-def find_superseded(cursor: Any, keys: Iterable[Key]) -> dict[Key, list[Superseded]]:
+def find_originals(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, list[OriginalFingerprint]]:
     """What came first under each of these keys and was corrected or deleted since."""
     wanted = {key for key in keys if key[1] is not None}
     cursor.execute(FIND, ([machine_id or 0 for machine_id, _ in wanted], [record_id for _, record_id in wanted]))
-    found: dict[Key, list[Superseded]] = {}
+    found: dict[RecordKey, list[OriginalFingerprint]] = {}
     for machine_id, record_id, *rest in cursor.fetchall():
-        found.setdefault((machine_id, record_id), []).append(Superseded(*rest))
+        found.setdefault((machine_id, record_id), []).append(OriginalFingerprint(*rest))
     return found
 
 
-def find_deleted(cursor: Any, rows: Sequence[Row]) -> dict[Key, list[Superseded]]:
+def find_deleted(cursor: Any, rows: Sequence[CheckupRow]) -> dict[RecordKey, list[OriginalFingerprint]]:
     """Those of the rows' records that were deleted here, also where they are stored again."""
     cursor.execute(ANY_DELETED, ([*{row.machine_id or 0 for row in rows}],))
     if not cursor.fetchone()[0]:  # as nearly always: nothing is to be asked of each record
         return {}
-    found = find_superseded(cursor, (row.key for row in rows))
+    found = find_originals(cursor, (row.key for row in rows))
     gone = {key: [first for first in kept if first.deleted] for key, kept in found.items()}
     return {key: kept for key, kept in gone.items() if kept}
 
 
-def find_gone(cursor: Any, rows: Sequence[Row]) -> dict[Key, list[Superseded]]:
+def find_deleted_originals(cursor: Any, rows: Sequence[CheckupRow]) -> dict[RecordKey, list[OriginalFingerprint]]:
     """Those of the rows' records that were deleted here and are not stored."""
     deleted = find_deleted(cursor, rows)
     again = find_stored(cursor, deleted) if deleted else {}
@@ -95,7 +95,7 @@ def same_results(stored: str, sent: str) -> bool:
     return _results(stored) == _results(sent)
 
 
-def _digest(patient_id: int, said: Record | Stored) -> bytes:
+def _digest(patient_id: int, said: Record | StoredCheckup) -> bytes:
     """What a check-up says, but for its moment, in 32 bytes."""
     texts = [getattr(said, name) for name in COMPARED]
     content = json.dumps([patient_id, *texts, _results(said.results)], sort_keys=True)

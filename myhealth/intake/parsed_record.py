@@ -14,7 +14,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 DECIMAL_DIGITS = 34
 
 
-class Unkeepable:
+class UnrepresentableNumber:
     """A number that is none (NaN) or that cannot be kept as it was sent; a check finds it and names its place."""
 
     def __init__(self, text: str) -> None:
@@ -24,21 +24,21 @@ class Unkeepable:
         return self.text if len(self.text) <= 24 else f"a number of {len(self.text)} digits"
 
 
-class Doubled(dict[str, Any]):
+class DuplicateKeyDict(dict[str, Any]):
     """An object in which a name stands twice: which value was meant cannot be known."""
 
     name = ""
 
 
-def parse_int(text: str) -> int | Unkeepable:
+def parse_int(text: str) -> int | UnrepresentableNumber:
     """A JSON integer; Unkeepable beyond 64 bits."""
     if len(text) > 20:
-        return Unkeepable(text)
+        return UnrepresentableNumber(text)
     value = int(text)
-    return value if INT_MIN <= value <= INT_MAX else Unkeepable(text)
+    return value if INT_MIN <= value <= INT_MAX else UnrepresentableNumber(text)
 
 
-def parse_float(text: str) -> float | Decimal | Unkeepable:
+def parse_float(text: str) -> float | Decimal | UnrepresentableNumber:
     """A JSON number with a point or an exponent: a float where that says the same (5.1), else a Decimal (5.10, 1e-22).
 
     Trailing zeros are the precision of a measurement (FHIR R4, "decimal"), so they are kept. Unkeepable beyond the
@@ -49,7 +49,7 @@ def parse_float(text: str) -> float | Decimal | Unkeepable:
         return value
     exact = Decimal(text) if len(text) <= DECIMAL_DIGITS + 8 else None
     if exact is None or len(exact.as_tuple().digits) > DECIMAL_DIGITS or isinf(value) or (exact and not value):
-        return Unkeepable(text)
+        return UnrepresentableNumber(text)
     return exact
 
 
@@ -57,7 +57,7 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; Doubled where a name stands twice in it."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        doubled = Doubled(found)
+        doubled = DuplicateKeyDict(found)
         names = [name for name, _ in pairs]
         doubled.name = next(name for name in names if names.count(name) > 1)
         return doubled
@@ -66,13 +66,13 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # JSON with every number as it was sent, and with what is wrong with it marked where it stands.
 DECODER = json.JSONDecoder(
-    parse_float=parse_float, parse_int=parse_int, parse_constant=Unkeepable, object_pairs_hook=parse_object
+    parse_float=parse_float, parse_int=parse_int, parse_constant=UnrepresentableNumber, object_pairs_hook=parse_object
 )
 UNREAD: Any = object()
 
 
 @dataclass(slots=True)
-class Reading:
+class ParsedRecord:
     """One record as a machine sent it. What its text says is decoded when it is first wanted: `decoded()`.
 
     `index`: its position among the records of its source, from 0. `line`: where it begins, from 1. `raw`: its text

@@ -16,18 +16,18 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
-from myhealth.audit.events import note
-from myhealth.common.database import cause, first_line, transaction
+from myhealth.audit.events import record_event
+from myhealth.common.database import cause_of, first_line, transaction
 from myhealth.common.errors import Unavailable
-from myhealth.common.notify import announce
-from myhealth.intake.batch import Batch, MeantimeChanged
+from myhealth.common.notify import notify_sync
+from myhealth.intake.batch import Batch, ConcurrentChange
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.fast_validation import usual_record
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_ids import Occurrences, Seen
-from myhealth.intake.results import Checked, Origin, Outcome, counts, error
-from myhealth.intake.single_insert import store_alone
-from myhealth.intake.validation import Record, check_record, soon
+from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error
+from myhealth.intake.single_insert import insert_one
+from myhealth.intake.validation import Record, latest_moment, validate_record
 
 ATTEMPTS = 3
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
@@ -44,14 +44,14 @@ class _NotAtomic(Exception):
 class Intake:
     """Takes records of one origin in, batch by batch. `created`: how many patients were made for them."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: ImportSource) -> None:
         self.origin = origin
         self.created = 0
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
 
-    def take(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
+    def take(self, readings: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Takes in one batch, in one transaction; the outcomes are in the order of the readings.
 
         When it returns, everything that it calls accepted or duplicate is committed. `atomic`: one refused record
@@ -60,21 +60,21 @@ class Intake:
         """
         return self.store(self.check(readings), atomic=atomic)
 
-    def take_noted(self, readings: Sequence[Reading], *, atomic: bool = False) -> list[Outcome]:
+    def take_noted(self, readings: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """As `take`, with an event of the upload, which is kept if what it tells of is kept; the caller announces."""
         checked = self.check(readings)
-        if len(checked) == 1 and (outcome := store_alone(self.origin, checked[0])):
+        if len(checked) == 1 and (outcome := insert_one(self.origin, checked[0])):
             outcomes = [outcome]
         else:
             with transaction():
                 outcomes = self.store(checked, atomic=atomic)
                 found: dict[str, Any] = counts(outcomes)
-                note("upload", subject=_only_patient(checked), machine=self.origin.machine, **found)
+                record_event("upload", subject=_only_patient(checked), machine=self.origin.machine, **found)
         return outcomes
 
-    def check(self, readings: Sequence[Reading]) -> list[Checked]:
+    def check(self, readings: Sequence[ParsedRecord]) -> list[ValidatedRecord]:
         """What can be found out without the database; may run in another thread than `store`, ahead of it."""
-        latest = soon()
+        latest = latest_moment()
         checked = [self._check(reading, latest) for reading in readings]
         if len(checked) >= COPY_FROM_ROWS:
             for item in checked:
@@ -82,7 +82,7 @@ class Intake:
                     item.copied = copy_text(item.record)
         return checked
 
-    def store(self, checked: Sequence[Checked], *, atomic: bool = False) -> list[Outcome]:
+    def store(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """The second half of `take`."""
         for attempt in range(ATTEMPTS):
             batch = Batch(self.origin, checked)
@@ -91,10 +91,10 @@ class Intake:
                     batch.store(cursor)
                     if atomic and batch.refused:
                         raise _NotAtomic
-                    batch.keep_refused(cursor, self._refused)
+                    batch.store_rejections_of(cursor, self._refused)
                     if self.origin.dry_run:
                         raise _DryRun
-                announce()
+                notify_sync()
                 self.created += len(batch.created)
                 return batch.outcomes
             except _DryRun:
@@ -105,7 +105,7 @@ class Intake:
                 return self._refuse_all(batch)
             except psycopg2.DataError as error:
                 return self._find_culprit(checked, error, atomic)
-            except MeantimeChanged as error:
+            except ConcurrentChange as error:
                 if attempt == ATTEMPTS - 1:
                     raise Unavailable(str(error)) from None
             except (psycopg2.errors.ForeignKeyViolation, psycopg2.errors.UniqueViolation, Unavailable) as error:
@@ -114,7 +114,9 @@ class Intake:
                     raise Unavailable(f"the records could not be stored: {first_line(error)}") from error
         raise AssertionError("unreachable")
 
-    def _find_culprit(self, checked: Sequence[Checked], error: psycopg2.DataError, atomic: bool) -> list[Outcome]:
+    def _find_culprit(
+        self, checked: Sequence[ValidatedRecord], error: psycopg2.DataError, atomic: bool
+    ) -> list[RecordResult]:
         """PostgreSQL refuses something that our check let pass: it costs its own record only."""
         if len(checked) > 1 and not atomic:
             half = len(checked) // 2
@@ -123,26 +125,26 @@ class Intake:
             item.record, item.faults = None, [("", f"PostgreSQL refuses it: {first_line(error)}")]
         return self.store(checked, atomic=atomic)
 
-    def _check(self, reading: Reading, latest: datetime) -> Checked:
+    def _check(self, reading: ParsedRecord, latest: datetime) -> ValidatedRecord:
         if reading.faults:
-            return Checked(reading, None, reading.faults)
+            return ValidatedRecord(reading, None, reading.faults)
         faults: list[tuple[str, str]] = []
         record = usual_record(reading, self.origin.machine, latest)
         if record is None:
             said = reading.decoded()
             if reading.faults:
-                return Checked(reading, None, reading.faults)
-            record, faults = check_record(self._about(said), self.origin.machine)
+                return ValidatedRecord(reading, None, reading.faults)
+            record, faults = validate_record(self._about(said), self.origin.machine)
         if record is None:
-            return Checked(reading, None, faults)
+            return ValidatedRecord(reading, None, faults)
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
-            return Checked(reading, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
+            return ValidatedRecord(reading, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
-        return Checked(reading, record, [], self._names(reading, record))
+        return ValidatedRecord(reading, record, [], self._names(reading, record))
 
-    def _names(self, reading: Reading, record: Record) -> tuple[str, ...]:
+    def _names(self, reading: ParsedRecord, record: Record) -> tuple[str, ...]:
         """The usernames that the record's patient may have."""
         origin = self.origin
         names = (origin.patient,) if origin.patient else reading.patients or (record.checkup_for,)
@@ -158,7 +160,7 @@ class Intake:
             record.setdefault("checkup_for", self.origin.patient)
         return record
 
-    def _refuse_all(self, batch: Batch) -> list[Outcome]:
+    def _refuse_all(self, batch: Batch) -> list[RecordResult]:
         for outcome in batch.outcomes:
             if not outcome.errors:  # a good one: whoever sent it still has it
                 message = "not stored: another record of this all-or-nothing request was refused"
@@ -166,7 +168,7 @@ class Intake:
             outcome.status, outcome.id, outcome.rejection_id = "rejected", None, None
         if not self.origin.dry_run:
             with transaction() as cursor:
-                batch.keep_refused(cursor, self._refused)
+                batch.store_rejections_of(cursor, self._refused)
         return batch.outcomes
 
 
@@ -174,7 +176,7 @@ def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _only_patient(checked: Sequence[Checked]) -> str | None:
+def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
     """Whom all the records are about, where that is one person."""
     named = {item.patients for item in checked}
     return next(iter(named))[0] if len(named) == 1 and () not in named else None
@@ -185,4 +187,4 @@ def _same_name(one: str, other: str) -> bool:
 
 
 def _is_deadlock(error: Unavailable) -> bool:
-    return error.__cause__ is not None and isinstance(cause(error.__cause__), RETRYABLE)
+    return error.__cause__ is not None and isinstance(cause_of(error.__cause__), RETRYABLE)

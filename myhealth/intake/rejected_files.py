@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.detect import MEMORY_FORMAT, Dump
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 
 
-class RefusedFile:
+class RejectedFile:
     """Made when the first record is added; none is made where nothing is refused. Closing it makes it whole."""
 
     def __init__(self, path: Path, dump: Dump) -> None:
@@ -24,7 +24,7 @@ class RefusedFile:
         self._dump = dump
         self._file: BinaryIO | None = None
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: ParsedRecord) -> None:
         """Raises BadInput where it cannot be written."""
         before, between, _ = _frame(self._dump)
         with self._writing():
@@ -49,7 +49,7 @@ class RefusedFile:
             raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from error
 
 
-def refused_bytes(dump: Dump, readings: Iterable[Reading]) -> bytes:
+def rejected_bytes(dump: Dump, readings: Iterable[ParsedRecord]) -> bytes:
     """What a file of these records holds."""
     before, between, behind = _frame(dump)
     return before + between.join(_text(dump, reading) for reading in readings) + behind
@@ -68,7 +68,7 @@ def _frame(dump: Dump) -> tuple[bytes, bytes, bytes]:
     return b"", b"\n", b"\n"
 
 
-def _text(dump: Dump, reading: Reading) -> bytes:
+def _text(dump: Dump, reading: ParsedRecord) -> bytes:
     raw = reading.raw
     if dump.format in ("ndjson", "fhir") and not reading.faults:
         raw = " ".join(raw.splitlines())  # a line end in JSON is white space between its parts

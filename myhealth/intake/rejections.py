@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg2.extras import execute_values
 
-from myhealth.audit.events import note
+from myhealth.audit.events import record_event
 from myhealth.checkups.models import Rejection
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict, NotFound
@@ -20,7 +20,7 @@ from myhealth.intake.parsed_record import is_utf8
 
 
 @dataclass(slots=True)
-class Refused:
+class RejectedRecord:
     """A record to be kept: its text as sent, why it was refused, and what else it takes to try it again."""
 
     raw: str
@@ -28,7 +28,7 @@ class Refused:
     context: dict[str, Any]
 
 
-def keep_rejections(cursor: Any, source: str, refused: Sequence[Refused]) -> list[int]:
+def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]) -> list[int]:
     """Stores them within the caller's transaction and gives the id of each, in order.
 
     A record that the same source had refused before, and that nobody has dealt with, is counted, not doubled.
@@ -106,13 +106,13 @@ def discard(rejection_id: int, reason: str = "") -> None:
     """Puts a refused record aside for good. Raises NotFound, or Conflict where it has been dealt with."""
     with transaction():
         resolve(rejection_id, f"discarded: {reason}" if reason else "discarded")
-        note("rejection.discard", subject=patient_named(get_rejection(rejection_id)), rejection=rejection_id)
+        record_event("rejection.discard", subject=patient_named(get_rejection(rejection_id)), rejection=rejection_id)
 
 
-def look_at(rejection_id: int) -> Rejection:
+def open_rejection(rejection_id: int) -> Rejection:
     """A refused record to be shown to somebody, which is noted. Raises NotFound."""
     found = get_rejection(rejection_id)
-    note("read", subject=patient_named(found), what="rejection", rejection=rejection_id)
+    record_event("read", subject=patient_named(found), what="rejection", rejection=rejection_id)
     return found
 
 

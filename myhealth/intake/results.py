@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import Record
 
 
 @dataclass(slots=True)
-class Outcome:
+class RecordResult:
     """What became of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
 
     `errors`: why it was rejected; `warnings`: what was taken as it is, and looks wrong.
@@ -26,7 +26,7 @@ class Outcome:
 
 
 @dataclass
-class Origin:
+class ImportSource:
     """Where records come from, and what holds for all of them.
 
     `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:
@@ -49,11 +49,11 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Checked:
+class ValidatedRecord:
     """A reading with what its check found. `patients`: the names that its patient may have here. `occurrence`: its name
     among the refused, given when it is refused. `copied`: its `copy_text`, where many are stored at once."""
 
-    reading: Reading
+    reading: ParsedRecord
     record: Record | None
     faults: list[tuple[str, str]]
     patients: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Checked:
     copied: str = ""
 
 
-def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+def counts(outcomes: Iterable[RecordResult]) -> dict[str, int]:
     """How many became what."""
     found = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
     for outcome in outcomes:

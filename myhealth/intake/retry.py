@@ -6,17 +6,17 @@ import io
 from json import JSONDecodeError
 from typing import Any
 
-from myhealth.audit.events import note
+from myhealth.audit.events import record_event
 from myhealth.checkups.models import Rejection
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
-from myhealth.common.notify import announce
+from myhealth.common.notify import notify_sync
 from myhealth.intake.file_import import read_zone
 from myhealth.intake.formats.detect import read_dump
-from myhealth.intake.parsed_record import DECODER, Reading
+from myhealth.intake.parsed_record import DECODER, ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, patient_named, payload_text, resolve
-from myhealth.intake.results import Origin, Outcome, error
+from myhealth.intake.results import ImportSource, RecordResult, error
 
 # The patient of a check-up, if he or she made the account without anybody's help after a moment.
 REGISTERED = """
@@ -36,7 +36,7 @@ class _StillRefused(Exception):
     """Rolls the attempt back."""
 
 
-def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> Outcome:
+def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> RecordResult:
     """Takes the record in as if it came now, under the number that it had then. Still refused, it stays as it was,
     with the errors of today.
 
@@ -48,14 +48,14 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     if rejection.resolved_at is not None:
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {rejection.resolution}")
     context = rejection.context
-    origin = Origin(
+    origin = ImportSource(
         rejection.source,
         context.get("machine"),
         context.get("format") or "",
         patient=context.get("patient"),
         zone=context.get("zone") or "UTC",
     )
-    outcome: Outcome
+    outcome: RecordResult
     try:
         with transaction() as cursor:
             outcome = Intake(origin).take([_reading(rejection)])[0]
@@ -64,16 +64,18 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
             if outcome.status == "rejected":
                 raise _StillRefused
             resolve(rejection_id, outcome.status, outcome.id)
-            note("rejection.retry", subject=patient_named(rejection), rejection=rejection_id, checkup=outcome.id)
+            record_event(
+                "rejection.retry", subject=patient_named(rejection), rejection=rejection_id, checkup=outcome.id
+            )
     except _StillRefused:
         with transaction():
             Rejection.update(errors=outcome.errors).where(Rejection.id == rejection_id).execute()
         outcome.rejection_id = rejection_id
-    announce()
+    notify_sync()
     return outcome
 
 
-def _look_again(cursor: Any, rejection: Rejection, outcome: Outcome, trust_registrations: bool) -> None:
+def _look_again(cursor: Any, rejection: Rejection, outcome: RecordResult, trust_registrations: bool) -> None:
     """What has changed since the record was refused, beside its own reason."""
     cursor.execute(REGISTERED, (outcome.id, rejection.received_at))
     registered = cursor.fetchone()
@@ -91,7 +93,7 @@ def _look_again(cursor: Any, rejection: Rejection, outcome: Outcome, trust_regis
         outcome.status, outcome.id = "duplicate", twin[0]
 
 
-def _reading(rejection: Rejection) -> Reading:
+def _reading(rejection: Rejection) -> ParsedRecord:
     """The record read again, with the number and the patient that were found for it when it first came."""
     context = rejection.context
     reading = _read(payload_text(rejection), context)
@@ -104,15 +106,15 @@ def _reading(rejection: Rejection) -> Reading:
     return reading
 
 
-def _read(raw: str, context: dict[str, Any]) -> Reading:
+def _read(raw: str, context: dict[str, Any]) -> ParsedRecord:
     if context.get("format") in ("fhir", "hl7"):
         source = io.BytesIO(raw.encode("utf-8", "surrogateescape"))
         zone = read_zone(context.get("zone") or "UTC")
         try:
             return next(iter(read_dump(source, format=context["format"], zone=zone).readings))
         except (BadInput, StopIteration) as fault:
-            return Reading(0, 1, raw, None, [("", f"it cannot be read: {fault}")])
+            return ParsedRecord(0, 1, raw, None, [("", f"it cannot be read: {fault}")])
     try:
-        return Reading(0, 1, raw, DECODER.decode(raw))
+        return ParsedRecord(0, 1, raw, DECODER.decode(raw))
     except (JSONDecodeError, RecursionError) as fault:
-        return Reading(0, 1, raw, None, [("", f"it is not JSON: {fault}")])
+        return ParsedRecord(0, 1, raw, None, [("", f"it is not JSON: {fault}")])

@@ -14,9 +14,9 @@ from typing import Any
 import peewee
 import psycopg2.errors
 
-from myhealth.audit.events import NOTE, current_actor, noted
-from myhealth.common.database import cause, database, translated
-from myhealth.intake.results import Checked, Origin, Outcome, error
+from myhealth.audit.events import INSERT_EVENT, current_actor, event_values
+from myhealth.common.database import cause_of, database, translate_errors
+from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 
 STORE = f"""
 with patient as (select id from users where lower(username) = lower(%s)),
@@ -34,7 +34,7 @@ touched as (
     update machines set last_upload_at = now() from stored, machine
     where machines.id = machine.id
     and (machine.last_upload_at is null or machine.last_upload_at < now() - interval '1 minute')),
-noted as ({NOTE} from stored)
+noted as ({INSERT_EVENT} from stored)
 select id, superseded_refuse(machine_id, record_id) from stored"""
 # Planning takes PostgreSQL longer than doing it, so each connection has it planned once.
 NUMBERS = itertools.count(1)
@@ -45,7 +45,7 @@ UNPREPARED = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.Duplicate
 ACCEPTED = {"accepted": 1, "duplicate": 0, "rejected": 0}
 
 
-def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
+def insert_one(origin: ImportSource, checked: ValidatedRecord) -> RecordResult | None:
     """Stores the record and notes the upload, both or neither, in a transaction of its own. None, and nothing is done,
     where it is not as plain as that. Raises Unavailable where the database is away."""
     record = checked.record
@@ -53,13 +53,13 @@ def store_alone(origin: Origin, checked: Checked) -> Outcome | None:
         return None
     if database.in_transaction():  # a statement that fails would undo what the caller has done in it
         return None
-    note = noted("upload", {"machine": origin.machine, **ACCEPTED}, current_actor(), subject=checked.patients[0])
+    note = event_values("upload", {"machine": origin.machine, **ACCEPTED}, current_actor(), subject=checked.patients[0])
     values = (checked.patients[0], record.machine, *record.columns(), record.machine, record.record_id, *note)
-    with translated(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
+    with translate_errors(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
         row = _execute(values)
         if row is not None:
             warnings = [error(checked.reading.index, *warning) for warning in record.warnings]
-            return Outcome(checked.reading.index, "accepted", row[0], warnings=warnings)
+            return RecordResult(checked.reading.index, "accepted", row[0], warnings=warnings)
     return None
 
 
@@ -69,6 +69,6 @@ def _execute(values: tuple[Any, ...]) -> Any:
         try:
             return database.execute_sql(statement, values).fetchone()
         except peewee.DatabaseError as error:
-            if not isinstance(cause(error), UNPREPARED):
+            if not isinstance(cause_of(error), UNPREPARED):
                 raise
     return database.execute_sql(STORE, values).fetchone()

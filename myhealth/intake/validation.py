@@ -14,7 +14,7 @@ import msgspec
 
 from myhealth.clinical.catalog import annotate
 from myhealth.common.text import printable
-from myhealth.intake.parsed_record import Doubled, Unkeepable
+from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 from myhealth.machines.services import serial_fault
 
 # Characters. A report is a doctor's text; the whole record must fit in one MongoDB document (16 MiB).
@@ -36,8 +36,8 @@ RESULT_EXTRAS = ("code_system", "other_code", "absent_reason", "range_text", "ra
 RESULT_FIELDS = frozenset(("code", "name", "value", "unit", "low", "high", "flag", *RESULT_EXTRAS))
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
-encode_json = msgspec.json.Encoder(decimal_format="number").encode
-Complain = Callable[[str, str], None]
+encode_results = msgspec.json.Encoder(decimal_format="number").encode
+AddError = Callable[[str, str], None]
 
 
 @dataclass(slots=True)
@@ -72,10 +72,10 @@ class Record:
         """Everything but the record's number, as one text: like records have like contents."""
         taken_at = self.taken_at.isoformat() if self.taken_at else None
         texts = (self.checkup_for, self.machine, self.checkup_type, self.checkup_report, self.disease, self.taken_by)
-        return encode_json([*texts, taken_at, self.results]).decode()
+        return encode_results([*texts, taken_at, self.results]).decode()
 
 
-def check_record(record: Any, machine: str | None = None) -> tuple[Record | None, list[tuple[str, str]]]:
+def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, list[tuple[str, str]]]:
     """The record, or None and its faults as (field, message), the field like `results[0].unit`.
 
     `machine`: the serial that holds for the whole source, where there is one.
@@ -83,28 +83,28 @@ def check_record(record: Any, machine: str | None = None) -> tuple[Record | None
     faults: list[tuple[str, str]] = []
     warnings: list[tuple[str, str]] = []
 
-    def complain(field: str, message: str) -> None:
+    def add_error(field: str, message: str) -> None:
         faults.append((field, message))
 
     if not isinstance(record, dict):
         return None, [("", f"a record must be an object, not {kind(record)}")]
-    _check_names(record, RECORD_FIELDS, "", complain)
+    _check_names(record, RECORD_FIELDS, "", add_error)
     for name in REQUIRED:
         if name not in record:
-            complain(name, "is missing")
+            add_error(name, "is missing")
     named = record.get("machine")
     if named is not None and machine is not None and named != machine:
-        complain("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}")
+        add_error("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}")
     checked = Record(
-        checkup_for=_text(record, "checkup_for", TEXT_MAX, complain, needed=True),
-        machine=machine if named is None else _serial(named, complain),
-        record_id=_record_id(record.get("record_id"), complain),
-        checkup_type=_text(record, "checkup_type", TEXT_MAX, complain, needed=True),
-        checkup_report=_text(record, "checkup_report", REPORT_MAX, complain),
-        disease=_text(record, "disease", TEXT_MAX, complain),
-        taken_by=None if record.get("taken_by") is None else _text(record, "taken_by", TEXT_MAX, complain),
-        taken_at=_taken_at(record.get("taken_at"), complain, warnings),
-        results=_results(record.get("results"), complain, warnings),
+        checkup_for=_text(record, "checkup_for", TEXT_MAX, add_error, needed=True),
+        machine=machine if named is None else _serial(named, add_error),
+        record_id=_record_id(record.get("record_id"), add_error),
+        checkup_type=_text(record, "checkup_type", TEXT_MAX, add_error, needed=True),
+        checkup_report=_text(record, "checkup_report", REPORT_MAX, add_error),
+        disease=_text(record, "disease", TEXT_MAX, add_error),
+        taken_by=None if record.get("taken_by") is None else _text(record, "taken_by", TEXT_MAX, add_error),
+        taken_at=_taken_at(record.get("taken_at"), add_error, warnings),
+        results=_results(record.get("results"), add_error, warnings),
         warnings=warnings,
     )
     return (None if faults else checked), faults
@@ -116,33 +116,33 @@ def kind(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true or false"
-    if isinstance(value, (int, float, Decimal, Unkeepable)):
+    if isinstance(value, (int, float, Decimal, UnrepresentableNumber)):
         return "a number"
     if isinstance(value, str):
         return "text"
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _check_names(found: dict[str, Any], known: frozenset[str], prefix: str, complain: Complain) -> None:
-    if isinstance(found, Doubled):
-        complain(f"{prefix}{printable(found.name, 60)}", "stands there twice")
+def _check_names(found: dict[str, Any], known: frozenset[str], prefix: str, add_error: AddError) -> None:
+    if isinstance(found, DuplicateKeyDict):
+        add_error(f"{prefix}{printable(found.name, 60)}", "stands there twice")
     if not found.keys() <= known:
         for name in sorted(found.keys() - known):
-            complain(f"{prefix}{printable(name, 60)}", f"is not a field; the fields are {', '.join(sorted(known))}")
+            add_error(f"{prefix}{printable(name, 60)}", f"is not a field; the fields are {', '.join(sorted(known))}")
 
 
-def _text(record: dict[str, Any], name: str, most: int, complain: Complain, *, needed: bool = False) -> str:
+def _text(record: dict[str, Any], name: str, most: int, add_error: AddError, *, needed: bool = False) -> str:
     if name not in record:
         return ""  # told already where it is required
     value = record[name]
     if type(value) is not str:
-        complain(name, f"must be text, not {kind(value)}")
+        add_error(name, f"must be text, not {kind(value)}")
         return ""
     fault = _text_fault(value, most)
     if fault:
-        complain(name, fault)
+        add_error(name, fault)
     elif needed and not value.strip():
-        complain(name, "is empty")
+        add_error(name, "is empty")
     return value
 
 
@@ -157,135 +157,135 @@ def _text_fault(value: str, most: int) -> str:
     return f"holds bytes that are not UTF-8, or half a character (at {found.start()})"
 
 
-def _serial(value: Any, complain: Complain) -> str | None:
+def _serial(value: Any, add_error: AddError) -> str | None:
     fault = serial_fault(value) if isinstance(value, str) else f"must be text, not {kind(value)}"
     if fault:
-        complain("machine", fault)
+        add_error("machine", fault)
         return None
     return str(value)
 
 
-def _record_id(value: Any, complain: Complain) -> str | None:
+def _record_id(value: Any, add_error: AddError) -> str | None:
     if value is None:
         return None
     if type(value) is int:  # a number says the same as its digits
         value = str(value)
     if type(value) is not str:
-        complain("record_id", f"must be text or a whole number, not {kind(value)}")
+        add_error("record_id", f"must be text or a whole number, not {kind(value)}")
         return None
     fault = _text_fault(value, TEXT_MAX) or ("" if value.strip() else "is empty")
     if fault:
-        complain("record_id", fault)
+        add_error("record_id", fault)
     return value
 
 
-def soon() -> datetime:
+def latest_moment() -> datetime:
     """The latest moment at which a check-up can have been taken: clocks and zones differ by a day at most."""
     return datetime.now(UTC) + timedelta(days=1)
 
 
-def _taken_at(value: Any, complain: Complain, warnings: list[tuple[str, str]]) -> datetime | None:
+def _taken_at(value: Any, add_error: AddError, warnings: list[tuple[str, str]]) -> datetime | None:
     if value is None:
         return None
     if type(value) is not str:
-        complain("taken_at", f"must be text like 2026-11-20T09:14:03+05:30, not {kind(value)}")
+        add_error("taken_at", f"must be text like 2026-11-20T09:14:03+05:30, not {kind(value)}")
         return None
     try:
         # Digits beyond the microsecond are cut, as PostgreSQL has no place for them: rounding could reach another day.
         moment = msgspec.convert(FRACTION.sub(r"\1", value), datetime)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
-        complain("taken_at", f"{_shown(value)} is not a date and time like 2026-11-20T09:14:03+05:30")
+        add_error("taken_at", f"{_shown(value)} is not a date and time like 2026-11-20T09:14:03+05:30")
         return None
     if moment.tzinfo is None:
-        complain("taken_at", f"{value} has no zone; add one, like +05:30 or Z")
+        add_error("taken_at", f"{value} has no zone; add one, like +05:30 or Z")
         return None
     offset = moment.utcoffset()
     if offset is not None and abs(offset) > OFFSET_MAX:
-        complain("taken_at", f"{value} has a zone that is nowhere; none is further than 14 hours from UTC")
+        add_error("taken_at", f"{value} has a zone that is nowhere; none is further than 14 hours from UTC")
         return None
     if moment.year not in YEARS:
-        complain("taken_at", f"{value} is not between the years {YEARS[0]} and {YEARS[-1]}")
+        add_error("taken_at", f"{value} is not between the years {YEARS[0]} and {YEARS[-1]}")
         return None
-    if moment > soon():
+    if moment > latest_moment():
         warnings.append(("taken_at", f"{value} lies in the future; the machine's clock may be wrong"))
     return moment
 
 
-def _results(value: Any, complain: Complain, warnings: list[tuple[str, str]]) -> str:
+def _results(value: Any, add_error: AddError, warnings: list[tuple[str, str]]) -> str:
     if value is None:
         return "[]"
     if not isinstance(value, list):
-        complain("results", f"must be a list, not {kind(value)}")
+        add_error("results", f"must be a list, not {kind(value)}")
         return "[]"
     if len(value) > RESULTS_MAX:
-        complain("results", f"has {len(value)} entries; at most {RESULTS_MAX} are allowed")
+        add_error("results", f"has {len(value)} entries; at most {RESULTS_MAX} are allowed")
         return "[]"
     faults: list[tuple[str, str]] = []
     checked = [_result(item, f"results[{i}]", lambda *fault: faults.append(fault)) for i, item in enumerate(value)]
     for field, message in faults:
-        complain(field, message)
+        add_error(field, message)
     if faults:
         return "[]"
     for i, result in enumerate(checked):
         warning = annotate(result)
         if warning:
             warnings.append((f"results[{i}].value", warning))
-    encoded = encode_json(checked)
+    encoded = encode_results(checked)
     if len(encoded) > RESULTS_MAX_BYTES:
-        complain("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
+        add_error("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
         return "[]"
     return encoded.decode()
 
 
-def _result(item: Any, place: str, complain: Complain) -> dict[str, Any]:
+def _result(item: Any, place: str, add_error: AddError) -> dict[str, Any]:
     """A result with every field of the contract, null where it was not sent."""
     if not isinstance(item, dict):
-        complain(place, f"must be an object, not {kind(item)}")
+        add_error(place, f"must be an object, not {kind(item)}")
         return {}
-    _check_names(item, RESULT_FIELDS, f"{place}.", complain)
+    _check_names(item, RESULT_FIELDS, f"{place}.", add_error)
     result = {name: item.get(name) for name in ("code", "name", "value", "unit", "low", "high", "flag")}
     for name in item:
         if name in RESULT_EXTRAS and item[name] is not None:
             result[name] = item[name]
-    _check_texts(result, place, complain)
-    _check_value(item, place, complain)
-    _check_range(result["low"], result["high"], place, complain)
+    _check_texts(result, place, add_error)
+    _check_value(item, place, add_error)
+    _check_range(result["low"], result["high"], place, add_error)
     flag = result["flag"]
     if flag is not None and (type(flag) is not str or flag not in FLAGS):
-        complain(f"{place}.flag", f"must be one of {', '.join(FLAGS)} or null, not {_shown(flag)}")
+        add_error(f"{place}.flag", f"must be one of {', '.join(FLAGS)} or null, not {_shown(flag)}")
     return result
 
 
-def _check_texts(result: dict[str, Any], place: str, complain: Complain) -> None:
+def _check_texts(result: dict[str, Any], place: str, add_error: AddError) -> None:
     name = result["name"]
     if name is None or (type(name) is str and not name.strip()):
-        complain(f"{place}.name", "is missing" if name is None else "is empty")
+        add_error(f"{place}.name", "is missing" if name is None else "is empty")
     for field, text in result.items():
         if text is None or field in ("value", "low", "high", "flag"):
             continue
         if type(text) is not str:
-            complain(f"{place}.{field}", f"must be text, not {kind(text)}")
+            add_error(f"{place}.{field}", f"must be text, not {kind(text)}")
         elif fault := _text_fault(text, TEXT_MAX):
-            complain(f"{place}.{field}", fault)
+            add_error(f"{place}.{field}", fault)
 
 
-def _check_value(item: dict[str, Any], place: str, complain: Complain) -> None:
+def _check_value(item: dict[str, Any], place: str, add_error: AddError) -> None:
     value = item.get("value")
     if type(value) is str:
         if fault := _text_fault(value, VALUE_MAX):
-            complain(f"{place}.value", fault)
+            add_error(f"{place}.value", fault)
     elif "value" not in item:
-        complain(f"{place}.value", "is missing")
+        add_error(f"{place}.value", "is missing")
     elif not is_number(value):
-        complain(f"{place}.value", f"must be a number or text, not {_what(value)}")
+        add_error(f"{place}.value", f"must be a number or text, not {_what(value)}")
 
 
-def _check_range(low: Any, high: Any, place: str, complain: Complain) -> None:
+def _check_range(low: Any, high: Any, place: str, add_error: AddError) -> None:
     for field, bound in (("low", low), ("high", high)):
         if bound is not None and not is_number(bound):
-            complain(f"{place}.{field}", f"must be a number or null, not {_what(bound)}")
+            add_error(f"{place}.{field}", f"must be a number or null, not {_what(bound)}")
     if is_number(low) and is_number(high) and low > high:
-        complain(f"{place}.low", f"is {low}, above high, which is {high}")
+        add_error(f"{place}.low", f"is {low}, above high, which is {high}")
 
 
 def is_number(value: Any) -> bool:
@@ -299,7 +299,7 @@ def _shown(value: Any) -> str:
 
 def _what(value: Any) -> str:
     """What stands where a number is wanted; of one that cannot be kept exactly, why."""
-    if not isinstance(value, Unkeepable):
+    if not isinstance(value, UnrepresentableNumber):
         return kind(value)
     if value.text in ("NaN", "Infinity", "-Infinity"):
         return value.text

@@ -23,7 +23,7 @@ WINDOW_S = 15 * 60
 PER_PAIR, PER_ADDRESS, PER_USER, ALWAYS = 10, 100, 50, 3
 REGISTRATIONS_PER_ADDRESS, REGISTRATION_WINDOW_S = 20, 3600
 KNOWN_DAYS = 30
-USERNAME_MAX = 200
+THROTTLED_NAME_MAX = 200
 
 COUNT = """
 with recent as (
@@ -81,7 +81,7 @@ def _free_in_s(left_s: list[float], most: int) -> float:
     return max(left_s[most - 1], 0.001) if len(left_s) >= most else 0.0
 
 
-def forgive(username: str) -> None:
+def clear_failures(username: str) -> None:
     """Nothing that has failed counts any more for this user: the password is a new one."""
     with transaction() as cursor:
         cursor.execute(
@@ -90,7 +90,7 @@ def forgive(username: str) -> None:
 
 
 def _kept(username: str) -> str:
-    return username.lower()[:USERNAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return username.lower()[:THROTTLED_NAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def count_registration(address: str) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import peewee
 from peewee import fn
 
-from myhealth.audit.events import note
-from myhealth.common.database import database, look_up, transaction
+from myhealth.audit.events import record_event
+from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.common.notify import announce
+from myhealth.common.notify import notify_sync
 from myhealth.common.text import printable
-from myhealth.profiles.login_throttle import forgive
+from myhealth.profiles.login_throttle import clear_failures
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.passwords import hash_password, password_matches
 
@@ -95,10 +95,10 @@ def create_user(
         try:
             with database.atomic():
                 user = User.create(username=username, password_hash=hashed, role=role, full_name=full_name)
-            note(action, subject_id=user.id, subject=username, role=role)
+            record_event(action, subject_id=user.id, subject=username, role=role)
         except peewee.IntegrityError as error:
             raise Conflict(f"a user named {username} exists already", code="user_exists") from error
-    announce()
+    notify_sync()
     return get_user(user.username)
 
 
@@ -112,7 +112,7 @@ def get_user(username: str) -> User:
 
 
 def get_user_by_subject(subject: str) -> User | None:
-    row = look_up(BY_SUBJECT, (subject,)).fetchone()
+    row = fetch_one(BY_SUBJECT, (subject,)).fetchone()
     return User(**dict(zip(LOOKED_UP, row, strict=True))) if row else None
 
 
@@ -142,8 +142,8 @@ def set_password(username: str, password: str, *, rounds: int = 12) -> None:
     hashed = hash_password(password, rounds)
     with transaction():
         _update(username, "password", password_hash=hashed)
-        forgive(username)
-    announce()
+        clear_failures(username)
+    notify_sync()
 
 
 def set_role(username: str, role: str) -> None:
@@ -163,7 +163,7 @@ def set_active(username: str, active: bool) -> None:
     _update(username, "enabled" if active else "disabled", active=active)
 
 
-def end_tokens(user_id: int) -> datetime | None:
+def revoke_tokens(user_id: int) -> datetime | None:
     """Ends every token that this user was given so far: what logging out means. Gives the moment from which on a token
     must be; None where the user is gone."""
     with transaction() as cursor:
@@ -173,8 +173,8 @@ def end_tokens(user_id: int) -> datetime | None:
             (user_id,),
         )
         username, moment = cursor.fetchone() or (None, None)
-        note("logout", subject_id=user_id, subject=username)
-    announce()
+        record_event("logout", subject_id=user_id, subject=username)
+    notify_sync()
     return moment
 
 
@@ -197,8 +197,8 @@ def delete_user(username: str) -> None:
             "coalesce(context->'patients', '[]')) as named where lower(named) = lower(%s))",
             (user.username,),
         )
-        note("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
-    announce()
+        record_event("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
+    notify_sync()
 
 
 def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | None:
@@ -273,8 +273,8 @@ def _update(username: str, what: str, **values: Any) -> None:
     user = get_user(username)
     with transaction():
         User.update(**values).where(User.id == user.id).execute()
-        note("user.change", subject_id=user.id, subject=user.username, changed=what)
-    announce()
+        record_event("user.change", subject_id=user.id, subject=user.username, changed=what)
+    notify_sync()
 
 
 def _full_name_fault(full_name: Any) -> str:

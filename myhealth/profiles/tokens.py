@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from myhealth.common.errors import NotLoggedIn, Unavailable, WrongSettings
+from myhealth.common.errors import NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def load_secret(settings: Settings) -> bytes:
     """
     hint = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     if settings.secret_key == EXAMPLES_SECRET:
-        raise WrongSettings("secret_key is still the one of the example, which everybody knows", hint=hint)
+        raise SettingsError("secret_key is still the one of the example, which everybody knows", hint=hint)
     if settings.secret_key:
         return settings.secret_key.encode()
     if settings.database_url:
-        raise WrongSettings(
+        raise SettingsError(
             "MYHEALTH_SECRET_KEY is not set; set it, or MYHEALTH_SECRET_KEY_FILE, for the upload API to sign tokens",
             hint=hint,
         )
@@ -85,9 +85,9 @@ def load_secret(settings: Settings) -> bytes:
             _write_once(path, os.urandom(48).hex().encode())
         secret = path.read_bytes()
     except OSError as error:
-        raise WrongSettings(f"the secret in {path} cannot be used: {error.strerror}") from error
+        raise SettingsError(f"the secret in {path} cannot be used: {error.strerror}") from error
     if len(secret) < 32:
-        raise WrongSettings(f"the secret in {path} is shorter than 32 bytes; remove the file to have a new one made")
+        raise SettingsError(f"the secret in {path} is shorter than 32 bytes; remove the file to have a new one made")
     return secret
 
 

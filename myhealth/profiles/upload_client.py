@@ -29,11 +29,11 @@ class GatewayTimeout(Unavailable):
     status, code = 504, "gateway_timeout"
 
 
-class UploadAway(Unavailable):
+class UploadApiUnavailable(Unavailable):
     """The upload API does not answer, or cannot."""
 
 
-class LoginsAway(UploadAway):
+class AuthServiceUnavailable(UploadApiUnavailable):
     """The same, for logins."""
 
 
@@ -62,14 +62,14 @@ def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "
         if error.code == 429:
             raise too_many_attempts(retry_after_s_of(error)) from error
         if error.code == 503:
-            raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
+            raise AuthServiceUnavailable("Logging in is not possible right now; try again in a moment.") from error
         if error.code == 504:  # a gateway before the upload API
             raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
     except (OSError, HTTPException) as error:
         if is_timeout(error):
             raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
-        raise LoginsAway("Logging in is not possible right now; try again in a moment.") from error
+        raise AuthServiceUnavailable("Logging in is not possible right now; try again in a moment.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
 
@@ -93,10 +93,14 @@ def end_logins(auth_url: str, token: str) -> datetime | None:
             return tokens_valid_after(answer)
     except urllib.error.HTTPError as error:
         if error.code != 401:
-            raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+            raise AuthServiceUnavailable(
+                "Logging out everywhere is not possible right now; try again in a moment."
+            ) from error
         return None
     except (OSError, HTTPException) as error:
-        raise LoginsAway("Logging out everywhere is not possible right now; try again in a moment.") from error
+        raise AuthServiceUnavailable(
+            "Logging out everywhere is not possible right now; try again in a moment."
+        ) from error
 
 
 def tokens_valid_after(answer: Any) -> datetime | None:

@@ -16,7 +16,7 @@ from myhealth.profiles.upload_client import (
     TOKENS_VALID_AFTER,
     BadGateway,
     GatewayTimeout,
-    UploadAway,
+    UploadApiUnavailable,
     is_timeout,
     retry_after_s_of,
     tokens_valid_after,
@@ -72,14 +72,14 @@ def _ask(request: urllib.request.Request, done: int) -> tuple[int, dict[str, Any
     except (OSError, HTTPException) as error:
         if is_timeout(error):
             raise GatewayTimeout("The upload API takes too long; look whether it is done.") from error
-        raise UploadAway("The upload API is away; try again in a moment.") from error
+        raise UploadApiUnavailable("The upload API is away; try again in a moment.") from error
 
 
 def _told(error: urllib.error.HTTPError) -> tuple[int, dict[str, Any]]:
     if error.code == 429:
         raise too_many_attempts(retry_after_s_of(error)) from error
     if error.code == 503:
-        raise UploadAway("The upload API cannot do it right now; try again in a moment.") from error
+        raise UploadApiUnavailable("The upload API cannot do it right now; try again in a moment.") from error
     try:
         said = json.loads(error.read(ANSWER_MAX_BYTES))
         if error.code in TOLD:

@@ -15,11 +15,11 @@ from bson import ObjectId
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import ReportRepository, translated
+from myhealth.reports.repository import ReportRepository, translate_mongo_errors
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AccessEvent:
     """One event. `actor`: the username and role that whoever did it had then; `actor_subject`: who that is, None at a
     terminal. `username`: whose record it was, None where nobody's. `report_id`: of a single report.
     `outcome`: done or refused."""
@@ -39,7 +39,7 @@ class Look:
     outcome: str
 
 
-def note_look(
+def log_access(
     store: ReportRepository,
     actor: Document,
     patient: Document | None,
@@ -74,24 +74,24 @@ def note_look(
         "address": address,
         "outcome": outcome,
     }
-    with translated():
+    with translate_mongo_errors():
         store.audit_events.insert_one(event)
 
 
-def note_command_look(
+def log_command_access(
     store: ReportRepository, operator: str, patient: Document, what: str, *, report_id: int | None = None
 ) -> None:
     """Keeps that somebody looked at a terminal: by the name that the machine knows, with no role of ours."""
     nobody = {"_id": None, "subject": None, "username": operator, "role": ""}
-    note_look(store, nobody, patient, what, report_id=report_id)
+    log_access(store, nobody, patient, what, report_id=report_id)
 
 
-LookPlace = tuple[datetime, ObjectId]
+AccessCursor = tuple[datetime, ObjectId]
 
 
-def access_log(
-    store: ReportRepository, patient: Document, *, limit: int = 50, after: LookPlace | None = None
-) -> list[Look]:
+def list_access_log(
+    store: ReportRepository, patient: Document, *, limit: int = 50, after: AccessCursor | None = None
+) -> list[AccessEvent]:
     """Who looked into a patient's record, the newest first; those behind `after`.
 
     What was refused was no look, and is not here. Raises Unavailable.
@@ -101,16 +101,16 @@ def access_log(
         at, id_ = after
         query["at"] = {"$lte": at}
         query["$or"] = [{"at": {"$lt": at}}, {"_id": {"$lt": id_}}]
-    with translated():
+    with translate_mongo_errors():
         return [_look(event) for event in store.audit_events.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)]
 
 
-def look_place(look: Look) -> str:
+def cursor_of(look: AccessEvent) -> str:
     """Where an event stands: milliseconds since 1970, _, its id."""
     return f"{round(look.at.timestamp() * 1000)}_{look.id}"
 
 
-def read_look_place(text: str) -> LookPlace | None:
+def parse_cursor(text: str) -> AccessCursor | None:
     """What `look_place` gave; None for "". Raises BadInput."""
     if not text:
         return None
@@ -123,7 +123,7 @@ def read_look_place(text: str) -> LookPlace | None:
         raise BadInput("after must be the value that a Link header gave.") from error
 
 
-def find_looks(
+def find_access_events(
     store: ReportRepository,
     *,
     actor: str | None = None,
@@ -134,7 +134,7 @@ def find_looks(
     after: str = "",
     limit: int = 0,
     newest: bool = False,
-) -> Iterator[Look]:
+) -> Iterator[AccessEvent]:
     """Events of everybody in the order they happened, for the audit; names are compared without regard to case.
 
     `after`: an event's id; only what was noted after it. `newest`: the last `limit` of them, and from the last one on.
@@ -151,15 +151,15 @@ def find_looks(
         query["at"] = span
     if after:
         query["_id"] = {"$gt": _event_id(after)}
-    with translated():
+    with translate_mongo_errors():
         way = -1 if newest else 1
         for event in store.audit_events.find(query, sort=[("at", way), ("_id", way)], limit=limit):
             yield _look(event)
 
 
-def _look(event: Document) -> Look:
-    shown: dict[str, Any] = {name: event[name] for name in Look.__slots__ if name != "id"}
-    return Look(id=str(event["_id"]), **shown)
+def _look(event: Document) -> AccessEvent:
+    shown: dict[str, Any] = {name: event[name] for name in AccessEvent.__slots__ if name != "id"}
+    return AccessEvent(id=str(event["_id"]), **shown)
 
 
 def _event_id(text: str) -> ObjectId:

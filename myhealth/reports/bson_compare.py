@@ -20,7 +20,7 @@ def encode(document: Document) -> bytes:
     return bson.encode(document, codec_options=CODEC)
 
 
-class Stored:
+class StoredBson:
     """A document as the report store has it. `id`, `revision` and `epoch` are integers, -1 where it has none of that
     kind; `id` is whatever it is where it is no integer."""
 
@@ -41,21 +41,21 @@ class Stored:
     def document(self) -> Document:
         return bson.decode(self.content, codec_options=CODEC)
 
-    def same_as(self, content: bytes) -> bool:
+    def equals(self, content: bytes) -> bool:
         """Whether this is that document in its bytes, the epoch aside, which stands last in both."""
         return self.content[:-5] == content[:-5] and self.content[-12:-5] == EPOCH
 
-    def says_the_same_as(self, document: Document) -> bool:
+    def equals_ignoring_epoch(self, document: Document) -> bool:
         """Whether this is that document, the epoch and the order of the fields aside."""
         return _in_order(self.document()) == _in_order(document)
 
 
-def split(batch: bytes) -> Iterator[Stored]:
+def split(batch: bytes) -> Iterator[StoredBson]:
     """The documents of a batch, which stand one behind the other, each beginning with its length."""
     start = 0
     while start < len(batch):
         end = start + int.from_bytes(batch[start : start + 4], "little")
-        yield Stored(batch[start:end])
+        yield StoredBson(batch[start:end])
         start = end
 
 

@@ -21,13 +21,13 @@ NUMBERS = ("value", "low", "high")
 NORMAL = (None, "N")
 
 
-def exact(text: str) -> float | Decimal:
+def exact_number(text: str) -> float | Decimal:
     """A JSON number as a float where that says the same, else as a Decimal: 5.1, but Decimal("5.10")."""
     value = float(text)
     return value if repr(value) == text else Decimal(text)
 
 
-_decode = msgspec.json.Decoder(float_hook=exact).decode
+_decode = msgspec.json.Decoder(float_hook=exact_number).decode
 
 
 def read_results(text: str | bytes) -> tuple[Any, bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import translated
+from myhealth.reports.repository import translate_mongo_errors
 
 FIRST_ID = -(2**63)
 # Ids that one step looks at: a step must stay far below the timeout of a call.
@@ -34,7 +34,7 @@ class Epochs:
         None behind the last."""
         older = {"epoch": {"$lt": epoch}}
         beyond, last = self._slice_of_reports(after)
-        with translated():
+        with translate_mongo_errors():
             removed = int(self._collections["checkup"].delete_many({"_id": beyond, **older}).deleted_count)
             if last is None:  # what somebody else put there
                 odd = {"_id": {"$not": {"$type": "number"}}, **older}
@@ -58,14 +58,14 @@ class Epochs:
         return max(users, self._highest_epoch("checkup", {"_id": beyond})), last
 
     def _highest_epoch(self, kind: str, query: Document) -> int:
-        with translated():
+        with translate_mongo_errors():
             newest = self._collections[kind].find({**query, "epoch": {"$type": ["int", "long"]}}, {"epoch": 1})
             return max((int(found["epoch"]) for found in newest.sort("epoch", -1).limit(1)), default=0)
 
     def _slice_of_reports(self, after: int) -> tuple[Document, int | None]:
         """The condition on ids of a slice beyond `after`, and its last id; None where it is the last one."""
         beyond = {"$gt": after}
-        with translated():
+        with translate_mongo_errors():
             found = self._collections["checkup"].find({"_id": beyond}, {"_id": 1}).sort("_id", 1)
             last = [int(each["_id"]) for each in found.skip(SWEEP_IDS).limit(1)]
         return ({**beyond, "$lte": last[0]}, last[0]) if last else (beyond, None)

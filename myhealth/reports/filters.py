@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import ReportRepository, finished, translated
+from myhealth.reports.repository import ReportRepository, restore_decimals, translate_mongo_errors
 
 Sort = Literal["-taken_at", "taken_at"]
 SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
@@ -58,19 +58,19 @@ PARAMETERS = {"from": "since", "to": "until"} | {
 
 
 @dataclass(frozen=True)
-class Place:
+class PageCursor:
     """Where a page begins: behind the report with this moment and id. As text: milliseconds since 1970, _, the id."""
 
     taken_at: datetime
     report_id: int
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> Place:
+    def of(cls, report: Mapping[str, Any]) -> PageCursor:
         """Where a report stands; `_id` as the store has it, or `id` as answers do."""
         return cls(report["taken_at"], report["_id"] if "_id" in report else report["id"])
 
     @classmethod
-    def parse(cls, text: str) -> Place | None:
+    def parse(cls, text: str) -> PageCursor | None:
         """None for "". Raises BadInput."""
         if not text:
             return None
@@ -159,24 +159,26 @@ def list_reports(
     *,
     sort: Sort = "-taken_at",
     limit: int = 50,
-    after: Place | None = None,
+    after: PageCursor | None = None,
 ) -> list[Document]:
     """At most `limit` of a patient's reports, those behind `after`. A page stays what it is while reports arrive.
 
     Ask for one more than a page shows to learn whether there is another page. Raises Unavailable.
     """
     query = reports_query(patient, wanted, sort=sort, after=after)
-    with translated():
+    with translate_mongo_errors():
         found = store.quick_reports.find(query, sort=order(sort), limit=limit, batch_size=limit + 1).to_list()
-    return [finished(report) for report in found]
+    return [restore_decimals(report) for report in found]
 
 
 def iterate_reports(
     store: ReportRepository, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"
 ) -> Iterator[Document]:
     """All of them, in bounded memory. Raises Unavailable."""
-    with translated():
-        yield from map(finished, store.quick_reports.find(reports_query(patient, wanted, sort=sort), sort=order(sort)))
+    with translate_mongo_errors():
+        yield from map(
+            restore_decimals, store.quick_reports.find(reports_query(patient, wanted, sort=sort), sort=order(sort))
+        )
 
 
 def order(sort: Sort) -> list[tuple[str, int]]:
@@ -185,7 +187,7 @@ def order(sort: Sort) -> list[tuple[str, int]]:
 
 
 def reports_query(
-    patient: Document, wanted: ReportFilter, *, sort: Sort = "-taken_at", after: Place | None = None
+    patient: Document, wanted: ReportFilter, *, sort: Sort = "-taken_at", after: PageCursor | None = None
 ) -> Document:
     """The query of a page. Its place bounds taken_at itself, so that the index begins there: the two hundredth page
     costs what the first does; the `$or` only parts reports of the same moment."""

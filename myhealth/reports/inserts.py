@@ -8,7 +8,7 @@ from typing import Any
 
 from myhealth.common.errors import Unavailable
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import CODEC, translated
+from myhealth.reports.repository import CODEC, translate_mongo_errors
 
 
 def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
@@ -24,7 +24,7 @@ def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
         "ordered": False,
         "writeConcern": collection.write_concern.document,
     }
-    with translated():
+    with translate_mongo_errors():
         answer = collection.database.command(command, codec_options=CODEC)
     if "writeConcernError" in answer:
         raise Unavailable(f"MongoDB did not keep it safely: {answer['writeConcernError'].get('errmsg', '')}")

@@ -18,7 +18,6 @@ from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import (
     BulkWriteError,
-    ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
@@ -30,7 +29,7 @@ from pymongo.errors import (
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.reports.documents import Document, next_millisecond
 from myhealth.reports.name_matching import KEYS, name_key
 
@@ -104,8 +103,8 @@ class ReportRepository:
                 warnings.simplefilter("error", UserWarning)  # an option that PyMongo does not know
                 client: pymongo.MongoClient[Document] = pymongo.MongoClient(url, **options)
             return cls(client, client.get_default_database().name)
-        except (InvalidURI, ConfigurationError, ValueError, UserWarning) as error:
-            raise WrongSettings(f"mongo_url is not right: {error}") from None
+        except (InvalidURI, SettingsError, ValueError, UserWarning) as error:
+            raise SettingsError(f"mongo_url is not right: {error}") from None
 
     def close(self) -> None:
         """Ends the connections. Nothing is lost by it: every write has been acknowledged when its call returned."""
@@ -114,22 +113,22 @@ class ReportRepository:
 
     def ping(self) -> None:
         """Raises Unavailable unless the server answers."""
-        with translated():
+        with translate_mongo_errors():
             self.client.admin.command("ping")
 
     def drop(self) -> None:
         """Deletes the whole report store; the next pass of the sync fills it anew."""
-        with translated():
+        with translate_mongo_errors():
             self.client.drop_database(self._database.name)
 
     def count(self) -> tuple[int, int]:
         """How many reports and users there are."""
-        with translated():
+        with translate_mongo_errors():
             return self.reports.count_documents({}), self.users.count_documents({})
 
     def identity(self) -> str:
         """The UUIDs of the collections that hold reports and users, empty where one is not there."""
-        with translated():
+        with translate_mongo_errors():
             found = self._database.list_collections(filter={"name": {"$in": ["reports", "users"]}})
             known = {each["name"]: str(each["info"].get("uuid", "")) for each in found}
         return "/".join(known.get(name, "") for name in ("reports", "users"))
@@ -142,7 +141,7 @@ class ReportRepository:
             (self.users, [IndexModel([("subject", 1)]), *(_index_of_names(field) for field in PEOPLE_FOUND_BY)]),
             (self.audit_events, [IndexModel(keys) for keys in looks]),
         )
-        with translated():
+        with translate_mongo_errors():
             server = self.client.admin.command("hello")
             # Left to itself, a replica set waits for every member that votes: for ever, while one is down.
             alone = "setName" not in server and server.get("msg") != "isdbgrid"
@@ -153,24 +152,24 @@ class ReportRepository:
     def defer_index(self) -> None:
         """Where there is no report yet, drops the index that they are browsed by: to make it once they are all there
         takes MongoDB a third of the time that it takes to keep it up while they come."""
-        with translated():
+        with translate_mongo_errors():
             if self.reports.find_one({}, {"_id": 1}) is None:
                 with contextlib.suppress(OperationFailure):  # not there, or not ours to drop
                     self.reports.drop_index(BROWSED_BY)
 
     def user_of(self, subject: str) -> Document | None:
-        with translated():
+        with translate_mongo_errors():
             return self.users.find_one({"subject": subject})
 
     def end_tokens(self, subject: str, moment: datetime) -> None:
         """Lets no token of this user in that is from before this moment: at once, and not with the next sync, which
         brings the same. Never the other way round."""
-        with translated():
+        with translate_mongo_errors():
             self.users.update_one({"subject": subject}, {"$max": {"tokens_valid_after": next_millisecond(moment)}})
 
     def user_named(self, username: str) -> Document | None:
         """The user of that name, case aside; None also where several are alike."""
-        with translated():
+        with translate_mongo_errors():
             found = list(self.users.find({"username_key": name_key(username)}).limit(2))
         exact = [user for user in found if user["username"] == username]
         alike = exact or found
@@ -178,12 +177,12 @@ class ReportRepository:
 
     def full_names(self, subjects: Iterable[str]) -> dict[str, str]:
         """By subject; of those who have one."""
-        with translated():
+        with translate_mongo_errors():
             found = self.users.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
             return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
 
     def report(self, report_id: int) -> Document | None:
-        with translated():
+        with translate_mongo_errors():
             return self.reports.find_one({"_id": report_id})
 
 
@@ -198,7 +197,7 @@ def decimal_of(value: Any) -> Any:
     return value.to_decimal() if type(value) is Decimal128 else value
 
 
-def finished(report: Document) -> Document:
+def restore_decimals(report: Document) -> Document:
     """A report out of `quick_reports` as `reports` gives it; few have anything to do."""
     results = report["results"]
     if type(results) is list:
@@ -220,7 +219,7 @@ def _finished_value(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_mongo_errors() -> Iterator[None]:
     """Turns what a retry can help against into Unavailable, and a refused login into WrongSettings."""
     try:
         yield
@@ -235,7 +234,7 @@ def translated() -> Iterator[None]:
         raise Unavailable(f"MongoDB is away: {str(error).split(', Timeout:')[0]}") from error
     except OperationFailure as error:
         if error.code in REFUSED_CODES:
-            raise WrongSettings(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
+            raise SettingsError(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
         if is_transient(error):
             raise Unavailable(f"MongoDB cannot do it now: {error}") from error
         raise

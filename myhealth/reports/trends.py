@@ -12,8 +12,8 @@ from bson.decimal128 import Decimal128
 
 from myhealth.clinical.ranges import Number
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import NO_FILTER, Place, ReportFilter, order, reports_query
-from myhealth.reports.repository import ReportRepository, decimal_of, translated
+from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, order, reports_query
+from myhealth.reports.repository import ReportRepository, decimal_of, translate_mongo_errors
 
 POINTS_MAX = 5000
 
@@ -70,7 +70,7 @@ def trend_points(
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int = 1000,
-    after: Place | None = None,
+    after: PageCursor | None = None,
 ) -> list[Point]:
     """The results of one measurement, the newest first: of a LOINC code; or without one, of a name.
 
@@ -79,7 +79,7 @@ def trend_points(
     """
     query = reports_query(patient, replace(NO_FILTER, since=since, until=until), after=after)
     query["results"] = {"$elemMatch": _has(code, name, coded)}
-    with translated():
+    with translate_mongo_errors():
         found = store.quick_reports.find(
             query, _only_results_of(code, name), sort=order("-taken_at"), limit=limit, batch_size=limit + 1
         )
@@ -148,7 +148,7 @@ def measured_codes(store: ReportRepository, patient: Document) -> list[Measureme
             }
         },
     ]
-    with translated():
+    with translate_mongo_errors():
         found = [_measurement(each) for each in store.reports.aggregate(stages)]
     kept = (each for each in found if each.code is not None or each.name is not None)
     return sorted(kept, key=lambda each: (each.name or "", each.code or ""))
@@ -171,7 +171,7 @@ def known_values(store: ReportRepository, patient: Document) -> Known:
     Unavailable."""
     names = ("checkup_type", "disease", "machine", "taken_by")
     group: Document = {"_id": None, **{name: {"$addToSet": f"${name}"} for name in names}}
-    with translated():
+    with translate_mongo_errors():
         found = list(store.reports.aggregate([{"$match": reports_query(patient, ReportFilter())}, {"$group": group}]))
     sets = found[0] if found else dict.fromkeys(names, ())
     return Known(*(tuple(sorted(text for text in sets[name] if isinstance(text, str) and text)) for name in names))

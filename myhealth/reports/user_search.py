@@ -16,7 +16,7 @@ from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import ID_MAX, TEXT_MAX, is_unicode
 from myhealth.reports.name_matching import KEYS, name_key, name_words
-from myhealth.reports.repository import PEOPLE_FOUND_BY, ReportRepository, translated
+from myhealth.reports.repository import PEOPLE_FOUND_BY, ReportRepository, translate_mongo_errors
 
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 # Behind every text that begins with what stands before it: the last code point there is.
@@ -96,7 +96,7 @@ def find_people(store: ReportRepository, wanted: Search, *, limit: int = 50) -> 
     begin = wanted.after[0] if wanted.after else 0
     for number in range(begin, len(PEOPLE_FOUND_BY) if wanted.words else 1):
         field = PEOPLE_FOUND_BY[number]
-        with translated():
+        with translate_mongo_errors():
             query = _query(wanted, number)
             found += store.users.find(query, sort=[(field, 1), ("_id", 1)], limit=limit - len(found))
         if len(found) >= limit:

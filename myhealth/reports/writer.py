@@ -18,11 +18,11 @@ from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.bson_compare import Stored, encode, split
+from myhealth.reports.bson_compare import StoredBson, encode, split
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
-from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translated
+from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translate_mongo_errors
 
 DUPLICATE_KEY = 11000
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
@@ -32,7 +32,7 @@ KINDS = ("checkup", "user")
 
 
 @dataclass(frozen=True)
-class Failure:
+class QuarantinedDocument:
     """A document that MongoDB refused: of which row, and why."""
 
     kind: str
@@ -41,17 +41,17 @@ class Failure:
 
 
 @dataclass
-class Written:
+class WriteResult:
     """What became of a batch: documents written, those that were there already or newer, those that were removed, and
     what MongoDB refused."""
 
     written: int = 0
     unchanged: int = 0
     removed: int = 0
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[QuarantinedDocument] = field(default_factory=list)
 
-    def __add__(self, other: Written) -> Written:
-        return Written(
+    def __add__(self, other: WriteResult) -> WriteResult:
+        return WriteResult(
             self.written + other.written,
             self.unchanged + other.unchanged,
             self.removed + other.removed,
@@ -59,11 +59,11 @@ class Written:
         )
 
 
-class TakenOver(Unavailable):
+class LeaseLost(Unavailable):
     """Another runner has begun a pass meanwhile; this one moves the mark no more."""
 
 
-class Mirror(Epochs):
+class ReportWriter(Epochs):
     """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time,
     which may write several batches at once."""
 
@@ -77,10 +77,10 @@ class Mirror(Epochs):
 
     # -- documents ----------------------------------------------------------------------------------------------
 
-    def insert(self, kind: str, documents: Sequence[Document]) -> Written:
+    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         """Writes documents that are believed to be new; those that turn out to be there are put."""
         if not documents:
-            return Written()
+            return WriteResult()
         try:
             faults = insert_batch(self._collections[kind], documents)
         except DocumentTooLarge:
@@ -95,18 +95,20 @@ class Mirror(Epochs):
         refused = [(documents[f["index"]], f["errmsg"]) for f in faults if f["code"] != DUPLICATE_KEY]
         failed = {fault["index"] for fault in faults}
         new = [document for i, document in enumerate(documents) if i not in failed] if failed else documents
-        written = self._done(kind, new, Written(len(new)))
-        return written + self.put_aside(kind, refused) + self.put(kind, there)
+        written = self._done(kind, new, WriteResult(len(new)))
+        return written + self.quarantine(kind, refused) + self.put(kind, there)
 
-    def put(self, kind: str, documents: Sequence[Document]) -> Written:
+    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         """Writes each document unless a newer (epoch, revision) of it is there."""
         if not documents:
-            return Written()
+            return WriteResult()
         good, refused = _encodable(documents)
         try:
-            return self._renew(kind, good) + self.put_aside(kind, refused)
+            return self._refresh_epoch(kind, good) + self.quarantine(kind, refused)
         except (OperationFailure, *UNENCODABLE) as error:
-            return self._put_one_by_one(kind, [document for document, _ in good], error) + self.put_aside(kind, refused)
+            return self._put_one_by_one(kind, [document for document, _ in good], error) + self.quarantine(
+                kind, refused
+            )
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
         """Removes documents by (id, revision of the deletion), unless something newer is there; gives how many."""
@@ -114,7 +116,7 @@ class Mirror(Epochs):
         operations = [DeleteOne(_not_after(id_, epoch, revision)) for id_, revision in dead]
         if not operations:
             return 0
-        with translated():
+        with translate_mongo_errors():
             removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
         self._forget(kind, [id_ for id_, _ in dead])
         return int(removed)
@@ -132,17 +134,17 @@ class Mirror(Epochs):
         """Names the collections that there are: one that was dropped and made anew has another name here."""
         return self._repository.identity()
 
-    def raw(self, kind: str, query: Document) -> Iterator[Stored]:
+    def raw(self, kind: str, query: Document) -> Iterator[StoredBson]:
         """The documents that a query finds, not decoded, in order of id; memory does not grow with their number."""
-        with translated():
+        with translate_mongo_errors():
             for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
                 yield from split(batch)
 
-    def raw_beside_numbers(self, kind: str) -> Iterator[Stored]:
+    def non_integer_ids(self, kind: str) -> Iterator[StoredBson]:
         """The documents whose id is no number, or no finite one: what sorts before all numbers and behind them."""
         collection = self._collections[kind]
         for bounds in ({"max": {"_id": -float("inf")}}, {"min": {"_id": float("inf")}}):
-            with translated():
+            with translate_mongo_errors():
                 for batch in collection.find_raw_batches({}, hint=[("_id", 1)], **bounds):
                     yield from split(batch)
 
@@ -150,51 +152,51 @@ class Mirror(Epochs):
         """Documents with the BSON that they are stored as, and those that cannot be, with the reason."""
         return _encodable(documents)
 
-    def discard(self, kind: str, seen: Sequence[Stored]) -> int:
+    def discard(self, kind: str, seen: Sequence[StoredBson]) -> int:
         """Removes documents, if they are still in the version that was seen; gives how many."""
         if not seen:
             return 0
         operations = [DeleteOne(_just_as(stored)) for stored in seen]
-        with translated():
+        with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
-    def overwrite(self, kind: str, pairs: Sequence[tuple[Stored, Document]]) -> int:
+    def overwrite(self, kind: str, pairs: Sequence[tuple[StoredBson, Document]]) -> int:
         """Puts documents in the place of those that were seen, if they are still in that version; gives how many.
         What MongoDB refuses is set aside."""
         done = 0
         for stored, document in pairs:
             try:
-                with translated():
+                with translate_mongo_errors():
                     done += self._collections[kind].replace_one(_just_as(stored), document).modified_count
             except (OperationFailure, *UNENCODABLE) as error:
-                self.put_aside(kind, [(document, str(error))])
+                self.quarantine(kind, [(document, str(error))])
         return done
 
     # -- the mark -----------------------------------------------------------------------------------------------
 
-    def read_mark(self) -> Document | None:
-        with translated():
+    def read_checkpoint(self) -> Document | None:
+        with translate_mongo_errors():
             found: Document | None = self._state.find_one({"_id": "mark"})
         return found
 
     def begin(self, mark: Document) -> None:
         """Puts a mark in the place of whatever is there: a new epoch."""
-        with translated():
+        with translate_mongo_errors():
             self._state.replace_one({"_id": "mark"}, {**mark, "_id": "mark"}, upsert=True)
 
-    def write_mark(self, mark: Document, run: str) -> None:
+    def write_checkpoint(self, mark: Document, run: str) -> None:
         """Moves the mark, if `run` is still the one that has it. Raises TakenOver otherwise."""
-        with translated():
+        with translate_mongo_errors():
             done = self._state.replace_one({"_id": "mark", "run": run}, {**mark, "_id": "mark"})
         if not done.matched_count:
-            raise TakenOver("another sync has taken over; this one ends")
+            raise LeaseLost("another sync has taken over; this one ends")
 
     # -- what was set aside -------------------------------------------------------------------------------------
 
-    def put_aside(self, kind: str, refused: Sequence[tuple[Document, str]]) -> Written:
+    def quarantine(self, kind: str, refused: Sequence[tuple[Document, str]]) -> WriteResult:
         """Keeps the reason, and removes what was there of the same document before."""
         if not refused:
-            return Written()
+            return WriteResult()
         now = datetime.now(UTC)
         notes, outdated = [], []
         for document, reason in refused:
@@ -203,40 +205,40 @@ class Mirror(Epochs):
             note = {"$set": {**what, "reason": reason[:500], "at": now}, "$setOnInsert": {"since": now}}
             notes.append((key, {**note, "$inc": {"tries": 1}}))
             outdated.append(DeleteOne(_not_after(document["_id"], epoch, revision - 1)))
-        with translated():
+        with translate_mongo_errors():
             for key, note in notes:
                 self._failures.update_one({"_id": key}, note, upsert=True)
             self._collections[kind].bulk_write(outdated, ordered=False)
-        self._known_aside().update(key for key, _ in notes)
-        failed = [Failure(kind, document["_id"], reason) for document, reason in refused]
-        return Written(failed=failed)
+        self._known_quarantined().update(key for key, _ in notes)
+        failed = [QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
+        return WriteResult(failed=failed)
 
     def failed_ids(self, kind: str) -> list[int]:
-        with translated():
+        with translate_mongo_errors():
             return [found["row_id"] for found in self._failures.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
 
     def count(self) -> tuple[int, int]:
         """How many reports and users there are."""
         return self._repository.count()
 
-    def count_aside(self) -> int:
-        with translated():
+    def count_quarantined(self) -> int:
+        with translate_mongo_errors():
             return int(self._failures.count_documents({}))
 
     def aside(self, kind: str, ids: Sequence[int]) -> set[int]:
         """Which of these are set aside now."""
-        with translated():
+        with translate_mongo_errors():
             found = self._failures.find({"kind": kind, "row_id": {"$in": list(ids)}}, {"row_id": 1})
             return {failure["row_id"] for failure in found}
 
     def failures(self, limit: int = 0) -> list[Document]:
         """What is set aside: kind, row_id, reason, since, tries."""
-        with translated():
+        with translate_mongo_errors():
             return list(self._failures.find({}, {"_id": 0}).sort([("kind", 1), ("row_id", 1)]).limit(limit))
 
     # -- within -------------------------------------------------------------------------------------------------
 
-    def _renew(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> Written:
+    def _refresh_epoch(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> WriteResult:
         """Replaces what differs; of what is there already with the same content, only moves the epoch, many at once:
         several times quicker than to replace it, and nearly all that a new epoch finds is like that."""
         there, elsewhere = self._same_content(kind, encoded)
@@ -250,7 +252,7 @@ class Mirror(Epochs):
         behind, moved = [document for document, _ in encoded if document["_id"] not in there], 0
         for (epoch, revision), documents in moving.items():
             same = {"_id": {"$in": [document["_id"] for document in documents]}, "epoch": epoch, "revision": revision}
-            with translated():
+            with translate_mongo_errors():
                 done = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
             if done.matched_count == len(documents):
                 moved += done.matched_count
@@ -258,8 +260,8 @@ class Mirror(Epochs):
                 behind += documents
         unchanged = [document for document, _ in encoded if there.get(document["_id"], -1) >= document["epoch"]]
         renewed = [document for documents in moving.values() for document in documents]
-        self._done(kind, [*unchanged, *renewed], Written())
-        return Written(moved, len(unchanged)) + self._replace(kind, behind)
+        self._done(kind, [*unchanged, *renewed], WriteResult())
+        return WriteResult(moved, len(unchanged)) + self._replace(kind, behind)
 
     def _same_content(
         self, kind: str, encoded: Sequence[tuple[Document, bytes]]
@@ -272,31 +274,31 @@ class Mirror(Epochs):
             if stored.id not in ours:
                 continue
             document, content = ours[stored.id]
-            if stored.same_as(content):
+            if stored.equals(content):
                 found[stored.id] = stored.epoch
             elif kind == "checkup" and stored.document().get("patient_id") != document["patient_id"]:
                 elsewhere.append(document)
         return found, elsewhere
 
-    def _replace(self, kind: str, documents: Sequence[Document]) -> Written:
+    def _replace(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         """Guarded replaces. An upsert whose guard says that a newer one is there runs into the unique _id: that is
         what a duplicate key means here, or that it was another patient's."""
         if not documents:
-            return Written()
+            return WriteResult()
         operations = [ReplaceOne(_older_than(document), document, upsert=True) for document in documents]
         faults: list[Any] = []
         try:
-            with translated():
+            with translate_mongo_errors():
                 self._collections[kind].bulk_write(operations, ordered=False)
         except BulkWriteError as error:
             faults = _faults(error)
         refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
         there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
-        aside = self.put_aside(kind, [(documents[i], reason) for i, reason in refused.items()])
+        aside = self.quarantine(kind, [(documents[i], reason) for i, reason in refused.items()])
         if self._remove_elsewhere(kind, there):
             aside, there = aside + self._replace(kind, there), []
         kept = [document for i, document in enumerate(documents) if i not in refused]
-        return self._done(kind, kept, Written(len(documents) - len(faults), len(there))) + aside
+        return self._done(kind, kept, WriteResult(len(documents) - len(faults), len(there))) + aside
 
     def _remove_elsewhere(self, kind: str, documents: Sequence[Document]) -> int:
         """Removes older versions of these reports that are another patient's; gives how many there were.
@@ -314,12 +316,12 @@ class Mirror(Epochs):
             )
             for each in documents
         ]
-        with translated():
+        with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
-    def _put_one_by_one(self, kind: str, documents: Sequence[Document], error: Exception) -> Written:
+    def _put_one_by_one(self, kind: str, documents: Sequence[Document], error: Exception) -> WriteResult:
         """MongoDB refuses the whole batch: finds out which of its documents it means."""
-        done, refused = Written(), []
+        done, refused = WriteResult(), []
         for document in documents:
             try:
                 done += self._replace(kind, [document])
@@ -327,25 +329,25 @@ class Mirror(Epochs):
                 refused.append((document, str(fault)))
         if len(refused) == len(documents) > 1:
             raise MyHealthError(f"MongoDB refuses every write: {error}") from error
-        return done + self.put_aside(kind, refused)
+        return done + self.quarantine(kind, refused)
 
-    def _done(self, kind: str, documents: Sequence[Document], written: Written) -> Written:
-        if self._known_aside():
+    def _done(self, kind: str, documents: Sequence[Document], written: WriteResult) -> WriteResult:
+        if self._known_quarantined():
             self._forget(kind, [document["_id"] for document in documents])
         return written
 
     def _forget(self, kind: str, ids: Sequence[int]) -> None:
-        known = self._known_aside()
+        known = self._known_quarantined()
         keys = [key for key in (f"{kind}:{id_}" for id_ in ids) if key in known]
         if keys:
-            with translated():
+            with translate_mongo_errors():
                 self._failures.delete_many({"_id": {"$in": keys}})
             known.difference_update(keys)
 
-    def _known_aside(self) -> set[str]:
+    def _known_quarantined(self) -> set[str]:
         with self._looking:
             if self._set_aside is None:
-                with translated():
+                with translate_mongo_errors():
                     self._set_aside = {found["_id"] for found in self._failures.find({}, {"_id": 1})}
             return self._set_aside
 
@@ -374,7 +376,7 @@ def _not_after(id_: int, epoch: int, revision: int) -> Document:
     return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
 
 
-def _just_as(stored: Stored) -> Document:
+def _just_as(stored: StoredBson) -> Document:
     """Matches a document in the version that was seen, whatever that is."""
     document = stored.document()
     return {"_id": stored.id, "epoch": document.get("epoch"), "revision": document.get("revision")}

@@ -47,7 +47,7 @@ class Recheck:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Checkpoint:
     """`phase` scan: tables are read by id, `scanned` says how far; follow: feeds are read from `feeds` on; steady:
     the same, and nothing of an earlier epoch is left. `horizon`: where the feeds begin once the scan is done.
     `last_checkup_id`: the highest check-up id stored, for people. `witness`: a row that PostgreSQL has since before
@@ -70,7 +70,7 @@ class Mark:
     store: str = ""
     form: int = FORM
 
-    def begun(self, run: str, now: datetime) -> Mark:
+    def begun(self, run: str, now: datetime) -> Checkpoint:
         """A further pass. What an earlier one that did not end by itself may have undone is to be checked again."""
         recheck = self.recheck
         if not self.finished:
@@ -82,40 +82,40 @@ class Mark:
             recheck = None
         return replace(self, run=run, finished=False, began=self.feeds["tombstones"], recheck=recheck)
 
-    def scanning(self, table: str, position: int) -> Mark:
+    def scanning(self, table: str, position: int) -> Checkpoint:
         return replace(self, scanned={**self.scanned, table: position})
 
-    def following(self) -> Mark:
+    def following(self) -> Checkpoint:
         """The scan is done: the feeds go on from the horizon that was noted before it began."""
         start = Position(self.horizon - 1, ID_MAX)
         return replace(self, phase="follow", feeds=dict.fromkeys(FEEDS, start), began=start)
 
-    def steady(self) -> Mark:
+    def steady(self) -> Checkpoint:
         return replace(self, phase="steady")
 
-    def moved(self, feed: str, position: Position) -> Mark:
+    def moved(self, feed: str, position: Position) -> Checkpoint:
         return replace(self, feeds={**self.feeds, feed: position})
 
-    def has_carried(self, feed: str, place: Position) -> bool:
+    def covers(self, feed: str, place: Position) -> bool:
         """Whether what stands at this place of the feed has surely been taken over."""
         if self.phase == "scan":
             return place.xid < self.horizon and place.id <= self.scanned.get(feed, ID_MAX)
         reached = self.feeds[feed]
         return (place.xid, place.id) <= (reached.xid, reached.id)
 
-    def holding(self, checkup_id: int) -> Mark:
+    def holding(self, checkup_id: int) -> Checkpoint:
         return replace(self, last_checkup_id=max(self.last_checkup_id, checkup_id))
 
 
-def to_document(mark: Mark) -> dict[str, Any]:
+def to_document(mark: Checkpoint) -> dict[str, Any]:
     return asdict(mark)
 
 
-def from_document(document: dict[str, Any] | None) -> Mark | None:
+def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
     """The mark that a document holds; None where it holds none that this program can read."""
     try:
         known = {"form": 1, **document}  # type: ignore[dict-item] # the first form was not told
-        fields = {name: known[name] for name in Mark.__dataclass_fields__}
+        fields = {name: known[name] for name in Checkpoint.__dataclass_fields__}
         recheck = fields["recheck"]
         fields |= {
             "history": History(**fields["history"]),
@@ -124,7 +124,7 @@ def from_document(document: dict[str, Any] | None) -> Mark | None:
             "began": Position(**fields["began"]),
             "recheck": recheck and _recheck(**recheck),
         }
-        return Mark(**fields)
+        return Checkpoint(**fields)
     except (TypeError, KeyError, ValueError):
         return None
 
@@ -135,7 +135,9 @@ def _recheck(tombstones: dict[str, Any], until: Any, sweep: bool) -> Recheck:
     return Recheck(Position(**tombstones), moment, sweep)
 
 
-def epoch_ended(mark: Mark | None, history: History, next_xid: int, witnessed: bool, store: str | None = None) -> str:
+def epoch_ended(
+    mark: Checkpoint | None, history: History, next_xid: int, witnessed: bool, store: str | None = None
+) -> str:
     """Why a new epoch must begin, or nothing. `next_xid`: the first transaction id that is not given out yet.
     `witnessed`: PostgreSQL has the mark's witness. `store`: the collections that are there now, where it is known."""
     if mark is None:

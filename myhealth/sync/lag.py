@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from myhealth.sync.checkpoint import FEEDS, Mark, Position, from_document
+from myhealth.sync.checkpoint import FEEDS, Checkpoint, Position, from_document
 
 # Beyond so many, rows are not counted one by one: who asks often wants an answer soon.
 COUNTED = 1_000_000
@@ -56,11 +56,11 @@ class LastPass:
     began_at: datetime
     ended_at: datetime
     problem: str
-    mark: Mark | None
+    mark: Checkpoint | None
     done: dict[str, Any]
 
 
-def measure_lag(cursor: Any, mark: Mark | None, most: int = COUNTED) -> Lag:
+def measure_lag(cursor: Any, mark: Checkpoint | None, most: int = COUNTED) -> Lag:
     """How far behind PostgreSQL a store with this mark is; with none, everything is still to come. Counts at most
     `most` rows a table."""
     rows, seconds = 0, 0.0
@@ -91,7 +91,7 @@ def read_last_pass(cursor: Any) -> LastPass | None:
     return LastPass(began_at, ended_at, problem, from_document(mark), done)
 
 
-def _backlog(cursor: Any, feed: str, mark: Mark | None, most: int) -> tuple[int, datetime | None, datetime]:
+def _backlog(cursor: Any, feed: str, mark: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:
     scanning = mark is not None and mark.phase == "scan"
     if scanning and feed == "tombstones":
         place, scanning = Position(mark.horizon - 1, 0) if mark else Position(), False

@@ -11,7 +11,7 @@ import urllib.request
 from http.client import HTTPException
 from typing import Any
 
-from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
+from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.upload_client import ask_upload_api
 
@@ -22,7 +22,7 @@ GZIP_LEVEL = 1  # packs such documents to a sixth; higher levels take longer tha
 TOKEN_RENEWED_S = 600.0
 
 
-class Refused(MyHealthError):
+class RequestRejected(MyHealthError):
     """The browse API does not take it, and never will. `answered`: its code for why."""
 
     def __init__(self, message: str, answered: str) -> None:
@@ -30,7 +30,7 @@ class Refused(MyHealthError):
         self.answered = answered
 
 
-class Service:
+class ReportsApiClient:
     """The browse API at `sync.reports_api_url`, called by `sync.username`. Safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
@@ -54,7 +54,7 @@ class Service:
                 sync = self._settings.sync
                 answer = ask_upload_api(self._settings.auth_url, sync.username, sync.password)
                 if answer is None:
-                    raise WrongSettings(
+                    raise SettingsError(
                         f"the upload API at {self._settings.auth_url} does not let {sync.username} in",
                         hint="look at sync.username and sync.password",
                     )
@@ -88,12 +88,12 @@ class Service:
             return _Ended(said)
         if error.code in (401, 403):
             hint = f"give {self._settings.sync.username} the role service: myhealth users set-role"
-            return WrongSettings(f"the browse API at {self._url} does not let the sync in: {said}", hint=hint)
+            return SettingsError(f"the browse API at {self._url} does not let the sync in: {said}", hint=hint)
         if error.code in (404, 405):
-            return WrongSettings(f"sync.reports_api_url {self._url} is no browse API of this version: {said}")
+            return SettingsError(f"sync.reports_api_url {self._url} is no browse API of this version: {said}")
         if error.code == 429 or error.code >= 500:
             return Unavailable(f"the browse API at {self._url} cannot do it now: {said}")
-        return Refused(said, code)
+        return RequestRejected(said, code)
 
 
 class _Ended(MyHealthError):

@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 # How long a pass that has begun puts up with a store that is away, since it last got anything done: longer than a
 # replica set takes to elect a primary, or a server to restart.
-PATIENCE_S = 60.0
+RETRY_FOR_S = 60.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
 
 
-class Waits:
+class Backoff:
     """Backoff with jitter, so that many who lost the same server do not come back at once."""
 
     def __init__(self, ending: threading.Event) -> None:
@@ -26,14 +26,14 @@ class Waits:
         self._tries = 0
         self._since = 0.0
 
-    def before_another(self, got: int, error: Unavailable) -> bool:
+    def wait(self, got: int, error: Unavailable) -> bool:
         """Waits before another attempt; False where there is to be none. `got`: how far the last one came."""
         now = time.monotonic()
         if got != self._got:
             self._got, self._tries, self._since = got, 0, now
         self._tries += 1
         delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._tries) * random.uniform(0.5, 1)  # noqa: S311
-        if now + delay_s - self._since > PATIENCE_S:
+        if now + delay_s - self._since > RETRY_FOR_S:
             return False
         log.warning("sync tries again in %.1f s: %s", delay_s, error.message)
         until = now + delay_s

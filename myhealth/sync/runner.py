@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from myhealth.common.concurrency import ahead, seldom_collected, side_by_side
-from myhealth.common.errors import MyHealthError, Unavailable, WrongSettings
+from myhealth.common.concurrency import parallel_map, prefetch, relaxed_gc
+from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
-from myhealth.reports.writer import Failure, TakenOver, Written
-from myhealth.sync.checkpoint import FEEDS, TABLES, Mark, Position, epoch_ended, from_document, to_document
-from myhealth.sync.retry import Waits
-from myhealth.sync.row_documents import KINDS, make_documents
+from myhealth.reports.writer import LeaseLost, QuarantinedDocument, WriteResult
+from myhealth.sync.checkpoint import FEEDS, TABLES, Checkpoint, Position, epoch_ended, from_document, to_document
+from myhealth.sync.retry import Backoff
+from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source, State
 from myhealth.sync.targets import Target
 
@@ -46,7 +46,7 @@ class Pass:
     unchanged: int = 0
     removed: int = 0
     failures: int = 0
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[QuarantinedDocument] = field(default_factory=list)
     mark: int = 0
     epoch: int = 0
     new_epoch: str = ""
@@ -64,7 +64,7 @@ class Pass:
 
 def run_pass(
     source_url: str,
-    mirror: Target,
+    writer: Target,
     settings: Settings,
     *,
     retry_failed: bool = False,
@@ -77,17 +77,17 @@ def run_pass(
     stays away, or was so from the start: nothing is lost, the next pass goes on from the mark.
     """
     started, done, ending = time.monotonic(), Pass(), ending or threading.Event()
-    waits = Waits(ending)
+    waits = Backoff(ending)
     while True:
         try:
             with Source.opened(source_url, settings.sync.source_url) as source:
-                runner = _Runner(source, mirror, settings.sync.batch_rows, ending, done)
+                runner = _Runner(source, writer, settings.sync.batch_rows, ending, done)
                 _attempt(runner, retry_failed, started)
             break
-        except TakenOver:
+        except LeaseLost:
             raise
         except Unavailable as error:
-            if not done.begun or not waits.before_another(done.read, error):
+            if not done.begun or not waits.wait(done.read, error):
                 raise
     done.secs = time.monotonic() - started
     return done
@@ -116,19 +116,19 @@ def _noted(runner: _Runner, started: float) -> Iterator[None]:
         done = runner.done
         done.secs = time.monotonic() - started
         figures = {name: getattr(done, name) for name in NOTED}
-        with contextlib.suppress(Unavailable, WrongSettings):  # if PostgreSQL is what is away, nobody can ask it either
-            figures["set_aside"] = None if problem else runner.mirror.count_aside()
+        with contextlib.suppress(Unavailable, SettingsError):  # if PostgreSQL is what is away, nobody can ask it either
+            figures["set_aside"] = None if problem else runner.writer.count_quarantined()
             runner.source.note_pass(done.secs, problem, to_document(runner.mark) if runner.mark else None, figures)
 
 
-def restart_epoch(source_url: str, mirror: Target, reader_url: str = "") -> bool:
+def restart_epoch(source_url: str, writer: Target, reader_url: str = "") -> bool:
     """Begins a new epoch whatever the mark says: the next pass reads everything anew. False where a runner is at
     work."""
     with Source.opened(source_url, reader_url) as source:
         if not source.lock():
             return False
-        found = from_document(mirror.read_mark())
-        _begin_epoch(source, mirror, found, "it was asked for")
+        found = from_document(writer.read_checkpoint())
+        _begin_epoch(source, writer, found, "it was asked for")
     return True
 
 
@@ -145,17 +145,17 @@ class _Batch:
     rows: list[Row]
     documents: list[Document]
     refused: list[tuple[Document, str]]
-    move: Callable[[Mark], Mark]
+    move: Callable[[Checkpoint], Checkpoint]
 
 
 class _Runner:
-    def __init__(self, source: Source, mirror: Target, batch_rows: int, ending: threading.Event, done: Pass) -> None:
+    def __init__(self, source: Source, writer: Target, batch_rows: int, ending: threading.Event, done: Pass) -> None:
         self.source = source
-        self.mirror = mirror
+        self.writer = writer
         self.batch_rows = batch_rows
         self.ending = ending
         self.done = done
-        self.mark: Mark = None  # type: ignore[assignment] # until the pass has found or begun one
+        self.mark: Checkpoint = None  # type: ignore[assignment] # until the pass has found or begun one
         self.marking = threading.RLock()
         self.kept_at = time.monotonic()
 
@@ -167,18 +167,18 @@ class _Runner:
         if mark.phase == "steady" and mark.finished and mark.recheck is None and not pending and not retry_failed:
             return
         self.mark = mark.begun(uuid.uuid4().hex, datetime.now(UTC))
-        self.mirror.begin(to_document(self.mark))
+        self.writer.begin(to_document(self.mark))
         if mark.phase == "scan":
             for table in TABLES:
                 self._write_all(self._scan(table), fresh=mark.epoch == 1)
             if mark.epoch == 1:
-                self.mirror.prepare()  # the index that was left for now
+                self.writer.prepare()  # the index that was left for now
             self._keep(self.mark.following())
             state = self.source.state(self.mark.witness)
             pending = self.source.pending(self.mark.feeds, state.horizon)
         if pending or retry_failed or self.mark.recheck is not None:
             self._witness()
-            self.source.await_witness(self.mark.witness)
+            self.source.await_marker_row(self.mark.witness)
         if self.mark.recheck is not None:
             self._recheck(self.mark.recheck.tombstones, state.horizon)
         for feed in (feed for feed in FEEDS if feed in pending):
@@ -192,29 +192,29 @@ class _Runner:
 
     def _sweep(self) -> None:
         """Removes what an earlier epoch left, step by step: a sweep of many millions can be ended too."""
-        removed, after = self.mirror.sweep(self.mark.epoch)
+        removed, after = self.writer.sweep(self.mark.epoch)
         self.done.removed += removed
         while after is not None:
             if self.ending.is_set():
                 raise _Ended
-            removed, after = self.mirror.sweep(self.mark.epoch, after)
+            removed, after = self.writer.sweep(self.mark.epoch, after)
             self.done.removed += removed
 
-    def _start(self) -> tuple[Mark, State]:
+    def _start(self) -> tuple[Checkpoint, State]:
         """The mark that holds, which begins a new epoch where transaction ids have come to mean something else."""
-        found = from_document(self.mirror.read_mark())
+        found = from_document(self.writer.read_checkpoint())
         state = self.source.state(found.witness if found else "")
-        store = self.mirror.identity()
+        store = self.writer.identity()
         reason = epoch_ended(found, state.history, state.next_xid, state.witnessed, store)
         if found is not None and not reason:
             return found, state
         self.done.new_epoch = reason
-        return _begin_epoch(self.source, self.mirror, found, reason), state
+        return _begin_epoch(self.source, self.writer, found, reason), state
 
     def _witness(self) -> None:
         """Before anything is made of what was read up to now: a database that is set back to before that shows by it,
         also by a crash, where a writer did not wait for the disk."""
-        witness = self.source.leave_witness()
+        witness = self.source.insert_marker_row()
         with self.marking:
             self._keep(replace(self.mark, witness=witness))
 
@@ -228,7 +228,7 @@ class _Runner:
                     self._witness()
                 seen += len(rows)
                 position = rows[-1][0]
-                yield self._batch(table, rows, partial(Mark.scanning, table=table, position=position))
+                yield self._batch(table, rows, partial(Checkpoint.scanning, table=table, position=position))
 
     def _follow(self, feed: str, horizon: int) -> Iterator[_Batch]:
         """The feed from where the mark says to the horizon, slice by slice."""
@@ -240,12 +240,12 @@ class _Runner:
                     self._witness()
                 seen += len(rows)
                 position = Position(rows[-1][1], rows[-1][0])
-                yield self._batch(feed, rows, partial(Mark.moved, feed=feed, position=position))
+                yield self._batch(feed, rows, partial(Checkpoint.moved, feed=feed, position=position))
 
-    def _batch(self, table: str, rows: list[Row], move: Callable[[Mark], Mark]) -> _Batch:
+    def _batch(self, table: str, rows: list[Row], move: Callable[[Checkpoint], Checkpoint]) -> _Batch:
         if table not in KINDS:
             return _Batch(table, rows, [], [], move)
-        documents, refused = make_documents(table, rows, self.mark.epoch)
+        documents, refused = build_documents(table, rows, self.mark.epoch)
         return _Batch(table, rows, documents, refused, move)
 
     def _write_all(self, batches: Iterator[_Batch], *, fresh: bool) -> None:
@@ -254,10 +254,10 @@ class _Runner:
         Two batches are written at once, in no order, for a pass has no row twice; the mark moves in order.
         """
 
-        def write(batch: _Batch) -> tuple[_Batch, Written]:
+        def write(batch: _Batch) -> tuple[_Batch, WriteResult]:
             return batch, self._write(batch, fresh)
 
-        with seldom_collected(), ahead(batches) as read, side_by_side(write, read) as written:
+        with relaxed_gc(), prefetch(batches) as read, parallel_map(write, read) as written:
             for batch, result in written:
                 self._count(batch, result)
                 with self.marking:
@@ -268,27 +268,27 @@ class _Runner:
                     self._keep(self.mark)
         self._keep(self.mark)
 
-    def _write(self, batch: _Batch, fresh: bool) -> Written:
+    def _write(self, batch: _Batch, fresh: bool) -> WriteResult:
         if batch.table == "tombstones":
             return self._bury(batch.rows)
         kind = KINDS[batch.table]
-        aside = self.mirror.put_aside(kind, batch.refused)
+        aside = self.writer.quarantine(kind, batch.refused)
         if not fresh or kind == "user":
-            return aside + self.mirror.put(kind, batch.documents)
+            return aside + self.writer.put(kind, batch.documents)
         # New rows go in by insert, which is several times quicker than the guarded replace of known ones.
         new = [document for document in batch.documents if document["revision"] == 1]
         known = [document for document in batch.documents if document["revision"] != 1]
-        return aside + self.mirror.insert(kind, new) + self.mirror.put(kind, known)
+        return aside + self.writer.insert(kind, new) + self.writer.put(kind, known)
 
-    def _bury(self, rows: list[Row]) -> Written:
+    def _bury(self, rows: list[Row]) -> WriteResult:
         removed = 0
         for kind in KINDS.values():
             newest: dict[int, int] = {}  # of each row: an unordered bulk must not hold two operations on one document
             for _, _, of, row_id, revision in rows:
                 if of == kind:
                     newest[row_id] = max(revision, newest.get(row_id, 0))
-            removed += self.mirror.remove(kind, newest.items(), self.mark.epoch)
-        return Written(removed=removed)
+            removed += self.writer.remove(kind, newest.items(), self.mark.epoch)
+        return WriteResult(removed=removed)
 
     def _recheck(self, position: Position, horizon: int) -> None:
         """Carries deletions out again that a write under way may have undone; see `Recheck`."""
@@ -302,14 +302,14 @@ class _Runner:
 
     def _retry(self) -> None:
         for table, kind in KINDS.items():
-            ids = self.mirror.failed_ids(kind)
+            ids = self.writer.failed_ids(kind)
             for start in range(0, len(ids), self.batch_rows):
                 for rows in self.source.find(table, ids[start : start + self.batch_rows], self.batch_rows):
                     self._witness()
                     batch = self._batch(table, rows, lambda mark: mark)
-                    self._count(batch, self.mirror.put(kind, batch.documents))
+                    self._count(batch, self.writer.put(kind, batch.documents))
 
-    def _count(self, batch: _Batch, result: Written) -> None:
+    def _count(self, batch: _Batch, result: WriteResult) -> None:
         self.done.read += len(batch.rows)
         self.done.written += result.written
         self.done.unchanged += result.unchanged
@@ -317,26 +317,26 @@ class _Runner:
         self.done.failures += len(result.failed)
         self.done.failed = [*self.done.failed, *result.failed][:FAILED_SHOWN]
 
-    def _keep(self, mark: Mark) -> None:
+    def _keep(self, mark: Checkpoint) -> None:
         """Moves the mark, behind what MongoDB has acknowledged."""
         with self.marking:
-            self.mirror.write_mark(to_document(mark), mark.run)
+            self.writer.write_checkpoint(to_document(mark), mark.run)
             self.mark, self.kept_at = mark, time.monotonic()
         if self.ending.is_set() and not mark.finished:
             raise _Ended
 
 
-def _begin_epoch(source: Source, mirror: Target, found: Mark | None, reason: str) -> Mark:
+def _begin_epoch(source: Source, writer: Target, found: Checkpoint | None, reason: str) -> Checkpoint:
     """Notes the horizon before anything is scanned: whatever is not visible to the scan comes by the feeds. The mark's
     witness is later than that: no crash that it outlives lets a transaction id below the horizon come again."""
-    store = mirror.prepare()
+    store = writer.prepare()
     # Also beyond what a mark says that is older than the documents: a write never replaces a newer epoch.
-    epoch = max(found.epoch if found else 0, mirror.newest_epoch()) + 1
+    epoch = max(found.epoch if found else 0, writer.newest_epoch()) + 1
     if epoch > 1:
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
     if epoch == 1:
-        mirror.defer_index()
-    state = source.state(source.leave_witness())
-    mark = Mark(state.history, epoch, "scan", state.horizon, source.leave_witness(), store=store)
-    mirror.begin(to_document(mark))
+        writer.defer_index()
+    state = source.state(source.insert_marker_row())
+    mark = Checkpoint(state.history, epoch, "scan", state.horizon, source.insert_marker_row(), store=store)
+    writer.begin(to_document(mark))
     return mark

@@ -17,8 +17,14 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from myhealth.common.database import AWAY, BARE, away, check_url, is_away
-from myhealth.common.errors import Unavailable, WrongSettings
+from myhealth.common.database import (
+    UNAVAILABLE_ERRORS,
+    UNCLASSIFIED_ERRORS,
+    check_url,
+    is_unavailable,
+    unavailable_error,
+)
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.sync.checkpoint import History, Position
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
@@ -58,7 +64,7 @@ PENDING = (
     " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit 1) is not null"
 )
 BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order by t.id limit %(limit)s"
-BURIED = """
+TOMBSTONES_SQL = """
 select distinct on (row_id) row_id, changed_in::text::bigint, id from tombstones
 where kind = %(kind)s and row_id = any(%(ids)s) order by row_id, changed_in desc, id desc"""
 # What keeps the feed true of both tables, and what a restore makes last. A trigger that was off for a while has another
@@ -136,11 +142,11 @@ class Source:
         sql = "select system_identifier::text, pg_is_in_recovery() from pg_control_system()"
         ours, (theirs, recovering) = self._one(sql, at=self._primary), self._one(sql)
         if theirs != ours[0]:
-            raise WrongSettings(
+            raise SettingsError(
                 "sync.source_url is a server of another cluster; it must be a standby of database_url's"
             )
         if not recovering:
-            raise WrongSettings("sync.source_url is not a standby, or not any more; leave it out, or name one")
+            raise SettingsError("sync.source_url is not a standby, or not any more; leave it out, or name one")
 
     def lock(self) -> bool:
         """Whether this is the only runner; the lock lasts as long as the connection."""
@@ -161,11 +167,11 @@ class Source:
         if feeding != FEEDING:
             raise Unavailable("PostgreSQL's tables have no triggers, or they are off: perhaps it is being restored")
         if witnessed and self._reader is not self._primary:
-            self.await_witness(witness)
+            self.await_marker_row(witness)
             horizon = self._one("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0]
         return State(History(system_identifier, timeline, tables), horizon, next_xid, witnessed)
 
-    def await_witness(self, witness: str) -> None:
+    def await_marker_row(self, witness: str) -> None:
         """Waits until whoever rows are read from has it; not within a slice, whose snapshot may be what a standby waits
         for. Raises Unavailable where a standby is too far behind for that."""
         if self._reader is self._primary:
@@ -178,7 +184,7 @@ class Source:
                 )
             time.sleep(0.02)
 
-    def leave_witness(self) -> str:
+    def insert_marker_row(self) -> str:
         """Makes a row that a database does not have which is later set back to before this moment; gives its name.
 
         On a connection of its own: it must be there for good before anything is written that this one reads. Ours must
@@ -186,7 +192,7 @@ class Source:
         """
         connection = connect(self._url)
         try:
-            with translated(), connection.cursor() as cursor:
+            with translate_source_errors(), connection.cursor() as cursor:
                 cursor.execute(WITNESS)
                 witness = str(cursor.fetchall()[0][0])
         finally:
@@ -197,7 +203,7 @@ class Source:
     def note_pass(self, secs: float, problem: str, mark: dict[str, Any] | None, done: dict[str, Any]) -> None:
         """Notes how a pass went, for whoever looks at PostgreSQL alone; the sync itself never reads it."""
         values = {"secs": secs, "problem": problem, "mark": mark and _json(mark), "done": _json(done)}
-        with translated(), self._primary.cursor() as cursor:
+        with translate_source_errors(), self._primary.cursor() as cursor:
             try:
                 cursor.execute(NOTE, values)
             except psycopg2.errors.InvalidColumnReference as error:
@@ -227,35 +233,35 @@ class Source:
 
     def tombstones_of(self, kind: str, ids: Sequence[int]) -> dict[int, Position]:
         """Where in the feed the last deletion of each of these rows stands, of those that were ever deleted."""
-        with translated(), self._reader.cursor() as cursor:
-            cursor.execute(BURIED, {"kind": kind, "ids": list(ids)})
+        with translate_source_errors(), self._reader.cursor() as cursor:
+            cursor.execute(TOMBSTONES_SQL, {"kind": kind, "ids": list(ids)})
             return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
 
     def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
         sql = query.format(columns=COLUMNS[table], table=table, join=JOINS[table])
-        with translated():
+        with translate_source_errors():
             self._reader.autocommit = False
         left = False
         try:
             with self._reader, self._reader.cursor(name="slice") as cursor:
                 cursor.itersize = batch_rows
-                with translated():
+                with translate_source_errors():
                     cursor.execute(sql, {"limit": SLICE_ROWS, **values})
                 while rows := _fetch(cursor, batch_rows):
                     left = True
                     yield rows
                     left = False
-        except (*AWAY, *BARE) as error:
-            if not is_away(error):
+        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+            if not is_unavailable(error):
                 raise
             if not left:  # else nobody reads on: it came up as the transaction was ended
-                raise away(error) from error
+                raise unavailable_error(error) from error
         finally:
             with contextlib.suppress(psycopg2.Error):  # of a connection that is of no use any more
                 self._reader.autocommit = True
 
     def _one(self, sql: str, values: Any = None, *, at: Connection | None = None) -> Row:
-        with translated(), (at or self._reader).cursor() as cursor:
+        with translate_source_errors(), (at or self._reader).cursor() as cursor:
             cursor.execute(sql, values)
             row = cursor.fetchone()
         if row is None:
@@ -266,7 +272,7 @@ class Source:
 def connect(url: str, key: str = "database_url") -> Connection:
     """A connection that commits by itself; it notices a server that is gone within a minute."""
     options: Any = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
-    with translated():
+    with translate_source_errors():
         connection: Connection = psycopg2.connect(
             check_url(url, key), application_name="myhealth sync", options="-c timezone=UTC -c jit=off", **options
         )
@@ -279,21 +285,21 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _fetch(cursor: Any, batch_rows: int) -> list[Row]:
-    with translated():
+    with translate_source_errors():
         rows: list[Row] = cursor.fetchmany(batch_rows)
         return rows
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_source_errors() -> Iterator[None]:
     """Turns a fault of the connection into Unavailable, and a standby into a clear word."""
     try:
         yield
     except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:
-        raise WrongSettings(
+        raise SettingsError(
             "database_url is a standby in recovery", hint="name the primary there, and the standby in sync.source_url"
         ) from error
-    except (*AWAY, *BARE) as error:
-        if not is_away(error):
+    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+        if not is_unavailable(error):
             raise
-        raise away(error) from error
+        raise unavailable_error(error) from error

@@ -7,8 +7,8 @@ from typing import Any
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import Mirror
-from myhealth.sync.checkpoint import Mark, epoch_ended, from_document
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.checkpoint import Checkpoint, epoch_ended, from_document
 from myhealth.sync.lag import Holder, Lag, LastPass, find_holder, measure_lag, read_last_pass
 from myhealth.sync.source import Source
 
@@ -22,7 +22,7 @@ class Status:
 
     away: dict[str, str] = field(default_factory=dict)
     lag: Lag | None = None
-    mark: Mark | None = None
+    mark: Checkpoint | None = None
     epoch_ended: str = ""
     last_pass: LastPass | None = None
     held_back_by: Holder | None = None
@@ -37,14 +37,14 @@ class Status:
         return max_lag_s is not None and self.lag is not None and self.lag.seconds > max_lag_s
 
 
-def look(source_url: str, mirror: Mirror, *, failures: int = 100) -> Status:
+def collect_status(source_url: str, writer: ReportWriter, *, failures: int = 100) -> Status:
     """Asks both stores; one that is away is told, and the other is asked all the same. PostgreSQL must be bound.
 
     With MongoDB away, the lag is measured from where the last pass had come to. At most `failures` are listed.
     """
     status = Status()
     try:
-        _ask_store(mirror, status, failures)
+        _ask_store(writer, status, failures)
     except Unavailable as error:
         status.away["MongoDB"] = error.message
     try:
@@ -54,10 +54,10 @@ def look(source_url: str, mirror: Mirror, *, failures: int = 100) -> Status:
     return status
 
 
-def _ask_store(mirror: Mirror, status: Status, failures: int) -> None:
-    status.mark = from_document(mirror.read_mark())
-    status.set_aside, status.set_aside_count = mirror.failures(failures), mirror.count_aside()
-    status.reports, status.report_users = mirror.count()
+def _ask_store(writer: ReportWriter, status: Status, failures: int) -> None:
+    status.mark = from_document(writer.read_checkpoint())
+    status.set_aside, status.set_aside_count = writer.failures(failures), writer.count_quarantined()
+    status.reports, status.report_users = writer.count()
 
 
 def _ask_source(source_url: str, status: Status) -> None:
@@ -75,7 +75,7 @@ def _ask_source(source_url: str, status: Status) -> None:
         status.checkups, status.users = cursor.fetchone()
 
 
-def check_away(status: Status) -> None:
+def raise_if_unavailable(status: Status) -> None:
     """Raises Unavailable where a store was away."""
     if status.away:
         raise Unavailable("; ".join(status.away.values()))

@@ -15,8 +15,8 @@ from myhealth.common.errors import Unavailable
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.json_codec import encode_document
-from myhealth.reports.writer import Failure, TakenOver, Written
-from myhealth.sync.reports_api_client import Refused, Service
+from myhealth.reports.writer import LeaseLost, QuarantinedDocument, WriteResult
+from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
 # The most that one request carries, unpacked; a single larger document goes alone.
 REQUEST_BYTES = 8 * 1024 * 1024
@@ -27,11 +27,11 @@ Aside = Sequence[tuple[Document, str]]
 class Target(Protocol):
     """What the runner asks of it; `Mirror` says what each does."""
 
-    def insert(self, kind: str, documents: Sequence[Document]) -> Written: ...
+    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult: ...
 
-    def put(self, kind: str, documents: Sequence[Document]) -> Written: ...
+    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult: ...
 
-    def put_aside(self, kind: str, refused: Aside) -> Written: ...
+    def quarantine(self, kind: str, refused: Aside) -> WriteResult: ...
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int: ...
 
@@ -45,36 +45,36 @@ class Target(Protocol):
 
     def identity(self) -> str: ...
 
-    def read_mark(self) -> Document | None: ...
+    def read_checkpoint(self) -> Document | None: ...
 
     def begin(self, mark: Document) -> None: ...
 
-    def write_mark(self, mark: Document, run: str) -> None: ...
+    def write_checkpoint(self, mark: Document, run: str) -> None: ...
 
     def failed_ids(self, kind: str) -> list[int]: ...
 
-    def count_aside(self) -> int: ...
+    def count_quarantined(self) -> int: ...
 
 
 class ReportsApi:
     """The report store through the browse API, as a user with the role service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ReportsApiClient) -> None:
         self._service = service
 
-    def insert(self, kind: str, documents: Sequence[Document]) -> Written:
+    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         return self._send(kind, documents, "?new=true")
 
-    def put(self, kind: str, documents: Sequence[Document]) -> Written:
+    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         return self._send(kind, documents, "")
 
-    def put_aside(self, kind: str, refused: Aside) -> Written:
+    def quarantine(self, kind: str, refused: Aside) -> WriteResult:
         if not refused:
-            return Written()
+            return WriteResult()
         fields = ("_id", "epoch", "revision")
         each = [{**{name: document[name] for name in fields}, "reason": reason[:500]} for document, reason in refused]
         self._call("POST", "/sync/failures/", {"kind": kind, "refused": each})
-        return Written(failed=[Failure(kind, document["_id"], reason) for document, reason in refused])
+        return WriteResult(failed=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused])
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
         body = {"kind": kind, "epoch": epoch, "dead": list(dead)}
@@ -101,48 +101,48 @@ class ReportsApi:
     def identity(self) -> str:
         return str(self._call("GET", "/sync/collections/")["identity"])
 
-    def read_mark(self) -> Document | None:
+    def read_checkpoint(self) -> Document | None:
         found: Document | None = self._call("GET", "/sync/mark/")["mark"]
         return found
 
     def begin(self, mark: Document) -> None:
         self._call("POST", "/sync/mark/", {"mark": mark})
 
-    def write_mark(self, mark: Document, run: str) -> None:
+    def write_checkpoint(self, mark: Document, run: str) -> None:
         try:
             self._call("PUT", "/sync/mark/", {"mark": mark, "run": run})
-        except Refused as error:
+        except RequestRejected as error:
             if error.answered == "taken_over":
-                raise TakenOver(error.message) from error
+                raise LeaseLost(error.message) from error
             raise
 
     def failed_ids(self, kind: str) -> list[int]:
         return [int(each) for each in self._call("GET", f"/sync/failures/?kind={kind}")["ids"]]
 
-    def count_aside(self) -> int:
+    def count_quarantined(self) -> int:
         return int(self._call("GET", "/sync/failures/count/")["count"])
 
     def _call(self, verb: str, path: str, body: Any = None) -> Any:
         return self._service.call(verb, path, None if body is None else msgspec.json.encode(body))
 
-    def _send(self, kind: str, documents: Sequence[Document], query: str) -> Written:
-        done = Written()
+    def _send(self, kind: str, documents: Sequence[Document], query: str) -> WriteResult:
+        done = WriteResult()
         refused: list[tuple[Document, str]] = []
         for part in _parts(documents, refused):
             try:
                 found = self._service.call(
                     "POST", PATHS[kind] + query, b"[" + b",".join(each for _, each in part) + b"]"
                 )
-            except Refused as error:
+            except RequestRejected as error:
                 if error.answered != "too_large" or len(part) > 1:
                     raise
                 refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
                 continue
-            failed = [Failure(kind, each["id"], each["reason"]) for each in found["failed"]]
+            failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in found["failed"]]
             if found["written"] + found["unchanged"] + len(failed) != len(part):
                 raise Unavailable("the browse API does not say of each document what became of it")
-            done += Written(found["written"], found["unchanged"], failed=failed)
-        return done + self.put_aside(kind, refused)
+            done += WriteResult(found["written"], found["unchanged"], failed=failed)
+        return done + self.quarantine(kind, refused)
 
 
 def _parts(

@@ -24,12 +24,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from myhealth.common.concurrency import ahead, seldom_collected
+from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.bson_compare import Stored
-from myhealth.reports.writer import Mirror
-from myhealth.sync.checkpoint import Mark, Position, epoch_ended, from_document, to_document
-from myhealth.sync.row_documents import KINDS, make_documents
+from myhealth.reports.bson_compare import StoredBson
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.checkpoint import Checkpoint, Position, epoch_ended, from_document, to_document
+from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ SHOWN = 20
 
 
 # What is wrong, the row, and the document.
-Finding = tuple[str, Row | None, Stored | None]
+Finding = tuple[str, Row | None, StoredBson | None]
 
 
 @dataclass(frozen=True)
@@ -80,33 +80,33 @@ class Comparison:
             self.first.append(difference)
 
 
-def verify(source_url: str, mirror: Mirror, batch_rows: int, *, repair: bool = False) -> Comparison:
+def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bool = False) -> Comparison:
     """Compares users and check-ups. `repair`: also mends what differs, as the sync's only runner meanwhile.
 
     Raises MyHealthError where there is nothing to go by: no mark, or one of another history of PostgreSQL; Unavailable
     where a store is away, or where a sync is at work that a repair would run into.
     """
-    with Source.opened(source_url) as source, Source.opened(source_url) as second, seldom_collected():
+    with Source.opened(source_url) as source, Source.opened(source_url) as second, relaxed_gc():
         if repair and not source.lock():
             raise Unavailable("a sync is at work, and a repair must be alone; try again when it has ended")
-        verifier = _Verifier(source, second, mirror, batch_rows, repair)
+        verifier = _Verifier(source, second, writer, batch_rows, repair)
         return verifier.compare_and_mend() if repair else verifier.compare()
 
 
 class _Verifier:
     """`source` reads the tables from end to end; `second` looks at suspects meanwhile."""
 
-    def __init__(self, source: Source, second: Source, mirror: Mirror, batch_rows: int, repair: bool) -> None:
+    def __init__(self, source: Source, second: Source, writer: ReportWriter, batch_rows: int, repair: bool) -> None:
         self.source = source
         self.second = second
-        self.mirror = mirror
+        self.writer = writer
         self.batch_rows = batch_rows
         self.repair = repair
         self.found = Comparison()
         self.epoch = 0
 
-    def check_epoch(self) -> Mark:
-        mark = from_document(self.mirror.read_mark())
+    def check_epoch(self) -> Checkpoint:
+        mark = from_document(self.writer.read_checkpoint())
         state = self.second.state(mark.witness if mark else "")
         # not the collections: one that was made anew can be compared, and filled, as well
         reason = epoch_ended(mark, state.history, state.next_xid, state.witnessed)
@@ -118,9 +118,9 @@ class _Verifier:
     def compare_and_mend(self) -> Comparison:
         """A repair counts as a pass of the sync: one that is killed leaves behind what the next pass must recheck."""
         mark = self.check_epoch().begun(uuid.uuid4().hex, datetime.now(UTC))
-        self.mirror.begin(to_document(mark))
+        self.writer.begin(to_document(mark))
         self.compare()
-        self.mirror.write_mark(to_document(replace(mark, finished=True)), mark.run)
+        self.writer.write_checkpoint(to_document(replace(mark, finished=True)), mark.run)
         return self.found
 
     def compare(self) -> Comparison:
@@ -134,13 +134,13 @@ class _Verifier:
 
     def _suspects(self, table: str, kind: str) -> Iterator[int]:
         """The ids whose row and document do not agree at the first glance."""
-        for stored in self.mirror.raw_beside_numbers(kind):
+        for stored in self.writer.non_integer_ids(kind):
             self._note_stranger(table, kind, stored)
         low: float = -float("inf")
-        with ahead(self._rows(table)) as batches:
+        with prefetch(self._rows(table)) as batches:
             for last, expected in batches:
                 query = {"_id": {"$gte" if low < 0 else "$gt": low, "$lte": last}}
-                for stored in self.mirror.raw(kind, query):
+                for stored in self.writer.raw(kind, query):
                     self.found.documents += 1
                     if type(stored.id) is not int:
                         self._note_stranger(table, kind, stored)
@@ -148,7 +148,7 @@ class _Verifier:
                         yield stored.id
                 yield from expected
                 low = last
-        for stored in self.mirror.raw(kind, {"_id": {"$gt": low}}):
+        for stored in self.writer.raw(kind, {"_id": {"$gt": low}}):
             if type(stored.id) is int:
                 self.found.documents += 1
                 yield stored.id
@@ -165,8 +165,8 @@ class _Verifier:
                 seen += len(rows)
                 self.found.rows += len(rows)
                 position = rows[-1][0]
-                documents, refused = make_documents(table, rows, self.epoch)
-                encoded, unencodable = self.mirror.encoded(documents)
+                documents, refused = build_documents(table, rows, self.epoch)
+                encoded, unencodable = self.writer.encoded(documents)
                 expected = {document["_id"]: b"" for document, _ in [*refused, *unencodable]}
                 expected.update((document["_id"], content) for document, content in encoded)
                 yield position, expected
@@ -176,8 +176,8 @@ class _Verifier:
     def _judge(self, table: str, kind: str, suspects: list[int]) -> None:
         """Looks at suspects in the order that the module's docstring gives, and mends what is wrong."""
         mark = self.check_epoch()
-        aside = self.mirror.aside(kind, suspects)
-        there = {stored.id: stored for stored in self.mirror.raw(kind, {"_id": {"$in": suspects}})}
+        aside = self.writer.aside(kind, suspects)
+        there = {stored.id: stored for stored in self.writer.raw(kind, {"_id": {"$in": suspects}})}
         if any(stored.epoch > mark.epoch for stored in there.values()) and self.check_epoch().epoch > mark.epoch:
             self._judge(table, kind, suspects)  # a new epoch has begun in between
             return
@@ -199,29 +199,31 @@ class _Verifier:
     def _read(self, table: str, ids: list[int]) -> dict[int, Row]:
         return {row[0]: row for rows in self.second.find(table, ids, self.batch_rows) for row in rows}
 
-    def _verdict_of_row(self, table: str, mark: Mark, row: Row, stored: Stored | None, aside: set[int]) -> str:
+    def _verdict_of_row(
+        self, table: str, mark: Checkpoint, row: Row, stored: StoredBson | None, aside: set[int]
+    ) -> str:
         """What is wrong with a row's document, NOT_YET, or nothing."""
         revision: int = row[-1]
         if stored is not None and stored.epoch > mark.epoch:
             return "altered"
         if stored is not None and stored.epoch == mark.epoch and stored.revision >= revision:
-            documents, _ = make_documents(table, [row], mark.epoch)
-            return "" if documents and stored.says_the_same_as(documents[0]) else "altered"
-        if not mark.has_carried(table, Position(row[1], row[0])):
+            documents, _ = build_documents(table, [row], mark.epoch)
+            return "" if documents and stored.equals_ignoring_epoch(documents[0]) else "altered"
+        if not mark.covers(table, Position(row[1], row[0])):
             return NOT_YET
         if row[0] in aside:
             return "refused"
         return "lost" if stored is None else "stale"
 
-    def _verdict_of_ghost(self, mark: Mark, stored: Stored, buried: Position | None) -> str:
+    def _verdict_of_ghost(self, mark: Checkpoint, stored: StoredBson, buried: Position | None) -> str:
         """The same of a document without a row. `buried`: where the row's last deletion stands in the feed."""
-        if buried is not None and not mark.has_carried("tombstones", buried):
+        if buried is not None and not mark.covers("tombstones", buried):
             return NOT_YET
         return "ghost" if mark.phase == "steady" or stored.epoch >= mark.epoch else NOT_YET
 
     # -- the repair ---------------------------------------------------------------------------------------------
 
-    def _note_stranger(self, table: str, kind: str, stored: Stored) -> None:
+    def _note_stranger(self, table: str, kind: str, stored: StoredBson) -> None:
         """A document whose id is no row's: the sync has never written it."""
         self.found.documents += 1
         self._note(table, kind, [("ghost", None, stored)], self.epoch)
@@ -237,13 +239,13 @@ class _Verifier:
     def _mend(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> int:
         """What is too much goes, if it is still as it was seen; what is wrong is replaced on the same terms, at one
         stroke; what is lost is put as the sync does it. Gives how many are right now."""
-        mended = self.mirror.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])
-        documents, refused = make_documents(table, [row for _, row, _ in wrong if row is not None], epoch)
-        self.mirror.put_aside(kind, refused)
+        mended = self.writer.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])
+        documents, refused = build_documents(table, [row for _, row, _ in wrong if row is not None], epoch)
+        self.writer.quarantine(kind, refused)
         there = {row[0]: stored for _, row, stored in wrong if row is not None and stored is not None}
         pairs = [(there[document["_id"]], document) for document in documents if document["_id"] in there]
-        mended += self.mirror.overwrite(kind, pairs)
-        put = self.mirror.put(kind, [document for document in documents if document["_id"] not in there])
+        mended += self.writer.overwrite(kind, pairs)
+        put = self.writer.put(kind, [document for document in documents if document["_id"] not in there])
         return mended + put.written + put.unchanged
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import psycopg2.extensions
 
-from myhealth.common.database import AWAY, BARE
+from myhealth.common.database import UNAVAILABLE_ERRORS, UNCLASSIFIED_ERRORS
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import CHANNEL
-from myhealth.sync.source import connect, translated
+from myhealth.sync.source import connect, translate_source_errors
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Listener:
         self._again_at = 0.0
 
     @property
-    def hears(self) -> bool:
+    def is_connected(self) -> bool:
         return self._connection is not None
 
     def socket(self) -> Any:
@@ -42,20 +42,20 @@ class Listener:
             self._again_at = time.monotonic() + RECONNECT_S
             try:
                 self._connection = connect(self._url)
-                with translated(), self._connection.cursor() as cursor:
+                with translate_source_errors(), self._connection.cursor() as cursor:
                     cursor.execute(f"listen {CHANNEL}")
             except Unavailable as error:
                 self.close()
                 log.warning("sync does not hear of uploads, next try in %g s: %s", RECONNECT_S, error)
         return self._connection
 
-    def heard(self) -> bool:
+    def has_notification(self) -> bool:
         """Whether an upload has come in since it was asked last."""
         if self._connection is None:
             return False
         try:
             self._connection.poll()
-        except (*AWAY, *BARE):
+        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS):
             self.close()
             return True  # of whatever came in as it broke
         told = bool(self._connection.notifies)
@@ -79,21 +79,21 @@ class Waker:
     def wait(self, until: float) -> bool:
         """Waits until that moment of the monotonic clock, or the end; whether it was an upload that ended it."""
         while not self.ending.is_set() and (left := until - time.monotonic()) > 0:
-            heard_before = self._listener is not None and self._listener.hears
-            heard = self._listener.socket() if self._listener else None
-            if heard is not None and not heard_before:
+            was_connected = self._listener is not None and self._listener.is_connected
+            socket = self._listener.socket() if self._listener else None
+            if socket is not None and not was_connected:
                 return True  # of whatever came in while nobody listened
-            step = min(left, RECONNECT_S) if self._listener and heard is None else left
-            ready = select.select([each for each in (self._signals, heard) if each is not None], [], [], step)[0]
+            step = min(left, RECONNECT_S) if self._listener and socket is None else left
+            ready = select.select([each for each in (self._signals, socket) if each], [], [], step)[0]
             if self._signals in ready:
                 self._signals.recv(1024)
-            if heard in ready and self._listener is not None and self._listener.heard():
+            if socket in ready and self._listener is not None and self._listener.has_notification():
                 return True
         return False
 
 
 @contextlib.contextmanager
-def waking(listener: Listener | None) -> Iterator[Waker]:
+def listen_for_wakeups(listener: Listener | None) -> Iterator[Waker]:
     """SIGTERM and SIGINT set `ending`; a second one of them acts as it did before.
 
     The signal itself arrives through a socket: an Event that the main thread waited on could not be set by a handler,

@@ -44,7 +44,7 @@ from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.profiles.tokens import Signer
 from myhealth.reports.documents import report_document, user_document
-from myhealth.reports.filters import Place, list_reports
+from myhealth.reports.filters import PageCursor, list_reports
 from myhealth.reports.repository import ReportRepository
 
 NAME = "myhealth_bench_test"
@@ -227,7 +227,7 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
     tokens = {i: signer.sign(subject(i))[0] for i in [1, 2, people + 1, *some]}
     place, patient = None, {"_id": 1, "subject": subject(1)}
     for _ in range(199):
-        place = Place.of(list_reports(store, patient, limit=50, after=place)[-1])
+        place = PageCursor.of(list_reports(store, patient, limit=50, after=place)[-1])
     where = [
         f"/reports?where=%7B%22patient_id%22:{i},%22subject%22:%22{subject(i)}%22%7D&sort=-taken_at,-_id&max_results=50"
         for i in some

@@ -7,7 +7,7 @@ from typing import Any
 import bottle
 
 from myhealth.profiles.upload_client import ask_upload_api, end_logins
-from wsgi.browse_api.context import BrowseContext, LoggedIn
+from wsgi.browse_api.context import AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
@@ -49,7 +49,7 @@ class LoginView(View):
         return json_response(token)
 
 
-class LogoutView(LoggedIn):
+class LogoutView(AuthenticatedBrowseView):
     """Ends every token of the caller's: here at once, and at the upload API."""
 
     spec = {

@@ -11,7 +11,7 @@ from typing import Any
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked, jwks_fetcher
-from myhealth.reports.access_log import note_look
+from myhealth.reports.access_log import log_access
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import find_report
 from myhealth.stores import open_reports
@@ -31,7 +31,7 @@ RECENT_S = 5
 RECENT_MOST_BYTES = 16 * 1024 * 1024
 
 
-class NotHereYet(Unavailable):
+class UserNotSynced(Unavailable):
     """The sync has not brought the user yet."""
 
 
@@ -81,7 +81,7 @@ class BrowseContext:
         user = self.reports.user_of(claims.subject)
         if user is None and time.time() - claims.issued_at < ARRIVAL_S:
             message = "This account has not arrived here yet; try again in a few minutes."
-            raise NotHereYet(message, code="not_here_yet", retry_after_s=30)
+            raise UserNotSynced(message, code="not_here_yet", retry_after_s=30)
         if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
@@ -110,7 +110,7 @@ class BrowseContext:
             raise NotAllowed(FOR_SERVICE)
 
 
-class LoggedIn(View):
+class AuthenticatedBrowseView(View):
     """For views that need to know who calls: `user`, as the report store has him or her."""
 
     context: BrowseContext
@@ -144,7 +144,7 @@ class LoggedIn(View):
         if found is None or self.user["role"] not in STAFF:
             self._note_refusal(found, what)
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
-        note_look(self.context.reports, self.user, found, what, address=self.address)
+        log_access(self.context.reports, self.user, found, what, address=self.address)
         return found
 
     def report(self, report_id: int) -> tuple[Document, Document]:
@@ -153,10 +153,10 @@ class LoggedIn(View):
         if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
             self._note_refusal(found[1] if found else None, "report", report_id)
             raise NotFound("There is no such report.")
-        note_look(self.context.reports, self.user, found[1], "report", report_id=report_id, address=self.address)
+        log_access(self.context.reports, self.user, found[1], "report", report_id=report_id, address=self.address)
         return found
 
     def _note_refusal(self, patient: Document | None, what: str, report_id: int | None = None) -> None:
         kept = report_id if report_id is not None and abs(report_id) < 2**63 else None
         options: dict[str, Any] = {"report_id": kept, "address": self.address}
-        note_look(self.context.reports, self.user, patient, what, action="refused", outcome="refused", **options)
+        log_access(self.context.reports, self.user, patient, what, action="refused", outcome="refused", **options)

@@ -9,8 +9,8 @@ import bottle
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
-from myhealth.reports.filters import PARAMETERS, Place, list_reports, read_filter, read_sort
-from wsgi.browse_api.context import LoggedIn
+from myhealth.reports.filters import PARAMETERS, PageCursor, list_reports, read_filter, read_sort
+from wsgi.browse_api.context import AuthenticatedBrowseView
 from wsgi.browse_api.responses import CSV, FHIR, JSON, answer, cut_page, next_link
 from wsgi.browse_api.schemas import CACHED, FILTERS, KINDS, KNOWN_TAG, PAGE, UNKNOWN_REPORT, UNKNOWN_USER, refusals
 from wsgi.common.application import encode_json
@@ -21,13 +21,13 @@ from wsgi.common.views import page_limit
 LIST = {200: ("Reports, the newest first; the `Link` header leads to the next page.", ["Report"]), **CACHED}
 
 
-class ShowsReports(LoggedIn):
+class ShowsReports(AuthenticatedBrowseView):
     """Lists of one patient's reports in keyset pages, as JSON, FHIR or CSV."""
 
     def page(self, patient: Document, asked: dict[str, str], kind: str) -> Any:
         limit, options = read_page(asked)
         found = list_reports(self.context.reports, patient, limit=limit + 1, **options)
-        page, next_url = cut_page(found, limit, Place.of, asked)
+        page, next_url = cut_page(found, limit, PageCursor.of, asked)
         return self.answer_reports(page, patient, kind, next_url)
 
     def answer_reports(self, reports: list[Document], patient: Document, kind: str, next_url: str = "") -> Any:
@@ -113,7 +113,7 @@ def read_parameters() -> dict[str, str]:
 
 def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
     """How many reports the parameters ask for, and which, as `list_reports` takes it. Raises BadInput."""
-    after = Place.parse(asked.get("after", ""))
+    after = PageCursor.parse(asked.get("after", ""))
     return page_limit(asked), {"wanted": read_filter(asked), "sort": read_sort(asked.get("sort", "")), "after": after}
 
 

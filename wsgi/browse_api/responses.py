@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import bottle
 
 from wsgi.common.application import encode_json
-from wsgi.common.http_cache import is_known, pack, tag_of
+from wsgi.common.http_cache import etag, etag_matches, pack
 
 JSON, FHIR, CSV = "application/json", "application/fhir+json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
@@ -20,11 +20,11 @@ def answer(content: bytes, kind: str = JSON, link: str = "") -> bottle.HTTPRespo
 
     No cache on the way keeps it; a program may keep it by its ETag. `link`: the header's value.
     """
-    tag = tag_of(content + link.encode())
+    tag = etag(content + link.encode())
     headers = {"Cache-Control": "no-store", "ETag": tag, "Vary": "Accept, Accept-Encoding, Authorization"}
     if link:
         headers["Link"] = link
-    if is_known(tag):
+    if etag_matches(tag):
         return bottle.HTTPResponse(status=304, headers=headers)
     headers["Content-Type"] = CONTENT_TYPES[kind]
     headers["X-Content-Type-Options"] = "nosniff"

@@ -74,7 +74,7 @@ CSV_KIND = {CSV: {"type": "string"}}
 KINDS = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_KIND}
 UNKNOWN_USER = {404: "Nobody of that name, or nobody whom the caller may see."}
 UNKNOWN_REPORT = {404: "No such report, or none that the caller may see."}
-TOLD = {
+RESULT_NOTES = {
     400: "A parameter is not known or not right.",
     403: "Not with this role.",
     406: "The answer's media type is none that `Accept` takes.",
@@ -83,7 +83,7 @@ TOLD = {
 
 
 def refusals(*statuses: int) -> dict[int, str]:
-    return {status: TOLD[status] for status in statuses}
+    return {status: RESULT_NOTES[status] for status in statuses}
 
 
 def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from myhealth.common.errors import BadInput
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.json_codec import Count, Id, decode_documents
-from myhealth.reports.writer import KINDS, Mirror, TakenOver, Written
+from myhealth.reports.writer import KINDS, LeaseLost, ReportWriter, WriteResult
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.reports import ReportsView
 from wsgi.common.application import json_error
@@ -28,7 +28,9 @@ OURS = {400: "The body, or a parameter, is not what this call takes.", 403: "For
 OVER = {409: "Another sync has begun a pass meanwhile: code `taken_over`."}
 
 
-def said(summary: str, schema: str, *, body: str | None = None, status: int = 200, **more: Any) -> Operation:
+def service_operation(
+    summary: str, schema: str, *, body: str | None = None, status: int = 200, **more: Any
+) -> Operation:
     """A call for the task runner; `more`: what else an Operation says."""
     errors = {**OURS, **more.pop("errors", {})}
     return Operation(summary, {status: ("Done, and kept.", schema)}, WHO, body=body, errors=errors, **more)
@@ -65,7 +67,7 @@ class _Mark(msgspec.Struct, forbid_unknown_fields=True):
     run: str = ""
 
 
-class ForService(View):
+class ServiceView(View):
     """For views that the task runner alone may call."""
 
     context: BrowseContext
@@ -73,7 +75,7 @@ class ForService(View):
     def prepare(self) -> None:
         super().prepare()
         self.context.require_service(bearer_token())
-        self.mirror = Mirror(self.context.reports)
+        self.writer = ReportWriter(self.context.reports)
 
     def body(self) -> bytes:
         return read_body(self.context.settings.upload.max_body_bytes)
@@ -85,7 +87,7 @@ class ForService(View):
             raise BadInput(f"The body is not what this call takes: {error}") from error
 
 
-class DocumentsView(ForService):
+class DocumentsView(ServiceView):
     """Takes documents in; `?new=true`: they are believed to be new, which is quicker where it is so."""
 
     kind: ClassVar[str]
@@ -95,7 +97,7 @@ class DocumentsView(ForService):
         new, documents = query_flag("new"), decode_documents(self.kind, self.body())
         if len({document["_id"] for document in documents}) != len(documents):
             raise BadInput("The list has two documents of one _id.")
-        done: Written = (self.mirror.insert if new else self.mirror.put)(self.kind, documents)
+        done: WriteResult = (self.writer.insert if new else self.writer.put)(self.kind, documents)
         failed = {failure.id: failure.reason for failure in done.failed}
         answer = {
             self.ids: [document["_id"] for document in documents if document["_id"] not in failed],
@@ -110,7 +112,7 @@ class UserDocumentsView(DocumentsView):
     """What browsing has to know of users."""
 
     spec = {
-        "post": said("Take users in", "TakenUsers", body="UserDocuments", status=201, query=(NEW,)),
+        "post": service_operation("Take users in", "TakenUsers", body="UserDocuments", status=201, query=(NEW,)),
     }
 
     kind, ids = "user", "user_ids"
@@ -121,7 +123,7 @@ class AllReportsView(ReportsView):
 
     spec = {
         **ReportsView.spec,
-        "post": said("Take reports in", "TakenReports", body="ReportDocuments", status=201, query=(NEW,)),
+        "post": service_operation("Take reports in", "TakenReports", body="ReportDocuments", status=201, query=(NEW,)),
     }
 
     def prepare(self) -> None:
@@ -140,36 +142,36 @@ class ReportDocumentsView(DocumentsView):
     kind, ids = "checkup", "report_ids"
 
 
-class DeletionsView(ForService):
+class DeletionsView(ServiceView):
     """Removes documents, by (id, revision of the deletion), unless something newer is there."""
 
     spec = {
-        "post": said("Remove documents", "Removed", body="Deletions"),
+        "post": service_operation("Remove documents", "Removed", body="Deletions"),
     }
 
     def post(self) -> Any:
         asked = self.read(_Deletions)
-        return json_response({"removed": self.mirror.remove(asked.kind, asked.dead, asked.epoch)})
+        return json_response({"removed": self.writer.remove(asked.kind, asked.dead, asked.epoch)})
 
 
-class SweepsView(ForService):
+class SweepsView(ServiceView):
     """Removes what an earlier epoch left behind, one slice of the ids a call."""
 
     spec = {
-        "post": said("Remove a slice of an earlier epoch", "Swept", body="Sweep"),
+        "post": service_operation("Remove a slice of an earlier epoch", "Swept", body="Sweep"),
     }
 
     def post(self) -> Any:
         asked = self.read(_Sweep)
-        removed, after = self.mirror.sweep(asked.epoch, asked.after)
+        removed, after = self.writer.sweep(asked.epoch, asked.after)
         return json_response({"removed": removed, "after": after})
 
 
-class EpochView(ForService):
+class EpochView(ServiceView):
     """The highest epoch among the documents of one slice."""
 
     spec = {
-        "get": said("The highest epoch in a slice", "Epoch", query=(AFTER,)),
+        "get": service_operation("The highest epoch in a slice", "Epoch", query=(AFTER,)),
     }
 
     def get(self) -> Any:
@@ -177,84 +179,84 @@ class EpochView(ForService):
             after = int(bottle.request.query.get("after", FIRST_ID))
         except ValueError:
             raise BadInput("after must be a number.") from None
-        epoch, after_it = self.mirror.newest_epoch_of_slice(max(FIRST_ID, min(after, 2**63 - 1)))
+        epoch, after_it = self.writer.newest_epoch_of_slice(max(FIRST_ID, min(after, 2**63 - 1)))
         return json_response({"epoch": epoch, "after": after_it})
 
 
-class CollectionsView(ForService):
+class CollectionsView(ServiceView):
     """Which collections there are, and making those that are missing."""
 
     spec = {
-        "get": said("Which collections there are", "Collections"),
-        "post": said("Make the collections that are missing", "Collections"),
+        "get": service_operation("Which collections there are", "Collections"),
+        "post": service_operation("Make the collections that are missing", "Collections"),
     }
 
     def get(self) -> Any:
-        return json_response({"identity": self.mirror.identity()})
+        return json_response({"identity": self.writer.identity()})
 
     def post(self) -> Any:
-        return json_response({"identity": self.mirror.prepare()})
+        return json_response({"identity": self.writer.prepare()})
 
 
-class FailuresView(ForService):
+class FailuresView(ServiceView):
     """What was set aside: the ids of it, and more of it."""
 
     spec = {
-        "get": said("What was set aside", "FailedIds", query=(KIND,)),
-        "post": said("Set documents aside", "Kept", body="Refusals"),
+        "get": service_operation("What was set aside", "FailedIds", query=(KIND,)),
+        "post": service_operation("Set documents aside", "Kept", body="Refusals"),
     }
 
     def get(self) -> Any:
         kind = bottle.request.query.get("kind", "")
         if kind not in KINDS:
             raise BadInput(f"kind must be one of {', '.join(KINDS)}.")
-        return json_response({"ids": self.mirror.failed_ids(kind)})
+        return json_response({"ids": self.writer.failed_ids(kind)})
 
     def post(self) -> Any:
         asked = self.read(_Refusals)
         refused = [({"_id": r.id, "epoch": r.epoch, "revision": r.revision}, r.reason) for r in asked.refused]
-        self.mirror.put_aside(asked.kind, refused)
+        self.writer.quarantine(asked.kind, refused)
         return json_response({"kept": len(refused)})
 
 
-class MarkView(ForService):
+class MarkView(ServiceView):
     """The mark: GET it, PUT it where it is still `run`'s, POST one whatever is there."""
 
     spec = {
-        "get": said("The mark", "Mark"),
-        "put": said("Move the mark", "Kept", body="MarkMoved", errors=OVER),
-        "post": said("Set the mark", "Kept", body="MarkMoved"),
+        "get": service_operation("The mark", "Mark"),
+        "put": service_operation("Move the mark", "Kept", body="MarkMoved", errors=OVER),
+        "post": service_operation("Set the mark", "Kept", body="MarkMoved"),
     }
 
     def get(self) -> Any:
-        mark = self.mirror.read_mark()
+        mark = self.writer.read_checkpoint()
         return json_response({"mark": mark and {name: value for name, value in mark.items() if name != "_id"}})
 
     def put(self) -> Any:
         asked = self.read(_Mark)
         try:
-            self.mirror.write_mark(asked.mark, asked.run)
-        except TakenOver as error:
+            self.writer.write_checkpoint(asked.mark, asked.run)
+        except LeaseLost as error:
             return json_error(409, error.message, "taken_over")
         return json_response({"kept": True})
 
     def post(self) -> Any:
-        self.mirror.begin(self.read(_Mark).mark)
+        self.writer.begin(self.read(_Mark).mark)
         return json_response({"kept": True})
 
 
-class FailuresCountView(ForService):
+class FailuresCountView(ServiceView):
     """How much is set aside."""
 
     spec = {
-        "get": said("How much is set aside", "Count"),
+        "get": service_operation("How much is set aside", "Count"),
     }
 
     def get(self) -> Any:
-        return json_response({"count": self.mirror.count_aside()})
+        return json_response({"count": self.writer.count_quarantined()})
 
 
-MIRROR_VIEWS: dict[str, Any] = {
+SYNC_VIEWS: dict[str, Any] = {
     "/reports/": AllReportsView,
     "/sync/users/": UserDocumentsView,
     "/sync/deletions/": DeletionsView,

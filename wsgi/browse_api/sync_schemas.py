@@ -19,7 +19,7 @@ def taken(ids: str) -> dict[str, Any]:
     return shape({ids: {"type": "array", "items": WHOLE}, "written": COUNT, "unchanged": COUNT, "failed": FAILED})
 
 
-MIRROR_SCHEMAS: dict[str, Any] = {
+SYNC_SCHEMAS: dict[str, Any] = {
     "ReportDocument": shape(
         {"_id": WHOLE, "subject": SUBJECT, **{name: REPORT[name] for name in REPORT if name not in ("id", "username")}}
     ),

@@ -6,15 +6,15 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.csv_writer import table_lines
+from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.profiles.upload_forwarding import delete_user
-from myhealth.reports.access_log import access_log, look_place, note_look, read_look_place
+from myhealth.reports.access_log import cursor_of, list_access_log, log_access, parse_cursor
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import Place, read_moment
+from myhealth.reports.filters import PageCursor, read_moment
 from myhealth.reports.trends import POINTS_MAX, Point, measured_codes, trend_points
 from myhealth.reports.user_search import find_people, read_search
-from wsgi.browse_api.context import STAFF, LoggedIn
+from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
 from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     CACHED,
@@ -54,7 +54,7 @@ def describe(user: Document) -> Document:
     return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
 
 
-class UsersView(LoggedIn):
+class UsersView(AuthenticatedBrowseView):
     spec = {
         "get": Operation(
             "Find people",
@@ -74,12 +74,12 @@ class UsersView(LoggedIn):
         if self.user["role"] not in STAFF:
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
         found = find_people(self.context.reports, wanted, limit=limit + 1)
-        note_look(self.context.reports, self.user, None, "people", address=self.address)
+        log_access(self.context.reports, self.user, None, "people", address=self.address)
         page, next_url = cut_page(found, limit, wanted.place, asked)
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 
-class UserView(LoggedIn):
+class UserView(AuthenticatedBrowseView):
     spec = {
         "get": Operation(
             "A person",
@@ -112,12 +112,12 @@ class UserView(LoggedIn):
         if username in (".", ".."):  # these lead elsewhere
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
         options: dict[str, Any] = {"action": "user.delete", "address": self.address}
-        note_look(self.context.reports, self.user, self.context.reports.user_named(username), "account", **options)
+        log_access(self.context.reports, self.user, self.context.reports.user_named(username), "account", **options)
         status, said = delete_user(self.context.settings.auth_url, username, bearer_token())
         return json_error(status, **said) if said else bottle.HTTPResponse(status=status)
 
 
-class TrendsView(LoggedIn):
+class TrendsView(AuthenticatedBrowseView):
     """Without a code or a name: what was measured; with one: its results."""
 
     spec = {
@@ -161,11 +161,11 @@ def read_trend(asked: dict[str, str]) -> dict[str, Any]:
     if "code" in which:
         which.pop("name", None)
     span = {field: read_moment(name, asked[name]) for name, field in SPANNED.items() if asked.get(name)}
-    after = Place.parse(asked.get("after", ""))
+    after = PageCursor.parse(asked.get("after", ""))
     return {**which, **span, **({"after": after} if after else {})}
 
 
-class AccessLogView(LoggedIn):
+class AccessLogView(AuthenticatedBrowseView):
     """Who looked at what is a person's; he or she sees it, and so do doctors and admins."""
 
     spec = {
@@ -182,30 +182,30 @@ class AccessLogView(LoggedIn):
 
     def get(self, username: str) -> Any:
         asked = query_parameters("limit", "after")
-        kind, limit, after = accepted_type(JSON, CSV), page_limit(asked), read_look_place(asked.get("after", ""))
+        kind, limit, after = accepted_type(JSON, CSV), page_limit(asked), parse_cursor(asked.get("after", ""))
         patient = self.person(username, "access log")
-        found = access_log(self.context.reports, patient, limit=limit + 1, after=after)
-        page, next_url = cut_page(found, limit, look_place, asked)
+        found = list_access_log(self.context.reports, patient, limit=limit + 1, after=after)
+        page, next_url = cut_page(found, limit, cursor_of, asked)
         rows = [{name: getattr(look, name) for name in LOOK_COLUMNS} for look in page]
         if kind == CSV:
-            lines = table_lines(LOOK_COLUMNS, [list(row.values()) for row in rows])
+            lines = csv_lines(LOOK_COLUMNS, [list(row.values()) for row in rows])
             return answer("".join(lines).encode(), CSV, next_link(next_url))
         return answer_json(rows, next_link(next_url))
 
 
-def cut_trend(found: list[Point], limit: int) -> tuple[list[Point], Place | None]:
+def cut_trend(found: list[Point], limit: int) -> tuple[list[Point], PageCursor | None]:
     """The points of `limit` reports, of which a report may have several, and where the next page begins."""
     ids = list(dict.fromkeys(point.report_id for point in found))
     if len(ids) <= limit:
         return found, None
     page = [point for point in found if point.report_id != ids[-1]]
-    return page, Place(page[-1].taken_at, page[-1].report_id)
+    return page, PageCursor(page[-1].taken_at, page[-1].report_id)
 
 
 def encode_points(points: list[Point], kind: str) -> bytes:
     if kind == CSV:
         rows = ([getattr(point, name) for name in POINT_COLUMNS] for point in points)
-        return "".join(table_lines(POINT_COLUMNS, rows)).encode()
+        return "".join(csv_lines(POINT_COLUMNS, rows)).encode()
     return encode_json(points)
 
 
@@ -213,5 +213,5 @@ def answer_measurements(found: list[Any], kind: str) -> Any:
     columns = ("code", "name", "units", "count", "first_at", "last_at")
     if kind == CSV:
         rows = ([getattr(each, c) if c != "units" else " ".join(each.units) for c in columns] for each in found)
-        return answer("".join(table_lines(columns, rows)).encode(), CSV)
+        return answer("".join(csv_lines(columns, rows)).encode(), CSV)
     return answer_json(found)

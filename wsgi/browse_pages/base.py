@@ -10,11 +10,11 @@ import bottle
 
 from myhealth import __version__
 from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
-from wsgi.browse_api.context import STAFF, BrowseContext, LoggedIn
+from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import result_view, session
 from wsgi.browse_pages.dates import Dates, reader_zone
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
-from wsgi.common.pages import page_response
+from wsgi.common.pages import html_response
 from wsgi.common.views import View, add_view
 
 # What a person is told where the error itself speaks to programs.
@@ -62,7 +62,7 @@ class Page(View):
             "patient": None,
             "here": "",
         }
-        return page_response(f"pages/{template}.html", http_status, **{**frame, **values})
+        return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
 
     @property
     def dates(self) -> Dates:
@@ -90,7 +90,7 @@ class Page(View):
         return session.form_key(session.session_token()) if session.session_token() else ""
 
 
-class LoggedInPage(Page, LoggedIn):
+class LoggedInPage(Page, AuthenticatedBrowseView):
     """For pages of somebody: nobody sees them without a session. Who may see whose is the API's own rule."""
 
     user: dict[str, Any]
@@ -103,7 +103,7 @@ class LoggedInPage(Page, LoggedIn):
         self.user = self.context.user_of_token(token)
 
 
-class NothingHere(Page):
+class NotFoundPage(Page):
     """Whatever under /my/ is no page."""
 
     def get(self, path: str) -> Any:

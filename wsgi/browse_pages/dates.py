@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from myhealth.clinical.report_status import known_part
+from myhealth.clinical.report_status import known_precision
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -44,7 +44,7 @@ def _zones() -> frozenset[str]:
 
 def _known_part(report: Mapping[str, Any]) -> str:
     at = report["taken_at"]
-    return known_part(str(report["checkup_report"]), at) if isinstance(at, datetime) else ""
+    return known_precision(str(report["checkup_report"]), at) if isinstance(at, datetime) else ""
 
 
 class Dates:

@@ -14,7 +14,7 @@ from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.filters import iterate_reports
 from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
-from wsgi.browse_pages.reports import OfAPatient
+from wsgi.browse_pages.reports import PatientPage
 from wsgi.common.application import encode_json
 from wsgi.common.http_cache import pack
 from wsgi.common.pages import SECURITY_HEADERS
@@ -23,7 +23,7 @@ KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
 MARK = "\ufeff"  # by which spreadsheets know UTF-8
 
 
-class Download(OfAPatient):
+class Download(PatientPage):
     def file(self, reports: Iterable[Document], person: dict[str, Any], kind: str, name: str) -> bottle.HTTPResponse:
         """All of these reports as one file, which the browser keeps under that name."""
         media_type, ending = KINDS[kind]

@@ -13,7 +13,7 @@ class PageFiles(StaticView):
     files = frozenset({"pages.css", "pages.js", "icon.svg"})
 
 
-class Front(View):
+class HomeRedirect(View):
     """The server's bare address leads people to their reports, and whoever is not logged in on to the login."""
 
     def get(self) -> Any:

@@ -11,7 +11,7 @@ import bottle
 from myhealth.common.errors import BadInput
 from myhealth.reports.filters import PARAMETERS, ReportFilter, read_filter
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import shown_results
+from wsgi.browse_pages.result_view import present_results
 
 WORDS = (
     ("type", "of the kind “{}”"),
@@ -24,7 +24,7 @@ WORDS = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportQuery:
     """What the address asks for: its parameters as they were sent, and the filter they mean."""
 
     values: dict[str, str]
@@ -59,11 +59,11 @@ class Asked:
 
 def measured_as(code: str, found: list[dict[str, Any]]) -> str:
     """What the newest report calls that measurement; its code where none has it."""
-    results = (result for report in found for result in shown_results(report))
+    results = (result for report in found for result in present_results(report))
     return next((result.name for result in results if result.code == code), code)
 
 
-def read_asked(dates: Dates) -> Asked:
+def parse_report_query(dates: Dates) -> ReportQuery:
     """Raises BadInput naming the field. What the form leaves empty asks nothing."""
     query = bottle.request.query
     values = {name: query.getunicode(name, "").strip() for name in PARAMETERS if name in query}
@@ -72,7 +72,7 @@ def read_asked(dates: Dates) -> Asked:
     wanted = read_filter({name: text for name, text in values.items() if name not in days})
     since = dates.begin_of(read_day("The first day", days["from"])) if "from" in days else None
     until = dates.end_of(read_day("The last day", days["to"])) if "to" in days else None
-    return Asked(values, replace(wanted, since=since, until=until))
+    return ReportQuery(values, replace(wanted, since=since, until=until))
 
 
 def read_day(name: str, text: str) -> date:

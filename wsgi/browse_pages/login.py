@@ -62,7 +62,7 @@ class LoginPage(Page):
         form = session.read_form()
         username, password = form.get("username", ""), form.get("password", "")
         try:
-            session.require_our_form(form, session.presented_visitor())
+            session.require_form_key(form, session.presented_visitor())
             address = client_address(self.context.settings.trusted_proxies)
             token = ask_upload_api(self.context.settings.auth_url, username, password, address)
         except MyHealthError as error:
@@ -83,7 +83,7 @@ class LoginPage(Page):
             return target  # that page will say what the matter is
 
     def _refused(self, error: MyHealthError, form: dict[str, str]) -> bottle.HTTPResponse:
-        texts: dict[type[MyHealthError], str] = {session.NotOurForm: NO_COOKIE, TooManyAttempts: error.message}
+        texts: dict[type[MyHealthError], str] = {session.CsrfError: NO_COOKIE, TooManyAttempts: error.message}
         message = texts.get(type(error), AWAY)
         answer = self._form(message, "bad", form.get("next", ""), error.status, form.get("username", ""))
         if isinstance(error, Unavailable):
@@ -114,7 +114,7 @@ class LogoutPage(Page):
         token = session.session_token()
         if not token:
             return redirect("/my/login")
-        session.require_our_form(session.read_form(), token)
+        session.require_form_key(session.read_form(), token)
         try:
             self.context.end_tokens(token, end_logins(self.context.settings.auth_url, token))
             said = "out"

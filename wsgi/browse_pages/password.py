@@ -34,7 +34,7 @@ class PasswordPage(LoggedInPage):
     def post(self) -> Any:
         token = session.session_token()
         form = session.read_form()
-        session.require_our_form(form, token)
+        session.require_form_key(form, token)
         current, new = form.get("current", ""), form.get("new", "")
         fault = self._fault(current, new, form.get("again", ""))
         if fault:

@@ -7,11 +7,11 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import NotFound
-from myhealth.reports.access_log import access_log, look_place, note_look, read_look_place
+from myhealth.reports.access_log import cursor_of, list_access_log, log_access, parse_cursor
 from myhealth.reports.user_search import find_people, read_search
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages.base import LoggedInPage, link
-from wsgi.browse_pages.reports import OfAPatient
+from wsgi.browse_pages.reports import PatientPage
 
 PAGE = 50
 
@@ -26,20 +26,20 @@ class PatientsPage(LoggedInPage):
         after = bottle.request.query.getunicode("after", "")
         wanted = read_search({"search": asked, "role": "patient", "after": after})
         found = find_people(self.context.reports, wanted, limit=PAGE + 1)
-        note_look(self.context.reports, self.user, None, "people", address=self.address)
+        log_access(self.context.reports, self.user, None, "people", address=self.address)
         older = link("patients", q=asked, after=wanted.place(found[PAGE - 1])) if len(found) > PAGE else ""
         first = link("patients", q=asked) if after else ""
         return self.render("patients", q=asked, people=found[:PAGE], older=older, first=first, here="patients")
 
 
-class LooksPage(OfAPatient):
+class AccessLogPage(PatientPage):
     """Who else looked into a record, the newest look first."""
 
     def get(self, username: str = "") -> Any:
-        after = read_look_place(bottle.request.query.getunicode("after", ""))
+        after = parse_cursor(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "access log")
-        found = access_log(self.context.reports, person, limit=PAGE + 1, after=after)
-        older = self.path("looks", after=look_place(found[PAGE - 1])) if len(found) > PAGE else ""
+        found = list_access_log(self.context.reports, person, limit=PAGE + 1, after=after)
+        older = self.path("looks", after=cursor_of(found[PAGE - 1])) if len(found) > PAGE else ""
         actors = {look.actor_subject for look in found if look.actor_subject}
         return self.render(
             "looks",

@@ -6,17 +6,17 @@ from typing import Any
 
 import bottle
 
-from myhealth.reports.filters import Place, list_reports
+from myhealth.reports.filters import PageCursor, list_reports
 from myhealth.reports.trends import known_values, measured_codes
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages.base import LoggedInPage, link
-from wsgi.browse_pages.filters import Asked, choices, read_asked
+from wsgi.browse_pages.filters import ReportQuery, choices, parse_report_query
 
 PAGE, PRINT_MAX = 20, 200
 MANY = 12  # results that one does not see at a glance
 
 
-class OfAPatient(LoggedInPage):
+class PatientPage(LoggedInPage):
     """For pages about one person: oneself, or for staff a patient by name. `patient` is None on one's own pages."""
 
     patient: dict[str, Any] | None = None
@@ -28,8 +28,8 @@ class OfAPatient(LoggedInPage):
         self.patient = None if person["subject"] == self.user["subject"] else person
         return person
 
-    def asked(self) -> Asked:
-        return read_asked(self.dates)
+    def asked(self) -> ReportQuery:
+        return parse_report_query(self.dates)
 
     def path(self, *parts: object, **query: object) -> str:
         """The address of a page about the same person."""
@@ -40,18 +40,18 @@ class OfAPatient(LoggedInPage):
         return f"their {name}" if self.patient else name
 
 
-class ReportsPage(OfAPatient):
+class ReportsPage(PatientPage):
     """Reports, newest first."""
 
     def get(self, username: str = "") -> Any:
-        asked, after = self.asked(), Place.parse(bottle.request.query.getunicode("after", ""))
+        asked, after = self.asked(), PageCursor.parse(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "reports")
         found = list_reports(self.context.reports, person, asked.wanted, limit=PAGE + 1, after=after)
         return self.render(
             "reports",
             title="My reports" if self.patient is None else "Reports",
-            reports=[(report, result_view.shown_results(report)) for report in found[:PAGE]],
-            older=self.path(**asked.values, after=Place.of(found[PAGE - 1])) if len(found) > PAGE else "",
+            reports=[(report, result_view.present_results(report)) for report in found[:PAGE]],
+            older=self.path(**asked.values, after=PageCursor.of(found[PAGE - 1])) if len(found) > PAGE else "",
             first=self.path(),
             first_of_these=self.path(**asked.values),
             to_print=self.path("print", **asked.values),
@@ -66,7 +66,7 @@ class ReportsPage(OfAPatient):
         )
 
 
-class FilterPage(OfAPatient):
+class FilterPage(PatientPage):
     """The form that asks for certain reports; a page of its own, for its choices cost a look at all of them."""
 
     def get(self, username: str = "") -> Any:
@@ -85,13 +85,13 @@ class FilterPage(OfAPatient):
         )
 
 
-class ReportPage(OfAPatient):
+class ReportPage(PatientPage):
     """One report, as it reads on a screen and on paper."""
 
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
         self.patient = None if person["subject"] == self.user["subject"] else person
-        results = result_view.shown_results(report)
+        results = result_view.present_results(report)
         changed = report["updated_at"] if report["revision"] > 1 else None
         return self.render(
             "report",
@@ -106,7 +106,7 @@ class ReportPage(OfAPatient):
         )
 
 
-class PrintPage(OfAPatient):
+class PrintPage(PatientPage):
     """The reports that were asked for, one behind the other, for paper."""
 
     def get(self, username: str = "") -> Any:
@@ -116,7 +116,7 @@ class PrintPage(OfAPatient):
         return self.render(
             "print",
             person=person,
-            reports=[(report, result_view.shown_results(report)) for report in found[:PRINT_MAX]],
+            reports=[(report, result_view.present_results(report)) for report in found[:PRINT_MAX]],
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
             asked=asked,
@@ -126,7 +126,7 @@ class PrintPage(OfAPatient):
         )
 
 
-def unusual_among(results: list[result_view.Shown]) -> list[tuple[int, result_view.Shown]]:
+def unusual_among(results: list[result_view.ResultView]) -> list[tuple[int, result_view.ResultView]]:
     """Where many results stand, those outside their range, with their numbers: for links to them."""
     return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
 
@@ -135,7 +135,7 @@ def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str
     """What else is known of a check-up, each with its name."""
     second = result_view.second_name(person)
     known = [
-        ("Report of", f"{result_view.called(person)} ({second})" if second else result_view.called(person)),
+        ("Report of", f"{result_view.display_name(person)} ({second})" if second else result_view.display_name(person)),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         ("Machine", report["machine"]),

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from myhealth.clinical import catalog
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, lies, measured, number
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
 from wsgi.browse_pages.units import unit_text
 
 OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"
@@ -29,7 +29,7 @@ WORDS = {
     UNKNOWN: "no usual range given",
 }
 FLAGS = {"H": ABOVE, "HH": ABOVE, "L": BELOW, "LL": BELOW, "A": OUTSIDE, "N": WITHIN}
-LOOKS = {
+ACCESS_WORDS = {
     "reports": "the list of reports",
     "reports to print": "reports, to print them",
     "export": "reports, to download them",
@@ -51,7 +51,7 @@ FAR = {"HH": "far above the usual range", "LL": "far below the usual range"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class ResultView:
     """One result as it is shown. `general`: its usual range is our catalogue's, for its source gave none; `place`: one
     of the words above; `note`: what must be said beside it; `meter`: where the value lies, or None where that cannot be
     drawn."""
@@ -86,19 +86,19 @@ class Meter:
     at: float
 
 
-def shown_results(report: dict[str, Any]) -> list[Shown]:
+def present_results(report: dict[str, Any]) -> list[ResultView]:
     """The results of a report, in the order that they were sent in."""
     results = report.get("results")
-    return [show(each) for each in results if isinstance(each, dict)] if isinstance(results, list) else []
+    return [present(each) for each in results if isinstance(each, dict)] if isinstance(results, list) else []
 
 
-def show(result: dict[str, Any]) -> Shown:
+def present(result: dict[str, Any]) -> ResultView:
     value, low, high = result.get("value"), number(result.get("low")), number(result.get("high"))
     flag = result.get("flag")
     unit = unit_text(result.get("unit"))
     usual = range_text(low, high, unit) or _text(result.get("range_text"))
     place, note = (IMPOSSIBLE, MISTAKEN) if is_impossible(result) else place_of(value, low, high, flag)
-    return Shown(
+    return ResultView(
         name=name_text(result.get("name")) or "A measurement without a name",
         value=value_text(value, result.get("absent_reason")),
         unit=unit if MEASURED.match(value_text(value)) else "",
@@ -114,7 +114,7 @@ def show(result: dict[str, Any]) -> Shown:
 
 def is_impossible(result: dict[str, Any]) -> bool:
     """Whether the value came with the catalogue's warning that no living body has it."""
-    return measured(result.get("value")) is not None and catalog.IMPOSSIBLE in _text(result.get("warning"))
+    return parse_measurement(result.get("value")) is not None and catalog.IMPOSSIBLE in _text(result.get("warning"))
 
 
 def place_of(value: Any, low: Number | None, high: Number | None, flag: Any) -> tuple[str, str]:
@@ -123,7 +123,7 @@ def place_of(value: Any, low: Number | None, high: Number | None, flag: Any) -> 
     place_of(128, 90, 120, "N") -> ("above", "The machine itself marked this value as usual.")
     """
     flagged = FLAGS.get(flag) if isinstance(flag, str) else None
-    place = lies(value, low, high)
+    place = classify(value, low, high)
     if place is None:
         return flagged or UNKNOWN, ""
     if place == WITHIN and flagged and flagged != place:
@@ -165,7 +165,7 @@ def number_text(value: Number) -> str:
 
 def plain_number(value: Any) -> Number | None:
     """The number that a value is, also where it was sent as text; None where it only has a bound."""
-    found = measured(value)
+    found = parse_measurement(value)
     return None if found is None or found[0] else found[1]
 
 
@@ -202,7 +202,7 @@ def name_text(text: Any) -> str:
     return found.removeprefix("MDC_").replace("_", " ").capitalize() if PROGRAM_NAME.fullmatch(found) else found
 
 
-def called(person: dict[str, Any]) -> str:
+def display_name(person: dict[str, Any]) -> str:
     """What somebody is called: the full name where there is one."""
     return person["full_name"].strip() or str(person["username"])
 
@@ -218,7 +218,7 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def summary(results: list[Shown]) -> str:
+def summary(results: list[ResultView]) -> str:
     """How a report's results stand, in one sentence."""
     impossible = sum(result.place == IMPOSSIBLE for result in results)
     unusual = sum(result.is_unusual for result in results) - impossible
@@ -240,9 +240,9 @@ def summary(results: list[Shown]) -> str:
     return f"{len(results) - len(unplaced)} of {counted(len(results), 'result')} within the usual range; {others}"
 
 
-def look_text(what: str) -> str:
+def access_text(what: str) -> str:
     """What was looked at, for whom it is about."""
-    return LOOKS.get(what, what)
+    return ACCESS_WORDS.get(what, what)
 
 
 def plain_text(text: Any) -> str:
@@ -254,7 +254,7 @@ def short(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[:SHORT].rstrip()}…"
 
 
-def _all_of(results: list[Shown], words: str) -> str:
+def _all_of(results: list[ResultView], words: str) -> str:
     """What holds of every result, with its, or their, range."""
     who = {1: "The result is", 2: "Both results are"}.get(len(results), f"All {len(results)} results are")
     return f"{who} {words.format('its' if len(results) == 1 else 'their')}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from wsgi.browse_api.context import BrowseContext
-from wsgi.browse_pages.base import NothingHere, add_page
+from wsgi.browse_pages.base import NotFoundPage, add_page
 from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
-from wsgi.browse_pages.files import Front, PageFiles
+from wsgi.browse_pages.files import HomeRedirect, PageFiles
 from wsgi.browse_pages.login import LoginPage, LogoutPage
 from wsgi.browse_pages.password import PasswordPage
-from wsgi.browse_pages.people import LooksPage, PatientsPage
+from wsgi.browse_pages.people import AccessLogPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
 from wsgi.browse_pages.trends import TrendsPage
 from wsgi.common.application import Application
@@ -25,7 +25,7 @@ PAGES: dict[str, Any] = {
     "/my/print": PrintPage,
     "/my/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/trends": TrendsPage,
-    "/my/looks": LooksPage,
+    "/my/looks": AccessLogPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
     "/my/patients": PatientsPage,
@@ -34,14 +34,14 @@ PAGES: dict[str, Any] = {
     "/my/patients/<username>/print": PrintPage,
     "/my/patients/<username>/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/patients/<username>/trends": TrendsPage,
-    "/my/patients/<username>/looks": LooksPage,
-    "/my/<path:path>": NothingHere,
+    "/my/patients/<username>/looks": AccessLogPage,
+    "/my/<path:path>": NotFoundPage,
 }
 
 
 def add_pages(application: Application, context: BrowseContext) -> None:
     """Routes the pages, their files, and the bare address."""
-    add_view(application, "/", Front, context)
+    add_view(application, "/", HomeRedirect, context)
     add_view(application, "/static/<name>", PageFiles, context)
     for path, page in PAGES.items():
         add_page(application, path, page, context)

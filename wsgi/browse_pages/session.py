@@ -28,7 +28,7 @@ PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-
 VISITOR_FORM = re.compile(r"[\w-]{43}")
 
 
-class NotOurForm(NotAllowed):
+class CsrfError(NotAllowed):
     """A form that was not made for this session: another site's, or one from before it began."""
 
     code = "form_refused"
@@ -103,14 +103,14 @@ def read_form() -> dict[str, str]:
     return dict(reversed(fields))
 
 
-def require_our_form(form: dict[str, str], value: str) -> None:
+def require_form_key(form: dict[str, str], value: str) -> None:
     """Raises NotOurForm unless the form that was sent carries this cookie value's key. Browsers also say themselves
     where a form comes from: https://www.w3.org/TR/fetch-metadata/."""
     sent = form.get("form_key", "")
     foreign = header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
     ours = form_key(value, sent[:SALT])
     if foreign or not value or not hmac.compare_digest(*(each.encode("utf-8", "replace") for each in (sent, ours))):
-        raise NotOurForm(
+        raise CsrfError(
             "That form was out of date, so nothing was done: you are still logged in. Please try once more."
         )
 

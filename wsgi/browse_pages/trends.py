@@ -9,14 +9,14 @@ from typing import Any
 
 import bottle
 
-from myhealth.clinical.ranges import Number, measured, number
-from myhealth.clinical.report_status import NOON
+from myhealth.clinical.ranges import Number, number, parse_measurement
+from myhealth.clinical.report_status import NOON_TIME
 from myhealth.common.errors import BadInput, NotFound
-from myhealth.reports.filters import Place
+from myhealth.reports.filters import PageCursor
 from myhealth.reports.trends import Point, measured_codes, trend_points
 from wsgi.browse_pages import charts, result_view
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.reports import OfAPatient
+from wsgi.browse_pages.reports import PatientPage
 from wsgi.browse_pages.units import unit_text
 
 REPORTS_MAX = 500
@@ -37,7 +37,7 @@ class Series:
 
     number: int
     unit: str
-    rows: list[tuple[Point, result_view.Shown]]
+    rows: list[tuple[Point, result_view.ResultView]]
     clocks: dict[int, str]
     svg: str
     places: set[str]
@@ -48,7 +48,7 @@ class Series:
     general: bool
 
 
-class TrendsPage(OfAPatient):
+class TrendsPage(PatientPage):
     """The list of what was measured; with `code` or `name` in the address, that measurement over time."""
 
     def get(self, username: str = "") -> Any:
@@ -56,7 +56,7 @@ class TrendsPage(OfAPatient):
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
             raise BadInput("That is no measurement of anybody's.", code="no_measurement")
         months = read_months(bottle.request.query.get("months", ""))
-        after = Place.parse(bottle.request.query.getunicode("after", ""))
+        after = PageCursor.parse(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "trends")
         if code is None and name is None:
             return self.overview(person)
@@ -70,7 +70,7 @@ class TrendsPage(OfAPatient):
         title = "My trends" if self.patient is None else "Trends"
         return self.render("trends", title=title, measured=measured, patient=self.patient, here=self.tab("trends"))
 
-    def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: Place | None) -> Any:
+    def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None) -> Any:
         points, older = self.some(person, what, months, after)
         newest = points or trend_points(self.context.reports, person, **what, coded=False, limit=1)
         if not newest:
@@ -92,7 +92,7 @@ class TrendsPage(OfAPatient):
         )
 
     def some(
-        self, person: dict[str, Any], what: dict[str, Any], months: int, after: Place | None
+        self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None
     ) -> tuple[list[Point], str]:
         """The page of values that the address asks for, and the address of earlier ones."""
         since = self.dates.begin_of(self.dates.now().date() - timedelta(days=months * 365 // 12)) if months else None
@@ -102,7 +102,7 @@ class TrendsPage(OfAPatient):
         if len(reports) <= REPORTS_MAX:
             return points, ""
         points = [point for point in points if point.report_id != reports[-1]]
-        place = Place(points[-1].taken_at, points[-1].report_id)
+        place = PageCursor(points[-1].taken_at, points[-1].report_id)
         return points, self.path("trends", **what, months=months or "", after=place)
 
 
@@ -122,7 +122,7 @@ def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:
 
 
 def _series(number: int, unit: str, points: list[Point], dates: Dates, title: str) -> Series:
-    rows = [(point, result_view.show({field: getattr(point, field) for field in SHOWN})) for point in points]
+    rows = [(point, result_view.present({field: getattr(point, field) for field in SHOWN})) for point in points]
     possible = [(point, shown.place) for point, shown in reversed(rows) if shown.place != result_view.IMPOSSIBLE]
     drawn = [each for point, place in possible if (each := _drawn(point, place))]
     first, last = dates.day(points[-1].taken_at), dates.day(points[0].taken_at)
@@ -138,7 +138,7 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
         band=any(point.low is not None or point.high is not None for point in drawn),
         impossible=len(rows) - len(possible),
         undrawn=len(possible) - len(drawn),
-        bounds=[shown.value for point, shown in rows if (measured(point.value) or ("",))[0]],
+        bounds=[shown.value for point, shown in rows if (parse_measurement(point.value) or ("",))[0]],
         general=any(shown.general for _, shown in rows),
     )
 
@@ -151,13 +151,13 @@ def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
     return {
         number: dates.clock(at)
         for number, at in taken.items()
-        if reports[dates.short_day(at)] > 1 and at.astimezone(UTC).time() != NOON
+        if reports[dates.short_day(at)] > 1 and at.astimezone(UTC).time() != NOON_TIME
     }
 
 
 def _drawn(point: Point, place: str) -> charts.Point | None:
     """A point of the chart; None for a value that is no number, or none that a chart can hold."""
-    found = measured(point.value)
+    found = parse_measurement(point.value)
     value, low, high = map(_float, (found and found[1], number(point.low), number(point.high)))
     return None if value is None else charts.Point(point.taken_at, value, low, high, place)
 

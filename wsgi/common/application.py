@@ -13,7 +13,7 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.common.errors import MyHealthError, SchemaMismatch, Unavailable, WrongSettings
+from myhealth.common.errors import MyHealthError, SchemaMismatch, SettingsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
         headers["WWW-Authenticate"] = getattr(error, "challenge", 'Bearer realm="MyHealth"')
     message, errors = error.message, error.errors
     status = error.status
-    if isinstance(error, WrongSettings):
+    if isinstance(error, SettingsError):
         log.error("%s", error.message)
         status, message, errors = 503, "The service is not set up; its log says why.", []
     elif isinstance(error, Unavailable):

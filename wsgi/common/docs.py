@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsgi.common.openapi import build
-from wsgi.common.pages import page_response, static_file
+from wsgi.common.pages import html_response, static_file
 from wsgi.common.views import View, json_response
 
 
@@ -25,7 +25,7 @@ def description_views(
 
     class DocsPage(View):
         def get(self) -> Any:
-            return page_response("docs.html", document=document, operations=operations(document), show=show_schema)
+            return html_response("docs.html", document=document, operations=operations(document), show=show_schema)
 
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
 

@@ -20,12 +20,12 @@ def pack(content: bytes, headers: dict[str, str]) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-def tag_of(content: bytes) -> str:
+def etag(content: bytes) -> str:
     """The ETag by which a client may keep it, packed or not."""
     return f'W/"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
-def is_known(tag: str) -> bool:
+def etag_matches(tag: str) -> bool:
     """Whether If-None-Match names it; tags are compared weakly. Source: RFC 9110, 13.1.2."""
     known = header("If-None-Match")
     if not known:

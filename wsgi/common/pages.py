@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import bottle
 
-from wsgi.common.http_cache import is_known, pack, tag_of
+from wsgi.common.http_cache import etag, etag_matches, pack
 from wsgi.common.views import View
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -27,7 +27,7 @@ SECURITY_HEADERS = {
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 
-def page_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
+def html_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
     """A page out of wsgi/templates/; every value is escaped."""
     text: str = bottle.template(template, template_lookup=LOOKUP, **values)
     headers = {**SECURITY_HEADERS, "Vary": "Accept-Encoding", "Content-Type": "text/html; charset=utf-8"}
@@ -49,8 +49,8 @@ def static_file(name: str) -> bottle.HTTPResponse:
     """A file of ours, which browsers keep, and ask every time whether it is still the same."""
     path = STATIC / name
     content = path.read_bytes()
-    headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "ETag": tag_of(content), "Vary": "Accept-Encoding"}
-    if is_known(headers["ETag"]):
+    headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "ETag": etag(content), "Vary": "Accept-Encoding"}
+    if etag_matches(headers["ETag"]):
         return bottle.HTTPResponse(status=304, headers=headers)
     headers["Content-Type"] = TYPES[path.suffix]
     return bottle.HTTPResponse(pack(content, headers), headers=headers)

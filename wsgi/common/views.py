@@ -71,7 +71,7 @@ def page_limit(asked: Mapping[str, str], default: int = LIMIT, most: int = LIMIT
     return int(text)
 
 
-def page_response(found: Sequence[Any], limit: int, place: Callable[[Any], str], **query: str) -> bottle.HTTPResponse:
+def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str], **query: str) -> bottle.HTTPResponse:
     """One page of a list, of which one entry more than `limit` was looked up; the Link header leads to the next.
 
     `place`: where an entry stands, as the parameter `after` has it. Source: RFC 8288.

@@ -6,22 +6,22 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, note
+from myhealth.audit.events import Actor, record_event
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.profiles.login_throttle import attempt, count_registration
-from myhealth.profiles.services import check_login, create_user, end_tokens
+from myhealth.profiles.services import check_login, create_user, revoke_tokens
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import BASIC, basic_credentials, read_json
 from wsgi.common.views import View, json_response
-from wsgi.upload_api.context import ENDED, FromSomewhere, LoggedIn, UploadContext, ended_header
+from wsgi.upload_api.context import ENDED, AuditedView, AuthenticatedView, UploadContext, ended_header
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it ends.", "Token")}
 
 
-class LoginView(FromSomewhere):
+class LoginView(AuditedView):
     """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
 
     spec = {
@@ -44,18 +44,18 @@ class LoginView(FromSomewhere):
                 login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
                 made.succeeded = login is not None
         except TooManyAttempts:
-            note("login", outcome="refused", actor=nobody, reason="too many attempts")
+            record_event("login", outcome="refused", actor=nobody, reason="too many attempts")
             raise
         if login is None:
-            note("login", outcome="refused", actor=nobody)
+            record_event("login", outcome="refused", actor=nobody)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
-        note("login", actor=Actor(login.user.id, login.user.username, self.address))
+        record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
         return json_response({"token": token, "expires_at": expires_at})
 
 
-class LogoutView(LoggedIn):
+class LogoutView(AuthenticatedView):
     spec = {
         "post": Operation(
             "Log out everywhere",
@@ -66,10 +66,10 @@ class LogoutView(LoggedIn):
     }
 
     def post(self) -> Any:
-        return bottle.HTTPResponse(status=204, headers=ended_header(end_tokens(self.user.id)))
+        return bottle.HTTPResponse(status=204, headers=ended_header(revoke_tokens(self.user.id)))
 
 
-class RegistrationView(FromSomewhere):
+class RegistrationView(AuditedView):
     """A person makes his or her own account; its role is always patient."""
 
     spec = {
@@ -83,7 +83,7 @@ class RegistrationView(FromSomewhere):
 
     def post(self) -> Any:
         if not self.context.settings.registration_open:
-            note("register", outcome="refused")
+            record_event("register", outcome="refused")
             raise NotAllowed("Registration is closed; ask for an account.", code="registration_closed")
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
         username, password = body.get("username"), body.get("password")

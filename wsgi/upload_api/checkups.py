@@ -10,25 +10,25 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.audit.events import note
+from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.common.notify import announce
+from myhealth.common.notify import notify_sync
 from myhealth.intake import corrections
 from myhealth.intake.formats.detect import Dump, read_dump
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
-from myhealth.intake.parsed_record import DECODER, Doubled, Reading
+from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.rejected_files import refused_bytes
-from myhealth.intake.results import Origin, Outcome, counts
+from myhealth.intake.rejected_files import rejected_bytes
+from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
 from wsgi.common.requests import header, only_parameters, query_flag, read_body
-from wsgi.common.views import json_response, page_limit, page_response
-from wsgi.upload_api.context import LoggedIn
+from wsgi.common.views import json_response, list_response, page_limit
+from wsgi.upload_api.context import AuthenticatedView
 from wsgi.upload_api.users import LIMIT_QUERY
 
 BULK_ANSWERS = {
@@ -97,7 +97,7 @@ def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operat
     )  # fmt: skip
 
 
-class TakesRecords(LoggedIn):
+class TakesRecords(AuthenticatedView):
     """What every upload does: read the body whole, take it in as one batch, answer for each record."""
 
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
@@ -126,15 +126,15 @@ class TakesRecords(LoggedIn):
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
-        announce()
+        notify_sync()
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
 
     def _take(
-        self, dump: Dump, readings: list[Reading], source: str, patient: str | None, as_dump: bool, atomic: bool
-    ) -> list[Outcome]:
+        self, dump: Dump, readings: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
+    ) -> list[RecordResult]:
         derive = as_dump or dump.format not in ("list", "ndjson")
-        intake = Intake(Origin(source, dump.serial, dump.format, derive_ids=derive, patient=patient))
+        intake = Intake(ImportSource(source, dump.serial, dump.format, derive_ids=derive, patient=patient))
         if len(dump.machine) < 2:
             return intake.take_noted(readings, atomic=atomic)
         with transaction():  # it says more of its machine than the serial
@@ -157,8 +157,8 @@ class CheckupsView(TakesRecords):
         found = services.list_checkups(before=_before(), limit=limit + 1)
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
         for patient_id, username in others:
-            note("read", subject_id=patient_id, subject=username, what="checkups")
-        return page_response([public(row) for row in found], limit, _place)
+            record_event("read", subject_id=patient_id, subject=username, what="checkups")
+        return list_response([public(row) for row in found], limit, _place)
 
     def post(self) -> Any:
         self.require("doctor", "technician")
@@ -179,15 +179,15 @@ class UserCheckupsView(TakesRecords):
         limit = page_limit(bottle.request.query)
         found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
         if patient.id != self.user.id:
-            note("read", subject_id=patient.id, subject=patient.username, what="checkups")
-        return page_response([public(row) for row in found], limit, _place)
+            record_event("read", subject_id=patient.id, subject=patient.username, what="checkups")
+        return list_response([public(row) for row in found], limit, _place)
 
     def post(self, username: str) -> Any:
         self.require("doctor", "technician")
         return self.take(patient=self.person(username, "doctor", "technician", missing=missing).username)
 
 
-class UserCheckupView(LoggedIn):
+class UserCheckupView(AuthenticatedView):
     spec = {
         "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
         "put": Operation(
@@ -202,7 +202,7 @@ class UserCheckupView(LoggedIn):
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor", missing=missing)
         found = services.get_checkup(patient.id, _storable(checkup_id))
-        self._note_look(patient, checkup_id)
+        self._log_access(patient, checkup_id)
         return json_response(public(found))
 
     def put(self, username: str, checkup_id: int) -> Any:
@@ -212,16 +212,16 @@ class UserCheckupView(LoggedIn):
             changes = DECODER.decode(read_body(self.context.settings.upload.max_body_bytes).decode())
         except (ValueError, RecursionError) as error:
             raise BadInput(f"The body is not JSON: {error}") from error
-        if not isinstance(changes, dict) or isinstance(changes, Doubled):
+        if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
         found = corrections.change_checkup(patient.id, _storable(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing is changed, and everything shown
-            self._note_look(patient, checkup_id)
+            self._log_access(patient, checkup_id)
         return json_response(public(found))
 
-    def _note_look(self, patient: User, checkup_id: int) -> None:
+    def _log_access(self, patient: User, checkup_id: int) -> None:
         if patient.id != self.user.id:
-            note("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
+            record_event("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
 
     def delete(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")
@@ -255,17 +255,17 @@ def _storable(checkup_id: int) -> int:
     return checkup_id if checkup_id < 2**63 else -1
 
 
-def _codes(outcomes: Iterable[Outcome]) -> set[str]:
+def _codes(outcomes: Iterable[RecordResult]) -> set[str]:
     return {error.get("code", "") for outcome in outcomes for error in outcome.errors}
 
 
-def refused_file(dump: Dump, readings: list[Reading], outcomes: list[Outcome]) -> str:
+def refused_file(dump: Dump, readings: list[ParsedRecord], outcomes: list[RecordResult]) -> str:
     """The refused records in the format they came in, to be corrected and sent again; "" where none was refused."""
     refused = [reading for reading, outcome in zip(readings, outcomes, strict=True) if outcome.errors]
-    return refused_bytes(dump, refused).decode("utf-8", "replace") if refused else ""
+    return rejected_bytes(dump, refused).decode("utf-8", "replace") if refused else ""
 
 
-def _answer(dump: Dump, readings: list[Reading], outcomes: list[Outcome], refused: str | None) -> Answer:
+def _answer(dump: Dump, readings: list[ParsedRecord], outcomes: list[RecordResult], refused: str | None) -> Answer:
     found = counts(outcomes)
     if found["accepted"]:
         status, details = 201, "User checkup created…"
@@ -282,7 +282,7 @@ def _answer(dump: Dump, readings: list[Reading], outcomes: list[Outcome], refuse
     return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
 
-def _item(reading: Reading, outcome: Outcome) -> dict[str, Any]:
+def _item(reading: ParsedRecord, outcome: RecordResult) -> dict[str, Any]:
     """What became of a record; where something is to be said of it, also how to find it in what was sent."""
     item: dict[str, Any] = {
         "index": outcome.index,

@@ -8,7 +8,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, acting, note
+from myhealth.audit.events import Actor, acting_as, record_event
 from myhealth.common.database import database
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
@@ -33,13 +33,13 @@ class UploadContext:
     def close(self) -> None:
         close_database()
 
-    def give_back(self) -> None:
+    def release_connection(self) -> None:
         """Returns the request's connection to the pool."""
         if not database.is_closed():
             database.close()
 
 
-class FromSomewhere(View):
+class AuditedView(View):
     """For views that note things, also without anybody being logged in."""
 
     context: UploadContext
@@ -54,11 +54,11 @@ class FromSomewhere(View):
 
     def perform(self, verb: str, **parts: Any) -> Any:
         self.prepare()
-        with acting(self.actor()):
+        with acting_as(self.actor()):
             return getattr(self, verb)(**parts)
 
 
-class LoggedIn(FromSomewhere):
+class AuthenticatedView(AuditedView):
     """For views that need to know who calls: `user`."""
 
     user: User
@@ -83,7 +83,7 @@ class LoggedIn(FromSomewhere):
     def note_refusal(self, subject: User | None = None) -> None:
         whose = {"subject_id": subject.id, "subject": subject.username} if subject else {}
         path = bottle.request.path[:200]
-        note("refused", outcome="refused", request=f"{bottle.request.method} {path}", **whose)
+        record_event("refused", outcome="refused", request=f"{bottle.request.method} {path}", **whose)
 
     def person(self, username: str, *roles: str, missing: Callable[[str], str]) -> User:
         """The user of that name, for the user himself or herself and for these roles.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth import __version__
-from wsgi.common.pages import StaticView, page_response
+from wsgi.common.pages import StaticView, html_response
 from wsgi.common.views import View
 from wsgi.upload_api.context import UploadContext
 
@@ -15,7 +15,7 @@ class UploadPage(View):
 
     def get(self) -> Any:
         most = self.context.settings.upload.max_body_bytes
-        return page_response("upload.html", version=__version__, max_body_bytes=most)
+        return html_response("upload.html", version=__version__, max_body_bytes=most)
 
 
 class UploadFiles(StaticView):

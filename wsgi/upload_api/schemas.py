@@ -50,7 +50,7 @@ RESULT = shape(
 # What is stored has every field; programs that write to the database themselves may store others too.
 STORED_RESULT: dict[str, Any] = {}
 RESULTS = {"type": "array", "items": {"$ref": "#/components/schemas/Result"}, "maxItems": RESULTS_MAX}
-TOLD = {
+RESULT_DETAILS = {
     "type": "array",
     "items": {
         "type": "object",
@@ -147,10 +147,10 @@ SCHEMAS: dict[str, Any] = {
                         "index": COUNT,
                         "status": {"enum": ["accepted", "duplicate", "rejected"]},
                         "id": maybe(ID),
-                        "errors": TOLD,
+                        "errors": RESULT_DETAILS,
                         "rejection_id": maybe(ID),
                     },
-                    {"warnings": TOLD, "line": COUNT, "record_id": {"type": ["string", "null"]}},
+                    {"warnings": RESULT_DETAILS, "line": COUNT, "record_id": {"type": ["string", "null"]}},
                 ),
             },
         },

@@ -6,10 +6,10 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import note
+from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
-from myhealth.common.notify import announce
+from myhealth.common.notify import notify_sync
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
@@ -17,8 +17,8 @@ from myhealth.profiles.passwords import password_matches
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
-from wsgi.common.views import json_response, page_limit, page_response
-from wsgi.upload_api.context import ENDED, LoggedIn, ended_header
+from wsgi.common.views import json_response, list_response, page_limit
+from wsgi.upload_api.context import ENDED, AuthenticatedView, ended_header
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
@@ -49,7 +49,7 @@ def _after() -> str:
     return after or ""
 
 
-class UsersView(LoggedIn):
+class UsersView(AuthenticatedView):
     spec = {
         "get": Operation(
             "List users by name",
@@ -69,8 +69,8 @@ class UsersView(LoggedIn):
         if self.user.role not in ("doctor", "admin"):
             return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
         found = services.list_users(after=after, limit=limit + 1)
-        note("read", what="people")
-        return page_response([describe(user) for user in found], limit, lambda user: str(user["username"]))
+        record_event("read", what="people")
+        return list_response([describe(user) for user in found], limit, lambda user: str(user["username"]))
 
     def post(self) -> Any:
         self.require("admin")
@@ -87,7 +87,7 @@ class UsersView(LoggedIn):
         return json_response(describe(user), 201)
 
 
-class UserView(LoggedIn):
+class UserView(AuthenticatedView):
     spec = {
         "get": Operation(
             "Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN
@@ -113,7 +113,7 @@ class UserView(LoggedIn):
     def get(self, username: str) -> Any:
         user = self.person(username, "doctor", "admin", missing=missing)
         if user.id != self.user.id:
-            note("read", subject_id=user.id, subject=user.username, what="profile")
+            record_event("read", subject_id=user.id, subject=user.username, what="profile")
         return json_response(describe(user))
 
     def put(self, username: str) -> Any:
@@ -122,7 +122,7 @@ class UserView(LoggedIn):
         self._check_changes(user, body)
         with transaction():  # all of it or nothing
             self._change(user, body)
-        announce()
+        notify_sync()
         changed = services.get_user(user.username)
         return json_response(describe(changed), headers=ended_header(changed.tokens_valid_after))
 

@@ -20,15 +20,15 @@ from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.hl7v2.reader import read_hl7
 from myhealth.intake.formats.json_reader import (
     CHUNK_BYTES,
+    JsonBuffer,
     Readable,
-    Window,
     read_list,
     read_members,
     read_values,
     require_end,
     top_names,
 )
-from myhealth.intake.parsed_record import DECODER, Reading, is_utf8
+from myhealth.intake.parsed_record import DECODER, ParsedRecord, is_utf8
 from myhealth.machines.services import label_fault, serial_fault
 
 MEMORY_FORMAT = "myhealth.machine-memory/1"
@@ -50,7 +50,7 @@ class Dump:
 
     format: str
     machine: dict[str, str] = field(default_factory=dict)
-    readings: Iterator[Reading] = field(default_factory=lambda: iter(()))
+    readings: Iterator[ParsedRecord] = field(default_factory=lambda: iter(()))
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -81,10 +81,10 @@ def read_dump(source: BinaryIO, *, format: str = "", machine: str = "", max_byte
         dump.format = "hl7"
         dump.readings = read_hl7(_Joined(head, unpacked), zone, dump.skipped)
         return dump
-    window = Window(_Joined(head, unpacked))
+    window = JsonBuffer(_Joined(head, unpacked))
     if not window.peek():
         raise BadInput("the file is empty")
-    dump.format = format or recognise(window, head)
+    dump.format = format or detect_format(window, head)
     if dump.format == "memory":
         dump.readings = _open_memory(unpacked, window, dump)
     elif dump.format == "fhir":
@@ -94,7 +94,7 @@ def read_dump(source: BinaryIO, *, format: str = "", machine: str = "", max_byte
     return dump
 
 
-def recognise(window: Window, head: bytes) -> str:
+def detect_format(window: JsonBuffer, head: bytes) -> str:
     """Which of the JSON formats the text at the window's position is. Raises BadInput where it is none."""
     first = window.peek()
     if first == "[":
@@ -126,12 +126,12 @@ def recognise(window: Window, head: bytes) -> str:
     return "ndjson" if names & {"checkup_for", "checkup_type", "checkup_report"} or "\n{" in start else "memory"
 
 
-def _read_list(window: Window) -> Iterator[Reading]:
+def _read_list(window: JsonBuffer) -> Iterator[ParsedRecord]:
     yield from read_list(window)
     require_end(window)
 
 
-def _open_memory(source: _Unpacked, window: Window, dump: Dump) -> Iterator[Reading]:
+def _open_memory(source: _Unpacked, window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     """The records of a machine-memory dump, with the machine known before the first is given."""
     members = read_members(window)
     named = _read_header(members, window, dump)
@@ -139,7 +139,7 @@ def _open_memory(source: _Unpacked, window: Window, dump: Dump) -> Iterator[Read
         for _ in read_list(window):
             pass
         _read_header(members, window, dump, rest=True)
-        window = Window(source.rewound())
+        window = JsonBuffer(source.rewound())
         members = read_members(window)
         _read_header(members, window, dump)
     if dump.serial is None:
@@ -147,13 +147,13 @@ def _open_memory(source: _Unpacked, window: Window, dump: Dump) -> Iterator[Read
     return _read_memory(members, window, dump)
 
 
-def _read_memory(members: Iterator[tuple[str, int]], window: Window, dump: Dump) -> Iterator[Reading]:
+def _read_memory(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     yield from read_list(window)
     _read_header(members, window, dump, rest=True)
     require_end(window)
 
 
-def _read_header(members: Iterator[tuple[str, int]], window: Window, dump: Dump, *, rest: bool = False) -> bool:
+def _read_header(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: Dump, *, rest: bool = False) -> bool:
     """Takes in what stands before the records, or the `rest` behind them; whether the machine stood there.
 
     Raises BadInput naming the line.

@@ -18,7 +18,7 @@ import msgspec
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.parsed_record import DECODER as DECODER
-from myhealth.intake.parsed_record import UNREAD, Reading
+from myhealth.intake.parsed_record import UNREAD, ParsedRecord
 
 CHUNK_BYTES = 256 * 1024
 # One record in characters; MongoDB holds no document over 16 MiB, so a longer one could never be shown.
@@ -56,7 +56,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Window:
+class JsonBuffer:
     """A stream of bytes seen as text, a part at a time. `position` is where reading stands in `text`."""
 
     def __init__(self, source: Readable) -> None:
@@ -117,7 +117,7 @@ class Window:
             raise BadInput(f"line {reading.line}: {reading.faults[0][1]}")
         return reading.record
 
-    def reading(self, index: int, *, by_line: bool = False, scan: bool = False) -> Reading:
+    def reading(self, index: int, *, by_line: bool = False, scan: bool = False) -> ParsedRecord:
         """Passes one value and gives it as a reading, with a fault where it is not JSON, cut short or too long.
 
         `by_line`: nothing may follow it on its line, and a broken one ends where a further one begins a line. `scan`:
@@ -146,10 +146,12 @@ class Window:
                 fault, end = "it is cut short: the file ends in it", len(self.text)
                 break
         if fault:
-            return Reading(index, line, self.use(end), None, [("", fault)])
-        return Reading(index, line, self.use(end), UNREAD if scan else record, distinct=scan and is_distinct(record))
+            return ParsedRecord(index, line, self.use(end), None, [("", fault)])
+        return ParsedRecord(
+            index, line, self.use(end), UNREAD if scan else record, distinct=scan and has_unique_keys(record)
+        )
 
-    def sound(self, index: int) -> list[Reading]:
+    def read_complete_records(self, index: int) -> list[ParsedRecord]:
         """Passes the records of a list that are in sight, but for the last, and the comma behind them; none where one
         of them is not sound, or where it is not quickly seen.
 
@@ -165,10 +167,10 @@ class Window:
                 slices = SLICES.decode(f"[{self.text[self.position : end].rstrip()[:-1]}]")
         if not slices:
             self._doubtful = DOUBTFUL_RECORDS
-        found: list[Reading] = []
+        found: list[ParsedRecord] = []
         for part in slices:
             raw = str(part, "utf-8")
-            found.append(Reading(index + len(found), self.line, raw, distinct=None))
+            found.append(ParsedRecord(index + len(found), self.line, raw, distinct=None))
             between = BETWEEN.match(self.text, self.position + len(raw))
             self.use(between.end() if between else end)
         return found
@@ -184,14 +186,14 @@ class Window:
                 return at
         return 0
 
-    def garbage(self, index: int) -> Reading | None:
+    def garbage(self, index: int) -> ParsedRecord | None:
         """Passes what stands between two records of a list and belongs to neither; None where no further one begins."""
         self.peek()
         line = self.line
         while (found := NEXT_RECORD.search(self.text, self.position)) is None:
             if len(self.text) - self.position > RECORD_MAX or not self.more():
                 return None
-        return Reading(index, line, self.use(found.start()), None, [("", "it is no record")])
+        return ParsedRecord(index, line, self.use(found.start()), None, [("", "it is no record")])
 
     def _is_certain(self, error: JSONDecodeError) -> bool:
         """Whether more text could not mend it: what is wrong is in sight, and not just the end of what is."""
@@ -225,7 +227,7 @@ class Window:
                 return 0
         return 0
 
-    def _overlong(self, index: int, next_one: re.Pattern[str]) -> Reading:
+    def _overlong(self, index: int, next_one: re.Pattern[str]) -> ParsedRecord:
         """Passes a record that is longer than a record may be; its beginning is what is kept of it."""
         line, raw = self.line, self.text[self.position : self.position + RECORD_MAX]
         self.use(self.position + 1)
@@ -237,7 +239,7 @@ class Window:
         else:
             self.use(found.start())
         fault = f"has more than {RECORD_MAX} characters; only its beginning is kept"
-        return Reading(index, line, raw, None, [("", fault)])
+        return ParsedRecord(index, line, raw, None, [("", fault)])
 
 
 def top_names(text: str) -> set[str]:
@@ -256,7 +258,7 @@ def top_names(text: str) -> set[str]:
     return names
 
 
-def is_distinct(scanned: Any) -> bool:
+def has_unique_keys(scanned: Any) -> bool:
     """Whether it is an object in which no name stands twice, nor in any of its results."""
     if not isinstance(scanned, list) or not scanned or type(scanned[0]) is not tuple:
         return False
@@ -267,7 +269,7 @@ def is_distinct(scanned: Any) -> bool:
     return all(isinstance(result, list) and len(dict(result)) == len(result) for result in results if result)
 
 
-def read_values(window: Window) -> Iterator[Reading]:
+def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:
     """One record after another, as in NDJSON; a broken one ends with its line."""
     index = 0
     while window.peek():
@@ -275,7 +277,7 @@ def read_values(window: Window) -> Iterator[Reading]:
         index += 1
 
 
-def read_list(window: Window, first: int = 0) -> Iterator[Reading]:
+def read_list(window: JsonBuffer, first: int = 0) -> Iterator[ParsedRecord]:
     """The elements of the list at the window's position, and passes it. Raises BadInput where it is cut short."""
     window.expect("[", "a list of records")
     index = first
@@ -285,7 +287,7 @@ def read_list(window: Window, first: int = 0) -> Iterator[Reading]:
     while True:
         if window.peek() in (",", "]"):
             raise BadInput(f"line {window.line}: a record is expected, not {window.peek()!r}")
-        for reading in window.sound(index):
+        for reading in window.read_complete_records(index):
             yield reading
             index += 1
         yield window.reading(index, scan=True)
@@ -300,7 +302,7 @@ def read_list(window: Window, first: int = 0) -> Iterator[Reading]:
             return
 
 
-def read_members(window: Window) -> Iterator[tuple[str, int]]:
+def read_members(window: JsonBuffer) -> Iterator[tuple[str, int]]:
     """The names of the object at the window's position; whoever takes a name passes its value before the next."""
     window.expect("{", "an object")
     if window.peek() == "}":
@@ -317,7 +319,7 @@ def read_members(window: Window) -> Iterator[tuple[str, int]]:
             return
 
 
-def require_end(window: Window) -> None:
+def require_end(window: JsonBuffer) -> None:
     """Raises BadInput where something follows."""
     if window.peek():
         raise BadInput(f"line {window.line}: nothing more is expected, but {window.peek()!r} follows")

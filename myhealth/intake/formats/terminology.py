@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from myhealth.intake.parsed_record import Unkeepable, parse_float, parse_int
+from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
 from myhealth.machines.services import serial_fault
 
 Number = int | float | Decimal
-Fault = tuple[str, str]  # (field, message)
+FieldError = tuple[str, str]  # (field, message)
 
 NO_VALUE = "no value"
 NOON = 12
@@ -33,7 +33,7 @@ NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class PartialDateTime:
     """A moment as RFC 3339 text with a zone. `known`: "day", "month" or "year" where no more than that is known.
 
     What is known by its day is noon UTC, so that it is the same day in nearly every zone.
@@ -43,7 +43,7 @@ class Moment:
     known: str = ""
 
 
-def moment(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Moment:
+def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:
     """The moment of (year, month, day, hour, minute, second), of which one to three, or all six, are given.
 
     A leap second is the first second after it. Raises ValueError where there is no such moment.
@@ -51,11 +51,11 @@ def moment(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Moment:
     year, month, day, hour, minute, second = (*digits, *(1, 1, NOON, 0, 0)[len(digits) - 1 :])
     if len(digits) < 6:
         known = ("year", "month", "day")[len(digits) - 1]
-        return Moment(datetime(year, month, day, hour, tzinfo=UTC).isoformat(), known)
+        return PartialDateTime(datetime(year, month, day, hour, tzinfo=UTC).isoformat(), known)
     leap = second == 60
     found = datetime(year, month, day, hour, minute, 59 if leap else second, microsecond, tzinfo=zone)
     try:
-        return Moment(_rfc3339(found + timedelta(seconds=leap)))
+        return PartialDateTime(_rfc3339(found + timedelta(seconds=leap)))
     except OverflowError as error:
         raise ValueError(str(error)) from error
 
@@ -66,7 +66,7 @@ def _rfc3339(found: datetime) -> str:
     return (found.astimezone(UTC) if offset % timedelta(minutes=1) else found).isoformat()
 
 
-def flag_of(code: str) -> str | None:
+def interpretation_flag(code: str) -> str | None:
     """Our flag for a code of an interpretation; None where it has none."""
     return FLAGS.get(code.strip().upper())
 
@@ -83,7 +83,7 @@ def number(text: str) -> Number | None:
     plain = f"{sign.strip('+')}{whole or '0'}"
     rest = (f".{fraction}" if fraction else "") + exponent
     found: Any = parse_float(plain + rest) if rest else parse_int(plain)
-    return None if isinstance(found, Unkeepable) else found
+    return None if isinstance(found, UnrepresentableNumber) else found
 
 
 def in_order(low: Number | None, high: Number | None) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from myhealth.clinical.ranges import lies
-from myhealth.common.csv_writer import line
+from myhealth.clinical.ranges import classify
+from myhealth.common.csv_writer import csv_line
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import readable_results
 
@@ -19,9 +19,9 @@ COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS, *MORE_COLUMNS)
 
 def report_lines(reports: Iterable[Document], username: str | None) -> Iterator[str]:
     """The head line, then a line for each result; a report without results has one line of its own."""
-    yield line(COLUMNS)
+    yield csv_line(COLUMNS)
     for row in report_rows(reports, username):
-        yield line(row)
+        yield csv_line(row)
 
 
 def report_rows(reports: Iterable[Document], username: str | None) -> Iterator[list[Any]]:
@@ -29,5 +29,5 @@ def report_rows(reports: Iterable[Document], username: str | None) -> Iterator[l
     for report in reports:
         shared = [report["_id"], username, *(report[name] for name in REPORT_COLUMNS)]
         for result in readable_results(report) or [{}]:
-            place = lies(*(result.get(name) for name in ("value", "low", "high")))
+            place = classify(*(result.get(name) for name in ("value", "low", "high")))
             yield [*shared, *({**result, "lies": place}.get(name) for name in (*RESULT_COLUMNS, *MORE_COLUMNS))]

@@ -15,9 +15,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from myhealth.clinical.report_status import Remarks, known_part, on_one_line, read_remarks
+from myhealth.clinical.report_status import StatusLines, known_precision, on_one_line, parse_status_lines
 from myhealth.clinical.ucum import is_ucum
-from myhealth.reports.documents import Document, exact
+from myhealth.reports.documents import Document, exact_number
 from myhealth.reports.trends import readable_results
 
 LOINC = "http://loinc.org"
@@ -45,7 +45,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
     """
     entries: list[Resource] = []
     for report in reports:
-        remarks, results = read_remarks(report["checkup_report"]), readable_results(report)
+        remarks, results = parse_status_lines(report["checkup_report"]), readable_results(report)
         shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report)}
         statuses = _statuses(results, remarks)
         observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
@@ -105,7 +105,7 @@ def _observation(report: Document, number: int, result: Document, status: str, s
     return found
 
 
-def _statuses(results: list[Document], remarks: Remarks) -> list[str]:
+def _statuses(results: list[Document], remarks: StatusLines) -> list[str]:
     """Each result's own status, else the report's, else final; but unknown where something is said of what is none of
     the results, such as the panel that some of them were parts of, or of one of several that are called the same."""
     names = [on_one_line(_said(result.get("name"))) for result in results]
@@ -161,7 +161,7 @@ def _quantity(number: Any, unit: str) -> Resource:
 
 
 def _number(text: str) -> Any:
-    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else exact(text)
+    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else exact_number(text)
 
 
 def _is_number(value: Any) -> bool:
@@ -180,7 +180,7 @@ def _printable(text: str) -> str:
 def _effective(report: Document) -> str:
     """When it was taken, as exactly as it is known."""
     moment = report["taken_at"]
-    known = known_part(report["checkup_report"], moment)
+    known = known_precision(report["checkup_report"], moment)
     return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _moment(moment)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Part, kind
-from myhealth.intake.formats.json_reader import Window, read_list, read_members
-from myhealth.intake.parsed_record import Doubled, Reading
+from myhealth.intake.formats.fhir.element import Element, kind
+from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_members
+from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # [root, type, id, version] of an address on a FHIR server; the root and the version may be left out.
@@ -72,7 +72,7 @@ class Scope:
                 if name[1]:
                     self._by_type.setdefault(name, []).append(entry)
 
-    def resolve(self, reference: Part, at: Entry) -> Entry | None:
+    def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """What a Reference in the resource `at` refers to; None where that is not here."""
         text = reference.text("reference").strip()
         if text.startswith("#"):
@@ -94,7 +94,9 @@ class Scope:
 def _pick(entries: list[Entry], version: str = "") -> Entry | None:
     """The entry of this version, else the first: a history begins with the newest."""
     wanted = (
-        entry for entry in entries if version and Part(entry.resource, "", []).part("meta").text("versionId") == version
+        entry
+        for entry in entries
+        if version and Element(entry.resource, "", []).part("meta").text("versionId") == version
     )
     return next(wanted, next(iter(entries), None))
 
@@ -133,7 +135,7 @@ def resource_fault(resource: Any) -> tuple[str, str] | None:
 
 def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
     """Why the entries of a Bundle cannot be told from each other."""
-    if isinstance(bundle, Doubled):
+    if isinstance(bundle, DuplicateKeyDict):
         return f"Bundle.{printable(bundle.name, 60)}", "stands there twice"
     entries = bundle.get("entry")
     if entries is not None and not isinstance(entries, list):
@@ -142,13 +144,13 @@ def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def slice_bundle(bundle: dict[str, Any], raw: str, first_line: int) -> Iterator[Entry]:
-    """The entries of a sound Bundle, each with its own text out of `raw`, whose first line is `first_line`."""
-    yield from _slices(bundle, Window(_source(raw)), first_line)
+    """The entries of a well-formed Bundle, each with its own text out of `raw`, whose first line is `first_line`."""
+    yield from _slices(bundle, JsonBuffer(_source(raw)), first_line)
 
 
 def slice_nested(entry: Entry) -> Iterator[Entry]:
     """The entries of a Bundle that is itself the resource of an entry."""
-    window = Window(_source(entry.raw))
+    window = JsonBuffer(_source(entry.raw))
     for name, _ in read_members(window):
         if name == "resource":
             yield from _slices(entry.resource, window, entry.line)
@@ -160,14 +162,14 @@ def _source(raw: str) -> io.BytesIO:
     return io.BytesIO(raw.encode("utf-8", "surrogateescape"))
 
 
-def _slices(bundle: dict[str, Any], window: Window, first_line: int) -> Iterator[Entry]:
+def _slices(bundle: dict[str, Any], window: JsonBuffer, first_line: int) -> Iterator[Entry]:
     for reading, value in zip(read_entries(window), bundle.get("entry") or [], strict=True):
         reading.record = value
         reading.line += first_line - 1
         yield entry_of(reading)
 
 
-def read_entries(window: Window) -> Iterator[Reading]:
+def read_entries(window: JsonBuffer) -> Iterator[ParsedRecord]:
     """The entries of the Bundle at the window's position, which it passes. Raises BadInput where it is broken."""
     seen = False
     for name, line in read_members(window):
@@ -183,7 +185,7 @@ def read_entries(window: Window) -> Iterator[Reading]:
             yield reading
 
 
-def entry_of(reading: Reading) -> Entry:
+def entry_of(reading: ParsedRecord) -> Entry:
     """The entry that a JSON value is; with its fault where it is none, with no resource where it has none."""
     value = reading.decoded()
     found = Entry({}, reading.raw, reading.line)
@@ -191,7 +193,7 @@ def entry_of(reading: Reading) -> Entry:
         return found
     if not isinstance(value, dict):
         found.fault = ("Bundle.entry", f"must be an object, not {kind(value)}")
-    elif isinstance(value, Doubled):
+    elif isinstance(value, DuplicateKeyDict):
         found.fault = (f"Bundle.entry.{printable(value.name, 60)}", "stands there twice")
     elif not isinstance(value.get("fullUrl", ""), str):
         found.fault = ("Bundle.entry.fullUrl", f"must be text, not {kind(value['fullUrl'])}")

@@ -10,14 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 from myhealth.common.text import printable
-from myhealth.intake.formats.terminology import Fault, Number, joined_name
-from myhealth.intake.parsed_record import Doubled, Unkeepable
+from myhealth.intake.formats.terminology import FieldError, Number, joined_name
+from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
 # Which of several identifiers or names to take; what was given up comes last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
 
-class Part:
+class Element:
     """A JSON object of a resource, and where it stands (`path`, as FHIRPath writes it).
 
     Its methods give what stands under a name, or nothing where it is absent or null. A wrong type, or a name that
@@ -26,24 +26,24 @@ class Part:
 
     __slots__ = ("data", "faults", "path")
 
-    def __init__(self, data: dict[str, Any], path: str, faults: list[Fault]) -> None:
+    def __init__(self, data: dict[str, Any], path: str, faults: list[FieldError]) -> None:
         self.data = data
         self.path = path
         self.faults = faults
-        if isinstance(data, Doubled):
-            self.complain(printable(data.name, 60), "stands there twice")
+        if isinstance(data, DuplicateKeyDict):
+            self.add_error(printable(data.name, 60), "stands there twice")
 
     def __bool__(self) -> bool:
         return bool(self.data)
 
-    def complain(self, name: str, message: str) -> None:
+    def add_error(self, name: str, message: str) -> None:
         self.faults.append((f"{self.path}.{name}" if name else self.path, message))
 
     def text(self, name: str) -> str:
         value = self.data.get(name)
         if value is None or type(value) is str:
             return value or ""
-        self.complain(name, f"must be text, not {kind(value)}")
+        self.add_error(name, f"must be text, not {kind(value)}")
         return ""
 
     def texts(self, name: str) -> list[str]:
@@ -53,32 +53,32 @@ class Part:
             if type(value) is str:
                 found.append(value)
             else:
-                self.complain(place, f"must be text, not {kind(value)}")
+                self.add_error(place, f"must be text, not {kind(value)}")
         return found
 
     def number(self, name: str) -> Number | None:
         value = self.data.get(name)
         if value is None or type(value) in (int, float, Decimal):
             return value
-        what = f"{value}, which cannot be kept" if isinstance(value, Unkeepable) else kind(value)
-        self.complain(name, f"must be a number, not {what}")
+        what = f"{value}, which cannot be kept" if isinstance(value, UnrepresentableNumber) else kind(value)
+        self.add_error(name, f"must be a number, not {what}")
         return None
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> Element:
         value = self.data.get(name)
         if value is not None and not isinstance(value, dict):
-            self.complain(name, f"must be an object, not {kind(value)}")
+            self.add_error(name, f"must be an object, not {kind(value)}")
             value = None
-        return Part(value or {}, f"{self.path}.{name}", self.faults)
+        return Element(value or {}, f"{self.path}.{name}", self.faults)
 
-    def parts(self, name: str) -> list[Part]:
+    def parts(self, name: str) -> list[Element]:
         """A list of objects; an object that stands alone, as in older releases of FHIR, is a list of one."""
         found = []
         for place, value in self._items(name):
             if isinstance(value, dict):
-                found.append(Part(value, f"{self.path}.{place}", self.faults))
+                found.append(Element(value, f"{self.path}.{place}", self.faults))
             else:
-                self.complain(place, f"must be an object, not {kind(value)}")
+                self.add_error(place, f"must be an object, not {kind(value)}")
         return found
 
     def _items(self, name: str) -> Iterator[tuple[str, Any]]:
@@ -100,7 +100,7 @@ def kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a number"
 
 
-def words(concept: Part) -> str:
+def words(concept: Element) -> str:
     """What a CodeableConcept says: its text, else what its codes are called, else a code."""
     text = concept.text("text")
     if text.strip():
@@ -109,12 +109,12 @@ def words(concept: Part) -> str:
     return next((found for name in ("display", "code") for coding in codings if (found := coding.text(name))), "")
 
 
-def by_use(parts: list[Part]) -> list[Part]:
+def by_use(parts: list[Element]) -> list[Element]:
     """Identifiers or names, the usual and the official one first."""
     return sorted(parts, key=lambda part: USES.index(use) if (use := part.text("use")) in USES else USES.index(""))
 
 
-def person_name(person: Part) -> str:
+def person_name(person: Element) -> str:
     """The name of a Patient, a Practitioner or a like resource; "" where it has none. An organisation's is text."""
     if isinstance(person.data.get("name"), str):
         return person.text("name")

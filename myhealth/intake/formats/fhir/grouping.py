@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from myhealth.intake.formats.fhir.bundle import Entry, Scope, contained_in, small_bundle
-from myhealth.intake.formats.fhir.element import Part
-from myhealth.intake.formats.terminology import Fault
+from myhealth.intake.formats.fhir.element import Element
+from myhealth.intake.formats.terminology import FieldError
 
 # More than a record may have results; without a bound, many reports that share one panel would make work without end.
 MEMBERS_MAX = 2_000
@@ -18,7 +18,7 @@ RESULTS = ("Observation", "DiagnosticReport")
 
 
 @dataclass(eq=False, slots=True)
-class Group:
+class FhirGroup:
     """The resources of one record. `observations`: with their results, in order; the head is one of them if it is an
     Observation. `elsewhere`: what it refers to that did not come with it. `in_circle`: the head is itself a member of
     what it has as its member. `entries`: all that was looked at, and `faults`: both grow while the record is read."""
@@ -26,12 +26,12 @@ class Group:
     scope: Scope
     head: Entry
     in_circle: bool = False
-    faults: list[Fault] = field(default_factory=list)
-    observations: list[tuple[Entry, Part]] = field(default_factory=list)
+    faults: list[FieldError] = field(default_factory=list)
+    observations: list[tuple[Entry, Element]] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     entries: dict[Entry, None] = field(default_factory=dict)
 
-    def resolve(self, reference: Part, at: Entry) -> Entry | None:
+    def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """Whom or what a Reference means. A result is neither a person nor a thing, whatever a reference says."""
         found = self.scope.resolve(reference, at)
         if found is None or found.kind in RESULTS:
@@ -49,13 +49,13 @@ class Group:
         return small_bundle(sorted(self.entries, key=lambda entry: (entry is not first, self.scope.places[id(entry)])))
 
     @property
-    def top(self) -> Part:
-        return Part(self.head.resource, self.head.kind, self.faults)
+    def top(self) -> Element:
+        return Element(self.head.resource, self.head.kind, self.faults)
 
 
-def find_groups(scope: Scope, skipped: Counter[str]) -> dict[int, Group]:
+def find_groups(scope: Scope, skipped: Counter[str]) -> dict[int, FhirGroup]:
     """The groups of a scope by the `id()` of their heads. Whatever is in no group is counted in `skipped`."""
-    heads: dict[int, Group] = {}
+    heads: dict[int, FhirGroup] = {}
     used: set[int] = set()
     good = [entry for entry in scope.entries if not _count(entry, skipped)]
     observations = [entry for entry in good if entry.kind == "Observation"]
@@ -96,14 +96,14 @@ def _count_contained(entry: Entry, used: set[int], skipped: Counter[str]) -> Non
 
 def _members(scope: Scope, entry: Entry) -> list[Entry]:
     """The Observations that an Observation names as its members, as far as they are here."""
-    references = Part(entry.resource, "", []).parts("hasMember")
+    references = Element(entry.resource, "", []).parts("hasMember")
     found = [scope.resolve(reference, entry) for reference in references]
     return [member for member in found if member is not None and member.kind == "Observation"]
 
 
-def _gather(scope: Scope, head: Entry) -> Group:
+def _gather(scope: Scope, head: Entry) -> FhirGroup:
     """The group of a head: results and members in their order, each once, so that a circle ends."""
-    group = Group(scope, head, entries={head.outermost: None})
+    group = FhirGroup(scope, head, entries={head.outermost: None})
     seen: set[int] = set()
     waiting = [(head, group.top)]
     while waiting and len(seen) <= MEMBERS_MAX:
@@ -121,14 +121,14 @@ def _gather(scope: Scope, head: Entry) -> Group:
                 continue
             group.entries[member.outermost] = None
             if not member.withdrawn:
-                found.append((member, Part(member.resource, f"{reference.path}.resolve()", group.faults)))
+                found.append((member, Element(member.resource, f"{reference.path}.resolve()", group.faults)))
         waiting += reversed(found)
     if waiting:
         group.faults.append((head.kind, f"has more than {MEMBERS_MAX} results"))
     return group
 
 
-def label(reference: Part) -> str:
+def label(reference: Element) -> str:
     """A Reference in words."""
     told = (reference.text("display"), reference.part("identifier").text("value"), reference.text("reference"))
     return next((text for text in told if text.strip()), "")

@@ -24,17 +24,17 @@ from myhealth.intake.formats.fhir.bundle import (
     slice_nested,
     small_bundle,
 )
-from myhealth.intake.formats.fhir.grouping import Group, find_groups
+from myhealth.intake.formats.fhir.grouping import FhirGroup, find_groups
 from myhealth.intake.formats.fhir.report import record_id_of, report_of, taken_at_of
 from myhealth.intake.formats.fhir.subjects import machine_of, patient_of, performer_of
 from myhealth.intake.formats.fhir.values import name_of, results_of
-from myhealth.intake.formats.json_reader import Window
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.parsed_record import ParsedRecord
 
 BUNDLE_START = re.compile(r'\{\s*"resourceType"\s*:\s*"Bundle"')
 
 
-def read_fhir(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def read_fhir(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     """The records of a FHIR resource, of one resource after another (NDJSON), or of a list of them, in their order.
 
     `zone`: what moments without a zone are in. `skipped` counts by kind what is no result ("Patient", "Observation
@@ -50,26 +50,26 @@ def read_fhir(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[R
         yield reading
 
 
-def _read_values(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _read_values(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     while window.peek():
         yield from _next_value(window, zone, skipped)
 
 
-def _read_list(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _read_list(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     """The resources of a bare list, each for itself."""
     for reading in json_reader.read_list(window):
         yield from _read_value(reading, zone, skipped)
     json_reader.require_end(window)
 
 
-def _next_value(window: Window, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _next_value(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     if _is_long_bundle(window):
         yield from _read_bundle([entry_of(item) for item in read_entries(window)], zone, skipped)
         return
     yield from _read_value(window.reading(0, by_line=True), zone, skipped)
 
 
-def _read_value(reading: Reading, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _read_value(reading: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     """The records of one resource."""
     resource = reading.decoded()
     fault = None if reading.faults else resource_fault(resource)
@@ -87,8 +87,8 @@ def _read_value(reading: Reading, zone: tzinfo, skipped: Counter[str]) -> Iterat
         yield from _read_scope([Entry(resource, reading.raw, reading.line)], zone, skipped, alone=True)
 
 
-def _is_long_bundle(window: Window) -> bool:
-    """Whether a Bundle stands there that is too long to be held as one text, and is sound as far as it is in sight."""
+def _is_long_bundle(window: JsonBuffer) -> bool:
+    """Whether a Bundle stands there too long for one text begins here and is well-formed so far."""
     if not BUNDLE_START.match(window.text, window.position):
         return False
     while True:
@@ -108,7 +108,7 @@ def _is_long_bundle(window: Window) -> bool:
             return False
 
 
-def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     """The records of a Bundle, then those of the Bundles in it (answers to a batch of searches)."""
     waiting = [entries]
     while waiting:
@@ -119,17 +119,19 @@ def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> I
         yield from _read_scope([entry for entry in entries if entry.kind != "Bundle"], zone, skipped)
 
 
-def _read_scope(entries: list[Entry], zone: tzinfo, skipped: Counter[str], *, alone: bool = False) -> Iterator[Reading]:
+def _read_scope(
+    entries: list[Entry], zone: tzinfo, skipped: Counter[str], *, alone: bool = False
+) -> Iterator[ParsedRecord]:
     """The records of these entries. `alone`: it is one resource, that stood in no Bundle."""
     groups = find_groups(Scope(entries), skipped)
     for entry in entries:
         if entry.fault:
-            yield Reading(0, entry.line, small_bundle([entry]), None, [entry.fault])
+            yield ParsedRecord(0, entry.line, small_bundle([entry]), None, [entry.fault])
         elif id(entry) in groups:
             yield _read_group(groups.pop(id(entry)), zone, alone=alone)
 
 
-def _read_group(group: Group, zone: tzinfo, *, alone: bool) -> Reading:
+def _read_group(group: FhirGroup, zone: tzinfo, *, alone: bool) -> ParsedRecord:
     """The record of a group. Its text holds every entry that was looked at."""
     patients, full_name = patient_of(group)
     machine, machines = machine_of(group)
@@ -148,10 +150,10 @@ def _read_group(group: Group, zone: tzinfo, *, alone: bool) -> Reading:
     record["taken_by"] = performer_of(group)
     raw = group.head.raw if alone else group.text()
     faults = list(dict.fromkeys(group.faults))
-    return Reading(0, group.head.line, raw, record, faults, tuple(patients), full_name)
+    return ParsedRecord(0, group.head.line, raw, record, faults, tuple(patients), full_name)
 
 
-def _category(group: Group) -> str:
+def _category(group: FhirGroup) -> str:
     """What the report or the Observation is sorted under, in words; "" where it is not, or by a bare code."""
     for category in group.top.parts("category"):
         told = [category.text("text"), *(coding.text("display") for coding in category.parts("coding"))]

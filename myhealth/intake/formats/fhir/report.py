@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, timedelta, timezone, tzinfo
 
-from myhealth.clinical.report_status import is_said, status_remark
+from myhealth.clinical.report_status import already_stated, status_line
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Part, by_use, words
-from myhealth.intake.formats.fhir.grouping import Group
+from myhealth.intake.formats.fhir.element import Element, by_use, words
+from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.values import interpretation, lacks_own_value, name_of
-from myhealth.intake.formats.terminology import Moment, lines, moment
+from myhealth.intake.formats.terminology import PartialDateTime, lines, parse_partial
 
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 TWO = "([0-9]{2})"
@@ -25,7 +25,7 @@ DATE_TIME = re.compile(
 SETTLED = ("", "final", "amended", "corrected", "appended")
 
 
-def record_id_of(group: Group) -> str | None:
+def record_id_of(group: FhirGroup) -> str | None:
     """The record's number: its own identifier, else where it is to be found; None where it has neither.
 
     An identifier may be that of an order, which several resources share (Observations f001 and unsat among HL7's own
@@ -42,7 +42,7 @@ def record_id_of(group: Group) -> str | None:
     return f"{group.head.kind}/{identity}" if identity else None
 
 
-def taken_at_of(group: Group, zone: tzinfo) -> Moment | None:
+def taken_at_of(group: FhirGroup, zone: tzinfo) -> PartialDateTime | None:
     """When it was taken: what the report says, else its results, else when it was issued; None if nothing says it."""
     parts = [group.top, *(part for entry, part in group.observations if entry is not group.head)]
     for times in (_effective, _issued):
@@ -52,7 +52,7 @@ def taken_at_of(group: Group, zone: tzinfo) -> Moment | None:
     return None
 
 
-def _effective(part: Part) -> Iterator[tuple[str, str]]:
+def _effective(part: Element) -> Iterator[tuple[str, str]]:
     """(name, text) of the moments at which the values held."""
     period = part.part("effectivePeriod")
     found = [(name, part.text(name)) for name in ("effectiveDateTime", "effectiveInstant")]
@@ -61,11 +61,11 @@ def _effective(part: Part) -> Iterator[tuple[str, str]]:
     return ((name, text) for name, text in found if text.strip())
 
 
-def _issued(part: Part) -> Iterator[tuple[str, str]]:
+def _issued(part: Element) -> Iterator[tuple[str, str]]:
     return (("issued", text) for text in [part.text("issued")] if text.strip())
 
 
-def _moment(part: Part, place: str, text: str, zone: tzinfo) -> Moment | None:
+def _moment(part: Element, place: str, text: str, zone: tzinfo) -> PartialDateTime | None:
     """The moment that a dateTime or an instant is; a fault where it is none."""
     match = DATE_TIME.fullmatch(text.strip())
     if match is not None:
@@ -73,13 +73,13 @@ def _moment(part: Part, place: str, text: str, zone: tzinfo) -> Moment | None:
         numbers = tuple(int(each) for each in digits if each)
         numbers += (0,) * (6 - len(numbers)) if len(numbers) > 3 else ()
         try:
-            found = moment(numbers, int(f"{fraction or '.'}000000"[1:7]), _zone(offset, zone))
+            found = parse_partial(numbers, int(f"{fraction or '.'}000000"[1:7]), _zone(offset, zone))
         except ValueError:
             match = None
         else:
             as_sent = offset and digits[5] not in (None, "60")
-            return Moment(text.strip()) if as_sent else found
-    part.complain(place, f"is no date and time: '{printable(text, 40)}'")
+            return PartialDateTime(text.strip()) if as_sent else found
+    part.add_error(place, f"is no date and time: '{printable(text, 40)}'")
     return None
 
 
@@ -91,7 +91,7 @@ def _zone(offset: str | None, zone: tzinfo) -> tzinfo:
     return timezone(-shift if offset[0] == "-" else shift)
 
 
-def report_of(group: Group, taken_at: Moment | None, machines: list[str]) -> str:
+def report_of(group: FhirGroup, taken_at: PartialDateTime | None, machines: list[str]) -> str:
     """The report for people: what was concluded and noted, and whatever else they should know, one thing a line."""
     top = group.top
     conclusion = top.text("conclusion")
@@ -107,14 +107,14 @@ def report_of(group: Group, taken_at: Moment | None, machines: list[str]) -> str
     said.append(f"Machines: {', '.join(machines)}." if machines else "")
     said.append(f"Only the {taken_at.known} is known." if taken_at and taken_at.known else "")
     told = conclusion.splitlines()  # what we exported ourselves says some of it already
-    return lines(*dict.fromkeys([conclusion, *(each for each in said if not is_said(each, told))]))
+    return lines(*dict.fromkeys([conclusion, *(each for each in said if not already_stated(each, told))]))
 
 
-def _remarks(part: Part, name: str) -> Iterator[str]:
+def _remarks(part: Element, name: str) -> Iterator[str]:
     """Status, notes, body site, and a judgement that belongs to no single value. `name`: whose they are, of several."""
     status = part.text("status")
     if status not in SETTLED:
-        yield status_remark(status, name)
+        yield status_line(status, name)
     notes = [note.text("text") for note in part.parts("note")]
     notes += [part.text(old) for old in ("comment", "comments") if isinstance(part.data.get(old), str)]
     yield from (f"{name}: {note}" if name else note for note in notes if note.strip())

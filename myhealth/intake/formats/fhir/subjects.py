@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
-from myhealth.intake.formats.fhir.element import Part, by_use, person_name
-from myhealth.intake.formats.fhir.grouping import Group, label
+from myhealth.intake.formats.fhir.element import Element, by_use, person_name
+from myhealth.intake.formats.fhir.grouping import FhirGroup, label
 from myhealth.intake.formats.terminology import usable_serial
 
 # A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
@@ -18,7 +18,7 @@ CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:[^|&]*\|)?([^|&]+)(?:&.*
 SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 
 
-def patient_of(group: Group) -> tuple[list[str], str]:
+def patient_of(group: FhirGroup) -> tuple[list[str], str]:
     """The names that the patient may be known by, best first, and the full name.
 
     A result about somebody else than the report it stands in is a fault: nobody may get another one's values.
@@ -30,11 +30,11 @@ def patient_of(group: Group) -> tuple[list[str], str]:
     identities = [_identity(part, entry) for (_, part), entry in zip(subjects, found, strict=True)]
     for identity, (_, part) in zip(identities[1:], subjects[1:], strict=True):
         if _differ(identities[0], identity):
-            part.complain("", "is another one than the record's")
+            part.add_error("", "is another one than the record's")
     (_, subject), entry = subjects[0], found[0]
     names, full_name = [], ""
     if entry is not None and entry.kind == "Patient":
-        patient = Part(entry.resource, "Patient", group.faults)
+        patient = Element(entry.resource, "Patient", group.faults)
         names, full_name = [each.text("value") for each in by_use(patient.parts("identifier"))], person_name(patient)
         names.append(entry.id)
     names += [subject.part("identifier").text("value"), _reference_name(subject)]
@@ -42,13 +42,13 @@ def patient_of(group: Group) -> tuple[list[str], str]:
     return names, full_name or subject.text("display")
 
 
-def _parts(group: Group) -> Iterator[tuple[Entry, Part]]:
+def _parts(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
     """The head and then every Observation, each once."""
     yield group.head, group.top
     yield from ((entry, part) for entry, part in group.observations if entry is not group.head)
 
 
-def _reference_name(subject: Part) -> str:
+def _reference_name(subject: Element) -> str:
     """What a Reference calls the patient: the id behind "Patient/", a searched identifier, or the whole of a URN."""
     text = subject.text("reference").strip()
     condition = CONDITION.fullmatch(text)
@@ -60,7 +60,7 @@ def _reference_name(subject: Part) -> str:
     return text if text.startswith("urn:") else ""
 
 
-def _identity(subject: Part, entry: Entry | None) -> tuple[str, str, str]:
+def _identity(subject: Element, entry: Entry | None) -> tuple[str, str, str]:
     """(how it is told, by whom, what): only what is told in the same way can be compared."""
     if entry is not None:
         return "here", "", str(id(entry))
@@ -80,7 +80,7 @@ def _differ(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
     return one[0] == other[0] and bool(one[2] and other[2]) and (one[2] != other[2] or bool(by_whom))
 
 
-def performer_of(group: Group) -> str | None:
+def performer_of(group: FhirGroup) -> str | None:
     """Who took it: the first performer that has a name or at least an address; None where nobody is named."""
     for entry, part in _parts(group):
         for performer in part.parts("performer") + part.parts("resultsInterpreter"):
@@ -91,24 +91,24 @@ def performer_of(group: Group) -> str | None:
     return None
 
 
-def _name_behind(group: Group, reference: Part, at: Entry) -> str:
+def _name_behind(group: FhirGroup, reference: Element, at: Entry) -> str:
     """What people call whoever a Reference names; a PractitionerRole is followed to its Practitioner."""
     if reference.text("display").strip():
         return reference.text("display")
     found = group.resolve(reference, at)
     if found is not None and found.kind == "PractitionerRole":
-        role = Part(found.resource, found.kind, group.faults).part("practitioner")
+        role = Element(found.resource, found.kind, group.faults).part("practitioner")
         if role.text("display").strip():
             return role.text("display")
         found = group.resolve(role, found)
     if found is not None:
-        name = person_name(Part(found.resource, found.kind, group.faults))
+        name = person_name(Element(found.resource, found.kind, group.faults))
         if name:
             return name
     return label(reference)
 
 
-def machine_of(group: Group) -> tuple[str | None, list[str]]:
+def machine_of(group: FhirGroup) -> tuple[str | None, list[str]]:
     """The serial of the machine, and the serials of all machines where there are several: then it is of none."""
     found = (_serial(group, part.part("device"), entry) for entry, part in _parts(group))
     serials = list(dict.fromkeys(filter(None, found)))
@@ -117,16 +117,16 @@ def machine_of(group: Group) -> tuple[str | None, list[str]]:
     return (usable_serial(serials[0]) or None if serials else None), []
 
 
-def _serial(group: Group, reference: Part, at: Entry) -> str:
+def _serial(group: FhirGroup, reference: Element, at: Entry) -> str:
     """A device's serial number, its first identifier, or the id that it is referred to by."""
     device = group.resolve(reference, at)
     if device is not None and device.kind == "DeviceMetric":
-        metric = Part(device.resource, device.kind, group.faults)
+        metric = Element(device.resource, device.kind, group.faults)
         if metric.part("source"):
             reference, at = metric.part("source"), device
             device = group.resolve(reference, at)
     if device is not None and device.kind in ("Device", "DeviceMetric"):
-        serial = _own_serial(Part(device.resource, device.kind, group.faults))
+        serial = _own_serial(Element(device.resource, device.kind, group.faults))
         if serial:
             return serial
     text = reference.text("reference").strip()
@@ -135,7 +135,7 @@ def _serial(group: Group, reference: Part, at: Entry) -> str:
     return named or (address[3] if address else "" if text.startswith("#") else text)
 
 
-def _own_serial(device: Part) -> str:
+def _own_serial(device: Element) -> str:
     identifiers = by_use(device.parts("identifier"))
     marked = [
         each

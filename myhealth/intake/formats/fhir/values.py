@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from myhealth.intake.formats.fhir.element import Part, kind, words
-from myhealth.intake.formats.terminology import NO_VALUE, Number, flag_of, in_order
+from myhealth.intake.formats.fhir.element import Element, kind, words
+from myhealth.intake.formats.terminology import NO_VALUE, Number, in_order, interpretation_flag
 
 LOINC = ("http://loinc.org", "https://loinc.org", "urn:oid:2.16.840.1.113883.6.1")
 UCUM = ("http://unitsofmeasure.org", "https://unitsofmeasure.org", "urn:oid:2.16.840.1.113883.6.8")
@@ -28,7 +28,7 @@ class Value:
     units: frozenset[str] = frozenset()
 
 
-def results_of(observation: Part) -> list[dict[str, Any]]:
+def results_of(observation: Element) -> list[dict[str, Any]]:
     """The results of an Observation: its own value, if it has one, and those of its components.
 
     One that has neither value nor parts still is a result: that there is no value.
@@ -38,7 +38,7 @@ def results_of(observation: Part) -> list[dict[str, Any]]:
     return found + [_result(component) for component in components]
 
 
-def lacks_own_value(observation: Part) -> bool:
+def lacks_own_value(observation: Element) -> bool:
     """Whether it only holds together what its components or members say."""
     names = [name for name, value in observation.data.items() if value is not None]
     if any(name.lstrip("_")[:5] == "value" or name == "dataAbsentReason" for name in names):
@@ -46,35 +46,35 @@ def lacks_own_value(observation: Part) -> bool:
     return bool(observation.parts("component") or observation.parts("hasMember"))
 
 
-def name_of(part: Part) -> str:
+def name_of(part: Element) -> str:
     """What an Observation, a component or a report is called. Told as a fault where it is not called anything."""
     code = part.part("code")
     system_name = next((found for coding in _loinc(code) if (found := coding.text("display"))), "")
     found = code.text("text").strip() or system_name or words(code)
     if not found.strip():
-        part.complain("code", "says nothing: text, display or code is needed")
+        part.add_error("code", "says nothing: text, display or code is needed")
     return found
 
 
-def interpretation(part: Part) -> tuple[str | None, str]:
+def interpretation(part: Element) -> tuple[str | None, str]:
     """The flag of the first interpretation that has one, and what all of them say."""
     concepts = part.parts("interpretation")
     codes = [_flag_code(coding) for concept in concepts for coding in concept.parts("coding")]
     codes += [concept.text("text") for concept in concepts]
-    flag = next((found for code in codes if (found := flag_of(code))), None)
+    flag = next((found for code in codes if (found := interpretation_flag(code))), None)
     return flag, ", ".join(filter(None, map(words, concepts)))
 
 
-def _flag_code(coding: Part) -> str:
+def _flag_code(coding: Element) -> str:
     system = coding.text("system")
     return coding.text("code") if not system or system.endswith(FLAG_SYSTEMS) else ""
 
 
-def _loinc(code: Part) -> list[Part]:
+def _loinc(code: Element) -> list[Element]:
     return [coding for coding in code.parts("coding") if coding.text("system").rstrip("/") in LOINC]
 
 
-def _result(part: Part) -> dict[str, Any]:
+def _result(part: Element) -> dict[str, Any]:
     """The result that an Observation or a component is, in our shape (DESIGN.md, "Source of truth")."""
     name, value = name_of(part), _value(part)
     low, high, range_text, range_unit = _range(part, value)
@@ -92,7 +92,7 @@ def _result(part: Part) -> dict[str, Any]:
     return result
 
 
-def _code(code: Part) -> dict[str, str | None]:
+def _code(code: Element) -> dict[str, str | None]:
     """`code` where it is LOINC, else `other_code` and the system it is of."""
     loinc = next((text for coding in _loinc(code) if (text := coding.text("code"))), None)
     other = next((coding for coding in code.parts("coding") if coding.text("code")), None)
@@ -104,20 +104,20 @@ def _code(code: Part) -> dict[str, str | None]:
     return found
 
 
-def _value(part: Part) -> Value:
+def _value(part: Element) -> Value:
     names = [name for name, value in part.data.items() if name[:5] == "value" and value is not None]
     if not names:
         return Value()
     if len(names) > 1:
-        part.complain(names[1], f"stands beside {names[0]}: which value is meant?")
+        part.add_error(names[1], f"stands beside {names[0]}: which value is meant?")
     name = names[0]
     if name[5:] in READERS:
         return READERS[name[5:]](part, name)
-    part.complain(name, "is of a kind that is not known")
+    part.add_error(name, "is of a kind that is not known")
     return Value()
 
 
-def _absent_reason(part: Part) -> str:
+def _absent_reason(part: Element) -> str:
     """Why there is no value; also where the reason stands in an extension in place of the value."""
     reason = words(part.part("dataAbsentReason"))
     if reason:
@@ -130,18 +130,18 @@ def _absent_reason(part: Part) -> str:
     return next((found.text("valueCode") for found in extensions if found.text("url") == ABSENT_EXTENSION), "")
 
 
-def _unit(quantity: Part) -> str:
+def _unit(quantity: Element) -> str:
     """A Quantity's unit as sent: the code where it is UCUM, for that is exact, else what people read."""
     unit, code = quantity.text("unit"), quantity.text("code")
     return (code if quantity.text("system").rstrip("/") in UCUM else "") or unit or code
 
 
-def _units(*quantities: Part) -> frozenset[str]:
+def _units(*quantities: Element) -> frozenset[str]:
     """All ways in which the unit is written; mmol/l is no other unit than mmol/L."""
     return frozenset(found.lower() for each in quantities for name in ("unit", "code") if (found := each.text(name)))
 
 
-def _digits(quantity: Part) -> str:
+def _digits(quantity: Element) -> str:
     """A Quantity's number as text, digit by digit, behind its comparator; "" where it has none."""
     value = quantity.number("value")
     if value is None:
@@ -149,7 +149,7 @@ def _digits(quantity: Part) -> str:
     return quantity.text("comparator") + (repr(value) if isinstance(value, float) else str(value))
 
 
-def _quantity(part: Part, name: str) -> Value:
+def _quantity(part: Element, name: str) -> Value:
     quantity = part.part(name)
     value: Number | str | None = quantity.number("value")
     if value is not None and quantity.text("comparator"):
@@ -157,18 +157,18 @@ def _quantity(part: Part, name: str) -> Value:
     return Value(value, _unit(quantity), _units(quantity))
 
 
-def _span(low: Part, high: Part) -> str:
+def _span(low: Element, high: Element) -> str:
     """Two ends in words; either may be open."""
     first, last = _digits(low), _digits(high)
     return f"{first} - {last}" if first and last else f">={first}" if first else f"<={last}" if last else ""
 
 
-def _range_value(part: Part, name: str) -> Value:
+def _range_value(part: Element, name: str) -> Value:
     low, high = part.part(name).part("low"), part.part(name).part("high")
     return Value(_span(low, high) or None, _unit(low) or _unit(high), _units(low, high))
 
 
-def _ratio(part: Part, name: str) -> Value:
+def _ratio(part: Element, name: str) -> Value:
     over, under = part.part(name).part("numerator"), part.part(name).part("denominator")
     if not _digits(over) and not _digits(under):
         return Value()
@@ -176,12 +176,12 @@ def _ratio(part: Part, name: str) -> Value:
     return Value(":".join(ends))
 
 
-def _period(part: Part, name: str) -> Value:
+def _period(part: Element, name: str) -> Value:
     start, end = part.part(name).text("start"), part.part(name).text("end")
     return Value(f"{start} - {end}" if start and end else f"from {start}" if start else f"until {end}" if end else None)
 
 
-def _sampled(part: Part, name: str) -> Value:
+def _sampled(part: Element, name: str) -> Value:
     """A series of samples as it was sent: digits with blanks between them. They are in the unit of their origin only
     where they are no counts that must still be multiplied or moved."""
     sampled = part.part(name)
@@ -190,19 +190,19 @@ def _sampled(part: Part, name: str) -> Value:
     return Value(sampled.text("data") or None, "" if counts else _unit(origin), _units(origin))
 
 
-def _boolean(part: Part, name: str) -> Value:
+def _boolean(part: Element, name: str) -> Value:
     value = part.data[name]
     if isinstance(value, bool):
         return Value("true" if value else "false")
-    part.complain(name, f"must be true or false, not {kind(value)}")
+    part.add_error(name, f"must be true or false, not {kind(value)}")
     return Value()
 
 
-def _text(part: Part, name: str) -> Value:
+def _text(part: Element, name: str) -> Value:
     return Value(part.text(name) or None)
 
 
-READERS: dict[str, Callable[[Part, str], Value]] = {
+READERS: dict[str, Callable[[Element, str], Value]] = {
     "Quantity": _quantity,
     "CodeableConcept": lambda part, name: Value(words(part.part(name)) or None),
     "Boolean": _boolean,
@@ -215,7 +215,7 @@ READERS: dict[str, Callable[[Part, str], Value]] = {
 }
 
 
-def _range(part: Part, value: Value) -> tuple[Number | None, Number | None, str, str]:
+def _range(part: Element, value: Value) -> tuple[Number | None, Number | None, str, str]:
     """The low and high end of what is normal, the other ranges in words, and the unit of the first range.
 
     The first range that is a normal one gives the ends. One in another unit than the value's, or with its ends the
@@ -231,11 +231,11 @@ def _range(part: Part, value: Value) -> tuple[Number | None, Number | None, str,
     return low, high, "; ".join(filter(None, others)), unit
 
 
-def _ends(each: Part) -> tuple[Part, Part]:
+def _ends(each: Element) -> tuple[Element, Element]:
     return each.part("low"), each.part("high")
 
 
-def _is_simple(each: Part, value: Value) -> bool:
+def _is_simple(each: Element, value: Value) -> bool:
     ends = _ends(each)
     low, high = (end.number("value") for end in ends)
     meant = each.part("type")
@@ -247,7 +247,7 @@ def _is_simple(each: Part, value: Value) -> bool:
     return (low is not None or high is not None) and in_order(low, high)
 
 
-def _in_words(each: Part) -> str:
+def _in_words(each: Element) -> str:
     """A range as a person writes it: for whom or what, from where to where."""
     low, high = _ends(each)
     unit = _unit(low) or _unit(high)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import Fault
+from myhealth.intake.formats.terminology import FieldError
 
 # Our own segment, in the text of a record only: ZMH|2|R says that its OBR was the second of the message, and that one
 # before it had the same number of an order. Where a record's number depends on that, it could not be told otherwise.
@@ -17,7 +17,7 @@ PLACE = re.compile("ZMH.([0-9]{1,9}).(R?)")
 
 
 @dataclass(eq=False, slots=True)
-class Group:
+class OrderGroup:
     """The segments of one record. `head`: those of the message and the patient; `number`: the OBR's in the message,
     from 1; `repeated`: an OBR before it in the message has the same number of an order."""
 
@@ -25,7 +25,7 @@ class Group:
     body: list[Segment]
     number: int
     repeated: bool = False
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FieldError] = field(default_factory=list)
 
     def all(self, name: str) -> list[Segment]:
         return [segment for segment in self.body if segment.name == name]
@@ -42,11 +42,11 @@ class Group:
         return ""
 
 
-def find_groups(segments: list[Segment]) -> list[Group]:
+def find_groups(segments: list[Segment]) -> list[OrderGroup]:
     """The OBR segments of a message, each with what belongs to it and with its patient."""
     common: list[Segment] = []
     patient: list[Segment] = []
-    groups: list[Group] = []
+    groups: list[OrderGroup] = []
     waiting: list[Segment] | None = None  # an ORC, and what follows it, before its OBR
     inside, place = False, None
     for i, segment in enumerate(segments):
@@ -55,7 +55,7 @@ def find_groups(segments: list[Segment]) -> list[Group]:
         elif not groups and not waiting and (found := _place(segments[i : i + 2])):
             place = found
         elif segment.name == "OBR" or (segment.name == "OBX" and not inside):
-            groups.append(Group([*common, *patient], [*(waiting or []), segment], len(groups) + 1))
+            groups.append(OrderGroup([*common, *patient], [*(waiting or []), segment], len(groups) + 1))
             if place:
                 groups[-1].number, groups[-1].repeated = int(place[1]), bool(place[2])
             waiting, inside, place = None, True, None
@@ -82,7 +82,7 @@ def _opens(following: list[Segment]) -> bool:
     return next((segment.name for segment in following if segment.name in ("OBR", "OBX", "PID")), "") == "OBR"
 
 
-def _mark_repeated(groups: list[Group]) -> list[Group]:
+def _mark_repeated(groups: list[OrderGroup]) -> list[OrderGroup]:
     """Laboratories give several OBR segments the number of one sample: a record's number needs more, then."""
     seen: set[str] = set()
     for group in groups:
@@ -92,7 +92,7 @@ def _mark_repeated(groups: list[Group]) -> list[Group]:
     return groups
 
 
-def text_of(group: Group) -> str:
+def text_of(group: OrderGroup) -> str:
     """The message without its other groups, so that it gives this one again."""
     mark = group.head[0].encoding.field
     placed = group.repeated or (group.number > 1 and not group.order())

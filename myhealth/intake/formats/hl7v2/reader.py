@@ -12,15 +12,15 @@ from datetime import tzinfo
 from typing import Any
 
 from myhealth.common.text import printable
-from myhealth.intake.formats.hl7v2.grouping import Group, find_groups, text_of
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, text_of
 from myhealth.intake.formats.hl7v2.report import checkup_type_of, record_id_of, report_of, results_of, taken_at_of
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.hl7v2.subjects import machine_of, patient_of, taken_by_of
 from myhealth.intake.formats.json_reader import Readable
-from myhealth.intake.parsed_record import Reading
+from myhealth.intake.parsed_record import ParsedRecord
 
 
-def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     """The records of HL7 v2 messages, in their order: bare, in batches and files, or framed as on the wire (MLLP).
 
     `zone`: what moments are in if neither they nor MSH-7 name a zone. `skipped` counts by kind what is no result
@@ -35,7 +35,7 @@ def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[
             yield reading
 
 
-def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> Iterator[Reading]:
+def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
     segments, fault = parse_message(message)
     kind = "^".join(filter(None, (segments[0].text(9, 1), segments[0].text(9, 2)))) if segments else ""
     groups = find_groups(segments)
@@ -45,7 +45,7 @@ def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> I
     if fault:
         last = message[-1]  # what is cut short stays so in its text, lest it be taken for whole when it is read again
         raw = b"\x0b" * last.framed + b"\r".join(line.data for line in message) + b"\r" * (not last.cut or last.framed)
-        yield Reading(0, message[0].number, raw.decode("utf-8", "surrogateescape"), None, [("", fault)])
+        yield ParsedRecord(0, message[0].number, raw.decode("utf-8", "surrogateescape"), None, [("", fault)])
     elif not reports and not any(group.all("OBX") for group in groups):
         skipped[printable(kind, 60) or "message without a type"] += 1
     else:
@@ -56,7 +56,7 @@ def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> I
                 skipped["OBR without results"] += 1
 
 
-def _read_group(group: Group, zone: tzinfo, skipped: Counter[str]) -> Reading:
+def _read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord:
     """The record of a group. Its text is the message without its other groups."""
     _tell_unreadable(group)
     patients, full_name = patient_of(group)
@@ -72,10 +72,10 @@ def _read_group(group: Group, zone: tzinfo, skipped: Counter[str]) -> Reading:
     record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report_of(group, texts, moment)}
     record |= {"results": results, "taken_by": taken_by_of(group)}
     line = next((segment.line for segment in group.body if segment.name == "OBR"), group.body[0].line)
-    return Reading(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), tuple(patients), full_name)
+    return ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), tuple(patients), full_name)
 
 
-def _tell_unreadable(group: Group) -> None:
+def _tell_unreadable(group: OrderGroup) -> None:
     for segment in group.head:
         if segment.fault:
             group.faults.append((segment.name, segment.fault))

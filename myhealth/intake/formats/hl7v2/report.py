@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from myhealth.clinical.report_status import status_remark
+from myhealth.clinical.report_status import status_line
 from myhealth.common.text import printable
-from myhealth.intake.formats.hl7v2.grouping import Group
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, moment_of, result_of, words_of, zone_of
-from myhealth.intake.formats.terminology import NO_VALUE, Moment, lines
+from myhealth.intake.formats.terminology import NO_VALUE, PartialDateTime, lines
 
 GONE = ("D", "W")  # table 0085: the result is deleted, or was wrong (of another patient, say)
 # Tables 0085 (OBX-11) and 0123 (OBR-25); what is final, corrected or the like needs no word.
@@ -27,7 +27,7 @@ VALUE_MAX = 10_000
 
 
 @dataclass(eq=False, slots=True)
-class Said:
+class ObxResult:
     """A result as an OBX says it; a text may go on in further ones. `value`: None where it has none so far."""
 
     segment: Segment
@@ -35,7 +35,7 @@ class Said:
     texts: list[str]
 
 
-def record_id_of(group: Group) -> str:
+def record_id_of(group: OrderGroup) -> str:
     """Worked example: 1045813^GHH LAB, for the second OBR of the same number 1045813^GHH LAB#2, else CNTRL-3456-2."""
     order, control = group.order(), group.head[0].text(10)
     if order:
@@ -43,7 +43,7 @@ def record_id_of(group: Group) -> str:
     return f"{control}-{group.number}" if control else ""
 
 
-def checkup_type_of(group: Group) -> str:
+def checkup_type_of(group: OrderGroup) -> str:
     """What was ordered (OBR-4), else what the first result is called. A fault where neither says anything."""
     found = [words_of(segment, 4) for segment in group.all("OBR")]
     found += [words_of(segment, 3) for segment in group.all("OBX")]
@@ -53,7 +53,7 @@ def checkup_type_of(group: Group) -> str:
     return name
 
 
-def taken_at_of(group: Group, zone: tzinfo) -> Moment | None:
+def taken_at_of(group: OrderGroup, zone: tzinfo) -> PartialDateTime | None:
     """When it was taken: what the first result says (OBX-14), else the order (OBR-7), else the message (MSH-7).
 
     A moment without a zone is in that of MSH-7, or else in `zone`. A fault where a moment is none.
@@ -74,19 +74,19 @@ def taken_at_of(group: Group, zone: tzinfo) -> Moment | None:
     return None
 
 
-def results_of(group: Group, skipped: Counter[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def results_of(group: OrderGroup, skipped: Counter[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The results in their order, and those of them that are free text in words.
 
     The lines of a text, each an OBX of its own with the same code, are one result. A result that is not called
     anything is called what was ordered; a fault where that is not called anything either. What was deleted or was
     wrong is counted in `skipped`.
     """
-    found: list[Said] = []
+    found: list[ObxResult] = []
     for place, segment in enumerate(group.all("OBX"), 1):
         if segment.text(11).upper() in GONE:
             skipped["OBX deleted or wrong"] += 1
             continue
-        said = Said(segment, result_of(segment), [])
+        said = ObxResult(segment, result_of(segment), [])
         said.result["name"] = said.result["name"] or next((words_of(each, 4) for each in group.all("OBR")), "")
         if not said.result["name"]:
             group.faults.append((f"OBX[{place}]-3", "is empty: what was measured?"))
@@ -99,11 +99,11 @@ def results_of(group: Group, skipped: Counter[str]) -> tuple[list[dict[str, Any]
     return [result for said in found if (result := _whole(said)) is not None], texts
 
 
-def _text(said: Said) -> str:
+def _text(said: ObxResult) -> str:
     return "" if "absent_reason" in said.result else str(said.result["value"])
 
 
-def _goes_on(before: Said, said: Said) -> bool:
+def _goes_on(before: ObxResult, said: ObxResult) -> bool:
     """Whether this is the next line of a text: of the same code, and with nothing of its own but the text."""
     types = {before.segment.text(2).upper(), said.segment.text(2).upper()}
     if not types <= set(TEXT_TYPES) or said.segment.text(11) == "X" or before.segment.text(11) == "X":
@@ -113,7 +113,7 @@ def _goes_on(before: Said, said: Said) -> bool:
     return one == other
 
 
-def _whole(said: Said) -> dict[str, Any] | None:
+def _whole(said: ObxResult) -> dict[str, Any] | None:
     """The result with its whole text; None where that is too long for a value."""
     if len(said.texts) > 1:
         text = "\n".join(said.texts).strip("\n")
@@ -124,7 +124,7 @@ def _whole(said: Said) -> dict[str, Any] | None:
     return None if isinstance(value, str) and len(value) > VALUE_MAX else said.result
 
 
-def _in_words(said: Said) -> str:
+def _in_words(said: ObxResult) -> str:
     """A free text as a part of the report; "" for any other result, and for a text of one word or line."""
     text = "\n".join(said.texts).strip()
     short = len(said.texts) == 1 and len(text) <= VALUE_MAX
@@ -133,19 +133,17 @@ def _in_words(said: Said) -> str:
     return f"{said.result['name']}:{chr(10) if chr(10) in text else ' '}{text}"
 
 
-def report_of(group: Group, texts: list[str], taken_at: Moment | None) -> str:
+def report_of(group: OrderGroup, texts: list[str], taken_at: PartialDateTime | None) -> str:
     """The report for people: free texts and notes, and whatever else they should know, one thing a line."""
     said = [
-        status_remark(ORDER_STATUSES[status])
-        for each in group.all("OBR")
-        if (status := each.text(25)) in ORDER_STATUSES
+        status_line(ORDER_STATUSES[status]) for each in group.all("OBR") if (status := each.text(25)) in ORDER_STATUSES
     ]
     said += [*texts, *_remarks(group)]
     said.append(f"Only the {taken_at.known} is known." if taken_at and taken_at.known else "")
     return lines(*dict.fromkeys(said))
 
 
-def _remarks(group: Group) -> Iterator[str]:
+def _remarks(group: OrderGroup) -> Iterator[str]:
     """The notes, and what results are not final, each with the name of the result that it belongs to."""
     name = ""
     for segment in group.body:
@@ -155,7 +153,7 @@ def _remarks(group: Group) -> Iterator[str]:
             name = words_of(segment, 3)
             status = STATUSES.get(segment.text(11).upper())
             if status:
-                yield status_remark(status, name)
+                yield status_line(status, name)
         elif segment.name == "NTE":
             note = "\n".join(segment.encoding.plain(each) for each in segment.repetitions(3)).strip()
             if note:

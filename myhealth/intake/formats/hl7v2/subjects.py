@@ -5,12 +5,12 @@ Source: HL7 v2.8, chapter 3 (PID), chapter 7 (OBR, OBX) and chapter 2.A (CX, XPN
 
 from __future__ import annotations
 
-from myhealth.intake.formats.hl7v2.grouping import Group
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.terminology import joined_name, usable_serial
 
 
-def patient_of(group: Group) -> tuple[list[str], str]:
+def patient_of(group: OrderGroup) -> tuple[list[str], str]:
     """The numbers that the patient may be known by, best first, and the full name."""
     segment = group.first("PID")
     if segment is None:
@@ -42,7 +42,7 @@ def _person(segment: Segment, text: str, family: int) -> tuple[str, str]:
     return found, "" if family == 0 else encoding.plain(parts[0]).strip()
 
 
-def taken_by_of(group: Group) -> str | None:
+def taken_by_of(group: OrderGroup) -> str | None:
     """The name of who ordered it (OBR-16), else of who judged it (OBR-32); the number of one without a name."""
     for segment in group.all("OBR"):
         for place in (16, 32):
@@ -53,7 +53,7 @@ def taken_by_of(group: Group) -> str | None:
     return None
 
 
-def machine_of(group: Group) -> str:
+def machine_of(group: OrderGroup) -> str:
     """The instrument (OBX-18) if all results are of one, else the sending application; "" if that is no serial."""
     serials = list(dict.fromkeys(filter(None, (segment.text(18) for segment in group.all("OBX")))))
     if len(serials) == 1:

@@ -10,7 +10,15 @@ from datetime import timedelta, timezone, tzinfo
 from typing import Any
 
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import NO_VALUE, Moment, Number, flag_of, in_order, moment, number
+from myhealth.intake.formats.terminology import (
+    NO_VALUE,
+    Number,
+    PartialDateTime,
+    in_order,
+    interpretation_flag,
+    number,
+    parse_partial,
+)
 
 LOINC_SYSTEMS = ("LN", "LNC", "LOINC", "HTTP://LOINC.ORG", "2.16.840.1.113883.6.1")
 # Coding systems of table 0396 that are not LOINC and may have codes that look like it; L and 99… are local ones.
@@ -73,7 +81,7 @@ def result_of(segment: Segment) -> dict[str, Any]:
     unit = unit_of(segment)
     low, high, range_text = range_of(segment.encoding.plain(segment.field(7)), unit or "")
     flags = (segment.encoding.components(each)[0] for each in segment.repetitions(8))
-    flag = next((found for each in flags if (found := flag_of(segment.encoding.plain(each)))), None)
+    flag = next((found for each in flags if (found := interpretation_flag(segment.encoding.plain(each)))), None)
     result: dict[str, Any] = {**code_of(segment, 3), "name": words_of(segment, 3)}
     result |= {"value": NO_VALUE if value is None else value, "unit": unit, "low": low, "high": high, "flag": flag}
     if value is None or segment.text(11).upper() == "X":  # results cannot be obtained (table 0085)
@@ -160,7 +168,7 @@ def range_of(text: str, unit: str) -> tuple[Number | None, Number | None, str]:
     return None, None, text
 
 
-def moment_of(segment: Segment, field: int, zone: tzinfo) -> Moment | None:
+def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | None:
     """The moment in a field; None where it is empty. Raises ValueError where it is none."""
     text, precision = segment.text(field), segment.text(field, 2)
     if not text:
@@ -172,7 +180,7 @@ def moment_of(segment: Segment, field: int, zone: tzinfo) -> Moment | None:
     numbers = tuple(int(each) for each in digits if each)
     numbers = numbers[: PRECISIONS.get(precision.upper(), 6)]
     numbers += (0,) * (6 - len(numbers)) if len(numbers) > 3 else ()
-    return moment(numbers, int(f"{fraction or '.'}000000"[1:7]), _offset(offset) if offset else zone)
+    return parse_partial(numbers, int(f"{fraction or '.'}000000"[1:7]), _offset(offset) if offset else zone)
 
 
 def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
