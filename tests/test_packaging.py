@@ -61,7 +61,3 @@ def test_installed_elsewhere_it_works(wheel: Path, tmp_path: Path, settings) -> 
     for words in ([sys.executable, str(script)], [sys.executable, "-m", "cli"]):
         done = subprocess.run([*words, "demo"], env=environ, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-
-
-def test_pyproject_is_three_lines() -> None:
-    assert len((ROOT / "pyproject.toml").read_text().strip().splitlines()) == 3

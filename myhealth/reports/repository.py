@@ -43,8 +43,8 @@ DEFAULTS = {
 # Codes by which MongoDB says that it cannot do it now: not reachable, stepping down, shutting down, out of time, out of
 # room, interrupted, in conflict with another write. Source: MongoDB's error_codes.yml.
 TRANSIENT_CODES = frozenset(
-    [6, 7, 24, 50, 64, 89, 91, 100, 112, 134, 189, 202, 262, 317, 358, 384, 8000, 9001, 10107]
-    + [11600, 11601, 11602, 13388, 13435, 13436, 14031]
+    {6, 7, 24, 50, 64, 89, 91, 100, 112, 134, 189, 202, 262, 317, 358, 384, 8000, 9001, 10107}
+    | {11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
 TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
