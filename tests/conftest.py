@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,32 +11,27 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import browser
 import hypothesis
 import psycopg2
 import pytest
-from werkzeug.test import Client, TestResponse
+from support.browser import find_chromium, open_page, running_chromium
+from support.clients import Caller
+from support.factories import PASSWORD, record, take
+from support.servers import DATABASE_NAME, FixedAnswer, UploadStub, running_apis
 
-from myhealth import processes, stores
+from myhealth import stores
 from myhealth.common.database import database
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
 from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.reports.repository import ReportRepository
-
-ROOT = Path(__file__).parent.parent
-NAME = "myhealth_test"
-PASSWORD = "correct-horse"
 
 # Nothing that a busy machine does slowly is a fault.
 hypothesis.settings.register_profile(
@@ -69,7 +63,7 @@ def data_dir() -> Iterator[Path]:
 def postgres(data_dir: Path) -> Iterator[Postgres]:
     server = Postgres(data_dir)
     server.ensure()
-    server.make_database(NAME)
+    server.make_database(DATABASE_NAME)
     yield server
     stores.close_database()
     server.stop()
@@ -87,8 +81,8 @@ def mongo(data_dir: Path) -> Iterator[Mongo]:
 def settings(postgres: Postgres, mongo: Mongo) -> Settings:
     """Settings of the test servers. Hashes are cheap here: tests make many users."""
     found = Settings(
-        database_url=postgres.url_of(NAME),
-        mongo_url=mongo.url_of(NAME),
+        database_url=postgres.url_of(DATABASE_NAME),
+        mongo_url=mongo.url_of(DATABASE_NAME),
         data_dir=str(postgres.root),
         secret_key="a secret of the tests, 32 bytes and more",
         bcrypt_rounds=4,
@@ -193,17 +187,6 @@ def run_cli(settings: Settings) -> Callable[..., subprocess.CompletedProcess[str
     return run
 
 
-@contextlib.contextmanager
-def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]]:
-    """Both APIs under gunicorn on free ports: their URLs."""
-    with contextlib.ExitStack() as stack:
-        upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
-        settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
-        stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, **options))
-        stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, **options))
-        yield processes.url_of(upload), processes.url_of(browse)
-
-
 @pytest.fixture(scope="session")
 def served(settings: Settings) -> Iterator[tuple[str, str]]:
     """The URLs of both APIs, which run on the test servers until the run ends; `people` fills their stores."""
@@ -213,80 +196,19 @@ def served(settings: Settings) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A real browser; see browser.py."""
-    path = browser.find_chromium()
+    """A real browser; see support/browser.py."""
+    path = find_chromium()
     if path is None:
         pytest.skip("there is no Chromium here; install one for the pages' tests: apt-get install chromium")
-    with browser.running_chromium(path) as running:
+    with running_chromium(path) as running:
         yield running
 
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
     """An empty page in it, with a profile of its own."""
-    with browser.open_page(chromium) as opened:
+    with open_page(chromium) as opened:
         yield opened
-
-
-def record(number: int | str | None = 1, patient: str = "bholanath", **changes: Any) -> dict[str, Any]:
-    """A good record, with these changes; a change to ... takes the field away."""
-    made = {
-        "record_id": None if number is None else str(number),
-        "checkup_for": patient,
-        "taken_by": "dr.ayush",
-        "taken_at": "2026-11-20T09:14:03+05:30",
-        "checkup_type": "BLOOD PRESSURE",
-        "disease": "BP",
-        "checkup_report": "ALL FINE. 128/82",
-        "results": [
-            {"code": "8480-6", "name": "Systolic blood pressure", "value": 128, "unit": "mm[Hg]", "low": 90,
-             "high": 120, "flag": "H"}
-        ],
-        **changes,
-    }  # fmt: skip
-    return {name: value for name, value in made.items() if value is not ... and (name, value) != ("record_id", None)}
-
-
-def dump(records: list[Any], serial: str = "HC-1") -> bytes:
-    """A machine-memory dump of these records."""
-    return json.dumps(
-        {"format": "myhealth.machine-memory/1", "machine": {"serial": serial}, "records": records}
-    ).encode()
-
-
-class Caller:
-    """Calls a WSGI application as a client would, optionally as somebody."""
-
-    def __init__(self, application: Any) -> None:
-        self.application = application
-        self.client = Client(application)
-        self.token = ""
-
-    def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
-        """`body`: bytes as they are, anything else as JSON. `options`: headers, token, query_string."""
-        headers = dict(options.pop("headers", {}))
-        token = options.pop("token", self.token)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        answer = self.client.open(path, method=method, data=body, headers=headers, **options)
-        if answer.mimetype == "application/json" and answer.status_code >= 400:
-            check_error_shape(answer.json)
-            assert answer.headers["Cache-Control"] == "no-store"
-        return answer
-
-
-def check_error_shape(body: Any) -> None:
-    """The one error shape of DESIGN.md, "HTTP"; a bulk answer that refuses every record has its items instead."""
-    assert isinstance(body["details"], str)
-    assert body["details"]
-    if "items" in body:
-        return
-    assert set(body) == {"details", "code", "errors"}
-    assert isinstance(body["code"], str)
-    for error in body["errors"]:
-        assert set(error) == {"index", "field", "message"}
 
 
 @pytest.fixture
@@ -337,38 +259,6 @@ def log_in(settings: Settings, people: dict[str, int]) -> Callable[[str], str]:
     return lambda name: signer.sign(get_user(name).subject)[0]
 
 
-class UploadStub(BaseHTTPRequestHandler):
-    """What the upload API says to a browse API: its keys, a login that is refused, a deletion that is done."""
-
-    keys = b""
-    deletions: list[tuple[str, str]] = []
-
-    def _say(self, status: int, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        self._say(200, self.keys)
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/logout/":
-            self._say(204, headers={TOKENS_VALID_AFTER: datetime.now(UTC).isoformat()})
-        else:
-            self._say(401, b"{}")
-
-    def do_DELETE(self) -> None:
-        self.deletions.append((self.path, self.headers["Authorization"]))
-        self._say(204)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """A running stub: its URL, and what it was asked to delete."""
@@ -382,10 +272,31 @@ def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 @pytest.fixture
+def running() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """Starts a server of that handler; gives its URL."""
+    servers = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> str:
+        server = HTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def answering(running: Any) -> Callable[[int, bytes], str]:
+    """Starts a server that answers everything with (status, body); gives its URL."""
+    return lambda status, body: running(type("Handler", (FixedAnswer,), {"answer": (status, body)}))
+
+
+@pytest.fixture
 def browse(people, settings, reports, stub, calling) -> Caller:
     """The browse API with three reports of Bholanath's and one of Savita's."""
-    from test_intake import take
-
     from myhealth.reports.writer import ReportWriter
     from myhealth.sync.runner import run_pass
     from wsgi.browse import make_app
@@ -393,3 +304,10 @@ def browse(people, settings, reports, stub, calling) -> Caller:
     take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
     run_pass(settings.database_url, ReportWriter(reports), settings)
     return calling(make_app(dataclasses.replace(settings, auth_url=stub[0])))
+
+
+@pytest.fixture
+def two_checkups(upload: Caller, log_in: Callable[[str], str]) -> None:
+    """Check-up 1 is bholanath's, 2 is savita's."""
+    sent = upload("POST", "/checkups/", [record(1), record(2, "savita")], token=log_in("tara"))
+    assert [item["id"] for item in sent.json["items"]] == [1, 2]

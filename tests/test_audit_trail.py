@@ -3,7 +3,6 @@
 Who, what, whose, from where, with which outcome, and the details; and nothing that was measured, and no password.
 """
 
-import base64
 import dataclasses
 import json
 import urllib.error
@@ -14,7 +13,8 @@ from unittest.mock import ANY
 
 import psycopg2
 import pytest
-from conftest import PASSWORD, dump, record
+from support.clients import basic
+from support.factories import PASSWORD, dump, record
 
 from cli.context import operator_name
 from myhealth import processes
@@ -32,10 +32,6 @@ USER, CHECKUPS, CHECKUP = "/users/savita/", "/users/savita/checkups/", "/users/s
 def secret(number: int, patient: str = "savita", **changes: Any) -> dict[str, Any]:
     texts = {"checkup_type": f"{MARK} type", "checkup_report": f"{MARK} report", "disease": f"{MARK} disease"}
     return record(number, patient, **{**texts, "taken_by": f"{MARK} doctor", "results": [RESULT], **changes})
-
-
-def basic(name: str, password: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def event(actor: str, action: str, subject: str | None = None, outcome: str = "done", **details: Any) -> Any:
@@ -141,7 +137,7 @@ class Trail:
 
 @pytest.fixture
 def filled(people, db) -> None:
-    from test_intake import take
+    from support.factories import take
 
     take(secret(1), secret(2, PATIENT), machine=None)
 

@@ -2,61 +2,19 @@
 
 import dataclasses
 import json
-import threading
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from conftest import PASSWORD, Caller, record, running_apis
-from test_intake import take
-from test_upload_api import basic
+from support.clients import Caller, basic
+from support.factories import PASSWORD, record, take
+from support.servers import FixedAnswer, running_apis
 
 from myhealth.profiles import services
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
-
-
-class UploadStub(BaseHTTPRequestHandler):
-    """A server that answers like an upload API in trouble."""
-
-    answer: tuple[int, bytes] = (500, b"")
-
-    def do_GET(self) -> None:
-        status, body = type(self).answer
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def running():
-    """Starts a server of that handler; gives its URL."""
-    servers = []
-
-    def start(handler: type[BaseHTTPRequestHandler]) -> str:
-        server = HTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def answering(running):
-    """Starts a server that answers everything with (status, body); gives its URL."""
-    return lambda status, body: running(type("Handler", (UploadStub,), {"answer": (status, body)}))
 
 
 @pytest.fixture
@@ -287,7 +245,7 @@ def test_logging_out_where_the_upload_api_has_ended_the_login_ends_it_here_too(
 def test_logging_out_while_the_upload_api_is_away_says_so_and_ends_nothing(settings, calling, log_in, running) -> None:
     keys, token = json.dumps(Signer(load_secret(settings), 60).jwks()).encode(), log_in("bholanath")
     away = {"answer": (200, keys), "do_POST": lambda stub: stub.send_error(503)}
-    browse = calling(make_app(dataclasses.replace(settings, auth_url=running(type("Away", (UploadStub,), away)))))
+    browse = calling(make_app(dataclasses.replace(settings, auth_url=running(type("Away", (FixedAnswer,), away)))))
     answer = browse("POST", "/logout/", token=token)
     assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
     assert "Retry-After" in answer.headers

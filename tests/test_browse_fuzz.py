@@ -8,10 +8,10 @@ A share of the requests runs with the long tests; the whole (more than 20,000 re
 
 from typing import Any
 
-import fuzzing
 import pytest
-from conftest import Caller
-from test_isolation import CALLERS
+from support import fuzzing
+from support.clients import Caller
+from support.upload_access import CALLERS
 
 from myhealth.reports.repository import ReportRepository
 

@@ -4,8 +4,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from conftest import record
-from test_intake import statuses, take
+from support.factories import record, statuses, take
 
 from myhealth.clinical import catalog
 from myhealth.clinical.catalog import ANALYTES, BY_CODE, UNIT_SPELLINGS, annotate, as_sent

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 from myhealth.common.errors import Unavailable
 from myhealth.embedded import servers

@@ -6,9 +6,9 @@ import json
 from decimal import Decimal
 
 import pytest
-from conftest import dump, record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.factories import dump, record
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader

@@ -17,7 +17,7 @@ import psutil
 import psycopg2
 import pymongo
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.embedded import servers

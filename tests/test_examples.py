@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, ROOT
+from support.factories import PASSWORD
+from support.paths import ROOT
 
 from myhealth.common.settings import keys, load
 from myhealth.processes import listen, url_of

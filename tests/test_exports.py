@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Caller
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from test_report_store import NOW, document
+from support.clients import Caller
+from support.factories import NOW, document
+from support.paths import ROOT
 
 from myhealth.clinical.ucum import is_ucum
 from myhealth.intake.formats.fhir.reader import read_fhir

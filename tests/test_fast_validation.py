@@ -6,9 +6,9 @@ import string
 from typing import Any
 
 import pytest
-from conftest import record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.factories import record
 
 from myhealth.intake.fast_validation import usual_record
 from myhealth.intake.formats.detect import read_dump

@@ -11,9 +11,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.paths import ROOT
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats import json_reader

@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.paths import ROOT
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.detect import read_dump

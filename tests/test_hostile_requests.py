@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import check_error_shape, dump, record
+from support.clients import check_error_shape
+from support.factories import dump, record
 
 MOST = 67_108_864
 GOOD = json.dumps([record(1)]).encode()

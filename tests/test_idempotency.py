@@ -5,7 +5,8 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Caller, record
+from support.clients import Caller
+from support.factories import record
 
 from myhealth.profiles.services import create_user
 

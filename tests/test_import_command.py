@@ -11,7 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, dump, record, running_apis
+from support.factories import dump, record
+from support.paths import ROOT
+from support.servers import running_apis
 
 from myhealth.intake.file_import import BATCH_RECORDS
 

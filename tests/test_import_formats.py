@@ -4,7 +4,8 @@ import gzip
 import json
 
 import pytest
-from conftest import ROOT, dump, record
+from support.factories import dump, record
+from support.paths import ROOT
 
 from myhealth.profiles.services import create_user
 

@@ -6,39 +6,21 @@ import socket
 import threading
 
 import pytest
-from conftest import record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.factories import record, statuses, take
 
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.common.notify import notify_sync
 from myhealth.intake import batch as module
 from myhealth.intake.bulk_insert import new_ids
-from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve
-from myhealth.intake.results import ImportSource, RecordResult
+from myhealth.intake.results import RecordResult
 from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import create_user
 
 pytestmark = pytest.mark.usefixtures("people")
-
-
-def readings(*records: object) -> list[ParsedRecord]:
-    return [
-        ParsedRecord(i, i + 1, r if isinstance(r, str) else json.dumps(r), None if isinstance(r, str) else r)
-        for i, r in enumerate(records)
-    ]
-
-
-def take(*records: object, atomic: bool = False, **origin: object) -> list[RecordResult]:
-    known = {"source": "test.json", "machine": "HC-1", **origin}
-    return Intake(ImportSource(**known)).take(readings(*records), atomic=atomic)
-
-
-def statuses(outcomes: list[RecordResult]) -> list[str]:
-    return [outcome.status for outcome in outcomes]
 
 
 def test_records_are_stored_with_everything_they_say(db, people) -> None:

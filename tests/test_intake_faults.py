@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, dump, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import crash
+from support.factories import dump, record
+from support.paths import ROOT
+from support.servers import crash
 
 from myhealth import stores
 from myhealth.common.errors import BadInput

@@ -12,7 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
-from conftest import Caller
+from support.clients import Caller
 
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user

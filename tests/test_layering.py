@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 # A folder of the domain may import itself and what it says that it needs.
 OUTSIDE = {"myhealth": {"click", "bottle", "cli", "wsgi"}, "cli": {"bottle", "wsgi"}, "wsgi": {"click", "cli"}}

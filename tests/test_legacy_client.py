@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Caller
+from support.clients import Caller
+from support.factories import PASSWORD
 
 Asked = tuple[int, Any]
 CREATED, NO_PATIENT, TAKEN = "User checkup created…", "User does not exist!", "User with same information is already exists."  # fmt: skip

@@ -5,8 +5,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import Caller, record
-from test_upload_isolation import SPECIFICATION, ask, filled, stored  # noqa: F401
+from support.clients import Caller
+from support.factories import record
+from support.upload_access import SPECIFICATION, ask, filled
 
 from wsgi import browse as browse_module
 from wsgi import upload as upload_module
@@ -94,7 +95,7 @@ def test_headers_are_told_where_they_are_sent(request, name: str) -> None:
         assert list(answer.get("headers", {})) == sent, (method, path, status)
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("two_checkups")
 @pytest.mark.parametrize(("method", "path"), SPECIFICATION, ids=" ".join)
 def test_every_answer_of_the_upload_api_is_as_the_document_says(upload: Caller, log_in, method: str, path: str) -> None:
     document = upload("GET", "/openapi.json").json

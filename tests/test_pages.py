@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 import pytest
-import test_browse_api
-from conftest import PASSWORD, Caller, record
-from page_data import history, result, sixty, temperatures, varied
-from test_intake import take
+from support.clients import Caller
+from support.factories import PASSWORD, record, take
+from support.page_data import history, result, sixty, temperatures, varied
 from werkzeug.test import Client
 
 from myhealth.checkups.models import Checkup
@@ -71,9 +70,6 @@ class Browser:
 def application(upload: Caller, settings, reports, serving, calling):
     """The browse API's application, whose logins a real upload API over HTTP checks."""
     return calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
-
-
-running, answering = test_browse_api.running, test_browse_api.answering
 
 
 @pytest.fixture
@@ -433,7 +429,7 @@ def test_where_the_upload_api_is_away_logging_out_is_honest(settings, reports, c
 
 def test_whatever_is_written_stays_text(application, people, settings, reports) -> None:
     """Every field of a report, of a person and of an address carries markup, and nothing of it becomes any."""
-    from page_data import XSS
+    from support.page_data import XSS
 
     set_full_name("bholanath", XSS)
     take(*varied("bholanath"), *[record(f"x{i}", results=[{"name": XSS, "value": i, "unit": XSS}]) for i in range(3)])

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import pytest
-from conftest import PASSWORD, record
-from page_data import LONG_NAME, history, sixty, temperatures, varied
-from test_intake import take
+from support import browser
+from support.factories import PASSWORD, record, take
+from support.page_data import LONG_NAME, history, sixty, temperatures, varied
 from werkzeug.serving import make_server
 
 from myhealth.profiles.services import create_user, set_full_name

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import PASSWORD, ROOT, record, running_apis
-from test_intake import take
+from support.factories import PASSWORD, record, take
+from support.paths import ROOT
+from support.servers import running_apis
 
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass

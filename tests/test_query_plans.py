@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Caller
-from test_report_store import document
+from support.clients import Caller
+from support.factories import document
 
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter

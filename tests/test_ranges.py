@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from test_report_store import document
+from support.factories import document
 
 from myhealth.clinical import catalog
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, is_outside, parse_measurement

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import click
-from conftest import ROOT
+from support.paths import ROOT
 
 from cli.main import COMMANDS, cli
 from myhealth import __version__

@@ -5,9 +5,9 @@ from datetime import datetime
 from decimal import Decimal
 
 import pytest
-from conftest import record
 from hypothesis import given
 from hypothesis import strategies as st
+from support.factories import record
 
 from myhealth.intake.formats.json_reader import DECODER
 from myhealth.intake.validation import validate_record

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from test_report_store import NOW, document
+from support.factories import NOW, document
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import cursor_of, find_access_events, list_access_log, log_access, parse_cursor

@@ -2,24 +2,14 @@
 
 import itertools
 import json
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from support.factories import NOW, document
 
 from myhealth.common.errors import SettingsError, Unavailable
-from myhealth.reports.documents import report_document
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter, WriteResult
-
-NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
-
-
-def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict:
-    row = {"id_": id_, "xid": 1, "patient_id": 7, "subject": "s7", "checkup_type": "T", "checkup_report": "R",
-           "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
-           "results": "[]", "revision": revision, **changes}  # fmt: skip
-    return report_document(epoch, **row)
 
 
 def test_a_document_has_the_fields_of_the_design() -> None:

@@ -7,9 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from conftest import record
-from page_data import temperatures
-from test_intake import take
+from support.factories import record, take
+from support.page_data import temperatures
 
 from cli.sparkline import sparkline
 from myhealth.reports.access_log import find_access_events

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Caller, dump, record
-from test_intake import statuses, take
+from support.clients import Caller
+from support.factories import dump, record, statuses, take
 
 from myhealth import stores
 from myhealth.audit.events import Actor, acting_as

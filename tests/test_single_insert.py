@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import record
+from support.factories import record
 
 from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database

@@ -5,8 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import record
-from test_intake import take
+from support.factories import record, take
 
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import record
-from stores_compared import NONE, differences
-from sync_processes import Writers
-from test_intake import take
+from support.compare import NONE, differences
+from support.factories import record, take
+from support.sync_processes import Writers
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings

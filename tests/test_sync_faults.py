@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, record, running_apis
-from servers import crash
-from stores_compared import NONE, asking, differences
-from sync_processes import TAKEN, Writers, begun, carry_over, ended, syncing, wait_for
-from test_intake import take
+from support.compare import NONE, asking, differences
+from support.factories import PASSWORD, record, take
+from support.servers import crash, running_apis
+from support.sync_processes import FILL, TAKEN, Writers, begun, carry_over, ended, syncing, wait_for
 
 from myhealth import stores
 from myhealth.common.settings import Settings
@@ -28,8 +27,6 @@ pytestmark = [pytest.mark.usefixtures("people"), pytest.mark.long]
 # SYNC_FAULT_SECONDS=60 for a thorough run.
 SECONDS = float(os.environ.get("SYNC_FAULT_SECONDS", "10"))
 AWAY_S = 30.0 if "SYNC_FAULT_SECONDS" in os.environ else 5.0
-FILL = ("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
-        " select 1, 'T', n::text, '' from generate_series(1, %s) n")  # fmt: skip
 
 
 @pytest.fixture(params=["straight", "through the browse API"])

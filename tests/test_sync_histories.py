@@ -11,10 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import NAME
-from servers import copy_data, crash, set_back
-from stores_compared import NONE, asking, differences
-from sync_processes import Writers, carry_over, syncing, wait_for
+from support.compare import NONE, asking, differences
+from support.servers import DATABASE_NAME, copy_data, crash, set_back
+from support.sync_processes import Writers, carry_over, syncing, wait_for
 
 from myhealth import stores
 from myhealth.common.settings import Settings
@@ -61,7 +60,7 @@ def write_a_while(url: str, seconds: float = 0.5) -> None:
 
 
 def moved_to(settings: Settings, server: Postgres) -> Settings:
-    return dataclasses.replace(settings, database_url=server.url_of(NAME))
+    return dataclasses.replace(settings, database_url=server.url_of(DATABASE_NAME))
 
 
 def check_new_life(settings: Settings, reports: object, reason: str) -> None:
@@ -100,7 +99,7 @@ def test_mongodb_restored_from_an_older_copy_of_its_folder_catches_up(db, report
 
 
 def dump(server: Postgres, path: Path) -> None:
-    words = [str(server.bin() / "pg_dump"), "--format=custom", f"--file={path}", server.url_of(NAME)]
+    words = [str(server.bin() / "pg_dump"), "--format=custom", f"--file={path}", server.url_of(DATABASE_NAME)]
     subprocess.run(words, check=True, timeout=60)
 
 
@@ -109,7 +108,7 @@ def restore(server: Postgres, path: Path, *options: str) -> None:
         str(server.bin() / "pg_restore"),
         "--exit-on-error",
         *options,
-        f"--dbname={server.url_of(NAME)}",
+        f"--dbname={server.url_of(DATABASE_NAME)}",
         str(path),
     ]
     subprocess.run(words, check=True, timeout=60)
@@ -119,8 +118,8 @@ def restore(server: Postgres, path: Path, *options: str) -> None:
 def test_a_dump_restored_into_another_cluster(db, reports, settings, postgres, other, tmp_path, further: str) -> None:
     """Its rows bring along the transaction ids of the old one: from the future, or from long ago."""
     other.ensure()
-    other.make_database(NAME)
-    with asking(settings.database_url) as old, asking(other.url_of(NAME)) as new:
+    other.make_database(DATABASE_NAME)
+    with asking(settings.database_url) as old, asking(other.url_of(DATABASE_NAME)) as new:
         ahead = int(old(XID)[0][0]) - int(new(XID)[0][0])
         burning, behind = (old, -ahead) if further == "the old cluster" else (new, ahead)
         burning(BURN % max(1, behind + 5000))
@@ -173,7 +172,7 @@ def test_a_pass_in_the_middle_of_a_restore(db, reports, settings, postgres, othe
     dump(postgres, tmp_path / "dump")
     carry_over(settings)
     other.ensure()
-    other.make_database(NAME)
+    other.make_database(DATABASE_NAME)
     words = [str(other.bin() / "pg_restore"), "--list", str(tmp_path / "dump")]
     contents = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
     late = [line for line in contents if " TABLE DATA public checkups " in line]
@@ -241,7 +240,7 @@ def test_a_failover_to_a_standby_within_a_pass(db, reports, settings, postgres, 
     postgres.ensure()
     other.ensure()
     hosts = ",".join(quote(str(server.run), safe="") for server in (postgres, other))
-    url = f"postgresql://myhealth@/{NAME}?host={hosts}&target_session_attrs=read-write"
+    url = f"postgresql://myhealth@/{DATABASE_NAME}?host={hosts}&target_session_attrs=read-write"
     both = dataclasses.replace(settings, database_url=url)
     with syncing(both, "--interval", "0.1", MYHEALTH_SYNC_BATCH_ROWS="20") as process, Writers(url):
         wait_for(lambda: reports.count()[0] > 50)

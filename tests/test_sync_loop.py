@@ -14,9 +14,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from conftest import record
-from stores_compared import NONE, differences
-from test_intake import take
+from support.compare import NONE, differences
+from support.factories import record, take
 
 from myhealth.common.database import database
 from myhealth.common.errors import Unavailable

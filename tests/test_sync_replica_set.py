@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import ReplicaSet
-from stores_compared import NONE, differences
-from sync_processes import Writers, begun, carry_over, ended, syncing, wait_for
-from test_sync_faults import FILL
+from support.compare import NONE, differences
+from support.servers import ReplicaSet
+from support.sync_processes import FILL, Writers, begun, carry_over, ended, syncing, wait_for
 
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo

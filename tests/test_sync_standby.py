@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg2
 import pytest
-from conftest import NAME, record
-from stores_compared import NONE, differences
-from test_intake import take
+from support.compare import NONE, differences
+from support.factories import record, take
+from support.servers import DATABASE_NAME
 
 from myhealth.common.database import database
 from myhealth.common.errors import SettingsError, Unavailable
@@ -49,7 +49,7 @@ def standby(postgres: Postgres, settings: Settings, tmp_path_factory: Any) -> It
 
 @pytest.fixture
 def from_standby(standby: Postgres, settings: Settings) -> Settings:
-    sync = dataclasses.replace(settings.sync, source_url=standby.url_of(NAME))
+    sync = dataclasses.replace(settings.sync, source_url=standby.url_of(DATABASE_NAME))
     return dataclasses.replace(settings, sync=sync)
 
 

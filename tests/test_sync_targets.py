@@ -10,10 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, record
-from stores_compared import NONE, differences
-from test_intake import take
-from test_report_store import document
+from support.compare import NONE, differences
+from support.factories import PASSWORD, document, record, take
 
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings

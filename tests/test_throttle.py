@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import PASSWORD
+from support.factories import PASSWORD
 
 from myhealth.common.errors import TooManyAttempts
 from myhealth.profiles.login_throttle import ALWAYS, PER_ADDRESS, PER_PAIR, PER_USER, attempt

@@ -7,16 +7,12 @@ import threading
 import time
 
 import pytest
-from conftest import PASSWORD, Caller, dump, record
+from support.clients import Caller, basic
+from support.factories import PASSWORD, dump, record
 
 from myhealth.common.database import database
 from myhealth.profiles import services
 from wsgi.common.application import LazyApplication
-
-
-def basic(name: str, password: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
-
 
 # -- logging in ------------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from http.client import HTTPException
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, record
-from servers import crash
+from support.factories import PASSWORD, record
+from support.servers import crash
 
 from myhealth import processes, stores
 from myhealth.common.notify import CHANNEL

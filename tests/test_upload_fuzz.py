@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import fuzzing
 import pytest
-from conftest import PASSWORD, record
 from schemathesis.core.parameters import ParameterLocation
-from test_intake import take
-from test_upload_isolation import CALLERS
+from support import fuzzing
+from support.factories import PASSWORD, record, take
+from support.upload_access import CALLERS
 
 from myhealth.profiles.services import create_user
 from wsgi.upload import make_app

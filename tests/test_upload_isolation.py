@@ -1,16 +1,14 @@
-"""Who may do what at the upload API: this table is the specification.
-
-Every route, every method, every kind of caller; what is not in the table is nobody's.
-"""
+"""Who may do what at the upload API: support/upload_access.py has the table."""
 
 import json
 import time
 import uuid
-from typing import Any
 
 import jwt
 import pytest
-from conftest import PASSWORD, Caller, record
+from support.clients import Caller
+from support.factories import record
+from support.upload_access import CALLERS, SPECIFICATION, ask
 
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user
@@ -18,78 +16,10 @@ from myhealth.profiles.tokens import Signer, load_secret
 from wsgi.upload import VIEWS
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-CALLERS = ("bholanath", "savita", "dr.ayush", "tara", "root", "runner")
-USER, CHECKUPS = "/users/<username>/", "/users/<username>/checkups/"
-CHECKUP = "/users/<username>/checkups/<checkup_id:int>/"
-
-
-def only(status: int, *names: str, others: int = 403) -> dict[str, int]:
-    """These callers get `status`, the others `others`, and whoever has no token 401."""
-    return {"": 401, **dict.fromkeys(CALLERS, others), **dict.fromkeys(names, status)}
-
-
-def everybody(status: int) -> dict[str, int]:
-    return dict.fromkeys(("", *CALLERS), status)
-
-
-# bholanath is the patient whose data it is.
-SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
-    ("GET", "/login/"): everybody(401),  # without a name and a password
-    ("POST", "/login/"): everybody(200),
-    ("POST", "/logout/"): only(204, *CALLERS),
-    ("POST", "/registration/"): everybody(201),
-    ("GET", "/.well-known/jwks.json"): everybody(200),
-    ("GET", "/healthz"): everybody(200),
-    ("GET", "/metrics"): everybody(200),
-    ("GET", "/users/"): only(200, *CALLERS),
-    ("POST", "/users/"): only(201, "root"),
-    ("GET", USER): only(200, "bholanath", "dr.ayush", "root", others=404),
-    ("PUT", USER): only(200, "bholanath", "root", others=404),
-    ("DELETE", USER): only(204, "root"),
-    ("GET", CHECKUPS): only(200, "bholanath", "dr.ayush", others=404),
-    ("POST", CHECKUPS): only(201, "dr.ayush", "tara"),
-    ("GET", CHECKUP): only(200, "bholanath", "dr.ayush", others=404),
-    ("PUT", CHECKUP): only(200, "dr.ayush"),
-    ("DELETE", CHECKUP): only(204, "dr.ayush"),
-    ("GET", "/checkups/"): only(200, "dr.ayush"),
-    ("POST", "/checkups/"): only(201, "dr.ayush", "tara"),
-    ("GET", "/reports/"): only(200, "dr.ayush"),
-    ("POST", "/reports/"): only(201, "dr.ayush", "tara"),
-    ("GET", "/machines/"): only(200, "tara"),
-    ("POST", "/machines/"): only(201, "tara"),
-    ("POST", "/machines/<serial>/dumps/"): only(201, "tara"),
-}
-BODIES: dict[str, Any] = {
-    "/login/": {"username": "savita", "password": PASSWORD},
-    "/registration/": {"username": "new.one", "password": "a long password"},
-    "/users/": {"username": "new.one", "role": "doctor"},
-    USER: {"full_name": "Bholanath M"},
-    CHECKUP: {"disease": "none"},
-    "/machines/": {"serial": "HC-9"},
-}
-
-
-def ask(upload: Caller, method: str, path: str, token: str, number: int = 7) -> Any:
-    """`number`: makes what is sent a new one."""
-    body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
-    if isinstance(body, dict) and body.get("username") == "new.one":
-        body = {**body, "username": f"new.{number}"}
-    return upload(method, filled(path), body, token=token)
-
-
-def filled(path: str) -> str:
-    return path.replace("<username>", "bholanath").replace("<checkup_id:int>", "1").replace("<serial>", "HC-1")
-
-
-@pytest.fixture
-def stored(upload: Caller, log_in) -> None:
-    """Check-up 1 is bholanath's, 2 is savita's."""
-    sent = upload("POST", "/checkups/", [record(1), record(2, "savita")], token=log_in("tara"))
-    assert [item["id"] for item in sent.json["items"]] == [1, 2]
 
 
 @pytest.mark.parametrize(("method", "path"), SPECIFICATION, ids=" ".join)
-def test_each_caller_gets_what_the_table_says(upload: Caller, stored, log_in, method: str, path: str) -> None:
+def test_each_caller_gets_what_the_table_says(upload: Caller, two_checkups, log_in, method: str, path: str) -> None:
     for number, (caller, expected) in enumerate(SPECIFICATION[method, path].items(), 100):
         answer = ask(upload, method, path, log_in(caller) if caller else "", number)
         assert answer.status_code == expected, caller
@@ -97,7 +27,7 @@ def test_each_caller_gets_what_the_table_says(upload: Caller, stored, log_in, me
             assert "savita" not in answer.text, caller
 
 
-def test_what_is_not_in_the_table_is_not_routed(upload: Caller, stored, log_in, db) -> None:
+def test_what_is_not_in_the_table_is_not_routed(upload: Caller, two_checkups, log_in, db) -> None:
     token = log_in("root")
     for path in VIEWS:
         for method in METHODS:
@@ -134,7 +64,7 @@ CLOSED = [key for key, expected in SPECIFICATION.items() if expected[""] == 401 
 
 
 @pytest.mark.parametrize("how", [*WRONG, "disabled"])
-def test_a_token_that_is_none_opens_nothing(upload: Caller, stored, settings, db, how: str) -> None:
+def test_a_token_that_is_none_opens_nothing(upload: Caller, two_checkups, settings, db, how: str) -> None:
     if how == "disabled":
         token = Signer(load_secret(settings), 60).sign(get_user("dr.ayush").subject)[0]
         services.set_active("dr.ayush", False)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import browser
 import pytest
-from conftest import PASSWORD, ROOT, dump, record
+from support import browser
+from support.factories import PASSWORD, dump, record
+from support.paths import ROOT
 
 from myhealth.profiles.services import create_user, revoke_tokens
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
-from conftest import PASSWORD
 from hypothesis import given
 from hypothesis import strategies as st
+from support.factories import PASSWORD
 
 from myhealth.common.errors import BadInput, Conflict, NotFound, NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
@@ -151,8 +151,7 @@ def test_what_is_no_hash_opens_nothing(db, people) -> None:
 
 
 def test_deleting_somebody_deletes_the_refused_records_that_name_him(db, people) -> None:
-    from conftest import record
-    from test_intake import take
+    from support.factories import record, take
 
     take(record(1))
     take(record(1, disease="other"), record(2, patient="savita", disease=5), record(1, patient="savita"))

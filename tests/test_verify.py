@@ -10,9 +10,8 @@ from typing import Any
 import psycopg2.errors
 import pytest
 from bson import ObjectId
-from conftest import record
-from stores_compared import NONE, differences
-from test_intake import take
+from support.compare import NONE, differences
+from support.factories import record, take
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import record, running_apis
-from stores_compared import NONE, differences
-from sync_processes import carry_over, syncing
+from support.compare import NONE, differences
+from support.factories import record
+from support.servers import running_apis
+from support.sync_processes import carry_over, syncing
 
 from myhealth.profiles.services import create_user
 

@@ -21,6 +21,8 @@ from myhealth.reports.repository import ReportRepository
 TIMEOUT_S = 120.0
 TAKEN = "Another sync is at work"
 INSERT = "insert into checkups (patient_id, checkup_type, checkup_report, disease, results) values (%s, %s, %s, '', %s)"
+FILL = ("insert into checkups (patient_id, checkup_type, checkup_report, disease)"
+        " select 1, 'T', n::text, '' from generate_series(1, %s) n")  # fmt: skip
 A_USER = "select id from users where username like 'w-%%' offset %s limit 1"
 A_ROW = "(select id from checkups where id >= %s order by id limit 1 for update skip locked)"
 HIGHEST = "select coalesce(max(id), 0) from checkups"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from conftest import record
+from support.factories import record
 
 LONG_NAME = "Maria-Theresia Alexandrina Konstantinopolitanskaja-Papadimitrakopoulou von und zu Hohenlohe-Waldenburg"
 XSS = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}% import os"

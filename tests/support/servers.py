@@ -1,21 +1,42 @@
-"""What may happen to the tests' servers: crashes, and data folders that are copied and put back."""
+"""Servers of the tests: APIs, a stub of the upload API, a replica set; their crashes and copies of their data."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pymongo
 import pymongo.errors
 
 from myhealth import processes
+from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
+from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
+
+DATABASE_NAME = "myhealth_test"
+
+
+@contextlib.contextmanager
+def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]]:
+    """Both APIs under gunicorn on free ports: their URLs."""
+    with contextlib.ExitStack() as stack:
+        upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
+        settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
+        stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, **options))
+        stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, **options))
+        yield processes.url_of(upload), processes.url_of(browse)
 
 
 def crash(server: Postgres | Mongo, how: signal.Signals = signal.SIGQUIT) -> None:
@@ -107,3 +128,52 @@ class ReplicaSet:
         for member in self._members.values():
             member.kill()
             member.wait()
+
+
+class UploadStub(BaseHTTPRequestHandler):
+    """What the upload API says to a browse API: its keys, a login that is refused, a deletion that is done."""
+
+    keys = b""
+    deletions: list[tuple[str, str]] = []
+
+    def _say(self, status: int, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._say(200, self.keys)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/logout/":
+            self._say(204, headers={TOKENS_VALID_AFTER: datetime.now(UTC).isoformat()})
+        else:
+            self._say(401, b"{}")
+
+    def do_DELETE(self) -> None:
+        self.deletions.append((self.path, self.headers["Authorization"]))
+        self._say(204)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class FixedAnswer(BaseHTTPRequestHandler):
+    """A server that answers like an upload API in trouble."""
+
+    answer: tuple[int, bytes] = (500, b"")
+
+    def do_GET(self) -> None:
+        status, body = type(self).answer
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import schemathesis
-from conftest import Caller
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import CHECKS, load_all_checks
+
+from support.clients import Caller
 
 Asked = collections.Counter[int]  # status -> how many answers had it
 

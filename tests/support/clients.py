@@ -1,0 +1,48 @@
+"""Clients of the WSGI applications."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from werkzeug.test import Client, TestResponse
+
+
+class Caller:
+    """Calls a WSGI application as a client would, optionally as somebody."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+        self.client = Client(application)
+        self.token = ""
+
+    def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
+        """`body`: bytes as they are, anything else as JSON. `options`: headers, token, query_string."""
+        headers = dict(options.pop("headers", {}))
+        token = options.pop("token", self.token)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        answer = self.client.open(path, method=method, data=body, headers=headers, **options)
+        if answer.mimetype == "application/json" and answer.status_code >= 400:
+            check_error_shape(answer.json)
+            assert answer.headers["Cache-Control"] == "no-store"
+        return answer
+
+
+def check_error_shape(body: Any) -> None:
+    """The one error shape of DESIGN.md, "HTTP"; a bulk answer that refuses every record has its items instead."""
+    assert isinstance(body["details"], str)
+    assert body["details"]
+    if "items" in body:
+        return
+    assert set(body) == {"details", "code", "errors"}
+    assert isinstance(body["code"], str)
+    for error in body["errors"]:
+        assert set(error) == {"index", "field", "message"}
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}

@@ -1,0 +1,73 @@
+"""Who may do what at the upload API: this table is the specification.
+
+Every route, every method, every kind of caller; nobody may do anything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.clients import Caller
+from support.factories import PASSWORD, record
+
+CALLERS = ("bholanath", "savita", "dr.ayush", "tara", "root", "runner")
+USER, CHECKUPS = "/users/<username>/", "/users/<username>/checkups/"
+CHECKUP = "/users/<username>/checkups/<checkup_id:int>/"
+
+
+def only(status: int, *names: str, others: int = 403) -> dict[str, int]:
+    """These callers get `status`, the others `others`, and whoever has no token 401."""
+    return {"": 401, **dict.fromkeys(CALLERS, others), **dict.fromkeys(names, status)}
+
+
+def everybody(status: int) -> dict[str, int]:
+    return dict.fromkeys(("", *CALLERS), status)
+
+
+# bholanath is the patient whose data it is.
+SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
+    ("GET", "/login/"): everybody(401),  # without a name and a password
+    ("POST", "/login/"): everybody(200),
+    ("POST", "/logout/"): only(204, *CALLERS),
+    ("POST", "/registration/"): everybody(201),
+    ("GET", "/.well-known/jwks.json"): everybody(200),
+    ("GET", "/healthz"): everybody(200),
+    ("GET", "/metrics"): everybody(200),
+    ("GET", "/users/"): only(200, *CALLERS),
+    ("POST", "/users/"): only(201, "root"),
+    ("GET", USER): only(200, "bholanath", "dr.ayush", "root", others=404),
+    ("PUT", USER): only(200, "bholanath", "root", others=404),
+    ("DELETE", USER): only(204, "root"),
+    ("GET", CHECKUPS): only(200, "bholanath", "dr.ayush", others=404),
+    ("POST", CHECKUPS): only(201, "dr.ayush", "tara"),
+    ("GET", CHECKUP): only(200, "bholanath", "dr.ayush", others=404),
+    ("PUT", CHECKUP): only(200, "dr.ayush"),
+    ("DELETE", CHECKUP): only(204, "dr.ayush"),
+    ("GET", "/checkups/"): only(200, "dr.ayush"),
+    ("POST", "/checkups/"): only(201, "dr.ayush", "tara"),
+    ("GET", "/reports/"): only(200, "dr.ayush"),
+    ("POST", "/reports/"): only(201, "dr.ayush", "tara"),
+    ("GET", "/machines/"): only(200, "tara"),
+    ("POST", "/machines/"): only(201, "tara"),
+    ("POST", "/machines/<serial>/dumps/"): only(201, "tara"),
+}
+BODIES: dict[str, Any] = {
+    "/login/": {"username": "savita", "password": PASSWORD},
+    "/registration/": {"username": "new.one", "password": "a long password"},
+    "/users/": {"username": "new.one", "role": "doctor"},
+    USER: {"full_name": "Bholanath M"},
+    CHECKUP: {"disease": "none"},
+    "/machines/": {"serial": "HC-9"},
+}
+
+
+def ask(upload: Caller, method: str, path: str, token: str, number: int = 7) -> Any:
+    """`number`: makes what is sent a new one."""
+    body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
+    if isinstance(body, dict) and body.get("username") == "new.one":
+        body = {**body, "username": f"new.{number}"}
+    return upload(method, filled(path), body, token=token)
+
+
+def filled(path: str) -> str:
+    return path.replace("<username>", "bholanath").replace("<checkup_id:int>", "1").replace("<serial>", "HC-1")
