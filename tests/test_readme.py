@@ -4,8 +4,10 @@ import configparser
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
+import pytest
 from support.paths import ROOT
 
 from cli.main import COMMANDS, cli
@@ -13,10 +15,13 @@ from myhealth import __version__
 from myhealth.common.settings import Key, keys
 
 README = (ROOT / "README.md").read_text()
+COMMAND_LINE = (ROOT / "cli" / "README.md").read_text()
+HTTP = (ROOT / "wsgi" / "README.md").read_text()
+DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/README.md"))
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(title: str, text: str = README) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def table(text: str) -> list[list[str]]:
@@ -36,12 +41,12 @@ def default(key: Key) -> str:
 
 
 def test_the_settings_table_is_the_codes() -> None:
-    shown = README.split("held against it by a test -->\n")[1].split("\n<!-- end of settings")[0]
+    shown = COMMAND_LINE.split("held against it by a test -->\n")[1].split("\n<!-- end of settings")[0]
     assert shown == settings_table(), f"\n{settings_table()}"
 
 
 def test_the_command_list_is_the_codes() -> None:
-    rows = {row[0]: row[1] for row in table(section("Commands")) if row[0].startswith("`myhealth")}
+    rows = {row[0]: row[1] for row in table(section("Commands", COMMAND_LINE)) if row[0].startswith("`myhealth")}
     assert rows == {f"`myhealth {name}`": text for name, (_, text) in COMMANDS.items()}
 
 
@@ -89,7 +94,7 @@ def test_every_route_is_documented() -> None:
     from wsgi import browse, upload
 
     for module, title in ((upload, "The upload API"), (browse, "The browse API")):
-        text = section(title)
+        text = section(title, HTTP)
         for path in module.VIEWS:
             shown = re.sub(r"<\w+_id:int>", "ID", path).replace("<username>", "U").replace("<serial>", "SERIAL")
             assert shown in text, f"{path} is not in the README"
@@ -98,16 +103,28 @@ def test_every_route_is_documented() -> None:
 def test_every_page_is_documented() -> None:
     from wsgi.browse_pages.routes import PAGES
 
-    text = section("The pages")
+    text = section("The pages", HTTP)
     for path in PAGES:
         shown = re.sub(r"<kind:[^>]*>", "csv", path).replace("<report_id:int>", "ID").replace("<username>", "U")
         assert f"`{shown}`" in text or path == "/my/<path:path>", f"{path} is not in the README"
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if not target.startswith(("http", "#")):
-            assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        name, _, heading = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, target
+
+
+def test_the_readme_and_the_changelog_stay_short() -> None:
+    assert len(README.splitlines()) <= 150
+    assert len((ROOT / "CHANGELOG.md").read_text().splitlines()) <= 40
 
 
 def test_the_version_is_the_changelogs_top_release() -> None:
