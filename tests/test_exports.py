@@ -16,7 +16,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from support.clients import Caller
 from support.factories import NOW, document
-from support.paths import ROOT
+from support.paths import DATA
 
 from myhealth.clinical.ucum import is_ucum
 from myhealth.intake.formats.fhir.reader import read_fhir
@@ -26,7 +26,6 @@ from myhealth.reports.export.csv_table import COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.common.application import encode_json
 
-SAMPLES = ROOT.parent / "shared" / "samples"
 PATIENT = {"_id": 7, "subject": "s7", "username": "savita", "full_name": "Savita Deshpande"}
 KEPT = (
     "code",
@@ -192,10 +191,9 @@ def test_whatever_another_program_stored_goes_out_valid(results: Any) -> None:
     check_fhir(went_out())
 
 
-SAMPLE_FILES = sorted(SAMPLES.glob("fhir-r4/*.json")) + sorted(SAMPLES.glob("bundles/*.json"))
+SAMPLE_FILES = sorted(DATA.glob("fhir-r4/*.json")) + sorted(DATA.glob("bundles/*.json"))
 
 
-@pytest.mark.skipif(not SAMPLES.exists(), reason="the samples are not here")
 @pytest.mark.parametrize("file", SAMPLE_FILES, ids=lambda file: file.stem)
 def test_what_others_sent_goes_out_the_same(file: Path) -> None:
     """From FHIR through the intake's check to a report, out as FHIR, and in again."""

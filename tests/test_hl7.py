@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.paths import ROOT
+from support.paths import DATA
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.detect import read_dump
@@ -19,8 +19,7 @@ from myhealth.intake.formats.hl7v2.values import is_loinc, range_of
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 
-SAMPLE = ROOT.parent / "shared" / "samples" / "hl7v2" / "oru_r01_glucose.hl7"
-with_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="the sample is not here")
+SAMPLE = DATA / "hl7v2" / "oru_r01_glucose.hl7"
 INDIA = timezone(timedelta(hours=5, minutes=30))
 
 MSH = r"MSH|^~\&|HC9000|PUNE|||20261120091500||ORU^R01^ORU_R01|MSG1|P|2.5.1"
@@ -76,7 +75,6 @@ def obx(kind: str, value: str, **fields: str) -> str:
 # --- The sample that HL7 wrote --------------------------------------------------------------------------------------
 
 
-@with_sample
 def test_the_example_of_hl7_comes_out_as_it_is() -> None:
     (reading,), skipped = read_bytes(SAMPLE.read_bytes())
     assert reading.faults == []
@@ -101,7 +99,6 @@ def test_the_example_of_hl7_comes_out_as_it_is() -> None:
     assert not skipped
 
 
-@with_sample
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
 @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\r\r\n"], ids=repr)
 def test_line_ends_and_parts_of_any_size_make_no_difference(end: bytes, size: int) -> None:
@@ -640,7 +637,7 @@ def test_each_record_can_be_read_alone() -> None:
 
 
 def sources() -> list[bytes]:
-    return [FULL, *([SAMPLE.read_bytes()] if SAMPLE.exists() else [])]
+    return [FULL, SAMPLE.read_bytes()]
 
 
 PIECES = [bytes([byte]) for byte in b'|^~\\&\r\n\x0b\x1c"0 XFOM\xff\xe9\x00-<'] + [

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from support.factories import dump, record
-from support.paths import ROOT
+from support.paths import DATA
 from support.servers import running_apis
 
 from myhealth.intake.file_import import BATCH_RECORDS
 
 pytestmark = pytest.mark.usefixtures("people")
-PEOPLE = ROOT.parent / "shared" / "samples" / "people.json"
+PEOPLE = DATA / "people.json.gz"
 
 
 @pytest.fixture
@@ -225,7 +225,6 @@ def test_without_a_database_it_ends_with_75(run_cli, file) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not PEOPLE.is_file(), reason="the sample of real people is not beside this checkout")
 @pytest.mark.long
 def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, settings) -> None:
     done = run_cli("import-machine", str(PEOPLE), "--create-patients")
@@ -244,7 +243,7 @@ def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, 
         mine = json.load(urllib.request.urlopen(request))
     assert [(report["checkup_type"], report["username"]) for report in mine] == [
         ("FOLLOW-UP EXAMINATION", "person233"), ("BASELINE EXAMINATION", "person233")]  # fmt: skip
-    sent = [r for r in json.loads(PEOPLE.read_text())["records"] if r["checkup_for"] == "person233"]
+    sent = [r for r in json.loads(gzip.decompress(PEOPLE.read_bytes()))["records"] if r["checkup_for"] == "person233"]
     for report, original in zip(mine, reversed(sent), strict=True):
         for result, was in zip(report["results"], original["results"], strict=True):
             assert {name: result[name] for name in was} == was

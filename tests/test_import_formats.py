@@ -5,13 +5,11 @@ import json
 
 import pytest
 from support.factories import dump, record
-from support.paths import ROOT
+from support.paths import DATA
 
 from myhealth.profiles.services import create_user
 
 pytestmark = pytest.mark.usefixtures("people")
-SAMPLES = ROOT.parent / "shared" / "samples"
-with_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not beside this checkout")
 
 
 def observation(number: int, patient: str) -> dict:
@@ -110,10 +108,9 @@ def test_a_format_can_be_forced_and_a_wrong_one_is_told(db, run_cli, tmp_path) -
     assert db("select count(*) from checkups") == [(1,)]
 
 
-@with_samples
 def test_all_that_others_wrote_goes_in_and_what_is_no_result_is_said(db, run_cli) -> None:
-    """HL7's examples, five synthetic patients and HL7's own message, in one command; then once more."""
-    files = [str(path) for folder in ("fhir-r4", "bundles", "hl7v2") for path in sorted((SAMPLES / folder).iterdir())]
+    """HL7's examples, two synthetic patients and HL7's own message, in one command; then once more."""
+    files = [str(path) for folder in ("fhir-r4", "bundles", "hl7v2") for path in sorted((DATA / folder).iterdir())]
     (nobodys,) = [file for file in files if file.endswith("Observation-decimal.json")]  # it names no patient at all
     files.remove(nobodys)
     done = run_cli("import-machine", "--create-patients", "--json", *files)

@@ -1,5 +1,6 @@
 """Faults that an import must survive: real processes are killed, and what machines send is mutilated."""
 
+import gzip
 import io
 import json
 import os
@@ -8,13 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.factories import dump, record
-from support.paths import ROOT
+from support.paths import DATA
 from support.servers import crash
 
 from myhealth import stores
@@ -23,7 +23,6 @@ from myhealth.embedded.postgres import Postgres
 from myhealth.intake.file_import import FileImport, ImportOptions
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("people")]
-SAMPLES = ROOT.parent / "shared" / "samples"
 COUNT = 30_000
 OBX = "OBX|1|NM|2093-3^Cholesterol^LN||5.10|mmol/L|3.0-5.2|N|||F|||20261120091000"
 HL7 = "\r".join(
@@ -146,15 +145,13 @@ def seeds() -> list[bytes]:
         HL7.encode(),
         f"\x0b{HL7}\x1c\r".encode(),
     ]
-    for path in sorted(SAMPLES.rglob("*")):
-        if path.is_file() and path.name != "README.md":
-            found.append(people_of(path) if path.name == "people.json" else path.read_bytes())
-    return found
+    found += [path.read_bytes() for path in sorted(DATA.rglob("*")) if path.suffix in (".json", ".hl7", ".csv")]
+    return [*found, some_people()]
 
 
-def people_of(path: Path) -> bytes:
+def some_people() -> bytes:
     """The first records of a large dump."""
-    whole = json.loads(path.read_text())
+    whole = json.loads(gzip.decompress((DATA / "people.json.gz").read_bytes()))
     return json.dumps({**whole, "records": whole["records"][:5]}).encode()
 
 

@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 from support import browser
 from support.factories import PASSWORD, dump, record
-from support.paths import ROOT
+from support.paths import DATA, ROOT
 
 from myhealth.profiles.services import create_user, revoke_tokens
 
 pytestmark = pytest.mark.long
-
-SAMPLES = ROOT.parent / "shared" / "samples"
 
 
 @pytest.fixture
@@ -225,12 +223,10 @@ def test_several_files_of_several_formats_go_in_one_after_the_other(
     page: Any, enter: Callable[..., None], db: Any, tmp_path: Path
 ) -> None:
     names = ["hl7v2/oru_r01_glucose.hl7", "fhir-r4/Bundle-lipids.json", "fhir-r4/Observation-blood-pressure.json"]
-    if not SAMPLES.is_dir():
-        pytest.skip("the samples are not here")
     enter()
     good = tmp_path / "good.json"
     good.write_bytes(dump([record()]))
-    choose(page, *[SAMPLES / name for name in names], good)
+    choose(page, *[DATA / name for name in names], good)
     total = 0
     for name in names:
         found = counts(outcome(page, name.split("/")[1]))
