@@ -8,8 +8,6 @@ import dataclasses
 import json
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +17,7 @@ from cli.context import App, pass_app
 from cli.output import called_as, plural
 from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
+from myhealth.common.http_client import HttpClient
 from myhealth.common.settings import Settings
 from myhealth.embedded import servers
 from myhealth.embedded.mongo import Mongo
@@ -30,6 +29,7 @@ from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
+RESPONSE_MAX_BYTES = 1024 * 1024
 DATABASE = "myhealth_demo"  # the demo's own, in both servers: nobody's data is touched
 
 
@@ -128,14 +128,14 @@ def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
     say(3, "The tablet pulls all reports out of the machine.")
     tell(f"{path.name}: {len(body):,} bytes.")
     say(4, "The tablet uploads them, all at once, and each is acknowledged by itself.")
-    _, login = call(upload_url + "/login/", basic=("tara", people["tara"]))
+    _, login = call(upload_url, "/login/", basic=("tara", people["tara"]))
     begun = time.monotonic()
-    status, answer = call(f"{upload_url}/machines/{serial}/dumps/", login["token"], body)
+    status, answer = call(upload_url, f"/machines/{serial}/dumps/", login["token"], body)
     ids = [item["id"] for item in answer["items"]]
     counts = "{accepted} accepted, {duplicate} duplicate, {rejected} rejected"
     tell(f"HTTP {status}: {counts.format(**answer)} ({since(begun)}).")
     tell(f"PostgreSQL has them as check-ups {ids[0]} to {ids[-1]}; only what is acknowledged may be erased.")
-    status, again = call(f"{upload_url}/machines/{serial}/dumps/", login["token"], body)
+    status, again = call(upload_url, f"/machines/{serial}/dumps/", login["token"], body)
     tell(f"Sent once more, as a tablet does that lost its network: HTTP {status}, {counts.format(**again)}.")
     return int(answer["accepted"])
 
@@ -154,18 +154,18 @@ def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
 def steps_7_to_9(browse_url: str, people: dict[str, str], stored: int) -> str:
     say(7, "Bholanath opens the ReportsApp and logs in.")
     begun = time.monotonic()
-    status, login = call(browse_url + "/login/", basic=("bholanath", people["bholanath"]))
+    status, login = call(browse_url, "/login/", basic=("bholanath", people["bholanath"]))
     say(8, "The browse API lets the upload API check the username and the password.")
-    wrong, _ = call(browse_url + "/login/", basic=("bholanath", "not-my-password"))
+    wrong, _ = call(browse_url, "/login/", basic=("bholanath", "not-my-password"))
     tell(f"The right password: HTTP {status}, a signed token ({since(begun)} for both). A wrong one: HTTP {wrong}.")
     say(9, "Bholanath browses his reports.")
     begun = time.monotonic()
-    status, mine = call(browse_url + "/reports/", login["token"])
+    status, mine = call(browse_url, "/reports/", login["token"])
     count = f"{plural(len(mine), 'report')} of {stored}"
     tell(f"GET /reports/ answers HTTP {status} with {count} ({since(begun)}), newest first:")
     for report in mine:
         show_report(report)
-    other, _ = call(browse_url + "/users/savita/reports/", login["token"])
+    other, _ = call(browse_url, "/users/savita/reports/", login["token"])
     tell(f"Savita's reports, asked for by Bholanath: HTTP {other}.")
     return f"{stored} reports went from the machine to their people; Bholanath sees his {len(mine)}, and no other."
 
@@ -186,21 +186,18 @@ def show_report(report: dict[str, Any]) -> None:
         click.echo(f"{line} {click.style(mark, fg='yellow')}" if mark else line.rstrip())
 
 
-def call(url: str, token: str = "", body: bytes | None = None, basic: tuple[str, str] | None = None) -> tuple[int, Any]:
-    """One HTTP request: status and decoded JSON, whatever the status is."""
+def call(
+    url: str, path: str, token: str = "", body: bytes | None = None, basic: tuple[str, str] | None = None
+) -> tuple[int, Any]:
+    """Send one HTTP request, a POST if it has a body; return its status and its JSON, whatever the status is."""
     headers = {"Content-Type": "application/json"} if body is not None else {}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     if basic:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
-    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - our own servers
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-    except OSError as error:
-        raise Unavailable(f"{url} does not answer: {error}") from error
+    client = HttpClient(url, timeout_s=60, response_max_bytes=RESPONSE_MAX_BYTES)
+    response = client.call("GET" if body is None else "POST", path, body, headers)
+    return response.status, json.loads(response.body)
 
 
 def say(number: int, text: str) -> None:

@@ -16,17 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.common.http_client import HttpClient
 from myhealth.common.settings import Settings, child_environ
 
 READY_TIMEOUT_S = 30
-ANSWER_TIMEOUT_S = 5  # the socket is ours: a server that has ended leaves callers waiting
+RESPONSE_TIMEOUT_S = 5  # the socket is ours: a server that has ended leaves callers waiting
+RESPONSE_MAX_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 30
 
 
@@ -76,7 +76,7 @@ def gunicorn(
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
     with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
         try:
-            _wait_until_ready(process, url_of(listener) + "/healthz", application)
+            _wait_until_ready(process, url_of(listener), application)
         except Unavailable as error:
             raise Unavailable(f"{error.message}{_last_words(log_file)}") from error
         yield process
@@ -119,22 +119,23 @@ def _end_with_parent() -> None:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> None:
+    client = HttpClient(url, timeout_s=RESPONSE_TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
     deadline = time.monotonic() + READY_TIMEOUT_S
-    fault: object = "no answer"
+    problem = "no response"
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise Unavailable(f"{name} ended with exit code {process.returncode} as it started")
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S):  # noqa: S310 - our own server
+            response = client.call("GET", "/healthz")
+            if response.status == 200:
                 return
-        except urllib.error.HTTPError as error:
-            fault = error.read(500).decode(errors="replace")
-            if '"wrong_settings"' in str(fault):
-                raise SettingsError(f"{name} does not start; its log, on stderr, says why") from error
-        except OSError as error:
-            fault = error
+            problem = response.body[:500].decode(errors="replace")
+            if '"wrong_settings"' in problem:
+                raise SettingsError(f"{name} does not start; its log, on stderr, says why")
+        except Unavailable as error:
+            problem = error.message
         time.sleep(0.05)
-    raise Unavailable(f"{name} was not ready after {READY_TIMEOUT_S} s: {fault}")
+    raise Unavailable(f"{name} was not ready after {READY_TIMEOUT_S} s: {problem}")
 
 
 def _last_words(log_file: IO[bytes] | None) -> str:

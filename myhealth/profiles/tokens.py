@@ -13,13 +13,10 @@ import logging
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +36,6 @@ ALGORITHM = "EdDSA"
 ISSUER = "myhealth-upload"
 AUDIENCE = "myhealth"
 KEY_PURPOSE = b"myhealth token signing key, Ed25519, 1"
-JWKS_PATH = "/.well-known/jwks.json"
-JWKS_MAX_BYTES = 64 * 1024
 REFETCH_AFTER_S = 10  # a forged key id must not make us ask the upload API at every request
 RETRY_AFTER_S = 1
 LEEWAY_S = 30  # clocks of hosts differ
@@ -214,23 +209,6 @@ class CheckedTokens:
             self._known.clear()
         self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
         return claims
-
-
-def jwks_fetcher(auth_url: str, timeout_s: float = 5) -> Callable[[], dict[str, Any]]:
-    """Asks the upload API at `auth_url` for its public keys. What it gives raises Unavailable when that fails."""
-
-    def fetch() -> dict[str, Any]:
-        try:
-            url = auth_url.rstrip("/") + JWKS_PATH  # http or https: the settings take no other
-            with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310
-                keys = json.loads(answer.read(JWKS_MAX_BYTES))
-            if not all(isinstance(jwk.get("kid"), str) for jwk in keys["keys"]):
-                raise ValueError("a key without a name")
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(f"the upload API at {auth_url} gives no keys: {error}") from error
-        return dict(keys)
-
-    return fetch
 
 
 def is_revoked(claims: Claims, tokens_valid_after: datetime | None) -> bool:

@@ -1,24 +1,30 @@
-"""Asking the upload API whether a name and a password are right. Knows HTTP, and nothing of databases."""
+"""The client of the upload API: log in and out, delete a user, change a password, fetch the public keys.
+
+It needs HTTP and no database.
+"""
 
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from datetime import datetime
-from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from myhealth.common.errors import Unavailable, too_many_attempts
+from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
 TIMEOUT_S = 10
-ANSWER_MAX_BYTES = 64 * 1024
-# Of an answer that ended tokens: from when on one must be, RFC 3339.
+KEYS_TIMEOUT_S = 5
+RESPONSE_MAX_BYTES = 64 * 1024
+JWKS_PATH = "/.well-known/jwks.json"
+# Response header, RFC 3339: tokens issued before this moment are not valid.
 TOKENS_VALID_AFTER = "Tokens-Valid-After"
+# Statuses with which the upload API reports an error of the caller; any other error is its own.
+CALLER_ERRORS = (400, 401, 403, 404, 409)
 
 
 class BadGateway(Unavailable):
-    """The upload API answered, but not what a login is answered with."""
+    """The upload API sent a response that it should not send."""
 
     status, code = 502, "bad_gateway"
 
@@ -30,88 +36,158 @@ class GatewayTimeout(Unavailable):
 
 
 class UploadApiUnavailable(Unavailable):
-    """The upload API does not answer, or cannot."""
+    """The upload API cannot be reached, or cannot respond now."""
 
 
-class AuthServiceUnavailable(UploadApiUnavailable):
-    """The same, for logins."""
+class Messages(NamedTuple):
+    """The messages, for people, of one operation's errors."""
+
+    unavailable: str
+    timeout: str
+    failed: str
 
 
-def ask_upload_api(auth_url: str, username: Any, password: Any, address: str = "") -> dict[str, Any] | None:
-    """`{"token", "expires_at"}` from the upload API at `auth_url`, or None where the name or the password is wrong.
+LOG_IN = Messages(
+    "Logging in is not possible right now; try again in a moment.",
+    "Logging in takes too long right now; try again in a moment.",
+    "Logging in is not possible right now: the upload API is not well.",
+)
+LOG_OUT = Messages(*["Logging out everywhere is not possible right now; try again in a moment."] * 3)
+CHANGE_USER = Messages(
+    "The upload API is away; try again in a moment.",
+    "The upload API takes too long; look whether it is done.",
+    "The upload API is not well.",
+)
 
-    `address`: where the caller is, so that one who guesses passwords slows down himself and nobody else.
 
-    Raises TooManyAttempts where somebody has guessed too often, LoginsAway where it does not answer or is unwell
-    itself, GatewayTimeout where it takes too long, BadGateway where it answers nonsense.
-    """
-    headers = {"Content-Type": "application/json", **({"X-Forwarded-For": address} if address else {})}
-    request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
-        auth_url.rstrip("/") + "/login/",
-        data=json.dumps({"username": username, "password": password}).encode(),
-        headers=headers,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            found = json.loads(answer.read(ANSWER_MAX_BYTES))
-            return {"token": str(found["token"]), "expires_at": str(found["expires_at"])}
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code in (400, 401):
+class UploadClient:
+    """The upload API at `auth_url`. Safe to share between threads; opens nothing before the first call."""
+
+    def __init__(self, auth_url: str) -> None:
+        self._url = auth_url
+        self._http = HttpClient(auth_url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
+
+    def close(self) -> None:
+        """Close the connections that are open between calls."""
+        self._http.close()
+
+    def log_in(self, username: Any, password: Any, address: str = "") -> dict[str, str] | None:
+        """Return `{"token", "expires_at"}`, or None if the username or the password is wrong.
+
+        `address`: the caller's, so that someone who guesses passwords slows down only himself or herself.
+        Raises TooManyAttempts, UploadApiUnavailable, GatewayTimeout, BadGateway.
+        """
+        credentials = {"username": username, "password": password}
+        response = self._call(LOG_IN, "POST", "/login/", credentials, address=address, repeatable=True)
+        if response.status in (400, 401):
             return None
-        if error.code == 429:
-            raise too_many_attempts(retry_after_s_of(error)) from error
-        if error.code == 503:
-            raise AuthServiceUnavailable("Logging in is not possible right now; try again in a moment.") from error
-        if error.code == 504:  # a gateway before the upload API
-            raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
-        raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
-    except (OSError, HTTPException) as error:
-        if is_timeout(error):
-            raise GatewayTimeout("Logging in takes too long right now; try again in a moment.") from error
-        raise AuthServiceUnavailable("Logging in is not possible right now; try again in a moment.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadGateway("Logging in is not possible right now: the upload API is not well.") from error
+        try:
+            if response.status != 200:
+                raise BadResponse(f"status {response.status}")
+            found = response.json_object()
+            return {"token": str(found["token"]), "expires_at": str(found["expires_at"])}
+        except (BadResponse, KeyError) as error:
+            raise BadGateway(LOG_IN.failed) from error
+
+    def log_out(self, token: str) -> datetime | None:
+        """Revoke all tokens of this token's user; return the moment before which they were issued.
+
+        Return None if this token was revoked before. Raises UploadApiUnavailable, GatewayTimeout, BadGateway.
+        """
+        response = self._call(LOG_OUT, "POST", "/logout/", token=token, repeatable=True)
+        if response.status not in (204, 401):
+            raise UploadApiUnavailable(LOG_OUT.failed)
+        return _tokens_valid_after(response) if response.status == 204 else None
+
+    def delete_user(self, username: str, token: str) -> tuple[int, dict[str, str]]:
+        """Delete a user with all check-ups, as the holder of `token`.
+
+        Return (204, {}), or the status of the caller's error with its `details` and `code`.
+        Raises UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
+        """
+        response = self._call(CHANGE_USER, "DELETE", _user_path(username), token=token)
+        return response.status, _caller_error(response, 204)
+
+    def change_password(
+        self, username: str, token: str, current: str, new: str, address: str = ""
+    ) -> tuple[int, dict[str, str], datetime | None]:
+        """Change the password of the holder of `token`, which revokes this user's tokens.
+
+        Return (200, {}, the moment before which revoked tokens were issued), or the status of the caller's error with
+        its `details` and `code`, and None. `address`: as for `log_in`.
+        Raises TooManyAttempts, UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
+        """
+        passwords = {"current_password": current, "password": new}
+        response = self._call(CHANGE_USER, "PUT", _user_path(username), passwords, token=token, address=address)
+        return response.status, _caller_error(response, 200), _tokens_valid_after(response)
+
+    def fetch_keys(self) -> dict[str, Any]:
+        """Return the public keys, a JSON Web Key Set with a name (`kid`) for each. Raises Unavailable."""
+        try:
+            response = self._http.call("GET", JWKS_PATH, timeout_s=KEYS_TIMEOUT_S, repeatable=True)
+            keys = response.json_object()
+            if response.status == 200 and all(isinstance(jwk["kid"], str) for jwk in keys["keys"]):
+                return keys
+        except (Unavailable, KeyError, TypeError) as error:
+            raise Unavailable(f"the upload API at {self._url} gives no keys: {error}") from error
+        raise Unavailable(f"the upload API at {self._url} gives no keys: status {response.status}")
+
+    def _call(
+        self,
+        messages: Messages,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        token: str = "",
+        address: str = "",
+        repeatable: bool = False,
+    ) -> Response:
+        headers = {
+            **({"Content-Type": "application/json"} if body is not None else {}),
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+            **({"X-Forwarded-For": address} if address else {}),
+        }
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            response = self._http.call(method, path, content, headers, repeatable=repeatable)
+        except ResponseTimeout as error:
+            raise GatewayTimeout(messages.timeout) from error
+        except NoResponse as error:
+            raise UploadApiUnavailable(messages.unavailable) from error
+        except BadResponse as error:
+            raise BadGateway(messages.failed) from error
+        if response.status == 429:
+            raise too_many_attempts(_retry_after_s(response))
+        if response.status == 503:
+            raise UploadApiUnavailable(messages.unavailable)
+        if response.status == 504:  # from a gateway in front of the upload API
+            raise GatewayTimeout(messages.timeout)
+        return response
 
 
-def retry_after_s_of(error: urllib.error.HTTPError) -> int:
-    text = error.headers.get("Retry-After", "")
-    return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
+def _user_path(username: str) -> str:
+    return f"/users/{quote(username, safe='')}/"
 
 
-def end_logins(auth_url: str, token: str) -> datetime | None:
-    """Ends every token that the holder of this one has been given, at the upload API at `auth_url`; gives the moment
-    from which on one must be.
+def _caller_error(response: Response, done: int) -> dict[str, str]:
+    """Return {} for the status `done`, else the caller's error. Raises BadGateway for any other response."""
+    if response.status == done:
+        return {}
+    details, code = response.error()
+    if response.status not in CALLER_ERRORS or not code:
+        raise BadGateway(CHANGE_USER.failed)
+    return {"details": details, "code": code}
 
-    A token that has ended already is as good (None). Raises Unavailable where the upload API cannot be asked.
-    """
-    request = urllib.request.Request(  # noqa: S310 - http or https: the settings take no other
-        auth_url.rstrip("/") + "/logout/", data=b"", headers={"Authorization": f"Bearer {token}"}
-    )
+
+def _tokens_valid_after(response: Response) -> datetime | None:
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            return tokens_valid_after(answer)
-    except urllib.error.HTTPError as error:
-        if error.code != 401:
-            raise AuthServiceUnavailable(
-                "Logging out everywhere is not possible right now; try again in a moment."
-            ) from error
-        return None
-    except (OSError, HTTPException) as error:
-        raise AuthServiceUnavailable(
-            "Logging out everywhere is not possible right now; try again in a moment."
-        ) from error
-
-
-def tokens_valid_after(answer: Any) -> datetime | None:
-    """What the answer's header says, if it has one that can be read."""
-    try:
-        moment = datetime.fromisoformat(answer.headers.get(TOKENS_VALID_AFTER, ""))
+        moment = datetime.fromisoformat(response.headers.get(TOKENS_VALID_AFTER, ""))
     except ValueError:
         return None
     return moment if moment.tzinfo else None
 
 
-def is_timeout(error: Exception) -> bool:
-    """Whether nothing came in time, rather than that nobody was there."""
-    return isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
+def _retry_after_s(response: Response) -> int:
+    text = response.headers.get("Retry-After", "")
+    return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60

@@ -13,7 +13,7 @@ from typing import Any
 
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.profiles.upload_client import ask_upload_api
+from myhealth.profiles.upload_client import UploadClient
 
 TIMEOUT_S = 60.0
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
@@ -52,7 +52,7 @@ class ReportsApiClient:
         with self._lock:
             if anew or time.monotonic() >= self._renew_at:
                 sync = self._settings.sync
-                answer = ask_upload_api(self._settings.auth_url, sync.username, sync.password)
+                answer = UploadClient(self._settings.auth_url).log_in(sync.username, sync.password)
                 if answer is None:
                     raise SettingsError(
                         f"the upload API at {self._settings.auth_url} does not let {sync.username} in",

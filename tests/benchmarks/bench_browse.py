@@ -186,7 +186,7 @@ def served(python: str, folder: Path, module: str, text: str) -> Iterator[str]:
     process = subprocess.Popen(words, cwd=folder)
     try:
         url = f"http://127.0.0.1:{port}"
-        processes._wait_until_ready(process, f"{url}/healthz", module)
+        processes._wait_until_ready(process, url, module)
         yield url
     finally:
         process.terminate()

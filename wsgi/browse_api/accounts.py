@@ -6,7 +6,6 @@ from typing import Any
 
 import bottle
 
-from myhealth.profiles.upload_client import ask_upload_api, end_logins
 from wsgi.browse_api.context import AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
@@ -43,7 +42,7 @@ class LoginView(View):
 
     def _answer(self, username: Any, password: Any) -> Any:
         address = client_address(self.context.settings.trusted_proxies)
-        token = ask_upload_api(self.context.settings.auth_url, username, password, address)
+        token = self.context.upload_api.log_in(username, password, address)
         if token is None:
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         return json_response(token)
@@ -64,5 +63,5 @@ class LogoutView(AuthenticatedBrowseView):
     def post(self) -> Any:
         query_parameters()
         token = bearer_token()
-        self.context.end_tokens(token, end_logins(self.context.settings.auth_url, token))
+        self.context.end_tokens(token, self.context.upload_api.log_out(token))
         return bottle.HTTPResponse(status=204)

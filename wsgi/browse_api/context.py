@@ -10,7 +10,8 @@ from typing import Any
 
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked, jwks_fetcher
+from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
+from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import log_access
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import find_report
@@ -69,10 +70,12 @@ class BrowseContext:
         self.settings = settings
         self.reports = open_reports(settings, serverSelectionTimeoutMS=PATIENCE_MS)
         self.trends = RecentAnswers(RECENT_S, RECENT_MOST_BYTES)
-        self.verifier = CheckedTokens(Verifier(jwks_fetcher(settings.auth_url)))
+        self.upload_api = UploadClient(settings.auth_url)
+        self.verifier = CheckedTokens(Verifier(self.upload_api.fetch_keys))
 
     def close(self) -> None:
         self.reports.close()
+        self.upload_api.close()
 
     def user_of_token(self, token: str) -> dict[str, Any]:
         """Who holds the token, as the report store has him or her. Raises NotLoggedIn, and NotHereYet for a user whom

@@ -8,7 +8,6 @@ import bottle
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
-from myhealth.profiles.upload_forwarding import delete_user
 from myhealth.reports.access_log import cursor_of, list_access_log, log_access, parse_cursor
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import PageCursor, read_moment
@@ -113,7 +112,7 @@ class UserView(AuthenticatedBrowseView):
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
         options: dict[str, Any] = {"action": "user.delete", "address": self.address}
         log_access(self.context.reports, self.user, self.context.reports.user_named(username), "account", **options)
-        status, said = delete_user(self.context.settings.auth_url, username, bearer_token())
+        status, said = self.context.upload_api.delete_user(username, bearer_token())
         return json_error(status, **said) if said else bottle.HTTPResponse(status=status)
 
 

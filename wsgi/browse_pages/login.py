@@ -8,7 +8,6 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
-from myhealth.profiles.upload_client import ask_upload_api, end_logins
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import Page, link, redirect
@@ -64,7 +63,7 @@ class LoginPage(Page):
         try:
             session.require_form_key(form, session.presented_visitor())
             address = client_address(self.context.settings.trusted_proxies)
-            token = ask_upload_api(self.context.settings.auth_url, username, password, address)
+            token = self.context.upload_api.log_in(username, password, address)
         except MyHealthError as error:
             return self._refused(error, form)
         if token is None:
@@ -116,7 +115,7 @@ class LogoutPage(Page):
             return redirect("/my/login")
         session.require_form_key(session.read_form(), token)
         try:
-            self.context.end_tokens(token, end_logins(self.context.settings.auth_url, token))
+            self.context.end_tokens(token, self.context.upload_api.log_out(token))
             said = "out"
         except Unavailable:
             said = "out-here"

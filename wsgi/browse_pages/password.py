@@ -9,8 +9,6 @@ import bottle
 
 from myhealth.common.errors import BadInput, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.profiles.passwords import MIN_CHARACTERS, check_acceptable
-from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
-from myhealth.profiles.upload_forwarding import change_password
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
 
@@ -40,8 +38,9 @@ class PasswordPage(LoggedInPage):
         if fault:
             return self._form(fault, 400)
         try:
-            asked = self.context.settings.auth_url, self.user["username"], token, (current, new), self.address
-            status, said = change_password(*asked)
+            status, said, valid_after = self.context.upload_api.change_password(
+                self.user["username"], token, current, new, self.address
+            )
         except TooManyAttempts as error:
             return self._form(error.message, error.status, error.retry_after_s)
         except Unavailable as error:
@@ -52,7 +51,7 @@ class PasswordPage(LoggedInPage):
             wrong = said.get("code") == "current_password_wrong"
             return self._form(WRONG if wrong else AWAY, 400 if wrong else 502)
         with contextlib.suppress(Unavailable):  # then the sync ends the old logins
-            self.context.end_tokens(token, said[TOKENS_VALID_AFTER])
+            self.context.end_tokens(token, valid_after)
         answer = redirect("/my/login?said=password")
         session.end_session(answer)
         return answer
