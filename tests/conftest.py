@@ -22,6 +22,7 @@ import pytest
 from support.browser import find_chromium, open_page, running_chromium
 from support.clients import Caller
 from support.factories import PASSWORD, record, take
+from support.page_client import Browser
 from support.servers import DATABASE_NAME, FixedAnswer, UploadStub, running_apis
 
 from myhealth import stores
@@ -32,6 +33,8 @@ from myhealth.embedded.postgres import Postgres
 from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.runner import Pass, run_pass
 
 # Nothing that a busy machine does slowly is a fault.
 hypothesis.settings.register_profile(
@@ -297,8 +300,6 @@ def answering(running: Any) -> Callable[[int, bytes], str]:
 @pytest.fixture
 def browse(people, settings, reports, stub, calling) -> Caller:
     """The browse API with three reports of Bholanath's and one of Savita's."""
-    from myhealth.reports.writer import ReportWriter
-    from myhealth.sync.runner import run_pass
     from wsgi.browse import make_app
 
     take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
@@ -311,3 +312,33 @@ def two_checkups(upload: Caller, log_in: Callable[[str], str]) -> None:
     """Check-up 1 is bholanath's, 2 is savita's."""
     sent = upload("POST", "/checkups/", [record(1), record(2, "savita")], token=log_in("tara"))
     assert [item["id"] for item in sent.json["items"]] == [1, 2]
+
+
+@pytest.fixture
+def application(upload: Caller, settings, reports, serving, calling):
+    """The browse API's application, whose logins a real upload API over HTTP checks."""
+    from wsgi.browse import make_app
+
+    return calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
+
+
+@pytest.fixture
+def browser(application) -> Browser:
+    return Browser(application)
+
+
+@pytest.fixture
+def stored(people, settings, reports) -> None:
+    """Three reports of Bholanath's, one of Savita's, in the report store."""
+    take(*[record(i, taken_at=f"2026-11-{i + 1:02}T09:00:00Z") for i in range(3)], record(8, patient="savita"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+
+
+@pytest.fixture
+def sync(settings: Settings, reports: ReportRepository) -> Callable[..., Pass]:
+    """Run one pass of the sync, with the options of `run_pass`."""
+
+    def one_pass(**options: Any) -> Pass:
+        return run_pass(settings.database_url, ReportWriter(reports), settings, **options)
+
+    return one_pass

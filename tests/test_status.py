@@ -18,11 +18,6 @@ pytestmark = pytest.mark.usefixtures("people")
 
 
 @pytest.fixture
-def sync(settings: Settings, reports: ReportRepository):
-    return lambda: run_pass(settings.database_url, ReportWriter(reports), settings)
-
-
-@pytest.fixture
 def status(settings: Settings, reports: ReportRepository):
     return lambda: collect_status(settings.database_url, ReportWriter(reports))
 

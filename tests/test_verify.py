@@ -27,11 +27,6 @@ pytestmark = pytest.mark.usefixtures("people")
 
 
 @pytest.fixture
-def sync(settings: Settings, reports: ReportRepository):
-    return lambda: run_pass(settings.database_url, ReportWriter(reports), settings)
-
-
-@pytest.fixture
 def compare(settings: Settings, reports: ReportRepository):
     def once(repair: bool = False, batch_rows: int = 3) -> Comparison:
         return verify(settings.database_url, ReportWriter(reports), batch_rows, repair=repair)

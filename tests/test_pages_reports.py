@@ -1,0 +1,304 @@
+"""The pages of reports: values, filters, downloads, dates."""
+
+import csv
+import dataclasses
+import html
+import io
+import json
+import re
+from urllib.parse import quote, unquote
+
+from support.factories import record, take
+from support.page_client import Browser, pages_of, plain
+from support.page_data import history, result, sixty, temperatures, varied
+
+from myhealth.checkups.models import Checkup
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.results import ImportSource
+from myhealth.profiles.services import create_user, set_active, set_full_name
+from myhealth.reports.access_log import log_command_access
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.runner import run_pass
+from wsgi.browse import make_app
+from wsgi.browse_pages import reports as report_pages
+from wsgi.browse_pages import result_view
+
+
+def test_whatever_is_written_stays_text(application, people, settings, reports) -> None:
+    """Every field of a report, of a person and of an address carries markup, and nothing of it becomes any."""
+    from support.page_data import XSS
+
+    set_full_name("bholanath", XSS)
+    take(*varied("bholanath"), *[record(f"x{i}", results=[{"name": XSS, "value": i, "unit": XSS}]) for i in range(3)])
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser, staff = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("root")
+    numbers = re.findall(r"/my/reports/(\d+)", browser.get("/my/").text)
+    asked = quote(XSS)
+    paths = [f"/my/reports/{number}" for number in numbers]
+    paths += ["/my/", "/my/trends", f"/my/trends?name={asked}", "/my/print", f"/my/?text={asked}&type={asked}&code={asked}", f"/my/{asked}", f"/my/?from={asked}", f"/my/?after={asked}", f"/my/trends?code={asked}"]  # fmt: skip
+    answers = [browser.get(path) for path in paths]
+    answers += [browser.get(f"/my/login?next={asked}&said={asked}")]
+    fresh = Browser(application)
+    answers += [fresh.get(f"/my/login?next={asked}&said={asked}"), fresh.log_in(XSS, XSS)]
+    answers += [staff.get(path) for path in (f"/my/patients?q={asked}", f"/my/patients/{asked}", "/my/patients/bholanath", "/my/patients?q=bhola")]  # fmt: skip
+    for answer in answers:
+        assert answer.status_code < 500
+        body = answer.text
+        assert "<script>" not in body
+        assert "<img" not in body
+        assert "onerror=alert" not in re.sub(r">[^<]*<", "><", re.sub(r'"[^"]*"', '""', body))
+        assert "{{49}}" not in body
+        assert ">49<" not in body
+        assert "style=" not in re.sub(r'"[^"]*"', '""', body)
+    assert any("&lt;script&gt;" in answer.text for answer in answers)
+
+
+def test_odd_values_show_well(browser: Browser, people, settings, reports) -> None:
+    take(*varied("bholanath"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    numbers = re.findall(r'"/my/reports/(\d+)"', browser.get("/my/").text)
+    text = "".join(browser.get(f"/my/reports/{number}").text for number in numbers)
+    plain = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text)))
+    for expected in ("1:128", "<5 mg/L", "<3 mg/dL ▼ below the usual range", "<1000 µg/L – cannot be compared with the range", "up to 5 mg/L", "negative",
+                     "marked as usual", "6.8 ×10³/µL", "150 to 400 ×10³/µL", "2.31 µIU/mL", "88 mL/min/1.73 m²", "60 mL/min/1.73 m² or more",
+                     "far above the usual range", "No growth after 48 hours.", "血糖（空腹） 5.4 mmol/L",
+                     "The machine itself marked this value as usual.", "تم الفحص"):  # fmt: skip
+        assert expected in plain, expected
+
+
+def test_filters_show_what_was_asked_for(browser: Browser, people, settings, reports) -> None:
+    take(*history("bholanath", 22), *varied("bholanath"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+
+    def shown(query: str) -> list[str]:
+        return re.findall(r'<h2><a href="/my/reports/(\d+)"', browser.get(f"/my/?{query}").text)
+
+    first = browser.get("/my/").text
+    older = html.unescape(re.search(r'class="button" href="([^"]+)" rel="next"', first).group(1))
+    both = shown("") + shown(older.partition("?")[2])
+    assert len(both) == len(set(both)) == 26
+    assert len(shown("type=BLOOD+COUNT")) == 1
+    for path in ("/my/", "/my/print"):
+        assert "with the measurement Hemoglobin" in browser.get(f"{path}?code=718-7").text
+        assert "with the measurement 718-8" in browser.get(f"{path}?code=718-8").text
+    assert len(shown("text=sinus+RHYTHM")) == 1
+    assert len(shown("code=718-7")) == 1
+    assert shown("text=nowhere+to+be+found") == []
+    assert "No report matches" in browser.get("/my/?text=nowhere+to+be+found").text
+    for path in ("/my/", "/my/print"):
+        assert "Perhaps they are swapped" in browser.get(f"{path}?from=2026-11-21&to=2026-11-20").text
+        assert "swapped" not in browser.get(f"{path}?from=2027-11-20&to=2027-11-20").text
+    assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
+    assert shown("from=2026-11-22") == []
+    assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, settings, reports, monkeypatch) -> None:
+    take(*history("bholanath", 4))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    assert "Only reports" not in browser.get("/my/print").text
+    some = browser.get("/my/print?from=2024-11-04&text=fine").text
+    assert "with the words “fine”, from 4 November 2024" in some
+    monkeypatch.setattr(report_pages, "PRINT_MAX", 2)
+    assert "Only the newest 2 are here" in browser.get("/my/print").text
+
+
+def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
+    application, people, settings, reports
+) -> None:
+    take(*history("bholanath", 22), *varied("bholanath"), record("s", "savita"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser, other, staff = (Browser(application) for _ in range(3))
+    browser.log_in("bholanath")
+    page = browser.get("/my/?type=BLOOD+PRESSURE").text
+    table, bundle = (html.unescape(path) for path in re.findall(r'href="([^"]+)" download', page))
+    answer = browser.get(table)
+    told = answer.headers["Content-Disposition"]
+    assert re.fullmatch(
+        r"attachment; filename=\"(health-reports-bholanath-\d{4}-\d\d-\d\d\.csv)\"; filename\*=UTF-8''\1", told
+    )
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.data.startswith("\ufeffid,username,taken_at".encode())
+    rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+    assert len(rows) == 44
+    assert {row["checkup_type"] for row in rows} == {"BLOOD PRESSURE"}
+    found = json.loads(browser.get(bundle).data)
+    assert found["resourceType"] == "Bundle"
+    kinds = [entry["resource"]["resourceType"] for entry in found["entry"]]
+    assert (kinds.count("DiagnosticReport"), kinds.count("Observation")) == (22, 44)
+    whole = browser.get("/my/download/csv").text
+    assert "تم الفحص" in whole
+    assert "savita" not in whole
+    number = rows[0]["id"]
+    one = browser.get(f"/my/reports/{number}/download/csv")
+    assert one.text.count(f"\r\n{number},bholanath") == 2
+    other.log_in("savita")
+    hidden = [
+        f"/my/reports/{number}/download/csv",
+        f"/my/reports/{number}/download/fhir",
+        "/my/patients/bholanath/download/csv",
+    ]
+    for path in [*hidden, "/my/download/pdf"]:
+        assert other.get(path).status_code == 404
+    staff.log_in("dr.ayush")
+    for path in hidden:
+        assert staff.get(path).status_code == 200
+    assert browser.get("/my/looks").text.count("dr.ayush") == 3
+
+
+def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:
+    create_user('सविता"x', full_name="Savita D.")
+    take(record(1, 'सविता"x'), record(2))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    doctor = Browser(application)
+    doctor.log_in("dr.ayush")
+    path = "/my/patients/" + quote('सविता"x')
+    told = doctor.get(f"{path}/download/fhir").headers["Content-Disposition"]
+    assert re.match(r'attachment; filename="health-reports-_+x-[\d-]+\.json"; filename\*=UTF-8', told)
+    assert unquote(told.partition("''")[2]).startswith('health-reports-सविता"x-')
+    assert "<title>Reports · Savita D. · MyHealth</title>" in doctor.get(path).text
+    assert "<title>Trends · bholanath · MyHealth</title>" in doctor.get("/my/patients/bholanath/trends").text
+    patient = Browser(application)
+    patient.log_in("bholanath")
+    assert "<title>My reports · MyHealth</title>" in patient.get("/my/").text
+
+
+def test_a_day_is_the_sites_day(people, settings, reports, calling, upload, serving) -> None:
+    take(record(1, taken_at="2026-11-20T19:00:00Z"))  # the 21st in India
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    indian = dataclasses.replace(settings, time_zone="Asia/Kolkata", auth_url=serving(upload.application))
+    browser = Browser(calling(make_app(indian)).application)
+    browser.log_in("bholanath")
+    assert "21 November 2026, 00:30" in browser.get("/my/").text
+    assert "Asia/Kolkata" in browser.get("/my/").text
+    assert "21 November 2026" in browser.get("/my/?from=2026-11-21&to=2026-11-21").text
+    assert "No report matches" in browser.get("/my/?to=2026-11-20").text
+
+
+def test_every_page_has_its_dates_in_the_zone_that_the_browser_tells(
+    browser: Browser, people, settings, reports
+) -> None:
+    take(*[record(i, taken_at=f"2026-11-{day}T19:00:00Z") for i, day in enumerate((10, 20))])
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    paths = pages_of(browser)[:-2]
+
+    def dated(zone: str, path: str) -> str:
+        browser.client.set_cookie("myhealth_zone", zone, domain="localhost", path="/my")
+        return plain(browser.get(path))
+
+    for path in paths:
+        for zone, name, day in (("Asia/Calcutta", "Asia/Kolkata", 21), ("America/New_York", "America/New York", 20)):
+            page = dated(zone, path)
+            assert f"Times are in {name}." in page, path
+            if path != "/my/filter" and path != "/my/looks":
+                assert re.search(rf"{day} Nov(ember)? 2026", page), path
+                assert not re.search(rf"{41 - day} Nov(ember)? 2026", page), path
+    assert "No report matches" in dated("Asia/Kolkata", "/my/?from=2026-11-20&to=2026-11-20")
+    assert "No report matches" not in dated("America/New_York", "/my/?from=2026-11-20&to=2026-11-20")
+    for nonsense in ("Asia", "../../etc/passwd", "", "Nowhere/At_All", "x" * 3000, "posix/Asia/Kolkata"):
+        assert "20 November 2026, 19:00" in dated(nonsense, "/my/")
+
+
+def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, settings, reports) -> None:
+    told = {"1999-07-02": "2 July 1999", "1999-07": "July 1999", "1999": "1999"}
+    observed = {"resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/bholanath"}}
+    measured = {"code": {"text": "Pulse"}, "valueQuantity": {"value": 60, "unit": "/min"}}
+    lines = [json.dumps({**observed, **measured, "effectiveDateTime": text}) for text in told]
+    outcomes = Intake(ImportSource("a file", format="fhir")).take(
+        list(read_dump(io.BytesIO("\n".join(lines).encode())).readings)
+    )
+    assert [outcome.status for outcome in outcomes] == ["accepted"] * 3
+    take(record(1, taken_at="2026-11-20T12:00:00Z"), record(2, taken_at="2026-11-21T12:00:01Z", checkup_report="Only the day is known."))  # fmt: skip
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.client.set_cookie("myhealth_zone", "Pacific/Kiritimati", domain="localhost", path="/my")  # 14 hours ahead
+    browser.log_in("bholanath")
+    listed = browser.get("/my/")
+    shown = [f">{words}</time>" for words in ("22 November 2026, 02:00", "21 November 2026, 02:00", *told.values())]
+    assert re.findall(r">[^<>]*</time>", listed.text) == shown
+    assert re.findall(r'datetime="([^"]*)"', listed.text)[2:] == list(told)
+    numbers = re.findall(r'"(/my/reports/\d+)"', listed.text)[2:]
+    for path, words in zip(numbers, told.values(), strict=True):
+        page = browser.get(path).text
+        assert f", {words} · MyHealth</title>" in page
+        assert f">{words}</time>" in page
+    printed = plain(browser.get("/my/print"))
+    for words in told.values():
+        assert f"{words} ·" in printed
+
+
+def test_a_report_that_was_changed_says_when(browser: Browser, people, settings, reports) -> None:
+    take(record(1), record(2))
+    Checkup.update(disease="corrected").where(Checkup.record_id == "2").execute()
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    texts = [
+        plain(browser.get(path)) for path in re.findall(r'<h2><a href="(/my/reports/\d+)"', browser.get("/my/").text)
+    ]
+    assert sorted("Last changed" in text for text in texts) == [False, True]
+
+
+def test_a_list_of_what_is_as_usual_says_so(browser: Browser, people, settings, reports) -> None:
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    for value, words in (("true", "something"), ("false", "nothing"), ("0", "nothing")):
+        assert f"with {words} outside its usual range" in plain(browser.get(f"/my/?abnormal={value}"))
+
+
+def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -> None:
+    unflagged = record("u", "bholanath", results=[result("Pulse", 130, "/min", 60, 100)])
+    take(*history("bholanath", 22), *varied("bholanath"), *sixty("bholanath"), *temperatures("bholanath"), unflagged)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    found = list(reports.reports.find())
+    assert len(found) > 30
+    for report in found:
+        assert report["abnormal"] == any(each.is_unusual for each in result_view.present_results(report)), report
+
+
+def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:
+    take(*temperatures("bholanath")[:1], record(1))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    own, general = re.findall(r'"(/my/reports/\d+)"', browser.get("/my/").text)
+    for path, range_text in ((general, "36.1 to 37.2 °C"), ("/my/trends?code=8310-5", "36.1 to 37.2 °C")):
+        page = plain(browser.get(path))
+        assert f"{range_text} (general)" in page
+        assert "the machine itself gave none" in page
+    for path in (own, "/my/trends?code=8480-6"):
+        assert "general" not in plain(browser.get(path))
+    assert plain(browser.get("/my/print")).count("(general)") == 1
+
+
+def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, settings, reports) -> None:
+    take(record(1), record(2, patient="savita"))
+    set_full_name("bholanath", "Bholanath")
+    set_full_name("savita", "Savita Deshpande")
+    set_full_name("dr.ayush", "Dr. Ayush Kulkarni")
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    log_command_access(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
+    browser, staff = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("dr.ayush")
+    staff.get("/my/patients/bholanath")
+    looks = plain(browser.get("/my/looks"))
+    assert "ops at the command line" in looks
+    assert "Dr. Ayush Kulkarni (dr.ayush, doctor)" in looks
+    assert "()" not in looks
+    number = re.search(r'"(/my/reports/\d+)"', browser.get("/my/").text).group(1)
+    for path in ("/my/print", number):
+        assert "(bholanath)" not in plain(browser.get(path))
+    assert "the record of Bholanath. That" in plain(staff.get("/my/patients/bholanath"))
+    assert "the record of Savita Deshpande (savita). That" in plain(staff.get("/my/patients/savita"))
+    assert "disabled" not in plain(staff.get("/my/patients/savita"))
+    set_active("savita", False)
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    assert "The account is disabled." in plain(staff.get("/my/patients/savita"))
+    found = plain(staff.get("/my/patients"))
+    assert "Bholanath bholanath" not in found
+    assert "Savita Deshpande savita" in found
