@@ -15,24 +15,24 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_error, print_json, show
-from myhealth.audit.events import record_event
-from myhealth.common.errors import BadInput, MyHealthError, Unavailable
-from myhealth.intake.file_import import FileImport, ImportOptions, read_patient_map, read_zone
-from myhealth.intake.formats.detect import FORMATS
+from myhealth.common.errors import BadInput
+from myhealth.intake.file_import import FileImport, ImportOptions, audited_import, read_patient_map, read_zone
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.registry import format_names
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
 
 NOTHING_STORED = " (dry run: nothing was stored)"
-SHOWN_MAX = 20  # refused records that the summary names; all of them are kept
+SHOWN_MAX = 20  # rejected records that the summary names; all of them are stored
 JSON_MAX = 1000
-# One thread reads ahead while the other waits for PostgreSQL; when that has answered, it gets its turn this soon.
+# One thread reads ahead while the other waits for PostgreSQL; this soon after its answer the other one continues.
 SWITCH_S = 0.0005
 
 
 @dataclass
 class Summary:
-    """What became of one file."""
+    """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX."""
 
     file: str
     accepted: int = 0
@@ -44,28 +44,28 @@ class Summary:
     skipped: dict[str, int] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, reading: ParsedRecord, outcome: RecordResult) -> None:
-        setattr(self, outcome.status, getattr(self, outcome.status) + 1)
-        self.warnings += bool(outcome.warnings) and outcome.status == "accepted"
-        if (outcome.status == "rejected" or outcome.warnings) and len(self.items) < JSON_MAX:
-            record = reading.decoded()
-            known = record.get("record_id") if isinstance(record, dict) else None
+    def add(self, parsed: ParsedRecord, result: RecordResult) -> None:
+        setattr(self, result.status, getattr(self, result.status) + 1)
+        self.warnings += bool(result.warnings) and result.status == "accepted"
+        if (result.status == "rejected" or result.warnings) and len(self.items) < JSON_MAX:
+            record = parsed.decoded()
+            record_id = record.get("record_id") if isinstance(record, dict) else None
             self.items.append(
                 {
-                    "index": outcome.index,
-                    "line": reading.line,
-                    "record_id": known if isinstance(known, (str, int)) else None,
-                    "status": outcome.status,
-                    "errors": outcome.errors,
-                    "warnings": outcome.warnings,
-                    "rejection_id": outcome.rejection_id,
+                    "index": result.index,
+                    "line": parsed.line,
+                    "record_id": record_id if isinstance(record_id, (str, int)) else None,
+                    "status": result.status,
+                    "errors": result.errors,
+                    "warnings": result.warnings,
+                    "rejection_id": result.rejection_id,
                 }
             )
 
 
 @click.command("import-machine")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--format", type=click.Choice(FORMATS), help="Force the format; recognised by default.")
+@click.option("--format", type=click.Choice(format_names()), help="Force the format; recognised by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
 @click.option("--patient", metavar="USERNAME", help="Whom all records are about, for files that do not name anybody.")
 @click.option(
@@ -90,7 +90,7 @@ class Summary:
 @as_json
 @pass_app
 def import_machine(
-    app: App, /, files: tuple[Path, ...], patient_map: TextIO | None, rejected: Path | None, as_json: bool, **said: Any
+    app: App, /, files: tuple[Path, ...], patient_map: TextIO | None, rejected: Path | None, as_json: bool, **given: Any
 ) -> None:
     """Take in what machines keep in their memory.
 
@@ -104,11 +104,11 @@ def import_machine(
     if rejected is not None and not rejected.is_dir() and not rejected.absolute().parent.is_dir():
         raise click.UsageError(f"--rejected: there is no folder {show(rejected.absolute().parent)}")
     for name in ("machine", "patient"):
-        if said[name] is not None and not said[name].strip():
+        if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
-    read_zone(said["zone"])
-    given = {name: value for name, value in said.items() if value is not None}
-    options = ImportOptions(patient_map=load_map(patient_map), **given)
+    read_zone(given["zone"])
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = ImportOptions(patient_map=load_map(patient_map), **chosen)
     summaries = []
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(50_000, 20, 100)
@@ -143,54 +143,37 @@ def load_map(file: TextIO | None) -> dict[str, str]:
 
 
 def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: Path | None) -> None:
-    """Imports one file; a file that cannot be read, or is broken, is told in `summary.error`."""
+    """Import one file. A file that cannot be read, or is broken, is reported in `summary.error`."""
     try:
-        with opened(file) as source, contextlib.ExitStack() as stack:
-            coming = FileImport(source, summary.file, options)
-            refused = None
-            if rejected is not None:
-                name = "standard-input" if str(file) == "-" else file.name
-                refused = RejectedFile(rejected / name if rejected.is_dir() else rejected, coming.dump)
-                stack.callback(refused.close)
-            stack.callback(lambda: vars(summary).update(patients_created=coming.created))
-            stack.callback(lambda: summary.skipped.update(coming.dump.skipped))
-            advance = stack.enter_context(progress(source, summary.file))
-            stack.enter_context(told_when_interrupted(coming, summary.file))
-            stack.enter_context(audited(coming, summary))
-            for batch in coming:
-                for reading, outcome in batch:
-                    summary.add(reading, outcome)
-                    if refused is not None and outcome.status == "rejected":
-                        refused.add(reading)
-                advance()
+        with opened(file) as source, audited_import(source, summary.file, options) as coming:
+            try:
+                store_batches(coming, summary, source, rejected_file(file, rejected, coming.dump))
+            finally:
+                summary.patients_created = coming.created
+                summary.skipped.update(coming.dump.skipped)
     except OSError as error:
         summary.error = f"it cannot be read: {error.strerror or error}"
     except BadInput as error:
         summary.error = error.message + (f" ({error.hint})" if error.hint else "")
 
 
-@contextlib.contextmanager
-def audited(coming: FileImport, summary: Summary) -> Iterator[None]:
-    """Notes what an import has done; also of one that breaks off, where it has done something."""
-    try:
-        yield
-    except Unavailable:  # there is no place to note it in
-        raise
-    except BaseException:
-        with contextlib.suppress(MyHealthError):
-            note_import(coming, summary, ended=False)
-        raise
-    note_import(coming, summary, ended=True)
+def store_batches(coming: FileImport, summary: Summary, source: BinaryIO, rejected: RejectedFile | None) -> None:
+    closing = contextlib.closing(rejected) if rejected else contextlib.nullcontext()
+    with closing, progress(source, summary.file) as advance, message_if_interrupted(coming):
+        for batch in coming:
+            for parsed, result in batch:
+                summary.add(parsed, result)
+                if rejected is not None and result.status == "rejected":
+                    rejected.add(parsed)
+            advance()
 
 
-def note_import(coming: FileImport, summary: Summary, *, ended: bool) -> None:
-    counts: dict[str, Any] = {
-        "accepted": summary.accepted,
-        "duplicate": summary.duplicate,
-        "rejected": summary.rejected,
-    }
-    if not coming.options.dry_run and (ended or any(counts.values())):
-        record_event("import", machine=coming.dump.serial, source=summary.file, ended=ended, **counts)
+def rejected_file(file: Path, rejected: Path | None, dump: Dump) -> RejectedFile | None:
+    """Return the file for rejected records that --rejected names, or that lies in the folder that it names."""
+    if rejected is None:
+        return None
+    name = "standard-input" if str(file) == "-" else file.name
+    return RejectedFile(rejected / name if rejected.is_dir() else rejected, dump)
 
 
 @contextlib.contextmanager
@@ -204,7 +187,7 @@ def opened(file: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def progress(source: BinaryIO, name: str) -> Iterator[Callable[[], None]]:
-    """A bar on stderr that counts the file's bytes; none where stderr is no terminal or the size is not known."""
+    """Draw a bar on stderr that counts the file's bytes, if stderr is a terminal and the size is known."""
     size = os.fstat(source.fileno()).st_size if source.seekable() else 0
     if not size or not sys.stderr.isatty():
         yield lambda: None
@@ -214,18 +197,18 @@ def progress(source: BinaryIO, name: str) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def told_when_interrupted(coming: FileImport, name: str) -> Iterator[None]:
-    """Ctrl-C leaves whole batches: says how many records they are, and that the next import goes on."""
+def message_if_interrupted(coming: FileImport) -> Iterator[None]:
+    """After Ctrl-C, print the number of records in whole batches, and that the next import continues."""
     try:
         yield
     except KeyboardInterrupt:
         done = 0 if coming.options.dry_run else coming.stored
-        click.echo(f"\n{name}: {plural(done, 'record')} stored so far; import it again to go on.", err=True)
+        click.echo(f"\n{coming.name}: {plural(done, 'record')} stored so far; import it again to go on.", err=True)
         raise
 
 
 def print_summary(summary: Summary, dry_run: bool) -> None:
-    """The counts on stdout; what was refused or looks wrong above them on stderr, with its place and reason."""
+    """Print the counts on stdout, and before them on stderr each rejection and warning with its place and reason."""
     for item in summary.items[:SHOWN_MAX]:
         record_id = f" (record_id {show(item['record_id'])})" if item["record_id"] is not None else ""
         place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
@@ -249,8 +232,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
     click.echo(f"{summary.file}: {counts}{would}.")
     if summary.patients_created:
         made = "would be created" if dry_run else "created"
-        said = f"{plural(summary.patients_created, 'patient')} {made}, without a password: they cannot log in yet"
-        click.echo(f"{summary.file}: {said}.", err=True)
+        patients = plural(summary.patients_created, "patient")
+        click.echo(f"{summary.file}: {patients} {made}, without a password: they cannot log in yet.", err=True)
     if any(error.get("code") == "unknown_user" for item in summary.items for error in item["errors"]):
         click.echo("Unknown patients can be created (--create-patients) or mapped (--patient-map).", err=True)
     if summary.rejected and not dry_run:

@@ -12,7 +12,8 @@ from support.factories import dump, record
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader
-from myhealth.intake.formats.detect import Dump, read_dump
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.parsed_record import ParsedRecord, UnrepresentableNumber
 
 
@@ -32,14 +33,14 @@ class Pipe(io.RawIOBase):
 
 def read(data: bytes, **options) -> tuple[Dump, list[ParsedRecord]]:
     found = read_dump(io.BytesIO(data), **options)
-    return found, list(found.readings)
+    return found, list(found.records)
 
 
 def until_broken(data: bytes, **options) -> tuple[list[ParsedRecord], str]:
     """What is given before the source breaks, and why it breaks."""
     given_: list[ParsedRecord] = []
     try:
-        given_.extend(read_dump(io.BytesIO(data), **options).readings)
+        given_.extend(read_dump(io.BytesIO(data), **options).records)
     except BadInput as error:
         return given_, error.message
     return given_, ""
@@ -64,8 +65,8 @@ RECORDS = [record(1), record(2, checkup_report='} ] " \\ , { [ नमस्त�
 def test_a_format_is_recognised_and_read(format: str, data: bytes, piped: bool, packed: bool) -> None:
     data = gzip.compress(data) if packed else data
     found = read_dump(Pipe(data) if piped else io.BytesIO(data))
-    readings = list(found.readings)
-    assert found.format == format
+    readings = list(found.records)
+    assert found.format.name == format
     assert [reading.decoded() for reading in readings] == RECORDS
     assert [json.loads(reading.raw) for reading in readings] == RECORDS
     assert [reading.index for reading in readings] == [0, 1, 2]
@@ -79,7 +80,7 @@ def test_any_list_of_records_comes_out_as_it_went_in(records: list, size: int) -
     data = json.dumps(records, ensure_ascii=False).encode("utf-8", "surrogatepass")
     found = read_dump(Pipe(data, size)) if data.strip() else None
     if found is not None and b"\xed" not in data:
-        assert [reading.decoded() for reading in found.readings] == records
+        assert [reading.decoded() for reading in found.records] == records
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_long_values_of_many_lines_are_whole_wherever_they_are_cut() -> None:
 def test_a_single_long_record_is_a_record(first: str) -> None:
     long = {first: None, **record(1, checkup_report="x" * 900_000)}
     found, readings = read(json.dumps(long).encode())
-    assert found.format == "ndjson"
+    assert found.format.name == "object"
     assert len(readings) == 1
 
 
@@ -179,7 +180,7 @@ def test_a_large_dump_with_a_record_a_line_is_a_dump() -> None:
         '"format": "myhealth.machine-memory/1", "machine": "A",\n"records": [\n',
     ):
         found, readings = read(("{" + head + lines + "\n]}").encode())
-        assert (found.format, len(readings)) == ("memory", 2000)
+        assert (found.format.name, len(readings)) == ("memory", 2000)
 
 
 def test_what_follows_a_record_on_its_line_spoils_it() -> None:
@@ -280,7 +281,7 @@ def test_a_record_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_unpacking_stops_at_its_bound() -> None:
     bomb = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
     with pytest.raises(TooLarge):
-        list(read_dump(io.BytesIO(bomb), max_bytes=1_000_000).readings)
+        list(read_dump(io.BytesIO(bomb), max_bytes=1_000_000).records)
 
 
 def test_a_name_that_stands_twice_is_noticed() -> None:

@@ -19,7 +19,7 @@ from myhealth.intake.validation import latest_moment, validate_record
 def reading(raw: str) -> ParsedRecord:
     """As it comes out of a list: with a further record in sight, the way read_complete_records ones are read many at a time."""
     data = f'[{raw}, {{"record_id": "2"}}]'
-    return next(read_dump(io.BytesIO(data.encode("utf-8", "surrogatepass")), machine="").readings)
+    return next(read_dump(io.BytesIO(data.encode("utf-8", "surrogatepass")), machine="").records)
 
 
 def same(raw: str, machine: str | None = None) -> bool:

@@ -298,8 +298,8 @@ def test_resources_one_after_another_are_records_in_order() -> None:
 def test_a_bare_list_of_resources_is_read_one_by_one() -> None:
     data = json.dumps([observation("a"), PATIENT, observation("b")], indent=1).encode()
     found = read_dump(io.BytesIO(data))
-    assert names(list(found.readings)) == [("Observation/a", ["Glucose"]), ("Observation/b", ["Glucose"])]
-    assert (found.format, found.skipped) == ("fhir", {"Patient": 1})
+    assert names(list(found.records)) == [("Observation/a", ["Glucose"]), ("Observation/b", ["Glucose"])]
+    assert (found.format.name, found.skipped) == ("fhir", {"Patient": 1})
 
 
 def test_a_broken_line_is_told_and_the_next_one_read() -> None:

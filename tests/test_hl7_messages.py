@@ -244,7 +244,7 @@ def test_any_text_that_is_escaped_comes_back(text: str) -> None:
 
 def test_a_file_may_begin_with_a_byte_order_mark() -> None:
     data = b"\xef\xbb\xbf" + "\r".join([MSH, PID, OBR, OBX]).encode()
-    assert [reading.faults for reading in read_dump(io.BytesIO(data)).readings] == [[]]
+    assert [reading.faults for reading in read_dump(io.BytesIO(data)).records] == [[]]
 
 
 MESSAGE = "\r".join([MSH, PID, OBR, OBX.replace("5.10", "72")])

@@ -212,7 +212,7 @@ def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, 
     measured = {"code": {"text": "Pulse"}, "valueQuantity": {"value": 60, "unit": "/min"}}
     lines = [json.dumps({**observed, **measured, "effectiveDateTime": text}) for text in told]
     outcomes = Intake(ImportSource("a file", format="fhir")).take(
-        list(read_dump(io.BytesIO("\n".join(lines).encode())).readings)
+        list(read_dump(io.BytesIO("\n".join(lines).encode())).records)
     )
     assert [outcome.status for outcome in outcomes] == ["accepted"] * 3
     take(record(1, taken_at="2026-11-20T12:00:00Z"), record(2, taken_at="2026-11-21T12:00:01Z", checkup_report="Only the day is known."))  # fmt: skip

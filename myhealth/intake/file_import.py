@@ -1,30 +1,32 @@
-"""Importing a machine's file: from bytes to outcomes, batch by batch, in bounded memory."""
+"""Import a machine's file: from bytes to stored records, batch by batch, in bounded memory."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch
-from myhealth.common.errors import BadInput
-from myhealth.intake.formats.detect import Dump, read_dump
+from myhealth.common.errors import BadInput, MyHealthError, Unavailable
+from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import ImportSource, RecordResult
+from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import register_machine
 
 BATCH_RECORDS = 5000
-# A batch ends early when its records are large: what is in memory at once stays bounded.
+# A batch ends early if its records are large, so that memory stays bounded.
 BATCH_CHARACTERS = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How a file is to be read and taken in; see `read_dump` and `Origin`. `zone`: as `read_zone` takes it."""
+    """How to read a file and store its records; see `read_dump` and `ImportSource`. `zone`: as for `read_zone`."""
 
     format: str = ""
     machine: str = ""
@@ -36,24 +38,23 @@ class ImportOptions:
 
 
 class FileImport:
-    """One file on its way in. Iterating takes it in and gives each batch once it is committed.
+    """The import of one file. Iterating stores it, and gives each batch after its commit.
 
-    `dump`: what is known of the file; `stored`: how many records were accepted or duplicates so far. A file that is
-    broken further on raises BadInput after the batches that came before it: those are stored. Raises Unavailable where
-    the database goes away; importing again finishes the job.
+    `dump`: the file; `counts`: the number of records so far by their status. If the file is broken further on, raises
+    BadInput after the batches before that place, which are stored. Raises Unavailable if the database becomes
+    unavailable; importing the file again finishes the job.
     """
 
     def __init__(self, source: BinaryIO, name: str, options: ImportOptions) -> None:
+        self.name = name
         self.options = options
-        self.dump: Dump = read_dump(
-            source, format=options.format, machine=options.machine, zone=read_zone(options.zone)
-        )
-        self.stored = 0
+        self.dump = read_dump(source, format=options.format, machine=options.machine, zone=read_zone(options.zone))
+        self.counts = counts([])
         self._intake = Intake(
             ImportSource(
                 source=name,
                 machine=self.dump.serial,
-                format=self.dump.format,
+                format=self.dump.format.name,
                 derive_ids=True,
                 create_patients=options.create_patients,
                 dry_run=options.dry_run,
@@ -64,26 +65,73 @@ class FileImport:
         )
 
     @property
+    def stored(self) -> int:
+        """The number of records so far that are in the database now."""
+        return self.counts["accepted"] + self.counts["duplicate"]
+
+    @property
     def created(self) -> int:
-        """How many patients were made so far."""
+        """The number of patients created so far."""
         return self._intake.created
 
     def __iter__(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
-        if len(self.dump.machine) > 1 and not self.options.dry_run:  # it says more of its machine than the serial
+        if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
-        broken: list[BadInput] = []
-        checked = map(self._intake.check, _batches(_until_broken(self.dump.readings, broken)))
-        with prefetch(checked, 1) as batches:  # the next batch is read and checked while PostgreSQL stores this one
+        # A thread reads and checks the next batch while PostgreSQL stores this one.
+        with prefetch(map(self._intake.check, read_batches(self.dump.records)), 1) as batches:
             for batch in batches:
-                outcomes = self._intake.store(batch)
-                self.stored += sum(outcome.status != "rejected" for outcome in outcomes)
-                yield [(item.reading, outcome) for item, outcome in zip(batch, outcomes, strict=True)]
-        if broken:
-            raise broken[0]
+                results = self._intake.store(batch)
+                for status, count in counts(results).items():
+                    self.counts[status] += count
+                yield [(item.reading, result) for item, result in zip(batch, results, strict=True)]
+
+
+@contextlib.contextmanager
+def audited_import(source: BinaryIO, name: str, options: ImportOptions) -> Iterator[FileImport]:
+    """Open a file for import. When the block ends, log one audit event; after an error only if records were processed.
+
+    Raises BadInput if the file cannot be read, as FileImport does.
+    """
+    started = FileImport(source, name, options)
+    try:
+        yield started
+    except Unavailable:  # the database cannot store the event either
+        raise
+    except BaseException:
+        if any(started.counts.values()):
+            with contextlib.suppress(MyHealthError):
+                _record_import(started, ended=False)
+        raise
+    _record_import(started, ended=True)
+
+
+def _record_import(done: FileImport, *, ended: bool) -> None:
+    details: dict[str, Any] = {"source": done.name, "ended": ended, **done.counts}
+    if not done.options.dry_run:
+        record_event("import", machine=done.dump.serial, **details)
+
+
+def read_batches(records: Iterable[ParsedRecord]) -> Iterator[list[ParsedRecord]]:
+    """Group records into batches. If the source is broken, give the records before that place, then raise BadInput."""
+    batch: list[ParsedRecord] = []
+    characters = 0
+    try:
+        for parsed in records:
+            batch.append(parsed)
+            characters += len(parsed.raw)
+            if len(batch) >= BATCH_RECORDS or characters >= BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    except BadInput:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def read_zone(name: str) -> tzinfo:
-    """A zone by its name in the tz database (Asia/Kolkata) or its distance from UTC (+05:30). Raises BadInput."""
+    """Return a zone by its name in the tz database (Asia/Kolkata) or its offset (+05:30). Raises BadInput."""
     if name.upper() in ("UTC", "Z"):
         return UTC
     if name[:1] in "+-":
@@ -99,9 +147,9 @@ def read_zone(name: str) -> tzinfo:
 
 
 def read_patient_map(lines: Iterable[str]) -> dict[str, str]:
-    """Usernames by the names that machines have for their patients, from CSV with the columns `patient` and `username`.
+    """Return usernames by the patient names that machines use, from CSV with the columns `patient` and `username`.
 
-    Raises BadInput naming the line where the header is another, a cell is empty, or a patient is named twice.
+    Raises BadInput naming the line if the header is another, a cell is empty, or a patient is mapped twice.
     """
     reader = csv.DictReader(lines, strict=True)
     found: dict[str, str] = {}
@@ -117,24 +165,3 @@ def read_patient_map(lines: Iterable[str]) -> dict[str, str]:
     except csv.Error as error:
         raise BadInput(f"line {reader.line_num}: {error}") from error
     return found
-
-
-def _until_broken(readings: Iterator[ParsedRecord], broken: list[BadInput]) -> Iterator[ParsedRecord]:
-    """Ends where the source is broken, so that the batch under way is stored first."""
-    try:
-        yield from readings
-    except BadInput as error:
-        broken.append(error)
-
-
-def _batches(readings: Iterator[ParsedRecord]) -> Iterator[list[ParsedRecord]]:
-    batch: list[ParsedRecord] = []
-    characters = 0
-    for reading in readings:
-        batch.append(reading)
-        characters += len(reading.raw)
-        if len(batch) >= BATCH_RECORDS or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch

@@ -1,4 +1,4 @@
-"""Records come in: single ones, lists, whole dumps; each is acknowledged by itself. Doctors see and correct them."""
+"""Upload of records, in any format; each record has its own result. Doctors list, correct and delete check-ups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.common.notify import notify_sync
 from myhealth.intake import corrections
-from myhealth.intake.formats.detect import Dump, read_dump
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.registry import FORMATS
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
@@ -36,14 +38,20 @@ BULK_ANSWERS = {
     200: ("What could be stored was stored already.", "BulkAnswer"),
     422: ("Every record was rejected.", "BulkAnswer"),
 }
-BULK_BODY: dict[str, Any] = {
-    "description": "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not.",
-    "content": {
-        "application/json": {"schema": one_of("Record", "Records", "Dump", "FhirResource")},
-        "application/x-ndjson": {"schema": {"type": "string"}},
-        "application/hl7-v2": {"schema": {"type": "string"}},
-    },
-}
+BODY_DESCRIPTION = "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not."
+
+
+def bulk_body(*json_schemas: str) -> dict[str, Any]:
+    """Describe a body in any format; the JSON formats have schemas."""
+    content: dict[str, Any] = {"application/json": {"schema": one_of(*json_schemas)}}
+    for media_type in sorted({each.media_type for each in FORMATS}, reverse=True):
+        content.setdefault(media_type, {"schema": {"type": "string"}})
+    return {"description": BODY_DESCRIPTION, "content": content}
+
+
+BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirResource")
+# The address names the patient, so a record need not.
+PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirResource")
 BULK_HEADERS = (
     (
         "Idempotency-Key",
@@ -77,16 +85,6 @@ def missing(username: str) -> str:
     return "User does not exist!"
 
 
-# The address names the patient, so a record need not.
-PATIENT_BODY = {
-    **BULK_BODY,
-    "content": {
-        **BULK_BODY["content"],
-        "application/json": {"schema": one_of("PatientRecord", "PatientRecords", "PatientDump", "FhirResource")},
-    },
-}
-
-
 REPLAYED = ("Idempotent-Replayed", {"const": "true"}, "Where it is the answer that this `Idempotency-Key` had before.")
 
 
@@ -98,11 +96,11 @@ def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operat
 
 
 class TakesRecords(AuthenticatedView):
-    """What every upload does: read the body whole, take it in as one batch, answer for each record."""
+    """Upload: read the whole body, store it as one batch, answer for each record."""
 
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
-        """`machine`: whose dump it is. `patient`: whom every record is about. `as_dump`: give records without a
-        record_id one, so that the same dump sent twice is stored once."""
+        """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
+        records without a record_id a derived one, so that the same dump sent twice is stored once."""
         most, max_records = self.context.settings.upload.max_body_bytes, self.context.settings.upload.max_records
         body = read_body(most)
         source = f"{bottle.request.method} {bottle.request.path}"[:200]
@@ -112,17 +110,17 @@ class TakesRecords(AuthenticatedView):
 
         def work() -> Answer:
             dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=most)
-            readings = list(itertools.islice(dump.readings, max_records + 1))
-            if len(readings) > max_records:
+            parsed = list(itertools.islice(dump.records, max_records + 1))
+            if len(parsed) > max_records:
                 raise TooLarge(f"The body has more than {max_records} records; send them in parts.")
-            if not readings and not dump.skipped:
+            if not parsed and not dump.skipped:
                 raise BadInput("The body holds no record.", code="no_records")
-            outcomes = self._take(dump, readings, source, patient, as_dump, atomic)
-            if dump.format == "ndjson" and len(readings) == 1 and "unknown_user" in _codes(outcomes):
-                # no exception: it would undo, under an Idempotency-Key, the keeping of the refused record
-                return Answer(404, error_body(missing(""), "unknown_user", outcomes[0].errors).decode(), lasting=False)
-            refused = refused_file(dump, readings, outcomes) if with_refused else None
-            return _answer(dump, readings, outcomes, refused)
+            results = self._store(dump, parsed, source, patient, as_dump, atomic)
+            if dump.format.is_single and "unknown_user" in _codes(results):
+                # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
+                return Answer(404, error_body(missing(""), "unknown_user", results[0].errors).decode(), lasting=False)
+            refused = refused_file(dump, parsed, results) if with_refused else None
+            return _answer(dump, parsed, results, refused)
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
@@ -130,16 +128,16 @@ class TakesRecords(AuthenticatedView):
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
 
-    def _take(
-        self, dump: Dump, readings: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
+    def _store(
+        self, dump: Dump, parsed: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
     ) -> list[RecordResult]:
-        derive = as_dump or dump.format not in ("list", "ndjson")
-        intake = Intake(ImportSource(source, dump.serial, dump.format, derive_ids=derive, patient=patient))
-        if len(dump.machine) < 2:
-            return intake.take_noted(readings, atomic=atomic)
-        with transaction():  # it says more of its machine than the serial
+        derive_ids = as_dump or dump.format.has_record_numbers
+        intake = Intake(ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient))
+        if not dump.describes_machine:
+            return intake.take_noted(parsed, atomic=atomic)
+        with transaction():
             register_machine(**dump.machine)
-            return intake.take_noted(readings, atomic=atomic)
+            return intake.take_noted(parsed, atomic=atomic)
 
 
 class CheckupsView(TakesRecords):
@@ -215,7 +213,7 @@ class UserCheckupView(AuthenticatedView):
         if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
         found = corrections.change_checkup(patient.id, _storable(checkup_id), changes)
-        if not set(changes) - {"revision"}:  # nothing is changed, and everything shown
+        if not set(changes) - {"revision"}:  # nothing was changed, but the check-up is shown
             self._log_access(patient, checkup_id)
         return json_response(public(found))
 
@@ -231,7 +229,7 @@ class UserCheckupView(AuthenticatedView):
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:
-    """A check-up as answers show it; results stay the JSON that PostgreSQL holds, digit by digit."""
+    """Return a check-up for an answer; its results stay PostgreSQL's JSON, digit by digit."""
     shown = {name: value for name, value in row.items() if name != "patient_id"}
     shown["results"] = msgspec.Raw(row["results"].encode())
     return shown
@@ -251,29 +249,29 @@ def _before() -> int | None:
 
 
 def _storable(checkup_id: int) -> int:
-    """An id that a check-up could have; any other is nobody's."""
+    """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1
 
 
-def _codes(outcomes: Iterable[RecordResult]) -> set[str]:
-    return {error.get("code", "") for outcome in outcomes for error in outcome.errors}
+def _codes(results: Iterable[RecordResult]) -> set[str]:
+    return {error.get("code", "") for result in results for error in result.errors}
 
 
-def refused_file(dump: Dump, readings: list[ParsedRecord], outcomes: list[RecordResult]) -> str:
-    """The refused records in the format they came in, to be corrected and sent again; "" where none was refused."""
-    refused = [reading for reading, outcome in zip(readings, outcomes, strict=True) if outcome.errors]
-    return rejected_bytes(dump, refused).decode("utf-8", "replace") if refused else ""
+def refused_file(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult]) -> str:
+    """Return the rejected records in the format they came in, to be corrected and sent again; "" if there are none."""
+    rejected = [record for record, result in zip(parsed, results, strict=True) if result.errors]
+    return rejected_bytes(dump, rejected).decode("utf-8", "replace") if rejected else ""
 
 
-def _answer(dump: Dump, readings: list[ParsedRecord], outcomes: list[RecordResult], refused: str | None) -> Answer:
-    found = counts(outcomes)
+def _answer(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult], refused: str | None) -> Answer:
+    found = counts(results)
     if found["accepted"]:
         status, details = 201, "User checkup created…"
     elif found["rejected"] and not found["duplicate"]:
         status, details = 422, "No record was stored; each has its errors in items."
     else:
         status, details = 200, "Every record that could be stored was stored already."
-    items = [_item(reading, outcome) for reading, outcome in zip(readings, outcomes, strict=True)]
+    items = [_item(record, result) for record, result in zip(parsed, results, strict=True)]
     answer: dict[str, Any] = {"details": details, **found, "items": items}
     if dump.skipped:
         answer["skipped"] = dict(dump.skipped)
@@ -282,19 +280,19 @@ def _answer(dump: Dump, readings: list[ParsedRecord], outcomes: list[RecordResul
     return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
 
-def _item(reading: ParsedRecord, outcome: RecordResult) -> dict[str, Any]:
-    """What became of a record; where something is to be said of it, also how to find it in what was sent."""
+def _item(parsed: ParsedRecord, result: RecordResult) -> dict[str, Any]:
+    """Return the result of a record; with errors or warnings, also its place in the body and its record_id."""
     item: dict[str, Any] = {
-        "index": outcome.index,
-        "status": outcome.status,
-        "id": outcome.id,
-        "errors": outcome.errors,
-        "rejection_id": outcome.rejection_id,
+        "index": result.index,
+        "status": result.status,
+        "id": result.id,
+        "errors": result.errors,
+        "rejection_id": result.rejection_id,
     }
-    if outcome.warnings:
-        item["warnings"] = outcome.warnings
-    if outcome.errors or outcome.warnings:
-        record = reading.decoded()
-        known = record.get("record_id") if isinstance(record, dict) else None
-        item |= {"line": reading.line, "record_id": str(known) if type(known) in (str, int) else None}
+    if result.warnings:
+        item["warnings"] = result.warnings
+    if result.errors or result.warnings:
+        record = parsed.decoded()
+        record_id = record.get("record_id") if isinstance(record, dict) else None
+        item |= {"line": parsed.line, "record_id": str(record_id) if type(record_id) in (str, int) else None}
     return item

@@ -1,4 +1,4 @@
-"""Machines, and what they keep in their memory."""
+"""Machines, and uploads of their memory dumps."""
 
 from __future__ import annotations
 

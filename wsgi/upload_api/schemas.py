@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from myhealth.intake.formats.detect import MEMORY_FORMAT
+from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.validation import FLAGS, REPORT_MAX, RESULTS_MAX, TEXT_MAX, VALUE_MAX
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES

@@ -28,6 +28,7 @@ from myhealth.intake.formats.fhir.grouping import FhirGroup, find_groups
 from myhealth.intake.formats.fhir.report import record_id_of, report_of, taken_at_of
 from myhealth.intake.formats.fhir.subjects import machine_of, patient_of, performer_of
 from myhealth.intake.formats.fhir.values import name_of, results_of
+from myhealth.intake.formats.format import ONE_A_LINE, Format
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 
@@ -161,3 +162,13 @@ def _category(group: FhirGroup) -> str:
             if text.strip():
                 return text
     return ""
+
+
+FHIR = Format(
+    "fhir",
+    "application/json",
+    detect=lambda source: "resourceType" in source.json_start.names,
+    read=lambda source, dump: read_fhir(JsonBuffer(source.stream()), dump.zone, dump.skipped),
+    write_rejected=lambda dump: ONE_A_LINE,
+    has_record_numbers=True,
+)

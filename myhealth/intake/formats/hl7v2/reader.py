@@ -6,18 +6,22 @@ record is.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Any
 
 from myhealth.common.text import printable
+from myhealth.intake.formats.format import Format, RejectedLayout, encode_raw
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, text_of
 from myhealth.intake.formats.hl7v2.report import checkup_type_of, record_id_of, report_of, results_of, taken_at_of
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.hl7v2.subjects import machine_of, patient_of, taken_by_of
 from myhealth.intake.formats.json_reader import Readable
 from myhealth.intake.parsed_record import ParsedRecord
+
+START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 
 
 def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -85,3 +89,14 @@ def _tell_unreadable(group: OrderGroup) -> None:
         if segment.fault:
             name = f"{segment.name}[{counts[segment.name]}]" if segment.name else ""
             group.faults.append((name, segment.fault))
+
+
+HL7 = Format(
+    "hl7",
+    "application/hl7-v2",
+    detect=lambda source: bool(START.match(source.head())),
+    read=lambda source, dump: read_hl7(source.stream(), dump.zone, dump.skipped),
+    # a message has its ends in its text, unless it was cut short
+    write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
+    has_record_numbers=True,
+)

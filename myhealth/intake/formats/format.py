@@ -1,0 +1,108 @@
+"""The description of a format, and of a source that is being read.
+
+To add a format, write one module with a `Format` and name it in `registry.py`. Nothing else asks for its name.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+
+from myhealth.common.errors import BadInput
+from myhealth.intake.formats.source import Source
+from myhealth.intake.parsed_record import ParsedRecord
+
+
+@dataclass
+class Dump:
+    """A source of records that is being read.
+
+    `machine`: its description of the machine (`serial`, `model`, `firmware`, `site`). `zone`: the zone of moments that
+    name none. `records` gives the records in their order; if the source is broken so that no further record can be
+    found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read
+    so far that are not results. `header`: the text before the records that each of them needs to be read again, such
+    as the column names of a table.
+    """
+
+    format: Format
+    machine: dict[str, str] = field(default_factory=dict)
+    zone: tzinfo = UTC
+    records: Iterator[ParsedRecord] = field(default_factory=lambda: iter(()))
+    skipped: Counter[str] = field(default_factory=Counter)
+    header: str = ""
+
+    @property
+    def serial(self) -> str | None:
+        return self.machine.get("serial")
+
+    @property
+    def describes_machine(self) -> bool:
+        """Whether it says more about its machine than the serial."""
+        return len(self.machine) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLayout:
+    """The parts of a file of rejected records: before all, between two, after all, and the bytes of each record."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+    encode: Callable[[ParsedRecord], bytes]
+
+
+def reread_source(format: Format, raw: str, zone: tzinfo) -> ParsedRecord:
+    """Read the text as a source of its own, and return its first record."""
+    dump = Dump(format, zone=zone)
+    try:
+        source = Source(io.BytesIO(raw.encode("utf-8", "surrogateescape")))
+        return next(iter(format.read(source, dump)))
+    except (BadInput, StopIteration) as error:
+        return ParsedRecord(0, 1, raw, None, [("", f"it cannot be read: {error}")])
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of input. `name` is stored with each rejection and is a value of `--format`.
+
+    `detect`: whether a source is in this format; the registry asks the formats in its order. `read`: the records of a
+    source, which it may describe further in the Dump (machine, header, skipped). `write_rejected`: the layout of a file
+    of rejected records, ready to be corrected and imported again. `reread`: the record of a rejection's text
+    (ParsedRecord.raw); as the only record of a source, unless the format has another way.
+
+    `has_record_numbers`: its records are numbered where they come from. Then a record without a number gets one derived
+    from its content over HTTP too, and sending it twice stores it once. Without, the same values may be measured
+    twice. `is_single`: a source is one record, and its sender expects one answer.
+    """
+
+    name: str
+    media_type: str
+    detect: Callable[[Source], bool]
+    read: Callable[[Source, Dump], Iterator[ParsedRecord]]
+    write_rejected: Callable[[Dump], RejectedLayout]
+    reread: Callable[[Format, str, tzinfo], ParsedRecord] = reread_source
+    has_record_numbers: bool = False
+    is_single: bool = False
+
+
+def reread_json(format: Format, raw: str, zone: tzinfo) -> ParsedRecord:
+    """Decode the text, which is one JSON record without the parts of its source around it."""
+    parsed = ParsedRecord(0, 1, raw)
+    parsed.decoded()
+    return parsed
+
+
+def encode_raw(parsed: ParsedRecord) -> bytes:
+    return parsed.raw.encode("utf-8", "surrogateescape")
+
+
+def encode_line(parsed: ParsedRecord) -> bytes:
+    """Encode on one line; a line end in well-formed JSON is white space between its parts."""
+    raw = parsed.raw if parsed.faults else " ".join(parsed.raw.splitlines())
+    return raw.encode("utf-8", "surrogateescape")
+
+
+ONE_A_LINE = RejectedLayout(b"", b"\n", b"\n", encode_line)

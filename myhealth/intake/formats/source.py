@@ -1,0 +1,148 @@
+"""A source of bytes: gzip is unpacked, and its beginning can be examined before it is read."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import zlib
+from collections.abc import Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from myhealth.common.errors import BadInput, TooLarge
+from myhealth.intake.formats.json_reader import CHUNK_BYTES, LITERAL_MAX, RECORD_MAX, SCANNER, Readable, top_names
+
+GZIP_MAGIC = b"\x1f\x8b"
+HEAD_BYTES = 1024  # enough to distinguish HL7 v2, XML and the like from JSON
+WHITE_SPACE = " \t\r\n"
+# Only a check-up record has these names; an object that has one is not a machine-memory dump.
+REQUIRED_NAMES = frozenset(("checkup_for", "checkup_type", "checkup_report"))
+
+
+@dataclass(frozen=True, slots=True)
+class JsonStart:
+    """The beginning of JSON text. `first`: its first character that is not white space.
+
+    `names`: the names of its first object (of a list: of the object in it), as far as they were read. `whole`: that
+    object is complete and well-formed; `alone`: and nothing follows it. `by_line`: a further line begins with `{`.
+    """
+
+    first: str
+    names: Set[str] = frozenset()
+    whole: bool = False
+    alone: bool = False
+    by_line: bool = False
+
+
+class Source:
+    """Bytes whose beginning can be examined, then read once as a stream.
+
+    `max_bytes`: raise TooLarge beyond so many unpacked bytes (0: no bound). Reading raises BadInput if gzipped data
+    are damaged.
+    """
+
+    def __init__(self, raw: BinaryIO, max_bytes: int = 0) -> None:
+        self._raw = raw
+        self._max_bytes = max_bytes
+        self._unpacked = _Unpacked(raw, max_bytes)
+        self._head = b""
+        self._complete = False
+
+    def head(self, size: int = HEAD_BYTES) -> bytes:
+        """Return all bytes examined so far: at least `size` of them, unless the source is shorter."""
+        while not self._complete and len(self._head) < size:
+            part = self._unpacked.read(CHUNK_BYTES)
+            self._head += part
+            self._complete = not part
+        return self._head
+
+    def stream(self) -> Readable:
+        """Return all bytes from the beginning. Call it once, after the examination."""
+        return _Joined(self._head, self._unpacked)
+
+    def seekable(self) -> bool:
+        return self._raw.seekable()
+
+    def rewound(self) -> Source:
+        """Return the same source, from its beginning."""
+        self._raw.seek(0)
+        return Source(self._raw, self._max_bytes)
+
+    @cached_property
+    def json_start(self) -> JsonStart:
+        """Examine as much as the names of the first object need; at most the length of one record."""
+        text = self._text()
+        if text[:1] != "{":
+            names = top_names(text[1:].lstrip()[:CHUNK_BYTES]) if text[:1] == "[" else set()
+            return JsonStart(text[:1], names)
+        while True:
+            try:
+                pairs, end = SCANNER.raw_decode(text)
+                alone = not text[end:].strip(WHITE_SPACE) and self._only_space_follows()
+                return JsonStart("{", {name for name, _ in pairs}, whole=True, alone=alone)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if self._complete or len(text) >= CHUNK_BYTES:
+                    names = top_names(text)
+                    # one long record is read to its end; nothing else needs more than its first names
+                    if not (_is_cut(error, text) and names & REQUIRED_NAMES) or self._complete:
+                        return JsonStart("{", names, by_line="\n{" in text)
+                    if len(text) >= RECORD_MAX:
+                        return JsonStart("{", names, by_line="\n{" in text)
+            self.head(2 * len(self._head))
+            text = self._text()
+
+    def _text(self) -> str:
+        decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+        return decoder.decode(self.head(), final=self._complete).lstrip(WHITE_SPACE)
+
+    def _only_space_follows(self) -> bool:
+        while not self._complete:
+            examined = len(self._head)
+            if self.head(examined + 1)[examined:].strip(WHITE_SPACE.encode()) or examined > RECORD_MAX:
+                return False
+        return True
+
+
+def _is_cut(error: Exception, text: str) -> bool:
+    """Return whether the value may go on beyond the text, rather than be malformed."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or error.pos + LITERAL_MAX >= len(text)
+
+
+class _Unpacked:
+    """The source as plain bytes: gzip is recognised by its first bytes. Raises TooLarge beyond `max_bytes`."""
+
+    def __init__(self, source: BinaryIO, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._count = 0
+        magic = source.read(len(GZIP_MAGIC))
+        whole: Any = _Joined(magic, source)
+        self._stream = gzip.GzipFile(fileobj=whole, mode="rb") if magic == GZIP_MAGIC else whole
+
+    def read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._stream.read(size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise BadInput(f"the gzipped file is damaged or cut short: {error}") from error
+        self._count += len(data)
+        if self._max_bytes and self._count > self._max_bytes:
+            raise TooLarge(f"unpacked it has more than {self._max_bytes} bytes")
+        return data
+
+
+class _Joined:
+    """Bytes that were read already, then the rest of their stream: a pipe cannot be sought back."""
+
+    def __init__(self, head: bytes, rest: Readable) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        cut = size if size >= 0 else len(self._head)
+        head, self._head = self._head[:cut], self._head[cut:]
+        return head
