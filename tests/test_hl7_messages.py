@@ -226,6 +226,7 @@ def test_a_mutilated_message_never_makes_it_stumble(source: bytes, changes: Any)
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
+@example(b"\xef\xbb\xbf")
 def test_no_bytes_at_all_make_it_stumble(data: bytes) -> None:
     for reading in read_bytes(data)[0]:
         same_again(reading)

@@ -244,17 +244,19 @@ def _read_lines(source: Readable) -> Iterator[Line]:
             data += following
         *parts, rest = END.split(rest + data)
         for text, end in zip(parts[::2], parts[1::2], strict=True):
+            text = text.removeprefix(BOM) if number == 1 else text
             if text.strip():
                 if last:
                     yield last
-                last = Line(number, text.removeprefix(BOM) if number == 1 else text)
+                last = Line(number, text)
             number += end in (b"\r\n", b"\r", b"\n")
             framed = end == b"\x0b" or (framed and end != b"\x1c")
         if len(rest) > RECORD_MAX:
             raise BadInput(f"line {number}: it has more than {RECORD_MAX} bytes")
+    rest = rest.removeprefix(BOM) if number == 1 else rest
     if rest.strip():
         if last:
             yield last
-        last = Line(number, rest.removeprefix(BOM) if number == 1 else rest, cut=True)
+        last = Line(number, rest, cut=True)
     if last:
         yield replace(last, cut=last.cut or framed, framed=framed)
