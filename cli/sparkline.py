@@ -1,4 +1,4 @@
-"""A line of numbers in one line of text."""
+"""Sparklines: numbers as one line of text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH = 60
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A bar for each value, the lowest and the highest at the ends of the scale; of many, the mean of each stretch.
+    """Return a bar for each value, scaled from the lowest to the highest; for many values, of each interval's mean.
 
     Worked example: [1, 2, 3] is "▁▅█".
     """

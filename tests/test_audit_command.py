@@ -8,7 +8,7 @@ import pytest
 from myhealth.audit.events import Actor, record_event
 from myhealth.audit.merged import find_all_events
 from myhealth.common.errors import BadInput
-from myhealth.reports.access_log import log_access
+from myhealth.reports.access_log import Access
 
 
 @pytest.fixture
@@ -18,17 +18,9 @@ def noted(db, people, reports) -> None:
     patient = {"_id": people["bholanath"], "subject": "sb", "username": "bholanath", "role": "patient"}
     record_event("login", actor=Actor(people["dr.ayush"], "dr.ayush", "::1"))
     now = datetime.now(UTC)
-    log_access(reports, doctor, patient, "reports", now=now + timedelta(seconds=1))
-    log_access(
-        reports,
-        patient,
-        None,
-        "report",
-        report_id=9,
-        action="refused",
-        outcome="refused",
-        now=now + timedelta(seconds=2),
-    )
+    refused = Access(patient, None, "report", report_id=9, action="refused", outcome="refused")
+    reports.access_log.log(Access(doctor, patient, "reports"), now=now + timedelta(seconds=1))
+    reports.access_log.log(refused, now=now + timedelta(seconds=2))
     record_event("upload", actor=Actor(people["dr.ayush"], "dr.ayush", None), subject="bholanath")
 
 

@@ -22,7 +22,7 @@ from myhealth.clinical.ucum import is_ucum
 from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.validation import validate_record
-from myhealth.reports.export.csv_table import COLUMNS, report_lines
+from myhealth.reports.export.csv_table import CSV_COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.common.application import encode_json
 
@@ -187,7 +187,7 @@ def test_whatever_another_program_stored_goes_out_valid(results: Any) -> None:
     for changes in ({}, empty):
         report = stored(results, **changes)
         check_fhir(went_out(report))
-        assert next(csv.reader(report_lines([report], "savita"))) == list(COLUMNS)
+        assert next(csv.reader(report_lines([report], "savita"))) == list(CSV_COLUMNS)
     check_fhir(went_out())
 
 
@@ -226,10 +226,10 @@ def test_anything_goes_out_valid_and_no_cell_is_a_formula(results: list[Any], ki
     report["results"] = results
     check_fhir(went_out(report))
     rows = list(csv.reader(io.StringIO("".join(report_lines([report], kind)), newline="")))
-    assert {len(row) for row in rows} == {len(COLUMNS)}
+    assert {len(row) for row in rows} == {len(CSV_COLUMNS)}
     assert len(rows) == 1 + max(1, len(results))
     for row in rows[1:]:
-        numbers = dict(zip(COLUMNS, row, strict=True))
+        numbers = dict(zip(CSV_COLUMNS, row, strict=True))
         for name, cell in numbers.items():
             if name not in ("value", "low", "high", "id"):
                 assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
@@ -252,7 +252,7 @@ def test_csv_has_a_line_a_result() -> None:
     lines = "".join(report_lines([stored([result(), result(value=Decimal("5.10"))]), document(2)], "savita")).split(
         "\r\n"
     )
-    assert lines[0] == ",".join(COLUMNS)
+    assert lines[0] == ",".join(CSV_COLUMNS)
     assert (
         lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,,within,,"
     )

@@ -17,7 +17,6 @@ from support.clients import Caller
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access_log import find_access_events
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
@@ -180,7 +179,7 @@ def test_what_is_refused_is_noted_whether_it_is_there_or_not(browse: Caller, log
     for username, report_id in (("bholanath", 1), ("nobody", 999)):
         for path in LOOKS:
             browse("GET", filled(path, username, report_id), token=log_in("savita"))
-    noted = [(look.actor, look.action, look.outcome, look.username) for look in find_access_events(reports)]
+    noted = [(look.actor, look.action, look.outcome, look.username) for look in reports.access_log.find_events()]
     assert noted == [("savita", "refused", "refused", name) for name in ["bholanath"] * 5 + [None] * 5]
     assert browse("GET", "/users/bholanath/access-log/", token=log_in("bholanath")).json == []
 
@@ -220,7 +219,7 @@ def test_the_patient_sees_who_looked(browse: Caller, log_in) -> None:
                                    "access-log/?limit=0", "access-log/?after=x", "trends/?code=8480-6&after=x"])  # fmt: skip
 def test_what_is_no_question_is_no_look(browse: Caller, log_in, reports: ReportRepository, query: str) -> None:
     assert browse("GET", f"/users/bholanath/{query}", token=log_in("dr.ayush")).status_code == 400
-    assert list(find_access_events(reports)) == []
+    assert list(reports.access_log.find_events()) == []
 
 
 def test_a_kept_trend_is_still_only_for_who_may_see_it(
@@ -233,7 +232,7 @@ def test_a_kept_trend_is_still_only_for_who_may_see_it(
     reports.reports.delete_one({"_id": 1})
     assert browse("GET", path, token=log_in("dr.ayush")).json == first.json, "it is kept"
     assert browse("GET", path, token=log_in("savita")).status_code == 404
-    assert [look.actor for look in find_access_events(reports)] == ["dr.ayush", "savita"]
+    assert [look.actor for look in reports.access_log.find_events()] == ["dr.ayush", "savita"]
     assert len(browse("GET", f"{path}&limit=2", token=log_in("bholanath")).json) == 2
     assert len(browse("GET", path.replace("bholanath", "savita"), token=log_in("savita")).json) == 1
     reports.users.update_one({"_id": people["bholanath"]}, {"$set": {"active": False}})
@@ -242,7 +241,7 @@ def test_a_kept_trend_is_still_only_for_who_may_see_it(
 
 def test_nothing_is_shown_that_cannot_be_noted(browse: Caller, log_in, reports: ReportRepository, settings) -> None:
     """MongoDB refuses to keep the event: then there is no answer either."""
-    reports.audit_events.database.command("collMod", "audit_events", validator={"actor": {"$ne": "dr.ayush"}})
+    reports.access_log.collection.database.command("collMod", "audit_events", validator={"actor": {"$ne": "dr.ayush"}})
     assert browse("GET", "/reports/1/", token=log_in("root")).status_code == 200
     for path in LOOKS:
         answer = browse("GET", filled(path), token=log_in("dr.ayush"))
@@ -259,7 +258,7 @@ def test_nobody_but_staff_finds_others_by_their_full_names(
     for caller, found in {"dr.ayush": ["bholanath", "savita"], "savita": ["savita"], "tara": [], "runner": []}.items():
         answer = browse("GET", "/users/?search=JOSHI", token=log_in(caller))
         assert [each["username"] for each in answer.json] == found, caller
-    assert [(look.actor, look.what, look.username) for look in find_access_events(reports)] == [
+    assert [(look.actor, look.what, look.username) for look in reports.access_log.find_events()] == [
         ("dr.ayush", "people", None)
     ]
     shown, path = [], "/users/?search=joshi&limit=1"
@@ -320,4 +319,4 @@ def test_a_deletion_is_the_upload_apis_with_the_callers_own_token(browse: Caller
     for name in (".", "%2E%2E"):
         assert browse("DELETE", f"/users/{name}/", token=token).status_code in (404, 405)
     assert stub[1] == [("/users/bho%3Flanath/", f"Bearer {token}")]
-    assert [(look.actor, look.action) for look in find_access_events(reports)] == [("root", "user.delete")]
+    assert [(look.actor, look.action) for look in reports.access_log.find_events()] == [("root", "user.delete")]

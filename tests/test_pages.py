@@ -16,7 +16,6 @@ from werkzeug.test import Client
 
 from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.access_log import find_access_events
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.verify import verify
@@ -202,7 +201,9 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
     assert "Back to the first" in page
     assert "Nobody found" in doctor.get("/my/patients?q=nobody+like+that").text
     assert "Zoë" in doctor.get("/my/patients?q=zoe").text
-    assert {(look.what, look.username) for look in find_access_events(reports, actor="dr.ayush")} == {("people", None)}
+    assert {(look.what, look.username) for look in reports.access_log.find_events(actor="dr.ayush")} == {
+        ("people", None)
+    }
     assert doctor.get("/my/patients?after=x").status_code == 400
 
 

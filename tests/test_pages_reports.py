@@ -17,7 +17,7 @@ from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
 from myhealth.profiles.services import create_user, set_active, set_full_name
-from myhealth.reports.access_log import log_command_access
+from myhealth.reports.access_log import Access
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
@@ -281,7 +281,8 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     set_full_name("savita", "Savita Deshpande")
     set_full_name("dr.ayush", "Dr. Ayush Kulkarni")
     run_pass(settings.database_url, ReportWriter(reports), settings)
-    log_command_access(reports, "ops at the command line", reports.user_named("bholanath"), "reports")
+    patient = reports.people.find_by_username("bholanath")
+    reports.access_log.log(Access.by_operator("ops at the command line", patient, "reports"))
     browser, staff = Browser(application), Browser(application)
     browser.log_in("bholanath")
     staff.log_in("dr.ayush")

@@ -12,8 +12,10 @@ from myhealth.common.errors import BadInput
 from myhealth.reports.documents import user_document
 from myhealth.reports.name_matching import KEYS, name_keys, name_words
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.user_search import Search, find_people, read_search
+from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter
+from wsgi.browse_api.cursors import format_search_cursor
+from wsgi.browse_api.parameters import parse_search
 
 PEOPLE = {
     "bholanath": "Bholanath Joshi",
@@ -42,7 +44,7 @@ def filled(reports: ReportRepository) -> ReportRepository:
 
 
 def names(store: ReportRepository, text: str = "", role: str = "patient", **options) -> list[str]:
-    return [each["username"] for each in find_people(store, read_search({"search": text, "role": role}), **options)]
+    return [each["username"] for each in store.people.search(parse_search({"search": text, "role": role}), **options)]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,10 @@ def test_without_a_name_everybody_is_there_by_username(filled: ReportRepository)
 @pytest.mark.parametrize(
     "after", ["x", "_", "1_b", "0_1_\ud800", "6_1_a", "-1_1_a", "0_99999999999999999999_a", "0_1_\0", "1_x_a"]
 )
-def test_a_place_that_is_none_is_refused(after: str) -> None:
+def test_it_rejects_a_malformed_cursor(after: str) -> None:
     with pytest.raises(BadInput):
-        read_search({"after": after})
-    assert read_search({"after": f"{KEYS}_1_a_b\n"}).after == (KEYS, "a_b\n", 1)
+        parse_search({"after": after})
+    assert parse_search({"after": f"{KEYS}_1_a_b\n"}).after == (KEYS, "a_b\n", 1)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
@@ -107,11 +109,11 @@ def test_pages_show_each_person_once_and_all_of_them(reports: ReportRepository, 
     ReportWriter(reports).insert("user", people)
     seen, values = [], {"search": text}
     for _ in range(len(people) + 1):
-        page = find_people(reports, read_search(values), limit=limit)
+        page = reports.people.search(parse_search(values), limit=limit)
         seen += [person["_id"] for person in page]
         if len(page) < limit:
             break
-        values["after"] = read_search(values).place(page[-1])
+        values["after"] = format_search_cursor(parse_search(values).cursor_of(page[-1]))
     assert len(seen) == len(set(seen))
     expected = {person["_id"] for person in people if finds(text, person)}
     assert set(seen) == expected
@@ -132,7 +134,7 @@ def finds(text: str, person: dict) -> bool:
 def test_who_asks_about_himself_is_found_like_by_anybody_else(filled: ReportRepository) -> None:
     everybody = list(filled.users.find())
     for text, role in itertools.product(["", "jo", "joshi b", "garcía", "sav", "x"], ["", "patient"]):
-        found = {person["_id"] for person in find_people(filled, read_search({"search": text, "role": role}))}
+        found = {person["_id"] for person in filled.people.search(parse_search({"search": text, "role": role}))}
         assert found == {person["_id"] for person in everybody if Search(text, role or None).finds(person)}
 
 
@@ -140,9 +142,9 @@ def test_no_search_takes_long_whatever_a_name_is(reports: ReportRepository) -> N
     """Anybody may call himself so, and looks for himself in our own process, where all others wait meanwhile."""
     many, begun = user(1, "u", "ab " * 30), time.process_time()
     ReportWriter(reports).insert("user", [many, user(2, "v", "ab " * 32)])
-    wanted = read_search({"search": "a " * 31})
+    wanted = parse_search({"search": "a " * 31})
     assert not wanted.finds(many)
-    assert [each["_id"] for each in find_people(reports, wanted)] == [2]
+    assert [each["_id"] for each in reports.people.search(wanted)] == [2]
     assert time.process_time() - begun < 2
 
 

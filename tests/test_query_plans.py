@@ -100,14 +100,14 @@ def test_every_route_is_among_them() -> None:
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from myhealth.reports.filters import PageCursor, list_reports
+    from myhealth.reports.filters import PageCursor
 
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [document(i, taken_at=begin + timedelta(days=i // 3)) for i in range(1, 2001)]
     ReportWriter(profiled).insert("checkup", rows)
     patient, after = {"_id": 7, "subject": "s7"}, None
     for _ in range(40):
-        page = list_reports(profiled, patient, limit=50, after=after)
+        page = profiled.find(patient, limit=50, after=after)
         after = PageCursor.of(page[-1])
     noted = profiled.state.database["system.profile"].find({"command.find": "reports"}).sort("$natural", 1)
     read = [each["keysExamined"] for each in noted]

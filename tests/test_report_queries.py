@@ -8,12 +8,20 @@ import pytest
 from support.factories import NOW, document
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.access_log import cursor_of, find_access_events, list_access_log, log_access, parse_cursor
+from myhealth.reports.access_log import Access
 from myhealth.reports.documents import user_document
-from myhealth.reports.filters import PageCursor, ReportFilter, find_report, iterate_reports, list_reports, read_filter
+from myhealth.reports.filters import ALL_PATIENTS, PageCursor, ReportFilter
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.trends import known_values, measured_codes, trend_points
+from myhealth.reports.trends import TrendQuery
 from myhealth.reports.writer import ReportWriter
+from wsgi.browse_api.cursors import (
+    access_cursor,
+    format_page_cursor,
+    parse_access_cursor,
+    parse_page_cursor,
+    report_cursor,
+)
+from wsgi.browse_api.parameters import parse_filter
 
 DAY = timedelta(days=1)
 PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'
@@ -75,10 +83,10 @@ FILTERS = {
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_finds_what_is_like_it(filled: ReportRepository, name: str) -> None:
     values, expected = FILTERS[name]
-    wanted = read_filter(values)
-    assert [report["_id"] for report in list_reports(filled, PATIENT, wanted)] == expected
-    assert [report["_id"] for report in iterate_reports(filled, PATIENT, wanted)] == expected
-    backwards = list_reports(filled, PATIENT, wanted, sort="taken_at")
+    wanted = parse_filter(values)
+    assert [report["_id"] for report in filled.find(PATIENT, wanted)] == expected
+    assert [report["_id"] for report in filled.iterate(PATIENT, wanted)] == expected
+    backwards = filled.find(PATIENT, wanted, sort="taken_at")
     assert [report["_id"] for report in backwards] == expected[::-1]
 
 
@@ -86,7 +94,7 @@ def test_a_filter_finds_what_is_like_it(filled: ReportRepository, name: str) -> 
                                        ("abnormal", "maybe"), ("text", "x" * 201), ("type", "a\0b"), ("code", "\ud800")])  # fmt: skip
 def test_a_wrong_filter_is_told_by_name(name: str, text: str) -> None:
     with pytest.raises(BadInput, match=f"^{name} must be"):
-        read_filter({name: text})
+        parse_filter({name: text})
 
 
 @pytest.mark.parametrize("sort", ["-taken_at", "taken_at"])
@@ -97,9 +105,9 @@ def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepositor
     writer.insert("checkup", [document(i, taken_at=moment) for i, moment in enumerate(moments)])
     writer.insert("checkup", [document(100, patient_id=8)])
     seen, after, new = [], None, 1000
-    while page := list_reports(reports, PATIENT, ReportFilter(since=NOW - 50 * DAY), sort=sort, limit=4, after=after):
+    while page := reports.find(PATIENT, ReportFilter(since=NOW - 50 * DAY), sort=sort, limit=4, after=after):
         seen += [report["_id"] for report in page]
-        after = PageCursor.parse(str(PageCursor.of(page[-1])))
+        after = parse_page_cursor(report_cursor(page[-1]))
         if arriving:  # one behind the place, one before it, one beside it
             for moment in (after.taken_at, NOW + 9 * DAY, NOW - 9 * DAY)[: 3 if new < 1030 else 0]:
                 writer.insert("checkup", [document(new, taken_at=moment)])
@@ -113,7 +121,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(reports: ReportRepositor
                                   "1_1_1", "1_-1", "٣_1"])  # fmt: skip
 def test_a_wrong_place_is_told(text: str) -> None:
     with pytest.raises(BadInput):
-        PageCursor.parse(text)
+        parse_page_cursor(text)
 
 
 def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
@@ -123,27 +131,27 @@ def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
         datetime(2026, 11, 20, 3, 44, 3, 999000, UTC),
         datetime(9999, 12, 31, 23, 59, 59, 999000, UTC),
     ):
-        assert PageCursor.parse(str(PageCursor(moment, 5))) == PageCursor(moment, 5)
+        assert parse_page_cursor(format_page_cursor(PageCursor(moment, 5))) == PageCursor(moment, 5)
 
 
 def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> None:
-    points = trend_points(filled, PATIENT, "8867-4")
+    points = filled.trend(PATIENT, TrendQuery("8867-4"))
     assert [(p.report_id, p.value, p.unit, p.low, p.high, p.flag) for p in points] == [
         (1, 120, "/min", 60, 100, "H"),
         (2, 70, "/min", 60, 100, None),
     ]
-    assert [p.value for p in trend_points(filled, PATIENT, name="Grip")] == [Decimal("40.50"), 41]
-    assert [p.code for p in trend_points(filled, PATIENT, name="Grip")] == [None, None]
-    by_name = trend_points(filled, PATIENT, name="Heart rate")
+    assert [p.value for p in filled.trend(PATIENT, TrendQuery(name="Grip"))] == [Decimal("40.50"), 41]
+    assert [p.code for p in filled.trend(PATIENT, TrendQuery(name="Grip"))] == [None, None]
+    by_name = filled.trend(PATIENT, TrendQuery(name="Heart rate"))
     assert [(p.report_id, p.code) for p in by_name] == [(1, "8867-4"), (2, "8867-4")]
-    assert trend_points(filled, PATIENT, name="Heart rate", coded=False) == []
-    assert len(trend_points(filled, PATIENT, name="Grip", coded=False)) == 2
+    assert filled.trend(PATIENT, TrendQuery(name="Heart rate", coded=False)) == []
+    assert len(filled.trend(PATIENT, TrendQuery(name="Grip", coded=False))) == 2
     assert {p.code for p in points} == {None}, "it was asked for"
-    assert trend_points(filled, PATIENT, "8867-4", until=NOW)[0].report_id == 2
-    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", limit=1)] == [1]
-    assert [p.report_id for p in trend_points(filled, PATIENT, "8867-4", after=PageCursor(NOW, 1))] == [2]
+    assert filled.trend(PATIENT, TrendQuery("8867-4", until=NOW))[0].report_id == 2
+    assert [p.report_id for p in filled.trend(PATIENT, TrendQuery("8867-4"), limit=1)] == [1]
+    assert [p.report_id for p in filled.trend(PATIENT, TrendQuery("8867-4", after=PageCursor(NOW, 1)))] == [2]
     for nothing in ("$ne", "", "8867"):
-        assert trend_points(filled, PATIENT, nothing) == []
+        assert filled.trend(PATIENT, TrendQuery(nothing)) == []
 
 
 def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(reports: ReportRepository) -> None:
@@ -156,11 +164,11 @@ def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(
         document(5, results=odd[:-1] + "," + PULSE % ("90.50", "null") + "]"),
     ]
     ReportWriter(reports).insert("checkup", rows)
-    by_code = [(p.report_id, p.value) for p in trend_points(reports, PATIENT, "8867-4")]
+    by_code = [(p.report_id, p.value) for p in reports.trend(PATIENT, TrendQuery("8867-4"))]
     assert by_code == [(5, Decimal("90.50")), (1, 70)]
-    assert [p.report_id for p in trend_points(reports, PATIENT, "$$this.code")] == [2]
-    assert [p.report_id for p in trend_points(reports, PATIENT, "$results.code")] == [2]
-    assert [p.report_id for p in trend_points(reports, PATIENT, name="$$ROOT")] == [2]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("$$this.code"))] == [2]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("$results.code"))] == [2]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="$$ROOT"))] == [2]
 
 
 def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
@@ -171,9 +179,9 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
     good = [("8867-4", 8), (None, 9)]
     rows += [document(i, results=json.dumps([{"code": c, "name": "Pulse"}]), taken_at=NOW - i * DAY) for c, i in good]
     ReportWriter(reports).insert("checkup", rows)
-    assert [p.report_id for p in trend_points(reports, PATIENT, "8867-4", limit=1)] == [8]
-    assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", coded=False, limit=1)] == [9]
-    assert [p.report_id for p in trend_points(reports, PATIENT, name="Pulse", limit=3)] == [5, 8, 9]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("8867-4"), limit=1)] == [8]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="Pulse", coded=False), limit=1)] == [9]
+    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="Pulse"), limit=3)] == [5, 8, 9]
 
 
 @pytest.mark.parametrize("results", [
@@ -183,54 +191,69 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
 ])  # fmt: skip
 def test_what_is_read_at_once_is_what_is_there_digit_by_digit(reports: ReportRepository, results: str) -> None:
     ReportWriter(reports).insert("checkup", [document(1, results=results)])
-    there = reports.report(1)
-    for [found] in (list_reports(reports, PATIENT), list(iterate_reports(reports, PATIENT))):
+    there = reports.reports.find_one({"_id": 1})
+    for [found] in (reports.find(PATIENT), list(reports.iterate(PATIENT)), [reports.get(1)]):
         assert repr(found) == repr(there)
 
 
 def test_what_was_measured_is_listed(filled: ReportRepository) -> None:
-    found = [(m.code, m.name, m.units, m.count, m.first_at, m.last_at) for m in measured_codes(filled, PATIENT)]
+    found = [(m.code, m.name, m.units, m.count, m.first_at, m.last_at) for m in filled.measurements(PATIENT)]
     assert found == [
         (None, "Grip", ("kg",), 2, NOW - 3 * DAY, NOW - DAY),
         ("8867-4", "Heart rate", ("/min",), 2, NOW - DAY, NOW),
     ]
-    values = known_values(filled, PATIENT)
+    values = filled.filter_choices(PATIENT)
     assert (values.types, values.machines, values.takers) == (("ECG", "T"), ("HC-9", "M"), ("dr.ayush",))
     nobody = {"_id": 99, "subject": "s99", "username": "x"}
-    assert measured_codes(filled, nobody) == []
-    assert known_values(filled, nobody).types == ()
+    assert filled.measurements(nobody) == []
+    assert filled.filter_choices(nobody).types == ()
 
 
 def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportRepository) -> None:
-    assert find_report(filled, 9) is None
-    assert find_report(filled, -1) is find_report(filled, 2**63) is find_report(filled, 77) is None
-    report, patient = find_report(filled, 1) or ({}, {})
+    assert filled.get_with_patient(9) is None
+    assert filled.get_with_patient(-1) is filled.get_with_patient(2**63) is filled.get_with_patient(77) is None
+    report, patient = filled.get_with_patient(1) or ({}, {})
     assert (report["_id"], patient["username"]) == (1, "savita")
 
 
-def test_a_look_is_kept_and_ones_own_is_none(filled: ReportRepository) -> None:
-    doctor, patient = filled.user_named("dr.ayush"), filled.user_named("savita")
+def test_accesses_are_logged_but_not_those_to_ones_own_record(filled: ReportRepository) -> None:
+    doctor, patient = filled.people.find_by_username("dr.ayush"), filled.people.find_by_username("savita")
+    access_log = filled.access_log
     for minute in range(5):
-        log_access(
-            filled, doctor, patient, "report", report_id=minute, address="::1", now=NOW + timedelta(minutes=minute)
-        )
-    log_access(filled, patient, patient, "reports", now=NOW)
-    log_access(filled, doctor, filled.user_named("sandeep"), "reports", now=NOW)
-    log_access(filled, patient, None, "reports", action="refused", outcome="refused", now=NOW)
-    log = list_access_log(filled, patient)
-    assert [(look.actor, look.actor_role, look.what, look.report_id) for look in log] == [
+        access = Access(doctor, patient, "report", report_id=minute, address="::1")
+        access_log.log(access, now=NOW + timedelta(minutes=minute))
+    access_log.log(Access(patient, patient, "reports"), now=NOW)
+    access_log.log(Access(doctor, filled.people.find_by_username("sandeep"), "reports"), now=NOW)
+    access_log.log(Access(patient, None, "reports", action="refused", outcome="refused"), now=NOW)
+    found = access_log.find_for_patient(patient)
+    assert [(event.actor, event.actor_role, event.what, event.report_id) for event in found] == [
         ("dr.ayush", "doctor", "report", minute) for minute in (4, 3, 2, 1, 0)
     ]
-    assert (
-        list_access_log(filled, patient, limit=2)
-        + list_access_log(filled, patient, after=parse_cursor(cursor_of(log[1])))
-        == log
-    )
-    assert list_access_log(filled, {**patient, "subject": "s7-before"}) == []
-    assert len(list(find_access_events(filled))) == 7
-    assert [look.outcome for look in find_access_events(filled, action="refused")] == ["refused"]
-    assert (
-        len(list(find_access_events(filled, actor="DR.AYUSH", subject="savita", since=NOW + timedelta(minutes=3)))) == 2
-    )
-    assert list(find_access_events(filled, actor="dr")) == []
-    assert len(list(find_access_events(filled, after=log[2].id))) == 4
+    after = parse_access_cursor(access_cursor(found[1]))
+    assert access_log.find_for_patient(patient, limit=2) + access_log.find_for_patient(patient, after=after) == found
+    assert access_log.find_for_patient({**patient, "subject": "s7-before"}) == []
+    assert len(list(access_log.find_events())) == 7
+    assert [event.outcome for event in access_log.find_events(action="refused")] == ["refused"]
+    since = NOW + timedelta(minutes=3)
+    assert len(list(access_log.find_events(actor="DR.AYUSH", subject="savita", since=since))) == 2
+    assert list(access_log.find_events(actor="dr")) == []
+    assert len(list(access_log.find_events(after=found[2].id))) == 4
+
+
+def test_many_accesses_are_logged_in_one_write(filled: ReportRepository) -> None:
+    database = filled.state.database
+    doctor = filled.people.find_by_username("dr.ayush")
+    patients = [filled.people.find_by_username(name) for name in ("savita", "sandeep", "dr.ayush")]
+    database.command("profile", 2)
+    filled.access_log.log(*[Access(doctor, patient, "reports", report_id=1) for patient in patients])
+    filled.access_log.log(Access(doctor, doctor, "reports"))
+    database.command("profile", 0)
+    assert database["system.profile"].count_documents({"op": "insert"}) == 1
+    assert {event.username for event in filled.access_log.find_events()} == {"savita", "Sandeep"}
+
+
+def test_all_patients_reports_are_found_only_where_that_is_asked_for(filled: ReportRepository) -> None:
+    assert {report["_id"] for report in filled.find(ALL_PATIENTS)} == {1, 2, 3, 4, 5, 6, 9, 10}
+    assert [report["_id"] for report in filled.find(ALL_PATIENTS, ReportFilter(abnormal=True), limit=1)] == [9]
+    with pytest.raises(TypeError):
+        filled.find(None)  # type: ignore[arg-type]

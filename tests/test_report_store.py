@@ -29,7 +29,7 @@ def test_abnormal_is_a_flag_other_than_n(results: object, abnormal: bool) -> Non
 def test_numbers_and_moments_arrive_as_they_were(reports: ReportRepository) -> None:
     text = '[{"value": 5.10}, {"value": 5.1}, {"value": 128}, {"value": 9223372036854775807}, {"value": 1e-22}]'
     ReportWriter(reports).insert("checkup", [document(results=text)])
-    found = reports.report(1)
+    found = reports.get(1)
     values = [result["value"] for result in found["results"]]
     assert [repr(value) for value in values] == [repr(v) for v in (Decimal("5.10"), 5.1, 128, 2**63 - 1, 1e-22)]
     assert found["taken_at"] == NOW
@@ -43,7 +43,7 @@ def test_whatever_order_versions_come_in_the_newest_stays(reports: ReportReposit
         reports.reports.delete_many({})
         for version in order:
             getattr(ReportWriter(reports), write)("checkup", [dict(version)])
-        found = reports.report(1)
+        found = reports.get(1)
         assert (found["epoch"], found["revision"]) == (2, 3)
 
 
@@ -73,14 +73,14 @@ def test_a_document_that_cannot_be_held_is_told_and_the_rest_stored(reports: Rep
 def test_a_deletion_removes_its_version_and_older_ones_only(reports: ReportRepository) -> None:
     ReportWriter(reports).insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
     assert ReportWriter(reports).remove("checkup", [(1, 4), (2, 4), (3, 4), (99, 1)], epoch=1) == 1
-    assert reports.report(1) is None
+    assert reports.get(1) is None
     assert ReportWriter(reports).remove_older_epochs(2) == 1
     assert reports.count()[0] == 1
 
 
 def test_a_store_that_is_away_is_told_so() -> None:
     repository = ReportRepository.connect("mongodb://127.0.0.1:1/myhealth_test?serverSelectionTimeoutMS=100")
-    with pytest.raises(Unavailable, match="MongoDB is away"):
+    with pytest.raises(Unavailable, match="MongoDB is unavailable"):
         repository.ping()
     repository.close()
 
@@ -107,12 +107,12 @@ def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(r
     reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
     done = writer.insert("checkup", [document(1), document(2), document(3, revision=2), document(4, disease="bad")])
     assert (done.written, done.unchanged, [failure.id for failure in done.failed]) == (2, 1, [4])
-    assert reports.report(3)["revision"] == 2
-    assert reports.report(4) is None
+    assert reports.get(3)["revision"] == 2
+    assert reports.get(4) is None
 
 
 def test_an_index_that_was_dropped_is_made_again_by_migrate(reports: ReportRepository, run_cli) -> None:
-    collections = (reports.reports, reports.users, reports.audit_events)
+    collections = (reports.reports, reports.users, reports.access_log.collection)
     before = [collection.index_information() for collection in collections]
     for collection in collections:
         collection.drop_indexes()

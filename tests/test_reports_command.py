@@ -11,7 +11,6 @@ from support.factories import record, take
 from support.page_data import temperatures
 
 from cli.sparkline import sparkline
-from myhealth.reports.access_log import find_access_events
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
@@ -41,7 +40,7 @@ def test_a_persons_reports_are_listed_shown_and_drawn(run_cli, reports_of_two) -
     assert "8480-6" in run_cli("reports", "trend", "bholanath").stdout
     looks = [
         (look.actor.endswith(" at the command line"), look.what, look.report_id)
-        for look in find_access_events(reports_of_two)
+        for look in reports_of_two.access_log.find_events()
     ]
     assert looks == [(True, "reports", None), (True, "report", 1), (True, "trends", None), (True, "trends", None)]
 
@@ -115,7 +114,7 @@ def test_a_report_that_is_not_that_persons_is_no_look_at_it(run_cli, reports_of_
         done = run_cli("reports", "show", "bholanath", report_id)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"bholanath has no report {report_id}" in done.stderr
-    assert list(find_access_events(reports_of_two)) == []
+    assert list(reports_of_two.access_log.find_events()) == []
 
 
 @pytest.mark.parametrize("words", [["list", "nobody"], ["show", "bholanath", "99"], ["show", "savita", "1"], ["trend", "nobody"], ["trend", "bholanath", "--code", "nope"], ["trend", "bholanath", "--name", "Body weight", "--json"],

@@ -14,7 +14,6 @@ from support.factories import record, take
 from support.sync_processes import Writers
 
 from myhealth.common.settings import Settings
-from myhealth.reports.filters import list_reports
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync import source
@@ -105,10 +104,10 @@ def test_a_row_that_commits_late_is_not_skipped(db, reports, sync, connect) -> N
         late_id = cursor.fetchone()[0]
     take(record(1))
     sync()
-    assert reports.report(late_id) is None
+    assert reports.get(late_id) is None
     late.commit()
     sync()
-    assert reports.report(late_id)["checkup_type"] == "LATE"
+    assert reports.get(late_id)["checkup_type"] == "LATE"
     assert differences(db, reports) == NONE
 
 
@@ -203,10 +202,10 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
     done = sync()
     assert (done.failures, done.failed[0].id) == (1, 2)
     assert differences(db, reports)["lost"] == [2]
-    assert reports.report(2) is None, "an outdated report is worse than a missing one"
+    assert reports.get(2) is None, "an outdated report is worse than a missing one"
     take(record(4))
     assert sync().failures == 0
-    assert len(list_reports(reports, reports.user_named("bholanath"), limit=9)) == 3
+    assert len(reports.find(reports.people.find_by_username("bholanath"), limit=9)) == 3
 
 
 @pytest.mark.parametrize("value", ["1e20", "6.02e23", "2.5E+19", "9223372036854775807", "2147483648", "-0.0", "1.50"])
@@ -215,7 +214,7 @@ def test_numbers_of_any_size_arrive(db, reports, sync, value: str) -> None:
     db("update checkups set results = %s where id = 1", f'[{{"value": {value}}}]')
     assert sync().failures == 0
     (stored,) = db("select results->0->>'value' from checkups")[0]
-    assert str(reports.report(1)["results"][0]["value"]) == stored
+    assert str(reports.get(1)["results"][0]["value"]) == stored
 
 
 def test_a_refusal_by_mongodb_itself_is_set_aside(db, reports, sync) -> None:

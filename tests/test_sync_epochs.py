@@ -9,7 +9,7 @@ from support.compare import NONE, differences
 from support.factories import record, take
 
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.user_search import Search, find_people
+from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.checkpoint import Checkpoint, History, Position, epoch_ended, from_document, to_document
 from myhealth.sync.runner import restart_epoch, run_pass
@@ -45,7 +45,7 @@ def test_a_store_that_another_version_filled_is_filled_anew(db, reports, sync, s
         assert done.new_epoch == "the documents have the form of another version of MyHealth"
         assert differences(db, reports) == NONE
         assert verify(settings.database_url, ReportWriter(reports), 100).differences == 0
-        assert [each["username"] for each in find_people(reports, Search("joshi"))] == ["bholanath"]
+        assert [each["username"] for each in reports.people.search(Search("joshi"))] == ["bholanath"]
         assert sync().new_epoch == ""
 
 
@@ -110,11 +110,11 @@ def test_a_report_that_becomes_another_patients_moves_to_him(db, reports, sync, 
     sync()
     assert differences(db, reports) == NONE
     assert {r["patient_id"] for r in reports.reports.find({"_id": {"$in": [1, 2]}})} == {savita}
-    moved = reports.report(1)
+    moved = reports.get(1)
     back = {**moved, "patient_id": 77, "revision": moved["revision"] + 1}
     assert ReportWriter(reports)._replace("checkup", [back]).written == 1, "as a runner beside us may find it"
     assert ReportWriter(reports).put("checkup", [moved]).unchanged == 1, "an older version is nobody's any more"
-    assert reports.report(1)["patient_id"] == 77
+    assert reports.get(1)["patient_id"] == 77
     assert reports.count()[0] == 3
 
 
@@ -189,7 +189,7 @@ def test_what_a_dying_runner_still_writes_does_not_bring_a_deleted_report_back(d
     db("delete from checkups where id = 1")
     sync()
     real("checkup", late)
-    assert reports.report(1) is not None
+    assert reports.get(1) is not None
     sync()
     assert differences(db, reports) == NONE
 

@@ -87,7 +87,7 @@ def test_a_transaction_that_is_open_at_the_primary_holds_the_standbys_horizon_ba
     late.commit()
     caught_up(from_standby)
     run(from_standby, reports)
-    assert reports.report(late_id)["checkup_type"] == "LATE"
+    assert reports.get(late_id)["checkup_type"] == "LATE"
     assert differences(db, reports) == NONE
 
 

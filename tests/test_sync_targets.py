@@ -21,7 +21,7 @@ from myhealth.reports.documents import user_document
 from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.user_search import Search, find_people
+from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
@@ -57,11 +57,11 @@ def test_new_documents_known_ones_and_refused_ones(target: Target, reports) -> N
     assert (mixed.written, mixed.unchanged) == (1, 1)
     assert [(f.kind, f.id, f.reason.split(":")[0]) for f in mixed.failed] == [("checkup", 3, "BSON cannot hold it")]
     assert (target.failed_ids("checkup"), target.failed_ids("user"), target.count_quarantined()) == ([3], [], 1)
-    assert reports.report(1)["revision"] == 2
+    assert reports.get(1)["revision"] == 2
     assert target.put("checkup", []).written == target.insert("checkup", []).written == 0
     too_large = target.put("checkup", [document(4, revision=2, checkup_report="x" * 17_000_000), document(5)])
     assert (too_large.written, [failure.id for failure in too_large.failed]) == (1, [4])
-    assert reports.report(4) is None
+    assert reports.get(4) is None
 
 
 def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
@@ -74,16 +74,16 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     assert target.quarantine("user", []).failed == []
     aside = target.quarantine("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])
     assert [(failure.id, failure.reason) for failure in aside.failed] == [(3, "why")]
-    assert reports.report(3) is None
+    assert reports.get(3) is None
 
 
 def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports) -> None:
     people = [user_document(1, i, 1, f"s{i}", f"u{i}", name, "patient", True, None, 1) for i, name in
               enumerate(["Savita Deshpande", "José García Márquez", ""])]  # fmt: skip
     assert target.put("user", people).written == 3
-    assert [each["_id"] for each in find_people(reports, Search("garcia jo"))] == [1]
+    assert [each["_id"] for each in reports.people.search(Search("garcia jo"))] == [1]
     assert target.put("user", [{**people[0], "revision": 2, "name_keys": name_keys("Garcia")}]).written == 1
-    assert [each["_id"] for each in find_people(reports, Search("garcia"))] == [0, 1]
+    assert [each["_id"] for each in reports.people.search(Search("garcia"))] == [0, 1]
 
 
 def test_the_mark_and_who_has_it(target: Target, reports) -> None:
@@ -350,7 +350,7 @@ def test_what_is_no_document_is_refused_whole_with_its_place(browse, log_in, rep
     answer = browse("POST", "/reports/", [good, bad], token=log_in("runner"))
     assert answer.status_code == 400
     assert answer.json["errors"][0]["index"] == 1
-    assert reports.report(100) is None
+    assert reports.get(100) is None
     assert browse("POST", "/reports/", [good, good], token=log_in("runner")).status_code == 400
 
 

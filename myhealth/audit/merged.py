@@ -10,7 +10,7 @@ from typing import Any
 
 from myhealth.audit.events import Event, find_events
 from myhealth.common.errors import BadInput
-from myhealth.reports.access_log import AccessEvent, find_access_events
+from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.repository import ReportRepository
 
 SOURCES = ("upload", "browse")
@@ -40,14 +40,15 @@ def find_all_events(
     if "upload" in sources:
         found.append(find_events(**whose, **span, after=int(after or 0), limit=limit))
     if "browse" in sources:
-        looks = find_access_events(store, **whose, **span, after=after, limit=limit or 0)
-        found.append(map(_event, looks))
+        accesses = store.access_log.find_events(**whose, **span, after=after, limit=limit or 0)
+        found.append(map(_event, accesses))
     if not found:
         raise BadInput(f"the sources are {', '.join(SOURCES)}")
     return itertools.islice(heapq.merge(*found, key=lambda event: event.at, reverse=newest), limit)
 
 
-def _event(look: AccessEvent) -> Event:
-    details = {name: value for name, value in (("what", look.what), ("report", look.report_id)) if value is not None}
-    who, whose = (look.actor_id, look.actor), (look.patient_id, look.username)
-    return Event(look.id, look.at, *who, look.action, *whose, look.address, look.outcome, details, "browse")
+def _event(access: AccessEvent) -> Event:
+    named = (("what", access.what), ("report", access.report_id))
+    details = {name: value for name, value in named if value is not None}
+    who, whose = (access.actor_id, access.actor), (access.patient_id, access.username)
+    return Event(access.id, access.at, *who, access.action, *whose, access.address, access.outcome, details, "browse")

@@ -1,4 +1,4 @@
-"""The report store: check-ups as JSON documents in MongoDB, for browsing. A mirror; PostgreSQL has the truth.
+"""The report store: check-ups as JSON documents in MongoDB, for browsing. A copy; PostgreSQL is the source of truth.
 
 needs: common, clinical
 """

@@ -1,6 +1,7 @@
-"""Who looked into whose record. Events are only ever added: nothing here changes or removes one.
+"""The access log: who read whose record. Events are only ever added; nothing here changes or removes one.
 
-They live in `audit_events` beside the reports, and say who, what, whose, when and from where; never a value measured.
+Events are stored in `audit_events` beside the reports. They contain actor, action, patient, moment and address, never a
+measured value.
 """
 
 from __future__ import annotations
@@ -9,20 +10,69 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
+from pymongo.collection import Collection
 
 from myhealth.common.errors import BadInput
+from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import ReportRepository, translate_mongo_errors
+
+ACCESS_LOG_INDEXES = ([("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)])
+EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One access to be logged: `actor` (a user document) reads `what` of `patient`; None: of no particular patient.
+
+    `what`: "reports", "report", "trends", "export", "profile", "access log" or the like. `report_id`: of a single
+    report. `address`: of the client. `outcome`: done or refused.
+    """
+
+    actor: Document
+    patient: Document | None
+    what: str
+    report_id: int | None = None
+    address: str | None = None
+    action: str = "read"
+    outcome: str = "done"
+
+    @classmethod
+    def by_operator(cls, operator: str, patient: Document, what: str, *, report_id: int | None = None) -> Access:
+        """Return an access at the command line. `operator`: the operating system's name for the person."""
+        return cls({"_id": None, "subject": None, "username": operator, "role": ""}, patient, what, report_id)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the actor reads the actor's own record, which is not logged."""
+        return self.patient is not None and self.patient["subject"] == self.actor["subject"]
+
+    def document(self, at: datetime) -> Document:
+        """Return the event to store."""
+        patient = self.patient or {"_id": None, "subject": None, "username": None}
+        return {
+            "at": at,
+            "actor_id": self.actor["_id"],
+            "actor_subject": self.actor["subject"],
+            "actor": self.actor["username"],
+            "actor_role": self.actor["role"],
+            "action": self.action,
+            "what": self.what,
+            "patient_id": patient["_id"],
+            "subject": patient["subject"],
+            "username": patient["username"],
+            "report_id": self.report_id,
+            "address": self.address,
+            "outcome": self.outcome,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class AccessEvent:
-    """One event. `actor`: the username and role that whoever did it had then; `actor_subject`: who that is, None at a
-    terminal. `username`: whose record it was, None where nobody's. `report_id`: of a single report.
-    `outcome`: done or refused."""
+    """One stored event. `actor`, `actor_role`: as they were at that time; `actor_subject`: None at the command line.
+    `username`: the patient's, None for no particular patient."""
 
     id: str
     at: datetime
@@ -39,130 +89,82 @@ class AccessEvent:
     outcome: str
 
 
-def log_access(
-    store: ReportRepository,
-    actor: Document,
-    patient: Document | None,
-    what: str,
-    *,
-    report_id: int | None = None,
-    address: str | None = None,
-    action: str = "read",
-    outcome: str = "done",
-    now: datetime | None = None,
-) -> None:
-    """Keeps that `actor` looked at what is `patient`'s: call it before anything is shown. A look at what is one's own
-    is no look. It is journaled by a majority when this returns; raises Unavailable where that fails.
+class AccessCursor(NamedTuple):
+    """The position behind an event."""
 
-    `what`: "reports", "report", "trends", "export", "profile", "access log" or the like; `patient` None: nobody's.
-    """
-    if patient is not None and patient["subject"] == actor["subject"]:
-        return
-    whose = {"patient_id": None, "subject": None, "username": None}
-    if patient is not None:
-        whose = {"patient_id": patient["_id"], "subject": patient["subject"], "username": patient["username"]}
-    event = {
-        "at": now or datetime.now(UTC),
-        "actor_id": actor["_id"],
-        "actor_subject": actor["subject"],
-        "actor": actor["username"],
-        "actor_role": actor["role"],
-        "action": action,
-        "what": what,
-        **whose,
-        "report_id": report_id,
-        "address": address,
-        "outcome": outcome,
-    }
-    with translate_mongo_errors():
-        store.audit_events.insert_one(event)
+    at: datetime
+    event_id: str
 
 
-def log_command_access(
-    store: ReportRepository, operator: str, patient: Document, what: str, *, report_id: int | None = None
-) -> None:
-    """Keeps that somebody looked at a terminal: by the name that the machine knows, with no role of ours."""
-    nobody = {"_id": None, "subject": None, "username": operator, "role": ""}
-    log_access(store, nobody, patient, what, report_id=report_id)
+class AccessLog:
+    """Adds to and reads the collection of access events. All methods raise Unavailable."""
+
+    def __init__(self, collection: Collection[Document]) -> None:
+        self.collection = collection
+
+    def log(self, *accesses: Access, now: datetime | None = None) -> None:
+        """Store accesses in one write; skip those to the actor's own record.
+
+        Call it before anything is shown. The events are in the journals of a majority when this returns.
+        """
+        at = now or datetime.now(UTC)
+        events = [access.document(at) for access in accesses if not access.is_own]
+        if events:
+            with translate_mongo_errors():
+                self.collection.insert_many(events)
+
+    def find_for_patient(
+        self, patient: Document, *, limit: int = 50, after: AccessCursor | None = None
+    ) -> list[AccessEvent]:
+        """Return the accesses to a patient's record, the newest first, behind `after`. Refused ones are left out."""
+        query: Document = {"patient_id": patient["_id"], "subject": patient["subject"], "outcome": {"$eq": "done"}}
+        if after is not None:
+            query["at"] = {"$lte": after.at}
+            query["$or"] = [{"at": {"$lt": after.at}}, {"_id": {"$lt": _object_id(after.event_id)}}]
+        with translate_mongo_errors():
+            found = self.collection.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
+            return [_event(document) for document in found]
+
+    def find_events(
+        self,
+        *,
+        actor: str | None = None,
+        subject: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str = "",
+        limit: int = 0,
+        newest: bool = False,
+    ) -> Iterator[AccessEvent]:
+        """Yield events of all users in their order, for the audit. Usernames match in any case.
+
+        `after`: an event's id; only events stored after it. `newest`: the last `limit` events, in reverse order.
+        Raises BadInput for a malformed id.
+        """
+        query: Document = {}
+        for name, value in (("actor", actor), ("username", subject)):
+            if value is not None:
+                query[name] = {"$regex": rf"^{re.escape(value)}\z", "$options": "i"}
+        if action is not None:
+            query["action"] = {"$eq": action}
+        span = {bound: moment for bound, moment in (("$gte", since), ("$lt", until)) if moment is not None}
+        if span:
+            query["at"] = span
+        if after:
+            query["_id"] = {"$gt": _object_id(after)}
+        direction = -1 if newest else 1
+        with translate_mongo_errors():
+            found = self.collection.find(query, sort=[("at", direction), ("_id", direction)], limit=limit)
+            yield from map(_event, found)
 
 
-AccessCursor = tuple[datetime, ObjectId]
+def _event(document: Document) -> AccessEvent:
+    fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__slots__ if name != "id"}
+    return AccessEvent(id=str(document["_id"]), **fields)
 
 
-def list_access_log(
-    store: ReportRepository, patient: Document, *, limit: int = 50, after: AccessCursor | None = None
-) -> list[AccessEvent]:
-    """Who looked into a patient's record, the newest first; those behind `after`.
-
-    What was refused was no look, and is not here. Raises Unavailable.
-    """
-    query: Document = {"patient_id": patient["_id"], "subject": patient["subject"], "outcome": {"$eq": "done"}}
-    if after is not None:
-        at, id_ = after
-        query["at"] = {"$lte": at}
-        query["$or"] = [{"at": {"$lt": at}}, {"_id": {"$lt": id_}}]
-    with translate_mongo_errors():
-        return [_look(event) for event in store.audit_events.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)]
-
-
-def cursor_of(look: AccessEvent) -> str:
-    """Where an event stands: milliseconds since 1970, _, its id."""
-    return f"{round(look.at.timestamp() * 1000)}_{look.id}"
-
-
-def parse_cursor(text: str) -> AccessCursor | None:
-    """What `look_place` gave; None for "". Raises BadInput."""
-    if not text:
-        return None
-    moment, _, id_ = text.partition("_")
-    try:
-        if not re.fullmatch(r"[0-9]{1,14}", moment, re.ASCII):
-            raise ValueError(text)
-        return datetime.fromtimestamp(int(moment) / 1000, UTC), _event_id(id_)
-    except (ValueError, OverflowError, OSError) as error:
-        raise BadInput("after must be the value that a Link header gave.") from error
-
-
-def find_access_events(
-    store: ReportRepository,
-    *,
-    actor: str | None = None,
-    subject: str | None = None,
-    action: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    after: str = "",
-    limit: int = 0,
-    newest: bool = False,
-) -> Iterator[AccessEvent]:
-    """Events of everybody in the order they happened, for the audit; names are compared without regard to case.
-
-    `after`: an event's id; only what was noted after it. `newest`: the last `limit` of them, and from the last one on.
-    Raises BadInput for an id that is none, Unavailable.
-    """
-    query: Document = {}
-    for name, value in (("actor", actor), ("username", subject)):
-        if value is not None:
-            query[name] = {"$regex": rf"^{re.escape(value)}\z", "$options": "i"}
-    if action is not None:
-        query["action"] = {"$eq": action}
-    span = {bound: moment for bound, moment in (("$gte", since), ("$lt", until)) if moment is not None}
-    if span:
-        query["at"] = span
-    if after:
-        query["_id"] = {"$gt": _event_id(after)}
-    with translate_mongo_errors():
-        way = -1 if newest else 1
-        for event in store.audit_events.find(query, sort=[("at", way), ("_id", way)], limit=limit):
-            yield _look(event)
-
-
-def _look(event: Document) -> AccessEvent:
-    shown: dict[str, Any] = {name: event[name] for name in AccessEvent.__slots__ if name != "id"}
-    return AccessEvent(id=str(event["_id"]), **shown)
-
-
-def _event_id(text: str) -> ObjectId:
-    if not re.fullmatch(r"[0-9a-f]{24}", text, re.ASCII):
+def _object_id(text: str) -> ObjectId:
+    if not EVENT_ID_PATTERN.fullmatch(text):
         raise BadInput("after must be the id of an event.")
     return ObjectId(text)

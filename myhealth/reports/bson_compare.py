@@ -8,8 +8,8 @@ from typing import Any
 
 import bson
 
+from myhealth.reports.connection import CODEC
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import CODEC
 
 # How a document of ours begins and ends: with its id, and with these two integers of 32 bits. Source: bsonspec.org.
 INT32_ID, INT64_ID = b"\x10_id\x00", b"\x12_id\x00"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import translate_mongo_errors
 
 FIRST_ID = -(2**63)
 # Ids that one step looks at: a step must stay far below the timeout of a call.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from myhealth.common.errors import Unavailable
+from myhealth.reports.connection import CODEC, translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.repository import CODEC, translate_mongo_errors
 
 
 def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:

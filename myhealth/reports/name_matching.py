@@ -1,28 +1,30 @@
-"""Names as they are looked for: without regard to how somebody happens to type them. Pure."""
+"""Normalized names for searching, independent of case, accents and punctuation. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# Where a full name can be found by: at each of its first words, and at its last.
+# Number of search keys of a full name: from each of its first words, and from its last.
 KEYS = 5
 KEY_MAX = 200  # characters
-# Accents of Latin, Greek and Cyrillic letters stand apart once they are decomposed; the vowels of other scripts,
-# which are marks too, are letters to whoever reads them.
+# Combining accents of decomposed Latin, Greek and Cyrillic letters. Vowel signs of other scripts are marks too, but
+# their readers treat them as letters; they stay.
 ACCENTS = re.compile("[\u0300-\u036f]")
 APOSTROPHES = re.compile("['`\u00b4\u02bc\u2018\u2019]")
 BORDERS = re.compile(r"[\s,.;:/()\[\]\"\-\u2010-\u2015\u00b7\u201c\u201d]+")
 
 
 def name_key(username: str) -> str:
-    """A name without regard to case and to how its accents are written."""
+    """Return the username in lower case and in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", username).lower()
 
 
 def name_words(text: str) -> list[str]:
-    """The words of a full name without regard to case, accents, apostrophes, hyphens and marks that nobody sees:
-    "José O’Neill-García" -> jose, oneill, garcia."""
+    """Split a full name into words, without case, accents, apostrophes, hyphens and invisible characters.
+
+    Worked example: "José O’Neill-García" gives jose, oneill, garcia.
+    """
     if not text.isascii():
         plain = ACCENTS.sub("", unicodedata.normalize("NFKD", text))
         text = unicodedata.normalize("NFC", "".join(c for c in plain if unicodedata.category(c) != "Cf"))
@@ -30,8 +32,10 @@ def name_words(text: str) -> list[str]:
 
 
 def name_keys(full_name: str) -> dict[str, str]:
-    """The full name from each of its words on, by number: of a name with more than KEYS words from the first ones and
-    from the last one."""
+    """Return the full name from each of its words on, by number from "1".
+
+    A name of more than KEYS words has keys from its first KEYS - 1 words and from its last.
+    """
     words = name_words(full_name)
     begins = [*range(len(words))] if len(words) <= KEYS else [*range(KEYS - 1), len(words) - 1]
     return {str(number): " ".join(words[begin:])[:KEY_MAX] for number, begin in enumerate(begins, 1)}

@@ -1,262 +1,192 @@
-"""The report repository: the report store as browsing sees it. With `mirror`, the only importer of pymongo."""
+"""The report repository: all reading from MongoDB, and the collections that the writer fills."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Iterator
 from typing import Any
 
 import pymongo
-from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
-from bson.decimal128 import Decimal128
 from pymongo import IndexModel
 from pymongo.collection import Collection
-from pymongo.errors import (
-    BulkWriteError,
-    ConnectionFailure,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    InvalidURI,
-    OperationFailure,
-    PyMongoError,
-    WTimeoutError,
-)
+from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from myhealth.common.errors import SettingsError, Unavailable
-from myhealth.reports.documents import Document, next_millisecond
-from myhealth.reports.name_matching import KEYS, name_key
-
-# What holds where the URL does not say it: nobody waits for ever for a store that is away.
-DEFAULTS = {
-    "appName": "myhealth",
-    "serverSelectionTimeoutMS": 10_000,
-    "connectTimeoutMS": 10_000,
-    "socketTimeoutMS": 120_000,
-}
-# Codes by which MongoDB says that it cannot do it now: not reachable, stepping down, shutting down, out of time, out of
-# room, interrupted, in conflict with another write. Source: MongoDB's error_codes.yml.
-TRANSIENT_CODES = frozenset(
-    {6, 7, 24, 50, 64, 89, 91, 100, 112, 134, 189, 202, 262, 317, 358, 384, 8000, 9001, 10107}
-    | {11600, 11601, 11602, 13388, 13435, 13436, 14031}
+from myhealth.reports.access_log import ACCESS_LOG_INDEXES, AccessLog
+from myhealth.reports.connection import (
+    CODEC,
+    READ_CODEC,
+    close_client,
+    connect_client,
+    restore_decimals,
+    translate_mongo_errors,
 )
-TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+from myhealth.reports.documents import INT_MAX, Document
+from myhealth.reports.filters import NO_FILTER, Owner, PageCursor, ReportFilter, Sort, reports_query, sort_keys
+from myhealth.reports.trends import (
+    TREND_LIMIT,
+    FilterChoices,
+    Measurement,
+    TrendPoint,
+    TrendQuery,
+    choices_pipeline,
+    filter_choices,
+    measurements,
+    measurements_pipeline,
+    trend_points,
+    trend_projection,
+    trend_query,
+)
+from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
+
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
-# The fields by which people are found, in this order; an index of each leads on by _id.
-PEOPLE_FOUND_BY = ("username_key", *(f"name_keys.{number}" for number in range(1, KEYS + 1)))
-REFUSED_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
-
-
-class _DecimalCodec(TypeCodec):
-    """Decimals as BSON's decimal128, which keeps their digits (IEEE 754-2008)."""
-
-    python_type = Decimal
-    bson_type = Decimal128
-
-    def transform_python(self, value: Decimal) -> Decimal128:
-        return Decimal128(value)
-
-    def transform_bson(self, value: Decimal128) -> Decimal:
-        return value.to_decimal()
-
-
-# Moments come in UTC as it is: with a `tzinfo`, the driver would convert each once more.
-CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_DecimalCodec()]))
-# For reading much at once: where it has codecs of types, the driver goes through every document a second time.
-QUICK_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
-# What of a result's values is not as `CODEC` would give it, or may hold such a value.
-_UNFINISHED = frozenset((Decimal128, dict, list))
 
 
 class ReportRepository:
-    """Reports and users of one MongoDB database. Safe to share between threads."""
+    """Reports, users (`people`) and the access log of one MongoDB database. Safe to share between threads.
+
+    All methods raise Unavailable when the server cannot be reached. The collections `reports`, `users`, `state` and
+    `failures` are for ReportWriter.
+    """
 
     def __init__(self, client: pymongo.MongoClient[Document], name: str) -> None:
         self.client = client
-        # An acknowledged write has reached the journals of a majority: what moved the mark cannot be lost.
+        # An acknowledged write is in the journals of a majority: a batch before a moved checkpoint cannot be lost.
         concern = WriteConcern(w="majority", j=True)
         self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
         self.reports = self._database["reports"]
-        self.users = self._database.get_collection("users", codec_options=QUICK_CODEC)  # these hold no decimals
-        # Decimals come as BSON has them: `finished` and `decimal_of` make them what they are.
-        self.quick_reports: Collection[Document] = self.reports.with_options(codec_options=QUICK_CODEC)
-        self.audit_events = self._database["audit_events"]
-        # The mark is read where it is written, whatever the URL says of reading.
+        self.users = self._database.get_collection("users", codec_options=READ_CODEC)  # users have no decimals
+        # All reading of reports goes through this collection, and through `restore_decimals`.
+        self._readable: Collection[Document] = self.reports.with_options(codec_options=READ_CODEC)
+        self.people = UserDirectory(self.users)
+        self.access_log = AccessLog(self._database["audit_events"])
+        # The checkpoint is read where it is written, whatever read preference the URL has.
         self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
         self.failures = self._database.get_collection("sync_failures", read_preference=ReadPreference.PRIMARY)
 
     @classmethod
     def connect(cls, url: str, **defaults: Any) -> ReportRepository:
-        """The database that the URL names. Nothing is asked of the server yet. `defaults`: of the driver's options,
-        where the URL does not say them. Raises WrongSettings for a URL that MongoDB does not know."""
-        try:
-            said = url.partition("?")[2].lower()
-            wanted = {**DEFAULTS, **defaults}
-            options: Any = {name: value for name, value in wanted.items() if f"{name.lower()}=" not in said}
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # an option that PyMongo does not know
-                client: pymongo.MongoClient[Document] = pymongo.MongoClient(url, **options)
-            return cls(client, client.get_default_database().name)
-        except (InvalidURI, SettingsError, ValueError, UserWarning) as error:
-            raise SettingsError(f"mongo_url is not right: {error}") from None
+        """Open the database that the URL names, without asking the server. `defaults`: driver options that the URL
+        overrides. Raises SettingsError for a URL that MongoDB does not know."""
+        client = connect_client(url, **defaults)
+        return cls(client, client.get_default_database().name)
 
     def close(self) -> None:
-        """Ends the connections. Nothing is lost by it: every write has been acknowledged when its call returned."""
-        self.client.close()
-        _leave_quickly()
+        """Close the connections. Nothing is lost: every write is acknowledged before its call returns."""
+        close_client(self.client)
 
     def ping(self) -> None:
-        """Raises Unavailable unless the server answers."""
+        """Raise Unavailable unless the server answers."""
         with translate_mongo_errors():
             self.client.admin.command("ping")
 
     def drop(self) -> None:
-        """Deletes the whole report store; the next pass of the sync fills it anew."""
+        """Delete the whole report store; the next sync pass fills it again."""
         with translate_mongo_errors():
             self.client.drop_database(self._database.name)
 
     def count(self) -> tuple[int, int]:
-        """How many reports and users there are."""
+        """Return the numbers of reports and users."""
         with translate_mongo_errors():
             return self.reports.count_documents({}), self.users.count_documents({})
 
     def identity(self) -> str:
-        """The UUIDs of the collections that hold reports and users, empty where one is not there."""
+        """Return the UUIDs of the collections of reports and users, joined by "/"; empty for a missing one."""
         with translate_mongo_errors():
             found = self._database.list_collections(filter={"name": {"$in": ["reports", "users"]}})
             known = {each["name"]: str(each["info"].get("uuid", "")) for each in found}
         return "/".join(known.get(name, "") for name in ("reports", "users"))
 
     def make_indexes(self) -> None:
-        """Makes every index that browsing needs; without effect where they are. `patient_id` leads all of reports'."""
-        looks = [("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)]
+        """Create the indexes that browsing needs; existing ones stay. `patient_id` leads those of reports."""
+        user_indexes = [IndexModel([("subject", 1)]), *(_name_index(field) for field in SEARCH_FIELDS)]
         wanted = (
             (self.reports, [IndexModel(BROWSED_BY)]),
-            (self.users, [IndexModel([("subject", 1)]), *(_index_of_names(field) for field in PEOPLE_FOUND_BY)]),
-            (self.audit_events, [IndexModel(keys) for keys in looks]),
+            (self.users, user_indexes),
+            (self.access_log.collection, [IndexModel(keys) for keys in ACCESS_LOG_INDEXES]),
         )
         with translate_mongo_errors():
             server = self.client.admin.command("hello")
-            # Left to itself, a replica set waits for every member that votes: for ever, while one is down.
-            alone = "setName" not in server and server.get("msg") != "isdbgrid"
-            options: Any = {} if alone else {"commitQuorum": "majority"}
+            # By default, a replica set waits for every voting member, forever while one is down.
+            standalone = "setName" not in server and server.get("msg") != "isdbgrid"
+            options: Any = {} if standalone else {"commitQuorum": "majority"}
             for collection, indexes in wanted:
                 collection.create_indexes(indexes, **options)
 
     def defer_index(self) -> None:
-        """Where there is no report yet, drops the index that they are browsed by: to make it once they are all there
-        takes MongoDB a third of the time that it takes to keep it up while they come."""
+        """Drop the browsing index while there are no reports. Building it after a first sync takes MongoDB a third of
+        the time that updating it during the sync takes."""
         with translate_mongo_errors():
             if self.reports.find_one({}, {"_id": 1}) is None:
-                with contextlib.suppress(OperationFailure):  # not there, or not ours to drop
+                with contextlib.suppress(OperationFailure):  # not there, or no permission
                     self.reports.drop_index(BROWSED_BY)
 
-    def user_of(self, subject: str) -> Document | None:
+    def find(
+        self,
+        owner: Owner,
+        wanted: ReportFilter = NO_FILTER,
+        *,
+        sort: Sort = "-taken_at",
+        limit: int = 50,
+        after: PageCursor | None = None,
+    ) -> list[Document]:
+        """Return at most `limit` reports of a patient, behind `after`. Pages stay stable while reports arrive.
+
+        `owner`: the patient's user document, or ALL_PATIENTS, for which there is no index yet. Ask for one report more
+        than a page shows to learn whether there is a next page.
+        """
+        query = reports_query(owner, wanted, sort=sort, after=after)
         with translate_mongo_errors():
-            return self.users.find_one({"subject": subject})
+            found = self._readable.find(query, sort=sort_keys(sort), limit=limit, batch_size=limit + 1).to_list()
+        return [restore_decimals(report) for report in found]
 
-    def end_tokens(self, subject: str, moment: datetime) -> None:
-        """Lets no token of this user in that is from before this moment: at once, and not with the next sync, which
-        brings the same. Never the other way round."""
+    def iterate(
+        self, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"
+    ) -> Iterator[Document]:
+        """Yield all matching reports of a patient, in bounded memory."""
         with translate_mongo_errors():
-            self.users.update_one({"subject": subject}, {"$max": {"tokens_valid_after": next_millisecond(moment)}})
+            found = self._readable.find(reports_query(patient, wanted, sort=sort), sort=sort_keys(sort))
+            yield from map(restore_decimals, found)
 
-    def user_named(self, username: str) -> Document | None:
-        """The user of that name, case aside; None also where several are alike."""
+    def get(self, report_id: int) -> Document | None:
+        """Return a report, or None."""
         with translate_mongo_errors():
-            found = list(self.users.find({"username_key": name_key(username)}).limit(2))
-        exact = [user for user in found if user["username"] == username]
-        alike = exact or found
-        return alike[0] if len(alike) == 1 else None
+            report = self._readable.find_one({"_id": report_id})
+        return restore_decimals(report) if report else None
 
-    def full_names(self, subjects: Iterable[str]) -> dict[str, str]:
-        """By subject; of those who have one."""
+    def get_with_patient(self, report_id: int) -> tuple[Document, Document] | None:
+        """Return a report and its patient, or None. The caller must check who may see it.
+
+        A missing report takes the same number of queries as a present one, so that the time reveals nothing.
+        """
+        if not 0 <= report_id <= INT_MAX:
+            return None
+        report = self.get(report_id)
+        patient = self.people.get(report["subject"] if report else "")
+        if report is None or patient is None or patient["_id"] != report["patient_id"]:
+            return None
+        return report, patient
+
+    def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> list[TrendPoint]:
+        """Return the results of one measurement, the newest first, out of at most `limit` reports."""
+        query, projection = trend_query(patient, wanted), trend_projection(wanted)
+        options: Any = {"sort": sort_keys("-taken_at"), "limit": limit, "batch_size": limit + 1}
         with translate_mongo_errors():
-            found = self.users.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
-            return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
+            return trend_points(self._readable.find(query, projection, **options).to_list(), wanted)
 
-    def report(self, report_id: int) -> Document | None:
+    def measurements(self, patient: Document) -> list[Measurement]:
+        """Return everything that was measured of a patient, by name."""
         with translate_mongo_errors():
-            return self.reports.find_one({"_id": report_id})
+            return measurements(self._readable.aggregate(measurements_pipeline(patient)))
+
+    def filter_choices(self, patient: Document) -> FilterChoices:
+        """Return the types, diseases, machines and takers of a patient's reports."""
+        with translate_mongo_errors():
+            return filter_choices(self._readable.aggregate(choices_pipeline(patient)))
 
 
-def _index_of_names(field: str) -> IndexModel:
-    """Few names have five words: nobody else is in the index of the fifth."""
-    there: dict[str, Any] = {"partialFilterExpression": {field: {"$exists": True}}} if "." in field else {}
-    return IndexModel([(field, 1), ("_id", 1)], **there)
-
-
-def decimal_of(value: Any) -> Any:
-    """A value out of `quick_reports` as `reports` gives it."""
-    return value.to_decimal() if type(value) is Decimal128 else value
-
-
-def restore_decimals(report: Document) -> Document:
-    """A report out of `quick_reports` as `reports` gives it; few have anything to do."""
-    results = report["results"]
-    if type(results) is list:
-        for result in results:
-            if type(result) is not dict or not _UNFINISHED.isdisjoint(map(type, result.values())):
-                break
-        else:
-            return report
-    report["results"] = _finished_value(results)
-    return report
-
-
-def _finished_value(value: Any) -> Any:
-    if type(value) is dict:
-        return {name: _finished_value(each) for name, each in value.items()}
-    if type(value) is list:
-        return [_finished_value(each) for each in value]
-    return decimal_of(value)
-
-
-@contextlib.contextmanager
-def translate_mongo_errors() -> Iterator[None]:
-    """Turns what a retry can help against into Unavailable, and a refused login into WrongSettings."""
-    try:
-        yield
-    except BulkWriteError as error:
-        if error.details.get("writeConcernErrors"):
-            said = error.details["writeConcernErrors"][0].get("errmsg", "")
-            raise Unavailable(f"MongoDB did not keep it safely: {said}") from error
-        raise
-    except DuplicateKeyError:
-        raise
-    except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
-        raise Unavailable(f"MongoDB is away: {str(error).split(', Timeout:')[0]}") from error
-    except OperationFailure as error:
-        if error.code in REFUSED_CODES:
-            raise SettingsError(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
-        if is_transient(error):
-            raise Unavailable(f"MongoDB cannot do it now: {error}") from error
-        raise
-    except PyMongoError as error:
-        if is_transient(error):
-            raise Unavailable(f"MongoDB is away: {error}") from error
-        raise
-
-
-def is_transient(error: PyMongoError) -> bool:
-    """Whether the same call may succeed later."""
-    code = error.code if isinstance(error, OperationFailure) else None
-    return code in TRANSIENT_CODES or any(error.has_error_label(label) for label in TRANSIENT_LABELS)
-
-
-def _leave_quickly() -> None:
-    """Spares a short process half a second at its end.
-
-    PyMongo's monitors look whether they are wanted every 0.5 s, and a hook of its own joins them when Python exits,
-    even after `close()`. They are daemon threads that hold nothing once the client is closed, so the process can
-    leave without them. The hook's name is private: where a later PyMongo has none, leaving is slow again, and right.
-    """
-    hook = getattr(sys.modules.get("pymongo.synchronous.monitor"), "_shutdown_resources", None)
-    if hook is not None:
-        atexit.unregister(hook)
+def _name_index(field: str) -> IndexModel:
+    """Index a name's key; partial for the words of full names, because few names have five words."""
+    partial: dict[str, Any] = {"partialFilterExpression": {field: {"$exists": True}}} if "." in field else {}
+    return IndexModel([(field, 1), ("_id", 1)], **partial)

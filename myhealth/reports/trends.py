@@ -1,9 +1,9 @@
-"""What was measured of a patient, and how it went over time."""
+"""Trends: one measurement of a patient over time, and the list of measurements. Queries and their results. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +11,36 @@ import msgspec
 from bson.decimal128 import Decimal128
 
 from myhealth.clinical.ranges import Number
+from myhealth.reports.connection import restore_decimal
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, order, reports_query
-from myhealth.reports.repository import ReportRepository, decimal_of, translate_mongo_errors
+from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
 
-POINTS_MAX = 5000
+TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 
 
-class Point(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One result: of which report and when, as it was measured. A value may be text; units may differ. (A Struct, for
-    a trend makes a thousand of them.)"""
+@dataclass(frozen=True)
+class TrendQuery:
+    """Which measurement: a LOINC code, or a name if there is no code. `coded`: include results of that name that have
+    a code. `since`, `until`: as ReportFilter has them. `after`: only reports behind this position."""
+
+    code: str | None = None
+    name: str | None = None
+    coded: bool = True
+    since: datetime | None = None
+    until: datetime | None = None
+    after: PageCursor | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """The field of a result that names the measurement, and its value."""
+        return ("name", self.name) if self.code is None else ("code", self.code)
+
+
+class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One result of one report, as it was measured: a value may be text, and units may differ between points.
+
+    A Struct, because a trend has a thousand of them.
+    """
 
     report_id: int
     taken_at: datetime
@@ -30,17 +50,19 @@ class Point(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     low: Number | None
     high: Number | None
     flag: str | None
-    # What the catalogue of usual tests added, where it did: the range, or that no living body has such a value.
+    # Added by the catalogue of common tests: the source of the range, or a warning of an impossible value.
     range_source: str | None = None
     warning: str | None = None
-    range_text: str | None = None  # a range in words, where that is what came
-    code: str | None = None  # where a name was asked for, which may be that of several codes
+    range_text: str | None = None  # a range in words, as the machine sent it
+    code: str | None = None  # only in answers to a name, which several codes may share
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of a patient at least once: `code` (LOINC) or None, the name it last had, the units it came in,
-    how often, and when first and last."""
+    """A measurement that a patient has at least one result of.
+
+    `code` (LOINC) or None; `name`: the newest; `units`: all of them; the number of results, the first and last moment.
+    """
 
     code: str | None
     name: str | None
@@ -51,8 +73,8 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a patient's reports have to be filtered by."""
+class FilterChoices:
+    """The values that occur in a patient's reports, for a filter form to offer."""
 
     types: tuple[str, ...]
     diseases: tuple[str, ...]
@@ -60,86 +82,72 @@ class Known:
     takers: tuple[str, ...]
 
 
-def trend_points(
-    store: ReportRepository,
-    patient: Document,
-    code: str | None = None,
-    *,
-    name: str | None = None,
-    coded: bool = True,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 1000,
-    after: PageCursor | None = None,
-) -> list[Point]:
-    """The results of one measurement, the newest first: of a LOINC code; or without one, of a name.
+CHOICE_FIELDS = ("checkup_type", "disease", "machine", "taken_by")
 
-    `coded`: of that name also those that have a code. `limit`: out of at most so many reports, those behind `after`.
-    Raises Unavailable.
+
+def trend_query(patient: Document, wanted: TrendQuery) -> Document:
+    """Return the query for the reports that have a result of the measurement.
+
+    Results whose field is a list are left out here: such a report would count for the page's limit without giving a
+    point, and the page would look like the last one.
     """
-    query = reports_query(patient, replace(NO_FILTER, since=since, until=until), after=after)
-    query["results"] = {"$elemMatch": _has(code, name, coded)}
-    with translate_mongo_errors():
-        found = store.quick_reports.find(
-            query, _only_results_of(code, name), sort=order("-taken_at"), limit=limit, batch_size=limit + 1
-        )
-        return _points_of(found.to_list(), code, name, coded)
+    field, sought = wanted.key
+    uncoded = {} if wanted.coded or field == "code" else {"code": {"$eq": None, "$not": {"$type": "array"}}}
+    query = reports_query(patient, ReportFilter(since=wanted.since, until=wanted.until), after=wanted.after)
+    query["results"] = {"$elemMatch": {field: {"$eq": sought, "$not": {"$type": "array"}}, **uncoded}}
+    return query
 
 
-def _has(code: str | None, name: str | None, coded: bool) -> Document:
-    """What a result of the measurement is like. None that has a list there: a report that is found without a point
-    would count for `limit`, and a page seem to be the last one."""
-    field, sought = ("name", name) if code is None else ("code", code)
-    uncoded = {} if coded or code is not None else {"code": {"$eq": None, "$not": {"$type": "array"}}}
-    return {field: {"$eq": sought, "$not": {"$type": "array"}}, **uncoded}
+def trend_projection(wanted: TrendQuery) -> Document:
+    """Return the projection to the moment and the results of the measurement: laboratory reports have twenty others.
+
+    `$literal` keeps a client's value from being read as a field's name.
+    """
+    field, sought = wanted.key
+    matching = {"$filter": {"input": "$results", "cond": {"$eq": [f"$$this.{field}", {"$literal": sought}]}}}
+    return {"taken_at": 1, "results": {"$cond": [{"$isArray": "$results"}, matching, []]}}
 
 
-def _only_results_of(code: str | None, name: str | None) -> Document:
-    """Of each report its moment and the results that are asked for: a laboratory's have twenty others beside them. A
-    value is never taken for the name of a field."""
-    field, sought = ("name", name) if code is None else ("code", code)
-    wanted = {"$filter": {"input": "$results", "cond": {"$eq": [f"$$this.{field}", {"$literal": sought}]}}}
-    return {"taken_at": 1, "results": {"$cond": [{"$isArray": "$results"}, wanted, []]}}
+def trend_points(reports: Iterable[Document], wanted: TrendQuery) -> list[TrendPoint]:
+    """Return the points of reports that were read with READ_CODEC.
 
-
-def _points_of(reports: Iterable[Document], code: str | None, name: str | None, coded: bool) -> list[Point]:
-    """One loop, and no function called in it: it runs for a thousand results and more."""
-    points: list[Point] = []
-    field, sought = ("name", name) if code is None else ("code", code)
-    coded = coded or code is not None
+    One loop without function calls: it runs for a thousand results and more.
+    """
+    points: list[TrendPoint] = []
+    field, sought = wanted.key
+    any_code, by_code = wanted.coded or field == "code", field == "code"
     for report in reports:
         results = report["results"]
         for result in results if type(results) is list else ():
             if type(result) is not dict:
                 continue
             get = result.get
-            if get(field) == sought and (coded or get("code") is None):
+            if get(field) == sought and (any_code or get("code") is None):
                 value, low, high = get("value"), get("low"), get("high")
                 if Decimal128 in (type(value), type(low), type(high)):
-                    value, low, high = decimal_of(value), decimal_of(low), decimal_of(high)
-                said = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text")
-                points.append(
-                    Point(report["_id"], report["taken_at"], get("name"), value, *said, None if code else get("code"))
-                )
+                    value, low, high = restore_decimal(value), restore_decimal(low), restore_decimal(high)
+                rest = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text")
+                code = None if by_code else get("code")
+                points.append(TrendPoint(report["_id"], report["taken_at"], get("name"), value, *rest, code))
     return points
 
 
 def readable_results(report: Document) -> list[Document]:
-    """A report's results that are any; programs that write to the source themselves may have stored others."""
+    """Return the results that are objects. Programs that write to PostgreSQL directly may have stored other values."""
     results = report["results"]
     return [result for result in results if isinstance(result, dict)] if isinstance(results, list) else []
 
 
-def measured_codes(store: ReportRepository, patient: Document) -> list[Measurement]:
-    """Everything that was measured, by name; a measurement without a code is known by its name. Raises Unavailable."""
-    key = {"code": {"$ifNull": ["$results.code", None]}, "name": _where_uncoded("$results.name")}
-    stages: list[Document] = [
-        {"$match": reports_query(patient, ReportFilter())},
+def measurements_pipeline(patient: Document) -> list[Document]:
+    """Return the aggregation of all results by code; results without a code are grouped by name."""
+    uncoded_name = {"$cond": [{"$eq": [{"$ifNull": ["$results.code", None]}, None]}, "$results.name", None]}
+    return [
+        {"$match": reports_query(patient, NO_FILTER)},
         {"$project": {"taken_at": 1, "results.code": 1, "results.name": 1, "results.unit": 1}},
         {"$unwind": "$results"},
         {
             "$group": {
-                "_id": key,
+                "_id": {"code": {"$ifNull": ["$results.code", None]}, "name": uncoded_name},
                 "name": {"$top": {"sortBy": {"taken_at": -1, "_id": -1}, "output": "$results.name"}},
                 "units": {"$addToSet": "$results.unit"},
                 "count": {"$sum": 1},
@@ -148,30 +156,32 @@ def measured_codes(store: ReportRepository, patient: Document) -> list[Measureme
             }
         },
     ]
-    with translate_mongo_errors():
-        found = [_measurement(each) for each in store.reports.aggregate(stages)]
-    kept = (each for each in found if each.code is not None or each.name is not None)
-    return sorted(kept, key=lambda each: (each.name or "", each.code or ""))
 
 
-def _where_uncoded(field: str) -> Document:
-    return {"$cond": [{"$eq": [{"$ifNull": ["$results.code", None]}, None]}, field, None]}
+def measurements(groups: Iterable[Document]) -> list[Measurement]:
+    """Return the groups of `measurements_pipeline`, sorted by name, without those that have neither code nor name."""
+    found = [_measurement(group) for group in groups]
+    named = (each for each in found if each.code is not None or each.name is not None)
+    return sorted(named, key=lambda each: (each.name or "", each.code or ""))
 
 
 def _measurement(group: Document) -> Measurement:
     name = group["name"] if isinstance(group["name"], str) else None
     code = group["_id"].get("code")
     units = tuple(sorted(unit for unit in group["units"] if isinstance(unit, str)))
-    known = code if isinstance(code, str) else None
-    return Measurement(known, name, units, group["count"], group["first_at"], group["last_at"])
+    return Measurement(
+        code if isinstance(code, str) else None, name, units, group["count"], group["first_at"], group["last_at"]
+    )
 
 
-def known_values(store: ReportRepository, patient: Document) -> Known:
-    """The types, diseases, machines and takers that a patient's reports have, for a form to offer. Raises
-    Unavailable."""
-    names = ("checkup_type", "disease", "machine", "taken_by")
-    group: Document = {"_id": None, **{name: {"$addToSet": f"${name}"} for name in names}}
-    with translate_mongo_errors():
-        found = list(store.reports.aggregate([{"$match": reports_query(patient, ReportFilter())}, {"$group": group}]))
-    sets = found[0] if found else dict.fromkeys(names, ())
-    return Known(*(tuple(sorted(text for text in sets[name] if isinstance(text, str) and text)) for name in names))
+def choices_pipeline(patient: Document) -> list[Document]:
+    """Return the aggregation of all values of the fields that a form offers."""
+    group: Document = {"_id": None, **{name: {"$addToSet": f"${name}"} for name in CHOICE_FIELDS}}
+    return [{"$match": reports_query(patient, NO_FILTER)}, {"$group": group}]
+
+
+def filter_choices(groups: Iterable[Document]) -> FilterChoices:
+    """Return the one group of `choices_pipeline`; empty without reports."""
+    sets: Document = next(iter(groups), dict.fromkeys(CHOICE_FIELDS, ()))
+    found = (tuple(sorted(text for text in sets[name] if isinstance(text, str) and text)) for name in CHOICE_FIELDS)
+    return FilterChoices(*found)

@@ -19,10 +19,11 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.bson_compare import StoredBson, encode, split
+from myhealth.reports.connection import TRANSIENT_CODES, translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
-from myhealth.reports.repository import TRANSIENT_CODES, ReportRepository, translate_mongo_errors
+from myhealth.reports.repository import ReportRepository
 
 DUPLICATE_KEY = 11000
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"

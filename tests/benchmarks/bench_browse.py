@@ -44,8 +44,9 @@ from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.profiles.tokens import Signer
 from myhealth.reports.documents import report_document, user_document
-from myhealth.reports.filters import PageCursor, list_reports
+from myhealth.reports.filters import PageCursor
 from myhealth.reports.repository import ReportRepository
+from wsgi.browse_api.cursors import format_page_cursor
 
 NAME = "myhealth_bench_test"
 SECRET = b"a secret of the benchmark, 32 bytes and more"
@@ -225,9 +226,10 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
     some = random.Random(2).sample(range(3, people + 1), 2000)
     early = [f"{datetime(1990, 1, 1) + timedelta(minutes=i):%Y-%m-%dT%H:%M:00Z}" for i in range(50_000)]
     tokens = {i: signer.sign(subject(i))[0] for i in [1, 2, people + 1, *some]}
-    place, patient = None, {"_id": 1, "subject": subject(1)}
+    place: PageCursor | None = None
+    patient = {"_id": 1, "subject": subject(1)}
     for _ in range(199):
-        place = PageCursor.of(list_reports(store, patient, limit=50, after=place)[-1])
+        place = PageCursor.of(store.find(patient, limit=50, after=place)[-1])
     where = [
         f"/reports?where=%7B%22patient_id%22:{i},%22subject%22:%22{subject(i)}%22%7D&sort=-taken_at,-_id&max_results=50"
         for i in some
@@ -238,7 +240,7 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
         **({"eve": (urls["eve"], where)} if "eve" in urls else {}),
         "doctor": (urls["browse"], [f"/users/patient{i}/reports/?limit=50 {tokens[people + 1]}" for i in some]),
         "page 1": (urls["browse"], [f"/reports/?limit=50 {tokens[1]}"]),
-        "page 200": (urls["browse"], [f"/reports/?limit=50&after={place} {tokens[1]}"]),
+        "page 200": (urls["browse"], [f"/reports/?limit=50&after={format_page_cursor(place)} {tokens[1]}"]),
         "trend": (urls["browse"], [f"/users/patient2/trends/?code=8480-6&limit=1000 {tokens[2]}"]),
         "trend anew": (
             urls["browse"],
@@ -250,7 +252,7 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
 
 def page_cases(store: ReportRepository, tokens: dict[int, str], some: list[int], doctor: int) -> dict[str, list[str]]:
     """The pages of these people, and a doctor's search for them."""
-    newest = {i: list_reports(store, {"_id": i, "subject": subject(i)}, limit=1)[0]["_id"] for i in some}
+    newest = {i: store.find({"_id": i, "subject": subject(i)}, limit=1)[0]["_id"] for i in some}
     return {
         "/my/": [f"/my/ {tokens[i]}" for i in some],
         "/my/reports/ID": [f"/my/reports/{newest[i]} {tokens[i]}" for i in some],

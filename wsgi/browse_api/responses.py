@@ -1,4 +1,4 @@
-"""How the browse API answers: in the media type that is asked for, packed, and not twice the same."""
+"""The browse API's answers: media type, ETag, compression, and links to the next page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ JSON, FHIR, CSV = "application/json", "application/fhir+json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
 
 
-def answer(content: bytes, kind: str = JSON, link: str = "") -> bottle.HTTPResponse:
-    """200 with the content, or 304 where the client has it already (RFC 9110, 13.1.2).
+def answer(content: bytes, media_type: str = JSON, link: str = "") -> bottle.HTTPResponse:
+    """Return 200 with the content, or 304 if the client has it already (RFC 9110, 13.1.2).
 
-    No cache on the way keeps it; a program may keep it by its ETag. `link`: the header's value.
+    Caches on the way must not store it; a client may keep it by its ETag. `link`: the Link header's value.
     """
     tag = etag(content + link.encode())
     headers = {"Cache-Control": "no-store", "ETag": tag, "Vary": "Accept, Accept-Encoding, Authorization"}
@@ -26,31 +26,34 @@ def answer(content: bytes, kind: str = JSON, link: str = "") -> bottle.HTTPRespo
         headers["Link"] = link
     if etag_matches(tag):
         return bottle.HTTPResponse(status=304, headers=headers)
-    headers["Content-Type"] = CONTENT_TYPES[kind]
+    headers["Content-Type"] = CONTENT_TYPES[media_type]
     headers["X-Content-Type-Options"] = "nosniff"
     return bottle.HTTPResponse(pack(content, headers), headers=headers)
 
 
 def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
+    """Return `answer` with the value as JSON."""
     return answer(encode_json(value), JSON, link)
 
 
-def cut_page(found: Sequence[Any], limit: int, place: Callable[[Any], Any], asked: dict[str, str]) -> tuple[Any, str]:
-    """A page of what was looked up, one entry more than `limit`; and the address of the next, "" on the last page.
+def cut_page(
+    found: Sequence[Any], limit: int, cursor_of: Callable[[Any], str], asked: dict[str, str]
+) -> tuple[Any, str]:
+    """Split a query's results, one entry more than `limit`, into the page and the next page's address; "" on the last.
 
-    `place`: where an entry stands; `asked`: the request's parameters, which the next page keeps.
+    `cursor_of`: gives the cursor behind an entry. `asked`: the request's parameters, which the next page keeps.
     """
     if len(found) <= limit:
         return found, ""
     found = found[:limit]
-    return found, url_after(place(found[-1]), limit, asked)
+    return found, url_after(cursor_of(found[-1]), limit, asked)
 
 
-def url_after(place: Any, limit: int, asked: dict[str, str]) -> str:
-    """The address of the page behind a place."""
-    return f"{quote(bottle.request.path)}?{urlencode({**asked, 'limit': limit, 'after': place})}"
+def url_after(cursor: str, limit: int, asked: dict[str, str]) -> str:
+    """Return the address of the page behind a cursor."""
+    return f"{quote(bottle.request.path)}?{urlencode({**asked, 'limit': limit, 'after': cursor})}"
 
 
 def next_link(url: str) -> str:
-    """The Link header's value. Source: RFC 8288."""
+    """Return the Link header's value, "" without a next page. Source: RFC 8288."""
     return f'<{url}>; rel="next"' if url else ""

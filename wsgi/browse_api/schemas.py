@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.profiles.models import ROLES
-from myhealth.reports.filters import LIMIT_MAX, SORTS, TEXT_MAX
+from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS
 from myhealth.reports.name_matching import KEYS
-from myhealth.reports.trends import POINTS_MAX
+from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX
 from wsgi.browse_api.responses import CSV, FHIR
+from wsgi.common.views import LIMIT, LIMIT_MAX
 
 MOMENT = {"type": "string", "format": "date-time"}
 NUMBER = {"type": ["number", "null"]}
@@ -16,7 +17,7 @@ TEXT = {"type": ["string", "null"]}
 COUNT = {"type": "integer", "minimum": 0}
 WHOLE = {"type": "integer"}
 # No NUL, which no text of ours holds; and every code point is a whole character.
-SOUGHT = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": r"^[^\u0000]*$"}
+SOUGHT = {"type": "string", "minLength": 1, "maxLength": FILTER_TEXT_MAX, "pattern": r"^[^\u0000]*$"}
 WHEN = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
 ANYTHING: dict[str, Any] = {}
 
@@ -30,7 +31,7 @@ def after(pattern: str) -> tuple[str, dict[str, Any], str]:
 
 
 PAGE = (
-    limit(LIMIT_MAX, 50),
+    limit(LIMIT_MAX, LIMIT),
     after(r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
     ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "The newest first, or the oldest."),
 )
@@ -59,9 +60,9 @@ PEOPLE = (
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
 PEOPLE_AFTER = after(rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
-LOOKS_AFTER = after(r"^[0-9]{1,13}_[0-9a-f]{24}$")
+ACCESS_LOG_AFTER = after(r"^[0-9]{1,13}_[0-9a-f]{24}$")
 TREND = (
-    limit(POINTS_MAX, 1000),
+    limit(TREND_LIMIT_MAX, TREND_LIMIT),
     PAGE[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
     ("name", SOUGHT, "The name of a measurement, with a code or without; of no effect beside `code`."),
@@ -70,8 +71,8 @@ TREND = (
 
 CACHED = {304: ("The same as what `If-None-Match` names.", None)}
 KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
-CSV_KIND = {CSV: {"type": "string"}}
-KINDS = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_KIND}
+CSV_MEDIA_TYPE = {CSV: {"type": "string"}}
+REPORT_MEDIA_TYPES = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_MEDIA_TYPE}
 UNKNOWN_USER = {404: "Nobody of that name, or nobody whom the caller may see."}
 UNKNOWN_REPORT = {404: "No such report, or none that the caller may see."}
 RESULT_NOTES = {
@@ -132,7 +133,7 @@ SCHEMAS: dict[str, Any] = {
             "active": {"type": "boolean"},
         }
     ),
-    "Point": shape(
+    "TrendPoint": shape(
         {
             "report_id": WHOLE,
             "taken_at": MOMENT,
@@ -155,9 +156,9 @@ SCHEMAS: dict[str, Any] = {
             "last_at": MOMENT,
         }
     ),
-    "Points": listed("Point"),
+    "TrendPoints": listed("TrendPoint"),
     "Measurements": listed("Measurement"),
-    "Look": shape(
+    "AccessEvent": shape(
         {
             "at": MOMENT,
             "actor": {"type": "string"},

@@ -1,25 +1,26 @@
-"""People: found by staff, seen as far as one may; their trends, and who looked at what is theirs."""
+"""Users: search, profile, trends and access log."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import bottle
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
-from myhealth.reports.access_log import cursor_of, list_access_log, log_access, parse_cursor
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import PageCursor, read_moment
-from myhealth.reports.trends import POINTS_MAX, Point, measured_codes, trend_points
-from myhealth.reports.user_search import find_people, read_search
+from myhealth.reports.filters import PageCursor
+from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
+from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
+from wsgi.browse_api.parameters import parse_search, parse_trend
 from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
+    ACCESS_LOG_AFTER,
     CACHED,
-    CSV_KIND,
+    CSV_MEDIA_TYPE,
     KNOWN_TAG,
-    LOOKS_AFTER,
     PAGE,
     PEOPLE,
     PEOPLE_AFTER,
@@ -45,11 +46,12 @@ POINT_COLUMNS = (
     "warning",
     "range_text",
 )
-SPANNED = {"from": "since", "to": "until"}
-LOOK_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
+MEASUREMENT_COLUMNS = ("code", "name", "units", "count", "first_at", "last_at")
+ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 
 
 def describe(user: Document) -> Document:
+    """Return a user as answers show one."""
     return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
 
 
@@ -69,12 +71,12 @@ class UsersView(AuthenticatedBrowseView):
     def get(self) -> Any:
         asked = query_parameters("limit", "after", "search", "role")
         accepted_type(JSON)
-        limit, wanted = page_limit(asked), read_search(asked)
+        limit, wanted = page_limit(asked), parse_search(asked)
         if self.user["role"] not in STAFF:
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
-        found = find_people(self.context.reports, wanted, limit=limit + 1)
-        log_access(self.context.reports, self.user, None, "people", address=self.address)
-        page, next_url = cut_page(found, limit, wanted.place, asked)
+        found = self.context.reports.people.search(wanted, limit=limit + 1)
+        self.log_access(None, "people")
+        page, next_url = cut_page(found, limit, lambda user: format_search_cursor(wanted.cursor_of(user)), asked)
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 
@@ -108,16 +110,15 @@ class UserView(AuthenticatedBrowseView):
     def delete(self, username: str) -> Any:
         query_parameters()
         self.require("admin")
-        if username in (".", ".."):  # these lead elsewhere
+        if username in (".", ".."):  # as a part of the upload API's address, these would lead elsewhere
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
-        options: dict[str, Any] = {"action": "user.delete", "address": self.address}
-        log_access(self.context.reports, self.user, self.context.reports.user_named(username), "account", **options)
-        status, said = self.context.upload_api.delete_user(username, bearer_token())
-        return json_error(status, **said) if said else bottle.HTTPResponse(status=status)
+        self.log_access(self.context.reports.people.find_by_username(username), "account", action="user.delete")
+        status, error = self.context.upload_api.delete_user(username, bearer_token())
+        return json_error(status, **error) if error else bottle.HTTPResponse(status=status)
 
 
 class TrendsView(AuthenticatedBrowseView):
-    """Without a code or a name: what was measured; with one: its results."""
+    """The results of one measurement, by `code` or `name`; without them, the list of measurements."""
 
     spec = {
         "get": Operation(
@@ -126,74 +127,65 @@ class TrendsView(AuthenticatedBrowseView):
                 200: (
                     "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
                     " there is.",
-                    {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Points", "Measurements")]},
+                    {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("TrendPoints", "Measurements")]},
                 ),
                 **CACHED,
             },
             "the person, doctor, admin",
             query=TREND,
             headers=KNOWN_TAG,
-            others=CSV_KIND,
+            others=CSV_MEDIA_TYPE,
             errors={**refusals(400, 406), **UNKNOWN_USER},
         )
     }
 
     def get(self, username: str) -> Any:
         asked = query_parameters("code", "name", "from", "to", "limit", "after")
-        kind, limit, options = accepted_type(JSON, CSV), page_limit(asked, 1000, POINTS_MAX), read_trend(asked)
+        media_type, limit = accepted_type(JSON, CSV), page_limit(asked, TREND_LIMIT, TREND_LIMIT_MAX)
+        wanted = parse_trend(asked)
         patient = self.person(username, "trends")
-        if not options.keys() & {"code", "name"}:
-            return answer_measurements(measured_codes(self.context.reports, patient), kind)
+        if wanted.code is None and wanted.name is None:
+            return answer_measurements(self.context.reports.measurements(patient), media_type)
 
         def make() -> tuple[bytes, str]:
-            points, place = cut_trend(trend_points(self.context.reports, patient, limit=limit + 1, **options), limit)
-            return encode_points(points, kind), str(place or "")
+            points, after = cut_trend(self.context.reports.trend(patient, wanted, limit=limit + 1), limit)
+            return encode_points(points, media_type), format_page_cursor(after) if after else ""
 
-        key = (patient["_id"], patient["subject"], kind, limit, *sorted(options.items(), key=lambda each: each[0]))
-        content, place = self.context.trends.answer(key, make)
-        return answer(content, kind, next_link(url_after(place, limit, asked) if place else ""))
-
-
-def read_trend(asked: dict[str, str]) -> dict[str, Any]:
-    """The measurement, span and place that an address asks for, as `trend_points` takes them. Raises BadInput."""
-    which: dict[str, Any] = {name: asked[name] for name in ("code", "name") if name in asked}
-    if "code" in which:
-        which.pop("name", None)
-    span = {field: read_moment(name, asked[name]) for name, field in SPANNED.items() if asked.get(name)}
-    after = PageCursor.parse(asked.get("after", ""))
-    return {**which, **span, **({"after": after} if after else {})}
+        key = (patient["_id"], patient["subject"], media_type, limit, wanted)
+        content, cursor = self.context.trends.answer(key, make)
+        return answer(content, media_type, next_link(url_after(cursor, limit, asked) if cursor else ""))
 
 
 class AccessLogView(AuthenticatedBrowseView):
-    """Who looked at what is a person's; he or she sees it, and so do doctors and admins."""
+    """Accesses by staff to a person's record, for the person, doctors and admins."""
 
     spec = {
         "get": Operation(
             "Who looked",
-            {200: ("Each look by staff, the newest first.", ["Look"]), **CACHED},
+            {200: ("Each look by staff, the newest first.", ["AccessEvent"]), **CACHED},
             "the person, doctor, admin",
-            query=(PAGE[0], LOOKS_AFTER),
+            query=(PAGE[0], ACCESS_LOG_AFTER),
             headers=KNOWN_TAG,
-            others=CSV_KIND,
+            others=CSV_MEDIA_TYPE,
             errors={**refusals(400, 406), **UNKNOWN_USER},
         )
     }
 
     def get(self, username: str) -> Any:
         asked = query_parameters("limit", "after")
-        kind, limit, after = accepted_type(JSON, CSV), page_limit(asked), parse_cursor(asked.get("after", ""))
+        media_type, limit = accepted_type(JSON, CSV), page_limit(asked)
+        after = parse_access_cursor(asked.get("after", ""))
         patient = self.person(username, "access log")
-        found = list_access_log(self.context.reports, patient, limit=limit + 1, after=after)
-        page, next_url = cut_page(found, limit, cursor_of, asked)
-        rows = [{name: getattr(look, name) for name in LOOK_COLUMNS} for look in page]
-        if kind == CSV:
-            lines = csv_lines(LOOK_COLUMNS, [list(row.values()) for row in rows])
-            return answer("".join(lines).encode(), CSV, next_link(next_url))
+        found = self.context.reports.access_log.find_for_patient(patient, limit=limit + 1, after=after)
+        page, next_url = cut_page(found, limit, access_cursor, asked)
+        if media_type == CSV:
+            return answer(encode_csv(page, ACCESS_LOG_COLUMNS), CSV, next_link(next_url))
+        rows = [{name: getattr(event, name) for name in ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))
 
 
-def cut_trend(found: list[Point], limit: int) -> tuple[list[Point], PageCursor | None]:
-    """The points of `limit` reports, of which a report may have several, and where the next page begins."""
+def cut_trend(found: list[TrendPoint], limit: int) -> tuple[list[TrendPoint], PageCursor | None]:
+    """Return the points of `limit` reports, each of which may have several, and the position of the next page."""
     ids = list(dict.fromkeys(point.report_id for point in found))
     if len(ids) <= limit:
         return found, None
@@ -201,16 +193,19 @@ def cut_trend(found: list[Point], limit: int) -> tuple[list[Point], PageCursor |
     return page, PageCursor(page[-1].taken_at, page[-1].report_id)
 
 
-def encode_points(points: list[Point], kind: str) -> bytes:
-    if kind == CSV:
-        rows = ([getattr(point, name) for name in POINT_COLUMNS] for point in points)
-        return "".join(csv_lines(POINT_COLUMNS, rows)).encode()
-    return encode_json(points)
+def encode_points(points: list[TrendPoint], media_type: str) -> bytes:
+    return encode_csv(points, POINT_COLUMNS) if media_type == CSV else encode_json(points)
 
 
-def answer_measurements(found: list[Any], kind: str) -> Any:
-    columns = ("code", "name", "units", "count", "first_at", "last_at")
-    if kind == CSV:
-        rows = ([getattr(each, c) if c != "units" else " ".join(each.units) for c in columns] for each in found)
-        return answer("".join(csv_lines(columns, rows)).encode(), CSV)
-    return answer_json(found)
+def answer_measurements(found: list[Measurement], media_type: str) -> Any:
+    return answer(encode_csv(found, MEASUREMENT_COLUMNS), CSV) if media_type == CSV else answer_json(found)
+
+
+def encode_csv(found: Iterable[Any], columns: Sequence[str]) -> bytes:
+    """Return objects as CSV, one line for each; lists of texts are joined by spaces."""
+    rows = ([_cell(getattr(each, name)) for name in columns] for each in found)
+    return "".join(csv_lines(columns, rows)).encode()
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(value) if isinstance(value, tuple) else value

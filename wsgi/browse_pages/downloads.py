@@ -12,7 +12,6 @@ import bottle
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
-from myhealth.reports.filters import iterate_reports
 from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.common.application import encode_json
@@ -42,7 +41,7 @@ class ReportsDownload(Download):
     def get(self, kind: str, username: str = "") -> Any:
         asked = self.asked()
         person = self.whose(username, "export")
-        found = iterate_reports(self.context.reports, person, asked.wanted)
+        found = self.context.reports.iterate(person, asked.wanted)
         return self.file(found, person, kind, f"health-reports-{person['username']}-{self.dates.now():%Y-%m-%d}")
 
 

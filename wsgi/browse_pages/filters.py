@@ -9,7 +9,8 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.filters import PARAMETERS, ReportFilter, read_filter
+from myhealth.reports.filters import ReportFilter
+from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_filter
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.result_view import present_results
 
@@ -66,10 +67,10 @@ def measured_as(code: str, found: list[dict[str, Any]]) -> str:
 def parse_report_query(dates: Dates) -> ReportQuery:
     """Raises BadInput naming the field. What the form leaves empty asks nothing."""
     query = bottle.request.query
-    values = {name: query.getunicode(name, "").strip() for name in PARAMETERS if name in query}
+    values = {name: query.getunicode(name, "").strip() for name in FILTER_PARAMETERS if name in query}
     values = {name: text for name, text in values.items() if text}
     days = {name: values[name] for name in ("from", "to") if name in values}
-    wanted = read_filter({name: text for name, text in values.items() if name not in days})
+    wanted = parse_filter({name: text for name, text in values.items() if name not in days})
     since = dates.begin_of(read_day("The first day", days["from"])) if "from" in days else None
     until = dates.end_of(read_day("The last day", days["to"])) if "to" in days else None
     return ReportQuery(values, replace(wanted, since=since, until=until))

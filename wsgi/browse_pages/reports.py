@@ -6,8 +6,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.reports.filters import PageCursor, list_reports
-from myhealth.reports.trends import known_values, measured_codes
+from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages.base import LoggedInPage, link
 from wsgi.browse_pages.filters import ReportQuery, choices, parse_report_query
@@ -44,14 +43,14 @@ class ReportsPage(PatientPage):
     """Reports, newest first."""
 
     def get(self, username: str = "") -> Any:
-        asked, after = self.asked(), PageCursor.parse(bottle.request.query.getunicode("after", ""))
+        asked, after = self.asked(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "reports")
-        found = list_reports(self.context.reports, person, asked.wanted, limit=PAGE + 1, after=after)
+        found = self.context.reports.find(person, asked.wanted, limit=PAGE + 1, after=after)
         return self.render(
             "reports",
             title="My reports" if self.patient is None else "Reports",
             reports=[(report, result_view.present_results(report)) for report in found[:PAGE]],
-            older=self.path(**asked.values, after=PageCursor.of(found[PAGE - 1])) if len(found) > PAGE else "",
+            older=self.path(**asked.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
             first=self.path(),
             first_of_these=self.path(**asked.values),
             to_print=self.path("print", **asked.values),
@@ -72,8 +71,8 @@ class FilterPage(PatientPage):
     def get(self, username: str = "") -> Any:
         asked = self.asked()
         person = self.whose(username, "reports")
-        types = [(each, result_view.kind_text(each)) for each in known_values(self.context.reports, person).types]
-        measured = measured_codes(self.context.reports, person)
+        types = [(each, result_view.kind_text(each)) for each in self.context.reports.filter_choices(person).types]
+        measured = self.context.reports.measurements(person)
         codes = [(each.code, result_view.name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
             "filter",
@@ -112,7 +111,7 @@ class PrintPage(PatientPage):
     def get(self, username: str = "") -> Any:
         asked = self.asked()
         person = self.whose(username, "reports to print")
-        found = list_reports(self.context.reports, person, asked.wanted, limit=PRINT_MAX + 1)
+        found = self.context.reports.find(person, asked.wanted, limit=PRINT_MAX + 1)
         return self.render(
             "print",
             person=person,

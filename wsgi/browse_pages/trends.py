@@ -13,7 +13,8 @@ from myhealth.clinical.ranges import Number, number, parse_measurement
 from myhealth.clinical.report_status import NOON_TIME
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
-from myhealth.reports.trends import Point, measured_codes, trend_points
+from myhealth.reports.trends import TrendPoint, TrendQuery
+from wsgi.browse_api.cursors import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts, result_view
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.reports import PatientPage
@@ -37,7 +38,7 @@ class Series:
 
     number: int
     unit: str
-    rows: list[tuple[Point, result_view.ResultView]]
+    rows: list[tuple[TrendPoint, result_view.ResultView]]
     clocks: dict[int, str]
     svg: str
     places: set[str]
@@ -56,14 +57,14 @@ class TrendsPage(PatientPage):
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
             raise BadInput("That is no measurement of anybody's.", code="no_measurement")
         months = read_months(bottle.request.query.get("months", ""))
-        after = PageCursor.parse(bottle.request.query.getunicode("after", ""))
+        after = parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "trends")
         if code is None and name is None:
             return self.overview(person)
         return self.one(person, {"code": code, "name": None if code else name}, months, after)
 
     def overview(self, person: dict[str, Any]) -> Any:
-        found = sorted(measured_codes(self.context.reports, person), key=lambda each: (-each.count, each.name or ""))
+        found = sorted(self.context.reports.measurements(person), key=lambda each: (-each.count, each.name or ""))
         measured = [
             (each, self.path("trends", code=each.code, name=None if each.code else each.name)) for each in found
         ]
@@ -72,7 +73,7 @@ class TrendsPage(PatientPage):
 
     def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None) -> Any:
         points, older = self.some(person, what, months, after)
-        newest = points or trend_points(self.context.reports, person, **what, coded=False, limit=1)
+        newest = points or self.context.reports.trend(person, TrendQuery(**what, coded=False), limit=1)
         if not newest:
             raise NotFound("Nothing of that kind was measured.")
         periods = [
@@ -93,16 +94,16 @@ class TrendsPage(PatientPage):
 
     def some(
         self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None
-    ) -> tuple[list[Point], str]:
+    ) -> tuple[list[TrendPoint], str]:
         """The page of values that the address asks for, and the address of earlier ones."""
         since = self.dates.begin_of(self.dates.now().date() - timedelta(days=months * 365 // 12)) if months else None
-        span: dict[str, Any] = {"since": since, "after": after, "limit": REPORTS_MAX + 1}
-        points = trend_points(self.context.reports, person, **what, coded=False, **span)
+        wanted = TrendQuery(**what, coded=False, since=since, after=after)
+        points = self.context.reports.trend(person, wanted, limit=REPORTS_MAX + 1)
         reports = list(dict.fromkeys(point.report_id for point in points))
         if len(reports) <= REPORTS_MAX:
             return points, ""
         points = [point for point in points if point.report_id != reports[-1]]
-        place = PageCursor(points[-1].taken_at, points[-1].report_id)
+        place = format_page_cursor(PageCursor(points[-1].taken_at, points[-1].report_id))
         return points, self.path("trends", **what, months=months or "", after=place)
 
 
@@ -113,15 +114,15 @@ def read_months(text: str) -> int:
     return int(text or 0)
 
 
-def series_of(points: list[Point], dates: Dates, title: str) -> list[Series]:
+def series_of(points: list[TrendPoint], dates: Dates, title: str) -> list[Series]:
     """One series a unit, that of the newest value first: values in different units are never drawn together."""
-    by_unit: dict[str, list[Point]] = {}
+    by_unit: dict[str, list[TrendPoint]] = {}
     for point in points:
         by_unit.setdefault(unit_text(point.unit), []).append(point)
     return [_series(number, unit, same, dates, title) for number, (unit, same) in enumerate(by_unit.items())]
 
 
-def _series(number: int, unit: str, points: list[Point], dates: Dates, title: str) -> Series:
+def _series(number: int, unit: str, points: list[TrendPoint], dates: Dates, title: str) -> Series:
     rows = [(point, result_view.present({field: getattr(point, field) for field in SHOWN})) for point in points]
     possible = [(point, shown.place) for point, shown in reversed(rows) if shown.place != result_view.IMPOSSIBLE]
     drawn = [each for point, place in possible if (each := _drawn(point, place))]
@@ -143,7 +144,7 @@ def _series(number: int, unit: str, points: list[Point], dates: Dates, title: st
     )
 
 
-def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
+def clocks_of(points: list[TrendPoint], dates: Dates) -> dict[int, str]:
     """The time of each report, by its number, where several are of one day and would else look the same. That of noon
     UTC has none: it may stand for a day alone (remarks.NOON)."""
     taken = {point.report_id: point.taken_at for point in points}
@@ -155,7 +156,7 @@ def clocks_of(points: list[Point], dates: Dates) -> dict[int, str]:
     }
 
 
-def _drawn(point: Point, place: str) -> charts.Point | None:
+def _drawn(point: TrendPoint, place: str) -> charts.Point | None:
     """A point of the chart; None for a value that is no number, or none that a chart can hold."""
     found = parse_measurement(point.value)
     value, low, high = map(_float, (found and found[1], number(point.low), number(point.high)))

@@ -66,11 +66,16 @@ def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
 
 
 def query_flag(name: str) -> bool:
-    """A parameter of the address that is true or false; false where it is not given. Raises BadInput otherwise."""
-    text = bottle.request.query.get(name, "false").lower()
-    if text not in ("true", "false", "1", "0", "yes", "no"):
+    """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
+    return parse_boolean(name, bottle.request.query.get(name, "false"))
+
+
+def parse_boolean(name: str, text: str) -> bool:
+    """Parse a parameter's value. Raises BadInput with the parameter's name."""
+    word = text.lower()
+    if word not in ("true", "false", "1", "0", "yes", "no"):
         raise BadInput(f"{name} must be true or false.")
-    return text in ("true", "1", "yes")
+    return word in ("true", "1", "yes")
 
 
 def only_parameters(*names: str) -> None:

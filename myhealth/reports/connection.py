@@ -1,0 +1,159 @@
+"""The connection to MongoDB: options, BSON codecs, and the translation of the driver's errors."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
+from bson.decimal128 import Decimal128
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.reports.documents import Document
+
+# Driver options that apply unless the URL sets them: no call waits forever for an unavailable server.
+DEFAULTS = {
+    "appName": "myhealth",
+    "serverSelectionTimeoutMS": 10_000,
+    "connectTimeoutMS": 10_000,
+    "socketTimeoutMS": 120_000,
+}
+# Error codes that a retry can help against: not reachable, stepping down, shutting down, out of time, out of disk
+# space, interrupted, write conflict. Source: MongoDB's error_codes.yml.
+TRANSIENT_CODES = frozenset(
+    {6, 7, 24, 50, 64, 89, 91, 100, 112, 134, 189, 202, 262, 317, 358, 384, 8000, 9001, 10107}
+    | {11600, 11601, 11602, 13388, 13435, 13436, 14031}
+)
+TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+AUTH_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
+
+
+class _DecimalCodec(TypeCodec):
+    """Store decimals as BSON's decimal128, which keeps every digit (IEEE 754-2008)."""
+
+    python_type = Decimal
+    bson_type = Decimal128
+
+    def transform_python(self, value: Decimal) -> Decimal128:
+        return Decimal128(value)
+
+    def transform_bson(self, value: Decimal128) -> Decimal:
+        return value.to_decimal()
+
+
+# Datetimes are decoded as UTC. With a `tzinfo` option, the driver would convert each of them a second time.
+CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_DecimalCodec()]))
+# For reading many documents: with a type registry, the driver traverses every document a second time. Decimals arrive
+# as Decimal128; `restore_decimals` converts them.
+READ_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
+# Types of result values that `restore_decimals` must convert or search.
+_MAY_HOLD_DECIMALS = frozenset((Decimal128, dict, list))
+
+
+def restore_decimals(report: Document) -> Document:
+    """Convert the decimals of a report that was read with READ_CODEC, in place. Few reports have any."""
+    results = report["results"]
+    if type(results) is list:
+        for result in results:
+            if type(result) is not dict or not _MAY_HOLD_DECIMALS.isdisjoint(map(type, result.values())):
+                break
+        else:
+            return report
+    report["results"] = _restore(results)
+    return report
+
+
+def _restore(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _restore(each) for name, each in value.items()}
+    if type(value) is list:
+        return [_restore(each) for each in value]
+    return restore_decimal(value)
+
+
+def restore_decimal(value: Any) -> Any:
+    """Convert one value that was read with READ_CODEC."""
+    return value.to_decimal() if type(value) is Decimal128 else value
+
+
+def connect_client(url: str, **defaults: Any) -> pymongo.MongoClient[Document]:
+    """Return a client for the URL, without asking the server. `defaults`: driver options that the URL overrides.
+
+    Raises SettingsError for a URL or an option that MongoDB does not know.
+    """
+    try:
+        in_url = url.partition("?")[2].lower()
+        options: Any = {
+            name: value for name, value in {**DEFAULTS, **defaults}.items() if f"{name.lower()}=" not in in_url
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # PyMongo warns of an unknown option
+            client: pymongo.MongoClient[Document] = pymongo.MongoClient(url, **options)
+        client.get_default_database()
+        return client
+    except (ConfigurationError, ValueError, UserWarning) as error:
+        raise SettingsError(f"mongo_url is not right: {error}") from None
+
+
+def close_client(client: pymongo.MongoClient[Document]) -> None:
+    """Close the client's connections, and let the process exit without waiting for PyMongo's monitor threads.
+
+    The monitors wake every 0.5 s, and a hook of PyMongo joins them when Python exits, even after `close()`. They are
+    daemon threads that hold nothing once the client is closed. The hook's name is private: with a PyMongo that has no
+    such hook, exiting is slow again but still correct.
+    """
+    client.close()
+    hook = getattr(sys.modules.get("pymongo.synchronous.monitor"), "_shutdown_resources", None)
+    if hook is not None:
+        atexit.unregister(hook)
+
+
+@contextlib.contextmanager
+def translate_mongo_errors() -> Iterator[None]:
+    """Raise Unavailable for errors that a retry can help against, and SettingsError for a refused login."""
+    try:
+        yield
+    except BulkWriteError as error:
+        if error.details.get("writeConcernErrors"):
+            reason = error.details["writeConcernErrors"][0].get("errmsg", "")
+            raise Unavailable(f"MongoDB did not store it durably: {reason}") from error
+        for failed in error.details.get("writeErrors", ()):
+            if failed["code"] in TRANSIENT_CODES:
+                raise Unavailable(f"MongoDB cannot do it now: {failed['errmsg']}") from error
+        raise
+    except DuplicateKeyError:
+        raise
+    except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
+        raise Unavailable(f"MongoDB is unavailable: {str(error).split(', Timeout:')[0]}") from error
+    except OperationFailure as error:
+        if error.code in AUTH_CODES:
+            raise SettingsError(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
+        if is_transient(error):
+            raise Unavailable(f"MongoDB cannot do it now: {error}") from error
+        raise
+    except PyMongoError as error:
+        if is_transient(error):
+            raise Unavailable(f"MongoDB is unavailable: {error}") from error
+        raise
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Return whether the same call may succeed later."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    return code in TRANSIENT_CODES or any(error.has_error_label(label) for label in TRANSIENT_LABELS)
