@@ -64,7 +64,14 @@ class Summary:
 
 
 @click.command("import-machine")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Files to read; - is standard input.",
+)
 @click.option("--format", type=click.Choice(format_names()), help="Force the format; recognised by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
 @click.option("--patient", metavar="USERNAME", help="Whom all records are about, for files that do not name anybody.")

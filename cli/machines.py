@@ -33,7 +33,7 @@ def list_(app: App, as_json: bool) -> None:
 
 
 @machines.command()
-@click.argument("serial")
+@click.argument("serial", help="The machine's serial number.")
 @click.option("--model", help="What kind of machine it is.")
 @click.option("--site", help="Where it stands.")
 @click.option("--firmware", help="Its software's version.")

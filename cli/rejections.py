@@ -54,7 +54,7 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
 
 
 @rejections.command()
-@click.argument("rejection_id", type=ID, metavar="ID")
+@click.argument("rejection_id", type=ID, metavar="ID", help="The number of a refused record.")
 @as_json
 @pass_app
 def show(app: App, rejection_id: int, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
 
 
 @rejections.command()
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of refused records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option(
     "--trust-registrations",
@@ -110,7 +110,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
 
 
 @rejections.command()
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of refused records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option("--reason", default="", help="Why; kept with the record.")
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are put aside.")

@@ -37,7 +37,7 @@ def reports() -> None:
 
 
 @reports.command("list")
-@click.argument("user")
+@click.argument("user", help="The patient's user name.")
 @click.option("--type", metavar="TYPE", help="Only of this check-up type.")
 @click.option("--disease", metavar="TEXT", help="Only about this disease.")
 @click.option("--machine", metavar="SERIAL", help="Only from this machine.")
@@ -73,8 +73,8 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
 
 
 @reports.command()
-@click.argument("user")
-@click.argument("report_id", type=click.IntRange(min=0))
+@click.argument("user", help="The patient's user name.")
+@click.argument("report_id", type=click.IntRange(min=0), help="The report's number.")
 @as_csv
 @as_json
 @pass_app
@@ -102,7 +102,7 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
 
 
 @reports.command()
-@click.argument("user")
+@click.argument("user", help="The patient's user name.")
 @click.option("--code", metavar="LOINC", help="The measurement; without it, what was measured is listed.")
 @click.option("--name", metavar="NAME", help="The name of a measurement, in place of its code.")
 @click.option(

@@ -38,7 +38,7 @@ def users() -> None:
 
 
 @users.command()
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @role_option
 @click.option("--full-name", default="", help="The person's name.")
 @password_options
@@ -79,7 +79,7 @@ def list_(app: App, role: str | None, as_json: bool) -> None:
 
 
 @users.command()
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @as_json
 @pass_app
 def show(app: App, username: str, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def show(app: App, username: str, as_json: bool) -> None:
 
 
 @users.command("set-password")
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @password_options
 @pass_app
 def set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
@@ -109,8 +109,8 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
 
 
 @users.command("set-role")
-@click.argument("username")
-@click.argument("role", type=click.Choice(ROLES))
+@click.argument("username", help="The user name.")
+@click.argument("role", type=click.Choice(ROLES), help="The new role.")
 @pass_app
 def set_role(app: App, username: str, role: str) -> None:
     """Set what a user may do."""
@@ -120,8 +120,8 @@ def set_role(app: App, username: str, role: str) -> None:
 
 
 @users.command("set-name")
-@click.argument("username")
-@click.argument("full_name")
+@click.argument("username", help="The user name.")
+@click.argument("full_name", help="The full name.")
 @pass_app
 def set_name(app: App, username: str, full_name: str) -> None:
     """Set a user's full name, by which doctors find a patient."""
@@ -131,7 +131,7 @@ def set_name(app: App, username: str, full_name: str) -> None:
 
 
 @users.command()
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @pass_app
 def disable(app: App, username: str) -> None:
     """Keep a user out, and log him or her out everywhere. Nothing is deleted."""
@@ -141,7 +141,7 @@ def disable(app: App, username: str) -> None:
 
 
 @users.command()
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @pass_app
 def enable(app: App, username: str) -> None:
     """Let a disabled user in again."""
@@ -151,7 +151,7 @@ def enable(app: App, username: str) -> None:
 
 
 @users.command()
-@click.argument("username")
+@click.argument("username", help="The user name.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
 def delete(app: App, username: str, yes: bool) -> None:
@@ -166,7 +166,7 @@ def delete(app: App, username: str, yes: bool) -> None:
 
 
 @users.command("import")
-@click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"))
+@click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"), help="The CSV file.")
 @click.option("--skip-existing", is_flag=True, help="Pass over names that are taken, instead of telling them.")
 @pass_app
 def import_(app: App, file: TextIO, skip_existing: bool) -> None:

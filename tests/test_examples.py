@@ -27,14 +27,6 @@ from myhealth.processes import listen, url_of
 EXAMPLES = ROOT / "examples"
 
 
-def test_each_example_is_named_in_this_file() -> None:
-    text = Path(__file__).read_text()
-    for path in EXAMPLES.iterdir():
-        if path.name != "__pycache__":
-            name = re.sub(r"(upload|browse|sync)", "{name}", path.name)
-            assert path.name in text or name in text, f"no test runs {path.name}"
-
-
 def test_myhealth_toml_has_every_key_with_its_explanation(tmp_path: Path) -> None:
     found = load(environ={}, file=EXAMPLES / "myhealth.toml")
     assert {name for name, origin in found.origins.items() if origin} == {key.name for key in keys()}

@@ -1,4 +1,4 @@
-"""Who may import whom: DESIGN.md, "Layout"."""
+"""Which part may import which: myhealth/README.md has the picture."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-# A folder of the domain may import itself and what it says that it needs.
+# A folder of the domain may import itself and the folders of its "needs:" line.
 OUTSIDE = {"myhealth": {"click", "bottle", "cli", "wsgi"}, "cli": {"bottle", "wsgi"}, "wsgi": {"click", "cli"}}
 FEATURES = {"common", "clinical", "audit", "profiles", "machines", "checkups", "intake", "reports", "sync"}
 FILES = [path for package in OUTSIDE for path in sorted((ROOT / package).rglob("*.py"))]
@@ -33,19 +33,27 @@ def needs(folder: str) -> set[str]:
     return set(re.findall(r"\w+", line.group(1))) & FEATURES
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_it_imports_only_what_its_layer_may(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    roots = {name.split(".")[0] for name in imports(path)}
-    assert not roots & OUTSIDE[package]
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_a_layer_imports_none_of_the_layers_above_it(package: str) -> None:
+    found = {path.relative_to(ROOT).as_posix(): imports(path) for path in sorted((ROOT / package).rglob("*.py"))}
+    used = {path: {name.split(".")[0] for name in names} & OUTSIDE[package] for path, names in found.items()}
+    assert {path: names for path, names in used.items() if names} == {}
 
 
-@pytest.mark.parametrize("folder", sorted(FEATURES))
-def test_a_feature_imports_only_what_it_says_it_needs(folder: str) -> None:
-    allowed = needs(folder) | {folder}
-    for path in (ROOT / "myhealth" / folder).rglob("*.py"):
-        used = {name.split(".")[1] for name in imports(path) if name.startswith("myhealth.")}
-        assert used <= allowed, f"{path.name} uses {used - allowed}"
+def test_a_feature_imports_only_what_it_says_it_needs() -> None:
+    found = {}
+    for folder in FEATURES:
+        for path in sorted((ROOT / "myhealth" / folder).rglob("*.py")):
+            used = {name.split(".")[1] for name in imports(path) if name.startswith("myhealth.")}
+            found[path.relative_to(ROOT).as_posix()] = used - needs(folder) - {folder}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_feature_needs_itself_by_way_of_others() -> None:
+    graph = {folder: needs(folder) - {folder} for folder in FEATURES}
+    while leaves := {folder for folder, needed in graph.items() if not needed & graph.keys()}:
+        graph = {folder: needed for folder, needed in graph.items() if folder not in leaves}
+    assert graph == {}, "a circle"
 
 
 def test_only_the_report_store_knows_pymongo() -> None:

@@ -12,11 +12,6 @@ from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter, WriteResult
 
 
-def test_a_document_has_the_fields_of_the_design() -> None:
-    assert list(document()) == ["_id", "patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by",
-                                "taken_at", "created_at", "updated_at", "results", "abnormal", "revision", "epoch"]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("results", "abnormal"),
     [([], False), ([{"flag": "N"}, {"flag": None}, {}], False), ([{"flag": "N"}, {"flag": "HH"}], True),
