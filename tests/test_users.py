@@ -205,7 +205,7 @@ def test_a_generated_password_is_printed_once_and_alone_on_stdout(db, run_cli) -
         (("create", "ada", "--password-stdin"), "short\n", "it needs at least 8"),
         (("create", "ada", "--password-stdin"), "x" * 73, "at most 72 can be used"),
         (("create", "ada"), "", "no terminal to ask"),
-        (("create", "a b", "--no-password"), "", "holds ' '"),
+        (("create", "a b", "--no-password"), "", "contains ' '"),
         (("create", "ada", "--generate", "--no-password"), "", "goes with neither"),
         (("set-password", "nobody", "--password-stdin"), "long-enough\n", "no user named nobody"),
         (("create", "ada", "--role", "king"), "", "Invalid value for '--role'"),

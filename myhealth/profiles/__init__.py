@@ -1,4 +1,4 @@
-"""Users: who they are, what they may do, how they prove it.
+"""Users: accounts, roles, passwords and tokens, and the client of the API that checks them.
 
 needs: common, audit
 """

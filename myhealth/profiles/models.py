@@ -1,22 +1,45 @@
-"""The users table as peewee sees it; DESIGN.md, "Source of truth", names its columns."""
+"""The tables `users` and `login_attempts`."""
 
 from __future__ import annotations
 
 import peewee
 
-from myhealth.common.database import BaseModel, TimestampField
+from myhealth.common.database import BaseModel, IdentityField, TimestampField, database
 
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 
 
 class User(BaseModel):
+    """A person or a program with an account. `username` is unique without regard to case.
+
+    `subject` identifies the user for good: after a restore, ids may be assigned again. The database revokes the tokens
+    issued before `tokens_valid_after`, which it sets when the password changes or the user is disabled.
+    """
+
     username = peewee.TextField()
     password_hash = peewee.TextField(null=True)
-    role = peewee.TextField(default="patient")
+    role = peewee.TextField(default="patient", choices=[(role, role) for role in ROLES])
     full_name = peewee.TextField(default="")
     active = peewee.BooleanField(default=True)
     tokens_valid_after = TimestampField(null=True)
-    subject = peewee.UUIDField()
+    subject = peewee.UUIDField(unique=True, constraints=[peewee.SQL("DEFAULT gen_random_uuid()")])
 
     class Meta:
         table_name = "users"
+
+
+class LoginAttempt(peewee.Model):
+    """An attempt to log in, or (`kind` registration) an account made without a login; for throttling only."""
+
+    id = IdentityField()
+    at = TimestampField(index=True, constraints=[peewee.SQL("DEFAULT clock_timestamp()")])
+    kind = peewee.TextField(choices=[("login", "login"), ("registration", "registration")])
+    username = peewee.TextField()
+    address = peewee.TextField()
+    succeeded = peewee.BooleanField(default=False)
+
+    class Meta:
+        database = database
+        table_name = "login_attempts"
+        only_save_dirty = True
+        indexes = ((("username", "at"), False), (("address", "at"), False))

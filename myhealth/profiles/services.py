@@ -1,4 +1,4 @@
-"""What can be done with users. Names are compared without regard to case; every function opens its own transaction."""
+"""Operations on users. Usernames are compared without regard to case. Each function opens its own transaction."""
 
 from __future__ import annotations
 
@@ -22,18 +22,27 @@ from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.passwords import hash_password, password_matches
 
 USERNAME_MAX = 150
-# At every request that is logged in: written out, for putting it together takes longer than PostgreSQL's answer.
-LOOKED_UP = (
+FULL_NAME_MAX = 300
+# Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
+SUBJECT_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
     "updated_at",
 )  # fmt: skip
-BY_SUBJECT = f"select {', '.join(LOOKED_UP)} from users where subject = %s::uuid"
-FULL_NAME_MAX = 300
+BY_SUBJECT = f"select {', '.join(SUBJECT_COLUMNS)} from users where subject = %s::uuid"
+# Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
+CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
+DELETE_REJECTIONS_OF_USER = """
+delete from rejections where exists (
+    select from jsonb_array_elements_text(coalesce(context->'patients', '[]')) as name where lower(name) = lower(%s))"""
+ADD_NAME_TO_REJECTIONS = """
+update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%(new)s::text))
+where exists (select from jsonb_array_elements_text(coalesce(context->'patients', '[]')) as name
+              where lower(name) = lower(%(old)s))"""
 
 
 @dataclass(frozen=True)
 class ImportedUser:
-    """What became of one line of a CSV file: `error` is empty for a user that was made."""
+    """The result of one line of a CSV file; `error` is empty if the user was created."""
 
     line: int
     username: str
@@ -42,14 +51,14 @@ class ImportedUser:
 
 @dataclass(frozen=True)
 class Login:
-    """A user who has proved to be himself or herself; `at`: when, by PostgreSQL's clock."""
+    """A user whose password was right; `at`: when, by PostgreSQL's clock."""
 
     user: User
     at: datetime
 
 
 def username_fault(username: Any) -> str:
-    """Why this cannot be a username, or nothing. It has a place in URLs, in HTTP Basic and in tables."""
+    """Return why this cannot be a username, or "". Usernames are used in URLs, in HTTP Basic and in tables."""
     if not isinstance(username, str) or not username:
         return "a username is needed"
     if len(username) > USERNAME_MAX:
@@ -58,16 +67,16 @@ def username_fault(username: Any) -> str:
         return "the username is a path, not a name"
     for character in username:
         if character in "/\\:" or unicodedata.category(character)[0] in "CZ":
-            return f"the username holds {character!a}; spaces, control characters and / \\ : are not allowed"
+            return f"the username contains {character!a}; spaces, control characters and / \\ : are not allowed"
     if unicodedata.normalize("NFKC", username) != unicodedata.normalize("NFC", username):
-        return "the username holds characters that look like others"
+        return "the username contains characters that look like others"
     if len(_alphabets(username)) > 1:
         return f"the username mixes {' and '.join(sorted(_alphabets(username)))} letters, which look alike"
     return ""
 
 
 def _alphabets(text: str) -> set[str]:
-    """Which of the alphabets whose letters look alike it is written in."""
+    """Return the alphabets of the text, of those with letters that look alike."""
     scripts = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
     return {script.capitalize() for script in scripts & {"LATIN", "CYRILLIC", "GREEK"}}
 
@@ -81,9 +90,9 @@ def create_user(
     rounds: int = 12,
     action: str = "user.create",
 ) -> User:
-    """A new user; without a password he or she cannot log in until one is set. `action`: how the audit trail has it.
+    """Create a user and return it; without a password, the user cannot log in. `action`: the audit event's.
 
-    Raises BadInput (name, password or role), Conflict (code `user_exists`) when the name is taken.
+    Raises BadInput (name, password or role), Conflict (code `user_exists`) if the name is taken.
     """
     username = unicodedata.normalize("NFC", username) if isinstance(username, str) else username
     fault = username_fault(username) or _full_name_fault(full_name)
@@ -95,15 +104,15 @@ def create_user(
         try:
             with database.atomic():
                 user = User.create(username=username, password_hash=hashed, role=role, full_name=full_name)
-            record_event(action, subject_id=user.id, subject=username, role=role)
         except peewee.IntegrityError as error:
-            raise Conflict(f"a user named {username} exists already", code="user_exists") from error
+            raise _name_taken(username) from error
+        record_event(action, subject_id=user.id, subject=username, role=role)
     notify_sync()
     return get_user(user.username)
 
 
 def get_user(username: str) -> User:
-    """The user of that name. Raises NotFound (code `unknown_user`)."""
+    """Return the user of that name. Raises NotFound (code `unknown_user`)."""
     with transaction():
         found = _find(username)
     if found is None:
@@ -112,8 +121,9 @@ def get_user(username: str) -> User:
 
 
 def get_user_by_subject(subject: str) -> User | None:
+    """Return the user with this `subject` (a UUID), or None."""
     row = fetch_one(BY_SUBJECT, (subject,)).fetchone()
-    return User(**dict(zip(LOOKED_UP, row, strict=True))) if row else None
+    return User(**dict(zip(SUBJECT_COLUMNS, row, strict=True))) if row else None
 
 
 def _find(username: Any) -> User | None:
@@ -125,7 +135,7 @@ def _find(username: Any) -> User | None:
 
 
 def list_users(*, role: str | None = None, after: str = "", limit: int | None = None) -> list[User]:
-    """Users in order of their names, case aside; those behind the name `after`, at most `limit`."""
+    """Return users by name, without regard to case: those after the name `after`, at most `limit`."""
     query = User.select().order_by(fn.lower(User.username))
     if role:
         check_role(role)
@@ -137,8 +147,10 @@ def list_users(*, role: str | None = None, after: str = "", limit: int | None = 
 
 
 def set_password(username: str, password: str, *, rounds: int = 12) -> None:
-    """Sets a password; the database ends the tokens that were given out before, and what failed with the old one does
-    not count any more. Raises BadInput, NotFound."""
+    """Set a password. The database revokes the user's tokens; failed attempts with the old password are forgotten.
+
+    Raises BadInput, NotFound.
+    """
     hashed = hash_password(password, rounds)
     with transaction():
         _update(username, "password", password_hash=hashed)
@@ -146,12 +158,47 @@ def set_password(username: str, password: str, *, rounds: int = 12) -> None:
     notify_sync()
 
 
+def has_name(user: User, username: str) -> bool:
+    """Return whether this is the user's name, in any case."""
+    with transaction():
+        found = _find(username)
+    return found is not None and found.id == user.id
+
+
+def rename_user(username: str, new_name: str) -> str:
+    """Change a username, and return it as it is stored. The user keeps check-ups, tokens and rejected records.
+
+    New records that name the old username are rejected. Raises BadInput, NotFound, Conflict (code `user_exists`).
+    """
+    new_name = unicodedata.normalize("NFC", new_name)
+    error = username_fault(new_name)
+    if error:
+        raise BadInput(error)
+    user = get_user(username)
+    if user.username == new_name:
+        return new_name
+    with transaction() as cursor:
+        try:
+            with database.atomic():
+                _update(user.username, f"username {new_name}", username=new_name)
+        except peewee.IntegrityError as taken:
+            raise _name_taken(new_name) from taken
+        cursor.execute(ADD_NAME_TO_REJECTIONS, {"old": user.username, "new": new_name})
+    return new_name
+
+
+def _name_taken(username: str) -> Conflict:
+    return Conflict(f"a user named {username} exists already", code="user_exists")
+
+
 def set_role(username: str, role: str) -> None:
+    """Set the role. Raises BadInput, NotFound."""
     check_role(role)
     _update(username, f"role {role}", role=role)
 
 
 def set_full_name(username: str, full_name: str) -> None:
+    """Set the full name. Raises BadInput, NotFound."""
     fault = _full_name_fault(full_name)
     if fault:
         raise BadInput(fault)
@@ -159,53 +206,46 @@ def set_full_name(username: str, full_name: str) -> None:
 
 
 def set_active(username: str, active: bool) -> None:
-    """Lets a user in or keeps him or her out; the database ends the tokens of one who is kept out."""
+    """Enable or disable a user. The database revokes the tokens of a user who is disabled. Raises NotFound."""
     _update(username, "enabled" if active else "disabled", active=active)
 
 
 def revoke_tokens(user_id: int) -> datetime | None:
-    """Ends every token that this user was given so far: what logging out means. Gives the moment from which on a token
-    must be; None where the user is gone."""
-    with transaction() as cursor:
-        cursor.execute(
-            "update users set tokens_valid_after = clock_timestamp() where id = %s"
-            " returning username, tokens_valid_after",
-            (user_id,),
-        )
-        username, moment = cursor.fetchone() or (None, None)
-        record_event("logout", subject_id=user_id, subject=username)
+    """Revoke all tokens of this user: log out everywhere. Return the moment, or None if the user was deleted."""
+    with transaction():
+        update = User.update(tokens_valid_after=fn.clock_timestamp()).where(User.id == user_id)
+        user = next(iter(update.returning(User.username, User.tokens_valid_after).execute()), None)
+        record_event("logout", subject_id=user_id, subject=user and user.username)
     notify_sync()
-    return moment
+    return user and user.tokens_valid_after
 
 
 def count_checkups(username: str) -> int:
-    """How many check-ups go with this user. Raises NotFound."""
+    """Return the number of this user's check-ups. Raises NotFound."""
     user = get_user(username)
     with transaction() as cursor:
-        cursor.execute("select count(*) from checkups where patient_id = %s", (user.id,))
+        cursor.execute(CHECKUPS_OF_USER, (user.id,))
         return int(cursor.fetchone()[0])
 
 
 def delete_user(username: str) -> None:
-    """Deletes a user, every check-up of his or hers, and every refused record that names him or her as its patient; the
-    sync carries it to the report store. Raises NotFound."""
+    """Delete a user, with all check-ups and all rejected records that name the user as their patient.
+
+    The sync deletes them from the report store. Raises NotFound.
+    """
     user = get_user(username)
     with transaction() as cursor:
         user.delete_instance()
-        cursor.execute(
-            "delete from rejections where exists (select from jsonb_array_elements_text("
-            "coalesce(context->'patients', '[]')) as named where lower(named) = lower(%s))",
-            (user.username,),
-        )
+        cursor.execute(DELETE_REJECTIONS_OF_USER, (user.username,))
         record_event("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
     notify_sync()
 
 
 def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | None:
-    """Whose name and password these are, if that user is active; as slow for a name that nobody has.
+    """Return the login of an active user, or None; an unknown username takes as long as a wrong password.
 
-    A password that is changed while it is checked opens nothing: what was checked is looked at again, and the moment of
-    the login comes before any later change.
+    A password that is changed during the check does not log in: the hash is compared again, in the statement that
+    returns the moment of the login, so any later change revokes this login's token.
     """
     if not isinstance(username, str) or not isinstance(password, str):
         return None
@@ -213,22 +253,18 @@ def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | No
         user = _find(username)
     if not password_matches(password, user.password_hash if user else None, rounds) or user is None:
         return None
-    with transaction() as cursor:
-        cursor.execute(
-            "select clock_timestamp() from users where id = %s and subject = %s and active and password_hash = %s"
-            " for share",
-            (user.id, str(user.subject), user.password_hash),
-        )
-        row = cursor.fetchone()
-    return None if row is None else Login(user, row[0])
+    unchanged = (User.id == user.id, User.subject == user.subject, User.password_hash == user.password_hash)
+    with transaction():
+        at = User.select(fn.clock_timestamp()).where(*unchanged, User.active).for_update("FOR SHARE").scalar()  # type: ignore[arg-type]
+    return None if at is None else Login(user, at)
 
 
 def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool = False) -> Iterator[ImportedUser]:
-    """Makes a user of each line of a CSV file with a header: `username`, and if wanted `full_name`, `role`,
-    `password`. A bad line is told and stops nothing; so is a name that is taken, which is left as it is, unless
-    `skip_existing` says to pass over it.
+    """Create a user for each line of a CSV file, and return the result of each line.
 
-    Raises BadInput when the header lacks `username` or names a column that is not known.
+    The header names the columns: `username`, and optionally `full_name`, `role`, `password`. A bad line, or a username
+    that is taken, is reported and does not stop the others; `skip_existing`: a username that is taken is not reported.
+    Raises BadInput if the header lacks `username` or names an unknown column.
     """
     reader = csv.DictReader(lines, strict=True)
     known = ("username", "full_name", "role", "password")
@@ -244,9 +280,9 @@ def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool 
             return
         except csv.Error as error:
             raise BadInput(f"line {reader.line_num}: {error}") from error
-        made = _import_user(row, reader.line_num, rounds, skip_existing)
-        if made is not None:
-            yield made
+        result = _import_user(row, reader.line_num, rounds, skip_existing)
+        if result is not None:
+            yield result
 
 
 def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: bool) -> ImportedUser | None:
@@ -264,16 +300,17 @@ def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: boo
 
 
 def check_role(role: Any) -> None:
-    """Raises BadInput unless it is one of ROLES."""
+    """Raise BadInput unless it is one of ROLES."""
     if role not in ROLES:
         raise BadInput(f"{role!r} is not a role; the roles are {', '.join(ROLES)}")
 
 
-def _update(username: str, what: str, **values: Any) -> None:
+def _update(username: str, change: str, /, **values: Any) -> None:
+    """Change columns of a user; `change`: the audit event's text."""
     user = get_user(username)
     with transaction():
         User.update(**values).where(User.id == user.id).execute()
-        record_event("user.change", subject_id=user.id, subject=user.username, changed=what)
+        record_event("user.change", subject_id=user.id, subject=user.username, changed=change)
     notify_sync()
 
 
@@ -283,10 +320,10 @@ def _full_name_fault(full_name: Any) -> str:
     if len(full_name) > FULL_NAME_MAX:
         return f"full_name has {len(full_name)} characters; at most {FULL_NAME_MAX} are allowed"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in full_name):
-        return "full_name holds a control character"
+        return "full_name contains a control character"
     return ""
 
 
 def _storable(text: Any) -> bool:
-    """Whether PostgreSQL can hold it at all; what it cannot hold is certainly not in it."""
+    """Return whether PostgreSQL can store it; a text that it cannot store is the name of no user."""
     return isinstance(text, str) and "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)

@@ -1,7 +1,7 @@
 """Tokens: JSON Web Tokens (RFC 7519) signed with Ed25519 (EdDSA, RFC 8037).
 
-Only the upload API can sign: its key is derived from `secret_key`. Whoever serves reports verifies with the
-public key, which the upload API publishes as a JSON Web Key Set (RFC 7517).
+Only the upload API can sign: its key is derived from `secret_key`. The browse API verifies with the public key, which
+the upload API publishes as a JSON Web Key Set (RFC 7517).
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ ALGORITHM = "EdDSA"
 ISSUER = "myhealth-upload"
 AUDIENCE = "myhealth"
 KEY_PURPOSE = b"myhealth token signing key, Ed25519, 1"
-REFETCH_AFTER_S = 10  # a forged key id must not make us ask the upload API at every request
+REFETCH_AFTER_S = 10  # a forged key id must not cause a call of the upload API at every request
 RETRY_AFTER_S = 1
-LEEWAY_S = 30  # clocks of hosts differ
-# A token's signature is checked once in so many seconds. Whether its user may still log in is asked every time.
+LEEWAY_S = 30  # the clocks of hosts differ
+# A valid signature is remembered for this time. Whether the user is active is checked at every request.
 CHECKED_FOR_S = 60
-CHECKED_MOST = 20_000
+CHECKED_MAX = 20_000
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a valid token says: whose it is (a user's `subject`), and when it was given out and ends (Unix seconds).
+    """The content of a valid token: the user's `subject`, and when it was issued and expires (Unix seconds).
 
-    `service`: the user had the role service by then.
+    `service`: the user had the role service when the token was issued.
     """
 
     subject: str
@@ -58,14 +58,14 @@ class Claims:
 
 
 def load_secret(settings: Settings) -> bytes:
-    """The upload API's secret; with embedded PostgreSQL one is made once, in a file that its owner alone may read.
+    """Return the upload API's secret. With embedded PostgreSQL, create it once, in a file that only its owner may read.
 
-    Raises WrongSettings when a database_url is set and no secret_key: two hosts would make two secrets; and for the
-    one of the example, with which anybody could sign.
+    Raises SettingsError if database_url is set and secret_key is not (two hosts would create two secrets), and for the
+    secret of the example file, which is public.
     """
     hint = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     if settings.secret_key == EXAMPLES_SECRET:
-        raise SettingsError("secret_key is still the one of the example, which everybody knows", hint=hint)
+        raise SettingsError("secret_key is still the one of the example file, which is public", hint=hint)
     if settings.secret_key:
         return settings.secret_key.encode()
     if settings.database_url:
@@ -87,7 +87,7 @@ def load_secret(settings: Settings) -> bytes:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Writes a private file whole or not at all; the first of several writers wins."""
+    """Write a private file completely or not at all; the first of several writers wins."""
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -103,7 +103,7 @@ def _write_once(path: Path, content: bytes) -> None:
 
 
 class Signer:
-    """Gives out tokens. Two signers of one secret are the same signer."""
+    """Issues tokens. Two signers with one secret have the same key."""
 
     def __init__(self, secret: bytes, ttl_s: int) -> None:
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=KEY_PURPOSE).derive(secret)
@@ -112,10 +112,10 @@ class Signer:
         self.jwk = _jwk(self._key.public_key())
 
     def sign(self, subject: Any, now: float | None = None, *, service: bool = False) -> tuple[str, datetime]:
-        """A token for the user of this `subject`, given out at `now`, and the moment at which it ends (UTC).
+        """Return a token for the user with this `subject`, issued at `now` (Unix seconds), and its expiry (UTC).
 
-        `service`: the user has the role service. It is the one role that a token says: the task runner brings the
-        browse API its users, itself among them, and must be let in before.
+        `service`: the user has the role service. It is the only role that a token contains: the task runner copies
+        the users, itself among them, to the browse API, and needs access before that.
         """
         now = time.time() if now is None else now
         claims = {
@@ -131,27 +131,27 @@ class Signer:
         return token, datetime.fromtimestamp(int(now) + self.ttl_s, UTC)
 
     def jwks(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set; it holds nothing secret."""
+        """Return the public key as a JSON Web Key Set."""
         return {"keys": [self.jwk]}
 
 
 class Verifier:
-    """Checks tokens against the keys that `fetch` brings: a JSON Web Key Set.
+    """Verifies tokens with the keys that `fetch` returns as a JSON Web Key Set.
 
-    Keys are kept for good and fetched again when a token names one that is not known, so that logins outlast the
-    upload API's absence, and a new key is known as soon as it is used.
+    Keys are kept, and fetched again when a token names an unknown key. So logins work while the upload API is
+    unavailable, and a new key is known at its first use.
     """
 
     def __init__(self, fetch: Callable[[], dict[str, Any]]) -> None:
         self._fetch = fetch
         self._keys: dict[str, Any] = {}
         self._fetch_again_at = float("-inf")
-        self._fault: Unavailable | None = None
+        self._error: Unavailable | None = None
         self._lock = threading.Lock()
 
     def verify(self, token: str) -> Claims:
-        """What the token says. Raises NotLoggedIn unless it is ours, whole, and valid now; Unavailable when the
-        keys cannot be had."""
+        """Return the token's claims. Raises NotLoggedIn if it is forged, damaged or expired, Unavailable if the keys
+        cannot be fetched."""
         try:
             key = self._key_for(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -172,52 +172,52 @@ class Verifier:
             raise NotLoggedIn("The token is not valid; log in again.", code="token_invalid") from error
 
     def _key_for(self, kid: Any) -> Any:
-        if isinstance(kid, str) and kid in self._keys:  # without the lock: a forged name must not make others wait
+        if isinstance(kid, str) and kid in self._keys:  # without the lock: a forged kid must not make others wait
             return self._keys[kid]
         with self._lock:
             if kid not in self._keys and time.monotonic() >= self._fetch_again_at:
                 self._refresh()
             if not isinstance(kid, str) or kid not in self._keys:
-                raise self._fault or jwt.InvalidTokenError("no such key")
+                raise self._error or jwt.InvalidTokenError("no such key")
             return self._keys[kid]
 
     def _refresh(self) -> None:
         try:
             self._keys = {jwk["kid"]: jwt.PyJWK(jwk, ALGORITHM).key for jwk in self._fetch()["keys"]}
-            self._fault, wait_s = None, REFETCH_AFTER_S
-        except Unavailable as fault:
-            self._fault, wait_s = fault, RETRY_AFTER_S
+            self._error, wait_s = None, REFETCH_AFTER_S
+        except Unavailable as error:
+            self._error, wait_s = error, RETRY_AFTER_S
         except jwt.PyJWTError as error:
-            self._fault, wait_s = Unavailable(f"the upload API's keys cannot be used: {error}"), RETRY_AFTER_S
+            self._error, wait_s = Unavailable(f"the upload API's keys cannot be used: {error}"), RETRY_AFTER_S
         self._fetch_again_at = time.monotonic() + wait_s
 
 
 class CheckedTokens:
-    """Remembers for a minute what a verified token says; the check of a signature costs as much as a request does."""
+    """Remembers verified tokens for a minute: checking a signature takes as long as a whole request."""
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._known: dict[str, tuple[float, Claims]] = {}
 
     def verify(self, token: str) -> Claims:
-        """Raises NotLoggedIn and Unavailable, as the verifier does."""
+        """Return the token's claims. Raises as `Verifier.verify` does."""
         found, now = self._known.get(token), time.time()
         if found is not None and now < found[0]:
             return found[1]
         claims = self._verifier.verify(token)
-        if len(self._known) >= CHECKED_MOST:
+        if len(self._known) >= CHECKED_MAX:
             self._known.clear()
         self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
         return claims
 
 
 def is_revoked(claims: Claims, tokens_valid_after: datetime | None) -> bool:
-    """Whether the user's tokens were ended after this one was given out."""
+    """Return whether the user's tokens were revoked after this one was issued."""
     return tokens_valid_after is not None and claims.issued_at < tokens_valid_after.timestamp()
 
 
 def _jwk(key: Ed25519PublicKey) -> dict[str, str]:
-    """The key as a JSON Web Key, named by its thumbprint (RFC 7638)."""
+    """Return the key as a JSON Web Key, named by its thumbprint (RFC 7638)."""
     x = _base64url(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
     thumbprint = hashlib.sha256(json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":")).encode())
     kid = _base64url(thumbprint.digest())

@@ -55,7 +55,7 @@ BODIES: dict[str, Any] = {
     "/login/": {"username": "savita", "password": PASSWORD},
     "/registration/": {"username": "new.one", "password": "a long password"},
     "/users/": {"username": "new.one", "role": "doctor"},
-    USER: {"full_name": "Bholanath M"},
+    USER: {"username": "bholanath", "full_name": "Bholanath M"},
     CHECKUP: {"disease": "none"},
     "/machines/": {"serial": "HC-9"},
 }

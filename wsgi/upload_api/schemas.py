@@ -105,6 +105,7 @@ SCHEMAS: dict[str, Any] = {
     "UserChanges": shape(
         {},
         {
+            "username": USERNAME,
             "full_name": FULL_NAME,
             "password": NEW_PASSWORD,
             "current_password": {"type": "string"},

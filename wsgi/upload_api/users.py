@@ -28,8 +28,8 @@ AFTER_QUERY = (
     "Where the page begins; the `Link` header has it.",
 )
 UNKNOWN = {404: "Nobody of that name, or nobody whom the caller may see."}
-FIELDS = ("username", "password", "role", "full_name")
-CHANGES = ("full_name", "password", "current_password", "role", "active")
+NEW_USER_FIELDS = ("username", "password", "role", "full_name")
+CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
 
 
 def missing(username: str) -> str:
@@ -74,7 +74,7 @@ class UsersView(AuthenticatedView):
 
     def post(self) -> Any:
         self.require("admin")
-        body = read_json(BODY_MAX_BYTES, *FIELDS)
+        body = read_json(BODY_MAX_BYTES, *NEW_USER_FIELDS)
         password = body.get("password")
         if not isinstance(body.get("username"), str) or not isinstance(password, (str, type(None))):
             raise BadInput("A username is needed, as text; a password, if there is one, too.")
@@ -100,7 +100,8 @@ class UserView(AuthenticatedView):
             sends=(ENDED,),
             errors={
                 **UNKNOWN,
-                403: "Not one's own role, nor whether one may log in.",
+                403: "Another `username` is for admins only; `role` and `active` are for admins, of other users.",
+                409: "The name is taken.",
                 429: "Too many wrong passwords; `Retry-After` says when to try again.",
             },
         ),
@@ -120,10 +121,13 @@ class UserView(AuthenticatedView):
         user = self.person(username, "admin", missing=missing)
         body = read_json(BODY_MAX_BYTES, *CHANGES)
         self._check_changes(user, body)
-        with transaction():  # all of it or nothing
-            self._change(user, body)
+        try:
+            with transaction():  # all changes or none of them
+                name = self._change(user, body)
+        except Conflict as error:
+            return json_error(409, "User with same information is already exists.", error.code)
         notify_sync()
-        changed = services.get_user(user.username)
+        changed = services.get_user(name)
         return json_response(describe(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
@@ -136,11 +140,13 @@ class UserView(AuthenticatedView):
         return bottle.HTTPResponse(status=204)
 
     def _check_changes(self, user: User, body: dict[str, Any]) -> None:
-        kinds = {"full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
-        wrong = [name for name, value in body.items() if not isinstance(value, kinds[name])]
+        wrong = [name for name, value in body.items() if not isinstance(value, CHANGES[name])]
         if wrong:
             message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
             raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
+        if "username" in body and self.user.role != "admin" and not services.has_name(user, body["username"]):
+            self.note_refusal(user)
+            raise NotAllowed("Only an admin changes a username.")
         oneself = user.id == self.user.id
         if oneself and ("role" in body or "active" in body):
             self.note_refusal(user)
@@ -160,7 +166,8 @@ class UserView(AuthenticatedView):
             raise
         return made.succeeded
 
-    def _change(self, user: User, body: dict[str, Any]) -> None:
+    def _change(self, user: User, body: dict[str, Any]) -> str:
+        """Make the changes; return the user's name after them."""
         if "role" in body:
             services.set_role(user.username, body["role"])
         if "full_name" in body:
@@ -169,3 +176,6 @@ class UserView(AuthenticatedView):
             services.set_password(user.username, body["password"], rounds=self.context.settings.bcrypt_rounds)
         if "active" in body:
             services.set_active(user.username, body["active"])
+        if "username" in body and self.user.role == "admin":
+            return services.rename_user(user.username, body["username"])
+        return user.username

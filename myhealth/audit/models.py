@@ -1,0 +1,29 @@
+"""The table `audit_events`: append-only; the database refuses to change or delete a row."""
+
+from __future__ import annotations
+
+import peewee
+from playhouse.postgres_ext import BinaryJSONField
+
+from myhealth.common.database import IdentityField, TimestampField, database
+
+
+class AuditEvent(peewee.Model):
+    """One event. Users are named as they were called then, and have no foreign key: events outlive users."""
+
+    id = IdentityField()
+    at = TimestampField(constraints=[peewee.SQL("DEFAULT clock_timestamp()")])
+    actor_id = peewee.BigIntegerField(null=True)
+    actor = peewee.TextField(null=True)
+    action = peewee.TextField()
+    subject_id = peewee.BigIntegerField(null=True)
+    subject = peewee.TextField(null=True)
+    address = peewee.TextField(null=True)
+    outcome = peewee.TextField(choices=[("done", "done"), ("refused", "refused")])
+    details = BinaryJSONField(constraints=[peewee.SQL("DEFAULT '{}'")])
+
+    class Meta:
+        database = database
+        table_name = "audit_events"
+        only_save_dirty = True
+        indexes = ((("subject_id", "id"), False), (("actor_id", "id"), False))
