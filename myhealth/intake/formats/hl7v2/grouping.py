@@ -1,4 +1,4 @@
-"""Which segments of an HL7 v2 message make one record: an OBR, with what belongs to it and with its patient.
+"""Group the segments of an HL7 v2 message into records: an OBR with its segments and those of its patient.
 
 Source: HL7 v2.8, chapter 7 (ORU^R01, OUL^R22) and chapter 2 (segment groups).
 """
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.terminology import FieldError
 
-# Our own segment, in the text of a record only: ZMH|2|R says that its OBR was the second of the message, and that one
-# before it had the same number of an order. Where a record's number depends on that, it could not be told otherwise.
+# A private segment in the text of a stored record: ZMH|2|R means that its OBR was the second of the message, and that
+# an earlier OBR had the same order number. Needed to rebuild the record_id when the record is read alone.
 PLACE = re.compile("ZMH.([0-9]{1,9}).(R?)")
 
 
 @dataclass(eq=False, slots=True)
 class OrderGroup:
-    """The segments of one record. `head`: those of the message and the patient; `number`: the OBR's in the message,
-    from 1; `repeated`: an OBR before it in the message has the same number of an order."""
+    """The segments of one record. `head`: those of the message and the patient; `number`: the position of its OBR in
+    the message, from 1; `repeated`: an earlier OBR of the message has the same order number."""
 
     head: list[Segment]
     body: list[Segment]
@@ -34,7 +34,7 @@ class OrderGroup:
         return next((segment for segment in [*self.head, *self.body] if segment.name == name), None)
 
     def order(self) -> str:
-        """The number of the order: the filler's (OBR-3), else the placer's (OBR-2), with whose number it is."""
+        """Return the order number: the filler's (OBR-3), else the placer's (OBR-2), with the assigning authority."""
         for segment in self.all("OBR"):
             for place in (3, 2):
                 if segment.text(place):
@@ -43,7 +43,7 @@ class OrderGroup:
 
 
 def find_groups(segments: list[Segment]) -> list[OrderGroup]:
-    """The OBR segments of a message, each with what belongs to it and with its patient."""
+    """Return the groups of a message, one for each OBR, or for OBX segments without one."""
     common: list[Segment] = []
     patient: list[Segment] = []
     groups: list[OrderGroup] = []
@@ -71,19 +71,19 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
 
 
 def _place(segments: list[Segment]) -> re.Match[str] | None:
-    """What our own segment says of the group that begins behind it."""
+    """Return the match of a ZMH segment if a group begins after it."""
     if [segment.name for segment in segments] not in (["ZMH", "ORC"], ["ZMH", "OBR"], ["ZMH", "OBX"]):
         return None
     return PLACE.fullmatch(segments[0].encoding.field.join(segments[0].fields))
 
 
 def _opens(following: list[Segment]) -> bool:
-    """Whether an ORC is that of the next OBR; in some messages (OUL^R22) it stands behind its own."""
+    """Return whether an ORC belongs to the next OBR; in some messages (OUL^R22) it follows its own OBR."""
     return next((segment.name for segment in following if segment.name in ("OBR", "OBX", "PID")), "") == "OBR"
 
 
 def _mark_repeated(groups: list[OrderGroup]) -> list[OrderGroup]:
-    """Laboratories give several OBR segments the number of one sample: a record's number needs more, then."""
+    """Mark groups whose order number is used before: laboratories give several OBRs the number of one sample."""
     seen: set[str] = set()
     for group in groups:
         order = group.order()
@@ -93,7 +93,7 @@ def _mark_repeated(groups: list[OrderGroup]) -> list[OrderGroup]:
 
 
 def text_of(group: OrderGroup) -> str:
-    """The message without its other groups, so that it gives this one again."""
+    """Return the message without its other groups; reading it gives this group again."""
     mark = group.head[0].encoding.field
     placed = group.repeated or (group.number > 1 and not group.order())
     place = [f"ZMH{mark}{group.number}{mark}{'R' if group.repeated else ''}".encode()] if placed else []

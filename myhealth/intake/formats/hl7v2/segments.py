@@ -1,4 +1,4 @@
-"""HL7 v2 as text: messages out of a stream of bytes, their segments, and the fields of these, unescaped.
+"""Split a stream of bytes into HL7 v2 messages, these into segments and fields, and unescape their texts.
 
 Source: HL7 v2.8, chapter 2 (message delimiters, escape sequences, batches, character sets) and the MLLP transport.
 """
@@ -20,14 +20,14 @@ BOM = codecs.BOM_UTF8
 SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 MESSAGE_START = re.compile(rb"\s*MSH[^\w\s]")
 BATCH = re.compile(rb"\s*(?:FHS|BHS|BTS|FTS)(?:[^\w\s]|$)")
-# The one text field in which a line may break, by segment: HL7 forbids it, and machines do it.
+# The text field of a segment in which a line may break: HL7 forbids it, but machines do it.
 BREAKABLE = {"OBX": 5, "NTE": 3}
-# What may follow a text in a message with results (chapter 7). Three capitals that are none of these may be text.
+# Segments that may follow a text in a message with results (chapter 7). Three other capitals may be text.
 KNOWN = re.compile(
     "MSH|MSA|ERR|SFT|UAC|PID|PD1|PV1|PV2|NK1|GT1|IN1|ORC|OBR|OBX|NTE|TQ1|TQ2|SPM|SAC|CTD|CTI|FT1|PRT|ROL|DSC|ADD|AL1"
     "|DG1|ARV|QRD|QRF|QPD|QAK|DSP|OH[1-4]|INV|TCD|SID|EVN|MRG|ACC|TXA|SCH|RGS|AI[SPLG]|NST|Z.."
 )
-# Table 0211 (character sets) as codecs, with what is written in its place. All of them hold ASCII as it is.
+# Table 0211 (character sets) as codecs, with common misspellings. All of them contain ASCII unchanged.
 CHARSETS = {
     **dict.fromkeys(("", "ASCII", "UNICODE UTF-8", "UNICODE", "UTF-8", "UTF8", "ISO IR6"), "utf-8"),
     "GB 18030-2000": "gb18030",
@@ -40,19 +40,22 @@ LATIN = re.compile(r"(?:ISO[ -]?)?8859[/-](1[013-6]|[1-9])")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the source, without its end; `number` from 1. `cut`: the source ends in it, or behind it within the
-    frame of a message (MLLP), so that more of the message may be missing; `framed`: it is sure that it is."""
+    """A line of the source, without its end; `number` from 1.
+
+    `truncated`: the source ended in this line or inside its MLLP frame, so data may be lost. `frame_open`: the MLLP end
+    byte is missing, so data is certainly lost.
+    """
 
     number: int
     data: bytes
-    cut: bool = False
-    framed: bool = False
+    truncated: bool = False
+    frame_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the texts of a message are written: the characters of MSH-1 and MSH-2 ("" where it names none), and the
-    codec of MSH-18 ("" where it names one that is not known)."""
+    """The encoding of a message: the delimiters of MSH-1 and MSH-2 ("" if not given), and the codec of MSH-18 ("" if
+    unknown)."""
 
     field: str
     component: str
@@ -69,7 +72,7 @@ class Encoding:
         return text.split(self.subcomponent) if self.subcomponent else [text]
 
     def plain(self, text: str) -> str:
-        """The text with its escape sequences resolved; unknown ones stay as they are."""
+        """Return the text with its escape sequences resolved; unknown ones stay unchanged."""
         if not self.escape or self.escape not in text:
             return text
         return _escapes(self.escape).sub(self._meaning, text)
@@ -81,7 +84,7 @@ class Encoding:
             return decode(found, self.codec) or match[0]
         if sequence == "P" and not self.truncation:
             return match[0]
-        if sequence.startswith(".sp"):  # so many line ends
+        if sequence.startswith(".sp"):  # that many line ends
             return "\n" * min(int(sequence[3:].lstrip("+") or 1), LINES_MAX)
         meanings = {"F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition}
         meanings |= {"E": self.escape, "P": self.truncation, ".br": "\n", "H": "", "N": ""}
@@ -90,13 +93,13 @@ class Encoding:
 
 @lru_cache(maxsize=64)
 def _escapes(escape: str) -> re.Pattern[str]:
-    """The sequences that have a meaning. Bytes in hex that stand side by side may be one character, so they are one."""
+    """Return a pattern of the known sequences. Adjacent bytes in hex may be one character, so they match together."""
     mark = re.escape(escape)
     return re.compile(rf"{mark}([FSTREPHN]|\.br|\.sp\+?[0-9]{{0,3}}){mark}|(?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+")
 
 
 class Segment:
-    """A line of a message. `fault`: why it cannot be read; `name` is "" where it is no segment at all."""
+    """A line of a message. `fault`: the reason why it cannot be read; `name` is "" if it is not a segment."""
 
     __slots__ = ("encoding", "fault", "fields", "line", "name", "raw")
 
@@ -122,7 +125,7 @@ class Segment:
             self.fields.insert(1, self.encoding.field)
 
     def continue_with(self, raw: bytes) -> bool:
-        """Takes in the rest of a text field that was broken by the end of a line; False where none was."""
+        """Append the rest of a text field that a line end broke. Return False if the segment has no such field."""
         if len(self.fields) - 1 != BREAKABLE.get(self.name):
             return False
         self.raw += b"\n" + raw
@@ -130,17 +133,17 @@ class Segment:
         return True
 
     def field(self, number: int) -> str:
-        """A field as sent; "" where it is absent, or sent as empty ('""')."""
+        """Return a field as sent; "" if it is absent or sent as empty ('""')."""
         text = self.fields[number] if number < len(self.fields) else ""
         return "" if text == '""' else text
 
     def repetitions(self, number: int) -> list[str]:
-        """The repetitions of a field as sent, but for empty ones."""
+        """Return the repetitions of a field as sent, without empty ones."""
         text, mark = self.field(number), self.encoding.repetition
         return [each for each in (text.split(mark) if mark else [text]) if each.strip() and each != '""']
 
     def components(self, number: int) -> list[str]:
-        """The components of a field's first repetition, unescaped."""
+        """Return the components of a field's first repetition, unescaped."""
         found = next(iter(self.repetitions(number)), "")
         return [self.encoding.plain(each).strip() for each in self.encoding.components(found)]
 
@@ -151,7 +154,7 @@ class Segment:
 
 
 def decode(data: bytes, codec: str) -> str | None:
-    """The text that the bytes are; None where they are none, or their codec is not known."""
+    """Decode the bytes. Return None if they are not valid in the codec, or not ASCII and the codec is unknown."""
     try:
         return data.decode(codec or "ascii")
     except UnicodeDecodeError:
@@ -159,7 +162,7 @@ def decode(data: bytes, codec: str) -> str | None:
 
 
 def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
-    """The segments of a message, MSH first, and "" ; or none, and why it is no message."""
+    """Return the segments of a message, MSH first, and the reason why it cannot be accepted ("" if it can)."""
     head = lines[0].data.lstrip()
     if not MESSAGE_START.match(head):
         return [], "it is no HL7 v2 message: that begins with MSH and the character between its fields"
@@ -171,19 +174,19 @@ def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
         segment = Segment(line.number, line.data, encoding)
         if KNOWN.fullmatch(segment.name) or not segments[-1].continue_with(line.data):
             segments.append(segment)
-    return segments, _cut_short(segments, lines[-1])
+    return segments, _truncation(segments, lines[-1])
 
 
-def _cut_short(segments: list[Segment], last: Line) -> str:
-    """Why the message seems to have lost its end; "" where it does not. What is left of 72 may be 7.
+def _truncation(segments: list[Segment], last: Line) -> str:
+    """Return the reason why the message seems truncated, else "". Of a value 72, only 7 may be left.
 
-    The end of a segment is often left out at the end of a file. An OBX that ends there is whole where it has the
-    status that every OBX must have (OBX-11), or where its kin in the message have none either.
+    Many files lack the end of their last segment. An OBX there is complete if it has the required status (OBX-11), or
+    if no other OBX of the message has one.
     """
-    if last.framed:
+    if last.frame_open:
         return "it is cut short: the end of its frame (the byte 1C) is missing"
     results = [segment for segment in segments if segment.name == "OBX"]
-    if not last.cut or not segments or segments[-1].name not in ("MSH", "PID", "OBR", "OBX"):
+    if not last.truncated or not segments or segments[-1].name not in ("MSH", "PID", "OBR", "OBX"):
         return ""
     if segments[-1].name != "OBX":
         kind = segments[0].text(9)
@@ -196,7 +199,7 @@ def _cut_short(segments: list[Segment], last: Line) -> str:
 
 
 def _encoding(head: bytes) -> Encoding | None:
-    """What the MSH segment says of how the message is written."""
+    """Read the delimiters and the codec from the MSH segment. Return None if the delimiters are not valid."""
     fields = head.split(head[3:4])
     name = fields[17].split(fields[1][1:2] or b"~")[0] if len(fields) > 17 else b""
     shown = name.decode("ascii", "replace").strip().upper()
@@ -212,10 +215,10 @@ def _encoding(head: bytes) -> Encoding | None:
 
 
 def read_messages(source: Readable) -> Iterator[list[Line]]:
-    """The lines of one message after another; those of batches and files, and the framing of MLLP, are left out.
+    """Return the lines of each message, without the segments of batches and files and without MLLP framing.
 
-    What stands outside of any message is given as if it were one: it does not begin with MSH. Raises BadInput where
-    a message is longer than a record may be. Memory does not grow with the source.
+    Lines outside of any message are returned as if they were one, which does not begin with MSH. Raises BadInput if a
+    message is longer than RECORD_MAX. Memory does not grow with the source.
     """
     message: list[Line] = []
     size = 0
@@ -236,9 +239,9 @@ def read_messages(source: Readable) -> Iterator[list[Line]]:
 
 
 def _read_lines(source: Readable) -> Iterator[Line]:
-    """The lines that are not blank. Raises BadInput where one is longer than a record may be."""
+    """Return the lines that are not blank. Raises BadInput if one is longer than RECORD_MAX."""
     number, rest, framed = 1, b"", False
-    last: Line | None = None  # held back: whether it is cut shows behind it
+    last: Line | None = None  # held back until it is known whether it is truncated
     while data := source.read(CHUNK_BYTES):
         while data.endswith(b"\r") and (following := source.read(1)):  # a LF may follow
             data += following
@@ -257,6 +260,6 @@ def _read_lines(source: Readable) -> Iterator[Line]:
     if rest.strip():
         if last:
             yield last
-        last = Line(number, rest, cut=True)
+        last = Line(number, rest, truncated=True)
     if last:
-        yield replace(last, cut=last.cut or framed, framed=framed)
+        yield replace(last, truncated=last.truncated or framed, frame_open=framed)

@@ -1,4 +1,4 @@
-"""What an OBX segment says: a value with its code, range and flag, as a result in our record shape.
+"""Make a result of an OBX segment: a value with its code, unit, range and flag.
 
 Source: HL7 v2.8, chapter 7 (OBX), chapter 2.A (data types), and the tables named below.
 """
@@ -21,14 +21,14 @@ from myhealth.intake.formats.terminology import (
 )
 
 LOINC_SYSTEMS = ("LN", "LNC", "LOINC", "HTTP://LOINC.ORG", "2.16.840.1.113883.6.1")
-# Coding systems of table 0396 that are not LOINC and may have codes that look like it; L and 99… are local ones.
+# Coding systems of table 0396 whose codes may look like LOINC; L and 99… are local ones.
 OTHER_SYSTEM = re.compile(
     r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
 )
 LOINC_CODE = re.compile(r"([0-9]{1,7})-([0-9])")
 TEXT_TYPES = ("ST", "TX", "FT")
 CODED_TYPES = ("CE", "CWE", "CNE", "CF")
-# Types whose values are text even where they look like a number; what is of no type known here is what it looks like.
+# Types whose values are text even if they look like a number. A value of any other type is a number if it looks so.
 OTHER_TYPES = re.compile("D[TR]|T[MSNQ]|DTM|I[DS]|SI|C[KNMPQ]|MO|X[CP]N|P?PN|X?AD|XTN|XON|PL|R[PI]")
 # A structured number (SN): comparator, number, separator or suffix, number.
 STRUCTURED = re.compile(r"(<>|[<>]=?|=)?\^?([+-]?[0-9]*\.?[0-9]+)?(?:\^([-+/.:]?)(?:\^([+-]?[0-9]*\.?[0-9]+)?)?)?")
@@ -41,7 +41,7 @@ PRECISIONS = {"Y": 1, "L": 2, "D": 3}  # of the older TS, in its second componen
 
 
 def is_loinc(code: str) -> bool:
-    """Whether it has the shape of a LOINC code and the right check digit.
+    """Return whether it has the shape and the check digit of a LOINC code.
 
     Mod 10 (loinc.org, Users' Guide): 12345 has 5, for 5, 3 and 1 are doubled as 531 to 1062, and the digits of 42 and
     1062 add up to 15, which lacks 5 to 20.
@@ -55,11 +55,11 @@ def is_loinc(code: str) -> bool:
 
 
 def code_of(segment: Segment, field: int) -> dict[str, str | None]:
-    """`code` where a coded field has a LOINC code, as first or alternate one; else `other_code` and its system."""
+    """Return `code` if a coded field has a LOINC code, first or alternate; else `other_code` and `code_system`."""
     coded = [*segment.components(field), *[""] * 6]
     pairs = [(coded[0], coded[2]), (coded[3], coded[5])]
     for code, system in pairs:
-        if LOINC_CODE.fullmatch(code) and system.upper() in LOINC_SYSTEMS:  # WBC^White cells^LN is none
+        if LOINC_CODE.fullmatch(code) and system.upper() in LOINC_SYSTEMS:  # WBC^White cells^LN is not one
             return {"code": code}
     for code, system in pairs:
         if is_loinc(code) and not OTHER_SYSTEM.fullmatch(system.upper()):
@@ -70,13 +70,13 @@ def code_of(segment: Segment, field: int) -> dict[str, str | None]:
 
 
 def words_of(segment: Segment, field: int) -> str:
-    """What a coded field says: its text, its original or alternate text, or its code."""
+    """Return the text of a coded field, its original or alternate text, or its code."""
     coded = [*segment.components(field), *[""] * 9]
     return next((text for text in (coded[1], coded[8], coded[4], coded[0], coded[3]) if text), "")
 
 
 def result_of(segment: Segment) -> dict[str, Any]:
-    """The result that an OBX segment is, in our shape (DESIGN.md, "Source of truth"); values as they were sent."""
+    """Return the result of an OBX segment as a record has it; numbers as they were sent."""
     value = value_of(segment)
     unit = unit_of(segment)
     low, high, range_text = range_of(segment.encoding.plain(segment.field(7)), unit or "")
@@ -92,7 +92,7 @@ def result_of(segment: Segment) -> dict[str, Any]:
 
 
 def unit_of(segment: Segment) -> str | None:
-    """The unit (OBX-6): in UCUM where it says so, else what is sent first; a bare number of a code is no unit.
+    """Return the unit (OBX-6): the UCUM code if there is one, else the first text; a bare numeric code is not a unit.
 
     Worked example: "266016^MDC_DIM_MMHG^MDC^mm[Hg]^mm[Hg]^UCUM" is mm[Hg], "mmol/L^^ISO+" is mmol/L.
     """
@@ -105,9 +105,9 @@ def unit_of(segment: Segment) -> str | None:
 
 
 def value_of(segment: Segment) -> Number | str | None:
-    """The value of an OBX: a number where it is one, exactly, or text; None where there is none."""
+    """Return the value of an OBX: an exact number if it is one, else text; None if it is empty."""
     kind = segment.text(2).upper()
-    if kind in ("TX", "FT"):  # free text: a repetition is a new line, and nothing in it is a component
+    if kind in ("TX", "FT"):  # free text: a repetition is a new line; it has no components
         return "\n".join(segment.encoding.plain(each) for each in segment.repetitions(5)) or None
     values = [_single(segment, kind, each) for each in segment.repetitions(5)]
     found = [each for each in values if each not in (None, "")]
@@ -117,7 +117,7 @@ def value_of(segment: Segment) -> Number | str | None:
 
 
 def _single(segment: Segment, kind: str, text: str) -> Number | str:
-    """One repetition of OBX-5, by its type (OBX-2); a type that is not known by what it looks like."""
+    """Return one repetition of OBX-5, read by its type (OBX-2)."""
     encoding = segment.encoding
     if kind in TEXT_TYPES:
         return encoding.plain(text).strip()
@@ -125,7 +125,7 @@ def _single(segment: Segment, kind: str, text: str) -> Number | str:
     if kind in CODED_TYPES:
         coded = [*parts, *[""] * 9]
         return next((each for each in (coded[1], coded[8], coded[4], coded[0]) if each), "")
-    if kind == "ED":  # a document in base64, that no result can hold
+    if kind == "ED":  # a document in base64; a result cannot contain it
         return f"document ({'/'.join(filter(None, parts[1:3]))})"
     if kind == "NA":
         return ", ".join(parts)
@@ -139,7 +139,7 @@ def _single(segment: Segment, kind: str, text: str) -> Number | str:
 
 
 def _structured(parts: list[str]) -> Number | str | None:
-    """A structured number: a number where it has nothing beside it, else as people write it; None where it is none.
+    """Read a structured number (SN): a number if it has no other part, else text; None if it is not an SN.
 
     Worked example: ["", "182"] is 182, [">", "100"] is ">100", ["", "1", ":", "128"] is "1:128".
     """
@@ -153,7 +153,7 @@ def _structured(parts: list[str]) -> Number | str | None:
 
 
 def range_of(text: str, unit: str) -> tuple[Number | None, Number | None, str]:
-    """(low, high, words) of a reference range; words where it is not a simple one.
+    """Return (low, high, text) of a reference range; the text only if the range is not a simple one.
 
     Worked example: "70_105" is (70, 105, ""), "<=5" is (None, 5, ""), "negative" is (None, None, "negative").
     """
@@ -169,7 +169,7 @@ def range_of(text: str, unit: str) -> tuple[Number | None, Number | None, str]:
 
 
 def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | None:
-    """The moment in a field; None where it is empty. Raises ValueError where it is none."""
+    """Return the moment in a field; None if it is empty. Raises ValueError if it is not a moment."""
     text, precision = segment.text(field), segment.text(field, 2)
     if not text:
         return None
@@ -184,7 +184,7 @@ def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | N
 
 
 def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
-    """The zone that a moment names; else `zone`."""
+    """Return the zone that a moment names; else `zone`."""
     match = TIME.fullmatch(segment.text(field))
     try:
         return _offset(match[8]) if match and match[8] else zone
@@ -193,7 +193,7 @@ def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
 
 
 def _offset(text: str) -> tzinfo:
-    """+0530 as a zone. Raises ValueError where there is none such."""
+    """Return +0530 as a zone. Raises ValueError if there is no such zone."""
     if int(text[3:]) > 59:
         raise ValueError(text)
     shift = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
