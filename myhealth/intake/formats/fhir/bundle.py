@@ -1,4 +1,4 @@
-"""FHIR resources that came together: the entries of a Bundle, and who refers to whom.
+"""The entries of a Bundle, and the references between them.
 
 Source: HL7 FHIR R4 (4.0.1), "Bundle" (resolving references in Bundles) and "References" (contained resources).
 """
@@ -18,15 +18,15 @@ from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_memb
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
-# [root, type, id, version] of an address on a FHIR server; the root and the version may be left out.
+# [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One resource. `raw`: the text of its entry as sent; `container`: the resource that it is contained in.
+    """One resource. `raw`: the text of its entry as sent; `container`: the resource that contains it.
 
-    `fault`: why it is no resource, as (field, message).
+    `fault`: the reason why it is not a resource, as (field, message).
     """
 
     resource: dict[str, Any]
@@ -56,7 +56,7 @@ class Entry:
 
 
 class Scope:
-    """The entries among which references resolve, in their order. `places`: where each stands, by its `id()`."""
+    """The entries among which references resolve, in their order. `places`: the position of each by its `id()`."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = [entry for entry in entries if entry.fault is None]
@@ -73,7 +73,7 @@ class Scope:
                     self._by_type.setdefault(name, []).append(entry)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
-        """What a Reference in the resource `at` refers to; None where that is not here."""
+        """Return the entry that a Reference in the resource `at` refers to; None if it is not here."""
         text = reference.text("reference").strip()
         if text.startswith("#"):
             return _contained(at.outermost).get(text[1:])
@@ -86,13 +86,13 @@ class Scope:
             return _pick(found, version)
         home = _root(at.outermost)
         found = self._by_type.get(name, [])
-        # The same number on another server is another person: only an entry without a server of its own may stand in.
+        # The same id on another server is another resource; an entry without a server may be of any.
         near = [entry for entry in found if _root(entry) == home]
         return _pick(near or [entry for entry in found if not (home and _root(entry))], version)
 
 
 def _pick(entries: list[Entry], version: str = "") -> Entry | None:
-    """The entry of this version, else the first: a history begins with the newest."""
+    """Return the entry of this version, else the first: a history begins with the newest."""
     wanted = (
         entry
         for entry in entries
@@ -102,13 +102,13 @@ def _pick(entries: list[Entry], version: str = "") -> Entry | None:
 
 
 def _root(entry: Entry) -> str:
-    """The server that an entry is from: the beginning of its fullUrl; "" where it names none."""
+    """Return the server of an entry: the beginning of its fullUrl; "" if it names none."""
     address = ADDRESS.fullmatch(entry.full_url)
     return (address[1] or "") if address else ""
 
 
 def _contained(container: Entry) -> dict[str, Entry]:
-    """The resources contained in another one, by their ids."""
+    """Return the resources contained in another one, by their ids."""
     if container.contained is None:
         container.contained = {}
         inside = container.resource.get("contained")
@@ -123,7 +123,7 @@ def contained_in(container: Entry) -> list[Entry]:
 
 
 def resource_fault(resource: Any) -> tuple[str, str] | None:
-    """Why a JSON value is no FHIR resource."""
+    """Return the reason why a JSON value is not a FHIR resource; None if it is one."""
     if not isinstance(resource, dict):
         return "", f"must be an object, not {kind(resource)}"
     if "resourceType" not in resource:
@@ -134,7 +134,7 @@ def resource_fault(resource: Any) -> tuple[str, str] | None:
 
 
 def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
-    """Why the entries of a Bundle cannot be told from each other."""
+    """Return the reason why the entries of a Bundle cannot be read; None if they can."""
     if isinstance(bundle, DuplicateKeyDict):
         return f"Bundle.{printable(bundle.name, 60)}", "stands there twice"
     entries = bundle.get("entry")
@@ -144,12 +144,12 @@ def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def slice_bundle(bundle: dict[str, Any], raw: str, first_line: int) -> Iterator[Entry]:
-    """The entries of a well-formed Bundle, each with its own text out of `raw`, whose first line is `first_line`."""
+    """Return the entries of a well-formed Bundle, each with its part of the text `raw` that begins at `first_line`."""
     yield from _slices(bundle, JsonBuffer(_source(raw)), first_line)
 
 
 def slice_nested(entry: Entry) -> Iterator[Entry]:
-    """The entries of a Bundle that is itself the resource of an entry."""
+    """Return the entries of a Bundle that is itself the resource of an entry."""
     window = JsonBuffer(_source(entry.raw))
     for name, _ in read_members(window):
         if name == "resource":
@@ -163,14 +163,14 @@ def _source(raw: str) -> io.BytesIO:
 
 
 def _slices(bundle: dict[str, Any], window: JsonBuffer, first_line: int) -> Iterator[Entry]:
-    for reading, value in zip(read_entries(window), bundle.get("entry") or [], strict=True):
-        reading.record = value
-        reading.line += first_line - 1
-        yield entry_of(reading)
+    for parsed, value in zip(read_entries(window), bundle.get("entry") or [], strict=True):
+        parsed.record = value
+        parsed.line += first_line - 1
+        yield entry_of(parsed)
 
 
 def read_entries(window: JsonBuffer) -> Iterator[ParsedRecord]:
-    """The entries of the Bundle at the window's position, which it passes. Raises BadInput where it is broken."""
+    """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is broken."""
     seen = False
     for name, line in read_members(window):
         if name != "entry" or window.peek() != "[":
@@ -179,16 +179,16 @@ def read_entries(window: JsonBuffer) -> Iterator[ParsedRecord]:
         if seen:
             raise BadInput(f"line {line}: the Bundle has two lists named entry")
         seen = True
-        for reading in read_list(window):
-            if reading.faults:
-                raise BadInput(f"line {reading.line}: {reading.faults[0][1]}")
-            yield reading
+        for parsed in read_list(window):
+            if parsed.faults:
+                raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")
+            yield parsed
 
 
-def entry_of(reading: ParsedRecord) -> Entry:
-    """The entry that a JSON value is; with its fault where it is none, with no resource where it has none."""
-    value = reading.decoded()
-    found = Entry({}, reading.raw, reading.line)
+def entry_of(parsed: ParsedRecord) -> Entry:
+    """Parse a Bundle entry; sets `fault` if invalid, leaves `resource` empty if absent."""
+    value = parsed.decoded()
+    found = Entry({}, parsed.raw, parsed.line)
     if value is None:
         return found
     if not isinstance(value, dict):
@@ -209,5 +209,5 @@ def entry_of(reading: ParsedRecord) -> Entry:
 
 
 def small_bundle(entries: list[Entry]) -> str:
-    """A Bundle of these entries alone, each with its text as it was sent: numbers stay exact, nothing is lost."""
+    """Return a Bundle of these entries alone, each with its text as sent, so that numbers stay exact."""
     return f'{{"resourceType":"Bundle","type":"collection","entry":[{",".join(entry.raw for entry in entries)}]}}'

@@ -1,4 +1,4 @@
-"""The parts of a FHIR resource, read with care: what has the wrong type is told with its place, never guessed at.
+"""Read the parts of a FHIR resource; a value of the wrong type becomes a fault with its place and is never converted.
 
 Source: HL7 FHIR R4 (4.0.1), "JSON Representation" and "Data Types".
 """
@@ -13,15 +13,15 @@ from myhealth.common.text import printable
 from myhealth.intake.formats.terminology import FieldError, Number, joined_name
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
-# Which of several identifiers or names to take; what was given up comes last (value sets identifier-use, name-use).
+# The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
 
 class Element:
-    """A JSON object of a resource, and where it stands (`path`, as FHIRPath writes it).
+    """A JSON object of a resource, and its place (`path`, in FHIRPath).
 
-    Its methods give what stands under a name, or nothing where it is absent or null. A wrong type, or a name that
-    stands twice, is added to `faults`.
+    Its methods return the value of a name, or an empty value if it is absent or null. A wrong type, or a name that
+    occurs twice, is added to `faults`.
     """
 
     __slots__ = ("data", "faults", "path")
@@ -47,7 +47,7 @@ class Element:
         return ""
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts; a text that stands alone is a list of one."""
+        """Return a list of texts; a single text is a list of one."""
         found = []
         for place, value in self._items(name):
             if type(value) is str:
@@ -72,7 +72,7 @@ class Element:
         return Element(value or {}, f"{self.path}.{name}", self.faults)
 
     def parts(self, name: str) -> list[Element]:
-        """A list of objects; an object that stands alone, as in older releases of FHIR, is a list of one."""
+        """Return a list of objects; a single object, as in older releases of FHIR, is a list of one."""
         found = []
         for place, value in self._items(name):
             if isinstance(value, dict):
@@ -90,7 +90,7 @@ class Element:
 
 
 def kind(value: Any) -> str:
-    """What sort of JSON value this is, in words."""
+    """Return the type of a JSON value in words."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -101,7 +101,7 @@ def kind(value: Any) -> str:
 
 
 def words(concept: Element) -> str:
-    """What a CodeableConcept says: its text, else what its codes are called, else a code."""
+    """Return the text of a CodeableConcept, else the display of a coding, else a code."""
     text = concept.text("text")
     if text.strip():
         return text
@@ -110,12 +110,12 @@ def words(concept: Element) -> str:
 
 
 def by_use(parts: list[Element]) -> list[Element]:
-    """Identifiers or names, the usual and the official one first."""
+    """Return identifiers or names, the usual and the official one first."""
     return sorted(parts, key=lambda part: USES.index(use) if (use := part.text("use")) in USES else USES.index(""))
 
 
 def person_name(person: Element) -> str:
-    """The name of a Patient, a Practitioner or a like resource; "" where it has none. An organisation's is text."""
+    """Return the name of a Patient, a Practitioner or the like; "" if it has none. An organisation's is text."""
     if isinstance(person.data.get("name"), str):
         return person.text("name")
     for name in by_use(person.parts("name")):

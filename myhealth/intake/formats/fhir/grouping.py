@@ -1,4 +1,4 @@
-"""Which resources make one record: a report with its results, a panel with its members, or an Observation alone.
+"""Group resources into records: a report with its results, a panel with its members, or an Observation alone.
 
 Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping) and "DiagnosticReport".
 """
@@ -12,16 +12,19 @@ from myhealth.intake.formats.fhir.bundle import Entry, Scope, contained_in, smal
 from myhealth.intake.formats.fhir.element import Element
 from myhealth.intake.formats.terminology import FieldError
 
-# More than a record may have results; without a bound, many reports that share one panel would make work without end.
+# As many results as a record may have. Without a bound, many reports that share one panel would take unbounded time.
 MEMBERS_MAX = 2_000
 RESULTS = ("Observation", "DiagnosticReport")
 
 
 @dataclass(eq=False, slots=True)
 class FhirGroup:
-    """The resources of one record. `observations`: with their results, in order; the head is one of them if it is an
-    Observation. `elsewhere`: what it refers to that did not come with it. `in_circle`: the head is itself a member of
-    what it has as its member. `entries`: all that was looked at, and `faults`: both grow while the record is read."""
+    """The resources of one record.
+
+    `observations`: those with its results, in order; the head is one of them if it is an Observation. `elsewhere`: its
+    results that are not in the source. `in_circle`: the head is a member of one of its own members. `entries`: all
+    entries examined; it grows while the record is read, as `faults` does.
+    """
 
     scope: Scope
     head: Entry
@@ -32,7 +35,7 @@ class FhirGroup:
     entries: dict[Entry, None] = field(default_factory=dict)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
-        """Whom or what a Reference means. A result is neither a person nor a thing, whatever a reference says."""
+        """Return the person or device of a Reference; None if it is not here, or is a result."""
         found = self.scope.resolve(reference, at)
         if found is None or found.kind in RESULTS:
             return None
@@ -40,10 +43,10 @@ class FhirGroup:
         return found
 
     def text(self) -> str:
-        """A Bundle of all that was looked at, which gives this record again.
+        """Return a Bundle of all entries examined; reading it gives this record again.
 
-        The entries keep their order, for of two that have the same address the first is meant; but a circle is one
-        record of the entry that comes first in it.
+        The entries keep their order, because of two with the same address the first is meant. But the head of a circle
+        comes first, because the first entry of a circle becomes its head.
         """
         first = self.head if self.in_circle else None
         return small_bundle(sorted(self.entries, key=lambda entry: (entry is not first, self.scope.places[id(entry)])))
@@ -54,15 +57,15 @@ class FhirGroup:
 
 
 def find_groups(scope: Scope, skipped: Counter[str]) -> dict[int, FhirGroup]:
-    """The groups of a scope by the `id()` of their heads. Whatever is in no group is counted in `skipped`."""
+    """Return the groups of a scope by the `id()` of their heads. Count entries in no group in `skipped`."""
     heads: dict[int, FhirGroup] = {}
     used: set[int] = set()
-    good = [entry for entry in scope.entries if not _count(entry, skipped)]
+    good = [entry for entry in scope.entries if not _skip(entry, skipped)]
     observations = [entry for entry in good if entry.kind == "Observation"]
     referred = {id(member) for entry in observations for member in _members(scope, entry) if member is not entry}
     order = [entry for entry in good if entry.kind == "DiagnosticReport"]
     order += [entry for entry in observations if id(entry) not in referred]
-    order += [entry for entry in observations if id(entry) in referred]  # those that only refer to each other
+    order += [entry for entry in observations if id(entry) in referred]  # members of a circle
     for entry in order:
         if id(entry) in used:
             continue
@@ -74,8 +77,8 @@ def find_groups(scope: Scope, skipped: Counter[str]) -> dict[int, FhirGroup]:
     return heads
 
 
-def _count(entry: Entry, skipped: Counter[str]) -> bool:
-    """Whether it is no result; then it is counted."""
+def _skip(entry: Entry, skipped: Counter[str]) -> bool:
+    """Return whether it is not a result; then count it."""
     if not entry.resource:
         skipped["Bundle entry without a resource"] += 1
     elif entry.kind not in RESULTS:
@@ -88,21 +91,21 @@ def _count(entry: Entry, skipped: Counter[str]) -> bool:
 
 
 def _count_contained(entry: Entry, used: set[int], skipped: Counter[str]) -> None:
-    """Counts the contained Observations that are no result of the resource they are contained in."""
+    """Count the contained Observations that are not results of the resource that contains them."""
     for found in contained_in(entry):
         if found.kind == "Observation" and id(found) not in used:
             skipped["Observation entered in error" if found.withdrawn else "contained Observation of no result"] += 1
 
 
 def _members(scope: Scope, entry: Entry) -> list[Entry]:
-    """The Observations that an Observation names as its members, as far as they are here."""
+    """Return the Observations that an Observation names as its members, as far as they are here."""
     references = Element(entry.resource, "", []).parts("hasMember")
     found = [scope.resolve(reference, entry) for reference in references]
     return [member for member in found if member is not None and member.kind == "Observation"]
 
 
 def _gather(scope: Scope, head: Entry) -> FhirGroup:
-    """The group of a head: results and members in their order, each once, so that a circle ends."""
+    """Return the group of a head: results and members in their order, each once, so that a circle ends."""
     group = FhirGroup(scope, head, entries={head.outermost: None})
     seen: set[int] = set()
     waiting = [(head, group.top)]
@@ -129,6 +132,6 @@ def _gather(scope: Scope, head: Entry) -> FhirGroup:
 
 
 def label(reference: Element) -> str:
-    """A Reference in words."""
-    told = (reference.text("display"), reference.part("identifier").text("value"), reference.text("reference"))
-    return next((text for text in told if text.strip()), "")
+    """Return a Reference in words."""
+    texts = (reference.text("display"), reference.part("identifier").text("value"), reference.text("reference"))
+    return next((text for text in texts if text.strip()), "")

@@ -1,6 +1,6 @@
-"""FHIR R4 resources as records: a report with its results, a panel with its members, or an Observation alone.
+"""Read FHIR R4 resources: a report with its results, a panel with its members, or an Observation alone is one record.
 
-Source: HL7 FHIR R4 (4.0.1); DESIGN.md, "Source of truth" and "A machine-memory dump" for what a record is.
+Source: HL7 FHIR R4 (4.0.1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import tzinfo
 from json import JSONDecodeError
-from typing import Any
 
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.fhir.bundle import (
@@ -24,10 +23,8 @@ from myhealth.intake.formats.fhir.bundle import (
     slice_nested,
     small_bundle,
 )
-from myhealth.intake.formats.fhir.grouping import FhirGroup, find_groups
-from myhealth.intake.formats.fhir.report import record_id_of, report_of, taken_at_of
-from myhealth.intake.formats.fhir.subjects import machine_of, patient_of, performer_of
-from myhealth.intake.formats.fhir.values import name_of, results_of
+from myhealth.intake.formats.fhir.grouping import find_groups
+from myhealth.intake.formats.fhir.record import read_group
 from myhealth.intake.formats.format import ONE_A_LINE, Format
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
@@ -36,19 +33,19 @@ BUNDLE_START = re.compile(r'\{\s*"resourceType"\s*:\s*"Bundle"')
 
 
 def read_fhir(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    """The records of a FHIR resource, of one resource after another (NDJSON), or of a list of them, in their order.
+    """Return the records of a FHIR resource, of several resources (NDJSON), or of a list of them, in their order.
 
-    `zone`: what moments without a zone are in. `skipped` counts by kind what is no result ("Patient", "Observation
-    entered in error"). What cannot be read is a reading with faults, their fields as FHIRPath writes them. Memory
-    grows with a Bundle, for anything in it may refer to anything else, but not with the number of resources.
+    `zone`: the zone of moments that name none. `skipped` counts, by kind, the resources that are not results
+    ("Patient", "Observation entered in error"). A record that cannot be read has faults, with fields as in FHIRPath.
+    Memory grows with a Bundle, because its entries may refer to each other, but not with the number of resources.
 
-    Raises BadInput where the source is broken in a way that nothing further can be found; a Bundle that is longer
-    than a record may be and is broken anywhere gives nothing at all, lest a report lose some of its results.
+    Raises BadInput if the source is broken so that nothing further can be found. A broken Bundle longer than RECORD_MAX
+    gives no record at all, because a report may lack some of its results.
     """
     read = _read_list if window.peek() == "[" else _read_values
-    for index, reading in enumerate(read(window, zone, skipped)):
-        reading.index = index
-        yield reading
+    for index, parsed in enumerate(read(window, zone, skipped)):
+        parsed.index = index
+        yield parsed
 
 
 def _read_values(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -57,9 +54,9 @@ def _read_values(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Ite
 
 
 def _read_list(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    """The resources of a bare list, each for itself."""
-    for reading in json_reader.read_list(window):
-        yield from _read_value(reading, zone, skipped)
+    """Return the records of a list of resources, each by itself."""
+    for parsed in json_reader.read_list(window):
+        yield from _read_value(parsed, zone, skipped)
     json_reader.require_end(window)
 
 
@@ -70,26 +67,26 @@ def _next_value(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iter
     yield from _read_value(window.reading(0, by_line=True), zone, skipped)
 
 
-def _read_value(reading: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    """The records of one resource."""
-    resource = reading.decoded()
-    fault = None if reading.faults else resource_fault(resource)
-    if fault is None and not reading.faults and resource["resourceType"] == "Bundle":
+def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+    """Return the records of one resource."""
+    resource = parsed.decoded()
+    fault = None if parsed.faults else resource_fault(resource)
+    if fault is None and not parsed.faults and resource["resourceType"] == "Bundle":
         fault = bundle_fault(resource)
         if fault is None:
-            yield from _read_bundle(list(slice_bundle(resource, reading.raw, reading.line)), zone, skipped)
+            yield from _read_bundle(list(slice_bundle(resource, parsed.raw, parsed.line)), zone, skipped)
             return
     if fault:
-        reading.faults.append(fault)
-    if reading.faults:
-        reading.record = None
-        yield reading
+        parsed.faults.append(fault)
+    if parsed.faults:
+        parsed.record = None
+        yield parsed
     else:
-        yield from _read_scope([Entry(resource, reading.raw, reading.line)], zone, skipped, alone=True)
+        yield from _read_scope([Entry(resource, parsed.raw, parsed.line)], zone, skipped, alone=True)
 
 
 def _is_long_bundle(window: JsonBuffer) -> bool:
-    """Whether a Bundle stands there too long for one text begins here and is well-formed so far."""
+    """Return whether a Bundle longer than RECORD_MAX begins here and is well-formed so far."""
     if not BUNDLE_START.match(window.text, window.position):
         return False
     while True:
@@ -110,7 +107,7 @@ def _is_long_bundle(window: JsonBuffer) -> bool:
 
 
 def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    """The records of a Bundle, then those of the Bundles in it (answers to a batch of searches)."""
+    """Return the records of a Bundle, then those of the Bundles in it (answers to a batch of searches)."""
     waiting = [entries]
     while waiting:
         entries = waiting.pop(0)
@@ -123,45 +120,13 @@ def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> I
 def _read_scope(
     entries: list[Entry], zone: tzinfo, skipped: Counter[str], *, alone: bool = False
 ) -> Iterator[ParsedRecord]:
-    """The records of these entries. `alone`: it is one resource, that stood in no Bundle."""
+    """Return the records of these entries. `alone`: the entry is one resource that was not in a Bundle."""
     groups = find_groups(Scope(entries), skipped)
     for entry in entries:
         if entry.fault:
             yield ParsedRecord(0, entry.line, small_bundle([entry]), None, [entry.fault])
         elif id(entry) in groups:
-            yield _read_group(groups.pop(id(entry)), zone, alone=alone)
-
-
-def _read_group(group: FhirGroup, zone: tzinfo, *, alone: bool) -> ParsedRecord:
-    """The record of a group. Its text holds every entry that was looked at."""
-    patients, full_name = patient_of(group)
-    machine, machines = machine_of(group)
-    moment = taken_at_of(group, zone)
-    record: dict[str, Any] = {
-        "checkup_for": patients[0] if patients else None,
-        "machine": machine,
-        "record_id": record_id_of(group),
-        "taken_at": moment.text if moment else None,
-        "checkup_type": name_of(group.top),
-        "disease": _category(group),
-        "checkup_report": report_of(group, moment, machines),
-        "results": [result for _, part in group.observations for result in results_of(part)],
-    }
-    record = {name: value for name, value in record.items() if value is not None}
-    record["taken_by"] = performer_of(group)
-    raw = group.head.raw if alone else group.text()
-    faults = list(dict.fromkeys(group.faults))
-    return ParsedRecord(0, group.head.line, raw, record, faults, tuple(patients), full_name)
-
-
-def _category(group: FhirGroup) -> str:
-    """What the report or the Observation is sorted under, in words; "" where it is not, or by a bare code."""
-    for category in group.top.parts("category"):
-        told = [category.text("text"), *(coding.text("display") for coding in category.parts("coding"))]
-        for text in told:
-            if text.strip():
-                return text
-    return ""
+            yield read_group(groups.pop(id(entry)), zone, alone=alone)
 
 
 FHIR = Format(

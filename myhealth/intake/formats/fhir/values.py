@@ -1,4 +1,4 @@
-"""What an Observation says: its value and its components as results in our record shape.
+"""Make results of an Observation: its value and its components.
 
 Source: HL7 FHIR R4 (4.0.1), "Observation", and "Data Types" for the kinds of values.
 """
@@ -14,14 +14,14 @@ from myhealth.intake.formats.terminology import NO_VALUE, Number, in_order, inte
 
 LOINC = ("http://loinc.org", "https://loinc.org", "urn:oid:2.16.840.1.113883.6.1")
 UCUM = ("http://unitsofmeasure.org", "https://unitsofmeasure.org", "urn:oid:2.16.840.1.113883.6.8")
-# The systems whose codes `flag_of` knows end like this; a laboratory's own "A" may mean anything.
+# The ends of the systems whose codes `interpretation_flag` knows; a laboratory's own "A" may mean anything.
 FLAG_SYSTEMS = ("v3-ObservationInterpretation", "0078", "2.16.840.1.113883.5.83", "2.16.840.1.113883.12.78")
 ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value as it was sent: a number or text, None where there is none. `units`: the ways its unit is written."""
+    """A value as it was sent: a number or text, None if absent. `units`: all spellings of its unit."""
 
     value: Number | str | None = None
     unit: str = ""
@@ -29,9 +29,9 @@ class Value:
 
 
 def results_of(observation: Element) -> list[dict[str, Any]]:
-    """The results of an Observation: its own value, if it has one, and those of its components.
+    """Return the results of an Observation: its own value, if it has one, and those of its components.
 
-    One that has neither value nor parts still is a result: that there is no value.
+    An Observation without value, components and members is one result with an absent value.
     """
     components = observation.parts("component")
     found = [] if lacks_own_value(observation) else [_result(observation)]
@@ -39,7 +39,7 @@ def results_of(observation: Element) -> list[dict[str, Any]]:
 
 
 def lacks_own_value(observation: Element) -> bool:
-    """Whether it only holds together what its components or members say."""
+    """Return whether it only groups its components or members."""
     names = [name for name, value in observation.data.items() if value is not None]
     if any(name.lstrip("_")[:5] == "value" or name == "dataAbsentReason" for name in names):
         return False
@@ -47,7 +47,7 @@ def lacks_own_value(observation: Element) -> bool:
 
 
 def name_of(part: Element) -> str:
-    """What an Observation, a component or a report is called. Told as a fault where it is not called anything."""
+    """Return the name of an Observation, a component or a report. Add a fault if it has none."""
     code = part.part("code")
     system_name = next((found for coding in _loinc(code) if (found := coding.text("display"))), "")
     found = code.text("text").strip() or system_name or words(code)
@@ -57,7 +57,7 @@ def name_of(part: Element) -> str:
 
 
 def interpretation(part: Element) -> tuple[str | None, str]:
-    """The flag of the first interpretation that has one, and what all of them say."""
+    """Return the flag of the first interpretation that has one, and the words of all."""
     concepts = part.parts("interpretation")
     codes = [_flag_code(coding) for concept in concepts for coding in concept.parts("coding")]
     codes += [concept.text("text") for concept in concepts]
@@ -75,7 +75,7 @@ def _loinc(code: Element) -> list[Element]:
 
 
 def _result(part: Element) -> dict[str, Any]:
-    """The result that an Observation or a component is, in our shape (DESIGN.md, "Source of truth")."""
+    """Return the result of an Observation or a component as a record has it."""
     name, value = name_of(part), _value(part)
     low, high, range_text, range_unit = _range(part, value)
     result: dict[str, Any] = {**_code(part.part("code")), "name": name, "value": value.value}
@@ -93,7 +93,7 @@ def _result(part: Element) -> dict[str, Any]:
 
 
 def _code(code: Element) -> dict[str, str | None]:
-    """`code` where it is LOINC, else `other_code` and the system it is of."""
+    """Return `code` if there is a LOINC code, else `other_code` and `code_system`."""
     loinc = next((text for coding in _loinc(code) if (text := coding.text("code"))), None)
     other = next((coding for coding in code.parts("coding") if coding.text("code")), None)
     found: dict[str, str | None] = {"code": loinc}
@@ -118,7 +118,7 @@ def _value(part: Element) -> Value:
 
 
 def _absent_reason(part: Element) -> str:
-    """Why there is no value; also where the reason stands in an extension in place of the value."""
+    """Return the reason for an absent value; it may be in an extension in place of the value."""
     reason = words(part.part("dataAbsentReason"))
     if reason:
         return reason
@@ -131,18 +131,18 @@ def _absent_reason(part: Element) -> str:
 
 
 def _unit(quantity: Element) -> str:
-    """A Quantity's unit as sent: the code where it is UCUM, for that is exact, else what people read."""
+    """Return a Quantity's unit as sent: the code if it is UCUM, because that is exact, else the text."""
     unit, code = quantity.text("unit"), quantity.text("code")
     return (code if quantity.text("system").rstrip("/") in UCUM else "") or unit or code
 
 
 def _units(*quantities: Element) -> frozenset[str]:
-    """All ways in which the unit is written; mmol/l is no other unit than mmol/L."""
+    """Return all spellings of the unit in lower case; mmol/l is the same unit as mmol/L."""
     return frozenset(found.lower() for each in quantities for name in ("unit", "code") if (found := each.text(name)))
 
 
 def _digits(quantity: Element) -> str:
-    """A Quantity's number as text, digit by digit, behind its comparator; "" where it has none."""
+    """Return a Quantity's comparator and number as text, digit by digit; "" if it has no number."""
     value = quantity.number("value")
     if value is None:
         return ""
@@ -158,7 +158,7 @@ def _quantity(part: Element, name: str) -> Value:
 
 
 def _span(low: Element, high: Element) -> str:
-    """Two ends in words; either may be open."""
+    """Return a range in words; either end may be open."""
     first, last = _digits(low), _digits(high)
     return f"{first} - {last}" if first and last else f">={first}" if first else f"<={last}" if last else ""
 
@@ -182,12 +182,14 @@ def _period(part: Element, name: str) -> Value:
 
 
 def _sampled(part: Element, name: str) -> Value:
-    """A series of samples as it was sent: digits with blanks between them. They are in the unit of their origin only
-    where they are no counts that must still be multiplied or moved."""
+    """Return a series of samples as sent: numbers with blanks between them.
+
+    It has the unit of its origin only if no factor or offset applies to the numbers.
+    """
     sampled = part.part(name)
     origin = sampled.part("origin")
-    counts = sampled.number("factor") not in (None, 1) or origin.number("value") not in (None, 0)
-    return Value(sampled.text("data") or None, "" if counts else _unit(origin), _units(origin))
+    scaled = sampled.number("factor") not in (None, 1) or origin.number("value") not in (None, 0)
+    return Value(sampled.text("data") or None, "" if scaled else _unit(origin), _units(origin))
 
 
 def _boolean(part: Element, name: str) -> Value:
@@ -216,10 +218,10 @@ READERS: dict[str, Callable[[Element, str], Value]] = {
 
 
 def _range(part: Element, value: Value) -> tuple[Number | None, Number | None, str, str]:
-    """The low and high end of what is normal, the other ranges in words, and the unit of the first range.
+    """Return the low and high end of the normal range, the other ranges in words, and the unit of the first range.
 
-    The first range that is a normal one gives the ends. One in another unit than the value's, or with its ends the
-    wrong way round, stays in words: whoever compared it with the value would be misled.
+    The first normal range gives the ends. A range in another unit than the value's, or with its ends exchanged, stays
+    in words, because it cannot be compared with the value.
     """
     ranges = part.parts("referenceRange")
     simple = next((i for i, each in enumerate(ranges) if _is_simple(each, value)), None)
@@ -248,14 +250,14 @@ def _is_simple(each: Element, value: Value) -> bool:
 
 
 def _in_words(each: Element) -> str:
-    """A range as a person writes it: for whom or what, from where to where."""
+    """Return a range in words: the group that it applies to, and its ends."""
     low, high = _ends(each)
     unit = _unit(low) or _unit(high)
     span = " ".join(filter(None, (_span(low, high), unit))) if _span(low, high) else ""
     age_low, age_high = _ends(each.part("age"))
     age = _span(age_low, age_high)
-    whose = [words(each.part("type")), *map(words, each.parts("appliesTo"))]
+    group = [words(each.part("type")), *map(words, each.parts("appliesTo"))]
     if age:
-        whose.append(f"age {age} {_unit(age_low) or _unit(age_high)}".strip())
-    said = each.text("text").strip() or span
-    return ": ".join(filter(None, (", ".join(filter(None, whose)), said)))
+        group.append(f"age {age} {_unit(age_low) or _unit(age_high)}".strip())
+    text = each.text("text").strip() or span
+    return ": ".join(filter(None, (", ".join(filter(None, group)), text)))
