@@ -1,4 +1,4 @@
-"""The audit trail: every login, refusal, look at another's record, upload and change of an account.
+"""The audit trail: every login, refusal, access to another user's record, upload and change of an account.
 
 needs: common, reports
 """

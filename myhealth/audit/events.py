@@ -1,5 +1,7 @@
-"""Events are only ever added. They say who, what, whose, when, from where, and the outcome; never a value measured,
-never a password."""
+"""Audit events: who did what, to whose data, when, from where, with which outcome.
+
+Events are only ever added. They never contain a measured value or a password.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from peewee import fn
 from psycopg2.extras import execute_values
 
+from myhealth.audit.models import AuditEvent
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
 
@@ -36,7 +40,7 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts: a user of ours by id and name, or somebody at a terminal by the name that the machine knows."""
+    """Who acts: one of our users by id and name, or an operator at a terminal by the name of the system account."""
 
     id: int | None
     name: str | None
@@ -45,8 +49,8 @@ class Actor:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. `actor` and `subject`: who did it, and whose it was; `outcome`: done or refused;
-    `source`: which API noted it, which is also whose `id` it is."""
+    """One event. `actor` did it, to the data or account of `subject`. `outcome`: done or refused. `source`: the API
+    that recorded it; `id` is unique among the events of one source."""
 
     id: int | str
     at: datetime
@@ -61,18 +65,19 @@ class Event:
     source: str = "upload"
 
 
-INSERT_EVENT = """
-insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details)
+# Raw SQL: an event is recorded within most requests, and the insert of a single check-up contains this statement.
+COLUMNS = "actor_id, actor, action, subject_id, subject, address, outcome, details"
+INSERT_EVENT = f"""
+insert into audit_events ({COLUMNS})
 select %s::bigint, %s::text, %s::text, %s::bigint, %s::text, %s::text, %s::text, %s::jsonb"""
-INSERT_EVENTS = """
-insert into audit_events (actor_id, actor, action, subject_id, subject, address, outcome, details) values %s"""
+INSERT_EVENTS = f"insert into audit_events ({COLUMNS}) values %s"
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
 
 @contextlib.contextmanager
 def acting_as(actor: Actor) -> Iterator[None]:
-    """Whatever is noted within the block is this actor's doing."""
+    """Record the events of the block as this actor's."""
     token = _acting.set(actor)
     try:
         yield
@@ -81,6 +86,7 @@ def acting_as(actor: Actor) -> Iterator[None]:
 
 
 def current_actor() -> Actor:
+    """Return the actor of the innermost `acting_as` block."""
     return _acting.get()
 
 
@@ -93,7 +99,7 @@ def record_event(
     actor: Actor | None = None,
     **details: Any,
 ) -> None:
-    """Adds an event, within the caller's transaction where there is one: it is kept if what it tells of is kept."""
+    """Insert an event, in the caller's transaction if there is one, so that it is committed with what it reports."""
     values = event_values(action, details, actor or current_actor(), subject_id, subject, outcome)
     if database.in_transaction():
         database.execute_sql(INSERT_EVENT, values)
@@ -103,7 +109,7 @@ def record_event(
 
 
 def record_events(action: str, subjects: Sequence[tuple[int, str]], **details: Any) -> None:
-    """As `note`, an event for each of these users (id, name), in one statement within the caller's transaction."""
+    """Insert an event for each of these users (id, name), in one statement, in the caller's transaction."""
     values = [event_values(action, details, current_actor(), *subject) for subject in subjects]
     if values:
         execute_values(database.cursor(), INSERT_EVENTS, values)
@@ -117,9 +123,9 @@ def event_values(
     subject: str | None = None,
     outcome: str = "done",
 ) -> tuple[Any, ...]:
-    """The values of NOTE, for a statement that does more than note."""
-    told = json.dumps({name: _fit(value) if isinstance(value, str) else value for name, value in details.items()})
-    return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, told
+    """Return the values of INSERT_EVENT, for statements that contain it."""
+    text = json.dumps({name: _fit(value) if isinstance(value, str) else value for name, value in details.items()})
+    return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, text
 
 
 def find_events(
@@ -133,34 +139,31 @@ def find_events(
     limit: int | None = None,
     newest: bool = False,
 ) -> Iterator[Event]:
-    """Events in the order they happened, those beyond the id `after`; names are compared without regard to case.
-    `newest`: the last `limit` of them, and from the last one on."""
+    """Return events, oldest first, with ids above `after`; names are compared without regard to case.
+
+    `newest`: the newest `limit` events, newest first. Raises BadInput.
+    """
     if action is not None and action not in ACTIONS:
         raise BadInput(f"{action!r} is not an action; the actions are {', '.join(ACTIONS)}")
-    conditions, values = ["id > %s"], [after]
+    query = AuditEvent.select().where(AuditEvent.id > after)
     for condition, value in (
-        ("lower(actor) = lower(%s)", actor),
-        ("lower(subject) = lower(%s)", subject),
-        ("action = %s", action),
-        ("at >= %s", since),
-        ("at < %s", until),
+        (fn.lower(AuditEvent.actor) == fn.lower(actor), actor),
+        (fn.lower(AuditEvent.subject) == fn.lower(subject), subject),
+        (AuditEvent.action == action, action),
+        (AuditEvent.at >= since, since),
+        (AuditEvent.at < until, until),
     ):
         if value is not None:
-            conditions.append(condition)
-            values.append(value)  # type: ignore[arg-type]
-    sql = (
-        "select id, at, actor_id, actor, action, subject_id, subject, address, outcome, details from audit_events"
-        f" where {' and '.join(conditions)} order by id {'desc' if newest else ''} limit %s"
-    )
-    with transaction() as cursor:
-        cursor.execute(sql, (*values, limit))
-        rows = cursor.fetchall()
+            query = query.where(condition)
+    order = AuditEvent.id.desc() if newest else AuditEvent.id.asc()
+    with transaction():
+        rows: list[Any] = list(query.order_by(order).limit(limit).dicts())
     for row in rows:
-        yield Event(*row)
+        yield Event(**row)
 
 
 def _fit(text: str | None) -> str | None:
-    """A text as it can be stored, whatever somebody wrote into a login form, an address or a file's name."""
+    """Return a text that PostgreSQL can store; login forms, addresses and file names contain anything."""
     if text is None:
         return None
     return text[:200].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,4 +1,4 @@
-"""The whole trail: the upload API's events out of PostgreSQL and the browse API's out of MongoDB, as one."""
+"""The whole audit trail: the upload API's events from PostgreSQL merged with the browse API's from MongoDB."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def find_all_events(
     until: datetime | None = None,
     limit: int | None = None,
     newest: bool = False,
-    **whose: Any,
+    **filters: Any,
 ) -> Iterator[Event]:
-    """Events in the order they happened, whichever API noted them. `whose`: actor, subject and action, as `find_events`
-    takes them. `after`: an event's id; only what its own API noted behind it, for the two count apart. `newest`: the
-    last `limit` of them, and from the last one on.
+    """Return the events of both APIs, oldest first.
 
+    `filters`: actor, subject and action, as for `find_events`. `after`: an event's id; only later events of the same
+    API are returned, because each API has its own ids. `newest`: the newest `limit` events, newest first.
     Raises BadInput, Unavailable.
     """
     if after:
@@ -38,9 +38,9 @@ def find_all_events(
     span: dict[str, Any] = {"since": since, "until": until, "newest": newest}
     found: list[Iterator[Event]] = []
     if "upload" in sources:
-        found.append(find_events(**whose, **span, after=int(after or 0), limit=limit))
+        found.append(find_events(**filters, **span, after=int(after or 0), limit=limit))
     if "browse" in sources:
-        accesses = store.access_log.find_events(**whose, **span, after=after, limit=limit or 0)
+        accesses = store.access_log.find_events(**filters, **span, after=after, limit=limit or 0)
         found.append(map(_event, accesses))
     if not found:
         raise BadInput(f"the sources are {', '.join(SOURCES)}")

@@ -1,4 +1,4 @@
-"""Tables as CSV (RFC 4180), safe for spreadsheets: the APIs, the pages and the terminal write the same. Pure."""
+"""Write tables as CSV (RFC 4180), safe for spreadsheets; for the APIs, the pages and the terminal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-# What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
+# Characters that begin a formula in a spreadsheet. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Any table, its head line first."""
+    """Return the lines of a table, its header first."""
     yield csv_line(columns)
     for row in rows:
         yield csv_line(row)
 
 
 def csv_line(cells: Sequence[Any]) -> str:
-    """One line. A number is written as it is; no text begins as a formula does: such a one has a ' before it."""
+    """Return one line. A text that would begin a formula gets a ' in front; numbers are written as they are."""
     target = io.StringIO()
     csv.writer(target, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
     return target.getvalue()

@@ -2,19 +2,19 @@
 
     MyHealthError
     ├── BadInput            no: the input must change
-    │   ├── NotFound        no: what was named is not there
-    │   ├── Conflict        no: it contradicts what is stored
+    │   ├── NotFound        no: the named thing does not exist
+    │   ├── Conflict        no: it contradicts stored data
     │   └── TooLarge        no: over a limit that the message names
     ├── NotAllowed          no: this caller may not
-    │   └── NotLoggedIn     no: it is not known who the caller is
-    ├── WrongSettings       no: somebody must change the settings
-    │   └── SchemaMismatch  no: somebody must run `myhealth migrate`
-    └── Unavailable         yes: a store or a service is away; the same call may succeed later
+    │   └── NotLoggedIn     no: the caller is unknown
+    ├── SettingsError       no: the settings must change
+    │   └── SchemaMismatch  no: `myhealth migrate` must run
+    └── Unavailable         yes: a store or a service is unavailable; the same call may succeed later
         └── TooManyAttempts yes, after `retry_after_s`
 
-Every error carries the exit code of a command (DESIGN.md, "Command line") and the status of an HTTP answer, a
-`code` for programs, an optional hint for people, and an optional list of places. One click group and one
-bottle plugin translate them; nothing else catches them.
+Every error has the exit code of a command, the status of an HTTP response, a `code` for programs, an optional hint for
+people, and an optional list of errors with their positions. The command line's click group and the applications' Bottle
+plugin translate them; nothing else catches them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 
 class MyHealthError(Exception):
-    """Base of all; raised itself only for a job that was done but not wholly (exit code 1).
+    """The base class; raised itself only for a job that was partly done (exit code 1).
 
-    `errors` lists places, each `{"index": int or None, "field": str or None, "message": str}`.
+    `errors`: each `{"index": int or None, "field": str or None, "message": str}`.
     """
 
     exit_code = 1
@@ -74,7 +74,7 @@ class SchemaMismatch(SettingsError):
 
 
 class Unavailable(MyHealthError):
-    """A store or a service is away. `retry_after_s`: seconds after which a client may try again."""
+    """A store or a service is unavailable. `retry_after_s`: seconds after which a client may try again."""
 
     exit_code, status, code = 75, 503, "unavailable"
 
@@ -88,7 +88,7 @@ class TooManyAttempts(Unavailable):
 
 
 def too_many_attempts(wait_s: int) -> TooManyAttempts:
-    """The error that says how long to wait."""
+    """Return the error that states how long to wait."""
     minutes = max(1, -(-wait_s // 60))
     when = "a minute" if minutes == 1 else f"{minutes} minutes"
     return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)

@@ -1,7 +1,7 @@
 """Settings: the only reader of the environment and of the settings file.
 
 Precedence: command-line option, environment (`MYHEALTH_X`, or `MYHEALTH_X_FILE` naming a file that holds the
-value), settings file, default. Built once in an entry point and passed down. Source: DESIGN.md, "Settings".
+value), settings file, default. An entry point builds the settings once and passes them down.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from myhealth.common.errors import SettingsError
 
 PREFIX = "MYHEALTH_"
 SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
-# Kubernetes sets these for a service that is called "myhealth"; they are no settings of ours.
+# Kubernetes sets these variables for a service named "myhealth"; they are not settings.
 INJECTED = re.compile(r"MYHEALTH_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 
 
 def setting(default: Any, text: str, *, secret: bool = False) -> Any:
-    """A dataclass field with its one-line explanation, which the README's table and examples show."""
+    """Return a dataclass field with its one-line explanation, for the documentation's table and the example file."""
     return dataclasses.field(default=default, metadata={"text": text, "secret": secret})
 
 
@@ -90,10 +90,10 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """The data folder: `data_dir`, or the platform's own place for a user's data.
+        """The data folder: `data_dir`, or the platform's folder for a user's data.
 
-        For root on POSIX that is /var/lib/myhealth: PostgreSQL then runs as a user of its own, which could not
-        reach a folder inside root's private home.
+        For root on POSIX that is /var/lib/myhealth: PostgreSQL then runs as another user, who cannot enter root's
+        private home.
         """
         if self.data_dir:
             return Path(self.data_dir).expanduser().absolute()
@@ -106,7 +106,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """One setting: its dotted name, type, default, explanation and the name of its environment variable."""
+    """One setting: its dotted name, type, default, explanation and environment variable."""
 
     name: str
     type: Any
@@ -120,7 +120,7 @@ class Key:
 
 
 def keys(of: type = Settings, prefix: str = "") -> Iterator[Key]:
-    """Every setting in order of declaration, sections last, as `section.name`."""
+    """Return every setting in order of declaration, sections last, as `section.name`."""
     hints = get_type_hints(of, include_extras=True)
     for field in dataclasses.fields(of):
         if dataclasses.is_dataclass(hints[field.name]):
@@ -136,13 +136,12 @@ def load(
     file: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings that hold here, each with its origin in `Settings.origins`.
+    """Read the settings, each with its origin in `Settings.origins`.
 
-    `options`: values from the command line by dotted name; None among them counts as not given. `file`: the
-    settings file; without it `$MYHEALTH_SETTINGS`, `./myhealth.toml`, then /etc/myhealth/myhealth.toml.
-
-    Raises WrongSettings naming the place: an unknown key (with the nearest known one), a value of a wrong
-    type or out of range, a file that is not there or is not TOML.
+    `options`: values from the command line by dotted name; None means not given. `file`: the settings file; without
+    it the first that exists of `$MYHEALTH_SETTINGS`, `./myhealth.toml` and /etc/myhealth/myhealth.toml.
+    Raises SettingsError, with the origin, for an unknown key (with the nearest known one), a value of a wrong type or
+    out of range, a file that does not exist or is not TOML.
     """
     environ = os.environ if environ is None else environ
     known = {key.name: key for key in keys()}
@@ -215,9 +214,9 @@ def _require_known(name: str, known: Mapping[str, Key], where: str) -> None:
         raise SettingsError(_unknown(f"{name!r} in {where}", name, list(known)))
 
 
-def _unknown(what: str, name: str, names: list[str]) -> str:
+def _unknown(place: str, name: str, names: list[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-    return f"{what} is not a setting; the nearest one is {nearest}"
+    return f"{place} is not a setting; the nearest one is {nearest}"
 
 
 def _convert(key: Key, value: Any, origin: str) -> Any:
@@ -245,7 +244,7 @@ def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -
 
 
 def _check(settings: Settings) -> None:
-    """What a type cannot say: the forms of URLs, the length of the secret."""
+    """Check rules that no type expresses: the form of URLs, the length of the secret. Raises SettingsError."""
     if any("\ud800" <= character <= "\udfff" for character in settings.data_dir):
         raise SettingsError("data_dir is not UTF-8")
     if settings.secret_key and len(settings.secret_key.encode()) < 32:
@@ -290,20 +289,20 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: boo
         except ValueError:
             usable = False
         if not usable:
-            raise SettingsError(f"{name} names no host, or a port that is none")
+            raise SettingsError(f"{name} names no host, or not a valid port")
     if needs_path and not parts.path.strip("/"):
-        raise SettingsError(f"{name} names no database; put its name behind the host: {schemes[0]}://HOST/NAME")
+        raise SettingsError(f"{name} names no database; put its name after the host: {schemes[0]}://HOST/NAME")
 
 
 def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:
-    """The environment for a process that is to have these very settings, whatever the files and variables here say,
-    but for the keys in `without`, which it is not to know."""
+    """Return the environment for a child process with exactly these settings, except for the keys in `without`, which
+    are left empty."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return environ | {key.variable: "" if key.name in without else str(_value(settings, key)) for key in keys()}
 
 
 def wants_colour(environ: Mapping[str, str] | None = None) -> bool | None:
-    """False where the user wants none (NO_COLOR, no-color.org) or the terminal has none; None leaves it to others."""
+    """Return False if the user (NO_COLOR, no-color.org) or the terminal excludes colours, else None."""
     environ = os.environ if environ is None else environ
     return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
 
@@ -316,7 +315,7 @@ def _value(settings: Settings, key: Key) -> Any:
 
 
 def masked(key: Key, value: Any) -> str:
-    """A value as it may be shown: of a URL only the password is hidden, any other secret wholly."""
+    """Return a value as it may be shown: a URL without its password, any other secret as asterisks."""
     text = "" if value is None else str(value)
     if not key.secret or not text:
         return text
@@ -330,7 +329,7 @@ def _mask_query(url: str) -> str:
 
 
 def exposed_secrets(settings: Settings) -> dict[Path, list[str]]:
-    """The secrets that stand in a file of settings which everybody on this machine may read: its path, their keys."""
+    """Return the keys of secrets in settings files that every user of this machine may read, by the file's path."""
     found: dict[Path, list[str]] = {}
     for key in keys():
         path, text = Path(settings.origins.get(key.name, "")), str(_value(settings, key))
@@ -339,8 +338,8 @@ def exposed_secrets(settings: Settings) -> dict[Path, list[str]]:
     return found
 
 
-def describe(settings: Settings) -> list[dict[str, str]]:
-    """One row a setting: `key`, `value` (secrets masked), `origin`, in order of declaration."""
+def setting_rows(settings: Settings) -> list[dict[str, str]]:
+    """Return `key`, `value` (secrets masked) and `origin` of each setting, in order of declaration."""
     rows = []
     for key in keys():
         value = _value(settings, key)

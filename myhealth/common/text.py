@@ -1,9 +1,9 @@
-"""Text that comes from outside, made fit to be shown."""
+"""Make text from outside safe to show."""
 
 from __future__ import annotations
 
 
 def printable(text: str, most: int = 200) -> str:
-    """The text on one line, with an escape for each character that would steer a terminal or cannot be stored."""
+    """Return the text on one line, at most `most` characters, with control and surrogate characters escaped."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
     return shown if len(text) <= most else f"{shown}…"
