@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_error, print_json, show
+from cli.output import as_json, cell_text, plural, print_error, print_json
 from myhealth.common.errors import BadInput
 from myhealth.intake.file_import import FileImport, ImportOptions, audited_import, read_patient_map, read_zone
 from myhealth.intake.formats.format import Dump
@@ -109,7 +109,7 @@ def import_machine(
     if rejected is not None and len(files) > 1 and not rejected.is_dir():
         raise click.UsageError("--rejected must name a folder that is there when several files are imported")
     if rejected is not None and not rejected.is_dir() and not rejected.absolute().parent.is_dir():
-        raise click.UsageError(f"--rejected: there is no folder {show(rejected.absolute().parent)}")
+        raise click.UsageError(f"--rejected: there is no folder {cell_text(rejected.absolute().parent)}")
     for name in ("machine", "patient"):
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
@@ -217,21 +217,21 @@ def message_if_interrupted(coming: FileImport) -> Iterator[None]:
 def print_summary(summary: Summary, dry_run: bool) -> None:
     """Print the counts on stdout, and before them on stderr each rejection and warning with its place and reason."""
     for item in summary.items[:SHOWN_MAX]:
-        record_id = f" (record_id {show(item['record_id'])})" if item["record_id"] is not None else ""
+        record_id = f" (record_id {cell_text(item['record_id'])})" if item["record_id"] is not None else ""
         place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
         for error in [*item["errors"], *item["warnings"]]:
             named = f"{error['field']}: " if error["field"] else ""
             as_it_is = error in item["warnings"] and error.get("code") != "deleted_here"
             taken = "taken as it is, but " if as_it_is else ""
-            click.echo(f"{place}: {show(named + taken + error['message'])}", err=True)
+            click.echo(f"{place}: {cell_text(named + taken + error['message'])}", err=True)
     more = summary.rejected + summary.warnings - SHOWN_MAX
     if more > 0:
         click.echo(f"… and {more:,} more.", err=True)
     if summary.skipped:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
-        click.echo(f"{summary.file}: not results, passed over: {show(kinds)}", err=True)
+        click.echo(f"{summary.file}: not results, passed over: {cell_text(kinds)}", err=True)
     if summary.error:
-        print_error(f"{summary.file}: {show(summary.error)}")
+        print_error(f"{summary.file}: {cell_text(summary.error)}")
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
     would = NOTHING_STORED if dry_run else ""

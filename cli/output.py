@@ -29,7 +29,7 @@ def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
     """Columns as wide as they must be. On a terminal the header stands in bold, and a line that is longer than it is
     wide is cut; whoever reads through a pipe gets all of it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    texts = [[show(cell) for cell in row] for row in rows]
+    texts = [[cell_text(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *texts]) for i in range(len(header))]
     lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [list(header), *texts]]
     if any(header):
@@ -53,7 +53,7 @@ def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
     sys.stdout.writelines(csv_lines(header, rows))
 
 
-def show(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell: nothing for None, minutes and the zone for a moment, and no character that would steer the terminal."""
     if value is None:
         return ""

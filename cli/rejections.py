@@ -42,7 +42,7 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
     with app.database():
         found = domain.list_rejections(after=after, limit=limit, resolved=resolved)
     if as_json:
-        print_json([describe(rejection) for rejection in found])
+        print_json([rejection_row(rejection) for rejection in found])
         return
     rows = [
         [row.id, row.received_at, row.source, row.context.get("line"), row.resolution or "open", reasons(row)]
@@ -62,7 +62,7 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
     with app.database():
         rejection = domain.open_rejection(rejection_id)
     if as_json:
-        print_json({**describe(rejection), "payload": rejection.payload})
+        print_json({**rejection_row(rejection), "payload": rejection.payload})
         return
     context = rejection.context
     line = f", line {context['line']}" if context.get("line") else ""
@@ -172,6 +172,6 @@ def first_reason(errors: list[dict[str, Any]]) -> str:
     return printable(": ".join(filter(None, (first["field"], first["message"]))), most=80) + more
 
 
-def describe(rejection: Rejection) -> dict[str, Any]:
+def rejection_row(rejection: Rejection) -> dict[str, Any]:
     names = ("id", "received_at", "source", "context", "errors", "times", "resolved_at", "resolution", "checkup_id")
     return {name: getattr(rejection, name) for name in names}

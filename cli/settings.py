@@ -6,7 +6,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, print_json, print_table, warn_of_exposed_secrets
-from myhealth.common.settings import describe
+from myhealth.common.settings import setting_rows
 
 
 @click.command()
@@ -19,7 +19,7 @@ def settings(app: App, as_json: bool) -> None:
     """
     found = app.settings()
     warn_of_exposed_secrets(found)
-    rows = describe(found)
+    rows = setting_rows(found)
     if as_json:
         print_json(rows)
     else:

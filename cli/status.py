@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_json, print_table, show
+from cli.output import as_json, cell_text, plural, print_json, print_table
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.checkpoint import Checkpoint
@@ -112,9 +112,9 @@ def lines(found: Status) -> list[list[str]]:
 def holder_line(holder: Holder) -> str:
     who = f"process {holder.pid}" if holder.pid else f"the prepared transaction {holder.prepared!r}"
     what = ", ".join(filter(None, [holder.user, holder.database, holder.application, holder.state]))
-    return f"{who} ({what}), which writes since {show(holder.since)}"
+    return f"{who} ({what}), which writes since {cell_text(holder.since)}"
 
 
 def last_pass_line(last: LastPass) -> str:
     figures = f"read {last.done.get('read')}, written {last.done.get('written')}, removed {last.done.get('removed')}"
-    return f"{show(last.ended_at)}: " + (f"FAILED: {last.problem}" if last.problem else figures)
+    return f"{cell_text(last.ended_at)}: " + (f"FAILED: {last.problem}" if last.problem else figures)

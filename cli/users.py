@@ -72,10 +72,10 @@ def list_(app: App, role: str | None, as_json: bool) -> None:
     with app.database():
         found = services.list_users(role=role)
     if as_json:
-        print_json([describe(user) for user in found])
+        print_json([user_row(user) for user in found])
     else:
         columns = ("id", "username", "role", "full_name", "active", "password")
-        print_table([[describe(user)[name] for name in columns] for user in found], columns)
+        print_table([[user_row(user)[name] for name in columns] for user in found], columns)
 
 
 @users.command()
@@ -85,7 +85,7 @@ def list_(app: App, role: str | None, as_json: bool) -> None:
 def show(app: App, username: str, as_json: bool) -> None:
     """Show one user."""
     with app.database():
-        user = describe(services.get_user(username))
+        user = user_row(services.get_user(username))
         user["checkups"] = services.count_checkups(username)
     if as_json:
         print_json(user)
@@ -224,7 +224,7 @@ def ask_password() -> str:
         print_error("the two differ; try again")
 
 
-def describe(user: User) -> dict[str, Any]:
+def user_row(user: User) -> dict[str, Any]:
     """A user as tables and JSON show it; of the password only whether there is one."""
     names = ("id", "username", "role", "full_name", "active", "created_at")
     return {**{name: getattr(user, name) for name in names}, "password": user.password_hash is not None}

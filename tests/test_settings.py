@@ -7,7 +7,7 @@ import pytest
 
 from myhealth.common import settings as module
 from myhealth.common.errors import SettingsError
-from myhealth.common.settings import child_environ, describe, keys, load
+from myhealth.common.settings import child_environ, keys, load, setting_rows
 
 URL = "postgresql://me:hunter2@db.example/health"
 
@@ -23,7 +23,7 @@ def test_defaults_hold_where_nothing_is_said() -> None:
     found = load(environ={})
     assert (found.token_ttl_s, found.sync.interval_s, found.upload.max_body_bytes) == (18000, 300, 67108864)
     assert found.auth_url == "http://127.0.0.1:5000"
-    assert {row["origin"] for row in describe(found)} == {"default"}
+    assert {row["origin"] for row in setting_rows(found)} == {"default"}
 
 
 def test_an_option_beats_the_environment_which_beats_the_file(somewhere_else: Path) -> None:
@@ -31,7 +31,7 @@ def test_an_option_beats_the_environment_which_beats_the_file(somewhere_else: Pa
     environ = {"MYHEALTH_TOKEN_TTL_S": "200", "MYHEALTH_BCRYPT_ROUNDS": "11"}
     found = load({"token_ttl_s": 300, "auth_url": None}, environ=environ)
     assert (found.token_ttl_s, found.bcrypt_rounds, found.sync.interval_s) == (300, 11, 7.5)
-    origins = {row["key"]: row["origin"] for row in describe(found)}
+    origins = {row["key"]: row["origin"] for row in setting_rows(found)}
     assert origins["token_ttl_s"] == "option"
     assert origins["bcrypt_rounds"] == "MYHEALTH_BCRYPT_ROUNDS"
     assert origins["sync.interval_s"] == "myhealth.toml"
@@ -115,7 +115,7 @@ def test_what_kubernetes_injects_for_a_service_is_no_setting() -> None:
 def test_no_secret_is_ever_shown(url: str) -> None:
     name = "mongo_url" if url.startswith("mongodb") else "database_url"
     found = load({name: url, "secret_key": "hunter2" * 5}, environ={})
-    text = json.dumps(describe(found))
+    text = json.dumps(setting_rows(found))
     assert "hunter2" not in text
     assert "er2" not in text
     assert "example" in text or "a,b,c" in text

@@ -28,14 +28,14 @@ class MachinesView(AuthenticatedView):
 
     def get(self) -> Any:
         self.require("technician")
-        return json_response([describe(machine) for machine in list_machines()])
+        return json_response([machine_json(machine) for machine in list_machines()])
 
     def post(self) -> Any:
         self.require("technician")
         body = read_json(BODY_MAX_BYTES, *FIELDS)
         if not isinstance(body.get("serial"), str):
             raise BadInput("A serial is needed, as text.")
-        return json_response(describe(register_machine(**body)), 201)
+        return json_response(machine_json(register_machine(**body)), 201)
 
 
 class DumpsView(TakesRecords):
@@ -46,6 +46,6 @@ class DumpsView(TakesRecords):
         return self.take(machine=serial, as_dump=True)
 
 
-def describe(machine: Machine) -> dict[str, Any]:
+def machine_json(machine: Machine) -> dict[str, Any]:
     names = ("id", "serial", "model", "site", "firmware", "last_upload_at", "created_at", "updated_at")
     return {name: getattr(machine, name) for name in names}

@@ -36,7 +36,7 @@ def missing(username: str) -> str:
     return f"{username} Does not Exists"
 
 
-def describe(user: User) -> dict[str, Any]:
+def user_json(user: User) -> dict[str, Any]:
     names = ("id", "username", "role", "full_name", "active", "created_at", "updated_at")
     return {name: getattr(user, name) for name in names}
 
@@ -67,10 +67,10 @@ class UsersView(AuthenticatedView):
     def get(self) -> Any:
         limit, after = page_limit(bottle.request.query), _after()
         if self.user.role not in ("doctor", "admin"):
-            return json_response([describe(self.user)] if self.user.username.lower() > after.lower() else [])
+            return json_response([user_json(self.user)] if self.user.username.lower() > after.lower() else [])
         found = services.list_users(after=after, limit=limit + 1)
         record_event("read", what="people")
-        return list_response([describe(user) for user in found], limit, lambda user: str(user["username"]))
+        return list_response([user_json(user) for user in found], limit, lambda user: str(user["username"]))
 
     def post(self) -> Any:
         self.require("admin")
@@ -84,7 +84,7 @@ class UsersView(AuthenticatedView):
             user = services.create_user(body["username"], password=password, rounds=rounds, **values)
         except Conflict as error:
             return json_error(409, "User with same information is already exists.", error.code)
-        return json_response(describe(user), 201)
+        return json_response(user_json(user), 201)
 
 
 class UserView(AuthenticatedView):
@@ -115,7 +115,7 @@ class UserView(AuthenticatedView):
         user = self.person(username, "doctor", "admin", missing=missing)
         if user.id != self.user.id:
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
-        return json_response(describe(user))
+        return json_response(user_json(user))
 
     def put(self, username: str) -> Any:
         user = self.person(username, "admin", missing=missing)
@@ -128,7 +128,7 @@ class UserView(AuthenticatedView):
             return json_error(409, "User with same information is already exists.", error.code)
         notify_sync()
         changed = services.get_user(name)
-        return json_response(describe(changed), headers=ended_header(changed.tokens_valid_after))
+        return json_response(user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
         self.require("admin")
