@@ -1,4 +1,4 @@
-"""Logging in and out, and registering."""
+"""Login, logout, registration, and the public key."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import BASIC, basic_credentials, read_json
 from wsgi.common.views import View, json_response
-from wsgi.upload_api.context import ENDED, AuditedView, AuthenticatedView, UploadContext, ended_header
+from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header
 
 CREDENTIALS_MAX_BYTES = 16 * 1024
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it ends.", "Token")}
 
 
-class LoginView(AuditedView):
+class LoginView(UploadView):
     """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
+
+    login_required = False
 
     spec = {
         "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",)),
@@ -38,16 +40,16 @@ class LoginView(AuditedView):
 
     def _answer(self, username: Any, password: Any) -> Any:
         named = username if isinstance(username, str) else ""
-        nobody = Actor(None, named, self.address)
+        unverified = Actor(None, named, self.address)
         try:
             with attempt(named, self.address) as made:
                 login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
                 made.succeeded = login is not None
         except TooManyAttempts:
-            record_event("login", outcome="refused", actor=nobody, reason="too many attempts")
+            record_event("login", outcome="refused", actor=unverified, reason="too many attempts")
             raise
         if login is None:
-            record_event("login", outcome="refused", actor=nobody)
+            record_event("login", outcome="refused", actor=unverified)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
@@ -55,11 +57,11 @@ class LoginView(AuditedView):
         return json_response({"token": token, "expires_at": expires_at})
 
 
-class LogoutView(AuthenticatedView):
+class LogoutView(UploadView):
     spec = {
         "post": Operation(
             "Log out everywhere",
-            {204: ("Every token given out so far has ended.", None)},
+            {204: ("All tokens issued so far are revoked.", None)},
             "everybody",
             sends=(ENDED,),
         )
@@ -69,8 +71,10 @@ class LogoutView(AuthenticatedView):
         return bottle.HTTPResponse(status=204, headers=ended_header(revoke_tokens(self.user.id)))
 
 
-class RegistrationView(AuditedView):
-    """A person makes his or her own account; its role is always patient."""
+class RegistrationView(UploadView):
+    """Create an account without a login; its role is always patient."""
+
+    login_required = False
 
     spec = {
         "post": Operation(

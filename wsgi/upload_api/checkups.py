@@ -30,7 +30,7 @@ from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
 from wsgi.common.requests import header, only_parameters, query_flag, read_body
 from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.context import AuthenticatedView
+from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.users import LIMIT_QUERY
 
 BULK_ANSWERS = {
@@ -72,17 +72,14 @@ BULK_QUERY = (
         "Answer with the refused records too, in the format they came.",
     ),
 )
-UNKNOWN = {404: "User does not exist!"}
+UNKNOWN_USER = "User does not exist!"
+UNKNOWN = {404: UNKNOWN_USER}
 FORBIDDEN = {403: "Not with the caller's role."}
 BEFORE_QUERY = (
     "after",
     {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     "Where the page begins; the `Link` header has it.",
 )
-
-
-def missing(username: str) -> str:
-    return "User does not exist!"
 
 
 REPLAYED = ("Idempotent-Replayed", {"const": "true"}, "Where it is the answer that this `Idempotency-Key` had before.")
@@ -95,7 +92,7 @@ def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operat
     )  # fmt: skip
 
 
-class TakesRecords(AuthenticatedView):
+class TakesRecords(UploadView):
     """Upload: read the whole body, store it as one batch, answer for each record."""
 
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
@@ -118,7 +115,7 @@ class TakesRecords(AuthenticatedView):
             results = self._store(dump, parsed, source, patient, as_dump, atomic)
             if dump.format.is_single and "unknown_user" in _codes(results):
                 # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
-                return Answer(404, error_body(missing(""), "unknown_user", results[0].errors).decode(), lasting=False)
+                return Answer(404, error_body(UNKNOWN_USER, "unknown_user", results[0].errors).decode(), lasting=False)
             refused = refused_file(dump, parsed, results) if with_refused else None
             return _answer(dump, parsed, results, refused)
 
@@ -164,6 +161,7 @@ class CheckupsView(TakesRecords):
 
 
 class UserCheckupsView(TakesRecords):
+    unknown_user = UNKNOWN_USER
     spec = {
         "get": Operation(
             "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
@@ -173,7 +171,7 @@ class UserCheckupsView(TakesRecords):
     }  # fmt: skip
 
     def get(self, username: str) -> Any:
-        patient = self.person(username, "doctor", missing=missing)
+        patient = self.person(username, "doctor")
         limit = page_limit(bottle.request.query)
         found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
         if patient.id != self.user.id:
@@ -182,10 +180,11 @@ class UserCheckupsView(TakesRecords):
 
     def post(self, username: str) -> Any:
         self.require("doctor", "technician")
-        return self.take(patient=self.person(username, "doctor", "technician", missing=missing).username)
+        return self.take(patient=self.person(username, "doctor", "technician").username)
 
 
-class UserCheckupView(AuthenticatedView):
+class UserCheckupView(UploadView):
+    unknown_user = UNKNOWN_USER
     spec = {
         "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
         "put": Operation(
@@ -198,14 +197,14 @@ class UserCheckupView(AuthenticatedView):
     }  # fmt: skip
 
     def get(self, username: str, checkup_id: int) -> Any:
-        patient = self.person(username, "doctor", missing=missing)
+        patient = self.person(username, "doctor")
         found = services.get_checkup(patient.id, _storable(checkup_id))
         self._log_access(patient, checkup_id)
         return json_response(public(found))
 
     def put(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")
-        patient = self.person(username, "doctor", missing=missing)
+        patient = self.person(username, "doctor")
         try:
             changes = DECODER.decode(read_body(self.context.settings.upload.max_body_bytes).decode())
         except (ValueError, RecursionError) as error:
@@ -223,7 +222,7 @@ class UserCheckupView(AuthenticatedView):
 
     def delete(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")
-        patient = self.person(username, "doctor", missing=missing)
+        patient = self.person(username, "doctor")
         corrections.delete_checkup(patient.id, _storable(checkup_id))
         return bottle.HTTPResponse(status=204)
 

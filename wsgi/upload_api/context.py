@@ -1,8 +1,7 @@
-"""What the upload API is made with, and who is calling it."""
+"""The upload API's context, and the base of its views: who is calling, and the audit trail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,7 @@ from wsgi.common.views import View
 
 
 class UploadContext:
-    """Settings, the signer of tokens, and PostgreSQL, which the models are bound to."""
+    """The settings, the signer and verifier of tokens, and PostgreSQL, which the models are bound to."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -31,82 +30,79 @@ class UploadContext:
         open_database(settings)
 
     def close(self) -> None:
+        """Close the connections to PostgreSQL."""
         close_database()
 
     def release_connection(self) -> None:
-        """Returns the request's connection to the pool."""
+        """Return the request's connection to the pool."""
         if not database.is_closed():
             database.close()
 
-
-class AuditedView(View):
-    """For views that note things, also without anybody being logged in."""
-
-    context: UploadContext
-
-    @property
-    def address(self) -> str:
-        return client_address(self.context.settings.trusted_proxies)
-
-    def actor(self) -> Actor:
-        """Whose doing it is, for the audit trail."""
-        return Actor(None, None, self.address)
-
-    def perform(self, verb: str, **parts: Any) -> Any:
-        self.prepare()
-        with acting_as(self.actor()):
-            return getattr(self, verb)(**parts)
-
-
-class AuthenticatedView(AuditedView):
-    """For views that need to know who calls: `user`."""
-
-    user: User
-
-    def prepare(self) -> None:
-        super().prepare()
-        claims = self.context.verifier.verify(bearer_token())
+    def user_of_token(self, token: str) -> User:
+        """Return the active user who holds a valid token. Raises NotLoggedIn."""
+        claims = self.verifier.verify(token)
         user = get_user_by_subject(claims.subject)
         if user is None or not user.active or is_revoked(claims, user.tokens_valid_after):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
-        self.user = user
+        return user
 
-    def actor(self) -> Actor:
-        return Actor(self.user.id, self.user.username, self.address)
+
+class UploadView(View):
+    """A view whose audit events name the caller: `user`, set if `login_required`, and the network `address`."""
+
+    context: UploadContext
+    user: User
+    address: str
+    login_required = True
+    # The answer for a username that does not exist, or that the caller may not know.
+    unknown_user = "{} Does not Exists"
+
+    def perform(self, verb: str, **parts: Any) -> Any:
+        self.address = client_address(self.context.settings.trusted_proxies)
+        actor = Actor(None, None, self.address)
+        if self.login_required:
+            self.user = self.context.user_of_token(bearer_token())
+            actor = Actor(self.user.id, self.user.username, self.address)
+        with acting_as(actor):
+            return getattr(self, verb)(**parts)
 
     def require(self, *roles: str) -> None:
-        """Raises NotAllowed unless the caller has one of these roles; that is noted."""
+        """Raise NotAllowed, and record the refusal, unless the caller has one of these roles."""
         if self.user.role not in roles:
-            self.note_refusal()
+            self.record_refusal()
             raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user.role}.")
 
-    def note_refusal(self, subject: User | None = None) -> None:
-        whose = {"subject_id": subject.id, "subject": subject.username} if subject else {}
+    def record_refusal(self, subject: User | None = None) -> None:
+        """Record the audit event of a refused request; `subject`: the user whose data was asked for."""
+        named = {"subject_id": subject.id, "subject": subject.username} if subject else {}
         path = bottle.request.path[:200]
-        record_event("refused", outcome="refused", request=f"{bottle.request.method} {path}", **whose)
+        record_event("refused", outcome="refused", request=f"{bottle.request.method} {path}", **named)
 
-    def person(self, username: str, *roles: str, missing: Callable[[str], str]) -> User:
-        """The user of that name, for the user himself or herself and for these roles.
+    def person(self, username: str, *roles: str) -> User:
+        """Return the user of that name, if it is the caller or the caller has one of these roles.
 
-        Anybody else gets the answer for a name that nobody has, in the words of `missing`; that is noted.
+        Raises NotFound for other callers too, as for a name that does not exist, and records the refusal.
         """
         try:
             found = get_user(username)
         except NotFound as error:
-            raise NotFound(missing(username), code="unknown_user") from error
+            raise self._not_found(username) from error
         if found.id == self.user.id or self.user.role in roles:
             return found
-        self.note_refusal(found)
-        raise NotFound(missing(username), code="unknown_user")
+        self.record_refusal(found)
+        raise self._not_found(username)
+
+    def _not_found(self, username: str) -> NotFound:
+        return NotFound(self.unknown_user.format(username), code="unknown_user")
 
 
 ENDED = (
     TOKENS_VALID_AFTER,
     {"type": "string", "format": "date-time"},
-    "Tokens from before this moment have ended; not there where none has.",
+    "Tokens issued before this moment are revoked; absent if none is.",
 )
 
 
 def ended_header(tokens_valid_after: datetime | None) -> dict[str, str]:
-    """Tells the browse API from when on a token must be, before the sync does."""
+    """Return the header that tells the browse API, before the sync does, which tokens are revoked."""
     return {TOKENS_VALID_AFTER: tokens_valid_after.isoformat()} if tokens_valid_after else {}

@@ -11,13 +11,13 @@ from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response
 from wsgi.upload_api.checkups import FORBIDDEN, TakesRecords, bulk
-from wsgi.upload_api.context import AuthenticatedView
+from wsgi.upload_api.context import UploadView
 
 BODY_MAX_BYTES = 16 * 1024
 FIELDS = ("serial", "model", "site", "firmware")
 
 
-class MachinesView(AuthenticatedView):
+class MachinesView(UploadView):
     spec = {
         "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, "technician", errors=FORBIDDEN),
         "post": Operation(

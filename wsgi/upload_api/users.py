@@ -18,7 +18,7 @@ from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.context import ENDED, AuthenticatedView, ended_header
+from wsgi.upload_api.context import ENDED, UploadView, ended_header
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
@@ -30,10 +30,6 @@ AFTER_QUERY = (
 UNKNOWN = {404: "Nobody of that name, or nobody whom the caller may see."}
 NEW_USER_FIELDS = ("username", "password", "role", "full_name")
 CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
-
-
-def missing(username: str) -> str:
-    return f"{username} Does not Exists"
 
 
 def user_json(user: User) -> dict[str, Any]:
@@ -49,7 +45,7 @@ def _after() -> str:
     return after or ""
 
 
-class UsersView(AuthenticatedView):
+class UsersView(UploadView):
     spec = {
         "get": Operation(
             "List users by name",
@@ -87,7 +83,7 @@ class UsersView(AuthenticatedView):
         return json_response(user_json(user), 201)
 
 
-class UserView(AuthenticatedView):
+class UserView(UploadView):
     spec = {
         "get": Operation(
             "Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN
@@ -112,13 +108,13 @@ class UserView(AuthenticatedView):
     }  # fmt: skip
 
     def get(self, username: str) -> Any:
-        user = self.person(username, "doctor", "admin", missing=missing)
+        user = self.person(username, "doctor", "admin")
         if user.id != self.user.id:
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
         return json_response(user_json(user))
 
     def put(self, username: str) -> Any:
-        user = self.person(username, "admin", missing=missing)
+        user = self.person(username, "admin")
         body = read_json(BODY_MAX_BYTES, *CHANGES)
         self._check_changes(user, body)
         try:
@@ -132,9 +128,9 @@ class UserView(AuthenticatedView):
 
     def delete(self, username: str) -> Any:
         self.require("admin")
-        user = self.person(username, "admin", missing=missing)
+        user = self.person(username, "admin")
         if user.id == self.user.id:
-            self.note_refusal(user)
+            self.record_refusal(user)
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
         services.delete_user(user.username)
         return bottle.HTTPResponse(status=204)
@@ -145,14 +141,14 @@ class UserView(AuthenticatedView):
             message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
             raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
         if "username" in body and self.user.role != "admin" and not services.has_name(user, body["username"]):
-            self.note_refusal(user)
+            self.record_refusal(user)
             raise NotAllowed("Only an admin changes a username.")
         oneself = user.id == self.user.id
         if oneself and ("role" in body or "active" in body):
-            self.note_refusal(user)
+            self.record_refusal(user)
             raise NotAllowed("Nobody changes his or her own role or switches himself or herself off.")
         if oneself and "password" in body and not self._knows_password(user, body):
-            self.note_refusal(user)
+            self.record_refusal(user)
             raise NotAllowed("The current password is needed to set a new one.", code="current_password_wrong")
 
     def _knows_password(self, user: User, body: dict[str, Any]) -> bool:
@@ -162,7 +158,7 @@ class UserView(AuthenticatedView):
             with attempt(user.username, self.address) as made:
                 made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
         except TooManyAttempts:
-            self.note_refusal(user)
+            self.record_refusal(user)
             raise
         return made.succeeded
 
