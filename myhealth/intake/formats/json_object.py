@@ -12,7 +12,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 
 def read(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     window = JsonBuffer(source.stream())
-    yield window.reading(0, scan=True)
+    yield window.read_record(0, scan=True)
     require_end(window)
 
 

@@ -68,7 +68,7 @@ def _read_header(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: D
             if rest:
                 raise BadInput(f"line {line}: the dump has two lists named records")
             return named
-        value = window.value()
+        value = window.read_value()
         if name == "format" and value != MEMORY_FORMAT:
             raise BadInput(f"line {line}: format {value!r} is not known; this program reads {MEMORY_FORMAT!r}")
         if name == "machine":

@@ -79,9 +79,9 @@ class Source:
             return JsonStart(text[:1], names)
         while True:
             try:
-                pairs, end = SCANNER.raw_decode(text)
+                found, end = SCANNER.raw_decode(text)
                 alone = not text[end:].strip(WHITE_SPACE) and self._only_space_follows()
-                return JsonStart("{", {name for name, _ in pairs}, whole=True, alone=alone)
+                return JsonStart("{", set(dict(found)), whole=True, alone=alone)
             except (json.JSONDecodeError, RecursionError) as error:
                 if self._complete or len(text) >= CHUNK_BYTES:
                     names = top_names(text)

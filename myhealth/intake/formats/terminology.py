@@ -1,4 +1,4 @@
-"""What FHIR and HL7 v2 have in common: what a flag means, how exact a moment is, numbers in words, serials."""
+"""Terms that FHIR and HL7 v2 share: interpretation flags, partial dates, numbers in text, serials."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FieldError = tuple[str, str]  # (field, message)
 NO_VALUE = "no value"
 NOON = 12
 
-# HL7 table 0078 and its heir, v3-ObservationInterpretation (terminology.hl7.org), as our six flags. Codes that say
-# neither what is normal nor what is not (change: B, D, U, W; intermediate: I, MS; indeterminate: IND, E) have none.
+# HL7 table 0078 and its successor v3-ObservationInterpretation (terminology.hl7.org) as our six flags. Codes that mean
+# neither normal nor abnormal (change: B, D, U, W; intermediate: I, MS; indeterminate: IND, E) have no flag.
 FLAGS = {
     **{code: code for code in ("L", "H", "LL", "HH", "N", "A")},
     **dict.fromkeys(("LU", "L<", "<"), "LL"),
@@ -28,15 +28,15 @@ FLAGS = {
     **dict.fromkeys(("AA", "POS", "DET", "R", "RR", "WR", "NS", "SYN-R"), "A"),
     **dict.fromkeys(("NEG", "ND", "NR", "S", "VS", "SYN-S"), "N"),
 }
-# A number as HL7 writes it (section 2.A, NM), and one with an exponent, as some machines do.
+# A number in HL7 (section 2.A, NM), also with an exponent, as some machines send it.
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class PartialDateTime:
-    """A moment as RFC 3339 text with a zone. `known`: "day", "month" or "year" where no more than that is known.
+    """A moment as RFC 3339 text with a zone. `known`: its precision, if that is only "day", "month" or "year".
 
-    What is known by its day is noon UTC, so that it is the same day in nearly every zone.
+    The time of such a moment is noon UTC, so that it is the same day in nearly every zone.
     """
 
     text: str
@@ -44,9 +44,9 @@ class PartialDateTime:
 
 
 def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:
-    """The moment of (year, month, day, hour, minute, second), of which one to three, or all six, are given.
+    """Return the moment of (year, month, day, hour, minute, second), of which one to three, or all six, are given.
 
-    A leap second is the first second after it. Raises ValueError where there is no such moment.
+    A leap second becomes the second after it. Raises ValueError if there is no such moment.
     """
     year, month, day, hour, minute, second = (*digits, *(1, 1, NOON, 0, 0)[len(digits) - 1 :])
     if len(digits) < 6:
@@ -61,18 +61,18 @@ def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Pa
 
 
 def _rfc3339(found: datetime) -> str:
-    """RFC 3339 has no seconds in a zone; the local mean times of 1900 do (Asia/Kolkata: +05:53:28)."""
+    """Format as RFC 3339, whose offsets have no seconds; local mean times of 1900 have (Asia/Kolkata: +05:53:28)."""
     offset = found.utcoffset() or timedelta()
     return (found.astimezone(UTC) if offset % timedelta(minutes=1) else found).isoformat()
 
 
 def interpretation_flag(code: str) -> str | None:
-    """Our flag for a code of an interpretation; None where it has none."""
+    """Return our flag for a code of an interpretation; None if it has none."""
     return FLAGS.get(code.strip().upper())
 
 
 def number(text: str) -> Number | None:
-    """The number that a text is, exactly; None where it is none, or one that cannot be kept.
+    """Parse exactly. Return None if the text is not a number or cannot be represented.
 
     Worked example: "007" is 7, ".5" is 0.5, "+5.10" is Decimal("5.10").
     """
@@ -87,12 +87,12 @@ def number(text: str) -> Number | None:
 
 
 def in_order(low: Number | None, high: Number | None) -> bool:
-    """Whether it is a range: not one whose low end is above its high end."""
+    """Return whether the low end is not above the high end; either may be open."""
     return low is None or high is None or low <= high
 
 
 def usable_serial(text: str) -> str:
-    """The text where it can be a machine's serial, else nothing."""
+    """Return the text if it can be a machine's serial, else ""."""
     return "" if serial_fault(text) else text
 
 
@@ -101,5 +101,5 @@ def joined_name(given: str, family: str) -> str:
 
 
 def lines(*texts: str) -> str:
-    """Those that say something, one a line."""
+    """Join the texts that are not blank, one a line."""
     return "\n".join(text.strip() for text in texts if text.strip())

@@ -155,7 +155,7 @@ def slice_nested(entry: Entry) -> Iterator[Entry]:
         if name == "resource":
             yield from _slices(entry.resource, window, entry.line)
         else:
-            window.value()
+            window.read_value()
 
 
 def _source(raw: str) -> io.BytesIO:
@@ -174,7 +174,7 @@ def read_entries(window: JsonBuffer) -> Iterator[ParsedRecord]:
     seen = False
     for name, line in read_members(window):
         if name != "entry" or window.peek() != "[":
-            window.value()
+            window.read_value()
             continue
         if seen:
             raise BadInput(f"line {line}: the Bundle has two lists named entry")

@@ -64,7 +64,7 @@ def _next_value(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iter
     if _is_long_bundle(window):
         yield from _read_bundle([entry_of(item) for item in read_entries(window)], zone, skipped)
         return
-    yield from _read_value(window.reading(0, by_line=True), zone, skipped)
+    yield from _read_value(window.read_record(0, by_line=True), zone, skipped)
 
 
 def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -102,7 +102,7 @@ def _is_long_bundle(window: JsonBuffer) -> bool:
             return end - window.position > json_reader.RECORD_MAX
         if len(window.text) - window.position > json_reader.RECORD_MAX:
             return True
-        if not window.more():
+        if not window.read_more():
             return False
 
 
