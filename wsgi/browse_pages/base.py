@@ -13,7 +13,7 @@ from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedI
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import result_view, session
 from wsgi.browse_pages.dates import Dates, reader_zone
-from wsgi.common.application import Application, ErrorPlugin, error_response, log_fault
+from wsgi.common.application import Application, ErrorPlugin, error_response, log_exception
 from wsgi.common.pages import html_response
 from wsgi.common.views import View, add_view
 
@@ -132,7 +132,7 @@ class PageErrors:
             except bottle.HTTPResponse:
                 raise
             except Exception:  # noqa: BLE001 - the edge of the program
-                log_fault(route.rule)
+                log_exception(route.rule)
                 return self._page.failed(MyHealthError("Something went wrong here."))
 
         return wrapped

@@ -1,4 +1,4 @@
-"""The application around the views: every answer is JSON or a page, every error has one shape."""
+"""The application around the views: its errors, all in one JSON form, and its creation at the first request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def _plain(value: Any) -> int:
-    """MongoDB gives integers beyond 32 bits in a type of its own."""
+    """Convert Int64, the type of MongoDB's integers beyond 32 bits."""
     if isinstance(value, int):
         return int(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
@@ -27,9 +27,9 @@ def _plain(value: Any) -> int:
 
 encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
 
-# What is not there yet may be in a minute, and an error names who was asked for: nobody keeps it.
+# No cache keeps an error: the next request may succeed, and an error may contain a username.
 ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-# What a status means where no view has said it better.
+# Default messages, for statuses that no view has described.
 SENTENCES = {
     400: ("The request cannot be understood.", "bad_request"),
     404: ("There is nothing at this address.", "not_found"),
@@ -40,19 +40,19 @@ SENTENCES = {
 
 
 class Application(bottle.Bottle):
-    """A Bottle that answers errors as JSON, and never with a traceback."""
+    """A Bottle application that returns errors as JSON, never with a traceback."""
 
-    def __init__(self, give_up: Callable[[], None]) -> None:
-        """`give_up`: closes what the application opened; `close()` calls it."""
+    def __init__(self, release: Callable[[], None]) -> None:
+        """`release`: closes the stores that the application opened; `close()` calls it."""
         super().__init__()
         self.config["json.enable"] = False  # views encode their own answers
         self.install(ErrorPlugin())
         self.add_hook("before_request", _check_path)
-        self._give_up = give_up
+        self._release = release
 
     def close(self) -> None:
         super().close()
-        self._give_up()
+        self._release()
 
     def default_error_handler(self, res: Any) -> bytes:
         details, code = SENTENCES.get(res.status_code, (f"{res.status_line[4:]}.", "error"))
@@ -64,7 +64,7 @@ class Application(bottle.Bottle):
 
 
 def _check_path() -> None:
-    """Bottle drops bytes of a path that are not UTF-8, and a name without them is somebody else's."""
+    """Refuse a path that is not UTF-8: Bottle drops such bytes, and the rest may be another user's name."""
     try:
         bottle.request.environ["bottle.raw_path"].encode("latin-1").decode()
     except UnicodeError:
@@ -72,7 +72,7 @@ def _check_path() -> None:
 
 
 class ErrorPlugin:
-    """Turns the domain's errors into answers: the one place that knows both."""
+    """Translates the domain's errors into responses."""
 
     name = "errors"
     api = 2
@@ -86,22 +86,21 @@ class ErrorPlugin:
             except bottle.HTTPResponse:
                 raise
             except Exception:  # noqa: BLE001 - the edge of the program
-                log_fault(route.rule)
+                log_exception(route.rule)
                 return json_error(500, *SENTENCES[500])
 
         return wrapped
 
 
-def log_fault(what: str) -> None:
-    """Logs the exception being handled: where it came from and of what kind it is, not what it says, for a database's
-    errors say what stands in its rows."""
+def log_exception(rule: str) -> None:
+    """Log the traceback and the type of the current exception, but not its message, which may contain stored data."""
     kind, error, trace = sys.exc_info()
     frames = "".join(traceback.format_tb(trace))
-    log.error("%s failed: %s %s\n%s", what, kind and kind.__name__, getattr(error, "pgcode", None) or "", frames)
+    log.error("%s failed: %s %s\n%s", rule, kind and kind.__name__, getattr(error, "pgcode", None) or "", frames)
 
 
 def error_response(error: MyHealthError) -> bottle.HTTPResponse:
-    """The answer that an error of the domain is. What is wrong with our own settings is for the log only."""
+    """Return the response for an error of the domain. An error in our own settings is only logged."""
     headers = {**ERROR_HEADERS}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
@@ -114,39 +113,42 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
         status, message, errors = 503, "The service is not set up; its log says why.", []
     elif isinstance(error, Unavailable):
         log.warning("%s", error.message)
-        if type(error) in (Unavailable, SchemaMismatch):  # what is away is for the log; others say it for people
+        if type(error) in (
+            Unavailable,
+            SchemaMismatch,
+        ):  # names a store: for the log only; subclasses have messages for people
             message = "The service cannot answer right now; try again in a moment."
     return bottle.HTTPResponse(error_body(message, error.code, errors), status=status, headers=headers)
 
 
 def json_error(status: int, details: str, code: str, **headers: str) -> bottle.HTTPResponse:
-    """An error as an answer; `headers` with _ for -."""
+    """Return an error response; `headers` are written with _ for -."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return bottle.HTTPResponse(error_body(details, code), status=status, headers={**ERROR_HEADERS, **named})
 
 
 def error_body(details: str, code: str, errors: Iterable[dict[str, Any]] = ()) -> bytes:
-    """The one error shape: DESIGN.md, "HTTP"."""
+    """Return the JSON of an error: `details` for people, `code` for programs, `errors` with their positions."""
     places = [{"index": e.get("index"), "field": e.get("field"), "message": e["message"]} for e in errors]
     return json.dumps({"details": details, "code": code, "errors": places}, ensure_ascii=False).encode()
 
 
 class LazyApplication:
-    """A WSGI application that is made at the first request, so that importing its module opens nothing.
+    """A WSGI application that is created at the first request, so that importing its module opens nothing.
 
-    While it cannot be made (a store is away, settings are wrong) every request is answered so, and the next one
-    tries again.
+    While that fails (a store is unavailable, settings are wrong), each request gets the error, and the next one tries
+    again.
     """
 
     def __init__(self, make: Callable[[], Callable[..., Any]], check: Callable[[], object] = lambda: None) -> None:
-        """`check`: raises what is wrong with the settings; opens nothing."""
+        """`check`: raises an error if the settings are wrong; opens nothing."""
         self._make = make
         self._check = check
         self._application: Callable[..., Any] | None = None
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """For whatever serves it, before it starts: ends the process where the settings are wrong, with the reason."""
+        """End the process, with the reason, if the settings are wrong. The server calls it before it starts."""
         try:
             self._check()
         except MyHealthError as error:

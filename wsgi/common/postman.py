@@ -1,7 +1,7 @@
-"""A Postman collection of both APIs, made from their own descriptions.
+"""Generate a Postman collection of both APIs from their OpenAPI descriptions.
 
-`python -m wsgi.common.postman > examples/myhealth.postman_collection.json` makes it anew; a test holds the file against
-it. Source: schema.getpostman.com, "Collection Format v2.1.0".
+`python -m wsgi.common.postman > examples/myhealth.postman_collection.json` writes the file; a test compares it.
+Source: schema.getpostman.com, "Collection Format v2.1.0".
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ VARIABLES = {
 }
 CREDENTIALS = '{"username": "{{username}}", "password": "{{password}}"}'
 REMEMBER = "if (pm.response.code === 200) pm.collectionVariables.set('token', pm.response.json().token);"
-# What would end the login comes last; what would delete, create or change is sent empty, for people to fill in.
+# The request that revokes the token comes last; requests that create or change are sent empty, for users to fill in.
 LAST = "/logout/"
 
 
 def collection(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The collection of {"upload": OpenAPI document, "browse": …}: a folder each, a request for each operation. Each
-    request checks that its answer is one that the description knows, and no fault."""
+    """Return the collection of {"upload": OpenAPI document, "browse": …}: a folder each, a request for each operation.
+
+    Each request tests that the description lists the response's status, and that it is below 500.
+    """
     folders = [{"name": said["info"]["title"], "item": _items(name, said)} for name, said in documents.items()]
     return {
         "info": {"name": "MyHealth", "schema": SCHEMA, "description": "Made from both APIs' /openapi.json."},

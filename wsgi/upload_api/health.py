@@ -1,4 +1,4 @@
-"""Whether the service is well, in one word and in figures."""
+"""Health check and metrics."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wsgi.common.views import View, json_response
 GAUGES = """
 select (select count(*) from rejections where resolved_at is null),
        (select coalesce(max(id), 0) from checkups), (select coalesce(max(id), 0) from tombstones)"""
-# A scrape must be quick however far behind the sync is.
+# A scrape must be quick, however far the sync is behind.
 LAG_COUNTED = 100_000
 
 
 class HealthView(View):
-    """200 where PostgreSQL answers, 503 where it does not."""
+    """200 if PostgreSQL responds, else 503."""
 
     spec = {"get": Operation("Whether PostgreSQL answers", {200: ("It does.", "Health")})}
 
@@ -29,7 +29,7 @@ class HealthView(View):
 
 
 class MetricsView(View):
-    """Figures for Prometheus, of nobody in particular. Source: prometheus.io, "Exposition formats"."""
+    """Metrics for Prometheus, without personal data. Source: prometheus.io, "Exposition formats"."""
 
     spec = {
         "get": Operation(
@@ -54,8 +54,10 @@ class MetricsView(View):
 
 
 def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
-    """How the sync is, as PostgreSQL alone knows it: the runner notes there how each pass went. So these figures are
-    there, and as quick, while MongoDB is away: `last_pass_ok` is 0 then."""
+    """Return the sync's metrics from PostgreSQL alone, where the runner records each pass.
+
+    So they are available, and as quick, while MongoDB is unavailable; `last_pass_ok` is 0 then.
+    """
     last, holder = read_last_pass(cursor), find_holder(cursor)
     lag = measure_lag(cursor, last.mark if last else None, most=LAG_COUNTED)
     cursor.execute("select extract(epoch from now() - %s)::float8", (holder.since if holder else None,))
