@@ -12,10 +12,10 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, confirm, plural, print_json, print_table
-from myhealth.checkups.models import Rejection
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
+from myhealth.intake.models import Rejection
 from myhealth.intake.retry import retry_rejection
 
 PAYLOAD_SHOWN = 20_000

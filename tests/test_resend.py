@@ -334,7 +334,7 @@ def wait_for_a_lock(connection: Any) -> None:
 def test_nothing_is_asked_of_each_record_where_nothing_was_deleted(db, people, monkeypatch) -> None:
     (first,) = take(record(77))
     change_checkup(people["bholanath"], first.id, {"disease": "X"})
-    monkeypatch.delattr("myhealth.intake.originals.find_superseded")
+    monkeypatch.delattr("myhealth.intake.originals.find_originals")
     assert set(statuses(take(*OTHERS))) == {"accepted"}
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from myhealth.common.database import IdentityField, TimestampField, database
+from myhealth.common.database import DEFAULT_CLOCK, IdentityField, Table, TimestampField
 
 
-class AuditEvent(peewee.Model):
+class AuditEvent(Table):
     """One event. Users are named as they were called then, and have no foreign key: events outlive users."""
 
     id = IdentityField()
-    at = TimestampField(constraints=[peewee.SQL("DEFAULT clock_timestamp()")])
+    at = TimestampField(constraints=[DEFAULT_CLOCK])
     actor_id = peewee.BigIntegerField(null=True)
     actor = peewee.TextField(null=True)
     action = peewee.TextField()
@@ -23,7 +23,5 @@ class AuditEvent(peewee.Model):
     details = BinaryJSONField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
-        database = database
         table_name = "audit_events"
-        only_save_dirty = True
         indexes = ((("subject_id", "id"), False), (("actor_id", "id"), False))

@@ -1,16 +1,23 @@
-"""The tables of check-ups as peewee sees them; DESIGN.md, "Source of truth", names their columns."""
+"""The `checkups` table. Its columns are defined here once; `columns` derives from them all other lists of columns."""
 
 from __future__ import annotations
 
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from myhealth.common.database import BaseModel, IdentityField, TimestampField, database
+from myhealth.common.database import (
+    DEFAULT_NOW,
+    FeedModel,
+    TimestampField,
+)
 from myhealth.machines.models import Machine
 from myhealth.profiles.models import User
 
 
-class Checkup(BaseModel):
+class Checkup(FeedModel):
+    """A check-up of one patient. (machine, record_id) is unique where record_id is set, also for records without a
+    machine."""
+
     patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
     machine = peewee.ForeignKeyField(Machine, null=True)
     record_id = peewee.TextField(null=True)
@@ -18,30 +25,9 @@ class Checkup(BaseModel):
     checkup_report = peewee.TextField()
     disease = peewee.TextField()
     taken_by = peewee.TextField(null=True)
-    taken_at = TimestampField()
-    results = BinaryJSONField(default=list)
-    revision = peewee.IntegerField(default=1)
+    taken_at = TimestampField(constraints=[DEFAULT_NOW])
+    results = BinaryJSONField(constraints=[peewee.SQL("DEFAULT '[]'")])
 
     class Meta:
         table_name = "checkups"
-
-
-class Rejection(peewee.Model):
-    """A refused record, whole. `payload`: its text as sent, or base64 where `context["base64"]` says so."""
-
-    id = IdentityField()
-    received_at = TimestampField()
-    source = peewee.TextField()
-    payload = peewee.TextField()
-    context = BinaryJSONField(default=dict)
-    errors = BinaryJSONField(default=list)
-    digest = peewee.BlobField()
-    times = peewee.IntegerField(default=1)
-    resolved_at = TimestampField(null=True)
-    resolution = peewee.TextField(null=True)
-    checkup_id = peewee.BigIntegerField(null=True)
-
-    class Meta:
-        database = database
-        table_name = "rejections"
-        only_save_dirty = True
+        indexes = ((("machine", "record_id"), True),)

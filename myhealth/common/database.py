@@ -51,17 +51,40 @@ class IdentityField(peewee.BigAutoField):
     field_type = "BIGINT"
 
 
-class BaseModel(peewee.Model):
-    """Two timestamps that the database itself keeps, by default and by trigger, whoever writes."""
+class TransactionField(peewee.Field):
+    """`xid8`: the id of the transaction that wrote the row last. psycopg2 returns it as text."""
 
-    id = IdentityField()
-    created_at = TimestampField(null=True)
-    updated_at = TimestampField(null=True)
+    field_type = "XID8"
+
+
+# The database fills in these columns, whichever program writes the row.
+DEFAULT_NOW = peewee.SQL("DEFAULT now()")
+DEFAULT_CLOCK = peewee.SQL("DEFAULT clock_timestamp()")
+DEFAULT_TRANSACTION = peewee.SQL("DEFAULT pg_current_xact_id()")
+
+
+class Table(peewee.Model):
+    """The parent of all models: bound to `database`, and saves only what was set."""
 
     class Meta:
         database = database
         legacy_table_names = False
         only_save_dirty = True
+
+
+class BaseModel(Table):
+    """A row with an id and two timestamps. The database sets the timestamps, by default and by trigger."""
+
+    id = IdentityField()
+    created_at = TimestampField(constraints=[DEFAULT_NOW])
+    updated_at = TimestampField(constraints=[DEFAULT_NOW])
+
+
+class FeedModel(BaseModel):
+    """A row of the change feed. Triggers count `revision` and set `changed_in` at every change."""
+
+    revision = peewee.IntegerField(constraints=[peewee.SQL("DEFAULT 1")])
+    changed_in = TransactionField(constraints=[DEFAULT_TRANSACTION])
 
 
 class DurableConnection(peewee.Psycopg2Adapter):

@@ -10,19 +10,18 @@ from myhealth.common.text import printable
 from myhealth.intake.bulk_insert import (
     CheckupRow,
     RecordKey,
-    StoredCheckup,
+    StoredRow,
     advance_id_sequence,
     find_stored,
     new_ids,
     store_rows,
 )
 from myhealth.intake.originals import (
-    COMPARED,
     OriginalFingerprint,
+    differing_columns,
     find_deleted,
     find_deleted_originals,
     find_originals,
-    same_results,
 )
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_ids import Occurrences, Seen
@@ -199,11 +198,11 @@ class Batch:
             if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
                 advance_id_sequence(cursor)
                 raise ConcurrentChange("records were deleted while the same ones were stored; try again")
-            differing = _differing(row, stored)
+            differing = differing_columns(row, stored)
             if differing and first is None:
                 first = find_originals(cursor, (row.key for row, *_ in known))
             if not differing or _came_first(row, stored, first or {}):
-                outcome.status, outcome.id = "duplicate", stored.id
+                outcome.status, outcome.id = "duplicate", stored["id"]
                 continue
             message = f"{_called(record)} is stored with other content: {', '.join(differing)}"
             self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
@@ -245,18 +244,6 @@ def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:
     return dict(cursor.fetchall())
 
 
-def _came_first(row: CheckupRow, stored: StoredCheckup, superseded: dict[RecordKey, list[OriginalFingerprint]]) -> bool:
-    """Whether the record says what it said at first, before it was corrected here."""
-    return any(first.checkup_id == stored.id and first.is_same(row) for first in superseded.get(row.key, ()))
-
-
-def _differing(row: CheckupRow, stored: StoredCheckup) -> list[str]:
-    """The fields in which a record differs from what is stored under its number; what was not sent does not differ."""
-    record = row.record
-    differing = [] if row.patient_id == stored.patient_id else ["checkup_for"]
-    differing += [name for name in COMPARED if getattr(record, name) != getattr(stored, name)]
-    if record.taken_at is not None and record.taken_at != stored.taken_at:
-        differing.append("taken_at")
-    if record.results != stored.results and not same_results(stored.results, record.results):
-        differing.append("results")
-    return differing
+def _came_first(row: CheckupRow, stored: StoredRow, originals: dict[RecordKey, list[OriginalFingerprint]]) -> bool:
+    """Return whether the record has the content that came before the check-up was corrected."""
+    return any(first.checkup_id == stored["id"] and first.is_same(row) for first in originals.get(row.key, ()))

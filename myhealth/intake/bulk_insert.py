@@ -1,7 +1,7 @@
-"""Rows of check-ups into the table, each at most once, by sets: COPY of those that are new; INSERT … ON CONFLICT of a
-few, and where another transaction is storing the same.
+"""Store many check-ups with COPY, each at most once; find what is stored under a record's number.
 
-Everything here works within the caller's transaction.
+SQL here is raw because it works on sets: COPY, INSERT ... ON CONFLICT of many rows, and joins with arrays of keys. All
+functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -15,51 +15,54 @@ from typing import Any
 import psycopg2.errors
 from psycopg2.extras import execute_values
 
+from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, record_values, select_list
 from myhealth.common.database import database
 from myhealth.intake.validation import Record
 
-COLUMNS = "id, patient_id, machine_id, record_id, checkup_type, checkup_report, disease, taken_by, taken_at, results"
+COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column in RECORD_COLUMNS)))
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"
-# A row of INSERT: the moment that a record does not name is now.
-TEMPLATE = "(%s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()), %s)"
-# Below so many rows one INSERT is quicker than looking first which are new.
+PLACEHOLDERS = ", ".join("coalesce(%s, now())" if column.defaults_to_now else "%s" for column in RECORD_COLUMNS)
+TEMPLATE = f"(%s, %s, %s, {PLACEHOLDERS})"
+# Below so many rows the statement of `small_batch` is quicker than COPY.
 COPY_FROM_ROWS = 50
 PAGE_ROWS = 1000
 SAMPLE_ROWS = 20
-# What COPY is handed at a time: with less it would wait, again and again, for its turn beside the thread that checks.
+# Smaller COPY buffers lose time: each one needs the interpreter lock again, beside the thread that validates.
 COPY_BYTES = 1024 * 1024
-# The least and the greatest of the new ids, and each of them only where others took some in between.
+# The first and the last of the new ids; all of them only if another session took some in between.
 NEXT_IDS_SQL = """
 select min(id), max(id), case when max(id) - min(id) >= count(*) then array_agg(id) end
 from (select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id
       from generate_series(1, %s)) as given"""
-# Two halves, for records of a machine and of none each have an index of their own.
-STORED = """
-select wanted.machine_id, wanted.record_id, checkups.id, patient_id, checkup_type, checkup_report, disease, taken_by,
-       taken_at, results::text
+# Two halves: records with a machine and records without one each have an index of their own.
+FIND_BY_KEY = """
+select wanted.machine_id, wanted.record_id{columns}
 from unnest(%(machines)s::bigint[], %(records)s::text[]) as wanted (machine_id, record_id)
 join checkups on checkups.record_id = wanted.record_id and checkups.machine_id = wanted.machine_id
 union all
-select null, wanted.record_id, checkups.id, patient_id, checkup_type, checkup_report, disease, taken_by,
-       taken_at, results::text
-from unnest(%(machineless)s::text[]) as wanted (record_id)
+select null, wanted.record_id{columns} from unnest(%(machineless)s::text[]) as wanted (record_id)
 join checkups on checkups.record_id = wanted.record_id and checkups.machine_id is null"""
-KNOWN = """
-select wanted.machine_id, wanted.record_id
-from unnest(%(machines)s::bigint[], %(records)s::text[]) as wanted (machine_id, record_id)
-join checkups on checkups.record_id = wanted.record_id and checkups.machine_id = wanted.machine_id
-union all
-select null, wanted.record_id from unnest(%(machineless)s::text[]) as wanted (record_id)
-join checkups on checkups.record_id = wanted.record_id and checkups.machine_id is null"""
+STORED_NAMES = ("id", "patient_id", *CHANGEABLE)
+FIND_STORED = FIND_BY_KEY.format(columns=f", {select_list(STORED_NAMES)}")
+FIND_KNOWN = FIND_BY_KEY.format(columns="")
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+COPY_NULL = "\\N"
+COPY_TABS = len(RECORD_COLUMNS) - 1
+MOMENTS = [
+    (position, column.defaults_to_now)
+    for position, column in enumerate(RECORD_COLUMNS)
+    if column.sql_type == "timestamptz"
+]
 
 RecordKey = tuple[int | None, str | None]
+# The columns of STORED_NAMES by name; `results` is JSON text.
+StoredRow = dict[str, Any]
 
 
 @dataclass(slots=True)
 class CheckupRow:
-    """A record with its patient and machine resolved to ids, under the id that it will have. `copied`: what
-    `copy_text` makes of the record, where that has been made already."""
+    """A record with the ids of its patient and its machine, and the id that its check-up will have. `copied`: the
+    result of `copy_text` for the record, if it was computed before."""
 
     id: int
     patient_id: int
@@ -72,41 +75,27 @@ class CheckupRow:
         return self.machine_id, self.record.record_id
 
     def values(self) -> tuple[Any, ...]:
-        return (self.id, self.patient_id, self.machine_id, *self.record.columns())
-
-
-@dataclass(slots=True)
-class StoredCheckup:
-    """What is stored under a (machine, record_id)."""
-
-    id: int
-    patient_id: int
-    checkup_type: str
-    checkup_report: str
-    disease: str
-    taken_by: str | None
-    taken_at: datetime
-    results: str
+        return (self.id, self.patient_id, self.machine_id, *record_values(self.record))
 
 
 def new_ids(cursor: Any, count: int) -> Sequence[int]:
-    """So many ids that no row has had. Those that are not used are left out for good."""
+    """Return `count` ids that no row has had. Unused ones leave gaps."""
     cursor.execute(NEXT_IDS_SQL, (count,))
     first, last, scattered = cursor.fetchone()
     return scattered if scattered else range(first, last + 1)
 
 
 def store_rows(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
-    """Stores each row unless its (machine, record_id) is there already, in the table or earlier among the rows.
+    """Insert each row whose (machine, record_id) is neither in the table nor earlier among the rows.
 
-    Gives the ids of the stored ones. Waits for another transaction that stores the same records at this moment; all
-    store in the order of the keys, so that two never wait for each other.
+    Return the ids of the inserted rows. Waits for another transaction that stores the same records. All transactions
+    insert in the order of the keys, so two of them never wait for each other.
     """
-    rows = sorted(rows, key=_by_key)  # stable: of like keys the first stays first
+    rows = sorted(rows, key=_by_key)  # stable: of equal keys the first remains first
     if len(rows) < COPY_FROM_ROWS:
         return _insert(cursor, rows)
     stored = None
-    if not _known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then most likely none is
+    if not _known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
         stored = _copy(cursor, _without(rows, set()))
     if stored is None:
         fresh = _without(rows, _known(cursor, rows))
@@ -115,17 +104,20 @@ def store_rows(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
 
 
 def advance_id_sequence(cursor: Any) -> None:
-    """Moves the ids that are given out beyond all that rows have: somebody may have chosen ids of their own."""
+    """Move the id sequence beyond all ids in use: another program may have inserted ids of its own choice."""
     cursor.execute(
         "select setval(pg_get_serial_sequence('checkups', 'id'), greatest((select max(id) from checkups),"
         " nextval(pg_get_serial_sequence('checkups', 'id'))))"
     )
 
 
-def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, StoredCheckup]:
-    """What is stored under each of these keys; a key with nothing stored under it is left out."""
-    cursor.execute(STORED, _split(keys))
-    return {(machine_id, record_id): StoredCheckup(*rest) for machine_id, record_id, *rest in cursor.fetchall()}
+def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, StoredRow]:
+    """Return the stored check-up of each key that has one."""
+    cursor.execute(FIND_STORED, _split(keys))
+    return {
+        (machine_id, record_id): dict(zip(STORED_NAMES, values, strict=True))
+        for machine_id, record_id, *values in cursor.fetchall()
+    }
 
 
 def _by_key(row: CheckupRow) -> tuple[int, str]:
@@ -133,7 +125,7 @@ def _by_key(row: CheckupRow) -> tuple[int, str]:
 
 
 def _without(rows: Sequence[CheckupRow], known: set[RecordKey]) -> list[CheckupRow]:
-    """The rows whose keys are not known, the first of each key."""
+    """Return the rows whose keys are not known, only the first row of each key."""
     fresh = []
     for row in rows:
         key = row.key
@@ -144,7 +136,7 @@ def _without(rows: Sequence[CheckupRow], known: set[RecordKey]) -> list[CheckupR
 
 
 def _known(cursor: Any, rows: Sequence[CheckupRow]) -> set[RecordKey]:
-    cursor.execute(KNOWN, _split(row.key for row in rows))
+    cursor.execute(FIND_KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
 
 
@@ -162,12 +154,14 @@ def _split(keys: Iterable[RecordKey]) -> dict[str, list[Any]]:
 
 
 def _copy(cursor: Any, rows: Sequence[CheckupRow]) -> set[int] | None:
-    """Stores all of them, or none and gives None where one is there already."""
+    """Insert all rows with COPY and return their ids; insert no row and return None if one is stored already."""
     lines = io.BytesIO("".join(map(_copy_line, rows)).encode())
     try:
         with database.atomic():
             cursor.copy_expert(f"copy checkups ({COLUMNS}) from stdin", lines, COPY_BYTES)
-    except psycopg2.errors.UniqueViolation:  # somebody has stored it since we looked, or we looked at a few
+    except (
+        psycopg2.errors.UniqueViolation
+    ):  # another session stored it since the look-up, or only a sample was looked up
         return None
     return {row.id for row in rows}
 
@@ -181,17 +175,20 @@ def _insert(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
 
 
 def copy_text(record: Record) -> str:
-    """What the record says itself of its row, in COPY's text format: all columns from `record_id` on."""
-    moment = (record.taken_at or datetime.now().astimezone()).isoformat()
-    record_id, taken_by = record.record_id, record.taken_by
-    words = f"{record_id or ''}\t{record.checkup_type}\t{record.checkup_report}\t{record.disease}\t{taken_by or ''}"
-    texts = f"{words}\t{moment}\t{record.results}"
-    if record_id and taken_by and texts.count("\t") == 6 and not ("\\" in texts or "\n" in texts or "\r" in texts):
-        return texts
-    cells = (record_id, record.checkup_type, record.checkup_report, record.disease, taken_by, moment, record.results)
-    return "\t".join("\\N" if cell is None else cell.translate(COPY_ESCAPES) for cell in cells)
+    """Return a record's columns in COPY's text format. Source: PostgreSQL manual, "COPY", "Text Format"."""
+    cells = list(record_values(record))
+    for position, defaults_to_now in MOMENTS:
+        if cells[position] is not None:
+            cells[position] = cells[position].isoformat()
+        elif defaults_to_now:
+            cells[position] = datetime.now().astimezone().isoformat()
+    nulls = cells.count(None)
+    text = "\t".join([COPY_NULL if cell is None else cell for cell in cells] if nulls else cells)
+    if text.count("\t") == COPY_TABS and text.count("\\") == nulls and "\n" not in text and "\r" not in text:
+        return text  # there is nothing to escape
+    return "\t".join([COPY_NULL if cell is None else cell.translate(COPY_ESCAPES) for cell in cells])
 
 
 def _copy_line(row: CheckupRow) -> str:
-    machine_id = "\\N" if row.machine_id is None else row.machine_id
+    machine_id = COPY_NULL if row.machine_id is None else row.machine_id
     return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.copied or copy_text(row.record)}\n"

@@ -4,61 +4,56 @@ from __future__ import annotations
 
 from typing import Any
 
+from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
+from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import get_checkup, record_change
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.intake.originals import COLUMNS, remember_original
+from myhealth.intake.originals import ORIGINAL_NAMES, remember_original
 from myhealth.intake.validation import validate_record
-
-CHANGEABLE = ("checkup_type", "checkup_report", "disease", "taken_by", "taken_at", "results")
 
 
 def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """Corrects the fields that `changes` names; `revision` among them must be the one that is stored.
+    """Correct the columns that `changes` names and return the check-up. `revision`, if given, must be the stored one.
 
-    The patient, the machine and the machine's number for the record never change. Raises NotFound, BadInput with every
-    fault's place, Conflict (code `changed_meanwhile`) where somebody has corrected it since.
+    The patient, the machine and the record_id never change. Raises NotFound, BadInput with the place of every error,
+    Conflict (code `changed_meanwhile`) if the revision is another one.
     """
     known = (*CHANGEABLE, "revision")
     unknown = [{"index": None, "field": name, "message": "cannot be changed"} for name in changes if name not in known]
     if unknown:
         raise BadInput(f"These can be changed: {', '.join(CHANGEABLE)}.", errors=unknown)
-    with transaction() as cursor:
-        cursor.execute(
-            f"select revision, {COLUMNS} from checkups where id = %s and patient_id = %s for update",
-            (checkup_id, patient_id),
-        )
-        row = cursor.fetchone()
+    with transaction():
+        wanted = Checkup.select(*select_fields(("revision", *ORIGINAL_NAMES)))
+        row = wanted.where(Checkup.id == checkup_id, Checkup.patient == patient_id).for_update().dicts().first()
         if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
-        if changes.get("revision", row[0]) != row[0]:
-            message = f"The check-up has been changed meanwhile; it is at revision {row[0]} now."
+        revision = row["revision"]
+        if changes.get("revision", revision) != revision:
+            message = f"The check-up has been changed meanwhile; it is at revision {revision} now."
             raise Conflict(message, code="changed_meanwhile")
-        values = _checked(changes)
+        values = _validated(changes)
         if values:
-            remember_original(cursor, row[1:], deleted=False)
-            assignments = ", ".join(f"{name} = %s" for name in values)
-            cursor.execute(f"update checkups set {assignments} where id = %s", (*values.values(), checkup_id))
+            remember_original(row, deleted=False)
+            Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()
             record_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
     return get_checkup(patient_id, checkup_id)
 
 
 def delete_checkup(patient_id: int, checkup_id: int) -> None:
-    """Deletes a check-up; the sync carries it to the report store, and its machine does not bring it back. Raises
+    """Delete a check-up. The sync deletes its report, and a resend from its machine does not store it again. Raises
     NotFound."""
-    with transaction() as cursor:
-        cursor.execute(
-            f"delete from checkups where id = %s and patient_id = %s returning {COLUMNS}", (checkup_id, patient_id)
-        )
-        row = cursor.fetchone()
+    with transaction():
+        deletion = Checkup.delete().where(Checkup.id == checkup_id, Checkup.patient == patient_id)
+        row = next(iter(deletion.returning(*select_fields(ORIGINAL_NAMES)).dicts().execute()), None)
         if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
-        remember_original(cursor, row, deleted=True)
+        remember_original(row, deleted=True)
         record_change("checkup.delete", patient_id, checkup_id)
 
 
-def _checked(changes: dict[str, Any]) -> dict[str, Any]:
-    """The columns' new values; what a record could not hold cannot be changed to either."""
+def _validated(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the new value of each changed column. Raises BadInput for a value that no record may have."""
     whole = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "disease": ""}
     record, faults = validate_record({**whole, **{k: v for k, v in changes.items() if k != "revision"}})
     if record is None:

@@ -1,44 +1,45 @@
-"""What machines sent and is no longer stored as it came: check-ups that were corrected or deleted here since.
+"""Digests of machine records whose check-up was corrected or deleted later.
 
-Machines send their whole memory again and again. A record that comes as it first came is known again by a digest of
-what it said; everything here works within the caller's transaction.
+Machines send their whole memory again and again. The digest recognises a record that comes again as it first came. SQL
+is raw where it joins with arrays of keys. All functions work within the caller's transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from myhealth.clinical.catalog import as_sent
-from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredCheckup, find_stored
-from myhealth.intake.validation import Record
+from peewee import EXCLUDED, SQL
 
-COMPARED = ("checkup_type", "checkup_report", "disease", "taken_by")
-# The columns that `keep` needs, in its order.
-COLUMNS = (
-    "machine_id, record_id, id, patient_id, checkup_type, checkup_report, disease, taken_by, taken_at, results::text"
-)
-# What came first stays, however often it is corrected, and when it is deleted in the end.
-KEEP = """
-insert into superseded (machine_id, record_id, checkup_id, patient_id, digest, taken_at, deleted)
-values (%s, %s, %s, %s, %s, %s, %s)
-on conflict (checkup_id) do update set deleted = true, at = now() where excluded.deleted"""
+from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES
+from myhealth.clinical.catalog import as_sent
+from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
+from myhealth.intake.models import Original
+
+# `taken_at` is stored beside the digest: a record need not contain it. `results` need a comparison of their own.
+COMPARED = tuple(name for name in CHANGEABLE if name not in ("taken_at", "results"))
+# The columns of a check-up that `remember_original` needs.
+ORIGINAL_NAMES = ("machine_id", "record_id", "id", "patient_id", *CHANGEABLE)
 ANY_DELETED = "select exists (select from superseded where deleted and coalesce(machine_id, 0) = any(%s::bigint[]))"
 FIND = """
 select superseded.machine_id, superseded.record_id, checkup_id, digest, taken_at, deleted
 from unnest(%s::bigint[], %s::text[]) as wanted (machine_id, record_id)
 join superseded on coalesce(superseded.machine_id, 0) = wanted.machine_id
     and superseded.record_id = wanted.record_id"""
+# Version 1 had no version byte: 32 bytes of SHA-256 over the values of these columns, in this order.
+FIRST_VERSION_BYTES = 32
+FIRST_VERSION_NAMES = ("checkup_type", "checkup_report", "disease", "taken_by")
+VERSION = b"\x02"
 
 
 @dataclass(slots=True)
 class OriginalFingerprint:
-    """What came first under a (machine, record_id)."""
+    """The record that first came under a (machine, record_id)."""
 
     checkup_id: int
     digest: bytes
@@ -46,25 +47,40 @@ class OriginalFingerprint:
     deleted: bool
 
     def is_same(self, row: CheckupRow) -> bool:
-        """Whether the row says what came first; a moment that was not sent does not differ."""
-        if row.record.taken_at is not None and row.record.taken_at != self.taken_at:
+        """Return whether the row has the content that first came. A moment that was not sent does not differ."""
+        record = row.record
+        if record.taken_at is not None and record.taken_at != self.taken_at:
             return False
-        return _digest(row.patient_id, row.record) == bytes(self.digest)
+        stored = bytes(self.digest)
+        content = {name: getattr(record, name) for name in CHANGEABLE}
+        if len(stored) == FIRST_VERSION_BYTES:
+            return stored == first_digest(row.patient_id, content)
+        return stored == content_digest(row.patient_id, content)
 
 
-def remember_original(cursor: Any, columns: Sequence[Any], *, deleted: bool) -> None:
-    """Keeps by what a check-up is known again as it came, given COLUMNS of its row before it is changed or deleted. One
-    without a number is none that could be known again."""
-    machine_id, record_id, *rest = columns
-    if record_id is None:
+def remember_original(row: Mapping[str, Any], *, deleted: bool) -> None:
+    """Store a digest of a check-up as it first came. `row`: its ORIGINAL_NAMES before it is changed or deleted, JSON
+    as text. A row without a record_id is skipped: a resend could not be matched. The first digest remains through later
+    corrections and a deletion."""
+    if row["record_id"] is None:
         return
-    stored = StoredCheckup(*rest)
-    digest = _digest(stored.patient_id, stored)
-    cursor.execute(KEEP, (machine_id, record_id, stored.id, stored.patient_id, digest, stored.taken_at, deleted))
+    Original.insert(
+        checkup_id=row["id"],
+        patient=row["patient_id"],
+        machine=row["machine_id"],
+        record_id=row["record_id"],
+        digest=content_digest(row["patient_id"], row),
+        taken_at=row["taken_at"],
+        deleted=deleted,
+    ).on_conflict(
+        conflict_target=[Original.checkup_id],
+        update={Original.deleted: True, Original.at: SQL("now()")},
+        where=EXCLUDED.deleted,
+    ).execute()
 
 
 def find_originals(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, list[OriginalFingerprint]]:
-    """What came first under each of these keys and was corrected or deleted since."""
+    """Return the originals of each key whose check-up was corrected or deleted since."""
     wanted = {key for key in keys if key[1] is not None}
     cursor.execute(FIND, ([machine_id or 0 for machine_id, _ in wanted], [record_id for _, record_id in wanted]))
     found: dict[RecordKey, list[OriginalFingerprint]] = {}
@@ -74,41 +90,73 @@ def find_originals(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, li
 
 
 def find_deleted(cursor: Any, rows: Sequence[CheckupRow]) -> dict[RecordKey, list[OriginalFingerprint]]:
-    """Those of the rows' records that were deleted here, also where they are stored again."""
+    """Return the originals of the rows whose check-up was deleted, including those that are stored again."""
     cursor.execute(ANY_DELETED, ([*{row.machine_id or 0 for row in rows}],))
-    if not cursor.fetchone()[0]:  # as nearly always: nothing is to be asked of each record
+    if not cursor.fetchone()[0]:  # the usual case: no look-up for each record
         return {}
     found = find_originals(cursor, (row.key for row in rows))
-    gone = {key: [first for first in kept if first.deleted] for key, kept in found.items()}
-    return {key: kept for key, kept in gone.items() if kept}
+    gone = {key: [first for first in originals if first.deleted] for key, originals in found.items()}
+    return {key: originals for key, originals in gone.items() if originals}
 
 
 def find_deleted_originals(cursor: Any, rows: Sequence[CheckupRow]) -> dict[RecordKey, list[OriginalFingerprint]]:
-    """Those of the rows' records that were deleted here and are not stored."""
+    """Return the originals of the rows whose check-up was deleted and is not stored again."""
     deleted = find_deleted(cursor, rows)
     again = find_stored(cursor, deleted) if deleted else {}
-    return {key: kept for key, kept in deleted.items() if key not in again}
+    return {key: originals for key, originals in deleted.items() if key not in again}
 
 
-def same_results(stored: str, sent: str) -> bool:
-    """Whether the machine sent the same, whatever the catalogue of the day made of it."""
-    return _results(stored) == _results(sent)
+def differing_columns(row: CheckupRow, stored: StoredRow) -> list[str]:
+    """Return the fields in which a record differs from the check-up stored under its number. A moment that was not
+    sent does not differ; results are compared as they were sent."""
+    record = row.record
+    differing = [] if row.patient_id == stored["patient_id"] else ["checkup_for"]
+    differing += [name for name in COMPARED if getattr(record, name) != stored[name]]
+    if record.taken_at is not None and record.taken_at != stored["taken_at"]:
+        differing.append("taken_at")
+    if record.results != stored["results"] and _results(stored["results"]) != _results(record.results):
+        differing.append("results")
+    return differing
 
 
-def _digest(patient_id: int, said: Record | StoredCheckup) -> bytes:
-    """What a check-up says, but for its moment, in 32 bytes."""
-    texts = [getattr(said, name) for name in COMPARED]
-    content = json.dumps([patient_id, *texts, _results(said.results)], sort_keys=True)
-    return hashlib.sha256(content.encode()).digest()
+def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
+    """Return a version byte and the SHA-256 of a check-up's content by column name, without its moment.
+
+    Columns without a value are left out, so a column that is added later changes no digest of a record without it.
+    `content`: CHANGEABLE by name, JSON as text.
+    """
+    named: dict[str, Any] = {"patient_id": patient_id}
+    for name, value in content.items():
+        if name in CHANGEABLE and name != "taken_at" and value is not None:
+            named[name] = value
+            if name in JSON_NAMES:
+                named[name] = _results(value) if name == "results" else _exact_json(value)
+    return VERSION + _sha256(named)
+
+
+def first_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
+    """Return the digest of version 1, which releases before migration 9 stored. It knows no other columns, so content
+    that has one differs from every such digest: then return an empty digest."""
+    known = {*FIRST_VERSION_NAMES, "taken_at", "results"}
+    if any(value is not None for name, value in content.items() if name not in known):
+        return b""
+    return _sha256([patient_id, *(content[name] for name in FIRST_VERSION_NAMES), _results(content["results"])])
+
+
+def _sha256(content: Any) -> bytes:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
 def _results(text: str) -> list[Any]:
-    """Results as they were sent, as far as that is known, with numbers by their digits."""
-    found = json.loads(text, parse_float=_digits, parse_int=_digits)
-    return [as_sent(result) if isinstance(result, dict) else result for result in found]
+    """Return results as the machine sent them: without the additions of the catalogue, as far as they are known."""
+    return [as_sent(result) if isinstance(result, dict) else result for result in _exact_json(text)]
+
+
+def _exact_json(text: str) -> Any:
+    return json.loads(text, parse_float=_digits, parse_int=_digits)
 
 
 def _digits(text: str) -> str:
-    """A number by its digits, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
+    """Return a number by its digits, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
     written = format(Decimal(text), "f")
     return written.lstrip("-") if not Decimal(text) else written

@@ -12,10 +12,10 @@ from typing import Any
 from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_event
-from myhealth.checkups.models import Rejection
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict, NotFound
 from myhealth.common.text import printable
+from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import is_utf8
 
 

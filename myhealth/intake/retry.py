@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.audit.events import record_event
-from myhealth.checkups.models import Rejection
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.common.notify import notify_sync
 from myhealth.intake.file_import import read_zone
 from myhealth.intake.formats.registry import get_format
+from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, patient_named, payload_text, resolve

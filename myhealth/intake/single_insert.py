@@ -15,6 +15,7 @@ import peewee
 import psycopg2.errors
 
 from myhealth.audit.events import INSERT_EVENT, current_actor, event_values
+from myhealth.checkups.columns import record_values
 from myhealth.common.database import cause_of, database, translate_errors
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 
@@ -54,7 +55,7 @@ def insert_one(origin: ImportSource, checked: ValidatedRecord) -> RecordResult |
     if database.in_transaction():  # a statement that fails would undo what the caller has done in it
         return None
     note = event_values("upload", {"machine": origin.machine, **ACCEPTED}, current_actor(), subject=checked.patients[0])
-    values = (checked.patients[0], record.machine, *record.columns(), record.machine, record.record_id, *note)
+    values = (checked.patients[0], record.machine, *record_values(record), record.machine, record.record_id, *note)
     with translate_errors(), contextlib.suppress(peewee.DataError, peewee.IntegrityError):
         row = _execute(values)
         if row is not None:

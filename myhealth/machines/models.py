@@ -1,4 +1,4 @@
-"""The machines table as peewee sees it; DESIGN.md, "Source of truth", names its columns."""
+"""The `machines` table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from myhealth.common.database import BaseModel, TimestampField
 
 
 class Machine(BaseModel):
-    serial = peewee.TextField()
+    """A machine that takes measurements. A trigger keeps `id` and `serial` unchanged: reports carry them."""
+
+    serial = peewee.TextField(unique=True)
     model = peewee.TextField(null=True)
     site = peewee.TextField(null=True)
     firmware = peewee.TextField(null=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import peewee
 
-from myhealth.common.database import BaseModel, IdentityField, TimestampField, database
+from myhealth.common.database import DEFAULT_CLOCK, FeedModel, IdentityField, Table, TimestampField
 
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 
 
-class User(BaseModel):
+class User(FeedModel):
     """A person or a program with an account. `username` is unique without regard to case.
 
     `subject` identifies the user for good: after a restore, ids may be assigned again. The database revokes the tokens
@@ -28,18 +28,16 @@ class User(BaseModel):
         table_name = "users"
 
 
-class LoginAttempt(peewee.Model):
+class LoginAttempt(Table):
     """An attempt to log in, or (`kind` registration) an account made without a login; for throttling only."""
 
     id = IdentityField()
-    at = TimestampField(index=True, constraints=[peewee.SQL("DEFAULT clock_timestamp()")])
+    at = TimestampField(index=True, constraints=[DEFAULT_CLOCK])
     kind = peewee.TextField(choices=[("login", "login"), ("registration", "registration")])
     username = peewee.TextField()
     address = peewee.TextField()
     succeeded = peewee.BooleanField(default=False)
 
     class Meta:
-        database = database
         table_name = "login_attempts"
-        only_save_dirty = True
         indexes = ((("username", "at"), False), (("address", "at"), False))

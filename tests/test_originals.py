@@ -1,0 +1,56 @@
+"""A digest recognises a record that comes again as it first came, also across releases and new columns."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from conftest import record
+
+from myhealth.checkups.columns import CHANGEABLE
+from myhealth.intake import originals
+from myhealth.intake.corrections import delete_checkup
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.results import ImportSource, RecordResult
+
+CONTENT = dict.fromkeys(CHANGEABLE) | {
+    "checkup_type": "BLOOD PRESSURE",
+    "checkup_report": "128/82",
+    "disease": "BP",
+    "results": '[{"name": "Glucose", "value": 5.10, "unit": "mmol/L"}]',
+}
+
+
+def send(**changes: Any) -> RecordResult:
+    raw = json.dumps(record(77, **changes))
+    return Intake(ImportSource("test.json", "HC-1")).take([ParsedRecord(0, 1, raw)])[0]
+
+
+def test_a_digest_that_an_earlier_release_stored_still_matches(db, people) -> None:
+    """Written as that release wrote it: a list of values, without a version."""
+    delete_checkup(people["bholanath"], send().id)
+    said = record(77)
+    (result,) = said["results"]
+    digits = {name: str(value) if name in ("value", "low", "high") else value for name, value in result.items()}
+    values = [people["bholanath"], *(said[n] for n in ("checkup_type", "checkup_report", "disease", "taken_by"))]
+    earlier = hashlib.sha256(json.dumps([*values, [digits]], sort_keys=True).encode()).digest()
+    db("update superseded set digest = %s", earlier)
+    assert send().status == "duplicate"
+    assert send(disease="X").errors[0]["code"] == "deleted_here"
+    db("update superseded set digest = %s", bytes(32))
+    assert send().status == "rejected"
+
+
+@pytest.mark.parametrize("algorithm", [originals.content_digest, originals.first_digest])
+def test_a_new_column_changes_no_digest_of_content_without_it(monkeypatch: pytest.MonkeyPatch, algorithm: Any) -> None:
+    before = algorithm(7, CONTENT)
+    monkeypatch.setattr(originals, "CHANGEABLE", (*CHANGEABLE, "notes"))
+    assert algorithm(7, {**CONTENT, "notes": None}) == before
+    assert algorithm(7, {**CONTENT, "notes": "fasting"}) != before
+    assert algorithm(8, CONTENT) != before
+
+
+def test_values_do_not_move_between_columns() -> None:
+    one, other = {**CONTENT, "disease": "x", "taken_by": None}, {**CONTENT, "disease": "", "taken_by": "x"}
+    assert originals.content_digest(7, one) != originals.content_digest(7, other)
