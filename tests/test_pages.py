@@ -149,14 +149,14 @@ def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> 
     pairs = [(f"/my/reports/{number}", "/my/reports/999999"), ("/my/patients", "/my/nothing")]
     pairs += [
         (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}")
-        for page in ("", "/trends", "/print", "/looks", "/filter")
+        for page in ("", "/trends", "/print", "/access-log", "/filter")
     ]
     for hidden, absent in pairs:
         answers = [browser.get(path) for path in (hidden, absent)]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert answers[0].data == answers[1].data
         assert dict(answers[0].headers) == dict(answers[1].headers)
-    assert browser.get("/my/looks").text.count("root") == 0
+    assert browser.get("/my/access-log").text.count("root") == 0
 
 
 @pytest.mark.usefixtures("stored")
@@ -165,7 +165,7 @@ def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who
     staff, patient = Browser(application), Browser(application)
     staff.log_in(who)
     patient.log_in("bholanath")
-    assert "Nobody else has looked" in patient.get("/my/looks").text
+    assert "Nobody else has looked" in patient.get("/my/access-log").text
     found = staff.get("/my/patients?q=bho").text
     assert 'href="/my/patients/bholanath"' in found
     assert "savita" not in found
@@ -173,12 +173,12 @@ def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who
     assert "You are reading the record of" in page
     number = re.search(r"/my/reports/(\d+)", page).group(1)
     for path in (f"/my/reports/{number}", "/my/patients/bholanath/trends", "/my/patients/bholanath/print",
-                 "/my/patients/bholanath/looks"):  # fmt: skip
+                 "/my/patients/bholanath/access-log"):  # fmt: skip
         assert staff.get(path).status_code == 200
-    log = patient.get("/my/looks").text
+    log = patient.get("/my/access-log").text
     assert log.count(who) == 5
     assert f'<a href="/my/reports/{number}">' in log
-    assert "Nobody else has looked" in staff.get("/my/looks").text
+    assert "Nobody else has looked" in staff.get("/my/access-log").text
 
 
 def test_a_doctor_finds_patients_by_name_page_by_page(application, people, settings, reports, monkeypatch) -> None:
@@ -444,7 +444,7 @@ def test_an_address_that_is_not_right_is_told_in_plain_words(application, browse
     browser.log_in("bholanath")
     staff = Browser(application)
     staff.log_in("root")
-    for path in ("/my/?after=x", "/my/looks?after=x", "/my/trends?code=8480-6&after=x", "/my/?abnormal=maybe"):
+    for path in ("/my/?after=x", "/my/access-log?after=x", "/my/trends?code=8480-6&after=x", "/my/?abnormal=maybe"):
         answer = browser.get(path)
         assert answer.status_code == 400
         assert "it may be mistyped or cut short" in answer.text
@@ -452,11 +452,26 @@ def test_an_address_that_is_not_right_is_told_in_plain_words(application, browse
     assert "mistyped or cut short" in staff.get("/my/patients?after=x").text
     for path in (
         "?after=x",
-        "/looks?after=x",
+        "/access-log?after=x",
         "/trends?code=8480-6&after=x",
         "/trends?months=99",
         "/trends?name=" + "x" * 501,
     ):
         assert staff.get(f"/my/patients/bholanath{path}").status_code == 400
-    assert browser.get("/my/looks").text.count("<time") == 0, "what shows nothing is no look"
+    assert browser.get("/my/access-log").text.count("<time") == 0, "what shows nothing is no look"
     assert "The first day must be written like 2026-11-20." in browser.get("/my/?from=x").text
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_earlier_address_of_the_access_log_redirects(application, browser: Browser) -> None:
+    staff = Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("dr.ayush")
+    for reader, old, new in (
+        (browser, "/my/looks", "/my/access-log"),
+        (browser, "/my/looks?after=x", "/my/access-log?after=x"),
+        (staff, "/my/patients/bholanath/looks", "/my/patients/bholanath/access-log"),
+    ):
+        answer = reader.get(old)
+        assert (answer.status_code, answer.headers["Location"]) == (301, new)
+    assert staff.get("/my/patients/bholanath/access-log").status_code == 200

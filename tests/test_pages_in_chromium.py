@@ -72,7 +72,7 @@ def pages_of_a_patient(page: Any, site: str) -> Iterator[str]:
         "trends": "/my/trends",
         "trend": "/my/trends?code=8462-4",
         "print": "/my/print",
-        "looks": "/my/looks",
+        "access-log": "/my/access-log",
         "password": "/my/password",
         "missing": "/my/nothing",
         "bad": "/my/?from=never",
@@ -128,7 +128,7 @@ def test_every_other_state_is_accessible_and_fits_a_phone(
     page.get_by_role("heading", name="Your reports are on their way").wait_for()
     check(page, "not-here-yet")
     run_pass(settings.database_url, ReportWriter(reports), settings)
-    for path in ("", "trends", "looks", "filter", "print"):
+    for path in ("", "trends", "access-log", "filter", "print"):
         assert page.goto(f"{site}/my/{path}").status == 200
         check(page, f"empty-{path or 'list'}")
     page.locator("input[name=form_key]").evaluate("field => { field.value = 'made up'; }")
@@ -303,7 +303,7 @@ def test_a_phone_shows_a_trend_that_can_be_read(page: Any, site: str) -> None:
         for row in page.locator("tbody tr").all():
             day, value = (row.locator(cell).bounding_box() for cell in ("a", "td:nth-child(2)"))
             assert day["x"] + day["width"] + 8 <= value["x"], f"a day runs into its value at {width} px"
-        chart = page.locator(".pygal-chart")
+        chart = page.locator(".plot")
         per_unit = chart.bounding_box()["width"] / float(chart.get_attribute("viewBox").split()[2])
         shown = [text for text in chart.locator("text").all() if text.is_visible()]
         assert len(shown) >= 4
@@ -320,7 +320,7 @@ def test_the_head_of_a_page_stays_where_it_is_on_a_phone(page: Any, site: str) -
     page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
     log_in(page, site, "bholanath")
     places = set()
-    for path in ("/my/", "/my/trends", "/my/looks", "/my/print"):
+    for path in ("/my/", "/my/trends", "/my/access-log", "/my/print"):
         page.goto(site + path)
         boxes = [each.bounding_box() for each in [page.locator("main"), *page.locator(".top .tabs a").all()]]
         places.add(tuple((box["x"], box["y"]) for box in boxes))
@@ -333,7 +333,7 @@ def test_a_phone_shows_text_of_twice_the_size(page: Any, site: str) -> None:
     page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
     log_in(page, site, "bholanath")
     report = page.get_by_role("link", name="Laboratory panel").get_attribute("href")
-    for path in ("/my/", report, "/my/print", "/my/trends", "/my/trends?code=8462-4", "/my/looks", "/my/filter"):
+    for path in ("/my/", report, "/my/print", "/my/trends", "/my/trends?code=8462-4", "/my/access-log", "/my/filter"):
         page.goto(site + path)
         page.evaluate("document.documentElement.style.fontSize = '200%'")
         assert browser.fits(page), path

@@ -149,7 +149,7 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
     staff.log_in("dr.ayush")
     for path in hidden:
         assert staff.get(path).status_code == 200
-    assert browser.get("/my/looks").text.count("dr.ayush") == 3
+    assert browser.get("/my/access-log").text.count("dr.ayush") == 3
 
 
 def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:
@@ -197,7 +197,7 @@ def test_every_page_has_its_dates_in_the_zone_that_the_browser_tells(
         for zone, name, day in (("Asia/Calcutta", "Asia/Kolkata", 21), ("America/New_York", "America/New York", 20)):
             page = dated(zone, path)
             assert f"Times are in {name}." in page, path
-            if path != "/my/filter" and path != "/my/looks":
+            if path != "/my/filter" and path != "/my/access-log":
                 assert re.search(rf"{day} Nov(ember)? 2026", page), path
                 assert not re.search(rf"{41 - day} Nov(ember)? 2026", page), path
     assert "No report matches" in dated("Asia/Kolkata", "/my/?from=2026-11-20&to=2026-11-20")
@@ -287,7 +287,7 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     browser.log_in("bholanath")
     staff.log_in("dr.ayush")
     staff.get("/my/patients/bholanath")
-    looks = plain(browser.get("/my/looks"))
+    looks = plain(browser.get("/my/access-log"))
     assert "ops at the command line" in looks
     assert "Dr. Ayush Kulkarni (dr.ayush, doctor)" in looks
     assert "()" not in looks

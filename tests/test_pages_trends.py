@@ -68,10 +68,10 @@ def test_a_trend_draws_its_values_at_their_true_distances(browser: Browser, peop
     run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     text = browser.get("/my/trends?code=8480-6").text
-    svg = re.search(r"<svg[^>]*pygal-chart.*?</svg>", text, re.DOTALL).group()
+    svg = re.search(r"<svg[^>]*plot.*?</svg>", text, re.DOTALL).group()
     for forbidden in ("<script", "<style", "style=", "http://www.w3.org/1999/xlink", "onload"):
         assert forbidden not in svg
-    line = re.search(r'<path d="M([^"]+)" class="line reactive', svg).group(1)
+    line = re.search(r'<path class="line" d="M([^"]+ [^"]+L[^"]+)"', svg).group(1)
     points = [tuple(map(float, pair.split())) for pair in re.findall(r"[\d.]+ [\d.]+", line)]
     assert len(points) == 3, line
     assert (points[2][0] - points[1][0]) / (points[1][0] - points[0][0]) == pytest.approx(9, rel=0.01)
@@ -99,7 +99,7 @@ def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_
     trend = browser.get("/my/trends?code=8310-5")
     assert "and not drawn in the chart" in plain(trend)
     assert "366" in plain(trend)
-    svg = re.search(r"<svg[^>]*pygal-chart.*?</svg>", trend.text, re.DOTALL).group()
+    svg = re.search(r"<svg[^>]*plot.*?</svg>", trend.text, re.DOTALL).group()
     assert "2 values" in svg
     scale = [float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", svg)]
     assert scale
@@ -118,7 +118,7 @@ def test_what_a_chart_does_not_draw_is_told(browser: Browser, people, settings, 
     trend = browser.get("/my/trends?name=Glucose")
     assert "2 values are not drawn in the chart" in plain(trend)
     assert "A value such as <3 is drawn at its number; it lies beyond it." in plain(trend)
-    (svg,) = re.findall(r"<svg[^>]*pygal-chart.*?</svg>", trend.text, re.DOTALL)
+    (svg,) = re.findall(r"<svg[^>]*plot.*?</svg>", trend.text, re.DOTALL)
     assert svg.count('class="dot"') == 2, "5.1, and 5.4, which was sent as text"
     assert svg.count('class="dot away"') == 1, "<3, below"
     for expected in (

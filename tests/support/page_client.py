@@ -42,7 +42,7 @@ class Browser:
 def pages_of(browser: Browser) -> list[str]:
     """Every page of one's own, by its address."""
     number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
-    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/looks", "/my/filter", "/my/download/csv",
+    return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/access-log", "/my/filter", "/my/download/csv",
             "/my/?abnormal=true&text=fine&from=2026-01-01&to=2026-12-31&type=BLOOD+PRESSURE&code=8480-6"]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedI
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import result_view, session
 from wsgi.browse_pages.dates import Dates, reader_zone
+from wsgi.browse_pages.navigation import OWN_MENU, PATIENT_MENU, PATIENTS, THEIR, link, menu_links
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_exception
 from wsgi.common.pages import html_response
 from wsgi.common.views import View, add_view
@@ -49,7 +50,7 @@ class Page(View):
     context: BrowseContext
     user: dict[str, Any] | None = None
 
-    def render(self, template: str, http_status: int = 200, **values: Any) -> bottle.HTTPResponse:
+    def render(self, template: str, http_status: int = 200, here: str = "", **values: Any) -> bottle.HTTPResponse:
         """A page out of wsgi/templates/pages/, in its frame."""
         frame = {
             "user": self.user,
@@ -58,11 +59,19 @@ class Page(View):
             "words": result_view,
             "version": __version__,
             "link": link,
-            "is_staff": self.user is not None and self.user["role"] in STAFF,
             "patient": None,
-            "here": "",
+            "here": here,
+            **self._menus(here, values.get("patient")),
         }
         return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
+
+    def _menus(self, here: str, patient: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the reader's own menu, and the menu of the patient whose record is open."""
+        is_staff = self.user is not None and self.user["role"] in STAFF
+        own = menu_links((PATIENTS, *OWN_MENU) if is_staff else OWN_MENU, here)
+        base = ("patients", patient["username"]) if patient else ()
+        theirs = menu_links(PATIENT_MENU, here.removeprefix(THEIR), *base) if patient else []
+        return {"menu": own, "patient_menu": theirs}
 
     @property
     def dates(self) -> Dates:
@@ -143,10 +152,10 @@ def add_page(application: Application, path: str, page: type[Page], context: Bro
     add_view(application, path, page, context, skip=[ErrorPlugin], apply=[PageErrors(context)])
 
 
-def redirect(path: str) -> bottle.HTTPResponse:
-    """On to another page of ours, by GET."""
+def redirect(path: str, status: int = 303) -> bottle.HTTPResponse:
+    """Return a redirect to another page, which the browser opens by GET. 301: the page has moved for good."""
     headers = {"Location": path, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return bottle.HTTPResponse(status=303, headers=headers)
+    return bottle.HTTPResponse(status=status, headers=headers)
 
 
 def login_path() -> str:
@@ -154,10 +163,3 @@ def login_path() -> str:
     asked = bottle.request.path + (f"?{bottle.request.query_string}" if bottle.request.query_string else "")
     target = session.safe_target(quote(asked, safe="/?=&%:+,.-_~")) if bottle.request.method == "GET" else session.HOME
     return "/my/login" if target == session.HOME else f"/my/login?next={quote(target, safe='')}"
-
-
-def link(*parts: object, **query: object) -> str:
-    """The address of a page of ours: its path's parts, and what is asked for, with what has no value left out."""
-    path = "/my/" + "/".join(quote(str(part), safe="") for part in parts)
-    asked = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value not in ("", None))
-    return f"{path}?{asked}" if asked else path

@@ -10,7 +10,8 @@ import bottle
 from myhealth.common.errors import MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import session
-from wsgi.browse_pages.base import Page, link, redirect
+from wsgi.browse_pages.base import Page, redirect
+from wsgi.browse_pages.navigation import link
 from wsgi.common.requests import client_address
 
 FIRST = "Please log in to see that page."

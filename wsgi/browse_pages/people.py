@@ -10,7 +10,8 @@ from myhealth.common.errors import NotFound
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_api.cursors import access_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search
-from wsgi.browse_pages.base import LoggedInPage, link
+from wsgi.browse_pages.base import LoggedInPage, Page, redirect
+from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.reports import PatientPage
 
 PAGE = 50
@@ -36,21 +37,30 @@ class PatientsPage(LoggedInPage):
 
 
 class AccessLogPage(PatientPage):
-    """Who else looked into a record, the newest look first."""
+    """The accesses of others to a record, the newest first."""
 
     def get(self, username: str = "") -> Any:
         after = parse_access_cursor(bottle.request.query.getunicode("after", ""))
         person = self.whose(username, "access log")
         found = self.context.reports.access_log.find_for_patient(person, limit=PAGE + 1, after=after)
-        older = self.path("looks", after=access_cursor(found[PAGE - 1])) if len(found) > PAGE else ""
-        actors = {look.actor_subject for look in found if look.actor_subject}
+        older = self.path("access-log", after=access_cursor(found[PAGE - 1])) if len(found) > PAGE else ""
+        actors = {event.actor_subject for event in found if event.actor_subject}
         return self.render(
-            "looks",
-            looks=found[:PAGE],
+            "access_log",
+            events=found[:PAGE],
             full_names=self.context.reports.people.full_names(actors) if actors else {},
             older=older,
-            first=self.path("looks"),
+            first=self.path("access-log"),
             further=after is not None,
             patient=self.patient,
-            here=self.tab("looks"),
+            here=self.tab("access-log"),
         )
+
+
+class AccessLogMoved(Page):
+    """Redirects from the earlier address of the access log, /my/looks."""
+
+    def get(self, username: str = "") -> Any:
+        path = link("patients", username, "access-log") if username else link("access-log")
+        query = bottle.request.query_string
+        return redirect(f"{path}?{query}" if query else path, 301)

@@ -8,8 +8,9 @@ import bottle
 
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_pages import result_view
-from wsgi.browse_pages.base import LoggedInPage, link
+from wsgi.browse_pages.base import LoggedInPage
 from wsgi.browse_pages.filters import ReportQuery, choices, parse_report_query
+from wsgi.browse_pages.navigation import THEIR, link
 
 PAGE, PRINT_MAX = 20, 200
 MANY = 12  # results that one does not see at a glance
@@ -36,7 +37,7 @@ class PatientPage(LoggedInPage):
         return link(*before, *parts, **query)
 
     def tab(self, name: str) -> str:
-        return f"their {name}" if self.patient else name
+        return f"{THEIR}{name}" if self.patient else name
 
 
 class ReportsPage(PatientPage):

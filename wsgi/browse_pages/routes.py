@@ -1,4 +1,4 @@
-"""Which page stands at which address."""
+"""The address of each page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import HomeRedirect, PageFiles
 from wsgi.browse_pages.login import LoginPage, LogoutPage
 from wsgi.browse_pages.password import PasswordPage
-from wsgi.browse_pages.people import AccessLogPage, PatientsPage
+from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
 from wsgi.browse_pages.trends import TrendsPage
 from wsgi.common.application import Application
@@ -25,7 +25,7 @@ PAGES: dict[str, Any] = {
     "/my/print": PrintPage,
     "/my/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/trends": TrendsPage,
-    "/my/looks": AccessLogPage,
+    "/my/access-log": AccessLogPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
     "/my/patients": PatientsPage,
@@ -34,14 +34,16 @@ PAGES: dict[str, Any] = {
     "/my/patients/<username>/print": PrintPage,
     "/my/patients/<username>/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/patients/<username>/trends": TrendsPage,
-    "/my/patients/<username>/looks": AccessLogPage,
+    "/my/patients/<username>/access-log": AccessLogPage,
     "/my/<path:path>": NotFoundPage,
 }
+# Earlier addresses, which redirect for good.
+MOVED: dict[str, Any] = {"/my/looks": AccessLogMoved, "/my/patients/<username>/looks": AccessLogMoved}
 
 
 def add_pages(application: Application, context: BrowseContext) -> None:
-    """Routes the pages, their files, and the bare address."""
+    """Route the pages, their files, and the bare address."""
     add_view(application, "/", HomeRedirect, context)
     add_view(application, "/static/<name>", PageFiles, context)
-    for path, page in PAGES.items():
+    for path, page in {**MOVED, **PAGES}.items():
         add_page(application, path, page, context)

@@ -41,7 +41,7 @@ class Series:
     rows: list[tuple[TrendPoint, result_view.ResultView]]
     clocks: dict[int, str]
     svg: str
-    places: set[str]
+    positions: set[str]
     band: bool
     impossible: int
     undrawn: int
@@ -135,7 +135,7 @@ def _series(number: int, unit: str, points: list[TrendPoint], dates: Dates, titl
         rows,
         clocks=clocks_of(points, dates),
         svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
-        places={point.place for point in drawn},
+        positions={point.position for point in drawn},
         band=any(point.low is not None or point.high is not None for point in drawn),
         impossible=len(rows) - len(possible),
         undrawn=len(possible) - len(drawn),
