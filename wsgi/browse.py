@@ -1,4 +1,4 @@
-"""The browse API and its pages: people read their own reports. Its store: MongoDB alone; the upload API checks logins.
+"""The browse API and its pages: people read their own reports. It reads MongoDB only; the upload API checks logins.
 
 `gunicorn wsgi.browse:app` serves it with the settings of the environment.
 """
@@ -45,7 +45,7 @@ PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION,
 
 
 def make_app(settings: Settings) -> bottle.Bottle:
-    """The application on these settings; MongoDB is asked at the first request. Raises WrongSettings."""
+    """Return the application. MongoDB is connected at the first request. Raises SettingsError."""
     context = BrowseContext(settings)
     application = Application(context.close)
     for path, view in (VIEWS | PAGES).items():

@@ -1,4 +1,4 @@
-"""Logging in and out: the upload API decides."""
+"""Login and logout, which the upload API decides."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LoginView(View):
 
 
 class LogoutView(AuthenticatedBrowseView):
-    """Ends every token of the caller's: here at once, and at the upload API."""
+    """Revoke all tokens of the caller, at the upload API and here at once."""
 
     spec = {
         "post": Operation(

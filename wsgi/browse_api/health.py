@@ -1,4 +1,4 @@
-"""Whether the service is well."""
+"""The health check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsgi.common.views import View, json_response
 
 
 class HealthView(View):
-    """200 where MongoDB answers, 503 where it does not."""
+    """Answer 200 if MongoDB answers, else 503."""
 
     spec = {"get": Operation("Whether MongoDB answers", {200: ("It does.", "Health")})}
     context: BrowseContext

@@ -1,4 +1,4 @@
-"""Answers packed for the way, and not sent twice."""
+"""Compression and ETags of answers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import zlib
 
 from wsgi.common.requests import header, takes_gzip
 
-GZIP_FROM_BYTES = 1024  # a smaller answer fits into a packet as it is
+GZIP_FROM_BYTES = 1024  # a smaller answer fits into one packet
 GZIP_LEVEL = 4
 
 
 def pack(content: bytes, headers: dict[str, str]) -> bytes:
-    """The content as the client takes it, and in the headers how it is packed."""
+    """Return the content, gzipped if the client accepts it and it is large; set Content-Encoding in `headers`."""
     if len(content) < GZIP_FROM_BYTES or not takes_gzip():
         return content
     packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
@@ -21,12 +21,12 @@ def pack(content: bytes, headers: dict[str, str]) -> bytes:
 
 
 def etag(content: bytes) -> str:
-    """The ETag by which a client may keep it, packed or not."""
+    """Return the weak ETag of the uncompressed content."""
     return f'W/"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
 def etag_matches(tag: str) -> bool:
-    """Whether If-None-Match names it; tags are compared weakly. Source: RFC 9110, 13.1.2."""
+    """Return whether If-None-Match contains the tag, by weak comparison. Source: RFC 9110, 13.1.2."""
     known = header("If-None-Match")
     if not known:
         return False

@@ -1,4 +1,4 @@
-"""What a request brings: its body under a cap, its token, its name and password."""
+"""Reading requests: the body up to a limit, parameters, headers, credentials, the client's address."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class NotAcceptable(MyHealthError):
 
 
 def header(name: str, default: str = "") -> str:
-    """A header as it came, its bytes as Latin-1. (Bottle's own reader raises where they are not UTF-8.)"""
+    """Return a header, its bytes decoded as Latin-1. Bottle's own reader raises if they are not UTF-8."""
     key = name.upper().replace("-", "_")
     found: str = bottle.request.environ.get(key if key == "CONTENT_TYPE" else f"HTTP_{key}", default)
     return found
 
 
 def read_body(max_bytes: int) -> bytes:
-    """The request's body, unpacked where it is gzipped. Raises TooLarge beyond `max_bytes` before or after that,
-    BadInput for damaged gzip, WrongMediaType for another encoding."""
+    """Return the request's body, decompressed if it is gzipped. Raises TooLarge beyond `max_bytes` before or after
+    decompression, BadInput for damaged gzip, WrongMediaType for another encoding."""
     body = _read(max_bytes)
     encoding = header("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip"):
@@ -49,7 +49,7 @@ def read_body(max_bytes: int) -> bytes:
 
 
 def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
-    """The body as a JSON object with no other fields than these. Raises BadInput naming what is wrong."""
+    """Return the body, a JSON object with no other fields than these. Raises BadInput naming the error."""
     try:
         value = msgspec.json.decode(read_body(max_bytes))
     except msgspec.DecodeError as error:
@@ -79,16 +79,16 @@ def parse_boolean(name: str, text: str) -> bool:
 
 
 def only_parameters(*names: str) -> None:
-    """Raises BadInput where the address has another parameter: a misspelt one would be a promise that is not kept."""
+    """Raise BadInput if the address has another parameter. A misspelt one must not be ignored silently."""
     unknown = sorted(set(bottle.request.query) - set(names))
     if unknown:
         raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names)}.")
 
 
 def query_parameters(*names: str) -> dict[str, str]:
-    """The address's parameters, which must be of these names, each once, not empty, in UTF-8. Raises BadInput
-    otherwise."""
-    # Some clients send bytes beyond ASCII as they are, which is as good as escaped.
+    """Return the address's parameters. Raises BadInput unless each has one of these names, occurs once, is not empty
+    and is UTF-8."""
+    # Some clients send bytes beyond ASCII unescaped; they are accepted.
     raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", bottle.request.environ.get("QUERY_STRING", ""))
     found: dict[str, str] = {}
     try:
@@ -107,7 +107,7 @@ def query_parameters(*names: str) -> dict[str, str]:
 
 
 def accepted_type(*offered: str) -> str:
-    """Which of these media types the client likes best, the first of several alike. Raises NotAcceptable.
+    """Return the media type that the client prefers, the first of equal ones. Raises NotAcceptable.
 
     Source: RFC 9110, 12.5.1.
     """
@@ -125,7 +125,7 @@ def accepted_type(*offered: str) -> str:
 
 
 def _weight_of(kind: str, accept: str) -> float:
-    """What the most exact of the Accept header's ranges that the type falls under says of it; 0 where none does."""
+    """Return the quality that the Accept header's most specific matching range gives the type; 0 without a match."""
     main = kind.partition("/")[0]
     ranks = {kind: 3, f"{main}/*": 2, "*/*": 1}
     found = (0, 0.0)
@@ -141,7 +141,7 @@ def _weight(parameters: str) -> float:
 
 
 def takes_gzip() -> bool:
-    """Whether the client unpacks gzip. Source: RFC 9110, 12.5.3."""
+    """Return whether the client accepts gzip. Source: RFC 9110, 12.5.3."""
     for part in header("Accept-Encoding").split(","):
         name, _, parameters = part.partition(";")
         if name.strip().lower() in ("gzip", "*"):
@@ -150,7 +150,7 @@ def takes_gzip() -> bool:
 
 
 def bearer_token() -> str:
-    """The token that the request carries: `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn."""
+    """Return the token of `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn without one."""
     scheme, _, value = header("Authorization").partition(" ")
     token = value.strip() if scheme.lower() == "bearer" else header("x-access-token").strip()
     if not token:
@@ -159,7 +159,7 @@ def bearer_token() -> str:
 
 
 def basic_credentials() -> tuple[str, str]:
-    """Name and password of HTTP Basic (RFC 7617, UTF-8). Raises NoCredentials where the request has none."""
+    """Return the name and password of HTTP Basic (RFC 7617, UTF-8). Raises NoCredentials without them."""
     scheme, _, value = header("Authorization").partition(" ")
     try:
         name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
@@ -187,7 +187,7 @@ def _read(max_bytes: int) -> bytes:
         while left > 0 and (part := source.read(min(CHUNK, left))):
             parts.append(part)
             left -= len(part)
-    except Exception as error:  # whatever a server's word is for chunks that are none, or a client that went away
+    except Exception as error:  # servers raise different errors for malformed chunks and lost clients
         raise BadInput("The body cannot be read.") from error
     if chunked and left <= 0:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
@@ -197,9 +197,9 @@ def _read(max_bytes: int) -> bytes:
 
 
 def _gunzip(body: bytes, max_bytes: int) -> bytes:
-    """Unpacks at most `max_bytes`, whatever the packed bytes would become; of several members each.
+    """Decompress all gzip members, at most `max_bytes` in total.
 
-    It goes in by pieces: what lies behind a member is copied each time, and there may be a million of them.
+    The input is fed in small pieces: zlib copies the rest behind each member, and there may be a million members.
     """
     parts, left, unpacker = [], max_bytes, zlib.decompressobj(wbits=31)
     for start in range(0, len(body), PIECE):
@@ -221,9 +221,9 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
 
 
 def client_address(trusted_proxies: str) -> str:
-    """The address that the request comes from: the last one in X-Forwarded-For that is not itself a trusted proxy's.
+    """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy.
 
-    `trusted_proxies`: addresses with commas between them. A header that somebody else sends is not believed.
+    `trusted_proxies`: addresses separated by commas. The header counts only if a trusted proxy sent it.
     """
     trusted = {address.strip() for address in trusted_proxies.split(",")}
     address: str = bottle.request.environ.get("REMOTE_ADDR") or "local"

@@ -1,4 +1,4 @@
-"""Views made of classes: one class a path, one method a verb; mixins bring what several need."""
+"""Class-based views: one class for each path, one method for each verb."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LIMIT, LIMIT_MAX = 50, 500
 
 
 class View:
-    """One request to one path. A subclass defines `get`, `post`, `put` or `delete`, taking the path's parts, and says
-    in `spec` what each does.
+    """One request to one path. A subclass defines `get`, `post`, `put` or `delete`, which take the path's variables,
+    and describes each of them in `spec`.
 
-    `context`: what the application was made with (settings, stores).
+    `context`: the application's settings and stores.
     """
 
     spec: ClassVar[dict[str, Operation]] = {}
@@ -29,7 +29,7 @@ class View:
         self.context = context
 
     def prepare(self) -> None:
-        """What comes before every verb; mixins add to it."""
+        """Run before every verb; subclasses authenticate here."""
 
     def perform(self, verb: str, **parts: Any) -> Any:
         self.prepare()
@@ -41,7 +41,7 @@ class View:
 
 
 def add_view(application: Application, path: str, view: type[View], context: Any, **options: Any) -> None:
-    """Routes a path to a view, with its closing slash and without. `options`: the route's plugins, as Bottle has it."""
+    """Route a path to a view, with and without its closing slash. `options`: for Bottle's `route`, such as plugins."""
     for verb in view.verbs():
         for form in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
             application.route(form, verb.upper(), _callback(view, verb, context), **options)
@@ -55,14 +55,14 @@ def _callback(view: type[View], verb: str, context: Any) -> Callable[..., Any]:
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> bottle.HTTPResponse:
-    """An answer in JSON. Health data is never kept by a cache on the way, unless `headers` says otherwise."""
+    """Return a JSON answer. No cache may store it, unless `headers` says otherwise."""
     named = {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})}
     body = value if isinstance(value, (bytes, str)) else encode_json(value)
     return bottle.HTTPResponse(body, status=status, headers=named)
 
 
 def page_limit(asked: Mapping[str, str], default: int = LIMIT, most: int = LIMIT_MAX) -> int:
-    """How many entries a page may have: `limit` of the parameters asked, 50 if it is not given. Raises BadInput."""
+    """Return the parameter `limit`, or the default if it is missing. Raises BadInput unless it is 1 to `most`."""
     text = asked.get("limit")
     if text is None:
         return default

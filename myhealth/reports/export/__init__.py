@@ -1,1 +1,1 @@
-"""What leaves the report store: CSV and FHIR R4."""
+"""Exports of reports: CSV and FHIR R4."""

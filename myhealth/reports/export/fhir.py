@@ -1,7 +1,7 @@
 """Reports as FHIR R4: a Bundle of DiagnosticReports and their Observations. Pure.
 
-What came in as FHIR goes out the same in code, value, unit, range, interpretation, status and date. A range that is not
-the source's but our catalogue's (`range_source`) stays here. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
+Data that came in as FHIR goes out with the same code, value, unit, range, interpretation, status and date. Ranges that
+our catalogue added (`range_source`) are not exported. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
 "Observation", "Data Types".
 """
 
@@ -23,7 +23,7 @@ from myhealth.reports.trends import readable_results
 LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
-# Names of ours in the terms of RFC 4151: they need no server.
+# Our identifier systems as tag URIs (RFC 4151), which need no server.
 REPORT_SYSTEM, PERSON_SYSTEM, MACHINE_SYSTEM = (
     f"tag:myhealth.example,2026:{what}" for what in ("report", "username", "serial")
 )
@@ -33,15 +33,15 @@ DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DIGITS}) *")
 SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
 CODE = re.compile(r"\S+(?: \S+)*")
-SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR wants it; HL7 v2 has names like 99LAB
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # which FHIR's strings do not hold
+SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR requires; HL7 v2 has names like 99LAB
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # not allowed in FHIR's strings
 Resource = dict[str, Any]
 
 
 def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str | None = None) -> Resource:
-    """A Bundle of type collection: each report, followed by its Observations. `patient`: whose they all are.
+    """Return a Bundle of type collection: each report, followed by its Observations. All are of one patient.
 
-    `next_url`: where the next page is, as an absolute address.
+    `next_url`: the absolute address of the next page.
     """
     entries: list[Resource] = []
     for report in reports:
@@ -59,26 +59,26 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
 
 
 def _subject(patient: Document) -> Resource:
-    name = _said(patient["full_name"]) or patient["username"]
+    name = _text(patient["full_name"]) or patient["username"]
     return {"identifier": {"system": PERSON_SYSTEM, "value": patient["username"]}, "display": name}
 
 
 def _report(report: Document, observations: list[Resource], status: str, shared: Resource) -> Resource:
-    """The DiagnosticReport; what is empty is left out, as FHIR wants it."""
+    """Return the DiagnosticReport, without empty elements, as FHIR requires."""
     found: Resource = {
         "resourceType": "DiagnosticReport",
         "id": str(report["_id"]),
         "identifier": [{"system": REPORT_SYSTEM, "value": str(report["_id"])}],
         "status": status,
-        "code": {"text": _said(report["checkup_type"]) or "Check-up"},
+        "code": {"text": _text(report["checkup_type"]) or "Check-up"},
         **shared,
         "issued": _moment(report["updated_at"]),
     }
-    if disease := _said(report["disease"]):
+    if disease := _text(report["disease"]):
         found["category"] = [{"text": disease}]
-    if taken_by := _said(report["taken_by"]):
+    if taken_by := _text(report["taken_by"]):
         found["performer"] = [{"display": taken_by}]
-    if conclusion := _said(report["checkup_report"]):
+    if conclusion := _text(report["checkup_report"]):
         found["conclusion"] = conclusion
     if observations:
         found["result"] = [{"reference": _address(each["id"])} for each in observations]
@@ -94,7 +94,7 @@ def _observation(report: Document, number: int, result: Document, status: str, s
         **shared,
         **_value(result),
     }
-    if machine := _said(report["machine"]):
+    if machine := _text(report["machine"]):
         found["device"] = {"identifier": {"system": MACHINE_SYSTEM, "value": machine}}
     flag = result.get("flag")
     if flag in FLAG_WORDS:
@@ -106,9 +106,12 @@ def _observation(report: Document, number: int, result: Document, status: str, s
 
 
 def _statuses(results: list[Document], remarks: StatusLines) -> list[str]:
-    """Each result's own status, else the report's, else final; but unknown where something is said of what is none of
-    the results, such as the panel that some of them were parts of, or of one of several that are called the same."""
-    names = [on_one_line(_said(result.get("name"))) for result in results]
+    """Return each result's own status, else the report's, else final.
+
+    A status is unknown if the report states one for a name that no result has, such as a panel's, or for a name that
+    several results share.
+    """
+    names = [on_one_line(_text(result.get("name"))) for result in results]
     other = "final" if remarks.of_results.keys() <= set(names) else "unknown"
     found = {name: remarks.status_of(name) or other for name in names}
     for name in remarks.of_results:
@@ -118,24 +121,24 @@ def _statuses(results: list[Document], remarks: StatusLines) -> list[str]:
 
 
 def _code(result: Document) -> Resource:
-    name, code, other = (_said(result.get(key)) for key in ("name", "code", "other_code"))
-    system = _said(result.get("code_system"))
+    name, code, other = (_text(result.get(key)) for key in ("name", "code", "other_code"))
+    system = _text(result.get("code_system"))
     concept: Resource = {"text": name or code or other or "Result"}
     if CODE.fullmatch(code):
-        concept["coding"] = [{"system": LOINC, "code": code}]  # its display would be LOINC's name, not the machine's
+        concept["coding"] = [{"system": LOINC, "code": code}]  # without display, which would have to be LOINC's name
     elif CODE.fullmatch(other):
         concept["coding"] = [{**({"system": system} if SYSTEM.fullmatch(system) else {}), "code": other}]
     return concept
 
 
 def _value(result: Document) -> Resource:
-    """The value in the kind that says it: a Quantity, a Range, text, or why there is none."""
-    value, unit = result.get("value"), _said(result.get("unit"))
+    """Return the value as a Quantity, a Range or text, or the reason of its absence."""
+    value, unit = result.get("value"), _text(result.get("unit"))
     if _is_number(value):
         return {"valueQuantity": _quantity(value, unit)}
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if value is None or not text.strip() or result.get("absent_reason") == value:
-        return {"dataAbsentReason": {"text": _said(result.get("absent_reason")) or "no value"}}
+        return {"dataAbsentReason": {"text": _text(result.get("absent_reason")) or "no value"}}
     if match := COMPARED.fullmatch(text):
         comparator = match[1].replace("≤", "<=").replace("≥", ">=")
         return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": comparator}}
@@ -145,17 +148,17 @@ def _value(result: Document) -> Resource:
 
 
 def _ranges(result: Document) -> list[Resource]:
-    """The normal range, then the others, which are text."""
+    """Return the normal range, then the other ranges as text."""
     ends = {
-        end: _quantity(result[end], _said(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
+        end: _quantity(result[end], _text(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
     }
     found = [ends] if ends and "range_source" not in result else []
-    text = _said(result.get("range_text"))
+    text = _text(result.get("range_text"))
     return [*found, {"text": text}] if text else found
 
 
 def _quantity(number: Any, unit: str) -> Resource:
-    """A number with its unit; coded where the unit is UCUM."""
+    """Return a number with its unit, coded if the unit is UCUM."""
     coded = {"system": UCUM, "code": unit} if is_ucum(unit) else {}
     return {"value": number, **({"unit": unit} if unit else {}), **coded}
 
@@ -168,8 +171,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
-def _said(value: Any) -> str:
-    """Text, where it says something; FHIR has no empty strings."""
+def _text(value: Any) -> str:
+    """Return the stripped text, "" for anything else. FHIR has no empty strings."""
     return _printable(value.strip()) if isinstance(value, str) else ""
 
 
@@ -178,7 +181,7 @@ def _printable(text: str) -> str:
 
 
 def _effective(report: Document) -> str:
-    """When it was taken, as exactly as it is known."""
+    """Return the moment, with only the precision that is known."""
     moment = report["taken_at"]
     known = known_precision(report["checkup_report"], moment)
     return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _moment(moment)
@@ -189,5 +192,5 @@ def _moment(value: datetime) -> str:
 
 
 def _address(id_: str) -> str:
-    """A name for an entry that is the same in every Bundle. Worked example: urn:uuid:… of "Observation 5-0"."""
+    """Return the URN of an entry, the same in every Bundle. Worked example: "5-0" gives urn:uuid:…"""
     return f"urn:uuid:{uuid.uuid5(NAMESPACE, id_)}"
