@@ -36,6 +36,8 @@ from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import Pass, run_pass
 
+PROCESS_FIXTURES = {"run_cli", "at_terminal", "served", "chromium"}
+
 # Nothing that a busy machine does slowly is a fault.
 hypothesis.settings.register_profile(
     "whatever the load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -51,6 +53,14 @@ def pytest_configure() -> None:
     # A shell that runs us in the background has Ctrl-C ignored, and every program that we start would ignore it too.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as `process` whose fixtures start processes of the program."""
+    for item in items:
+        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(scope="session")

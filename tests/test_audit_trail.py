@@ -234,6 +234,7 @@ def test_what_is_done_at_the_command_line_is_noted_once(db, run_cli) -> None:
     trail.holds_nothing_of(f"{MARK} ", str(NUMBER))
 
 
+@pytest.mark.process
 def test_servers_logs_hold_nothing_of_what_was_sent(people, settings, db, tmp_path, log_in) -> None:
     """Through gunicorn itself, with the errors that there can be."""
     token = log_in("tara")

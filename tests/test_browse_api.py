@@ -120,6 +120,7 @@ def test_a_user_who_has_not_arrived_yet_is_told_to_wait(browse: Caller, log_in) 
     assert int(answer.headers["Retry-After"]) > 0
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("stored")
 def test_browsing_works_while_postgresql_is_away(browse: Caller, log_in, postgres, db) -> None:
     from myhealth.common.database import database
@@ -182,6 +183,7 @@ def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, obje
         return error.code, json.load(error)
 
 
+@pytest.mark.process
 def test_the_whole_way_under_gunicorn(people, db, settings, reports) -> None:
     with running_apis(settings, workers=2) as (upload_url, browse_url):
         token = call(f"{upload_url}/login/", **basic("tara", PASSWORD))[1]["token"]
@@ -197,6 +199,7 @@ def test_the_whole_way_under_gunicorn(people, db, settings, reports) -> None:
         assert call(f"{upload_url}/nothing")[0] == 404
 
 
+@pytest.mark.process
 def test_a_body_over_the_cap_is_a_413_under_gunicorn_too(people, db, settings, log_in) -> None:
     small = dataclasses.replace(settings, upload=dataclasses.replace(settings.upload, max_body_bytes=100_000))
     with running_apis(small) as (upload_url, _):

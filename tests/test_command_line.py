@@ -108,6 +108,7 @@ def test_a_misspelt_command_is_told_the_nearest(run_cli: Any) -> None:
     assert "Did you mean" not in run_cli("zzz").stderr
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_is_told(environ: dict[str, str]) -> None:
     with Path("/dev/full").open("wb") as full:

@@ -20,6 +20,8 @@ from myhealth.common.errors import Unavailable
 from myhealth.embedded import servers
 from myhealth.processes import gunicorn, listen
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def folder():

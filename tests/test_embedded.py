@@ -24,6 +24,8 @@ from myhealth.embedded import servers
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import SYSTEM_USER, Postgres
 
+pytestmark = pytest.mark.process
+
 AS_ROOT = os.geteuid() == 0
 
 

@@ -55,6 +55,7 @@ def test_machine_dump_with_faults_json_goes_in_as_far_as_it_is_good(db, people, 
         assert said in done.stderr
 
 
+@pytest.mark.process
 def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_path: Path) -> None:
     (line,) = [text for text in (EXAMPLES / "crontab").read_text().splitlines() if re.match(r"[*\d]", text)]
     fields = line.split(maxsplit=5)
@@ -69,6 +70,7 @@ def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_
     assert reports.count()[1] == 6
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["upload", "browse"])
 def test_gunicorn_conf_serves_its_api(name: str, db, reports, settings, tmp_path: Path) -> None:
     """`gunicorn -c gunicorn-{name}.conf.py`, on a free port, from another folder, with settings from the environment."""
@@ -110,6 +112,7 @@ def test_gunicorn_conf_serves_its_api(name: str, db, reports, settings, tmp_path
     assert "Using worker: gthread" in said, said
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "wrong", "said"),
     [

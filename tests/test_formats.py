@@ -39,6 +39,7 @@ def toy() -> Iterator[Format]:
         registry.FORMATS[:] = [each for each in before if each.name != "toy"]
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("people")
 def test_a_format_of_one_file_is_imported_rejected_written_and_imported_again(db, settings, tmp_path: Path) -> None:
     """The command line in a process of its own, whose only difference is the line that registers the format."""

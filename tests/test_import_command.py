@@ -172,6 +172,7 @@ def test_only_the_first_refused_records_are_told(db, run_cli, file) -> None:
     assert "50 refused records kept; see them with: myhealth rejections list" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 @pytest.mark.long
 def test_an_import_that_is_ended_leaves_whole_batches_and_is_finished_by_the_next(
@@ -201,6 +202,7 @@ def test_an_import_that_is_ended_leaves_whole_batches_and_is_finished_by_the_nex
     assert db("select count(*), count(distinct record_id) from checkups") == [(count, count)]
 
 
+@pytest.mark.process
 def test_a_bar_is_drawn_on_a_terminal_only(db, settings, file) -> None:
     import pty
 

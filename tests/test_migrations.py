@@ -83,6 +83,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(empty: Settings) -> Non
     assert stores.schema_number() == 2
 
 
+@pytest.mark.process
 def test_several_at_once_are_one_after_another(empty: Settings) -> None:
     program = "from myhealth import stores; from myhealth.common.settings import load\n"
     program += "s = load(); stores.bind_database(s); print(len(stores.migrate(s)))"

@@ -26,6 +26,7 @@ def test_the_collection_is_the_descriptions() -> None:
     assert requests == sum(len(verbs) for said in documents.values() for verbs in said["paths"].values()) - 2
 
 
+@pytest.mark.process
 @pytest.mark.long
 def test_the_collection_passes_with_newman(people, db, settings, reports, tmp_path) -> None:
     npm = shutil.which("npm")

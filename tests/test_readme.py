@@ -163,6 +163,7 @@ def test_help_needs_none_of_the_commands() -> None:
     assert not {"peewee", "pymongo", "psycopg2", "bottle", "cryptography"} & set(re.findall(r"'([^']+)'", loaded))
 
 
+@pytest.mark.process
 def test_the_first_steps_work(tmp_path, settings) -> None:
     """Each line under "First steps" as it stands there, on embedded servers of its own."""
     from myhealth.embedded import servers

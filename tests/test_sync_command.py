@@ -66,6 +66,7 @@ def test_a_store_that_is_away_ends_it_with_75(settings, run_cli, store: str) -> 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_the_loop_works_until_it_is_told_to_end(db, reports, settings, how: signal.Signals) -> None:
     environ = {

@@ -126,6 +126,7 @@ def test_an_emptied_report_store_is_filled_anew(db, reports, sync) -> None:
     assert differences(db, reports) == NONE
 
 
+@pytest.mark.process
 def test_a_database_that_was_set_back_in_place_is_noticed(db, reports, sync, settings, postgres, tmp_path) -> None:
     """A cold copy of the data folder has the same system, timeline and tables, and later ids that mean other things."""
     import shutil

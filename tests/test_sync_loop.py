@@ -52,6 +52,7 @@ def test_passes_begin_whole_intervals_after_the_first_however_long_they_take(now
     assert next_due(100, 10, now) == due
 
 
+@pytest.mark.process
 def test_an_upload_begins_a_pass_at_once_where_the_loop_listens(db, reports, settings) -> None:
     with looping(settings, MYHEALTH_SYNC_LISTEN="true", MYHEALTH_SYNC_INTERVAL_S="3600") as process:
         wait_for(lambda: reports.count()[1] == 6)
@@ -63,6 +64,7 @@ def test_an_upload_begins_a_pass_at_once_where_the_loop_listens(db, reports, set
         assert process.wait(20) == 0
 
 
+@pytest.mark.process
 def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, reports, settings, connect) -> None:
     with looping(settings, MYHEALTH_SYNC_LISTEN="true", MYHEALTH_SYNC_INTERVAL_S="3600"):
         wait_for(lambda: reports.count()[1] == 6)
@@ -94,6 +96,7 @@ def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, mo
         assert waker.ending.is_set()
 
 
+@pytest.mark.process
 def test_without_listening_the_loop_has_no_further_connection(db, reports, settings) -> None:
     with looping(settings, MYHEALTH_SYNC_INTERVAL_S="3600"):
         wait_for(lambda: reports.count()[1] == 6)

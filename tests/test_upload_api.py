@@ -381,6 +381,7 @@ def test_it_is_well_and_says_so(upload: Caller) -> None:
     assert upload("GET", "/healthz").json["status"] == "ok"
 
 
+@pytest.mark.process
 def test_a_database_that_is_away_is_503_with_a_time(upload: Caller, log_in, postgres, db) -> None:
     token = log_in("tara")
     database.close_all()
