@@ -1,4 +1,4 @@
-"""myhealth demo: the nine steps of DESIGN.md, "The system", with real parts only, for a stranger to watch."""
+"""myhealth demo: the nine steps of myhealth/README.md, with real parts only, for a stranger to watch."""
 
 from __future__ import annotations
 

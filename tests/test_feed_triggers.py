@@ -1,4 +1,4 @@
-"""The database itself keeps the change feed true, for any writer: DESIGN.md, "Source of truth"."""
+"""Triggers keep the change feed complete, for any writer: myhealth/README.md, "Why the sync loses nothing"."""
 
 import io
 

@@ -115,7 +115,7 @@ def test_unknown_patients_are_made_where_that_is_wanted_and_cannot_log_in(db) ->
     outcomes = take(record(1, patient="new.one"), record(2, patient="New.One"), record(3, patient="a b"),
                     create_patients=True)  # fmt: skip
     assert statuses(outcomes) == ["accepted", "accepted", "rejected"]
-    assert "holds ' '" in outcomes[2].errors[0]["message"]
+    assert "contains ' '" in outcomes[2].errors[0]["message"]
     assert db("select username, password_hash, role from users where lower(username) = 'new.one'") in (
         [("new.one", None, "patient")], [("New.One", None, "patient")])  # fmt: skip
 

@@ -1,5 +1,5 @@
 """Clients of the system as it was go on working: one conversation from the first login to the last deletion, with the
-addresses, the headers and the sentences that they know. Source: DESIGN.md, "HTTP"."""
+addresses, the headers and the sentences that they know. Source: wsgi/README.md."""
 
 import base64
 from collections.abc import Callable

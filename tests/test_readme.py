@@ -138,6 +138,20 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, target
 
 
+def test_a_file_refers_only_to_documents_of_the_repository() -> None:
+    folders = [ROOT / name for name in ("myhealth", "cli", "wsgi", "examples", "tests", ".ci")]
+    files = [
+        path for folder in folders for path in folder.rglob("*") if path.suffix in ("", ".py", ".toml", ".service")
+    ]
+    names = {
+        (path, name) for path in files if path.is_file() for name in re.findall(r"\b\w[\w./-]*\.md\b", path.read_text())
+    }
+    lost = {
+        (path.name, name) for path, name in names if not any((base / name).is_file() for base in (ROOT, path.parent))
+    }
+    assert lost == set()
+
+
 def test_the_readme_and_the_changelog_stay_short() -> None:
     assert len(README.splitlines()) <= 150
     assert len((ROOT / "CHANGELOG.md").read_text().splitlines()) <= 40

@@ -70,5 +70,5 @@ def counts(outcomes: Iterable[RecordResult]) -> dict[str, int]:
 
 
 def error(index: int | None, name: str | None, message: str, code: str = "") -> dict[str, Any]:
-    """One place of the error shape of DESIGN.md, "HTTP"; `code` only where a program may want to know."""
+    """One place of the error shape of wsgi/README.md; `code` only where a program may want to know."""
     return {"index": index, "field": name or None, "message": message, **({"code": code} if code else {})}

@@ -1,4 +1,4 @@
-"""Rows of the source of truth as documents of the report store. Pure. Source: DESIGN.md, "Report store"."""
+"""Rows of the source of truth as documents of the report store. Pure. Source: myhealth/README.md, "Data model"."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class _Ended(MyHealthError):
 
 
 def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
-    """The details and the code of an error, as DESIGN.md, "HTTP" has it; from a proxy it may be anything."""
+    """The details and the code of an error, as wsgi/README.md has it; from a proxy it may be anything."""
     try:
         body = json.loads(error.read(64 * 1024))
         return f"{error.code} {body['details']}", str(body["code"])

@@ -33,7 +33,7 @@ class Caller:
 
 
 def check_error_shape(body: Any) -> None:
-    """The one error shape of DESIGN.md, "HTTP"; a bulk answer that refuses every record has its items instead."""
+    """Check the error shape of both APIs; a bulk answer that refuses every record has items instead."""
     assert isinstance(body["details"], str)
     assert body["details"]
     if "items" in body:
