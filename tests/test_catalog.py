@@ -7,12 +7,20 @@ import pytest
 from support.factories import record, statuses, take
 
 from myhealth.clinical import catalog
-from myhealth.clinical.catalog import ANALYTES, BY_CODE, UNIT_SPELLINGS, annotate, as_sent
+from myhealth.clinical.catalog import ANALYTES, BY_CODE, UNIT_SPELLINGS, as_sent, findings
 from myhealth.intake.validation import validate_record
 
 
 def result(code: str, value: object, unit: str | None, **said: object) -> dict:
     return {"code": code, "name": "x", "value": value, "unit": unit, "low": None, "high": None, "flag": None, **said}
+
+
+def annotate(made: dict) -> str:
+    """Set what the catalogue finds in a result. Return its warning, or ""."""
+    known = (made[name] for name in ("code", "value", "unit", "low", "high", "flag"))
+    found = findings(*known, made.get("range_text"))
+    made.update(found)
+    return found.get("warning", "")
 
 
 def test_every_code_has_the_check_digit_of_loinc() -> None:

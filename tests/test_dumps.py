@@ -314,6 +314,6 @@ def test_sound_records_are_passed_many_at_a_time_and_come_out_like_those_read_on
     _, slow = read(data)
     facts = [[(r.index, r.line, r.raw, r.faults, r.faults or r.decoded()) for r in each] for each in (quick, slow)]
     assert facts[0] == facts[1]
-    assert sum(reading.distinct is None for reading in quick) > 1000
+    assert [reading.raw for reading in quick] == [reading.raw for reading in slow]
     assert [reading.index for reading in quick if reading.faults] == [700, 2000]
     assert quick[2999].line == 3001

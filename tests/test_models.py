@@ -10,7 +10,7 @@ from myhealth.checkups import models as checkups
 from myhealth.checkups.columns import ASSIGNED, RECORD_COLUMNS
 from myhealth.common.database import Table, database
 from myhealth.intake import models as intake
-from myhealth.intake.validation import Record
+from myhealth.intake.record import Record
 from myhealth.machines import models as machines
 from myhealth.profiles import models as profiles
 from myhealth.sync import models as sync
@@ -73,5 +73,5 @@ def test_a_model_names_what_is_unique(db, model: Any) -> None:
 
 
 def test_a_record_fills_every_column_that_nobody_assigns() -> None:
-    assert {column.name for column in RECORD_COLUMNS} <= set(Record.__slots__)
+    assert {column.name for column in RECORD_COLUMNS} <= set(Record.__struct_fields__)
     assert {column.name for column in RECORD_COLUMNS} | set(ASSIGNED) == set(checkups.Checkup._meta.columns)

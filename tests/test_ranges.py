@@ -105,17 +105,9 @@ def test_a_meter_has_no_value_that_a_page_cannot_draw(value: Any, low: Any, high
 
 def test_the_catalogue_judges_a_bound_too_where_it_tells() -> None:
     def judged(value: Any) -> tuple[Any, ...]:
-        result = {
-            "code": "2339-0",
-            "name": "Glucose",
-            "value": value,
-            "unit": "mg/dL",
-            "low": None,
-            "high": None,
-            "flag": None,
-        }
-        assert catalog.annotate(result) == ""
-        return result["value"], result["low"], result["high"], result["flag"], result["range_source"]
+        found = catalog.findings("2339-0", value, "mg/dL", None, None, None, None)
+        assert "warning" not in found
+        return value, found["low"], found["high"], found["flag"], found["range_source"]
 
     assert judged("<3") == ("<3", 70, 139, "L", "catalogue")
     assert judged(">600") == (">600", 70, 139, "H", "catalogue")

@@ -11,6 +11,7 @@ its source beside it. `possible` bounds are generous: what has been survived, or
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, parse_measurement
@@ -173,24 +174,41 @@ FLAG_WHERE: dict[str | None, str] = {ABOVE: "H", BELOW: "L", WITHIN: "N"}
 BY_CODE = {code: analyte for analyte in ANALYTES for code in analyte.codes}
 
 
-def annotate(result: dict[str, Any]) -> str:
-    """Fills in what the catalogue knows of a result: a range where the machine sent none, the flag A where the value is
-    none of a living body. Gives the warning that goes with it, or nothing."""
-    analyte = BY_CODE.get(result["code"])
-    unit, value = result["unit"], parse_measurement(result["value"])
-    if analyte is None or unit is None or value is None:
-        return ""
-    found = analyte.ranges.get(UNIT_SPELLINGS.get(unit.replace(" ", "").lower(), ""))
+@lru_cache(maxsize=1024)
+def _ucum_unit(unit: str) -> str:
+    """Return the UCUM unit of the catalogue for a spelling of it, or ""."""
+    return UNIT_SPELLINGS.get(unit.replace(" ", "").lower(), "")
+
+
+def findings(
+    code: str | None, value: Any, unit: str | None, low: Any, high: Any, flag: str | None, range_text: str | None
+) -> dict[str, Any]:
+    """Return the fields that the catalogue sets in a result; none of them if it knows nothing of it.
+
+    A range where the machine sent none, with its flag and `range_source`; the flag A and `warning` where no living body
+    has the value.
+    """
+    if code not in BY_CODE or unit is None:
+        return {}
+    found = BY_CODE[code].ranges.get(_ucum_unit(unit))
     if found is None:
-        return ""
-    if result["low"] is None and result["high"] is None and "range_text" not in result:
-        _set_range(result, found)
-    beyond, number = value
-    if beyond or found.least <= float(number) <= found.most:
-        return ""
-    result["flag"] = "A"
-    result["warning"] = f"{result['value']} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
-    return str(result["warning"])
+        return {}
+    ranged = low is not None or high is not None
+    if ranged and value.__class__ is int and found.least <= value <= found.most:
+        return {}  # by far the most
+    measured = parse_measurement(value)
+    if measured is None:
+        return {}
+    added: dict[str, Any] = {}
+    if not ranged and range_text is None and (found.low is not None or found.high is not None):
+        added = {"low": found.low, "high": found.high, "range_source": SOURCE}
+        if flag is None:
+            added["flag"] = FLAG_WHERE.get(classify(value, found.low, found.high))
+    beyond, number = measured
+    if not beyond and not found.least <= float(number) <= found.most:
+        added["flag"] = "A"
+        added["warning"] = f"{value} {unit} is {IMPOSSIBLE} ({found.least:g} to {found.most:g})"
+    return added
 
 
 def as_sent(result: dict[str, Any]) -> dict[str, Any]:
@@ -204,11 +222,3 @@ def as_sent(result: dict[str, Any]) -> dict[str, Any]:
     elif "warning" in result:
         kept["flag"] = None
     return kept
-
-
-def _set_range(result: dict[str, Any], found: Range) -> None:
-    if found.low is None and found.high is None:
-        return
-    result["low"], result["high"], result["range_source"] = found.low, found.high, SOURCE
-    if result["flag"] is None:
-        result["flag"] = FLAG_WHERE.get(classify(result["value"], found.low, found.high))

@@ -24,10 +24,10 @@ from myhealth.intake.originals import (
     find_originals,
 )
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import RejectedRecord, store_rejections
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
-from myhealth.intake.validation import Record
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
 CREATE_PATIENTS = """

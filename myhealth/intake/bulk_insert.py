@@ -17,7 +17,7 @@ from psycopg2.extras import execute_values
 
 from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, record_values, select_list
 from myhealth.common.database import database
-from myhealth.intake.validation import Record
+from myhealth.intake.record import Record
 
 COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column in RECORD_COLUMNS)))
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"

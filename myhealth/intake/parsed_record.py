@@ -1,4 +1,4 @@
-"""What a format gives for each record it finds, and the numbers in it, kept exactly as they were sent."""
+"""A record as a format finds it, and JSON decoded without loss: exact numbers, repeated keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from decimal import Decimal
 from math import isinf
 from typing import Any
 
-# The range of BSON's and PostgreSQL's 64-bit integers, and the digits of BSON's decimal128 (IEEE 754-2008).
-INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
+
+# The digits of BSON's decimal128 (IEEE 754-2008), and the characters of a number that has as many.
 DECIMAL_DIGITS = 34
+NUMBER_LENGTH_MAX = DECIMAL_DIGITS + 8
 
 
 class UnrepresentableNumber:
-    """A number that is none (NaN) or that cannot be kept as it was sent; a check finds it and names its place."""
+    """A JSON number that cannot be stored as it was sent: NaN, an infinity, too many digits. `text`: as it was sent."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -25,13 +27,13 @@ class UnrepresentableNumber:
 
 
 class DuplicateKeyDict(dict[str, Any]):
-    """An object in which a name stands twice: which value was meant cannot be known."""
+    """A JSON object with a repeated key: which of its values was meant is unknown. `name`: the key."""
 
     name = ""
 
 
 def parse_int(text: str) -> int | UnrepresentableNumber:
-    """A JSON integer; Unkeepable beyond 64 bits."""
+    """Parse a JSON integer. Return UnrepresentableNumber beyond 64 bits."""
     if len(text) > 20:
         return UnrepresentableNumber(text)
     value = int(text)
@@ -39,22 +41,25 @@ def parse_int(text: str) -> int | UnrepresentableNumber:
 
 
 def parse_float(text: str) -> float | Decimal | UnrepresentableNumber:
-    """A JSON number with a point or an exponent: a float where that says the same (5.1), else a Decimal (5.10, 1e-22).
+    """Parse a JSON number with a point or an exponent exactly: 5.1 as a float; 5.10 and 1e-22 as a Decimal.
 
-    Trailing zeros are the precision of a measurement (FHIR R4, "decimal"), so they are kept. Unkeepable beyond the
-    range of a double, for most readers of JSON would see infinity or 0, and beyond the digits of a decimal128.
+    Trailing zeros are the precision of a measurement (FHIR R4, "decimal"), so they are kept. Return
+    UnrepresentableNumber beyond the range of a double, because most readers of JSON would see infinity or 0, and beyond
+    the digits of a decimal128.
     """
+    if len(text) > NUMBER_LENGTH_MAX:
+        return UnrepresentableNumber(text)
+    exact = exact_number(text)
+    if exact.__class__ is float:
+        return exact
     value = float(text)
-    if repr(value) == text:
-        return value
-    exact = Decimal(text) if len(text) <= DECIMAL_DIGITS + 8 else None
-    if exact is None or len(exact.as_tuple().digits) > DECIMAL_DIGITS or isinf(value) or (exact and not value):
+    if len(Decimal(exact).as_tuple().digits) > DECIMAL_DIGITS or isinf(value) or (exact and not value):
         return UnrepresentableNumber(text)
     return exact
 
 
 def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Doubled where a name stands twice in it."""
+    """Make a JSON object. Return a DuplicateKeyDict if a key is repeated."""
     found = dict(pairs)
     if len(found) != len(pairs):
         doubled = DuplicateKeyDict(found)
@@ -64,23 +69,24 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# JSON with every number as it was sent, and with what is wrong with it marked where it stands.
+# Decodes JSON with every number exact; numbers and objects with a fault are marked where they are.
 DECODER = json.JSONDecoder(
     parse_float=parse_float, parse_int=parse_int, parse_constant=UnrepresentableNumber, object_pairs_hook=parse_object
 )
+# The record of a ParsedRecord whose text has not been decoded.
 UNREAD: Any = object()
 
 
 @dataclass(slots=True)
 class ParsedRecord:
-    """One record as a machine sent it. What its text says is decoded when it is first wanted: `decoded()`.
+    """One record as a machine sent it.
 
-    `index`: its position among the records of its source, from 0. `line`: where it begins, from 1. `raw`: its text
-    as sent (bytes that are not UTF-8 as lone surrogates, "surrogateescape"); read again in the same format, it gives
-    the same record. `record`: what that text says, None where it says nothing. `faults`: why it cannot be read, as
-    (field or "", message). `patients`: names that the patient may be known by, best first, where a format gives
-    several; `full_name`: the patient's, where the format tells it. `distinct`: it is JSON, and no name stands twice in
-    it or its results; None where it is JSON and nobody has looked.
+    `index`: its position among the records of its source, from 0. `line`: its first line, from 1. `raw`: its text as
+    sent, with bytes that are not UTF-8 as lone surrogates ("surrogateescape"); read again in the same format, it gives
+    the same record. `record`: the decoded text, or None if it cannot be decoded; UNREAD until `decoded()` is called,
+    and then `raw` is the JSON text of the record itself. `faults`: why it cannot be read, as (field or "", message).
+    `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
+    the format gives it.
     """
 
     index: int
@@ -90,10 +96,9 @@ class ParsedRecord:
     faults: list[tuple[str, str]] = field(default_factory=list)
     patients: tuple[str, ...] = ()
     full_name: str = ""
-    distinct: bool | None = False
 
     def decoded(self) -> Any:
-        """What the text says, with every number as it was sent; None, and one of `faults`, where it says nothing."""
+        """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""
         if self.record is UNREAD:
             try:
                 self.record = DECODER.decode(self.raw)
@@ -106,9 +111,9 @@ class ParsedRecord:
         return self.record
 
 
-def is_utf8(raw: str) -> bool:
-    """Whether the text came from bytes that are UTF-8."""
-    return not SURROGATE.search(raw)
-
-
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_utf8(raw: str) -> bool:
+    """Return whether the text came from bytes that are UTF-8."""
+    return not SURROGATE.search(raw)

@@ -22,12 +22,12 @@ from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync
 from myhealth.intake.batch import Batch, ConcurrentChange
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
-from myhealth.intake.fast_validation import usual_record
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error
 from myhealth.intake.single_insert import insert_one
-from myhealth.intake.validation import Record, latest_moment, validate_record
+from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
@@ -129,7 +129,7 @@ class Intake:
         if reading.faults:
             return ValidatedRecord(reading, None, reading.faults)
         faults: list[tuple[str, str]] = []
-        record = usual_record(reading, self.origin.machine, latest)
+        record = accept_text(reading, self.origin.machine, latest)
         if record is None:
             said = reading.decoded()
             if reading.faults:

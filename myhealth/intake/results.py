@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.validation import Record
+from myhealth.intake.record import Record
 
 
 @dataclass(slots=True)

@@ -99,5 +99,4 @@ def _reread(rejection: Rejection) -> ParsedRecord:
     record = None if parsed.faults else parsed.decoded()
     if isinstance(record, dict) and context.get("record_id") and record.get("record_id") is None:
         record["record_id"] = context["record_id"]
-        parsed.distinct = False  # its text is no longer the whole record
     return parsed

@@ -1,153 +1,296 @@
-"""What a check-up record must be. Pure: a decoded record goes in; what can be stored, or every fault with its place,
-comes out. Values are never altered: units, numbers and ranges are kept as they were sent."""
+"""Validate a check-up record: accept it or explain every fault with its place. Pure.
+
+The Structs of `record` accept, from JSON text (`accept_text`) or from a decoded record (`validate_record`). `explain`
+walks the types of the same Structs and says why a record is refused. Values are never altered: units, numbers and
+ranges stay as they were sent.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import inspect
+from msgspec.structs import astuple
 
-from myhealth.clinical.catalog import annotate
+from myhealth.clinical.catalog import findings
 from myhealth.common.text import printable
-from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
-from myhealth.machines.services import serial_fault
+from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
+from myhealth.intake.record import (
+    NOT_SENT,
+    VALUE_MAX,
+    Fault,
+    Record,
+    Result,
+    SentRecord,
+    encode_json,
+    is_number,
+    json_kind,
+)
 
-# Characters. A report is a doctor's text; the whole record must fit in one MongoDB document (16 MiB).
-REPORT_MAX = 1_000_000
-TEXT_MAX = 500
-VALUE_MAX = 10_000
-RESULTS_MAX = 2_000
 YEARS = range(1900, 2200)
 OFFSET_MAX = timedelta(hours=14)
-FRACTION = re.compile(r"(\.\d{6})\d+")
-# Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON puts it.
+# Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
 RESULTS_MAX_BYTES = 8 * 1024 * 1024
-FLAGS = ("L", "H", "LL", "HH", "N", "A")
-REQUIRED = ("checkup_for", "checkup_type", "checkup_report", "disease")
-RECORD_FIELDS = frozenset((*REQUIRED, "record_id", "machine", "taken_by", "taken_at", "results"))
-# What a result may say beside: a code of another system than LOINC, why there is no value, a range in words, and what
-# the catalogue adds. Text, and stored only where it was said.
-RESULT_EXTRAS = ("code_system", "other_code", "absent_reason", "range_text", "range_source", "warning")
-RESULT_FIELDS = frozenset(("code", "name", "value", "unit", "low", "high", "flag", *RESULT_EXTRAS))
+# PostgreSQL has no digits beyond the microsecond. They are cut: rounding could reach another day.
+FRACTION = re.compile(r"(\.\d{6})\d+")
+LONG_FRACTION = re.compile(r"\.[0-9]{7}")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+NO_OFFSET = timedelta()
+NUMBERS = ("value", "low", "high")
+MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
 
-encode_results = msgspec.json.Encoder(decimal_format="number").encode
-AddError = Callable[[str, str], None]
-
-
-@dataclass(slots=True)
-class Record:
-    """A record that can be stored. `taken_at` is None where it was not sent; `results` is JSON text; `warnings` are
-    (field, message) of what was taken as it is, and looks wrong."""
-
-    checkup_for: str
-    machine: str | None
-    record_id: str | None
-    checkup_type: str
-    checkup_report: str
-    disease: str
-    taken_by: str | None
-    taken_at: datetime | None
-    results: str
-    warnings: list[tuple[str, str]]
-
-    def columns(self) -> tuple[Any, ...]:
-        """What it says itself of its row, in the table's order: from `record_id` to `results`."""
-        return (
-            self.record_id,
-            self.checkup_type,
-            self.checkup_report,
-            self.disease,
-            self.taken_by,
-            self.taken_at,
-            self.results,
-        )
-
-    def content(self) -> str:
-        """Everything but the record's number, as one text: like records have like contents."""
-        taken_at = self.taken_at.isoformat() if self.taken_at else None
-        texts = (self.checkup_for, self.machine, self.checkup_type, self.checkup_report, self.disease, self.taken_by)
-        return encode_results([*texts, taken_at, self.results]).decode()
+Faults = list[tuple[str, str]]
 
 
-def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, list[tuple[str, str]]]:
-    """The record, or None and its faults as (field, message), the field like `results[0].unit`.
+class _Refused(Exception):
+    """The record has a fault that the Structs do not express. Arguments: its field and message, if `explain` does not
+    find it."""
 
-    `machine`: the serial that holds for the whole source, where there is one.
+
+def _refuse_unrepresentable(text: str) -> Any:
+    number = parse_float(text)
+    if number.__class__ is UnrepresentableNumber:
+        raise _Refused
+    return number
+
+
+_decode = msgspec.json.Decoder(SentRecord, float_hook=_refuse_unrepresentable).decode
+REFUSALS = (_Refused, msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
+
+
+def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> Record | None:
+    """Return the record if its text is the JSON of a valid record that needs no second look, else None.
+
+    None does not mean that it is refused: `validate_record` decides. `machine`: the serial that holds for the whole
+    source. `latest`: a record taken later needs a warning, and so a second look.
     """
-    faults: list[tuple[str, str]] = []
-    warnings: list[tuple[str, str]] = []
+    raw = parsed.raw
+    if parsed.record is not UNREAD or ("\\" in raw and ("\\u0000" in raw or "\\\\" in raw)):
+        return None
+    try:
+        sent = _decode(raw)
+        if sent.taken_at.__class__ is datetime and (sent.taken_at > latest or LONG_FRACTION.search(raw)):
+            return None
+        if not _has_unique_keys(sent, raw):
+            return None
+        return _complete(sent, machine)
+    except REFUSALS:
+        return None
 
-    def add_error(field: str, message: str) -> None:
-        faults.append((field, message))
 
-    if not isinstance(record, dict):
-        return None, [("", f"a record must be an object, not {kind(record)}")]
-    _check_names(record, RECORD_FIELDS, "", add_error)
-    for name in REQUIRED:
-        if name not in record:
-            add_error(name, "is missing")
-    named = record.get("machine")
+def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, Faults]:
+    """Validate a decoded record. Return it as it can be stored, or None and its faults as (field, message).
+
+    A field is named like `results[0].unit`. `machine`: the serial that holds for the whole source.
+    """
+    try:
+        checked = _complete(_convert(record), machine)
+    except _Refused as refused:
+        return None, explain(record, machine) or [refused.args]
+    except REFUSALS as error:
+        return None, explain(record, machine) or [("", f"it is not a record: {error}")]
+    if checked.taken_at is not None and checked.taken_at > latest_moment():
+        message = f"{record['taken_at']} lies in the future; the machine's clock may be wrong"
+        checked.warnings.insert(0, ("taken_at", message))
+    return checked, []
+
+
+def latest_moment() -> datetime:
+    """Return the latest moment at which a check-up can have been taken: clocks and zones differ by a day at most."""
+    return datetime.now(UTC) + timedelta(days=1)
+
+
+def _convert(record: Any) -> SentRecord:
+    """Convert a decoded record. Raises _Refused or msgspec.ValidationError."""
+    if not _is_storable(record):
+        raise _Refused
+    if type(moment := record.get("taken_at")) is str:
+        record = {**record, "taken_at": FRACTION.sub(r"\1", moment)}
+    return msgspec.convert(record, SentRecord)
+
+
+def _is_storable(record: Any) -> bool:
+    """Return whether it is an object whose keys, numbers and texts can all be stored, at every depth."""
+    if type(record) is not dict:
+        return False
+    waiting: list[Any] = [record]
+    while waiting:
+        value = waiting.pop()
+        kind = value.__class__
+        if kind is dict:
+            waiting += value.values()
+        elif kind is list:
+            waiting += value
+        elif kind is str:
+            if UNSTORABLE.search(value):
+                return False
+        elif kind is UnrepresentableNumber or kind is DuplicateKeyDict:
+            return False
+    return True
+
+
+def _has_unique_keys(sent: SentRecord, raw: str) -> bool:
+    """Return whether no key is repeated in the text of a record.
+
+    Of a repeated key one value is decoded, so the record encoded again has fewer quotes than the text. Text with an
+    escaped backslash is left to the decoder that marks repeated keys: the backslash may stand before a quote.
+    """
+    encoded = encode_json(sent)
+    if "\\" in raw or b"\\" in encoded:
+        if b"\\\\" in encoded:
+            return False
+        return raw.count('"') - raw.count('\\"') == encoded.count(b'"') - encoded.count(b'\\"')
+    return raw.count('"') == encoded.count(b'"')
+
+
+def _complete(sent: SentRecord, machine: str | None) -> Record:
+    """Make the record that is stored: the catalogue's findings added, fields that were not sent None. Raises _Refused
+    for a fault that the Structs do not express."""
+    for name, fault in RECORD_CHECKS:
+        value = getattr(sent, name)
+        if value is not None and value is not NOT_SENT and fault(value):
+            raise _Refused
+    warnings: Faults = []
+    results = "[]"
+    if sent.results and sent.results is not NOT_SENT:
+        _complete_results(sent.results, warnings)
+        encoded = encode_json(sent.results)
+        if len(encoded) > RESULTS_MAX_BYTES:
+            raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
+        results = encoded.decode()
+    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)]
+    fields[-2:] = [None if fields[-2] is None else str(fields[-2]), results, warnings]
+    record = Record(*fields)
+    if record.machine is None:
+        record.machine = machine
+    elif machine is not None and record.machine != machine:
+        raise _Refused
+    return record
+
+
+def _complete_results(results: list[Result], warnings: Faults) -> None:
+    """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings.
+
+    Raises _Refused.
+    """
+    for index, result in enumerate(results):
+        value, low, high = result.value, result.low, result.high
+        if value.__class__ is str:
+            if len(value) > VALUE_MAX:
+                raise _Refused
+        elif not is_number(value):
+            raise _Refused
+        if low is NOT_SENT:
+            result.low = low = None
+        if high is NOT_SENT:
+            result.high = high = None
+        if result.code is NOT_SENT:
+            result.code = None
+        if result.unit is NOT_SENT:
+            result.unit = None
+        if result.flag is NOT_SENT:
+            result.flag = None
+        if low is not None and not is_number(low):
+            raise _Refused
+        if high is not None and (not is_number(high) or (low is not None and low > high)):
+            raise _Refused
+        for name, fault in RESULT_CHECKS:
+            if (further := getattr(result, name)) is not None and fault(further):
+                raise _Refused
+        if result.code is not None and result.unit is not None:
+            found = findings(result.code, value, result.unit, low, high, result.flag, result.range_text)
+            for name, finding in found.items():
+                setattr(result, name, finding)
+            if "warning" in found:
+                warnings.append((f"results[{index}].value", found["warning"]))
+
+
+def explain(record: Any, machine: str | None = None) -> Faults:
+    """Return every fault of a decoded record as (field, message), in the order of the Structs' fields."""
+    faults: Faults = []
+    _explain_struct(record, RECORD_TYPE, "", faults)
+    named = record.get("machine") if isinstance(record, dict) else None
     if named is not None and machine is not None and named != machine:
-        add_error("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}")
-    checked = Record(
-        checkup_for=_text(record, "checkup_for", TEXT_MAX, add_error, needed=True),
-        machine=machine if named is None else _serial(named, add_error),
-        record_id=_record_id(record.get("record_id"), add_error),
-        checkup_type=_text(record, "checkup_type", TEXT_MAX, add_error, needed=True),
-        checkup_report=_text(record, "checkup_report", REPORT_MAX, add_error),
-        disease=_text(record, "disease", TEXT_MAX, add_error),
-        taken_by=None if record.get("taken_by") is None else _text(record, "taken_by", TEXT_MAX, add_error),
-        taken_at=_taken_at(record.get("taken_at"), add_error, warnings),
-        results=_results(record.get("results"), add_error, warnings),
-        warnings=warnings,
-    )
-    return (None if faults else checked), faults
+        faults.append(("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}"))
+    return faults
 
 
-def kind(value: Any) -> str:
-    """What sort of JSON value this is, in words."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float, Decimal, UnrepresentableNumber)):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list) else "an object"
-
-
-def _check_names(found: dict[str, Any], known: frozenset[str], prefix: str, add_error: AddError) -> None:
+def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: Faults) -> None:
+    if not isinstance(found, dict):
+        faults.append((place, f"{'' if place else 'a record '}must be an object, not {json_kind(found)}"))
+        return
+    prefix = f"{place}." if place else ""
+    known = {field.encode_name for field in type_.fields}
     if isinstance(found, DuplicateKeyDict):
-        add_error(f"{prefix}{printable(found.name, 60)}", "stands there twice")
-    if not found.keys() <= known:
-        for name in sorted(found.keys() - known):
-            add_error(f"{prefix}{printable(name, 60)}", f"is not a field; the fields are {', '.join(sorted(known))}")
+        faults.append((f"{prefix}{printable(found.name, 60)}", "stands there twice"))
+    for name in sorted(found.keys() - known):
+        message = f"is not a field; the fields are {', '.join(sorted(known))}"
+        faults.append((f"{prefix}{printable(name, 60)}", message))
+    for field in type_.fields:
+        name = field.encode_name
+        if name in found:
+            _explain_value(found[name], field.type, f"{prefix}{name}", faults)
+        elif field.required:
+            faults.append((f"{prefix}{name}", "is missing"))
+    low: Any = found.get("low")
+    high: Any = found.get("high")
+    if type_.cls is Result and is_number(low) and is_number(high) and low > high:
+        faults.append((f"{prefix}low", f"is {low}, above high, which is {high}"))
 
 
-def _text(record: dict[str, Any], name: str, most: int, add_error: AddError, *, needed: bool = False) -> str:
-    if name not in record:
-        return ""  # told already where it is required
-    value = record[name]
-    if type(value) is not str:
-        add_error(name, f"must be text, not {kind(value)}")
+def _explain_value(value: Any, type_: inspect.Type, place: str, faults: Faults) -> None:
+    """Explain a value by the first of its field's types: null apart, only `record_id` has two."""
+    (first, extra), *others = _alternatives(type_)
+    if value is None and any(isinstance(other, inspect.NoneType) for other, _ in others):
+        return
+    if value is None and "null" in extra:
+        faults.append((place, extra["null"]))
+    elif isinstance(first, inspect.StructType):
+        _explain_struct(value, first, place, faults)
+    elif isinstance(first, inspect.ListType):
+        _explain_list(value, first, place, faults)
+    elif message := _scalar_fault(value, first, extra, {type(other) for other, _ in others}):
+        faults.append((place, message))
+
+
+def _explain_list(value: Any, type_: inspect.ListType, place: str, faults: Faults) -> None:
+    if not isinstance(value, list):
+        faults.append((place, f"must be a list, not {json_kind(value)}"))
+    elif type_.max_length is not None and len(value) > type_.max_length:
+        faults.append((place, f"has {len(value)} entries; at most {type_.max_length} are allowed"))
+    else:
+        for index, item in enumerate(value):
+            _explain_value(item, type_.item_type, f"{place}[{index}]", faults)
+
+
+def _scalar_fault(value: Any, type_: inspect.Type, extra: dict[str, Any], others: set[type]) -> str:
+    if type(value) is str and "text_max" in extra:
+        return _text_fault(value, extra["text_max"])
+    if "fault" in extra and (type(value) is str or not isinstance(type_, inspect.StrType)):
+        return str(extra["fault"](value))
+    if isinstance(type_, inspect.DateTimeType):
+        return _moment_fault(value)
+    if isinstance(type_, inspect.LiteralType):
+        values = extra.get("values", type_.values)
+        return "" if value in values else f"must be one of {', '.join(values)} or null, not {_shown(value)}"
+    if not isinstance(type_, inspect.StrType):
         return ""
-    fault = _text_fault(value, most)
-    if fault:
-        add_error(name, fault)
-    elif needed and not value.strip():
-        add_error(name, "is empty")
-    return value
+    if inspect.IntType in others:
+        if type(value) is int and is_number(value):
+            return ""
+        wanted = "text or a whole number"
+    else:
+        wanted = "text"
+    if type(value) is not str:
+        return f"must be {wanted}, not {json_kind(value)}"
+    return _text_fault(value, type_.max_length) or ("is empty" if type_.min_length and not value.strip() else "")
 
 
-def _text_fault(value: str, most: int) -> str:
-    if len(value) > most:
+def _text_fault(value: str, most: int | None) -> str:
+    if most is not None and len(value) > most:
         return f"has {len(value)} characters; at most {most} are allowed"
     found = UNSTORABLE.search(value)
     if found is None:
@@ -157,150 +300,52 @@ def _text_fault(value: str, most: int) -> str:
     return f"holds bytes that are not UTF-8, or half a character (at {found.start()})"
 
 
-def _serial(value: Any, add_error: AddError) -> str | None:
-    fault = serial_fault(value) if isinstance(value, str) else f"must be text, not {kind(value)}"
-    if fault:
-        add_error("machine", fault)
-        return None
-    return str(value)
-
-
-def _record_id(value: Any, add_error: AddError) -> str | None:
-    if value is None:
-        return None
-    if type(value) is int:  # a number says the same as its digits
-        value = str(value)
+def _moment_fault(value: Any) -> str:
     if type(value) is not str:
-        add_error("record_id", f"must be text or a whole number, not {kind(value)}")
-        return None
-    fault = _text_fault(value, TEXT_MAX) or ("" if value.strip() else "is empty")
-    if fault:
-        add_error("record_id", fault)
-    return value
-
-
-def latest_moment() -> datetime:
-    """The latest moment at which a check-up can have been taken: clocks and zones differ by a day at most."""
-    return datetime.now(UTC) + timedelta(days=1)
-
-
-def _taken_at(value: Any, add_error: AddError, warnings: list[tuple[str, str]]) -> datetime | None:
-    if value is None:
-        return None
-    if type(value) is not str:
-        add_error("taken_at", f"must be text like 2026-11-20T09:14:03+05:30, not {kind(value)}")
-        return None
+        return f"must be text like {MOMENT_EXAMPLE}, not {json_kind(value)}"
     try:
-        # Digits beyond the microsecond are cut, as PostgreSQL has no place for them: rounding could reach another day.
         moment = msgspec.convert(FRACTION.sub(r"\1", value), datetime)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
-        add_error("taken_at", f"{_shown(value)} is not a date and time like 2026-11-20T09:14:03+05:30")
-        return None
+        return f"{_shown(value)} is not a date and time like {MOMENT_EXAMPLE}"
     if moment.tzinfo is None:
-        add_error("taken_at", f"{value} has no zone; add one, like +05:30 or Z")
-        return None
-    offset = moment.utcoffset()
-    if offset is not None and abs(offset) > OFFSET_MAX:
-        add_error("taken_at", f"{value} has a zone that is nowhere; none is further than 14 hours from UTC")
-        return None
-    if moment.year not in YEARS:
-        add_error("taken_at", f"{value} is not between the years {YEARS[0]} and {YEARS[-1]}")
-        return None
-    if moment > latest_moment():
-        warnings.append(("taken_at", f"{value} lies in the future; the machine's clock may be wrong"))
-    return moment
+        return f"{value} has no zone; add one, like +05:30 or Z"
+    fault = _calendar_fault(moment)
+    return f"{value} {fault}" if fault else ""
 
 
-def _results(value: Any, add_error: AddError, warnings: list[tuple[str, str]]) -> str:
-    if value is None:
-        return "[]"
-    if not isinstance(value, list):
-        add_error("results", f"must be a list, not {kind(value)}")
-        return "[]"
-    if len(value) > RESULTS_MAX:
-        add_error("results", f"has {len(value)} entries; at most {RESULTS_MAX} are allowed")
-        return "[]"
-    faults: list[tuple[str, str]] = []
-    checked = [_result(item, f"results[{i}]", lambda *fault: faults.append(fault)) for i, item in enumerate(value)]
-    for field, message in faults:
-        add_error(field, message)
-    if faults:
-        return "[]"
-    for i, result in enumerate(checked):
-        warning = annotate(result)
-        if warning:
-            warnings.append((f"results[{i}].value", warning))
-    encoded = encode_results(checked)
-    if len(encoded) > RESULTS_MAX_BYTES:
-        add_error("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
-        return "[]"
-    return encoded.decode()
-
-
-def _result(item: Any, place: str, add_error: AddError) -> dict[str, Any]:
-    """A result with every field of the contract, null where it was not sent."""
-    if not isinstance(item, dict):
-        add_error(place, f"must be an object, not {kind(item)}")
-        return {}
-    _check_names(item, RESULT_FIELDS, f"{place}.", add_error)
-    result = {name: item.get(name) for name in ("code", "name", "value", "unit", "low", "high", "flag")}
-    for name in item:
-        if name in RESULT_EXTRAS and item[name] is not None:
-            result[name] = item[name]
-    _check_texts(result, place, add_error)
-    _check_value(item, place, add_error)
-    _check_range(result["low"], result["high"], place, add_error)
-    flag = result["flag"]
-    if flag is not None and (type(flag) is not str or flag not in FLAGS):
-        add_error(f"{place}.flag", f"must be one of {', '.join(FLAGS)} or null, not {_shown(flag)}")
-    return result
-
-
-def _check_texts(result: dict[str, Any], place: str, add_error: AddError) -> None:
-    name = result["name"]
-    if name is None or (type(name) is str and not name.strip()):
-        add_error(f"{place}.name", "is missing" if name is None else "is empty")
-    for field, text in result.items():
-        if text is None or field in ("value", "low", "high", "flag"):
-            continue
-        if type(text) is not str:
-            add_error(f"{place}.{field}", f"must be text, not {kind(text)}")
-        elif fault := _text_fault(text, TEXT_MAX):
-            add_error(f"{place}.{field}", fault)
-
-
-def _check_value(item: dict[str, Any], place: str, add_error: AddError) -> None:
-    value = item.get("value")
-    if type(value) is str:
-        if fault := _text_fault(value, VALUE_MAX):
-            add_error(f"{place}.value", fault)
-    elif "value" not in item:
-        add_error(f"{place}.value", "is missing")
-    elif not is_number(value):
-        add_error(f"{place}.value", f"must be a number or text, not {_what(value)}")
-
-
-def _check_range(low: Any, high: Any, place: str, add_error: AddError) -> None:
-    for field, bound in (("low", low), ("high", high)):
-        if bound is not None and not is_number(bound):
-            add_error(f"{place}.{field}", f"must be a number or null, not {_what(bound)}")
-    if is_number(low) and is_number(high) and low > high:
-        add_error(f"{place}.low", f"is {low}, above high, which is {high}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a number that can be kept; true and false are none."""
-    return type(value) in (int, float, Decimal)
+def _calendar_fault(moment: datetime) -> str:
+    """Return why no check-up can have been taken at a moment with a zone, or ""."""
+    if abs(moment.utcoffset() or NO_OFFSET) > OFFSET_MAX:
+        return "has a zone that is nowhere; none is further than 14 hours from UTC"
+    return "" if moment.year in YEARS else f"is not between the years {YEARS[0]} and {YEARS[-1]}"
 
 
 def _shown(value: Any) -> str:
-    return f"'{printable(value, 40)}'" if isinstance(value, str) else kind(value)
+    return f"'{printable(value, 40)}'" if isinstance(value, str) else json_kind(value)
 
 
-def _what(value: Any) -> str:
-    """What stands where a number is wanted; of one that cannot be kept exactly, why."""
-    if not isinstance(value, UnrepresentableNumber):
-        return kind(value)
-    if value.text in ("NaN", "Infinity", "-Infinity"):
-        return value.text
-    return f"{value}, which cannot be kept exactly: 64-bit integers can, and 34 digits within a double's range"
+def _alternatives(type_: inspect.Type) -> list[tuple[inspect.Type, dict[str, Any]]]:
+    """Return the types of a union, or the one type, each with the `extra` of its Meta."""
+    if isinstance(type_, inspect.Metadata):
+        return [(each, {**extra, **(type_.extra or {})}) for each, extra in _alternatives(type_.type)]
+    if isinstance(type_, inspect.UnionType):
+        return [found for each in type_.types for found in _alternatives(each)]
+    return [(type_, {})]
+
+
+def _checks(type_: inspect.StructType) -> list[tuple[str, Fault]]:
+    """Return the fields of a Struct whose values need a check beyond their type, each with it."""
+    checks: list[tuple[str, Fault]] = []
+    for field in type_.fields:
+        for each, extra in _alternatives(field.type):
+            if isinstance(each, inspect.DateTimeType):
+                checks.append((field.name, _calendar_fault))
+            elif "fault" in extra:
+                checks.append((field.name, extra["fault"]))
+    return checks
+
+
+RECORD_TYPE: Any = inspect.type_info(SentRecord)
+RECORD_CHECKS = _checks(RECORD_TYPE)
+# The numbers of a result are checked in `_complete_results`.
+RESULT_CHECKS = [(name, fault) for name, fault in _checks(inspect.type_info(Result)) if name not in NUMBERS]  # type: ignore[arg-type]

@@ -9,23 +9,15 @@ from typing import Any
 import msgspec
 
 from myhealth.clinical.ranges import is_outside
+from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
 from myhealth.reports.name_matching import name_key, name_keys
 
 Document = dict[str, Any]
 # Which form the documents below have: a report store that was filled in another one is filled anew by the next sync.
 # 2: users have `name_keys`. 3: `abnormal` also where a value lies outside its range and no flag says so.
 FORM = 3
-# BSON's integers have 64 bits; a longer one is kept as a decimal128, digit by digit.
-INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NUMBERS = ("value", "low", "high")
 NORMAL = (None, "N")
-
-
-def exact_number(text: str) -> float | Decimal:
-    """A JSON number as a float where that says the same, else as a Decimal: 5.1, but Decimal("5.10")."""
-    value = float(text)
-    return value if repr(value) == text else Decimal(text)
-
 
 _decode = msgspec.json.Decoder(float_hook=exact_number).decode
 

@@ -13,6 +13,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
+from myhealth.common.exact_numbers import INT_MAX
 from myhealth.reports.access_log import ACCESS_LOG_INDEXES, AccessLog
 from myhealth.reports.connection import (
     CODEC,
@@ -22,7 +23,7 @@ from myhealth.reports.connection import (
     restore_decimals,
     translate_mongo_errors,
 )
-from myhealth.reports.documents import INT_MAX, Document
+from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, Owner, PageCursor, ReportFilter, Sort, reports_query, sort_keys
 from myhealth.reports.trends import (
     TREND_LIMIT,

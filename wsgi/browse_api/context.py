@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
+from myhealth.common.exact_numbers import INT_MAX
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
-from myhealth.reports.documents import INT_MAX, Document
+from myhealth.reports.documents import Document
 from myhealth.stores import open_reports
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View

@@ -6,8 +6,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from myhealth.common.errors import BadInput
+from myhealth.common.exact_numbers import INT_MAX
 from myhealth.reports.access_log import AccessCursor, AccessEvent
-from myhealth.reports.documents import INT_MAX, Document
+from myhealth.reports.documents import Document
 from myhealth.reports.filters import PageCursor, is_unicode
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.user_search import SearchCursor

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from myhealth.checkups.columns import CHANGEABLE
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
-from myhealth.intake.validation import FLAGS, REPORT_MAX, RESULTS_MAX, TEXT_MAX, VALUE_MAX
+from myhealth.intake.record import SERIAL_PATTERN, TEXT_MAX, SentRecord
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
@@ -14,7 +17,6 @@ from myhealth.profiles.services import FULL_NAME_MAX, USERNAME_MAX
 MOMENT = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 ID = {"type": "integer", "minimum": 1}
-WHOLE_NUMBER = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 
 
 def maybe(schema: dict[str, Any]) -> dict[str, Any]:
@@ -34,22 +36,15 @@ def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, c
 # What no pattern can say, the answer does: which characters look like others, how many bytes a password has.
 USERNAME = text(USERNAME_MAX, 1, r"^[^\s/\\:\x00-\x1f\x7f-\x9f]+$")
 NEW_PASSWORD = text(MAX_BYTES, MIN_CHARACTERS)
-NEEDED = text(TEXT_MAX, 1, r"^[^\x00]*[^\s\x00][^\x00]*$")
-SERIAL = text(SERIAL_MAX, 1, r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]*[^\s/\x00-\x1f\x7f-\x9f])?$")
+SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
-RESULT_EXTRAS = {
-    name: text() for name in ("code_system", "other_code", "absent_reason", "range_text", "range_source", "warning")
-}
-FLAG = {"type": ["string", "null"], "enum": [*FLAGS, None]}
-NUMBER = {"type": ["number", "null"]}
-RESULT = shape(
-    {"name": NEEDED, "value": {"oneOf": [{"type": "number"}, text(VALUE_MAX)]}},
-    {"code": maybe(text()), "unit": maybe(text()), "low": NUMBER, "high": NUMBER, "flag": FLAG, **RESULT_EXTRAS},
-)
+# What records and results may hold is declared once, by the Structs that validate them.
+_, GENERATED = msgspec.json.schema_components([SentRecord], ref_template="#/components/schemas/{name}")
+RECORD = GENERATED["SentRecord"]
+FIELDS = RECORD["properties"]
 # What is stored has every field; programs that write to the database themselves may store others too.
 STORED_RESULT: dict[str, Any] = {}
-RESULTS = {"type": "array", "items": {"$ref": "#/components/schemas/Result"}, "maxItems": RESULTS_MAX}
 RESULT_DETAILS = {
     "type": "array",
     "items": {
@@ -63,23 +58,9 @@ RESULT_DETAILS = {
         },
     },
 }
-CHANGEABLE = {
-    "checkup_type": NEEDED,
-    "checkup_report": text(REPORT_MAX),
-    "disease": text(),
-    "taken_by": maybe(text()),
-    "taken_at": MOMENT,
-    "results": RESULTS,
-}
+# A corrected check-up keeps its patient, machine and number, and always has a moment.
+CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": MOMENT, "revision": ID})
 
-RECORD_NEEDS = {"checkup_type": NEEDED, "checkup_report": text(REPORT_MAX), "disease": text()}
-RECORD_MAY_SAY = {
-    "record_id": {"oneOf": [NEEDED, WHOLE_NUMBER, {"type": "null"}]},
-    "machine": maybe(SERIAL),
-    "taken_by": maybe(text()),
-    "taken_at": maybe(MOMENT),
-    "results": RESULTS,
-}
 SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
@@ -113,9 +94,13 @@ SCHEMAS: dict[str, Any] = {
             "active": {"type": "boolean"},
         },
     ),
-    "Result": RESULT,
-    "Record": shape({"checkup_for": NEEDED, **RECORD_NEEDS}, RECORD_MAY_SAY),
-    "PatientRecord": shape(RECORD_NEEDS, {"checkup_for": NEEDED, **RECORD_MAY_SAY}),
+    "Result": GENERATED["Result"],
+    "Record": {**RECORD, "title": "Record"},
+    "PatientRecord": {
+        **RECORD,
+        "title": "PatientRecord",
+        "required": [name for name in RECORD["required"] if name != "checkup_for"],
+    },
     "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
     "PatientRecords": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
     "Dump": shape(
@@ -174,7 +159,7 @@ SCHEMAS: dict[str, Any] = {
             "revision": ID,
         }
     ),
-    "CheckupChanges": shape({}, {**CHANGEABLE, "revision": ID}),
+    "CheckupChanges": CHANGES,
     "Machine": shape(
         {
             "id": ID,

@@ -30,9 +30,9 @@ CHUNK_BYTES = 256 * 1024
 RECORD_MAX = 16 * 1024 * 1024
 OVERLAP = 200  # characters that are enough to recognise the beginning of a record
 
-# Finds where a value ends, several times quicker than DECODER, which keeps numbers exactly. Objects come as lists of
-# pairs, so that a name that stands twice shows. (An integer of over 4300 digits would be an error to `int`.)
-SCANNER = json.JSONDecoder(parse_int=float, object_pairs_hook=list)
+# Finds where a value ends, several times quicker than DECODER, which keeps numbers exactly. (An integer of over 4300
+# digits would be an error to `int`.)
+SCANNER = json.JSONDecoder(parse_int=float)
 # Like it, but a string may contain line ends and other control characters: finds the end of such a malformed record.
 LENIENT = json.JSONDecoder(parse_int=float, strict=False)
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -156,9 +156,7 @@ class JsonBuffer:
                 break
         if fault:
             return ParsedRecord(index, line, self.consume(end), None, [("", fault)])
-        return ParsedRecord(
-            index, line, self.consume(end), UNREAD if scan else record, distinct=scan and has_unique_keys(record)
-        )
+        return ParsedRecord(index, line, self.consume(end), UNREAD if scan else record)
 
     def read_complete_records(self, index: int) -> list[ParsedRecord]:
         """Fast path: consume every complete record in the buffer except the last, with the commas after them.
@@ -179,7 +177,7 @@ class JsonBuffer:
         found: list[ParsedRecord] = []
         for part in slices:
             raw = str(part, "utf-8")
-            found.append(ParsedRecord(index + len(found), self.line, raw, distinct=None))
+            found.append(ParsedRecord(index + len(found), self.line, raw))
             between = BETWEEN.match(self.text, self.position + len(raw))
             self.consume(between.end() if between else end)
         return found
@@ -265,17 +263,6 @@ def top_names(text: str) -> set[str]:
         elif depth == 1 and text[token.end() : token.end() + 20].lstrip().startswith(":"):
             names.add(found.strip('"'))
     return names
-
-
-def has_unique_keys(scanned: Any) -> bool:
-    """Whether it is an object in which no name stands twice, nor in any of its results."""
-    if not isinstance(scanned, list) or not scanned or type(scanned[0]) is not tuple:
-        return False
-    record = dict(scanned)
-    results = record.get("results") or []
-    if len(record) != len(scanned) or not isinstance(results, list):
-        return False
-    return all(isinstance(result, list) and len(dict(result)) == len(result) for result in results if result)
 
 
 def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:

@@ -17,7 +17,8 @@ from typing import Any
 
 from myhealth.clinical.report_status import StatusLines, known_precision, on_one_line, parse_status_lines
 from myhealth.clinical.ucum import is_ucum
-from myhealth.reports.documents import Document, exact_number
+from myhealth.common.exact_numbers import exact_number
+from myhealth.reports.documents import Document
 from myhealth.reports.trends import readable_results
 
 LOINC = "http://loinc.org"

@@ -1,0 +1,22 @@
+"""Numbers that keep the digits with which they were written. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+# The range of BSON's and PostgreSQL's 64-bit integers.
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def exact_number(text: str) -> float | Decimal:
+    """Parse a JSON number exactly: 5.1 as a float, 5.10 as a Decimal, because the float would print as 5.1.
+
+    Raises ValueError or decimal.InvalidOperation if the text is not a number.
+    """
+    value = float(text)
+    return value if repr(value) == text else Decimal(text)
+
+
+def as_decimal(value: float | Decimal) -> Decimal:
+    """Return the number as it is written: 36.1 is Decimal("36.1"), not the nearest binary fraction."""
+    return value if isinstance(value, Decimal) else Decimal(repr(value) if isinstance(value, float) else value)
