@@ -72,18 +72,18 @@ class Summary:
     type=click.Path(path_type=Path, allow_dash=True),
     help="Files to read; - is standard input.",
 )
-@click.option("--format", type=click.Choice(format_names()), help="Force the format; recognised by default.")
+@click.option("--format", type=click.Choice(format_names()), help="Force the format; detected by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
-@click.option("--patient", metavar="USERNAME", help="Whom all records are about, for files that do not name anybody.")
+@click.option("--patient", metavar="USERNAME", help="The patient of all records, for files that name no patient.")
 @click.option(
     "--patient-map",
     type=click.File("r", encoding="utf-8-sig"),
     metavar="FILE.csv",
-    help="Usernames for the names that machines have: columns patient, username.",
+    help="Usernames for the patient names that machines use: columns patient, username.",
 )
 @click.option(
     "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
-    help="Of moments without one in FHIR and HL7 files, like Asia/Kolkata or +05:30.",
+    help="The zone of moments without one in FHIR and HL7 files, like Asia/Kolkata or +05:30.",
 )  # fmt: skip
 @click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password.")
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
@@ -91,8 +91,8 @@ class Summary:
     "--rejected",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Write refused records there, to be corrected and imported again: a file, or for several files a folder that"
-    " is there.",
+    help="Write rejected records there, to be corrected and imported again: a file, or for several files an existing"
+    " folder.",
 )
 @as_json
 @pass_app
@@ -102,9 +102,9 @@ def import_machine(
     """Take in what machines keep in their memory.
 
     Reads machine-memory dumps, JSON lists, NDJSON, FHIR R4 (JSON) and HL7 v2 results, gzipped or not; - is standard
-    input. A record that is stored already is a duplicate, so importing a file again stores nothing twice. What is
-    refused is kept (`myhealth rejections`), and the rest goes on. Exit 1 if a record was refused, 2 if a file could
-    not be read to its end.
+    input. A record that is stored already is a duplicate, so importing a file again stores nothing twice. Rejected
+    records are kept (`myhealth rejections`), and the import continues. Exit 1 if a record was rejected, 2 if a file
+    could not be read to its end.
     """
     if rejected is not None and len(files) > 1 and not rejected.is_dir():
         raise click.UsageError("--rejected must name a folder that is there when several files are imported")

@@ -35,7 +35,7 @@ from wsgi.upload_api.users import LIMIT_QUERY
 
 BULK_ANSWERS = {
     201: ("At least one record was accepted.", "BulkAnswer"),
-    200: ("What could be stored was stored already.", "BulkAnswer"),
+    200: ("All records that can be stored were stored already.", "BulkAnswer"),
     422: ("Every record was rejected.", "BulkAnswer"),
 }
 BODY_DESCRIPTION = "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not."
@@ -50,7 +50,7 @@ def bulk_body(*json_schemas: str) -> dict[str, Any]:
 
 
 BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirResource")
-# The address names the patient, so a record need not.
+# The address names the patient, so a record may leave it out.
 PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirResource")
 BULK_HEADERS = (
     (
@@ -61,7 +61,7 @@ BULK_HEADERS = (
             "maxLength": KEY_MAX,
             "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
         },
-        "Makes the request repeatable: the same key is answered alike, nothing is done twice.",
+        "Makes the request repeatable: the same key gets the same answer, and nothing is done twice.",
     ),
 )
 BULK_QUERY = (
@@ -69,7 +69,7 @@ BULK_QUERY = (
     (
         "refused_file",
         {"type": "boolean", "default": False},
-        "Answer with the refused records too, in the format they came.",
+        "Answer with the rejected records too, in the format they came in.",
     ),
 )
 UNKNOWN_USER = "User does not exist!"
@@ -82,13 +82,17 @@ BEFORE_QUERY = (
 )
 
 
-REPLAYED = ("Idempotent-Replayed", {"const": "true"}, "Where it is the answer that this `Idempotency-Key` had before.")
+REPLAYED = (
+    "Idempotent-Replayed",
+    {"const": "true"},
+    "Present if this is the earlier answer to the same `Idempotency-Key`.",
+)
 
 
 def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operation:
     return Operation(
         summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS, sends=(REPLAYED,),
-        errors={**FORBIDDEN, **UNKNOWN, 409: "The answer kept under the Idempotency-Key has just expired."},
+        errors={**FORBIDDEN, **UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
     )  # fmt: skip
 
 
@@ -98,32 +102,33 @@ class TakesRecords(UploadView):
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
         """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
         records without a record_id a derived one, so that the same dump sent twice is stored once."""
-        most, max_records = self.context.settings.upload.max_body_bytes, self.context.settings.upload.max_records
-        body = read_body(most)
+        body = read_body(self.context.settings.upload.max_body_bytes)
         source = f"{bottle.request.method} {bottle.request.path}"[:200]
         only_parameters("atomic", "refused_file")
-        atomic, with_refused = query_flag("atomic"), query_flag("refused_file")
+        atomic, with_rejected = query_flag("atomic"), query_flag("refused_file")
         key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
 
         def work() -> Answer:
-            dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=most)
-            parsed = list(itertools.islice(dump.records, max_records + 1))
-            if len(parsed) > max_records:
-                raise TooLarge(f"The body has more than {max_records} records; send them in parts.")
-            if not parsed and not dump.skipped:
-                raise BadInput("The body holds no record.", code="no_records")
+            dump, parsed = self._parse(body, machine)
             results = self._store(dump, parsed, source, patient, as_dump, atomic)
-            if dump.format.is_single and "unknown_user" in _codes(results):
-                # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
-                return Answer(404, error_body(UNKNOWN_USER, "unknown_user", results[0].errors).decode(), lasting=False)
-            refused = refused_file(dump, parsed, results) if with_refused else None
-            return _answer(dump, parsed, results, refused)
+            return _answer(dump, parsed, results, with_rejected)
 
-        same = b"\0".join([source.encode(), str(atomic).encode(), str(with_refused).encode(), body])
+        same = b"\0".join([source.encode(), str(atomic).encode(), str(with_rejected).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
         notify_sync()
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
+
+    def _parse(self, body: bytes, machine: str) -> tuple[Dump, list[ParsedRecord]]:
+        """Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many."""
+        limits = self.context.settings.upload
+        dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=limits.max_body_bytes)
+        parsed = list(itertools.islice(dump.records, limits.max_records + 1))
+        if len(parsed) > limits.max_records:
+            raise TooLarge(f"The body has more than {limits.max_records} records; send them in parts.")
+        if not parsed and not dump.skipped:
+            raise BadInput("The body holds no record.", code="no_records")
+        return dump, parsed
 
     def _store(
         self, dump: Dump, parsed: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
@@ -189,7 +194,7 @@ class UserCheckupView(UploadView):
         "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
         "put": Operation(
             "Correct a check-up", {200: ("The check-up.", "Checkup")}, "doctor", body="CheckupChanges",
-            errors={**UNKNOWN, **FORBIDDEN, 409: "Somebody has corrected it meanwhile."},
+            errors={**UNKNOWN, **FORBIDDEN, 409: "It was corrected meanwhile."},
         ),
         "delete": Operation(
             "Delete a check-up", {204: ("It is gone.", None)}, "doctor", errors={**UNKNOWN, **FORBIDDEN}
@@ -256,13 +261,16 @@ def _codes(results: Iterable[RecordResult]) -> set[str]:
     return {error.get("code", "") for result in results for error in result.errors}
 
 
-def refused_file(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult]) -> str:
+def rejected_file(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult]) -> str:
     """Return the rejected records in the format they came in, to be corrected and sent again; "" if there are none."""
     rejected = [record for record, result in zip(parsed, results, strict=True) if result.errors]
     return rejected_bytes(dump, rejected).decode("utf-8", "replace") if rejected else ""
 
 
-def _answer(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult], refused: str | None) -> Answer:
+def _answer(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult], with_rejected: bool) -> Answer:
+    if dump.format.is_single and "unknown_user" in _codes(results):
+        # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
+        return Answer(404, error_body(UNKNOWN_USER, "unknown_user", results[0].errors).decode(), lasting=False)
     found = counts(results)
     if found["accepted"]:
         status, details = 201, "User checkup created…"
@@ -274,8 +282,8 @@ def _answer(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult],
     answer: dict[str, Any] = {"details": details, **found, "items": items}
     if dump.skipped:
         answer["skipped"] = dict(dump.skipped)
-    if refused is not None:
-        answer["refused_file"] = refused
+    if with_rejected:
+        answer["refused_file"] = rejected_file(dump, parsed, results)
     return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
 
