@@ -13,20 +13,21 @@ from myhealth.common.settings import Settings, load
 from wsgi.browse_api.accounts import LoginView, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
-from wsgi.browse_api.reports import ReportView, UserReportsView
+from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
 from wsgi.browse_api.schemas import SCHEMAS
-from wsgi.browse_api.sync_endpoints import SYNC_VIEWS
+from wsgi.browse_api.sync_endpoints import SYNC_VIEWS, ReportDocumentsView
 from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
-from wsgi.common.views import add_view
+from wsgi.common.views import add_view, merge_views
 
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
     "/login/": LoginView,
     "/logout/": LogoutView,
+    "/reports/": merge_views(ReportsView, ReportDocumentsView),
     "/reports/<report_id:int>/": ReportView,
     "/users/": UsersView,
     "/users/<username>/": UserView,

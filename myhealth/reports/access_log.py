@@ -18,6 +18,7 @@ from pymongo.collection import Collection
 from myhealth.common.errors import BadInput
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
+from myhealth.reports.json_codec import Moment
 
 ACCESS_LOG_INDEXES = ([("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)])
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
@@ -75,7 +76,7 @@ class AccessEvent:
     `username`: the patient's, None for no particular patient."""
 
     id: str
-    at: datetime
+    at: Moment
     actor_id: int | None
     actor_subject: str | None
     actor: str
@@ -92,7 +93,7 @@ class AccessEvent:
 class AccessCursor(NamedTuple):
     """The position behind an event."""
 
-    at: datetime
+    at: Moment
     event_id: str
 
 

@@ -17,12 +17,18 @@ from myhealth.reports.documents import Document, read_results
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# Schemas of datetimes without a `tz` constraint have no format.
+Moment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+RESULTS_NOTE = (
+    "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`, `high` and `flag`,"
+    " as the upload API's Result has them; a program that writes to the source itself may have stored others."
+)
 MOMENTS = ("taken_at", "created_at", "updated_at", "tokens_valid_after")
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class _Report(msgspec.Struct, forbid_unknown_fields=True):
+class ReportDocument(msgspec.Struct, forbid_unknown_fields=True):
     """The fields in the order in which a document has them."""
 
     id: Id = msgspec.field(name="_id")
@@ -33,16 +39,18 @@ class _Report(msgspec.Struct, forbid_unknown_fields=True):
     disease: str
     machine: str | None
     taken_by: str | None
-    taken_at: datetime
-    created_at: datetime
-    updated_at: datetime
-    results: msgspec.Raw
+    taken_at: Moment
+    created_at: Moment
+    updated_at: Moment
+    results: Annotated[msgspec.Raw, Meta(description=RESULTS_NOTE)]
     abnormal: bool
     revision: Count
     epoch: Count
 
 
-class _User(msgspec.Struct, forbid_unknown_fields=True):
+class UserDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """A user's document."""
+
     id: Id = msgspec.field(name="_id")
     subject: str
     username: str
@@ -51,12 +59,12 @@ class _User(msgspec.Struct, forbid_unknown_fields=True):
     name_keys: dict[str, str]
     role: str
     active: bool
-    tokens_valid_after: datetime | None
+    tokens_valid_after: Moment | None
     revision: Count
     epoch: Count
 
 
-KINDS: dict[str, type[Any]] = {"checkup": _Report, "user": _User}
+KINDS: dict[str, type[Any]] = {"checkup": ReportDocument, "user": UserDocument}
 _decoders = {kind: msgspec.json.Decoder(list[form]) for kind, form in KINDS.items()}  # type: ignore[valid-type]
 
 

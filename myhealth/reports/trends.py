@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from bson.decimal128 import Decimal128
 
-from myhealth.clinical.ranges import Number
 from myhealth.reports.connection import restore_decimal
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
+from myhealth.reports.json_codec import Moment
 
 TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 
@@ -39,22 +39,23 @@ class TrendQuery:
 class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One result of one report, as it was measured: a value may be text, and units may differ between points.
 
-    A Struct, because a trend has a thousand of them.
+    Fields of results are of any type, because another program may have stored them. A Struct, because a trend has a
+    thousand of them.
     """
 
     report_id: int
-    taken_at: datetime
-    name: str | None
+    taken_at: Moment
+    name: Any
     value: Any
-    unit: str | None
-    low: Number | None
-    high: Number | None
-    flag: str | None
+    unit: Any
+    low: Any
+    high: Any
+    flag: Any
     # Added by the catalogue of common tests: the source of the range, or a warning of an impossible value.
-    range_source: str | None = None
-    warning: str | None = None
-    range_text: str | None = None  # a range in words, as the machine sent it
-    code: str | None = None  # only in answers to a name, which several codes may share
+    range_source: Any = None
+    warning: Any = None
+    range_text: Any = None  # a range in words, as the machine sent it
+    code: Any = None  # only in answers to a name, which several codes may share
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Measurement:
     name: str | None
     units: tuple[str, ...]
     count: int
-    first_at: datetime
-    last_at: datetime
+    first_at: Moment
+    last_at: Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,25 @@
-"""What the browse API's parameters, bodies and answers look like, as JSON Schema for its OpenAPI document."""
+"""JSON Schemas of the browse API's parameters, bodies and answers, for its OpenAPI document."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from myhealth.profiles.models import ROLES
+from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS
+from myhealth.reports.json_codec import ReportDocument, UserDocument
 from myhealth.reports.name_matching import KEYS
-from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX
+from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from wsgi.browse_api.responses import CSV, FHIR
 from wsgi.common.views import LIMIT, LIMIT_MAX
 
 MOMENT = {"type": "string", "format": "date-time"}
-NUMBER = {"type": ["number", "null"]}
-TEXT = {"type": ["string", "null"]}
 COUNT = {"type": "integer", "minimum": 0}
 WHOLE = {"type": "integer"}
-# No NUL, which no text of ours holds; and every code point is a whole character.
+# No stored text contains NUL. Lone surrogates are not valid either.
 SOUGHT = {"type": "string", "minLength": 1, "maxLength": FILTER_TEXT_MAX, "pattern": r"^[^\u0000]*$"}
 WHEN = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
 ANYTHING: dict[str, Any] = {}
@@ -43,11 +46,11 @@ FILTERS = (
     ("type", SOUGHT, "Of this check-up type."),
     ("disease", SOUGHT, "About this disease."),
     ("machine", SOUGHT, "From the machine of this serial."),
-    ("taken_by", SOUGHT, "Taken by whoever is called so."),
+    ("taken_by", SOUGHT, "Taken by the person of this name."),
     *SPAN,
-    ("abnormal", {"type": "boolean"}, "Whether a result is flagged as not normal, or lies outside its range."),
+    ("abnormal", {"type": "boolean"}, "Whether a result is flagged as abnormal or outside its range."),
     ("code", SOUGHT, "With a result of this LOINC code."),
-    ("text", SOUGHT, "With this text somewhere in its words, case aside."),
+    ("text", SOUGHT, "With this text in its words, in any case."),
 )
 PEOPLE = (
     (
@@ -69,16 +72,17 @@ TREND = (
     *SPAN,
 )
 
+ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 CACHED = {304: ("The same as what `If-None-Match` names.", None)}
 KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
 CSV_MEDIA_TYPE = {CSV: {"type": "string"}}
 REPORT_MEDIA_TYPES = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_MEDIA_TYPE}
-UNKNOWN_USER = {404: "Nobody of that name, or nobody whom the caller may see."}
-UNKNOWN_REPORT = {404: "No such report, or none that the caller may see."}
+UNKNOWN_USER = {404: "No user of that name, or the caller may not see the user."}
+UNKNOWN_REPORT = {404: "No such report, or the caller may not see it."}
 RESULT_NOTES = {
-    400: "A parameter is not known or not right.",
+    400: "A parameter is unknown or wrong.",
     403: "Not with this role.",
-    406: "The answer's media type is none that `Accept` takes.",
+    406: "The answer has no media type that `Accept` allows.",
     409: "The upload API says why it is not done.",
 }
 
@@ -97,74 +101,49 @@ def listed(name: str) -> dict[str, Any]:
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
-REPORT = {
-    "id": WHOLE,
-    "username": {"type": "string"},
-    "patient_id": WHOLE,
-    "checkup_type": {"type": "string"},
-    "checkup_report": {"type": "string"},
-    "disease": {"type": "string"},
-    "machine": TEXT,
-    "taken_by": TEXT,
-    "taken_at": MOMENT,
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
-    "results": {
-        "description": "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`,"
-        " `high` and `flag`, as the upload API's Result has them; a program that writes to the source itself may have"
-        " stored others."
-    },
-    "abnormal": {"type": "boolean"},
-    "revision": WHOLE,
-    "epoch": WHOLE,
-}
+def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
+    """Return the schemas of Structs and dataclasses, by name."""
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return {name: shape_of(schema) for name, schema in found.items()}
+
+
+def shape_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return msgspec's schema without the class's title and docstring, and closed."""
+    kept = {name: value for name, value in schema.items() if name not in ("title", "description")}
+    return {**kept, "additionalProperties": False}
+
+
+def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return some properties of a schema."""
+    return {name: schema["properties"][name] for name in names}
+
+
+STRUCTS = struct_schemas(ReportDocument, UserDocument, TrendPoint, Measurement, AccessEvent)
+DOCUMENTS = {name: STRUCTS[name] for name in ("ReportDocument", "UserDocument")}
+REPORT_FIELDS = [name for name in STRUCTS["ReportDocument"]["properties"] if name not in ("_id", "subject")]
 SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}),
     "Health": shape({"status": {"const": "ok"}}),
-    "Report": shape(REPORT),
+    "Report": shape(
+        {"id": WHOLE, "username": {"type": "string"}, **selected(STRUCTS["ReportDocument"], REPORT_FIELDS)}
+    ),
     "FhirBundle": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "collection"}}, closed=False),
     "Person": shape(
         {
             "id": WHOLE,
-            "username": {"type": "string"},
-            "full_name": {"type": "string"},
+            **selected(STRUCTS["UserDocument"], ("username", "full_name", "role", "active")),
             "role": {"enum": list(ROLES)},
-            "active": {"type": "boolean"},
         }
     ),
-    "TrendPoint": shape(
-        {
-            "report_id": WHOLE,
-            "taken_at": MOMENT,
-            "name": ANYTHING,
-            "value": ANYTHING,
-            "unit": ANYTHING,
-            "low": ANYTHING,
-            "high": ANYTHING,
-            "flag": ANYTHING,
-        },
-        {"range_source": ANYTHING, "warning": ANYTHING, "range_text": ANYTHING, "code": ANYTHING},
-    ),
-    "Measurement": shape(
-        {
-            "code": TEXT,
-            "name": TEXT,
-            "units": {"type": "array", "items": {"type": "string"}},
-            "count": COUNT,
-            "first_at": MOMENT,
-            "last_at": MOMENT,
-        }
-    ),
+    "TrendPoint": STRUCTS["TrendPoint"],
+    "Measurement": STRUCTS["Measurement"],
     "TrendPoints": listed("TrendPoint"),
     "Measurements": listed("Measurement"),
     "AccessEvent": shape(
         {
-            "at": MOMENT,
-            "actor": {"type": "string"},
+            **selected(STRUCTS["AccessEvent"], ACCESS_LOG_COLUMNS),
             "actor_role": {"enum": [*ROLES, ""], "description": "Empty: at the server's command line."},
-            "what": {"type": "string"},
-            "report_id": {"type": ["integer", "null"]},
         }
     ),
 }

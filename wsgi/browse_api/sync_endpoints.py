@@ -13,7 +13,6 @@ from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.json_codec import Count, Id, decode_documents
 from myhealth.reports.writer import KINDS, LeaseLost, ReportWriter, WriteResult
 from wsgi.browse_api.context import BrowseContext
-from wsgi.browse_api.reports import ReportsView
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import bearer_token, query_flag, read_body
@@ -118,26 +117,12 @@ class UserDocumentsView(DocumentsView):
     kind, ids = "user", "user_ids"
 
 
-class AllReportsView(ReportsView):
-    """One's own reports, and the call by which the task runner brings everybody's."""
-
-    spec = {
-        **ReportsView.spec,
-        "post": service_operation("Take reports in", "TakenReports", body="ReportDocuments", status=201, query=(NEW,)),
-    }
-
-    def prepare(self) -> None:
-        if bottle.request.method != "POST":  # a task runner need not be known here as a user yet
-            super().prepare()
-
-    def post(self) -> Any:
-        taking = ReportDocumentsView(self.context)
-        taking.prepare()
-        return taking.post()
-
-
 class ReportDocumentsView(DocumentsView):
     """Reports, as the report store has them."""
+
+    spec = {
+        "post": service_operation("Take reports in", "TakenReports", body="ReportDocuments", status=201, query=(NEW,)),
+    }
 
     kind, ids = "checkup", "report_ids"
 
@@ -257,7 +242,6 @@ class FailuresCountView(ServiceView):
 
 
 SYNC_VIEWS: dict[str, Any] = {
-    "/reports/": AllReportsView,
     "/sync/users/": UserDocumentsView,
     "/sync/deletions/": DeletionsView,
     "/sync/sweeps/": SweepsView,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi.browse_api.schemas import ANYTHING, COUNT, MOMENT, REPORT, WHOLE, listed, shape
+from wsgi.browse_api.schemas import ANYTHING, COUNT, DOCUMENTS, WHOLE, listed, shape
 
 KIND = {"enum": ["checkup", "user"]}
 FAILED = {"type": "array", "items": shape({"id": WHOLE, "reason": {"type": "string"}})}
@@ -12,7 +12,6 @@ REFUSAL = shape({"_id": WHOLE, "epoch": COUNT, "revision": COUNT, "reason": {"ty
 AFTER = {"type": ["integer", "null"]}
 MARK: dict[str, Any] = {"type": ["object", "null"]}
 PAIR = {"type": "array", "items": WHOLE, "minItems": 2, "maxItems": 2}
-SUBJECT = {"type": "string"}
 
 
 def taken(ids: str) -> dict[str, Any]:
@@ -20,25 +19,8 @@ def taken(ids: str) -> dict[str, Any]:
 
 
 SYNC_SCHEMAS: dict[str, Any] = {
-    "ReportDocument": shape(
-        {"_id": WHOLE, "subject": SUBJECT, **{name: REPORT[name] for name in REPORT if name not in ("id", "username")}}
-    ),
+    **DOCUMENTS,
     "ReportDocuments": listed("ReportDocument"),
-    "UserDocument": shape(
-        {
-            "_id": WHOLE,
-            "subject": SUBJECT,
-            "username": {"type": "string"},
-            "username_key": {"type": "string"},
-            "full_name": {"type": "string"},
-            "name_keys": {"type": "object", "additionalProperties": {"type": "string"}},
-            "role": {"type": "string"},
-            "active": {"type": "boolean"},
-            "tokens_valid_after": {"anyOf": [MOMENT, {"type": "null"}]},
-            "revision": COUNT,
-            "epoch": COUNT,
-        }
-    ),
     "UserDocuments": listed("UserDocument"),
     "TakenReports": taken("report_ids"),
     "TakenUsers": taken("user_ids"),

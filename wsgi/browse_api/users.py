@@ -18,6 +18,7 @@ from wsgi.browse_api.parameters import parse_search, parse_trend
 from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     ACCESS_LOG_AFTER,
+    ACCESS_LOG_COLUMNS,
     CACHED,
     CSV_MEDIA_TYPE,
     KNOWN_TAG,
@@ -47,7 +48,6 @@ POINT_COLUMNS = (
     "range_text",
 )
 MEASUREMENT_COLUMNS = ("code", "name", "units", "count", "first_at", "last_at")
-ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 
 
 def describe(user: Document) -> Document:
@@ -161,8 +161,8 @@ class AccessLogView(AuthenticatedBrowseView):
 
     spec = {
         "get": Operation(
-            "Who looked",
-            {200: ("Each look by staff, the newest first.", ["AccessEvent"]), **CACHED},
+            "The access log",
+            {200: ("Each access by staff, the newest first.", ["AccessEvent"]), **CACHED},
             "the person, doctor, admin",
             query=(PAGE[0], ACCESS_LOG_AFTER),
             headers=KNOWN_TAG,

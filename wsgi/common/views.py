@@ -40,6 +40,21 @@ class View:
         return [verb for verb in VERBS if hasattr(cls, verb)]
 
 
+def merge_views(*views: type[View]) -> type[View]:
+    """Return the view of a path whose verbs are in several views, each with its own `prepare`."""
+    by_verb = {verb: view for view in views for verb in view.verbs()}
+
+    class MergedView(View):
+        spec: ClassVar[dict[str, Operation]] = {verb: view.spec[verb] for verb, view in by_verb.items()}
+
+        def perform(self, verb: str, **parts: Any) -> Any:
+            return by_verb[verb](self.context).perform(verb, **parts)
+
+    for verb, view in by_verb.items():
+        setattr(MergedView, verb, getattr(view, verb))
+    return MergedView
+
+
 def add_view(application: Application, path: str, view: type[View], context: Any, **options: Any) -> None:
     """Route a path to a view, with and without its closing slash. `options`: for Bottle's `route`, such as plugins."""
     for verb in view.verbs():
