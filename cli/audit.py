@@ -17,15 +17,17 @@ COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outco
 
 
 @click.command()
-@click.option("--actor", metavar="NAME", help="Only what this user did.")
-@click.option("--subject", metavar="NAME", help="Only what was done to this user's data or account.")
+@click.option("--actor", metavar="NAME", help="Only events of this user.")
+@click.option("--subject", metavar="NAME", help="Only events that concern this user's data or account.")
 @click.option("--action", type=click.Choice(ACTIONS), help="Only this kind of event.")
-@click.option("--since", type=MOMENT, help="Only from this moment on, in this machine's zone.")
+@click.option("--since", type=MOMENT, help="Only from this moment on, in this machine's time zone.")
 @click.option("--until", type=MOMENT, help="Only before this moment.")
-@click.option("--source", type=click.Choice(SOURCES), help="Only what this API noted.")
-@click.option("--after", default="", metavar="ID", help="Only what the same API noted beyond this event.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="At most so many.")
-@click.option("--newest", is_flag=True, help="The last ones, instead of the first.")
+@click.option("--source", type=click.Choice(SOURCES), help="Only events that this API recorded.")
+@click.option("--after", default="", metavar="ID", help="Only later events of this event's API.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Maximum number of events."
+)
+@click.option("--newest", is_flag=True, help="The newest events, instead of the oldest.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @as_json
 @pass_app
@@ -34,9 +36,9 @@ def audit(
 ) -> None:
     """Show who did what, to whose data, from where.
 
-    Every login, refusal, look at another's record, upload, import and change of an account, oldest first: what the
-    upload API noted in PostgreSQL and what the browse API noted in MongoDB, as one. Events are
-    only ever added; they hold no measured values and no passwords.
+    Every login, refusal, access to another user's record, upload, import and change of an account, oldest first. The
+    upload API records events in PostgreSQL, the browse API in MongoDB; this command shows both. Events are only ever
+    added; they contain no measured values and no passwords.
     """
     check_form(as_csv, as_json)
     for name in ("since", "until"):
@@ -50,21 +52,21 @@ def audit(
     if as_json:
         print_json([asdict(event) for event in events])
     elif as_csv:
-        print_csv([row(event) for event in events], COLUMNS)
+        print_csv([event_row(event) for event in events], COLUMNS)
     else:
-        print_table([row(event) for event in events], COLUMNS)
+        print_table([event_row(event) for event in events], COLUMNS)
     if len(found) > limit:
         others = "--since or a higher --limit" if newest else "--newest, --since or a higher --limit"
         click.echo(f"There are more: these are the {'last' if newest else 'first'} {limit:,}; see {others}.", err=True)
 
 
-def row(event: Event) -> list[Any]:
+def event_row(event: Event) -> list[Any]:
     values = asdict(event)
-    values["details"] = in_words(event.details)
+    values["details"] = details_text(event.details)
     return [values[name] for name in COLUMNS]
 
 
-def in_words(value: Any) -> str:
+def details_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {in_words(each)}" for name, each in value.items() if each is not None)
-    return ", ".join(map(in_words, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name} {details_text(each)}" for name, each in value.items() if each is not None)
+    return ", ".join(map(details_text, value)) if isinstance(value, list) else str(value)

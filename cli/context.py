@@ -1,4 +1,4 @@
-"""What a command is given: the settings, read when they are first wanted, and open stores, closed at its end."""
+"""The context of a command: the settings, and open stores, which are closed at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class App:
-    """The command line's own context. `options`: settings given as options, None where not given."""
+    """The command line's context. `options`: settings given as options; None means not given."""
 
     def __init__(self, file: str | None, options: dict[str, Any], verbose: int) -> None:
         self._file = file
@@ -25,12 +25,12 @@ class App:
         self.verbose = verbose
 
     def settings(self, **options: Any) -> Settings:
-        """The settings that hold, with further options of the command itself by dotted name."""
+        """Return the settings, with further options of the command itself by dotted name."""
         return settings_module.load({**self._options, **options}, file=self._file)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Settings]:
-        """PostgreSQL, with its schema checked; what is done is whoever runs the command's doing."""
+        """Open PostgreSQL and check its schema; audit events of the block name the operator."""
         from myhealth.audit.events import Actor, acting_as
         from myhealth.stores import opened_database
 
@@ -40,7 +40,7 @@ class App:
 
     @contextlib.contextmanager
     def reports(self, settings: Settings) -> Iterator[ReportRepository]:
-        """The report store."""
+        """Open the report store."""
         from myhealth.stores import open_reports
 
         repository = open_reports(settings)
@@ -51,7 +51,7 @@ class App:
 
 
 def operator_name() -> str:
-    """Who runs the command, for the audit trail."""
+    """Return the name of the user who runs the command, for the audit trail."""
     return f"{getpass.getuser()} at the command line"
 
 

@@ -11,7 +11,7 @@ from myhealth.embedded import servers
 
 @click.group()
 def db() -> None:
-    """Start, stop and look at the embedded servers.
+    """Start, stop and inspect the embedded servers.
 
     Real PostgreSQL and MongoDB servers, with their data in data_dir. Any command starts them when no database_url or
     mongo_url is set, and they go on running until `myhealth db stop`. They listen on Unix sockets only.
@@ -21,11 +21,11 @@ def db() -> None:
 @db.command()
 @pass_app
 def start(app: App) -> None:
-    """Start both servers, unless they run."""
+    """Start both servers, unless they are running."""
     for server in servers(app.settings().folder):
         running = server.answers()
         server.ensure()
-        click.echo(f"{server.title} {'runs already' if running else 'started'}: {server.url}")
+        click.echo(f"{server.title} {'is running already' if running else 'started'}: {server.url}")
 
 
 @db.command()
@@ -40,7 +40,7 @@ def stop(app: App) -> None:
 @as_json
 @pass_app
 def status(app: App, as_json: bool) -> None:
-    """Tell whether both servers run, where they are and where their data is; exit 1 unless both run."""
+    """Show the state, address and data folder of both servers; exit 1 unless both run."""
     found = [server.status() for server in servers(app.settings().folder)]
     if as_json:
         print_json(found)
@@ -49,7 +49,7 @@ def status(app: App, as_json: bool) -> None:
             known = {
                 True: ("running", "green"),
                 False: ("stopped", "yellow"),
-                None: ("of another user, out of sight", "yellow"),
+                None: ("another user's, not visible", "yellow"),
             }
             text, colour = known[row["running"]]
             state = click.style(text, fg=colour)

@@ -1,4 +1,4 @@
-"""myhealth demo: the nine steps of myhealth/README.md, with real parts only, for a stranger to watch."""
+"""myhealth demo: the nine steps of myhealth/README.md, with real servers and processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
 RESPONSE_MAX_BYTES = 1024 * 1024
-DATABASE = "myhealth_demo"  # the demo's own, in both servers: nobody's data is touched
+DATABASE = "myhealth_demo"  # the demo's own databases, so that no other data changes
 
 
 @click.command()
@@ -51,9 +51,9 @@ def demo(app: App) -> None:
 
 @contextlib.contextmanager
 def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
-    """Both servers with empty databases, and two free ports. One demo at a time has them."""
+    """Start both servers with empty databases, and open two free ports, for one demo at a time."""
     postgres, mongo = servers(settings.folder)
-    say(0, "Starting real servers.")
+    print_step(0, "Starting real servers.")
     begun = time.monotonic()
     postgres.ensure()
     mongo.ensure()
@@ -67,7 +67,7 @@ def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
         upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
         settings = demo_settings(settings, postgres, mongo, processes.url_of(upload))
         versions = f"PostgreSQL {postgres.version()} and MongoDB {mongo.version()}"
-        tell(f"{versions} run ({since(begun)}); data in {settings.folder}.")
+        print_result(f"{versions} run ({since(begun)}); data in {settings.folder}.")
         stack.callback(stores.close_database)
         yield settings, (upload, browse)
 
@@ -87,7 +87,7 @@ def demo_settings(settings: Settings, postgres: Postgres, mongo: Mongo, auth_url
 
 
 def perform(settings: Settings, upload: Any, browse: Any) -> str:
-    """The nine steps; gives the summary."""
+    """Perform the nine steps and return the summary."""
     reports = stores.open_reports(settings)
     with contextlib.ExitStack() as stack:
         stack.callback(reports.close)
@@ -99,25 +99,27 @@ def perform(settings: Settings, upload: Any, browse: Any) -> str:
         stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, log_file=log_file))
         stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, log_file=log_file))
         upload_url, browse_url = processes.url_of(upload), processes.url_of(browse)
-        tell(f"Upload API at {upload_url}, browse API at {browse_url}, both under gunicorn ({since(begun)}).")
+        print_result(f"Upload API at {upload_url}, browse API at {browse_url}, both under gunicorn ({since(begun)}).")
         stored = step_3_and_4(upload_url, people)
         step_5_and_6(settings, reports)
         return steps_7_to_9(browse_url, people, stored)
 
 
 def step_1_and_2(settings: Settings) -> dict[str, str]:
-    """The people, with their passwords."""
-    say(1, "Bholanath and Savita come for a health check-up.")
+    """Create the users; return their passwords by username."""
+    print_step(1, "Bholanath and Savita come for a health check-up.")
     begun = time.monotonic()
     people = {name: generate_password() for name in ("bholanath", "savita", "tara")}
     for name, password in people.items():
         role = "technician" if name == "tara" else "patient"
         create_user(name, password=password, role=role, rounds=settings.bcrypt_rounds)
-    tell(f"Two patients and the technician Tara have accounts; passwords are kept as bcrypt hashes ({since(begun)}).")
+    print_result(
+        f"Two patients and the technician Tara have accounts; passwords are kept as bcrypt hashes ({since(begun)})."
+    )
     dump = json.loads(example("machine-dump.json").read_text("utf-8"))
     serial = dump["machine"]["serial"]
-    say(2, f"Dr. Ayush examines them with the machine {serial}, which keeps the reports in its memory.")
-    tell(f"{plural(len(dump['records']), 'report')} in it; the first: {dump['records'][0]['checkup_report']}")
+    print_step(2, f"Dr. Ayush examines them with the machine {serial}, which keeps the reports in its memory.")
+    print_result(f"{plural(len(dump['records']), 'report')} in it; the first: {dump['records'][0]['checkup_report']}")
     return people
 
 
@@ -125,53 +127,57 @@ def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
     path = example("machine-dump.json")
     body = path.read_bytes()
     serial = json.loads(body)["machine"]["serial"]
-    say(3, "The tablet pulls all reports out of the machine.")
-    tell(f"{path.name}: {len(body):,} bytes.")
-    say(4, "The tablet uploads them, all at once, and each is acknowledged by itself.")
+    print_step(3, "The tablet pulls all reports out of the machine.")
+    print_result(f"{path.name}: {len(body):,} bytes.")
+    print_step(4, "The tablet uploads them, all at once, and each is acknowledged by itself.")
     _, login = call(upload_url, "/login/", basic=("tara", people["tara"]))
     begun = time.monotonic()
     status, answer = call(upload_url, f"/machines/{serial}/dumps/", login["token"], body)
     ids = [item["id"] for item in answer["items"]]
     counts = "{accepted} accepted, {duplicate} duplicate, {rejected} rejected"
-    tell(f"HTTP {status}: {counts.format(**answer)} ({since(begun)}).")
-    tell(f"PostgreSQL has them as check-ups {ids[0]} to {ids[-1]}; only what is acknowledged may be erased.")
+    print_result(f"HTTP {status}: {counts.format(**answer)} ({since(begun)}).")
+    print_result(f"PostgreSQL has them as check-ups {ids[0]} to {ids[-1]}; only what is acknowledged may be erased.")
     status, again = call(upload_url, f"/machines/{serial}/dumps/", login["token"], body)
-    tell(f"Sent once more, as a tablet does that lost its network: HTTP {status}, {counts.format(**again)}.")
+    print_result(f"Sent once more, as a tablet does that lost its network: HTTP {status}, {counts.format(**again)}.")
     return int(answer["accepted"])
 
 
 def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
-    say(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
+    print_step(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
     done = run_pass(settings.database_url, ReportWriter(reports), settings)
-    tell(f"{plural(done.read, 'row')} read (people and check-ups); the mark stands at check-up {done.mark} now.")
-    say(6, "It turns them into JSON report documents and hands them to the report store.")
+    print_result(
+        f"{plural(done.read, 'row')} read (people and check-ups); the mark stands at check-up {done.mark} now."
+    )
+    print_step(6, "It turns them into JSON report documents and hands them to the report store.")
     documents, users = reports.count()
-    tell(f"MongoDB has {plural(documents, 'report')} and {plural(users, 'user')} ({done.secs:.2f} s).")
+    print_result(f"MongoDB has {plural(documents, 'report')} and {plural(users, 'user')} ({done.secs:.2f} s).")
     again = run_pass(settings.database_url, ReportWriter(reports), settings)
-    tell(f"The next pass finds {plural(again.read, 'row')} to do ({again.secs:.2f} s).")
+    print_result(f"The next pass finds {plural(again.read, 'row')} to do ({again.secs:.2f} s).")
 
 
 def steps_7_to_9(browse_url: str, people: dict[str, str], stored: int) -> str:
-    say(7, "Bholanath opens the ReportsApp and logs in.")
+    print_step(7, "Bholanath opens the ReportsApp and logs in.")
     begun = time.monotonic()
     status, login = call(browse_url, "/login/", basic=("bholanath", people["bholanath"]))
-    say(8, "The browse API lets the upload API check the username and the password.")
+    print_step(8, "The browse API lets the upload API check the username and the password.")
     wrong, _ = call(browse_url, "/login/", basic=("bholanath", "not-my-password"))
-    tell(f"The right password: HTTP {status}, a signed token ({since(begun)} for both). A wrong one: HTTP {wrong}.")
-    say(9, "Bholanath browses his reports.")
+    print_result(
+        f"The right password: HTTP {status}, a signed token ({since(begun)} for both). A wrong one: HTTP {wrong}."
+    )
+    print_step(9, "Bholanath browses his reports.")
     begun = time.monotonic()
     status, mine = call(browse_url, "/reports/", login["token"])
     count = f"{plural(len(mine), 'report')} of {stored}"
-    tell(f"GET /reports/ answers HTTP {status} with {count} ({since(begun)}), newest first:")
+    print_result(f"GET /reports/ answers HTTP {status} with {count} ({since(begun)}), newest first:")
     for report in mine:
         show_report(report)
     other, _ = call(browse_url, "/users/savita/reports/", login["token"])
-    tell(f"Savita's reports, asked for by Bholanath: HTTP {other}.")
+    print_result(f"Savita's reports, asked for by Bholanath: HTTP {other}.")
     return f"{stored} reports went from the machine to their people; Bholanath sees his {len(mine)}, and no other."
 
 
 def show_report(report: dict[str, Any]) -> None:
-    """A report as the customer sees it."""
+    """Print a report as the customer sees it."""
     when = report["taken_at"].replace("T", " ")[:16]
     click.secho(f"\n     {report['checkup_type'].capitalize()}, {when} UTC, by {report['taken_by']}", bold=True)
     click.echo(f"     {report['checkup_report']}")
@@ -200,15 +206,15 @@ def call(
     return response.status, json.loads(response.body)
 
 
-def say(number: int, text: str) -> None:
-    """The headline of a step."""
+def print_step(number: int, text: str) -> None:
+    """Print the headline of a step."""
     click.echo(
         f"\n{click.style(f'{number}.' if number else '  ', fg='cyan', bold=True)} {click.style(text, bold=True)}"
     )
 
 
-def tell(text: str) -> None:
-    """What happened, under its headline."""
+def print_result(text: str) -> None:
+    """Print a result under its headline."""
     click.echo(f"   {text}")
 
 

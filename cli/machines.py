@@ -15,7 +15,7 @@ COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
 def machines() -> None:
     """List and register machines.
 
-    A machine that sends records is registered by itself; registering one says what it is and where it stands.
+    A machine that sends records is registered automatically; this command adds its model, site and firmware.
     """
 
 
@@ -34,12 +34,12 @@ def list_(app: App, as_json: bool) -> None:
 
 @machines.command()
 @click.argument("serial", help="The machine's serial number.")
-@click.option("--model", help="What kind of machine it is.")
-@click.option("--site", help="Where it stands.")
-@click.option("--firmware", help="Its software's version.")
+@click.option("--model", help="The machine's model.")
+@click.option("--site", help="The machine's location.")
+@click.option("--firmware", help="The version of its software.")
 @pass_app
 def register(app: App, serial: str, model: str | None, site: str | None, firmware: str | None) -> None:
-    """Make a machine known, or bring what is known of it up to date."""
+    """Register a machine, or update its details."""
     with app.database():
         machine = services.register_machine(serial, model=model, site=site, firmware=firmware)
     click.echo(f"Registered {machine.serial} (id {machine.id}).")

@@ -1,4 +1,4 @@
-"""The entry point: global options, commands loaded when they are wanted, errors turned into exit codes."""
+"""The entry point: global options, commands that are loaded on use, and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from myhealth import __version__
 from myhealth.common.errors import MyHealthError
 from myhealth.common.settings import wants_colour
 
-# Command: the module and object it lives in, and its line in the list of commands (a test holds it against the
-# command's own help). So `myhealth --help` loads none of them.
+# For each command its module and object, and its line in the list of commands, which a test compares with the command's
+# help. So `myhealth --help` loads no command.
 COMMANDS = {
     "audit": ("cli.audit:audit", "Show who did what, to whose data, from where."),
-    "db": ("cli.db:db", "Start, stop and look at the embedded servers."),
+    "db": ("cli.db:db", "Start, stop and inspect the embedded servers."),
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
     "machines": ("cli.machines:machines", "List and register machines."),
     "migrate": ("cli.migrate:migrate", "Bring the stores' schema up to date."),
-    "rejections": ("cli.rejections:rejections", "Look at refused records, and take them in or put them aside."),
+    "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),
     "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
     "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 class Failure(click.ClickException):
-    """An error of the domain as a command ends with it: what happened, what to do, the exit code."""
+    """An error of the domain, as click shows it: message, hint and exit code."""
 
     def __init__(self, error: MyHealthError) -> None:
         super().__init__(error.message)
@@ -47,14 +47,14 @@ class Failure(click.ClickException):
         from cli.output import print_error  # only a failure needs it
 
         print_error(self.message)
-        for place in self.error.errors:
-            click.echo(f"  {place.get('field') or ''}: {place['message']}", err=True)
+        for each in self.error.errors:
+            click.echo(f"  {each.get('field') or ''}: {each['message']}", err=True)
         if self.error.hint:
             click.echo(f"Hint: {self.error.hint}", err=True)
 
 
 class Commands(click.Group):
-    """Loads a command when it is called; knows all their names and first lines without."""
+    """A group that loads a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -83,7 +83,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except MyHealthError as error:
             raise Failure(error) from error
-        except BrokenPipeError:  # whoever read our output has seen enough; so it would end a program of the shell's
+        except BrokenPipeError:  # the reader of a pipe has ended; 141 as for a program that SIGPIPE ends
             _write_no_more()
             ctx.exit(141)
 
@@ -95,7 +95,7 @@ class Commands(click.Group):
 @click.option("--database-url", metavar="URL", help="PostgreSQL; overrides MYHEALTH_DATABASE_URL.")
 @click.option("--mongo-url", metavar="URL", help="MongoDB; overrides MYHEALTH_MONGO_URL.")
 @click.option("--data-dir", metavar="PATH", help="Folder of the embedded servers; overrides MYHEALTH_DATA_DIR.")
-@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice: everything.")
+@click.option("-v", "--verbose", count=True, help="Log each step to stderr; twice: everything.")
 @click.version_option(__version__, prog_name="myhealth")
 @click.pass_context
 def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | None) -> None:
@@ -111,7 +111,7 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
 
 
 def configure_logging(verbose: int) -> None:
-    """Warnings, with -v what is done, with -vv all that libraries say, to stderr."""
+    """Log to stderr: warnings, with -v each step, with -vv the messages of libraries too."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("myhealth").setLevel(level)
@@ -120,7 +120,7 @@ def configure_logging(verbose: int) -> None:
 
 
 def main() -> None:
-    """Runs the command line and exits; 130 where the user pressed Ctrl-C, as shells have it."""
+    """Run the command line and exit; 130 after Ctrl-C, as shells do."""
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -143,6 +143,6 @@ def main() -> None:
 
 
 def _write_no_more() -> None:
-    """What is left of the output goes nowhere: Python would try to write it once more as it ends, and fail again."""
+    """Discard the rest of the output: Python would try to write it again at its end, and fail again."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""How results look: tables for people, JSON for scripts."""
+"""Print results: tables for people, JSON and CSV for scripts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
-    """Columns as wide as they must be. On a terminal the header stands in bold, and a line that is longer than it is
-    wide is cut; whoever reads through a pipe gets all of it."""
+    """Print columns as wide as their longest cell. A terminal gets a bold header and lines cut at its width."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     texts = [[cell_text(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *texts]) for i in range(len(header))]
@@ -43,18 +42,18 @@ def _cut(line: str, width: int | None) -> str:
 
 
 def check_form(as_csv: bool, as_json: bool) -> None:
-    """Raises UsageError where both are asked for."""
+    """Raise UsageError if both are given."""
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json are two; say one of them")
+        raise click.UsageError("--csv and --json exclude each other")
 
 
 def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
-    """Each cell as the browse API writes it."""
+    """Print CSV, with each cell as the browse API writes it."""
     sys.stdout.writelines(csv_lines(header, rows))
 
 
 def cell_text(value: Any) -> str:
-    """A cell: nothing for None, minutes and the zone for a moment, and no character that would steer the terminal."""
+    """Return a cell: "" for None, minutes and the zone for a moment, control characters escaped."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -65,28 +64,28 @@ def cell_text(value: Any) -> str:
 
 
 def print_error(message: str) -> None:
-    """An error, on stderr, as the command's own end shows one."""
+    """Print an error to stderr, in the form of the error that ends a command."""
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=wants_colour())
 
 
 def warn_of_exposed_secrets(settings: Settings) -> None:
-    """A warning, on stderr, of each file of settings whose secrets everybody on this machine may read."""
+    """Warn on stderr of each settings file with secrets that every user of this machine may read."""
     for path, names in exposed_secrets(settings).items():
-        what = f"everybody on this machine may read {path}, which holds {', '.join(names)}: chmod o-r {path}"
+        what = f"every user of this machine may read {path}, which contains {', '.join(names)}: chmod o-r {path}"
         click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {what}", err=True, color=wants_colour())
 
 
 def confirm(question: str) -> None:
-    """Asks on the terminal; anything but yes ends the command with 1. Without a terminal nobody can say yes."""
+    """Ask on the terminal; any answer but yes ends the command with 1. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; say --yes if it is meant")
+        raise click.UsageError("there is no terminal to ask on; add --yes to confirm")
     if not click.confirm(question, err=True):
         click.echo("Nothing was changed.", err=True)
         raise click.exceptions.Exit(1)
 
 
 def called_as() -> str:
-    """How this program was called, for a person to call it once more: it is on PATH in an active environment only."""
+    """Return the command that calls this program; the bare name if it is on PATH."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{sys.executable} -m cli"
@@ -100,7 +99,7 @@ def plural(count: int, word: str) -> str:
 
 
 def _json(value: Any, margin: str = "\n") -> str:
-    """JSON in lines, every number with its digits: 5.10, which Python's own writer makes a 5.1 of."""
+    """Return indented JSON that keeps all digits of a number: 5.10, not 5.1."""
     inner = f"{margin}  "
     if isinstance(value, Mapping) and value:
         fields = (

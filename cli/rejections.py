@@ -25,20 +25,22 @@ ID = click.IntRange(0, 2**63 - 1)
 
 @click.group()
 def rejections() -> None:
-    """Look at refused records, and take them in or put them aside.
+    """List rejected records, and retry or discard them.
 
-    Every record that was refused is kept whole until somebody has dealt with it.
+    Every rejected record is stored as it was sent, until it is resolved.
     """
 
 
 @rejections.command("list")
-@click.option("--all", "resolved", is_flag=True, help="Also those that have been dealt with.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
-@click.option("--after", type=ID, default=0, metavar="ID", help="Only those beyond this one.")
+@click.option("--all", "resolved", is_flag=True, help="Also resolved ones.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Maximum number of records."
+)
+@click.option("--after", type=ID, default=0, metavar="ID", help="Only records with a higher id.")
 @as_json
 @pass_app
 def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
-    """List refused records, oldest first."""
+    """List rejected records, oldest first."""
     with app.database():
         found = domain.list_rejections(after=after, limit=limit, resolved=resolved)
     if as_json:
@@ -54,11 +56,11 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
 
 
 @rejections.command()
-@click.argument("rejection_id", type=ID, metavar="ID", help="The number of a refused record.")
+@click.argument("rejection_id", type=ID, metavar="ID", help="The number of a rejected record.")
 @as_json
 @pass_app
 def show(app: App, rejection_id: int, as_json: bool) -> None:
-    """Show one refused record: where it came from, why it was refused, and its text as it was sent."""
+    """Show one rejected record: its source, its errors, and its text as it was sent."""
     with app.database():
         rejection = domain.open_rejection(rejection_id)
     if as_json:
@@ -76,20 +78,20 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
 
 
 @rejections.command()
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of refused records.")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option(
     "--trust-registrations",
     is_flag=True,
-    help="Also give records to patients who made their account themselves after the record had come.",
+    help="Also store records of patients who registered themselves after the record was received.",
 )
 @pass_app
 def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_registrations: bool) -> None:
-    """Try to take refused records in, after what stood against them has changed.
+    """Try again to store rejected records, after the cause of their errors has changed.
 
-    Exit 1 if one is still refused.
+    Exit 1 if one is still rejected.
     """
-    done = Done(everything)
+    done = Progress(everything)
     with app.database(), done.counting(chosen(rejection_ids, everything)) as ids:
         for rejection_id in ids:
             try:
@@ -100,28 +102,28 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
                 click.echo(f"{rejection_id}: {error.message}", err=True)  # another command was quicker
                 continue
             if outcome.status == "rejected":
-                done.tell("still refused", f"{rejection_id}: still refused: {first_reason(outcome.errors)}")
+                done.tell("still rejected", f"{rejection_id}: still rejected: {first_reason(outcome.errors)}")
             else:
                 what = f"check-up {outcome.id}" if outcome.id else printable(outcome.warnings[0]["message"])
                 done.tell(outcome.status, f"{rejection_id}: {outcome.status}, {what}")
     done.sum_up()
-    if done.counts["still refused"]:
+    if done.counts["still rejected"]:
         click.get_current_context().exit(1)
 
 
 @rejections.command()
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of refused records.")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
-@click.option("--reason", default="", help="Why; kept with the record.")
-@click.option("--yes", is_flag=True, help="Do not ask before all of them are put aside.")
+@click.option("--reason", default="", help="The reason, stored with the record.")
+@click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
 @pass_app
 def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> None:
-    """Put refused records aside for good. They stay in the database, as dealt with."""
-    done = Done(everything)
+    """Discard rejected records permanently. They stay in the database, as resolved."""
+    done = Progress(everything)
     with app.database():
         ids = chosen(rejection_ids, everything)
         if everything and ids and not yes:
-            confirm(f"This puts {plural(len(ids), 'refused record')} aside for good. Go on?")
+            confirm(f"Discard {plural(len(ids), 'rejected record')} permanently?")
         with done.counting(ids) as counted:
             for rejection_id in counted:
                 domain.discard(rejection_id, reason)
@@ -129,9 +131,9 @@ def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: 
     done.sum_up()
 
 
-class Done:
-    """What became of refused records: a line each, and where it is `everything`, of the first ones only, with a bar
-    meanwhile and a summary behind."""
+class Progress:
+    """Prints the result of each rejected record; with `everything`, only the first of each kind, with a progress bar
+    and a summary."""
 
     def __init__(self, everything: bool) -> None:
         self.everything = everything
@@ -142,7 +144,7 @@ class Done:
         if not self.everything or len(ids) <= SHOWN_MAX or not sys.stderr.isatty():
             yield ids
             return
-        with click.progressbar(ids, label="Refused records", file=sys.stderr) as bar:
+        with click.progressbar(ids, label="Rejected records", file=sys.stderr) as bar:
             yield bar
 
     def tell(self, status: str, line: str) -> None:
@@ -153,7 +155,7 @@ class Done:
     def sum_up(self) -> None:
         if self.everything:
             counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
-            click.echo(f"{plural(self.counts.total(), 'refused record')}: {counts}." if counts else "There is none.")
+            click.echo(f"{plural(self.counts.total(), 'rejected record')}: {counts}." if counts else "There is none.")
 
 
 def chosen(rejection_ids: tuple[int, ...], everything: bool) -> list[int]:

@@ -16,7 +16,7 @@ from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.passwords import check_acceptable, generate_password
 
 role_option = click.option(
-    "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="What the user may do."
+    "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="The user's role."
 )
 
 
@@ -24,8 +24,8 @@ SHOWN_MAX = 20
 
 
 def password_options(command: Any) -> Any:
-    """The ways to give a password: a hidden prompt (the default), standard input, or one made up."""
-    command = click.option("--generate", is_flag=True, help="Make a password up and print it, once.")(command)
+    """Add the options for a password: a hidden prompt (the default), standard input, or a generated one."""
+    command = click.option("--generate", is_flag=True, help="Generate a password and print it, once.")(command)
     return click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(command)
 
 
@@ -42,12 +42,12 @@ def users() -> None:
 @role_option
 @click.option("--full-name", default="", help="The person's name.")
 @password_options
-@click.option("--no-password", is_flag=True, help="Set none: the user cannot log in until one is set.")
+@click.option("--no-password", is_flag=True, help="Set no password: the user cannot log in until one is set.")
 @pass_app
 def create(
     app: App, username: str, role: str, full_name: str, password_stdin: bool, generate: bool, no_password: bool
 ) -> None:
-    """Create a user; asks for the password unless told where it comes from."""
+    """Create a user; asks for the password unless an option gives it."""
     if no_password and (password_stdin or generate):
         raise click.UsageError("--no-password goes with neither --password-stdin nor --generate")
     fault = services.username_fault(username)
@@ -98,7 +98,7 @@ def show(app: App, username: str, as_json: bool) -> None:
 @password_options
 @pass_app
 def set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
-    """Set a user's password; whoever is logged in with the old one is logged out."""
+    """Set a user's password; it logs the user out everywhere."""
     with app.database() as settings:
         user = services.get_user(username)
         password = read_password(password_stdin, generate)
@@ -113,7 +113,7 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
 @click.argument("role", type=click.Choice(ROLES), help="The new role.")
 @pass_app
 def set_role(app: App, username: str, role: str) -> None:
-    """Set what a user may do."""
+    """Set a user's role."""
     with app.database():
         services.set_role(username, role)
     click.echo(f"{username} is {role} now.")
@@ -134,17 +134,17 @@ def set_name(app: App, username: str, full_name: str) -> None:
 @click.argument("username", help="The user name.")
 @pass_app
 def disable(app: App, username: str) -> None:
-    """Keep a user out, and log him or her out everywhere. Nothing is deleted."""
+    """Disable a user: no login, and logged out everywhere. Nothing is deleted."""
     with app.database():
         services.set_active(username, False)
-    click.echo(f"{username} cannot log in any more; at the browse API it holds with the next sync.")
+    click.echo(f"{username} cannot log in any more; for the browse API this takes effect with the next sync.")
 
 
 @users.command()
 @click.argument("username", help="The user name.")
 @pass_app
 def enable(app: App, username: str) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user again."""
     with app.database():
         services.set_active(username, True)
     click.echo(f"{username} can log in again.")
@@ -155,11 +155,11 @@ def enable(app: App, username: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
 def delete(app: App, username: str, yes: bool) -> None:
-    """Delete a user and all of his or her check-ups, for good."""
+    """Delete a user with all check-ups, permanently."""
     with app.database():
         user, checkups = services.get_user(username), services.count_checkups(username)
         if not yes:
-            question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, for good?"
+            question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, permanently?"
             confirm(question)
         services.delete_user(user.username)
     click.echo(f"Deleted {user.username} and {plural(checkups, 'check-up')}.")
@@ -167,13 +167,13 @@ def delete(app: App, username: str, yes: bool) -> None:
 
 @users.command("import")
 @click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"), help="The CSV file.")
-@click.option("--skip-existing", is_flag=True, help="Pass over names that are taken, instead of telling them.")
+@click.option("--skip-existing", is_flag=True, help="Do not report usernames that are taken.")
 @pass_app
 def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     """Create users from a CSV file (- is standard input).
 
-    Its header names the columns: username, and if wanted full_name, role and password. A user without a password
-    cannot log in until one is set. Bad lines are told and the others taken; exit 1 then.
+    The header names the columns: username, and optionally full_name, role and password. A user without a password
+    cannot log in until one is set. A bad line is reported and does not stop the others; the exit code is then 1.
     """
     made, refused = 0, 0
     try:
@@ -183,8 +183,8 @@ def import_(app: App, file: TextIO, skip_existing: bool) -> None:
                 if row.error and refused <= SHOWN_MAX:
                     click.echo(f"{file.name}: line {row.line}: {printable(row.error)}", err=True)
     except UnicodeDecodeError as error:
-        what = f"it is not UTF-8 ({error.reason} at byte {error.start})"
-        raise BadInput(f"{file.name}: {what}; {plural(made, 'user')} created before") from error
+        problem = f"it is not UTF-8 ({error.reason} at byte {error.start})"
+        raise BadInput(f"{file.name}: {problem}; {plural(made, 'user')} created before") from error
     except BadInput as error:
         raise BadInput(f"{file.name}: {error.message}; {plural(made, 'user')} created before") from error
     if refused > SHOWN_MAX:
@@ -195,7 +195,7 @@ def import_(app: App, file: TextIO, skip_existing: bool) -> None:
 
 
 def read_password(from_stdin: bool, generate: bool) -> str:
-    """The password from where it was said to come from. Raises BadInput for one that is not acceptable."""
+    """Return the password from the source that the options name. Raises BadInput if it is not acceptable."""
     if from_stdin and generate:
         raise click.UsageError("--password-stdin and --generate exclude each other")
     if generate:
@@ -211,7 +211,7 @@ def read_password(from_stdin: bool, generate: bool) -> str:
 
 
 def ask_password() -> str:
-    """Asks until it is a password, and is typed twice alike; what cannot be one is told before it is typed again."""
+    """Ask until an acceptable password is typed twice alike."""
     while True:
         password: str = click.prompt("Password", hide_input=True, err=True)
         try:
@@ -225,6 +225,6 @@ def ask_password() -> str:
 
 
 def user_row(user: User) -> dict[str, Any]:
-    """A user as tables and JSON show it; of the password only whether there is one."""
+    """Return a user for tables and JSON; `password` is whether one is set."""
     names = ("id", "username", "role", "full_name", "active", "created_at")
     return {**{name: getattr(user, name) for name in names}, "password": user.password_hash is not None}

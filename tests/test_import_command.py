@@ -293,14 +293,14 @@ def test_all_that_was_refused_is_dealt_with_at_once_and_summed_up(db, people, ru
     done = run_cli("rejections", "retry", "--all")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[-1] == "40 refused records: 30 accepted, 10 still refused."
+    assert lines[-1] == "40 rejected records: 30 accepted, 10 still rejected."
     assert (len([line for line in lines if ": accepted, check-up" in line]), len(lines)) == (20, 31)
     unasked = run_cli("rejections", "discard", "--all")
     assert (unasked.returncode, db("select count(*) from rejections where resolved_at is null")) == (2, [(10,)])
     first = db("select min(id) from rejections where resolved_at is null")[0][0]
     assert run_cli("rejections", "discard", str(first)).stdout == f"{first}: discarded\n"
     done = run_cli("rejections", "discard", "--all", "--yes", "--reason", "typing errors")
-    assert done.stdout.splitlines()[-1] == "9 refused records: 9 discarded."
+    assert done.stdout.splitlines()[-1] == "9 rejected records: 9 discarded."
     assert db("select count(*) from rejections where resolved_at is null") == [(0,)]
     assert run_cli("rejections", "retry", "--all").stdout == "There is none.\n"
 

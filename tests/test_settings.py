@@ -172,6 +172,6 @@ def test_a_file_of_secrets_that_everybody_may_read_is_warned_of(run_cli, tmp_pat
     file.chmod(mode)
     done = run_cli("--settings", str(file), "settings", "--json")
     assert done.returncode == 0
-    told = f"Warning: everybody on this machine may read {file}, which holds {warned}: chmod o-r {file}\n"
+    told = f"Warning: every user of this machine may read {file}, which contains {warned}: chmod o-r {file}\n"
     assert done.stderr == (told if warned else "")
     assert json.loads(done.stdout)
