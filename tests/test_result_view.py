@@ -4,6 +4,7 @@ import pytest
 from support.page_data import result
 
 from wsgi.browse_pages import result_view
+from wsgi.browse_pages import summary as summaries
 
 RESULTS = {
     "?": result("Grip", 5), "N": result("Pulse", 70, None, 60, 100), "H": result("Pulse", 130, None, 60, 100),
@@ -26,7 +27,7 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert result_view.summary([result_view.present(RESULTS[kind]) for kind in kinds]) == summary
+    assert summaries.summary([result_view.present(RESULTS[kind]) for kind in kinds]) == summary
 
 
 def test_why_there_is_no_value_is_told() -> None:
@@ -56,7 +57,7 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert result_view.summary([result_view.present(result) for result in results]) == said
+    assert summaries.summary([result_view.present(result) for result in results]) == said
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int,
 )  # fmt: skip
 def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, flag: str | None, note: str) -> None:
     shown = result_view.present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
-    assert (shown.place, shown.note) == ("above" if value == 130 else "below", note)
+    assert (shown.position, shown.note) == ("above" if value == 130 else "below", note)
 
 
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:

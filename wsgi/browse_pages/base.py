@@ -1,8 +1,9 @@
-"""What all pages have in common: their frame, their errors, who is reading."""
+"""The base of all pages: their frame, their errors, and the user who reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -11,14 +12,15 @@ import bottle
 from myhealth import __version__
 from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
-from wsgi.browse_pages import result_view, session
+from wsgi.browse_pages import session
 from wsgi.browse_pages.dates import Dates, reader_zone
-from wsgi.browse_pages.navigation import OWN_MENU, PATIENT_MENU, PATIENTS, THEIR, link, menu_links
+from wsgi.browse_pages.navigation import OWN_MENU, OWN_RECORD, PATIENTS, menu_links
+from wsgi.browse_pages.person_view import person_view
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_exception
 from wsgi.common.pages import html_response
 from wsgi.common.views import View, add_view
 
-# What a person is told where the error itself speaks to programs.
+# Titles and sentences for people; an error's own message is often for programs.
 TITLES = {
     400: "That cannot be shown",
     403: "Please try again",
@@ -45,75 +47,78 @@ HELP = {
 
 
 class Page(View):
-    """One page. `user`: who is logged in, None for nobody yet."""
+    """One page. `user`: the user who is logged in, None without a session; `token`: the session's token."""
 
     context: BrowseContext
     user: dict[str, Any] | None = None
+    token: str = ""
 
     def render(self, template: str, http_status: int = 200, here: str = "", **values: Any) -> bottle.HTTPResponse:
-        """A page out of wsgi/templates/pages/, in its frame."""
+        """Return a page of wsgi/templates/pages/ in its frame. `here`: the page's name in the menus."""
         frame = {
-            "user": self.user,
-            "form_key": session.form_key(session.session_token()) if self.user else "",
-            "dates": self.dates,
-            "words": result_view,
+            "user": person_view(self.user) if self.user else None,
+            "form_key": session.form_key(self.token) if self.user else "",
+            "zone_name": self.dates.zone_name,
             "version": __version__,
-            "link": link,
-            "patient": None,
-            "here": here,
-            **self._menus(here, values.get("patient")),
+            **self.menus(here),
         }
         return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
 
-    def _menus(self, here: str, patient: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the reader's own menu, and the menu of the patient whose record is open."""
-        is_staff = self.user is not None and self.user["role"] in STAFF
-        own = menu_links((PATIENTS, *OWN_MENU) if is_staff else OWN_MENU, here)
-        base = ("patients", patient["username"]) if patient else ()
-        theirs = menu_links(PATIENT_MENU, here.removeprefix(THEIR), *base) if patient else []
-        return {"menu": own, "patient_menu": theirs}
+    def menus(self, here: str) -> dict[str, Any]:
+        """Return the menus of the frame. `patient`: the patient whose record staff reads; `printed_owner`: the person
+        whose own record this page shows, for paper."""
+        menu = menu_links((PATIENTS, *OWN_MENU) if self.is_staff else OWN_MENU, here)
+        owner = person_view(self.user) if self.user and here in OWN_RECORD else None
+        return {"menu": menu, "patient": None, "patient_menu": [], "printed_owner": owner}
 
     @property
+    def is_staff(self) -> bool:
+        """Whether the user may see the records of others."""
+        return self.user is not None and self.user["role"] in STAFF
+
+    @cached_property
     def dates(self) -> Dates:
-        """How this reader's dates are written."""
-        return Dates(reader_zone(session.told_zone(), self.context.settings.time_zone))
+        """The dates in the reader's zone."""
+        return Dates(reader_zone(session.zone_cookie(), self.context.settings.time_zone))
 
     def failed(self, error: MyHealthError) -> bottle.HTTPResponse:
-        """The page that an error is; the title and the sentence are for a person."""
-        told = error_response(error)
-        status = told.status_code
-        # A bare bad_input speaks to whoever wrote the address; those of forms have codes of their own.
+        """Return the page of an error, with a title and a sentence for people."""
+        response = error_response(error)
+        status = response.status_code
+        # The message of a bare bad_input is for the author of an address. Errors in forms have codes of their own.
         for_people = status in (400, 403, 413, 429) and error.code != BadInput.code
         title, sentence = TITLES[status], error.message if for_people else HELP[status]
         if error.code == "not_here_yet":
             title, sentence = "Your reports are on their way", ARRIVING
+        token = session.session_token()
         answer = self.render(
-            "error", status, title=title, sentence=sentence, problem=status, logout=self.holds_session()
+            "error",
+            status,
+            title=title,
+            sentence=sentence,
+            leads_home=status in (400, 403, 404),
+            logout_key=session.form_key(token) if token and status not in (400, 404) else "",
         )
-        if "Retry-After" in told.headers:
-            answer.set_header("Retry-After", told.headers["Retry-After"])
+        if "Retry-After" in response.headers:
+            answer.set_header("Retry-After", response.headers["Retry-After"])
         return answer
-
-    def holds_session(self) -> str:
-        """The key of a form to log out with, where the browser holds a token though it is not known whose."""
-        return session.form_key(session.session_token()) if session.session_token() else ""
 
 
 class LoggedInPage(Page, AuthenticatedBrowseView):
-    """For pages of somebody: nobody sees them without a session. Who may see whose is the API's own rule."""
+    """A page that needs a session. The API's own rule decides whose records the user may see."""
 
     user: dict[str, Any]
 
     def prepare(self) -> None:
-        """The token is the cookie's; one in a header is not looked at."""
-        token = session.session_token()
-        if not token:
+        """Read the user from the cookie's token. A token in a header has no effect here. Raises NotLoggedIn."""
+        self.token = session.session_token()
+        if not self.token:
             raise NotLoggedIn("Log in first.", code="token_missing")
-        self.user = self.context.user_of_token(token)
+        self.user = self.context.user_of_token(self.token)
 
 
 class NotFoundPage(Page):
-    """Whatever under /my/ is no page."""
+    """Every address under /my/ that is not a page."""
 
     def get(self, path: str) -> Any:
         raise NotFound("There is nothing at this address.")
@@ -122,13 +127,13 @@ class NotFoundPage(Page):
 
 
 class PageErrors:
-    """Turns errors into pages, as ErrorPlugin turns them into JSON; nobody logged in is led to the login."""
+    """Turns errors into pages, as ErrorPlugin turns them into JSON. Without a session it redirects to the login."""
 
     name = "page errors"
     api = 2
 
     def __init__(self, context: BrowseContext) -> None:
-        self._page = Page(context)
+        self._context = context
 
     def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -137,18 +142,18 @@ class PageErrors:
             except NotLoggedIn:
                 return redirect(login_path())
             except MyHealthError as error:
-                return self._page.failed(error)
+                return Page(self._context).failed(error)
             except bottle.HTTPResponse:
                 raise
             except Exception:  # noqa: BLE001 - the edge of the program
                 log_exception(route.rule)
-                return self._page.failed(MyHealthError("Something went wrong here."))
+                return Page(self._context).failed(MyHealthError("Something went wrong here."))
 
         return wrapped
 
 
 def add_page(application: Application, path: str, page: type[Page], context: BrowseContext) -> None:
-    """Routes a path to a page."""
+    """Route a path to a page."""
     add_view(application, path, page, context, skip=[ErrorPlugin], apply=[PageErrors(context)])
 
 
@@ -159,7 +164,9 @@ def redirect(path: str, status: int = 303) -> bottle.HTTPResponse:
 
 
 def login_path() -> str:
-    """The login page, which leads back to where somebody was; a form that was sent is not sent again."""
-    asked = bottle.request.path + (f"?{bottle.request.query_string}" if bottle.request.query_string else "")
-    target = session.safe_target(quote(asked, safe="/?=&%:+,.-_~")) if bottle.request.method == "GET" else session.HOME
+    """Return the address of the login page, which leads back to the page that was asked for. A POST is not repeated:
+    after it the login leads to the first page."""
+    request = bottle.request
+    asked = request.path + (f"?{request.query_string}" if request.query_string else "")
+    target = session.safe_target(quote(asked, safe="/?=&%:+,.-_~")) if request.method == "GET" else session.HOME
     return "/my/login" if target == session.HOME else f"/my/login?next={quote(target, safe='')}"

@@ -1,21 +1,22 @@
-"""Dates and times as people read them: all in one time zone, which each page names. It is the reader's own where the
-browser has told it, else the site's."""
+"""Dates and times as people read them, all in one time zone, which each page names: the reader's own if the browser
+sent it, else the site's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from myhealth.clinical.report_status import known_precision
+from myhealth.clinical.report_status import NOON_TIME, known_precision
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# What browsers go on calling a zone, and what it is called now. Source: IANA tz, "backward"; CLDR keeps first names.
+# Earlier names of zones, which browsers still send (CLDR keeps them): the present name. Source: IANA tz, "backward".
 RENAMED = {
     "Africa/Asmera": "Africa/Asmara",
     "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
@@ -31,10 +32,10 @@ RENAMED = {
 }
 
 
-def reader_zone(told: str, otherwise: str) -> str:
-    """The zone that a browser told, by its name of today; `otherwise` where it told none that there is."""
-    name = RENAMED.get(told, told)
-    return name if name in _zones() else otherwise
+def reader_zone(cookie: str, default: str) -> str:
+    """Return the zone that a browser sent, by its present name; `default` if there is no such zone."""
+    name = RENAMED.get(cookie, cookie)
+    return name if name in _zones() else default
 
 
 @cache
@@ -42,65 +43,71 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _known_part(report: Mapping[str, Any]) -> str:
-    at = report["taken_at"]
-    return known_precision(str(report["checkup_report"]), at) if isinstance(at, datetime) else ""
+@dataclass(frozen=True)
+class ReportDate:
+    """The moment of a report. `text`: as much as is known, with the time if it is known; `day`: without the time;
+    `iso`: the same for programs."""
+
+    text: str
+    day: str
+    iso: str
 
 
 class Dates:
-    """Renders moments in one zone (an IANA name). Names of months are English, whatever the server's locale."""
+    """Writes moments in one zone (an IANA name). Months have English names in every locale of the server."""
 
     def __init__(self, zone: str) -> None:
         self.zone = ZoneInfo(zone)
         self.zone_name = zone.replace("_", " ")
 
-    def when(self, report: Mapping[str, Any]) -> str:
-        """20 November 2026, 09:14; or as much of it as is known of when a report was taken."""
-        known, at = _known_part(report), report["taken_at"]
-        return self.taken_on(report) if known else f"{self.day(at)}, {self.clock(at)}"
+    def report_dates(self, reports: Iterable[Mapping[str, Any]]) -> list[ReportDate]:
+        """Return the date of each report: 20 November 2026, 09:14; or only 2 July 1999, July 1999 or 1999.
 
-    def taken_on(self, report: Mapping[str, Any]) -> str:
-        """20 November 2026; or July 1999, or 1999. What is known by its day has that day in every zone."""
-        known, at = _known_part(report), report["taken_at"]
+        A date of which only the day is known is the same day in every zone.
+        """
+        return [self._report_date(report) for report in reports]
+
+    def _report_date(self, report: Mapping[str, Any]) -> ReportDate:
+        at = report["taken_at"]
+        is_noon = isinstance(at, datetime) and at.astimezone(UTC).time() == NOON_TIME
+        known = known_precision(str(report["checkup_report"]), at) if is_noon else ""
         if not known:
-            return self.day(at)
+            day = self.day(at)
+            return ReportDate(f"{day}, {self.clock(at)}", day, self.iso(at))
         at = at.astimezone(UTC)
         parts = (str(at.day), MONTHS[at.month - 1], str(at.year))
-        return " ".join(parts[("day", "month", "year").index(known) :])
-
-    def stamp(self, report: Mapping[str, Any]) -> str:
-        """The same for programs: 2026-11-20T03:44:03+00:00, 1999-07-02, 1999-07 or 1999."""
-        length = {"day": 10, "month": 7, "year": 4}.get(_known_part(report))
-        return self.machine(report["taken_at"])[:length]
+        day = " ".join(parts[("day", "month", "year").index(known) :])
+        return ReportDate(day, day, self.iso(at)[: {"day": 10, "month": 7, "year": 4}[known]])
 
     def day(self, moment: Any) -> str:
-        """20 November 2026"""
+        """Return 20 November 2026."""
         local = self._local(moment)
         return f"{local.day} {MONTHS[local.month - 1]} {local.year}" if local else "an unknown date"
 
     def short_day(self, moment: Any) -> str:
-        """20 Nov 2026"""
+        """Return 20 Nov 2026."""
         local = self._local(moment)
         return f"{local.day} {MONTHS[local.month - 1][:3]} {local.year}" if local else "?"
 
     def clock(self, moment: Any) -> str:
-        """09:14"""
+        """Return 09:14."""
         local = self._local(moment)
         return f"{local.hour:02}:{local.minute:02}" if local else ""
 
-    def machine(self, moment: Any) -> str:
-        """2026-11-20T03:44:03+00:00, for programs."""
+    def iso(self, moment: Any) -> str:
+        """Return 2026-11-20T03:44:03+00:00, for programs."""
         return moment.astimezone(UTC).isoformat() if isinstance(moment, datetime) else ""
 
     def now(self) -> datetime:
+        """Return the present moment in this zone."""
         return datetime.now(self.zone)
 
     def begin_of(self, day: date) -> datetime:
-        """The first moment of a day here."""
+        """Return the first moment of a day in this zone."""
         return datetime.combine(day, time(), self.zone)
 
     def end_of(self, day: date) -> datetime:
-        """The first moment of the day after it."""
+        """Return the first moment of the day after `day`."""
         return datetime.combine(day + timedelta(days=1), time(), self.zone)
 
     def _local(self, moment: Any) -> datetime | None:
@@ -108,5 +115,5 @@ class Dates:
             return None
         try:
             return moment.astimezone(self.zone)
-        except OverflowError:  # the first and the last day that Python knows
+        except OverflowError:  # on the first or the last day that Python knows
             return moment

@@ -1,4 +1,4 @@
-"""Reports to take along: a table for a spreadsheet (CSV), and FHIR R4 for another health service."""
+"""Downloads of reports: a table for a spreadsheet (CSV), and FHIR R4 for another health service."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from wsgi.common.http_cache import pack
 from wsgi.common.pages import SECURITY_HEADERS
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
-MARK = "\ufeff"  # by which spreadsheets know UTF-8
+BYTE_ORDER_MARK = "\ufeff"  # spreadsheets recognise UTF-8 by it
 
 
 class Download(PatientPage):
+    """A page that answers with a file."""
+
     def file(self, reports: Iterable[Document], person: dict[str, Any], kind: str, name: str) -> bottle.HTTPResponse:
-        """All of these reports as one file, which the browser keeps under that name."""
+        """Return these reports as one file for the browser to save under that name."""
         media_type, ending = KINDS[kind]
         if media_type == CSV:
-            content = (MARK + "".join(report_lines(reports, person["username"]))).encode()
+            content = (BYTE_ORDER_MARK + "".join(report_lines(reports, person["username"]))).encode()
         else:
             content = encode_json(fhir_bundle(reports, person))
         kept = disposition(f"{name}.{ending}")
@@ -36,12 +38,12 @@ class Download(PatientPage):
 
 
 class ReportsDownload(Download):
-    """Whatever the filter in the address asks for, all of it."""
+    """All reports that match the filter in the address."""
 
     def get(self, kind: str, username: str = "") -> Any:
-        asked = self.asked()
-        person = self.whose(username, "export")
-        found = self.context.reports.iterate(person, asked.wanted)
+        query = self.report_query()
+        person = self.read_person(username, "export")
+        found = self.context.reports.iterate(person, query.wanted)
         return self.file(found, person, kind, f"health-reports-{person['username']}-{self.dates.now():%Y-%m-%d}")
 
 
@@ -54,7 +56,7 @@ class ReportDownload(Download):
 
 
 def disposition(name: str) -> str:
-    """The header that a file is kept by under this name, which whoever keeps several people's files knows them by.
+    """Return the header with the name under which the browser saves the file.
     Source: RFC 6266, 4.3; its `filename*` is for names beyond ASCII."""
     plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

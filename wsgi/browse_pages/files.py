@@ -1,4 +1,4 @@
-"""What the pages load, and where the server's own address leads to."""
+"""The files that the pages load, and the redirect of the server's bare address."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from wsgi.common.views import View
 
 
 class PageFiles(StaticView):
+    """The style sheet, the script and the icon."""
+
     files = frozenset({"pages.css", "pages.js", "icon.svg"})
 
 
 class HomeRedirect(View):
-    """The server's bare address leads people to their reports, and whoever is not logged in on to the login."""
+    """Redirects the server's bare address to the reader's reports; a reader without a session gets the login there."""
 
     def get(self) -> Any:
         return redirect("/my/")

@@ -1,4 +1,4 @@
-"""The form that asks for certain reports, and what its fields mean. Days are those of the site's time zone."""
+"""The form that asks for certain reports, and the meaning of its fields. Days are in the reader's time zone."""
 
 from __future__ import annotations
 
@@ -24,48 +24,47 @@ WORDS = (
 )
 
 
+BACKWARDS = "The first day that you asked for comes after the last one. Perhaps they are swapped."
+
+
 @dataclass(frozen=True)
 class ReportQuery:
-    """What the address asks for: its parameters as they were sent, and the filter they mean."""
+    """The query of an address: `values` are its parameters as sent, `wanted` is the filter that they mean."""
 
     values: dict[str, str]
     wanted: ReportFilter
 
     @property
-    def is_any(self) -> bool:
-        return bool(self.values)
-
-    @property
     def is_backwards(self) -> bool:
-        """Whether it asks for days of which the first comes after the last: no report can be of any."""
+        """Whether the first day comes after the last one, so that no report can match."""
         since, until = self.wanted.since, self.wanted.until
         return since is not None and until is not None and since >= until
 
-    def told(self, dates: Dates, found: list[dict[str, Any]]) -> str:
-        """What is asked for, in words; a measurement by its name in what was `found`, for its code tells nobody."""
-        said, values = [], {**self.values}
+    def words(self, dates: Dates, found: list[dict[str, Any]]) -> str:
+        """Return the filter in words, "" without a filter. `found`: reports that have a measurement's name."""
+        parts, values = [], {**self.values}
         if "code" in values:
-            values["code"] = measured_as(values["code"], found)
+            values["code"] = name_of_code(values["code"], found)
         for name, words in WORDS:
             if name in values:
-                said.append(words.format(values[name]))
+                parts.append(words.format(values[name]))
         if self.wanted.abnormal is not None:
-            said.append(f"with {'something' if self.wanted.abnormal else 'nothing'} outside its usual range")
+            parts.append(f"with {'something' if self.wanted.abnormal else 'nothing'} outside its usual range")
         if self.wanted.since is not None:
-            said.append(f"from {dates.day(self.wanted.since)}")
+            parts.append(f"from {dates.day(self.wanted.since)}")
         if self.wanted.until is not None:
-            said.append(f"to {dates.day(self.wanted.until - timedelta(seconds=1))}")
-        return ", ".join(said)
+            parts.append(f"to {dates.day(self.wanted.until - timedelta(seconds=1))}")
+        return ", ".join(parts)
 
 
-def measured_as(code: str, found: list[dict[str, Any]]) -> str:
-    """What the newest report calls that measurement; its code where none has it."""
+def name_of_code(code: str, found: list[dict[str, Any]]) -> str:
+    """Return the measurement's name in the newest report that has it; the code if no report has it."""
     results = (result for report in found for result in present_results(report))
     return next((result.name for result in results if result.code == code), code)
 
 
 def parse_report_query(dates: Dates) -> ReportQuery:
-    """Raises BadInput naming the field. What the form leaves empty asks nothing."""
+    """Return the query of the address. Empty fields ask for nothing. Raises BadInput, which names the field."""
     query = bottle.request.query
     values = {name: query.getunicode(name, "").strip() for name in FILTER_PARAMETERS if name in query}
     values = {name: text for name, text in values.items() if text}
@@ -77,7 +76,7 @@ def parse_report_query(dates: Dates) -> ReportQuery:
 
 
 def read_day(name: str, text: str) -> date:
-    """A day as a browser's field for dates sends it. Raises BadInput."""
+    """Return a day in the form that a browser's date field sends. Raises BadInput."""
     try:
         if len(text) != 10:
             raise ValueError(text)
@@ -90,8 +89,7 @@ def read_day(name: str, text: str) -> date:
 
 
 def choices(values: dict[str, str], name: str, known: Any) -> list[tuple[str, str, bool]]:
-    """What a field offers: (value, text, whether it is chosen); what was asked for is offered even where it is not
-    known."""
+    """Return the choices of a field: (value, text, whether it is chosen). An unknown chosen value is one too."""
     chosen = values.get(name, "")
     offered = [(value, text, value == chosen) for value, text in known]
     if chosen and not any(selected for *_, selected in offered):

@@ -41,7 +41,7 @@ PATIENT_MENU = (
     MenuItem("trends", "Trends", ("trends",)),
     MenuItem("access-log", "Who looked", ("access-log",)),
 )
-THEIR = "their "  # before the name of a page in a patient's record
+OWN_RECORD = frozenset(item.name for item in OWN_MENU)
 
 
 def menu_links(menu: Iterable[MenuItem], current: str, *base: str) -> list[MenuLink]:

@@ -69,7 +69,7 @@ class PasswordPage(LoggedInPage):
         return ""
 
     def _form(self, message: str = "", status: int = 200, retry_after_s: int = 0) -> bottle.HTTPResponse:
-        answer = self.render("password", status, message=message, fewest=MIN_CHARACTERS)
+        answer = self.render("password", status, message=message, username=self.user["username"], fewest=MIN_CHARACTERS)
         if retry_after_s:
             answer.set_header("Retry-After", str(retry_after_s))
         return answer

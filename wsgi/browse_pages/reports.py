@@ -1,144 +1,163 @@
-"""A list of reports, one report, and many on paper."""
+"""The list of reports, one report, the filter's form, and many reports for paper."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import bottle
 
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
-from wsgi.browse_pages import result_view
 from wsgi.browse_pages.base import LoggedInPage
-from wsgi.browse_pages.filters import ReportQuery, choices, parse_report_query
-from wsgi.browse_pages.navigation import THEIR, link
+from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
+from wsgi.browse_pages.meter import meter_of
+from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links
+from wsgi.browse_pages.person_view import person_view
+from wsgi.browse_pages.report_view import report_view, report_views
+from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text, plain_text
 
 PAGE, PRINT_MAX = 20, 200
-MANY = 12  # results that one does not see at a glance
+MANY = 12  # more results than a reader sees at a glance
 
 
 class PatientPage(LoggedInPage):
-    """For pages about one person: oneself, or for staff a patient by name. `patient` is None on one's own pages."""
+    """A page about one person: the user, or for staff a patient by name. `patient` is None on the user's own pages."""
 
     patient: dict[str, Any] | None = None
 
-    def whose(self, username: str, what: str) -> dict[str, Any]:
-        """Whose pages these are: one's own without a name. A look of staff at `what` is noted before it is shown.
-        Raises NotFound alike for a name that nobody has and for one that is another's."""
+    def read_person(self, username: str, what: str) -> dict[str, Any]:
+        """Return the person of the page: the user if `username` is "". An access of staff to `what` is logged before
+        anything is shown. Raises NotFound alike for an unknown name and for a person whom the user may not see."""
         person = self.person(username, what) if username else self.user
-        self.patient = None if person["subject"] == self.user["subject"] else person
+        self.set_patient(person)
         return person
 
-    def asked(self) -> ReportQuery:
+    def set_patient(self, person: dict[str, Any]) -> None:
+        """Set whose record the page shows."""
+        self.patient = None if person["subject"] == self.user["subject"] else person
+
+    def menus(self, here: str) -> dict[str, Any]:
+        """Return the menus of the frame, with the patient's own menu on a patient's page."""
+        if self.patient is None:
+            return super().menus(here)
+        menu = menu_links(PATIENT_MENU, here, "patients", self.patient["username"])
+        return {**super().menus(""), "patient": person_view(self.patient), "patient_menu": menu}
+
+    def report_query(self) -> ReportQuery:
+        """Return the filter that the address asks for. Raises BadInput."""
         return parse_report_query(self.dates)
 
-    def path(self, *parts: object, **query: object) -> str:
-        """The address of a page about the same person."""
-        before = ("patients", self.patient["username"]) if self.patient else ()
-        return link(*before, *parts, **query)
-
-    def tab(self, name: str) -> str:
-        return f"{THEIR}{name}" if self.patient else name
+    @property
+    def path(self) -> Callable[..., str]:
+        """`link` for the pages about the same person."""
+        return partial(link, "patients", self.patient["username"]) if self.patient else link
 
 
 class ReportsPage(PatientPage):
     """Reports, newest first."""
 
     def get(self, username: str = "") -> Any:
-        asked, after = self.asked(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
-        person = self.whose(username, "reports")
-        found = self.context.reports.find(person, asked.wanted, limit=PAGE + 1, after=after)
+        query, after = self.report_query(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
+        person = self.read_person(username, "reports")
+        found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
+        path = self.path
         return self.render(
             "reports",
             title="My reports" if self.patient is None else "Reports",
-            reports=[(report, result_view.present_results(report)) for report in found[:PAGE]],
-            older=self.path(**asked.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
-            first=self.path(),
-            first_of_these=self.path(**asked.values),
-            to_print=self.path("print", **asked.values),
-            to_csv=self.path("download", "csv", **asked.values),
-            to_fhir=self.path("download", "fhir", **asked.values),
-            to_filter=self.path("filter", **asked.values),
-            further=after is not None,
-            asked=asked,
-            told=asked.told(self.dates, found),
-            patient=self.patient,
-            here=self.tab("reports"),
+            reports=report_views(found[:PAGE], self.dates),
+            older=path(**query.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
+            first=path(),
+            first_of_these=path(**query.values),
+            to_print=path("print", **query.values),
+            to_csv=path("download", "csv", **query.values),
+            to_fhir=path("download", "fhir", **query.values),
+            to_filter=path("filter", **query.values),
+            is_later_page=after is not None,
+            filter_words=query.words(self.dates, found),
+            backwards=BACKWARDS if query.is_backwards else "",
+            here="reports",
         )
 
 
 class FilterPage(PatientPage):
-    """The form that asks for certain reports; a page of its own, for its choices cost a look at all of them."""
+    """The form that asks for certain reports. It is a page of its own, for its choices cost a read of all reports."""
 
     def get(self, username: str = "") -> Any:
-        asked = self.asked()
-        person = self.whose(username, "reports")
-        types = [(each, result_view.kind_text(each)) for each in self.context.reports.filter_choices(person).types]
+        query = self.report_query()
+        person = self.read_person(username, "reports")
+        types = [(each, kind_text(each)) for each in self.context.reports.filter_choices(person).types]
         measured = self.context.reports.measurements(person)
-        codes = [(each.code, result_view.name_text(each.name) or each.code) for each in measured if each.code]
+        codes = [(each.code, name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
             "filter",
-            asked=asked,
-            types=choices(asked.values, "type", types),
-            codes=choices(asked.values, "code", codes),
+            values=query.values,
+            types=choices(query.values, "type", types),
+            codes=choices(query.values, "code", codes),
             up=self.path(),
-            patient=self.patient,
         )
 
 
 class ReportPage(PatientPage):
-    """One report, as it reads on a screen and on paper."""
+    """One report, for a screen and for paper."""
 
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
-        self.patient = None if person["subject"] == self.user["subject"] else person
-        results = result_view.present_results(report)
-        changed = report["updated_at"] if report["revision"] > 1 else None
+        self.set_patient(person)
+        view = report_view(report, self.dates)
+        meters = [
+            None if each.position == IMPOSSIBLE else meter_of(each.number, each.low, each.high) for each in view.results
+        ]
+        changed = [("Last changed", self.dates.day(report["updated_at"]))] if report["revision"] > 1 else []
         return self.render(
             "report",
-            report=report,
-            results=results,
-            to_jump=unusual_among(results),
-            text=result_view.plain_text(report["checkup_report"]),
-            facts=facts(report, person) + ([("Last changed", self.dates.day(changed))] if changed else []),
+            report=view,
+            results=list(enumerate(zip(view.results, meters, strict=True))),
+            has_meter=any(meters),
+            general_note=GENERAL if view.has_general else "",
+            to_jump=unusual_among(view.results),
+            owner=person_view(person).whole_name,
+            facts=facts(report, person_view(person).whole_name) + changed,
             up=self.path(),
-            trends=self.path("trends") if results else "",
-            patient=self.patient,
+            trends=self.path("trends") if view.results else "",
+            to_csv=link("reports", view.number, "download", "csv"),
+            to_fhir=link("reports", view.number, "download", "fhir"),
         )
 
 
 class PrintPage(PatientPage):
-    """The reports that were asked for, one behind the other, for paper."""
+    """All reports that match the filter, one after the other, for paper."""
 
     def get(self, username: str = "") -> Any:
-        asked = self.asked()
-        person = self.whose(username, "reports to print")
-        found = self.context.reports.find(person, asked.wanted, limit=PRINT_MAX + 1)
+        query = self.report_query()
+        person = self.read_person(username, "reports to print")
+        found = self.context.reports.find(person, query.wanted, limit=PRINT_MAX + 1)
         return self.render(
             "print",
-            person=person,
-            reports=[(report, result_view.present_results(report)) for report in found[:PRINT_MAX]],
+            person=person_view(person),
+            today=self.dates.day(self.dates.now()),
+            reports=report_views(found[:PRINT_MAX], self.dates),
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
-            asked=asked,
-            told=asked.told(self.dates, found),
-            up=self.path(**asked.values),
-            patient=self.patient,
+            filter_words=query.words(self.dates, found),
+            backwards=BACKWARDS if query.is_backwards else "",
+            general_note=GENERAL,
+            up=self.path(**query.values),
         )
 
 
-def unusual_among(results: list[result_view.ResultView]) -> list[tuple[int, result_view.ResultView]]:
-    """Where many results stand, those outside their range, with their numbers: for links to them."""
+def unusual_among(results: list[ResultView]) -> list[tuple[int, ResultView]]:
+    """Return the unusual results with their numbers, for links to them, if there are many results."""
     return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
 
 
-def facts(report: dict[str, Any], person: dict[str, Any]) -> list[tuple[str, str]]:
-    """What else is known of a check-up, each with its name."""
-    second = result_view.second_name(person)
+def facts(report: dict[str, Any], owner: str) -> list[tuple[str, str]]:
+    """Return the other facts of a check-up, each with its name."""
     known = [
-        ("Report of", f"{result_view.display_name(person)} ({second})" if second else result_view.display_name(person)),
+        ("Report of", owner),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         ("Machine", report["machine"]),
         ("Report number", report["_id"]),
     ]
-    return [(name, result_view.plain_text(value)) for name, value in known if value not in (None, "")]
+    return [(name, plain_text(value)) for name, value in known if value not in (None, "")]

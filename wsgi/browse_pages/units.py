@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import lru_cache
 
-# Whole units that have a name of their own.
+# Names of whole units.
 NAMES = {
     "mm[Hg]": "mmHg",
     "Cel": "°C",
@@ -27,21 +27,20 @@ NAMES = {
 PARTS = {"[iU]": "IU", "[IU]": "IU", "[Hg]": "Hg"}
 MICRO = re.compile(r"(?<![A-Za-z])u(?=(?:mol|g|L|m|IU|U)\b)")
 POWER = re.compile(r"10[*^](\d+)")
-LEADING = re.compile(r"^(?=10[*^]\d)")  # a value stands before it: 6.8 ×10³/µL, not 6.8 10³/µL
+LEADING = re.compile(r"^(?=10[*^]\d)")  # a value comes before it: 6.8 ×10³/µL, not 6.8 10³/µL
 SQUARE = re.compile(r"(?<=[a-zA-Z])([23])\b")
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def unit_text(unit: Any) -> str:
-    """mm[Hg] as mmHg, 10*3/uL as ×10³/µL, kg/m2 as kg/m²; what is not known stays as it is."""
-    if not isinstance(unit, str) or not unit.strip():
-        return ""
+@lru_cache(maxsize=1024)  # a page repeats a few units for hundreds of results
+def unit_text(unit: str) -> str:
+    """Return a unit as people write it: mm[Hg] as mmHg, 10*3/uL as ×10³/µL, kg/m2 as kg/m². An unknown unit stays as it
+    is."""
     unit = unit.strip()
     if unit in NAMES:
         return NAMES[unit]
-    text = re.sub(
-        r"(?<=/)\{([^{}]*)\}", r"\1", unit
-    )  # what a rate is per stays; UCUM's other remarks are no part of it
+    # The unit of a rate's denominator stays. UCUM's other annotations are no part of the unit.
+    text = re.sub(r"(?<=/)\{([^{}]*)\}", r"\1", unit)
     text = re.sub(r"\{[^{}]*\}", "", text).replace("_", " ") or unit.strip("{}")
     for code, name in PARTS.items():
         text = text.replace(code, name)
