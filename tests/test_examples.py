@@ -71,48 +71,6 @@ def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", ["upload", "browse"])
-def test_gunicorn_conf_serves_its_api(name: str, db, reports, settings, tmp_path: Path) -> None:
-    """`gunicorn -c gunicorn-{name}.conf.py`, on a free port, from another folder, with settings from the environment."""
-    conf = EXAMPLES / f"gunicorn-{name}.conf.py"
-    short = Path(tempfile.mkdtemp(prefix="mh"))  # a socket's path has 108 characters at most
-    listener = listen("127.0.0.1", 0)
-    url = url_of(listener)
-    listener.close()
-    environ = {
-        **os.environ,
-        "MYHEALTH_DATABASE_URL": settings.database_url,
-        "MYHEALTH_MONGO_URL": settings.mongo_url,
-        "MYHEALTH_SECRET_KEY": settings.secret_key,
-        "TMPDIR": str(short),
-        "HOME": str(tmp_path / "home"),
-    }
-    words = [sys.executable, "-m", "gunicorn", "-c", str(conf), "--bind", url.removeprefix("http://")]
-    process = subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    try:
-        for _ in range(200):
-            try:
-                with urllib.request.urlopen(f"{url}/healthz") as answer:
-                    assert json.load(answer)["status"] == "ok"
-                if list(short.rglob("gunicorn.ctl")):
-                    break
-            except OSError:
-                pass
-            time.sleep(0.05)
-        sockets = list(short.rglob("gunicorn.ctl"))
-        assert len(sockets) == 1
-        assert f"myhealth-{name}" in str(sockets[0])
-        assert not (tmp_path / "home").exists()
-    finally:
-        process.terminate()
-        said = process.communicate(timeout=40)[1]
-        left = list(short.iterdir())
-        shutil.rmtree(short)
-    assert left == []
-    assert "Using worker: gthread" in said, said
-
-
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "wrong", "said"),
     [
@@ -148,10 +106,15 @@ def test_the_two_gunicorn_configurations_share_nothing() -> None:
     assert binds == {"127.0.0.1:5000", "127.0.0.1:5001"}
 
 
-@pytest.mark.long
-def test_both_apis_are_served_at_once_and_do_not_meet(people, reports, settings, tmp_path: Path) -> None:
-    """With one home and one temporary folder, the application named on the command line; one ends, the other serves."""
-    short = Path(tempfile.mkdtemp(prefix="mh"))
+@pytest.mark.process
+@pytest.mark.parametrize("named", ["upload", "browse"])
+def test_gunicorn_confs_serve_both_apis_that_do_not_meet(named: str, people, reports, settings, tmp_path: Path) -> None:
+    """gunicorn-upload.conf.py and gunicorn-browse.conf.py, with one home and one temporary folder.
+
+    Run from another folder, with settings from the environment, one of the applications named on the command line.
+    The browse API ends; the upload API goes on.
+    """
+    short = Path(tempfile.mkdtemp(prefix="mh"))  # a socket's path has 108 characters at most
     listeners = {name: listen("127.0.0.1", 0) for name in ("upload", "browse")}
     urls = {name: url_of(listener) for name, listener in listeners.items()}
     environ = {
@@ -161,21 +124,24 @@ def test_both_apis_are_served_at_once_and_do_not_meet(people, reports, settings,
         "MYHEALTH_SECRET_KEY": settings.secret_key,
         "MYHEALTH_AUTH_URL": urls["upload"],
         "TMPDIR": str(short),
-        "HOME": str(tmp_path),
+        "HOME": str(tmp_path / "home"),
     }
     running = {}
     try:
         for name, url in urls.items():
             listeners[name].close()
             words = ["-c", str(EXAMPLES / f"gunicorn-{name}.conf.py"), "--bind", url.removeprefix("http://")]
-            words = [sys.executable, "-m", "gunicorn", *words, f"wsgi.{name}:app"]
-            running[name] = subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+            words = [sys.executable, "-m", "gunicorn", *words, *([f"wsgi.{name}:app"] if name == named else [])]
+            with (tmp_path / name).open("w") as log:
+                running[name] = subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=log)
         for name, url in urls.items():
             assert fetched(f"{url}/openapi.json")["info"]["title"] == f"MyHealth {name} API"
-        deadline = time.monotonic() + 20  # it makes its control socket when it serves already
-        while len(list(short.rglob("gunicorn.ctl"))) < 2:
+            assert fetched(f"{url}/healthz")["status"] == "ok"
+        deadline = time.monotonic() + 20  # gunicorn creates its control socket after it begins to serve
+        while len(sockets := list(short.rglob("gunicorn.ctl"))) < 2:
             assert time.monotonic() < deadline, list(short.rglob("*"))
             time.sleep(0.05)
+        assert all(any(f"myhealth-{name}" in str(socket) for socket in sockets) for name in urls)
         login = json.dumps({"username": "bholanath", "password": PASSWORD}).encode()
         token = fetched(f"{urls['browse']}/login/", login)["token"]
         assert fetched(f"{urls['upload']}/users/bholanath/checkups/", token=token) == []
@@ -190,6 +156,10 @@ def test_both_apis_are_served_at_once_and_do_not_meet(people, reports, settings,
         left = list(short.iterdir())
         shutil.rmtree(short)
     assert left == []
+    assert not (tmp_path / "home").exists()
+    for name in urls:
+        log_text = (tmp_path / name).read_text()
+        assert "Using worker: gthread" in log_text, log_text
 
 
 def fetched(url: str, body: bytes | None = None, token: str = "") -> Any:

@@ -180,21 +180,11 @@ def test_a_record_that_names_two_users_after_a_rename_is_given_to_neither(upload
 ADDRESSES = ["/checkups/", "/checkups", "/reports/", "/users/bholanath/checkups/", "/machines/HC-1/dumps/"]
 
 
-@pytest.mark.parametrize("path", ADDRESSES)
-@pytest.mark.parametrize("who", ["bholanath", "root", "runner", None])
-def test_records_are_taken_from_doctors_and_technicians_only(upload: Caller, db, log_in, path: str, who) -> None:
-    answer = upload("POST", path, [record(1)], token=log_in(who) if who else "")
-    assert answer.status_code == (403 if who else 401)
-    assert db("select count(*) from checkups") == [(0,)]
-
-
-@pytest.mark.parametrize("path", ADDRESSES)
-@pytest.mark.parametrize("who", ["dr.ayush", "tara"])
+@pytest.mark.parametrize(
+    ("who", "path"), [("tara", path) for path in ADDRESSES] + [("dr.ayush", path) for path in ADDRESSES[:-1]]
+)
 def test_records_are_acknowledged_one_by_one(upload: Caller, db, log_in, path: str, who: str) -> None:
     token = log_in(who)
-    if "dumps" in path and who == "dr.ayush":
-        assert upload("POST", path, [record(1)], token=token).status_code == 403
-        return
     answer = upload("POST", path, [record(1), record(2, disease=5), record(3)], token=token)
     assert answer.status_code == 201
     assert answer.json["details"] == "User checkup created…"

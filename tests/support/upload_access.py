@@ -61,12 +61,13 @@ BODIES: dict[str, Any] = {
 }
 
 
-def ask(upload: Caller, method: str, path: str, token: str, number: int = 7) -> Any:
-    """`number`: makes what is sent a new one."""
+def ask(upload: Caller, method: str, path: str, token: str, number: int = 7, *, closing_slash: bool = True) -> Any:
+    """Call a path of the table. A new `number` makes the body a new record, user or machine."""
     body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
     if isinstance(body, dict) and body.get("username") == "new.one":
         body = {**body, "username": f"new.{number}"}
-    return upload(method, filled(path), body, token=token)
+    filled_path = filled(path) if closing_slash else filled(path).rstrip("/")
+    return upload(method, filled_path, body, token=token)
 
 
 def filled(path: str) -> str:
