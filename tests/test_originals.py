@@ -24,7 +24,7 @@ CONTENT = dict.fromkeys(CHANGEABLE) | {
 
 def send(**changes: Any) -> RecordResult:
     raw = json.dumps(record(77, **changes))
-    return Intake(ImportSource("test.json", "HC-1")).take([ParsedRecord(0, 1, raw)])[0]
+    return Intake(ImportSource("test.json", "HC-1")).store_batch([ParsedRecord(0, 1, raw)])[0]
 
 
 def test_a_digest_that_an_earlier_release_stored_still_matches(db, people) -> None:

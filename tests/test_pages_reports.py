@@ -211,7 +211,7 @@ def test_of_what_is_known_by_its_day_no_time_is_shown(browser: Browser, people, 
     observed = {"resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/bholanath"}}
     measured = {"code": {"text": "Pulse"}, "valueQuantity": {"value": 60, "unit": "/min"}}
     lines = [json.dumps({**observed, **measured, "effectiveDateTime": text}) for text in told]
-    outcomes = Intake(ImportSource("a file", format="fhir")).take(
+    outcomes = Intake(ImportSource("a file", format="fhir")).store_batch(
         list(read_dump(io.BytesIO("\n".join(lines).encode())).records)
     )
     assert [outcome.status for outcome in outcomes] == ["accepted"] * 3

@@ -173,7 +173,7 @@ NUMBERS = [
 @pytest.mark.parametrize("how", ["corrected", "deleted"])
 def test_results_are_the_same_however_they_are_stored(db, people, monkeypatch, how: str) -> None:
     def bring(text: str) -> RecordResult:
-        return Intake(ImportSource("test.json", "HC-1")).take([ParsedRecord(0, 1, text)])[0]
+        return Intake(ImportSource("test.json", "HC-1")).store_batch([ParsedRecord(0, 1, text)])[0]
 
     text = json.dumps(record(77, results=NUMBERS, taken_by=None)).replace("5.1,", "5.10,")
     assert "5.10," in text
@@ -293,7 +293,9 @@ def many(said: dict[str, Any]) -> RecordResult:
 
 def alone(said: dict[str, Any]) -> RecordResult:
     with acting_as(Actor(None, "tara", None)):
-        return Intake(ImportSource("POST /checkups/", "HC-1")).take_noted([ParsedRecord(0, 1, json.dumps(said))])[0]
+        return Intake(ImportSource("POST /checkups/", "HC-1", log_upload=True)).store_batch(
+            [ParsedRecord(0, 1, json.dumps(said))]
+        )[0]
 
 
 @pytest.mark.parametrize("send", [alone, many])

@@ -358,7 +358,7 @@ def test_a_fault_of_ours_leaves_no_traceback(upload: Caller, log_in, monkeypatch
     def stumble(*_: object, **__: object) -> None:
         raise RuntimeError("".join(["a secret", " detail"]))
 
-    monkeypatch.setattr(pipeline.Intake, "take_noted", stumble)
+    monkeypatch.setattr(pipeline.Intake, "store_batch", stumble)
     answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"))
     assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
     assert b"secret detail" not in answer.data

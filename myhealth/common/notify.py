@@ -1,20 +1,22 @@
-"""Telling whoever listens that something has come in or was changed: the sync wakes at once, where it is set to."""
+"""Notify the sync of new or changed rows with PostgreSQL's NOTIFY, so that it starts a pass at once."""
 
 from __future__ import annotations
 
 from myhealth.common.database import UNAVAILABLE_ERRORS, UNCLASSIFIED_ERRORS, database, is_unavailable
 
 CHANNEL = "myhealth_checkups"
-# It stores nothing, so nobody need wait for its place in the journal.
+# It stores nothing, so it need not wait for the write-ahead log.
 NOTIFY_SQL = f"begin; set local synchronous_commit to off; notify {CHANNEL}; commit"
 
 
 def notify_sync() -> None:
-    """Wakes a sync that listens. Behind the commit and not within it: transactions that notify commit one by one, and
-    uploads would wait for each other. So within a transaction of the caller's it does nothing; the caller announces
-    when that has ended. A connection that breaks by now loses a wake-up, and nothing that is stored."""
-    if database.in_transaction():
-        return
+    """Notify the sync, after the commit if a transaction is open. It is not part of that transaction: PostgreSQL
+    commits transactions with a NOTIFY one by one, and uploads would wait for each other. If the connection breaks, only
+    the notification is lost."""
+    database.after_commit(_notify)
+
+
+def _notify() -> None:
     try:
         database.execute_sql(NOTIFY_SQL)
     except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:

@@ -1,13 +1,16 @@
-"""One batch of checked records on its way into the database, within the caller's transaction."""
+"""Store one batch of validated records within the caller's transaction, and explain the result of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg2.errors
+
 from myhealth.audit.events import record_events
 from myhealth.common.text import printable
 from myhealth.intake.bulk_insert import (
+    COPY_FROM_ROWS,
     CheckupRow,
     RecordKey,
     StoredRow,
@@ -28,6 +31,7 @@ from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import RejectedRecord, store_rejections
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
+from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.services import FULL_NAME_MAX, username_fault
 
 CREATE_PATIENTS = """
@@ -38,19 +42,32 @@ update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
 
 
+DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
+
+
 class ConcurrentChange(Exception):
     """Rolls the batch back, to do it again on what is there then."""
 
 
-class Batch:
-    """One batch on its way in. Made anew for every attempt. `created`: the patients who were made for it."""
+Entry = tuple[RecordResult, Record, ValidatedRecord]
 
-    def __init__(self, origin: ImportSource, checked: Sequence[ValidatedRecord]) -> None:
+
+class Batch:
+    """One attempt to store a batch. `outcomes`: a result for each record, in order. `created`: the usernames of the
+    patients that were created. `event`: the values of an audit event, if one is wanted; `logged`: whether it is stored.
+    """
+
+    def __init__(
+        self, origin: ImportSource, checked: Sequence[ValidatedRecord], event: tuple[Any, ...] | None = None
+    ) -> None:
         self.origin = origin
+        self.checked = checked
         self.outcomes: list[RecordResult] = []
         self.created: list[str] = []
-        self.good: list[tuple[RecordResult, Record, ValidatedRecord]] = []
+        self.good: list[Entry] = []
         self.refused: list[tuple[RecordResult, ValidatedRecord]] = []
+        self.logged = False
+        self._event = event
         for item in checked:
             outcome = RecordResult(item.reading.index)
             self.outcomes.append(outcome)
@@ -62,13 +79,39 @@ class Batch:
                 self.good.append((outcome, item.record, item))
 
     def store(self, cursor: Any) -> None:
-        patients = self._patients(cursor)
-        self.good = [entry for entry in self.good if self._knows_patient(entry, patients)]
-        if not self.good:
+        """Store the valid records: a small batch in one statement, and the rest in sets."""
+        pending = self.good
+        if len(pending) < COPY_FROM_ROWS:
+            pending = self.insert_plain()
+        if pending:
+            self._store_sets(cursor, pending)
+
+    def insert_plain(self) -> list[Entry]:
+        """Insert the plain records in one statement, with the event if these are all records. Return the others."""
+        plain = [entry for entry in self.good if is_plain(entry[2])]
+        if not plain:
+            return self.good
+        event = self._event if len(plain) == len(self.outcomes) else None
+        try:
+            stored = insert_small_batch([item for *_, item in plain], event)
+        except psycopg2.errors.IntegrityConstraintViolation as error:
+            raise ConcurrentChange(DELETED_MEANWHILE) from error
+        except PreparedElsewhere as error:
+            raise ConcurrentChange(str(error)) from error
+        for position, id_ in stored.items():
+            outcome = plain[position][0]
+            outcome.status, outcome.id = "accepted", id_
+        self.logged = event is not None and len(stored) == len(plain)
+        return [entry for entry in self.good if entry[0].status != "accepted"]
+
+    def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
+        patients = self._patients(cursor, pending)
+        pending = [entry for entry in pending if self._knows_patient(entry, patients)]
+        if not pending:
             return
-        machines = self._machines(cursor)
+        machines = self._machines(cursor, pending)
         rows, entries = [], {}
-        for id_, entry in zip(new_ids(cursor, len(self.good)), self.good, strict=True):
+        for id_, entry in zip(new_ids(cursor, len(pending)), pending, strict=True):
             _, record, item = entry
             machine_id = None if record.machine is None else machines[record.machine]
             patient_id = next(filter(None, map(patients.get, item.patients)))
@@ -86,7 +129,7 @@ class Batch:
         if len(stored) < len(rows):
             self._compare(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored])
         if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
-            raise ConcurrentChange("records were deleted while the same ones were stored; try again")
+            raise ConcurrentChange(DELETED_MEANWHILE)
         if machines:
             cursor.execute(TOUCH, (sorted(machines.values()),))
 
@@ -136,14 +179,14 @@ class Batch:
         outcome.errors.append(error(outcome.index, name, message, code))
         self.refused.append((outcome, item))
 
-    def _patients(self, cursor: Any) -> dict[str, int]:
+    def _patients(self, cursor: Any, pending: list[Entry]) -> dict[str, int]:
         """The user id of every name that has one, made where that is wanted."""
-        names = sorted({name for _, _, item in self.good for name in item.patients})
+        names = sorted({name for _, _, item in pending for name in item.patients})
         found = _user_ids(cursor, names)
         if not self.origin.create_patients:
             return found
         missing = {}
-        for _, _, item in self.good:
+        for _, _, item in pending:
             if not any(name in found for name in item.patients):
                 name = next((name for name in item.patients if not username_fault(name)), None)
                 if name is not None:
@@ -174,9 +217,9 @@ class Batch:
         self._refuse(outcome, item, "checkup_for", fault or f"there is no user named {shown}", "unknown_user")
         return False
 
-    def _machines(self, cursor: Any) -> dict[str, int]:
+    def _machines(self, cursor: Any, pending: list[Entry]) -> dict[str, int]:
         """The machine id of every serial; a machine that is not registered yet is registered."""
-        serials = sorted({record.machine for _, record, _ in self.good if record.machine is not None})
+        serials = sorted({record.machine for _, record, _ in pending if record.machine is not None})
         if not serials:
             return {}
         find = "select serial, id from machines where serial = any(%s)"
@@ -197,7 +240,7 @@ class Batch:
             stored = found.get(row.key)
             if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
                 advance_id_sequence(cursor)
-                raise ConcurrentChange("records were deleted while the same ones were stored; try again")
+                raise ConcurrentChange(DELETED_MEANWHILE)
             differing = differing_columns(row, stored)
             if differing and first is None:
                 first = find_originals(cursor, (row.key for row, *_ in known))

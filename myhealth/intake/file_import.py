@@ -78,9 +78,9 @@ class FileImport:
         if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.
-        with prefetch(map(self._intake.check, read_batches(self.dump.records)), 1) as batches:
+        with prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:
             for batch in batches:
-                results = self._intake.store(batch)
+                results = self._intake.store_validated(batch)
                 for status, count in counts(results).items():
                     self.counts[status] += count
                 yield [(item.reading, result) for item, result in zip(batch, results, strict=True)]

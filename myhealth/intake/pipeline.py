@@ -1,13 +1,13 @@
-"""Intake: the one way by which records become check-ups, from a file and over HTTP alike.
+"""Turn parsed records into check-ups: the one path of files and HTTP uploads.
 
-A batch is one transaction: users and machines are resolved in sets, rows are stored in sets, and every record gets its
-outcome, in the order it came in. A record that is stored
-already is known by (machine, record_id): with the same content it is a duplicate, with other content it is refused,
-never overwritten. What is refused is kept whole in `rejections`.
+A batch is one transaction. Users and machines are looked up in sets, rows are stored in sets, and each record gets a
+result, in the order of the records. A stored record is known by (machine, record_id): with the same content it is a
+duplicate, with other content it is rejected; nothing is overwritten. Rejected records are kept whole in `rejections`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,8 +16,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
-from myhealth.audit.events import record_event
-from myhealth.common.database import cause_of, first_line, transaction
+from myhealth.audit.events import current_actor, event_values, record_event
+from myhealth.common.database import cause_of, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync
 from myhealth.intake.batch import Batch, ConcurrentChange
@@ -26,23 +26,18 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error
-from myhealth.intake.single_insert import insert_one
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
-class _DryRun(Exception):
-    """Rolls the batch back."""
-
-
-class _NotAtomic(Exception):
-    """Rolls the batch back: one of its records is refused, and it is all or nothing."""
+class _Rollback(Exception):
+    """Undo the transaction of a dry run, or of an atomic batch with a rejected record."""
 
 
 class Intake:
-    """Takes records of one origin in, batch by batch. `created`: how many patients were made for them."""
+    """Store the records of one source, batch by batch. `created`: the number of patients that were created."""
 
     def __init__(self, origin: ImportSource) -> None:
         self.origin = origin
@@ -51,79 +46,104 @@ class Intake:
         self._refused = Occurrences()
         self._seen = Seen()
 
-    def take(self, readings: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
-        """Takes in one batch, in one transaction; the outcomes are in the order of the readings.
+    def store_batch(self, parsed: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
+        """Validate and store one batch in one transaction; return the results in the order of the records.
 
-        When it returns, everything that it calls accepted or duplicate is committed. `atomic`: one refused record
-        refuses them all. Raises Unavailable where the database is away; the source may then be taken in again, from
-        its beginning, by another Intake.
+        When it returns, all that it calls accepted or duplicate is committed, unless the caller has a transaction open.
+        `atomic`: one rejected record rejects all. Raises Unavailable; then the source may be sent again, from its
+        beginning, by another Intake.
         """
-        return self.store(self.check(readings), atomic=atomic)
+        return self.store_validated(self.validate(parsed), atomic=atomic)
 
-    def take_noted(self, readings: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
-        """As `take`, with an event of the upload, which is kept if what it tells of is kept; the caller announces."""
-        checked = self.check(readings)
-        if len(checked) == 1 and (outcome := insert_one(self.origin, checked[0])):
-            outcomes = [outcome]
-        else:
-            with transaction():
-                outcomes = self.store(checked, atomic=atomic)
-                found: dict[str, Any] = counts(outcomes)
-                record_event("upload", subject=_only_patient(checked), machine=self.origin.machine, **found)
-        return outcomes
-
-    def check(self, readings: Sequence[ParsedRecord]) -> list[ValidatedRecord]:
-        """What can be found out without the database; may run in another thread than `store`, ahead of it."""
+    def validate(self, parsed: Sequence[ParsedRecord]) -> list[ValidatedRecord]:
+        """Validate without the database. May run in another thread than `store_validated`, one batch earlier."""
         latest = latest_moment()
-        checked = [self._check(reading, latest) for reading in readings]
+        checked = [self._check(record, latest) for record in parsed]
         if len(checked) >= COPY_FROM_ROWS:
             for item in checked:
                 if item.record is not None:
                     item.copied = copy_text(item.record)
         return checked
 
-    def store(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
-        """The second half of `take`."""
+    def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
+        """Store validated records, as `store_batch` does, and notify the sync."""
+        batch = self._store_single(checked) or self._store(checked, atomic)
+        if not self.origin.dry_run:
+            notify_sync()
+        return batch.outcomes
+
+    def _store_single(self, checked: Sequence[ValidatedRecord]) -> Batch | None:
+        """Store a single plain record and its event in one statement, which is a transaction by itself. Return None if
+        it is not stored. Not within a transaction of the caller: an error would abort it."""
+        if len(checked) != 1 or self.origin.dry_run or database.in_transaction():
+            return None
+        batch = Batch(self.origin, checked, self._event(checked))
+        with contextlib.suppress(psycopg2.DataError, psycopg2.IntegrityError, ConcurrentChange):
+            return batch if batch.good and not batch.insert_plain() else None
+        return None
+
+    def _store(self, checked: Sequence[ValidatedRecord], atomic: bool) -> Batch:
+        """Store a batch in a transaction. Repeat it if another session stored or deleted the same rows meanwhile."""
         for attempt in range(ATTEMPTS):
-            batch = Batch(self.origin, checked)
             try:
-                with transaction() as cursor:
-                    batch.store(cursor)
-                    if atomic and batch.refused:
-                        raise _NotAtomic
-                    batch.store_rejections_of(cursor, self._refused)
-                    if self.origin.dry_run:
-                        raise _DryRun
-                notify_sync()
-                self.created += len(batch.created)
-                return batch.outcomes
-            except _DryRun:
-                batch.compare_with(self._seen)
-                self.created += sum(self._seen.content(f"patient {name}", "") is None for name in batch.created)
-                return batch.outcomes
-            except _NotAtomic:
-                return self._refuse_all(batch)
+                return self._attempt(checked, atomic)
             except psycopg2.DataError as error:
-                return self._find_culprit(checked, error, atomic)
+                self._reject_culprits(checked, error)
+                if attempt == ATTEMPTS - 1:
+                    raise
             except ConcurrentChange as error:
                 if attempt == ATTEMPTS - 1:
                     raise Unavailable(str(error)) from None
             except (psycopg2.errors.ForeignKeyViolation, psycopg2.errors.UniqueViolation, Unavailable) as error:
-                # a patient or a machine went or came between two of our statements, or two waited for each other
+                # a patient or a machine came or went between two statements, or two sessions waited for each other
                 if attempt == ATTEMPTS - 1 or (isinstance(error, Unavailable) and not _is_deadlock(error)):
                     raise Unavailable(f"the records could not be stored: {first_line(error)}") from error
         raise AssertionError("unreachable")
 
-    def _find_culprit(
-        self, checked: Sequence[ValidatedRecord], error: psycopg2.DataError, atomic: bool
-    ) -> list[RecordResult]:
-        """PostgreSQL refuses something that our check let pass: it costs its own record only."""
-        if len(checked) > 1 and not atomic:
-            half = len(checked) // 2
-            return [*self.store(checked[:half]), *self.store(checked[half:])]
-        for item in checked:
-            item.record, item.faults = None, [("", f"PostgreSQL refuses it: {first_line(error)}")]
-        return self.store(checked, atomic=atomic)
+    def _attempt(self, checked: Sequence[ValidatedRecord], atomic: bool) -> Batch:
+        batch = Batch(self.origin, checked, self._event(checked))
+        dry_run = self.origin.dry_run
+        with contextlib.suppress(_Rollback), transaction() as cursor:
+            batch.store(cursor)
+            if dry_run or (atomic and batch.refused):
+                raise _Rollback
+            self._keep(cursor, batch)
+        if atomic and batch.refused:
+            self._reject_all(batch)
+        elif dry_run:
+            batch.compare_with(self._seen)
+            self.created += sum(self._seen.content(f"patient {name}", "") is None for name in batch.created)
+        else:
+            self.created += len(batch.created)
+        return batch
+
+    def _keep(self, cursor: Any, batch: Batch) -> None:
+        """Store the rejected records and the event of a batch, in its transaction."""
+        batch.store_rejections_of(cursor, self._refused)
+        if self.origin.log_upload and not batch.logged:
+            found: dict[str, Any] = counts(batch.outcomes)
+            record_event("upload", subject=_only_patient(batch.checked), machine=self.origin.machine, **found)
+
+    def _event(self, checked: Sequence[ValidatedRecord]) -> tuple[Any, ...] | None:
+        """Return the values of the audit event of an upload in which every record is accepted."""
+        if not self.origin.log_upload:
+            return None
+        details = {"machine": self.origin.machine, "accepted": len(checked), "duplicate": 0, "rejected": 0}
+        return event_values("upload", details, current_actor(), subject=_only_patient(checked))
+
+    def _reject_culprits(self, checked: Sequence[ValidatedRecord], cause: psycopg2.DataError) -> None:
+        """Find the records that validation accepted and PostgreSQL refuses, and turn them into invalid ones."""
+        if len(checked) == 1:
+            checked[0].record, checked[0].faults = None, [("", f"PostgreSQL refuses it: {first_line(cause)}")]
+            return
+        half = len(checked) // 2
+        for part in (checked[:half], checked[half:]):
+            try:
+                with contextlib.suppress(_Rollback, ConcurrentChange), transaction() as cursor:
+                    Batch(self.origin, part).store(cursor)
+                    raise _Rollback
+            except psycopg2.DataError as error:
+                self._reject_culprits(part, error)
 
     def _check(self, reading: ParsedRecord, latest: datetime) -> ValidatedRecord:
         if reading.faults:
@@ -160,16 +180,16 @@ class Intake:
             record.setdefault("checkup_for", self.origin.patient)
         return record
 
-    def _refuse_all(self, batch: Batch) -> list[RecordResult]:
+    def _reject_all(self, batch: Batch) -> None:
         for outcome in batch.outcomes:
-            if not outcome.errors:  # a good one: whoever sent it still has it
+            if not outcome.errors:  # a valid record: the sender still has it
                 message = "not stored: another record of this all-or-nothing request was refused"
                 outcome.errors = [error(outcome.index, None, message)]
             outcome.status, outcome.id, outcome.rejection_id = "rejected", None, None
+        batch.logged = False
         if not self.origin.dry_run:
             with transaction() as cursor:
-                batch.store_rejections_of(cursor, self._refused)
-        return batch.outcomes
+                self._keep(cursor, batch)
 
 
 def _composed(name: str) -> str:
@@ -177,7 +197,7 @@ def _composed(name: str) -> str:
 
 
 def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
-    """Whom all the records are about, where that is one person."""
+    """Return the name of the patient whom all records are about, None if they name several."""
     named = {item.patients for item in checked}
     return next(iter(named))[0] if len(named) == 1 and () not in named else None
 

@@ -34,7 +34,8 @@ class ImportSource:
     source taken in twice stores nothing twice. `create_patients`: unknown patients are made, without a password.
     `dry_run`: everything is done, nothing is kept. `patient`: the username whom every record is about; a record that
     names somebody else is refused. `patient_map`: usernames by the names that machines have for their patients. `zone`:
-    the name of the zone that was taken for moments without one.
+    the name of the zone that was taken for moments without one. `log_upload`: each batch adds an audit event of the
+    upload in the transaction that stores it.
     """
 
     source: str
@@ -46,6 +47,7 @@ class ImportSource:
     patient: str | None = None
     patient_map: Mapping[str, str] = field(default_factory=dict)
     zone: str = "UTC"
+    log_upload: bool = False
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ from typing import Any
 from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
-from myhealth.common.notify import notify_sync
 from myhealth.intake.file_import import read_zone
 from myhealth.intake.formats.registry import get_format
 from myhealth.intake.models import Rejection
@@ -56,7 +55,7 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     result: RecordResult
     try:
         with transaction() as cursor:
-            result = Intake(origin).take([_reread(rejection)])[0]
+            result = Intake(origin).store_batch([_reread(rejection)])[0]
             if result.status == "accepted":
                 _check_changes(cursor, rejection, result, trust_registrations)
             if result.status == "rejected":
@@ -67,7 +66,6 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
         with transaction():
             Rejection.update(errors=result.errors).where(Rejection.id == rejection_id).execute()
         result.rejection_id = rejection_id
-    notify_sync()
     return result
 
 

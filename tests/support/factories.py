@@ -50,7 +50,7 @@ def readings(*records: object) -> list[ParsedRecord]:
 
 def take(*records: object, atomic: bool = False, **origin: object) -> list[RecordResult]:
     known = {"source": "test.json", "machine": "HC-1", **origin}
-    return Intake(ImportSource(**known)).take(readings(*records), atomic=atomic)
+    return Intake(ImportSource(**known)).store_batch(readings(*records), atomic=atomic)
 
 
 def statuses(outcomes: list[RecordResult]) -> list[str]:

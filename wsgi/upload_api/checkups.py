@@ -14,7 +14,6 @@ from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.common.notify import notify_sync
 from myhealth.intake import corrections
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
@@ -115,7 +114,6 @@ class TakesRecords(UploadView):
 
         same = b"\0".join([source.encode(), str(atomic).encode(), str(with_rejected).encode(), body])
         answer = work() if key is None else once(self.user.id, key, same, work)
-        notify_sync()
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
 
@@ -134,12 +132,14 @@ class TakesRecords(UploadView):
         self, dump: Dump, parsed: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
     ) -> list[RecordResult]:
         derive_ids = as_dump or dump.format.has_record_numbers
-        intake = Intake(ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient))
+        intake = Intake(
+            ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient, log_upload=True)
+        )
         if not dump.describes_machine:
-            return intake.take_noted(parsed, atomic=atomic)
+            return intake.store_batch(parsed, atomic=atomic)
         with transaction():
             register_machine(**dump.machine)
-            return intake.take_noted(parsed, atomic=atomic)
+            return intake.store_batch(parsed, atomic=atomic)
 
 
 class CheckupsView(TakesRecords):

@@ -1,0 +1,111 @@
+"""Store up to some 50 records in one statement, so that a small upload waits for one answer of PostgreSQL.
+
+The statement takes the plain records: patient and machine are known, and the record is neither stored nor deleted.
+`Batch` handles the others and explains their results. SQL is raw: the statement works on arrays, and each connection
+prepares it once, because PostgreSQL takes longer to plan it than to execute it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
+
+import psycopg2.errors
+
+from myhealth.audit.events import INSERT_EVENT
+from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES, record_values
+from myhealth.common.database import database, translate_errors
+from myhealth.intake.results import ValidatedRecord
+
+# JSON is sent as text and cast for each row: an array of jsonb would be escaped twice.
+ARRAY_TYPES = ["text", "text", *("text" if column.is_json else column.sql_type for column in RECORD_COLUMNS)]
+ARRAYS = ", ".join(f"%s::{sql_type}[]" for sql_type in ARRAY_TYPES)
+NAMES = ", ".join(RECORD_NAMES)
+VALUES = ", ".join(
+    f"coalesce({column.name}, now())"
+    if column.defaults_to_now
+    else f"{column.name}::jsonb"
+    if column.is_json
+    else column.name
+    for column in RECORD_COLUMNS
+)
+# The ids follow the order of the records; rows are inserted in the order of their keys, as `store_rows` does, so that
+# two uploads of the same records never wait for each other. A statement sees only what was committed when it began:
+# `superseded_refuse` looks again for a deletion, because the insert may have waited for one.
+STORE = f"""
+with sent as materialized (
+    select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id, wanted.*
+    from unnest({ARRAYS}) with ordinality as wanted (username, serial, {NAMES}, position)),
+plain as (
+    select sent.*, users.id as patient_id, machines.id as machine_id
+    from sent join users on lower(users.username) = lower(sent.username)
+    left join machines on machines.serial = sent.serial
+    where (machines.id is not null or sent.serial is null)
+    and not exists (select from superseded where deleted and superseded.record_id = sent.record_id
+                    and coalesce(superseded.machine_id, 0) = coalesce(machines.id, 0))),
+stored as (
+    insert into checkups (id, patient_id, machine_id, {NAMES})
+    select id, patient_id, machine_id, {VALUES} from plain
+    order by coalesce(machine_id, 0), coalesce(record_id, '') collate "C", position
+    on conflict do nothing returning id, machine_id, record_id),
+touched as (
+    update machines set last_upload_at = now() where id in (select machine_id from stored)
+    and (last_upload_at is null or last_upload_at < now() - interval '1 minute')),
+logged as ({INSERT_EVENT} where (select count(*) from stored) = %s::bigint)
+select sent.position, stored.id, superseded_refuse(stored.machine_id, stored.record_id)
+from stored join sent on sent.id = stored.id"""
+NAME = "myhealth_store_small_batch"
+NUMBERS = itertools.count(1)
+PREPARE = f"prepare {NAME} as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
+EXECUTE = f"execute {NAME} ({', '.join([f'%s::{sql_type}[]' for sql_type in ARRAY_TYPES])}{', %s' * 9})"
+NO_EVENT = (None, None, "upload", None, None, None, "done", "{}")
+NEVER = -1
+WRONG_CONNECTION = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
+# Connections on which the statement is prepared, and those behind a pooler that exchanges the server's sessions.
+prepared: WeakSet[Any] = WeakSet()
+pooled: WeakSet[Any] = WeakSet()
+
+
+class PreparedElsewhere(Exception):
+    """The statement is prepared on another session of a pooler: repeat the transaction, which does without."""
+
+
+def is_plain(item: ValidatedRecord) -> bool:
+    """Return whether the statement may take the record: it is valid and names one patient."""
+    return item.record is not None and len(item.patients) == 1
+
+
+def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] | None = None) -> dict[int, int]:
+    """Insert the plain records that are not stored yet, and return the check-up's id by position in `items`.
+
+    `event`: `event_values` of an audit event, which is added only if all records were inserted. Outside a transaction,
+    pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
+    nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
+    """
+    columns = zip(
+        *((i.patients[0], i.record.machine, *record_values(i.record)) for i in items if i.record), strict=True
+    )
+    expected = NEVER if event is None else len(items)
+    values = (*map(list, columns), *(event or NO_EVENT), expected)
+    with translate_errors():
+        connection, cursor = database.connection(), database.cursor()
+        try:
+            cursor.execute(EXECUTE if _is_prepared(connection, cursor) else STORE, values)
+        except WRONG_CONNECTION as error:
+            pooled.add(connection)
+            raise PreparedElsewhere from error
+        return {position - 1: id_ for position, id_, _ in cursor.fetchall()}
+
+
+def _is_prepared(connection: Any, cursor: Any) -> bool:
+    """Prepare the statement on a connection that has not prepared it yet: executing an unknown one would fail, and
+    PostgreSQL would log it with the patient's data."""
+    if connection in pooled:
+        return False
+    if connection not in prepared:
+        cursor.execute(PREPARE)
+        prepared.add(connection)
+    return True
