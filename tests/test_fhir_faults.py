@@ -41,9 +41,9 @@ from myhealth.intake.validation import validate_record
         ({"valueQuantity": {"value": 5, "unit": 5}}, "Observation.valueQuantity.unit", "must be text, not a number"),
         ({"valueQuantity": ..., "valueString": 5}, "Observation.valueString", "must be text, not a number"),
         ({"valueQuantity": ..., "valueBoolean": "yes"}, "Observation.valueBoolean", "must be true or false, not text"),
-        ({"valueString": "two"}, "Observation.valueString", "stands beside valueQuantity: which value is meant?"),
+        ({"valueString": "two"}, "Observation.valueString", "is beside valueQuantity: which value is meant?"),
         ({"valueQuantity": ..., "valueMoney": {}}, "Observation.valueMoney", "is of a kind that is not known"),
-        ({"code": ...}, "Observation.code", "says nothing"),
+        ({"code": ...}, "Observation.code", "has no text, display or code"),
         ({"code": {"coding": [{"code": 5}]}}, "Observation.code.coding[0].code", "must be text, not a number"),
         ({"referenceRange": [{"low": {"value": "3"}}]}, "Observation.referenceRange[0].low.value", "not text"),
         ({"component": ["x"]}, "Observation.component[0]", "must be an object, not text"),
@@ -81,11 +81,11 @@ def test_a_name_that_stands_twice_is_a_fault_and_the_text_keeps_both() -> None:
         + json.dumps(observation())[:-1]
         + ', "valueQuantity": {"value": 7}}}]}'
     )
-    assert reading.faults == [("Observation.valueQuantity", "stands there twice")]
+    assert reading.faults == [("Observation.valueQuantity", "is there twice")]
     assert "6.3" in reading.raw
     assert '{"value": 7}' in reading.raw
     (reading,), _ = read_text('{"resourceType": "Bundle", "entry": [], "entry": []}')
-    assert reading.faults == [("Bundle.entry", "stands there twice")]
+    assert reading.faults == [("Bundle.entry", "is there twice")]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class MachinesView(UploadView):
     spec = {
         "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, "technician", errors=FORBIDDEN),
         "post": Operation(
-            "Register a machine, or say more of it", {201: ("The machine.", "Machine")}, "technician",
+            "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, "technician",
             body="NewMachine", errors=FORBIDDEN,
         ),
     }  # fmt: skip

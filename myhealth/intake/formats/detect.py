@@ -1,6 +1,6 @@
 """Read a source of records in any format; the format is detected from the content.
 
-The format itself is described in README.md ("The command line") and in the module of each format.
+Source: cli/README.md, "Import a machine's file"; the module of each format describes it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Dump:
 
     @property
     def describes_machine(self) -> bool:
-        """Whether it says more about its machine than the serial."""
+        """Whether it has more about its machine than the serial."""
         return len(self.machine) > 1
 
 
@@ -73,9 +73,9 @@ class Format:
     of rejected records, ready to be corrected and imported again. `reread`: the record of a rejection's text
     (ParsedRecord.raw); as the only record of a source, unless the format has another way.
 
-    `has_record_numbers`: its records are numbered where they come from. Then a record without a number gets one derived
-    from its content over HTTP too, and sending it twice stores it once. Without, the same values may be measured
-    twice. `is_single`: a source is one record, and its sender expects one answer.
+    `has_record_numbers`: its records usually have numbers of their own, so one without a number gets a derived one
+    also over HTTP, and sending it twice stores it once. Otherwise two equal records over HTTP are two measurements.
+    `is_single`: a source is one record, and its sender expects one answer.
     """
 
     name: str

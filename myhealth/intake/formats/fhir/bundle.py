@@ -136,7 +136,7 @@ def resource_fault(resource: Any) -> tuple[str, str] | None:
 def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
     """Return the reason why the entries of a Bundle cannot be read; None if they can."""
     if isinstance(bundle, DuplicateKeyDict):
-        return f"Bundle.{printable(bundle.name, 60)}", "stands there twice"
+        return f"Bundle.{printable(bundle.name, 60)}", "is there twice"
     entries = bundle.get("entry")
     if entries is not None and not isinstance(entries, list):
         return "Bundle.entry", f"must be a list, not {kind(entries)}"
@@ -194,7 +194,7 @@ def entry_of(parsed: ParsedRecord) -> Entry:
     if not isinstance(value, dict):
         found.fault = ("Bundle.entry", f"must be an object, not {kind(value)}")
     elif isinstance(value, DuplicateKeyDict):
-        found.fault = (f"Bundle.entry.{printable(value.name, 60)}", "stands there twice")
+        found.fault = (f"Bundle.entry.{printable(value.name, 60)}", "is there twice")
     elif not isinstance(value.get("fullUrl", ""), str):
         found.fault = ("Bundle.entry.fullUrl", f"must be text, not {kind(value['fullUrl'])}")
     elif value.get("resource") is not None:

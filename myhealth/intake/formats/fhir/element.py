@@ -31,7 +31,7 @@ class Element:
         self.path = path
         self.faults = faults
         if isinstance(data, DuplicateKeyDict):
-            self.add_error(printable(data.name, 60), "stands there twice")
+            self.add_error(printable(data.name, 60), "is there twice")
 
     def __bool__(self) -> bool:
         return bool(self.data)
@@ -60,8 +60,8 @@ class Element:
         value = self.data.get(name)
         if value is None or type(value) in (int, float, Decimal):
             return value
-        what = f"{value}, which cannot be kept" if isinstance(value, UnrepresentableNumber) else kind(value)
-        self.add_error(name, f"must be a number, not {what}")
+        shown = f"{value}, which cannot be kept" if isinstance(value, UnrepresentableNumber) else kind(value)
+        self.add_error(name, f"must be a number, not {shown}")
         return None
 
     def part(self, name: str) -> Element:

@@ -52,7 +52,7 @@ def name_of(part: Element) -> str:
     system_name = next((found for coding in _loinc(code) if (found := coding.text("display"))), "")
     found = code.text("text").strip() or system_name or words(code)
     if not found.strip():
-        part.add_error("code", "says nothing: text, display or code is needed")
+        part.add_error("code", "has no text, display or code")
     return found
 
 
@@ -109,7 +109,7 @@ def _value(part: Element) -> Value:
     if not names:
         return Value()
     if len(names) > 1:
-        part.add_error(names[1], f"stands beside {names[0]}: which value is meant?")
+        part.add_error(names[1], f"is beside {names[0]}: which value is meant?")
     name = names[0]
     if name[5:] in READERS:
         return READERS[name[5:]](part, name)
