@@ -94,8 +94,11 @@ class Source:
             text = self._text()
 
     def _text(self) -> str:
-        decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-        return decoder.decode(self.head(), final=self._complete).lstrip(WHITE_SPACE)
+        head = self.head()
+        if self._complete:
+            return head.decode("utf-8-sig", "surrogateescape").lstrip(WHITE_SPACE)
+        decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")  # a character may be cut in two
+        return decoder.decode(head).lstrip(WHITE_SPACE)
 
     def _only_space_follows(self) -> bool:
         while not self._complete:

@@ -18,13 +18,12 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, moment_of, result_of, words_of, zone_of
 from myhealth.intake.formats.terminology import NO_VALUE, PartialDateTime, joined_name, lines, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.record import VALUE_MAX
 
 WITHDRAWN = ("D", "W")  # table 0085: the result is deleted, or was wrong (of another patient, say)
 # Tables 0085 (OBX-11) and 0123 (OBR-25); final, corrected and the like are not mentioned.
 STATUSES = {"P": "preliminary", "R": "not verified", "S": "partial", "I": "pending", "N": "not asked"}
 ORDER_STATUSES = {"P": "preliminary", "R": "not verified", "A": "some results only", "I": "pending", "X": "cancelled"}
-# A longer text is not accepted as a value (validation.py); it goes into the report.
-VALUE_MAX = 10_000
 
 
 @dataclass(eq=False, slots=True)
@@ -204,7 +203,7 @@ def _continues(before: ObxResult, current: ObxResult) -> bool:
 
 
 def _finished(obx: ObxResult) -> dict[str, Any] | None:
-    """Return the result with its whole text; None if that is too long for a value."""
+    """Return the result with its whole text; None if that is too long for a value. Then it is in the report only."""
     if len(obx.texts) > 1:
         text = "\n".join(obx.texts).strip("\n")
         obx.result["value"] = text or NO_VALUE
