@@ -139,11 +139,13 @@ class SentRecord(CheckupFields, forbid_unknown_fields=True, omit_defaults=True, 
 
 class Record(CheckupFields, gc=False):
     """A record that can be stored. `taken_at` is None if it was not sent. `results` is JSON text. `warnings` are
-    (field, message) of values that were accepted but look wrong."""
+    (field, message) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if the
+    record has no number and they are stored as they came."""
 
     record_id: str | None = None
     results: str = "[]"
     warnings: list[tuple[str, str]] = []
+    results_as_sent: str = ""
 
     def content(self) -> str:
         """Return everything but the record's number as one text, to compare records and to derive their numbers.
@@ -153,8 +155,9 @@ class Record(CheckupFields, gc=False):
         taken_at = self.taken_at.isoformat() if self.taken_at else None
         texts = (self.checkup_for, self.machine, self.checkup_type, self.checkup_report, self.disease, self.taken_by)
         more = [[name, value] for name in FURTHER_FIELDS if (value := getattr(self, name)) is not None]
-        return encode_json([*texts, taken_at, self.results, *more]).decode()
+        return encode_json([*texts, taken_at, self.results_as_sent or self.results, *more]).decode()
 
 
+NUMBERS = ("value", "low", "high")  # the fields of a result that may be numbers
 FURTHER_FIELDS = CheckupFields.__struct_fields__[7:]
 encode_json = msgspec.json.Encoder(decimal_format="number").encode

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
+from decimal import Decimal
+
+import msgspec
+
+from myhealth.clinical.catalog import findings
+from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.record import NUMBERS, Result
+
+# Text whose results had to be written anew, as `results_as_sent` judges it.
+FIRST_FIELDS = frozenset(Result.__struct_fields__[:7])
+MANY_DIGITS = re.compile(r"[0-9.eE+-]{18}")
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Temporary:
@@ -47,3 +60,35 @@ class Seen(_Temporary):
             self._database.execute("insert into contents values (?, ?)", (key, content))
             return None
         return str(found[0])
+
+
+class _ResultsText(msgspec.Struct):
+    results: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+_decode_results_text = msgspec.json.Decoder(_ResultsText).decode
+
+
+def results_as_sent(raw: str, stored: str) -> str:
+    """Return the text of a record's results if they are stored as they came, else "".
+
+    The number of a record that has none is derived from this text. The rule must not change: with another number, a
+    dump that is imported again would be stored twice.
+    """
+    sent = str(_decode_results_text(raw).results, "utf-8")
+    results = DECODER.decode(sent)
+    if results is None:
+        return ""
+    broken = False
+    for result in results:
+        numbers = [result.get(name) for name in NUMBERS]
+        fraction = any(isinstance(number, (float, Decimal)) for number in numbers)
+        if result.keys() != FIRST_FIELDS or (fraction and 0 in numbers):
+            return ""
+        value, unit = result["value"], result["unit"]
+        if type(value) is str and findings(result["code"], value, unit, None, None, None, None):
+            return ""
+        broken = broken or fraction
+    if results != DECODER.decode(stored) or (broken and MANY_DIGITS.search(raw)) or SURROGATE_ESCAPE.search(raw):
+        return ""
+    return sent

@@ -17,9 +17,16 @@ from msgspec.structs import astuple
 
 from myhealth.clinical.catalog import findings
 from myhealth.common.text import printable
-from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
+from myhealth.intake.parsed_record import (
+    UNREAD,
+    DuplicateKeyDict,
+    ParsedRecord,
+    UnrepresentableNumber,
+    parse_float,
+)
 from myhealth.intake.record import (
     NOT_SENT,
+    NUMBERS,
     VALUE_MAX,
     Fault,
     Record,
@@ -29,6 +36,7 @@ from myhealth.intake.record import (
     is_number,
     json_kind,
 )
+from myhealth.intake.record_ids import results_as_sent
 
 YEARS = range(1900, 2200)
 OFFSET_MAX = timedelta(hours=14)
@@ -39,7 +47,6 @@ FRACTION = re.compile(r"(\.\d{6})\d+")
 LONG_FRACTION = re.compile(r"\.[0-9]{7}")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 NO_OFFSET = timedelta()
-NUMBERS = ("value", "low", "high")
 MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
 
 Faults = list[tuple[str, str]]
@@ -68,17 +75,24 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
     source. `latest`: a record taken later needs a warning, and so a second look.
     """
     raw = parsed.raw
-    if parsed.record is not UNREAD or ("\\" in raw and ("\\u0000" in raw or "\\\\" in raw)):
+    if parsed.record is not UNREAD:
+        return None
+    # Without escaped backslashes, a backslash before a character escapes it.
+    escaped = raw.replace("\\\\", "") if "\\" in raw else raw
+    if "\\" in raw and "\\u0000" in escaped:
         return None
     try:
         sent = _decode(raw)
-        if sent.taken_at.__class__ is datetime and (sent.taken_at > latest or LONG_FRACTION.search(raw)):
+        if sent.taken_at.__class__ is datetime and (sent.taken_at > latest or _may_be_rounded(sent.taken_at, raw)):
             return None
-        if not _has_unique_keys(sent, raw):
+        if not _has_unique_keys(sent, escaped):
             return None
-        return _complete(sent, machine)
+        record = _complete(sent, machine)
     except REFUSALS:
         return None
+    if record.record_id is None:
+        record.results_as_sent = results_as_sent(raw, record.results)
+    return record
 
 
 def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, Faults]:
@@ -132,18 +146,23 @@ def _is_storable(record: Any) -> bool:
     return True
 
 
-def _has_unique_keys(sent: SentRecord, raw: str) -> bool:
-    """Return whether no key is repeated in the text of a record.
+def _may_be_rounded(moment: datetime, raw: str) -> bool:
+    """Return whether decoding may have rounded a moment that has more digits than a microsecond."""
+    if not moment.microsecond and ".000000" not in raw and ".999999" not in raw:
+        return False
+    return LONG_FRACTION.search(raw) is not None
 
-    Of a repeated key one value is decoded, so the record encoded again has fewer quotes than the text. Text with an
-    escaped backslash is left to the decoder that marks repeated keys: the backslash may stand before a quote.
+
+def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
+    """Return whether no key is repeated in the text of a record, given without its escaped backslashes.
+
+    Of a repeated key one value is decoded, so the record encoded again has fewer quotes than the text.
     """
     encoded = encode_json(sent)
-    if "\\" in raw or b"\\" in encoded:
-        if b"\\\\" in encoded:
-            return False
-        return raw.count('"') - raw.count('\\"') == encoded.count(b'"') - encoded.count(b'\\"')
-    return raw.count('"') == encoded.count(b'"')
+    if b"\\" in encoded:
+        encoded = encoded.replace(b"\\\\", b"")
+    count = escaped.count('"') - (escaped.count('\\"') if "\\" in escaped else 0)
+    return count == encoded.count(b'"') - encoded.count(b'\\"')
 
 
 def _complete(sent: SentRecord, machine: str | None) -> Record:

@@ -1,4 +1,4 @@
-"""What the upload API's bodies and answers look like, as JSON Schema for its OpenAPI document."""
+"""JSON Schemas of the upload API's bodies and answers, for its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -33,17 +33,20 @@ def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, c
     return {**found, "additionalProperties": False} if closed else found
 
 
-# What no pattern can say, the answer does: which characters look like others, how many bytes a password has.
+# The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.
 USERNAME = text(USERNAME_MAX, 1, r"^[^\s/\\:\x00-\x1f\x7f-\x9f]+$")
 NEW_PASSWORD = text(MAX_BYTES, MIN_CHARACTERS)
 SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
-# What records and results may hold is declared once, by the Structs that validate them.
+# A record and a result are declared once, by the Structs that validate them. Their docstrings are for programmers.
 _, GENERATED = msgspec.json.schema_components([SentRecord], ref_template="#/components/schemas/{name}")
-RECORD = GENERATED["SentRecord"]
+RECORD, RESULT = (
+    {key: value for key, value in GENERATED[name].items() if key not in ("title", "description")}
+    for name in ("SentRecord", "Result")
+)
 FIELDS = RECORD["properties"]
-# What is stored has every field; programs that write to the database themselves may store others too.
+# A stored result has every field; programs that write to the database themselves may add others.
 STORED_RESULT: dict[str, Any] = {}
 RESULT_DETAILS = {
     "type": "array",
@@ -94,11 +97,10 @@ SCHEMAS: dict[str, Any] = {
             "active": {"type": "boolean"},
         },
     ),
-    "Result": GENERATED["Result"],
-    "Record": {**RECORD, "title": "Record"},
+    "Result": RESULT,
+    "Record": RECORD,
     "PatientRecord": {
         **RECORD,
-        "title": "PatientRecord",
         "required": [name for name in RECORD["required"] if name != "checkup_for"],
     },
     "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
