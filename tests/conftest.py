@@ -1,4 +1,4 @@
-"""Real PostgreSQL and MongoDB servers, started once a run in a folder of their own, and ended with it."""
+"""Fixtures: real PostgreSQL and MongoDB servers, started once a run in a temporary folder, and what runs on them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from myhealth.sync.runner import Pass, run_pass
 
 PROCESS_FIXTURES = {"run_cli", "at_terminal", "served", "chromium"}
 
-# Nothing that a busy machine does slowly is a fault.
+# A slow machine makes no test fail.
 hypothesis.settings.register_profile(
     "whatever the load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -46,7 +46,7 @@ hypothesis.settings.load_profile("whatever the load")
 
 
 def pytest_configure() -> None:
-    """Whatever MYHEALTH_ variables there are in the environment, tests do not touch what they name."""
+    """Remove MYHEALTH_ variables from the environment: tests never touch the databases that they name."""
     for name in list(os.environ):
         if name.startswith("MYHEALTH_"):
             del os.environ[name]
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """A folder that PostgreSQL's own user may pass through when the tests run as root."""
+    """Create a folder that PostgreSQL's system user can enter when the tests run as root."""
     folder = Path(tempfile.mkdtemp(prefix="myhealth-tests-"))
     folder.chmod(0o711)
     yield folder
@@ -92,7 +92,7 @@ def mongo(data_dir: Path) -> Iterator[Mongo]:
 
 @pytest.fixture(scope="session")
 def settings(postgres: Postgres, mongo: Mongo) -> Settings:
-    """Settings of the test servers. Hashes are cheap here: tests make many users."""
+    """Return the settings of the test servers. Password hashes are cheap, because tests create many users."""
     found = Settings(
         database_url=postgres.url_of(DATABASE_NAME),
         mongo_url=mongo.url_of(DATABASE_NAME),
@@ -112,8 +112,10 @@ MANY_ROWS = 1000
 
 
 def empty_tables() -> None:
-    """Empties every table and begins its numbers anew. A few rows are deleted, which is quicker by far than to truncate:
-    that makes new files for each table and index."""
+    """Empty every table and restart its numbers.
+
+    A few rows are deleted, which is much faster than TRUNCATE: that creates new files for each table and index.
+    """
     many = " union all ".join(f"(select from {table} offset {MANY_ROWS} limit 1)" for table in TABLES)
     with database.atomic():
         database.execute_sql("alter table audit_events disable trigger audit_events_stay")
@@ -130,7 +132,7 @@ def empty_tables() -> None:
 
 @pytest.fixture
 def db(settings: Settings) -> Iterator[Any]:
-    """The empty, migrated database, bound; gives a function that runs SQL and returns all rows."""
+    """Bind the empty, migrated database; return a function that runs SQL and returns all rows."""
     stores.open_database(settings)
     assert "test" in database.database, "tests only ever empty a database that is called so"
     empty_tables()
@@ -146,7 +148,7 @@ def db(settings: Settings) -> Iterator[Any]:
 
 @pytest.fixture
 def reports(settings: Settings) -> Iterator[ReportRepository]:
-    """The empty report store."""
+    """Return the empty report store."""
     repository = ReportRepository.connect(settings.mongo_url)
     assert "test" in repository.state.database.name
     repository.drop()
@@ -157,7 +159,7 @@ def reports(settings: Settings) -> Iterator[ReportRepository]:
 
 @pytest.fixture
 def connect(settings: Settings) -> Iterator[Callable[[], Any]]:
-    """Further connections to the test database, each a writer of its own."""
+    """Return a function that opens further connections to the test database."""
     opened = []
 
     def open_one() -> Any:
@@ -171,7 +173,7 @@ def connect(settings: Settings) -> Iterator[Callable[[], Any]]:
 
 @pytest.fixture
 def people(db: Any) -> dict[str, int]:
-    """One user of each role and a second patient, by name, with their ids; all have PASSWORD."""
+    """Create one user of each role and a second patient, all with PASSWORD; return their ids by name."""
     roles = {"bholanath": "patient", "savita": "patient", "dr.ayush": "doctor", "tara": "technician"}
     roles |= {"root": "admin", "runner": "service"}
     return {name: create_user(name, password=PASSWORD, role=role, rounds=4).id for name, role in roles.items()}
@@ -179,7 +181,7 @@ def people(db: Any) -> dict[str, int]:
 
 @pytest.fixture
 def run_cli(settings: Settings) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line as a process of its own, on the test servers unless `env` says otherwise."""
+    """Return a function that runs a command as a process, on the test servers unless `env` names others."""
 
     def run(*words: str, stdin: str | bytes = "", env: dict[str, str] | None = None, **options: Any) -> Any:
         own = {
@@ -202,14 +204,14 @@ def run_cli(settings: Settings) -> Callable[..., subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="session")
 def served(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The URLs of both APIs, which run on the test servers until the run ends; `people` fills their stores."""
+    """Run both APIs on the test servers until the run ends; return their URLs. Use `people` for their users."""
     with running_apis(settings) as urls:
         yield urls
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A real browser; see support/browser.py."""
+    """Run Chromium; see support/browser.py."""
     path = find_chromium()
     if path is None:
         pytest.skip("there is no Chromium here; install one for the pages' tests: apt-get install chromium")
@@ -219,14 +221,14 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
-    """An empty page in it, with a profile of its own."""
+    """Open an empty page of Chromium with a new profile."""
     with open_page(chromium) as opened:
         yield opened
 
 
 @pytest.fixture
 def calling() -> Iterator[Callable[[Any], Caller]]:
-    """Makes a Caller of an application, which is closed with the test."""
+    """Return a function that makes a Caller of an application and closes it after the test."""
     callers: list[Caller] = []
 
     def make(application: Any) -> Caller:
@@ -240,7 +242,7 @@ def calling() -> Iterator[Callable[[Any], Caller]]:
 
 @pytest.fixture
 def upload(people: dict[str, int], settings: Settings, calling: Callable[[Any], Caller]) -> Caller:
-    """The upload API on the test database."""
+    """Return a Caller of the upload API on the test database."""
     from wsgi.upload import make_app
 
     return calling(make_app(settings))
@@ -248,7 +250,7 @@ def upload(people: dict[str, int], settings: Settings, calling: Callable[[Any], 
 
 @pytest.fixture
 def serving() -> Iterator[Callable[[Any], str]]:
-    """Serves a WSGI application on a free port, in threads; gives its URL."""
+    """Return a function that serves a WSGI application on a free port, in threads, and returns its URL."""
     from werkzeug.serving import make_server
 
     running = []
@@ -267,14 +269,14 @@ def serving() -> Iterator[Callable[[Any], str]]:
 
 @pytest.fixture
 def log_in(settings: Settings, people: dict[str, int]) -> Callable[[str], str]:
-    """A token for a user, by name."""
+    """Return a function that returns a token for a user name."""
     signer = Signer(load_secret(settings), settings.token_ttl_s)
     return lambda name: signer.sign(get_user(name).subject)[0]
 
 
 @pytest.fixture
 def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """A running stub: its URL, and what it was asked to delete."""
+    """Run a stub of the upload API; return its URL and the deletions that it was asked for."""
     keys = json.dumps(Signer(load_secret(settings), 60).jwks()).encode()
     handler = type("Handler", (UploadStub,), {"keys": keys, "deletions": []})
     server = HTTPServer(("127.0.0.1", 0), handler)
@@ -286,7 +288,7 @@ def stub(settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 @pytest.fixture
 def running() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
-    """Starts a server of that handler; gives its URL."""
+    """Return a function that starts a server of a handler and returns its URL."""
     servers = []
 
     def start(handler: type[BaseHTTPRequestHandler]) -> str:
@@ -303,13 +305,13 @@ def running() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
 
 @pytest.fixture
 def answering(running: Any) -> Callable[[int, bytes], str]:
-    """Starts a server that answers everything with (status, body); gives its URL."""
+    """Return a function that starts a server which answers all with (status, body), and returns its URL."""
     return lambda status, body: running(type("Handler", (FixedAnswer,), {"answer": (status, body)}))
 
 
 @pytest.fixture
 def browse(people, settings, reports, stub, calling) -> Caller:
-    """The browse API with three reports of Bholanath's and one of Savita's."""
+    """Return a Caller of the browse API, with three reports of Bholanath and one of Savita."""
     from wsgi.browse import make_app
 
     take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
@@ -319,14 +321,14 @@ def browse(people, settings, reports, stub, calling) -> Caller:
 
 @pytest.fixture
 def two_checkups(upload: Caller, log_in: Callable[[str], str]) -> None:
-    """Check-up 1 is bholanath's, 2 is savita's."""
+    """Store check-up 1 of bholanath and check-up 2 of savita."""
     sent = upload("POST", "/checkups/", [record(1), record(2, "savita")], token=log_in("tara"))
     assert [item["id"] for item in sent.json["items"]] == [1, 2]
 
 
 @pytest.fixture
 def application(upload: Caller, settings, reports, serving, calling):
-    """The browse API's application, whose logins a real upload API over HTTP checks."""
+    """Return the browse API; a real upload API checks its logins over HTTP."""
     from wsgi.browse import make_app
 
     return calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
@@ -339,7 +341,7 @@ def browser(application) -> Browser:
 
 @pytest.fixture
 def stored(people, settings, reports) -> None:
-    """Three reports of Bholanath's, one of Savita's, in the report store."""
+    """Put three reports of Bholanath and one of Savita into the report store."""
     take(*[record(i, taken_at=f"2026-11-{i + 1:02}T09:00:00Z") for i in range(3)], record(8, patient="savita"))
     run_pass(settings.database_url, ReportWriter(reports), settings)
 

@@ -1,4 +1,4 @@
-"""`myhealth audit` shows what both APIs noted as one."""
+"""`myhealth audit` shows the events of both APIs in one list."""
 
 import json
 from datetime import UTC, datetime, timedelta

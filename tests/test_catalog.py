@@ -1,4 +1,4 @@
-"""The catalogue: it fills in what the machine left open, says so, and alters nothing."""
+"""The catalogue completes missing units, ranges and codes, marks them as its own, and changes no value."""
 
 import json
 from decimal import Decimal

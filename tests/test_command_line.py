@@ -1,4 +1,4 @@
-"""What every command has in common: prompts, pipes, colours, wrong words."""
+"""Prompts, pipes, colours and wrong arguments, which all commands treat alike."""
 
 from __future__ import annotations
 

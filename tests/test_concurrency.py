@@ -1,4 +1,4 @@
-"""Working ahead gives the same as working in turn, and leaves no thread behind."""
+"""Prefetching gives the same results as sequential work, and leaves no thread behind."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The demo and `serve`, as processes: what they start, what they leave."""
+"""`demo` and `serve` as processes: which processes they start, and which remain."""
 
 import contextlib
 import os

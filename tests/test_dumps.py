@@ -1,4 +1,4 @@
-"""Reading dumps: every record is given as it was sent, whatever the bytes are."""
+"""Reading dumps: every record is returned as it was sent, for any bytes."""
 
 import gzip
 import io

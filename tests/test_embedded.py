@@ -1,4 +1,4 @@
-"""The embedded servers: real ones, started when wanted, reachable by their owner only."""
+"""The embedded servers: they start when needed, and only their owner can connect to them."""
 
 import contextlib
 import importlib.util

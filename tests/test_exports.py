@@ -1,4 +1,4 @@
-"""What goes out as CSV and as FHIR: whole, safe, valid, and the same as it came in."""
+"""Exports as CSV and as FHIR are complete, safe, valid and equal to the imported data."""
 
 import csv
 import gzip

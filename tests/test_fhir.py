@@ -1,4 +1,4 @@
-"""Reading FHIR R4: what a resource says comes out as it was sent, and nothing is lost or made up."""
+"""Reading FHIR R4: values come out as they were sent; none is lost or invented."""
 
 import json
 from decimal import Decimal

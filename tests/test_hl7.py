@@ -1,4 +1,4 @@
-"""Reading HL7 v2: what a message says comes out as it was sent, and nothing is lost or made up."""
+"""Reading HL7 v2: values come out as they were sent; none is lost or invented."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,4 +1,4 @@
-"""`myhealth import-machine` as a technician meets it."""
+"""`myhealth import-machine` as a technician uses it."""
 
 import gzip
 import json

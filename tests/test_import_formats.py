@@ -1,4 +1,4 @@
-"""`myhealth import-machine` with every format that it reads: what is refused comes back, and samples go in whole."""
+"""`myhealth import-machine` with every format: rejected records are written back, and samples are accepted whole."""
 
 import gzip
 import json

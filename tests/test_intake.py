@@ -1,4 +1,4 @@
-"""Intake: every record is accepted, known already, or refused and kept; nothing is stored twice or overwritten."""
+"""Intake: every record is accepted, a duplicate, or rejected and kept; none is stored twice or overwritten."""
 
 import json
 import os

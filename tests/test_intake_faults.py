@@ -1,4 +1,4 @@
-"""Faults that an import must survive: real processes are killed, and what machines send is mutilated."""
+"""Faults that an import survives: killed processes and mutilated input."""
 
 import gzip
 import io

@@ -80,6 +80,13 @@ def test_files_stay_small() -> None:
     assert not long
 
 
+def test_no_test_imports_another() -> None:
+    """Helpers belong in tests/support/, fixtures in conftest.py."""
+    found = {path.name: imports(path) for path in (ROOT / "tests").rglob("*.py")}
+    wrong = {name: {each for each in names if each.startswith(("test_", "conftest"))} for name, names in found.items()}
+    assert {name: names for name, names in wrong.items() if names} == {}
+
+
 def test_importing_everything_opens_nothing() -> None:
     """No socket, no file written, no process: shown by an audit hook in a fresh interpreter."""
     modules = [

@@ -1,4 +1,4 @@
-"""The schema goes up and down, by one runner at a time, and commands say so where it is another."""
+"""The schema migrates up and down, by one runner at a time; commands report a schema of another version."""
 
 import subprocess
 import sys

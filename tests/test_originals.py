@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import record
+from support.factories import record
 
 from myhealth.checkups.columns import CHANGEABLE
 from myhealth.intake import originals

@@ -1,4 +1,4 @@
-"""The pages for people in a real browser: every page is accessible, fits a phone, prints, and forgets."""
+"""The pages in a real browser: each is accessible, fits a phone, prints, and forgets its data after logout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding people by name: what is found, in which order, and each of them once."""
+"""Searching people by name: matches, their order, and each person once."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""What values measure, and where they lie in a range."""
+"""Where values lie in their reference ranges."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the README says is true."""
+"""The documents agree with the code."""
 
 import configparser
 import os

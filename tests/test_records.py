@@ -1,4 +1,4 @@
-"""What a record must be: every fault is told with its place, and nothing is altered."""
+"""Validation of records: every error has its position, and no value is changed."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What browsing asks of the report store: filters, pages, trends, who looked."""
+"""Queries of the report store: filters, pages, trends, access log."""
 
 import json
 from datetime import UTC, datetime, timedelta

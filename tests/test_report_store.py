@@ -1,4 +1,4 @@
-"""Documents and the repository that holds them: nothing newer is ever replaced, what is refused is told."""
+"""Report documents and their writer: no newer document is replaced, and refused ones are reported."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Machines send their whole memory again and again: what was corrected or deleted here stays as it was made here."""
+"""Machines send their whole memory again: records that were edited or deleted here stay so."""
 
 import json
 import threading

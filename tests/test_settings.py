@@ -1,4 +1,4 @@
-"""Where settings come from, what is refused, and that secrets stay secret."""
+"""The sources of settings, their validation, and the protection of secrets."""
 
 import json
 from pathlib import Path

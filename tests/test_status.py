@@ -1,4 +1,4 @@
-"""`status` and /metrics say how far behind the report store is, why, and what is away."""
+"""`status` and /metrics report the lag of the report store, its cause, and unavailable stores."""
 
 import json
 import re

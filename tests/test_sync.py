@@ -1,4 +1,4 @@
-"""The sync takes over everything, once, whatever happens; a comparison of its own says so."""
+"""The sync copies every change once, in spite of faults; an independent comparison checks it."""
 
 import dataclasses
 import os

@@ -1,5 +1,4 @@
-"""Faults that the sync must survive, with real processes: whatever is killed, goes away or comes back, at any moment,
-in the end both stores say the same."""
+"""Faults that the sync survives, with real processes: after any kill, crash or outage both stores agree."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The sync reads from a real hot standby, and its horizon is right there."""
+"""The sync reads from a hot standby, with a correct horizon."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Straight to MongoDB and over HTTP the sync does the same: one contract, held by both."""
+"""The sync writes to MongoDB and over HTTP by one contract, with equal results."""
 
 import dataclasses
 import gzip

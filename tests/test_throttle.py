@@ -1,4 +1,4 @@
-"""Whoever guesses passwords is slowed down, over all processes alike; nobody is locked out for good."""
+"""Login attempts are throttled across all processes; no user is locked out for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for uploads by hand, in a real browser, on the real upload API."""
+"""The page for manual uploads, in a real browser, on the real upload API."""
 
 from __future__ import annotations
 

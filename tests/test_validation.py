@@ -4,9 +4,9 @@ import json
 import string
 
 import pytest
-from conftest import record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.factories import record
 
 from myhealth.intake.parsed_record import DECODER, ParsedRecord
 from myhealth.intake.validation import accept_text, explain, latest_moment, validate_record

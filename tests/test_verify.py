@@ -1,4 +1,4 @@
-"""`verify` finds every difference and no other, while writers and the sync go on; `--repair` leaves none."""
+"""`verify` finds every difference and reports no false one while writers and the sync work; `--repair` mends all."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The whole system at work: tablets upload, the sync carries, patients browse, all at once and through real servers."""
+"""The whole system under load: tablets upload, the sync copies, patients browse, on real servers."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Pages in a real browser: the Chromium of this machine, driven by Playwright, judged by axe-core.
+"""Pages in a real browser: Chromium, driven by Playwright, checked by axe-core.
 
-A test that uses the fixtures `chromium` or `page` is marked long. SCREENSHOTS=FOLDER keeps what `shoot` saw.
+A test that uses the fixtures `chromium` or `page` is marked long. SCREENSHOTS=FOLDER keeps the pictures of `shoot`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ WIDTHS_PX = (360, 768, 1280)
 HEIGHT_PX = 800
 SCHEMES = ("light", "dark")
 TIMEOUT_MS = 15_000
-FINGER_PX = 44  # WCAG 2.2, 2.5.5; what stands within a sentence is excepted there too
+FINGER_PX = 44  # WCAG 2.2, 2.5.5; links within a sentence are excepted there too
 
 
 def find_chromium() -> str | None:
-    """The browser's path; None where there is none."""
+    """Return the browser's path, or None if it is not installed."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 @contextlib.contextmanager
 def running_chromium(path: str) -> Iterator[Any]:
-    """That Chromium without a window, as a Playwright browser."""
+    """Run Chromium without a window, as a Playwright browser."""
     from playwright.sync_api import sync_playwright
 
     # A container's /dev/shm is small, and root has no sandbox; the pages are our own.
@@ -40,7 +40,7 @@ def running_chromium(path: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def open_page(browser: Any, **options: Any) -> Iterator[Any]:
-    """A page with a profile of its own; fails at its end where a script raised or the page's policy was broken."""
+    """Open a page with a new profile; fail at its end if a script raised or violated the content security policy."""
     context = browser.new_context(viewport={"width": WIDTHS_PX[-1], "height": HEIGHT_PX}, **options)
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
@@ -53,7 +53,7 @@ def open_page(browser: Any, **options: Any) -> Iterator[Any]:
 
 
 def check_accessible(page: Any) -> None:
-    """axe-core finds nothing against this page as it stands, in light and in dark."""
+    """Assert that axe-core reports no violation on this page, in light and in dark."""
     from axe_playwright_python.sync_playwright import Axe
 
     for scheme in SCHEMES:
@@ -63,7 +63,7 @@ def check_accessible(page: Any) -> None:
 
 
 def shoot(page: Any, name: str) -> None:
-    """The whole page in each width, light and dark, as NAME-WIDTH-SCHEME.png in $SCREENSHOTS; nothing without it."""
+    """Save the whole page in each width and scheme as NAME-WIDTH-SCHEME.png in $SCREENSHOTS, if it is set."""
     folder = os.environ.get("SCREENSHOTS")
     if not folder:
         return
@@ -77,7 +77,7 @@ def shoot(page: Any, name: str) -> None:
 
 
 def fits(page: Any, width_px: int = WIDTHS_PX[0]) -> bool:
-    """Whether the page needs no sideways scrolling on a screen of that width."""
+    """Return whether the page needs no horizontal scrolling on a screen of that width."""
     before = page.viewport_size
     page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
     wide = page.evaluate("document.documentElement.scrollWidth")
@@ -86,7 +86,7 @@ def fits(page: Any, width_px: int = WIDTHS_PX[0]) -> bool:
 
 
 def too_small(page: Any, width_px: int = WIDTHS_PX[0]) -> list[str]:
-    """The links and fields that a finger can hardly hit on a screen of that width."""
+    """Return the links and fields that are too low for a finger on a screen of that width."""
     before = page.viewport_size
     page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
     found = page.evaluate(

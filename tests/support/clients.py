@@ -10,7 +10,7 @@ from werkzeug.test import Client, TestResponse
 
 
 class Caller:
-    """Calls a WSGI application as a client would, optionally as somebody."""
+    """Call a WSGI application as a client does, with a token if `token` is set."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -18,7 +18,7 @@ class Caller:
         self.token = ""
 
     def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
-        """`body`: bytes as they are, anything else as JSON. `options`: headers, token, query_string."""
+        """Send a request; bytes are sent as they are, other bodies as JSON. `options`: headers, token, query_string."""
         headers = dict(options.pop("headers", {}))
         token = options.pop("token", self.token)
         if token:

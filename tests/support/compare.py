@@ -1,4 +1,4 @@
-"""Whether both stores say the same, found without any code of the sync or of `myhealth verify`."""
+"""Compare both stores without any code of the sync or of `myhealth verify`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ select c.id, c.patient_id, u.subject::text, c.checkup_type, c.checkup_report, c.
 from checkups c join users u on u.id = c.patient_id left join machines m on m.id = c.machine_id"""
 FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at",
           "created_at", "updated_at", "results", "revision", "abnormal")  # fmt: skip
-# A moment at which tokens end is rounded up: no token that has ended comes to life again.
+# The time until which tokens are revoked is rounded up: no revoked token becomes valid again.
 PEOPLE = """
 select id, subject::text, username, full_name, role, active, revision,
        date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds') from users"""
@@ -40,8 +40,10 @@ PEOPLE_FIELDS = (
 
 
 def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> dict[str, list[Any]]:
-    """The ids of reports that are lost, too many or different, and of users that are anything of these; NONE where
-    the stores agree. Every field that the report store holds is compared, but for the epoch."""
+    """Return the ids of reports that are lost, extra or different, and of users that are any of these.
+
+    Every field of the report store is compared except the epoch. The result is NONE if the stores agree.
+    """
     rows = {id_: [*map(plain, rest[:10]), digits(json.loads(rest[10], parse_float=Decimal)), *rest[11:]]
             for id_, *rest in db(REPORTS)}  # fmt: skip
     found = {document["_id"]: content(document, FIELDS) for document in reports.reports.find()}
@@ -59,24 +61,24 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
 
 
 def name_keys(full_name: str) -> dict[str, str]:
-    """Of the plain names that these tests have: at most five words, in letters alone."""
+    """Return the search keys of the plain names in these tests: at most five words, letters only."""
     words = full_name.lower().replace(".", "").split()
     return {str(i + 1): " ".join(words[i:]) for i in range(len(words))}
 
 
 def content(document: dict[str, Any], fields: tuple[str, ...]) -> list[Any]:
-    """The values of these fields, and the names of what is there beside them."""
+    """Return the values of these fields, and the names of all further fields."""
     further = sorted(document.keys() - {*fields, "_id", "epoch"})
     return [digits(document[name]) if name == "results" else plain(document.get(name)) for name in fields] + further
 
 
 def plain(value: Any) -> Any:
-    """A moment in whole milliseconds, which is what MongoDB keeps; anything else as it is."""
+    """Return a time in whole milliseconds, MongoDB's resolution; return other values as they are."""
     return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) if type(value) is datetime else value
 
 
 def digits(value: Any) -> Any:
-    """The same with every number by its digits: 5.10 is not 5.1."""
+    """Return the value with each number as its digits: 5.10 is not 5.1."""
     if isinstance(value, dict):
         return {name: digits(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -88,7 +90,7 @@ def digits(value: Any) -> Any:
 
 @contextlib.contextmanager
 def asking(url: str) -> Iterator[Callable[..., list[Any]]]:
-    """Runs SQL at any server, as the fixture `db` does at the tests' own: each statement a transaction of its own."""
+    """Return a function that runs SQL at any server, as the fixture `db` does; each statement is a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
 

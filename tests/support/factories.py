@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
 
 
 def record(number: int | str | None = 1, patient: str = "bholanath", **changes: Any) -> dict[str, Any]:
-    """A good record, with these changes; a change to ... takes the field away."""
+    """Return a valid record with these changes; the value ... removes a field."""
     made = {
         "record_id": None if number is None else str(number),
         "checkup_for": patient,
@@ -35,7 +35,7 @@ def record(number: int | str | None = 1, patient: str = "bholanath", **changes: 
 
 
 def dump(records: list[Any], serial: str = "HC-1") -> bytes:
-    """A machine-memory dump of these records."""
+    """Return a machine-memory dump of these records."""
     return json.dumps(
         {"format": "myhealth.machine-memory/1", "machine": {"serial": serial}, "records": records}
     ).encode()

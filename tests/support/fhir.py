@@ -28,7 +28,7 @@ def read(*resources: Any, zone: tzinfo = UTC) -> list[ParsedRecord]:
 
 
 def record_of(resource: Any, zone: tzinfo = UTC) -> dict[str, Any]:
-    """The record of the only reading of a resource, which must pass the check if it is about a patient."""
+    """Return the only record of a resource; it must be valid if it is about a patient."""
     (reading,) = read(resource, zone=zone)
     assert reading.faults == []
     if "checkup_for" in reading.record:
@@ -47,7 +47,7 @@ def faults_of(resource: Any) -> list[tuple[str, str]]:
 
 
 def observation(name: str = "glucose", **changes: Any) -> dict[str, Any]:
-    """A good Observation, with these changes; a change to ... takes the element away."""
+    """Return a valid Observation with these changes; the value ... removes an element."""
     made = {
         "resourceType": "Observation",
         "id": name,
@@ -109,13 +109,13 @@ PATIENT = {
 
 
 def named(name: str, *members: str, **changes: Any) -> dict[str, Any]:
-    """An Observation that is called as it is numbered, with these members and, if it has any, no value of its own."""
+    """Return an Observation whose name is its id; with members it has no value."""
     own = {"valueQuantity": ...} if members else {}
     return observation(name, code={"text": name}, hasMember=[{"reference": each} for each in members], **own, **changes)
 
 
 def same_again(reading: ParsedRecord) -> None:
-    """Its text, read alone, gives this record again, and nothing else."""
+    """Assert that the record's text, read alone, gives this record and no other."""
     if any("JSON" in message for _, message in reading.faults):
         return
     (again,), _ = read_text(reading.raw)

@@ -1,6 +1,6 @@
-"""Requests that nobody would write by hand, made by schemathesis from an API's own description; every check of its is on.
+"""Requests that schemathesis generates from an API's OpenAPI description, with all its checks.
 
-A share of them runs with the long tests; FUZZ_EXAMPLES says how many of each kind there are to be.
+A share of them runs with the long tests; FUZZ_EXAMPLES sets the number of each kind.
 """
 
 import collections
@@ -22,12 +22,12 @@ Asked = collections.Counter[int]  # status -> how many answers had it
 
 
 def examples(default: int) -> int:
-    """How many good and how many bad requests to make of each operation."""
+    """Return how many valid and how many invalid requests to make of each operation."""
     return int(os.environ.get("FUZZ_EXAMPLES", default))
 
 
 def described(api: Caller) -> Any:
-    """The API's description, as schemathesis has it."""
+    """Return the API's description as a schema of schemathesis."""
     load_all_checks()
     schema = schemathesis.openapi.from_wsgi("/openapi.json", api.application)
     schema.config.generation.update(modes=list(schemathesis.GenerationMode))
@@ -45,7 +45,7 @@ def ask_many(
     aim: Callable[[Any, Any], None] = lambda case, luck: None,
     excused: Callable[[Any, Any], bool] = lambda case, answer: False,
 ) -> None:
-    """`count` good requests to one operation, and as many bad ones; each answer is checked.
+    """Send `count` valid and `count` invalid requests to one operation; check each answer.
 
     `headers`: made anew for each request. `look`: a check of ours. `aim`: changes a request, with some luck, so that it
     is about what is there. `excused`: whether a good request was refused for what JSON Schema cannot say.

@@ -21,7 +21,7 @@ R = {"low": None, "high": None, "flag": None, "unit": None}
 
 
 class Pipe:
-    """A stream that gives a few bytes at a time."""
+    """A stream that returns a few bytes at a time."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data = io.BytesIO(data)
@@ -41,7 +41,7 @@ def read(*segments: str, zone: tzinfo = UTC) -> list[ParsedRecord]:
 
 
 def record_of(*segments: str, zone: tzinfo = UTC) -> dict[str, Any]:
-    """The record of the only reading of these segments, which must pass the check."""
+    """Return the only record of these segments; it must be valid."""
     (reading,) = read(*segments, zone=zone)
     assert reading.faults == []
     assert validate_record(reading.record)[1] == []
@@ -58,6 +58,6 @@ def result_of(obx: str) -> dict[str, Any]:
 
 
 def obx(kind: str, value: str, **fields: str) -> str:
-    """An OBX segment with this value; further fields by number, like f8="H"."""
+    """Return an OBX segment with this value; further fields by number, like f8="H"."""
     parts = {"2": kind, "3": "T^Test^L", "5": value, "11": "F", **{name[1:]: text for name, text in fields.items()}}
     return "|".join(["OBX", "1", *(parts.get(str(number), "") for number in range(2, 19))])

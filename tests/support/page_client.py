@@ -21,7 +21,7 @@ class Browser:
         return self.client.get(path, base_url=self.base_url, **options)
 
     def submit(self, page, action: str, address: str = "", **fields):
-        """Sends the form of that action, as the page has it, with these fields changed."""
+        """Send the page's form with that action, with these fields changed."""
         form = re.search(rf'<form[^>]*action="{re.escape(action)}".*?</form>', page.text, re.DOTALL).group()
         held = dict(re.findall(r'<input[^>]*name="(\w+)"[^>]*value="([^"]*)"', form))
         return self.post(
@@ -40,7 +40,7 @@ class Browser:
 
 
 def pages_of(browser: Browser) -> list[str]:
-    """Every page of one's own, by its address."""
+    """Return the addresses of all pages of the user."""
     number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
     return ["/my/", f"/my/reports/{number}", "/my/trends", "/my/trends?code=8480-6", "/my/print", "/my/access-log", "/my/filter", "/my/download/csv",
             "/my/?abnormal=true&text=fine&from=2026-01-01&to=2026-12-31&type=BLOOD+PRESSURE&code=8480-6"]  # fmt: skip
@@ -52,5 +52,5 @@ def application_post(application, base_url: str, cookie: str, path: str = "/my/l
 
 
 def plain(page) -> str:
-    """What a page says, without its markup."""
+    """Return the text of a page without its markup."""
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", page.text)))

@@ -1,4 +1,4 @@
-"""Reports as odd as they come, for the tests of the pages: every kind of value, many scripts, a long history."""
+"""Unusual reports for the tests of the pages: every kind of value, many scripts, a long history."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ODD = [
 
 
 def temperatures(patient: str) -> list[dict[str, Any]]:
-    """Two that may be, of which the machine gave no range, and between them one that cannot."""
+    """Return two possible temperatures without a range, and an impossible one between them."""
     made = []
     for i, value in enumerate((36.6, 366, 37.9)):
         measured = result("Body temperature", value, "Cel", code="8310-5")
@@ -62,7 +62,7 @@ def temperatures(patient: str) -> list[dict[str, Any]]:
 
 
 def history(patient: str, points: int = 24) -> list[dict[str, Any]]:
-    """Blood pressures at uneven distances over two years, the last one days ago."""
+    """Return blood pressures at irregular intervals over two years, the last one a few days old."""
     begun = datetime(2024, 11, 3, 3, 30, tzinfo=UTC)
     made = []
     for i in range(points):
@@ -76,7 +76,7 @@ def history(patient: str, points: int = 24) -> list[dict[str, Any]]:
 
 
 def varied(patient: str) -> list[dict[str, Any]]:
-    """One report of each odd kind."""
+    """Return one report of each unusual kind."""
     return [
         record("cbc", patient, taken_at="2026-11-18T05:10:00Z", checkup_type="BLOOD COUNT", disease="ANAEMIA", checkup_report="Repeat in four weeks.", results=BLOOD_COUNT),
         record("odd", patient, taken_at="2026-11-19T07:45:00Z", checkup_type="Laboratory panel", disease="", taken_by=None, checkup_report="تم الفحص. النتائج ضمن المعتاد.\n\nPlease bring this page along.", results=ODD),
@@ -86,7 +86,7 @@ def varied(patient: str) -> list[dict[str, Any]]:
 
 
 def sixty(patient: str) -> list[dict[str, Any]]:
-    """A report with sixty results of every kind, and an older one with two of its texts."""
+    """Return a report with sixty results of every kind, and an older one with two of its text results."""
     kinds = [("Hemoglobin", 11.2, "g/dL", 12.0, 17.5, "L"), ("Platelets", 480, "10*3/uL", 150, 400, "HH"), ("Colour", "yellow", None, None, None, None),
              ("Ferritin", 80, "ng/mL", None, None, None), ("pH", 5.5, "[pH]", 4.5, 8.0, "N"), ("Culture", "No growth after 48 hours. " * 6, None, None, None, "A")]  # fmt: skip
     many = [result(name if i < 6 else f"{name} {i}", *rest) for i, (name, *rest) in enumerate(kinds * 10)]

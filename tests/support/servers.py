@@ -30,7 +30,7 @@ DATABASE_NAME = "myhealth_test"
 
 @contextlib.contextmanager
 def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]]:
-    """Both APIs under gunicorn on free ports: their URLs."""
+    """Run both APIs under gunicorn on free ports; yield their URLs."""
     with contextlib.ExitStack() as stack:
         upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
         settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
@@ -40,8 +40,10 @@ def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]
 
 
 def crash(server: Postgres | Mongo, how: signal.Signals = signal.SIGQUIT) -> None:
-    """Ends a server without a checkpoint, as when the power goes: it recovers when it starts again. SIGQUIT is
-    PostgreSQL's own word for that; MongoDB gets SIGKILL in its place."""
+    """End a server without a checkpoint, like a power cut: it recovers when it starts again.
+
+    PostgreSQL does that on SIGQUIT; MongoDB gets SIGKILL instead.
+    """
     pid = server.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL if isinstance(server, Mongo) and how == signal.SIGQUIT else how)
@@ -52,7 +54,7 @@ def crash(server: Postgres | Mongo, how: signal.Signals = signal.SIGQUIT) -> Non
 
 
 def copy_data(source: Path, target: Path, server: Postgres | Mongo) -> None:
-    """Copies the data folder of a server that is down; the copy belongs to whom `server` runs as."""
+    """Copy the data folder of a stopped server; the copy belongs to the user of `server`."""
     shutil.copytree(source, target, symlinks=True)
     owner = server.owner()
     for path in (target, *target.rglob("*")) if owner else ():
@@ -61,13 +63,13 @@ def copy_data(source: Path, target: Path, server: Postgres | Mongo) -> None:
 
 
 def set_back(server: Postgres | Mongo, copy: Path) -> None:
-    """Puts a copy of its data in the place of what a server that is down has."""
+    """Replace the data folder of a stopped server by a copy."""
     shutil.rmtree(server.data)
     copy.rename(server.data)
 
 
 class ReplicaSet:
-    """Three members of MongoDB on ports of this machine, each of which can be killed, stopped and started again."""
+    """Three members of a MongoDB replica set on loopback; each can be killed, stopped and started again."""
 
     def __init__(self, folder: Path, binary: Path) -> None:
         with contextlib.ExitStack() as stack:
@@ -89,7 +91,7 @@ class ReplicaSet:
         self._members[port] = subprocess.Popen([str(self._binary), *words])
 
     def begin(self) -> None:
-        """Starts all members, and waits until they have a primary. They elect another after two seconds without one."""
+        """Start all members and wait for a primary. They elect another one after two seconds without it."""
         for port in self.ports:
             self.start(port)
         members = [{"_id": n, "host": f"127.0.0.1:{port}"} for n, port in enumerate(self.ports)]
@@ -102,7 +104,7 @@ class ReplicaSet:
         self.wait_for_all()
 
     def wait_for_all(self) -> None:
-        """Until one is the primary and the others follow it."""
+        """Wait until one member is the primary and the others are secondaries."""
         with pymongo.MongoClient(self.url_of("admin")) as client:
             deadline = time.monotonic() + 60
             while True:
@@ -114,7 +116,7 @@ class ReplicaSet:
                 time.sleep(0.1)
 
     def primary(self) -> int:
-        """The primary's port."""
+        """Return the primary's port."""
         with pymongo.MongoClient(self.url_of("admin")) as client:
             return int(client.admin.command("hello")["primary"].split(":")[1])
 
@@ -131,7 +133,7 @@ class ReplicaSet:
 
 
 class UploadStub(BaseHTTPRequestHandler):
-    """What the upload API says to a browse API: its keys, a login that is refused, a deletion that is done."""
+    """A stub of the upload API: it serves its keys, refuses logins and accepts deletions."""
 
     keys = b""
     deletions: list[tuple[str, str]] = []
@@ -163,7 +165,7 @@ class UploadStub(BaseHTTPRequestHandler):
 
 
 class FixedAnswer(BaseHTTPRequestHandler):
-    """A server that answers like an upload API in trouble."""
+    """A server that answers every request alike, such as a failing upload API."""
 
     answer: tuple[int, bytes] = (500, b"")
 

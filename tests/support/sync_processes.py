@@ -1,4 +1,4 @@
-"""The sync as a process of its own, which can be killed; and writers that give it a hard time."""
+"""The sync as a process that can be killed, and concurrent writers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HIGHEST = "select coalesce(max(id), 0) from checkups"
 
 @contextlib.contextmanager
 def syncing(settings: Settings, *words: str, **options: str) -> Iterator[subprocess.Popen[str]]:
-    """`myhealth sync` with these words, and these environment variables; killed when the block ends."""
+    """Run `myhealth sync` with these arguments and environment variables; kill it when the block ends."""
     own = {
         "MYHEALTH_DATABASE_URL": settings.database_url,
         "MYHEALTH_MONGO_URL": settings.mongo_url,
@@ -50,8 +50,10 @@ def syncing(settings: Settings, *words: str, **options: str) -> Iterator[subproc
 
 
 def carry_over(settings: Settings, *words: str, **options: str) -> str:
-    """One whole pass, which must end well; what it said. The session of a runner that was killed may still hold the
-    lock for a moment."""
+    """Run one whole pass, which must succeed; return its log.
+
+    The session of a killed runner may hold the lock for a moment longer.
+    """
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         with syncing(settings, "--once", "--verbose", *words, **options) as process:
@@ -63,7 +65,7 @@ def carry_over(settings: Settings, *words: str, **options: str) -> str:
 
 
 def begun(reports: ReportRepository) -> Callable[[], bool]:
-    """Tells whether a pass is at work that was not when it was asked for."""
+    """Return a function that returns whether a new pass has begun since this call and is at work."""
     before = (reports.state.find_one({"_id": "mark"}) or {}).get("run")
 
     def at_work() -> bool:
@@ -74,7 +76,7 @@ def begun(reports: ReportRepository) -> Callable[[], bool]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What a pass said that is whole, or that is to be tried again."""
+    """Return the log of a pass that succeeded or asks for a retry."""
     said = process.communicate(timeout=TIMEOUT_S)[1]
     assert process.returncode in (0, 75), said
     assert "Traceback" not in said
@@ -89,10 +91,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
 
 
 class Writers:
-    """Programs that write as they like, in plain SQL, until the block ends: slow commits, roll-backs, edits, renames,
-    reports that become another's, deletions, also of users with all they have. They bear with a server that crashes.
+    """Concurrent writers in plain SQL, until the block ends: slow commits, rollbacks, edits, renames, reports that move
+    to another patient, deletions, also of users with all their data. They survive a crash of the server.
 
-    `options`: what their sessions set, as libpq has it.
+    `options`: settings of their sessions, as libpq takes them.
     """
 
     def __init__(self, url: str, count: int = 6, options: str = "") -> None:
@@ -144,7 +146,7 @@ class Writers:
 
 @contextlib.contextmanager
 def surviving() -> Iterator[None]:
-    """Bears with a server that goes away; what the driver raises then is at times of no closer class than this."""
+    """Ignore errors of a server that becomes unavailable; the driver may raise a plain DatabaseError then."""
     try:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError):
@@ -155,7 +157,7 @@ def surviving() -> Iterator[None]:
 
 
 def write(cursor: Any, chance: random.Random) -> None:
-    """One statement, or few."""
+    """Run one statement, or a few."""
     what, some = chance.random(), str(chance.random())
     cursor.execute(HIGHEST)
     row = chance.randint(0, cursor.fetchone()[0])

@@ -16,7 +16,7 @@ CHECKUP = "/users/<username>/checkups/<checkup_id:int>/"
 
 
 def only(status: int, *names: str, others: int = 403) -> dict[str, int]:
-    """These callers get `status`, the others `others`, and whoever has no token 401."""
+    """Expect `status` for these callers, `others` for the other ones, and 401 without a token."""
     return {"": 401, **dict.fromkeys(CALLERS, others), **dict.fromkeys(names, status)}
 
 
