@@ -1,1 +1,1 @@
-"""The browse API's pages for people, under /my/: made on the server, whole without JavaScript."""
+"""The browse API's pages for people, under /my/. The server renders them; they need no JavaScript."""

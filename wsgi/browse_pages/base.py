@@ -65,11 +65,11 @@ class Page(View):
         return html_response(f"pages/{template}.html", http_status, **{**frame, **values})
 
     def menus(self, here: str) -> dict[str, Any]:
-        """Return the menus of the frame. `patient`: the patient whose record staff reads; `printed_owner`: the person
-        whose own record this page shows, for paper."""
+        """Return the menus of the frame. `patient`: the patient whose record staff reads; `is_own_record`: the page
+        shows the user's record, so that paper needs the user's name."""
         menu = menu_links((PATIENTS, *OWN_MENU) if self.is_staff else OWN_MENU, here)
-        owner = person_view(self.user) if self.user and here in OWN_RECORD else None
-        return {"menu": menu, "patient": None, "patient_menu": [], "printed_owner": owner}
+        is_own_record = self.user is not None and here in OWN_RECORD
+        return {"menu": menu, "patient": None, "patient_menu": [], "is_own_record": is_own_record}
 
     @property
     def is_staff(self) -> bool:

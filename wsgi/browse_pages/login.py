@@ -1,4 +1,4 @@
-"""Logging in and out, with a cookie."""
+"""The login and the logout; a cookie holds the session."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from wsgi.common.requests import client_address
 FIRST = "Please log in to see that page."
 ENDED = "Your session has ended. Please log in again."
 WRONG = "The username or the password is not right. Please check both; capitals matter in the password."
-AWAY = "Logging in is not possible right now. Nothing of yours is lost; please try again in a few minutes."
+UNAVAILABLE = "Logging in is not possible right now. Nothing of yours is lost; please try again in a few minutes."
 NO_COOKIE = (
     "Your browser did not send back the cookie that logging in needs. Please try again; if this comes again, allow"
     " cookies for this site, and make sure that its address begins with https://."
 )
-SAID = {
+# By the parameter `said` of the address to which another page redirects.
+MESSAGES = {
     "password": "Your password is changed. Please log in with the new one.",
     "out": "You are logged out, here and on your other devices.",
     "out-here": "You are logged out in this browser. Your other devices could not be reached; to log them out too,"
@@ -31,7 +32,8 @@ SAID = {
 
 
 def seconds_until(moment: str) -> int | None:
-    """From now to a moment that the upload API told; None, as long as the browser runs, where it told none."""
+    """Return the seconds from now to a moment in the upload API's response; None if it is not a moment, so that the
+    session lasts until the browser is closed."""
     try:
         return max(0, int((datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()))
     except (ValueError, TypeError):
@@ -39,10 +41,10 @@ def seconds_until(moment: str) -> int | None:
 
 
 class LoginPage(Page):
-    """GET shows the form; POST asks the upload API and leads on, or says what is wrong."""
+    """GET shows the form. POST logs in at the upload API, and redirects or shows the reason of a failure."""
 
     def get(self) -> Any:
-        message, tone = SAID.get(bottle.request.query.get("said", ""), ""), "info"
+        message, tone = MESSAGES.get(bottle.request.query.get("said", ""), ""), "info"
         if session.session_token():
             try:
                 self.context.user_of_token(session.session_token())
@@ -74,17 +76,17 @@ class LoginPage(Page):
         return answer
 
     def _target(self, token: str, target: str) -> str:
-        """Where to go on; staff comes for patients, not for reports of its own."""
+        """Return the page after the login. Staff start with the patients, not with their own reports."""
         if target != session.HOME:
             return target
         try:
             return link("patients") if self.context.user_of_token(token)["role"] in STAFF else target
         except (NotLoggedIn, Unavailable):
-            return target  # that page will say what the matter is
+            return target  # that page shows the error
 
     def _refused(self, error: MyHealthError, form: dict[str, str]) -> bottle.HTTPResponse:
         texts: dict[type[MyHealthError], str] = {session.CsrfError: NO_COOKIE, TooManyAttempts: error.message}
-        message = texts.get(type(error), AWAY)
+        message = texts.get(type(error), UNAVAILABLE)
         answer = self._form(message, "bad", form.get("next", ""), error.status, form.get("username", ""))
         if isinstance(error, Unavailable):
             answer.set_header("Retry-After", str(error.retry_after_s))
@@ -108,7 +110,7 @@ class LoginPage(Page):
 
 
 class LogoutPage(Page):
-    """Ends the session here and, through the upload API, wherever else."""
+    """Ends the session in this browser and, through the upload API, on all devices."""
 
     def post(self) -> Any:
         token = session.session_token()
@@ -117,10 +119,10 @@ class LogoutPage(Page):
         session.require_form_key(session.read_form(), token)
         try:
             self.context.end_tokens(token, self.context.upload_api.log_out(token))
-            said = "out"
+            message = "out"
         except Unavailable:
-            said = "out-here"
-        answer = redirect(f"/my/login?said={said}")
+            message = "out-here"
+        answer = redirect(f"/my/login?said={message}")
         session.end_session(answer)
         answer.set_header("Clear-Site-Data", '"cache"')
         return answer

@@ -1,4 +1,4 @@
-"""A new password of one's own; the upload API decides."""
+"""The form to change the user's own password; the upload API checks and stores it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
 
 WRONG = "The current password is not right. Nothing was changed; please try again."
-TWO = "The new password was typed in two different ways. Nothing was changed; please type it twice alike."
+DIFFERENT = "The new password was typed in two different ways. Nothing was changed; please type it twice alike."
 SAME = "That is the password that you have already. Please choose another one."
-REFUSED = "This password cannot be used: {}. Nothing was changed; please choose another one."
-AWAY = "The password cannot be changed right now. Please try again in a few minutes."
+UNACCEPTABLE = "This password cannot be used: {}. Nothing was changed; please choose another one."
+UNAVAILABLE = "The password cannot be changed right now. Please try again in a few minutes."
 UNSURE = (
     "It took too long, so it is not known whether the password was changed. Please try to log in with the new one, and"
     " if that fails with the old one."
@@ -24,7 +24,7 @@ UNSURE = (
 
 
 class PasswordPage(LoggedInPage):
-    """GET shows the form; POST changes the password and ends all logins, or says why not."""
+    """GET shows the form. POST changes the password and ends all sessions, or shows the reason of a failure."""
 
     def get(self) -> Any:
         return self._form()
@@ -34,38 +34,38 @@ class PasswordPage(LoggedInPage):
         form = session.read_form()
         session.require_form_key(form, token)
         current, new = form.get("current", ""), form.get("new", "")
-        fault = self._fault(current, new, form.get("again", ""))
-        if fault:
-            return self._form(fault, 400)
+        error_text = self._check(current, new, form.get("again", ""))
+        if error_text:
+            return self._form(error_text, 400)
         try:
-            status, said, valid_after = self.context.upload_api.change_password(
+            status, content, valid_after = self.context.upload_api.change_password(
                 self.user["username"], token, current, new, self.address
             )
         except TooManyAttempts as error:
             return self._form(error.message, error.status, error.retry_after_s)
         except Unavailable as error:
-            return self._form(UNSURE if error.status == 504 else AWAY, error.status, error.retry_after_s)
+            return self._form(UNSURE if error.status == 504 else UNAVAILABLE, error.status, error.retry_after_s)
         if status == 401:
             raise NotLoggedIn("The login has ended; log in again.")
         if status != 200:
-            wrong = said.get("code") == "current_password_wrong"
-            return self._form(WRONG if wrong else AWAY, 400 if wrong else 502)
-        with contextlib.suppress(Unavailable):  # then the sync ends the old logins
+            wrong = content.get("code") == "current_password_wrong"
+            return self._form(WRONG if wrong else UNAVAILABLE, 400 if wrong else 502)
+        with contextlib.suppress(Unavailable):  # the sync ends the old sessions later
             self.context.end_tokens(token, valid_after)
         answer = redirect("/my/login?said=password")
         session.end_session(answer)
         return answer
 
-    def _fault(self, current: str, new: str, again: str) -> str:
-        """What can be said without asking anybody; "" where nothing is wrong."""
+    def _check(self, current: str, new: str, again: str) -> str:
+        """Return the error that this page finds without the upload API, or ""."""
         if new != again:
-            return TWO
+            return DIFFERENT
         if new == current:
             return SAME
         try:
             check_acceptable(new)
         except BadInput as error:
-            return REFUSED.format(error.message)
+            return UNACCEPTABLE.format(error.message)
         return ""
 
     def _form(self, message: str = "", status: int = 200, retry_after_s: int = 0) -> bottle.HTTPResponse:

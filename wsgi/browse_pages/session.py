@@ -37,7 +37,7 @@ class CsrfError(NotAllowed):
 def is_local() -> bool:
     """Return whether the browser is on this machine, where plain HTTP is as private as HTTPS. A request through a proxy
     is not local: many proxies send our local address as the host."""
-    if any(bottle.request.get_header(name) for name in PROXY_HEADERS):
+    if any(map(header, PROXY_HEADERS)):
         return False
     try:
         host = urlsplit(f"//{header('Host')}").hostname or ""

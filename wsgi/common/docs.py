@@ -1,4 +1,4 @@
-"""An API's own description: as OpenAPI for programs, and as a page for people that loads nothing from elsewhere."""
+"""The description of an API: OpenAPI for programs, and a page for people that loads nothing from other sites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsgi.common.views import View, json_response
 def description_views(
     title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The views that describe these views, by path."""
+    """Return the views that serve the description of `views`, by path."""
     document = build(title, description, views, schemas)
 
     class DescriptionView(View):
@@ -31,7 +31,7 @@ def description_views(
 
 
 def document_of(pages: Mapping[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document that these pages serve."""
+    """Return the OpenAPI document that these pages serve."""
     found: dict[str, Any] = pages["/openapi.json"].described
     return found
 
@@ -42,12 +42,16 @@ class DocsStyle(View):
 
 
 def operations(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(method, path, operation) of everything that the document describes."""
-    return [(verb.upper(), path, said) for path, verbs in document["paths"].items() for verb, said in verbs.items()]
+    """Return (method, path, operation) of each operation in the document."""
+    return [
+        (verb.upper(), path, operation)
+        for path, verbs in document["paths"].items()
+        for verb, operation in verbs.items()
+    ]
 
 
 def show_schema(schema: Any) -> str:
-    """A schema in a few words; a named one by its name."""
+    """Return a schema in a few words; a named schema by its name."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if schema.get("type") == "array":
@@ -60,6 +64,6 @@ def show_schema(schema: Any) -> str:
     if "const" in schema:
         return json.dumps(schema["const"])
     kind = schema.get("type") or schema.get("format") or "anything"
-    told = " or ".join(kind) if isinstance(kind, list) else str(schema.get("format", kind))
+    words = " or ".join(kind) if isinstance(kind, list) else str(schema.get("format", kind))
     span = [f"{word} {schema[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
-    return " ".join([told, *span])
+    return " ".join([words, *span])

@@ -1,4 +1,4 @@
-"""Pages and their files. What a page may load is its own server's, and nothing inline: a Content-Security-Policy."""
+"""Pages and their static files. A Content-Security-Policy lets pages load only files of this server, none inline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsgi.common.views import View
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 STATIC = Path(__file__).parent.parent / "static"
-# One list for good: Bottle keeps compiled templates by its identity.
+# One list for all calls: Bottle caches compiled templates by the identity of this list.
 LOOKUP = [str(TEMPLATES)]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -28,14 +28,14 @@ TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf
 
 
 def html_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
-    """A page out of wsgi/templates/; every value is escaped."""
+    """Return a page of wsgi/templates/. The template escapes every value."""
     text: str = bottle.template(template, template_lookup=LOOKUP, **values)
     headers = {**SECURITY_HEADERS, "Vary": "Accept-Encoding", "Content-Type": "text/html; charset=utf-8"}
     return bottle.HTTPResponse(pack(text.encode(), headers), status=status, headers=headers)
 
 
 class StaticView(View):
-    """The files that pages load, each by its name; they hold nothing of anybody's."""
+    """The static files that pages load, each by its name. They contain no personal data."""
 
     files: ClassVar[frozenset[str]] = frozenset()
 
@@ -46,7 +46,7 @@ class StaticView(View):
 
 
 def static_file(name: str) -> bottle.HTTPResponse:
-    """A file of ours, which browsers keep, and ask every time whether it is still the same."""
+    """Return a static file. Browsers cache it and check each time whether it has changed."""
     path = STATIC / name
     content = path.read_bytes()
     headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "ETag": etag(content), "Vary": "Accept-Encoding"}

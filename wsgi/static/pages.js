@@ -1,6 +1,6 @@
 "use strict";
-// Nothing on the pages needs this file. It tells the server the reader's time zone, in which every page has its dates
-// from the next one on, and shows nothing out of a browser's memory after logging out.
+// The pages work without this file. It sends the reader's time zone to the server, which uses it from the next page on,
+// and reloads a page from the browser's memory, so that nothing is visible after the logout.
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;

@@ -1,9 +1,9 @@
-// The upload page: log in, send files one after the other, show what became of each record.
-// The token stays in this page's memory: it is gone with the page.
+// The upload page: log in, send files one after the other, show the outcome of each record.
+// The token is only in this page's memory and ends with the page.
 "use strict";
 
-const ROWS = 200; // shown at first, and more at each press; a tablet grows slow with thousands
-const ANNOUNCED_PART = 25; // per cent between two words to a screen reader
+const ROWS = 200; // shown first, and added with each press; thousands of rows make a tablet slow
+const ANNOUNCED_PART = 25; // percent between two announcements to a screen reader
 const STATUSES = ["accepted", "duplicate", "rejected"];
 const SIGNS = { accepted: "✓ accepted", duplicate: "= stored already", rejected: "✗ refused" };
 const UPLOADERS = ["doctor", "technician"];
@@ -11,8 +11,8 @@ const AWAY = "The server cannot be reached. Check the network";
 const maxBytes = Number(document.body.dataset.maxBodyBytes);
 const byId = (id) => document.getElementById(id);
 const session = { token: "", name: "" };
-let jobs = []; // every file chosen since the login, in order: {file, key, box, state, items, …}
-let request = null; // the one under way
+let jobs = []; // the files chosen since the login, in order: {file, key, box, state, items, …}
+let request = null; // the current request
 
 function tell(element, text) {
   element.textContent = text;
@@ -37,7 +37,7 @@ function counted(number, one, many) {
 async function ask(path, options) {
   let answer;
   try {
-    // Without "omit", a browser answers the Basic challenge of a 401 with a dialogue of its own.
+    // Without "omit" the browser opens its own dialog for the Basic challenge of a 401.
     answer = await fetch(path, { ...options, credentials: "omit" });
   } catch {
     throw new Error(`${AWAY} and try again.`);
@@ -79,7 +79,7 @@ async function logIn(event) {
 }
 
 function begin(token, name) {
-  if (session.name !== name) forget(); // nobody sees what somebody else has sent
+  if (session.name !== name) forget(); // a user never sees the uploads of another user
   Object.assign(session, { token, name });
   byId("who-name").textContent = name;
   byId("password").value = "";
@@ -104,7 +104,7 @@ function forget() {
 
 function logOut() {
   const headers = { Authorization: `Bearer ${session.token}` };
-  fetch("/logout/", { method: "POST", headers, keepalive: true }).catch(() => {}); // away: the token ends by itself
+  fetch("/logout/", { method: "POST", headers, keepalive: true }).catch(() => {}); // unavailable: the token expires
   session.token = "";
   const cancelled = request;
   request = null;
@@ -134,7 +134,7 @@ function choose(files) {
 
 function addJob(file) {
   const box = byId("outcome").content.cloneNode(true).firstElementChild;
-  // The same key with each try: a file sent again after a broken connection is stored once.
+  // Each retry sends the same key, so that a file sent again after a broken connection is stored once.
   const job = { file, box, key: newKey(), state: "waiting", items: [], shown: ROWS, link: "" };
   const [heading, number] = [box.querySelector("h2"), jobs.length];
   heading.textContent = file.name;
@@ -191,7 +191,7 @@ function sendNext() {
   show(0);
   sent.upload.addEventListener("progress", ({ loaded, total }) => show(total ? Math.floor((100 * loaded) / total) : 0));
   sent.addEventListener("loadend", () => {
-    if (request !== sent) return; // logged out meanwhile
+    if (request !== sent) return; // the user has logged out since
     request = null;
     receive(job, sent);
     sendNext();
@@ -250,7 +250,7 @@ function finish(job, text) {
   if (idle && !jobs.some((each) => each.state === "waiting")) job.box.querySelector("h2").focus();
 }
 
-// --- showing what became of the records
+// --- showing the outcomes
 
 function showOutcome(job, body) {
   const { box, file } = job;
@@ -258,7 +258,7 @@ function showOutcome(job, body) {
   for (const status of STATUSES) {
     const count = box.querySelector(`.counts .${status}`);
     count.querySelector("strong").textContent = body[status].toLocaleString("en");
-    count.classList.toggle("none", !body[status]); // a red bar over nothing would alarm
+    count.classList.toggle("none", !body[status]); // a red bar over 0 would alarm
   }
   const total = counted(body.items.length, "record", "records");
   box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : `${total}, all well`;
@@ -298,7 +298,7 @@ function showMore(job) {
   showItems(job, first + ROWS);
   const row = job.box.querySelector("tbody").rows[first];
   row.tabIndex = -1;
-  row.focus(); // where reading goes on, also when the button is gone
+  row.focus(); // reading continues here, also without the button
 }
 
 function tableRow(item) {
@@ -338,7 +338,7 @@ function setUpDrop() {
   const drop = byId("drop");
   for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, () => drop.classList.add("over"));
   for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  // Beside the field too: a browser would leave this page and open the file.
+  // Outside the field too, where the browser would leave this page and open the file.
   for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
   document.addEventListener("drop", ({ dataTransfer }) => {
     if (session.token) choose(dataTransfer.files);

@@ -1,4 +1,4 @@
-"""The page where a doctor or a technician uploads a file by hand."""
+"""The page on which a doctor or a technician uploads a file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from wsgi.upload_api.context import UploadContext
 
 
 class UploadPage(View):
+    """The page; its script calls the API."""
+
     context: UploadContext
 
     def get(self) -> Any:
-        most = self.context.settings.upload.max_body_bytes
-        return html_response("upload.html", version=__version__, max_body_bytes=most)
+        max_body_bytes = self.context.settings.upload.max_body_bytes
+        return html_response("upload.html", version=__version__, max_body_bytes=max_body_bytes)
 
 
 class UploadFiles(StaticView):
+    """The page's script and style sheet."""
+
     files = frozenset({"upload.js", "upload.css"})
