@@ -1,4 +1,4 @@
-"""Refused records: kept whole until somebody has dealt with them."""
+"""Rejected records, stored whole until a person resolves them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peewee import fn
 from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_event
@@ -21,7 +22,7 @@ from myhealth.intake.parsed_record import is_utf8
 
 @dataclass(slots=True)
 class RejectedRecord:
-    """A record to be kept: its text as sent, why it was refused, and what else it takes to try it again."""
+    """A record to store as rejected: its text as sent, its errors, and the context that a retry needs."""
 
     raw: str
     errors: list[dict[str, Any]]
@@ -29,9 +30,9 @@ class RejectedRecord:
 
 
 def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]) -> list[int]:
-    """Stores them within the caller's transaction and gives the id of each, in order.
+    """Store rejected records within the caller's transaction; return the id of each, in order.
 
-    A record that the same source had refused before, and that nobody has dealt with, is counted, not doubled.
+    A record that is an unresolved rejection of the same source already is counted again, not stored twice.
     """
     rows: dict[bytes, tuple[Any, ...]] = {}
     digests = []
@@ -61,8 +62,8 @@ def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]
 
 
 def list_rejections(*, after: int = 0, limit: int | None = None, resolved: bool = False) -> list[Rejection]:
-    """Refused records in the order they came, without their payloads; those beyond the id `after`, and unless
-    `resolved` the open ones only."""
+    """Return rejections by id, without their payloads. `after`: only ids above it. `resolved`: also resolved
+    ones."""
     columns = [field for field in Rejection._meta.sorted_fields if field.name not in ("payload", "digest")]
     query = Rejection.select(*columns).where(Rejection.id > after).order_by(Rejection.id).limit(limit)
     if not resolved:
@@ -72,14 +73,14 @@ def list_rejections(*, after: int = 0, limit: int | None = None, resolved: bool 
 
 
 def open_ids() -> list[int]:
-    """The ids of all refused records that nobody has dealt with, in the order they came."""
-    with transaction() as cursor:
-        cursor.execute("select id from rejections where resolved_at is null order by id")
-        return [id_ for (id_,) in cursor.fetchall()]
+    """Return the ids of all unresolved rejections, in order."""
+    query = Rejection.select(Rejection.id).where(Rejection.resolved_at.is_null()).order_by(Rejection.id)
+    with transaction():
+        return [rejection.id for rejection in query]
 
 
 def get_rejection(rejection_id: int) -> Rejection:
-    """Raises NotFound."""
+    """Return a rejection. Raises NotFound."""
     with transaction():
         found = Rejection.get_or_none(Rejection.id == rejection_id)
     if found is None:
@@ -88,46 +89,42 @@ def get_rejection(rejection_id: int) -> Rejection:
 
 
 def resolve(rejection_id: int, resolution: str, checkup_id: int | None = None) -> None:
-    """Marks a refused record as dealt with. Raises NotFound, or Conflict where that was done already."""
+    """Mark a rejection as resolved. Raises NotFound, or Conflict if it is resolved already."""
     resolution = printable(resolution)
-    with transaction() as cursor:
-        cursor.execute(
-            "update rejections set resolved_at = now(), resolution = %s, checkup_id = %s"
-            " where id = %s and resolved_at is null",
-            (resolution, checkup_id, rejection_id),
-        )
-        changed = cursor.rowcount
+    update = Rejection.update(resolved_at=fn.now(), resolution=resolution, checkup_id=checkup_id)
+    with transaction():
+        changed = update.where(Rejection.id == rejection_id, Rejection.resolved_at.is_null()).execute()
     if not changed:
         found = get_rejection(rejection_id)
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {found.resolution}")
 
 
 def discard(rejection_id: int, reason: str = "") -> None:
-    """Puts a refused record aside for good. Raises NotFound, or Conflict where it has been dealt with."""
+    """Resolve a rejection without storing its record. Raises NotFound, or Conflict if it is resolved already."""
     with transaction():
         resolve(rejection_id, f"discarded: {reason}" if reason else "discarded")
         record_event("rejection.discard", subject=patient_named(get_rejection(rejection_id)), rejection=rejection_id)
 
 
 def open_rejection(rejection_id: int) -> Rejection:
-    """A refused record to be shown to somebody, which is noted. Raises NotFound."""
+    """Return a rejection for a person to read, and log that access. Raises NotFound."""
     found = get_rejection(rejection_id)
     record_event("read", subject=patient_named(found), what="rejection", rejection=rejection_id)
     return found
 
 
 def patient_named(rejection: Rejection) -> str | None:
-    """Whom the record names as its patient, as far as it could be read."""
+    """Return the patient that the record names, None if it could not be read."""
     return next(iter(rejection.context.get("patients") or []), None)
 
 
 def payload_text(rejection: Rejection) -> str:
-    """The record as it was sent; bytes that are not UTF-8 as lone surrogates ("surrogateescape")."""
+    """Return the record as it was sent; bytes that are not UTF-8 as lone surrogates ("surrogateescape")."""
     if rejection.context.get("base64"):
         return base64.b64decode(rejection.payload).decode("utf-8", "surrogateescape")
     return str(rejection.payload)
 
 
 def _storable(text: str) -> str:
-    """A file's name as text that PostgreSQL holds, whatever bytes it is made of."""
+    """Return a file's name as text that PostgreSQL can store, whatever its bytes are."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+
+from peewee import Expression
 
 from myhealth.audit.events import record_event
+from myhealth.audit.models import AuditEvent
+from myhealth.checkups.columns import CHANGEABLE
+from myhealth.checkups.models import Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.intake.file_import import read_zone
@@ -14,19 +19,10 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, patient_named, payload_text, resolve
 from myhealth.intake.results import ImportSource, RecordResult, error
+from myhealth.profiles.models import User
 
-# The patient of a check-up, if the account was registered by its user after a moment.
-REGISTERED = """
-select users.username from checkups join users on users.id = patient_id
-where checkups.id = %s and exists (
-    select from audit_events where action = 'register' and subject_id = users.id and at > %s)"""
-# Another check-up without a record_id that has the same content and was stored since.
-TWIN = """
-select other.id from checkups as one join checkups as other on other.patient_id = one.patient_id
-    and other.id <> one.id and other.record_id is null and other.machine_id is not distinct from one.machine_id
-    and other.checkup_type = one.checkup_type and other.checkup_report = one.checkup_report
-    and other.disease = one.disease and other.taken_by is not distinct from one.taken_by and other.results = one.results
-where one.id = %s and one.record_id is null and other.created_at >= %s limit 1"""
+# A record that comes again need not have the same moment: without one it was stored with that of its upload.
+CONTENT_NAMES = ("patient_id", "machine_id", *(name for name in CHANGEABLE if name != "taken_at"))
 
 
 class _StillRejected(Exception):
@@ -54,10 +50,10 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     )
     result: RecordResult
     try:
-        with transaction() as cursor:
+        with transaction():
             result = Intake(origin).store_batch([_reread(rejection)])[0]
             if result.status == "accepted":
-                _check_changes(cursor, rejection, result, trust_registrations)
+                _check_changes(rejection, result, trust_registrations)
             if result.status == "rejected":
                 raise _StillRejected
             resolve(rejection_id, result.status, result.id)
@@ -69,22 +65,35 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     return result
 
 
-def _check_changes(cursor: Any, rejection: Rejection, result: RecordResult, trust_registrations: bool) -> None:
+def _check_changes(rejection: Rejection, result: RecordResult, trust_registrations: bool) -> None:
     """Reject the stored record if its user registered since; replace it by its twin if one was stored since."""
-    cursor.execute(REGISTERED, (result.id, rejection.received_at))
-    registered = cursor.fetchone()
-    if registered is not None and not trust_registrations:
+    patient = User.select(User.id, User.username).join(Checkup).where(Checkup.id == result.id).get()
+    registered = AuditEvent.select().where(
+        AuditEvent.action == "register", AuditEvent.subject_id == patient.id, AuditEvent.at > rejection.received_at
+    )
+    if not trust_registrations and registered.exists():
         message = (
-            f"{registered[0]} made the account after this record had come; if it is the same person, say so with"
+            f"{patient.username} made the account after this record had come; if it is the same person, say so with"
             " --trust-registrations"
         )
         result.status, result.errors = "rejected", [error(result.index, "checkup_for", message, "registered_since")]
         return
-    cursor.execute(TWIN, (result.id, rejection.received_at))
-    twin = cursor.fetchone()
+    twin = _find_twin(result.id, rejection.received_at)
     if twin is not None:
-        cursor.execute("delete from checkups where id = %s", (result.id,))
-        result.status, result.id = "duplicate", twin[0]
+        Checkup.delete().where(Checkup.id == result.id).execute()
+        result.status, result.id = "duplicate", twin
+
+
+def _find_twin(checkup_id: int | None, since: datetime) -> int | None:
+    """Return the id of another check-up without a record_id that has the same content and was stored since."""
+    other = Checkup.alias()
+    same = [
+        Expression(getattr(other, name), "IS NOT DISTINCT FROM", Checkup._meta.columns[name]) for name in CONTENT_NAMES
+    ]
+    without_numbers = Checkup.record_id.is_null() & other.record_id.is_null()
+    query = Checkup.select(other.id.alias("twin_id")).join(other, on=(other.id != Checkup.id))
+    twin = query.where(Checkup.id == checkup_id, without_numbers, other.created_at >= since, *same).tuples().first()
+    return twin[0] if twin else None
 
 
 def _reread(rejection: Rejection) -> ParsedRecord:

@@ -1,10 +1,12 @@
-"""Registering and listing machines."""
+"""Register and list machines."""
 
 from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
 from typing import Any
+
+from peewee import EXCLUDED, fn
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput
@@ -14,7 +16,7 @@ SERIAL_MAX = 200
 
 
 def serial_fault(serial: Any) -> str:
-    """Why this cannot be a machine's serial, or nothing."""
+    """Return why this cannot be a machine's serial, "" if it can."""
     return _serial_fault(serial) if isinstance(serial, str) else "a machine's serial is needed"
 
 
@@ -32,7 +34,7 @@ def _serial_fault(serial: str) -> str:
 
 
 def label_fault(label: Any) -> str:
-    """Why this cannot be what a machine is called, where it stands or what it runs, or nothing."""
+    """Return why this cannot be a machine's model, site or firmware, "" if it can."""
     if not isinstance(label, str) or len(label) > SERIAL_MAX:
         return f"must be text of at most {SERIAL_MAX} characters"
     return "holds a control character" if any(unicodedata.category(c)[0] == "C" for c in label) else ""
@@ -41,9 +43,9 @@ def label_fault(label: Any) -> str:
 def register_machine(
     serial: str, *, model: str | None = None, site: str | None = None, firmware: str | None = None
 ) -> Machine:
-    """Makes a machine known, or brings what is known of it up to date; what is None stays as it was.
+    """Register a machine, or update its labels; a label that is None remains as it was.
 
-    Raises BadInput for a serial that cannot be one.
+    Raises BadInput for an invalid serial or label.
     """
     fault = serial_fault(serial)
     if fault:
@@ -51,18 +53,15 @@ def register_machine(
     for name, value in (("model", model), ("site", site), ("firmware", firmware)):
         if value is not None and (fault := label_fault(value)):
             raise BadInput(f"{name} {fault}")
-    with transaction() as cursor:
-        cursor.execute(
-            "insert into machines (serial, model, site, firmware) values (%s, %s, %s, %s) on conflict (serial)"
-            " do update set model = coalesce(excluded.model, machines.model),"
-            " site = coalesce(excluded.site, machines.site),"
-            " firmware = coalesce(excluded.firmware, machines.firmware)",
-            (serial, model, site, firmware),
-        )
+    labels = {Machine.model: model, Machine.site: site, Machine.firmware: firmware}
+    update = {field: fn.coalesce(getattr(EXCLUDED, field.name), field) for field in labels}
+    insert = Machine.insert({Machine.serial: serial, **labels})
+    with transaction():
+        insert.on_conflict(conflict_target=[Machine.serial], update=update).execute()
         return Machine.get(Machine.serial == serial)
 
 
 def list_machines() -> list[Machine]:
-    """Every machine, by serial."""
+    """Return all machines in the order of their serials."""
     with transaction():
         return list(Machine.select().order_by(Machine.serial))
