@@ -50,9 +50,9 @@ def create(
     """Create a user; asks for the password unless an option gives it."""
     if no_password and (password_stdin or generate):
         raise click.UsageError("--no-password goes with neither --password-stdin nor --generate")
-    fault = services.username_fault(username)
-    if fault:
-        raise BadInput(fault)
+    problem = services.username_error(username)
+    if problem:
+        raise BadInput(problem)
     with app.database() as settings:
         password = None if no_password else read_password(password_stdin, generate)
         user = services.create_user(

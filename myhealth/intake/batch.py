@@ -32,7 +32,7 @@ from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import RejectedRecord, store_rejections
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
-from myhealth.profiles.services import FULL_NAME_MAX, username_fault
+from myhealth.profiles.services import FULL_NAME_MAX, username_error
 
 CREATE_PATIENTS = """
 insert into users (username, full_name)
@@ -188,7 +188,7 @@ class Batch:
         missing = {}
         for _, _, item in pending:
             if not any(name in found for name in item.patients):
-                name = next((name for name in item.patients if not username_fault(name)), None)
+                name = next((name for name in item.patients if not username_error(name)), None)
                 if name is not None:
                     missing[name] = item.reading.full_name[:FULL_NAME_MAX]
         if missing:
@@ -212,7 +212,7 @@ class Batch:
             message = f"{shown} are different users here; say who is meant with a patient map"
             self._refuse(outcome, item, "checkup_for", message, "ambiguous_user")
             return False
-        faults = [username_fault(name) for name in item.patients] if self.origin.create_patients else []
+        faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
         self._refuse(outcome, item, "checkup_for", fault or f"there is no user named {shown}", "unknown_user")
         return False
@@ -275,7 +275,7 @@ def _named(reading: ParsedRecord) -> tuple[str, ...]:
     said = reading.decoded()
     named = said.get("checkup_for", "") if isinstance(said, dict) else ""
     found = reading.patients or (str(named),)
-    return tuple(name for name in found if not username_fault(name))
+    return tuple(name for name in found if not username_error(name))
 
 
 def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:

@@ -57,7 +57,7 @@ class Login:
     at: datetime
 
 
-def username_fault(username: Any) -> str:
+def username_error(username: Any) -> str:
     """Return why this cannot be a username, or "". Usernames are used in URLs, in HTTP Basic and in tables."""
     if not isinstance(username, str) or not username:
         return "a username is needed"
@@ -95,9 +95,9 @@ def create_user(
     Raises BadInput (name, password or role), Conflict (code `user_exists`) if the name is taken.
     """
     username = unicodedata.normalize("NFC", username) if isinstance(username, str) else username
-    fault = username_fault(username) or _full_name_fault(full_name)
-    if fault:
-        raise BadInput(fault)
+    problem = username_error(username) or _full_name_error(full_name)
+    if problem:
+        raise BadInput(problem)
     check_role(role)
     hashed = None if password is None else hash_password(password, rounds)
     with transaction():
@@ -171,9 +171,9 @@ def rename_user(username: str, new_name: str) -> str:
     New records that name the old username are rejected. Raises BadInput, NotFound, Conflict (code `user_exists`).
     """
     new_name = unicodedata.normalize("NFC", new_name)
-    error = username_fault(new_name)
-    if error:
-        raise BadInput(error)
+    problem = username_error(new_name)
+    if problem:
+        raise BadInput(problem)
     user = get_user(username)
     if user.username == new_name:
         return new_name
@@ -199,9 +199,9 @@ def set_role(username: str, role: str) -> None:
 
 def set_full_name(username: str, full_name: str) -> None:
     """Set the full name. Raises BadInput, NotFound."""
-    fault = _full_name_fault(full_name)
-    if fault:
-        raise BadInput(fault)
+    problem = _full_name_error(full_name)
+    if problem:
+        raise BadInput(problem)
     _update(username, "full_name", full_name=full_name)
 
 
@@ -314,7 +314,7 @@ def _update(username: str, change: str, /, **values: Any) -> None:
     notify_sync()
 
 
-def _full_name_fault(full_name: Any) -> str:
+def _full_name_error(full_name: Any) -> str:
     if not isinstance(full_name, str):
         return "full_name must be text"
     if len(full_name) > FULL_NAME_MAX:

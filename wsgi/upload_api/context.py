@@ -1,4 +1,4 @@
-"""The upload API's context, and the base of its views: who is calling, and the audit trail."""
+"""The upload API's context, and the base class of its views: authentication, roles, audit events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users: made and changed by admins, seen by doctors, and by everybody as far as it is oneself."""
+"""Users: admins create, change and delete them, doctors read them, and every user reads himself or herself."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "defau
 AFTER_QUERY = (
     "after",
     {"type": "string", "pattern": r"^[^\x00]*$"},
-    "Where the page begins; the `Link` header has it.",
+    "Where the page begins; from the `Link` header.",
 )
-UNKNOWN = {404: "Nobody of that name, or nobody whom the caller may see."}
+UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
 NEW_USER_FIELDS = ("username", "password", "role", "full_name")
 CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
 
@@ -38,7 +38,7 @@ def user_json(user: User) -> dict[str, Any]:
 
 
 def _after() -> str:
-    """Behind which name the page begins. Raises BadInput for what PostgreSQL cannot compare with a name."""
+    """Return the name after which the page begins. Raises BadInput if PostgreSQL cannot compare it with a name."""
     after: str | None = bottle.request.query.getunicode("after")
     if "after" in bottle.request.query and (after is None or "\0" in after):
         raise BadInput("after must be the value that a Link header gave.")
@@ -49,13 +49,13 @@ class UsersView(UploadView):
     spec = {
         "get": Operation(
             "List users by name",
-            {200: ("Users; whoever is neither doctor nor admin sees only himself or herself.", ["User"])},
+            {200: ("Users; callers who are neither doctor nor admin see only themselves.", ["User"])},
             "everybody",
             query=(LIMIT_QUERY, AFTER_QUERY),
-            errors={400: "The page is not one."},
+            errors={400: "`limit` or `after` is wrong."},
         ),
         "post": Operation(
-            "Make a user", {201: ("The user.", "User")}, "admin", body="NewUser",
+            "Create a user", {201: ("The user.", "User")}, "admin", body="NewUser",
             errors={403: "For admins only.", 409: "The name is taken."},
         ),
     }  # fmt: skip
@@ -102,7 +102,7 @@ class UserView(UploadView):
             },
         ),
         "delete": Operation(
-            "Delete a user and all of his or her check-ups", {204: ("It is gone.", None)}, "admin",
+            "Delete a user and all of his or her check-ups", {204: ("The user is deleted.", None)}, "admin",
             errors={**UNKNOWN, 403: "For admins only, and not for oneself."},
         ),
     }  # fmt: skip
@@ -152,7 +152,7 @@ class UserView(UploadView):
             raise NotAllowed("The current password is needed to set a new one.", code="current_password_wrong")
 
     def _knows_password(self, user: User, body: dict[str, Any]) -> bool:
-        """Guesses at it count as attempts to log in, and are slowed down like them."""
+        """Check the current password. Guesses count as login attempts, and are throttled like them."""
         rounds = self.context.settings.bcrypt_rounds
         try:
             with attempt(user.username, self.address) as made:
