@@ -146,7 +146,7 @@ def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
     print_step(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
     done = run_pass(settings.database_url, ReportWriter(reports), settings)
     print_result(
-        f"{plural(done.read, 'row')} read (people and check-ups); the mark stands at check-up {done.mark} now."
+        f"{plural(done.read, 'row')} read (people and check-ups); checkpoint: check-up {done.last_checkup_id}."
     )
     print_step(6, "It turns them into JSON report documents and hands them to the report store.")
     documents, users = reports.count()

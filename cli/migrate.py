@@ -14,14 +14,14 @@ from myhealth import stores
 @click.option(
     "--to", type=click.IntRange(min=0), metavar="N", help="Go to migration N, up or down; 0 empties the database."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before a migration is taken back.")
+@click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
 @pass_app
 def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
     """Bring the stores' schema up to date.
 
-    PostgreSQL's tables and triggers, each migration in a transaction of its own, and MongoDB's indexes. Two at once
-    are safe. Going down deletes the data of the tables that a migration had made. With an embedded PostgreSQL every
-    other command goes up again by itself.
+    Migrates PostgreSQL's tables and triggers, each migration in a transaction of its own, and makes MongoDB's indexes.
+    Two runs at once are safe. Going down deletes the data of the tables that a migration made. With an embedded
+    PostgreSQL, every other command migrates up again.
     """
     settings = app.settings()
     stores.bind_database(settings)
@@ -30,11 +30,11 @@ def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
         if status:
             list_migrations(rows)
         else:
-            losing = [row.name for row in rows if row.applied and to is not None and row.number > to]
-            if losing and not yes:
-                confirm(f"This takes back {', '.join(losing)} and deletes their data. Go on?")
-            for did, name in stores.migrate(settings, to):
-                click.echo(f"{did} {name}")
+            reverted = [row.name for row in rows if row.applied and to is not None and row.number > to]
+            if reverted and not yes:
+                confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
+            for change, name in stores.migrate(settings, to):
+                click.echo(f"{change} {name}")
             with app.reports(settings) as reports:
                 reports.make_indexes()
             click.echo("The schema is up to date." if to is None else f"The schema is at migration {to}.")

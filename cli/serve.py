@@ -27,9 +27,8 @@ from myhealth.profiles.tokens import load_secret
 def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int, threads: int, no_sync: bool) -> None:
     """Run both APIs and the sync on this machine.
 
-    For one machine and for trying things out; ends with Ctrl-C or SIGTERM. What comes in is carried over at once
-    (`sync.listen`, unless a setting says otherwise). Put a proxy that speaks HTTPS in front
-    before anybody else may reach it.
+    Use it on one machine and for trials; Ctrl-C or SIGTERM end it. The sync carries uploads over at once
+    (`sync.listen`, unless a setting turns it off). Put an HTTPS proxy in front before other hosts may reach it.
     """
     if upload_port == browse_port != 0:
         raise click.UsageError("--upload-port and --browse-port must differ")
@@ -44,12 +43,12 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
             settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, listen=True))
         load_secret(settings)
         with stores.opened_database(settings), app.reports(settings):
-            pass  # so that a store that is away, or a schema that is older, is told before anything is started
+            pass  # report an unavailable store or an older schema before anything is started
         running = {}
         for name, listener in (("upload", upload), ("browse", browse)):
             without = (
                 ("secret_key", "database_url", "sync.source_url", "sync.password") if name == "browse" else ()
-            )  # what it need not know
+            )  # settings that the browse API does not need
             server = processes.gunicorn(
                 f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
             )
@@ -64,4 +63,4 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
         while not ended.wait(0.5):
             for name, process in running.items():
                 if process.poll() is not None:
-                    raise Unavailable(f"{name} ended by itself with exit code {process.returncode}")
+                    raise Unavailable(f"{name} ended unexpectedly with exit code {process.returncode}")

@@ -16,7 +16,7 @@ from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.lag import Holder, LastPass
 from myhealth.sync.status import Status, collect_status, raise_if_unavailable
 
-FAILURE = ("kind", "row_id", "since", "at", "tries", "reason")
+QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 
 
 @click.command()
@@ -31,14 +31,15 @@ FAILURE = ("kind", "row_id", "since", "at", "tries", "reason")
 def status(app: App, max_lag: float | None, as_json: bool) -> None:
     """Show how far the report store is behind, and why.
 
-    Rows and seconds behind PostgreSQL, the mark, the last pass of the sync, what MongoDB refused, how much both
-    stores hold, and the oldest writing transaction, which holds the sync back until it ends. Exit 1 if the store is
-    further behind than --max-lag, 75 if a store is away; what the other one knows is told all the same.
+    Shows the rows and seconds behind PostgreSQL, the checkpoint, the last pass of the sync, the documents that MongoDB
+    refused, the sizes of both stores, and the oldest writing transaction, which holds the sync back until it ends.
+    Exit 1 if the store is further behind than --max-lag, 75 if a store is unavailable; the other one's figures are
+    shown all the same.
     """
     from myhealth import stores
 
     settings = app.settings()
-    with contextlib.suppress(Unavailable):  # look() finds out for itself, and goes on
+    with contextlib.suppress(Unavailable):  # collect_status reports it, and goes on
         stores.open_database(settings)
     try:
         with app.reports(settings) as reports:
@@ -52,14 +53,15 @@ def status(app: App, max_lag: float | None, as_json: bool) -> None:
 
 
 def as_dict(found: Status) -> dict[str, Any]:
+    """Return the status in the names that scripts read."""
     return {
-        "away": found.away,
+        "away": found.unavailable,
         "behind": asdict(found.lag) if found.lag else None,
-        "mark": checkpoint_as_dict(found.mark) if found.mark else None,
-        "epoch_ended": found.epoch_ended or None,
+        "mark": checkpoint_as_dict(found.checkpoint) if found.checkpoint else None,
+        "epoch_ended": found.new_epoch or None,
         "held_back_by": asdict(found.held_back_by) if found.held_back_by else None,
         "last_pass": last_pass_as_dict(found.last_pass) if found.last_pass else None,
-        "set_aside": {"count": found.set_aside_count, "first": found.set_aside},
+        "set_aside": {"count": found.quarantined_count, "first": found.quarantined},
         "source": {"checkups": found.checkups, "users": found.users},
         "store": {"reports": found.reports, "users": found.report_users},
     }
@@ -69,50 +71,53 @@ def last_pass_as_dict(last: LastPass) -> dict[str, Any]:
     return {"began_at": last.began_at, "ended_at": last.ended_at, "problem": last.problem or None, **last.done}
 
 
-def checkpoint_as_dict(mark: Checkpoint) -> dict[str, Any]:
-    feeds = {feed: asdict(place) for feed, place in mark.feeds.items()}
-    return {"checkup_id": mark.last_checkup_id, "epoch": mark.epoch, "phase": mark.phase, "feeds": feeds}
+def checkpoint_as_dict(checkpoint: Checkpoint) -> dict[str, Any]:
+    feeds = {feed: asdict(position) for feed, position in checkpoint.feeds.items()}
+    head = {"checkup_id": checkpoint.last_checkup_id, "epoch": checkpoint.epoch, "phase": checkpoint.phase}
+    return {**head, "feeds": feeds}
 
 
 def print_status(found: Status) -> None:
     print_table([["PostgreSQL", source_line(found)], ["report store", store_line(found)], *lines(found)], ["", ""])
-    if found.set_aside:
-        print_table([[failure.get(name) for name in FAILURE] for failure in found.set_aside], FAILURE)
+    if found.quarantined:
+        print_table([[entry.get(name) for name in QUARANTINE_FIELDS] for entry in found.quarantined], QUARANTINE_FIELDS)
 
 
 def source_line(found: Status) -> str:
     if found.checkups is None or found.users is None:
-        return found.away.get("PostgreSQL", "")
+        return found.unavailable.get("PostgreSQL", "")
     return f"{plural(found.checkups, 'check-up')}, {plural(found.users, 'user')}"
 
 
 def store_line(found: Status) -> str:
     if found.reports is None or found.report_users is None:
-        return found.away.get("MongoDB", "")
+        return found.unavailable.get("MongoDB", "")
     return f"{plural(found.reports, 'report')}, {plural(found.report_users, 'user')}"
 
 
 def lines(found: Status) -> list[list[str]]:
-    told = []
-    if found.mark:
-        told.append(["mark", f"check-up {found.mark.last_checkup_id}, epoch {found.mark.epoch}, {found.mark.phase}"])
+    """Return the table's further rows: those that the status has."""
+    rows = []
+    if checkpoint := found.checkpoint:
+        place = f"check-up {checkpoint.last_checkup_id}, epoch {checkpoint.epoch}, {checkpoint.phase}"
+        rows.append(["checkpoint", place])
     if found.lag:
-        told.append(["behind", f"{plural(found.lag.rows, 'row')}, {found.lag.seconds:,.0f} s"])
-    if found.epoch_ended:
-        told.append(["next pass", f"reads everything anew: {found.epoch_ended}"])
+        rows.append(["behind", f"{plural(found.lag.rows, 'row')}, {found.lag.seconds:,.0f} s"])
+    if found.new_epoch:
+        rows.append(["next pass", f"reads everything anew: {found.new_epoch}"])
     if found.held_back_by:
-        told.append(["held back by", holder_line(found.held_back_by)])
+        rows.append(["held back by", holder_line(found.held_back_by)])
     if found.last_pass:
-        told.append(["last pass", last_pass_line(found.last_pass)])
-    if found.set_aside_count:
-        told.append(["set aside", f"{plural(found.set_aside_count, 'document')} that MongoDB refused"])
-    return told
+        rows.append(["last pass", last_pass_line(found.last_pass)])
+    if found.quarantined_count:
+        rows.append(["quarantined", f"{plural(found.quarantined_count, 'document')} that MongoDB refused"])
+    return rows
 
 
 def holder_line(holder: Holder) -> str:
-    who = f"process {holder.pid}" if holder.pid else f"the prepared transaction {holder.prepared!r}"
-    what = ", ".join(filter(None, [holder.user, holder.database, holder.application, holder.state]))
-    return f"{who} ({what}), which writes since {cell_text(holder.since)}"
+    session = f"process {holder.pid}" if holder.pid else f"the prepared transaction {holder.prepared!r}"
+    details = ", ".join(filter(None, [holder.user, holder.database, holder.application, holder.state]))
+    return f"{session} ({details}), which writes since {cell_text(holder.since)}"
 
 
 def last_pass_line(last: LastPass) -> str:

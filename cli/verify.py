@@ -16,16 +16,17 @@ HEADER = ("what", "kind", "id", "row's revision", "report's revision")
 
 
 @click.command("verify")
-@click.option("--repair", is_flag=True, help="Mend what differs. No sync may be at work meanwhile.")
+@click.option("--repair", is_flag=True, help="Mend the differences. No sync may be at work meanwhile.")
 @as_json
 @pass_app
 def verify_command(app: App, repair: bool, as_json: bool) -> None:
     """Compare both stores row by row, and mend what differs.
 
-    Users and check-ups of PostgreSQL against the documents of MongoDB: ids, revisions and contents. Writers and the
-    sync may go on; what the sync has yet to carry over is no difference. Tells apart what is lost (no document),
-    ghost (no row), stale (an older revision), altered (another content than its revision has) and refused (MongoDB
-    did not take it: see `myhealth status`). Exit 1 on a difference that is not mended, 75 if a store is away.
+    Compares users and check-ups of PostgreSQL with the documents of MongoDB: ids, revisions and contents. Writers and
+    the sync may go on; a row that the sync has yet to carry over is no difference. The kinds of difference: lost (no
+    document), ghost (no row), stale (an older revision), altered (the row's revision with other content) and refused
+    (MongoDB did not take it: see `myhealth status`). Exit 1 on a difference that is not mended, 75 if a store is
+    unavailable.
     """
     from myhealth import stores
 
@@ -41,6 +42,7 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
+    """Return the comparison in the names that scripts read."""
     figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
     first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
     return {**figures, "differences": found.counts, "mended": found.mended, "first": first}
@@ -60,4 +62,4 @@ def show(found: Comparison) -> None:
     if max(found.counts.values()) > SHOWN:
         click.echo(f"… the first {SHOWN} of each.")
     if found.differences > found.mended + found.counts.get("refused", 0):
-        click.echo("Hint: `myhealth verify --repair` mends what differs.", err=True)
+        click.echo("Hint: `myhealth verify --repair` mends the differences.", err=True)

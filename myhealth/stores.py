@@ -1,4 +1,4 @@
-"""From settings to open stores: which servers, is their schema ours, bring it up to date.
+"""Open the stores that the settings name, check their schema, and migrate it.
 
 needs: common, reports, embedded
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-# The key of the advisory lock that a migration holds: any constant that nothing else in this database locks.
+# The key of the advisory lock that a migration holds: any constant that no other lock of this database uses.
 MIGRATION_LOCK = 7_305_808_869_231_650_132
 LOCK_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One step of the schema's history; `applied` is None while it is pending."""
+    """One step of the schema's history. `applied`: when, or None while it is pending."""
 
     number: int
     name: str
@@ -42,7 +42,7 @@ class Migration:
 
 
 def database_url(settings: Settings) -> str:
-    """Where PostgreSQL is: the settings' URL, or that of the embedded server, which is started if need be."""
+    """Return PostgreSQL's URL: that of the settings, or of the embedded server, which this starts if necessary."""
     if settings.database_url:
         return settings.database_url
     from myhealth.embedded import servers
@@ -51,7 +51,7 @@ def database_url(settings: Settings) -> str:
 
 
 def mongo_url(settings: Settings) -> str:
-    """Where MongoDB is: the settings' URL, or that of the embedded server, which is started if need be."""
+    """Return MongoDB's URL: that of the settings, or of the embedded server, which this starts if necessary."""
     if settings.mongo_url:
         return settings.mongo_url
     from myhealth.embedded import servers
@@ -60,15 +60,15 @@ def mongo_url(settings: Settings) -> str:
 
 
 def bind_database(settings: Settings, **options: Any) -> None:
-    """Points the models at PostgreSQL; whatever its schema is. `options` go to the pool."""
+    """Bind the models to PostgreSQL without a check of its schema. `options` go to the connection pool."""
     database.initialize(make_database(database_url(settings), **options))
 
 
 def open_database(settings: Settings, **options: Any) -> None:
-    """Points the models at PostgreSQL and makes sure that its schema is this program's.
+    """Bind the models to PostgreSQL and check that its schema is this program's.
 
-    An embedded database is migrated by itself. Raises SchemaMismatch for any other that is older or newer,
-    Unavailable when the server does not answer.
+    An embedded database is migrated here. Raises SchemaMismatch for any other that is older or newer, and Unavailable
+    if the server does not answer.
     """
     bind_database(settings, **options)
     found, ours = schema_number(), _files()[-1].number
@@ -87,13 +87,14 @@ def open_database(settings: Settings, **options: Any) -> None:
 
 
 def close_database() -> None:
-    """Gives every connection back to the server; without effect on a database that was never opened."""
+    """Close every connection. It has no effect on a database that was never opened."""
     if database.obj is not None:
         database.close_all()
 
 
 @contextlib.contextmanager
 def opened_database(settings: Settings, **options: Any) -> Iterator[None]:
+    """Open the database for a block; see `open_database`."""
     open_database(settings, **options)
     try:
         yield
@@ -102,8 +103,10 @@ def opened_database(settings: Settings, **options: Any) -> Iterator[None]:
 
 
 def open_reports(settings: Settings, **options: Any) -> ReportRepository:
-    """The report store. Its indexes are made by `myhealth migrate`; an embedded one gets them here. `options`: as
-    `ReportRepository.connect` takes them."""
+    """Connect to the report store. `options`: those of `ReportRepository.connect`.
+
+    `myhealth migrate` makes its indexes; an embedded store gets them here.
+    """
     from myhealth.reports.repository import ReportRepository
 
     repository = ReportRepository.connect(mongo_url(settings), **options)
@@ -113,7 +116,7 @@ def open_reports(settings: Settings, **options: Any) -> ReportRepository:
 
 
 def schema_number() -> int:
-    """The number of the newest migration that the bound database has had; 0 for an empty one."""
+    """Return the number of the newest migration of the bound database, 0 for an empty one."""
     try:
         rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
     except peewee.ProgrammingError as error:
@@ -124,17 +127,17 @@ def schema_number() -> int:
 
 
 def migrations() -> list[Migration]:
-    """Every migration, files and history merged, in order."""
+    """Return every migration in order, from the files and the database's history."""
     with translate_errors():
         return [Migration(m.idx, m.name, m.applied) for m in _runner().status()]
 
 
 def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
-    """Brings the bound database to migration `to` (None: the newest; 0: empty), up or down, each step a transaction.
+    """Migrate the bound database up or down to migration `to` (None: the newest; 0: empty), each step a transaction.
 
-    Two at once are safe: the second waits for the first, up to a minute, and finds nothing left to do. Gives
-    ("applied" or "reverted", name) for each step. Raises BadInput for a number that no migration has,
-    Unavailable when another migration holds the lock too long.
+    Return ("applied" or "reverted", name) for each step. Two runs at once are safe: the second waits for the first, up
+    to a minute, and has nothing left to do. Raises BadInput for a number without a migration, and Unavailable if
+    another migration holds the lock too long.
     """
     numbers = [m.number for m in _files()]
     to = numbers[-1] if to is None else to
@@ -149,8 +152,8 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
         for row in rows:
             if not row.applied and row.path is not None and row.idx <= to:
                 steps += [("applied", name) for name in runner.up(row.name)]
-    for did, name in steps:
-        log.info("migration %s %s", name, did)
+    for change, name in steps:
+        log.info("migration %s %s", name, change)
     return steps
 
 

@@ -34,7 +34,8 @@ from myhealth.profiles.services import create_user, get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.runner import Pass, run_pass
+from myhealth.sync.pass_result import Pass
+from myhealth.sync.runner import run_pass
 
 PROCESS_FIXTURES = {"run_cli", "at_terminal", "served", "chromium"}
 

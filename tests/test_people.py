@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.documents import user_document
+from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.name_matching import KEYS, name_keys, name_words
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
@@ -34,7 +34,7 @@ PEOPLE = {
 
 def user(id_: int, username: str, full_name: str = "") -> dict:
     role = "doctor" if username.startswith("dr.") else "patient"
-    return user_document(1, id_, 1, f"s{id_}", username, full_name, role, True, None, 1)
+    return user_document(UserRow(id_, 1, f"s{id_}", username, full_name, role, True, None, 1), 1)
 
 
 @pytest.fixture

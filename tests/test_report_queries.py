@@ -9,7 +9,7 @@ from support.factories import NOW, document
 
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import Access
-from myhealth.reports.documents import user_document
+from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.filters import ALL_PATIENTS, PageCursor, ReportFilter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import TrendQuery
@@ -30,7 +30,7 @@ PATIENT = {"_id": 7, "subject": "s7", "username": "savita"}
 
 
 def user(id_: int, username: str, role: str = "patient") -> dict:
-    return user_document(1, id_, 1, f"s{id_}", username, username.title(), role, True, None, 1)
+    return user_document(UserRow(id_, 1, f"s{id_}", username, username.title(), role, True, None, 1), 1)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 from support.factories import NOW, document
 
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.reports.bson_compare import StoredBson, encode, ends_with_version
+from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter, WriteResult
 
@@ -15,10 +17,28 @@ from myhealth.reports.writer import ReportWriter, WriteResult
 @pytest.mark.parametrize(
     ("results", "abnormal"),
     [([], False), ([{"flag": "N"}, {"flag": None}, {}], False), ([{"flag": "N"}, {"flag": "HH"}], True),
-     ([{"flag": "A"}], True), (["odd", 5, None], False), ({}, False), (None, False)],
+     ([{"flag": "A"}], True), ([{"value": 121, "low": 90, "high": 120}], True), ([{"value": 89, "low": 90}], True),
+     ([{"value": 120, "low": 90, "high": 120}], False), ([{"value": 121, "high": 120, "flag": "N"}], True), (["odd", 5, None], False), ({}, False), (None, False)],
 )  # fmt: skip
-def test_abnormal_is_a_flag_other_than_n(results: object, abnormal: bool) -> None:
+def test_abnormal_is_a_flag_other_than_n_or_a_value_outside_its_range(results: object, abnormal: bool) -> None:
     assert document(results=json.dumps(results))["abnormal"] is abnormal
+
+
+@pytest.mark.parametrize("id_", [1, -7, 2**40])
+def test_the_bytes_of_a_document_tell_its_version_wherever_the_fields_are(id_: int) -> None:
+    """The quick path reads the last two fields; another order, or another type, is decoded."""
+    user = user_document(UserRow(id_, 1, "s", "u", "Savita Rao", "patient", True, None, 3), 9)
+    for given in (document(id_, 3, 9, results='[{"value": 5.10}]'), user):
+        assert ends_with_version(encode(given))
+        reordered = dict(reversed(given.items()))
+        large = {**given, "epoch": 2**40}
+        assert not ends_with_version(encode(reordered)) and not ends_with_version(encode(large))
+        for each, epoch in ((given, 9), (reordered, 9), (large, 2**40)):
+            stored = StoredBson(encode(each))
+            assert (stored.id, stored.revision, stored.epoch) == (id_, 3, epoch)
+        stored, later, edited = StoredBson(encode(given)), {**given, "epoch": 10}, {**given, "revision": 4}
+        assert stored.equals(encode(later)) and not stored.equals(encode(edited))
+        assert not StoredBson(encode(reordered)).equals(encode(reordered))
 
 
 def test_numbers_and_moments_arrive_as_they_were(reports: ReportRepository) -> None:
@@ -48,8 +68,8 @@ def test_writing_twice_is_told_as_unchanged(reports: ReportRepository) -> None:
         ReportWriter(reports).insert("checkup", batch),
         ReportWriter(reports).insert("checkup", [*batch, document(9)]),
     )
-    assert (first.written, first.unchanged, first.failed) == (5, 0, [])
-    assert (second.written, second.unchanged, second.failed) == (1, 5, [])
+    assert (first.written, first.unchanged, first.quarantined) == (5, 0, [])
+    assert (second.written, second.unchanged, second.quarantined) == (1, 5, [])
     third = ReportWriter(reports).put("checkup", [*batch, document(2, revision=2)][1:])
     assert (third.written, third.unchanged) == (1, 4)
 
@@ -60,8 +80,8 @@ def test_a_document_that_cannot_be_held_is_told_and_the_rest_stored(reports: Rep
     too_long = document(3, results='[{"value": %s}]' % ("9" * 40))
     done = getattr(ReportWriter(reports), write)("checkup", [document(1), too_large, too_long, document(4)])
     assert done.written == 2
-    assert sorted(failure.id for failure in done.failed) == [2, 3]
-    assert {failure.reason.split(" ")[0] for failure in done.failed} <= {"it", "BSON"}
+    assert sorted(failure.id for failure in done.quarantined) == [2, 3]
+    assert {failure.reason.split(" ")[0] for failure in done.quarantined} <= {"it", "BSON"}
     assert reports.count()[0] == 2
 
 
@@ -101,7 +121,7 @@ def test_an_insert_tells_apart_what_was_new_what_was_there_and_what_is_refused(r
     writer.insert("checkup", [document(2), document(3, disease="old")])
     reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
     done = writer.insert("checkup", [document(1), document(2), document(3, revision=2), document(4, disease="bad")])
-    assert (done.written, done.unchanged, [failure.id for failure in done.failed]) == (2, 1, [4])
+    assert (done.written, done.unchanged, [failure.id for failure in done.quarantined]) == (2, 1, [4])
     assert reports.get(3)["revision"] == 2
     assert reports.get(4) is None
 

@@ -31,10 +31,10 @@ def test_a_store_that_has_everything_is_not_behind(db, reports, sync, status) ->
     take(*[record(i) for i in range(4)])
     sync()
     found = status()
-    assert (behind(found), found.lag.seconds, found.epoch_ended, found.away) == (0, 0, "", {})
-    assert (found.mark.last_checkup_id, found.mark.epoch, found.mark.phase) == (4, 1, "steady")
+    assert (behind(found), found.lag.seconds, found.new_epoch, found.unavailable) == (0, 0, "", {})
+    assert (found.checkpoint.last_checkup_id, found.checkpoint.epoch, found.checkpoint.phase) == (4, 1, "steady")
     assert (found.checkups, found.users, found.reports, found.report_users) == (4, 6, 4, 6)
-    assert (found.last_pass.done["read"], found.last_pass.problem, found.set_aside_count) == (10, "", 0)
+    assert (found.last_pass.done["read"], found.last_pass.problem, found.quarantined_count) == (10, "", 0)
 
 
 def test_changes_and_deletions_that_are_not_carried_yet_are_counted_and_timed(db, reports, sync, status) -> None:
@@ -55,7 +55,7 @@ def test_changes_and_deletions_that_are_not_carried_yet_are_counted_and_timed(db
 
 
 def test_an_epoch_under_way_is_behind_by_what_it_has_yet_to_read(db, reports, sync, status, settings) -> None:
-    assert (behind(status()), status().epoch_ended) == (6, "there is no mark")
+    assert (behind(status()), status().new_epoch) == (6, "there is no checkpoint")
     take(*[record(i) for i in range(10)])
     sync()
     assert restart_epoch(settings.database_url, ReportWriter(reports))
@@ -63,7 +63,7 @@ def test_an_epoch_under_way_is_behind_by_what_it_has_yet_to_read(db, reports, sy
     reports.state.update_one({"_id": "mark"}, {"$set": {"scanned.checkups": 4, "scanned.users": 6}})
     assert behind(status()) == 6
     reports.state.update_one({"_id": "mark"}, {"$set": {"history.timeline": 7}})
-    assert "has branched" in status().epoch_ended
+    assert "has branched" in status().new_epoch
     assert behind(status()) == 16
 
 
@@ -90,7 +90,7 @@ def test_what_mongodb_refused_is_listed(db, reports, sync, status, run_cli) -> N
     take(record(1), record(2))
     db("update checkups set results = %s where id = 2", '[{"value": %s}]' % ("9" * 40))
     sync()
-    (failure,) = status().set_aside
+    (failure,) = status().quarantined
     assert (failure["kind"], failure["row_id"], failure["tries"]) == ("checkup", 2, 1)
     assert "BSON cannot hold it" in failure["reason"]
     told = run_cli("status")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("people")
 def test_a_first_pass_takes_over_everything_and_a_second_has_nothing_to_do(db, reports, sync) -> None:
     take(*[record(i) for i in range(30)])
     done = sync()
-    assert (done.read, done.written, done.mark) == (36, 36, 30)
+    assert (done.read, done.written, done.last_checkup_id) == (36, 36, 30)
     assert differences(db, reports) == NONE
     again = sync()
     assert (again.read, again.written, again.removed, again.new_epoch) == (0, 0, 0, "")
@@ -78,6 +78,16 @@ def is_browsed_by_index(reports: ReportRepository) -> bool:
 
 def small_batches(settings: Settings) -> Settings:
     return dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=50))
+
+
+def test_a_value_outside_its_range_is_abnormal_without_a_flag(db, reports, sync) -> None:
+    take(record(1), record(2), record(3))
+    for id_, value in ((1, 150), (2, 60), (3, 100)):
+        db("update checkups set results = %s where id = %s", f'[{{"value": {value}, "low": 90, "high": 120}}]', id_)
+    done = sync()
+    assert (done.read, done.quarantined) == (9, [])
+    assert [reports.reports.find_one({"_id": id_})["abnormal"] for id_ in (1, 2, 3)] == [True, True, False]
+    assert differences(db, reports) == NONE
 
 
 def test_edits_deletes_and_renames_in_plain_sql_are_taken_over(db, reports, sync) -> None:
@@ -200,11 +210,11 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
     sync()
     db("update checkups set results = %s where id = 2", ODD[name])
     done = sync()
-    assert (done.failures, done.failed[0].id) == (1, 2)
+    assert (done.quarantined_count, done.quarantined[0].id) == (1, 2)
     assert differences(db, reports)["lost"] == [2]
     assert reports.get(2) is None, "an outdated report is worse than a missing one"
     take(record(4))
-    assert sync().failures == 0
+    assert sync().quarantined_count == 0
     assert len(reports.find(reports.people.find_by_username("bholanath"), limit=9)) == 3
 
 
@@ -212,7 +222,7 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
 def test_numbers_of_any_size_arrive(db, reports, sync, value: str) -> None:
     take(record(1))
     db("update checkups set results = %s where id = 1", f'[{{"value": {value}}}]')
-    assert sync().failures == 0
+    assert sync().quarantined_count == 0
     (stored,) = db("select results->0->>'value' from checkups")[0]
     assert str(reports.get(1)["results"][0]["value"]) == stored
 
@@ -221,9 +231,9 @@ def test_a_refusal_by_mongodb_itself_is_set_aside(db, reports, sync) -> None:
     reports._database.command("collMod", "reports", validator={"disease": {"$ne": "bad"}})
     take(record(1), record(2, disease="bad"), record(3))
     done = sync()
-    assert [(failure.kind, failure.id) for failure in done.failed] == [("checkup", 2)]
+    assert [(failure.kind, failure.id) for failure in done.quarantined] == [("checkup", 2)]
     reports._database.command("collMod", "reports", validator={})
-    assert sync(retry_failed=True).written == 1
+    assert sync(retry_quarantined=True).written == 1
     assert differences(db, reports) == NONE
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from support.compare import NONE, differences
@@ -11,7 +12,7 @@ from support.factories import record, take
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.checkpoint import Checkpoint, History, Position, epoch_ended, from_document, to_document
+from myhealth.sync.checkpoint import Checkpoint, History, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.source import Source
 from myhealth.sync.verify import verify
@@ -27,7 +28,7 @@ def test_a_lost_mark_begins_a_new_epoch_and_heals_everything(db, reports, sync) 
     reports.reports.update_one({"_id": 3}, {"$set": {"disease": "tampered"}})
     reports.reports.insert_one({"_id": 77, "patient_id": 1, "epoch": 1, "revision": 1})
     done = sync()
-    assert (done.epoch, done.new_epoch, done.removed) == (2, "there is no mark", 1)
+    assert (done.epoch, done.new_epoch, done.removed) == (2, "there is no checkpoint", 1)
     assert differences(db, reports) == NONE
 
 
@@ -56,6 +57,27 @@ def test_restart_reads_everything_anew(db, reports, sync, settings) -> None:
     assert restart_epoch(settings.database_url, ReportWriter(reports))
     assert sync().epoch == 2
     assert differences(db, reports) == NONE
+
+
+def test_a_new_epoch_inserts_into_a_collection_that_is_empty(db, reports, sync, settings, monkeypatch) -> None:
+    take(*[record(i) for i in range(1, 9)])
+    sync()
+    reports.reports.drop()
+    inserted: list[int] = []
+    insert = ReportWriter.insert
+
+    def watched(self: ReportWriter, kind: str, documents: Any) -> Any:
+        result = insert(self, kind, documents)
+        inserted.append(result.written)
+        return result
+
+    monkeypatch.setattr(ReportWriter, "insert", watched)
+    assert sync().epoch == 2
+    assert sum(inserted) == 8
+    assert differences(db, reports) == NONE
+    inserted.clear()
+    assert restart_epoch(settings.database_url, ReportWriter(reports))
+    assert (sync().epoch, inserted) == (3, []), "documents that are there are not inserted once more"
 
 
 @pytest.mark.parametrize("dropped", ["reports", "users"])
@@ -205,7 +227,7 @@ def test_a_runner_that_was_taken_over_moves_the_mark_no_more(db, reports, sync, 
             assert not other.lock()
         done = real(kind, documents)
         mark = from_document(writer.read_checkpoint())
-        ReportWriter(reports).begin(to_document(mark.begun("another", datetime.now(UTC))))
+        ReportWriter(reports).begin(to_document(mark.with_new_run("another", datetime.now(UTC))))
         return done
 
     writer.insert = slow
@@ -226,7 +248,7 @@ MARK = Checkpoint(
     [
         (MARK, HERE, 121, True, ""),
         (MARK, HERE, 5000, True, ""),
-        (None, HERE, 121, False, "there is no mark"),
+        (None, HERE, 121, False, "there is no checkpoint"),
         (MARK, History("8", 1, "x"), 121, True, "another PostgreSQL cluster"),
         (MARK, History("7", 2, "x"), 121, True, "has branched"),
         (MARK, History("7", 1, "y"), 121, True, "made anew"),
@@ -239,21 +261,21 @@ MARK = Checkpoint(
 def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(
     mark, history, next_xid: int, witnessed: bool, why: str
 ) -> None:
-    found = epoch_ended(mark, history, next_xid, witnessed)
+    found = new_epoch_reason(mark, history, next_xid, witnessed)
     assert why in found
     assert bool(found) == bool(why)
 
 
 def test_another_store_is_another_history() -> None:
     mark = dataclasses.replace(MARK, store="a/b")
-    assert epoch_ended(mark, HERE, 121, True, "a/b") == epoch_ended(mark, HERE, 121, True) == ""
-    assert "dropped or made anew" in epoch_ended(mark, HERE, 121, True, "a/c")
+    assert new_epoch_reason(mark, HERE, 121, True, "a/b") == new_epoch_reason(mark, HERE, 121, True) == ""
+    assert "dropped or made anew" in new_epoch_reason(mark, HERE, 121, True, "a/c")
 
 
 def test_a_mark_outlives_its_way_through_the_store(reports) -> None:
     writer = ReportWriter(reports)
-    begun = MARK.begun("run", datetime(2026, 11, 20, tzinfo=UTC))
-    for mark in (MARK, begun, begun.begun("other", datetime(2026, 11, 20, tzinfo=UTC))):
+    begun = MARK.with_new_run("run", datetime(2026, 11, 20, tzinfo=UTC))
+    for mark in (MARK, begun, begun.with_new_run("other", datetime(2026, 11, 20, tzinfo=UTC))):
         writer.begin(to_document(mark))
         assert from_document(writer.read_checkpoint()) == mark
     for broken in ({}, {"epoch": "x"}, {**to_document(MARK), "feeds": {}}, None):

@@ -184,7 +184,7 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
     """A crash gives out again what was rolled back before it; a row with such an id is not visible to the scan, and
     would lie below where the feed begins."""
     take(record(1))
-    insert_marker_row, begin = Source.insert_marker_row, ReportWriter.begin
+    insert_witness, begin = Source.insert_witness, ReportWriter.begin
 
     def burn() -> None:
         with asking(settings.database_url) as other:
@@ -192,7 +192,7 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
                 other("begin; select pg_current_xact_id(); rollback")
 
     def burning(self: Source) -> str:
-        witness = insert_marker_row(self)
+        witness = insert_witness(self)
         burn()
         return witness
 
@@ -202,7 +202,7 @@ def test_no_transaction_id_below_an_epochs_horizon_comes_twice(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Source, "insert_marker_row", burning)
+        patch.setattr(Source, "insert_witness", burning)
         patch.setattr(ReportWriter, "begin", crashing)
         with pytest.raises(KeyboardInterrupt):
             run_pass(settings.database_url, ReportWriter(reports), settings)

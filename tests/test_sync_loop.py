@@ -21,7 +21,7 @@ from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
-from myhealth.sync.scheduler import next_due
+from myhealth.sync.scheduler import run_loop
 from myhealth.sync.source import SYNC_LOCK
 from myhealth.sync.wakeup import Listener, listen_for_wakeups
 
@@ -47,9 +47,52 @@ def wait_for(what: Any, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("now", "due"), [(100, 110), (109.9, 110), (110, 120), (134, 140), (99, 110)])
-def test_passes_begin_whole_intervals_after_the_first_however_long_they_take(now: float, due: float) -> None:
-    assert next_due(100, 10, now) == due
+class SlowWriter(ReportWriter):
+    """Makes each pass take 0.3 s; ends the loop by SIGTERM in the pass of that number, and calls `after_first`."""
+
+    def __init__(self, reports: Any, last: int, after_first: Any = None) -> None:
+        super().__init__(reports)
+        self.last, self.after_first = last, after_first
+        self.begun: list[float] = []
+
+    def read_checkpoint(self) -> Any:
+        self.begun.append(time.monotonic())
+        time.sleep(0.3)
+        if len(self.begun) == 1 and self.after_first:
+            threading.Timer(0.2, self.after_first).start()
+        if len(self.begun) == self.last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().read_checkpoint()
+
+
+def every(settings: Any, seconds: float) -> Any:
+    return dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, interval_s=seconds))
+
+
+def test_the_interval_counts_from_the_end_of_a_pass(db, reports, settings) -> None:
+    writer = SlowWriter(reports, last=4)
+    run_loop(settings.database_url, writer, every(settings, 0.5))
+    gaps = [later - earlier for earlier, later in zip(writer.begun[1:], writer.begun[2:], strict=False)]
+    assert len(gaps) == 2
+    assert all(0.8 <= gap < 2 for gap in gaps), gaps
+
+
+def test_local_time_that_goes_back_by_an_hour_delays_no_pass(db, reports, settings, monkeypatch) -> None:
+    """As where summer time ends: `schedule` counts by local time."""
+    monkeypatch.setenv("TZ", "UTC-1")
+    time.tzset()
+
+    def end_of_summer() -> None:
+        monkeypatch.setenv("TZ", "UTC")
+        time.tzset()
+
+    writer = SlowWriter(reports, last=2, after_first=end_of_summer)
+    try:
+        run_loop(settings.database_url, writer, every(settings, 2))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert writer.begun[1] - writer.begun[0] < 10
 
 
 @pytest.mark.process
@@ -79,21 +122,21 @@ def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, 
 
 def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.sync.wakeup.RECONNECT_S", 0.1)
-    with listen_for_wakeups(Listener(settings.database_url)) as waker:
-        assert waker.wait(time.monotonic() + 0.05) is False
+    with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
+        assert wakeup.wait(time.monotonic() + 0.05) is False
         take(record(1))
-        assert waker.wait(time.monotonic() + 20) is True
+        assert wakeup.wait(time.monotonic() + 20) is True
         db(
             "select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %%' and datname = current_database()"
         )
-        assert waker.wait(time.monotonic() + 20) is True, "something may have come in meanwhile"
-        assert waker.wait(time.monotonic() + 20) is True, "and until it was there again"
+        assert wakeup.wait(time.monotonic() + 20) is True, "something may have come in meanwhile"
+        assert wakeup.wait(time.monotonic() + 20) is True, "and until it was there again"
         take(record(2))
-        assert waker.wait(time.monotonic() + 20) is True
+        assert wakeup.wait(time.monotonic() + 20) is True
         os.kill(os.getpid(), signal.SIGTERM)
         begun = time.monotonic()
-        assert waker.wait(begun + 60) is False
-        assert waker.ending.is_set()
+        assert wakeup.wait(begun + 60) is False
+        assert wakeup.stop.is_set()
 
 
 @pytest.mark.process
@@ -129,7 +172,7 @@ def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, setting
     small = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=7))
     done = run_pass(settings.database_url, writer, small)
     assert calls[0] >= 9
-    assert done.new_epoch == "there is no mark", "it went on in the epoch that it had begun"
+    assert done.new_epoch == "there is no checkpoint", "it went on in the epoch that it had begun"
     assert done.epoch == 1
     assert differences(db, reports) == NONE
 
@@ -152,17 +195,17 @@ def test_a_store_that_stays_away_within_a_pass_is_told_in_the_end(db, reports, s
 
 
 def test_sigterm_ends_the_waiting_for_a_store(db, reports, settings) -> None:
-    ending = threading.Event()
+    stop = threading.Event()
     writer = ReportWriter(reports)
 
     def put(kind: str, documents: Any) -> Any:
-        ending.set()
+        stop.set()
         raise Unavailable("MongoDB is away")
 
     writer.put = put  # type: ignore[method-assign]
     take(record(1))
     with pytest.raises(Unavailable):
-        run_pass(settings.database_url, writer, settings, ending=ending)
+        run_pass(settings.database_url, writer, settings, stop=stop)
 
 
 def test_two_by_force_are_right(db, reports, settings) -> None:
@@ -216,10 +259,10 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
         return real(sql, *values)
 
     monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
-    with listen_for_wakeups(Listener(settings.database_url)) as waker:
+    with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
         answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
         assert answer.status_code == 201
-        assert waker.wait(time.monotonic() + 20) is True
+        assert wakeup.wait(time.monotonic() + 20) is True
     assert within == [False]
 
 
@@ -229,8 +272,8 @@ def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> N
 
 
 class Broken:
-    def in_transaction(self) -> bool:
-        return False
+    def after_commit(self, call: Any) -> None:
+        call()
 
     def execute_sql(self, sql: str) -> None:
         raise psycopg2.OperationalError("server closed the connection unexpectedly")

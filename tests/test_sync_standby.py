@@ -131,7 +131,7 @@ def test_no_row_is_lost_with_six_writers_at_the_primary(db, reports, from_standb
 
 
 def test_a_standby_that_follows_no_more_is_not_read(db, reports, from_standby, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.source.STANDBY_PATIENCE_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.source.STANDBY_WAIT_S", 0.5)
     monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 0.5)
     run(from_standby, reports)
     replica = psycopg2.connect(from_standby.sync.source_url)

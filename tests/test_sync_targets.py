@@ -17,7 +17,7 @@ from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
-from myhealth.reports.documents import user_document
+from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
@@ -50,17 +50,23 @@ def test_new_documents_known_ones_and_refused_ones(target: Target, reports) -> N
     batch = [document(i) for i in range(5)]
     assert target.insert("checkup", batch).written == 5
     again = target.insert("checkup", [*batch, document(9)])
-    assert (again.written, again.unchanged, again.failed) == (1, 5, [])
+    assert (again.written, again.unchanged, again.quarantined) == (1, 5, [])
     mixed = target.put(
         "checkup", [document(1, revision=2), document(2), document(3, results='[{"value": %s}]' % ("9" * 40))]
     )
     assert (mixed.written, mixed.unchanged) == (1, 1)
-    assert [(f.kind, f.id, f.reason.split(":")[0]) for f in mixed.failed] == [("checkup", 3, "BSON cannot hold it")]
-    assert (target.failed_ids("checkup"), target.failed_ids("user"), target.count_quarantined()) == ([3], [], 1)
+    assert [(f.kind, f.id, f.reason.split(":")[0]) for f in mixed.quarantined] == [
+        ("checkup", 3, "BSON cannot hold it")
+    ]
+    assert (target.quarantined_ids("checkup"), target.quarantined_ids("user"), target.count_quarantined()) == (
+        [3],
+        [],
+        1,
+    )
     assert reports.get(1)["revision"] == 2
     assert target.put("checkup", []).written == target.insert("checkup", []).written == 0
     too_large = target.put("checkup", [document(4, revision=2, checkup_report="x" * 17_000_000), document(5)])
-    assert (too_large.written, [failure.id for failure in too_large.failed]) == (1, [4])
+    assert (too_large.written, [failure.id for failure in too_large.quarantined]) == (1, [4])
     assert reports.get(4) is None
 
 
@@ -71,14 +77,14 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     assert target.remove("checkup", [], 1) == 0
     assert target.sweep(2) == (1, None)
     assert [found["_id"] for found in reports.reports.find()] == [3]
-    assert target.quarantine("user", []).failed == []
+    assert target.quarantine("user", []).quarantined == []
     aside = target.quarantine("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])
-    assert [(failure.id, failure.reason) for failure in aside.failed] == [(3, "why")]
+    assert [(failure.id, failure.reason) for failure in aside.quarantined] == [(3, "why")]
     assert reports.get(3) is None
 
 
 def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports) -> None:
-    people = [user_document(1, i, 1, f"s{i}", f"u{i}", name, "patient", True, None, 1) for i, name in
+    people = [user_document(UserRow(i, 1, f"s{i}", f"u{i}", name, "patient", True, None, 1), 1) for i, name in
               enumerate(["Savita Deshpande", "José García Márquez", ""])]  # fmt: skip
     assert target.put("user", people).written == 3
     assert [each["_id"] for each in reports.people.search(Search("garcia jo"))] == [1]
@@ -135,7 +141,7 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
     direct = contents(reports)
     reports.drop()
     done = run_pass(settings.database_url, ReportsApi(ReportsApiClient(remote)), remote)
-    assert (done.failures, done.epoch) == (0, 1)
+    assert (done.quarantined_count, done.epoch) == (0, 1)
     assert contents(reports) == direct
     assert len(direct["checkup"]) == 30
     assert differences(db, reports)["lost"] == []
@@ -157,13 +163,13 @@ def test_everything_travels_over_http(db, reports, remote, settings) -> None:
     assert differences(db, reports) == NONE
     assert sync().read == 0
     db("update checkups set results = %s where id = 9", '[{"value": %s}]' % ("9" * 40))
-    assert sync().failures == 1
+    assert sync().quarantined_count == 1
     db("update checkups set results = '[]' where id = 9")
     assert sync().written == 1
-    assert target.failed_ids("checkup") == []
+    assert target.quarantined_ids("checkup") == []
     reports.reports.insert_one({"_id": 77, "patient_id": 1, "epoch": 1, "revision": 1})
     assert restart_epoch(settings.database_url, target)
-    done = sync(retry_failed=True)
+    done = sync(retry_quarantined=True)
     assert (done.epoch, done.removed) == (2, 1)
     assert differences(db, reports) == NONE
     assert run_pass(settings.database_url, ReportWriter(reports), settings).read == 0, (
@@ -336,7 +342,7 @@ def test_a_runner_whom_the_sync_has_not_brought_yet_is_let_in_while_its_token_is
     assert ask(signer.sign(runner, time.time() - 1000, service=True)[0]) == 401
     assert ask(signer.sign(uuid.uuid4(), time.time() - 1000, service=True)[0]) == 401
     assert ask(signer.sign(patient)[0]) == 401
-    reports.users.insert_one(user_document(1, 1, 1, str(runner), "runner", "", "patient", True, None, 1))
+    reports.users.insert_one(user_document(UserRow(1, 1, str(runner), "runner", "", "patient", True, None, 1), 1))
     assert ask(signer.sign(runner, service=True)[0]) == 403, "what is known beats what a token says"
     reports.users.update_one({"_id": 1}, {"$set": {"role": "service", "active": False}})
     assert ask(signer.sign(runner, service=True)[0]) == 401

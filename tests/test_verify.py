@@ -182,7 +182,7 @@ def test_what_mongodb_refuses_is_told_and_stays_refused(db, reports, sync, compa
 
 def test_without_a_mark_of_this_history_there_is_nothing_to_compare(db, reports, sync, compare) -> None:
     take(record(1))
-    with pytest.raises(MyHealthError, match="there is no mark"):
+    with pytest.raises(MyHealthError, match="there is no checkpoint"):
         compare()
     sync()
     reports.state.update_one({"_id": "mark"}, {"$set": {"history.timeline": 99}})

@@ -1,4 +1,4 @@
-"""Working ahead: one thread makes what another uses, so that waiting for one store overlaps with work for the other."""
+"""Threads that overlap the wait for one store with the work for another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_S = 0.2
 
 
 class _End:
-    """Marks the end of what is made, with the error that ended it."""
+    """The end of the items, with the error that ended them."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -25,22 +25,22 @@ class _End:
 
 @contextlib.contextmanager
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
-    """Makes `items` in a thread of its own, at most `depth` of them before they are wanted, in their order.
+    """Produce `items` in a thread of their own, in order, at most `depth` of them before they are consumed.
 
-    What the making raises is raised to whoever uses them, behind the items that came before it. When the block is
-    left, the thread has ended; an item that is being made by then is made to its end first.
+    An error of the producer is raised in the consumer, after the items that came before it. When the block ends, the
+    thread has ended, after it has finished the item that it was producing.
     """
-    made: queue.Queue[T | _End] = queue.Queue(depth)
+    produced: queue.Queue[T | _End] = queue.Queue(depth)
     leaving = threading.Event()
 
     def put(item: T | _End) -> bool:
         while not leaving.is_set():
             with contextlib.suppress(queue.Full):
-                made.put(item, timeout=POLL_S)
+                produced.put(item, timeout=POLL_S)
                 return True
         return False
 
-    def make() -> None:
+    def produce() -> None:
         error: BaseException | None = None
         try:
             try:
@@ -48,22 +48,22 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
                     if not put(item):
                         return
             finally:
-                if isinstance(items, Generator):  # here and now: what it holds open is closed behind us
+                if isinstance(items, Generator):  # now, so that it closes its resources in this thread
                     items.close()
-        except BaseException as raised:  # noqa: BLE001 - it is raised again where the items are used
+        except BaseException as raised:  # noqa: BLE001 - the consumer raises it again
             error = raised
         put(_End(error))
 
-    def use() -> Iterator[T]:
-        while not isinstance(item := made.get(), _End):
+    def consume() -> Iterator[T]:
+        while not isinstance(item := produced.get(), _End):
             yield item
         if item.error is not None:
             raise item.error
 
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
-        yield use()
+        yield consume()
     finally:
         leaving.set()
         thread.join()
@@ -71,14 +71,14 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
 
 @contextlib.contextmanager
 def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -> Iterator[Iterator[S]]:
-    """Does `work` on items in some threads at once; gives the results in the items' order.
+    """Call `work` on the items in `workers` threads at once; yield the results in the order of the items.
 
-    What work raises is raised to whoever uses the results, behind those that came before it. When the block is left,
-    the threads have ended; items that are being worked on by then are worked on to their end first.
+    An error of `work` is raised in the consumer, after the results that came before it. When the block ends, the
+    threads have ended, after they have finished the items that they were working on.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="side by side")
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="parallel_map")
 
-    def use() -> Iterator[S]:
+    def consume() -> Iterator[S]:
         waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -88,15 +88,17 @@ def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -
             yield waiting.popleft().result()
 
     try:
-        yield use()
+        yield consume()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Looks for garbage in cycles fifty times less often: a fifth of the time of a pipeline that makes many short-lived
-    documents, which have none, goes into that. What exists before is not looked at again within the block."""
+    """Run the cyclic garbage collector fifty times less often, and not on objects from before the block.
+
+    The collector takes a fifth of the time of a pipeline of many short-lived documents, which contain no cycles.
+    """
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

@@ -36,7 +36,9 @@ def setting(default: Any, text: str, *, secret: bool = False) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class SyncSettings:
-    interval_s: Annotated[float, Meta(gt=0, le=86400)] = setting(300, "Seconds between two passes of `myhealth sync`.")
+    interval_s: Annotated[float, Meta(gt=0, le=86400)] = setting(
+        300, "Seconds from the end of one pass of the sync to the next."
+    )
     batch_rows: Annotated[int, Meta(ge=1, le=100_000)] = setting(2000, "Rows that one read and one bulk write carry.")
     listen: bool = setting(
         False,

@@ -1,5 +1,9 @@
-"""Documents as BSON: whether two say the same, found by their bytes, for to decode a document takes longer than to
-compare it. Pure."""
+"""Compare documents by their BSON, because decoding a document takes longer than comparing its bytes. Pure.
+
+The quick paths rely on one invariant: a document of ours ends with the 32-bit integers `revision` and `epoch`, in this
+order (report_document and user_document in documents.py). `StoredBson` checks it for every document by the names and
+types at fixed distances from the end, and decodes a document without it.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +15,60 @@ import bson
 from myhealth.reports.connection import CODEC
 from myhealth.reports.documents import Document
 
-# How a document of ours begins and ends: with its id, and with these two integers of 32 bits. Source: bsonspec.org.
+# The elements at both ends of a document: type, name, NUL, and for an int32 four bytes. Source: bsonspec.org.
 INT32_ID, INT64_ID = b"\x10_id\x00", b"\x12_id\x00"
 REVISION, EPOCH = b"\x10revision\x00", b"\x10epoch\x00"
+EPOCH_VALUE = slice(-5, -1)  # the last byte of a document is a NUL
+EPOCH_NAME = slice(-5 - len(EPOCH), -5)
+REVISION_VALUE = slice(-9 - len(EPOCH), -5 - len(EPOCH))
+REVISION_NAME = slice(-9 - len(EPOCH) - len(REVISION), -9 - len(EPOCH))
 
 
 def encode(document: Document) -> bytes:
+    """Return the BSON of a document."""
     return bson.encode(document, codec_options=CODEC)
 
 
+def ends_with_version(content: bytes) -> bool:
+    """Return whether a document's last two fields are the integers `revision` and `epoch`."""
+    return content[EPOCH_NAME] == EPOCH and content[REVISION_NAME] == REVISION
+
+
 class StoredBson:
-    """A document as the report store has it. `id`, `revision` and `epoch` are integers, -1 where it has none of that
-    kind; `id` is whatever it is where it is no integer."""
+    """A document as the report store holds it.
+
+    `id`: of any type. `revision`, `epoch`: -1 if the document has no such integer.
+    """
 
     __slots__ = ("content", "epoch", "id", "revision")
 
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.id: Any
-        if content[-12:-5] == EPOCH and content[-26:-16] == REVISION and content[4:9] in (INT32_ID, INT64_ID):
+        if ends_with_version(content) and content[4:9] in (INT32_ID, INT64_ID):
             self.id = int.from_bytes(content[9 : 13 if content[4] == INT32_ID[0] else 17], "little", signed=True)
-            self.revision = int.from_bytes(content[-16:-12], "little", signed=True)
-            self.epoch = int.from_bytes(content[-5:-1], "little", signed=True)
+            self.revision = int.from_bytes(content[REVISION_VALUE], "little", signed=True)
+            self.epoch = int.from_bytes(content[EPOCH_VALUE], "little", signed=True)
         else:
             document = self.document()
             self.id = document.get("_id")
             self.revision, self.epoch = (_integer(document.get(name)) for name in ("revision", "epoch"))
 
     def document(self) -> Document:
+        """Return the decoded document."""
         return bson.decode(self.content, codec_options=CODEC)
 
     def equals(self, content: bytes) -> bool:
-        """Whether this is that document in its bytes, the epoch aside, which stands last in both."""
-        return self.content[:-5] == content[:-5] and self.content[-12:-5] == EPOCH
+        """Return whether this is that document, byte for byte but for the epoch's value."""
+        return self.content[: EPOCH_VALUE.start] == content[: EPOCH_VALUE.start] and ends_with_version(content)
 
     def equals_ignoring_epoch(self, document: Document) -> bool:
-        """Whether this is that document, the epoch and the order of the fields aside."""
+        """Return whether this is that document but for the epoch and the order of the fields."""
         return _in_order(self.document()) == _in_order(document)
 
 
 def split(batch: bytes) -> Iterator[StoredBson]:
-    """The documents of a batch, which stand one behind the other, each beginning with its length."""
+    """Yield the documents of a batch, which follow each other; each begins with its length."""
     start = 0
     while start < len(batch):
         end = start + int.from_bytes(batch[start : start + 4], "little")

@@ -1,10 +1,14 @@
-"""Rows of the source of truth as documents of the report store. Pure. Source: myhealth/README.md, "Data model"."""
+"""Rows of the source of truth as documents of the report store. Pure.
+
+The report store keeps a report for each check-up and a document for each user, in collections of the same names.
+Source: myhealth/README.md, "Data model".
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,100 +17,113 @@ from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
 from myhealth.reports.name_matching import name_key, name_keys
 
 Document = dict[str, Any]
-# Which form the documents below have: a report store that was filled in another one is filled anew by the next sync.
-# 2: users have `name_keys`. 3: `abnormal` also where a value lies outside its range and no flag says so.
+# The form of the documents below. The next sync fills a report store of another form anew.
+# 2: users have `name_keys`. 3: `abnormal` is also true if a value lies outside its range and no flag says so.
 FORM = 3
 NUMBERS = ("value", "low", "high")
 NORMAL = (None, "N")
+
+
+class CheckupRow(NamedTuple):
+    """The columns of a check-up that make its report.
+
+    `xid`: the transaction that wrote the row last. `subject`: the patient's; an id may be given to another person
+    later, a subject may not. `machine`: the serial number. Moments are in UTC, with or without a zone. `results`: JSON.
+    """
+
+    id: int
+    xid: int
+    patient_id: int
+    subject: str
+    checkup_type: str
+    checkup_report: str
+    disease: str
+    machine: str | None
+    taken_by: str | None
+    taken_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    results: str
+    revision: int
+
+
+class UserRow(NamedTuple):
+    """The columns of a user that browsing needs: no password. `xid`: the transaction that wrote the row last."""
+
+    id: int
+    xid: int
+    subject: str
+    username: str
+    full_name: str
+    role: str
+    active: bool
+    tokens_valid_after: datetime | None
+    revision: int
+
 
 _decode = msgspec.json.Decoder(float_hook=exact_number).decode
 
 
 def read_results(text: str | bytes) -> tuple[Any, bool]:
-    """Results out of JSON text, every number with its digits, and whether one is not normal. Raises a ValueError where
-    it is no JSON."""
+    """Return the results in JSON text, every number with its digits, and whether one is abnormal.
+
+    Raises a ValueError if the text is not JSON.
+    """
     decoded = _decode(text)
-    return decoded, _look_through(decoded)
+    return decoded, _finish_results(decoded)
 
 
-def report_document(
-    epoch: int,
-    id_: int,
-    xid: int,
-    patient_id: int,
-    subject: str,
-    checkup_type: str,
-    checkup_report: str,
-    disease: str,
-    machine: str | None,
-    taken_by: str | None,
-    taken_at: datetime,
-    created_at: datetime,
-    updated_at: datetime,
-    results: str,
-    revision: int,
-) -> Document:
-    """The report of one check-up, of its columns in this order; `results` as JSON text, `machine` the serial,
-    `subject` the patient's: an id may be handed out again, to somebody else, and a report is its patient's alone.
+def report_document(row: CheckupRow, epoch: int) -> Document:
+    """Return the report of one check-up. MongoDB keeps moments to the millisecond.
 
-    Moments are in UTC, with or without a zone; MongoDB keeps them to the millisecond.
+    `revision` and `epoch` are the last two fields; bson_compare.py reads them there.
     """
-    decoded, abnormal = read_results(results)
+    results, abnormal = read_results(row.results)
     return {
-        "_id": id_,
-        "patient_id": patient_id,
-        "subject": subject,
-        "checkup_type": checkup_type,
-        "checkup_report": checkup_report,
-        "disease": disease,
-        "machine": machine,
-        "taken_by": taken_by,
-        "taken_at": taken_at,
-        "created_at": created_at,
-        "updated_at": updated_at,
-        "results": decoded,
+        "_id": row.id,
+        "patient_id": row.patient_id,
+        "subject": row.subject,
+        "checkup_type": row.checkup_type,
+        "checkup_report": row.checkup_report,
+        "disease": row.disease,
+        "machine": row.machine,
+        "taken_by": row.taken_by,
+        "taken_at": row.taken_at,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "results": results,
         "abnormal": abnormal,
-        "revision": revision,
+        "revision": row.revision,
         "epoch": epoch,
     }
 
 
-def user_document(
-    epoch: int,
-    id_: int,
-    xid: int,
-    subject: str,
-    username: str,
-    full_name: str,
-    role: str,
-    active: bool,
-    tokens_valid_after: datetime | None,
-    revision: int,
-) -> Document:
-    """What the report store knows of a user, of these columns: no password, nothing that browsing does not need.
+def user_document(row: UserRow, epoch: int) -> Document:
+    """Return the document of one user; `username_key` and `name_keys` serve the search by name.
 
-    `username_key`, `name_keys`: for finding a name. `subject`: who it is, for good; ids may be handed out again.
+    `revision` and `epoch` are the last two fields, as in a report.
     """
+    tokens_valid_after = row.tokens_valid_after
     return {
-        "_id": id_,
-        "subject": subject,
-        "username": username,
-        "username_key": name_key(username),
-        "full_name": full_name,
-        "name_keys": name_keys(full_name),
-        "role": role,
-        "active": active,
+        "_id": row.id,
+        "subject": row.subject,
+        "username": row.username,
+        "username_key": name_key(row.username),
+        "full_name": row.full_name,
+        "name_keys": name_keys(row.full_name),
+        "role": row.role,
+        "active": row.active,
         "tokens_valid_after": None if tokens_valid_after is None else next_millisecond(tokens_valid_after),
-        "revision": revision,
+        "revision": row.revision,
         "epoch": epoch,
     }
 
 
-def _look_through(results: Any) -> bool:
-    """Makes decimals of the integers that BSON has no room for; whether a result carries a flag other than N, or lies
-    outside its range.
+def _finish_results(results: Any) -> bool:
+    """Replace integers beyond BSON's range by decimals; return whether a result is abnormal.
 
-    Results that some other program wrote may be of any form. One loop for both: it runs for every result there is.
+    A result is abnormal if it has a flag other than N, or if its value lies outside its range. Another program may
+    have stored results of any form. One loop does both tasks, because it runs for every result.
     """
     abnormal = False
     for result in results if type(results) is list else ():
@@ -122,6 +139,6 @@ def _look_through(results: Any) -> bool:
 
 
 def next_millisecond(moment: datetime) -> datetime:
-    """MongoDB cuts a moment to the millisecond: rounded up, no token that has ended comes to life by it."""
+    """Round up to the millisecond. MongoDB cuts moments, which would make a token valid that has ended."""
     rest = moment.microsecond % 1000
     return moment + timedelta(microseconds=1000 - rest) if rest else moment

@@ -1,6 +1,6 @@
-"""Earlier epochs in the report store: which there are, and their removal, slice by slice.
+"""The epochs in the report store: the newest one, and the removal of earlier ones, slice by slice.
 
-No index leads to an epoch: in one piece it would take longer than a call may, at many millions of reports.
+No index covers the epoch, so one operation over many millions of reports would run into a call's timeout.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 
 FIRST_ID = -(2**63)
-# Ids that one step looks at: a step must stay far below the timeout of a call.
+# Documents of a slice: it must take far less than the timeout of a call.
 SWEEP_IDS = 100_000
 
 
 class Epochs:
-    """The part of `Mirror` that works on all documents."""
+    """The part of `ReportWriter` that works on all documents."""
 
     _collections: dict[str, Any]
-    _failures: Any
+    _quarantine: Any
 
     def remove_older_epochs(self, epoch: int) -> int:
-        """Removes what an earlier history of the source left behind; gives how many reports."""
+        """Remove the documents of all earlier epochs; return the number of reports."""
         removed, after = self.sweep(epoch)
         while after is not None:
             found, after = self.sweep(epoch, after)
@@ -30,21 +30,24 @@ class Epochs:
         return removed
 
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
-        """The same, of one slice of the ids beyond `after`: how many reports went, and where the next slice begins,
-        None behind the last."""
+        """Remove the documents of earlier epochs in the slice after the id `after`.
+
+        Return the number of reports removed and the last id of the slice, or None after the last slice, which also
+        removes earlier epochs among the users and the quarantined documents.
+        """
         older = {"epoch": {"$lt": epoch}}
         beyond, last = self._slice_of_reports(after)
         with translate_mongo_errors():
             removed = int(self._collections["checkup"].delete_many({"_id": beyond, **older}).deleted_count)
-            if last is None:  # what somebody else put there
+            if last is None:  # ids that are not numbers, which another program stored
                 odd = {"_id": {"$not": {"$type": "number"}}, **older}
                 removed += int(self._collections["checkup"].delete_many(odd).deleted_count)
                 self._collections["user"].delete_many(older)
-                self._failures.delete_many(older)
+                self._quarantine.delete_many(older)
         return removed, last
 
     def newest_epoch(self) -> int:
-        """The highest epoch that any document carries; 0 without documents. Reads everything: for a new epoch only."""
+        """Return the highest epoch of all documents, 0 without any. It reads everything: for a new epoch only."""
         highest, after = self.newest_epoch_of_slice()
         while after is not None:
             found, after = self.newest_epoch_of_slice(after)
@@ -52,7 +55,7 @@ class Epochs:
         return highest
 
     def newest_epoch_of_slice(self, after: int = FIRST_ID) -> tuple[int, int | None]:
-        """The same of one slice, as in `sweep`, and of all users."""
+        """Return the highest epoch of a slice and its last id, as `sweep` does. The last slice includes users."""
         beyond, last = self._slice_of_reports(after)
         users = self._highest_epoch("user", {}) if last is None else 0
         return max(users, self._highest_epoch("checkup", {"_id": beyond})), last
@@ -63,7 +66,7 @@ class Epochs:
             return max((int(found["epoch"]) for found in newest.sort("epoch", -1).limit(1)), default=0)
 
     def _slice_of_reports(self, after: int) -> tuple[Document, int | None]:
-        """The condition on ids of a slice beyond `after`, and its last id; None where it is the last one."""
+        """Return the condition on the ids of the slice after `after`, and its last id; None for the last slice."""
         beyond = {"$gt": after}
         with translate_mongo_errors():
             found = self._collections["checkup"].find({"_id": beyond}, {"_id": 1}).sort("_id", 1)

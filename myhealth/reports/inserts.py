@@ -1,5 +1,7 @@
-"""A batch of inserts as one command, made by hand: PyMongo's own `insert_many` spends as long again on looking at each
-document by itself (measured: 4.2 µs a document of the client's time, this 2.5)."""
+"""Bulk insert as one hand-made command.
+
+PyMongo's `insert_many` inspects every document by itself: 4.2 µs a document of the client's time, against 2.5 here.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,10 @@ from myhealth.reports.documents import Document
 
 
 def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
-    """Inserts documents in no order, at most 100,000; gives the writes that failed, each with `index`, `code` and
-    `errmsg`.
+    """Insert documents in no order, at most 100,000; return the writes that failed, with `index`, `code`, `errmsg`.
 
-    Raises Unavailable where they may go in later, PyMongo's errors where the batch is refused as a whole: among them
-    DocumentTooLarge for one over 16 MB in all, which PyMongo does not send.
+    Raises Unavailable if a later attempt may succeed, and PyMongo's errors if MongoDB rejects the batch as a whole:
+    among them DocumentTooLarge for a batch over 16 MB, which PyMongo does not send.
     """
     command = {
         "insert": collection.name,
@@ -28,5 +29,5 @@ def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
         answer = collection.database.command(command, codec_options=CODEC)
     if "writeConcernError" in answer:
         raise Unavailable(f"MongoDB did not keep it safely: {answer['writeConcernError'].get('errmsg', '')}")
-    faults: list[Any] = answer.get("writeErrors", [])
-    return faults
+    errors: list[Any] = answer.get("writeErrors", [])
+    return errors

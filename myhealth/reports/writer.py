@@ -1,8 +1,8 @@
-"""The report store as the sync writes it.
+"""Write the report store, as the sync does.
 
 Writing is idempotent. A document carries (`epoch`, `revision`), and a write never replaces a newer one: so a batch
-may be written twice, late, or by two runners at once. What MongoDB refuses is set aside with its reason, and what it
-had of the same document before is removed: an outdated report is worse than a missing one.
+may be written twice, late, or by two runners at once. A document that MongoDB refuses is quarantined: its reason is
+kept, and an older version of it is removed, because an outdated report is worse than a missing one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.versions import not_after, older_than, older_version, same_version
 
 DUPLICATE_KEY = 11000
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
-# What BSON cannot hold: too large, an integer or a decimal beyond its range, an object of no known type.
+# Errors for documents that BSON cannot hold: too large, a number beyond its range, an object of an unknown type.
 UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, ArithmeticError, ValueError)
 KINDS = ("checkup", "user")
+# The checkpoint's document in `sync_state`; the name is that of existing stores.
+CHECKPOINT = {"_id": "mark"}
 
 
 @dataclass(frozen=True)
 class QuarantinedDocument:
-    """A document that MongoDB refused: of which row, and why."""
+    """A document that MongoDB refused. `id`: of its row."""
 
     kind: str
     id: int
@@ -43,47 +46,48 @@ class QuarantinedDocument:
 
 @dataclass
 class WriteResult:
-    """What became of a batch: documents written, those that were there already or newer, those that were removed, and
-    what MongoDB refused."""
+    """The result of a batch. `unchanged`: documents that were there already, in this version or a newer one."""
 
     written: int = 0
     unchanged: int = 0
     removed: int = 0
-    failed: list[QuarantinedDocument] = field(default_factory=list)
+    quarantined: list[QuarantinedDocument] = field(default_factory=list)
 
     def __add__(self, other: WriteResult) -> WriteResult:
         return WriteResult(
             self.written + other.written,
             self.unchanged + other.unchanged,
             self.removed + other.removed,
-            [*self.failed, *other.failed],
+            [*self.quarantined, *other.quarantined],
         )
 
 
 class LeaseLost(Unavailable):
-    """Another runner has begun a pass meanwhile; this one moves the mark no more."""
+    """Another runner has begun a pass; this one must not move the checkpoint any more."""
 
 
 class ReportWriter(Epochs):
-    """Reports and users of one MongoDB database, the mark, and what was set aside. Used by one pass at a time,
-    which may write several batches at once."""
+    """Writes reports and users of one MongoDB database, the checkpoint and the quarantine.
+
+    One pass at a time uses it, which may write several batches at once.
+    """
 
     def __init__(self, repository: ReportRepository) -> None:
         self._repository = repository
         self._collections: dict[str, Any] = {"checkup": repository.reports, "user": repository.users}
         self._state = repository.state
-        self._failures = repository.failures
-        self._set_aside: set[str] | None = None
-        self._looking = threading.Lock()
+        self._quarantine = repository.failures
+        self._quarantined_keys: set[str] | None = None
+        self._keys_lock = threading.Lock()
 
     # -- documents ----------------------------------------------------------------------------------------------
 
     def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        """Writes documents that are believed to be new; those that turn out to be there are put."""
+        """Insert documents that are expected to be new; `put` those that are there already."""
         if not documents:
             return WriteResult()
         try:
-            faults = insert_batch(self._collections[kind], documents)
+            errors = insert_batch(self._collections[kind], documents)
         except DocumentTooLarge:
             half = len(documents) // 2
             if not half:
@@ -91,58 +95,62 @@ class ReportWriter(Epochs):
             return self.insert(kind, documents[:half]) + self.insert(kind, documents[half:])
         except (OperationFailure, *UNENCODABLE):
             return self.put(kind, documents)
-        _check_transient(faults)
-        there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
-        refused = [(documents[f["index"]], f["errmsg"]) for f in faults if f["code"] != DUPLICATE_KEY]
-        failed = {fault["index"] for fault in faults}
+        _check_transient(errors)
+        existing = [documents[error["index"]] for error in errors if error["code"] == DUPLICATE_KEY]
+        refused = [(documents[e["index"]], e["errmsg"]) for e in errors if e["code"] != DUPLICATE_KEY]
+        failed = {error["index"] for error in errors}
         new = [document for i, document in enumerate(documents) if i not in failed] if failed else documents
-        written = self._done(kind, new, WriteResult(len(new)))
-        return written + self.quarantine(kind, refused) + self.put(kind, there)
+        self._release(kind, new)
+        return WriteResult(len(new)) + self.quarantine(kind, refused) + self.put(kind, existing)
 
     def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        """Writes each document unless a newer (epoch, revision) of it is there."""
+        """Write each document unless the store has a newer (epoch, revision) of it."""
         if not documents:
             return WriteResult()
         good, refused = _encodable(documents)
         try:
-            return self._refresh_epoch(kind, good) + self.quarantine(kind, refused)
+            result = self._refresh_epoch(kind, good)
         except (OperationFailure, *UNENCODABLE) as error:
-            return self._put_one_by_one(kind, [document for document, _ in good], error) + self.quarantine(
-                kind, refused
-            )
+            result = self._put_one_by_one(kind, [document for document, _ in good], error)
+        return result + self.quarantine(kind, refused)
 
-    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
-        """Removes documents by (id, revision of the deletion), unless something newer is there; gives how many."""
-        dead = list(dead)
-        operations = [DeleteOne(_not_after(id_, epoch, revision)) for id_, revision in dead]
+    def remove(self, kind: str, deletions: Iterable[tuple[int, int]], epoch: int) -> int:
+        """Remove documents by (id, revision of the deletion) unless a newer version is there; return how many."""
+        deletions = list(deletions)
+        operations = [DeleteOne(not_after(id_, epoch, revision)) for id_, revision in deletions]
         if not operations:
             return 0
         with translate_mongo_errors():
             removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
-        self._forget(kind, [id_ for id_, _ in dead])
+        self._release_ids(kind, [id_ for id_, _ in deletions])
         return int(removed)
 
     def prepare(self) -> str:
-        """Makes the collections and indexes that are not there, and gives what `identity` does."""
+        """Make the missing collections and indexes; return what `identity` does."""
         self._repository.make_indexes()
         return self.identity()
 
     def defer_index(self) -> None:
-        """Before a first sync: a store that is empty does without its index until `prepare` is called again."""
+        """Drop the index of an empty store until the next `prepare`: it is quicker to build after the documents."""
         self._repository.defer_index()
 
     def identity(self) -> str:
-        """Names the collections that there are: one that was dropped and made anew has another name here."""
+        """Return the UUIDs of the collections; a collection that was dropped and made again has another one."""
         return self._repository.identity()
 
+    def has_documents_after(self, kind: str, id_: int) -> bool:
+        """Return whether the store has a document with a higher id."""
+        with translate_mongo_errors():
+            return self._collections[kind].find_one({"_id": {"$gt": id_}}, {"_id": 1}) is not None
+
     def raw(self, kind: str, query: Document) -> Iterator[StoredBson]:
-        """The documents that a query finds, not decoded, in order of id; memory does not grow with their number."""
+        """Yield the documents that a query finds, not decoded, in order of id, in constant memory."""
         with translate_mongo_errors():
             for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
                 yield from split(batch)
 
     def non_integer_ids(self, kind: str) -> Iterator[StoredBson]:
-        """The documents whose id is no number, or no finite one: what sorts before all numbers and behind them."""
+        """Yield the documents whose id is not a finite number: those that sort before and after all numbers."""
         collection = self._collections[kind]
         for bounds in ({"max": {"_id": -float("inf")}}, {"min": {"_id": float("inf")}}):
             with translate_mongo_errors():
@@ -150,98 +158,104 @@ class ReportWriter(Epochs):
                     yield from split(batch)
 
     def encoded(self, documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
-        """Documents with the BSON that they are stored as, and those that cannot be, with the reason."""
+        """Return (document, its BSON), and (document, reason) for those that cannot be stored."""
         return _encodable(documents)
 
     def discard(self, kind: str, seen: Sequence[StoredBson]) -> int:
-        """Removes documents, if they are still in the version that was seen; gives how many."""
+        """Remove documents that still have the version that was seen; return how many."""
         if not seen:
             return 0
-        operations = [DeleteOne(_just_as(stored)) for stored in seen]
+        operations = [DeleteOne(same_version(stored)) for stored in seen]
         with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
     def overwrite(self, kind: str, pairs: Sequence[tuple[StoredBson, Document]]) -> int:
-        """Puts documents in the place of those that were seen, if they are still in that version; gives how many.
-        What MongoDB refuses is set aside."""
-        done = 0
+        """Replace documents that still have the version that was seen; return how many. Quarantine what is refused."""
+        replaced = 0
         for stored, document in pairs:
             try:
                 with translate_mongo_errors():
-                    done += self._collections[kind].replace_one(_just_as(stored), document).modified_count
+                    replaced += self._collections[kind].replace_one(same_version(stored), document).modified_count
             except (OperationFailure, *UNENCODABLE) as error:
                 self.quarantine(kind, [(document, str(error))])
-        return done
+        return replaced
 
-    # -- the mark -----------------------------------------------------------------------------------------------
+    # -- the checkpoint -----------------------------------------------------------------------------------------
 
     def read_checkpoint(self) -> Document | None:
+        """Return the checkpoint's document, or None if there is none."""
         with translate_mongo_errors():
-            found: Document | None = self._state.find_one({"_id": "mark"})
+            found: Document | None = self._state.find_one(CHECKPOINT)
         return found
 
-    def begin(self, mark: Document) -> None:
-        """Puts a mark in the place of whatever is there: a new epoch."""
+    def begin(self, checkpoint: Document) -> None:
+        """Replace the checkpoint, whichever pass holds it: a pass or an epoch begins."""
         with translate_mongo_errors():
-            self._state.replace_one({"_id": "mark"}, {**mark, "_id": "mark"}, upsert=True)
+            self._state.replace_one(CHECKPOINT, {**checkpoint, **CHECKPOINT}, upsert=True)
 
-    def write_checkpoint(self, mark: Document, run: str) -> None:
-        """Moves the mark, if `run` is still the one that has it. Raises TakenOver otherwise."""
+    def write_checkpoint(self, checkpoint: Document, run: str) -> None:
+        """Move the checkpoint if the pass `run` still holds it. Raises LeaseLost otherwise."""
         with translate_mongo_errors():
-            done = self._state.replace_one({"_id": "mark", "run": run}, {**mark, "_id": "mark"})
-        if not done.matched_count:
+            result = self._state.replace_one({**CHECKPOINT, "run": run}, {**checkpoint, **CHECKPOINT})
+        if not result.matched_count:
             raise LeaseLost("another sync has taken over; this one ends")
 
-    # -- what was set aside -------------------------------------------------------------------------------------
+    # -- the quarantine -----------------------------------------------------------------------------------------
 
     def quarantine(self, kind: str, refused: Sequence[tuple[Document, str]]) -> WriteResult:
-        """Keeps the reason, and removes what was there of the same document before."""
+        """Quarantine (document, reason), and remove older versions of the documents."""
         if not refused:
             return WriteResult()
         now = datetime.now(UTC)
-        notes, outdated = [], []
+        entries, outdated = [], []
         for document, reason in refused:
             key, epoch, revision = f"{kind}:{document['_id']}", document["epoch"], document["revision"]
-            what = {"kind": kind, "row_id": document["_id"], "epoch": epoch, "revision": revision}
-            note = {"$set": {**what, "reason": reason[:500], "at": now}, "$setOnInsert": {"since": now}}
-            notes.append((key, {**note, "$inc": {"tries": 1}}))
-            outdated.append(DeleteOne(_not_after(document["_id"], epoch, revision - 1)))
+            entry = {"kind": kind, "row_id": document["_id"], "epoch": epoch, "revision": revision}
+            update = {"$set": {**entry, "reason": reason[:500], "at": now}, "$setOnInsert": {"since": now}}
+            entries.append((key, {**update, "$inc": {"tries": 1}}))
+            outdated.append(DeleteOne(not_after(document["_id"], epoch, revision - 1)))
         with translate_mongo_errors():
-            for key, note in notes:
-                self._failures.update_one({"_id": key}, note, upsert=True)
+            for key, update in entries:
+                self._quarantine.update_one({"_id": key}, update, upsert=True)
             self._collections[kind].bulk_write(outdated, ordered=False)
-        self._known_quarantined().update(key for key, _ in notes)
-        failed = [QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
-        return WriteResult(failed=failed)
+        self._known_keys().update(key for key, _ in entries)
+        return WriteResult(
+            quarantined=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
+        )
 
-    def failed_ids(self, kind: str) -> list[int]:
+    def quarantined_ids(self, kind: str) -> list[int]:
+        """Return the ids of the quarantined documents of one kind, in order."""
         with translate_mongo_errors():
-            return [found["row_id"] for found in self._failures.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
+            return [found["row_id"] for found in self._quarantine.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
 
     def count(self) -> tuple[int, int]:
-        """How many reports and users there are."""
+        """Return the numbers of reports and users."""
         return self._repository.count()
 
     def count_quarantined(self) -> int:
+        """Return the number of quarantined documents."""
         with translate_mongo_errors():
-            return int(self._failures.count_documents({}))
+            return int(self._quarantine.count_documents({}))
 
-    def aside(self, kind: str, ids: Sequence[int]) -> set[int]:
-        """Which of these are set aside now."""
+    def quarantined_among(self, kind: str, ids: Sequence[int]) -> set[int]:
+        """Return those of the ids that are quarantined now."""
         with translate_mongo_errors():
-            found = self._failures.find({"kind": kind, "row_id": {"$in": list(ids)}}, {"row_id": 1})
-            return {failure["row_id"] for failure in found}
+            found = self._quarantine.find({"kind": kind, "row_id": {"$in": list(ids)}}, {"row_id": 1})
+            return {entry["row_id"] for entry in found}
 
-    def failures(self, limit: int = 0) -> list[Document]:
-        """What is set aside: kind, row_id, reason, since, tries."""
+    def list_quarantined(self, limit: int = 0) -> list[Document]:
+        """Return the quarantine's entries (kind, row_id, reason, since, at, tries), at most `limit`, 0 for all."""
         with translate_mongo_errors():
-            return list(self._failures.find({}, {"_id": 0}).sort([("kind", 1), ("row_id", 1)]).limit(limit))
+            return list(self._quarantine.find({}, {"_id": 0}).sort([("kind", 1), ("row_id", 1)]).limit(limit))
 
     # -- within -------------------------------------------------------------------------------------------------
 
     def _refresh_epoch(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> WriteResult:
-        """Replaces what differs; of what is there already with the same content, only moves the epoch, many at once:
-        several times quicker than to replace it, and nearly all that a new epoch finds is like that."""
+        """Replace the documents that differ, and only set the epoch of those that have the same content already.
+
+        The latter is one update for many documents, several times quicker than to replace them, and nearly all
+        documents that a new epoch finds are of this kind.
+        """
         there, elsewhere = self._same_content(kind, encoded)
         self._remove_elsewhere(kind, elsewhere)
         moving: dict[tuple[int, int], list[Document]] = {}
@@ -249,26 +263,26 @@ class ReportWriter(Epochs):
             stored = there.get(document["_id"])
             if stored is not None and stored < document["epoch"]:
                 moving.setdefault((stored, document["revision"]), []).append(document)
-        # Whatever has become of them since they were looked at is no longer of this epoch and revision.
-        behind, moved = [document for document, _ in encoded if document["_id"] not in there], 0
+        # A document that was changed since it was read no longer has this epoch and revision.
+        outdated, moved = [document for document, _ in encoded if document["_id"] not in there], 0
         for (epoch, revision), documents in moving.items():
             same = {"_id": {"$in": [document["_id"] for document in documents]}, "epoch": epoch, "revision": revision}
             with translate_mongo_errors():
-                done = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
-            if done.matched_count == len(documents):
-                moved += done.matched_count
+                result = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
+            if result.matched_count == len(documents):
+                moved += result.matched_count
             else:
-                behind += documents
+                outdated += documents
         unchanged = [document for document, _ in encoded if there.get(document["_id"], -1) >= document["epoch"]]
         renewed = [document for documents in moving.values() for document in documents]
-        self._done(kind, [*unchanged, *renewed], WriteResult())
-        return WriteResult(moved, len(unchanged)) + self._replace(kind, behind)
+        self._release(kind, [*unchanged, *renewed])
+        return WriteResult(moved, len(unchanged)) + self._replace(kind, outdated)
 
     def _same_content(
         self, kind: str, encoded: Sequence[tuple[Document, bytes]]
     ) -> tuple[dict[int, int], list[Document]]:
-        """Of the documents that are there with the very same content, epoch aside: the epoch by id; and those that are
-        there as another patient's."""
+        """Return the stored epoch by id for documents whose content is stored already, and the documents that are
+        stored as another patient's."""
         ours = {document["_id"]: (document, content) for document, content in encoded}
         found, elsewhere = {}, []
         for stored in self.raw(kind, {"_id": {"$in": list(ours)}}):
@@ -282,109 +296,88 @@ class ReportWriter(Epochs):
         return found, elsewhere
 
     def _replace(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        """Guarded replaces. An upsert whose guard says that a newer one is there runs into the unique _id: that is
-        what a duplicate key means here, or that it was another patient's."""
+        """Replace each document by an upsert that matches only an older version.
+
+        A duplicate key therefore means that a newer version is there, or that the document was another patient's.
+        """
         if not documents:
             return WriteResult()
-        operations = [ReplaceOne(_older_than(document), document, upsert=True) for document in documents]
-        faults: list[Any] = []
+        operations = [ReplaceOne(older_than(document), document, upsert=True) for document in documents]
+        errors: list[Any] = []
         try:
             with translate_mongo_errors():
                 self._collections[kind].bulk_write(operations, ordered=False)
         except BulkWriteError as error:
-            faults = _faults(error)
-        refused = {fault["index"]: fault["errmsg"] for fault in faults if fault["code"] != DUPLICATE_KEY}
-        there = [documents[fault["index"]] for fault in faults if fault["code"] == DUPLICATE_KEY]
-        aside = self.quarantine(kind, [(documents[i], reason) for i, reason in refused.items()])
-        if self._remove_elsewhere(kind, there):
-            aside, there = aside + self._replace(kind, there), []
-        kept = [document for i, document in enumerate(documents) if i not in refused]
-        return self._done(kind, kept, WriteResult(len(documents) - len(faults), len(there))) + aside
+            errors = _write_errors(error)
+        refused = {error["index"]: error["errmsg"] for error in errors if error["code"] != DUPLICATE_KEY}
+        existing = [documents[error["index"]] for error in errors if error["code"] == DUPLICATE_KEY]
+        quarantined = self.quarantine(kind, [(documents[i], reason) for i, reason in refused.items()])
+        if self._remove_elsewhere(kind, existing):
+            quarantined, existing = quarantined + self._replace(kind, existing), []
+        self._release(kind, [document for i, document in enumerate(documents) if i not in refused])
+        return WriteResult(len(documents) - len(errors), len(existing)) + quarantined
 
     def _remove_elsewhere(self, kind: str, documents: Sequence[Document]) -> int:
-        """Removes older versions of these reports that are another patient's; gives how many there were.
+        """Remove older versions of these reports that belong to another patient; return how many there were.
 
-        The patient is part of what finds a report to replace: on a sharded cluster it says where the report lies.
+        `_replace` finds a report by its patient too, because on a sharded cluster the patient says where it is.
         """
         if kind != "checkup" or not documents:
             return 0
         operations = [
-            DeleteOne(
-                {
-                    **_not_after(each["_id"], each["epoch"], each["revision"] - 1),
-                    "patient_id": {"$ne": each["patient_id"]},
-                }
-            )
-            for each in documents
+            DeleteOne({**older_version(each), "patient_id": {"$ne": each["patient_id"]}}) for each in documents
         ]
         with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
-    def _put_one_by_one(self, kind: str, documents: Sequence[Document], error: Exception) -> WriteResult:
-        """MongoDB refuses the whole batch: finds out which of its documents it means."""
-        done, refused = WriteResult(), []
+    def _put_one_by_one(self, kind: str, documents: Sequence[Document], batch_error: Exception) -> WriteResult:
+        """Write the documents of a batch that MongoDB refused as a whole; quarantine those that it refuses alone."""
+        result, refused = WriteResult(), []
         for document in documents:
             try:
-                done += self._replace(kind, [document])
-            except (OperationFailure, *UNENCODABLE) as fault:
-                refused.append((document, str(fault)))
+                result += self._replace(kind, [document])
+            except (OperationFailure, *UNENCODABLE) as error:
+                refused.append((document, str(error)))
         if len(refused) == len(documents) > 1:
-            raise MyHealthError(f"MongoDB refuses every write: {error}") from error
-        return done + self.quarantine(kind, refused)
+            raise MyHealthError(f"MongoDB refuses every write: {batch_error}") from batch_error
+        return result + self.quarantine(kind, refused)
 
-    def _done(self, kind: str, documents: Sequence[Document], written: WriteResult) -> WriteResult:
-        if self._known_quarantined():
-            self._forget(kind, [document["_id"] for document in documents])
-        return written
+    def _release(self, kind: str, documents: Sequence[Document]) -> None:
+        """Take documents that are stored now out of the quarantine."""
+        if self._known_keys():
+            self._release_ids(kind, [document["_id"] for document in documents])
 
-    def _forget(self, kind: str, ids: Sequence[int]) -> None:
-        known = self._known_quarantined()
+    def _release_ids(self, kind: str, ids: Sequence[int]) -> None:
+        known = self._known_keys()
         keys = [key for key in (f"{kind}:{id_}" for id_ in ids) if key in known]
         if keys:
             with translate_mongo_errors():
-                self._failures.delete_many({"_id": {"$in": keys}})
+                self._quarantine.delete_many({"_id": {"$in": keys}})
             known.difference_update(keys)
 
-    def _known_quarantined(self) -> set[str]:
-        with self._looking:
-            if self._set_aside is None:
+    def _known_keys(self) -> set[str]:
+        with self._keys_lock:
+            if self._quarantined_keys is None:
                 with translate_mongo_errors():
-                    self._set_aside = {found["_id"] for found in self._failures.find({}, {"_id": 1})}
-            return self._set_aside
+                    self._quarantined_keys = {found["_id"] for found in self._quarantine.find({}, {"_id": 1})}
+            return self._quarantined_keys
 
 
-def _faults(error: BulkWriteError) -> list[Any]:
-    """The writes that failed. Raises Unavailable where one of them may succeed later."""
-    faults: list[Any] = error.details["writeErrors"]
-    _check_transient(faults)
-    return faults
+def _write_errors(error: BulkWriteError) -> list[Any]:
+    """Return the writes that failed. Raises Unavailable if one of them may succeed later."""
+    errors: list[Any] = error.details["writeErrors"]
+    _check_transient(errors)
+    return errors
 
 
-def _check_transient(faults: Sequence[Any]) -> None:
-    for fault in faults:
-        if fault["code"] in TRANSIENT_CODES:
-            raise Unavailable(f"MongoDB cannot do it now: {fault['errmsg']}")
-
-
-def _older_than(document: Document) -> Document:
-    """Matches this document in an older version: an earlier epoch, or the same epoch and a lower revision."""
-    older = _not_after(document["_id"], document["epoch"], document["revision"] - 1)
-    return {**older, "patient_id": document["patient_id"]} if "patient_id" in document else older
-
-
-def _not_after(id_: int, epoch: int, revision: int) -> Document:
-    """Matches this document in a version up to (epoch, revision)."""
-    return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
-
-
-def _just_as(stored: StoredBson) -> Document:
-    """Matches a document in the version that was seen, whatever that is."""
-    document = stored.document()
-    return {"_id": stored.id, "epoch": document.get("epoch"), "revision": document.get("revision")}
+def _check_transient(errors: Sequence[Any]) -> None:
+    for error in errors:
+        if error["code"] in TRANSIENT_CODES:
+            raise Unavailable(f"MongoDB cannot do it now: {error['errmsg']}")
 
 
 def _encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
-    """The documents that BSON can hold and MongoDB takes, with their BSON, and the others with the reason."""
+    """Return (document, its BSON), and (document, reason) for those that BSON or MongoDB cannot hold."""
     good, refused = [], []
     for document in documents:
         try:

@@ -1,4 +1,7 @@
-"""The mark: how far the report store has come, kept in MongoDB beside the data that it describes. Pure."""
+"""The checkpoint: how far the report store has come. It is kept in MongoDB beside the data that it describes. Pure.
+
+The names of the fields below are the names in MongoDB's document `{"_id": "mark"}`, which existing stores hold.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from myhealth.reports.documents import FORM
 FEEDS = ("tombstones", "users", "checkups")
 TABLES = ("users", "checkups")
 ID_MAX = 2**63 - 1
-# So long after a pass that did not end by itself, whatever it still had on its way may yet arrive.
+# A write of a pass that was killed may still arrive this long after the kill.
 RECHECK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class History:
-    """Which history of which cluster transaction ids belong to; in another one they come a second time.
+    """The history of one cluster, within which a transaction id is given out once.
 
     `tables`: the object ids of the database and its tables, which change when a dump is loaded over them, and a hash of
-    what guards them, which changes when triggers were off.
+    their triggers and foreign keys, which changes when triggers were off.
     """
 
     system_identifier: str
@@ -30,7 +33,7 @@ class History:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a feed: everything up to this (transaction id, row id) has been taken over."""
+    """A position in a feed: everything up to this (transaction id, row id) has been carried over."""
 
     xid: int = 0
     id: int = 0
@@ -38,8 +41,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Recheck:
-    """What a pass that did not end by itself may have undone: deletions since `tombstones` are carried out again until
-    `until`, for a write of that pass may arrive late; `sweep`: so is the removal of earlier epochs."""
+    """Work to repeat after a pass that was killed, because a write of that pass may arrive late.
+
+    Each pass until `until` repeats the deletions after the position `tombstones`. `sweep`: it also repeats the removal
+    of earlier epochs.
+    """
 
     tombstones: Position
     until: datetime
@@ -48,12 +54,18 @@ class Recheck:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`phase` scan: tables are read by id, `scanned` says how far; follow: feeds are read from `feeds` on; steady:
-    the same, and nothing of an earlier epoch is left. `horizon`: where the feeds begin once the scan is done.
-    `last_checkup_id`: the highest check-up id stored, for people. `witness`: a row that PostgreSQL has since before
-    the mark moved last; without it, it was set back. `run`: whose pass it is; `finished`: it has ended by itself;
-    `began`: where the deletions stood when it began. `store`: which collections it is about; one that was dropped and
-    made anew is another. `form`: the form that its documents have (documents.FORM)."""
+    """How far the sync has come.
+
+    `phase`: "scan" while tables are read by id, up to `scanned`; "follow" while the feeds are read from `feeds` on;
+    "steady" for the same when no document of an earlier epoch is left. The states are drawn in runner.py.
+    `horizon`: the transaction id from which the feeds are read after the scan.
+    `witness`: a row that PostgreSQL has had since before the checkpoint last moved. A database without it was set back.
+    `last_checkup_id`: the highest check-up id stored, for people to read.
+    `run`: the pass that holds the checkpoint; `finished`: that pass ended by itself; `began`: the position of the
+    tombstone feed when that pass began.
+    `store`: the UUIDs of the collections; a collection that was dropped and made again has another one.
+    `form`: the form of the documents (documents.FORM).
+    """
 
     history: History
     epoch: int
@@ -70,51 +82,55 @@ class Checkpoint:
     store: str = ""
     form: int = FORM
 
-    def begun(self, run: str, now: datetime) -> Checkpoint:
-        """A further pass. What an earlier one that did not end by itself may have undone is to be checked again."""
+    def with_new_run(self, run: str, now: datetime) -> Checkpoint:
+        """Begin a pass. After a pass that did not finish, plan to repeat the work that its late writes may undo."""
         recheck = self.recheck
         if not self.finished:
-            since = min(
-                [self.began, *([recheck.tombstones] if recheck else [])], key=lambda place: (place.xid, place.id)
-            )
+            positions = [self.began, *([recheck.tombstones] if recheck else [])]
+            since = min(positions, key=lambda position: (position.xid, position.id))
             recheck = Recheck(since, now + RECHECK, self.phase != "steady" or bool(recheck and recheck.sweep))
         elif recheck is not None and recheck.until < now:
             recheck = None
         return replace(self, run=run, finished=False, began=self.feeds["tombstones"], recheck=recheck)
 
-    def scanning(self, table: str, position: int) -> Checkpoint:
-        return replace(self, scanned={**self.scanned, table: position})
+    def with_scanned(self, table: str, last_id: int) -> Checkpoint:
+        """Move the scan of one table."""
+        return replace(self, scanned={**self.scanned, table: last_id})
 
-    def following(self) -> Checkpoint:
-        """The scan is done: the feeds go on from the horizon that was noted before it began."""
+    def with_scan_done(self) -> Checkpoint:
+        """Enter the phase "follow": the feeds go on from the horizon that was read before the scan began."""
         start = Position(self.horizon - 1, ID_MAX)
         return replace(self, phase="follow", feeds=dict.fromkeys(FEEDS, start), began=start)
 
-    def steady(self) -> Checkpoint:
-        return replace(self, phase="steady")
+    def with_run_done(self) -> Checkpoint:
+        """Enter the phase "steady" and end the pass."""
+        return replace(self, phase="steady", finished=True)
 
-    def moved(self, feed: str, position: Position) -> Checkpoint:
+    def with_feed_position(self, feed: str, position: Position) -> Checkpoint:
+        """Move one feed."""
         return replace(self, feeds={**self.feeds, feed: position})
 
-    def covers(self, feed: str, place: Position) -> bool:
-        """Whether what stands at this place of the feed has surely been taken over."""
-        if self.phase == "scan":
-            return place.xid < self.horizon and place.id <= self.scanned.get(feed, ID_MAX)
-        reached = self.feeds[feed]
-        return (place.xid, place.id) <= (reached.xid, reached.id)
-
-    def holding(self, checkup_id: int) -> Checkpoint:
+    def with_last_id(self, checkup_id: int) -> Checkpoint:
+        """Raise the highest check-up id stored."""
         return replace(self, last_checkup_id=max(self.last_checkup_id, checkup_id))
 
+    def covers(self, feed: str, position: Position) -> bool:
+        """Return whether the row at this position of the feed has certainly been carried over."""
+        if self.phase == "scan":
+            return position.xid < self.horizon and position.id <= self.scanned.get(feed, ID_MAX)
+        reached = self.feeds[feed]
+        return (position.xid, position.id) <= (reached.xid, reached.id)
 
-def to_document(mark: Checkpoint) -> dict[str, Any]:
-    return asdict(mark)
+
+def to_document(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the checkpoint as MongoDB stores it."""
+    return asdict(checkpoint)
 
 
 def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
-    """The mark that a document holds; None where it holds none that this program can read."""
+    """Return the checkpoint that a document contains, or None if this program cannot read it."""
     try:
-        known = {"form": 1, **document}  # type: ignore[dict-item] # the first form was not told
+        known = {"form": 1, **document}  # type: ignore[dict-item] # the first version did not write its form
         fields = {name: known[name] for name in Checkpoint.__dataclass_fields__}
         recheck = fields["recheck"]
         fields |= {
@@ -130,30 +146,33 @@ def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
 
 
 def _recheck(tombstones: dict[str, Any], until: Any, sweep: bool) -> Recheck:
-    """`until` is text where the mark came over HTTP."""
+    """Read a Recheck; `until` is text if the checkpoint came over HTTP."""
     moment = datetime.fromisoformat(until) if isinstance(until, str) else until
     return Recheck(Position(**tombstones), moment, sweep)
 
 
-def epoch_ended(
-    mark: Checkpoint | None, history: History, next_xid: int, witnessed: bool, store: str | None = None
+def new_epoch_reason(
+    checkpoint: Checkpoint | None, history: History, next_xid: int, witnessed: bool, store: str | None = None
 ) -> str:
-    """Why a new epoch must begin, or nothing. `next_xid`: the first transaction id that is not given out yet.
-    `witnessed`: PostgreSQL has the mark's witness. `store`: the collections that are there now, where it is known."""
-    if mark is None:
-        return "there is no mark"
-    if mark.history.system_identifier != history.system_identifier:
+    """Return why a new epoch must begin, or "" if the checkpoint holds.
+
+    `next_xid`: the first transaction id that is not given out yet. `witnessed`: PostgreSQL has the checkpoint's
+    witness. `store`: the UUIDs of the collections now, or None if unknown.
+    """
+    if checkpoint is None:
+        return "there is no checkpoint"
+    if checkpoint.history.system_identifier != history.system_identifier:
         return "it is another PostgreSQL cluster"
-    if mark.history.timeline != history.timeline:
+    if checkpoint.history.timeline != history.timeline:
         return "PostgreSQL's history has branched (a restore or a failover)"
-    if mark.history.tables != history.tables:
+    if checkpoint.history.tables != history.tables:
         return "the tables were made anew, or their triggers were off"
-    if mark.form != FORM:
+    if checkpoint.form != FORM:
         return "the documents have the form of another version of MyHealth"
-    if max(mark.horizon - 1, *(position.xid for position in mark.feeds.values())) >= next_xid:
-        return "the mark lies in PostgreSQL's future"
+    if max(checkpoint.horizon - 1, *(position.xid for position in checkpoint.feeds.values())) >= next_xid:
+        return "the checkpoint lies in PostgreSQL's future"
     if not witnessed:
         return "PostgreSQL was set back to before the last pass"
-    if store is not None and mark.store != store:
+    if store is not None and checkpoint.store != store:
         return "collections of the report store were dropped or made anew"
     return ""

@@ -1,4 +1,4 @@
-"""How far the report store is behind, as PostgreSQL knows it, and who holds it back. Functions take a cursor."""
+"""How far the report store is behind PostgreSQL, and which transaction holds it back. Functions take a cursor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from myhealth.sync.checkpoint import FEEDS, Checkpoint, Position, from_document
 
-# Beyond so many, rows are not counted one by one: who asks often wants an answer soon.
+# Rows beyond this many are not counted, so that the answer comes soon.
 COUNTED = 1_000_000
 
 CHANGED_AT = {"checkups": "updated_at", "users": "updated_at", "tombstones": "deleted_at"}
@@ -24,12 +24,12 @@ from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
 union all
 select null, owner, database, '', 'prepared', transaction::text::bigint, prepared, gid from pg_prepared_xacts
 order by xact_start nulls last limit 1"""
-NOTED = "select began_at, ended_at, problem, mark, done from sync_pass"
+RECORD = "select began_at, ended_at, problem, mark, done from sync_pass"
 
 
 @dataclass(frozen=True)
 class Lag:
-    """`rows` that are not carried over yet, changes and deletions alike; `seconds` since the first of them."""
+    """`rows`: changes and deletions that are not carried over yet. `seconds`: the age of the oldest of them."""
 
     rows: int
     seconds: float
@@ -37,8 +37,8 @@ class Lag:
 
 @dataclass(frozen=True)
 class Holder:
-    """The oldest transaction that writes: nothing that came after it is carried over before it ends. `pid` is None for
-    a prepared one, which has a name instead, `prepared`."""
+    """The oldest writing transaction. No later change is carried over before it ends. A prepared transaction has no
+    `pid` but a name, `prepared`."""
 
     pid: int | None
     user: str | None
@@ -51,21 +51,23 @@ class Holder:
 
 @dataclass(frozen=True)
 class LastPass:
-    """`problem`: why it did not end as it should, or nothing. `done`: figures by name."""
+    """`problem`: why the pass failed, or "". `done`: its figures by name."""
 
     began_at: datetime
     ended_at: datetime
     problem: str
-    mark: Checkpoint | None
+    checkpoint: Checkpoint | None
     done: dict[str, Any]
 
 
-def measure_lag(cursor: Any, mark: Checkpoint | None, most: int = COUNTED) -> Lag:
-    """How far behind PostgreSQL a store with this mark is; with none, everything is still to come. Counts at most
-    `most` rows a table."""
+def measure_lag(cursor: Any, checkpoint: Checkpoint | None, most: int = COUNTED) -> Lag:
+    """Return how far a store with this checkpoint is behind; without a checkpoint, by everything.
+
+    Counts at most `most` rows a table.
+    """
     rows, seconds = 0, 0.0
     for feed in FEEDS:
-        found, oldest, now = _backlog(cursor, feed, mark, most)
+        found, oldest, now = _backlog(cursor, feed, checkpoint, most)
         rows += found
         if oldest is not None:
             seconds = max(seconds, (now - oldest).total_seconds())
@@ -73,7 +75,7 @@ def measure_lag(cursor: Any, mark: Checkpoint | None, most: int = COUNTED) -> La
 
 
 def find_holder(cursor: Any) -> Holder | None:
-    """Who holds the horizon back most, if anybody writes just now."""
+    """Return the transaction that holds the horizon back, or None if no transaction is writing."""
     cursor.execute(HOLDER)
     row = cursor.fetchone()
     if row is None:
@@ -83,7 +85,8 @@ def find_holder(cursor: Any) -> Holder | None:
 
 
 def read_last_pass(cursor: Any) -> LastPass | None:
-    cursor.execute(NOTED)
+    """Return the record of the last pass, or None before the first one."""
+    cursor.execute(RECORD)
     row = cursor.fetchone()
     if row is None:
         return None
@@ -91,17 +94,18 @@ def read_last_pass(cursor: Any) -> LastPass | None:
     return LastPass(began_at, ended_at, problem, from_document(mark), done)
 
 
-def _backlog(cursor: Any, feed: str, mark: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:
-    scanning = mark is not None and mark.phase == "scan"
+def _backlog(cursor: Any, feed: str, checkpoint: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:
+    """Return the rows of one feed that are still to come, the time of the oldest one, and the time now."""
+    scanning = checkpoint is not None and checkpoint.phase == "scan"
     if scanning and feed == "tombstones":
-        place, scanning = Position(mark.horizon - 1, 0) if mark else Position(), False
+        position, scanning = Position(checkpoint.horizon - 1, 0) if checkpoint else Position(), False
     else:
-        place = mark.feeds[feed] if mark else Position()
-    if mark is None and feed == "tombstones":
-        most = 0  # a store that has nothing has nothing to remove
-    values: dict[str, Any] = {"xid": place.xid, "id": place.id, "most": most}
-    if scanning and mark is not None:
-        values |= {"scanned": mark.scanned[feed], "horizon": mark.horizon}
+        position = checkpoint.feeds[feed] if checkpoint else Position()
+    if checkpoint is None and feed == "tombstones":
+        most = 0  # an empty store has nothing to remove
+    values: dict[str, Any] = {"xid": position.xid, "id": position.id, "most": most}
+    if scanning and checkpoint is not None:
+        values |= {"scanned": checkpoint.scanned[feed], "horizon": checkpoint.horizon}
     beyond, order = (SCANNING, "id") if scanning else (FOLLOWING, "changed_in, id")
     cursor.execute(BACKLOG.format(table=feed, changed_at=CHANGED_AT[feed], beyond=beyond, order=order), values)
     found, oldest, now = cursor.fetchone()

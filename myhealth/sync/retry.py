@@ -1,4 +1,4 @@
-"""How a pass bears with a store that has gone away within it."""
+"""Retry within a pass: exponential backoff when a store becomes unavailable."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from myhealth.common.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-# How long a pass that has begun puts up with a store that is away, since it last got anything done: longer than a
-# replica set takes to elect a primary, or a server to restart.
+# A pass retries this long after its last progress: longer than a replica set takes to elect a primary, or a server to
+# restart.
 RETRY_FOR_S = 60.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
 
 
 class Backoff:
-    """Backoff with jitter, so that many who lost the same server do not come back at once."""
+    """Exponential backoff with jitter, so that many clients of a lost server do not come back at once."""
 
-    def __init__(self, ending: threading.Event) -> None:
-        self._ending = ending
-        self._got = -1
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._progress = -1
         self._tries = 0
         self._since = 0.0
 
-    def wait(self, got: int, error: Unavailable) -> bool:
-        """Waits before another attempt; False where there is to be none. `got`: how far the last one came."""
+    def wait(self, progress: int, error: Unavailable) -> bool:
+        """Wait before another attempt; return False if there is to be no further one.
+
+        `progress`: the rows that the last attempt had read. Progress starts the backoff again.
+        """
         now = time.monotonic()
-        if got != self._got:
-            self._got, self._tries, self._since = got, 0, now
+        if progress != self._progress:
+            self._progress, self._tries, self._since = progress, 0, now
         self._tries += 1
         delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._tries) * random.uniform(0.5, 1)  # noqa: S311
         if now + delay_s - self._since > RETRY_FOR_S:
             return False
         log.warning("sync tries again in %.1f s: %s", delay_s, error.message)
         until = now + delay_s
-        while time.monotonic() < until and not self._ending.is_set():
+        while time.monotonic() < until and not self._stop.is_set():
             time.sleep(0.05)
-        return not self._ending.is_set()
+        return not self._stop.is_set()

@@ -1,9 +1,8 @@
-"""Rows of a table as documents of the report store, and those that can be made none of. Pure."""
+"""Rows of the source as documents of the report store, and the rows that cannot become one. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -12,22 +11,23 @@ from myhealth.sync.source import Row
 
 KINDS = {"users": "user", "checkups": "checkup"}
 BUILDERS: dict[str, Callable[..., Document]] = {"users": user_document, "checkups": report_document}
-# Rows that some other program wrote may hold what no document can be made of.
+# Another program may have written rows that cannot become a document.
 CONVERSION_ERRORS = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeError, RecursionError)
 
 
-def build_documents(table: str, rows: Sequence[Row], epoch: int) -> tuple[list[Document], list[tuple[Any, str]]]:
-    """The documents of rows, in their order; and for rows that make none, what is known of them, with the reason."""
-    make = BUILDERS[table]
+def build_documents(table: str, rows: Sequence[Row], epoch: int) -> tuple[list[Document], list[tuple[Document, str]]]:
+    """Return the documents of the rows, in order, and (identity, reason) of each row that cannot become one."""
+    build = BUILDERS[table]
     try:
-        return [make(epoch, *row) for row in rows], []
+        return [build(row, epoch) for row in rows], []
     except CONVERSION_ERRORS:
         pass
     documents: list[Document] = []
-    refused = []
+    unreadable: list[tuple[Document, str]] = []
     for row in rows:
         try:
-            documents.append(make(epoch, *row))
+            documents.append(build(row, epoch))
         except CONVERSION_ERRORS as error:
-            refused.append(({"_id": row[0], "epoch": epoch, "revision": row[-1]}, f"it cannot be read: {error}"))
-    return documents, refused
+            identity = {"_id": row.id, "epoch": epoch, "revision": row.revision}
+            unreadable.append((identity, f"it cannot be read: {error}"))
+    return documents, unreadable

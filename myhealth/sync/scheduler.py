@@ -1,66 +1,94 @@
-"""The loop around passes: every interval, until it is told to end."""
+"""The loop around passes.
+
+`schedule` runs a pass every interval, counted from the END of the pass before. Three things end the wait early: a
+notification that an upload has come in, SIGTERM or SIGINT, and the retry after a store was unavailable.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
+
+import schedule
 
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.sync.runner import run_pass
 from myhealth.sync.targets import Target
-from myhealth.sync.wakeup import Listener, Waker, listen_for_wakeups
+from myhealth.sync.wakeup import Listener, Wakeup, listen_for_wakeups
 
 log = logging.getLogger(__name__)
 
-# A pass that a store's absence ended is tried again sooner than after a long interval, but not at once.
+# After a pass that an unavailable store ended, the next one comes before a long interval is over, with backoff.
 RETRY_FIRST_S, RETRY_LONGEST_S = 1.0, 30.0
-# An upload may have been heard of while an older transaction held its rows back: looked for again after so long.
+# After a notification, further passes come this soon: an older transaction may have held the rows back.
 RECHECK_S = (0.2, 1.0, 5.0)
 
 
 def run_loop(source_url: str, target: Target, settings: Settings) -> None:
-    """Passes until SIGTERM or SIGINT, which end it between two batches; one after the other, never two at once.
+    """Run passes until SIGTERM or SIGINT, which end a pass between two batches. Never run two at once.
 
-    They begin a whole number of intervals after the first one, however long each takes; one that is still at work
-    when the next is due takes its place. With `sync.listen`, an upload begins one at once. A store that is away is
-    logged and tried again; one line a pass, also when it did nothing.
+    The first pass begins at once, each further one `sync.interval_s` after the end of the one before. With
+    `sync.listen`, an upload begins one at once. An unavailable store is logged and retried. Each pass logs one line,
+    also if it did nothing. Raises SettingsError if the first pass finds wrong settings.
     """
     log.info("sync starts, every %g s", settings.sync.interval_s)
-    with listen_for_wakeups(Listener(source_url) if settings.sync.listen else None) as waker:
-        due, away, looks, proven = time.monotonic(), 0, 0, False
-        while not waker.ending.is_set():
-            read = _one_pass(source_url, target, settings, waker, proven)
-            away, proven = (away + 1, proven) if read is None else (0, True)
-            due = next_due(due, settings.sync.interval_s, time.monotonic())
-            looks = 0 if read or not looks else looks - 1
-            if waker.wait(_until(due, away, looks)):
-                looks = len(RECHECK_S)
+    with listen_for_wakeups(Listener(source_url) if settings.sync.listen else None) as wakeup:
+        _Loop(source_url, target, settings, wakeup).run()
     log.info("sync ended")
 
 
-def next_due(due: float, interval_s: float, now: float) -> float:
-    """The first moment after `now` that lies a whole number of intervals after `due`."""
-    return due + interval_s * max(1, int((now - due) // interval_s) + 1)
+class _Loop:
+    """`failures`: passes in a row that failed. `rechecks`: passes still to come soon after a notification."""
 
+    def __init__(self, source_url: str, target: Target, settings: Settings, wakeup: Wakeup) -> None:
+        self.source_url = source_url
+        self.target = target
+        self.settings = settings
+        self.wakeup = wakeup
+        self.failures = 0
+        self.rechecks = 0
+        self.settings_verified = False
+        self.scheduler = schedule.Scheduler()  # an own one: the library's default one is shared by the whole process
+        self.scheduler.every(settings.sync.interval_s).seconds.do(self.run_pass)  # type: ignore[arg-type] # or a float
 
-def _until(due: float, away: int, looks: int) -> float:
-    if away:
-        delay_s = min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(away, 10)) * random.uniform(0.5, 1)  # noqa: S311
-        return min(due, time.monotonic() + delay_s)
-    return min(due, time.monotonic() + RECHECK_S[-looks]) if looks else due
+    def run(self) -> None:
+        self.scheduler.run_all()
+        while not self.wakeup.stop.is_set():
+            idle_s, early_s = max(self.scheduler.idle_seconds or 0.0, 0.0), self._early_s()
+            notified = self.wakeup.wait(time.monotonic() + min(idle_s, early_s))
+            if self.wakeup.stop.is_set():
+                return
+            if notified:
+                self.rechecks = len(RECHECK_S)
+            if notified or early_s < idle_s:
+                self.scheduler.run_all()  # now, though it is not due
+            else:
+                self.scheduler.run_pending()
 
+    def _early_s(self) -> float:
+        """Return the seconds after which a pass is to begin before its time; infinity for no such pass."""
+        if self.failures:
+            return min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(self.failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        if self.rechecks:
+            return RECHECK_S[-self.rechecks]
+        # `schedule` counts by the local time of day, which goes back by an hour once a year where summer time ends.
+        was_set_back = (self.scheduler.idle_seconds or 0.0) > self.settings.sync.interval_s
+        return 0.0 if was_set_back else math.inf
 
-def _one_pass(source_url: str, target: Target, settings: Settings, waker: Waker, proven: bool) -> int | None:
-    """How much the pass has read; None where a store was away. `proven`: the settings have served an earlier pass, so
-    what looks like a wrong one is a failover under way, or a password that is being changed."""
-    try:
-        done = run_pass(source_url, target, settings, ending=waker.ending)
-    except (Unavailable, SettingsError) as error:
-        if isinstance(error, SettingsError) and not proven:
-            raise
-        log.warning("sync failed, tries again: %s", error)
-        return None
-    log.info("%s", "sync waits: another one is at work" if done.locked_out else done.line())
-    return done.read
+    def run_pass(self) -> None:
+        """Run one pass. Settings that served an earlier pass are right: a SettingsError then means that a failover is
+        under way or a password is being changed, and is retried."""
+        try:
+            done = run_pass(self.source_url, self.target, self.settings, stop=self.wakeup.stop)
+        except (Unavailable, SettingsError) as error:
+            if isinstance(error, SettingsError) and not self.settings_verified:
+                raise
+            self.failures += 1
+            log.warning("sync failed, tries again: %s", error)
+            return
+        self.failures, self.settings_verified = 0, True
+        self.rechecks = 0 if done.read else max(0, self.rechecks - 1)
+        log.info("%s", "sync waits: another one is at work" if done.locked_out else done.line())

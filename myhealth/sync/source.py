@@ -1,8 +1,10 @@
-"""The gapless change feed of PostgreSQL, and the scan by which an epoch begins.
+"""The gapless change feed of PostgreSQL, and the scan with which an epoch begins.
 
-Ids are handed out at insert and become visible at commit, so a cursor over ids skips what commits late. Every row
-carries the transaction that wrote it last; nothing below the horizon, the oldest transaction that has not ended,
-can still appear.
+PostgreSQL hands out an id at insert and shows the row at commit, so a cursor over ids skips rows that commit late.
+Here every row carries the id of the transaction that wrote it last. The horizon is the oldest transaction that has not
+ended; below it no row can still appear. So the feed in order of (transaction id, row id) up to the horizon has no gap.
+
+Raw SQL throughout: transaction ids, snapshots, server-side cursors and catalogs have no form in peewee.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 import psycopg2.extensions
@@ -25,40 +27,62 @@ from myhealth.common.database import (
     unavailable_error,
 )
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.reports.documents import CheckupRow, UserRow
 from myhealth.sync.checkpoint import History, Position
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
 SYNC_LOCK = 7_305_808_869_231_650_133
-# Rows of one slice: each is read in a snapshot of its own, which must stay short, for it holds back vacuum.
+# Rows of a slice. Each slice has a snapshot of its own, which must be short, because it holds back vacuum.
 SLICE_ROWS = 50_000
 
-# A standby that has not replayed a row after so long is not worth waiting for.
-STANDBY_PATIENCE_S = 30.0
+# A pass waits at most this long until a standby has replayed a row.
+STANDBY_WAIT_S = 30.0
 
-Row = tuple[Any, ...]
 Connection = psycopg2.extensions.connection
 
-# Each begins with the row's id and the transaction that wrote it last; the rest is what `documents` takes, in order.
-# Moments come in UTC and without a zone: an aware one takes twice as long to be read and to be written.
-COLUMNS = {
-    "checkups": "t.id, t.changed_in::text::bigint, t.patient_id, users.subject::text, t.checkup_type, t.checkup_report,"
-    " t.disease, machines.serial, t.taken_by, t.taken_at at time zone 'UTC', t.created_at at time zone 'UTC',"
-    " t.updated_at at time zone 'UTC', t.results::text, t.revision",
-    "users": "t.id, t.changed_in::text::bigint, t.subject::text, t.username, t.full_name, t.role, t.active,"
-    " t.tokens_valid_after at time zone 'UTC', t.revision",
-    "tombstones": "t.id, t.changed_in::text::bigint, t.kind, t.row_id, t.revision",
+
+class TombstoneRow(NamedTuple):
+    """The deletion of a row. `kind`: "user" or "checkup". `revision`: of the deletion."""
+
+    id: int
+    xid: int
+    kind: str
+    row_id: int
+    revision: int
+
+
+Row = CheckupRow | UserRow | TombstoneRow
+ROWS: dict[str, type[Row]] = {"checkups": CheckupRow, "users": UserRow, "tombstones": TombstoneRow}
+# The SQL of the columns that are not just a column of the table. Moments come in UTC and without a zone: an aware one
+# takes twice as long to read and to write.
+EXPRESSIONS = {
+    "xid": "t.changed_in::text::bigint",
+    "results": "t.results::text",
+    "taken_at": "t.taken_at at time zone 'UTC'",
+    "created_at": "t.created_at at time zone 'UTC'",
+    "updated_at": "t.updated_at at time zone 'UTC'",
+    "tokens_valid_after": "t.tokens_valid_after at time zone 'UTC'",
+}
+JOINED = {
+    "checkups": {"subject": "users.subject::text", "machine": "machines.serial"},
+    "users": {"subject": "t.subject::text"},
+    "tombstones": {},
 }
 JOINS = {
     "checkups": "join users on users.id = t.patient_id left join machines on machines.id = t.machine_id",
     "users": "",
     "tombstones": "",
 }
+COLUMNS = {
+    table: ", ".join({**EXPRESSIONS, **JOINED[table]}.get(name, f"t.{name}") for name in row._fields)
+    for table, row in ROWS.items()
+}
 SCAN = "select {columns} from {table} t {join} where t.id > %(id)s order by t.id limit %(limit)s"
 FEED = (
     "select {columns} from {table} t {join} where (t.changed_in, t.id) > (%(xid)s::text::xid8, %(id)s)"
     " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit %(limit)s"
 )
-# In order and no more than one, not `exists`: for that a planner who has no figures, or old ones, reads the table.
+# Ordered and limited to one row: for `exists`, a planner without statistics reads the whole table.
 PENDING = (
     "(select true from {table} t where (t.changed_in, t.id) > (%({table}_xid)s::text::xid8, %({table}_id)s)"
     " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit 1) is not null"
@@ -67,8 +91,8 @@ BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order 
 TOMBSTONES_SQL = """
 select distinct on (row_id) row_id, changed_in::text::bigint, id from tombstones
 where kind = %(kind)s and row_id = any(%(ids)s) order by row_id, changed_in desc, id desc"""
-# What keeps the feed true of both tables, and what a restore makes last. A trigger that was off for a while has another
-# xmin behind it: rows that came meanwhile may say that they are from long ago.
+# `guards` is a hash of the triggers and foreign keys, which keep the feed true and which a restore makes last. One
+# that was off for a while has another xmin: rows of that time may carry an old transaction id.
 STATE = """
 select system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
        format('%%s/%%s/%%s/%%s/%%s', (select oid from pg_database where datname = current_database()),
@@ -84,12 +108,12 @@ from pg_control_system(), (
           select oid::text, false from pg_constraint where conrelid = 'checkups'::regclass and contype = 'f') as each
 ) as guarding"""
 FEEDING = 6  # three triggers on each of two tables
-NOTE = """
+RECORD = """
 insert into sync_pass (began_at, problem, mark, done)
 values (clock_timestamp() - %(secs)s * interval '1 second', %(problem)s, %(mark)s, %(done)s)
 on conflict (one) do update set began_at = excluded.began_at, ended_at = clock_timestamp(), problem = excluded.problem,
     mark = coalesce(excluded.mark, sync_pass.mark), done = excluded.done"""
-# Old ones are looked for now and then only: that reads the whole table.
+# One in a hundred deletes the old witnesses, because that reads the whole table.
 WITNESS = """
 with old as (delete from sync_witness where written_at < now() - interval '90 days' and (select random() < 0.01))
 insert into sync_witness default values returning nonce::text"""
@@ -97,8 +121,8 @@ insert into sync_witness default values returning nonce::text"""
 
 @dataclass(frozen=True)
 class State:
-    """The source at one moment: its history, its horizon, the first transaction id that is not given out yet, and
-    whether it has the witness that was asked for."""
+    """The source at one moment. `next_xid`: the first transaction id that is not given out yet. `witnessed`: it has the
+    witness in question."""
 
     history: History
     horizon: int
@@ -109,11 +133,11 @@ class State:
 class Source:
     """The source of truth as the sync reads it. One runner at a time holds its lock.
 
-    Rows may be read from a hot standby. Its horizon is as right as the primary's, for its own snapshot: it holds every
-    transaction for running whose id it has seen, or could have seen below one it has seen, until it has replayed its
-    end (KnownAssignedXids in PostgreSQL's procarray.c); so whatever is below has ended, and is visible, there. It only
-    lies further back. What a standby cannot do is done at the primary: the lock, which is each server's own, and the
-    witnesses, which are rows. That the standby has a witness shows that it follows this very history.
+    Rows may be read from a hot standby. The standby's horizon is right for its own snapshot: it counts a transaction as
+    running if it has seen that id or a higher one, until it has replayed the end of that transaction
+    (KnownAssignedXids in PostgreSQL's procarray.c). So every transaction below has ended and is visible there; the
+    horizon is merely older than the primary's. The primary does what a standby cannot: it holds the lock, which each
+    server has for itself, and it inserts the witnesses. A standby that has a witness follows this very history.
     """
 
     def __init__(self, url: str, primary: Connection, reader: Connection) -> None:
@@ -125,7 +149,7 @@ class Source:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, url: str, standby_url: str = "") -> Iterator[Source]:
-        """Raises Unavailable where the server is away; so do all statements when they find it gone."""
+        """Open the connections. This and every statement raise Unavailable if the server is unavailable."""
         with contextlib.ExitStack() as stack:
             primary = connect(url)
             stack.callback(primary.close)
@@ -138,7 +162,7 @@ class Source:
             yield source
 
     def _check_standby(self) -> None:
-        """Raises WrongSettings for a server that is no standby, or another cluster's."""
+        """Raise SettingsError if the server is not a standby, or belongs to another cluster."""
         sql = "select system_identifier::text, pg_is_in_recovery() from pg_control_system()"
         ours, (theirs, recovering) = self._one(sql, at=self._primary), self._one(sql)
         if theirs != ours[0]:
@@ -149,46 +173,51 @@ class Source:
             raise SettingsError("sync.source_url is not a standby, or not any more; leave it out, or name one")
 
     def lock(self) -> bool:
-        """Whether this is the only runner; the lock lasts as long as the connection."""
+        """Take the lock, which lasts as long as the connection; return whether this is the only runner."""
         self._locked = bool(self._one("select pg_try_advisory_lock(%s)", (SYNC_LOCK,), at=self._primary)[0])
         return self._locked
 
     def _unlock(self) -> None:
-        """At once: a session that is closed ends a moment later, and the next runner would find its lock."""
+        """Release the lock now: a closed session ends a moment later, and the next runner would find its lock."""
         if self._locked:
-            with contextlib.suppress(Unavailable, psycopg2.Error):  # a session that is broken has no lock for long
+            with contextlib.suppress(Unavailable, psycopg2.Error):  # a broken session loses its lock soon
                 self._one("select pg_advisory_unlock(%s)", (SYNC_LOCK,), at=self._primary)
 
     def state(self, witness: str = "") -> State:
-        """With a standby, the horizon is the standby's, once it has the witness. Raises Unavailable where it is too far
-        behind for that, and while the tables have not got the triggers that make a feed of them."""
+        """Return the state of the source. With a standby, the horizon is the standby's, once it has the witness.
+
+        Raises Unavailable if the standby is too far behind, or while the tables lack the triggers that make the feed.
+        """
         found = self._one(STATE, {"witness": witness}, at=self._primary)
         system_identifier, timeline, tables, horizon, next_xid, witnessed, feeding = found
         if feeding != FEEDING:
             raise Unavailable("PostgreSQL's tables have no triggers, or they are off: perhaps it is being restored")
         if witnessed and self._reader is not self._primary:
-            self.await_marker_row(witness)
+            self.await_witness(witness)
             horizon = self._one("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0]
         return State(History(system_identifier, timeline, tables), horizon, next_xid, witnessed)
 
-    def await_marker_row(self, witness: str) -> None:
-        """Waits until whoever rows are read from has it; not within a slice, whose snapshot may be what a standby waits
-        for. Raises Unavailable where a standby is too far behind for that."""
+    def await_witness(self, witness: str) -> None:
+        """Wait until the server that rows are read from has the witness. Raises Unavailable if it is too far behind.
+
+        Do not call it within a slice: the standby may wait for the end of that slice's snapshot.
+        """
         if self._reader is self._primary:
             return
-        until = time.monotonic() + STANDBY_PATIENCE_S
+        until = time.monotonic() + STANDBY_WAIT_S
         while not self._one("select exists (select from sync_witness where nonce::text = %s)", (witness,))[0]:
             if time.monotonic() > until:
                 raise Unavailable(
-                    f"the standby of sync.source_url is more than {STANDBY_PATIENCE_S:g} s behind, or follows no more"
+                    f"the standby of sync.source_url is more than {STANDBY_WAIT_S:g} s behind, or follows no more"
                 )
             time.sleep(0.02)
 
-    def insert_marker_row(self) -> str:
-        """Makes a row that a database does not have which is later set back to before this moment; gives its name.
+    def insert_witness(self) -> str:
+        """Insert a witness and return its name. A database that is later set back to before this moment lacks it.
 
-        On a connection of its own: it must be there for good before anything is written that this one reads. Ours must
-        have outlived it: what was read before a crash is not vouched for by a witness from behind it.
+        It has a connection of its own, so that it is committed before anything is written that our connection reads.
+        Our connection must have survived the insert: a witness from after a crash does not vouch for rows that were
+        read before the crash.
         """
         connection = connect(self._url)
         try:
@@ -200,39 +229,39 @@ class Source:
         self._one("select true", at=self._primary)
         return witness
 
-    def note_pass(self, secs: float, problem: str, mark: dict[str, Any] | None, done: dict[str, Any]) -> None:
-        """Notes how a pass went, for whoever looks at PostgreSQL alone; the sync itself never reads it."""
-        values = {"secs": secs, "problem": problem, "mark": mark and _json(mark), "done": _json(done)}
+    def record_pass(self, secs: float, problem: str, checkpoint: dict[str, Any] | None, done: dict[str, Any]) -> None:
+        """Record how a pass went, for readers of PostgreSQL alone; the sync itself never reads the record."""
+        values = {"secs": secs, "problem": problem, "mark": checkpoint and _json(checkpoint), "done": _json(done)}
         with translate_source_errors(), self._primary.cursor() as cursor:
             try:
-                cursor.execute(NOTE, values)
+                cursor.execute(RECORD, values)
             except psycopg2.errors.InvalidColumnReference as error:
                 raise Unavailable("sync_pass has no key yet: it is being restored") from error
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
-        """The feeds that have something beyond their positions and below the horizon: an index look-up each."""
+        """Return the feeds that have a row after their position and below the horizon, by one index look-up each."""
         checks: list[str] = []
         values: dict[str, int] = {}
-        for feed, place in feeds.items():
+        for feed, position in feeds.items():
             checks.append(PENDING.format(table=feed))
-            values |= {f"{feed}_xid": place.xid, f"{feed}_id": place.id}
+            values |= {f"{feed}_xid": position.xid, f"{feed}_id": position.id}
         found = self._one(f"select {', '.join(checks)}", {**values, "horizon": horizon})
         return [feed for feed, has in zip(feeds, found, strict=True) if has]
 
     def scan(self, table: str, after: int, batch_rows: int) -> Iterator[list[Row]]:
-        """Batches of one slice of a table in order of id, beyond `after`, in one snapshot."""
+        """Yield batches of one slice of a table: rows after the id `after`, in order of id, in one snapshot."""
         return self._slice(SCAN, table, {"id": after}, batch_rows)
 
     def follow(self, table: str, after: Position, horizon: int, batch_rows: int) -> Iterator[list[Row]]:
-        """Batches of one slice of a table's feed, beyond `after` and below `horizon`, in one snapshot."""
+        """Yield batches of one slice of a feed: rows after `after` and below `horizon`, in one snapshot."""
         return self._slice(FEED, table, {"xid": after.xid, "id": after.id, "horizon": horizon}, batch_rows)
 
     def find(self, table: str, ids: Sequence[int], batch_rows: int) -> Iterator[list[Row]]:
-        """Batches of these rows, as far as they are there."""
+        """Yield batches of those of these rows that exist."""
         return self._slice(BY_ID, table, {"ids": list(ids), "limit": len(ids)}, batch_rows)
 
     def tombstones_of(self, kind: str, ids: Sequence[int]) -> dict[int, Position]:
-        """Where in the feed the last deletion of each of these rows stands, of those that were ever deleted."""
+        """Return the feed position of the last deletion of each of these rows that was ever deleted."""
         with translate_source_errors(), self._reader.cursor() as cursor:
             cursor.execute(TOMBSTONES_SQL, {"kind": kind, "ids": list(ids)})
             return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
@@ -247,20 +276,20 @@ class Source:
                 cursor.itersize = batch_rows
                 with translate_source_errors():
                     cursor.execute(sql, {"limit": SLICE_ROWS, **values})
-                while rows := _fetch(cursor, batch_rows):
+                while rows := _fetch(cursor, batch_rows, ROWS[table]):
                     left = True
                     yield rows
                     left = False
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
             if not is_unavailable(error):
                 raise
-            if not left:  # else nobody reads on: it came up as the transaction was ended
+            if not left:  # a consumer that has left needs no error: it came up as the transaction was ended
                 raise unavailable_error(error) from error
         finally:
-            with contextlib.suppress(psycopg2.Error):  # of a connection that is of no use any more
+            with contextlib.suppress(psycopg2.Error):  # the connection is broken
                 self._reader.autocommit = True
 
-    def _one(self, sql: str, values: Any = None, *, at: Connection | None = None) -> Row:
+    def _one(self, sql: str, values: Any = None, *, at: Connection | None = None) -> tuple[Any, ...]:
         with translate_source_errors(), (at or self._reader).cursor() as cursor:
             cursor.execute(sql, values)
             row = cursor.fetchone()
@@ -270,7 +299,7 @@ class Source:
 
 
 def connect(url: str, key: str = "database_url") -> Connection:
-    """A connection that commits by itself; it notices a server that is gone within a minute."""
+    """Connect with autocommit. The connection notices within a minute that the server is gone."""
     options: Any = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
     with translate_source_errors():
         connection: Connection = psycopg2.connect(
@@ -284,15 +313,15 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, default=str)
 
 
-def _fetch(cursor: Any, batch_rows: int) -> list[Row]:
+def _fetch(cursor: Any, batch_rows: int, row: type[Row]) -> list[Row]:
     with translate_source_errors():
-        rows: list[Row] = cursor.fetchmany(batch_rows)
-        return rows
+        make: Any = row._make
+        return [*map(make, cursor.fetchmany(batch_rows))]
 
 
 @contextlib.contextmanager
 def translate_source_errors() -> Iterator[None]:
-    """Turns a fault of the connection into Unavailable, and a standby into a clear word."""
+    """Translate errors of the connection into Unavailable, and errors of a standby into a SettingsError."""
     try:
         yield
     except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:

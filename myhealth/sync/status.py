@@ -1,4 +1,4 @@
-"""How the sync is: both stores, the mark between them, what holds it back, what was set aside."""
+"""The state of the sync: both stores, the checkpoint, the transaction that holds it back, and the quarantine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.checkpoint import Checkpoint, epoch_ended, from_document
+from myhealth.sync.checkpoint import Checkpoint, from_document, new_epoch_reason
 from myhealth.sync.lag import Holder, Lag, LastPass, find_holder, measure_lag, read_last_pass
 from myhealth.sync.source import Source
 
@@ -17,65 +17,70 @@ COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 
 @dataclass
 class Status:
-    """`away`: the stores that did not answer, with the reason; what they know is None. `epoch_ended`: why the next
-    pass reads everything anew, or nothing."""
+    """The state of both stores.
 
-    away: dict[str, str] = field(default_factory=dict)
+    `unavailable`: the reason by store that did not answer; its figures are None. `new_epoch`: why the next pass reads
+    everything anew, or "". `quarantined`: the first entries of the quarantine.
+    """
+
+    unavailable: dict[str, str] = field(default_factory=dict)
     lag: Lag | None = None
-    mark: Checkpoint | None = None
-    epoch_ended: str = ""
+    checkpoint: Checkpoint | None = None
+    new_epoch: str = ""
     last_pass: LastPass | None = None
     held_back_by: Holder | None = None
-    set_aside: list[dict[str, Any]] = field(default_factory=list)
-    set_aside_count: int | None = None
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    quarantined_count: int | None = None
     checkups: int | None = None
     users: int | None = None
     reports: int | None = None
     report_users: int | None = None
 
     def is_behind(self, max_lag_s: float | None) -> bool:
+        """Return whether the lag is known and longer than `max_lag_s`."""
         return max_lag_s is not None and self.lag is not None and self.lag.seconds > max_lag_s
 
 
-def collect_status(source_url: str, writer: ReportWriter, *, failures: int = 100) -> Status:
-    """Asks both stores; one that is away is told, and the other is asked all the same. PostgreSQL must be bound.
+def collect_status(source_url: str, writer: ReportWriter, *, quarantined: int = 100) -> Status:
+    """Ask both stores. If one is unavailable, report it and ask the other. PostgreSQL must be bound.
 
-    With MongoDB away, the lag is measured from where the last pass had come to. At most `failures` are listed.
+    Without MongoDB, the lag is measured from the checkpoint that the last pass recorded in PostgreSQL.
+    `quarantined`: how many entries of the quarantine to list at most.
     """
     status = Status()
     try:
-        _ask_store(writer, status, failures)
+        _ask_store(writer, status, quarantined)
     except Unavailable as error:
-        status.away["MongoDB"] = error.message
+        status.unavailable["MongoDB"] = error.message
     try:
         _ask_source(source_url, status)
     except Unavailable as error:
-        status.away["PostgreSQL"] = error.message
+        status.unavailable["PostgreSQL"] = error.message
     return status
 
 
-def _ask_store(writer: ReportWriter, status: Status, failures: int) -> None:
-    status.mark = from_document(writer.read_checkpoint())
-    status.set_aside, status.set_aside_count = writer.failures(failures), writer.count_quarantined()
+def _ask_store(writer: ReportWriter, status: Status, quarantined: int) -> None:
+    status.checkpoint = from_document(writer.read_checkpoint())
+    status.quarantined, status.quarantined_count = writer.list_quarantined(quarantined), writer.count_quarantined()
     status.reports, status.report_users = writer.count()
 
 
 def _ask_source(source_url: str, status: Status) -> None:
     with transaction() as cursor:
         status.last_pass = read_last_pass(cursor)
-        known = status.mark
-        if "MongoDB" in status.away:
-            known = status.last_pass.mark if status.last_pass else None
+        known = status.checkpoint
+        if "MongoDB" in status.unavailable:
+            known = status.last_pass.checkpoint if status.last_pass else None
         with Source.opened(source_url) as source:
             state = source.state(known.witness if known else "")
-        status.epoch_ended = epoch_ended(known, state.history, state.next_xid, state.witnessed)
-        status.lag = measure_lag(cursor, None if status.epoch_ended else known)
+        status.new_epoch = new_epoch_reason(known, state.history, state.next_xid, state.witnessed)
+        status.lag = measure_lag(cursor, None if status.new_epoch else known)
         status.held_back_by = find_holder(cursor)
         cursor.execute(COUNTS)
         status.checkups, status.users = cursor.fetchone()
 
 
 def raise_if_unavailable(status: Status) -> None:
-    """Raises Unavailable where a store was away."""
-    if status.away:
-        raise Unavailable("; ".join(status.away.values()))
+    """Raise Unavailable if a store did not answer."""
+    if status.unavailable:
+        raise Unavailable("; ".join(status.unavailable.values()))

@@ -39,6 +39,8 @@ class Target(Protocol):
 
     def newest_epoch(self) -> int: ...
 
+    def has_documents_after(self, kind: str, id_: int) -> bool: ...
+
     def prepare(self) -> str: ...
 
     def defer_index(self) -> None: ...
@@ -51,7 +53,7 @@ class Target(Protocol):
 
     def write_checkpoint(self, mark: Document, run: str) -> None: ...
 
-    def failed_ids(self, kind: str) -> list[int]: ...
+    def quarantined_ids(self, kind: str) -> list[int]: ...
 
     def count_quarantined(self) -> int: ...
 
@@ -74,7 +76,9 @@ class ReportsApi:
         fields = ("_id", "epoch", "revision")
         each = [{**{name: document[name] for name in fields}, "reason": reason[:500]} for document, reason in refused]
         self._call("POST", "/sync/failures/", {"kind": kind, "refused": each})
-        return WriteResult(failed=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused])
+        return WriteResult(
+            quarantined=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
+        )
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
         body = {"kind": kind, "epoch": epoch, "dead": list(dead)}
@@ -91,6 +95,10 @@ class ReportsApi:
             found = self._call("GET", f"/sync/epoch/?after={found['after']}")
             highest = max(highest, found["epoch"])
         return int(highest)
+
+    def has_documents_after(self, kind: str, id_: int) -> bool:
+        """Ask for reports alone: `put` writes users in any case."""
+        return kind == "user" or bool(self._call("GET", f"/sync/epoch/?after={id_}")["found"])
 
     def prepare(self) -> str:
         return str(self._call("POST", "/sync/collections/", {})["identity"])
@@ -116,7 +124,7 @@ class ReportsApi:
                 raise LeaseLost(error.message) from error
             raise
 
-    def failed_ids(self, kind: str) -> list[int]:
+    def quarantined_ids(self, kind: str) -> list[int]:
         return [int(each) for each in self._call("GET", f"/sync/failures/?kind={kind}")["ids"]]
 
     def count_quarantined(self) -> int:
@@ -141,7 +149,7 @@ class ReportsApi:
             failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in found["failed"]]
             if found["written"] + found["unchanged"] + len(failed) != len(part):
                 raise Unavailable("the browse API does not say of each document what became of it")
-            done += WriteResult(found["written"], found["unchanged"], failed=failed)
+            done += WriteResult(found["written"], found["unchanged"], quarantined=failed)
         return done + self.quarantine(kind, refused)
 
 

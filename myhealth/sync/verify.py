@@ -1,17 +1,18 @@
-"""Whether the report store says what PostgreSQL says, row by row, while writers and the sync go on; and its repair.
+"""Compare the report store with PostgreSQL, row by row, while writers and the sync go on; and repair it.
 
-Both stores are read in order of id, batch by batch, and compared by the bytes of their documents. What does not agree
-is only a suspect: it is looked at again, in an order that makes the verdict hold whoever writes meanwhile:
+Both stores are read in order of id, batch by batch, and compared by the bytes of their documents. A row and a document
+that disagree are only a suspect. Suspects are read again, in an order that makes the verdict right whoever writes
+meanwhile:
 
-    1. the mark: how far the sync has come for sure
+    1. the checkpoint: how far the sync has certainly come
     2. the document
-    3. the row, and the tombstone of one that is gone
+    3. the row, and the tombstone of a row that is gone
 
-A row whose place in the feed is not beyond the mark was carried before the document was read, and whatever was
-carried since would show in the row, which was read later: so the document must be there in the row's revision, with
-its content. Otherwise it is lost, stale or altered. A row beyond the mark may have an older document, or none; what has
-its revision must have its content, and nothing can be newer. A document without a row is a ghost, unless its deletion
-is on its way: a tombstone beyond the mark, or an earlier epoch whose removal is still to come.
+A row at or before the checkpoint was carried over before step 2. A change that was carried over later shows in the row,
+which is read last. So the document must have the row's revision and content; otherwise it is lost, stale or altered.
+A row after the checkpoint may have an older document or no document; a document of the row's revision must have its
+content, and no document may be newer. A document without a row is a ghost, unless its deletion is still to come: its
+tombstone is after the checkpoint, or it belongs to an earlier epoch that is still to be swept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -28,29 +29,29 @@ from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.checkpoint import Checkpoint, Position, epoch_ended, from_document, to_document
+from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source
 
 log = logging.getLogger(__name__)
 
-# lost: no document; ghost: no row; stale: an older revision; altered: another content than its revision has;
-# refused: MongoDB did not take it, and `myhealth status` says why.
+# lost: no document. ghost: no row. stale: an older revision. altered: the row's revision with other content.
+# refused: quarantined; `myhealth status` has the reason.
 DIFFERENCES = ("lost", "ghost", "stale", "altered", "refused")
 NOT_YET = "not yet"
-NO_EPOCH = "the report store cannot be compared yet: {reason}"
-# Suspects that are looked at together.
-LOOK_ROWS = 1000
+NOT_COMPARABLE = "the report store cannot be compared yet: {reason}"
+# Suspects that are read again together.
+SUSPECT_ROWS = 1000
 SHOWN = 20
 
-
-# What is wrong, the row, and the document.
+# A kind of difference, the row, and the document.
 Finding = tuple[str, Row | None, StoredBson | None]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`id`: the row's; of a ghost it may be of any type. The revisions are None where there is no row or document."""
+    """`what`: one of DIFFERENCES. `id`: the row's; a ghost's may be of any type. A revision is None without a row or
+    document."""
 
     what: str
     kind: str
@@ -61,7 +62,7 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """What was compared and what differs: how many of each, the first ones, and how many were mended."""
+    """`not_yet`: rows that the sync has yet to carry over. `counts`: differences by kind; `first`: some of each."""
 
     rows: int = 0
     documents: int = 0
@@ -72,19 +73,21 @@ class Comparison:
 
     @property
     def differences(self) -> int:
+        """Return the number of differences."""
         return sum(self.counts.values())
 
     def add(self, difference: Difference) -> None:
+        """Count a difference, and list it if it is one of the first."""
         self.counts[difference.what] += 1
         if self.counts[difference.what] <= SHOWN:
             self.first.append(difference)
 
 
 def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bool = False) -> Comparison:
-    """Compares users and check-ups. `repair`: also mends what differs, as the sync's only runner meanwhile.
+    """Compare users and check-ups. `repair`: also mend the differences, as the only runner of the sync meanwhile.
 
-    Raises MyHealthError where there is nothing to go by: no mark, or one of another history of PostgreSQL; Unavailable
-    where a store is away, or where a sync is at work that a repair would run into.
+    Raises MyHealthError without a checkpoint of this history of PostgreSQL; Unavailable if a store is unavailable, or
+    if a sync is at work beside a repair.
     """
     with Source.opened(source_url) as source, Source.opened(source_url) as second, relaxed_gc():
         if repair and not source.lock():
@@ -94,7 +97,7 @@ def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bo
 
 
 class _Verifier:
-    """`source` reads the tables from end to end; `second` looks at suspects meanwhile."""
+    """`source` reads the tables from end to end while `second` reads the suspects again."""
 
     def __init__(self, source: Source, second: Source, writer: ReportWriter, batch_rows: int, repair: bool) -> None:
         self.source = source
@@ -105,37 +108,39 @@ class _Verifier:
         self.found = Comparison()
         self.epoch = 0
 
-    def check_epoch(self) -> Checkpoint:
-        mark = from_document(self.writer.read_checkpoint())
-        state = self.second.state(mark.witness if mark else "")
-        # not the collections: one that was made anew can be compared, and filled, as well
-        reason = epoch_ended(mark, state.history, state.next_xid, state.witnessed)
-        if mark is None or reason:
+    def load_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint. Raises MyHealthError if the next pass must begin a new epoch."""
+        checkpoint = from_document(self.writer.read_checkpoint())
+        state = self.second.state(checkpoint.witness if checkpoint else "")
+        # The collections' UUIDs are left out: a collection that was made again can be compared, and filled, as well.
+        reason = new_epoch_reason(checkpoint, state.history, state.next_xid, state.witnessed)
+        if checkpoint is None or reason:
             hint = "run `myhealth sync --once` first; it reads everything anew"
-            raise MyHealthError(NO_EPOCH.format(reason=reason), code="epoch_ended", hint=hint)
-        return mark
+            raise MyHealthError(NOT_COMPARABLE.format(reason=reason), code="epoch_ended", hint=hint)
+        return checkpoint
 
     def compare_and_mend(self) -> Comparison:
-        """A repair counts as a pass of the sync: one that is killed leaves behind what the next pass must recheck."""
-        mark = self.check_epoch().begun(uuid.uuid4().hex, datetime.now(UTC))
-        self.writer.begin(to_document(mark))
+        """Repair as a pass of the sync, so that the pass after a killed repair repeats the deletions."""
+        checkpoint = self.load_checkpoint().with_new_run(uuid.uuid4().hex, datetime.now(UTC))
+        self.writer.begin(to_document(checkpoint))
         self.compare()
-        self.writer.write_checkpoint(to_document(replace(mark, finished=True)), mark.run)
+        self.writer.write_checkpoint({**to_document(checkpoint), "finished": True}, checkpoint.run)
         return self.found
 
     def compare(self) -> Comparison:
-        self.epoch = self.check_epoch().epoch
+        """Compare both kinds."""
+        self.epoch = self.load_checkpoint().epoch
         for table, kind in KINDS.items():
-            for suspects in _in_parts(self._suspects(table, kind), LOOK_ROWS):
+            for suspects in _in_parts(self._suspects(table, kind), SUSPECT_ROWS):
                 self._judge(table, kind, suspects)
         return self.found
 
     # -- both stores in order of id -----------------------------------------------------------------------------
 
     def _suspects(self, table: str, kind: str) -> Iterator[int]:
-        """The ids whose row and document do not agree at the first glance."""
+        """Yield the ids whose row and document disagree."""
         for stored in self.writer.non_integer_ids(kind):
-            self._note_stranger(table, kind, stored)
+            self._add_stranger(table, kind, stored)
         low: float = -float("inf")
         with prefetch(self._rows(table)) as batches:
             for last, expected in batches:
@@ -143,7 +148,7 @@ class _Verifier:
                 for stored in self.writer.raw(kind, query):
                     self.found.documents += 1
                     if type(stored.id) is not int:
-                        self._note_stranger(table, kind, stored)
+                        self._add_stranger(table, kind, stored)
                     elif expected.pop(stored.id, None) != stored.content:
                         yield stored.id
                 yield from expected
@@ -153,99 +158,96 @@ class _Verifier:
                 self.found.documents += 1
                 yield stored.id
             else:
-                self._note_stranger(table, kind, stored)
+                self._add_stranger(table, kind, stored)
 
     def _rows(self, table: str) -> Iterator[tuple[int, dict[int, bytes]]]:
-        """Batches of the table in order of id: the last id, and by id the BSON of what each row makes, nothing for a
-        row that makes none."""
+        """Yield batches of the table in order of id: the last id, and by id the BSON of each row's document, b"" for a
+        row that cannot become one."""
         position, seen = 0, SLICE_ROWS
         while seen >= SLICE_ROWS:
             seen = 0
             for rows in self.source.scan(table, position, self.batch_rows):
                 seen += len(rows)
                 self.found.rows += len(rows)
-                position = rows[-1][0]
-                documents, refused = build_documents(table, rows, self.epoch)
+                position = rows[-1].id
+                documents, unreadable = build_documents(table, rows, self.epoch)
                 encoded, unencodable = self.writer.encoded(documents)
-                expected = {document["_id"]: b"" for document, _ in [*refused, *unencodable]}
+                expected = {document["_id"]: b"" for document, _ in [*unreadable, *unencodable]}
                 expected.update((document["_id"], content) for document, content in encoded)
                 yield position, expected
 
-    # -- the second look ----------------------------------------------------------------------------------------
+    # -- the verdict ----------------------------------------------------------------------------------------------
 
     def _judge(self, table: str, kind: str, suspects: list[int]) -> None:
-        """Looks at suspects in the order that the module's docstring gives, and mends what is wrong."""
-        mark = self.check_epoch()
-        aside = self.writer.aside(kind, suspects)
-        there = {stored.id: stored for stored in self.writer.raw(kind, {"_id": {"$in": suspects}})}
-        if any(stored.epoch > mark.epoch for stored in there.values()) and self.check_epoch().epoch > mark.epoch:
+        """Read suspects again in the order that the module's docstring gives, and record what is wrong."""
+        checkpoint = self.load_checkpoint()
+        quarantined = self.writer.quarantined_among(kind, suspects)
+        documents = {stored.id: stored for stored in self.writer.raw(kind, {"_id": {"$in": suspects}})}
+        is_newer = any(stored.epoch > checkpoint.epoch for stored in documents.values())
+        if is_newer and self.load_checkpoint().epoch > checkpoint.epoch:
             self._judge(table, kind, suspects)  # a new epoch has begun in between
             return
-        rows = self._read(table, suspects)
-        buried = self.second.tombstones_of(kind, [id_ for id_ in there if id_ not in rows])
+        rows = {row.id: row for batch in self.second.find(table, suspects, self.batch_rows) for row in batch}
+        tombstones = self.second.tombstones_of(kind, [id_ for id_ in documents if id_ not in rows])
         wrong: list[Finding] = []
         for id_ in suspects:
-            row, stored = rows.get(id_), there.get(id_)
+            row, stored = rows.get(id_), documents.get(id_)
             if row is not None:
-                what = self._verdict_of_row(table, mark, row, stored, aside)
+                what = self._verdict_of_row(table, checkpoint, row, stored, quarantined)
             else:
-                what = self._verdict_of_ghost(mark, stored, buried.get(id_)) if stored is not None else ""
+                what = self._verdict_of_ghost(checkpoint, stored, tombstones.get(id_)) if stored is not None else ""
             if what == NOT_YET:
                 self.found.not_yet += 1
             elif what:
                 wrong.append((what, row, stored))
-        self._note(table, kind, wrong, mark.epoch)
-
-    def _read(self, table: str, ids: list[int]) -> dict[int, Row]:
-        return {row[0]: row for rows in self.second.find(table, ids, self.batch_rows) for row in rows}
+        self._add(table, kind, wrong, checkpoint.epoch)
 
     def _verdict_of_row(
-        self, table: str, mark: Checkpoint, row: Row, stored: StoredBson | None, aside: set[int]
+        self, table: str, checkpoint: Checkpoint, row: Row, stored: StoredBson | None, quarantined: set[int]
     ) -> str:
-        """What is wrong with a row's document, NOT_YET, or nothing."""
-        revision: int = row[-1]
-        if stored is not None and stored.epoch > mark.epoch:
+        """Return the difference of a row's document, NOT_YET, or ""."""
+        if stored is not None and stored.epoch > checkpoint.epoch:
             return "altered"
-        if stored is not None and stored.epoch == mark.epoch and stored.revision >= revision:
-            documents, _ = build_documents(table, [row], mark.epoch)
+        if stored is not None and stored.epoch == checkpoint.epoch and stored.revision >= row.revision:
+            documents, _ = build_documents(table, [row], checkpoint.epoch)
             return "" if documents and stored.equals_ignoring_epoch(documents[0]) else "altered"
-        if not mark.covers(table, Position(row[1], row[0])):
+        if not checkpoint.covers(table, Position(row.xid, row.id)):
             return NOT_YET
-        if row[0] in aside:
+        if row.id in quarantined:
             return "refused"
         return "lost" if stored is None else "stale"
 
-    def _verdict_of_ghost(self, mark: Checkpoint, stored: StoredBson, buried: Position | None) -> str:
-        """The same of a document without a row. `buried`: where the row's last deletion stands in the feed."""
-        if buried is not None and not mark.covers("tombstones", buried):
+    def _verdict_of_ghost(self, checkpoint: Checkpoint, stored: StoredBson, tombstone: Position | None) -> str:
+        """Return the difference of a document without a row, or NOT_YET. `tombstone`: of the row's last deletion."""
+        if tombstone is not None and not checkpoint.covers("tombstones", tombstone):
             return NOT_YET
-        return "ghost" if mark.phase == "steady" or stored.epoch >= mark.epoch else NOT_YET
+        return "ghost" if checkpoint.phase == "steady" or stored.epoch >= checkpoint.epoch else NOT_YET
 
     # -- the repair ---------------------------------------------------------------------------------------------
 
-    def _note_stranger(self, table: str, kind: str, stored: StoredBson) -> None:
-        """A document whose id is no row's: the sync has never written it."""
+    def _add_stranger(self, table: str, kind: str, stored: StoredBson) -> None:
+        """Record a document whose id cannot be a row's: the sync has never written it."""
         self.found.documents += 1
-        self._note(table, kind, [("ghost", None, stored)], self.epoch)
+        self._add(table, kind, [("ghost", None, stored)], self.epoch)
 
-    def _note(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> None:
+    def _add(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> None:
         for what, row, stored in wrong:
-            id_ = row[0] if row is not None else stored.id if stored is not None else None
-            revisions = row[-1] if row is not None else None, stored.revision if stored is not None else None
+            id_ = row.id if row is not None else stored.id if stored is not None else None
+            revisions = row.revision if row is not None else None, stored.revision if stored is not None else None
             self.found.add(Difference(what, kind, id_, *revisions))
         if self.repair and wrong:
             self.found.mended += self._mend(table, kind, wrong, epoch)
 
     def _mend(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> int:
-        """What is too much goes, if it is still as it was seen; what is wrong is replaced on the same terms, at one
-        stroke; what is lost is put as the sync does it. Gives how many are right now."""
+        """Remove ghosts and replace wrong documents, if they still have the version that was seen; put lost ones as the
+        sync does. Return the number of documents that are right now."""
         mended = self.writer.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])
-        documents, refused = build_documents(table, [row for _, row, _ in wrong if row is not None], epoch)
-        self.writer.quarantine(kind, refused)
-        there = {row[0]: stored for _, row, stored in wrong if row is not None and stored is not None}
-        pairs = [(there[document["_id"]], document) for document in documents if document["_id"] in there]
+        documents, unreadable = build_documents(table, [row for _, row, _ in wrong if row is not None], epoch)
+        self.writer.quarantine(kind, unreadable)
+        stored_by_id = {row.id: stored for _, row, stored in wrong if row is not None and stored is not None}
+        pairs = [(stored_by_id[document["_id"]], document) for document in documents if document["_id"] in stored_by_id]
         mended += self.writer.overwrite(kind, pairs)
-        put = self.writer.put(kind, [document for document in documents if document["_id"] not in there])
+        put = self.writer.put(kind, [document for document in documents if document["_id"] not in stored_by_id])
         return mended + put.written + put.unchanged
 
 

@@ -1,4 +1,4 @@
-"""What ends the loop's waiting: the time, a signal, or PostgreSQL telling that an upload has come in."""
+"""The wait between two passes, which a signal or a PostgreSQL notification of an upload ends early."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECONNECT_S = 5.0
 
 
 class Listener:
-    """A connection that hears of uploads. What comes while it is broken comes with the next pass anyway."""
+    """A connection that listens for uploads. The next pass carries over what comes while it is broken."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -37,7 +37,7 @@ class Listener:
         return self._connection is not None
 
     def socket(self) -> Any:
-        """The connection to wait on, made anew where it was lost; None while PostgreSQL is away."""
+        """Return the connection to wait on, connecting again if it was lost; None while PostgreSQL is unavailable."""
         if self._connection is None and time.monotonic() >= self._again_at:
             self._again_at = time.monotonic() + RECONNECT_S
             try:
@@ -46,21 +46,21 @@ class Listener:
                     cursor.execute(f"listen {CHANNEL}")
             except Unavailable as error:
                 self.close()
-                log.warning("sync does not hear of uploads, next try in %g s: %s", RECONNECT_S, error)
+                log.warning("sync cannot listen for uploads, next try in %g s: %s", RECONNECT_S, error)
         return self._connection
 
     def has_notification(self) -> bool:
-        """Whether an upload has come in since it was asked last."""
+        """Return whether an upload has come in since the last call."""
         if self._connection is None:
             return False
         try:
             self._connection.poll()
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS):
             self.close()
-            return True  # of whatever came in as it broke
-        told = bool(self._connection.notifies)
+            return True  # an upload may have come in as the connection broke
+        notified = bool(self._connection.notifies)
         self._connection.notifies.clear()
-        return told
+        return notified
 
     def close(self) -> None:
         if self._connection is not None:
@@ -68,21 +68,21 @@ class Listener:
         self._connection = None
 
 
-class Waker:
-    """Waits so that a signal, or an upload, ends it at once."""
+class Wakeup:
+    """A wait that a signal or an upload ends at once. `stop` is set by the signal."""
 
-    def __init__(self, signals: socket.socket, ending: threading.Event, listener: Listener | None) -> None:
-        self.ending = ending
+    def __init__(self, signals: socket.socket, stop: threading.Event, listener: Listener | None) -> None:
+        self.stop = stop
         self._signals = signals
         self._listener = listener
 
     def wait(self, until: float) -> bool:
-        """Waits until that moment of the monotonic clock, or the end; whether it was an upload that ended it."""
-        while not self.ending.is_set() and (left := until - time.monotonic()) > 0:
+        """Wait until that moment of the monotonic clock, or until `stop`; return whether an upload ended the wait."""
+        while not self.stop.is_set() and (left := until - time.monotonic()) > 0:
             was_connected = self._listener is not None and self._listener.is_connected
             socket = self._listener.socket() if self._listener else None
             if socket is not None and not was_connected:
-                return True  # of whatever came in while nobody listened
+                return True  # an upload may have come in before we listened
             step = min(left, RECONNECT_S) if self._listener and socket is None else left
             ready = select.select([each for each in (self._signals, socket) if each], [], [], step)[0]
             if self._signals in ready:
@@ -93,19 +93,19 @@ class Waker:
 
 
 @contextlib.contextmanager
-def listen_for_wakeups(listener: Listener | None) -> Iterator[Waker]:
-    """SIGTERM and SIGINT set `ending`; a second one of them acts as it did before.
+def listen_for_wakeups(listener: Listener | None) -> Iterator[Wakeup]:
+    """Let SIGTERM and SIGINT set `stop` within the block; a second signal acts as it did before.
 
-    The signal itself arrives through a socket: an Event that the main thread waited on could not be set by a handler,
-    which runs in that same thread.
+    The signal arrives through a socket, because a handler runs in the main thread: it could not set an Event on which
+    that same thread waits.
     """
     if listener is not None:
-        listener.socket()  # before the first pass, so that nothing falls between
-    ending = threading.Event()
+        listener.socket()  # before the first pass: an upload during that pass is noticed
+    stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def end(number: int, frame: Any) -> None:
-        ending.set()
+        stop.set()
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -115,7 +115,7 @@ def listen_for_wakeups(listener: Listener | None) -> Iterator[Waker]:
     for number in before:
         signal.signal(number, end)
     try:
-        yield Waker(reading, ending, listener)
+        yield Wakeup(reading, stop, listener)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -43,7 +43,7 @@ from myhealth import processes
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.profiles.tokens import Signer
-from myhealth.reports.documents import report_document, user_document
+from myhealth.reports.documents import CheckupRow, UserRow, report_document, user_document
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.repository import ReportRepository
 from wsgi.browse_api.cursors import format_page_cursor
@@ -118,11 +118,11 @@ def fill(store: ReportRepository, reports: int, people: int, results: int) -> No
     store.drop()
     store.make_indexes()
     users = [
-        user_document(1, i, 1, subject(i), f"patient{i}", f"Patient {i}", "patient", True, None, 1)
+        user_document(UserRow(i, 1, subject(i), f"patient{i}", f"Patient {i}", "patient", True, None, 1), 1)
         for i in range(1, people + 1)
     ]
     store.users.insert_many(
-        [*users, user_document(1, people + 1, 1, subject(people + 1), "dr.bench", "", "doctor", True, None, 1)]
+        [*users, user_document(UserRow(people + 1, 1, subject(people + 1), "dr.bench", "", "doctor", True, None, 1), 1)]
     )
     owners = [1] * LONG + [2] * POINTS
     owners += [3 + i % (people - 2) for i in range(reports - len(owners))]
@@ -131,8 +131,8 @@ def fill(store: ReportRepository, reports: int, people: int, results: int) -> No
         batch = []
         for i in range(start, min(start + 10_000, reports)):
             at = BEGIN - timedelta(minutes=reports - i)
-            batch.append(report_document(1, i + 1, 1, owners[i], subject(owners[i]), "BLOOD PRESSURE", "Seated, left arm. 128/82",
-                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40, more), 1))  # fmt: skip
+            batch.append(report_document(CheckupRow(i + 1, 1, owners[i], subject(owners[i]), "BLOOD PRESSURE", "Seated, left arm. 128/82",
+                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40, more), 1), 1))  # fmt: skip
         store.reports.insert_many(batch, ordered=False)
 
 

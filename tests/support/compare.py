@@ -18,7 +18,7 @@ NONE: dict[str, list[Any]] = {"lost": [], "ghost": [], "stale": [], "people": []
 REPORTS = """
 select c.id, c.patient_id, u.subject::text, c.checkup_type, c.checkup_report, c.disease, m.serial, c.taken_by, c.taken_at,
        c.created_at, c.updated_at, c.results::text, c.revision,
-       jsonb_path_exists(c.results, '$[*].flag ? (@ != null && @ != "N")')
+       jsonb_path_exists(c.results, '$[*] ? ((@.flag != null && @.flag != "N") || @.value < @.low || @.value > @.high)')
 from checkups c join users u on u.id = c.patient_id left join machines m on m.id = c.machine_id"""
 FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at",
           "created_at", "updated_at", "results", "revision", "abnormal")  # fmt: skip

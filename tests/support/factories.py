@@ -9,7 +9,7 @@ from typing import Any
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.reports.documents import report_document
+from myhealth.reports.documents import CheckupRow, report_document
 
 PASSWORD = "correct-horse"
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
@@ -58,7 +58,7 @@ def statuses(outcomes: list[RecordResult]) -> list[str]:
 
 
 def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict:
-    row = {"id_": id_, "xid": 1, "patient_id": 7, "subject": "s7", "checkup_type": "T", "checkup_report": "R",
+    row = {"id": id_, "xid": 1, "patient_id": 7, "subject": "s7", "checkup_type": "T", "checkup_report": "R",
            "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
            "results": "[]", "revision": revision, **changes}  # fmt: skip
-    return report_document(epoch, **row)
+    return report_document(CheckupRow(**row), epoch)

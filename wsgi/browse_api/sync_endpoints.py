@@ -97,7 +97,7 @@ class DocumentsView(ServiceView):
         if len({document["_id"] for document in documents}) != len(documents):
             raise BadInput("The list has two documents of one _id.")
         done: WriteResult = (self.writer.insert if new else self.writer.put)(self.kind, documents)
-        failed = {failure.id: failure.reason for failure in done.failed}
+        failed = {failure.id: failure.reason for failure in done.quarantined}
         answer = {
             self.ids: [document["_id"] for document in documents if document["_id"] not in failed],
             "written": done.written,
@@ -153,7 +153,7 @@ class SweepsView(ServiceView):
 
 
 class EpochView(ServiceView):
-    """The highest epoch among the documents of one slice."""
+    """The highest epoch among the documents of one slice, and whether there is a report in it."""
 
     spec = {
         "get": service_operation("The highest epoch in a slice", "Epoch", query=(AFTER,)),
@@ -164,8 +164,10 @@ class EpochView(ServiceView):
             after = int(bottle.request.query.get("after", FIRST_ID))
         except ValueError:
             raise BadInput("after must be a number.") from None
-        epoch, after_it = self.writer.newest_epoch_of_slice(max(FIRST_ID, min(after, 2**63 - 1)))
-        return json_response({"epoch": epoch, "after": after_it})
+        after = max(FIRST_ID, min(after, 2**63 - 1))
+        epoch, last = self.writer.newest_epoch_of_slice(after)
+        found = self.writer.has_documents_after("checkup", after)
+        return json_response({"epoch": epoch, "after": last, "found": found})
 
 
 class CollectionsView(ServiceView):
@@ -195,7 +197,7 @@ class FailuresView(ServiceView):
         kind = bottle.request.query.get("kind", "")
         if kind not in KINDS:
             raise BadInput(f"kind must be one of {', '.join(KINDS)}.")
-        return json_response({"ids": self.writer.failed_ids(kind)})
+        return json_response({"ids": self.writer.quarantined_ids(kind)})
 
     def post(self) -> Any:
         asked = self.read(_Refusals)

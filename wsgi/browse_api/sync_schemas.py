@@ -28,7 +28,7 @@ SYNC_SCHEMAS: dict[str, Any] = {
     "Removed": shape({"removed": COUNT}),
     "Sweep": shape({"epoch": COUNT, "after": WHOLE}),
     "Swept": shape({"removed": COUNT, "after": AFTER}),
-    "Epoch": shape({"epoch": COUNT, "after": AFTER}),
+    "Epoch": shape({"epoch": COUNT, "after": AFTER, "found": {"type": "boolean"}}),
     "Collections": shape({"identity": {"type": "string"}}),
     "Refusals": shape({"kind": KIND, "refused": {"type": "array", "items": REFUSAL}}),
     "FailedIds": shape({"ids": {"type": "array", "items": WHOLE}}),

@@ -59,10 +59,10 @@ def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
     So they are available, and as quick, while MongoDB is unavailable; `last_pass_ok` is 0 then.
     """
     last, holder = read_last_pass(cursor), find_holder(cursor)
-    lag = measure_lag(cursor, last.mark if last else None, most=LAG_COUNTED)
+    lag = measure_lag(cursor, last.checkpoint if last else None, most=LAG_COUNTED)
     cursor.execute("select extract(epoch from now() - %s)::float8", (holder.since if holder else None,))
     (held_s,) = cursor.fetchone()
-    mark = last.mark if last else None
+    mark = last.checkpoint if last else None
     return {
         "myhealth_sync_rows_behind": (f"Rows not carried over yet; of a table at most {LAG_COUNTED}.", lag.rows),
         "myhealth_sync_seconds_behind": ("Seconds since the first change not carried over yet.", lag.seconds),

@@ -1,0 +1,28 @@
+"""MongoDB's conditions on a document's version, (epoch, revision). Pure."""
+
+from __future__ import annotations
+
+from myhealth.reports.bson_compare import StoredBson
+from myhealth.reports.documents import Document
+
+
+def older_than(document: Document) -> Document:
+    """Match an older version of this document, of the same patient."""
+    older = older_version(document)
+    return {**older, "patient_id": document["patient_id"]} if "patient_id" in document else older
+
+
+def older_version(document: Document) -> Document:
+    """Match this document in an earlier epoch, or in the same epoch with a lower revision."""
+    return not_after(document["_id"], document["epoch"], document["revision"] - 1)
+
+
+def not_after(id_: int, epoch: int, revision: int) -> Document:
+    """Match this document in a version up to (epoch, revision)."""
+    return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
+
+
+def same_version(stored: StoredBson) -> Document:
+    """Match a document in the version that was seen, whatever that is."""
+    document = stored.document()
+    return {"_id": stored.id, "epoch": document.get("epoch"), "revision": document.get("revision")}
