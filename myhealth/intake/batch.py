@@ -69,7 +69,7 @@ class Batch:
         self.logged = False
         self._event = event
         for item in checked:
-            outcome = RecordResult(item.reading.index)
+            outcome = RecordResult(item.parsed.index)
             self.outcomes.append(outcome)
             if item.record is None:
                 outcome.errors = [error(outcome.index, name, message) for name, message in item.faults]
@@ -152,27 +152,27 @@ class Batch:
         refused = []
         self.refused.sort(key=lambda pair: pair[0].index)
         for outcome, item in self.refused:
-            item.occurrence = item.occurrence or occurrences.name(item.reading.raw)
-            refused.append(RejectedRecord(item.reading.raw, outcome.errors, self._context(item)))
+            item.occurrence = item.occurrence or occurrences.name(item.parsed.raw)
+            refused.append(RejectedRecord(item.parsed.raw, outcome.errors, self._context(item)))
         ids = store_rejections(cursor, self.origin.source, refused)
         for (outcome, _), id_ in zip(self.refused, ids, strict=True):
             outcome.rejection_id = id_
 
     def _context(self, item: ValidatedRecord) -> dict[str, Any]:
-        """What it takes to try the record again."""
-        reading, origin = item.reading, self.origin
+        """Return the facts that a retry of the record needs."""
+        parsed, origin = item.parsed, self.origin
         record_id = item.record.record_id if item.record else None
         return {
             "format": origin.format,
             "machine": origin.machine,
-            "index": reading.index,
-            "line": reading.line,
+            "index": parsed.index,
+            "line": parsed.line,
             "record_id": record_id,
             "derive_ids": origin.derive_ids,
             "occurrence": item.occurrence,
             "zone": origin.zone,
             "patient": origin.patient,
-            "patients": list(item.patients or _named(reading)),
+            "patients": list(item.patients or _named(parsed)),
         }
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
@@ -190,7 +190,7 @@ class Batch:
             if not any(name in found for name in item.patients):
                 name = next((name for name in item.patients if not username_error(name)), None)
                 if name is not None:
-                    missing[name] = item.reading.full_name[:FULL_NAME_MAX]
+                    missing[name] = item.parsed.full_name[:FULL_NAME_MAX]
         if missing:
             cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
             created = cursor.fetchall()
@@ -270,11 +270,11 @@ def _called(record: Record) -> str:
     return f"record {record.record_id}" + (f" of {record.machine}" if record.machine else "")
 
 
-def _named(reading: ParsedRecord) -> tuple[str, ...]:
-    """Whom a record that is none names as its patient, as far as that can be read: it goes with that user."""
-    said = reading.decoded()
-    named = said.get("checkup_for", "") if isinstance(said, dict) else ""
-    found = reading.patients or (str(named),)
+def _named(parsed: ParsedRecord) -> tuple[str, ...]:
+    """Patient names found in an invalid record, so that the rejection can be deleted together with that user."""
+    decoded = parsed.decoded()
+    named = decoded.get("checkup_for", "") if isinstance(decoded, dict) else ""
+    found = parsed.patients or (str(named),)
     return tuple(name for name in found if not username_error(name))
 
 

@@ -83,7 +83,7 @@ class FileImport:
                 results = self._intake.store_validated(batch)
                 for status, count in counts(results).items():
                     self.counts[status] += count
-                yield [(item.reading, result) for item, result in zip(batch, results, strict=True)]
+                yield [(item.parsed, result) for item, result in zip(batch, results, strict=True)]
 
 
 @contextlib.contextmanager

@@ -145,29 +145,29 @@ class Intake:
             except psycopg2.DataError as error:
                 self._reject_culprits(part, error)
 
-    def _check(self, reading: ParsedRecord, latest: datetime) -> ValidatedRecord:
-        if reading.faults:
-            return ValidatedRecord(reading, None, reading.faults)
+    def _check(self, parsed: ParsedRecord, latest: datetime) -> ValidatedRecord:
+        if parsed.faults:
+            return ValidatedRecord(parsed, None, parsed.faults)
         faults: list[tuple[str, str]] = []
-        record = accept_text(reading, self.origin.machine, latest)
+        record = accept_text(parsed, self.origin.machine, latest)
         if record is None:
-            said = reading.decoded()
-            if reading.faults:
-                return ValidatedRecord(reading, None, reading.faults)
-            record, faults = validate_record(self._about(said), self.origin.machine)
+            decoded = parsed.decoded()
+            if parsed.faults:
+                return ValidatedRecord(parsed, None, parsed.faults)
+            record, faults = validate_record(self._about(decoded), self.origin.machine)
         if record is None:
-            return ValidatedRecord(reading, None, faults)
+            return ValidatedRecord(parsed, None, faults)
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
-            return ValidatedRecord(reading, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
+            return ValidatedRecord(parsed, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
-        return ValidatedRecord(reading, record, [], self._names(reading, record))
+        return ValidatedRecord(parsed, record, [], self._names(parsed, record))
 
-    def _names(self, reading: ParsedRecord, record: Record) -> tuple[str, ...]:
-        """The usernames that the record's patient may have."""
+    def _names(self, parsed: ParsedRecord, record: Record) -> tuple[str, ...]:
+        """Return the usernames that the record's patient may have."""
         origin = self.origin
-        names = (origin.patient,) if origin.patient else reading.patients or (record.checkup_for,)
+        names = (origin.patient,) if origin.patient else parsed.patients or (record.checkup_for,)
         names = (*map(_composed, names),)
         for name in names if origin.patient_map else ():
             if name in origin.patient_map:
@@ -175,7 +175,7 @@ class Intake:
         return names
 
     def _about(self, record: Any) -> Any:
-        """The record, about the patient whom all records of this origin are about, if it names none."""
+        """Return the record; if it names no patient, with the patient of all records of this source."""
         if self.origin.patient and isinstance(record, dict):
             record.setdefault("checkup_for", self.origin.patient)
         return record

@@ -1,4 +1,4 @@
-"""What goes into intake beside the records, and what comes out."""
+"""The types of the intake pipeline: the source of records, validated records, and results."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from myhealth.intake.record import Record
 
 @dataclass(slots=True)
 class RecordResult:
-    """What became of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
+    """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
 
-    `errors`: why it was rejected; `warnings`: what was taken as it is, and looks wrong.
+    `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong.
     """
 
     index: int
@@ -27,15 +27,14 @@ class RecordResult:
 
 @dataclass
 class ImportSource:
-    """Where records come from, and what holds for all of them.
+    """The source of records, and the options that hold for all of them.
 
     `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:
-    a record without record_id gets one from its content and its occurrence number in the source, so that the same
-    source taken in twice stores nothing twice. `create_patients`: unknown patients are made, without a password.
-    `dry_run`: everything is done, nothing is kept. `patient`: the username whom every record is about; a record that
-    names somebody else is refused. `patient_map`: usernames by the names that machines have for their patients. `zone`:
-    the name of the zone that was taken for moments without one. `log_upload`: each batch adds an audit event of the
-    upload in the transaction that stores it.
+    a record without record_id gets one from its content and its occurrence number in the source, so that sending the
+    source twice stores nothing twice. `create_patients`: create unknown patients, without a password. `dry_run`: do
+    everything and roll it back. `patient`: the username of every record's patient; a record that names another one is
+    rejected. `patient_map`: usernames by the patient names that machines use. `zone`: the name of the zone of moments
+    that name none. `log_upload`: add an audit event of the upload in the transaction that stores each batch.
     """
 
     source: str
@@ -52,10 +51,11 @@ class ImportSource:
 
 @dataclass(slots=True)
 class ValidatedRecord:
-    """A reading with what its check found. `patients`: the names that its patient may have here. `occurrence`: its name
-    among the refused, given when it is refused. `copied`: its `copy_text`, where many are stored at once."""
+    """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
+    the possible names of its patient. `occurrence`: its name among the rejected records, set when it is rejected.
+    `copied`: its `copy_text`, if many are stored at once."""
 
-    reading: ParsedRecord
+    parsed: ParsedRecord
     record: Record | None
     faults: list[tuple[str, str]]
     patients: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class ValidatedRecord:
 
 
 def counts(outcomes: Iterable[RecordResult]) -> dict[str, int]:
-    """How many became what."""
+    """Return the number of records by status."""
     found = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
     for outcome in outcomes:
         found[outcome.status] += 1
@@ -72,5 +72,5 @@ def counts(outcomes: Iterable[RecordResult]) -> dict[str, int]:
 
 
 def error(index: int | None, name: str | None, message: str, code: str = "") -> dict[str, Any]:
-    """One place of the error shape of wsgi/README.md; `code` only where a program may want to know."""
+    """Return one error in the shape of wsgi/README.md; `code` only if programs need to distinguish it."""
     return {"index": index, "field": name or None, "message": message, **({"code": code} if code else {})}
