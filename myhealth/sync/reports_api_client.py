@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import json
 import threading
 import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from typing import Any
 
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
+from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response
 from myhealth.common.settings import Settings
 from myhealth.profiles.upload_client import UploadClient
 
 TIMEOUT_S = 60.0
-ANSWER_MAX_BYTES = 64 * 1024 * 1024
+RESPONSE_MAX_BYTES = 64 * 1024 * 1024
 GZIP_LEVEL = 1  # packs such documents to a sixth; higher levels take longer than what they spare
 # The browse API takes a service's token for what it says only while it is young; see wsgi/browse_api/context.py.
 TOKEN_RENEWED_S = 600.0
@@ -36,6 +33,7 @@ class ReportsApiClient:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._url = settings.sync.reports_api_url.rstrip("/")
+        self._http = HttpClient(self._url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
         self._token = ""
         self._renew_at = 0.0
         self._lock = threading.Lock()
@@ -64,46 +62,32 @@ class ReportsApiClient:
     def _ask(self, verb: str, path: str, body: bytes | None, token: str, *, again: bool = False) -> Any:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Encoding": "gzip"}
         packed = None if body is None else gzip.compress(body, GZIP_LEVEL)
-        request = urllib.request.Request(self._url + path, data=packed, headers=headers, method=verb)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http or https, by settings
-                text = answer.read(ANSWER_MAX_BYTES)
-                if answer.status not in (200, 201):
-                    raise Unavailable(f"the browse API at {self._url} answers {answer.status}")
-        except urllib.error.HTTPError as error:
-            raise self._fault(error, again) from error
-        except (OSError, HTTPException) as error:
+            response = self._http.call(verb, path, packed, headers, repeatable=True)
+            if response.status in (200, 201):
+                return response.json_object()
+        except NoResponse as error:
             raise Unavailable(f"the browse API at {self._url} is away: {error}") from error
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise Unavailable(f"the browse API at {self._url} answers what is no JSON") from error
-        if not isinstance(found, dict):
-            raise Unavailable(f"the browse API at {self._url} answers something else than was asked")
-        return found
+        except BadResponse as error:
+            raise Unavailable(f"the browse API at {self._url} answers wrongly: {error}") from error
+        raise self._error(response, again)
 
-    def _fault(self, error: urllib.error.HTTPError, again: bool) -> MyHealthError:
-        said, code = _said(error)
-        if error.code == 401 and not again:
-            return _Ended(said)
-        if error.code in (401, 403):
+    def _error(self, response: Response, again: bool) -> MyHealthError:
+        details, code = response.error()
+        message = f"{response.status} {details}"
+        if response.status == 401 and not again:
+            return _Ended(message)
+        if response.status in (401, 403):
             hint = f"give {self._settings.sync.username} the role service: myhealth users set-role"
-            return SettingsError(f"the browse API at {self._url} does not let the sync in: {said}", hint=hint)
-        if error.code in (404, 405):
-            return SettingsError(f"sync.reports_api_url {self._url} is no browse API of this version: {said}")
-        if error.code == 429 or error.code >= 500:
-            return Unavailable(f"the browse API at {self._url} cannot do it now: {said}")
-        return RequestRejected(said, code)
+            return SettingsError(f"the browse API at {self._url} does not let the sync in: {message}", hint=hint)
+        if response.status in (404, 405):
+            return SettingsError(f"sync.reports_api_url {self._url} is no browse API of this version: {message}")
+        if response.status == 429 or response.status >= 500:
+            return Unavailable(f"the browse API at {self._url} cannot do it now: {message}")
+        if response.status < 400:  # a redirect is not followed: it would take the token to another host
+            return Unavailable(f"the browse API at {self._url} answers {message}")
+        return RequestRejected(message, code)
 
 
 class _Ended(MyHealthError):
     """The token is not valid any more."""
-
-
-def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
-    """The details and the code of an error, as wsgi/README.md has it; from a proxy it may be anything."""
-    try:
-        body = json.loads(error.read(64 * 1024))
-        return f"{error.code} {body['details']}", str(body["code"])
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return f"{error.code} {error.reason}", ""
