@@ -18,7 +18,14 @@ from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_rows
 from myhealth.reports.filters import ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, TrendPoint, TrendQuery, readable_results
+from myhealth.reports.trends import (
+    MEASUREMENT_COLUMNS,
+    TREND_LIMIT,
+    TREND_LIMIT_MAX,
+    TrendPoint,
+    TrendQuery,
+    readable_results,
+)
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
@@ -28,7 +35,6 @@ POINT_HEADER: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "hi
 TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text")
 # Fields that the note of a result shows, with the words before them.
 NOTES = (("warning", ""), ("range_text", "range: "), ("absent_reason", "no value: "))
-MEASUREMENT_COLUMNS: tuple[str, ...] = ("code", "name", "units", "count", "first_at", "last_at")
 
 
 @click.group()

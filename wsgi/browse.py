@@ -14,7 +14,7 @@ from wsgi.browse_api.accounts import LoginView, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
-from wsgi.browse_api.schemas import SCHEMAS
+from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import SYNC_VIEWS, ReportDocumentsView
 from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
@@ -42,7 +42,7 @@ DESCRIPTION = (
     " linked by the Link header. Every path answers with and without its closing slash."
 )
 # The description itself.
-PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, SCHEMAS | SYNC_SCHEMAS)}
+PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, BROWSE_SCHEMAS | SYNC_SCHEMAS)}
 
 
 def make_app(settings: Settings) -> bottle.Bottle:

@@ -18,7 +18,7 @@ from pymongo.collection import Collection
 from myhealth.common.errors import BadInput
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.json_codec import Moment
+from myhealth.reports.json_codec import StoredMoment
 
 ACCESS_LOG_INDEXES = ([("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)])
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
@@ -76,7 +76,7 @@ class AccessEvent:
     `username`: the patient's, None for no particular patient."""
 
     id: str
-    at: Moment
+    at: StoredMoment
     actor_id: int | None
     actor_subject: str | None
     actor: str
@@ -93,7 +93,7 @@ class AccessEvent:
 class AccessCursor(NamedTuple):
     """The position behind an event."""
 
-    at: Moment
+    at: StoredMoment
     event_id: str
 
 
@@ -124,7 +124,7 @@ class AccessLog:
             query["$or"] = [{"at": {"$lt": after.at}}, {"_id": {"$lt": _object_id(after.event_id)}}]
         with translate_mongo_errors():
             found = self.collection.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
-            return [_event(document) for document in found]
+            return [_event_of(document) for document in found]
 
     def find_events(
         self,
@@ -157,10 +157,10 @@ class AccessLog:
         direction = -1 if newest else 1
         with translate_mongo_errors():
             found = self.collection.find(query, sort=[("at", direction), ("_id", direction)], limit=limit)
-            yield from map(_event, found)
+            yield from map(_event_of, found)
 
 
-def _event(document: Document) -> AccessEvent:
+def _event_of(document: Document) -> AccessEvent:
     fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__slots__ if name != "id"}
     return AccessEvent(id=str(document["_id"]), **fields)
 

@@ -18,7 +18,7 @@ from myhealth.reports.documents import Document, read_results
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 # Schemas of datetimes without a `tz` constraint have no format.
-Moment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+StoredMoment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 RESULTS_NOTE = (
     "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`, `high` and `flag`,"
     " as the upload API's Result has them; a program that writes to the source itself may have stored others."
@@ -39,9 +39,9 @@ class ReportDocument(msgspec.Struct, forbid_unknown_fields=True):
     disease: str
     machine: str | None
     taken_by: str | None
-    taken_at: Moment
-    created_at: Moment
-    updated_at: Moment
+    taken_at: StoredMoment
+    created_at: StoredMoment
+    updated_at: StoredMoment
     results: Annotated[msgspec.Raw, Meta(description=RESULTS_NOTE)]
     abnormal: bool
     revision: Count
@@ -59,7 +59,7 @@ class UserDocument(msgspec.Struct, forbid_unknown_fields=True):
     name_keys: dict[str, str]
     role: str
     active: bool
-    tokens_valid_after: Moment | None
+    tokens_valid_after: StoredMoment | None
     revision: Count
     epoch: Count
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from bson.decimal128 import Decimal128
 from myhealth.reports.connection import restore_decimal
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
-from myhealth.reports.json_codec import Moment
+from myhealth.reports.json_codec import StoredMoment
 
 TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 
@@ -44,7 +44,7 @@ class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """
 
     report_id: int
-    taken_at: Moment
+    taken_at: StoredMoment
     name: Any
     value: Any
     unit: Any
@@ -69,8 +69,11 @@ class Measurement:
     name: str | None
     units: tuple[str, ...]
     count: int
-    first_at: Moment
-    last_at: Moment
+    first_at: StoredMoment
+    last_at: StoredMoment
+
+
+MEASUREMENT_COLUMNS = tuple(field.name for field in fields(Measurement))
 
 
 @dataclass(frozen=True, slots=True)

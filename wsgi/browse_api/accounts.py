@@ -10,12 +10,19 @@ from wsgi.browse_api.context import AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import BASIC, basic_credentials, bearer_token, client_address, query_parameters, read_json
+from wsgi.common.requests import (
+    BASIC,
+    CREDENTIALS_MAX_BYTES,
+    basic_credentials,
+    bearer_token,
+    client_address,
+    query_parameters,
+    read_json,
+)
 from wsgi.common.views import View, json_response
 
-CREDENTIALS_MAX_BYTES = 16 * 1024
-TOKEN = {200: ("The upload API's token, and when it ends.", "Token")}
-WRONG = {
+TOKEN_ANSWER = {200: ("The upload API's token, and when it ends.", "Token")}
+LOGIN_ERRORS = {
     401: "The username or the password is wrong.",
     429: "Too many attempts; `Retry-After` says when to try again.",
     502: "The upload API is not well.",
@@ -28,8 +35,8 @@ class LoginView(View):
     """GET with HTTP Basic, or POST with `{"username", "password"}`: the upload API's token, or its 401."""
 
     spec = {
-        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",)),
-        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG),
+        "get": Operation("Log in with HTTP Basic", TOKEN_ANSWER, errors=LOGIN_ERRORS, security=("basic",)),
+        "post": Operation("Log in", TOKEN_ANSWER, body="Credentials", errors=LOGIN_ERRORS),
     }
     context: BrowseContext
 
@@ -44,7 +51,7 @@ class LoginView(View):
         address = client_address(self.context.settings.trusted_proxies)
         token = self.context.upload_api.log_in(username, password, address)
         if token is None:
-            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
+            return json_error(401, LOGIN_ERRORS[401], "wrong_credentials", WWW_Authenticate=BASIC)
         return json_response(token)
 
 

@@ -14,9 +14,11 @@ from myhealth.reports.user_search import Search
 from wsgi.browse_api.cursors import parse_page_cursor, parse_search_cursor
 from wsgi.common.requests import parse_boolean
 
-SPAN = {"from": "since", "to": "until"}
+SPAN_FIELD = {"from": "since", "to": "until"}
 # Parameter of an address: the filter's field.
-FILTER_PARAMETERS = SPAN | {field.name: field.name for field in fields(ReportFilter) if field.name not in SPAN.values()}
+FILTER_PARAMETERS = SPAN_FIELD | {
+    field.name: field.name for field in fields(ReportFilter) if field.name not in SPAN_FIELD.values()
+}
 
 
 def parse_filter(values: Mapping[str, str]) -> ReportFilter:
@@ -32,7 +34,7 @@ def parse_filter(values: Mapping[str, str]) -> ReportFilter:
 
 def _parse_value(name: str, text: str) -> Any:
     check_filter_text(name, text)
-    if name in SPAN:
+    if name in SPAN_FIELD:
         return parse_moment(name, text)
     return parse_boolean(name, text) if name == "abnormal" else text
 
@@ -56,7 +58,9 @@ def parse_search(values: Mapping[str, str]) -> Search:
 
 def parse_trend(values: Mapping[str, str]) -> TrendQuery:
     """Return the measurement, span and position; `name` does not count beside `code`. Raises BadInput."""
-    span: dict[str, Any] = {field: parse_moment(name, values[name]) for name, field in SPAN.items() if values.get(name)}
+    span: dict[str, Any] = {
+        field: parse_moment(name, values[name]) for name, field in SPAN_FIELD.items() if values.get(name)
+    }
     code = values.get("code")
     name = values.get("name") if code is None else None
     return TrendQuery(code, name, after=parse_page_cursor(values.get("after", "")), **span)

@@ -15,12 +15,12 @@ from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_filter, parse_so
 from wsgi.browse_api.responses import CSV, FHIR, JSON, answer, cut_page, next_link
 from wsgi.browse_api.schemas import (
     CACHED,
-    FILTERS,
     KNOWN_TAG,
-    PAGE,
+    LIST_FILTERS,
+    PAGE_PARAMETERS,
     REPORT_MEDIA_TYPES,
+    UNKNOWN_PERSON,
     UNKNOWN_REPORT,
-    UNKNOWN_USER,
     refusals,
 )
 from wsgi.common.application import encode_json
@@ -28,7 +28,7 @@ from wsgi.common.openapi import Operation
 from wsgi.common.requests import accepted_type, query_parameters
 from wsgi.common.views import page_limit
 
-LIST = {200: ("Reports, the newest first; the `Link` header leads to the next page.", ["Report"]), **CACHED}
+REPORT_LIST = {200: ("Reports, the newest first; the `Link` header leads to the next page.", ["Report"]), **CACHED}
 
 
 class ReportAnswersView(AuthenticatedBrowseView):
@@ -49,7 +49,7 @@ class ReportAnswersView(AuthenticatedBrowseView):
             url = bottle.request.urlparts._replace(path="", query="", fragment="").geturl() + next_url
             content = encode_json(fhir_bundle(reports, patient, next_url=url if next_url else None))
         else:
-            content = encode_json([public(report, username) for report in reports])
+            content = encode_json([public_report(report, username) for report in reports])
         return answer(content, media_type, next_link(next_url))
 
 
@@ -59,9 +59,9 @@ class ReportsView(ReportAnswersView):
     spec = {
         "get": Operation(
             "One's own reports",
-            LIST,
+            REPORT_LIST,
             "everybody",
-            query=(*PAGE, *FILTERS),
+            query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
             errors=refusals(400, 406),
@@ -79,12 +79,12 @@ class UserReportsView(ReportAnswersView):
     spec = {
         "get": Operation(
             "A person's reports",
-            LIST,
+            REPORT_LIST,
             "the person, doctor, admin",
-            query=(*PAGE, *FILTERS),
+            query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
-            errors={**refusals(400, 406), **UNKNOWN_USER},
+            errors={**refusals(400, 406), **UNKNOWN_PERSON},
         )
     }
 
@@ -113,7 +113,7 @@ class ReportView(ReportAnswersView):
         media_type = accepted_type(JSON, FHIR, CSV)
         report, patient = self.report(report_id)
         if media_type == JSON:
-            return answer(encode_json(public(report, patient["username"])))
+            return answer(encode_json(public_report(report, patient["username"])))
         return self.answer_reports([report], patient, media_type)
 
 
@@ -128,7 +128,7 @@ def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
     return page_limit(asked), {"wanted": parse_filter(asked), "sort": sort, "after": after}
 
 
-def public(report: Document, username: str | None) -> Document:
+def public_report(report: Document, username: str | None) -> Document:
     """Return a report for an answer: `id` instead of `_id`, the patient's name instead of the subject."""
     shown = {"id": report["_id"], "username": username, **report}
     del shown["_id"], shown["subject"]

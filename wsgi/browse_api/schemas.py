@@ -14,10 +14,9 @@ from myhealth.reports.json_codec import ReportDocument, UserDocument
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from wsgi.browse_api.responses import CSV, FHIR
+from wsgi.common.openapi import MOMENT, shape
 from wsgi.common.views import LIMIT, LIMIT_MAX
 
-MOMENT = {"type": "string", "format": "date-time"}
-COUNT = {"type": "integer", "minimum": 0}
 WHOLE = {"type": "integer"}
 # No stored text contains NUL. Lone surrogates are not valid either.
 SOUGHT = {"type": "string", "minLength": 1, "maxLength": FILTER_TEXT_MAX, "pattern": r"^[^\u0000]*$"}
@@ -33,26 +32,26 @@ def after(pattern: str) -> tuple[str, dict[str, Any], str]:
     return "after", {"type": "string", "pattern": pattern}, "Where the page begins; the `Link` header has it."
 
 
-PAGE = (
+PAGE_PARAMETERS = (
     limit(LIMIT_MAX, LIMIT),
     after(r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
     ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "The newest first, or the oldest."),
 )
-SPAN = (
+SPAN_PARAMETERS = (
     ("from", WHEN, "Taken on this day (UTC) or at this moment, or later."),
     ("to", WHEN, "Taken on this day (UTC) or earlier; or before this moment."),
 )
-FILTERS = (
+LIST_FILTERS = (
     ("type", SOUGHT, "Of this check-up type."),
     ("disease", SOUGHT, "About this disease."),
     ("machine", SOUGHT, "From the machine of this serial."),
     ("taken_by", SOUGHT, "Taken by the person of this name."),
-    *SPAN,
+    *SPAN_PARAMETERS,
     ("abnormal", {"type": "boolean"}, "Whether a result is flagged as abnormal or outside its range."),
     ("code", SOUGHT, "With a result of this LOINC code."),
     ("text", SOUGHT, "With this text in its words, in any case."),
 )
-PEOPLE = (
+SEARCH_PARAMETERS = (
     (
         "search",
         SOUGHT,
@@ -62,14 +61,14 @@ PEOPLE = (
     ),
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
-PEOPLE_AFTER = after(rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
+SEARCH_AFTER = after(rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
 ACCESS_LOG_AFTER = after(r"^[0-9]{1,13}_[0-9a-f]{24}$")
-TREND = (
+TREND_PARAMETERS = (
     limit(TREND_LIMIT_MAX, TREND_LIMIT),
-    PAGE[1],
+    PAGE_PARAMETERS[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
     ("name", SOUGHT, "The name of a measurement, with a code or without; of no effect beside `code`."),
-    *SPAN,
+    *SPAN_PARAMETERS,
 )
 
 ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
@@ -77,7 +76,7 @@ CACHED = {304: ("The same as what `If-None-Match` names.", None)}
 KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
 CSV_MEDIA_TYPE = {CSV: {"type": "string"}}
 REPORT_MEDIA_TYPES = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_MEDIA_TYPE}
-UNKNOWN_USER = {404: "No user of that name, or the caller may not see the user."}
+UNKNOWN_PERSON = {404: "No user of that name, or the caller may not see the user."}
 UNKNOWN_REPORT = {404: "No such report, or the caller may not see it."}
 RESULT_NOTES = {
     400: "A parameter is unknown or wrong.",
@@ -89,12 +88,6 @@ RESULT_NOTES = {
 
 def refusals(*statuses: int) -> dict[int, str]:
     return {status: RESULT_NOTES[status] for status in statuses}
-
-
-def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:
-    properties = {**required, **(optional or {})}
-    found: dict[str, Any] = {"type": "object", "required": list(required), "properties": properties}
-    return {**found, "additionalProperties": False} if closed else found
 
 
 def listed(name: str) -> dict[str, Any]:
@@ -121,7 +114,7 @@ def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 STRUCTS = struct_schemas(ReportDocument, UserDocument, TrendPoint, Measurement, AccessEvent)
 DOCUMENTS = {name: STRUCTS[name] for name in ("ReportDocument", "UserDocument")}
 REPORT_FIELDS = [name for name in STRUCTS["ReportDocument"]["properties"] if name not in ("_id", "subject")]
-SCHEMAS: dict[str, Any] = {
+BROWSE_SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}),
     "Health": shape({"status": {"const": "ok"}}),

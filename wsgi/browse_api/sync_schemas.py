@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi.browse_api.schemas import ANYTHING, COUNT, DOCUMENTS, WHOLE, listed, shape
+from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE, listed
+from wsgi.common.openapi import COUNT, shape
 
 KIND = {"enum": ["checkup", "user"]}
 FAILED = {"type": "array", "items": shape({"id": WHOLE, "reason": {"type": "string"}})}

@@ -11,7 +11,7 @@ from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import PageCursor
-from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
+from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
 from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search, parse_trend
@@ -22,11 +22,11 @@ from wsgi.browse_api.schemas import (
     CACHED,
     CSV_MEDIA_TYPE,
     KNOWN_TAG,
-    PAGE,
-    PEOPLE,
-    PEOPLE_AFTER,
-    TREND,
-    UNKNOWN_USER,
+    PAGE_PARAMETERS,
+    SEARCH_AFTER,
+    SEARCH_PARAMETERS,
+    TREND_PARAMETERS,
+    UNKNOWN_PERSON,
     refusals,
 )
 from wsgi.common.application import encode_json, json_error
@@ -47,7 +47,6 @@ POINT_COLUMNS = (
     "warning",
     "range_text",
 )
-MEASUREMENT_COLUMNS = ("code", "name", "units", "count", "first_at", "last_at")
 
 
 def describe(user: Document) -> Document:
@@ -62,7 +61,7 @@ class UsersView(AuthenticatedBrowseView):
             {200: ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"])}
             | CACHED,
             "everybody",
-            query=(PAGE[0], PEOPLE_AFTER, *PEOPLE),
+            query=(PAGE_PARAMETERS[0], SEARCH_AFTER, *SEARCH_PARAMETERS),
             headers=KNOWN_TAG,
             errors=refusals(400, 406),
         )
@@ -87,7 +86,7 @@ class UserView(AuthenticatedBrowseView):
             {200: ("The person.", "Person"), **CACHED},
             "the person, doctor, admin",
             headers=KNOWN_TAG,
-            errors={**refusals(400, 406), **UNKNOWN_USER},
+            errors={**refusals(400, 406), **UNKNOWN_PERSON},
         ),
         "delete": Operation(
             "Delete a person and all of his or her reports",
@@ -95,7 +94,7 @@ class UserView(AuthenticatedBrowseView):
             "admin; it is the upload API that decides",
             errors={
                 **refusals(400, 403, 409),
-                **UNKNOWN_USER,
+                **UNKNOWN_PERSON,
                 502: "The upload API is not well.",
                 504: "The upload API takes too long.",
             },
@@ -132,10 +131,10 @@ class TrendsView(AuthenticatedBrowseView):
                 **CACHED,
             },
             "the person, doctor, admin",
-            query=TREND,
+            query=TREND_PARAMETERS,
             headers=KNOWN_TAG,
             others=CSV_MEDIA_TYPE,
-            errors={**refusals(400, 406), **UNKNOWN_USER},
+            errors={**refusals(400, 406), **UNKNOWN_PERSON},
         )
     }
 
@@ -164,10 +163,10 @@ class AccessLogView(AuthenticatedBrowseView):
             "The access log",
             {200: ("Each access by staff, the newest first.", ["AccessEvent"]), **CACHED},
             "the person, doctor, admin",
-            query=(PAGE[0], ACCESS_LOG_AFTER),
+            query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),
             headers=KNOWN_TAG,
             others=CSV_MEDIA_TYPE,
-            errors={**refusals(400, 406), **UNKNOWN_USER},
+            errors={**refusals(400, 406), **UNKNOWN_PERSON},
         )
     }
 
@@ -203,9 +202,9 @@ def answer_measurements(found: list[Measurement], media_type: str) -> Any:
 
 def encode_csv(found: Iterable[Any], columns: Sequence[str]) -> bytes:
     """Return objects as CSV, one line for each; lists of texts are joined by spaces."""
-    rows = ([_cell(getattr(each, name)) for name in columns] for each in found)
+    rows = ([_joined(getattr(each, name)) for name in columns] for each in found)
     return "".join(csv_lines(columns, rows)).encode()
 
 
-def _cell(value: Any) -> Any:
+def _joined(value: Any) -> Any:
     return " ".join(value) if isinstance(value, tuple) else value

@@ -8,14 +8,14 @@ import zlib
 from wsgi.common.requests import header, takes_gzip
 
 GZIP_FROM_BYTES = 1024  # a smaller answer fits into one packet
-GZIP_LEVEL = 4
+ANSWER_GZIP_LEVEL = 4
 
 
 def pack(content: bytes, headers: dict[str, str]) -> bytes:
     """Return the content, gzipped if the client accepts it and it is large; set Content-Encoding in `headers`."""
     if len(content) < GZIP_FROM_BYTES or not takes_gzip():
         return content
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    packer = zlib.compressobj(ANSWER_GZIP_LEVEL, wbits=31)
     headers["Content-Encoding"] = "gzip"
     return packer.compress(content) + packer.flush()
 

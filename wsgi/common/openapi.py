@@ -23,11 +23,12 @@ BODY = {
     415: "The body's encoding or type is not known.",
 }
 TEXT: dict[str, Any] = {"type": "string"}
-SECONDS: dict[str, Any] = {"type": "integer", "minimum": 0}
+COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+MOMENT: dict[str, Any] = {"type": "string", "format": "date-time"}
 NEXT_PAGE = ("Link", TEXT, 'The next page, as `<…>; rel="next"` (RFC 8288); none on the last.')
 TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still the same.")
 CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
-PAUSE = ("Retry-After", SECONDS, "Seconds after which to try again, where that may help.")
+PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
 # The headers of errors.
 SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 SCHEMAS: dict[str, Any] = {
@@ -151,6 +152,13 @@ def _usual_headers(said: Operation) -> list[tuple[str, dict[str, Any], str]]:
 def _headers(*sent: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
     found = {name: {"schema": schema, "description": text} for name, schema, text in sent}
     return {"headers": found} if found else {}
+
+
+def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:
+    """Return the schema of an object with these properties, and no others if it is closed."""
+    properties = {**required, **(optional or {})}
+    found: dict[str, Any] = {"type": "object", "required": list(required), "properties": properties}
+    return {**found, "additionalProperties": False} if closed else found
 
 
 def ref(schema: Any) -> Any:

@@ -14,6 +14,7 @@ import msgspec
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 CHUNK, PIECE = 64 * 1024, 8 * 1024
+CREDENTIALS_MAX_BYTES = 16 * 1024
 BASIC = 'Basic realm="MyHealth", charset="UTF-8"'
 
 

@@ -12,11 +12,10 @@ from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, revoke_tokens
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import BASIC, basic_credentials, read_json
+from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, basic_credentials, read_json
 from wsgi.common.views import View, json_response
 from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header
 
-CREDENTIALS_MAX_BYTES = 16 * 1024
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it ends.", "Token")}
 

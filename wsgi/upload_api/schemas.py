@@ -13,9 +13,8 @@ from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX, USERNAME_MAX
+from wsgi.common.openapi import COUNT, MOMENT, shape
 
-MOMENT = {"type": "string", "format": "date-time"}
-COUNT = {"type": "integer", "minimum": 0}
 ID = {"type": "integer", "minimum": 1}
 
 
@@ -25,12 +24,6 @@ def maybe(schema: dict[str, Any]) -> dict[str, Any]:
 
 def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> dict[str, Any]:
     return {"type": "string", "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
-
-
-def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True) -> dict[str, Any]:
-    properties = {**required, **(optional or {})}
-    found: dict[str, Any] = {"type": "object", "required": list(required), "properties": properties}
-    return {**found, "additionalProperties": False} if closed else found
 
 
 # The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.

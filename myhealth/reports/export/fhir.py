@@ -21,21 +21,21 @@ from myhealth.common.exact_numbers import exact_number
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import readable_results
 
-LOINC = "http://loinc.org"
-UCUM = "http://unitsofmeasure.org"
-INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+LOINC_URI = "http://loinc.org"
+UCUM_URI = "http://unitsofmeasure.org"
+INTERPRETATION_URI = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 # Our identifier systems as tag URIs (RFC 4151), which need no server.
 REPORT_SYSTEM, PERSON_SYSTEM, MACHINE_SYSTEM = (
     f"tag:myhealth.example,2026:{what}" for what in ("report", "username", "serial")
 )
 NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
-DIGITS = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-COMPARED = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DIGITS}) *")
-SPAN = re.compile(rf"({DIGITS}) - ({DIGITS})")
-CODE = re.compile(r"\S+(?: \S+)*")
-SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # an absolute URI, as FHIR requires; HL7 v2 has names like 99LAB
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # not allowed in FHIR's strings
+DECIMAL_PATTERN = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+BOUND_PATTERN = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DECIMAL_PATTERN}) *")
+RANGE_PATTERN = re.compile(rf"({DECIMAL_PATTERN}) - ({DECIMAL_PATTERN})")
+CODE_PATTERN = re.compile(r"\S+(?: \S+)*")
+URI_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")  # absolute, as FHIR requires; HL7 v2 has names like 99LAB
+CONTROL_PATTERN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # not allowed in FHIR's strings
 Resource = dict[str, Any]
 
 
@@ -47,7 +47,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
     entries: list[Resource] = []
     for report in reports:
         remarks, results = parse_status_lines(report["checkup_report"]), readable_results(report)
-        shared = {"subject": _subject(patient), "effectiveDateTime": _effective(report)}
+        shared = {"subject": _subject(patient), "effectiveDateTime": _effective_time(report)}
         statuses = _statuses(results, remarks)
         observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
         entries += [_report(report, observations, remarks.status or "final", shared), *observations]
@@ -60,7 +60,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
 
 
 def _subject(patient: Document) -> Resource:
-    name = _text(patient["full_name"]) or patient["username"]
+    name = _clean(patient["full_name"]) or patient["username"]
     return {"identifier": {"system": PERSON_SYSTEM, "value": patient["username"]}, "display": name}
 
 
@@ -71,15 +71,15 @@ def _report(report: Document, observations: list[Resource], status: str, shared:
         "id": str(report["_id"]),
         "identifier": [{"system": REPORT_SYSTEM, "value": str(report["_id"])}],
         "status": status,
-        "code": {"text": _text(report["checkup_type"]) or "Check-up"},
+        "code": {"text": _clean(report["checkup_type"]) or "Check-up"},
         **shared,
-        "issued": _moment(report["updated_at"]),
+        "issued": _instant(report["updated_at"]),
     }
-    if disease := _text(report["disease"]):
+    if disease := _clean(report["disease"]):
         found["category"] = [{"text": disease}]
-    if taken_by := _text(report["taken_by"]):
+    if taken_by := _clean(report["taken_by"]):
         found["performer"] = [{"display": taken_by}]
-    if conclusion := _text(report["checkup_report"]):
+    if conclusion := _clean(report["checkup_report"]):
         found["conclusion"] = conclusion
     if observations:
         found["result"] = [{"reference": _address(each["id"])} for each in observations]
@@ -91,15 +91,15 @@ def _observation(report: Document, number: int, result: Document, status: str, s
         "resourceType": "Observation",
         "id": f"{report['_id']}-{number}",
         "status": status,
-        "code": _code(result),
+        "code": _code_element(result),
         **shared,
-        **_value(result),
+        **_value_element(result),
     }
-    if machine := _text(report["machine"]):
+    if machine := _clean(report["machine"]):
         found["device"] = {"identifier": {"system": MACHINE_SYSTEM, "value": machine}}
     flag = result.get("flag")
     if flag in FLAG_WORDS:
-        coding = {"system": INTERPRETATION, "code": flag, "display": FLAG_WORDS[flag]}
+        coding = {"system": INTERPRETATION_URI, "code": flag, "display": FLAG_WORDS[flag]}
         found["interpretation"] = [{"coding": [coding]}]
     if ranges := _ranges(result):
         found["referenceRange"] = ranges
@@ -112,7 +112,7 @@ def _statuses(results: list[Document], remarks: StatusLines) -> list[str]:
     A status is unknown if the report states one for a name that no result has, such as a panel's, or for a name that
     several results share.
     """
-    names = [on_one_line(_text(result.get("name"))) for result in results]
+    names = [on_one_line(_clean(result.get("name"))) for result in results]
     other = "final" if remarks.of_results.keys() <= set(names) else "unknown"
     found = {name: remarks.status_of(name) or other for name in names}
     for name in remarks.of_results:
@@ -121,46 +121,51 @@ def _statuses(results: list[Document], remarks: StatusLines) -> list[str]:
     return [found[name] for name in names]
 
 
-def _code(result: Document) -> Resource:
-    name, code, other = (_text(result.get(key)) for key in ("name", "code", "other_code"))
-    system = _text(result.get("code_system"))
+def _code_element(result: Document) -> Resource:
+    name, code, other = (_clean(result.get(key)) for key in ("name", "code", "other_code"))
+    system = _clean(result.get("code_system"))
     concept: Resource = {"text": name or code or other or "Result"}
-    if CODE.fullmatch(code):
-        concept["coding"] = [{"system": LOINC, "code": code}]  # without display, which would have to be LOINC's name
-    elif CODE.fullmatch(other):
-        concept["coding"] = [{**({"system": system} if SYSTEM.fullmatch(system) else {}), "code": other}]
+    if CODE_PATTERN.fullmatch(code):
+        concept["coding"] = [{"system": LOINC_URI, "code": code}]  # a display would have to be LOINC's name
+    elif CODE_PATTERN.fullmatch(other):
+        concept["coding"] = [{**({"system": system} if URI_PATTERN.fullmatch(system) else {}), "code": other}]
     return concept
 
 
-def _value(result: Document) -> Resource:
+def _value_element(result: Document) -> Resource:
     """Return the value as a Quantity, a Range or text, or the reason of its absence."""
-    value, unit = result.get("value"), _text(result.get("unit"))
+    value, unit = result.get("value"), _clean(result.get("unit"))
     if _is_number(value):
-        return {"valueQuantity": _quantity(value, unit)}
+        return {"valueQuantity": _amount(value, unit)}
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if value is None or not text.strip() or result.get("absent_reason") == value:
-        return {"dataAbsentReason": {"text": _text(result.get("absent_reason")) or "no value"}}
-    if match := COMPARED.fullmatch(text):
+        return {"dataAbsentReason": {"text": _clean(result.get("absent_reason")) or "no value"}}
+    if match := BOUND_PATTERN.fullmatch(text):
         comparator = match[1].replace("≤", "<=").replace("≥", ">=")
-        return {"valueQuantity": {**_quantity(_number(match[2]), unit), "comparator": comparator}}
-    if unit and (match := SPAN.fullmatch(text)):
-        return {"valueRange": {"low": _quantity(_number(match[1]), unit), "high": _quantity(_number(match[2]), unit)}}
+        return {"valueQuantity": {**_amount(_number(match[2]), unit), "comparator": comparator}}
+    if unit and (match := RANGE_PATTERN.fullmatch(text)):
+        return {
+            "valueRange": {
+                "low": _amount(_number(match[1]), unit),
+                "high": _amount(_number(match[2]), unit),
+            }
+        }
     return {"valueString": _printable(text), **({"note": [{"text": f"Unit: {unit}"}]} if unit else {})}
 
 
 def _ranges(result: Document) -> list[Resource]:
     """Return the normal range, then the other ranges as text."""
     ends = {
-        end: _quantity(result[end], _text(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
+        end: _amount(result[end], _clean(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
     }
     found = [ends] if ends and "range_source" not in result else []
-    text = _text(result.get("range_text"))
+    text = _clean(result.get("range_text"))
     return [*found, {"text": text}] if text else found
 
 
-def _quantity(number: Any, unit: str) -> Resource:
-    """Return a number with its unit, coded if the unit is UCUM."""
-    coded = {"system": UCUM, "code": unit} if is_ucum(unit) else {}
+def _amount(number: Any, unit: str) -> Resource:
+    """Return a number with its unit, coded if the unit is UCUM_URI."""
+    coded = {"system": UCUM_URI, "code": unit} if is_ucum(unit) else {}
     return {"value": number, **({"unit": unit} if unit else {}), **coded}
 
 
@@ -172,23 +177,23 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
-def _text(value: Any) -> str:
+def _clean(value: Any) -> str:
     """Return the stripped text, "" for anything else. FHIR has no empty strings."""
     return _printable(value.strip()) if isinstance(value, str) else ""
 
 
 def _printable(text: str) -> str:
-    return CONTROL.sub("\ufffd", text)
+    return CONTROL_PATTERN.sub("\ufffd", text)
 
 
-def _effective(report: Document) -> str:
+def _effective_time(report: Document) -> str:
     """Return the moment, with only the precision that is known."""
     moment = report["taken_at"]
     known = known_precision(report["checkup_report"], moment)
-    return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _moment(moment)
+    return moment.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[known]] if known else _instant(moment)
 
 
-def _moment(value: datetime) -> str:
+def _instant(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
