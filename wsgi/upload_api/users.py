@@ -9,7 +9,6 @@ import bottle
 from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
-from myhealth.common.notify import notify_sync
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
@@ -122,7 +121,6 @@ class UserView(UploadView):
                 name = self._change(user, body)
         except Conflict as error:
             return json_error(409, "User with same information is already exists.", error.code)
-        notify_sync()
         changed = services.get_user(name)
         return json_response(user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
