@@ -309,7 +309,7 @@ def test_a_token_that_has_ended_is_renewed(db, reports, remote, settings) -> Non
 
 def test_a_browse_api_that_is_away_is_unavailable(remote) -> None:
     nowhere = dataclasses.replace(remote, sync=dataclasses.replace(remote.sync, reports_api_url="http://127.0.0.1:1"))
-    with pytest.raises(Unavailable, match="is away"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         ReportsApi(ReportsApiClient(nowhere)).read_checkpoint()
 
 

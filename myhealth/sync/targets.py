@@ -1,7 +1,7 @@
-"""Where the sync writes to: the report store itself, or the browse API that stands before it on another host.
+"""The target of the sync: the report store itself, or the browse API in front of it on another host.
 
-Both keep the same promises, which one test holds them to: what a call says is done is kept by MongoDB
-(`w: majority`, journaled), a call that raises has moved no mark, and each may be made again.
+Both keep the same promises, which one test checks: MongoDB has kept what a call reports as done (`w: majority`,
+journaled), a call that raises has moved no checkpoint, and each call may be repeated.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from myhealth.reports.json_codec import encode_document
 from myhealth.reports.writer import LeaseLost, QuarantinedDocument, WriteResult
 from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
-# The most that one request carries, unpacked; a single larger document goes alone.
+# The most bytes of one request before compression; a single larger document has a request of its own.
 REQUEST_BYTES = 8 * 1024 * 1024
 PATHS = {"checkup": "/reports/", "user": "/sync/users/"}
 Aside = Sequence[tuple[Document, str]]
 
 
 class Target(Protocol):
-    """What the runner asks of it; `Mirror` says what each does."""
+    """The calls that the runner makes; `ReportWriter` describes each."""
 
     def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult: ...
 
@@ -49,9 +49,9 @@ class Target(Protocol):
 
     def read_checkpoint(self) -> Document | None: ...
 
-    def begin(self, mark: Document) -> None: ...
+    def begin(self, checkpoint: Document) -> None: ...
 
-    def write_checkpoint(self, mark: Document, run: str) -> None: ...
+    def write_checkpoint(self, checkpoint: Document, run: str) -> None: ...
 
     def quarantined_ids(self, kind: str) -> list[int]: ...
 
@@ -104,7 +104,7 @@ class ReportsApi:
         return str(self._call("POST", "/sync/collections/", {})["identity"])
 
     def defer_index(self) -> None:
-        """Nothing: HTTP, and not the index, is what a first sync waits for here."""
+        """Do nothing: a first sync waits for HTTP here, not for the index."""
 
     def identity(self) -> str:
         return str(self._call("GET", "/sync/collections/")["identity"])
@@ -113,14 +113,14 @@ class ReportsApi:
         found: Document | None = self._call("GET", "/sync/mark/")["mark"]
         return found
 
-    def begin(self, mark: Document) -> None:
-        self._call("POST", "/sync/mark/", {"mark": mark})
+    def begin(self, checkpoint: Document) -> None:
+        self._call("POST", "/sync/mark/", {"mark": checkpoint})
 
-    def write_checkpoint(self, mark: Document, run: str) -> None:
+    def write_checkpoint(self, checkpoint: Document, run: str) -> None:
         try:
-            self._call("PUT", "/sync/mark/", {"mark": mark, "run": run})
+            self._call("PUT", "/sync/mark/", {"mark": checkpoint, "run": run})
         except RequestRejected as error:
-            if error.answered == "taken_over":
+            if error.reason == "taken_over":
                 raise LeaseLost(error.message) from error
             raise
 
@@ -142,13 +142,13 @@ class ReportsApi:
                     "POST", PATHS[kind] + query, b"[" + b",".join(each for _, each in part) + b"]"
                 )
             except RequestRejected as error:
-                if error.answered != "too_large" or len(part) > 1:
+                if error.reason != "too_large" or len(part) > 1:
                     raise
                 refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
                 continue
             failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in found["failed"]]
             if found["written"] + found["unchanged"] + len(failed) != len(part):
-                raise Unavailable("the browse API does not say of each document what became of it")
+                raise Unavailable("the browse API does not report the result of each document")
             done += WriteResult(found["written"], found["unchanged"], quarantined=failed)
         return done + self.quarantine(kind, refused)
 
@@ -156,7 +156,7 @@ class ReportsApi:
 def _parts(
     documents: Sequence[Document], refused: list[tuple[Document, str]]
 ) -> Iterator[list[tuple[Document, bytes]]]:
-    """Documents with their JSON, as many as a request carries; what JSON cannot hold goes into `refused`."""
+    """Yield (document, its JSON), as many as fit into a request; append what JSON cannot hold to `refused`."""
     part: list[tuple[Document, bytes]] = []
     size = 0
     for document in documents:
