@@ -1,6 +1,6 @@
-"""Documents as JSON, from a sync on another host to the browse API, and back as they were: every digit, every moment.
+"""Documents as JSON between a sync on another host and the browse API; every digit and moment survives. Pure.
 
-A document is checked against what it must be, field by field; what its results hold may be of any form. Pure.
+Decoding checks every field but for `results`, which may have any form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class ReportDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields in the order in which a document has them."""
+    """The fields in the order of `report_document`."""
 
     id: Id = msgspec.field(name="_id")
     patient_id: Id
@@ -69,18 +69,18 @@ _decoders = {kind: msgspec.json.Decoder(list[form]) for kind, form in KINDS.item
 
 
 def encode_document(document: Document) -> bytes:
-    """Raises a ValueError or an OverflowError for what JSON cannot hold."""
+    """Return the document as JSON. Raises a ValueError or an OverflowError if JSON cannot hold it."""
     moments = {name: _aware(document[name]) for name in MOMENTS if document.get(name) is not None}
     return _encode({**document, **moments})
 
 
 def decode_documents(kind: str, body: bytes) -> list[Document]:
-    """A JSON list of documents. Raises BadInput naming the first that is none."""
+    """Return the documents of a JSON list. Raises BadInput naming the first wrong one."""
     try:
         return [_document(each) for each in _decoders[kind].decode(body)]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"The body is not a list of {kind} documents: {error}"
-        raise BadInput(message, errors=_places(str(error))) from error
+        raise BadInput(message, errors=_positions(str(error))) from error
 
 
 def _document(given: Any) -> Document:
@@ -95,10 +95,10 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _places(said: str) -> Sequence[dict[str, Any]]:
-    """msgspec says ` - at `$[3].taken_at``."""
-    path = said.rpartition("`$[")[2].rstrip("`") if "`$[" in said else ""
+def _positions(message: str) -> Sequence[dict[str, Any]]:
+    """Return the position that msgspec's message ends with, as in ` - at `$[3].taken_at``."""
+    path = message.rpartition("`$[")[2].rstrip("`") if "`$[" in message else ""
     index, _, field = path.partition("]")
     if not index.isdecimal():
         return []
-    return [{"index": int(index), "field": field.lstrip(".") or None, "message": said.partition(" - at ")[0]}]
+    return [{"index": int(index), "field": field.lstrip(".") or None, "message": message.partition(" - at ")[0]}]
