@@ -246,3 +246,9 @@ def test_a_record_that_postgresql_refuses_costs_its_own_only(db) -> None:
         assert db("select count(*) from audit_events where action = 'upload'") == [(1,)]
     finally:
         db("alter table checkups drop constraint odd")
+
+
+def test_records_that_are_not_plain_take_one_id_each(db) -> None:
+    assert send(record(1, machine="HC-1")).id == 1  # its machine is not registered yet
+    assert [outcome.id for outcome in send_list(record(1, machine="HC-2"), record(2, machine="HC-2"))] == [2, 3]
+    assert [outcome.id for outcome in send_list(record(3, machine="HC-2"), record(4, machine="HC-2"))] == [4, 5]

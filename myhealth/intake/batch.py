@@ -81,7 +81,7 @@ class Batch:
     def store(self, cursor: Any) -> None:
         """Store the valid records: a small batch in one statement, and the rest in sets."""
         pending = self.good
-        if len(pending) < COPY_FROM_ROWS:
+        if 1 < len(pending) < COPY_FROM_ROWS:  # `Intake` tries a single record before its transaction
             pending = self.insert_plain()
         if pending:
             self._store_sets(cursor, pending)

@@ -37,14 +37,14 @@ VALUES = ", ".join(
 # `superseded_refuse` looks again for a deletion, because the insert may have waited for one.
 # Look-ups are subqueries, not joins: a plan made for any number of records would read whole tables to join them.
 STORE = f"""
-with sent as materialized (
-    select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id, wanted.*
-    from unnest({ARRAYS}) with ordinality as wanted (username, serial, {NAMES}, position)),
+with sent as (
+    select * from unnest({ARRAYS}) with ordinality as wanted (username, serial, {NAMES}, position)),
 found as materialized (
     select sent.*, (select id from users where lower(users.username) = lower(sent.username)) as patient_id,
            (select id from machines where machines.serial = sent.serial) as machine_id from sent),
-plain as (
-    select * from found where patient_id is not null and (machine_id is not null or serial is null)
+plain as materialized (
+    select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id, found.* from found
+    where patient_id is not null and (machine_id is not null or serial is null)
     and (select true from superseded where deleted and superseded.record_id = found.record_id
          and coalesce(superseded.machine_id, 0) = coalesce(found.machine_id, 0) limit 1) is null),
 stored as (
@@ -56,8 +56,8 @@ touched as (
     update machines set last_upload_at = now() where id in (select machine_id from stored)
     and (last_upload_at is null or last_upload_at < now() - interval '1 minute')),
 logged as ({INSERT_EVENT} where (select count(*) from stored) = %s::bigint)
-select sent.position, stored.id, superseded_refuse(stored.machine_id, stored.record_id)
-from stored join sent on sent.id = stored.id"""
+select plain.position, stored.id, superseded_refuse(stored.machine_id, stored.record_id)
+from stored join plain on plain.id = stored.id"""
 NAME = "myhealth_store_small_batch"
 NUMBERS = itertools.count(1)
 # Left to itself, PostgreSQL would plan it anew for each short array, which takes three times as long as to execute it.
