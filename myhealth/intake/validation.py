@@ -148,9 +148,9 @@ def _is_storable(record: Any) -> bool:
 
 def _may_be_rounded(moment: datetime, raw: str) -> bool:
     """Return whether decoding may have rounded a moment that has more digits than a microsecond."""
-    if not moment.microsecond and ".000000" not in raw and ".999999" not in raw:
+    if LONG_FRACTION.search(raw) is None:
         return False
-    return LONG_FRACTION.search(raw) is not None
+    return moment.microsecond != 0 or ".000000" in raw or ".999999" in raw
 
 
 def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
@@ -197,6 +197,8 @@ def _complete_results(results: list[Result], warnings: Faults) -> None:
     """
     for index, result in enumerate(results):
         value, low, high = result.value, result.low, result.high
+        if result.name.isspace():
+            raise _Refused
         if value.__class__ is str:
             if len(value) > VALUE_MAX:
                 raise _Refused
@@ -339,6 +341,11 @@ def _calendar_fault(moment: datetime) -> str:
     return "" if moment.year in YEARS else f"is not between the years {YEARS[0]} and {YEARS[-1]}"
 
 
+def _blank_fault(value: Any) -> str:
+    """Return the fault of blank text; a whole number in its place has none."""
+    return "is empty" if isinstance(value, str) and value.isspace() else ""
+
+
 def _shown(value: Any) -> str:
     return f"'{printable(value, 40)}'" if isinstance(value, str) else json_kind(value)
 
@@ -361,10 +368,13 @@ def _checks(type_: inspect.StructType) -> list[tuple[str, Fault]]:
                 checks.append((field.name, _calendar_fault))
             elif "fault" in extra:
                 checks.append((field.name, extra["fault"]))
+            elif isinstance(each, inspect.StrType) and each.min_length:
+                checks.append((field.name, _blank_fault if len(_alternatives(field.type)) > 1 else str.isspace))
     return checks
 
 
 RECORD_TYPE: Any = inspect.type_info(SentRecord)
 RECORD_CHECKS = _checks(RECORD_TYPE)
-# The numbers of a result are checked in `_complete_results`.
-RESULT_CHECKS = [(name, fault) for name, fault in _checks(inspect.type_info(Result)) if name not in NUMBERS]  # type: ignore[arg-type]
+INLINE = ("name", *NUMBERS)
+# The name and the numbers of a result are checked in `_complete_results`.
+RESULT_CHECKS = [(name, fault) for name, fault in _checks(inspect.type_info(Result)) if name not in INLINE]  # type: ignore[arg-type]
