@@ -9,7 +9,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
-from myhealth.audit.events import ACTIONS, Event
+from myhealth.audit.events import ACTIONS, Event, record_event
 from myhealth.audit.merged import SOURCES, find_all_events
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
@@ -46,6 +46,7 @@ def audit(
     with app.database() as settings, app.reports(settings) as store:
         sources = (source,) if source else SOURCES
         found = list(find_all_events(store, sources=sources, limit=limit + 1, newest=newest, **filters))
+        record_event("read", what="audit")
     events = found[:limit]
     if newest:
         events.reverse()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import os
+import pwd
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,21 @@ class App:
 
 
 def operator_name() -> str:
-    """Return the name of the user who runs the command, for the audit trail."""
-    return f"{getpass.getuser()} at the command line"
+    """Return the system account that runs the command, and the one that called sudo, for the audit trail.
+
+    The account is the process's real user, not LOGNAME or USER, which anybody may set.
+    """
+    caller = settings_module.sudo_uid()
+    sudo = "" if caller is None else f" (sudo by {account_name(caller)})"
+    return f"{account_name(os.getuid())}{sudo} at the command line"
+
+
+def account_name(uid: int) -> str:
+    """Return the name of a system account, or its number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return f"uid {uid}"
 
 
 pass_app = click.make_pass_decorator(App)

@@ -12,6 +12,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, confirm, plural, print_json, print_table
+from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
@@ -42,6 +43,7 @@ def rejections() -> None:
 def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
     """List rejected records, oldest first."""
     with app.database():
+        record_event("read", what="rejections")
         found = domain.list_rejections(after=after, limit=limit, resolved=resolved)
     if as_json:
         print_json([rejection_row(rejection) for rejection in found])

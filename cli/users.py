@@ -9,6 +9,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, confirm, plural, print_error, print_json, print_table
+from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.profiles import services
@@ -70,6 +71,7 @@ def create(
 def list_(app: App, role: str | None, as_json: bool) -> None:
     """List users by name."""
     with app.database():
+        record_event("read", what="people")
         found = services.list_users(role=role)
     if as_json:
         print_json([user_row(user) for user in found])
@@ -85,7 +87,9 @@ def list_(app: App, role: str | None, as_json: bool) -> None:
 def show(app: App, username: str, as_json: bool) -> None:
     """Show one user."""
     with app.database():
-        user = user_row(services.get_user(username))
+        found = services.get_user(username)
+        record_event("read", subject_id=found.id, subject=found.username, what="profile")
+        user = user_row(found)
         user["checkups"] = services.count_checkups(username)
     if as_json:
         print_json(user)

@@ -9,6 +9,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table
+from myhealth.audit.events import record_event
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.verify import SHOWN, Comparison, verify
 
@@ -30,8 +31,8 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
     """
     from myhealth import stores
 
-    settings = app.settings()
-    with stores.opened_database(settings), app.reports(settings) as reports:
+    with app.database() as settings, app.reports(settings) as reports:
+        record_event("read", what="verify")
         found = verify(stores.database_url(settings), ReportWriter(reports), settings.sync.batch_rows, repair=repair)
     if as_json:
         print_json(as_dict(found))

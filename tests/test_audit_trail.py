@@ -5,6 +5,8 @@ Who, what, whose, from where, with which outcome, and the details; and nothing t
 
 import dataclasses
 import json
+import os
+import pwd
 import urllib.error
 import urllib.request
 from datetime import datetime
@@ -52,8 +54,8 @@ ONE, OTHER = {"username": "new.one", "password": NEW_PASSWORD}, {"username": "sa
 # (what, who, method, path, body, status, events); check-up 1 is Savita's, 2 is Bholanath's.
 TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("a login", "", "POST", "/login/", {"username": "savita", "password": PASSWORD}, 200, [event("savita", "login")]),
-    ("a wrong login", "", "POST", "/login/", OTHER, 401, [event("savita", "login", outcome="refused")]),
-    ("a login of nobody", "", "POST", "/login/", {"username": "x"}, 401, [event("x", "login", outcome="refused")]),
+    ("a wrong login", "", "POST", "/login/", OTHER, 401, [event(None, "login", "savita", "refused")]),
+    ("a login of nobody", "", "POST", "/login/", {"username": "x"}, 401, [event(None, "login", "x", "refused")]),
     ("a logout", "savita", "POST", "/logout/", None, 204, [event("savita", "logout", "savita")]),
     ("a registration", "", "POST", "/registration/", ONE, 201, [event(None, "register", "new.one", role="patient")]),
     ("users listed", DOCTOR, "GET", "/users/", None, 200, [event(DOCTOR, "read", what="people")]),
@@ -73,7 +75,11 @@ TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("one's role not changed", ADMIN, "PUT", "/users/root/", {"role": "patient"}, 403, [refused(ADMIN, "PUT /users/root/", "root")]),
     ("renamed", ADMIN, "PUT", USER, {"username": "savita.k"}, 200, [event(ADMIN, "user.change", "savita", changed="username savita.k")]),
     ("not renamed", "savita", "PUT", USER, {"username": "savita.k"}, 403, [refused("savita", f"PUT {USER}", "savita")]),
-    ("the same name", ADMIN, "PUT", USER, {"username": "savita"}, 200, []),
+    ("the same name", ADMIN, "PUT", USER, {"username": "savita"}, 200, [event(ADMIN, "read", "savita", what="profile")]),
+    ("a user seen by a change of nothing", ADMIN, "PUT", USER, {}, 200, [event(ADMIN, "read", "savita", what="profile")]),
+    ("a user seen by a password", ADMIN, "PUT", USER, {"current_password": MARK}, 200, [event(ADMIN, "read", "savita", what="profile")]),
+    ("oneself seen by a change of nothing", "savita", "PUT", USER, {}, 200, []),
+    ("a machine labelled", TECHNICIAN, "POST", "/machines/", {"serial": "HC-1", "site": "Pune"}, 201, [event(TECHNICIAN, "machine.change", machine="HC-1", changed=["site"])]),
     ("another not changed", DOCTOR, "PUT", USER, {"full_name": MARK}, 404, [refused(DOCTOR, f"PUT {USER}", "savita")]),
     ("deleted", ADMIN, "DELETE", USER, None, 204, [event(ADMIN, "user.delete", "savita", rejections=0)]),
     ("not deleted", DOCTOR, "DELETE", USER, None, 403, [refused(DOCTOR, f"DELETE {USER}")]),
@@ -173,7 +179,7 @@ def test_a_guess_too_many_is_noted(upload, log_in, db, how: str) -> None:
     trail = Trail(db)
     assert upload(method, path, body, token=token, environ_overrides={"REMOTE_ADDR": ADDRESS}).status_code != 429
     assert upload(method, path, body, token=token).status_code == 429
-    expected = event("savita", "login", outcome="refused", reason="too many attempts")
+    expected = event(None, "login", "savita", "refused", reason="too many attempts")
     if how == "password":
         expected = refused("savita", f"PUT {USER}", "savita")
     assert [row[:5] for row in trail.rows()][1:] == [expected]
@@ -208,6 +214,12 @@ COMMANDS: list[tuple[list[str], str, list[Any]]] = [
       ("user.create", "made.too", {"role": "patient"})]),
     (["import-machine", "--dry-run", "-"], dump([secret(10)]).decode(), []),
     (["import-machine", "-"], dump([secret(8)]).decode()[:-2], [("import", None, {"machine": "HC-1", "source": "standard input", "ended": False, "accepted": 0, "duplicate": 1, "rejected": 0})]),
+    (["rejections", "list", "--json"], "", [("read", None, {"what": "rejections"})]),
+    (["users", "list"], "", [("read", None, {"what": "people"})]),
+    (["users", "show", "savita"], "", [("read", "savita", {"what": "profile"})]),
+    (["verify"], "", [("read", None, {"what": "verify"})]),
+    (["audit", "--json"], "", [("read", None, {"what": "audit"})]),
+    (["machines", "register", "HC-9"], "", [("machine.change", None, {"machine": "HC-9", "changed": []})]),
     (["rejections", "show", "1"], "", [("read", "savita", {"what": "rejection", "rejection": 1})]),
     (["rejections", "discard", "1", "--reason", MARK], "", [("rejection.discard", "savita", {"rejection": 1})]),
     (["rejections", "retry", "2"], "", [("rejection.retry", "late", {"rejection": 2, "checkup": ANY})]),
@@ -232,6 +244,21 @@ def test_what_is_done_at_the_command_line_is_noted_once(db, run_cli) -> None:
         for actor, _, _, outcome, _, actor_id, _, address, _ in found:
             assert (actor, actor_id, address, outcome) == (operator_name(), None, None, "done")
     trail.holds_nothing_of(f"{MARK} ", str(NUMBER))
+
+
+def test_an_operator_is_the_system_account_and_not_what_the_environment_says(monkeypatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "dr.ayush")
+    account = pwd.getpwuid(os.getuid()).pw_name
+    for sudo_uid, caller in (("", ""), ("0", " (sudo by root)"), ("999999", " (sudo by uid 999999)"), ("x", "")):
+        monkeypatch.setenv("SUDO_UID", sudo_uid)
+        assert operator_name() == f"{account}{caller} at the command line"
+
+
+def test_a_forwarded_deletion_names_the_address_of_the_person_and_of_the_host(upload, log_in, db) -> None:
+    proxied: dict[str, Any] = {"headers": {"X-Forwarded-For": ADDRESS}, "environ_overrides": {"REMOTE_ADDR": "::1"}}
+    assert upload("DELETE", USER, token=log_in("root"), **proxied).status_code == 204
+    assert db("select address from audit_events where action = 'user.delete'") == [(f"{ADDRESS} via ::1",)]
 
 
 @pytest.mark.process

@@ -35,6 +35,7 @@ ACTIONS = (
     "checkup.delete",
     "rejection.retry",
     "rejection.discard",
+    "machine.change",
 )
 
 

@@ -303,6 +303,12 @@ def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str
     return environ | {key.variable: "" if key.name in without else str(_value(settings, key)) for key in keys()}
 
 
+def sudo_uid() -> int | None:
+    """Return the number of the account that called sudo, None without sudo."""
+    text = os.environ.get("SUDO_UID", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
 def wants_colour(environ: Mapping[str, str] | None = None) -> bool | None:
     """Return False if the user (NO_COLOR, no-color.org) or the terminal excludes colours, else None."""
     environ = os.environ if environ is None else environ

@@ -8,6 +8,7 @@ from typing import Any
 
 from peewee import EXCLUDED, fn
 
+from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput
 from myhealth.machines.models import Machine
@@ -43,7 +44,7 @@ def label_fault(label: Any) -> str:
 def register_machine(
     serial: str, *, model: str | None = None, site: str | None = None, firmware: str | None = None
 ) -> Machine:
-    """Register a machine, or update its labels; a label that is None remains as it was.
+    """Register a machine, or update its labels, with an audit event; a label that is None remains as it was.
 
     Raises BadInput for an invalid serial or label.
     """
@@ -57,8 +58,13 @@ def register_machine(
     update = {field: fn.coalesce(getattr(EXCLUDED, field.name), field) for field in labels}
     insert = Machine.insert({Machine.serial: serial, **labels})
     with transaction():
+        before = Machine.get_or_none(Machine.serial == serial)
         insert.on_conflict(conflict_target=[Machine.serial], update=update).execute()
-        return Machine.get(Machine.serial == serial)
+        machine: Machine = Machine.get(Machine.serial == serial)
+        changed = [field.name for field in labels if getattr(machine, field.name) != getattr(before, field.name, None)]
+        if changed or before is None:
+            record_event("machine.change", machine=serial, changed=changed)
+    return machine
 
 
 def list_machines() -> list[Machine]:

@@ -99,13 +99,13 @@ class UploadClient:
             raise UploadApiUnavailable(LOG_OUT.failed)
         return _tokens_valid_after(response) if response.status == 204 else None
 
-    def delete_user(self, username: str, token: str) -> tuple[int, dict[str, str]]:
-        """Delete a user with all check-ups, as the holder of `token`.
+    def delete_user(self, username: str, token: str, address: str = "") -> tuple[int, dict[str, str]]:
+        """Delete a user with all check-ups, as the holder of `token`. `address`: the caller's, for the audit.
 
         Return (204, {}), or the status of the caller's error with its `details` and `code`.
         Raises UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
         """
-        response = self._call(CHANGE_USER, "DELETE", _user_path(username), token=token)
+        response = self._call(CHANGE_USER, "DELETE", _user_path(username), token=token, address=address)
         return response.status, _caller_error(response, 204)
 
     def change_password(

@@ -112,7 +112,7 @@ class UserView(AuthenticatedBrowseView):
         if username in (".", ".."):  # as a part of the upload API's address, these would lead elsewhere
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
         self.log_access(self.context.reports.people.find_by_username(username), "account", action="user.delete")
-        status, error = self.context.upload_api.delete_user(username, bearer_token())
+        status, error = self.context.upload_api.delete_user(username, bearer_token(), self.address)
         return json_error(status, **error) if error else bottle.HTTPResponse(status=status)
 
 

@@ -232,3 +232,9 @@ def client_address(trusted_proxies: str) -> str:
     while address in trusted and hops:
         address = hops.pop()
     return address[:100]
+
+
+def address_with_proxy(address: str) -> str:
+    """Return the client's address and, if another host forwarded the request, that host's: `192.0.2.7 via ::1`."""
+    sender = bottle.request.environ.get("REMOTE_ADDR") or address
+    return address if sender == address else f"{address} via {sender}"

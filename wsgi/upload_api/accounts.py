@@ -39,16 +39,16 @@ class LoginView(UploadView):
 
     def _answer(self, username: Any, password: Any) -> Any:
         named = username if isinstance(username, str) else ""
-        unverified = Actor(None, named, self.address)
+        unknown = Actor(None, None, self.address)  # who tries that name is not known
         try:
             with attempt(named, self.address) as made:
                 login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
                 made.succeeded = login is not None
         except TooManyAttempts:
-            record_event("login", outcome="refused", actor=unverified, reason="too many attempts")
+            record_event("login", outcome="refused", actor=unknown, subject=named, reason="too many attempts")
             raise
         if login is None:
-            record_event("login", outcome="refused", actor=unverified)
+            record_event("login", outcome="refused", actor=unknown, subject=named)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"

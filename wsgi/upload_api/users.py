@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import bottle
 
-from myhealth.audit.events import record_event
+from myhealth.audit.events import acting_as, current_actor, record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.profiles import services
@@ -15,7 +16,7 @@ from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import read_json
+from wsgi.common.requests import address_with_proxy, read_json
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.context import ENDED, UploadView, ended_header
 
@@ -122,6 +123,8 @@ class UserView(UploadView):
         except Conflict as error:
             return json_error(409, "User with same information is already exists.", error.code)
         changed = services.get_user(name)
+        if changed.revision == user.revision and user.id != self.user.id:  # nothing was changed, but the user is shown
+            record_event("read", subject_id=user.id, subject=user.username, what="profile")
         return json_response(user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
@@ -130,7 +133,8 @@ class UserView(UploadView):
         if user.id == self.user.id:
             self.record_refusal(user)
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
-        services.delete_user(user.username)
+        with acting_as(replace(current_actor(), address=address_with_proxy(self.address))):
+            services.delete_user(user.username)
         return bottle.HTTPResponse(status=204)
 
     def _check_changes(self, user: User, body: dict[str, Any]) -> None:
