@@ -12,8 +12,10 @@ from cli.output import as_json, confirm, plural, print_error, print_json, print_
 from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
+from myhealth.intake.linking import link_patient
 from myhealth.profiles import services
 from myhealth.profiles.models import ROLES, User
+from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import check_acceptable, generate_password
 
 role_option = click.option(
@@ -34,7 +36,7 @@ def password_options(command: Any) -> Any:
 def users() -> None:
     """Create and manage users.
 
-    Names are compared without regard to case. Passwords have 8 characters to 72 bytes.
+    Names are compared without regard to case. Passwords have 8 characters to 72 bytes, and are not common ones.
     """
 
 
@@ -44,21 +46,18 @@ def users() -> None:
 @click.option("--full-name", default="", help="The person's name.")
 @password_options
 @click.option("--no-password", is_flag=True, help="Set no password: the user cannot log in until one is set.")
+@click.option("--reuse-erased-name", is_flag=True, help="Give out the name of a user who was deleted.")
 @pass_app
-def create(
-    app: App, username: str, role: str, full_name: str, password_stdin: bool, generate: bool, no_password: bool
-) -> None:
+def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_password: bool, **values: Any) -> None:
     """Create a user; asks for the password unless an option gives it."""
     if no_password and (password_stdin or generate):
         raise click.UsageError("--no-password goes with neither --password-stdin nor --generate")
-    problem = services.username_error(username)
+    problem = username_error(username)
     if problem:
         raise BadInput(problem)
     with app.database() as settings:
         password = None if no_password else read_password(password_stdin, generate)
-        user = services.create_user(
-            username, password=password, role=role, full_name=full_name, rounds=settings.bcrypt_rounds
-        )
+        user = services.create_user(username, password=password, rounds=settings.bcrypt_rounds, **values)
     click.echo(f"Created {user.role} {user.username} (id {user.id}).", err=generate)
     if generate:
         click.echo(password)
@@ -66,17 +65,18 @@ def create(
 
 @users.command("list")
 @click.option("--role", type=click.Choice(ROLES), help="Only users of this role.")
+@click.option("--to-review", is_flag=True, help="Only accounts that registered themselves and were not reviewed.")
 @as_json
 @pass_app
-def list_(app: App, role: str | None, as_json: bool) -> None:
+def list_(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
     """List users by name."""
     with app.database():
         record_event("read", what="people")
-        found = services.list_users(role=role)
+        found = services.list_users(role=role, to_review=to_review)
     if as_json:
         print_json([user_row(user) for user in found])
     else:
-        columns = ("id", "username", "role", "full_name", "active", "password")
+        columns = ("id", "username", "role", "full_name", "active", "linked", "password")
         print_table([[user_row(user)[name] for name in columns] for user in found], columns)
 
 
@@ -95,6 +95,21 @@ def show(app: App, username: str, as_json: bool) -> None:
         print_json(user)
     else:
         print_table(list(user.items()), ("", ""))
+
+
+@users.command()
+@click.argument("username", help="The user name.")
+@pass_app
+def link(app: App, username: str) -> None:
+    """Link an account that registered itself to its person: it then receives records.
+
+    Records that were rejected because it was not linked are stored now.
+    """
+    with app.database():
+        done = link_patient(username)
+    click.echo(f"{username} is linked; {plural(done['accepted'], 'kept record')} stored.")
+    if done["rejected"]:
+        click.echo(f"{plural(done['rejected'], 'record')} still rejected; see: myhealth rejections list", err=True)
 
 
 @users.command("set-password")
@@ -231,4 +246,5 @@ def ask_password() -> str:
 def user_row(user: User) -> dict[str, Any]:
     """Return a user for tables and JSON; `password` is whether one is set."""
     names = ("id", "username", "role", "full_name", "active", "created_at")
-    return {**{name: getattr(user, name) for name in names}, "password": user.password_hash is not None}
+    shown = {name: getattr(user, name) for name in names}
+    return {**shown, "linked": user.linked_at is not None, "password": user.password_hash is not None}

@@ -71,7 +71,10 @@ def test_the_whole_conversation(ask: Callable[..., Asked], db) -> None:
     for method, body in (("GET", None), ("PUT", {"full_name": "x"}), ("DELETE", None)):
         assert ask(method, "/users/nobody/", body, token=admin) == (404, "nobody Does not Exists")
 
-    # records: one, three like ones, and of somebody whom nobody knows
+    # records: none for an account that nobody linked; then one, three like ones, and of somebody whom nobody knows
+    assert ask("POST", "/users/new.one/checkups/", old("new.one"), token=doctor)[0] == 422
+    assert ask("POST", "/users/new.one/link/", token=admin)[0] == 200
+    db("delete from checkups")
     assert ask("POST", "/users/new.one/checkups/", old("new.one"), token=doctor) == (201, CREATED)
     assert ask("POST", "/users/new.one/checkups/", [old("new.one")] * 3, token=doctor) == (201, CREATED)
     assert ask("POST", "/users/nobody/checkups/", old("nobody"), token=doctor) == (404, NO_PATIENT)

@@ -147,3 +147,40 @@ def test_going_down_asks_first(empty: Settings, run_cli) -> None:
     done = run_cli("migrate", "--to", "4", "--yes", env=environ)
     assert "reverted 0005_feed" in done.stdout
     assert stores.schema_number() == 4
+
+
+def test_existing_accounts_are_linked_and_nobody_is_lost_where_two_names_are_one_now(empty: Settings) -> None:
+    stores.migrate(empty, 8)
+    names = (
+        "asha.roy",
+        "squatter",
+        "\u03bf\u03b4\u03bf\u03c2",
+        "\u039f\u0394\u039f\u03a3",
+        "Zoe\u0308",
+        "\u03bf\u03b4\u03bf\u03c3-4",
+    )
+    for name in names:
+        database.execute_sql("insert into users (username, role) values (%s, 'patient')", (name,))
+    register = (
+        "insert into audit_events (action, subject_id, subject, outcome) values ('register', 2, 'squatter', 'done')"
+    )
+    database.execute_sql(register)
+    stores.migrate(empty)
+    columns = "select id, username, folded_name, linked_at = created_at, needs_review from users order by id"
+    assert database.execute_sql(columns).fetchall() == [
+        (1, "asha.roy", "asha.roy", True, False),
+        (2, "squatter", "squatter", True, True),
+        (3, "\u03bf\u03b4\u03bf\u03c2", "\u03bf\u03b4\u03bf\u03c3", None, True),
+        (4, "\u039f\u0394\u039f\u03a3-4-", "\u03bf\u03b4\u03bf\u03c3-4-", None, True),
+        (5, "Zoe\u0308", "zo\u00eb", True, False),
+        (6, "\u03bf\u03b4\u03bf\u03c3-4", "\u03bf\u03b4\u03bf\u03c3-4", True, False),
+    ]
+    renamed = "select subject_id, subject, details->>'changed' from audit_events where action = 'user.change'"
+    assert database.execute_sql(renamed).fetchall() == [
+        (4, "\u039f\u0394\u039f\u03a3", "username \u039f\u0394\u039f\u03a3-4-")
+    ]
+    # Writers that do not fold, such as the release before, still get a name by which the user is found.
+    database.execute_sql("insert into users (username) values ('Old.Writer')")
+    database.execute_sql("update users set username = 'Renamed' where username = 'asha.roy'")
+    found = database.execute_sql("select folded_name from users where id in (1, 7) order by id").fetchall()
+    assert found == [("renamed",), ("old.writer",)]

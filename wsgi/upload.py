@@ -21,7 +21,7 @@ from wsgi.upload_api.health import HealthView, MetricsView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS
-from wsgi.upload_api.users import UsersView, UserView
+from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
 VIEWS: dict[str, Any] = {
@@ -31,6 +31,7 @@ VIEWS: dict[str, Any] = {
     "/.well-known/jwks.json": JwksView,
     "/users/": UsersView,
     "/users/<username>/": UserView,
+    "/users/<username>/link/": LinkView,
     "/users/<username>/checkups/": UserCheckupsView,
     "/users/<username>/checkups/<checkup_id:int>/": UserCheckupView,
     "/checkups/": CheckupsView,

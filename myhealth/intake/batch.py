@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2.errors
 
 from myhealth.audit.events import record_events
-from myhealth.common.text import printable
+from myhealth.common.text import fold_name, printable
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     CheckupRow,
@@ -32,16 +32,28 @@ from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import RejectedRecord, store_rejections
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
-from myhealth.profiles.services import FULL_NAME_MAX, username_error
+from myhealth.profiles.erasure import find_erased_names
+from myhealth.profiles.names import username_error
+from myhealth.profiles.services import FULL_NAME_MAX
 
 CREATE_PATIENTS = """
-insert into users (username, full_name)
-select * from unnest(%s::text[], %s::text[]) on conflict do nothing returning id, username"""
+insert into users (username, folded_name, full_name, linked_at)
+select *, now() from unnest(%s::text[], %s::text[], %s::text[]) on conflict do nothing returning id, username"""
+FIND_USERS = "select folded_name, id, linked_at is not null from users where folded_name = any(%s)"
+# A lock: an account that is linked at this moment takes in the records that are rejected before.
+STILL_UNLINKED = "select id from users where id = any(%s) and linked_at is null for share"
+ANY_ERASED = "select exists (select from erased_digests where kind = 'record')"
+ERASED_RECORDS = """
+select wanted.position from unnest(%s::text[], %s::text[]) with ordinality as wanted (serial, record_id, position)
+where exists (
+    select from erased_digests where kind = 'record' and digest = keyed_digest(serial, record_id))"""
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
 
 
+LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
+ERASED = "erased"
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
 
 
@@ -66,6 +78,7 @@ class Batch:
         self.created: list[str] = []
         self.good: list[Entry] = []
         self.refused: list[tuple[RecordResult, ValidatedRecord]] = []
+        self.erased: set[str] = set()
         self.logged = False
         self._event = event
         for item in checked:
@@ -106,7 +119,10 @@ class Batch:
 
     def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
         patients = self._patients(cursor, pending)
+        self._lock_unlinked(cursor, patients)
+        self.erased = find_erased_names(cursor, _names_of(pending) - patients.keys())
         pending = [entry for entry in pending if self._knows_patient(entry, patients)]
+        pending = self._without_erased(cursor, pending)
         if not pending:
             return
         machines = self._machines(cursor, pending)
@@ -114,7 +130,7 @@ class Batch:
         for id_, entry in zip(new_ids(cursor, len(pending)), pending, strict=True):
             _, record, item = entry
             machine_id = None if record.machine is None else machines[record.machine]
-            patient_id = next(filter(None, map(patients.get, item.patients)))
+            patient_id = next(patients[name][0] for name in item.patients if name in patients)
             rows.append(CheckupRow(id_, patient_id, machine_id, record, item.copied))
             entries[id_] = entry
         gone = find_deleted_originals(cursor, rows)
@@ -146,16 +162,21 @@ class Batch:
                     self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
 
     def store_rejections_of(self, cursor: Any, occurrences: Occurrences) -> None:
-        """Keeps every refused record; like ones of one source are told apart by the number of their occurrence."""
+        """Store every rejected record but those of erased people. Equal ones of a source are numbered."""
         if self.origin.dry_run or not self.refused:
             return
+        erased = find_erased_names(cursor, {name for _, item in self.refused for name in _patient_names(item)})
+        kept = [
+            (outcome, item)
+            for outcome, item in sorted(self.refused, key=lambda pair: pair[0].index)
+            if outcome.errors[-1].get("code") != ERASED and erased.isdisjoint(_patient_names(item))
+        ]
         refused = []
-        self.refused.sort(key=lambda pair: pair[0].index)
-        for outcome, item in self.refused:
+        for outcome, item in kept:
             item.occurrence = item.occurrence or occurrences.name(item.parsed.raw)
             refused.append(RejectedRecord(item.parsed.raw, outcome.errors, self._context(item)))
         ids = store_rejections(cursor, self.origin.source, refused)
-        for (outcome, _), id_ in zip(self.refused, ids, strict=True):
+        for (outcome, _), id_ in zip(kept, ids, strict=True):
             outcome.rejection_id = id_
 
     def _context(self, item: ValidatedRecord) -> dict[str, Any]:
@@ -172,17 +193,17 @@ class Batch:
             "occurrence": item.occurrence,
             "zone": origin.zone,
             "patient": origin.patient,
-            "patients": list(item.patients or _named(parsed)),
+            "patients": list(_patient_names(item)),
         }
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
         outcome.errors.append(error(outcome.index, name, message, code))
         self.refused.append((outcome, item))
 
-    def _patients(self, cursor: Any, pending: list[Entry]) -> dict[str, int]:
-        """The user id of every name that has one, made where that is wanted."""
-        names = sorted({name for _, _, item in pending for name in item.patients})
-        found = _user_ids(cursor, names)
+    def _patients(self, cursor: Any, pending: list[Entry]) -> dict[str, tuple[int, bool]]:
+        """Return by name the id of its user and whether that is linked; create missing patients if wanted."""
+        names = _names_of(pending)
+        found = _find_users(cursor, names)
         if not self.origin.create_patients:
             return found
         missing = {}
@@ -191,24 +212,39 @@ class Batch:
                 name = next((name for name in item.patients if not username_error(name)), None)
                 if name is not None:
                     missing[name] = item.parsed.full_name[:FULL_NAME_MAX]
+        for name in find_erased_names(cursor, missing):
+            del missing[name]
         if missing:
-            cursor.execute(CREATE_PATIENTS, (list(missing), list(missing.values())))
+            folded = [fold_name(name) for name in missing]
+            cursor.execute(CREATE_PATIENTS, ([*missing], folded, [*missing.values()]))
             created = cursor.fetchall()
             record_events("user.create", created, role="patient")
             self.created = [name for _, name in created]
-            found = _user_ids(cursor, names)
+            found = _find_users(cursor, names)
         return found
 
-    def _knows_patient(self, entry: tuple[RecordResult, Record, ValidatedRecord], patients: dict[str, int]) -> bool:
-        """Whether the record's patient is one user, and not none or several."""
+    def _lock_unlinked(self, cursor: Any, patients: dict[str, tuple[int, bool]]) -> None:
+        unlinked = {id_ for id_, linked in patients.values() if not linked}
+        if unlinked:
+            cursor.execute(STILL_UNLINKED, (sorted(unlinked),))
+            if cursor.rowcount != len(unlinked):
+                raise ConcurrentChange(LINKED_MEANWHILE)
+
+    def _knows_patient(self, entry: Entry, patients: dict[str, tuple[int, bool]]) -> bool:
+        """Return whether the record's patient is one linked user; reject the record otherwise."""
         outcome, _, item = entry
-        if len(item.patients) == 1 and item.patients[0] in patients:
-            return True
-        ids = {patients[name] for name in item.patients if name in patients}
-        if len(ids) == 1:
+        found = {patients[name] for name in item.patients if name in patients}
+        if len(found) == 1 and next(iter(found))[1]:
             return True
         shown = " or ".join(printable(name, 60) for name in item.patients)
-        if ids:
+        if len(found) == 1:
+            message = f"the account {shown} is not linked to a person yet; an admin must link it"
+            self._refuse(outcome, item, "checkup_for", message, "account_not_linked")
+            return False
+        if not self.erased.isdisjoint(item.patients):
+            self._refuse(outcome, item, "checkup_for", f"the user {shown} was erased", ERASED)
+            return False
+        if found:
             message = f"{shown} are different users here; say who is meant with a patient map"
             self._refuse(outcome, item, "checkup_for", message, "ambiguous_user")
             return False
@@ -216,6 +252,19 @@ class Batch:
         fault = faults[0] if faults and all(faults) else ""
         self._refuse(outcome, item, "checkup_for", fault or f"there is no user named {shown}", "unknown_user")
         return False
+
+    def _without_erased(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
+        """Reject the records that an erased person had, and return the others."""
+        cursor.execute(ANY_ERASED)
+        if not cursor.fetchone()[0]:  # the usual case: no look-up for each record
+            return pending
+        keys = [(record.machine, record.record_id) for _, record, _ in pending]
+        cursor.execute(ERASED_RECORDS, ([serial for serial, _ in keys], [id_ for _, id_ in keys]))
+        erased = {position - 1 for (position,) in cursor.fetchall()}
+        for position in erased:
+            outcome, record, item = pending[position]
+            self._refuse(outcome, item, "record_id", f"{_called(record)} was of a user who was erased", ERASED)
+        return [entry for position, entry in enumerate(pending) if position not in erased]
 
     def _machines(self, cursor: Any, pending: list[Entry]) -> dict[str, int]:
         """The machine id of every serial; a machine that is not registered yet is registered."""
@@ -278,13 +327,20 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     return tuple(name for name in found if not username_error(name))
 
 
-def _user_ids(cursor: Any, names: list[str]) -> dict[str, int]:
-    cursor.execute(
-        "select wanted.name, users.id from unnest(%s::text[]) as wanted (name)"
-        " join users on lower(users.username) = lower(wanted.name)",
-        (names,),
-    )
-    return dict(cursor.fetchall())
+def _patient_names(item: ValidatedRecord) -> tuple[str, ...]:
+    return item.patients or _named(item.parsed)
+
+
+def _names_of(entries: list[Entry]) -> set[str]:
+    return {name for _, _, item in entries for name in item.patients}
+
+
+def _find_users(cursor: Any, names: set[str]) -> dict[str, tuple[int, bool]]:
+    """Return by name the id of its user and whether that is linked."""
+    folds = {name: fold_name(name) for name in names}
+    cursor.execute(FIND_USERS, (sorted(set(folds.values())),))
+    found = {folded: (id_, linked) for folded, id_, linked in cursor.fetchall()}
+    return {name: found[folded] for name, folded in folds.items() if folded in found}
 
 
 def _came_first(row: CheckupRow, stored: StoredRow, originals: dict[RecordKey, list[OriginalFingerprint]]) -> bool:

@@ -20,6 +20,7 @@ from myhealth.audit.events import current_actor, event_values, record_event
 from myhealth.common.database import cause_of, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync
+from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch, ConcurrentChange
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.parsed_record import ParsedRecord
@@ -203,7 +204,7 @@ def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
 
 
 def _same_name(one: str, other: str) -> bool:
-    return _composed(one).lower() == _composed(other).lower()
+    return fold_name(one) == fold_name(other)
 
 
 def _is_deadlock(error: Unavailable) -> bool:

@@ -33,9 +33,9 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     """Store the record as if it came now, under the record_id that it had then. If it is rejected again, it stays
     rejected, with the errors of today.
 
-    If its patient was unknown and the name was registered since, the record is rejected unless `trust_registrations`:
-    anybody may register any name. A record without a record_id that was sent again meanwhile is a duplicate of that
-    one. Raises NotFound, or Conflict if the rejection is resolved.
+    If its patient registered since, before accounts had to be linked, and was not reviewed, the record is rejected
+    unless `trust_registrations`: anybody may register any name. A record without a record_id that was sent again
+    meanwhile is a duplicate of that one. Raises NotFound, or Conflict if the rejection is resolved.
     """
     rejection = get_rejection(rejection_id)
     if rejection.resolved_at is not None:
@@ -67,14 +67,14 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
 
 def _check_changes(rejection: Rejection, result: RecordResult, trust_registrations: bool) -> None:
     """Reject the stored record if its user registered since; replace it by its twin if one was stored since."""
-    patient = User.select(User.id, User.username).join(Checkup).where(Checkup.id == result.id).get()
+    patient = User.select(User.id, User.username, User.needs_review).join(Checkup).where(Checkup.id == result.id).get()
     registered = AuditEvent.select().where(
         AuditEvent.action == "register", AuditEvent.subject_id == patient.id, AuditEvent.at > rejection.received_at
     )
-    if not trust_registrations and registered.exists():
+    if patient.needs_review and not trust_registrations and registered.exists():
         message = (
             f"{patient.username} made the account after this record had come; if it is the same person, say so with"
-            " --trust-registrations"
+            f" --trust-registrations, or link the account with `myhealth users link {patient.username}`"
         )
         result.status, result.errors = "rejected", [error(result.index, "checkup_for", message, "registered_since")]
         return

@@ -1,6 +1,7 @@
 """Store up to some 50 records in one statement, so that a small upload waits for one answer of PostgreSQL.
 
-The statement takes the plain records: patient and machine are known, and the record is neither stored nor deleted.
+The statement takes the plain records: patient and machine are known, the patient's account is linked, and the record
+is neither stored nor deleted nor of an erased person.
 `Batch` handles the others and explains their results. SQL is raw: the statement works on arrays, and each connection
 prepares it once, because PostgreSQL takes longer to plan it than to execute it.
 """
@@ -18,6 +19,7 @@ import psycopg2.errors
 from myhealth.audit.events import INSERT_EVENT
 from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES, record_values
 from myhealth.common.database import database, translate_errors
+from myhealth.common.text import fold_name
 from myhealth.intake.results import ValidatedRecord
 
 # JSON is sent as text and cast for each row: an array of jsonb would be escaped twice.
@@ -38,15 +40,18 @@ VALUES = ", ".join(
 # Look-ups are subqueries, not joins: a plan made for any number of records would read whole tables to join them.
 STORE = f"""
 with sent as (
-    select * from unnest({ARRAYS}) with ordinality as wanted (username, serial, {NAMES}, position)),
+    select * from unnest({ARRAYS}) with ordinality as wanted (folded_name, serial, {NAMES}, position)),
 found as materialized (
-    select sent.*, (select id from users where lower(users.username) = lower(sent.username)) as patient_id,
+    select sent.*,
+           (select id from users where users.folded_name = sent.folded_name and linked_at is not null) as patient_id,
            (select id from machines where machines.serial = sent.serial) as machine_id from sent),
 plain as materialized (
     select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id, found.* from found
     where patient_id is not null and (machine_id is not null or serial is null)
     and (select true from superseded where deleted and superseded.record_id = found.record_id
-         and coalesce(superseded.machine_id, 0) = coalesce(found.machine_id, 0) limit 1) is null),
+         and coalesce(superseded.machine_id, 0) = coalesce(found.machine_id, 0) limit 1) is null
+    and (not exists (select from erased_digests where kind = 'record') or (
+        select true from erased_digests where kind = 'record' and digest = keyed_digest(serial, record_id)) is null)),
 stored as (
     insert into checkups (id, patient_id, machine_id, {NAMES})
     select id, patient_id, machine_id, {VALUES} from plain
@@ -89,7 +94,8 @@ def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] 
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
     columns = zip(
-        *((i.patients[0], i.record.machine, *record_values(i.record)) for i in items if i.record), strict=True
+        *((fold_name(i.patients[0]), i.record.machine, *record_values(i.record)) for i in items if i.record),
+        strict=True,
     )
     expected = NEVER if event is None else len(items)
     values = (*map(list, columns), *(event or NO_EVENT), expected)

@@ -21,6 +21,7 @@ from peewee import fn
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import TooManyAttempts, too_many_attempts
+from myhealth.common.text import fold_name
 from myhealth.profiles.models import LoginAttempt
 
 WINDOW_S = 15 * 60
@@ -96,7 +97,7 @@ def clear_failures(username: str) -> None:
 
 
 def _stored_name(username: str) -> str:
-    return username.lower()[:THROTTLED_NAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return fold_name(username)[:THROTTLED_NAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def count_registration(address: str) -> None:

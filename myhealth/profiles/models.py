@@ -1,19 +1,21 @@
-"""The tables `users` and `login_attempts`."""
+"""The tables `users`, `login_attempts`, `erased_digests` and `erasure_key`."""
 
 from __future__ import annotations
 
 import peewee
 
-from myhealth.common.database import DEFAULT_CLOCK, FeedModel, IdentityField, Table, TimestampField
+from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, IdentityField, Table, TimestampField
 
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 
 
 class User(FeedModel):
-    """A person or a program with an account. `username` is unique without regard to case.
+    """A person or a program with an account. `folded_name` is unique: `fold_name` of the username.
 
     `subject` identifies the user for good: after a restore, ids may be assigned again. The database revokes the tokens
-    issued before `tokens_valid_after`, which it sets when the password changes or the user is disabled.
+    issued before `tokens_valid_after`, which it sets when the password changes or the user is disabled. `linked_at`:
+    when staff or an import said that the account is this person's; records for an account without it are rejected.
+    `needs_review`: the account was made before that was asked, by its user.
     """
 
     username = peewee.TextField()
@@ -23,6 +25,9 @@ class User(FeedModel):
     active = peewee.BooleanField(default=True)
     tokens_valid_after = TimestampField(null=True)
     subject = peewee.UUIDField(unique=True, constraints=[peewee.SQL("DEFAULT gen_random_uuid()")])
+    folded_name = peewee.TextField(unique=True)
+    linked_at = TimestampField(null=True)
+    needs_review = peewee.BooleanField(default=False)
 
     class Meta:
         table_name = "users"
@@ -41,3 +46,26 @@ class LoginAttempt(Table):
     class Meta:
         table_name = "login_attempts"
         indexes = ((("username", "at"), False), (("address", "at"), False))
+
+
+class ErasedDigest(Table):
+    """A keyed digest of the name, or of a machine record, of an erased person (`keyed_digest` of migration 10)."""
+
+    kind = peewee.TextField(choices=[("name", "name"), ("record", "record")])
+    digest = peewee.BlobField()
+    at = TimestampField(constraints=[DEFAULT_NOW])
+
+    class Meta:
+        table_name = "erased_digests"
+        primary_key = peewee.CompositeKey("kind", "digest")
+
+
+class ErasureKey(Table):
+    """The random key of the digests, padded twice as HMAC needs it; one row, made by the migration."""
+
+    one = peewee.BooleanField(primary_key=True, default=True)
+    inner_key = peewee.BlobField()
+    outer_key = peewee.BlobField()
+
+    class Meta:
+        table_name = "erasure_key"

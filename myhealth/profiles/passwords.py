@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import unicodedata
+from pathlib import Path
 
 import bcrypt
 
 from myhealth.common.errors import BadInput
 
 MIN_CHARACTERS = 8
+COMMON = Path(__file__).with_name("common_passwords.txt")
 MAX_BYTES = 72  # bcrypt ignores further bytes: two long passwords with the same beginning would be equal
 # Without characters that people confuse (0 O, 1 l I), for passwords that are read aloud or copied from paper.
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -24,7 +27,7 @@ def hash_password(password: str, rounds: int) -> str:
 
 
 def check_acceptable(password: str) -> None:
-    """Raise BadInput unless the password has 8 characters or more, 72 bytes or fewer, and no NUL."""
+    """Raise BadInput unless the password has 8 characters or more, 72 bytes or fewer, no NUL, and is not common."""
     if len(password) < MIN_CHARACTERS:
         raise BadInput(f"the password has {len(password)} characters; it needs at least {MIN_CHARACTERS}")
     size = len(_encode(password))
@@ -32,6 +35,14 @@ def check_acceptable(password: str) -> None:
         raise BadInput(f"the password has {size} bytes; at most {MAX_BYTES} can be used")
     if "\0" in password:
         raise BadInput("the password contains a NUL character")
+    if password.strip().casefold() in _common_passwords():
+        raise BadInput("the password is one of the most common ones, which are tried first")
+
+
+@functools.cache
+def _common_passwords() -> frozenset[str]:
+    """Return the common passwords, case-folded, and "", which a password of blanks is without them."""
+    return frozenset(["", *COMMON.read_text(encoding="utf-8").split()])
 
 
 def password_matches(password: str, hashed: str | None, rounds: int) -> bool:

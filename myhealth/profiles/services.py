@@ -16,28 +16,27 @@ from myhealth.audit.events import record_event
 from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.notify import notify_sync
-from myhealth.common.text import printable
+from myhealth.common.text import fold_name, printable
+from myhealth.profiles.erasure import find_erased_names, forget_erased_name, remember_erased
 from myhealth.profiles.login_throttle import clear_failures
 from myhealth.profiles.models import ROLES, User
+from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import hash_password, password_matches
 
-USERNAME_MAX = 150
 FULL_NAME_MAX = 300
 # Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
 SUBJECT_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
-    "updated_at",
+    "updated_at", "folded_name", "linked_at", "needs_review",
 )  # fmt: skip
 BY_SUBJECT = f"select {', '.join(SUBJECT_COLUMNS)} from users where subject = %s::uuid"
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
 CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
-DELETE_REJECTIONS_OF_USER = """
-delete from rejections where exists (
-    select from jsonb_array_elements_text(coalesce(context->'patients', '[]')) as name where lower(name) = lower(%s))"""
+NAMES_IN_REJECTIONS = "select distinct jsonb_array_elements_text(coalesce(context->'patients', '[]')) from rejections"
+DELETE_REJECTIONS_OF_USER = "delete from rejections where context->'patients' ?| %s::text[]"
 ADD_NAME_TO_REJECTIONS = """
-update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%(new)s::text))
-where exists (select from jsonb_array_elements_text(coalesce(context->'patients', '[]')) as name
-              where lower(name) = lower(%(old)s))"""
+update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%s::text))
+where context->'patients' ?| %s::text[]"""
 
 
 @dataclass(frozen=True)
@@ -57,30 +56,6 @@ class Login:
     at: datetime
 
 
-def username_error(username: Any) -> str:
-    """Return why this cannot be a username, or "". Usernames are used in URLs, in HTTP Basic and in tables."""
-    if not isinstance(username, str) or not username:
-        return "a username is needed"
-    if len(username) > USERNAME_MAX:
-        return f"the username has {len(username)} characters; at most {USERNAME_MAX} are allowed"
-    if username in (".", ".."):
-        return "the username is a path, not a name"
-    for character in username:
-        if character in "/\\:" or unicodedata.category(character)[0] in "CZ":
-            return f"the username contains {character!a}; spaces, control characters and / \\ : are not allowed"
-    if unicodedata.normalize("NFKC", username) != unicodedata.normalize("NFC", username):
-        return "the username contains characters that look like others"
-    if len(_alphabets(username)) > 1:
-        return f"the username mixes {' and '.join(sorted(_alphabets(username)))} letters, which look alike"
-    return ""
-
-
-def _alphabets(text: str) -> set[str]:
-    """Return the alphabets of the text, of those with letters that look alike."""
-    scripts = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
-    return {script.capitalize() for script in scripts & {"LATIN", "CYRILLIC", "GREEK"}}
-
-
 def create_user(
     username: str,
     *,
@@ -88,11 +63,14 @@ def create_user(
     role: str = "patient",
     full_name: str = "",
     rounds: int = 12,
-    action: str = "user.create",
+    self_registered: bool = False,
+    reuse_erased_name: bool = False,
 ) -> User:
-    """Create a user and return it; without a password, the user cannot log in. `action`: the audit event's.
+    """Create a user and return it; without a password, the user cannot log in.
 
-    Raises BadInput (name, password or role), Conflict (code `user_exists`) if the name is taken.
+    `self_registered`: the account is not linked to a person, so records for it are rejected until `link_user`.
+    `reuse_erased_name`: give out a name whose user was deleted. Raises BadInput (name, password or role), Conflict if
+    the name is taken (code `user_exists`, or `account_not_linked`) or was erased (`name_erased`).
     """
     username = unicodedata.normalize("NFC", username) if isinstance(username, str) else username
     problem = username_error(username) or _full_name_error(full_name)
@@ -100,15 +78,31 @@ def create_user(
         raise BadInput(problem)
     check_role(role)
     hashed = None if password is None else hash_password(password, rounds)
-    with transaction():
-        try:
-            with database.atomic():
-                user = User.create(username=username, password_hash=hashed, role=role, full_name=full_name)
-        except peewee.IntegrityError as error:
-            raise _name_taken(username) from error
-        record_event(action, subject_id=user.id, subject=username, role=role)
+    columns = {"username": username, "folded_name": fold_name(username), "password_hash": hashed, "role": role}
+    linked_at = None if self_registered else fn.now()
+    with transaction() as cursor:
+        if reuse_erased_name:
+            forget_erased_name(cursor, username)
+        _check_not_erased(cursor, username)
+        insert = User.insert(**columns, full_name=full_name, linked_at=linked_at).on_conflict_ignore()
+        user = next(iter(insert.returning(User.id).execute()), None)
+        if user is None:
+            raise _name_taken(username)
+        record_event("register" if self_registered else "user.create", subject_id=user.id, subject=username, role=role)
     notify_sync()
-    return get_user(user.username)
+    return get_user(username)
+
+
+def link_user(username: str) -> User:
+    """Link an account to the person of that name, so that it receives records. Raises NotFound."""
+    user = get_user(username)
+    with transaction():
+        User.update(linked_at=fn.coalesce(User.linked_at, fn.now()), needs_review=False).where(
+            User.id == user.id
+        ).execute()
+        record_event("user.link", subject_id=user.id, subject=user.username)
+    notify_sync()
+    return user
 
 
 def get_user(username: str) -> User:
@@ -129,19 +123,25 @@ def get_user_by_subject(subject: str) -> User | None:
 def _find(username: Any) -> User | None:
     if not _storable(username):
         return None
-    name = unicodedata.normalize("NFC", username)
-    found: User | None = User.get_or_none(fn.lower(User.username) == fn.lower(name))
+    found: User | None = User.get_or_none(User.folded_name == fold_name(username))
     return found
 
 
-def list_users(*, role: str | None = None, after: str = "", limit: int | None = None) -> list[User]:
-    """Return users by name, without regard to case: those after the name `after`, at most `limit`."""
-    query = User.select().order_by(fn.lower(User.username))
+def list_users(
+    *, role: str | None = None, after: str = "", limit: int | None = None, to_review: bool = False
+) -> list[User]:
+    """Return users by name, without regard to case: those after the name `after`, at most `limit`.
+
+    `to_review`: only accounts that are not linked to a person, or that registered themselves before that was asked.
+    """
+    query = User.select().order_by(User.folded_name)
     if role:
         check_role(role)
         query = query.where(User.role == role)
     if after:
-        query = query.where(fn.lower(User.username) > fn.lower(after))
+        query = query.where(User.folded_name > fold_name(after))
+    if to_review:
+        query = query.where(User.linked_at.is_null() | User.needs_review)
     with transaction():
         return list(query.limit(limit))
 
@@ -178,17 +178,44 @@ def rename_user(username: str, new_name: str) -> str:
     if user.username == new_name:
         return new_name
     with transaction() as cursor:
+        if fold_name(new_name) != user.folded_name:
+            _check_not_erased(cursor, new_name)
+            if _find(new_name) is not None:
+                raise _name_taken(new_name)
         try:
             with database.atomic():
-                _update(user.username, f"username {new_name}", username=new_name)
+                change = f"username {new_name}"
+                _update(user.username, change, username=new_name, folded_name=fold_name(new_name))
         except peewee.IntegrityError as taken:
             raise _name_taken(new_name) from taken
-        cursor.execute(ADD_NAME_TO_REJECTIONS, {"old": user.username, "new": new_name})
+        cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user)))
     return new_name
 
 
+def names_in_rejections(cursor: Any, user: User) -> list[str]:
+    """Return the spellings of the user's name in the rejected records."""
+    cursor.execute(NAMES_IN_REJECTIONS)
+    return [name for (name,) in cursor.fetchall() if fold_name(name) == user.folded_name]
+
+
+def _check_not_erased(cursor: Any, username: str) -> None:
+    if find_erased_names(cursor, [username]):
+        raise Conflict(
+            f"the user {username} was erased; only `users create --reuse-erased-name` gives the name out again",
+            code="name_erased",
+        )
+
+
 def _name_taken(username: str) -> Conflict:
-    return Conflict(f"a user named {username} exists already", code="user_exists")
+    with transaction():
+        holder = _find(username)
+    if holder is None or holder.linked_at is not None:
+        return Conflict(f"a user named {username} exists already", code="user_exists")
+    return Conflict(
+        f"an account named {username} exists, but is not linked to a person; if it is this person's, link it with"
+        f" `myhealth users link {username}`, otherwise delete it with `myhealth users delete {username}`",
+        code="account_not_linked",
+    )
 
 
 def set_role(username: str, role: str) -> None:
@@ -231,12 +258,16 @@ def count_checkups(username: str) -> int:
 def delete_user(username: str) -> None:
     """Delete a user, with all check-ups and all rejected records that name the user as their patient.
 
-    The sync deletes them from the report store. Raises NotFound.
+    The sync deletes them from the report store. Digests of the name and of the machine records are kept, unless the
+    account was never linked to a person: the name is not given out again, and the records are refused. Raises NotFound.
     """
     user = get_user(username)
     with transaction() as cursor:
+        # Locked: records that are stored at this moment are seen, and those after it find no user.
+        if User.select(User.id).where(User.id == user.id).for_update().first() and user.linked_at is not None:
+            remember_erased(cursor, user.id, user.username)
         user.delete_instance()
-        cursor.execute(DELETE_REJECTIONS_OF_USER, (user.username,))
+        cursor.execute(DELETE_REJECTIONS_OF_USER, (names_in_rejections(cursor, user),))
         record_event("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
     notify_sync()
 
@@ -293,7 +324,8 @@ def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: boo
         role, full_name = (row.get("role") or "").strip() or "patient", (row.get("full_name") or "").strip()
         create_user(username, password=row.get("password") or None, role=role, full_name=full_name, rounds=rounds)
     except Conflict as error:
-        return None if skip_existing else ImportedUser(line, username, error.message)
+        existing = skip_existing and error.code == "user_exists"
+        return None if existing else ImportedUser(line, username, error.message)
     except BadInput as error:
         return ImportedUser(line, username, error.message)
     return ImportedUser(line, username, "")

@@ -14,7 +14,8 @@ import msgspec
 
 from myhealth.clinical.ranges import is_outside
 from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
-from myhealth.reports.name_matching import name_key, name_keys
+from myhealth.common.text import fold_name
+from myhealth.reports.name_matching import name_keys
 
 Document = dict[str, Any]
 # The form of the documents below. The next sync fills a report store of another form anew.
@@ -108,7 +109,7 @@ def user_document(row: UserRow, epoch: int) -> Document:
         "_id": row.id,
         "subject": row.subject,
         "username": row.username,
-        "username_key": name_key(row.username),
+        "username_key": fold_name(row.username),
         "full_name": row.full_name,
         "name_keys": name_keys(row.full_name),
         "role": row.role,

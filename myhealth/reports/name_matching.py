@@ -15,11 +15,6 @@ APOSTROPHE_PATTERN = re.compile("['`\u00b4\u02bc\u2018\u2019]")
 BORDER_PATTERN = re.compile(r"[\s,.;:/()\[\]\"\-\u2010-\u2015\u00b7\u201c\u201d]+")
 
 
-def name_key(username: str) -> str:
-    """Return the username in lower case and in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", username).lower()
-
-
 def name_words(text: str) -> list[str]:
     """Split a full name into words, without case, accents, apostrophes, hyphens and invisible characters.
 

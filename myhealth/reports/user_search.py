@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from pymongo.collection import Collection
 
+from myhealth.common.text import fold_name
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document, next_millisecond
-from myhealth.reports.name_matching import KEYS, name_key, name_words
+from myhealth.reports.name_matching import KEYS, name_words
 
 # The fields that a search runs through, in this order; each has an index with _id behind it.
 SEARCH_FIELDS = ("username_key", *(f"name_keys.{number}" for number in range(1, KEYS + 1)))
@@ -73,7 +74,7 @@ class Search:
 
     def _position(self, user: Document) -> SearchCursor | None:
         """Return the position in the first field that finds this user, or None."""
-        if user["username_key"].startswith(name_key(self.text)):
+        if user["username_key"].startswith(fold_name(self.text)):
             return SearchCursor(0, user["username_key"], user["_id"])
         keys = user.get("name_keys", {})
         if self.words and all(re.search(pattern, keys.get("1", "")) for pattern in self.patterns):
@@ -98,7 +99,7 @@ class UserDirectory:
     def find_by_username(self, username: str) -> Document | None:
         """Return the user with this name, in any case; None also if several names differ only in case."""
         with translate_mongo_errors():
-            found = list(self._collection.find({"username_key": name_key(username)}).limit(2))
+            found = list(self._collection.find({"username_key": fold_name(username)}).limit(2))
         exact = [user for user in found if user["username"] == username]
         candidates = exact or found
         return candidates[0] if len(candidates) == 1 else None
@@ -134,12 +135,12 @@ def search_query(wanted: Search, number: int) -> Document:
     Only the range may use an index: with another indexed condition, MongoDB might sort the results in memory.
     """
     field = SEARCH_FIELDS[number]
-    prefix = wanted.words[0] if number else name_key(wanted.text)
+    prefix = wanted.words[0] if number else fold_name(wanted.text)
     span = {"$gte": prefix, "$lt": prefix + LAST_CODE_POINT}
     query: Document = {field: span}
     conditions: list[Document] = []
     if number:
-        conditions += [_not_prefix(SEARCH_FIELDS[0], name_key(wanted.text))]
+        conditions += [_not_prefix(SEARCH_FIELDS[0], fold_name(wanted.text))]
         conditions += [_not_prefix(earlier, prefix) for earlier in SEARCH_FIELDS[1:number]]
         conditions += [{WHOLE_NAME: {"$regex": pattern}} for pattern in wanted.patterns]
     if wanted.after and wanted.after.field == number:

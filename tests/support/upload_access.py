@@ -38,6 +38,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", USER): only(200, "bholanath", "dr.ayush", "root", others=404),
     ("PUT", USER): only(200, "bholanath", "root", others=404),
     ("DELETE", USER): only(204, "root"),
+    ("POST", "/users/<username>/link/"): only(200, "root"),
     ("GET", CHECKUPS): only(200, "bholanath", "dr.ayush", others=404),
     ("POST", CHECKUPS): only(201, "dr.ayush", "tara"),
     ("GET", CHECKUP): only(200, "bholanath", "dr.ayush", others=404),

@@ -71,13 +71,13 @@ class LogoutView(UploadView):
 
 
 class RegistrationView(UploadView):
-    """Create an account without a login; its role is always patient."""
+    """Create an account without a login: a patient's, not linked to a person, so that records for it are rejected."""
 
     login_required = False
 
     spec = {
         "post": Operation(
-            "Make an account, as a patient",
+            "Make an account, as a patient; it receives no records until an admin links it",
             {201: ("New user created", "Details")},
             body="NewAccount",
             errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
@@ -94,9 +94,9 @@ class RegistrationView(UploadView):
             raise BadInput("A username and a password are needed, both as text.")
         count_registration(self.address)
         try:
-            create_user(username, password=password, rounds=self.context.settings.bcrypt_rounds, action="register")
-        except Conflict as error:
-            return json_error(400, "User with same information is already exists.", error.code)
+            create_user(username, password=password, rounds=self.context.settings.bcrypt_rounds, self_registered=True)
+        except Conflict:  # taken or erased: the answer is the same
+            return json_error(400, "User with same information is already exists.", "user_exists")
         return json_response({"details": "New user created"}, 201)
 
 

@@ -11,8 +11,9 @@ from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import SERIAL_PATTERN, TEXT_MAX, SentRecord
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
+from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
-from myhealth.profiles.services import FULL_NAME_MAX, USERNAME_MAX
+from myhealth.profiles.services import FULL_NAME_MAX
 from wsgi.common.openapi import COUNT, MOMENT, shape
 
 ID = {"type": "integer", "minimum": 1}
@@ -71,13 +72,22 @@ SCHEMAS: dict[str, Any] = {
             "role": {"enum": list(ROLES)},
             "full_name": {"type": "string"},
             "active": {"type": "boolean"},
+            "linked_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
         }
     ),
     "NewUser": shape(
         {"username": USERNAME},
-        {"password": maybe(NEW_PASSWORD), "role": {"enum": list(ROLES)}, "full_name": FULL_NAME},
+        {
+            "password": maybe(NEW_PASSWORD),
+            "role": {"enum": list(ROLES)},
+            "full_name": FULL_NAME,
+            "reuse_erased_name": {"type": "boolean"},
+        },
+    ),
+    "Linked": shape(
+        {"details": {"type": "string"}, "accepted": COUNT, "duplicate": COUNT, "rejected": COUNT},
     ),
     "UserChanges": shape(
         {},

@@ -10,6 +10,8 @@ import bottle
 from myhealth.audit.events import acting_as, current_actor, record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
+from myhealth.common.text import fold_name
+from myhealth.intake.linking import link_patient
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
@@ -28,12 +30,12 @@ AFTER_QUERY = (
     "Where the page begins; from the `Link` header.",
 )
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
-NEW_USER_FIELDS = ("username", "password", "role", "full_name")
+NEW_USER_FIELDS = ("username", "password", "role", "full_name", "reuse_erased_name")
 CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
 
 
 def user_json(user: User) -> dict[str, Any]:
-    names = ("id", "username", "role", "full_name", "active", "created_at", "updated_at")
+    names = ("id", "username", "role", "full_name", "active", "linked_at", "created_at", "updated_at")
     return {name: getattr(user, name) for name in names}
 
 
@@ -56,14 +58,14 @@ class UsersView(UploadView):
         ),
         "post": Operation(
             "Create a user", {201: ("The user.", "User")}, "admin", body="NewUser",
-            errors={403: "For admins only.", 409: "The name is taken."},
+            errors={403: "For admins only.", 409: "The name is taken, or that of an erased user."},
         ),
     }  # fmt: skip
 
     def get(self) -> Any:
         limit, after = page_limit(bottle.request.query), _after()
         if self.user.role not in ("doctor", "admin"):
-            return json_response([user_json(self.user)] if self.user.username.lower() > after.lower() else [])
+            return json_response([user_json(self.user)] if self.user.folded_name > fold_name(after) else [])
         found = services.list_users(after=after, limit=limit + 1)
         record_event("read", what="people")
         return list_response([user_json(user) for user in found], limit, lambda user: str(user["username"]))
@@ -74,13 +76,28 @@ class UsersView(UploadView):
         password = body.get("password")
         if not isinstance(body.get("username"), str) or not isinstance(password, (str, type(None))):
             raise BadInput("A username is needed, as text; a password, if there is one, too.")
-        values = {name: body[name] for name in ("role", "full_name") if name in body}
+        if not isinstance(body.get("reuse_erased_name", False), bool):
+            raise BadInput("reuse_erased_name must be true or false.")
+        values = {name: body[name] for name in ("role", "full_name", "reuse_erased_name") if name in body}
         rounds = self.context.settings.bcrypt_rounds
         try:
             user = services.create_user(body["username"], password=password, rounds=rounds, **values)
         except Conflict as error:
             return json_error(409, "User with same information is already exists.", error.code)
         return json_response(user_json(user), 201)
+
+
+class LinkView(UploadView):
+    spec = {
+        "post": Operation(
+            "Link an account that registered itself to its person, and store the records that waited for that",
+            {200: ("The account is linked.", "Linked")}, "admin", errors={**UNKNOWN, 403: "For admins only."},
+        ),
+    }  # fmt: skip
+
+    def post(self, username: str) -> Any:
+        self.require("admin")
+        return json_response({"details": "The account is linked.", **link_patient(username)})
 
 
 class UserView(UploadView):

@@ -1,0 +1,34 @@
+"""Link an account to a person, and store the records that were rejected until then."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from myhealth.common.database import transaction
+from myhealth.common.errors import Conflict
+from myhealth.intake.retry import retry_rejection
+from myhealth.profiles.services import link_user, names_in_rejections
+
+# Reasons that end when the account is linked, or existed only because it was not known then whose it is.
+WAITING = """
+select id from rejections where resolved_at is null and context->'patients' ?| %s::text[]
+and jsonb_path_query_array(errors, '$[*].code') ?| array['account_not_linked', 'unknown_user', 'registered_since']
+order by id"""
+
+
+def link_patient(username: str) -> Counter[str]:
+    """Link the account, and store the rejected records that waited for that; return their number by result.
+
+    If it is interrupted, linking again goes on. Raises NotFound.
+    """
+    user = link_user(username)
+    with transaction() as cursor:
+        cursor.execute(WAITING, (names_in_rejections(cursor, user),))
+        waiting = [id_ for (id_,) in cursor.fetchall()]
+    done: Counter[str] = Counter(accepted=0, duplicate=0, rejected=0)
+    for rejection_id in waiting:
+        try:
+            done[retry_rejection(rejection_id).status] += 1
+        except Conflict:  # another process resolved it
+            continue
+    return done

@@ -1,0 +1,92 @@
+"""users.folded_name: the name by which a user is found, folded by MyHealth itself; PostgreSQL's locale does not matter.
+
+users.linked_at: when staff or an import linked the account to a person; records for an account without it are rejected.
+Existing accounts are linked; those that registered themselves have needs_review. Of two users whose names are the same
+now, the later one gets its id behind the name, and neither is linked until it is reviewed.
+"""
+
+import logging
+import unicodedata
+from typing import Any
+
+UP = """
+alter table users add column folded_name text, add column linked_at timestamptz,
+    add column needs_review boolean not null default false;
+-- For writers that do not fold: ASCII is exact, other names are as near as PostgreSQL comes.
+create function users_fold() returns trigger language plpgsql as $$
+begin
+    if octet_length(new.username) = length(new.username) then
+        new.folded_name := lower(new.username collate "C");
+    else
+        new.folded_name := coalesce(new.folded_name, lower(normalize(new.username, nfkc)));
+    end if;
+    return new;
+end $$;
+create trigger users_fold before insert or update of username on users for each row execute function users_fold();
+alter table users enable always trigger users_fold;
+drop index users_username_key;
+"""
+FILL = """
+update users set username = filled.username, folded_name = filled.folded, needs_review = filled.unsure or exists (
+        select from audit_events where action = 'register' and outcome = 'done' and subject_id = users.id
+            and at >= users.created_at - interval '1 minute'),
+    linked_at = case when not filled.unsure then created_at end
+from unnest(%s::bigint[], %s::text[], %s::text[], %s::boolean[]) as filled (id, username, folded, unsure)
+where users.id = filled.id
+"""
+RENAMED = """
+insert into audit_events (actor, action, subject_id, subject, outcome, details)
+values ('myhealth migrate', 'user.change', %s, %s, 'done', jsonb_build_object('changed', 'username ' || %s))
+"""
+DONE = """
+alter table users alter column folded_name set not null;
+create unique index users_folded_name_key on users (folded_name);
+"""
+DOWN = """
+drop trigger users_fold on users;
+drop function users_fold();
+create unique index users_username_key on users (lower(username));
+alter table users drop column folded_name, drop column linked_at, drop column needs_review;
+"""
+log = logging.getLogger(__name__)
+
+
+def fold(name: str) -> str:
+    """Fold as `myhealth.common.text.fold_name` did when this migration was written."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return folded.replace("i\u0307", "i")
+
+
+def up(migrator: Any, db: Any) -> None:
+    cursor = db.cursor()
+    cursor.execute(UP)
+    cursor.execute("select id, username from users order by id")
+    rows = cursor.fetchall()
+    taken = {fold(username) for _, username in rows}
+    holders: dict[str, int] = {}
+    unsure: set[int] = set()
+    filled: dict[int, tuple[str, str]] = {}
+    for id_, username in rows:
+        name = username
+        if fold(username) in holders:
+            unsure |= {id_, holders[fold(username)]}
+            name = f"{username}-{id_}"
+            while fold(name) in taken:
+                name += "-"
+            taken.add(fold(name))
+            cursor.execute(RENAMED, (id_, username, name))
+            log.warning("users %s and %s have the same name; review both", holders[fold(username)], id_)
+        holders[fold(name)] = id_
+        filled[id_] = (name, fold(name))
+    columns = (
+        [*filled],
+        [n for n, _ in filled.values()],
+        [f for _, f in filled.values()],
+        [i in unsure for i in filled],
+    )
+    cursor.execute(FILL, columns)
+    cursor.execute(DONE)
+
+
+def down(migrator: Any, db: Any) -> None:
+    db.cursor().execute(DOWN)

@@ -1,0 +1,50 @@
+"""Which usernames are allowed: they are used in URLs, in HTTP Basic and in tables, and nobody's name looks like
+another's."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+USERNAME_MAX = 150
+# Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt) beyond the categories C and Z, and three that are
+# drawn as a blank: the empty Braille pattern, the Khitan filler, the null notehead.
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+    "\u2800\U00016fe4\U0001d159]"
+)
+# Scripts that one name may mix, as Chinese, Japanese and Korean do; with Latin this is the "highly restrictive" level
+# of Unicode Technical Standard 39.
+EAST_ASIAN = (
+    {"CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"},
+    {"CJK", "IDEOGRAPHIC", "BOPOMOFO"},
+    {"CJK", "IDEOGRAPHIC", "HANGUL"},
+)
+
+
+def username_error(username: Any) -> str:
+    """Return why this cannot be a username, or ""."""
+    if not isinstance(username, str) or not username:
+        return "a username is needed"
+    if len(username) > USERNAME_MAX:
+        return f"the username has {len(username)} characters; at most {USERNAME_MAX} are allowed"
+    if username in (".", ".."):
+        return "the username is a path, not a name"
+    for character in username:
+        if character in "/\\:" or unicodedata.category(character)[0] in "CZ":
+            return f"the username contains {character!a}; spaces, control characters and / \\ : are not allowed"
+    if invisible := INVISIBLE.search(username):
+        return f"the username contains {invisible.group()!a}, which is invisible"
+    if unicodedata.normalize("NFKC", username) != unicodedata.normalize("NFC", username):
+        return "the username contains characters that look like others"
+    scripts = _scripts(username)
+    if len(scripts) > 1 and not any(scripts - {"LATIN"} <= mixed for mixed in EAST_ASIAN):
+        return f"the username mixes {' and '.join(map(str.capitalize, sorted(scripts)))} letters, which look alike"
+    return ""
+
+
+def _scripts(text: str) -> set[str]:
+    """Return the scripts of the letters, by the first word of their names in Unicode."""
+    found = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
+    return found - {"MODIFIER"}
