@@ -98,7 +98,7 @@ TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("a record not deleted", TECHNICIAN, "DELETE", CHECKUP, None, 403, [refused(TECHNICIAN, f"DELETE {CHECKUP}")]),
     ("one record uploaded", DOCTOR, "POST", "/checkups/", secret(7), 201, [uploaded(DOCTOR, "savita", None, 1, 0, 0)]),
     ("records uploaded", TECHNICIAN, "POST", "/reports/", [secret(7), secret(8, PATIENT), secret(9, disease=5)], 201, [uploaded(TECHNICIAN, None, None, 2, 0, 1)]),
-    ("a record again", TECHNICIAN, "POST", "/checkups/", [secret(1, "bholanath"), secret(2, "bholanath")], 200, [uploaded(TECHNICIAN, PATIENT, None, 0, 1, 1)]),
+    ("a record again", TECHNICIAN, "POST", "/checkups/", [secret(1, "bholanath"), secret(2, "bholanath")], 200, [uploaded(TECHNICIAN, PATIENT, None, 0, 1, 1), event(TECHNICIAN, "upload", "savita", "refused", machine=None, reason="stored with other content")]),
     ("a patient's records", TECHNICIAN, "POST", CHECKUPS, [secret(7), secret(8)], 201, [uploaded(TECHNICIAN, "savita", None, 2, 0, 0)]),
     ("a dump", TECHNICIAN, "POST", "/machines/HC-1/dumps/", dump([secret(7)]), 201, [uploaded(TECHNICIAN, "savita", "HC-1", 1, 0, 0)]),
     ("all or nothing", TECHNICIAN, "POST", "/checkups/?atomic=true", [secret(7), secret(8, disease=5)], 422, [uploaded(TECHNICIAN, None, None, 0, 0, 2)]),
@@ -259,6 +259,14 @@ def test_a_forwarded_deletion_names_the_address_of_the_person_and_of_the_host(up
     proxied: dict[str, Any] = {"headers": {"X-Forwarded-For": ADDRESS}, "environ_overrides": {"REMOTE_ADDR": "::1"}}
     assert upload("DELETE", USER, token=log_in("root"), **proxied).status_code == 204
     assert db("select address from audit_events where action = 'user.delete'") == [(f"{ADDRESS} via ::1",)]
+
+
+@pytest.mark.parametrize("query", ["", "?atomic=true"])
+def test_a_guess_at_a_stored_record_is_noted_of_its_owner(upload, log_in, db, query: str) -> None:
+    assert upload("POST", "/checkups/", [record(1, "savita")], token=log_in("tara")).status_code == 201
+    assert upload("POST", f"/checkups/{query}", [record(1, "bholanath")], token=log_in("tara")).status_code == 422
+    noted = db("select actor, subject from audit_events where action = 'upload' and outcome = 'refused'")
+    assert noted == [("tara", "savita")]
 
 
 @pytest.mark.process

@@ -3,11 +3,12 @@
 import json
 import time
 import uuid
+from typing import Any
 
 import jwt
 import pytest
 from support.clients import Caller
-from support.factories import record
+from support.factories import dump, record
 from support.upload_access import CALLERS, SPECIFICATION, ask
 
 from myhealth.profiles import services
@@ -80,6 +81,27 @@ def test_a_token_that_is_none_opens_nothing(upload: Caller, two_checkups, settin
     for method, path in CLOSED:
         assert ask(upload, method, path, token).status_code == 401, (method, path)
     assert db("select count(*) from checkups") == [(2,)]
+
+
+GUESSES = [{"checkup_for": "savita"}, {"disease": "X"}, {"checkup_for": "savita", "disease": "X"},
+           {"checkup_report": "x", "results": []}, {"taken_by": "x", "taken_at": "2026-01-01T00:00:00Z"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/checkups/", "/reports/", "/users/{}/checkups/", "/machines/HC-1/dumps/"])
+def test_a_technician_learns_nothing_of_a_stored_record_by_guessing(upload: Caller, log_in, path: str) -> None:
+    def errors(caller: str, **guess: Any) -> Any:
+        made = record(1, machine="HC-1", **guess)
+        body = dump([made]) if "dumps" in path else [made]
+        sent = upload("POST", path.format(made["checkup_for"]), body, token=log_in(caller))
+        return [item["errors"] for item in sent.json["items"]]
+
+    assert errors("tara") == [[]]
+    answers = [errors("tara", **guess) for guess in GUESSES]
+    message = "record 1 of HC-1 is stored with other content"
+    expected = [[{"index": 0, "field": "record_id", "message": message, "code": "stored_with_other_content"}]]
+    assert answers == [expected] * len(GUESSES)
+    if "dumps" not in path:  # a doctor reads every record
+        assert errors("dr.ayush", **GUESSES[2])[0][0]["message"] == f"{message}: checkup_for, disease"
 
 
 @pytest.mark.parametrize("caller", CALLERS)

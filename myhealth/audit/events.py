@@ -109,9 +109,9 @@ def record_event(
         cursor.execute(INSERT_EVENT, values)
 
 
-def record_events(action: str, subjects: Sequence[tuple[int, str]], **details: Any) -> None:
+def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: str = "done", **details: Any) -> None:
     """Insert an event for each of these users (id, name), in one statement, in the caller's transaction."""
-    values = [event_values(action, details, current_actor(), *subject) for subject in subjects]
+    values = [event_values(action, details, current_actor(), *subject, outcome) for subject in subjects]
     if values:
         execute_values(database.cursor(), INSERT_EVENTS, values)
 

@@ -66,7 +66,8 @@ Entry = tuple[RecordResult, Record, ValidatedRecord]
 
 class Batch:
     """One attempt to store a batch. `outcomes`: a result for each record, in order. `created`: the usernames of the
-    patients that were created. `event`: the values of an audit event, if one is wanted; `logged`: whether it is stored.
+    patients that were created. `owners`: the ids of the patients whose stored records have other content. `event`: the
+    values of an audit event, if one is wanted; `logged`: whether it is stored.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Batch:
         self.checked = checked
         self.outcomes: list[RecordResult] = []
         self.created: list[str] = []
+        self.owners: set[int] = set()
         self.good: list[Entry] = []
         self.refused: list[tuple[RecordResult, ValidatedRecord]] = []
         self.erased: set[str] = set()
@@ -178,6 +180,12 @@ class Batch:
         ids = store_rejections(cursor, self.origin.source, refused)
         for (outcome, _), id_ in zip(kept, ids, strict=True):
             outcome.rejection_id = id_
+
+    def record_conflicts(self, cursor: Any) -> None:
+        """Insert an event for each patient whose stored record the upload does not match: a sender may be guessing."""
+        cursor.execute("select id, username from users where id = any(%s)", (sorted(self.owners),))
+        reason = "stored with other content"
+        record_events("upload", cursor.fetchall(), outcome="refused", machine=self.origin.machine, reason=reason)
 
     def _context(self, item: ValidatedRecord) -> dict[str, Any]:
         """Return the facts that a retry of the record needs."""
@@ -296,8 +304,11 @@ class Batch:
             if not differing or _came_first(row, stored, first or {}):
                 outcome.status, outcome.id = "duplicate", stored["id"]
                 continue
-            message = f"{_called(record)} is stored with other content: {', '.join(differing)}"
-            self._refuse(outcome, item, differing[0], message, "stored_with_other_content")
+            message, name = f"{_called(record)} is stored with other content", "record_id"
+            if self.origin.names_fields:
+                message, name = f"{message}: {', '.join(differing)}", differing[0]
+            self.owners.add(stored["patient_id"])
+            self._refuse(outcome, item, name, message, "stored_with_other_content")
 
     def _pass_over(
         self,

@@ -122,6 +122,8 @@ class Intake:
         """Store the rejected records and the event of a batch, in its transaction."""
         batch.store_rejections_of(cursor, self._refused)
         if self.origin.log_upload and not batch.logged:
+            if batch.owners:
+                batch.record_conflicts(cursor)
             found: dict[str, Any] = counts(batch.outcomes)
             record_event("upload", subject=_only_patient(batch.checked), machine=self.origin.machine, **found)
 

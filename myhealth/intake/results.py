@@ -34,7 +34,8 @@ class ImportSource:
     source twice stores nothing twice. `create_patients`: create unknown patients, without a password. `dry_run`: do
     everything and roll it back. `patient`: the username of every record's patient; a record that names another one is
     rejected. `patient_map`: usernames by the patient names that machines use. `zone`: the name of the zone of moments
-    that name none. `log_upload`: add an audit event of the upload in the transaction that stores each batch.
+    that name none. `names_fields`: errors name the fields in which a record differs from the stored one; for senders
+    who may read that one. `log_upload`: add an audit event of the upload in the transaction that stores each batch.
     """
 
     source: str
@@ -46,6 +47,7 @@ class ImportSource:
     patient: str | None = None
     patient_map: Mapping[str, str] = field(default_factory=dict)
     zone: str = "UTC"
+    names_fields: bool = True
     log_upload: bool = False
 
 

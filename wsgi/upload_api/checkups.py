@@ -132,9 +132,9 @@ class TakesRecords(UploadView):
         self, dump: Dump, parsed: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
     ) -> list[RecordResult]:
         derive_ids = as_dump or dump.format.has_record_numbers
-        intake = Intake(
-            ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient, log_upload=True)
-        )
+        origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
+        origin.names_fields, origin.log_upload = self.user.role == "doctor", True
+        intake = Intake(origin)
         if not dump.describes_machine:
             return intake.store_batch(parsed, atomic=atomic)
         with transaction():
