@@ -14,9 +14,12 @@ from myhealth import stores
 @click.option(
     "--to", type=click.IntRange(min=0), metavar="N", help="Go to migration N, up or down; 0 empties the database."
 )
+@click.option(
+    "--grants", is_flag=True, help="Only keep data out of PostgreSQL's log: ALTER ROLE for the role of database_url."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
 @pass_app
-def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
+def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> None:
     """Bring the stores' schema up to date.
 
     Migrates PostgreSQL's tables and triggers, each migration in a transaction of its own, and makes MongoDB's indexes.
@@ -26,6 +29,11 @@ def migrate(app: App, status: bool, to: int | None, yes: bool) -> None:
     settings = app.settings()
     stores.bind_database(settings)
     try:
+        if grants:
+            for statement in stores.keep_data_out_of_the_log():
+                click.echo(statement)
+            click.echo("PostgreSQL's log gets no data from failing statements.")
+            return
         rows = stores.migrations()
         if status:
             list_migrations(rows)

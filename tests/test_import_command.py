@@ -223,7 +223,7 @@ def test_without_a_database_it_ends_with_75(run_cli, file) -> None:
     environ = {"MYHEALTH_DATABASE_URL": "postgresql://127.0.0.1:1/health"}
     done = run_cli("import-machine", file(dump([GOOD])), env=environ)
     assert done.returncode == 75
-    assert "Error: PostgreSQL is away: connection to server" in done.stderr
+    assert "Error: PostgreSQL is unavailable: connection to server" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -13,11 +13,11 @@ import psycopg2.errors
 import psycopg2.extensions
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
-from myhealth.common.errors import NotAllowed, SettingsError, Unavailable
+from myhealth.common.errors import MissingPrivilege, SchemaMismatch, SettingsError, Unavailable
 
 database: Any = peewee.DatabaseProxy()
 
-# What a server that is away, restarting or shutting down makes of a call: nothing was decided, a retry can help.
+# Errors of a server that is unavailable, restarting or shutting down: nothing was decided, and a retry can help.
 UNAVAILABLE_ERRORS = (
     peewee.OperationalError,
     peewee.InterfaceError,
@@ -25,14 +25,25 @@ UNAVAILABLE_ERRORS = (
     psycopg2.InterfaceError,
     MaxConnectionsExceeded,
 )
-# Whatever else it says waits at least as long as `local`.
-SYNCHRONOUS_COMMIT_SQL = """
-select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"""
-# What the driver makes of a connection that breaks in a COPY or between two statements is of no closer class than this.
+# Settings of each connection. A commit waits for the disk. The server's log gets no statement and no row of an error:
+# the driver writes values into statements, and the context of an error in COPY quotes the row. Only a superuser may set
+# these for a session; other roles get them by `myhealth migrate --grants`.
+SESSION_SQL = """
+select set_config(name, value, false) from (values
+    ('synchronous_commit', 'on', current_setting('synchronous_commit') = 'off'),
+    ('log_min_error_statement', 'panic', current_setting('is_superuser')::bool),
+    ('log_error_verbosity', 'terse', current_setting('is_superuser')::bool)) as wanted(name, value, is_needed)
+where is_needed"""
+QUIET_LOG = {
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length_on_error": "0",
+}
+# psycopg2 raises a bare DatabaseError when a connection breaks during COPY or between two statements.
 UNCLASSIFIED_ERRORS = (peewee.DatabaseError, psycopg2.DatabaseError)
 
 
-# What a server says to a client that has the wrong name, password or database, and the driver to a wrong port.
+# Messages of a server about a wrong user, password or database, and of the driver about a wrong port.
 SETTINGS_FAULT = re.compile(
     r"does not exist|authentication failed|no pg_hba\.conf entry|no password supplied|invalid port number"
     r"|is not permitted to log in|permission denied for database"
@@ -88,18 +99,17 @@ class FeedModel(BaseModel):
 
 
 class DurableConnection(peewee.Psycopg2Adapter):
-    """What is committed is on the server's disk when the commit returns, also where the server was told not to wait."""
+    """A connection whose commits wait for the disk, and whose errors leave no data in the server's log."""
 
     def connect(self, db: Any, **parameters: Any) -> Any:
         connection = super().connect(db, **parameters)
         with connection, connection.cursor() as cursor:
-            cursor.execute(SYNCHRONOUS_COMMIT_SQL)
+            cursor.execute(SESSION_SQL)
         return connection
 
 
 class Pool(PooledPostgresqlDatabase):
-    """Gives a connection out without asking the server whether it lives: that shows when it is used, and then
-    `transaction` and `look_up` take a new one."""
+    """A pool that hands connections out untested: `transaction` and `fetch_one` replace a broken one."""
 
     psycopg2_adapter = DurableConnection
 
@@ -108,14 +118,14 @@ class Pool(PooledPostgresqlDatabase):
 
 
 def make_database(url: str, **options: Any) -> Pool:
-    """A pool on the server that `url` names; nothing is opened yet. Threads wait 10 s for a free connection."""
+    """Return a pool for `url`; it opens nothing yet. A thread waits 10 s for a free connection."""
     options = {"max_connections": 20, "stale_timeout": 300, "timeout": 10, "connect_timeout": 10, **options}
     url = check_url(url)
     return Pool(url, application_name="myhealth", **options)
 
 
 def check_url(url: str, key: str = "database_url") -> str:
-    """The URL as the driver takes it. Raises WrongSettings, which does not repeat it, where it does not."""
+    """Return the URL in the driver's form. Raises SettingsError, without repeating the URL, if it is malformed."""
     url = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
     try:
         psycopg2.extensions.parse_dsn(url)
@@ -128,10 +138,10 @@ def check_url(url: str, key: str = "database_url") -> str:
 
 @contextlib.contextmanager
 def transaction() -> Iterator[Any]:
-    """One transaction on this thread's connection; gives a psycopg2 cursor. Nested, it is a savepoint.
+    """Run a block in one transaction of this thread's connection, or in a savepoint if nested; yields its cursor.
 
-    Raises Unavailable where the server is away; whether a commit that was under way has happened is then not
-    known, so what is repeated must be idempotent.
+    Raises Unavailable if the server fails. Whether a running commit succeeded is then unknown, so repeat only
+    idempotent work.
     """
     with translate_errors(), contextlib.ExitStack() as stack:
         nested = database.in_transaction()
@@ -146,7 +156,7 @@ def transaction() -> Iterator[Any]:
 
 
 def fetch_one(sql: str, values: Any) -> Any:
-    """One statement that only reads, without a round trip for a transaction of its own; gives its cursor."""
+    """Run one reading statement without a transaction of its own, which saves a round trip; return its cursor."""
     with translate_errors():
         try:
             return database.execute_sql(sql, values)
@@ -158,14 +168,14 @@ def fetch_one(sql: str, values: Any) -> Any:
 
 
 def discard_broken_connection() -> None:
-    """Closes the connection, which has died, and those that wait to be used: they died with it, as likely as not."""
+    """Close this broken connection and the idle ones, which probably broke with it."""
     database.manual_close()
     database.close_idle()
 
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turns a fault of the connection into Unavailable; leaves every other error as it is."""
+    """Translate errors of the connection into Unavailable; leave other errors unchanged."""
     try:
         yield
     except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
@@ -179,33 +189,37 @@ def translate_errors() -> Iterator[None]:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether it is the server or the connection that failed, and not what was asked of it."""
+    """Return whether the server or the connection failed, not the statement."""
     return isinstance(error, UNAVAILABLE_ERRORS) or type(cause_of(error)) is psycopg2.DatabaseError
 
 
 def raise_known(error: Exception) -> None:
-    """Raises NotAllowed where that is what the error means."""
-    if isinstance(cause_of(error), psycopg2.errors.InsufficientPrivilege):
+    """Raise the error of the domain that means the same: the server's setup is wrong, not the request."""
+    cause = cause_of(error)
+    if isinstance(cause, psycopg2.errors.InsufficientPrivilege):
         hint = "the user of database_url must own MyHealth's tables, or be granted rights to them"
-        raise NotAllowed(f"PostgreSQL does not allow it: {first_line(error)}", hint=hint) from error
+        role = f" to role {cause.cursor.connection.info.user}" if cause.cursor else ""
+        raise MissingPrivilege(f"PostgreSQL: {first_line(error)}{role}", hint=hint) from error
+    if isinstance(cause, psycopg2.errors.UndefinedTable):
+        raise SchemaMismatch(f"PostgreSQL: {first_line(error)}", hint="run `myhealth migrate`") from error
 
 
 def unavailable_error(error: Exception) -> Unavailable | SettingsError:
-    """What a failed connection means: somebody must change the settings, or it may work later."""
+    """Return the error for a failed connection: the settings must change, or a retry may succeed."""
     if isinstance(cause_of(error), (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)):
         return Unavailable(f"PostgreSQL could not do it now: {first_line(error)}", retry_after_s=1)
-    said = first_line(error)
+    reason = first_line(error)
     if SETTINGS_FAULT.search(str(error)):
-        return SettingsError(f"PostgreSQL does not let us in: {said}", hint="look at database_url")
-    return Unavailable(f"PostgreSQL is away: {said}")
+        return SettingsError(f"PostgreSQL does not let us in: {reason}", hint="look at database_url")
+    return Unavailable(f"PostgreSQL is unavailable: {reason}")
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The driver's own error, where peewee has wrapped it."""
+    """Return the driver's own error if peewee has wrapped it."""
     return error.__cause__ or error.__context__ or error if isinstance(error, peewee.PeeweeException) else error
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text: drivers add positions and hints that are no use to a person."""
+    """Return the first line of an error's text; drivers add positions and hints behind it."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

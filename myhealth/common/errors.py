@@ -10,6 +10,7 @@
     ├── SettingsError       no: the settings must change
     │   └── SchemaMismatch  no: `myhealth migrate` must run
     └── Unavailable         yes: a store or a service is unavailable; the same call may succeed later
+        ├── MissingPrivilege  yes, once an operator grants a right to our database role
         └── TooManyAttempts yes, after `retry_after_s`
 
 Every error has the exit code of a command, the status of an HTTP response, a `code` for programs, an optional hint for
@@ -81,6 +82,12 @@ class Unavailable(MyHealthError):
     def __init__(self, message: str, *, retry_after_s: int = 5, **details: Any) -> None:
         super().__init__(message, **details)
         self.retry_after_s = retry_after_s
+
+
+class MissingPrivilege(Unavailable):
+    """Our own role in the database lacks a right: an operator's task, never the client's fault."""
+
+    exit_code = 77
 
 
 class TooManyAttempts(Unavailable):

@@ -31,7 +31,7 @@ from functools import partial
 from typing import cast
 
 from myhealth.common.concurrency import parallel_map, prefetch, relaxed_gc
-from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
+from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
 from myhealth.reports.writer import LeaseLost, WriteResult
@@ -70,7 +70,7 @@ def run_pass(
                 runner = _Runner(source, target, settings.sync.batch_rows, stop, done)
                 _attempt(runner, retry_quarantined, started)
             break
-        except LeaseLost:
+        except (LeaseLost, MissingPrivilege):
             raise
         except Unavailable as error:
             if not done.begun or not backoff.wait(done.read, error):

@@ -13,7 +13,7 @@ import time
 
 import schedule
 
-from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.common.errors import MissingPrivilege, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.sync.runner import run_pass
 from myhealth.sync.targets import Target
@@ -84,7 +84,7 @@ class _Loop:
         try:
             done = run_pass(self.source_url, self.target, self.settings, stop=self.wakeup.stop)
         except (Unavailable, SettingsError) as error:
-            if isinstance(error, SettingsError) and not self.settings_verified:
+            if isinstance(error, (SettingsError, MissingPrivilege)) and not self.settings_verified:
                 raise
             self.failures += 1
             log.warning("sync failed, tries again: %s", error)

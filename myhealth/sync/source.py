@@ -20,10 +20,12 @@ import psycopg2
 import psycopg2.extensions
 
 from myhealth.common.database import (
+    SESSION_SQL,
     UNAVAILABLE_ERRORS,
     UNCLASSIFIED_ERRORS,
     check_url,
     is_unavailable,
+    raise_known,
     unavailable_error,
 )
 from myhealth.common.errors import SettingsError, Unavailable
@@ -306,6 +308,8 @@ def connect(url: str, key: str = "database_url") -> Connection:
             check_url(url, key), application_name="myhealth sync", options="-c timezone=UTC -c jit=off", **options
         )
         connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(SESSION_SQL)
         return connection
 
 
@@ -330,5 +334,6 @@ def translate_source_errors() -> Iterator[None]:
         ) from error
     except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
         if not is_unavailable(error):
+            raise_known(error)
             raise
         raise unavailable_error(error) from error

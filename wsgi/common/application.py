@@ -13,7 +13,7 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.common.errors import MyHealthError, SchemaMismatch, SettingsError, Unavailable
+from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +111,11 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     if isinstance(error, SettingsError):
         log.error("%s", error.message)
         status, message, errors = 503, "The service is not set up; its log says why.", []
+        headers["Retry-After"] = "5"
     elif isinstance(error, Unavailable):
-        log.warning("%s", error.message)
-        if type(error) in (
-            Unavailable,
-            SchemaMismatch,
-        ):  # names a store: for the log only; subclasses have messages for people
+        log.log(logging.ERROR if isinstance(error, MissingPrivilege) else logging.WARNING, "%s", error.message)
+        # Messages that name a store are for the log only; other subclasses have messages for people.
+        if type(error) in (Unavailable, MissingPrivilege):
             message = "The service cannot answer right now; try again in a moment."
     return bottle.HTTPResponse(error_body(message, error.code, errors), status=status, headers=headers)
 

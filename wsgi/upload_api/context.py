@@ -15,7 +15,7 @@ from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
-from myhealth.stores import close_database, open_database
+from myhealth.stores import close_database, open_database, warn_of_data_in_the_log
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
@@ -28,6 +28,7 @@ class UploadContext:
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
         self.verifier = CheckedTokens(Verifier(self.signer.jwks))
         open_database(settings)
+        warn_of_data_in_the_log()
 
     def close(self) -> None:
         """Close the connections to PostgreSQL."""
