@@ -117,12 +117,9 @@ def open_reports(settings: Settings, **options: Any) -> ReportRepository:
 
 def schema_number() -> int:
     """Return the number of the newest migration of the bound database, 0 for an empty one."""
-    try:
-        rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
-    except peewee.ProgrammingError as error:
-        if isinstance(error.__cause__ or error.__context__, psycopg2.errors.UndefinedTable):
-            return 0
-        raise
+    if fetch_one("select to_regclass('schema_migration')", ()).fetchone()[0] is None:
+        return 0
+    rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
     return int(rows[0][0].split("_")[0]) if rows else 0
 
 
