@@ -142,7 +142,7 @@ def test_going_down_asks_first(empty: Settings, run_cli) -> None:
     environ = {"MYHEALTH_DATABASE_URL": empty.database_url, "MYHEALTH_MONGO_URL": empty.mongo_url}
     refused = run_cli("migrate", "--to", "4", env=environ, stdin="n\n")
     assert refused.returncode == 2
-    assert "say --yes if it is meant" in refused.stderr
+    assert "add --yes to confirm" in refused.stderr
     assert stores.schema_number() == NEWEST
     done = run_cli("migrate", "--to", "4", "--yes", env=environ)
     assert "reverted 0005_feed" in done.stdout
