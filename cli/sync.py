@@ -63,7 +63,7 @@ def opened_target(app: App, settings: Settings) -> Iterator[Target]:
         yield ReportsApi(ReportsApiClient(settings))
     else:
         with app.reports(settings) as reports:
-            yield ReportWriter(reports)
+            yield ReportWriter(reports, audit_days=settings.retention.audit_days)
 
 
 def report(done: Pass, verbose: int) -> None:

@@ -61,6 +61,16 @@ class UploadSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class RetentionSettings:
+    rejections_days: Annotated[int, Meta(ge=0, le=36_500)] = setting(
+        365, "Days that a rejected record is kept after it was retried or discarded; 0: for ever."
+    )
+    audit_days: Annotated[int, Meta(ge=0, le=36_500)] = setting(
+        730, "Days that audit events are kept in both stores, at least 31; 0: for ever."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     database_url: str = setting(
         "", "PostgreSQL, the source of truth; empty: an embedded server in `data_dir`.", secret=True
@@ -88,6 +98,7 @@ class Settings:
     )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
     upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
+    retention: RetentionSettings = dataclasses.field(default_factory=RetentionSettings)
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, metadata={"internal": True})
 
     @property

@@ -1,4 +1,4 @@
-"""The access log: who read whose record. Events are only ever added; nothing here changes or removes one.
+"""The access log: who read whose record. Events are only added, until they expire; an erased person's get a pseudonym.
 
 Events are stored in `audit_events` beside the reports. They contain actor, action, patient, moment and address, never a
 measured value.
@@ -7,9 +7,9 @@ measured value.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from bson import ObjectId
@@ -21,6 +21,8 @@ from myhealth.reports.documents import Document
 from myhealth.reports.json_codec import StoredMoment
 
 ACCESS_LOG_INDEXES = ([("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)])
+PSEUDONYM = "erased user "  # no username contains a blank
+PURGE_EVENTS, KEPT_DAYS_MIN = 5000, 31
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
 
 
@@ -113,6 +115,28 @@ class AccessLog:
         if events:
             with translate_mongo_errors():
                 self.collection.insert_many(events)
+
+    def pseudonymise(self, erased: Sequence[Document]) -> None:
+        """Replace the names of erased users (`_id` and `subject`) by pseudonyms, and remove their addresses."""
+        ids, subjects = [user["_id"] for user in erased], [user.get("subject") for user in erased]
+        if not erased:
+            return
+        named = {"username": {"$concat": [PSEUDONYM, {"$toString": "$patient_id"}]}}
+        acting = {"actor": {"$concat": [PSEUDONYM, {"$toString": "$actor_id"}]}, "address": None}
+        with translate_mongo_errors():
+            of_patient = {"patient_id": {"$in": ids}, "subject": {"$in": subjects}}
+            self.collection.update_many(of_patient, [{"$set": named}])
+            self.collection.update_many({"actor_subject": {"$in": subjects}}, [{"$set": acting}])
+
+    def purge(self, kept_days: int, *, now: datetime | None = None) -> None:
+        """Remove at most PURGE_EVENTS events that are older than this; 0 keeps them for ever."""
+        if not kept_days:
+            return
+        oldest = (now or datetime.now(UTC)) - timedelta(days=max(kept_days, KEPT_DAYS_MIN))
+        with translate_mongo_errors():
+            found = self.collection.find({"at": {"$lt": oldest}}, {"_id": 1}).sort("at", 1).limit(PURGE_EVENTS)
+            if expired := [event["_id"] for event in found]:
+                self.collection.delete_many({"_id": {"$in": expired}})
 
     def find_for_patient(
         self, patient: Document, *, limit: int = 50, after: AccessCursor | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from myhealth.reports.access_log import AccessLog
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 
@@ -20,6 +21,24 @@ class Epochs:
 
     _collections: dict[str, Any]
     _quarantine: Any
+    _access_log: AccessLog
+
+    def erase_person(self, user_id: int, subject: str) -> int:
+        """Remove a person whom PostgreSQL has deleted, before the sync does; return the number of reports."""
+        person = {"_id": user_id, "subject": subject}
+        self._access_log.pseudonymise([person])
+        with translate_mongo_errors():
+            query = {"patient_id": user_id, "subject": subject}
+            removed = self._collections["checkup"].delete_many(query).deleted_count
+            self._collections["user"].delete_many(person)
+        return int(removed)
+
+    def _forget_people(self, kind: str, query: Document) -> None:
+        """Give the users that are about to be removed a pseudonym in the access log."""
+        if kind == "user":
+            with translate_mongo_errors():
+                found = list(self._collections["user"].find(query, {"subject": 1}))
+            self._access_log.pseudonymise(found)
 
     def remove_older_epochs(self, epoch: int) -> int:
         """Remove the documents of all earlier epochs; return the number of reports."""
@@ -42,6 +61,7 @@ class Epochs:
             if last is None:  # ids that are not numbers, which another program stored
                 odd = {"_id": {"$not": {"$type": "number"}}, **older}
                 removed += int(self._collections["checkup"].delete_many(odd).deleted_count)
+                self._forget_people("user", older)
                 self._collections["user"].delete_many(older)
                 self._quarantine.delete_many(older)
         return removed, last

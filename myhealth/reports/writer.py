@@ -72,8 +72,10 @@ class ReportWriter(Epochs):
     One pass at a time uses it, which may write several batches at once.
     """
 
-    def __init__(self, repository: ReportRepository) -> None:
+    def __init__(self, repository: ReportRepository, *, audit_days: int = 0) -> None:
+        """`audit_days`: a pass that begins removes a bounded number of access events that are older; 0: none."""
         self._repository = repository
+        self._access_log, self._audit_days = repository.access_log, audit_days
         self._collections: dict[str, Any] = {"checkup": repository.reports, "user": repository.users}
         self._state = repository.state
         self._quarantine = repository.failures
@@ -120,6 +122,7 @@ class ReportWriter(Epochs):
         operations = [DeleteOne(not_after(id_, epoch, revision)) for id_, revision in deletions]
         if not operations:
             return 0
+        self._forget_people(kind, {"$or": [not_after(id_, epoch, revision) for id_, revision in deletions]})
         with translate_mongo_errors():
             removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
         self._release_ids(kind, [id_ for id_, _ in deletions])
@@ -166,6 +169,7 @@ class ReportWriter(Epochs):
         if not seen:
             return 0
         operations = [DeleteOne(same_version(stored)) for stored in seen]
+        self._forget_people(kind, {"_id": {"$in": [stored.id for stored in seen]}})
         with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
@@ -192,6 +196,7 @@ class ReportWriter(Epochs):
         """Replace the checkpoint, whichever pass holds it: a pass or an epoch begins."""
         with translate_mongo_errors():
             self._state.replace_one(CHECKPOINT, {**checkpoint, **CHECKPOINT}, upsert=True)
+        self._access_log.purge(self._audit_days)
 
     def write_checkpoint(self, checkpoint: Document, run: str) -> None:
         """Move the checkpoint if the pass `run` still holds it. Raises LeaseLost otherwise."""

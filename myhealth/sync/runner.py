@@ -69,6 +69,8 @@ def run_pass(
             with Source.opened(source_url, settings.sync.source_url) as source:
                 runner = _Runner(source, target, settings.sync.batch_rows, stop, done)
                 _attempt(runner, retry_quarantined, started)
+                if not done.locked_out:
+                    source.purge(settings.retention)
             break
         except (LeaseLost, MissingPrivilege):
             raise

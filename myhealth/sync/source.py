@@ -29,6 +29,8 @@ from myhealth.common.database import (
     unavailable_error,
 )
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.common.settings import RetentionSettings
+from myhealth.privacy.retention import purge
 from myhealth.reports.documents import CheckupRow, UserRow
 from myhealth.sync.checkpoint import History, Position
 
@@ -239,6 +241,11 @@ class Source:
                 cursor.execute(RECORD, values)
             except psycopg2.errors.InvalidColumnReference as error:
                 raise Unavailable("sync_pass has no key yet: it is being restored") from error
+
+    def purge(self, retention: RetentionSettings) -> None:
+        """Delete a bounded number of rows that are older than they are to be kept."""
+        with translate_source_errors(), self._primary.cursor() as cursor:
+            purge(cursor, retention)
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
         """Return the feeds that have a row after their position and below the horizon, by one index look-up each."""

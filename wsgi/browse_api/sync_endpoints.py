@@ -74,7 +74,7 @@ class ServiceView(View):
     def prepare(self) -> None:
         super().prepare()
         self.context.require_service(bearer_token())
-        self.writer = ReportWriter(self.context.reports)
+        self.writer = ReportWriter(self.context.reports, audit_days=self.context.settings.retention.audit_days)
 
     def body(self) -> bytes:
         return read_body(self.context.settings.upload.max_body_bytes)

@@ -1,0 +1,43 @@
+"""Remove old rows by age, a bounded number at a time: the sync calls this once a pass.
+
+Raw SQL: one round trip, which costs four index look-ups if nothing is old.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from myhealth.common.settings import RetentionSettings
+from myhealth.intake.idempotency import KEPT_DAYS
+from myhealth.profiles.login_throttle import KNOWN_DAYS
+
+PURGE_ROWS = 5000
+PURGE = """
+with answers as (delete from idempotency_keys where ctid = any(array(
+        select ctid from idempotency_keys where created_at < now() - make_interval(days => %(idempotency_keys)s)
+        order by created_at limit %(most)s)) returning 1),
+    attempts as (delete from login_attempts where ctid = any(array(
+        select ctid from login_attempts where at < now() - make_interval(days => %(login_attempts)s)
+        order by at limit %(most)s)) returning 1),
+    resolved as (delete from rejections where ctid = any(array(
+        select ctid from rejections where resolved_at < now() - make_interval(days => %(rejections)s)
+        order by resolved_at limit %(most)s)) returning 1)
+select (select count(*) from answers), (select count(*) from attempts), (select count(*) from resolved),
+    audit_upkeep(now() - make_interval(days => %(audit_events)s), %(most)s)"""
+
+
+def kept_days(retention: RetentionSettings) -> dict[str, int | None]:
+    """Return the days that the rows of each table are kept; None: for ever."""
+    return {
+        "idempotency_keys": KEPT_DAYS,
+        "login_attempts": KNOWN_DAYS + 1,
+        "rejections": retention.rejections_days or None,
+        "audit_events": retention.audit_days or None,
+    }
+
+
+def purge(cursor: Any, retention: RetentionSettings) -> dict[str, int]:
+    """Delete at most PURGE_ROWS old rows of each table; return how many by table."""
+    days = kept_days(retention)
+    cursor.execute(PURGE, {**days, "most": PURGE_ROWS})
+    return dict(zip(days, cursor.fetchone(), strict=True))
