@@ -15,7 +15,9 @@ from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
+from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import open_reports
+from wsgi.browse_api.limits import OnePerUser, RecentOverviews
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
@@ -72,6 +74,8 @@ class BrowseContext:
         self.settings = settings
         self.reports = open_reports(settings, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS)
         self.trends = RecentAnswers(RECENT_S, RECENT_MAX_BYTES)
+        self.exports = OnePerUser()
+        self._overviews = RecentOverviews(RECENT_S)
         self.upload_api = UploadClient(settings.auth_url)
         self.verifier = CheckedTokens(Verifier(self.upload_api.fetch_keys))
 
@@ -89,6 +93,18 @@ class BrowseContext:
         if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
+
+    def measurements(self, patient: Document) -> list[Measurement]:
+        """Return everything that was measured of a patient, as of some seconds ago."""
+        key = ("measurements", patient["_id"], patient["subject"])
+        found: list[Measurement] = self._overviews.get(key, lambda: self.reports.measurements(patient))
+        return found
+
+    def filter_choices(self, patient: Document) -> FilterChoices:
+        """Return the values that a patient's reports have for a filter, as of some seconds ago."""
+        key = ("choices", patient["_id"], patient["subject"])
+        found: FilterChoices = self._overviews.get(key, lambda: self.reports.filter_choices(patient))
+        return found
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.
