@@ -109,7 +109,7 @@ class ReportRepository:
         wanted = (
             (self.reports, [IndexModel(BROWSED_BY)]),
             (self.users, user_indexes),
-            (self.access_log.collection, [IndexModel(keys) for keys in ACCESS_LOG_INDEXES]),
+            (self.access_log.collection, list(ACCESS_LOG_INDEXES)),
         )
         with translate_mongo_errors():
             server = self.client.admin.command("hello")

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bottle
+
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.common.settings import Settings
@@ -150,7 +152,7 @@ class AuthenticatedBrowseView(View):
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and log the refusal, unless the caller has one of these roles."""
         if self.user["role"] not in roles:
-            self._log_refusal(None, "account")
+            self._log_refusal(None, "account", bottle.request.path)
             raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user['role']}.")
 
     def person(self, username: str, what: str) -> Document:
@@ -165,7 +167,7 @@ class AuthenticatedBrowseView(View):
         if found is not None and found["subject"] == self.user["subject"]:
             return self.user
         if found is None or self.user["role"] not in STAFF:
-            self._log_refusal(found, what)
+            self._log_refusal(found, what, username)
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
         self.log_access(found, what)
         return found
@@ -177,7 +179,8 @@ class AuthenticatedBrowseView(View):
         """
         found = self.context.reports.get_with_patient(report_id)
         if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
-            self._log_refusal(found[1] if found else None, "report", report_id if abs(report_id) <= INT_MAX else None)
+            number = report_id if abs(report_id) <= INT_MAX else None
+            self._log_refusal(found[1] if found else None, "report", str(report_id), number)
             raise NotFound("There is no such report.")
         self.log_access(found[1], "report", report_id=report_id)
         return found
@@ -186,5 +189,6 @@ class AuthenticatedBrowseView(View):
         """Log an access by the caller, unless it is to the caller's own record. `details`: as Access has them."""
         self.context.reports.access_log.log(Access(self.user, patient, what, address=self.address, **details))
 
-    def _log_refusal(self, patient: Document | None, what: str, report_id: int | None = None) -> None:
-        self.log_access(patient, what, report_id=report_id, action="refused", outcome="refused")
+    def _log_refusal(self, patient: Document | None, what: str, asked: str, report_id: int | None = None) -> None:
+        refused = Access(self.user, patient, what, report_id, self.address, action="refused", outcome="refused")
+        self.context.reports.access_log.log_refusal(refused, asked)
