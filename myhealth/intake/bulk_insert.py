@@ -182,9 +182,9 @@ def copy_text(record: Record) -> str:
             cells[position] = cells[position].isoformat()
         elif defaults_to_now:
             cells[position] = datetime.now().astimezone().isoformat()
-    nulls = cells.count(None)
-    text = "\t".join([COPY_NULL if cell is None else cell for cell in cells] if nulls else cells)
-    if text.count("\t") == COPY_TABS and text.count("\\") == nulls and "\n" not in text and "\r" not in text:
+    text = "\t".join([COPY_NULL if cell is None else cell for cell in cells])
+    unbroken = text.count("\t") == COPY_TABS and "\n" not in text and "\r" not in text
+    if unbroken and ("\\" not in text or text.count("\\") == cells.count(None)):
         return text  # there is nothing to escape
     return "\t".join([COPY_NULL if cell is None else cell.translate(COPY_ESCAPES) for cell in cells])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -159,17 +160,18 @@ def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
     Of a repeated key one value is decoded, so the record encoded again has fewer quotes than the text.
     """
     encoded = encode_json(sent)
+    count, kept = escaped.count('"'), encoded.count(b'"')
+    if "\\" in escaped:
+        count -= escaped.count('\\"')
     if b"\\" in encoded:
-        encoded = encoded.replace(b"\\\\", b"")
-    count = escaped.count('"') - (escaped.count('\\"') if "\\" in escaped else 0)
-    return count == encoded.count(b'"') - encoded.count(b'\\"')
+        kept -= encoded.replace(b"\\\\", b"").count(b'\\"')
+    return count == kept
 
 
 def _complete(sent: SentRecord, machine: str | None) -> Record:
     """Make the record that is stored: the catalogue's findings added, fields that were not sent None. Raises _Refused
     for a fault that the Structs do not express."""
-    for name, fault in RECORD_CHECKS:
-        value = getattr(sent, name)
+    for value, fault in zip(_checked_values(sent), RECORD_FAULTS):  # noqa: B905 - strict costs time
         if value is not None and value is not NOT_SENT and fault(value):
             raise _Refused
     warnings: Faults = []
@@ -223,9 +225,9 @@ def _complete_results(results: list[Result], warnings: Faults) -> None:
                 raise _Refused
         if result.code is not None and result.unit is not None:
             found = findings(result.code, value, result.unit, low, high, result.flag, result.range_text)
-            for name, finding in found.items():
+            for name, finding in found.items() if found else ():
                 setattr(result, name, finding)
-            if "warning" in found:
+            if found and "warning" in found:
                 warnings.append((f"results[{index}].value", found["warning"]))
 
 
@@ -375,6 +377,8 @@ def _checks(type_: inspect.StructType) -> list[tuple[str, Fault]]:
 
 RECORD_TYPE: Any = inspect.type_info(SentRecord)
 RECORD_CHECKS = _checks(RECORD_TYPE)
+RECORD_FAULTS = [fault for _, fault in RECORD_CHECKS]
+_checked_values = attrgetter(*(name for name, _ in RECORD_CHECKS))
 INLINE = ("name", *NUMBERS)
 # The name and the numbers of a result are checked in `_complete_results`.
 RESULT_CHECKS = [(name, fault) for name, fault in _checks(inspect.type_info(Result)) if name not in INLINE]  # type: ignore[arg-type]
