@@ -114,7 +114,7 @@ def test_what_kubernetes_injects_for_a_service_is_no_setting() -> None:
 )
 def test_no_secret_is_ever_shown(url: str) -> None:
     name = "mongo_url" if url.startswith("mongodb") else "database_url"
-    found = load({name: url, "secret_key": "hunter2" * 5}, environ={})
+    found = load({name: url, "secret_key": "hunter2 and 32 bytes more of WXYZ"}, environ={})
     text = json.dumps(setting_rows(found))
     assert "hunter2" not in text
     assert "er2" not in text
@@ -129,7 +129,7 @@ def test_a_wrong_secret_is_not_repeated_in_the_error() -> None:
 
 def test_a_child_process_gets_the_very_same_settings(somewhere_else: Path) -> None:
     found = load({"database_url": URL, "sync.interval_s": 12.5}, environ={})
-    (somewhere_else / "myhealth.toml").write_text("token_ttl_s = 99\n[sync]\nreports_api_url = 'http://other'")
+    (somewhere_else / "myhealth.toml").write_text("token_ttl_s = 99\n[sync]\nreports_api_url = 'https://other'")
     own = {name: value for name, value in child_environ(found).items() if name.startswith("MYHEALTH_")}
     assert load(environ=own) == found
 

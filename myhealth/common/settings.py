@@ -15,13 +15,12 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 from msgspec import Meta
 
 from myhealth.common.errors import SettingsError
+from myhealth.common.settings_checks import check_settings, read_private_file
 
 PREFIX = "MYHEALTH_"
 SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
@@ -58,6 +57,17 @@ class UploadSettings:
         64 * 1024 * 1024, "Largest request body in bytes, compressed or not."
     )
     max_records: Annotated[int, Meta(ge=1)] = setting(100_000, "Most records that one request may bring.")
+    public_url: str = setting(
+        "", "The upload API's address as users see it, `https://upload.example`; empty: from each request."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BrowseSettings:
+    public_url: str = setting(
+        "",
+        "The same of the browse API and its pages. If it is https, cookies are Secure and browsers stay with HTTPS.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +98,22 @@ class Settings:
     auth_url: str = setting("http://127.0.0.1:5000", "The upload API, which checks the browse API's logins.")
     registration_open: bool = setting(True, "Whether anybody may make an account, as a patient, at the upload API.")
     trusted_proxies: str = setting(
-        "127.0.0.1,::1",
-        "Addresses, with commas between them, whose X-Forwarded-For is believed: proxies, and the browse API's host.",
+        "127.0.0.1,::1,unix",
+        "Addresses and networks, with commas between them, whose X-Forwarded-For is believed: proxies, and the browse"
+        " API's host; `unix`: whoever comes over a Unix socket.",
     )
     token_ttl_s: Annotated[int, Meta(ge=60, le=31_536_000)] = setting(18000, "Seconds that a login lasts.")
     bcrypt_rounds: Annotated[int, Meta(ge=4, le=18)] = setting(12, "Cost of a password's hash: 2^n rounds.")
     time_zone: str = setting(
         "UTC", "IANA name of the zone in which pages show dates and times, such as `Asia/Kolkata`."
     )
+    allow_insecure: bool = setting(
+        False,
+        "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are taken.",
+    )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
     upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
+    browse: BrowseSettings = dataclasses.field(default_factory=BrowseSettings)
     retention: RetentionSettings = dataclasses.field(default_factory=RetentionSettings)
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, metadata={"internal": True})
 
@@ -154,7 +170,8 @@ def load(
     `options`: values from the command line by dotted name; None means not given. `file`: the settings file; without
     it the first that exists of `$MYHEALTH_SETTINGS`, `./myhealth.toml` and /etc/myhealth/myhealth.toml.
     Raises SettingsError, with the origin, for an unknown key (with the nearest known one), a value of a wrong type or
-    out of range, a file that does not exist or is not TOML.
+    out of range, a file that does not exist, is not TOML or may be written by others, and a setting that
+    `check_settings` refuses.
     """
     environ = os.environ if environ is None else environ
     known = {key.name: key for key in keys()}
@@ -164,7 +181,7 @@ def load(
     found.update({name: (value, "option") for name, value in (options or {}).items() if value is not None})
     values = {name: _convert(known[name], value, origin) for name, (value, origin) in found.items()}
     settings: Settings = _build(Settings, values, origins={name: origin for name, (_, origin) in found.items()})
-    _check(settings)
+    check_settings(settings)
     return settings
 
 
@@ -182,7 +199,7 @@ def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[A
     if path is None:
         return {}
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(read_private_file(path).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
     flat = dict(_flatten(tree))
@@ -254,57 +271,6 @@ def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -
         elif prefix + field.name in values:
             arguments[field.name] = values[prefix + field.name]
     return of(**arguments, **extra)
-
-
-def _check(settings: Settings) -> None:
-    """Check rules that no type expresses: the form of URLs, the length of the secret. Raises SettingsError."""
-    if any("\ud800" <= character <= "\udfff" for character in settings.data_dir):
-        raise SettingsError("data_dir is not UTF-8")
-    if settings.secret_key and len(settings.secret_key.encode()) < 32:
-        raise SettingsError(
-            "secret_key is shorter than 32 bytes",
-            hint="make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
-        )
-    _check_url("database_url", settings.database_url, ("postgresql", "postgres"), needs_path=True)
-    _check_url("mongo_url", settings.mongo_url, ("mongodb", "mongodb+srv"), needs_path=True)
-    _check_url("auth_url", settings.auth_url, ("http", "https"))
-    _check_url("sync.source_url", settings.sync.source_url, ("postgresql", "postgres"), needs_path=True)
-    _check_url("sync.reports_api_url", settings.sync.reports_api_url, ("http", "https"))
-    if settings.sync.reports_api_url and not (settings.sync.username and settings.sync.password):
-        raise SettingsError(
-            "sync.reports_api_url needs sync.username and sync.password, of a user with the role service"
-        )
-    _check_time_zone(settings.time_zone)
-
-
-def _check_time_zone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.0)[0]
-        raise SettingsError(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
-
-
-def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: bool = False) -> None:
-    if not url:
-        return
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise SettingsError(f"{name} is not a URL: {error}") from error
-    if any("\ud800" <= character <= "\udfff" for character in url):
-        raise SettingsError(f"{name} is not UTF-8")
-    if parts.scheme not in schemes:
-        raise SettingsError(f"{name} must begin with {schemes[0]}://")
-    if schemes[0] == "http":
-        try:
-            usable = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise SettingsError(f"{name} names no host, or not a valid port")
-    if needs_path and not parts.path.strip("/"):
-        raise SettingsError(f"{name} names no database; put its name after the host: {schemes[0]}://HOST/NAME")
 
 
 def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from myhealth.common.errors import NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
+from myhealth.common.settings_checks import SECRET_HINT
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +62,16 @@ def load_secret(settings: Settings) -> bytes:
     """Return the upload API's secret. With embedded PostgreSQL, create it once, in a file that only its owner may read.
 
     Raises SettingsError if database_url is set and secret_key is not (two hosts would create two secrets), and for the
-    secret of the example file, which is public.
+    secret of the example file, which is public, unless allow_insecure is set.
     """
-    hint = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-    if settings.secret_key == EXAMPLES_SECRET:
-        raise SettingsError("secret_key is still the one of the example file, which is public", hint=hint)
+    if settings.secret_key == EXAMPLES_SECRET and not settings.allow_insecure:
+        raise SettingsError("secret_key is still the one of the example file, which is public", hint=SECRET_HINT)
     if settings.secret_key:
         return settings.secret_key.encode()
     if settings.database_url:
         raise SettingsError(
             "MYHEALTH_SECRET_KEY is not set; set it, or MYHEALTH_SECRET_KEY_FILE, for the upload API to sign tokens",
-            hint=hint,
+            hint=SECRET_HINT,
         )
     path = settings.folder / "secret_key"
     try:

@@ -1,0 +1,68 @@
+"""Network addresses in one form, and networks whose members are trusted."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from myhealth.common.errors import SettingsError
+
+Networks = tuple[IPv4Network | IPv6Network | str, ...]
+UNIX = "unix"  # stands for every client of a Unix socket
+LOCAL = "local"  # the address of such a client
+PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
+MAPPED_BITS = 96  # of ::ffff:0:0/96. Source: RFC 4291, 2.5.5.2
+
+
+def fold_address(text: str) -> str:
+    """Return an address in its one form: without port, brackets and zone, an IPv4-mapped address as IPv4.
+
+    `[::ffff:192.0.2.7]:443` -> `192.0.2.7`. A text that is not an address is returned as it is.
+    """
+    found = PORT.fullmatch(text.strip())
+    bare = (found[1] or found[2] or "") if found else text.strip()
+    try:
+        address = ip_address(bare.partition("%")[0])
+    except ValueError:
+        return text
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+@lru_cache(maxsize=64)
+def parse_networks(text: str) -> Networks:
+    """Return the addresses and networks of a list separated by commas, `unix` for Unix sockets.
+
+    Raises SettingsError naming the entry that is none of these.
+    """
+    return tuple(_parse_network(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def _parse_network(entry: str) -> IPv4Network | IPv6Network | str:
+    if entry == UNIX:
+        return UNIX
+    try:
+        network = ip_network(entry, strict=False)
+    except ValueError:
+        raise SettingsError(
+            f"trusted_proxies: {entry!r} is neither an address, a network nor {UNIX}",
+            hint="list addresses (127.0.0.1), networks (10.0.0.0/8) and unix, with commas between them",
+        ) from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped and network.prefixlen >= MAPPED_BITS:
+        return ip_network((mapped, network.prefixlen - MAPPED_BITS))
+    return network
+
+
+@lru_cache(maxsize=1024)
+def is_trusted(address: str, trusted: str) -> bool:
+    """Return whether a folded address is in one of the networks of a list, as `parse_networks` reads it."""
+    networks = parse_networks(trusted)
+    if address == LOCAL:
+        return UNIX in networks
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(not isinstance(network, str) and parsed in network for network in networks)
