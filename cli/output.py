@@ -15,7 +15,7 @@ import click
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.settings import Settings, exposed_secrets, wants_colour
-from myhealth.common.text import printable
+from myhealth.common.text import escape_unsafe, printable
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -48,8 +48,12 @@ def check_form(as_csv: bool, as_json: bool) -> None:
 
 
 def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
-    """Print CSV, with each cell as the browse API writes it."""
-    sys.stdout.writelines(csv_lines(header, rows))
+    """Print CSV, with each cell as the browse API writes it; a terminal obeys TAB and CR, so they are escaped too."""
+    sys.stdout.writelines(csv_lines(header, ([_csv_cell(cell) for cell in row] for row in rows)))
+
+
+def _csv_cell(value: Any) -> Any:
+    return value.replace("\r\n", "\n").translate({9: r"\t", 13: r"\r"}) if isinstance(value, str) else value
 
 
 def cell_text(value: Any) -> str:
@@ -65,7 +69,7 @@ def cell_text(value: Any) -> str:
 
 def print_error(message: str) -> None:
     """Print an error to stderr, in the form of the error that ends a command."""
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=wants_colour())
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {escape_unsafe(message)}", err=True, color=wants_colour())
 
 
 def warn_of_exposed_secrets(settings: Settings) -> None:

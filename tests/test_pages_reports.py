@@ -303,3 +303,39 @@ def test_nobody_is_named_twice_and_no_brackets_are_empty(application, people, se
     found = plain(staff.get("/my/patients"))
     assert "Bholanath bholanath" not in found
     assert "Savita Deshpande savita" in found
+
+
+def test_no_control_character_and_no_override_reaches_a_page(application, people, settings, reports) -> None:
+    """Units and texts of other programs, names and addresses; the API still has them as they are stored."""
+    odd = "mg\u202e\u2066\x9b1m\x7fLd"
+    take(
+        *[record(f"x{i}", results=[{"name": "Sugar", "value": i, "unit": "mg", "low": 1, "high": 2}]) for i in range(3)]
+    )
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    changed = {"results.$[].unit": odd, "results.$[].name": odd, "checkup_type": odd, "checkup_report": odd,
+               "taken_by": odd, "machine": odd, "disease": odd}  # fmt: skip
+    collection = reports.state.database["reports"]
+    assert collection.update_many({}, {"$set": changed}).modified_count == 3
+    reports.state.database["users"].update_one({"username": "bholanath"}, {"$set": {"full_name": odd}})
+    browser, staff = Browser(application), Browser(application)
+    browser.log_in("bholanath")
+    staff.log_in("dr.ayush")
+    number = re.search(r"/my/reports/(\d+)", browser.get("/my/").text).group(1)
+    name = quote(odd)
+    paths = ["/my/", f"/my/reports/{number}", "/my/trends", f"/my/trends?name={name}", "/my/print", "/my/filter",
+             f"/my/?text={name}"]  # fmt: skip
+    answers = [browser.get(path) for path in paths] + [staff.get(f"/my/patients?q={name}"), staff.get("/my/patients")]
+    answers += [Browser(application).log_in(odd, odd)]
+    for answer in answers:
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", answer.text), (
+            answer.request.path
+        )
+    assert "mg1mLd" in answers[0].text
+    assert "<bdi>1 to 2 mg1mLd</bdi>" in answers[1].text
+    token = browser.cookie().value
+    sent = application_get(application, token)
+    assert sent[0]["results"][0]["unit"] == odd, "stored data are unchanged"
+
+
+def application_get(application, token: str):
+    return Browser(application).get("/reports/", headers={"x-access-token": token}).json

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-# Characters that begin a formula in a spreadsheet. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+from myhealth.common.text import escape_unsafe
+
+# Where a cell would begin as a formula, at the text's start or behind any character that a spreadsheet may take for a
+# separator, inside quotes too: some readers split there. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
+FORMULA = re.compile('(?<![^,;|\\t\\r\\n])(?=[ "]*[=+@\\t\\r＝＋－＠-]|\\A[ "]*\\n)')
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -21,7 +25,8 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator
 
 
 def csv_line(cells: Sequence[Any]) -> str:
-    """Return one line. A text that would begin a formula gets a ' in front; numbers are written as they are."""
+    """Return one line. In a text, a ' goes before what would begin a formula, and control characters are escaped;
+    numbers are written as they are."""
     target = io.StringIO()
     csv.writer(target, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
     return target.getvalue()
@@ -36,5 +41,4 @@ def _cell(value: Any) -> str:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, (int, float, Decimal)):
         return str(value)
-    text = str(value)
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) else text
+    return FORMULA.sub("'", escape_unsafe(str(value)))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+# Control characters but TAB and line breaks; surrogates; characters that turn the direction of the text after them.
+# Source: Unicode Standard Annex 9, 2, "Directional Formatting Characters".
+UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str, most: int = 200) -> str:
@@ -21,3 +26,13 @@ def fold_name(username: str) -> str:
         return username.lower()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
     return folded.replace("i\u0307", "i")
+
+
+def escape_unsafe(text: str) -> str:
+    """Return the text with control characters and direction overrides escaped; TAB and line breaks stay."""
+    return text if text.isprintable() else UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def strip_unsafe(text: str) -> str:
+    """Return the text without control characters and direction overrides; TAB and line breaks stay."""
+    return text if text.isprintable() else UNSAFE.sub("", text)

@@ -17,6 +17,7 @@ import msgspec
 
 from myhealth.clinical import catalog
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
+from myhealth.common.text import strip_unsafe
 from wsgi.browse_pages.units import unit_text
 
 OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"
@@ -41,7 +42,6 @@ GENERAL = "A range marked “general” is what is usual for adults; the machine
 # A text that takes a unit: 5, <5, 5 - 10. Words that explain a missing value take none.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
-UNPRINTABLE = re.compile(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 SHORT = 60  # characters of a value in a list
 
 
@@ -172,7 +172,7 @@ def _words(position: str, flag: Any, missing: bool, has_bounds: bool, usual: str
 def unit_of(result: Mapping[str, Any]) -> str:
     """Return the unit as people write it; "" without one."""
     unit = result.get("unit")
-    return unit_text(unit) if isinstance(unit, str) else ""
+    return unit_text(plain_text(unit)) if isinstance(unit, str) else ""
 
 
 def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
@@ -224,8 +224,7 @@ def plain_text(value: Any) -> str:
     them; "" for None."""
     if value is None:
         return ""
-    text = str(value)
-    return (text if text.isprintable() else UNPRINTABLE.sub("", text)).strip()
+    return strip_unsafe(str(value)).strip()
 
 
 def shortened(text: str, most: int = SHORT) -> str:

@@ -29,9 +29,9 @@ from wsgi.browse_pages.result_view import (
     ResultView,
     name_text,
     present_results,
+    unit_of,
 )
 from wsgi.browse_pages.summary import counted
-from wsgi.browse_pages.units import unit_text
 
 REPORTS_MAX = 500
 FEW = 12  # values that a reader sees at a glance
@@ -95,7 +95,7 @@ class TrendsPage(PatientPage):
 
     def overview(self, person: dict[str, Any]) -> Any:
         """Return the list of measurements, the most frequent first."""
-        found = sorted(self.context.measurements(person), key=lambda each: (-each.count, each.name or ""))
+        found = sorted(self.context.reports.measurements(person), key=lambda each: (-each.count, each.name or ""))
         path = self.path
         measured = [
             (
@@ -158,7 +158,7 @@ def series_of(points: list[TrendPoint], dates: Dates, title: str) -> list[Series
     """Return a series for each unit, that of the newest value first. One chart never mixes units."""
     by_unit: dict[str, list[TrendPoint]] = {}
     for point in points:
-        by_unit.setdefault(unit_text(point.unit) if isinstance(point.unit, str) else "", []).append(point)
+        by_unit.setdefault(unit_of({"unit": point.unit}), []).append(point)
     return [_series(number, unit, same, dates, title) for number, (unit, same) in enumerate(by_unit.items())]
 
 
