@@ -8,6 +8,11 @@ import os
 import shutil
 import tempfile
 
+import gunicorn
+
+# Responses do not name the server's software.
+gunicorn.SERVER = "MyHealth"
+
 wsgi_app = "wsgi.browse:app"
 bind = "127.0.0.1:5001"
 proc_name = "myhealth-browse"

@@ -8,6 +8,11 @@ import os
 import shutil
 import tempfile
 
+import gunicorn
+
+# Responses do not name the server's software.
+gunicorn.SERVER = "MyHealth"
+
 wsgi_app = "wsgi.upload:app"
 bind = "127.0.0.1:5000"
 proc_name = "myhealth-upload"

@@ -165,7 +165,7 @@ def test_a_store_that_is_away_is_a_503(settings, calling) -> None:
 
 
 def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, object]:
-    request = urllib.request.Request(url, data=body, headers=headers)
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json", **headers})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.load(answer)

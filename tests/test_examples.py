@@ -27,8 +27,16 @@ from myhealth.processes import listen, url_of
 EXAMPLES = ROOT / "examples"
 
 
+def own_copy(folder: Path) -> Path:
+    """Copy the example's settings as a user does: the checkout may belong to somebody else."""
+    path = folder / "myhealth.toml"
+    path.write_text((EXAMPLES / "myhealth.toml").read_text())
+    path.chmod(0o600)
+    return path
+
+
 def test_myhealth_toml_has_every_key_with_its_explanation(tmp_path: Path) -> None:
-    found = load(environ={}, file=EXAMPLES / "myhealth.toml")
+    found = load(environ={}, file=own_copy(tmp_path))
     assert {name for name, origin in found.origins.items() if origin} == {key.name for key in keys()}
     lines = (EXAMPLES / "myhealth.toml").read_text().splitlines()
     for i, line in enumerate(lines):
@@ -77,13 +85,17 @@ def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_
         ("upload", {"MYHEALTH_NOPE": "1"}, "MYHEALTH_NOPE in the environment is not a setting"),
         ("browse", {"MYHEALTH_NOPE": "1"}, "MYHEALTH_NOPE in the environment is not a setting"),
         ("upload", {"MYHEALTH_SECRET_KEY": ""}, "MYHEALTH_SECRET_KEY is not set"),
-        ("upload", {"MYHEALTH_SETTINGS": str(EXAMPLES / "myhealth.toml")}, "still the one of the example"),
+        ("upload", {"MYHEALTH_SETTINGS": "example"}, "still the one of the example"),
     ],
 )
-def test_gunicorn_conf_ends_with_wrong_settings(name: str, wrong: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_gunicorn_conf_ends_with_wrong_settings(
+    name: str, wrong: dict[str, str], said: str, tmp_path: Path, tmp_path_factory
+) -> None:
     """`gunicorn-{name}.conf.py`: it does not start, and says why; nothing is left behind."""
     known = {"MYHEALTH_DATABASE_URL": "postgresql://db.invalid/x", "MYHEALTH_MONGO_URL": "mongodb://db.invalid/x"}
     environ = {**os.environ, **known, "TMPDIR": str(tmp_path), **wrong}
+    if "MYHEALTH_SETTINGS" in wrong:
+        environ["MYHEALTH_SETTINGS"] = str(own_copy(tmp_path_factory.mktemp("settings")))
     words = [
         sys.executable,
         "-m",
@@ -137,6 +149,8 @@ def test_gunicorn_confs_serve_both_apis_that_do_not_meet(named: str, people, rep
         for name, url in urls.items():
             assert fetched(f"{url}/openapi.json")["info"]["title"] == f"MyHealth {name} API"
             assert fetched(f"{url}/healthz")["status"] == "ok"
+            with urllib.request.urlopen(f"{url}/healthz") as answer:
+                assert answer.headers.get_all("Server") == ["MyHealth"]
         deadline = time.monotonic() + 20  # gunicorn creates its control socket after it begins to serve
         while len(sockets := list(short.rglob("gunicorn.ctl"))) < 2:
             assert time.monotonic() < deadline, list(short.rglob("*"))
@@ -167,7 +181,8 @@ def fetched(url: str, body: bytes | None = None, token: str = "") -> Any:
     deadline = time.monotonic() + 30
     while True:
         try:
-            request = urllib.request.Request(url, body, {"Authorization": f"Bearer {token}"} if token else {})
+            headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+            request = urllib.request.Request(url, body, headers)
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError:

@@ -239,6 +239,7 @@ def test_real_people_get_their_examinations_and_no_others(db, reports, run_cli, 
         request = urllib.request.Request(
             f"{browse_url}/login/",
             data=json.dumps({"username": "person233", "password": "a long password"}).encode(),
+            headers={"Content-Type": "application/json"},
         )
         token = json.load(urllib.request.urlopen(request))["token"]
         request = urllib.request.Request(f"{browse_url}/reports/", headers={"x-access-token": token})

@@ -39,7 +39,7 @@ UNSAYABLE = re.compile(
 @pytest.mark.long
 @pytest.mark.parametrize("caller", ["", *CALLERS])
 def test_nothing_breaks_it_and_nothing_leaks(people, settings, calling, log_in, db, caller: str) -> None:
-    upload = calling(make_app(dataclasses.replace(settings, trusted_proxies="local")))
+    upload = calling(make_app(dataclasses.replace(settings, trusted_proxies="unix")))
     asked, addresses = fuzzing.Asked(), others()
 
     def headers() -> dict[str, str]:

@@ -21,6 +21,7 @@ from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
+from wsgi.common.site_address import Site
 from wsgi.common.views import add_view, merge_views
 
 # What /openapi.json describes.
@@ -48,7 +49,7 @@ PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION,
 def make_app(settings: Settings) -> bottle.Bottle:
     """Return the application. MongoDB is connected at the first request. Raises SettingsError."""
     context = BrowseContext(settings)
-    application = Application(context.close)
+    application = Application(context.close, Site(settings.browse.public_url, settings.trusted_proxies))
     for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
     add_pages(application, context)

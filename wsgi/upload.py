@@ -13,6 +13,7 @@ from myhealth.common.settings import Settings, load
 from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
+from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, RegistrationView
 from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
@@ -53,7 +54,7 @@ PAGES: dict[str, Any] = {
 def make_app(settings: Settings) -> bottle.Bottle:
     """Return the application with these settings; opens PostgreSQL. Raises SettingsError, Unavailable."""
     context = UploadContext(settings)
-    application = Application(context.close)
+    application = Application(context.close, Site(settings.upload.public_url, settings.trusted_proxies))
     for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
     application.add_hook("after_request", context.release_connection)

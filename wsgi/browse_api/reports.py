@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
-
-import bottle
 
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import report_lines
@@ -27,6 +24,7 @@ from wsgi.browse_api.schemas import (
 from wsgi.common.application import encode_json
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import accepted_type, query_parameters
+from wsgi.common.site_address import site
 from wsgi.common.views import page_limit
 
 REPORT_LIST = {200: ("Reports, the newest first; the `Link` header leads to the next page.", ["Report"]), **CACHED}
@@ -36,11 +34,7 @@ class ReportAnswersView(AuthenticatedBrowseView):
     """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
 
     def page(self, patient: Document, asked: dict[str, str], media_type: str) -> Any:
-        """Answer with one page of a list. Raises TooManyAttempts for a user's second export at the same time."""
-        with contextlib.nullcontext() if media_type == JSON else self.context.exports.hold(self.user["subject"]):
-            return self._page(patient, asked, media_type)
-
-    def _page(self, patient: Document, asked: dict[str, str], media_type: str) -> Any:
+        """Answer with one page of a list."""
         limit, options = read_page(asked)
         found = self.context.reports.find(patient, limit=limit + 1, **options)
         page, next_url = cut_page(found, limit, report_cursor, asked)
@@ -51,8 +45,8 @@ class ReportAnswersView(AuthenticatedBrowseView):
         if media_type == CSV:
             content = "".join(report_lines(reports, username)).encode()
         elif media_type == FHIR:
-            url = bottle.request.urlparts._replace(path="", query="", fragment="").geturl() + next_url
-            content = encode_json(fhir_bundle(reports, patient, next_url=url if next_url else None))
+            url = site().base_url() + next_url if next_url else None
+            content = encode_json(fhir_bundle(reports, patient, next_url=url))
         else:
             content = encode_json([public_report(report, username) for report in reports])
         return answer(content, media_type, next_link(next_url))
@@ -69,7 +63,7 @@ class ReportsView(ReportAnswersView):
             query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
-            errors=refusals(400, 406, 429),
+            errors=refusals(400, 406),
         )
     }
 
@@ -89,7 +83,7 @@ class UserReportsView(ReportAnswersView):
             query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
-            errors={**refusals(400, 406, 429), **UNKNOWN_PERSON},
+            errors={**refusals(400, 406), **UNKNOWN_PERSON},
         )
     }
 

@@ -10,6 +10,7 @@ import bottle
 
 from wsgi.common.application import encode_json
 from wsgi.common.http_cache import etag, etag_matches, pack
+from wsgi.common.site_address import site
 
 JSON, FHIR, CSV = "application/json", "application/fhir+json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
@@ -27,7 +28,6 @@ def answer(content: bytes, media_type: str = JSON, link: str = "") -> bottle.HTT
     if etag_matches(tag):
         return bottle.HTTPResponse(status=304, headers=headers)
     headers["Content-Type"] = CONTENT_TYPES[media_type]
-    headers["X-Content-Type-Options"] = "nosniff"
     return bottle.HTTPResponse(pack(content, headers), headers=headers)
 
 
@@ -56,4 +56,4 @@ def url_after(cursor: str, limit: int, asked: dict[str, str]) -> str:
 
 def next_link(url: str) -> str:
     """Return the Link header's value, "" without a next page. Source: RFC 8288."""
-    return f'<{url}>; rel="next"' if url else ""
+    return f'<{site().link_base()}{url}>; rel="next"' if url else ""

@@ -87,7 +87,8 @@ class Page(View):
         status = response.status_code
         # The message of a bare bad_input is for the author of an address. Errors in forms have codes of their own.
         for_people = status in (400, 403, 413, 429) and error.code != BadInput.code
-        title, sentence = TITLES[status], error.message if for_people else HELP[status]
+        known = status if status in TITLES else 400
+        title, sentence = TITLES[known], error.message if for_people else HELP[known]
         if error.code == "not_here_yet":
             title, sentence = "Your reports are on their way", ARRIVING
         token = session.session_token()

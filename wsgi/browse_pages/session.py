@@ -1,8 +1,9 @@
 """The session of a browser: a cookie with the token, and the key that each form carries against forgery.
 
-The cookie is for this server alone (`__Host-`, HttpOnly, SameSite=Strict). It is Secure everywhere but on localhost,
-where there is no HTTPS. The form's key is an HMAC under the cookie's value: another site cannot read the cookie, so it
-cannot make the key. The key ends with the session, and no process needs a secret of its own.
+The cookie is for this server alone (`__Host-`, HttpOnly, SameSite=Strict). It is Secure everywhere but where users see
+plain HTTP: on localhost, or at such a `browse.public_url`. The form's key is an HMAC under the cookie's value: another
+site cannot read the cookie, so it cannot make the key. The key ends with the session, and no process needs a secret of
+its own.
 Source: OWASP, "Cross-Site Request Forgery Prevention Cheat Sheet"; RFC 6265bis, "The __Host- Prefix".
 """
 
@@ -11,20 +12,19 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import bottle
 
 from myhealth.common.errors import BadInput, NotAllowed
 from wsgi.common.requests import header, read_body
+from wsgi.common.site_address import site
 
 HOME = "/my/"
 SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
 FORM_MAX_BYTES = 16 * 1024
 SALT = 16  # characters of the salt in a form's key
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 VISITOR_FORM = re.compile(r"[\w-]{43}")
 
 
@@ -32,18 +32,6 @@ class CsrfError(NotAllowed):
     """The form was not made for this session: it is from another site, or from an earlier session."""
 
     code = "form_refused"
-
-
-def is_local() -> bool:
-    """Return whether the browser is on this machine, where plain HTTP is as private as HTTPS. A request through a proxy
-    is not local: many proxies send our local address as the host."""
-    if any(map(header, PROXY_HEADERS)):
-        return False
-    try:
-        host = urlsplit(f"//{header('Host')}").hostname or ""
-    except ValueError:
-        return False
-    return host in LOCAL_HOSTS or host.endswith(".localhost")
 
 
 def session_token() -> str:
@@ -107,7 +95,7 @@ def require_form_key(form: dict[str, str], value: str) -> None:
     """Raise CsrfError unless the form carries a key of this cookie value. Browsers also send where a form comes from.
     Source: https://www.w3.org/TR/fetch-metadata/."""
     sent = form.get("form_key", "")
-    foreign = header("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+    foreign = site().is_foreign(takes_null=True)
     ours = form_key(value, sent[:SALT])
     if foreign or not value or not hmac.compare_digest(*(each.encode("utf-8", "replace") for each in (sent, ours))):
         raise CsrfError(
@@ -123,7 +111,7 @@ def safe_target(path: str) -> str:
 
 
 def _name(name: str) -> str:
-    return name if is_local() else f"__Host-{name}"
+    return f"__Host-{name}" if site().needs_secure_cookies() else name
 
 
 def _cookie(name: str) -> str:
@@ -138,4 +126,5 @@ def _cookie(name: str) -> str:
 
 def _set_cookie(answer: bottle.HTTPResponse, name: str, value: str, max_age_s: int | None) -> None:
     options = {} if max_age_s is None else {"max_age": max_age_s}
-    answer.set_cookie(_name(name), value, path="/", httponly=True, samesite="strict", secure=not is_local(), **options)
+    secure = site().needs_secure_cookies()
+    answer.set_cookie(_name(name), value, path="/", httponly=True, samesite="strict", secure=secure, **options)

@@ -13,18 +13,11 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.common.errors import (
-    Busy,
-    MissingPrivilege,
-    MyHealthError,
-    SettingsError,
-    TooManyAttempts,
-    Unavailable,
-)
-from myhealth.common.refusals import MinuteTexts
+from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
+from wsgi.common.requests import has_token
+from wsgi.common.site_address import Site
 
 log = logging.getLogger(__name__)
-_logged = MinuteTexts()
 
 
 def _plain(value: Any) -> int:
@@ -37,7 +30,7 @@ def _plain(value: Any) -> int:
 encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
 
 # No cache keeps an error: the next request may succeed, and an error may contain a username.
-ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 # Default messages, for statuses that no view has described.
 SENTENCES = {
     400: ("The request cannot be understood.", "bad_request"),
@@ -51,17 +44,35 @@ SENTENCES = {
 class Application(bottle.Bottle):
     """A Bottle application that returns errors as JSON, never with a traceback."""
 
-    def __init__(self, release: Callable[[], None]) -> None:
-        """`release`: closes the stores that the application opened; `close()` calls it."""
+    def __init__(self, release: Callable[[], None], site: Site) -> None:
+        """`release`: closes the stores that the application opened; `close()` calls it. `site`: its public address."""
         super().__init__()
+        self.site = site
+        self._headers = site.headers
         self.config["json.enable"] = False  # views encode their own answers
         self.install(ErrorPlugin())
         self.add_hook("before_request", _check_path)
+        self.add_hook("before_request", self._refuse_foreign)
+        self.add_hook("after_request", self._add_headers)
         self._release = release
 
     def close(self) -> None:
         super().close()
         self._release()
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a change, or a login, that a page of another site makes a browser send.
+
+        Such a page cannot add a token. The pages under /my/ check their forms themselves.
+        """
+        path, method = bottle.request.path, bottle.request.method
+        changes = method not in ("GET", "HEAD", "OPTIONS") or path.rstrip("/") == "/login"
+        if changes and not path.startswith("/my/") and not has_token() and self.site.is_foreign():
+            raise json_error(403, "A page of another site sent this; nothing was done.", "cross_site")
+
+    def _add_headers(self) -> None:
+        for name, value in self._headers.items():
+            bottle.response.set_header(name, value)
 
     def default_error_handler(self, res: Any) -> bytes:
         details, code = SENTENCES.get(res.status_code, (f"{res.status_line[4:]}.", "error"))
@@ -120,10 +131,7 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     if isinstance(error, SettingsError):
         log.error("%s", error.message)
         status, message, errors = 503, "The service is not set up; its log says why.", []
-    elif isinstance(error, (Busy, TooManyAttempts)):
-        network = getattr(error, "network", "")
-        if _logged.add(f"{error.code} {network}") == "new":
-            log.warning("%s: %s; further ones of this minute are not logged", network or "all networks", error.message)
+        headers["Retry-After"] = "5"
     elif isinstance(error, Unavailable):
         log.log(logging.ERROR if isinstance(error, MissingPrivilege) else logging.WARNING, "%s", error.message)
         # Messages that name a store are for the log only; other subclasses have messages for people.

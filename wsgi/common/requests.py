@@ -11,10 +11,12 @@ from urllib.parse import parse_qsl
 import bottle
 import msgspec
 
+from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 CHUNK, PIECE = 64 * 1024, 8 * 1024
 CREDENTIALS_MAX_BYTES = 16 * 1024
+JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
 BASIC = 'Basic realm="MyHealth", charset="UTF-8"'
 
 
@@ -50,7 +52,13 @@ def read_body(max_bytes: int) -> bytes:
 
 
 def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
-    """Return the body, a JSON object with no other fields than these. Raises BadInput naming the error."""
+    """Return the body, a JSON object with no other fields than these. Raises BadInput naming the error, WrongMediaType.
+
+    Without a token the media type must be JSON's, or missing: a form of another site can send any other one.
+    """
+    media_type = header("Content-Type").partition(";")[0].strip().lower()
+    if not has_token() and media_type and not JSON_TYPE.fullmatch(media_type):
+        raise WrongMediaType(f"The Content-Type {media_type[:60]!a} is not taken here; application/json is.")
     try:
         value = msgspec.json.decode(read_body(max_bytes))
     except msgspec.DecodeError as error:
@@ -77,13 +85,6 @@ def parse_boolean(name: str, text: str) -> bool:
     if word not in ("true", "false", "1", "0", "yes", "no"):
         raise BadInput(f"{name} must be true or false.")
     return word in ("true", "1", "yes")
-
-
-def only_parameters(*names: str) -> None:
-    """Raise BadInput if the address has another parameter. A misspelt one must not be ignored silently."""
-    unknown = sorted(set(bottle.request.query) - set(names))
-    if unknown:
-        raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names)}.")
 
 
 def query_parameters(*names: str) -> dict[str, str]:
@@ -150,10 +151,19 @@ def takes_gzip() -> bool:
     return False
 
 
+def has_token() -> bool:
+    """Return whether the request carries a token, valid or not."""
+    return bool(_token())
+
+
+def _token() -> str:
+    scheme, _, value = header("Authorization").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else header("x-access-token").strip()
+
+
 def bearer_token() -> str:
     """Return the token of `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn without one."""
-    scheme, _, value = header("Authorization").partition(" ")
-    token = value.strip() if scheme.lower() == "bearer" else header("x-access-token").strip()
+    token = _token()
     if not token:
         raise NotLoggedIn("A token is needed: log in at /login/ first.", code="token_missing")
     return token
@@ -224,17 +234,22 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
 def client_address(trusted_proxies: str) -> str:
     """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy.
 
-    `trusted_proxies`: addresses separated by commas. The header counts only if a trusted proxy sent it.
+    `trusted_proxies`: as `parse_networks` reads it. The header counts only if a trusted proxy sent it. Without ports;
+    IPv4-mapped addresses as IPv4.
     """
-    trusted = {address.strip() for address in trusted_proxies.split(",")}
-    address: str = bottle.request.environ.get("REMOTE_ADDR") or "local"
-    hops = [hop.strip() for hop in header("X-Forwarded-For").split(",") if hop.strip()]
-    while address in trusted and hops:
-        address = hops.pop()
+    address = peer_address()
+    hops = [hop for hop in header("X-Forwarded-For").split(",") if hop.strip()]
+    while hops and is_trusted(address, trusted_proxies):
+        address = fold_address(hops.pop().strip())
     return address[:100]
+
+
+def peer_address() -> str:
+    """Return the address of the connection's other end; LOCAL for a Unix socket."""
+    return fold_address(bottle.request.environ.get("REMOTE_ADDR") or LOCAL)
 
 
 def address_with_proxy(address: str) -> str:
     """Return the client's address and, if another host forwarded the request, that host's: `192.0.2.7 via ::1`."""
-    sender = bottle.request.environ.get("REMOTE_ADDR") or address
+    sender = peer_address()
     return address if sender == address else f"{address} via {sender}"

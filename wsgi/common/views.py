@@ -11,6 +11,7 @@ import bottle
 from myhealth.common.errors import BadInput
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
+from wsgi.common.site_address import site
 
 VERBS = ("get", "post", "put", "delete")
 LIMIT, LIMIT_MAX = 50, 500
@@ -95,5 +96,5 @@ def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str],
     if len(found) > limit:
         found = found[:limit]
         asked = urlencode({**query, "limit": limit, "after": place(found[-1])})
-        headers["Link"] = f'<{quote(bottle.request.path)}?{asked}>; rel="next"'
+        headers["Link"] = f'<{site().link_base()}{quote(bottle.request.path)}?{asked}>; rel="next"'
     return json_response(list(found), headers=headers)

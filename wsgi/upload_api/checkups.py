@@ -27,7 +27,7 @@ from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
-from wsgi.common.requests import header, only_parameters, query_flag, read_body
+from wsgi.common.requests import header, query_flag, read_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.users import LIMIT_QUERY
@@ -103,7 +103,6 @@ class TakesRecords(UploadView):
         records without a record_id a derived one, so that the same dump sent twice is stored once."""
         body = read_body(self.context.settings.upload.max_body_bytes)
         source = f"{bottle.request.method} {bottle.request.path}"[:200]
-        only_parameters("atomic", "refused_file")
         atomic, with_rejected = query_flag("atomic"), query_flag("refused_file")
         key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
 

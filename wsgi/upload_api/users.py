@@ -26,7 +26,7 @@ BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
 AFTER_QUERY = (
     "after",
-    {"type": "string", "pattern": r"^[^\x00]*$"},
+    {"type": "string", "minLength": 1, "pattern": r"^[^\x00]*$"},
     "Where the page begins; from the `Link` header.",
 )
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
@@ -159,8 +159,7 @@ class UserView(UploadView):
         if wrong:
             message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
             raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
-        renamed = "username" in body and fold_name(body["username"]) != fold_name(user.username)
-        if renamed and self.user.role != "admin":
+        if "username" in body and self.user.role != "admin" and not services.has_name(user, body["username"]):
             self.record_refusal(user)
             raise NotAllowed("Only an admin changes a username.")
         oneself = user.id == self.user.id
@@ -178,7 +177,7 @@ class UserView(UploadView):
             with attempt(user.username, self.address) as made:
                 made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
         except TooManyAttempts:
-            self.record_refusal(user, kind="429")
+            self.record_refusal(user)
             raise
         return made.succeeded
 
