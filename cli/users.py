@@ -160,6 +160,19 @@ def disable(app: App, username: str) -> None:
 
 
 @users.command()
+@click.argument("username", required=False, help="The user name.")
+@click.option("--address", metavar="A", help="Only, or without a user all, attempts from this address.")
+@pass_app
+def unblock(app: App, username: str | None, address: str | None) -> None:
+    """Forget failed logins of a user, of an address (its /64 if it is IPv6), or both: the waiting ends."""
+    if username is None and address is None:
+        raise click.UsageError("name a user, an --address, or both")
+    with app.database():
+        found = services.unblock(username, address)
+    click.echo(f"Forgot {plural(found, 'failed login')}.")
+
+
+@users.command()
 @click.argument("username", help="The user name.")
 @pass_app
 def enable(app: App, username: str) -> None:

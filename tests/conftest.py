@@ -27,6 +27,7 @@ from support.servers import DATABASE_NAME, FixedAnswer, UploadStub, running_apis
 
 from myhealth import stores
 from myhealth.common.database import database
+from myhealth.common.refusals import refusal_details
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
@@ -108,7 +109,7 @@ def settings(postgres: Postgres, mongo: Mongo) -> Settings:
 
 
 TABLES = ("idempotency_keys", "login_attempts", "audit_events", "rejections", "superseded", "checkups", "machines",
-          "users", "erased_digests", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
+          "users", "refusals", "erased_digests", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
 MANY_ROWS = 1000
 
 
@@ -136,6 +137,7 @@ def db(settings: Settings) -> Iterator[Any]:
     """Bind the empty, migrated database; return a function that runs SQL and returns all rows."""
     stores.open_database(settings)
     assert "test" in database.database, "tests only ever empty a database that is called so"
+    refusal_details.clear()
     empty_tables()
 
     def run(sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -14,12 +14,15 @@ from typing import Any
 from unittest.mock import ANY
 
 import psycopg2
+import psycopg2.extensions
 import pytest
 from support.clients import basic
 from support.factories import PASSWORD, dump, record
 
 from cli.context import operator_name
 from myhealth import processes
+from myhealth.audit.events import find_events
+from myhealth.common.database import Pool
 from wsgi.upload import make_app
 
 ADDRESS = "192.0.2.7"
@@ -322,3 +325,100 @@ def test_events_are_only_ever_added(people, connect, sql: str, role: str) -> Non
         assert cursor.fetchone() != (0,)
         with pytest.raises(psycopg2.IntegrityError, match="audit events are only ever added"):
             cursor.execute(sql)
+
+
+@pytest.mark.parametrize(("who", "method", "path", "body"), [
+    ("", "POST", "/login/", OTHER), ("bholanath", "GET", USER, None), ("bholanath", "GET", "/users/nobody/", None),
+    ("bholanath", "GET", "/checkups/", None),
+], ids=["logins", "another", "nobody", "a role"])  # fmt: skip
+def test_equal_refusals_of_a_minute_are_one_event_with_their_count(upload, log_in, db, who, method, path, body) -> None:
+    token = log_in(who) if who else ""
+    for _ in range(10 if not who else 0):
+        upload(method, path, body)  # the wrong ones before the limit are told one by one
+    trail = Trail(db)
+    for _ in range(30):
+        assert upload(method, path, body, token=token).status_code in (429, 404, 403)
+    ids = [row[0] for row in db("select id from audit_events where id > %s order by id", trail.newest)]
+    assert len(ids) <= 2  # two if the minute ended meanwhile
+    counts = [event.details.get("count", 1) for event in find_events(after=trail.newest)]
+    assert sum(counts) == 30
+
+
+def test_closed_registration_is_summed_too(people, settings, calling, db) -> None:
+    upload, trail = calling(make_app(dataclasses.replace(settings, registration_open=False))), Trail(db)
+    for number in range(30):
+        assert upload("POST", "/registration/", {"username": f"x{number}", "password": PASSWORD}).status_code == 403
+    assert len(trail.rows()) <= 2
+
+
+def test_invented_names_fill_no_table(upload, log_in, db) -> None:
+    """Each refused path is noted until there are ten of one caller in a minute; then they are counted."""
+    token, trail = log_in("bholanath"), Trail(db)
+    for number in range(60):
+        assert upload("GET", f"/users/nobody{number}/", token=token).status_code == 404
+    assert 10 < len(trail.rows()) <= 22
+    assert sum(event.details.get("count", 1) for event in find_events(after=trail.newest)) == 60
+
+
+@pytest.mark.parametrize(("who", "method", "path", "body"), [
+    ("bholanath", "GET", "/users/{}/", None),
+    ("tara", "GET", "/users/{}/", None),
+    ("bholanath", "PUT", "/users/{}/", {"full_name": "x"}),
+    ("bholanath", "DELETE", "/users/{}/", None),
+    ("bholanath", "GET", "/users/{}/checkups/", None),
+    ("tara", "GET", "/users/{}/checkups/", None),
+    ("bholanath", "GET", "/users/{}/checkups/1/", None),
+    ("root", "GET", "/users/{}/checkups/", None),
+    ("bholanath", "POST", "/users/{}/checkups/", []),
+    ("bholanath", "PUT", "/users/{}/checkups/1/", {"disease": "x"}),
+    ("savita", "PUT", "/users/savita/", {"username": "{}"}),
+    ("savita", "GET", "/users/?after={}", None),
+], ids=lambda value: str(value))  # fmt: skip
+@pytest.mark.usefixtures("filled")
+def test_a_known_and_an_unknown_name_cost_the_same_statements_and_events(
+    upload, log_in, db, monkeypatch, who, method, path, body
+) -> None:
+    token, found = log_in(who), {}
+    for name in ("dr.ayush", "dr.nobody"):
+        db("delete from refusals")  # the first of its kind in this minute, both times
+        trail, statements = Trail(db), recorded_statements(monkeypatch)
+        sent = json.loads(json.dumps(body).replace("{}", name))
+        answer = upload(method, path.format(name), sent, token=token)
+        text = answer.text.replace(name, "X")
+        noted = [(row[0], row[1], row[5], row[6]) for row in trail.rows()]
+        found[name] = (answer.status_code, text, noted, [words.replace(name, "X") for words in statements])
+    assert found["dr.ayush"] == found["dr.nobody"]
+    assert found["dr.ayush"][3]
+
+
+@pytest.mark.parametrize("throttled", [False, True])
+def test_a_login_costs_the_same_statements_whether_the_name_is_known(upload, db, monkeypatch, throttled) -> None:
+    found = {}
+    for name in ("savita", "nobody"):
+        for _ in range(10 if throttled else 0):
+            upload("POST", "/login/", {"username": name, "password": "wrong"})
+        statements = recorded_statements(monkeypatch)
+        answer = upload("POST", "/login/", {"username": name, "password": "wrong"})
+        # the attempt's name is its user's id or the name itself
+        words = [
+            each.replace("user_id is null and username = %(folded)s", "user_id = %(user_id)s") for each in statements
+        ]
+        found[name] = (answer.status_code, answer.text, words)
+    assert found["savita"][0] == (429 if throttled else 401)
+    assert found["savita"] == found["nobody"]
+
+
+def recorded_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that fills with the statements, without their values, that any connection is sent from now on."""
+    found: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, sql: Any, values: Any = None) -> None:
+            found.append(sql if isinstance(sql, str) else str(sql))
+            super().execute(sql, values)
+
+    def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.connection().cursor(cursor_factory=Cursor)
+
+    monkeypatch.setattr(Pool, "cursor", cursor)
+    return found

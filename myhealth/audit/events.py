@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import JOIN, fn
 from psycopg2.extras import execute_values
 
-from myhealth.audit.models import AuditEvent
+from myhealth.audit.models import AuditEvent, Refusal
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
+from myhealth.common.refusals import refusal_key
 
 ACTIONS = (
     "login",
@@ -72,6 +73,11 @@ INSERT_EVENT = f"""
 insert into audit_events ({COLUMNS})
 select %s::bigint, %s::text, %s::text, %s::bigint, %s::text, %s::text, %s::text, %s::jsonb"""
 INSERT_EVENTS = f"insert into audit_events ({COLUMNS}) values %s"
+# An equal refusal of this minute is counted; the first one is an event. Two at the same moment may both be.
+INSERT_REFUSAL = f"""
+with seen as (update refusals set count = count + 1 where key = %s returning key),
+made as ({INSERT_EVENT} where not exists (select from seen) returning id)
+insert into refusals (key, event_id) select %s, id from made on conflict (key) do nothing"""
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
@@ -107,6 +113,28 @@ def record_event(
         return
     with transaction() as cursor:
         cursor.execute(INSERT_EVENT, values)
+
+
+def record_refusal(
+    action: str,
+    detail: str = "",
+    *,
+    kind: str = "",
+    subject_id: int | None = None,
+    subject: str | None = None,
+    actor: Actor | None = None,
+    **details: Any,
+) -> None:
+    """Record a refusal. Equal ones of one minute are one event, whose details have their `count`.
+
+    Equal: the same caller, network, action, `kind` and `detail`, a text of the caller's such as the path (see
+    `refusal_key`). It costs the same whatever is refused, so that its time reveals nothing.
+    """
+    who = actor or current_actor()
+    key = refusal_key(who.id, f"{action} {kind}", detail, who.address)
+    values = event_values(action, details, who, subject_id, subject, "refused")
+    with transaction() as cursor:
+        cursor.execute(INSERT_REFUSAL, (key, *values, key))
 
 
 def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: str = "done", **details: Any) -> None:
@@ -146,7 +174,8 @@ def find_events(
     """
     if action is not None and action not in ACTIONS:
         raise BadInput(f"{action!r} is not an action; the actions are {', '.join(ACTIONS)}")
-    query = AuditEvent.select().where(AuditEvent.id > after)
+    query = AuditEvent.select(AuditEvent, Refusal.count).where(AuditEvent.id > after)
+    query = query.join(Refusal, JOIN.LEFT_OUTER, on=Refusal.event_id == AuditEvent.id)
     for condition, value in (
         (fn.lower(AuditEvent.actor) == fn.lower(actor), actor),
         (fn.lower(AuditEvent.subject) == fn.lower(subject), subject),
@@ -160,6 +189,8 @@ def find_events(
     with transaction():
         rows: list[Any] = list(query.order_by(order).limit(limit).dicts())
     for row in rows:
+        count = row.pop("count") or 1
+        row["details"] |= {"count": count} if count > 1 else {}
         yield Event(**row)
 
 

@@ -48,7 +48,7 @@ def find_all_events(
 
 
 def _event(access: AccessEvent) -> Event:
-    named = (("what", access.what), ("report", access.report_id))
+    named = (("what", access.what), ("report", access.report_id), ("count", access.count if access.count > 1 else None))
     details = {name: value for name, value in named if value is not None}
     who, whose = (access.actor_id, access.actor), (access.patient_id, access.username)
     return Event(access.id, access.at, *who, access.action, *whose, access.address, access.outcome, details, "browse")

@@ -1,11 +1,11 @@
-"""The table `audit_events`: append-only; the database refuses to change or delete a row."""
+"""The tables `audit_events`, which is append-only (the database refuses to change or delete a row), and `refusals`."""
 
 from __future__ import annotations
 
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from myhealth.common.database import DEFAULT_CLOCK, IdentityField, Table, TimestampField
+from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, IdentityField, Table, TimestampField
 
 
 class AuditEvent(Table):
@@ -25,3 +25,15 @@ class AuditEvent(Table):
     class Meta:
         table_name = "audit_events"
         indexes = ((("subject_id", "id"), False), (("actor_id", "id"), False))
+
+
+class Refusal(Table):
+    """How many equal refusals of one minute an event stands for. `key`: `common.refusals.refusal_key`."""
+
+    key = peewee.BlobField(primary_key=True)
+    event_id = peewee.BigIntegerField(unique=True)
+    count = peewee.IntegerField(constraints=[peewee.SQL("DEFAULT 1")])
+    at = TimestampField(index=True, constraints=[DEFAULT_NOW])
+
+    class Meta:
+        table_name = "refusals"

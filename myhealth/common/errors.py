@@ -11,6 +11,7 @@
     │   └── SchemaMismatch  no: `myhealth migrate` must run
     └── Unavailable         yes: a store or a service is unavailable; the same call may succeed later
         ├── MissingPrivilege  yes, once an operator grants a right to our database role
+        ├── Busy            yes, after a second: too many do the same expensive thing now
         └── TooManyAttempts yes, after `retry_after_s`
 
 Every error has the exit code of a command, the status of an HTTP response, a `code` for programs, an optional hint for
@@ -90,12 +91,26 @@ class MissingPrivilege(Unavailable):
     exit_code = 77
 
 
+class Busy(Unavailable):
+    """Too many threads do this kind of work now. It is refused before anything is done or counted."""
+
+    code = "busy"
+
+    def __init__(self, message: str = "Too many people log in right now; try again in a second.") -> None:
+        super().__init__(message, retry_after_s=1)
+
+
 class TooManyAttempts(Unavailable):
+    """`network`: the one that the attempts came from, if it is known."""
+
     status, code = 429, "too_many_attempts"
+    network = ""
 
 
-def too_many_attempts(wait_s: int) -> TooManyAttempts:
+def too_many_attempts(wait_s: int, network: str = "") -> TooManyAttempts:
     """Return the error that states how long to wait."""
     minutes = max(1, -(-wait_s // 60))
     when = "a minute" if minutes == 1 else f"{minutes} minutes"
-    return TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)
+    error = TooManyAttempts(f"There were too many attempts to log in; try again in {when}.", retry_after_s=wait_s)
+    error.network = network
+    return error

@@ -1,6 +1,6 @@
 """Remove old rows by age, a bounded number at a time: the sync calls this once a pass.
 
-Raw SQL: one round trip, which costs four index look-ups if nothing is old.
+Raw SQL: one round trip, which costs five index look-ups if nothing is old.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ with answers as (delete from idempotency_keys where ctid = any(array(
         order by at limit %(most)s)) returning 1),
     resolved as (delete from rejections where ctid = any(array(
         select ctid from rejections where resolved_at < now() - make_interval(days => %(rejections)s)
-        order by resolved_at limit %(most)s)) returning 1)
+        order by resolved_at limit %(most)s)) returning 1),
+    summed as (delete from refusals where ctid = any(array(
+        select ctid from refusals where at < now() - make_interval(days => %(refusals)s)
+        order by at limit %(most)s)) returning 1)
 select (select count(*) from answers), (select count(*) from attempts), (select count(*) from resolved),
-    audit_upkeep(now() - make_interval(days => %(audit_events)s), %(most)s)"""
+    (select count(*) from summed),
+       audit_upkeep(now() - make_interval(days => %(audit_events)s), %(most)s)"""
 
 
 def kept_days(retention: RetentionSettings) -> dict[str, int | None]:
@@ -32,6 +36,7 @@ def kept_days(retention: RetentionSettings) -> dict[str, int | None]:
         "idempotency_keys": KEPT_DAYS,
         "login_attempts": KNOWN_DAYS + 1,
         "rejections": retention.rejections_days or None,
+        "refusals": retention.audit_days or None,  # they belong to audit events
         "audit_events": retention.audit_days or None,
     }
 

@@ -1,13 +1,15 @@
 """Throttle password guesses, across all processes, without locking a user out for good.
 
-Failures count for 15 minutes. An attempt is counted before its password is checked, so that parallel attempts count
-too. A throttled attempt does not count, so the limit ends by itself.
+Failures count for 15 minutes, by the user's id, or by the folded name where there is no such user, and by the network:
+an IPv4 address or an IPv6 /64. An attempt is counted before its password is checked, so that parallel attempts count
+too, and counts as failed only while it is checked. A throttled attempt does not count, so the limit ends by itself.
 
-    the same user from the same address      10 failures, since the last success
-    any users from one address              100 failures
-    one user from any addresses              50 failures. Addresses from which the user has logged in during the last
-                                             30 days are exempt. Any other address still has 3 attempts, so that a
-                                             user under attack can log in from a new place.
+    the same user from the same network      10 failures, since the last success
+    any users from one network              100 failures
+    one user from networks not known        50 failures. Any such network still has 3 attempts, so that a user under
+                                            attack can log in from a new place, until there are 100 failures.
+
+A network from which the user has logged in during the last 30 days is known: only the first limit holds there.
 """
 
 from __future__ import annotations
@@ -16,37 +18,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from peewee import fn
 
 from myhealth.common.database import transaction
-from myhealth.common.errors import TooManyAttempts, too_many_attempts
+from myhealth.common.errors import Busy, TooManyAttempts, too_many_attempts
+from myhealth.common.networks import network_of
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import LoginAttempt
+from myhealth.profiles.passwords import HASHING
 
 WINDOW_S = 15 * 60
-PER_PAIR, PER_ADDRESS, PER_USER, ALWAYS = 10, 100, 50, 3
-REGISTRATIONS_PER_ADDRESS, REGISTRATION_WINDOW_S = 20, 3600
+PER_PAIR, PER_NETWORK, PER_USER, ALWAYS, PER_USER_AT_MOST = 10, 100, 50, 3, 100
+REGISTRATIONS_PER_NETWORK, REGISTRATION_WINDOW_S = 20, 3600
 KNOWN_DAYS = 30
+# An attempt of which nothing was heard for so long has failed: its process was ended.
+CHECK_S = 30
+# While an attempt is checked, another one may try again after so long.
+UNDER_WAY_S = 1
 THROTTLED_NAME_MAX = 200
 
+# Attempts at the same account take turns in counting. The second column is null for a name that nobody has.
+FIND_USER = """
+select pg_advisory_xact_lock(hashtextextended('login ' || %(folded)s, 0)),
+    (select id from users where folded_name = %(folded)s)"""
 # Raw SQL: four limits in one round trip, over rows that are read once. As peewee expressions it is longer.
+OF_USER, OF_NAME = "user_id = %(user_id)s", "user_id is null and username = %(folded)s"
 COUNT = """
-with recent as (
-    select username, address, extract(epoch from at - now()) + %(window)s as left_s, at from login_attempts
+with failed as (
+    select address, at, {mine} as mine, case when finished or at < now() - make_interval(secs => %(check)s)
+        then extract(epoch from at - now()) + %(window)s else %(under_way)s end as left_s
+    from login_attempts
     where kind = 'login' and not succeeded and at > now() - make_interval(secs => %(window)s)
-        and (username = %(username)s or address = %(address)s)
-), here as (
-    select left_s from recent where username = %(username)s and address = %(address)s and at > coalesce((
-        select max(at) from login_attempts where kind = 'login' and succeeded and username = %(username)s
-            and address = %(address)s), '-infinity')
+        and ({mine} or address = %(network)s)
+), known as (
+    select address, max(at) as at from login_attempts
+    where kind = 'login' and succeeded and {mine} and at > now() - make_interval(days => %(known)s) group by address
 )
-select exists (select from login_attempts where kind = 'login' and succeeded and username = %(username)s
-            and address = %(address)s and at > now() - make_interval(days => %(known)s)),
-       array(select left_s::float from here order by 1 desc),
-       array(select left_s::float from recent where address = %(address)s order by 1 desc),
-       array(select left_s::float from recent where username = %(username)s order by 1 desc)
+select exists (select from known where address = %(network)s),
+       array(select left_s::float from failed where mine and address = %(network)s
+            and at > coalesce((select at from known where address = %(network)s), '-infinity') order by 1 desc),
+       array(select left_s::float from failed where address = %(network)s order by 1 desc),
+       array(select left_s::float from failed where mine and address not in (select address from known) order by 1 desc)
 """
+# The user may just have been deleted.
+ADD = """
+insert into login_attempts (kind, user_id, username, address, finished)
+values ('login', (select id from users where id = %(user_id)s for key share), %(stored)s, %(network)s, false)
+returning id"""
 
 
 @dataclass
@@ -60,27 +80,61 @@ class Attempt:
 def attempt(username: str, address: str) -> Iterator[Attempt]:
     """Count one attempt to log in; the block checks the password and sets `succeeded`.
 
-    Raises TooManyAttempts, with the seconds until the next attempt, before the block runs.
+    Before the block runs, it raises TooManyAttempts, with the seconds until the next attempt, or Busy if too many
+    passwords are checked right now, in this process or of this user.
     """
-    username = _stored_name(username)
-    values = {"username": username, "address": address, "window": WINDOW_S, "known": KNOWN_DAYS}
+    with HASHING.enter():
+        begun = _begin(username, network_of(address))
+        made = Attempt()
+        yield made
+        _end(begun, made.succeeded)
+
+
+def _begin(username: str, network: str) -> dict[str, Any]:
+    """Insert an attempt that is under way; return its `id`, `user_id` and `network`. Raises TooManyAttempts, Busy."""
     with transaction() as cursor:
-        cursor.execute(COUNT, values)
-        known, here, at_address, of_user = cursor.fetchone()
-        elsewhere = 0.0 if known else min(_wait_s(of_user, PER_USER), _wait_s(here, ALWAYS))
-        wait_s = max(_wait_s(here, PER_PAIR), _wait_s(at_address, PER_ADDRESS), elsewhere)
+        values = _find_user(cursor, username) | {"network": network, "known": KNOWN_DAYS, "window": WINDOW_S}
+        values |= {"check": CHECK_S, "under_way": UNDER_WAY_S}
+        cursor.execute(COUNT.format(mine=f"({values['mine']})"), values)
+        wait_s = _wait_s(*cursor.fetchone())
+        if wait_s > UNDER_WAY_S:
+            raise too_many_attempts(int(wait_s) + 1, network)
         if wait_s > 0:
-            raise too_many_attempts(int(wait_s) + 1)
-        row = LoginAttempt.create(kind="login", username=username, address=address)
-    made = Attempt()
-    yield made
-    if made.succeeded:
-        with transaction():
-            LoginAttempt.update(succeeded=True).where(LoginAttempt.id == row.id).execute()
-            LoginAttempt.delete().where(LoginAttempt.at < fn.now() - timedelta(days=KNOWN_DAYS + 1)).execute()
+            raise Busy()
+        cursor.execute(ADD, values)
+        return values | {"id": cursor.fetchone()[0]}
 
 
-def _wait_s(left_s: list[float], limit: int) -> float:
+def _end(begun: dict[str, Any], succeeded: bool) -> None:
+    """Note how an attempt ended. Of the successes of one user in one network, the last one is kept."""
+    with transaction():
+        LoginAttempt.update(finished=True, succeeded=succeeded).where(LoginAttempt.id == begun["id"]).execute()
+        if succeeded:
+            earlier = (LoginAttempt.user == begun["user_id"]) & (LoginAttempt.address == begun["network"])
+            earlier &= LoginAttempt.succeeded & (LoginAttempt.id < begun["id"])
+            LoginAttempt.delete().where(earlier).execute()
+
+
+def _find_user(cursor: Any, username: str) -> dict[str, Any]:
+    """Return the values by which COUNT and ADD name the user: the id, or the folded name that nobody has."""
+    folded = fold_name(username)[:THROTTLED_NAME_MAX]
+    folded = folded.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    cursor.execute(FIND_USER, {"folded": folded})
+    user_id = cursor.fetchone()[1]
+    mine, stored = (OF_NAME, folded) if user_id is None else (OF_USER, "")
+    return {"user_id": user_id, "folded": folded, "stored": stored, "mine": mine}
+
+
+def _wait_s(known: bool, here: list[float], in_network: list[float], elsewhere: list[float]) -> float:
+    """Return the seconds until the user may try again in this network; 0 if that is now."""
+    pair_s = _until(here, PER_PAIR)
+    if known:
+        return pair_s
+    of_user_s = max(min(_until(elsewhere, PER_USER), _until(here, ALWAYS)), _until(elsewhere, PER_USER_AT_MOST))
+    return max(pair_s, _until(in_network, PER_NETWORK), of_user_s)
+
+
+def _until(left_s: list[float], limit: int) -> float:
     """Return the seconds until fewer than `limit` failures count; 0 if that is so now.
 
     `left_s`: for each failure the seconds that it still counts, the longest first.
@@ -88,27 +142,30 @@ def _wait_s(left_s: list[float], limit: int) -> float:
     return max(left_s[limit - 1], 0.001) if len(left_s) >= limit else 0.0
 
 
-def clear_failures(username: str) -> None:
-    """Forget this user's failed attempts: they were made with a password that is no longer valid."""
-    with transaction():
-        LoginAttempt.delete().where(
-            LoginAttempt.kind == "login", ~LoginAttempt.succeeded, LoginAttempt.username == _stored_name(username)
-        ).execute()
-
-
-def _stored_name(username: str) -> str:
-    return fold_name(username)[:THROTTLED_NAME_MAX].encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+def clear_failures(username: str | None = None, address: str | None = None) -> int:
+    """Forget the failed attempts of this user, in this network, or both; return their number. They wait no longer."""
+    with transaction() as cursor:
+        conditions, values = ["not succeeded"], {"network": network_of(address)}
+        if username is not None:
+            found = _find_user(cursor, username)
+            conditions, values = ["not succeeded", "kind = 'login'", f"({found['mine']})"], values | found
+        if address is not None:
+            conditions.append("address = %(network)s")
+        cursor.execute(f"delete from login_attempts where {' and '.join(conditions)}", values)
+        return int(cursor.rowcount)
 
 
 def count_registration(address: str) -> None:
-    """Count an account that is made without a login. Raises TooManyAttempts if the address has made too many."""
-    since = fn.now() - timedelta(seconds=REGISTRATION_WINDOW_S)
+    """Count an account that is made without a login. Raises TooManyAttempts if the network has made too many."""
+    network, since = network_of(address), fn.now() - timedelta(seconds=REGISTRATION_WINDOW_S)
     with transaction():
         made = LoginAttempt.select().where(
-            LoginAttempt.kind == "registration", LoginAttempt.address == address, LoginAttempt.at > since
+            LoginAttempt.kind == "registration", LoginAttempt.address == network, LoginAttempt.at > since
         )
-        if made.count() >= REGISTRATIONS_PER_ADDRESS:
-            raise TooManyAttempts(
+        if made.count() >= REGISTRATIONS_PER_NETWORK:
+            error = TooManyAttempts(
                 "Too many accounts were made from here; try again later.", retry_after_s=REGISTRATION_WINDOW_S
             )
-        LoginAttempt.create(kind="registration", username="", address=address)
+            error.network = network
+            raise error
+        LoginAttempt.create(kind="registration", username="", address=network)

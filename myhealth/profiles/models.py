@@ -34,18 +34,23 @@ class User(FeedModel):
 
 
 class LoginAttempt(Table):
-    """An attempt to log in, or (`kind` registration) an account made without a login; for throttling only."""
+    """An attempt to log in, or (`kind` registration) an account made without a login; for throttling only.
+
+    `username`: folded if nobody has that name, else empty. `address`: the network. `finished`: the check has ended.
+    """
 
     id = IdentityField()
     at = TimestampField(index=True, constraints=[DEFAULT_CLOCK])
     kind = peewee.TextField(choices=[("login", "login"), ("registration", "registration")])
+    user = peewee.ForeignKeyField(User, null=True, on_delete="CASCADE", index=False)
     username = peewee.TextField()
     address = peewee.TextField()
     succeeded = peewee.BooleanField(default=False)
+    finished = peewee.BooleanField(default=True)
 
     class Meta:
         table_name = "login_attempts"
-        indexes = ((("username", "at"), False), (("address", "at"), False))
+        indexes = ((("username", "at"), False), (("address", "at"), False), (("user", "at"), False))
 
 
 class ErasedDigest(Table):

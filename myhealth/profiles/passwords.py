@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 import unicodedata
 from pathlib import Path
@@ -10,20 +11,25 @@ from pathlib import Path
 import bcrypt
 
 from myhealth.common.errors import BadInput
+from myhealth.common.gate import Gate
 
 MIN_CHARACTERS = 8
 COMMON = Path(__file__).with_name("common_passwords.txt")
 MAX_BYTES = 72  # bcrypt ignores further bytes: two long passwords with the same beginning would be equal
 # Without characters that people confuse (0 O, 1 l I), for passwords that are read aloud or copied from paper.
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+# Few threads of a process compute hashes or wait to: that leaves most of its eight threads, and half of the cores, to
+# other requests (two processes of eight threads are the default of `serve` and of the examples for gunicorn).
+HASHING = Gate(slots=min(2, max(1, (os.cpu_count() or 1) // 2)), waiting=2)
 # The rest of a valid hash that matches no password: an unknown user takes as much time as a known one.
 DUMMY_TAIL = "$" + "." * 22 + "u" * 31
 
 
 def hash_password(password: str, rounds: int) -> str:
-    """Return the bcrypt hash of an acceptable password. Raises BadInput, with the reason, for any other."""
+    """Return the bcrypt hash of an acceptable password. Raises BadInput, with the reason, for any other, and Busy."""
     check_acceptable(password)
-    return bcrypt.hashpw(_encode(password), bcrypt.gensalt(rounds)).decode()
+    with HASHING.enter():
+        return bcrypt.hashpw(_encode(password), bcrypt.gensalt(rounds)).decode()
 
 
 def check_acceptable(password: str) -> None:
@@ -48,7 +54,8 @@ def _common_passwords() -> frozenset[str]:
 def password_matches(password: str, hashed: str | None, rounds: int) -> bool:
     """Return whether `hashed` is the hash of this password; False if `hashed` is None, after the same time.
 
-    `rounds`: the cost if `hashed` is None. A password that breaks the rules is wrong, not an error.
+    The caller is within HASHING. `rounds`: the cost if `hashed` is None. A password that breaks the rules is wrong, not
+    an error.
     """
     encoded = _encode(password)
     usable = len(encoded) <= MAX_BYTES and b"\0" not in encoded

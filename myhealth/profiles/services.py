@@ -158,11 +158,14 @@ def set_password(username: str, password: str, *, rounds: int = 12) -> None:
     notify_sync()
 
 
-def has_name(user: User, username: str) -> bool:
-    """Return whether this is the user's name, in any case."""
+def unblock(username: str | None, address: str | None) -> int:
+    """Forget failed logins, as `clear_failures`, and return their number. Raises NotFound."""
+    user = get_user(username) if username is not None else None
     with transaction():
-        found = _find(username)
-    return found is not None and found.id == user.id
+        found = clear_failures(username, address)
+        named = {"subject_id": user.id, "subject": user.username} if user else {}
+        record_event("user.change", changed="unblocked", network=address, **named)
+    return found
 
 
 def rename_user(username: str, new_name: str) -> str:

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from myhealth.common.errors import Unavailable, too_many_attempts
+from myhealth.common.gate import Gate
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
 TIMEOUT_S = 10
+# Threads that wait for the upload API to check a password, in one process: its others go on serving reports.
+LOGINS_MAX = 4
 KEYS_TIMEOUT_S = 5
 RESPONSE_MAX_BYTES = 64 * 1024
 JWKS_PATH = "/.well-known/jwks.json"
@@ -65,6 +68,7 @@ class UploadClient:
 
     def __init__(self, auth_url: str) -> None:
         self._url = auth_url
+        self._logins = Gate(slots=LOGINS_MAX, waiting=0)
         self._http = HttpClient(auth_url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
 
     def close(self) -> None:
@@ -75,10 +79,11 @@ class UploadClient:
         """Return `{"token", "expires_at"}`, or None if the username or the password is wrong.
 
         `address`: the caller's, so that someone who guesses passwords slows down only himself or herself.
-        Raises TooManyAttempts, UploadApiUnavailable, GatewayTimeout, BadGateway.
+        Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout, BadGateway.
         """
         credentials = {"username": username, "password": password}
-        response = self._call(LOG_IN, "POST", "/login/", credentials, address=address, repeatable=True)
+        with self._logins.enter():
+            response = self._call(LOG_IN, "POST", "/login/", credentials, address=address, repeatable=True)
         if response.status in (400, 401):
             return None
         try:
@@ -115,10 +120,11 @@ class UploadClient:
 
         Return (200, {}, the moment before which revoked tokens were issued), or the status of the caller's error with
         its `details` and `code`, and None. `address`: as for `log_in`.
-        Raises TooManyAttempts, UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
+        Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
         """
         passwords = {"current_password": current, "password": new}
-        response = self._call(CHANGE_USER, "PUT", _user_path(username), passwords, token=token, address=address)
+        with self._logins.enter():
+            response = self._call(CHANGE_USER, "PUT", _user_path(username), passwords, token=token, address=address)
         return response.status, _caller_error(response, 200), _tokens_valid_after(response)
 
     def fetch_keys(self) -> dict[str, Any]:
@@ -160,7 +166,7 @@ class UploadClient:
         if response.status == 429:
             raise too_many_attempts(_retry_after_s(response))
         if response.status == 503:
-            raise UploadApiUnavailable(messages.unavailable)
+            raise UploadApiUnavailable(messages.unavailable, retry_after_s=_retry_after_s(response, 5))
         if response.status == 504:  # from a gateway in front of the upload API
             raise GatewayTimeout(messages.timeout)
         return response
@@ -188,6 +194,6 @@ def _tokens_valid_after(response: Response) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def _retry_after_s(response: Response) -> int:
+def _retry_after_s(response: Response, default: int = 60) -> int:
     text = response.headers.get("Retry-After", "")
-    return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else 60
+    return min(int(text), 3600) if text.isascii() and text.isdecimal() and len(text) < 10 else default

@@ -13,14 +13,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from bson import ObjectId
+from pymongo import IndexModel
 from pymongo.collection import Collection
 
 from myhealth.common.errors import BadInput
+from myhealth.common.refusals import refusal_key
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.json_codec import StoredMoment
 
-ACCESS_LOG_INDEXES = ([("patient_id", 1), ("at", -1), ("_id", -1)], [("at", 1), ("_id", 1)])
+ACCESS_LOG_INDEXES = (
+    IndexModel([("patient_id", 1), ("at", -1), ("_id", -1)]),
+    IndexModel([("at", 1), ("_id", 1)]),
+    IndexModel([("refusal", 1)], unique=True, sparse=True),
+)
 PSEUDONYM = "erased user "  # no username contains a blank
 PURGE_EVENTS, KEPT_DAYS_MIN = 5000, 31
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
@@ -75,7 +81,7 @@ class Access:
 @dataclass(frozen=True, slots=True)
 class AccessEvent:
     """One stored event. `actor`, `actor_role`: as they were at that time; `actor_subject`: None at the command line.
-    `username`: the patient's, None for no particular patient."""
+    `username`: the patient's, None for no particular patient. `count`: of the equal refusals that it stands for."""
 
     id: str
     at: StoredMoment
@@ -90,6 +96,7 @@ class AccessEvent:
     report_id: int | None
     address: str | None
     outcome: str
+    count: int = 1
 
 
 class AccessCursor(NamedTuple):
@@ -138,6 +145,17 @@ class AccessLog:
             if expired := [event["_id"] for event in found]:
                 self.collection.delete_many({"_id": {"$in": expired}})
 
+    def log_refusal(self, access: Access, asked: str = "") -> None:
+        """Store a refused access. Equal ones of one minute are one event with their `count`.
+
+        Equal: the same caller, network, `what` and `asked`, the name or number that the caller asked for.
+        """
+        who = access.actor["subject"] or access.actor["username"]
+        key = refusal_key(who, access.what, asked, access.address).hex()
+        event = access.document(datetime.now(UTC))
+        with translate_mongo_errors():
+            self.collection.update_one({"refusal": key}, {"$setOnInsert": event, "$inc": {"count": 1}}, upsert=True)
+
     def find_for_patient(
         self, patient: Document, *, limit: int = 50, after: AccessCursor | None = None
     ) -> list[AccessEvent]:
@@ -185,8 +203,8 @@ class AccessLog:
 
 
 def _event_of(document: Document) -> AccessEvent:
-    fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__slots__ if name != "id"}
-    return AccessEvent(id=str(document["_id"]), **fields)
+    fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__slots__ if name not in ("id", "count")}
+    return AccessEvent(id=str(document["_id"]), **fields, count=document.get("count", 1))
 
 
 def _object_id(text: str) -> ObjectId:

@@ -41,6 +41,10 @@ from myhealth.reports.trends import (
 )
 from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
 
+# An overview reads all reports of a patient; one that takes longer is not worth the server's time.
+OVERVIEW_MAX_MS = 10_000
+# Documents of one reply while all reports are read: MongoDB's default is as many as fit into 16 MB.
+ITERATED_BATCH = 100
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
 
 
@@ -105,7 +109,7 @@ class ReportRepository:
         wanted = (
             (self.reports, [IndexModel(BROWSED_BY)]),
             (self.users, user_indexes),
-            (self.access_log.collection, [IndexModel(keys) for keys in ACCESS_LOG_INDEXES]),
+            (self.access_log.collection, list(ACCESS_LOG_INDEXES)),
         )
         with translate_mongo_errors():
             server = self.client.admin.command("hello")
@@ -146,8 +150,8 @@ class ReportRepository:
         self, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"
     ) -> Iterator[Document]:
         """Yield all matching reports of a patient, in bounded memory."""
-        with translate_mongo_errors():
-            found = self._readable.find(reports_query(patient, wanted, sort=sort), sort=sort_keys(sort))
+        query, keys = reports_query(patient, wanted, sort=sort), sort_keys(sort)
+        with translate_mongo_errors(), self._readable.find(query, sort=keys, batch_size=ITERATED_BATCH) as found:
             yield from map(restore_decimals, found)
 
     def get(self, report_id: int) -> Document | None:
@@ -179,12 +183,12 @@ class ReportRepository:
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""
         with translate_mongo_errors():
-            return measurements(self._readable.aggregate(measurements_pipeline(patient)))
+            return measurements(self._readable.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
     def filter_choices(self, patient: Document) -> FilterChoices:
         """Return the types, diseases, machines and takers of a patient's reports."""
         with translate_mongo_errors():
-            return filter_choices(self._readable.aggregate(choices_pipeline(patient)))
+            return filter_choices(self._readable.aggregate(choices_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
 
 def _name_index(field: str) -> IndexModel:

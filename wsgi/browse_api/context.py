@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bottle
+
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.common.settings import Settings
@@ -15,7 +17,9 @@ from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
+from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import open_reports
+from wsgi.browse_api.limits import OnePerUser, RecentOverviews
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
@@ -72,6 +76,8 @@ class BrowseContext:
         self.settings = settings
         self.reports = open_reports(settings, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS)
         self.trends = RecentAnswers(RECENT_S, RECENT_MAX_BYTES)
+        self.exports = OnePerUser()
+        self._overviews = RecentOverviews(RECENT_S)
         self.upload_api = UploadClient(settings.auth_url)
         self.verifier = CheckedTokens(Verifier(self.upload_api.fetch_keys))
 
@@ -89,6 +95,18 @@ class BrowseContext:
         if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
+
+    def measurements(self, patient: Document) -> list[Measurement]:
+        """Return everything that was measured of a patient, as of some seconds ago."""
+        key = ("measurements", patient["_id"], patient["subject"])
+        found: list[Measurement] = self._overviews.get(key, lambda: self.reports.measurements(patient))
+        return found
+
+    def filter_choices(self, patient: Document) -> FilterChoices:
+        """Return the values that a patient's reports have for a filter, as of some seconds ago."""
+        key = ("choices", patient["_id"], patient["subject"])
+        found: FilterChoices = self._overviews.get(key, lambda: self.reports.filter_choices(patient))
+        return found
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.
@@ -134,7 +152,7 @@ class AuthenticatedBrowseView(View):
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and log the refusal, unless the caller has one of these roles."""
         if self.user["role"] not in roles:
-            self._log_refusal(None, "account")
+            self._log_refusal(None, "account", bottle.request.path)
             raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user['role']}.")
 
     def person(self, username: str, what: str) -> Document:
@@ -149,7 +167,7 @@ class AuthenticatedBrowseView(View):
         if found is not None and found["subject"] == self.user["subject"]:
             return self.user
         if found is None or self.user["role"] not in STAFF:
-            self._log_refusal(found, what)
+            self._log_refusal(found, what, username)
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
         self.log_access(found, what)
         return found
@@ -161,7 +179,8 @@ class AuthenticatedBrowseView(View):
         """
         found = self.context.reports.get_with_patient(report_id)
         if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
-            self._log_refusal(found[1] if found else None, "report", report_id if abs(report_id) <= INT_MAX else None)
+            number = report_id if abs(report_id) <= INT_MAX else None
+            self._log_refusal(found[1] if found else None, "report", str(report_id), number)
             raise NotFound("There is no such report.")
         self.log_access(found[1], "report", report_id=report_id)
         return found
@@ -170,5 +189,6 @@ class AuthenticatedBrowseView(View):
         """Log an access by the caller, unless it is to the caller's own record. `details`: as Access has them."""
         self.context.reports.access_log.log(Access(self.user, patient, what, address=self.address, **details))
 
-    def _log_refusal(self, patient: Document | None, what: str, report_id: int | None = None) -> None:
-        self.log_access(patient, what, report_id=report_id, action="refused", outcome="refused")
+    def _log_refusal(self, patient: Document | None, what: str, asked: str, report_id: int | None = None) -> None:
+        refused = Access(self.user, patient, what, report_id, self.address, action="refused", outcome="refused")
+        self.context.reports.access_log.log_refusal(refused, asked)

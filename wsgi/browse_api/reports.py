@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from myhealth.reports.documents import Document
@@ -34,7 +35,11 @@ class ReportAnswersView(AuthenticatedBrowseView):
     """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
 
     def page(self, patient: Document, asked: dict[str, str], media_type: str) -> Any:
-        """Answer with one page of a list."""
+        """Answer with one page of a list. Raises TooManyAttempts for a user's second export at the same time."""
+        with contextlib.nullcontext() if media_type == JSON else self.context.exports.hold(self.user["subject"]):
+            return self._page(patient, asked, media_type)
+
+    def _page(self, patient: Document, asked: dict[str, str], media_type: str) -> Any:
         limit, options = read_page(asked)
         found = self.context.reports.find(patient, limit=limit + 1, **options)
         page, next_url = cut_page(found, limit, report_cursor, asked)
@@ -63,7 +68,7 @@ class ReportsView(ReportAnswersView):
             query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
-            errors=refusals(400, 406),
+            errors=refusals(400, 406, 429),
         )
     }
 
@@ -83,7 +88,7 @@ class UserReportsView(ReportAnswersView):
             query=(*PAGE_PARAMETERS, *LIST_FILTERS),
             headers=KNOWN_TAG,
             others=REPORT_MEDIA_TYPES,
-            errors={**refusals(400, 406), **UNKNOWN_PERSON},
+            errors={**refusals(400, 406, 429), **UNKNOWN_PERSON},
         )
     }
 

@@ -82,6 +82,7 @@ RESULT_NOTES = {
     400: "A parameter is unknown or wrong.",
     403: "Not with this role.",
     406: "The answer has no media type that `Accept` allows.",
+    429: "Another export of the caller's is still running; `Retry-After` says when to try again.",
     409: "The upload API says why it is not done.",
 }
 

@@ -134,7 +134,7 @@ class TrendsView(AuthenticatedBrowseView):
             query=TREND_PARAMETERS,
             headers=KNOWN_TAG,
             others=CSV_MEDIA_TYPE,
-            errors={**refusals(400, 406), **UNKNOWN_PERSON},
+            errors={**refusals(400, 406, 429), **UNKNOWN_PERSON},
         )
     }
 
@@ -144,7 +144,7 @@ class TrendsView(AuthenticatedBrowseView):
         wanted = parse_trend(asked)
         patient = self.person(username, "trends")
         if wanted.code is None and wanted.name is None:
-            return answer_measurements(self.context.reports.measurements(patient), media_type)
+            return answer_measurements(self.context.measurements(patient), media_type)
 
         def make() -> tuple[bytes, str]:
             points, after = cut_trend(self.context.reports.trend(patient, wanted, limit=limit + 1), limit)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -11,30 +13,37 @@ import bottle
 
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import report_lines
-from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.export.fhir import fhir_bundle, report_entries
 from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.common.application import encode_json
-from wsgi.common.http_cache import pack
+from wsgi.common.http_cache import pack, pack_stream
 from wsgi.common.pages import SECURITY_HEADERS
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets recognise UTF-8 by it
+BLOCK_BYTES = 64 * 1024
 
 
 class Download(PatientPage):
     """A page that answers with a file."""
 
     def file(self, reports: Iterable[Document], person: dict[str, Any], kind: str, name: str) -> bottle.HTTPResponse:
-        """Return these reports as one file for the browser to save under that name."""
+        """Return these reports as one file for the browser to save under that name. Its memory is bounded: the file is
+        made while it is sent. Raises TooManyAttempts while the user downloads another one."""
         media_type, ending = KINDS[kind]
-        if media_type == CSV:
-            content = (BYTE_ORDER_MARK + "".join(report_lines(reports, person["username"]))).encode()
-        else:
-            content = encode_json(fhir_bundle(reports, person))
+        pieces = csv_pieces(reports, person) if media_type == CSV else fhir_pieces(reports, person)
         kept = disposition(f"{name}.{ending}")
         headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": kept}
-        return bottle.HTTPResponse(pack(content, headers), headers=headers)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.context.exports.hold(self.user["subject"]))
+            blocks = in_blocks(pieces)
+            first, second = next(blocks), next(blocks, None)
+            if second is None:
+                return bottle.HTTPResponse(pack(first, headers), headers=headers)
+            body = _closing(pack_stream(itertools.chain((first, second), blocks), headers), stack.pop_all())
+            next(body)
+            return bottle.HTTPResponse(body, headers=headers)
 
 
 class ReportsDownload(Download):
@@ -53,6 +62,42 @@ class ReportDownload(Download):
     def get(self, report_id: int, kind: str) -> Any:
         report, person = self.report(report_id)
         return self.file([report], person, kind, f"health-report-{person['username']}-{report_id}")
+
+
+def csv_pieces(reports: Iterable[Document], person: Document) -> Iterator[bytes]:
+    """Yield the lines of the table."""
+    yield BYTE_ORDER_MARK.encode()
+    for line in report_lines(reports, person["username"]):
+        yield line.encode()
+
+
+def fhir_pieces(reports: Iterable[Document], person: Document) -> Iterator[bytes]:
+    """Yield the JSON of `fhir_bundle`, report by report."""
+    head, before = encode_json(fhir_bundle([], person))[:-1], b',"entry":['
+    yield head
+    for report in reports:
+        yield before + encode_json(report_entries(report, person))[1:-1]
+        before = b","
+    yield b"}" if before != b"," else b"]}"
+
+
+def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join the pieces to blocks of BLOCK_BYTES or a little more."""
+    block = bytearray()
+    for piece in pieces:
+        block += piece
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
+
+
+def _closing(blocks: Iterable[bytes], stack: contextlib.ExitStack) -> Iterator[bytes]:
+    """Yield the blocks, and close the stack at their end or when this is closed. The first item is empty: a generator
+    that was never started closes nothing."""
+    with stack:
+        yield b""
+        yield from blocks
 
 
 def disposition(name: str) -> str:

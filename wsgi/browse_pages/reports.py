@@ -86,8 +86,8 @@ class FilterPage(PatientPage):
     def get(self, username: str = "") -> Any:
         query = self.report_query()
         person = self.read_person(username, "reports")
-        types = [(each, kind_text(each)) for each in self.context.reports.filter_choices(person).types]
-        measured = self.context.reports.measurements(person)
+        types = [(each, kind_text(each)) for each in self.context.filter_choices(person).types]
+        measured = self.context.measurements(person)
         codes = [(each.code, name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
             "filter",

@@ -95,7 +95,7 @@ class TrendsPage(PatientPage):
 
     def overview(self, person: dict[str, Any]) -> Any:
         """Return the list of measurements, the most frequent first."""
-        found = sorted(self.context.reports.measurements(person), key=lambda each: (-each.count, each.name or ""))
+        found = sorted(self.context.measurements(person), key=lambda each: (-each.count, each.name or ""))
         path = self.path
         measured = [
             (

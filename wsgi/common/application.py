@@ -13,11 +13,20 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
+from myhealth.common.errors import (
+    Busy,
+    MissingPrivilege,
+    MyHealthError,
+    SettingsError,
+    TooManyAttempts,
+    Unavailable,
+)
+from myhealth.common.refusals import MinuteTexts
 from wsgi.common.requests import has_token
 from wsgi.common.site_address import Site
 
 log = logging.getLogger(__name__)
+_logged = MinuteTexts()
 
 
 def _plain(value: Any) -> int:
@@ -131,7 +140,10 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     if isinstance(error, SettingsError):
         log.error("%s", error.message)
         status, message, errors = 503, "The service is not set up; its log says why.", []
-        headers["Retry-After"] = "5"
+    elif isinstance(error, (Busy, TooManyAttempts)):
+        network = getattr(error, "network", "")
+        if _logged.add(f"{error.code} {network}") == "new":
+            log.warning("%s: %s; further ones of this minute are not logged", network or "all networks", error.message)
     elif isinstance(error, Unavailable):
         log.log(logging.ERROR if isinstance(error, MissingPrivilege) else logging.WARNING, "%s", error.message)
         # Messages that name a store are for the log only; other subclasses have messages for people.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterable, Iterator
 
 from wsgi.common.requests import header, takes_gzip
 
@@ -18,6 +19,21 @@ def pack(content: bytes, headers: dict[str, str]) -> bytes:
     packer = zlib.compressobj(ANSWER_GZIP_LEVEL, wbits=31)
     headers["Content-Encoding"] = "gzip"
     return packer.compress(content) + packer.flush()
+
+
+def pack_stream(blocks: Iterable[bytes], headers: dict[str, str]) -> Iterator[bytes]:
+    """Return an iterator over the blocks, gzipped if the client accepts it; set Content-Encoding in `headers`."""
+    if not takes_gzip():
+        return iter(blocks)
+    headers["Content-Encoding"] = "gzip"
+    return _gzipped(blocks)
+
+
+def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(ANSWER_GZIP_LEVEL, wbits=31)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
 
 
 def etag(content: bytes) -> str:

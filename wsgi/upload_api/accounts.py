@@ -6,8 +6,9 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, record_event
+from myhealth.audit.events import Actor, record_event, record_refusal
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
+from myhealth.common.text import fold_name
 from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, revoke_tokens
 from wsgi.common.application import json_error
@@ -45,7 +46,9 @@ class LoginView(UploadView):
                 login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
                 made.succeeded = login is not None
         except TooManyAttempts:
-            record_event("login", outcome="refused", actor=unknown, subject=named, reason="too many attempts")
+            record_refusal(
+                "login", fold_name(named), kind="429", actor=unknown, subject=named, reason="too many attempts"
+            )
             raise
         if login is None:
             record_event("login", outcome="refused", actor=unknown, subject=named)
@@ -86,7 +89,7 @@ class RegistrationView(UploadView):
 
     def post(self) -> Any:
         if not self.context.settings.registration_open:
-            record_event("register", outcome="refused")
+            record_refusal("register")
             raise NotAllowed("Registration is closed; ask for an account.", code="registration_closed")
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
         username, password = body.get("username"), body.get("password")

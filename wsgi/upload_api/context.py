@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, acting_as, record_event
+from myhealth.audit.events import Actor, acting_as, record_refusal
 from myhealth.common.database import database
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
+from myhealth.common.text import fold_name
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
@@ -76,28 +78,28 @@ class UploadView(View):
             self.record_refusal()
             raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user.role}.")
 
-    def record_refusal(self, subject: User | None = None) -> None:
-        """Record the audit event of a refused request; `subject`: the user whose data was asked for."""
-        named = {"subject_id": subject.id, "subject": subject.username} if subject else {}
-        path = bottle.request.path[:200]
-        record_event("refused", outcome="refused", request=f"{bottle.request.method} {path}", **named)
+    def record_refusal(self, subject: User | str | None = None, kind: str = "") -> None:
+        """Record the audit event of a refused request. `subject`: the user whose data was asked for, or a name that was
+        not looked up. Equal refusals are summed, those of different `kind` apart."""
+        named: dict[str, Any] = {"subject": subject}
+        if isinstance(subject, User):
+            named = {"subject_id": subject.id, "subject": subject.username}
+        request = f"{bottle.request.method} {bottle.request.path[:200]}"
+        record_refusal("refused", request, kind=kind, request=request, **named)
 
     def person(self, username: str, *roles: str) -> User:
         """Return the user of that name, if it is the caller or the caller has one of these roles.
 
-        Raises NotFound for other callers too, as for a name that does not exist, and records the refusal.
+        Raises NotFound for other callers, as for a name that does not exist, and records the refusal. For them the name
+        is not looked up, so that the time does not reveal whether it exists either.
         """
-        try:
-            found = get_user(username)
-        except NotFound as error:
-            raise self._not_found(username) from error
-        if found.id == self.user.id or self.user.role in roles:
-            return found
-        self.record_refusal(found)
-        raise self._not_found(username)
-
-    def _not_found(self, username: str) -> NotFound:
-        return NotFound(self.unknown_user.format(username), code="unknown_user")
+        if fold_name(username) == fold_name(self.user.username):
+            return self.user
+        with contextlib.suppress(NotFound):
+            if self.user.role in roles:
+                return get_user(username)
+        self.record_refusal(username)
+        raise NotFound(self.unknown_user.format(username), code="unknown_user")
 
 
 ENDED = (

@@ -159,7 +159,8 @@ class UserView(UploadView):
         if wrong:
             message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
             raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
-        if "username" in body and self.user.role != "admin" and not services.has_name(user, body["username"]):
+        renamed = "username" in body and fold_name(body["username"]) != fold_name(user.username)
+        if renamed and self.user.role != "admin":
             self.record_refusal(user)
             raise NotAllowed("Only an admin changes a username.")
         oneself = user.id == self.user.id
@@ -177,7 +178,7 @@ class UserView(UploadView):
             with attempt(user.username, self.address) as made:
                 made.succeeded = password_matches(body.get("current_password", ""), user.password_hash, rounds)
         except TooManyAttempts:
-            self.record_refusal(user)
+            self.record_refusal(user, kind="429")
             raise
         return made.succeeded
 

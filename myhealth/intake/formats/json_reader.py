@@ -28,6 +28,8 @@ from myhealth.intake.parsed_record import UNREAD, ParsedRecord
 CHUNK_BYTES = 256 * 1024
 # The longest record in characters: MongoDB stores no document over 16 MiB, so a longer one could never be shown.
 RECORD_MAX = 16 * 1024 * 1024
+# The most values, roughly, that the text of one record may have: decoded they take a hundred times as much memory.
+PARTS_MAX = 400_000
 OVERLAP = 200  # characters that are enough to recognise the beginning of a record
 
 # Finds where a value ends, several times quicker than DECODER, which keeps numbers exactly. (An integer of over 4300
@@ -56,6 +58,11 @@ DOUBTFUL_RECORDS = 100
 BRACES_TRIED = 50
 
 
+def count_parts(text: str, start: int = 0, end: int | None = None) -> int:
+    """Return the number of commas and opening brackets: no more values than these, and one, are in JSON text."""
+    return sum(text.count(mark, start, end) for mark in ",[{")
+
+
 class Readable(Protocol):
     """A stream of bytes; `read` returns at most `size` of them, and b"" at its end."""
 
@@ -77,19 +84,62 @@ class JsonBuffer:
         self.line = 1
         self.ended = False
         self._doubtful = 0
+        self._held: tuple[int, int] | None = None  # position and line
+        self._ahead = ""  # the text after `text`, if a long record made it read
+
+    def hold(self) -> None:
+        """Keep the text from here on until `release`, or until it is longer than RECORD_MAX."""
+        self._held = self.position, self.line
+
+    @property
+    def is_held(self) -> bool:
+        return self._held is not None
+
+    def rewind(self) -> None:
+        """Return to the place of `hold`."""
+        if self._held is not None:
+            self.position, self.line = self._held
+        self._held = None
+
+    def release(self) -> None:
+        self._held = None
 
     def read_more(self) -> bool:
         """Read a further part, twice as large if nothing was consumed since. Return False at the end."""
         if self.ended:
             return False
-        if self.position:
-            self.text, self.position, self._next_bytes = self.text[self.position :], 0, CHUNK_BYTES
+        if self._held is not None and self.position - self._held[0] > RECORD_MAX:
+            self._held = None
+        start = self.position if self._held is None else self._held[0]
+        if start:
+            self.text, self._next_bytes = self.text[start:], CHUNK_BYTES
+            self.position -= start
+            self._held = self._held and (0, self._held[1])
         else:
-            self._next_bytes = min(2 * self._next_bytes, RECORD_MAX)
+            self._next_bytes = min(2 * self._next_bytes, RECORD_MAX // 4)
+        if self._ahead:
+            self.text += self._ahead[: self._next_bytes]
+            self._ahead = self._ahead[self._next_bytes :]
+            return True
         data = self._source.read(self._next_bytes)
         self.ended = not data
         self.text += self._decode(data, final=self.ended)
         return True
+
+    def _shorten(self) -> None:
+        """Put off the text that the next record does not need if it is short."""
+        self._next_bytes, end = CHUNK_BYTES, self.position + CHUNK_BYTES
+        if len(self.text) > end + CHUNK_BYTES:
+            self.text, self._ahead, self.ended = self.text[:end], self.text[end:] + self._ahead, False
+
+    def _parts_end(self) -> int:
+        """Return an index before which the text has a little more than PARTS_MAX parts; 0 if it has fewer."""
+        parts = 0
+        for start in range(self.position, len(self.text), CHUNK_BYTES):
+            parts += count_parts(self.text, start, start + CHUNK_BYTES)
+            if parts > PARTS_MAX:
+                return start + CHUNK_BYTES
+        return 0
 
     def consume(self, end: int) -> str:
         """Move the position to `end` and return the text before it."""
@@ -133,14 +183,18 @@ class JsonBuffer:
         only find its end; ParsedRecord.decoded() decodes it on demand.
         """
         self.peek()
+        self._shorten()
         line, decoder = self.line, SCANNER if scan else DECODER
         while True:
             record, fault, end = None, "", 0
+            most = self._parts_end() if len(self.text) - self.position > 2 * CHUNK_BYTES else 0
             try:
-                record, end = decoder.raw_decode(self.text, self.position)
+                record, end = decoder.raw_decode(self.text[:most] if most else self.text, self.position)
                 if by_line and not LINE_REST.match(self.text, end):
                     fault, end = "something follows it on its line", self._broken_end(by_line)
             except JSONDecodeError as error:
+                if most:
+                    return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, f"{PARTS_MAX} values")
                 if self.ended or self._is_certain(error):
                     at = line + self.text.count("\n", self.position, error.pos)
                     where = f" (line {at})" if at != line and not by_line else ""
@@ -150,7 +204,7 @@ class JsonBuffer:
             if end and (end < len(self.text) or self.ended):
                 break
             if len(self.text) - self.position > RECORD_MAX:
-                return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD)
+                return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, f"{RECORD_MAX} characters")
             if not self.read_more():
                 fault, end = "it is cut short: the file ends in it", len(self.text)
                 break
@@ -184,7 +238,7 @@ class JsonBuffer:
 
     def _last_start(self) -> int:
         """Return the index where the last record in the buffer seems to begin, after a comma; 0 if not found."""
-        at = len(self.text)
+        at = min(len(self.text), self.position + CHUNK_BYTES)
         for _ in range(BRACES_TRIED):
             at = self.text.rfind("{", self.position + 1, at)
             if at < 0:
@@ -216,8 +270,11 @@ class JsonBuffer:
             return line_end.start() if line_end else len(self.text) if self.ended else 0
         with contextlib.suppress(JSONDecodeError, RecursionError):
             return LENIENT.raw_decode(self.text, self.position)[1]
-        next_record = NEXT_RECORD.search(self.text, self.position + 1)
-        ends = [end for end in (self._closing_bracket(), next_record.start() if next_record else 0) if end]
+        closing = self._closing_bracket()
+        # the next record counts only before the closing bracket: searching on would read the buffer for each record
+        last = closing + OVERLAP if closing else len(self.text)
+        next_record = NEXT_RECORD.search(self.text, self.position + 1, last)
+        ends = [end for end in (closing, next_record.start() if next_record else 0) if end]
         return min(ends, default=0)
 
     def _closing_bracket(self) -> int:
@@ -234,8 +291,8 @@ class JsonBuffer:
                 return 0
         return 0
 
-    def _overlong(self, index: int, next_one: re.Pattern[str]) -> ParsedRecord:
-        """Consume a record longer than RECORD_MAX; only its beginning is kept."""
+    def _overlong(self, index: int, next_one: re.Pattern[str], most: str) -> ParsedRecord:
+        """Consume a record that has more than `most`; at most RECORD_MAX characters of it are kept."""
         line, raw = self.line, self.text[self.position : self.position + RECORD_MAX]
         self.consume(self.position + 1)
         while (found := next_one.search(self.text, self.position)) is None:
@@ -245,7 +302,7 @@ class JsonBuffer:
                 break
         else:
             self.consume(found.start())
-        fault = f"has more than {RECORD_MAX} characters; only its beginning is kept"
+        fault = f"has more than {most}; only its beginning is kept"
         return ParsedRecord(index, line, raw, None, [("", fault)])
 
 
@@ -273,8 +330,10 @@ def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:
         index += 1
 
 
-def read_list(window: JsonBuffer, first: int = 0) -> Iterator[ParsedRecord]:
-    """Consume the list at the buffer's position and return its elements. Raises BadInput if it is truncated."""
+def read_list(window: JsonBuffer, first: int = 0, *, scan: bool = True) -> Iterator[ParsedRecord]:
+    """Consume the list at the buffer's position and return its elements. Raises BadInput if it is truncated.
+
+    `scan`: only find their ends, as `read_record` does."""
     window.expect("[", "a list of records")
     index = first
     if window.peek() == "]":
@@ -286,7 +345,7 @@ def read_list(window: JsonBuffer, first: int = 0) -> Iterator[ParsedRecord]:
         for parsed in window.read_complete_records(index):
             yield parsed
             index += 1
-        yield window.read_record(index, scan=True)
+        yield window.read_record(index, scan=scan)
         index += 1
         while window.peek() not in (",", "]", ""):
             garbage = window.skip_garbage(index)

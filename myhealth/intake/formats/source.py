@@ -12,7 +12,16 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.intake.formats.json_reader import CHUNK_BYTES, LITERAL_MAX, RECORD_MAX, SCANNER, Readable, top_names
+from myhealth.intake.formats.json_reader import (
+    CHUNK_BYTES,
+    LITERAL_MAX,
+    PARTS_MAX,
+    RECORD_MAX,
+    SCANNER,
+    Readable,
+    count_parts,
+    top_names,
+)
 
 GZIP_MAGIC = b"\x1f\x8b"
 HEAD_BYTES = 1024  # enough to distinguish HL7 v2, XML and the like from JSON
@@ -78,6 +87,8 @@ class Source:
             names = top_names(text[1:].lstrip()[:CHUNK_BYTES]) if text[:1] == "[" else set()
             return JsonStart(text[:1], names)
         while True:
+            if count_parts(text) > PARTS_MAX:
+                return JsonStart("{", top_names(text[:CHUNK_BYTES]), by_line="\n{" in text)
             try:
                 found, end = SCANNER.raw_decode(text)
                 alone = not text[end:].strip(WHITE_SPACE) and self._only_space_follows()

@@ -44,19 +44,22 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
 
     `next_url`: the absolute address of the next page.
     """
-    entries: list[Resource] = []
-    for report in reports:
-        remarks, results = parse_status_lines(report["checkup_report"]), readable_results(report)
-        shared = {"subject": _subject(patient), "effectiveDateTime": _effective_time(report)}
-        statuses = _statuses(results, remarks)
-        observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
-        entries += [_report(report, observations, remarks.status or "final", shared), *observations]
     bundle: Resource = {"resourceType": "Bundle", "type": "collection"}
     if next_url:
         bundle["link"] = [{"relation": "next", "url": next_url}]
-    if entries:
-        bundle["entry"] = [{"fullUrl": _address(each["id"]), "resource": each} for each in entries]
+    if entries := [entry for report in reports for entry in report_entries(report, patient)]:
+        bundle["entry"] = entries
     return bundle
+
+
+def report_entries(report: Document, patient: Document) -> list[Resource]:
+    """Return the entries of one report in a Bundle: the report, followed by its Observations."""
+    remarks, results = parse_status_lines(report["checkup_report"]), readable_results(report)
+    shared = {"subject": _subject(patient), "effectiveDateTime": _effective_time(report)}
+    statuses = _statuses(results, remarks)
+    observations = [_observation(report, n, each, statuses[n], shared) for n, each in enumerate(results)]
+    resources = [_report(report, observations, remarks.status or "final", shared), *observations]
+    return [{"fullUrl": _address(each["id"]), "resource": each} for each in resources]
 
 
 def _subject(patient: Document) -> Resource:

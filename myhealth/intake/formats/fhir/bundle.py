@@ -11,48 +11,105 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, TooLarge
 from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element, kind
-from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_members
-from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
+from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
+from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
+OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
+
+ENTRIES_MAX = 100_000  # entries of a Bundle, and resources contained in them
+# The characters that all records of a Bundle together examine: so many times its own, and so many more.
+EXAMINED_FACTOR, EXAMINED_MIN = 20, 64 * 1024 * 1024
+SHARED_TOO_OFTEN = "the records of the Bundle share too many of its entries; send it in parts"
+DECODED_CHARACTERS = 1024 * 1024  # the text of the entries that stay decoded
+
+
+class Resources:
+    """The resources of a Bundle. They are decoded when they are needed; only the last ones stay in memory."""
+
+    def __init__(self) -> None:
+        self._decoded: dict[Entry, dict[str, Any]] = {}
+        self._size = 0
+        self._entries = 0
+        self._characters = 0
+        self._examined = 0
+        self.nested = False  # whether the entries that come are parts of earlier ones
+
+    def add(self, characters: int = 0) -> None:
+        """Count an entry of so many characters. Raises TooLarge."""
+        self._entries += 1
+        self._characters += 0 if self.nested else characters
+        if self._entries > ENTRIES_MAX:
+            raise TooLarge(f"the Bundle has more than {ENTRIES_MAX} entries; send it in parts")
+
+    def examine(self, entry: Entry) -> None:
+        """Count that a record examines the entry. Raises TooLarge if the records share too many entries, because time
+        and rejected records would grow with the square of the Bundle."""
+        self._examined += len(entry.raw)
+        if self._examined > EXAMINED_FACTOR * self._characters + EXAMINED_MIN:
+            raise TooLarge(SHARED_TOO_OFTEN)
+
+    def get(self, entry: Entry) -> dict[str, Any]:
+        found = self._decoded.pop(entry, None)
+        if found is None:
+            self.examine(entry)
+            self._size += len(entry.raw)
+            found = DECODER.decode(entry.raw)["resource"]
+        self._decoded[entry] = found
+        while self._size > DECODED_CHARACTERS and len(self._decoded) > 1:
+            oldest = next(iter(self._decoded))
+            del self._decoded[oldest]
+            self._size -= len(oldest.raw)
+        return found
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One resource. `raw`: the text of its entry as sent; `container`: the resource that contains it.
+    """One resource. `raw`: the text of its entry as sent; `container`: the resource that contains it, at `position`.
 
-    `fault`: the reason why it is not a resource, as (field, message).
+    `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
+    `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle.
     """
 
-    resource: dict[str, Any]
+    resources: Resources = field(repr=False)
     raw: str = ""
     line: int = 1
     full_url: str = ""
     container: Entry | None = None
+    position: int = 0
     fault: tuple[str, str] | None = None
     contained: dict[str, Entry] | None = field(default=None, repr=False)
+    alone: dict[str, Any] | None = field(default=None, repr=False)
+    kind: str = ""
+    id: str = ""
+    withdrawn: bool = False
+    grouped: bool = False
+
+    def describe(self, resource: dict[str, Any]) -> Entry:
+        """Note the parts of the resource that references and groups need, and return the entry."""
+        found = resource.get("id")
+        self.kind, self.id = str(resource.get("resourceType")), found if isinstance(found, str) else ""
+        self.withdrawn = resource.get("status") == "entered-in-error"
+        self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
+        return self
 
     @property
-    def kind(self) -> str:
-        return str(self.resource.get("resourceType"))
-
-    @property
-    def id(self) -> str:
-        found = self.resource.get("id")
-        return found if isinstance(found, str) else ""
+    def resource(self) -> dict[str, Any]:
+        if self.alone is not None:
+            return self.alone
+        if self.container is not None:
+            found: dict[str, Any] = _inside(self.container)[self.position]
+            return found
+        return self.resources.get(self)
 
     @property
     def outermost(self) -> Entry:
         return self.container or self
-
-    @property
-    def withdrawn(self) -> bool:
-        return self.resource.get("status") == "entered-in-error"
 
 
 class Scope:
@@ -63,6 +120,7 @@ class Scope:
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}
         self._by_type: dict[tuple[str, str], list[Entry]] = {}
+        self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
             if entry.full_url:
                 self._by_url.setdefault(entry.full_url, []).append(entry)
@@ -79,26 +137,33 @@ class Scope:
             return _contained(at.outermost).get(text[1:])
         address = ADDRESS.fullmatch(text)
         if address is None:
-            return _pick(self._by_url.get(text, []))
+            return next(iter(self._by_url.get(text, [])), None)
         root, name, version = address[1], (address[2], address[3]), address[4] or ""
         if root:
             found = self._by_url.get(f"{root}{name[0]}/{name[1]}") or self._by_url.get(text, [])
-            return _pick(found, version)
+            return self._pick(found, None, version)
         home = _root(at.outermost)
         found = self._by_type.get(name, [])
         # The same id on another server is another resource; an entry without a server may be of any.
-        near = [entry for entry in found if _root(entry) == home]
-        return _pick(near or [entry for entry in found if not (home and _root(entry))], version)
+        return self._pick(found, home, version) or self._pick(found, "" if home else None, version)
+
+    def _pick(self, entries: list[Entry], root: str | None, version: str) -> Entry | None:
+        """Return the entry of this server and version, else the first of this server: a history begins with the newest.
+        `root`: None for any server."""
+        if not version and (root is None or len(entries) == 1):
+            return next((entry for entry in entries if root is None or _root(entry) == root), None)
+        index = self._indexes.get(id(entries))
+        if index is None:
+            index = self._indexes[id(entries)] = {}
+            for entry in entries:
+                at, of = _root(entry), _version(entry)
+                for key in ((at, ""), (at, of), (None, ""), (None, of)):
+                    index.setdefault(key, entry)
+        return index.get((root, version)) or index.get((root, ""))
 
 
-def _pick(entries: list[Entry], version: str = "") -> Entry | None:
-    """Return the entry of this version, else the first: a history begins with the newest."""
-    wanted = (
-        entry
-        for entry in entries
-        if version and Element(entry.resource, "", []).part("meta").text("versionId") == version
-    )
-    return next(wanted, next(iter(entries), None))
+def _version(entry: Entry) -> str:
+    return Element(entry.resource, "", []).part("meta").text("versionId") if entry.kind else ""
 
 
 def _root(entry: Entry) -> str:
@@ -107,14 +172,21 @@ def _root(entry: Entry) -> str:
     return (address[1] or "") if address else ""
 
 
+def _inside(container: Entry) -> list[Any]:
+    inside = container.resource.get("contained")
+    return inside if isinstance(inside, list) else [inside]
+
+
 def _contained(container: Entry) -> dict[str, Entry]:
     """Return the resources contained in another one, by their ids."""
     if container.contained is None:
         container.contained = {}
-        inside = container.resource.get("contained")
-        for resource in inside if isinstance(inside, list) else [inside]:
-            if isinstance(resource, dict) and isinstance(name := resource.get("id"), str):
-                container.contained.setdefault(name, Entry(resource, line=container.line, container=container))
+        for i, resource in enumerate(_inside(container)):
+            name = resource.get("id") if isinstance(resource, dict) else None
+            if isinstance(name, str) and name not in container.contained:
+                container.resources.add()
+                found = Entry(container.resources, line=container.line, container=container, position=i)
+                container.contained[name] = found.describe(resource)
     return container.contained
 
 
@@ -143,52 +215,95 @@ def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def slice_bundle(bundle: dict[str, Any], raw: str, first_line: int) -> Iterator[Entry]:
+def read_bundle(window: JsonBuffer, resources: Resources) -> list[Entry] | None:
+    """Consume the Bundle at the window's position, which ends its line, and return its entries.
+
+    Return None, with nothing consumed, if it is another resource, or broken and not longer than RECORD_MAX. Raises
+    BadInput if it is broken and longer, TooLarge if it has too many entries.
+    """
+    if OTHER_RESOURCE.match(window.text, window.position):
+        return None
+    window.hold()
+    try:
+        entries = _read_entries(window, resources)
+        while not window.text[window.position :].strip(" \t\r") and window.read_more():
+            pass
+        if window.is_held and not LINE_REST.match(window.text, window.position):
+            raise BadInput(f"line {window.line}: something follows the Bundle on its line")
+    except TooLarge:
+        raise
+    except BadInput:
+        if not window.is_held:
+            raise
+        window.rewind()
+        return None
+    window.release()
+    return entries
+
+
+def slice_bundle(raw: str, first_line: int, resources: Resources) -> list[Entry]:
     """Return the entries of a well-formed Bundle, each with its part of the text `raw` that begins at `first_line`."""
-    yield from _slices(bundle, JsonBuffer(_source(raw)), first_line)
+    return _moved(_read_entries(JsonBuffer(_source(raw)), resources), first_line)
 
 
-def slice_nested(entry: Entry) -> Iterator[Entry]:
-    """Return the entries of a Bundle that is itself the resource of an entry."""
+def slice_nested(entry: Entry) -> list[Entry]:
+    """Return the entries of a Bundle that is itself the resource of an entry. Raises TooLarge."""
+    entry.resources.examine(entry)
+    entry.resources.nested = True
     window = JsonBuffer(_source(entry.raw))
+    found: list[Entry] = []
     for name, _ in read_members(window):
         if name == "resource":
-            yield from _slices(entry.resource, window, entry.line)
+            found = _moved(_read_entries(window, entry.resources), entry.line)
         else:
             window.read_value()
+    return found
 
 
 def _source(raw: str) -> io.BytesIO:
     return io.BytesIO(raw.encode("utf-8", "surrogateescape"))
 
 
-def _slices(bundle: dict[str, Any], window: JsonBuffer, first_line: int) -> Iterator[Entry]:
-    for parsed, value in zip(read_entries(window), bundle.get("entry") or [], strict=True):
-        parsed.record = value
-        parsed.line += first_line - 1
-        yield entry_of(parsed)
+def _moved(entries: list[Entry], first_line: int) -> list[Entry]:
+    for entry in entries:
+        entry.line += first_line - 1
+    return entries
 
 
-def read_entries(window: JsonBuffer) -> Iterator[ParsedRecord]:
-    """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is broken."""
-    seen = False
+def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
+    """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is no Bundle, or
+    broken, and TooLarge."""
+    entries: list[Entry] = []
+    names: set[str] = set()
+    is_bundle = False
     for name, line in read_members(window):
-        if name != "entry" or window.peek() != "[":
-            window.read_value()
+        if name in names:
+            raise BadInput(f"line {line}: the Bundle has two members named {printable(name, 60)}")
+        names.add(name)
+        if name == "entry" and window.peek() == "[":
+            entries = list(_read_list(window, resources))
             continue
-        if seen:
-            raise BadInput(f"line {line}: the Bundle has two lists named entry")
-        seen = True
-        for parsed in read_list(window):
-            if parsed.faults:
-                raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")
-            yield parsed
+        value = window.read_value()
+        is_bundle = is_bundle or (name == "resourceType" and value == "Bundle")
+        if (name == "resourceType" and not is_bundle) or (name == "entry" and value is not None):
+            raise BadInput(f"line {line}: a Bundle with a list named entry is expected")
+    if not is_bundle:
+        raise BadInput(f"line {window.line}: a Bundle is expected")
+    return entries
 
 
-def entry_of(parsed: ParsedRecord) -> Entry:
-    """Parse a Bundle entry; sets `fault` if invalid, leaves `resource` empty if absent."""
+def _read_list(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
+    for parsed in read_list(window, scan=False):
+        if parsed.faults:
+            raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")
+        resources.add(len(parsed.raw))
+        yield entry_of(parsed, resources)
+
+
+def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
+    """Parse a Bundle entry; sets `fault` if invalid, leaves `kind` empty if it has no resource."""
     value = parsed.decoded()
-    found = Entry({}, parsed.raw, parsed.line)
+    found = Entry(resources, parsed.raw, parsed.line)
     if value is None:
         return found
     if not isinstance(value, dict):
@@ -204,7 +319,8 @@ def entry_of(parsed: ParsedRecord) -> Entry:
         elif value["resource"]["resourceType"] == "Bundle" and (fault := bundle_fault(value["resource"])):
             found.fault = (f"Bundle.entry.resource: {fault[0]}", fault[1])
         else:
-            found.resource, found.full_url = value["resource"], value.get("fullUrl", "")
+            found.full_url = value.get("fullUrl", "")
+            found.describe(value["resource"])
     return found
 
 

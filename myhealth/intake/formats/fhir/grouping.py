@@ -5,15 +5,19 @@ Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping) and "DiagnosticReport".
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from myhealth.intake.formats.fhir.bundle import Entry, Scope, contained_in, small_bundle
+from myhealth.common.errors import TooLarge
+from myhealth.intake.formats.fhir.bundle import SHARED_TOO_OFTEN, Entry, Scope, contained_in, small_bundle
 from myhealth.intake.formats.fhir.element import Element
+from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX, count_parts
 from myhealth.intake.formats.terminology import FieldError
 
 # As many results as a record may have. Without a bound, many reports that share one panel would take unbounded time.
 MEMBERS_MAX = 2_000
+# The results of all records of a Bundle: so many times its entries, and so many more.
+SHARED_FACTOR, SHARED_MIN = 4, 10_000
 RESULTS = ("Observation", "DiagnosticReport")
 
 
@@ -22,8 +26,8 @@ class FhirGroup:
     """The resources of one record.
 
     `observations`: those with its results, in order; the head is one of them if it is an Observation. `elsewhere`: its
-    results that are not in the source. `in_circle`: the head is a member of one of its own members. `entries`: all
-    entries examined; it grows while the record is read, as `faults` does.
+    results that are not in the source. `rest`: those beyond MEMBERS_MAX. `in_circle`: the head is a member of one of
+    its own members. `entries`: all entries examined; it grows while the record is read, as `faults` does.
     """
 
     scope: Scope
@@ -33,13 +37,24 @@ class FhirGroup:
     observations: list[tuple[Entry, Element]] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     entries: dict[Entry, None] = field(default_factory=dict)
+    characters: int = 0
+    parts: int = 0
+    rest: list[Entry] = field(default_factory=list)
+
+    def examine(self, entry: Entry) -> None:
+        """Add the entry to `entries`. Raises TooLarge if the records of the Bundle share too many."""
+        if entry not in self.entries:
+            self.entries[entry] = None
+            entry.resources.examine(entry)
+            self.characters += len(entry.raw)
+            self.parts += count_parts(entry.raw)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """Return the person or device of a Reference; None if it is not here, or is a result."""
         found = self.scope.resolve(reference, at)
         if found is None or found.kind in RESULTS:
             return None
-        self.entries[found.outermost] = None
+        self.examine(found.outermost)
         return found
 
     def text(self) -> str:
@@ -56,30 +71,51 @@ class FhirGroup:
         return Element(self.head.resource, self.head.kind, self.faults)
 
 
-def find_groups(scope: Scope, skipped: Counter[str]) -> dict[int, FhirGroup]:
-    """Return the groups of a scope by the `id()` of their heads. Count entries in no group in `skipped`."""
-    heads: dict[int, FhirGroup] = {}
+def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:
+    """Return the heads of the groups of a scope by their `id()`, and whether each is in a circle. Count the entries in
+    no group in `skipped`."""
+    heads: dict[int, bool] = {}
     used: set[int] = set()
     good = [entry for entry in scope.entries if not _skip(entry, skipped)]
     observations = [entry for entry in good if entry.kind == "Observation"]
-    referred = {id(member) for entry in observations for member in _members(scope, entry) if member is not entry}
+    grouped = [entry for entry in observations if entry.grouped]
+    referred = {id(member) for entry in grouped for member in _members(scope, entry) if member is not entry}
     order = [entry for entry in good if entry.kind == "DiagnosticReport"]
     order += [entry for entry in observations if id(entry) not in referred]
     order += [entry for entry in observations if id(entry) in referred]  # members of a circle
-    for entry in order:
+    waiting, results = deque(order), 0
+    while waiting:
+        entry = waiting.popleft()
         if id(entry) in used:
             continue
-        heads[id(entry)] = group = _gather(scope, entry)
-        group.in_circle = id(entry) in referred
-        used |= {id(found) for found, _ in group.observations}
-        for whole in {entry.outermost: None for entry, _ in group.observations} | {entry: None}:
-            _count_contained(whole, used, skipped)
+        heads[id(entry)] = id(entry) in referred
+        found = [entry]
+        if entry.kind == "DiagnosticReport" or entry.grouped:
+            group = gather(scope, entry)
+            found = [each for each, _ in group.observations]
+            # the next record continues where a long chain was cut, or each of its members would be read for the others
+            waiting.extendleft(each for each in reversed(group.rest) if each.container is None)
+        used |= set(map(id, found))
+        results += len(found)
+        if results > SHARED_FACTOR * len(scope.entries) + SHARED_MIN:
+            raise TooLarge(SHARED_TOO_OFTEN)
     return heads
+
+
+def count_contained(group: FhirGroup, skipped: Counter[str]) -> None:
+    """Count the contained Observations that are not results of the group whose resources contain them."""
+    used = {id(entry) for entry, _ in group.observations}
+    for whole in {entry.outermost: None for entry, _ in group.observations} | {group.head: None}:
+        for found in contained_in(whole):
+            if found.kind == "Observation" and id(found) not in used:
+                skipped[
+                    "Observation entered in error" if found.withdrawn else "contained Observation of no result"
+                ] += 1
 
 
 def _skip(entry: Entry, skipped: Counter[str]) -> bool:
     """Return whether it is not a result; then count it."""
-    if not entry.resource:
+    if not entry.kind:
         skipped["Bundle entry without a resource"] += 1
     elif entry.kind not in RESULTS:
         skipped[entry.kind] += 1
@@ -90,13 +126,6 @@ def _skip(entry: Entry, skipped: Counter[str]) -> bool:
     return True
 
 
-def _count_contained(entry: Entry, used: set[int], skipped: Counter[str]) -> None:
-    """Count the contained Observations that are not results of the resource that contains them."""
-    for found in contained_in(entry):
-        if found.kind == "Observation" and id(found) not in used:
-            skipped["Observation entered in error" if found.withdrawn else "contained Observation of no result"] += 1
-
-
 def _members(scope: Scope, entry: Entry) -> list[Entry]:
     """Return the Observations that an Observation names as its members, as far as they are here."""
     references = Element(entry.resource, "", []).parts("hasMember")
@@ -104,12 +133,13 @@ def _members(scope: Scope, entry: Entry) -> list[Entry]:
     return [member for member in found if member is not None and member.kind == "Observation"]
 
 
-def _gather(scope: Scope, head: Entry) -> FhirGroup:
+def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
     """Return the group of a head: results and members in their order, each once, so that a circle ends."""
-    group = FhirGroup(scope, head, entries={head.outermost: None})
+    group = FhirGroup(scope, head, in_circle)
+    group.examine(head.outermost)
     seen: set[int] = set()
     waiting = [(head, group.top)]
-    while waiting and len(seen) <= MEMBERS_MAX:
+    while waiting and len(seen) <= MEMBERS_MAX and not (fault := _size_fault(group)):
         entry, part = waiting.pop()
         if id(entry) in seen:
             continue
@@ -122,13 +152,23 @@ def _gather(scope: Scope, head: Entry) -> FhirGroup:
             if member is None or member.kind != "Observation":
                 group.elsewhere.append(label(reference))
                 continue
-            group.entries[member.outermost] = None
+            group.examine(member.outermost)
+            if _size_fault(group):
+                break
             if not member.withdrawn:
                 found.append((member, Element(member.resource, f"{reference.path}.resolve()", group.faults)))
         waiting += reversed(found)
     if waiting:
-        group.faults.append((head.kind, f"has more than {MEMBERS_MAX} results"))
+        group.rest = [entry for entry, _ in reversed(waiting)]
+        group.faults.append((head.kind, fault or f"has more than {MEMBERS_MAX} results"))
     return group
+
+
+def _size_fault(group: FhirGroup) -> str:
+    """Return why the group is larger than a record may be, or ""."""
+    if group.characters > RECORD_MAX:
+        return f"has more than {RECORD_MAX} characters with its results"
+    return f"has more than {PARTS_MAX} parts with its results" if group.parts > PARTS_MAX else ""
 
 
 def label(reference: Element) -> str:

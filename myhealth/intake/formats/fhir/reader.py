@@ -5,31 +5,27 @@ Source: HL7 FHIR R4 (4.0.1).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import tzinfo
-from json import JSONDecodeError
 
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.fhir.bundle import (
     Entry,
+    Resources,
     Scope,
     bundle_fault,
-    entry_of,
-    read_entries,
+    read_bundle,
     resource_fault,
     slice_bundle,
     slice_nested,
     small_bundle,
 )
-from myhealth.intake.formats.fhir.grouping import find_groups
+from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
 from myhealth.intake.formats.fhir.record import read_group
 from myhealth.intake.formats.format import ONE_A_LINE, Format
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
-
-BUNDLE_START = re.compile(r'\{\s*"resourceType"\s*:\s*"Bundle"')
 
 
 def read_fhir(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -37,10 +33,12 @@ def read_fhir(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterat
 
     `zone`: the zone of moments that name none. `skipped` counts, by kind, the resources that are not results
     ("Patient", "Observation entered in error"). A record that cannot be read has faults, with fields as in FHIRPath.
-    Memory grows with a Bundle, because its entries may refer to each other, but not with the number of resources.
+    Memory grows with the text of a Bundle, because its entries may refer to each other, but not with the number of
+    resources. Time grows with the length of the source.
 
     Raises BadInput if the source is broken so that nothing further can be found. A broken Bundle longer than RECORD_MAX
-    gives no record at all, because a report may lack some of its results.
+    gives no record at all, because a report may lack some of its results. Raises TooLarge if a Bundle has too many
+    entries, or its records share too many.
     """
     read = _read_list if window.peek() == "[" else _read_values
     for index, parsed in enumerate(read(window, zone, skipped)):
@@ -61,8 +59,9 @@ def _read_list(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Itera
 
 
 def _next_value(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    if _is_long_bundle(window):
-        yield from _read_bundle([entry_of(item) for item in read_entries(window)], zone, skipped)
+    entries = read_bundle(window, Resources())
+    if entries is not None:
+        yield from _read_bundle(entries, zone, skipped)
         return
     yield from _read_value(window.read_record(0, by_line=True), zone, skipped)
 
@@ -74,7 +73,7 @@ def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> It
     if fault is None and not parsed.faults and resource["resourceType"] == "Bundle":
         fault = bundle_fault(resource)
         if fault is None:
-            yield from _read_bundle(list(slice_bundle(resource, parsed.raw, parsed.line)), zone, skipped)
+            yield from _read_bundle(slice_bundle(parsed.raw, parsed.line, Resources()), zone, skipped)
             return
     if fault:
         parsed.faults.append(fault)
@@ -82,28 +81,8 @@ def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> It
         parsed.record = None
         yield parsed
     else:
-        yield from _read_scope([Entry(resource, parsed.raw, parsed.line)], zone, skipped, alone=True)
-
-
-def _is_long_bundle(window: JsonBuffer) -> bool:
-    """Return whether a Bundle longer than RECORD_MAX begins here and is well-formed so far."""
-    if not BUNDLE_START.match(window.text, window.position):
-        return False
-    while True:
-        try:
-            _, end = json_reader.SCANNER.raw_decode(window.text, window.position)
-        except JSONDecodeError as error:
-            broken = error.pos + json_reader.LITERAL_MAX < len(window.text)
-            if broken and not error.msg.startswith("Unterminated string"):
-                return False
-        except RecursionError:
-            return False
-        else:
-            return end - window.position > json_reader.RECORD_MAX
-        if len(window.text) - window.position > json_reader.RECORD_MAX:
-            return True
-        if not window.read_more():
-            return False
+        entry = Entry(Resources(), parsed.raw, parsed.line, alone=resource).describe(resource)
+        yield from _read_scope([entry], zone, skipped, alone=True)
 
 
 def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -113,7 +92,7 @@ def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> I
         entries = waiting.pop(0)
         if not entries:
             skipped["empty Bundle"] += 1
-        waiting += [list(slice_nested(entry)) for entry in entries if entry.kind == "Bundle"]
+        waiting += [slice_nested(entry) for entry in entries if entry.kind == "Bundle"]
         yield from _read_scope([entry for entry in entries if entry.kind != "Bundle"], zone, skipped)
 
 
@@ -121,12 +100,15 @@ def _read_scope(
     entries: list[Entry], zone: tzinfo, skipped: Counter[str], *, alone: bool = False
 ) -> Iterator[ParsedRecord]:
     """Return the records of these entries. `alone`: the entry is one resource that was not in a Bundle."""
-    groups = find_groups(Scope(entries), skipped)
+    scope = Scope(entries)
+    heads = find_heads(scope, skipped)
     for entry in entries:
         if entry.fault:
             yield ParsedRecord(0, entry.line, small_bundle([entry]), None, [entry.fault])
-        elif id(entry) in groups:
-            yield read_group(groups.pop(id(entry)), zone, alone=alone)
+        elif id(entry) in heads:
+            group = gather(scope, entry, in_circle=heads[id(entry)])
+            count_contained(group, skipped)
+            yield read_group(group, zone, alone=alone)
 
 
 FHIR = Format(

@@ -49,17 +49,20 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
     groups: list[OrderGroup] = []
     waiting: list[Segment] | None = None  # an ORC, and what follows it, before its OBR
     inside, place = False, None
+    opens = _opening(segments)
+    head: list[Segment] | None = None  # common and patient; orders share one list
     for i, segment in enumerate(segments):
         if segment.name == "PID":
-            patient, waiting, inside = [segment], None, False
+            patient, waiting, inside, head = [segment], None, False, None
         elif not groups and not waiting and (found := _place(segments[i : i + 2])):
             place = found
         elif segment.name == "OBR" or (segment.name == "OBX" and not inside):
-            groups.append(OrderGroup([*common, *patient], [*(waiting or []), segment], len(groups) + 1))
+            head = head or [*common, *patient]
+            groups.append(OrderGroup(head, [*(waiting or []), segment], len(groups) + 1))
             if place:
                 groups[-1].number, groups[-1].repeated = int(place[1]), bool(place[2])
             waiting, inside, place = None, True, None
-        elif segment.name == "ORC" and (not inside or _opens(segments[i + 1 :])):
+        elif segment.name == "ORC" and (not inside or opens[i]):
             waiting, inside = [segment], False
         elif waiting is not None:
             waiting.append(segment)
@@ -67,7 +70,16 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
             groups[-1].body.append(segment)
         else:
             (patient or common).append(segment)
+            head = None
     return _mark_repeated(groups)
+
+
+def repeated_bytes(groups: list[OrderGroup]) -> int:
+    """Return the length of the segments before the orders, counted for each order: the text of each record has them."""
+    sizes = {
+        id(head): sum(len(segment.raw) for segment in head) for head in {id(g.head): g.head for g in groups}.values()
+    }
+    return sum(sizes[id(group.head)] for group in groups)
 
 
 def _place(segments: list[Segment]) -> re.Match[str] | None:
@@ -77,9 +89,14 @@ def _place(segments: list[Segment]) -> re.Match[str] | None:
     return PLACE.fullmatch(segments[0].encoding.field.join(segments[0].fields))
 
 
-def _opens(following: list[Segment]) -> bool:
-    """Return whether an ORC belongs to the next OBR; in some messages (OUL^R22) it follows its own OBR."""
-    return next((segment.name for segment in following if segment.name in ("OBR", "OBX", "PID")), "") == "OBR"
+def _opening(segments: list[Segment]) -> list[bool]:
+    """Return whether an ORC in each place belongs to the next OBR; in some messages (OUL^R22) it follows its own."""
+    found, opens = [], False
+    for segment in reversed(segments):
+        found.append(opens)
+        if segment.name in ("OBR", "OBX", "PID"):
+            opens = segment.name == "OBR"
+    return found[::-1]
 
 
 def _mark_repeated(groups: list[OrderGroup]) -> list[OrderGroup]:

@@ -16,13 +16,15 @@ from datetime import tzinfo
 
 from myhealth.common.text import printable
 from myhealth.intake.formats.format import Format, RejectedLayout, encode_raw
-from myhealth.intake.formats.hl7v2.grouping import find_groups
+from myhealth.intake.formats.hl7v2.grouping import find_groups, repeated_bytes
 from myhealth.intake.formats.hl7v2.record import read_group
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.json_reader import Readable
 from myhealth.intake.parsed_record import ParsedRecord
 
 START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
+
+REPEATED_MAX_BYTES = 16 * 1024 * 1024
 
 
 def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
@@ -47,6 +49,8 @@ def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> I
     reports = kind.startswith("ORU")  # a message with results, even if an OBR has none yet
     if reports and not groups:
         fault = "it is a message with results, but has neither an OBR nor an OBX segment"
+    if not fault and repeated_bytes(groups) > REPEATED_MAX_BYTES:
+        fault = "its orders repeat too much: what comes before them is a part of each; send it in parts"
     if fault:
         last = message[-1]  # a truncated message stays so in its text, so that it is not accepted when read again
         end = b"\r" if last.frame_open or not last.truncated else b""

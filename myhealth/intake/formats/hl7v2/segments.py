@@ -101,7 +101,7 @@ def _escapes(escape: str) -> re.Pattern[str]:
 class Segment:
     """A line of a message. `fault`: the reason why it cannot be read; `name` is "" if it is not a segment."""
 
-    __slots__ = ("encoding", "fault", "fields", "line", "name", "raw")
+    __slots__ = ("_more", "encoding", "fault", "fields", "line", "name", "raw")
 
     def __init__(self, line: int, raw: bytes, encoding: Encoding) -> None:
         self.line = line
@@ -109,6 +109,7 @@ class Segment:
         self.encoding = encoding
         self.name, self.fault = "", ""
         self.fields: list[str] = []
+        self._more: list[bytes] = []
         self._parse()
 
     def _parse(self) -> None:
@@ -125,12 +126,22 @@ class Segment:
             self.fields.insert(1, self.encoding.field)
 
     def continue_with(self, raw: bytes) -> bool:
-        """Append the rest of a text field that a line end broke. Return False if the segment has no such field."""
+        """Append the rest of a text field that a line end broke. Return False if the segment has no such field.
+
+        Call `finish` after the last one: parsed anew for each line, a long text would take the square of its length.
+        """
         if len(self.fields) - 1 != BREAKABLE.get(self.name):
             return False
-        self.raw += b"\n" + raw
-        self._parse()
+        self._more.append(raw)
+        text = decode(raw, self.encoding.codec)
+        if text is None or self.encoding.field in text:
+            self.finish()
         return True
+
+    def finish(self) -> None:
+        if self._more:
+            self.raw, self._more = b"\n".join((self.raw, *self._more)), []
+            self._parse()
 
     def field(self, number: int) -> str:
         """Return a field as sent; "" if it is absent or sent as empty ('""')."""
@@ -174,6 +185,8 @@ def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
         segment = Segment(line.number, line.data, encoding)
         if KNOWN.fullmatch(segment.name) or not segments[-1].continue_with(line.data):
             segments.append(segment)
+    for segment in segments:
+        segment.finish()
     return segments, _truncation(segments, lines[-1])
 
 

@@ -1,0 +1,33 @@
+"""login_attempts: by the user's id where there is one; whether the password was checked already. refusals: equal ones.
+
+`address` holds the network from here on. `refusals`: how many equal refusals of one minute an audit event stands for;
+rows go by age, as the events do.
+"""
+
+from typing import Any
+
+UP = """
+alter table login_attempts add column user_id bigint references users on delete cascade;
+alter table login_attempts add column finished boolean not null default true;
+update login_attempts set user_id = users.id, username = ''
+    from users where kind = 'login' and users.folded_name = login_attempts.username;
+create index login_attempts_user on login_attempts (user_id, at);
+create table refusals (
+    key bytea primary key,
+    event_id bigint not null unique,
+    count integer not null default 1,
+    at timestamptz not null default now()
+);
+create index refusals_at on refusals (at);
+"""
+
+
+def up(migrator: Any, db: Any) -> None:
+    db.cursor().execute(UP)
+
+
+def down(migrator: Any, db: Any) -> None:
+    db.cursor().execute("""
+        drop table refusals;
+        update login_attempts set username = users.folded_name from users where users.id = user_id;
+        alter table login_attempts drop column user_id, drop column finished""")

@@ -1,0 +1,158 @@
+"""Reading takes time and memory in proportion to the bytes, whatever shape they have; limits are reported."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.fhir import bundle, named, observation, read, read_text, report
+
+from myhealth.common.errors import BadInput, TooLarge
+from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.fhir import bundle as fhir_bundle
+from myhealth.intake.formats.json_reader import PARTS_MAX
+
+MESSAGE = b"MSH|^~\\&|LAB|A|||20260101||ORU^R01|1|P|2.5\rPID|1||p1\r"
+RESULT = b"OBX|1|NM|X||1||||||F\r"
+
+
+def _same_id(n: int) -> Any:
+    return bundle(*[named("1", "Observation/1") for _ in range(n)])
+
+
+def _history(n: int) -> Any:
+    return bundle(
+        *[named("1", f"http://a.example/Observation/1/_history/{i - 1}", meta={"versionId": str(i)}) for i in range(n)],
+        urls=("http://a.example/Observation/1",) * n,
+    )
+
+
+def _patients(n: int) -> Any:
+    patients = [{"resourceType": "Patient", "id": "p1"} for _ in range(n // 2)]
+    urls = [f"http://s{i}.example/Patient/p1" for i in range(n // 2)]
+    urls += [f"http://s{i}.example/Observation/{i}" for i in range(n // 2)]
+    return bundle(*patients, *[named(str(i)) for i in range(n // 2)], urls=tuple(urls))
+
+
+def _chain(n: int) -> Any:
+    return bundle(*[named(str(i), f"Observation/{i + 1}") for i in range(n)])
+
+
+def _backward_chain(n: int) -> Any:
+    return bundle(*[named(str(i), f"Observation/{i - 1}") for i in range(n)])
+
+
+def _shared_panel(n: int) -> Any:
+    reports = [report("Observation/panel", id=f"r{i}") for i in range(n // 2)]
+    panel = named("panel", *(f"Observation/{i}" for i in range(n // 2)))
+    return bundle(*reports, panel, *[named(str(i)) for i in range(n // 2)])
+
+
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    **{
+        make.__name__: lambda n, make=make: json.dumps(make(n)).encode()
+        for make in (_same_id, _history, _patients, _chain, _backward_chain, _shared_panel)
+    },
+    "orders_without_results": lambda n: MESSAGE + b"OBR|1||1|X\r" + 4 * n * b"ORC|RE\r" + RESULT,
+    "a_text_of_many_lines": lambda n: MESSAGE + b"OBR|1||1|X\rOBX|1|TX|X||" + 20 * n * b"abc\r" + RESULT,
+    "many_notes_before_many_orders": lambda n: MESSAGE + n * b"NTE|1||abc\r" + n * b"OBR|1||1|X\r",
+    "escapes": lambda n: MESSAGE + b"OBR|1||1|X\rOBX|1|TX|X||" + 10 * n * b"\\X41\\\\F\\" + b"||||||F\r",
+    "broken_elements": lambda n: b"[" + n * b"{a}," + b"1]",
+    "malformed_lists": lambda n: b"[" + n * b"[1}," + b"1]",
+}
+
+
+def _cpu_s(data: bytes) -> float:
+    started = time.process_time()
+    try:
+        for _ in read_dump(io.BytesIO(data)).records:
+            pass
+    except TooLarge:
+        pass
+    return time.process_time() - started
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_time_grows_with_the_length_of_the_source(shape: str) -> None:
+    few, many = (min(_cpu_s(SHAPES[shape](n)) for _ in range(2)) for n in (1_000, 4_000))
+    assert many < max(8 * few, 0.3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", SHAPES)
+def test_twelve_thousand_entries_take_seconds_at_most(shape: str) -> None:
+    assert _cpu_s(SHAPES[shape](12_000)) < 4
+
+
+def test_a_bundle_with_too_many_entries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fhir_bundle, "ENTRIES_MAX", 20)
+    assert len(read(bundle(*[named(str(i)) for i in range(20)]))) == 20
+    for whole in (
+        bundle(*[named(str(i)) for i in range(21)]),
+        bundle(bundle(*[named(str(i)) for i in range(20)])),
+        bundle(named("a", "#1", contained=[named(str(i)) for i in range(20)])),
+    ):
+        with pytest.raises(TooLarge, match="more than 20 entries; send it in parts"):
+            read(whole)
+
+
+def test_records_that_share_everything_are_an_error() -> None:
+    with pytest.raises(TooLarge, match="share too many"):
+        read(_shared_panel(500))
+    assert len(read(_shared_panel(100))) == 50
+    photo = {"resourceType": "Patient", "id": "p1", "photo": [{"data": "x" * 50_000}]}
+    assert len(read(bundle(photo, *[named(str(i)) for i in range(300)]))) == 300
+
+
+def test_a_nest_of_bundles_is_read_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fhir_bundle, "EXAMINED_MIN", 0)
+    nested: dict[str, Any] = bundle(observation())
+    for _ in range(100):
+        nested = bundle(nested)
+    with pytest.raises(TooLarge):
+        read(nested)
+
+
+def test_a_chain_longer_than_a_record_gives_every_result_in_some_record() -> None:
+    for make in (_chain, _backward_chain):
+        found = read(make(5_000))
+        assert len(found) == 3
+        assert sum("has more than 2000 results" in str(each.faults) for each in found) == 2
+        ids = {text.split('"')[0] for each in found for text in each.raw.split('"id": "')[1:]}
+        assert len(ids) == 5_000
+
+
+def test_a_record_of_too_many_values_is_an_error_and_costs_no_other() -> None:
+    many = "[" + "[]," * PARTS_MAX + "[]]"
+    good = '{"checkup_for": "a"}'
+    line = f'{{"checkup_for": "a", "results": {many}}}'
+    found = list(read_dump(io.BytesIO(f"{line}\n{good}\n".encode())).records)
+    assert [each.faults for each in found] == [
+        [("", f"has more than {PARTS_MAX} values; only its beginning is kept")],
+        [],
+    ]
+    found = list(read_dump(io.BytesIO(f"[{good},{line},{good}]".encode())).records)
+    assert [bool(each.faults) for each in found] == [False, True, False]
+    small = ",".join([good] * 60_000)  # together they have more values, and the long text before them reads ahead
+    long = json.dumps({"checkup_for": "a", "checkup_report": "x" * 6_000_000})
+    found = list(read_dump(io.BytesIO(f"[{long},{small}]".encode())).records)
+    assert (len(found), [each for each in found if each.faults]) == (60_001, [])
+
+
+def test_a_bundle_may_name_its_type_after_its_entries() -> None:
+    whole = bundle(report("Observation/a"), named("a"))
+    late = {"id": "b", "entry": whole["entry"], "resourceType": "Bundle"}
+    assert [each.record for each in read(late)] == [each.record for each in read(whole)]
+    other = {"entry": [{"item": 1}], **observation()}
+    assert len(read(other, whole)) == 2
+
+
+def test_what_follows_a_bundle_on_its_line_is_an_error() -> None:
+    text = json.dumps(bundle(named("a")))
+    (found,), _ = read_text(f"{text} {text}")
+    assert "something follows it on its line" in found.faults[0][1]
+    assert len(read_text(f"{text}   \r\n\n{text}\n")[0]) == 2
+    with pytest.raises(BadInput):
+        read_dump(io.BytesIO(b""))

@@ -1,0 +1,97 @@
+"""The work that one user causes is bounded: exports are streamed one at a time, overviews are computed once."""
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from support.factories import document
+from support.page_client import HOST
+
+from myhealth.profiles.services import get_user
+from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.writer import ReportWriter
+from wsgi.common.application import encode_json
+
+REPORTS = 800
+RESULTS = json.dumps([{"code": f"{n}-1", "name": f"Measurement {n}", "value": n, "unit": "mg/dL"} for n in range(20)])
+
+
+@pytest.fixture
+def many(stored, reports) -> None:
+    """Give Savita many reports."""
+    user = get_user("savita")
+    ReportWriter(reports).insert(
+        "checkup",
+        [document(1000 + n, patient_id=user.id, subject=str(user.subject), results=RESULTS) for n in range(REPORTS)],
+    )
+
+
+@pytest.fixture
+def savita(many, browser):
+    browser.log_in("savita")
+    return browser
+
+
+def opened(browser: Any, path: str) -> Any:
+    return browser.client.get(path, base_url=HOST, buffered=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "fhir"])
+def test_a_download_of_any_length_takes_little_memory(savita, kind: str) -> None:
+    savita.get("/my/reports/1000")  # loads all modules
+    tracemalloc.start()
+    try:
+        size = sum(len(block) for block in opened(savita, f"/my/download/{kind}").iter_encoded())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 1_400_000
+    assert peak < 2_000_000
+
+
+def test_a_streamed_bundle_is_the_same_as_one_made_at_once(savita, reports) -> None:
+    person = reports.people.find_by_username("savita")
+    for query in ("", "?text=no+such+text"):
+        whole = fhir_bundle(reports.iterate(person) if not query else [], person)
+        assert savita.get(f"/my/download/fhir{query}").data == encode_json(whole)
+
+
+@pytest.mark.parametrize("path", ["/my/download/csv", "/my/download/fhir", "/my/reports/1000/download/csv"])
+def test_a_user_has_one_download_at_a_time(savita, path: str) -> None:
+    first = opened(savita, "/my/download/csv")
+    second = savita.get(path)
+    assert second.status_code == 429
+    assert int(second.headers["Retry-After"]) > 0
+    assert "Another download of yours is still running" in second.text
+    assert savita.get("/my/").status_code == 200
+    first.close()  # as a browser that gives up
+    assert len(savita.get(path).data) > 1000
+    assert savita.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["text/csv", "application/fhir+json"])
+def test_an_export_of_the_api_counts_too_and_a_list_does_not(savita, application, log_in, calling, accept) -> None:
+    ask, token = calling(application), log_in("savita")
+    running = opened(savita, "/my/download/csv")
+    refused = ask("GET", "/reports/", token=token, headers={"Accept": accept})
+    assert (refused.status_code, refused.json["code"]) == (429, "export_running")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert ask("GET", "/reports/", token=token).status_code == 200
+    assert ask("GET", "/reports/", token=log_in("bholanath"), headers={"Accept": accept}).status_code == 200
+    running.close()
+    assert ask("GET", "/reports/", token=token, headers={"Accept": accept}).status_code == 200
+
+
+def test_an_overview_is_computed_once_in_some_seconds_and_in_limited_time(savita, reports) -> None:
+    database = reports.state.database
+    database.command("profile", 2)
+    try:
+        for path in ("/my/trends", "/my/filter", "/my/trends", "/my/filter"):
+            assert savita.get(path).status_code == 200
+    finally:
+        database.command("profile", 0)
+    commands = [each["command"] for each in database["system.profile"].find({"command.aggregate": "reports"})]
+    database["system.profile"].drop()
+    assert len(commands) == 2  # the measurements, and the types
+    assert all(0 < command["maxTimeMS"] <= 10_000 for command in commands)

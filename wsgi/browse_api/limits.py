@@ -1,0 +1,75 @@
+"""Limits on the work that one user causes: one export at a time, and overviews that are computed once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from myhealth.common.errors import TooManyAttempts
+
+EXPORT_RETRY_S = 5
+OVERVIEW_WAIT_S, OVERVIEW_RETRY_S = 1.0, 2
+OVERVIEWS_MAX = 500
+EXPORT_BUSY = "Another download of yours is still running; please try again when it has ended."
+OVERVIEW_BUSY = "This is being prepared for you already; please try again in a moment."
+
+
+class OnePerUser:
+    """Exports that are running in this process, at most one for each user."""
+
+    def __init__(self) -> None:
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def hold(self, subject: str) -> Iterator[None]:
+        """Count the block as the export of this user. Raises TooManyAttempts while the user has another one."""
+        with self._lock:
+            if subject in self._running:
+                raise TooManyAttempts(EXPORT_BUSY, code="export_running", retry_after_s=EXPORT_RETRY_S)
+            self._running.add(subject)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(subject)
+
+
+@dataclass
+class _Overview:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    value: Any = None
+    until: float = 0.0
+
+
+class RecentOverviews:
+    """A cache of overviews for some seconds. Callers of one key wait for the first, for a second at most.
+
+    The caller checks the permission first, and puts the patient and the question into the key.
+    """
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+        self._overviews: dict[Any, _Overview] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns, or returned some seconds ago. Raises TooManyAttempts if `make` is still running
+        for another caller."""
+        with self._lock:
+            found = self._overviews.setdefault(key, _Overview())
+            while len(self._overviews) > OVERVIEWS_MAX:
+                del self._overviews[next(iter(self._overviews))]  # the oldest
+        if not found.lock.acquire(timeout=OVERVIEW_WAIT_S):
+            raise TooManyAttempts(OVERVIEW_BUSY, code="overview_running", retry_after_s=OVERVIEW_RETRY_S)
+        try:
+            if time.monotonic() >= found.until:
+                found.value = make()
+                found.until = time.monotonic() + self._keep_s
+            return found.value
+        finally:
+            found.lock.release()
