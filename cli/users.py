@@ -12,6 +12,7 @@ from cli.output import as_json, confirm, plural, print_error, print_json, print_
 from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
+from myhealth.end_logins import end_logins
 from myhealth.intake.linking import link_patient
 from myhealth.profiles import services
 from myhealth.profiles.models import ROLES, User
@@ -122,6 +123,7 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
         user = services.get_user(username)
         password = read_password(password_stdin, generate)
         services.set_password(user.username, password, rounds=settings.bcrypt_rounds)
+        end_logins(settings, services.get_user(user.username))
     click.echo(f"Set the password of {user.username}.", err=generate)
     if generate:
         click.echo(password)
@@ -133,8 +135,9 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
 @pass_app
 def set_role(app: App, username: str, role: str) -> None:
     """Set a user's role."""
-    with app.database():
+    with app.database() as settings:
         services.set_role(username, role)
+        end_logins(settings, services.get_user(username))
     click.echo(f"{username} is {role} now.")
 
 
@@ -154,9 +157,11 @@ def set_name(app: App, username: str, full_name: str) -> None:
 @pass_app
 def disable(app: App, username: str) -> None:
     """Disable a user: no login, and logged out everywhere. Nothing is deleted."""
-    with app.database():
+    with app.database() as settings:
         services.set_active(username, False)
-    click.echo(f"{username} cannot log in any more; for the browse API this takes effect with the next sync.")
+        at_once = end_logins(settings, services.get_user(username))
+    later = "" if at_once else "; the browse API could not be reached, and ends the logins with the next sync"
+    click.echo(f"{username} cannot log in any more{later}.")
 
 
 @users.command()
@@ -188,12 +193,13 @@ def enable(app: App, username: str) -> None:
 @pass_app
 def delete(app: App, username: str, yes: bool) -> None:
     """Delete a user with all check-ups, permanently."""
-    with app.database():
+    with app.database() as settings:
         user, checkups = services.get_user(username), services.count_checkups(username)
         if not yes:
             question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, permanently?"
             confirm(question)
         services.delete_user(user.username)
+        end_logins(settings, user, deleted=True)
     click.echo(f"Deleted {user.username} and {plural(checkups, 'check-up')}.")
 
 

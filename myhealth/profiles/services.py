@@ -222,9 +222,10 @@ def _name_taken(username: str) -> Conflict:
 
 
 def set_role(username: str, role: str) -> None:
-    """Set the role. Raises BadInput, NotFound."""
+    """Set the role; revoke the tokens of a user who loses another role than patient. Raises BadInput, NotFound."""
     check_role(role)
-    _update(username, f"role {role}", role=role)
+    loses = get_user(username).role not in ("patient", role)
+    _update(username, f"role {role}", role=role, **({"tokens_valid_after": fn.clock_timestamp()} if loses else {}))
 
 
 def set_full_name(username: str, full_name: str) -> None:

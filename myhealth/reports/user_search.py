@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pymongo.collection import Collection
 
@@ -110,10 +110,13 @@ class UserDirectory:
             found = self._collection.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
             return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
 
-    def revoke_tokens(self, subject: str, moment: datetime) -> None:
-        """Revoke the user's tokens issued before `moment`, before the sync delivers the same. Never moves backward."""
+    def revoke_tokens(self, subject: str, moment: datetime, **state: Any) -> None:
+        """Revoke the user's tokens issued before `moment`, before the sync delivers the same. Never moves backward.
+
+        `state`: the user's `role` and `active` now, if they are known.
+        """
         with translate_mongo_errors():
-            change = {"$max": {"tokens_valid_after": next_millisecond(moment)}}
+            change = {"$max": {"tokens_valid_after": next_millisecond(moment)}, **({"$set": state} if state else {})}
             self._collection.update_one({"subject": subject}, change)
 
     def search(self, wanted: Search, *, limit: int = 50) -> list[Document]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import bottle
@@ -111,8 +112,12 @@ class UserView(AuthenticatedBrowseView):
         self.require("admin")
         if username in (".", ".."):  # as a part of the upload API's address, these would lead elsewhere
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
-        self.log_access(self.context.reports.people.find_by_username(username), "account", action="user.delete")
+        people = self.context.reports.people
+        found = people.find_by_username(username)
+        self.log_access(found, "account", action="user.delete")
         status, error = self.context.upload_api.delete_user(username, bearer_token(), self.address)
+        if not error and found is not None:
+            people.revoke_tokens(found["subject"], datetime.now(UTC), active=False)
         return json_error(status, **error) if error else bottle.HTTPResponse(status=status)
 
 

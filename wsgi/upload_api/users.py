@@ -11,6 +11,7 @@ from myhealth.audit.events import acting_as, current_actor, record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.text import fold_name
+from myhealth.end_logins import end_logins
 from myhealth.intake.linking import link_patient
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
@@ -142,6 +143,8 @@ class UserView(UploadView):
         changed = services.get_user(name)
         if changed.revision == user.revision and user.id != self.user.id:  # nothing was changed, but the user is shown
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
+        if any(getattr(changed, name) != getattr(user, name) for name in ("tokens_valid_after", "role", "active")):
+            end_logins(self.context.settings, changed)
         return json_response(user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
@@ -152,6 +155,7 @@ class UserView(UploadView):
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
         with acting_as(replace(current_actor(), address=address_with_proxy(self.address))):
             services.delete_user(user.username)
+        end_logins(self.context.settings, user, deleted=True)
         return bottle.HTTPResponse(status=204)
 
     def _check_changes(self, user: User, body: dict[str, Any]) -> None:
