@@ -2,7 +2,7 @@
 
 The statement takes the plain records: patient and machine are known, the patient's account is linked, and the record
 is neither stored nor deleted nor of an erased person.
-`Batch` handles the others and explains their results. SQL is raw: the statement works on arrays, and each connection
+`Batch` handles the others and explains their results. SQL is raw: the statement works on sets, and each connection
 prepares it once, because PostgreSQL takes longer to plan it than to execute it.
 """
 
@@ -20,12 +20,12 @@ from myhealth.audit.events import INSERT_EVENT
 from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES, record_values
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
+from myhealth.intake.record import encode_json
 from myhealth.intake.results import ValidatedRecord
 
-# JSON is sent as text and cast for each row: an array of jsonb would be escaped twice.
-ARRAY_TYPES = ["text", "text", *("text" if column.is_json else column.sql_type for column in RECORD_COLUMNS)]
-ARRAYS = ", ".join(f"%s::{sql_type}[]" for sql_type in ARRAY_TYPES)
 NAMES = ", ".join(RECORD_NAMES)
+# A column of JSON is sent as text within the JSON of the records, so that its numbers keep their digits.
+TYPES = ", ".join(f"{column.name} {'text' if column.is_json else column.sql_type}" for column in RECORD_COLUMNS)
 VALUES = ", ".join(
     f"coalesce({column.name}, now())"
     if column.defaults_to_now
@@ -38,15 +38,17 @@ VALUES = ", ".join(
 # two uploads of the same records never wait for each other. A statement sees only what was committed when it began:
 # `superseded_refuse` looks again for a deletion, because the insert may have waited for one.
 # Look-ups are subqueries, not joins: a plan made for any number of records would read whole tables to join them.
+# PostgreSQL names the sequence of an identity column after it; to look the name up costs a tenth of the statement.
 STORE = f"""
 with sent as (
-    select * from unnest({ARRAYS}) with ordinality as wanted (folded_name, serial, {NAMES}, position)),
+    select * from rows from (json_to_recordset(%s::json) as (folded_name text, serial text, {TYPES}))
+    with ordinality as wanted (folded_name, serial, {NAMES}, position)),
 found as materialized (
     select sent.*,
            (select id from users where users.folded_name = sent.folded_name and linked_at is not null) as patient_id,
            (select id from machines where machines.serial = sent.serial) as machine_id from sent),
 plain as materialized (
-    select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id, found.* from found
+    select nextval('checkups_id_seq') as id, found.* from found
     where patient_id is not null and (machine_id is not null or serial is null)
     and (select true from superseded where deleted and superseded.record_id = found.record_id
          and coalesce(superseded.machine_id, 0) = coalesce(found.machine_id, 0) limit 1) is null
@@ -58,17 +60,18 @@ stored as (
     order by coalesce(machine_id, 0), coalesce(record_id, '') collate "C", position
     on conflict do nothing returning id, machine_id, record_id),
 touched as (
-    update machines set last_upload_at = now() where id in (select machine_id from stored)
+    update machines set last_upload_at = now() from stored where machines.id = stored.machine_id
     and (last_upload_at is null or last_upload_at < now() - interval '1 minute')),
 logged as ({INSERT_EVENT} where (select count(*) from stored) = %s::bigint)
 select plain.position, stored.id, superseded_refuse(stored.machine_id, stored.record_id)
 from stored join plain on plain.id = stored.id"""
 NAME = "myhealth_store_small_batch"
 NUMBERS = itertools.count(1)
-# Left to itself, PostgreSQL would plan it anew for each short array, which takes three times as long as to execute it.
+# Left to itself, PostgreSQL would plan it anew for each call, which takes three times as long as to execute it.
 PREPARE = "set plan_cache_mode = force_generic_plan; "
 PREPARE += f"prepare {NAME} as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
-EXECUTE = f"execute {NAME} ({', '.join([f'%s::{sql_type}[]' for sql_type in ARRAY_TYPES])}{', %s' * 9})"
+EXECUTE = f"execute {NAME} ({', '.join(['%s'] * STORE.count('%s'))})"
+SENT_NAMES = ("folded_name", "serial", *RECORD_NAMES)
 NO_EVENT = (None, None, "upload", None, None, None, "done", "{}")
 NEVER = -1
 WRONG_CONNECTION = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
@@ -93,12 +96,9 @@ def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] 
     pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
-    columns = zip(
-        *((fold_name(i.patients[0]), i.record.machine, *record_values(i.record)) for i in items if i.record),
-        strict=True,
-    )
-    expected = NEVER if event is None else len(items)
-    values = (*map(list, columns), *(event or NO_EVENT), expected)
+    rows = [(fold_name(i.patients[0]), i.record.machine, *record_values(i.record)) for i in items if i.record]
+    sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
+    values = (sent, *(event or NO_EVENT), NEVER if event is None else len(items))
     with translate_errors():
         connection, cursor = database.connection(), database.cursor()
         try:
