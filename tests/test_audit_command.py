@@ -1,12 +1,14 @@
 """`myhealth audit` shows the events of both APIs in one list."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from myhealth.audit.events import Actor, record_event
+from myhealth.audit.events import Actor, record_event, record_refusal
 from myhealth.audit.merged import find_all_events
+from myhealth.common.database import database
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import Access
 
@@ -78,3 +80,29 @@ def test_the_last_events_can_be_asked_for_and_a_cut_is_told(run_cli) -> None:
 def test_details_are_words(db, reports, run_cli) -> None:
     record_event("import", counts={"accepted": 3, "rejected": 0}, changed=["disease", "results"], machine=None)
     assert run_cli("audit").stdout.splitlines()[-1].endswith("counts accepted 3, rejected 0, changed disease, results")
+
+
+def test_equal_refusals_are_one_event_with_their_count(db, people, reports, run_cli) -> None:
+    """In both stores, also when many happen at the same time; what differs is told apart until there are ten."""
+    patient = {"_id": people["bholanath"], "subject": "sb", "username": "bholanath", "role": "patient"}
+    equal = Access(patient, None, "report", report_id=9, address="192.0.2.7", action="refused", outcome="refused")
+    actor = Actor(people["bholanath"], "bholanath", "192.0.2.7")
+    reports.make_indexes()
+
+    def refuse(_: int) -> None:
+        reports.access_log.log_refusal(equal, "9")
+        record_refusal("refused", "GET /users/x/", actor=actor, request="GET /users/x/")
+        database.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(refuse, range(40)))
+    for number in range(30):
+        reports.access_log.log_refusal(equal, f"other {number}")
+        record_refusal("refused", f"GET /users/{number}/", actor=actor)
+    told = json.loads(run_cli("audit", "--json", "--action", "refused").stdout)
+    for source, most in (("browse", 22), ("upload", 25)):  # twice as many if the minute ended meanwhile
+        counts = [event["details"].get("count", 1) for event in told if event["source"] == source]
+        assert sum(counts) == 70
+        assert max(counts) >= 20
+        assert 10 <= len(counts) <= most
+    assert "count " in run_cli("audit", "--action", "refused").stdout

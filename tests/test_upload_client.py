@@ -2,15 +2,18 @@
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from myhealth.common.errors import TooManyAttempts, Unavailable
+from myhealth.common.errors import Busy, TooManyAttempts, Unavailable
 from myhealth.profiles.upload_client import (
+    LOGINS_MAX,
     TOKENS_VALID_AFTER,
     BadGateway,
     GatewayTimeout,
@@ -120,3 +123,29 @@ def test_keys_without_a_name_are_unusable(answering, keys: dict[str, Any]) -> No
     client, _ = answering(200, json.dumps(keys).encode())
     with pytest.raises(Unavailable, match="gives no keys"):
         client.fetch_keys()
+
+
+def test_few_threads_wait_for_passwords_and_the_others_are_refused_at_once() -> None:
+    """An upload API that is busy with logins holds up no reading: the other threads of the process stay free."""
+    with ThreadPoolExecutor(LOGINS_MAX) as threads, socket.create_server(("127.0.0.1", 0)) as silent:
+        client = UploadClient(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        waiting = [threads.submit(CALLS["log in"], client) for _ in range(LOGINS_MAX)]
+        taken = [silent.accept()[0] for _ in waiting]
+        with pytest.raises(Busy) as refused:
+            client.log_in("bholanath", "secret")
+        with pytest.raises(Busy):
+            CALLS["change a password"](client)
+        assert refused.value.retry_after_s == 1
+        silent.close()
+        for connection in taken:
+            connection.close()
+        for each in waiting:
+            with pytest.raises(Unavailable):
+                each.result()
+
+
+def test_a_busy_upload_api_says_when_to_try_again(answering) -> None:
+    client, _ = answering(503, ERROR, Retry_After="1")
+    with pytest.raises(UploadApiUnavailable) as caught:
+        client.log_in("bholanath", "secret")
+    assert caught.value.retry_after_s == 1
