@@ -12,6 +12,7 @@ Networks = tuple[IPv4Network | IPv6Network | str, ...]
 UNIX = "unix"  # stands for every client of a Unix socket
 LOCAL = "local"  # the address of such a client
 PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
+IPV6_PREFIX, TEXT_MAX = 64, 100
 MAPPED_BITS = 96  # of ::ffff:0:0/96. Source: RFC 4291, 2.5.5.2
 
 
@@ -28,6 +29,22 @@ def fold_address(text: str) -> str:
         return text
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped or address)
+
+
+def network_of(address: str | None) -> str:
+    """Return the network by which limits count a client: `198.51.100.1`, `2001:db8::/64`, or a text that is no address.
+
+    One customer has at least a /64 of IPv6, and may use each of its addresses. Source: RFC 6177.
+    """
+    folded = fold_address(address or "")[:TEXT_MAX]
+    return str(ip_network((folded, IPV6_PREFIX), strict=False)) if _is_ipv6(folded) else folded
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=64)

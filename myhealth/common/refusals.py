@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 
-from myhealth.common.networks import network_of
+from myhealth.common.addresses import network_of
 
 DETAILS_PER_GROUP = 10
 GROUPS_MAX = 10_000

@@ -22,9 +22,9 @@ from typing import Any
 
 from peewee import fn
 
+from myhealth.common.addresses import network_of
 from myhealth.common.database import transaction
 from myhealth.common.errors import Busy, TooManyAttempts, too_many_attempts
-from myhealth.common.networks import network_of
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import LoginAttempt
 from myhealth.profiles.passwords import HASHING
