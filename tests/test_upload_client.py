@@ -4,6 +4,7 @@ import http.server
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from myhealth.common.errors import Busy, TooManyAttempts, Unavailable
+from myhealth.common.gate import WAIT_S
 from myhealth.profiles.upload_client import (
     LOGINS_MAX,
     TOKENS_VALID_AFTER,
@@ -131,8 +133,10 @@ def test_few_threads_wait_for_passwords_and_the_others_are_refused_at_once() -> 
         client = UploadClient(f"http://127.0.0.1:{silent.getsockname()[1]}")
         waiting = [threads.submit(CALLS["log in"], client) for _ in range(LOGINS_MAX)]
         taken = [silent.accept()[0] for _ in waiting]
+        started = time.monotonic()
         with pytest.raises(Busy) as refused:
             client.log_in("bholanath", "secret")
+        assert time.monotonic() - started < WAIT_S
         with pytest.raises(Busy):
             CALLS["change a password"](client)
         assert refused.value.retry_after_s == 1
