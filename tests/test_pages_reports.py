@@ -153,15 +153,15 @@ def test_downloads_hold_all_that_was_asked_for_and_are_for_the_same_eyes(
 
 
 def test_files_and_windows_of_several_patients_are_known_apart(application, people, settings, reports) -> None:
-    create_user('सविता"x', full_name="Savita D.")
-    take(record(1, 'सविता"x'), record(2))
+    create_user('सविता"7', full_name="Savita D.")
+    take(record(1, 'सविता"7'), record(2))
     run_pass(settings.database_url, ReportWriter(reports), settings)
     doctor = Browser(application)
     doctor.log_in("dr.ayush")
-    path = "/my/patients/" + quote('सविता"x')
+    path = "/my/patients/" + quote('सविता"7')
     told = doctor.get(f"{path}/download/fhir").headers["Content-Disposition"]
-    assert re.match(r'attachment; filename="health-reports-_+x-[\d-]+\.json"; filename\*=UTF-8', told)
-    assert unquote(told.partition("''")[2]).startswith('health-reports-सविता"x-')
+    assert re.match(r'attachment; filename="health-reports-_+7-[\d-]+\.json"; filename\*=UTF-8', told)
+    assert unquote(told.partition("''")[2]).startswith('health-reports-सविता"7-')
     assert "<title>Reports · Savita D. · MyHealth</title>" in doctor.get(path).text
     assert "<title>Trends · bholanath · MyHealth</title>" in doctor.get("/my/patients/bholanath/trends").text
     patient = Browser(application)
