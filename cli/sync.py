@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
 from cli.context import App, pass_app
+from myhealth.common.errors import BadInput
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
@@ -16,6 +19,7 @@ from myhealth.sync.pass_result import Pass
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.scheduler import run_loop
+from myhealth.sync.signature import new_key
 from myhealth.sync.targets import ReportsApi, Target
 
 
@@ -29,6 +33,15 @@ from myhealth.sync.targets import ReportsApi, Target
 )
 @click.option("--restart", is_flag=True, help="Read everything anew, whatever the checkpoint is.")
 @click.option("--retry-failed", is_flag=True, help="Write again the documents that MongoDB refused earlier.")
+@click.option(
+    "--new-key",
+    type=click.Path(),
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, path: write_new_key(context, path),
+    help="Make a key pair for the sync over HTTP: write the private key to FILE, print the public one, and end.",
+)
 @click.option("-v", "--verbose", count=True, help="Print what was done.")
 @pass_app
 def sync(app: App, once: bool, interval: float | None, restart: bool, retry_failed: bool, verbose: int) -> None:
@@ -54,6 +67,22 @@ def sync(app: App, once: bool, interval: float | None, restart: bool, retry_fail
         else:
             logging.getLogger("myhealth.sync").setLevel(logging.INFO)
             run_loop(source_url, target, settings)
+
+
+def write_new_key(context: click.Context, path: str | None) -> None:
+    """Write a new private key to a file that only its owner may read, print its public half, and end the command."""
+    if path is None:
+        return
+    private, public = new_key()
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(private + "\n")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+    click.echo(public)
+    click.echo("Set it as browse.sync_public_key at the browse API, and here", err=True)
+    click.echo(f"MYHEALTH_SYNC_SIGNING_KEY_FILE={Path(path).absolute()}", err=True)
+    context.exit()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import msgspec
 import psycopg2
 import pytest
 from support.browser import find_chromium, open_page, running_chromium
@@ -28,7 +29,7 @@ from support.servers import DATABASE_NAME, FixedAnswer, UploadStub, running_apis
 from myhealth import stores
 from myhealth.common.database import database
 from myhealth.common.refusals import refusal_details
-from myhealth.common.settings import Settings
+from myhealth.common.settings import BrowseSettings, Settings, SyncSettings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
 from myhealth.profiles.services import create_user, get_user
@@ -37,6 +38,7 @@ from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.runner import run_pass
+from myhealth.sync.signature import HEADER, RequestSigner, new_key
 
 PROCESS_FIXTURES = {"run_cli", "at_terminal", "served", "chromium"}
 
@@ -95,12 +97,15 @@ def mongo(data_dir: Path) -> Iterator[Mongo]:
 @pytest.fixture(scope="session")
 def settings(postgres: Postgres, mongo: Mongo) -> Settings:
     """Return the settings of the test servers. Password hashes are cheap, because tests create many users."""
+    signing_key, public_key = new_key()
     found = Settings(
         database_url=postgres.url_of(DATABASE_NAME),
         mongo_url=mongo.url_of(DATABASE_NAME),
         data_dir=str(postgres.root),
         secret_key="a secret of the tests, 32 bytes and more",
         bcrypt_rounds=4,
+        sync=SyncSettings(signing_key=signing_key),
+        browse=BrowseSettings(sync_public_key=public_key),
     )
     stores.bind_database(found)
     stores.migrate(found)
@@ -320,6 +325,19 @@ def browse(people, settings, reports, stub, calling) -> Caller:
     take(*[record(i, taken_at=f"2026-11-0{i}T09:00:00Z") for i in (1, 2, 3)], record(8, patient="savita"))
     run_pass(settings.database_url, ReportWriter(reports), settings)
     return calling(make_app(dataclasses.replace(settings, auth_url=stub[0])))
+
+
+@pytest.fixture
+def signed(browse: Caller, settings: Settings, log_in: Callable[[str], str]) -> Callable[..., Any]:
+    """Return a function that calls the browse API as the task runner does, with its token and its signature."""
+
+    def call(path: str, body: Any, **options: Any) -> Any:
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        signer = RequestSigner(options.pop("key", settings.sync.signing_key))
+        headers = {HEADER: signer.sign("POST", path, content, options.pop("now", None)), **options.pop("headers", {})}
+        return browse("POST", path, content, **{"token": log_in("runner"), "headers": headers, **options})
+
+    return call
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ SENDS = {
                ("put", "/users/{username}/", 200, ["Tokens-Valid-After"]), ("post", "/checkups/", 201, ["Idempotent-Replayed"]),
                ("post", "/checkups/", 401, ["WWW-Authenticate"]), ("get", "/login/", 429, ["Retry-After"])],
     "browse": [("get", "/reports/", 200, ["Link", "ETag"]), ("get", "/reports/", 304, ["Link", "ETag"]), ("get", "/reports/{report_id}/", 200, ["ETag"]),
-               ("get", "/reports/", 503, ["Retry-After"]), ("get", "/reports/", 406, []), ("get", "/sync/epoch/", 200, [])],
+               ("get", "/reports/", 503, ["Retry-After"]), ("get", "/reports/", 406, []), ("post", "/sync/call/{method}/", 200, [])],
 }  # fmt: skip
 
 

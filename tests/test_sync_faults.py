@@ -36,6 +36,7 @@ def way(request: pytest.FixtureRequest, settings: Settings) -> Iterator[dict[str
         return
     with running_apis(settings, workers=2) as (upload, browse):
         who = {"MYHEALTH_SYNC_USERNAME": "runner", "MYHEALTH_SYNC_PASSWORD": PASSWORD}
+        who["MYHEALTH_SYNC_SIGNING_KEY"] = settings.sync.signing_key
         yield {"MYHEALTH_AUTH_URL": upload, "MYHEALTH_SYNC_REPORTS_API_URL": browse, **who}
 
 

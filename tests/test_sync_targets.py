@@ -4,27 +4,36 @@ import dataclasses
 import gzip
 import json
 import threading
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 from support.compare import NONE, differences
-from support.factories import PASSWORD, document, record, take
+from support.factories import NOW, PASSWORD, document, record, take
 
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.profiles.services import get_user
-from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter
+from myhealth.sync.checkpoint import (
+    FEEDS,
+    ID_MAX,
+    Checkpoint,
+    History,
+    Position,
+    Recheck,
+    from_document,
+    to_document,
+)
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
+from myhealth.sync.signature import HEADER
 from myhealth.sync.targets import ReportsApi, Target
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -71,6 +80,8 @@ def test_new_documents_known_ones_and_refused_ones(target: Target, reports) -> N
 
 
 def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
+    for epoch in (1, 2):
+        target.begin(to_document(start(epoch)))
     target.insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
     assert target.newest_epoch() == 2
     assert target.remove("checkup", [(1, 4), (2, 4), (99, 1)], 1) == 1
@@ -94,11 +105,19 @@ def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports
 
 def test_the_mark_and_who_has_it(target: Target, reports) -> None:
     assert target.read_checkpoint() is None
-    target.begin({"run": "a", "epoch": 1, "big": 2**63 - 1})
-    target.write_checkpoint({"run": "a", "epoch": 2}, "a")
+    begun = start(1, run="a", horizon=2**63 - 1, recheck=Recheck(Position(7, 8), NOW, True))
+    target.begin(to_document(begun))
+    assert from_document(target.read_checkpoint()) == begun
+    moved = replace(begun, phase="follow", feeds=dict.fromkeys(FEEDS, Position(2**63 - 2, ID_MAX)))
+    target.write_checkpoint(to_document(moved), "a")
     with pytest.raises(LeaseLost):
-        target.write_checkpoint({"run": "b", "epoch": 3}, "b")
-    assert {**target.read_checkpoint(), "_id": 0} == {"_id": 0, "run": "a", "epoch": 2}
+        target.write_checkpoint(to_document(replace(moved, run="b")), "b")
+    assert from_document(target.read_checkpoint()) == moved
+
+
+def start(epoch: int, **values: Any) -> Checkpoint:
+    """Return the checkpoint with which an epoch begins."""
+    return Checkpoint(History("1", 1, "t"), epoch, "scan", values.pop("horizon", 9), "", **values)
 
 
 def test_collections_are_known_apart(target: Target, reports) -> None:
@@ -186,6 +205,7 @@ def test_the_command_goes_over_http(db, reports, remote, run_cli, settings) -> N
         "MYHEALTH_SYNC_REPORTS_API_URL": remote.sync.reports_api_url,
         "MYHEALTH_SYNC_USERNAME": "runner",
         "MYHEALTH_SYNC_PASSWORD": PASSWORD,
+        "MYHEALTH_SYNC_SIGNING_KEY": remote.sync.signing_key,
     }
     done = run_cli("sync", "--once", "-v", env=env)
     assert done.returncode == 0, done.stderr
@@ -217,7 +237,7 @@ class Proxy(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         found = type(self).answer(self.command + " " + self.path)
         if found is None:
-            names = ("Authorization", "Content-Type", "Content-Encoding")
+            names = ("Authorization", "Content-Type", "Content-Encoding", HEADER)
             headers = {name: self.headers[name] for name in names if self.headers[name]}
             request = urllib.request.Request(type(self).to + self.path, body or None, headers, method=self.command)
             try:
@@ -316,48 +336,26 @@ def test_a_browse_api_that_is_away_is_unavailable(remote) -> None:
 # -- who may, and what is taken --------------------------------------------------------------------------------------
 
 
-def test_reports_are_taken_from_any_client_with_the_role(browse, log_in, reports) -> None:
+def test_reports_are_taken_from_any_client_with_the_role_and_the_key(signed) -> None:
     sent = [json.loads(encode_document(document(id_, epoch=1))) for id_ in (100, 101)]
-    answer = browse("POST", "/reports/", sent, token=log_in("runner"))
+    answer = signed("/reports/", sent)
     assert (answer.status_code, answer.json["report_ids"]) == (201, [100, 101])
     packed = gzip.compress(json.dumps(sent).encode())
-    answer = browse("POST", "/reports", packed, token=log_in("runner"), headers={"Content-Encoding": "gzip"})
+    answer = signed("/reports", packed, headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json["unchanged"]) == (201, 2)
     assert sent[0]["taken_at"].endswith("Z")
 
 
-def test_a_runner_whom_the_sync_has_not_brought_yet_is_let_in_while_its_token_is_young(
-    browse, settings, reports
-) -> None:
-    signer = Signer(load_secret(settings), 6000)
-    runner, patient = get_user("runner").subject, get_user("bholanath").subject
-    reports.users.delete_many({})
-    import time
-
-    def ask(token: str) -> int:
-        return browse("GET", "/sync/mark/", token=token).status_code
-
-    assert ask(signer.sign(runner, service=True)[0]) == 200
-    assert ask(signer.sign(runner)[0]) == 401
-    assert ask(signer.sign(runner, time.time() - 1000, service=True)[0]) == 401
-    assert ask(signer.sign(uuid.uuid4(), time.time() - 1000, service=True)[0]) == 401
-    assert ask(signer.sign(patient)[0]) == 401
-    reports.users.insert_one(user_document(UserRow(1, 1, str(runner), "runner", "", "patient", True, None, 1), 1))
-    assert ask(signer.sign(runner, service=True)[0]) == 403, "what is known beats what a token says"
-    reports.users.update_one({"_id": 1}, {"$set": {"role": "service", "active": False}})
-    assert ask(signer.sign(runner, service=True)[0]) == 401
-
-
 @pytest.mark.parametrize("change", [{"_id": "x"}, {"taken_at": "yesterday"}, {"extra": 1}, {"revision": -1}, {"subject": ...},
                                     {"_id": 2**63}, {"abnormal": 1}], ids=str)  # fmt: skip
-def test_what_is_no_document_is_refused_whole_with_its_place(browse, log_in, reports, change) -> None:
+def test_what_is_no_document_is_refused_whole_with_its_place(signed, reports, change) -> None:
     good = json.loads(encode_document(document(100)))
     bad = {name: value for name, value in {**good, "_id": 101, **change}.items() if value is not ...}
-    answer = browse("POST", "/reports/", [good, bad], token=log_in("runner"))
+    answer = signed("/reports/", [good, bad])
     assert answer.status_code == 400
     assert answer.json["errors"][0]["index"] == 1
     assert reports.get(100) is None
-    assert browse("POST", "/reports/", [good, good], token=log_in("runner")).status_code == 400
+    assert signed("/reports/", [good, good]).status_code == 400
 
 
 def test_a_document_outlives_its_way_as_text() -> None:
@@ -370,7 +368,6 @@ def test_a_document_outlives_its_way_as_text() -> None:
     assert [repr(r["value"]) for r in found["results"]] == [repr(r["value"]) for r in given["results"]]
 
 
-def test_what_is_nested_too_deeply_is_refused(browse, log_in) -> None:
-    deep, token = b"[" * 10_000, log_in("runner")
-    for path, before in (("/reports/", b'[{"_id": 1, "results": '), ("/sync/mark/", b'{"mark": {"a": ')):
-        assert browse("POST", path, before + deep, token=token).status_code == 400, path
+def test_what_is_nested_too_deeply_is_refused(signed) -> None:
+    for path, before in (("/reports/", b'[{"_id": 1, "results": '), ("/sync/call/begin", b'[{"a": ')):
+        assert signed(path, before + b"[" * 10_000).status_code == 400, path

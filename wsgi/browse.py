@@ -15,7 +15,7 @@ from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
-from wsgi.browse_api.sync_endpoints import SYNC_VIEWS, ReportDocumentsView
+from wsgi.browse_api.sync_endpoints import CallView, ReportDocumentsView
 from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
 from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
@@ -36,7 +36,7 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,
     "/healthz": HealthView,
-    **SYNC_VIEWS,
+    "/sync/call/<method>/": CallView,
 }
 DESCRIPTION = (
     "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"

@@ -29,6 +29,7 @@ ACTIONS = (
     "upload",
     "import",
     "read",
+    "sync",
     "user.create",
     "user.change",
     "user.delete",

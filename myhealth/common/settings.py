@@ -49,6 +49,9 @@ class SyncSettings:
     reports_api_url: str = setting("", "The browse API that takes the reports over HTTP; empty: straight to MongoDB.")
     username: str = setting("", "Who logs in there: a user with the role service.")
     password: str = setting("", "That user's password.", secret=True)
+    signing_key: str = setting(
+        "", "The private key that signs what is sent there; `myhealth sync --new-key FILE` makes one.", secret=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,11 @@ class BrowseSettings:
     public_url: str = setting(
         "",
         "The same of the browse API and its pages. If it is https, cookies are Secure and browsers stay with HTTPS.",
+    )
+    sync_public_key: str = setting(
+        "",
+        "The public half of `sync.signing_key`, for the browse API to check; several with commas, while keys change;"
+        " empty: no sync over HTTP.",
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from myhealth.common.errors import Unavailable, too_many_attempts
+from myhealth.common.errors import NotLoggedIn, Unavailable, too_many_attempts
 from myhealth.common.gate import Gate
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
@@ -103,6 +103,20 @@ class UploadClient:
         if response.status not in (204, 401):
             raise UploadApiUnavailable(LOG_OUT.failed)
         return _tokens_valid_after(response) if response.status == 204 else None
+
+    def get_caller(self, token: str) -> dict[str, Any] | None:
+        """Return the holder of `token`, with `id`, `username` and `role`; None for staff, who see others as well.
+
+        Raises NotLoggedIn if the token has ended, UploadApiUnavailable, GatewayTimeout, BadGateway.
+        """
+        response = self._call(LOG_IN, "GET", "/users/?limit=2", token=token, repeatable=True)
+        if response.status == 401:
+            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        try:
+            users = [{name: each[name] for name in ("id", "username", "role")} for each in json.loads(response.body)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadGateway(LOG_IN.failed) from error
+        return users[0] if len(users) == 1 else None
 
     def delete_user(self, username: str, token: str, address: str = "") -> tuple[int, dict[str, str]]:
         """Delete a user with all check-ups, as the holder of `token`. `address`: the caller's, for the audit.

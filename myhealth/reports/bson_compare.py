@@ -7,8 +7,9 @@ types at fixed distances from the end, and decodes a document without it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import bson
 
@@ -65,6 +66,24 @@ class StoredBson:
     def equals_ignoring_epoch(self, document: Document) -> bool:
         """Return whether this is that document but for the epoch and the order of the fields."""
         return _in_order(self.document()) == _in_order(document)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return this document's fingerprint."""
+        digest = hashlib.sha256(_in_order(self.document())).hexdigest()
+        return Fingerprint(int(self.id), self.epoch, self.revision, digest)
+
+
+class Fingerprint(NamedTuple):
+    """The version of a stored document, and a digest of its content: a comparison without the content itself."""
+
+    id: int
+    epoch: int
+    revision: int
+    digest: str
+
+    def equals_ignoring_epoch(self, document: Document) -> bool:
+        """Do what StoredBson's method does."""
+        return self.digest == hashlib.sha256(_in_order(document)).hexdigest()
 
 
 def split(batch: bytes) -> Iterator[StoredBson]:

@@ -10,6 +10,7 @@ from typing import Any
 from myhealth.reports.access_log import AccessLog
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
+from myhealth.reports.versions import EPOCH_MAX, other_epochs
 
 FIRST_ID = -(2**63)
 # Documents of a slice: it must take far less than the timeout of a call.
@@ -54,7 +55,7 @@ class Epochs:
         Return the number of reports removed and the last id of the slice, or None after the last slice, which also
         removes earlier epochs among the users and the quarantined documents.
         """
-        older = {"epoch": {"$lt": epoch}}
+        older = {"$or": other_epochs(epoch)}
         beyond, last = self._slice_of_reports(after)
         with translate_mongo_errors():
             removed = int(self._collections["checkup"].delete_many({"_id": beyond, **older}).deleted_count)
@@ -67,7 +68,8 @@ class Epochs:
         return removed, last
 
     def newest_epoch(self) -> int:
-        """Return the highest epoch of all documents, 0 without any. It reads everything: for a new epoch only."""
+        """Return the highest epoch that a sync has given to a document, 0 without any. It reads everything: for a new
+        epoch only."""
         highest, after = self.newest_epoch_of_slice()
         while after is not None:
             found, after = self.newest_epoch_of_slice(after)
@@ -82,7 +84,8 @@ class Epochs:
 
     def _highest_epoch(self, kind: str, query: Document) -> int:
         with translate_mongo_errors():
-            newest = self._collections[kind].find({**query, "epoch": {"$type": ["int", "long"]}}, {"epoch": 1})
+            ours = {"$type": ["int", "long"], "$lte": EPOCH_MAX}
+            newest = self._collections[kind].find({**query, "epoch": ours}, {"epoch": 1})
             return max((int(found["epoch"]) for found in newest.sort("epoch", -1).limit(1)), default=0)
 
     def _slice_of_reports(self, after: int) -> tuple[Document, int | None]:

@@ -77,13 +77,14 @@ def encode_document(document: Document) -> bytes:
 def decode_documents(kind: str, body: bytes) -> list[Document]:
     """Return the documents of a JSON list. Raises BadInput naming the first wrong one."""
     try:
-        return [_document(each) for each in _decoders[kind].decode(body)]
+        return [document_of(each) for each in _decoders[kind].decode(body)]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"The body is not a list of {kind} documents: {error}"
         raise BadInput(message, errors=_positions(str(error))) from error
 
 
-def _document(given: Any) -> Document:
+def document_of(given: Any) -> Document:
+    """Return the document of one of the Structs."""
     names = given.__struct_encode_fields__
     document: Document = dict(zip(names, msgspec.structs.astuple(given), strict=True))
     if "results" in document:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.documents import Document
 
+# No sync counts so far: a document or checkpoint with a higher epoch is another program's, and older than any of ours.
+EPOCH_MAX = 2**30
+
 
 def older_than(document: Document) -> Document:
     """Match an older version of this document, of the same patient."""
@@ -19,7 +22,12 @@ def older_version(document: Document) -> Document:
 
 def not_after(id_: int, epoch: int, revision: int) -> Document:
     """Match this document in a version up to (epoch, revision)."""
-    return {"_id": id_, "$or": [{"epoch": {"$lt": epoch}}, {"epoch": epoch, "revision": {"$lte": revision}}]}
+    return {"_id": id_, "$or": [*other_epochs(epoch), {"epoch": epoch, "revision": {"$lte": revision}}]}
+
+
+def other_epochs(epoch: int) -> list[Document]:
+    """Match, as alternatives, documents of earlier epochs, and those whose epoch no sync has given them."""
+    return [{"epoch": {"$lt": epoch}}, {"epoch": {"$gt": max(epoch, EPOCH_MAX)}}]
 
 
 def same_version(stored: StoredBson) -> Document:

@@ -24,7 +24,7 @@ from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.versions import not_after, older_than, older_version, same_version
+from myhealth.reports.versions import EPOCH_MAX, not_after, older_than, older_version, same_version
 
 DUPLICATE_KEY = 11000
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
@@ -64,6 +64,8 @@ class WriteResult:
 
 class LeaseLost(Unavailable):
     """Another runner has begun a pass; this one must not move the checkpoint any more."""
+
+    status, code = 409, "taken_over"
 
 
 class ReportWriter(Epochs):
@@ -109,7 +111,7 @@ class ReportWriter(Epochs):
         """Write each document unless the store has a newer (epoch, revision) of it."""
         if not documents:
             return WriteResult()
-        good, refused = _encodable(documents)
+        good, refused = encodable(documents)
         try:
             result = self._refresh_epoch(kind, good)
         except (OperationFailure, *UNENCODABLE) as error:
@@ -152,6 +154,10 @@ class ReportWriter(Epochs):
             for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
                 yield from split(batch)
 
+    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[StoredBson]:
+        """Yield those of the documents that are stored."""
+        return self.raw(kind, {"_id": {"$in": list(ids)}})
+
     def non_integer_ids(self, kind: str) -> Iterator[StoredBson]:
         """Yield the documents whose id is not a finite number: those that sort before and after all numbers."""
         collection = self._collections[kind]
@@ -159,10 +165,6 @@ class ReportWriter(Epochs):
             with translate_mongo_errors():
                 for batch in collection.find_raw_batches({}, hint=[("_id", 1)], **bounds):
                     yield from split(batch)
-
-    def encoded(self, documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
-        """Return (document, its BSON), and (document, reason) for those that cannot be stored."""
-        return _encodable(documents)
 
     def discard(self, kind: str, seen: Sequence[StoredBson]) -> int:
         """Remove documents that still have the version that was seen; return how many."""
@@ -201,7 +203,7 @@ class ReportWriter(Epochs):
     def write_checkpoint(self, checkpoint: Document, run: str) -> None:
         """Move the checkpoint if the pass `run` still holds it. Raises LeaseLost otherwise."""
         with translate_mongo_errors():
-            result = self._state.replace_one({**CHECKPOINT, "run": run}, {**checkpoint, **CHECKPOINT})
+            result = self._state.update_one({**CHECKPOINT, "run": run}, {"$set": checkpoint})
         if not result.matched_count:
             raise LeaseLost("another sync has taken over; this one ends")
 
@@ -290,11 +292,11 @@ class ReportWriter(Epochs):
         stored as another patient's."""
         ours = {document["_id"]: (document, content) for document, content in encoded}
         found, elsewhere = {}, []
-        for stored in self.raw(kind, {"_id": {"$in": list(ours)}}):
+        for stored in self.find_stored(kind, list(ours)):
             if stored.id not in ours:
                 continue
             document, content = ours[stored.id]
-            if stored.equals(content):
+            if stored.epoch <= EPOCH_MAX and stored.equals(content):
                 found[stored.id] = stored.epoch
             elif kind == "checkup" and stored.document().get("patient_id") != document["patient_id"]:
                 elsewhere.append(document)
@@ -381,7 +383,7 @@ def _check_transient(errors: Sequence[Any]) -> None:
             raise Unavailable(f"MongoDB cannot do it now: {error['errmsg']}")
 
 
-def _encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
+def encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
     """Return (document, its BSON), and (document, reason) for those that BSON or MongoDB cannot hold."""
     good, refused = [], []
     for document in documents:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from myhealth.reports.documents import FORM
+from myhealth.reports.json_codec import Count, Id
+from myhealth.reports.versions import EPOCH_MAX
 
 FEEDS = ("tombstones", "users", "checkups")
 TABLES = ("users", "checkups")
@@ -35,8 +39,8 @@ class History:
 class Position:
     """A position in a feed: everything up to this (transaction id, row id) has been carried over."""
 
-    xid: int = 0
-    id: int = 0
+    xid: Id = 0
+    id: Id = 0
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,13 @@ class Checkpoint:
     """
 
     history: History
-    epoch: int
-    phase: str
-    horizon: int
+    epoch: Count
+    phase: Literal["scan", "follow", "steady"]
+    horizon: Id
     witness: str
-    scanned: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
+    scanned: dict[str, Id] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
     feeds: dict[str, Position] = field(default_factory=lambda: dict.fromkeys(FEEDS, Position()))
-    last_checkup_id: int = 0
+    last_checkup_id: Id = 0
     run: str = ""
     finished: bool = True
     began: Position = Position()
@@ -129,26 +133,19 @@ def to_document(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
     """Return the checkpoint that a document contains, or None if this program cannot read it."""
-    try:
-        known = {"form": 1, **document}  # type: ignore[dict-item] # the first version did not write its form
-        fields = {name: known[name] for name in Checkpoint.__dataclass_fields__}
-        recheck = fields["recheck"]
-        fields |= {
-            "history": History(**fields["history"]),
-            "feeds": {name: Position(**fields["feeds"][name]) for name in FEEDS},
-            "scanned": {name: int(fields["scanned"][name]) for name in TABLES},
-            "began": Position(**fields["began"]),
-            "recheck": recheck and _recheck(**recheck),
-        }
-        return Checkpoint(**fields)
-    except (TypeError, KeyError, ValueError):
+    known = {"form": 1, **(document or {})}  # the first version did not write its form
+    if set(Checkpoint.__dataclass_fields__) - set(known):
         return None
+    try:
+        found = msgspec.convert(known, Checkpoint)
+    except msgspec.ValidationError:
+        return None
+    return found if set(found.feeds) == set(FEEDS) and set(found.scanned) == set(TABLES) else None
 
 
-def _recheck(tombstones: dict[str, Any], until: Any, sweep: bool) -> Recheck:
-    """Read a Recheck; `until` is text if the checkpoint came over HTTP."""
-    moment = datetime.fromisoformat(until) if isinstance(until, str) else until
-    return Recheck(Position(**tombstones), moment, sweep)
+def last_epoch(checkpoint: Checkpoint | None) -> int:
+    """Return the epoch from which to count on; 0 without a checkpoint, or if no sync can have come so far."""
+    return checkpoint.epoch if checkpoint is not None and checkpoint.epoch <= EPOCH_MAX else 0
 
 
 def new_epoch_reason(
@@ -167,6 +164,8 @@ def new_epoch_reason(
         return "PostgreSQL's history has branched (a restore or a failover)"
     if checkpoint.history.tables != history.tables:
         return "the tables were made anew, or their triggers were off"
+    if checkpoint.epoch > EPOCH_MAX:
+        return "another program has changed the checkpoint"
     if checkpoint.form != FORM:
         return "the documents have the form of another version of MyHealth"
     if max(checkpoint.horizon - 1, *(position.xid for position in checkpoint.feeds.values())) >= next_xid:

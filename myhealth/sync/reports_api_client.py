@@ -1,4 +1,4 @@
-"""The browse API as the task runner calls it: a login that is renewed, gzip, and the meaning of each status."""
+"""The browse API as the task runner calls it: a renewed login, signatures, gzip, the meaning of each status."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.http_client import HttpClient, Response
 from myhealth.common.settings import Settings
 from myhealth.profiles.upload_client import UploadClient
+from myhealth.reports.writer import LeaseLost
+from myhealth.sync.signature import HEADER, RequestSigner
 
 TIMEOUT_S = 60.0
 RESPONSE_MAX_BYTES = 64 * 1024 * 1024
 GZIP_LEVEL = 1  # packs such documents to a sixth; a higher level takes longer than it saves
-# The browse API accepts the role in a service's token only while the token is young; see wsgi/browse_api/context.py.
 TOKEN_RENEWED_S = 600.0
+SIGNATURE_HINT = "look at sync.signing_key here, at browse.sync_public_key there, and at both clocks"
 
 
 class RequestRejected(MyHealthError):
@@ -28,10 +30,14 @@ class RequestRejected(MyHealthError):
 
 
 class ReportsApiClient:
-    """The browse API at `sync.reports_api_url`, called by `sync.username`. Safe to share between threads."""
+    """The browse API at `sync.reports_api_url`, called by `sync.username` with `sync.signing_key`.
+
+    Safe to share between threads.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._signer = RequestSigner(settings.sync.signing_key)
         self._url = settings.sync.reports_api_url
         self._http = HttpClient(self._url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
         self._token = ""
@@ -40,6 +46,8 @@ class ReportsApiClient:
 
     def call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return the response's JSON object. Every call of the sync may be repeated without harm.
+
+        The body is compressed and the request signed; a response 401 has it signed anew, with a new login.
 
         Raises Unavailable if a later call may succeed, RequestRejected if it may not, and SettingsError if the settings
         must be changed first.
@@ -67,6 +75,7 @@ class ReportsApiClient:
 
     def _send(self, method: str, path: str, packed: bytes | None, token: str) -> Response:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+        headers[HEADER] = self._signer.sign(method, path, packed or b"")
         return self._http.call(method, path, packed, headers, repeatable=True)
 
     def _error(self, response: Response) -> MyHealthError:
@@ -74,9 +83,12 @@ class ReportsApiClient:
         message, status = f"{response.status} {details}", response.status
         if status in (401, 403):
             hint = f"give {self._settings.sync.username} the role service: myhealth users set-role"
+            hint = SIGNATURE_HINT if code.startswith("signature_") else hint
             return SettingsError(f"the browse API at {self._url} does not let the sync in: {message}", hint=hint)
         if status in (404, 405):
             return SettingsError(f"sync.reports_api_url {self._url} is no browse API of this version: {message}")
-        if status < 400 or status == 429 or status >= 500:
+        if code == "taken_over":
+            return LeaseLost(details)
+        if status < 400 or status in (409, 429) or status >= 500:
             return Unavailable(f"the browse API at {self._url} cannot do it now: {message}")
         return RequestRejected(message, code)

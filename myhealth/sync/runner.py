@@ -35,7 +35,16 @@ from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsErro
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
 from myhealth.reports.writer import LeaseLost, WriteResult
-from myhealth.sync.checkpoint import FEEDS, TABLES, Checkpoint, Position, from_document, new_epoch_reason, to_document
+from myhealth.sync.checkpoint import (
+    FEEDS,
+    TABLES,
+    Checkpoint,
+    Position,
+    from_document,
+    last_epoch,
+    new_epoch_reason,
+    to_document,
+)
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.retry import Backoff
 from myhealth.sync.row_documents import KINDS, build_documents
@@ -351,7 +360,7 @@ def _begin_epoch(source: Source, target: Target, found: Checkpoint | None, reaso
     """
     store = target.prepare()
     # A write never replaces a newer epoch, and the documents may be newer than the checkpoint.
-    epoch = max(found.epoch if found else 0, target.newest_epoch()) + 1
+    epoch = max(last_epoch(found), target.newest_epoch()) + 1
     if epoch > 1:
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
     target.defer_index()

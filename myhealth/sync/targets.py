@@ -12,15 +12,16 @@ from typing import Any, Protocol
 import msgspec
 
 from myhealth.common.errors import Unavailable
+from myhealth.reports.bson_compare import Fingerprint, StoredBson
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.json_codec import encode_document
-from myhealth.reports.writer import LeaseLost, QuarantinedDocument, WriteResult
+from myhealth.reports.writer import QuarantinedDocument, WriteResult
+from myhealth.sync.calls import CALLS
 from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
 # The most bytes of one request before compression; a single larger document has a request of its own.
 REQUEST_BYTES = 8 * 1024 * 1024
-PATHS = {"checkup": "/reports/", "user": "/sync/users/"}
 Aside = Sequence[tuple[Document, str]]
 
 
@@ -55,102 +56,116 @@ class Target(Protocol):
 
     def quarantined_ids(self, kind: str) -> list[int]: ...
 
+    def quarantined_among(self, kind: str, ids: Sequence[int]) -> set[int]: ...
+
     def count_quarantined(self) -> int: ...
+
+    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[StoredBson] | Iterator[Fingerprint]: ...
 
 
 class ReportsApi:
-    """The report store through the browse API, as a user with the role service."""
+    """The report store through the browse API, as a user with the role service: each call of the table `CALLS`."""
 
     def __init__(self, service: ReportsApiClient) -> None:
         self._service = service
 
     def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        return self._send(kind, documents, "?new=true")
+        return self._send(kind, documents, "/reports/?new=true" if kind == "checkup" else "/sync/call/insert_users")
 
     def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        return self._send(kind, documents, "")
+        return self._send(kind, documents, "/reports/" if kind == "checkup" else "/sync/call/put_users")
 
     def quarantine(self, kind: str, refused: Aside) -> WriteResult:
         if not refused:
             return WriteResult()
         fields = ("_id", "epoch", "revision")
-        each = [{**{name: document[name] for name in fields}, "reason": reason[:500]} for document, reason in refused]
-        self._call("POST", "/sync/failures/", {"kind": kind, "refused": each})
-        return WriteResult(
-            quarantined=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
-        )
+        each = [({name: document[name] for name in fields}, reason[:500]) for document, reason in refused]
+        found: WriteResult = self._call("quarantine", kind, each)
+        return found
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
-        body = {"kind": kind, "epoch": epoch, "dead": list(dead)}
-        return int(self._call("POST", "/sync/deletions/", body)["removed"]) if body["dead"] else 0
+        deletions = list(dead)
+        return int(self._call("remove", kind, deletions, epoch)) if deletions else 0
 
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
-        found = self._call("POST", "/sync/sweeps/", {"epoch": epoch, "after": after})
-        return int(found["removed"]), found["after"]
+        removed, last = self._call("sweep", epoch, after)
+        return removed, last
 
     def newest_epoch(self) -> int:
-        found = self._call("GET", "/sync/epoch/")
-        highest = found["epoch"]
-        while found["after"] is not None:
-            found = self._call("GET", f"/sync/epoch/?after={found['after']}")
-            highest = max(highest, found["epoch"])
+        highest, after = self._call("newest_epoch_of_slice", FIRST_ID)
+        while after is not None:
+            found, after = self._call("newest_epoch_of_slice", after)
+            highest = max(highest, found)
         return int(highest)
 
     def has_documents_after(self, kind: str, id_: int) -> bool:
-        """Ask for reports alone: `put` writes users in any case."""
-        return kind == "user" or bool(self._call("GET", f"/sync/epoch/?after={id_}")["found"])
+        return bool(self._call("has_documents_after", kind, id_))
 
     def prepare(self) -> str:
-        return str(self._call("POST", "/sync/collections/", {})["identity"])
+        return str(self._call("prepare"))
 
     def defer_index(self) -> None:
         """Do nothing: a first sync waits for HTTP here, not for the index."""
 
     def identity(self) -> str:
-        return str(self._call("GET", "/sync/collections/")["identity"])
+        return str(self._call("identity"))
 
     def read_checkpoint(self) -> Document | None:
-        found: Document | None = self._call("GET", "/sync/mark/")["mark"]
+        found: Document | None = self._call("read_checkpoint")
         return found
 
     def begin(self, checkpoint: Document) -> None:
-        self._call("POST", "/sync/mark/", {"mark": checkpoint})
+        self._call("begin", checkpoint)
 
     def write_checkpoint(self, checkpoint: Document, run: str) -> None:
-        try:
-            self._call("PUT", "/sync/mark/", {"mark": checkpoint, "run": run})
-        except RequestRejected as error:
-            if error.reason == "taken_over":
-                raise LeaseLost(error.message) from error
-            raise
+        self._call("write_checkpoint", checkpoint, run)
 
     def quarantined_ids(self, kind: str) -> list[int]:
-        return [int(each) for each in self._call("GET", f"/sync/failures/?kind={kind}")["ids"]]
+        return list(self._call("quarantined_ids", kind))
+
+    def quarantined_among(self, kind: str, ids: Sequence[int]) -> set[int]:
+        return set(self._call("quarantined_among", kind, ids))
 
     def count_quarantined(self) -> int:
-        return int(self._call("GET", "/sync/failures/count/")["count"])
+        return int(self._call("count_quarantined"))
 
-    def _call(self, verb: str, path: str, body: Any = None) -> Any:
-        return self._service.call(verb, path, None if body is None else msgspec.json.encode(body))
+    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[Fingerprint]:
+        return iter([Fingerprint(*each) for each in self._call("fingerprints", kind, ids)])
 
-    def _send(self, kind: str, documents: Sequence[Document], query: str) -> WriteResult:
+    def _call(self, method: str, *arguments: Any) -> Any:
+        response = self._service.call("POST", f"/sync/call/{method}", msgspec.json.encode(arguments))
+        return _result(response, CALLS[method].result)
+
+    def _send(self, kind: str, documents: Sequence[Document], path: str) -> WriteResult:
         done = WriteResult()
         refused: list[tuple[Document, str]] = []
         for part in _parts(documents, refused):
+            content = b"[" + b",".join(each for _, each in part) + b"]"
             try:
-                found = self._service.call(
-                    "POST", PATHS[kind] + query, b"[" + b",".join(each for _, each in part) + b"]"
-                )
+                response = self._service.call("POST", path, content if kind == "checkup" else b"[" + content + b"]")
             except RequestRejected as error:
                 if error.reason != "too_large" or len(part) > 1:
                     raise
                 refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
                 continue
-            failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in found["failed"]]
-            if found["written"] + found["unchanged"] + len(failed) != len(part):
+            found = _reports_result(response) if kind == "checkup" else _result(response, WriteResult)
+            if found.written + found.unchanged + len(found.quarantined) != len(part):
                 raise Unavailable("the browse API does not report the result of each document")
-            done += WriteResult(found["written"], found["unchanged"], quarantined=failed)
+            done += found
         return done + self.quarantine(kind, refused)
+
+
+def _result(response: dict[str, Any], form: Any) -> Any:
+    try:
+        return msgspec.convert(response["result"], form)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise Unavailable(f"the browse API's answer is not one of this version: {error}") from error
+
+
+def _reports_result(response: dict[str, Any]) -> WriteResult:
+    """Return the result in an answer of `POST /reports/`."""
+    failed = [QuarantinedDocument("checkup", each["id"], each["reason"]) for each in response["failed"]]
+    return WriteResult(response["written"], response["unchanged"], quarantined=failed)
 
 
 def _parts(

@@ -28,7 +28,7 @@ from typing import Any
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.bson_compare import StoredBson
-from myhealth.reports.writer import ReportWriter
+from myhealth.reports.writer import ReportWriter, encodable
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source
@@ -171,7 +171,7 @@ class _Verifier:
                 self.found.rows += len(rows)
                 position = rows[-1].id
                 documents, unreadable = build_documents(table, rows, self.epoch)
-                encoded, unencodable = self.writer.encoded(documents)
+                encoded, unencodable = encodable(documents)
                 expected = {document["_id"]: b"" for document, _ in [*unreadable, *unencodable]}
                 expected.update((document["_id"], content) for document, content in encoded)
                 yield position, expected

@@ -133,7 +133,7 @@ class ReplicaSet:
 
 
 class UploadStub(BaseHTTPRequestHandler):
-    """A stub of the upload API: it serves its keys, refuses logins and accepts deletions."""
+    """A stub of the upload API: it serves its keys, refuses logins and tokens, and accepts deletions."""
 
     keys = b""
     deletions: list[tuple[str, str]] = []
@@ -147,7 +147,10 @@ class UploadStub(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self._say(200, self.keys)
+        if self.path.startswith("/users/"):
+            self._say(401, b"{}")
+        else:
+            self._say(200, self.keys)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))

@@ -19,13 +19,11 @@ from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import open_reports
+from myhealth.sync.signature import SignatureChecker
 from wsgi.browse_api.limits import OnePerUser, RecentOverviews
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
-# A user may be missing here for so long after a login: the sync, which runs every few minutes, may not have delivered
-# the account yet.
-ARRIVAL_S = 900
 # Roles that may read others' reports. For anybody else, another person's report does not exist.
 STAFF = ("doctor", "admin")
 FOR_SERVICE = "Only the task runner may do that (role service)."
@@ -34,6 +32,7 @@ SELECTION_TIMEOUT_MS = 2_000
 # Trends may be this old; the report store itself is some minutes behind the source.
 RECENT_S = 5
 RECENT_MAX_BYTES = 16 * 1024 * 1024
+LOGGED_SYNCS_MAX = 1000
 
 
 class UserNotSynced(Unavailable):
@@ -75,10 +74,12 @@ class BrowseContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reports = open_reports(settings, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS)
+        self._logged_syncs: dict[tuple[str, str], int] = {}
         self.trends = RecentAnswers(RECENT_S, RECENT_MAX_BYTES)
         self.exports = OnePerUser()
         self._overviews = RecentOverviews(RECENT_S)
         self.upload_api = UploadClient(settings.auth_url)
+        self.signatures = SignatureChecker(settings.browse.sync_public_key)
         self.verifier = CheckedTokens(Verifier(self.upload_api.fetch_keys))
 
     def close(self) -> None:
@@ -87,12 +88,31 @@ class BrowseContext:
 
     def user_of_token(self, token: str) -> dict[str, Any]:
         """Return the token's user. Raises NotLoggedIn, and UserNotSynced for a user not delivered by the sync yet."""
-        claims = self.verifier.verify(token)
-        user = self.reports.people.get(claims.subject)
-        if user is None and time.time() - claims.issued_at < ARRIVAL_S:
+        user = self._known_user(token)
+        if user is None:
+            self.upload_api.get_caller(token)  # raises NotLoggedIn if the token has ended
             message = "This account has not arrived here yet; try again in a few minutes."
             raise UserNotSynced(message, code="not_here_yet", retry_after_s=30)
-        if user is None or not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
+        return user
+
+    def service_of_token(self, token: str) -> dict[str, Any]:
+        """Return the task runner whose token this is. Raises NotLoggedIn if it has ended, else NotAllowed.
+
+        The upload API answers for a user whom the sync has not delivered yet, the runner itself before its first pass.
+        """
+        user = self._known_user(token)
+        if user is None:
+            found = self.upload_api.get_caller(token)
+            user = found and {"_id": found["id"], "subject": None, **found}
+        if user is None or user["role"] != "service":
+            raise NotAllowed(FOR_SERVICE)
+        return user
+
+    def _known_user(self, token: str) -> dict[str, Any] | None:
+        """Return the token's user, None if the report store has no such user. Raises NotLoggedIn."""
+        claims = self.verifier.verify(token)
+        user = self.reports.people.get(claims.subject)
+        if user is not None and (not user["active"] or is_revoked(claims, user["tokens_valid_after"])):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         return user
 
@@ -118,21 +138,14 @@ class BrowseContext:
         after_this = datetime.fromtimestamp(claims.issued_at, UTC) + timedelta(milliseconds=1)
         self.reports.people.revoke_tokens(claims.subject, moment or after_this)
 
-    def require_service(self, token: str) -> None:
-        """Raise NotAllowed unless the token is the task runner's, NotLoggedIn if it has ended.
-
-        For a user whom the sync has not delivered yet, the role in a young token counts. For a known user, the stored
-        role counts.
-        """
-        claims = self.verifier.verify(token)
-        user = self.reports.people.get(claims.subject)
-        if user is None:
-            if not claims.service or time.time() - claims.issued_at >= ARRIVAL_S:
-                raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
-        elif not user["active"] or is_revoked(claims, user["tokens_valid_after"]):
-            raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
-        elif user["role"] != "service":
-            raise NotAllowed(FOR_SERVICE)
+    def log_sync(self, user: dict[str, Any], address: str) -> None:
+        """Log that the task runner writes: one event a minute, user and address, and process."""
+        key, minute = (user["username"], address), int(time.time() // 60)
+        if self._logged_syncs.get(key) != minute:
+            self.reports.access_log.log(Access(user, None, "sync", address=address, action="sync"))
+            if len(self._logged_syncs) >= LOGGED_SYNCS_MAX:
+                self._logged_syncs.clear()
+            self._logged_syncs[key] = minute
 
 
 class AuthenticatedBrowseView(View):

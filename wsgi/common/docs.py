@@ -55,7 +55,9 @@ def show_schema(schema: Any) -> str:
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if schema.get("type") == "array":
-        return f"list of {show_schema(schema['items'])}"
+        if schema.get("items"):
+            return f"list of {show_schema(schema['items'])}"
+        return f"{schema.get('title', '')}[{', '.join(map(show_schema, schema.get('prefixItems', [])))}]"
     for choice in ("oneOf", "anyOf"):
         if choice in schema:
             return " or ".join(show_schema({**each, "type": each.get("type", "")}) for each in schema[choice])

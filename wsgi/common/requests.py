@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -39,10 +40,15 @@ def header(name: str, default: str = "") -> str:
     return found
 
 
-def read_body(max_bytes: int) -> bytes:
-    """Return the request's body, decompressed if it is gzipped. Raises TooLarge beyond `max_bytes` before or after
-    decompression, BadInput for damaged gzip, WrongMediaType for another encoding."""
+def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> bytes:
+    """Return the request's body, decompressed if it is gzipped. `check` gets it as it was sent.
+
+    Raises TooLarge beyond `max_bytes` before or after decompression, BadInput for damaged gzip, WrongMediaType for
+    another encoding.
+    """
     body = _read(max_bytes)
+    if check is not None:
+        check(body)
     encoding = header("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return _gunzip(body, max_bytes)

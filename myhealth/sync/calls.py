@@ -1,0 +1,56 @@
+"""The calls of the sync over HTTP, `POST /sync/call/METHOD` at the browse API, in one table for both sides.
+
+A request's body is the JSON list of the arguments, the response is `{"result": …}`. The methods are those of
+`ReportWriter`, which describes them. Reports go to `POST /reports/`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from myhealth.reports.json_codec import Count, Id, UserDocument
+from myhealth.reports.writer import WriteResult
+from myhealth.sync.checkpoint import Checkpoint
+
+Kind = Annotated[str, Meta(pattern="^(checkup|user)$")]
+Ids = Annotated[list[Id], Meta(max_length=1000)]
+Slice = tuple[int, int | None]
+
+
+class Quarantined(msgspec.Struct, forbid_unknown_fields=True):
+    """The version of a document that could not be stored."""
+
+    id: Id = msgspec.field(name="_id")
+    epoch: Count
+    revision: Count
+
+
+class Call(NamedTuple):
+    """The types of the arguments, a tuple, and of the result. `writes`: it changes the store."""
+
+    arguments: Any
+    result: Any
+    writes: bool = False
+
+
+CALLS = {
+    "insert_users": Call(tuple[list[UserDocument]], WriteResult, True),
+    "put_users": Call(tuple[list[UserDocument]], WriteResult, True),
+    "quarantine": Call(tuple[Kind, list[tuple[Quarantined, str]]], WriteResult, True),
+    "remove": Call(tuple[Kind, list[tuple[Id, Count]], Count], int, True),
+    "sweep": Call(tuple[Count, Id], Slice, True),
+    "newest_epoch_of_slice": Call(tuple[Id], Slice),
+    "has_documents_after": Call(tuple[Kind, Id], bool),
+    "prepare": Call(tuple[()], str, True),
+    "identity": Call(tuple[()], str),
+    "read_checkpoint": Call(tuple[()], dict[str, Any] | None),
+    "begin": Call(tuple[Checkpoint], None, True),
+    "write_checkpoint": Call(tuple[Checkpoint, str], None, True),
+    "quarantined_ids": Call(tuple[Kind], list[int]),
+    "quarantined_among": Call(tuple[Kind, Ids], set[int]),
+    "count_quarantined": Call(tuple[()], int),
+    "fingerprints": Call(tuple[Kind, Ids], list[tuple[int, int, int, str]]),
+}
