@@ -40,7 +40,10 @@ from myhealth.profiles.services import create_user
 
 NAME = "myhealth_bench_test"
 PATIENTS, DAYS, PASSWORD, CLIENTS, BULK_RECORDS = 2000, 28, "correct-horse", 4, 1000
-PEOPLE = "insert into users (username) select 'patient' || i from generate_series(0, %s) i on conflict do nothing"
+PEOPLE = (
+    "insert into users (username, linked_at)"
+    " select 'patient' || i, now() from generate_series(0, %s) i on conflict do nothing"
+)
 COLUMNS = "patient_id, machine_id, record_id, checkup_type, checkup_report, disease, taken_by, taken_at, results"
 
 
