@@ -190,6 +190,26 @@ def test_records_of_an_erased_person_are_refused_and_not_kept(erased: Any, creat
     assert statuses(take(record(50, patient="savita"))) == ["accepted"]  # a machine's own 50 is another record
 
 
+def test_what_cannot_be_read_is_not_kept_where_the_import_says_that_it_is_of_an_erased_person(erased: Any) -> None:
+    unreadable = {"record_id": "11", "checkup_for": "P-17", "disease": 5}
+    for known in ({"patient": "Bholanath"}, {"patient_map": {"P-17": "bholanath"}}):
+        (outcome,) = take(unreadable, **known)
+        assert (outcome.status, outcome.rejection_id) == ("rejected", None)
+    assert erased("select count(*) from rejections") == [(0,)]
+    assert take(unreadable)[0].rejection_id is not None
+
+
+def test_a_former_name_of_an_erased_person_is_erased_too_unless_it_is_anothers_now(people: Any, db: Any) -> None:
+    services.rename_user("bholanath", "b.nath")
+    services.rename_user("b.nath", "bhola")
+    services.create_user("b.nath")
+    services.delete_user("bhola")
+    outcomes = take(record(1), record(2, patient="B.Nath"), record(3, patient="bhola"))
+    assert [(outcome.status, [error["code"] for error in outcome.errors]) for outcome in outcomes] == [
+        ("rejected", ["erased"]), ("accepted", []), ("rejected", ["erased"])]  # fmt: skip
+    assert take({**record(4, patient="b.nath"), "disease": 5})[0].rejection_id is not None
+
+
 def test_an_account_that_is_deleted_with_no_person_is_not_remembered(squatter: str, db: Any) -> None:
     services.delete_user(NAME)
     assert db("select count(*) from erased_digests") == [(0,)]

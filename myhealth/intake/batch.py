@@ -167,11 +167,11 @@ class Batch:
         """Store every rejected record but those of erased people. Equal ones of a source are numbered."""
         if self.origin.dry_run or not self.refused:
             return
-        erased = find_erased_names(cursor, {name for _, item in self.refused for name in _patient_names(item)})
+        erased = find_erased_names(cursor, {name for _, item in self.refused for name in self._patient_names(item)})
         kept = [
             (outcome, item)
             for outcome, item in sorted(self.refused, key=lambda pair: pair[0].index)
-            if outcome.errors[-1].get("code") != ERASED and erased.isdisjoint(_patient_names(item))
+            if outcome.errors[-1].get("code") != ERASED and erased.isdisjoint(self._patient_names(item))
         ]
         refused = []
         for outcome, item in kept:
@@ -201,8 +201,15 @@ class Batch:
             "occurrence": item.occurrence,
             "zone": origin.zone,
             "patient": origin.patient,
-            "patients": list(_patient_names(item)),
+            "patients": list(self._patient_names(item)),
         }
+
+    def _patient_names(self, item: ValidatedRecord) -> tuple[str, ...]:
+        """Return the names that the record's patient may have; for an invalid record, as far as they can be read."""
+        if item.patients:
+            return item.patients
+        named = (*_named(item.parsed), *([self.origin.patient] if self.origin.patient else []))
+        return tuple(self.origin.patient_map.get(name, name) for name in named)
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
         outcome.errors.append(error(outcome.index, name, message, code))
@@ -336,10 +343,6 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     named = decoded.get("checkup_for", "") if isinstance(decoded, dict) else ""
     found = parsed.patients or (str(named),)
     return tuple(name for name in found if not username_error(name))
-
-
-def _patient_names(item: ValidatedRecord) -> tuple[str, ...]:
-    return item.patients or _named(item.parsed)
 
 
 def _names_of(entries: list[Entry]) -> set[str]:

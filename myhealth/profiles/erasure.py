@@ -11,7 +11,14 @@ from typing import Any
 
 from myhealth.common.text import fold_name
 
-REMEMBER_NAME = "insert into erased_digests (kind, digest) values ('name', keyed_digest(%s)) on conflict do nothing"
+# A machine may still send a name that the user had before; it may be another user's by now.
+FORMER_NAMES = """
+select distinct subject from audit_events
+where action = 'user.change' and subject_id = %s and details->>'changed' like 'username %%'"""
+REMEMBER_NAMES = """
+insert into erased_digests (kind, digest)
+select 'name', keyed_digest(folded) from unnest(%(folds)s::text[]) as erased (folded)
+where not exists (select from users where folded_name = folded and id <> %(id)s) on conflict do nothing"""
 REMEMBER_RECORDS = """
 insert into erased_digests (kind, digest)
 select 'record', keyed_digest(serial, erased.record_id) from (
@@ -26,8 +33,10 @@ where exists (select from erased_digests where kind = 'name')
 
 
 def remember_erased(cursor: Any, user_id: int, username: str) -> None:
-    """Store the digests of a user's name and machine records, before the user is deleted."""
-    cursor.execute(REMEMBER_NAME, (fold_name(username),))
+    """Store the digests of a user's names, former ones too, and machine records, before the user is deleted."""
+    cursor.execute(FORMER_NAMES, (user_id,))
+    folds = {fold_name(name) for name in (username, *(former for (former,) in cursor.fetchall()))}
+    cursor.execute(REMEMBER_NAMES, {"folds": sorted(folds), "id": user_id})
     cursor.execute(REMEMBER_RECORDS, {"id": user_id})
 
 

@@ -268,7 +268,8 @@ def delete_user(username: str) -> None:
     user = get_user(username)
     with transaction() as cursor:
         # Locked: records that are stored at this moment are seen, and those after it find no user.
-        if User.select(User.id).where(User.id == user.id).for_update().first() and user.linked_at is not None:
+        locked = User.select(User.linked_at).where(User.id == user.id).for_update().first()
+        if locked is not None and locked.linked_at is not None:
             remember_erased(cursor, user.id, user.username)
         user.delete_instance()
         cursor.execute(DELETE_REJECTIONS_OF_USER, (names_in_rejections(cursor, user),))
