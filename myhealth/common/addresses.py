@@ -16,6 +16,7 @@ IPV6_PREFIX, TEXT_MAX = 64, 100
 MAPPED_BITS = 96  # of ::ffff:0:0/96. Source: RFC 4291, 2.5.5.2
 
 
+@lru_cache(maxsize=1024)
 def fold_address(text: str) -> str:
     """Return an address in its one form: without port, brackets and zone, an IPv4-mapped address as IPv4.
 

@@ -96,8 +96,11 @@ def parse_boolean(name: str, text: str) -> bool:
 def query_parameters(*names: str) -> dict[str, str]:
     """Return the address's parameters. Raises BadInput unless each has one of these names, occurs once, is not empty
     and is UTF-8."""
+    raw = bottle.request.environ.get("QUERY_STRING", "")
+    if not raw:
+        return {}
     # Some clients send bytes beyond ASCII unescaped; they are accepted.
-    raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", bottle.request.environ.get("QUERY_STRING", ""))
+    raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", raw)
     found: dict[str, str] = {}
     try:
         for name, value in parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100):
