@@ -64,26 +64,19 @@ def up(migrator: Any, db: Any) -> None:
     rows = cursor.fetchall()
     taken = {fold(username) for _, username in rows}
     holders: dict[str, int] = {}
+    names: dict[int, str] = {}
     unsure: set[int] = set()
-    filled: dict[int, tuple[str, str]] = {}
-    for id_, username in rows:
-        name = username
-        if fold(username) in holders:
-            unsure |= {id_, holders[fold(username)]}
-            name = f"{username}-{id_}"
-            while fold(name) in taken:
-                name += "-"
-            taken.add(fold(name))
-            cursor.execute(RENAMED, (id_, username, name))
-            log.warning("users %s and %s have the same name; review both", holders[fold(username)], id_)
-        holders[fold(name)] = id_
-        filled[id_] = (name, fold(name))
-    columns = (
-        [*filled],
-        [n for n, _ in filled.values()],
-        [f for _, f in filled.values()],
-        [i in unsure for i in filled],
-    )
+    for id_, name in rows:
+        names[id_] = name
+        if holders.setdefault(fold(name), id_) != id_:
+            unsure |= {id_, holders[fold(name)]}
+            names[id_] = f"{name}-{id_}"
+            while fold(names[id_]) in taken:
+                names[id_] += "-"
+            cursor.execute(RENAMED, (id_, name, names[id_]))
+            log.warning("users %s and %s have the same name; review both", holders[fold(name)], id_)
+        taken.add(fold(names[id_]))
+    columns = ([*names], [*names.values()], [*map(fold, names.values())], [id_ in unsure for id_ in names])
     cursor.execute(FILL, columns)
     cursor.execute(DONE)
 

@@ -16,11 +16,8 @@ INVISIBLE = re.compile(
 )
 # Scripts that one name may mix, as Chinese, Japanese and Korean do; with Latin this is the "highly restrictive" level
 # of Unicode Technical Standard 39.
-EAST_ASIAN = (
-    {"CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"},
-    {"CJK", "IDEOGRAPHIC", "BOPOMOFO"},
-    {"CJK", "IDEOGRAPHIC", "HANGUL"},
-)
+JAPANESE = ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")
+EAST_ASIAN = [{"CJK", "IDEOGRAPHIC", *others} for others in (JAPANESE, ("BOPOMOFO",), ("HANGUL",))]
 
 
 def username_error(username: Any) -> str:
@@ -38,13 +35,7 @@ def username_error(username: Any) -> str:
         return f"the username contains {invisible.group()!a}, which is invisible"
     if unicodedata.normalize("NFKC", username) != unicodedata.normalize("NFC", username):
         return "the username contains characters that look like others"
-    scripts = _scripts(username)
+    scripts = {unicodedata.name(letter, "").split(" ")[0] for letter in username if letter.isalpha()} - {"MODIFIER"}
     if len(scripts) > 1 and not any(scripts - {"LATIN"} <= mixed for mixed in EAST_ASIAN):
         return f"the username mixes {' and '.join(map(str.capitalize, sorted(scripts)))} letters, which look alike"
     return ""
-
-
-def _scripts(text: str) -> set[str]:
-    """Return the scripts of the letters, by the first word of their names in Unicode."""
-    found = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
-    return found - {"MODIFIER"}
