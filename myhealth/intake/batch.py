@@ -29,7 +29,7 @@ from myhealth.intake.originals import (
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
-from myhealth.intake.rejections import RejectedRecord, store_rejections
+from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import find_erased_names
@@ -54,6 +54,7 @@ where id = any(%s) and (last_upload_at is null or last_upload_at < now() - inter
 
 LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
 ERASED = "erased"
+NOT_KEPT = "is not stored among the rejected records either, there are too many: keep it, and send it again tomorrow"
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
 
 
@@ -163,8 +164,10 @@ class Batch:
                     message = f"record {record.record_id} stands earlier in the source with other content"
                     self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
 
-    def store_rejections_of(self, cursor: Any, occurrences: Occurrences) -> None:
-        """Store every rejected record but those of erased people. Equal ones of a source are numbered."""
+    def store_rejections_of(self, cursor: Any, occurrences: Occurrences, kept_before: int) -> None:
+        """Store every rejected record but those of erased people, and those beyond the user's quota: their sender must
+        keep them, so an error says it. Equal ones of a source are numbered. `kept_before`: the number of records stored
+        by earlier batches of the source."""
         if self.origin.dry_run or not self.refused:
             return
         erased = find_erased_names(cursor, {name for _, item in self.refused for name in self._patient_names(item)})
@@ -177,9 +180,12 @@ class Batch:
         for outcome, item in kept:
             item.occurrence = item.occurrence or occurrences.name(item.parsed.raw)
             refused.append(RejectedRecord(item.parsed.raw, outcome.errors, self._context(item)))
-        ids = store_rejections(cursor, self.origin.source, refused)
+        quota = None if self.origin.user_id is None else Quota.of(cursor, self.origin.user_id, kept_before)
+        ids = store_rejections(cursor, self.origin.source, refused, quota)
         for (outcome, _), id_ in zip(kept, ids, strict=True):
             outcome.rejection_id = id_
+            if id_ is None:
+                outcome.errors.append(error(outcome.index, None, NOT_KEPT, "not_kept"))
 
     def record_conflicts(self, cursor: Any) -> None:
         """Insert an event for each patient whose stored record the upload does not match: a sender may be guessing."""

@@ -111,15 +111,18 @@ def _record_import(done: FileImport, *, ended: bool) -> None:
         record_event("import", machine=done.dump.serial, **details)
 
 
-def read_batches(records: Iterable[ParsedRecord]) -> Iterator[list[ParsedRecord]]:
-    """Group records into batches. If the source is broken, give the records before that place, then raise BadInput."""
+def read_batches(
+    records: Iterable[ParsedRecord], characters_max: int = BATCH_CHARACTERS, records_max: int = BATCH_RECORDS
+) -> Iterator[list[ParsedRecord]]:
+    """Group records into batches; one ends when it has so many characters or records. If the source is broken, give the
+    records before that place, then raise BadInput."""
     batch: list[ParsedRecord] = []
     characters = 0
     try:
         for parsed in records:
             batch.append(parsed)
             characters += len(parsed.raw)
-            if len(batch) >= BATCH_RECORDS or characters >= BATCH_CHARACTERS:
+            if len(batch) >= records_max or characters >= characters_max:
                 yield batch
                 batch, characters = [], 0
     except BadInput:

@@ -7,7 +7,6 @@ next request under its key is a new one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,15 +31,14 @@ class Answer:
     replayed: bool = False
 
 
-def once(user_id: int, key: str, request: bytes, work: Callable[[], Answer]) -> Answer:
+def once(user_id: int, key: str, digest: bytes, work: Callable[[], Answer]) -> Answer:
     """Do the work, unless this user sent the same request under the same key before; then return that answer.
 
-    `request`: the bytes that identify the request. Of two at once, the second waits for the first. Raises BadInput for
-    an invalid key, and (code `idempotency_key_reused`) if another request came under it.
+    `digest`: the SHA-256 of the bytes that identify the request. Of two at once, the second waits for the first. Raises
+    BadInput for an invalid key, and (code `idempotency_key_reused`) if another request came under it.
     """
     if not key or len(key) > KEY_MAX or not key.isprintable() or not key.isascii():
         raise BadInput(f"An Idempotency-Key has 1 to {KEY_MAX} printable ASCII characters.")
-    digest = hashlib.sha256(request).digest()
     expired = IdempotencyKey.created_at < fn.now() - SQL("make_interval(days => %s)", (KEPT_DAYS,))
     claim = IdempotencyKey.insert(user=user_id, key=key, request=digest)
     ours = (IdempotencyKey.user == user_id) & (IdempotencyKey.key == key)

@@ -12,7 +12,8 @@ from myhealth.profiles.models import User
 
 class Rejection(Table):
     """A rejected record, whole. `payload`: its text as sent, or base64 where `context["base64"]` is true. `digest` is
-    unique among the unresolved rejections. `checkup_id`: the check-up that a retry stored."""
+    unique among the unresolved rejections. `checkup_id`: the check-up that a retry stored. `user_id`: the user who
+    uploaded it."""
 
     id = IdentityField()
     received_at = TimestampField(constraints=[DEFAULT_NOW])
@@ -25,6 +26,7 @@ class Rejection(Table):
     resolved_at = TimestampField(null=True)
     resolution = peewee.TextField(null=True)
     checkup_id = peewee.BigIntegerField(null=True)
+    user_id = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "rejections"

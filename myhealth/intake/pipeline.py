@@ -26,7 +26,7 @@ from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
-from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error
+from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3
@@ -46,6 +46,7 @@ class Intake:
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
+        self._kept = 0
 
     def store_batch(self, parsed: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Validate and store one batch in one transaction; return the results in the order of the records.
@@ -69,6 +70,7 @@ class Intake:
     def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Store validated records, as `store_batch` does, and notify the sync."""
         batch = self._store_single(checked) or self._store(checked, atomic)
+        self._kept += sum(outcome.rejection_id is not None for outcome, _ in batch.refused)
         if not self.origin.dry_run:
             notify_sync()
         return batch.outcomes
@@ -120,7 +122,7 @@ class Intake:
 
     def _keep(self, cursor: Any, batch: Batch) -> None:
         """Store the rejected records and the event of a batch, in its transaction."""
-        batch.store_rejections_of(cursor, self._refused)
+        batch.store_rejections_of(cursor, self._refused, self._kept)
         if self.origin.log_upload and not batch.logged:
             if batch.owners:
                 batch.record_conflicts(cursor)
@@ -150,16 +152,16 @@ class Intake:
 
     def _check(self, parsed: ParsedRecord, latest: datetime) -> ValidatedRecord:
         if parsed.faults:
-            return ValidatedRecord(parsed, None, parsed.faults)
+            return ValidatedRecord(parsed, None, first_faults(parsed.faults))
         faults: list[tuple[str, str]] = []
         record = accept_text(parsed, self.origin.machine, latest)
         if record is None:
             decoded = parsed.decoded()
             if parsed.faults:
-                return ValidatedRecord(parsed, None, parsed.faults)
+                return ValidatedRecord(parsed, None, first_faults(parsed.faults))
             record, faults = validate_record(self._about(decoded), self.origin.machine)
         if record is None:
-            return ValidatedRecord(parsed, None, faults)
+            return ValidatedRecord(parsed, None, first_faults(faults))
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
             return ValidatedRecord(parsed, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])

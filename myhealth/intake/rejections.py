@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,44 @@ class RejectedRecord:
     context: dict[str, Any]
 
 
-def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]) -> list[int]:
-    """Store rejected records within the caller's transaction; return the id of each, in order.
+# The most rejected records, and the bytes of their payloads, stored for one user in one request and in 24 hours.
+REQUEST_ROWS, DAY_ROWS, DAY_BYTES = 10_000, 50_000, 1024**3
+KEPT_TODAY = """
+select count(*), coalesce(sum(octet_length(payload)), 0) from rejections
+where user_id = %s and received_at > now() - interval '1 day'"""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The rejected records that may still be stored for a user."""
+
+    user_id: int
+    rows: int
+    size: int
+
+    @classmethod
+    def of(cls, cursor: Any, user_id: int, kept_before: int) -> Quota:
+        """Return the quota of a user. `kept_before`: the number of records stored for the request so far."""
+        cursor.execute(KEPT_TODAY, (user_id,))
+        rows, size = cursor.fetchone()
+        return cls(user_id, min(REQUEST_ROWS - kept_before, DAY_ROWS - rows), DAY_BYTES - size)
+
+    def excess(self, cursor: Any, rows: Mapping[bytes, tuple[Any, ...]]) -> set[bytes]:
+        """Return the digests of the rows that go beyond the quota; an unresolved rejection takes no further place."""
+        cursor.execute("select digest from rejections where resolved_at is null and digest = any(%s)", (list(rows),))
+        known = {bytes(digest) for (digest,) in cursor.fetchall()}
+        left, size, excess = self.rows, self.size, set()
+        for digest in [each for each in rows if each not in known]:
+            left, size = left - 1, size - len(rows[digest][1].encode())
+            if left < 0 or size < 0:
+                excess.add(digest)
+        return excess
+
+
+def store_rejections(
+    cursor: Any, source: str, refused: Sequence[RejectedRecord], quota: Quota | None = None
+) -> list[int | None]:
+    """Store rejected records within the caller's transaction; return the id of each, in order; None beyond the quota.
 
     A record that is an unresolved rejection of the same source already is counted again, not stored twice.
     """
@@ -44,13 +80,16 @@ def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]
         same = (source, context.get("machine"), context.get("occurrence"), payload)
         digest = hashlib.sha256(json.dumps(same).encode()).digest()
         digests.append(digest)
-        rows[digest] = (_storable(source), payload, json.dumps(context), json.dumps(item.errors), digest)
+        user_id = quota.user_id if quota else None
+        rows[digest] = (_storable(source), payload, json.dumps(context), json.dumps(item.errors), digest, user_id)
+    excess = quota.excess(cursor, rows) if quota and rows else set()
     ids: dict[bytes, int] = {}
-    ordered = list(rows)  # as they came: ids follow the source, and the same source twice locks rows in one order
+    # as they came: ids follow the source, and the same source twice locks rows in one order
+    ordered = [digest for digest in rows if digest not in excess]
     for start in range(0, len(ordered), 500):
         stored = execute_values(
             cursor,
-            "insert into rejections (source, payload, context, errors, digest) values %s"
+            "insert into rejections (source, payload, context, errors, digest, user_id) values %s"
             " on conflict (digest) where resolved_at is null do update set times = rejections.times + 1,"
             " received_at = now(), errors = excluded.errors returning digest, id",
             [rows[digest] for digest in ordered[start : start + 500]],
@@ -58,7 +97,7 @@ def store_rejections(cursor: Any, source: str, refused: Sequence[RejectedRecord]
             fetch=True,
         )
         ids.update((bytes(digest), id_) for digest, id_ in stored)
-    return [ids[digest] for digest in digests]
+    return [ids.get(digest) for digest in digests]
 
 
 def list_rejections(*, after: int = 0, limit: int | None = None, resolved: bool = False) -> list[Rejection]:

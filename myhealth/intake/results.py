@@ -9,6 +9,8 @@ from typing import Any
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 
+FAULTS_MAX = 20  # errors reported for one record
+
 
 @dataclass(slots=True)
 class RecordResult:
@@ -36,6 +38,7 @@ class ImportSource:
     rejected. `patient_map`: usernames by the patient names that machines use. `zone`: the name of the zone of moments
     that name none. `names_fields`: errors name the fields in which a record differs from the stored one; for senders
     who may read that one. `log_upload`: add an audit event of the upload in the transaction that stores each batch.
+    `user_id`: the user who uploads; bounds the rejected records that are stored.
     """
 
     source: str
@@ -49,6 +52,7 @@ class ImportSource:
     zone: str = "UTC"
     names_fields: bool = True
     log_upload: bool = False
+    user_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -63,6 +67,13 @@ class ValidatedRecord:
     patients: tuple[str, ...] = ()
     occurrence: str = ""
     copied: str = ""
+
+
+def first_faults(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the faults; of more than FAULTS_MAX the first, and that there are more."""
+    if len(faults) <= FAULTS_MAX:
+        return faults
+    return [*faults[:FAULTS_MAX], ("", f"and more errors than these {FAULTS_MAX}")]
 
 
 def counts(outcomes: Iterable[RecordResult]) -> dict[str, int]:

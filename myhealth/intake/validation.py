@@ -38,6 +38,7 @@ from myhealth.intake.record import (
     json_kind,
 )
 from myhealth.intake.record_ids import results_as_sent
+from myhealth.intake.results import FAULTS_MAX
 
 YEARS = range(1900, 2200)
 OFFSET_MAX = timedelta(hours=14)
@@ -232,7 +233,8 @@ def _complete_results(results: list[Result], warnings: Faults) -> None:
 
 
 def explain(record: Any, machine: str | None = None) -> Faults:
-    """Return every fault of a decoded record as (field, message), in the order of the Structs' fields."""
+    """Return the faults of a decoded record as (field, message), in the order of the Structs' fields. Of more than
+    FAULTS_MAX the rest of the list that they are in is not examined."""
     faults: Faults = []
     _explain_struct(record, RECORD_TYPE, "", faults)
     named = record.get("machine") if isinstance(record, dict) else None
@@ -249,7 +251,7 @@ def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: F
     known = {field.encode_name for field in type_.fields}
     if isinstance(found, DuplicateKeyDict):
         faults.append((f"{prefix}{printable(found.name, 60)}", "stands there twice"))
-    for name in sorted(found.keys() - known):
+    for name in sorted(found.keys() - known)[: FAULTS_MAX + 1]:
         message = f"is not a field; the fields are {', '.join(sorted(known))}"
         faults.append((f"{prefix}{printable(name, 60)}", message))
     for field in type_.fields:
@@ -286,6 +288,8 @@ def _explain_list(value: Any, type_: inspect.ListType, place: str, faults: Fault
         faults.append((place, f"has {len(value)} entries; at most {type_.max_length} are allowed"))
     else:
         for index, item in enumerate(value):
+            if len(faults) > FAULTS_MAX:
+                break
             _explain_value(item, type_.item_type, f"{place}[{index}]", faults)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
+import tempfile
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
 import bottle
@@ -16,6 +18,7 @@ from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 CHUNK, PIECE = 64 * 1024, 8 * 1024
+SMALL_BODY_BYTES = 256 * 1024
 CREDENTIALS_MAX_BYTES = 16 * 1024
 JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
 BASIC = 'Basic realm="MyHealth", charset="UTF-8"'
@@ -46,15 +49,28 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
     Raises TooLarge beyond `max_bytes` before or after decompression, BadInput for damaged gzip, WrongMediaType for
     another encoding.
     """
-    body = _read(max_bytes)
+    body = b"".join(_read(max_bytes))
     if check is not None:
         check(body)
+    return b"".join(_decompressed([body], max_bytes))
+
+
+def spool_body(max_bytes: int) -> BinaryIO:
+    """Return the request's body as a file, in memory while it is small. Raises as `read_body` does."""
+    with contextlib.ExitStack() as opened:
+        file: Any = opened.enter_context(tempfile.SpooledTemporaryFile(max_size=SMALL_BODY_BYTES))
+        for part in _decompressed(_read(max_bytes), max_bytes):
+            file.write(part)
+        file.seek(0)
+        opened.pop_all()  # no error: the caller closes it
+    return file  # type: ignore[no-any-return]
+
+
+def _decompressed(parts: Iterable[bytes], max_bytes: int) -> Iterable[bytes]:
     encoding = header("Content-Encoding", "identity").strip().lower()
-    if encoding in ("gzip", "x-gzip"):
-        return _gunzip(body, max_bytes)
-    if encoding != "identity":
+    if encoding not in ("gzip", "x-gzip", "identity"):
         raise WrongMediaType(f"The Content-Encoding {encoding!a} is not known; gzip is.")
-    return body
+    return parts if encoding == "identity" else _gunzip(parts, max_bytes)
 
 
 def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
@@ -190,54 +206,54 @@ def basic_credentials() -> tuple[str, str]:
     return name, password
 
 
-def _read(max_bytes: int) -> bytes:
+def _read(max_bytes: int) -> Iterator[bytes]:
     environ = bottle.request.environ
     source = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH")
     chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     if not length and not chunked:
-        return b""
+        return
     if length and not str(length).isdecimal():
         raise BadInput("Content-Length is not a number.")
     if length and int(length) > max_bytes:
         raise TooLarge(f"The body has {length} bytes; at most {max_bytes} are taken.")
     left = int(length) if length and not chunked else max_bytes + 1
-    parts = []
-    try:
-        while left > 0 and (part := source.read(min(CHUNK, left))):
-            parts.append(part)
-            left -= len(part)
-    except Exception as error:  # servers raise different errors for malformed chunks and lost clients
-        raise BadInput("The body cannot be read.") from error
+    while left > 0:
+        try:
+            part = source.read(min(CHUNK, left))
+        except Exception as error:  # servers raise different errors for malformed chunks and lost clients
+            raise BadInput("The body cannot be read.") from error
+        if not part:
+            break
+        left -= len(part)
+        yield part
     if chunked and left <= 0:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
     if not chunked and left > 0:
         raise BadInput("The body is shorter than its Content-Length.")
-    return b"".join(parts)
 
 
-def _gunzip(body: bytes, max_bytes: int) -> bytes:
+def _gunzip(parts: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
     """Decompress all gzip members, at most `max_bytes` in total.
 
     The input is fed in small pieces: zlib copies the rest behind each member, and there may be a million members.
     """
-    parts, left, unpacker = [], max_bytes, zlib.decompressobj(wbits=31)
-    for start in range(0, len(body), PIECE):
-        piece = body[start : start + PIECE]
+    left, unpacker = max_bytes, zlib.decompressobj(wbits=31)
+    for piece in (part[start : start + PIECE] for part in parts for start in range(0, len(part), PIECE)):
         while piece:
             if unpacker.eof:
                 unpacker = zlib.decompressobj(wbits=31)
             try:
-                parts.append(unpacker.decompress(piece, left + 1))
+                unpacked = unpacker.decompress(piece, left + 1)
             except zlib.error as error:
                 raise BadInput(f"The gzipped body is damaged: {error}") from error
-            left -= len(parts[-1])
+            left -= len(unpacked)
             if left < 0:
                 raise TooLarge(f"Unpacked, the body has more than {max_bytes} bytes.")
+            yield unpacked
             piece = unpacker.unused_data
     if not unpacker.eof:
         raise BadInput("The gzipped body is cut short.")
-    return b"".join(parts)
 
 
 def client_address(trusted_proxies: str) -> str:

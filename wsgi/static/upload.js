@@ -304,7 +304,7 @@ function showMore(job) {
 function tableRow(item) {
   const row = document.createElement("tr");
   row.className = item.status;
-  const remarks = [...item.errors, ...(item.warnings ?? [])].map(sentence);
+  const remarks = [...(item.errors ?? []), ...(item.warnings ?? [])].map(sentence);
   for (const text of [item.index + 1, SIGNS[item.status], item.id ?? "–"]) row.insertCell().textContent = text;
   const cell = row.insertCell();
   const place = placeOf(item);

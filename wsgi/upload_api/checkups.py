@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import hashlib
 import itertools
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import bottle
 import msgspec
@@ -15,22 +17,34 @@ from myhealth.checkups import services
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake import corrections
+from myhealth.intake.file_import import BATCH_RECORDS, read_batches
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import FORMATS
+from myhealth.intake.formats.source import Source
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.rejected_files import rejected_bytes
-from myhealth.intake.results import ImportSource, RecordResult, counts
+from myhealth.intake.results import ImportSource
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
-from wsgi.common.application import encode_json, error_body
 from wsgi.common.openapi import Operation, one_of
-from wsgi.common.requests import header, query_flag, read_body
+from wsgi.common.requests import (
+    CHUNK,
+    SMALL_BODY_BYTES,
+    header,
+    query_flag,
+    read_body,
+    spool_body,
+)
 from wsgi.common.views import json_response, list_response, page_limit
+from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.users import LIMIT_QUERY
+
+# The text of a batch: its records take some twenty times as much memory.
+BATCH_CHARACTERS, ATOMIC_CHARACTERS = 4 * 1024 * 1024, 8 * 1024 * 1024
+REQUEST_MAX_S = 120  # from the first record to the last one; checked between records
 
 BULK_ANSWERS = {
     201: ("At least one record was accepted.", "BulkAnswer"),
@@ -71,7 +85,6 @@ BULK_QUERY = (
         "Answer with the rejected records too, in the format they came in.",
     ),
 )
-UNKNOWN_USER = "User does not exist!"
 UNKNOWN = {404: UNKNOWN_USER}
 FORBIDDEN = {403: "Not with the caller's role."}
 BEFORE_QUERY = (
@@ -96,49 +109,73 @@ def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operat
 
 
 class TakesRecords(UploadView):
-    """Upload: read the whole body, store it as one batch, answer for each record."""
+    """Upload: read the body to a file, store its records batch by batch in one transaction, answer for each record."""
 
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
         """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
         records without a record_id a derived one, so that the same dump sent twice is stored once."""
-        body = read_body(self.context.settings.upload.max_body_bytes)
-        source = f"{bottle.request.method} {bottle.request.path}"[:200]
         atomic, with_rejected = query_flag("atomic"), query_flag("refused_file")
         key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
+        # one name for all spellings of the path: an unresolved rejection of the same source is not stored twice
+        place = f"users/{patient}/checkups" if patient else f"machines/{machine}/dumps" if as_dump else "checkups"
+        source, max_bytes = f"POST /{place}/"[:200], self.context.settings.upload.max_body_bytes
+        with contextlib.ExitStack() as held:
+            body = held.enter_context(spool_body(max_bytes))
+            digest = hashlib.sha256(
+                b"\0".join([source.encode(), str(atomic).encode(), str(with_rejected).encode(), b""])
+            )
+            while key is not None and (part := body.read(CHUNK)):
+                digest.update(part)
+            if _is_large(body):
+                held.enter_context(self.context.large_bodies.enter())
 
-        def work() -> Answer:
-            dump, parsed = self._parse(body, machine)
-            results = self._store(dump, parsed, source, patient, as_dump, atomic)
-            return _answer(dump, parsed, results, with_rejected)
+            def work() -> Answer:
+                dump = read_dump(body, machine=machine, max_bytes=max_bytes)
+                answer = BulkAnswer(dump, with_rejected)
+                self._store(dump, source, patient, as_dump, atomic, answer)
+                return answer.finish()
 
-        same = b"\0".join([source.encode(), str(atomic).encode(), str(with_rejected).encode(), body])
-        answer = work() if key is None else once(self.user.id, key, same, work)
+            answer = work() if key is None else once(self.user.id, key, digest.digest(), work)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(answer.body, answer.status, headers=headers)
 
-    def _parse(self, body: bytes, machine: str) -> tuple[Dump, list[ParsedRecord]]:
-        """Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many."""
-        limits = self.context.settings.upload
-        dump = read_dump(io.BytesIO(body), machine=machine, max_bytes=limits.max_body_bytes)
-        parsed = list(itertools.islice(dump.records, limits.max_records + 1))
-        if len(parsed) > limits.max_records:
-            raise TooLarge(f"The body has more than {limits.max_records} records; send them in parts.")
-        if not parsed and not dump.skipped:
+    def _records(self, dump: Dump) -> Iterator[ParsedRecord]:
+        """Return the records. Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many
+        or takes too long."""
+        records_max, deadline = self.context.settings.upload.max_records, time.monotonic() + REQUEST_MAX_S
+        count = 0
+        for count, parsed in enumerate(dump.records, 1):
+            if count > records_max:
+                raise TooLarge(f"The body has more than {records_max} records; send them in parts.")
+            if time.monotonic() > deadline:
+                raise TooLarge(f"It took more than {REQUEST_MAX_S} s, so nothing was stored; send it in parts.")
+            yield parsed
+        if not count and not dump.skipped:
             raise BadInput("The body holds no record.", code="no_records")
-        return dump, parsed
 
     def _store(
-        self, dump: Dump, parsed: list[ParsedRecord], source: str, patient: str | None, as_dump: bool, atomic: bool
-    ) -> list[RecordResult]:
+        self, dump: Dump, source: str, patient: str | None, as_dump: bool, atomic: bool, answer: BulkAnswer
+    ) -> None:
+        """Store the records in one transaction: if the body turns out to be broken further on, nothing is stored."""
         derive_ids = as_dump or dump.format.has_record_numbers
         origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
-        origin.names_fields, origin.log_upload = self.user.role == "doctor", True
+        origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
         intake = Intake(origin)
-        if not dump.describes_machine:
-            return intake.store_batch(parsed, atomic=atomic)
+        limits = BATCH_CHARACTERS, BATCH_RECORDS
+        if atomic:
+            limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1
+        batches = read_batches(self._records(dump), *limits)
+        first, second = next(batches, []), next(batches, None)
+        if atomic and second is not None:
+            raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
+        if second is None and not dump.describes_machine:
+            answer.add(first, intake.store_batch(first, atomic=atomic))
+            return
         with transaction():
-            register_machine(**dump.machine)
-            return intake.store_batch(parsed, atomic=atomic)
+            if dump.describes_machine:
+                register_machine(**dump.machine)
+            for batch in itertools.chain([first], [second] if second else [], batches):
+                answer.add(batch, intake.store_batch(batch, atomic=atomic))
 
 
 class CheckupsView(TakesRecords):
@@ -231,6 +268,17 @@ class UserCheckupView(UploadView):
         return bottle.HTTPResponse(status=204)
 
 
+def _is_large(body: BinaryIO) -> bool:
+    """Return whether a body has more than SMALL_BODY_BYTES, also if it is a gzip file. Leaves it at its beginning."""
+    body.seek(0)
+    try:
+        return len(Source(body).head(SMALL_BODY_BYTES + 1)) > SMALL_BODY_BYTES
+    except BadInput:  # damaged: the reader will report it
+        return False
+    finally:
+        body.seek(0)
+
+
 def public(row: dict[str, Any]) -> dict[str, Any]:
     """Return a check-up for an answer; its results stay PostgreSQL's JSON, digit by digit."""
     shown = {name: value for name, value in row.items() if name != "patient_id"}
@@ -254,51 +302,3 @@ def _before() -> int | None:
 def _storable(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1
-
-
-def _codes(results: Iterable[RecordResult]) -> set[str]:
-    return {error.get("code", "") for result in results for error in result.errors}
-
-
-def rejected_file(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult]) -> str:
-    """Return the rejected records in the format they came in, to be corrected and sent again; "" if there are none."""
-    rejected = [record for record, result in zip(parsed, results, strict=True) if result.errors]
-    return rejected_bytes(dump, rejected).decode("utf-8", "replace") if rejected else ""
-
-
-def _answer(dump: Dump, parsed: list[ParsedRecord], results: list[RecordResult], with_rejected: bool) -> Answer:
-    if dump.format.is_single and "unknown_user" in _codes(results):
-        # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
-        return Answer(404, error_body(UNKNOWN_USER, "unknown_user", results[0].errors).decode(), lasting=False)
-    found = counts(results)
-    if found["accepted"]:
-        status, details = 201, "User checkup created…"
-    elif found["rejected"] and not found["duplicate"]:
-        status, details = 422, "No record was stored; each has its errors in items."
-    else:
-        status, details = 200, "Every record that could be stored was stored already."
-    items = [_item(record, result) for record, result in zip(parsed, results, strict=True)]
-    answer: dict[str, Any] = {"details": details, **found, "items": items}
-    if dump.skipped:
-        answer["skipped"] = dict(dump.skipped)
-    if with_rejected:
-        answer["refused_file"] = rejected_file(dump, parsed, results)
-    return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
-
-
-def _item(parsed: ParsedRecord, result: RecordResult) -> dict[str, Any]:
-    """Return the result of a record; with errors or warnings, also its place in the body and its record_id."""
-    item: dict[str, Any] = {
-        "index": result.index,
-        "status": result.status,
-        "id": result.id,
-        "errors": result.errors,
-        "rejection_id": result.rejection_id,
-    }
-    if result.warnings:
-        item["warnings"] = result.warnings
-    if result.errors or result.warnings:
-        record = parsed.decoded()
-        record_id = record.get("record_id") if isinstance(record, dict) else None
-        item |= {"line": parsed.line, "record_id": str(record_id) if type(record_id) in (str, int) else None}
-    return item

@@ -20,6 +20,7 @@ from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import close_database, open_database, warn_of_data_in_the_log
 from wsgi.common.requests import bearer_token, client_address, query_parameters
 from wsgi.common.views import View
+from wsgi.upload_api.gate import Gate
 
 
 class UploadContext:
@@ -29,6 +30,7 @@ class UploadContext:
         self.settings = settings
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
         self.verifier = CheckedTokens(Verifier(self.signer.jwks))
+        self.large_bodies = Gate()
         open_database(settings)
         warn_of_data_in_the_log()
 

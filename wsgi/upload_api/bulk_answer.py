@@ -1,0 +1,136 @@
+"""The answer to an upload: a result for each record, of bounded length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.idempotency import Answer
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.results import RecordResult, counts
+from wsgi.common.application import encode_json, error_body
+
+UNKNOWN_USER = "User does not exist!"
+# The bytes of all items. The shortest item has 51, so the items of 100,000 records fit.
+ITEMS_MAX_BYTES = 5_200_000
+DETAILS_MAX_BYTES = 2_500_000  # the items with errors or warnings among them
+REJECTED_FILE_MAX_BYTES = 2_000_000
+PLAIN = b',"errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
+NOT_LISTED = " The errors of {} more are not listed; `myhealth rejections` shows them, or send these alone."
+NOT_IN_FILE = " {} more are not in refused_file."
+
+
+class BulkAnswer:
+    """Collect the results of an upload, batch by batch. `with_rejected`: answer with the rejected records too.
+
+    All items have `index`, `status` and `id`; if they would be too many bytes in all, the last ones lack the other
+    names: first those of accepted and duplicate records.
+    """
+
+    def __init__(self, dump: Dump, with_rejected: bool) -> None:
+        self._dump = dump
+        self._with_rejected = with_rejected
+        self._counts = counts([])
+        self._short: list[bytes] = []
+        self._detailed: dict[int, bytes] = {}
+        self._details_bytes = 0
+        self._first: RecordResult | None = None
+        self._file: list[bytes] = []
+        self._file_bytes = self._not_in_file = 0
+
+    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None:
+        """Add a batch."""
+        for record, result in zip(parsed, results, strict=True):
+            self._first = self._first or result
+            self._counts[result.status] += 1
+            short = {"index": result.index, "status": result.status, "id": result.id}
+            self._short.append(encode_json(short))
+            if result.errors or result.warnings:
+                self._add_detailed(record, result)
+            if result.errors and self._with_rejected:
+                self._add_rejected(record)
+
+    def _add_detailed(self, record: ParsedRecord, result: RecordResult) -> None:
+        if self._details_bytes < DETAILS_MAX_BYTES:
+            encoded = encode_json(item_of(record, result))
+            self._details_bytes += len(encoded)
+            self._detailed[len(self._short) - 1] = encoded
+
+    def _add_rejected(self, record: ParsedRecord) -> None:
+        raw = self._dump.format.write_rejected(self._dump).encode(record)
+        size = len(encode_json(raw.decode("utf-8", "replace")))
+        if self._file_bytes + size > REJECTED_FILE_MAX_BYTES:
+            self._not_in_file += 1
+        else:
+            self._file_bytes += size
+            self._file.append(raw)
+
+    def finish(self) -> Answer:
+        """Return the answer, as JSON."""
+        if self._dump.format.is_single and self._first and "unknown_user" in _codes(self._first):
+            # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
+            body = error_body(UNKNOWN_USER, "unknown_user", self._first.errors)
+            return Answer(404, body.decode(), lasting=False)
+        found = self._counts
+        if found["accepted"]:
+            status, details = 201, "User checkup created…"
+        elif found["rejected"] and not found["duplicate"]:
+            status, details = 422, "No record was stored; each has its errors in items."
+        else:
+            status, details = 200, "Every record that could be stored was stored already."
+        items, shortened = self._items()
+        details += NOT_LISTED.format(shortened) if shortened else ""
+        details += NOT_IN_FILE.format(self._not_in_file) if self._not_in_file else ""
+        answer: dict[str, Any] = {"details": details, **found, "items": msgspec.Raw(items)}
+        if self._dump.skipped:
+            answer["skipped"] = dict(self._dump.skipped.most_common(100))
+        if self._with_rejected:
+            layout = self._dump.format.write_rejected(self._dump)
+            file = layout.before + layout.between.join(self._file) + layout.after if self._file else b""
+            answer["refused_file"] = file.decode("utf-8", "replace")
+        return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
+
+    def _items(self) -> tuple[bytes, int]:
+        """Return the list of all items, and the number of rejected ones without their errors."""
+        items = self._short
+        room = ITEMS_MAX_BYTES - sum(map(len, items)) - len(items)
+        shortened = self._counts["rejected"]
+        for place, encoded in self._detailed.items():
+            room -= len(encoded) - len(items[place])
+            if room < 0:
+                break
+            shortened -= b'"status":"rejected"' in encoded[:60]
+            items[place] = encoded
+        for place, short in enumerate(items if room > 0 else []):
+            if place not in self._detailed and b'"rejected"' not in short:
+                room -= len(PLAIN)
+                if room < 0:
+                    break
+                items[place] = short[:-1] + PLAIN
+        return b"[" + b",".join(items) + b"]", shortened
+
+
+def _codes(result: RecordResult) -> set[str]:
+    return {error.get("code", "") for error in result.errors}
+
+
+def item_of(parsed: ParsedRecord, result: RecordResult) -> dict[str, Any]:
+    """Return the result of a record; with errors or warnings, also its place in the body and its record_id."""
+    item: dict[str, Any] = {
+        "index": result.index,
+        "status": result.status,
+        "id": result.id,
+        "errors": result.errors,
+        "rejection_id": result.rejection_id,
+    }
+    if result.warnings:
+        item["warnings"] = result.warnings
+    if result.errors or result.warnings:
+        record = parsed.decoded()
+        record_id = record.get("record_id") if isinstance(record, dict) else None
+        number = str(record_id)[:200] if type(record_id) in (str, int) else None
+        item |= {"line": parsed.line, "record_id": number}
+    return item
