@@ -46,9 +46,8 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
             pass  # report an unavailable store or an older schema before anything is started
         running = {}
         for name, listener in (("upload", upload), ("browse", browse)):
-            without = ["sync.password", "sync.signing_key"]  # settings that the APIs do not need
-            if name == "browse":
-                without += ["secret_key", "database_url", "sync.source_url"]
+            secrets = ("secret_key", "database_url", "sync.source_url", "sync.password", "sync.signing_key")
+            without = secrets if name == "browse" else ()  # settings that the browse API does not need
             server = processes.gunicorn(
                 f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
             )

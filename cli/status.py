@@ -63,6 +63,7 @@ def as_dict(found: Status) -> dict[str, Any]:
         "last_pass": last_pass_as_dict(found.last_pass) if found.last_pass else None,
         "set_aside": {"count": found.quarantined_count, "first": found.quarantined},
         "source": {"checkups": found.checkups, "users": found.users},
+        "verified": found.last_pass.verified if found.last_pass else None,
         "store": {"reports": found.reports, "users": found.report_users},
     }
 
@@ -109,6 +110,8 @@ def lines(found: Status) -> list[list[str]]:
         rows.append(["held back by", holder_line(found.held_back_by)])
     if found.last_pass:
         rows.append(["last pass", last_pass_line(found.last_pass)])
+    if found.last_pass and (verified := found.last_pass.verified):
+        rows.append(["verified", verified_line(verified)])
     if found.quarantined_count:
         rows.append(["quarantined", f"{plural(found.quarantined_count, 'document')} that MongoDB refused"])
     return rows
@@ -118,6 +121,12 @@ def holder_line(holder: Holder) -> str:
     session = f"process {holder.pid}" if holder.pid else f"the prepared transaction {holder.prepared!r}"
     details = ", ".join(filter(None, [holder.user, holder.database, holder.application, holder.state]))
     return f"{session} ({details}), which writes since {cell_text(holder.since)}"
+
+
+def verified_line(verified: dict[str, Any]) -> str:
+    differences = [f"{count:,} {what}" for what, count in verified["differences"].items() if count]
+    result = f"DIFFERENCES: {', '.join(differences)}; see `myhealth verify`" if differences else "no difference"
+    return f"{verified['at']}: {verified['ids']:,} ids picked at random, {result}"
 
 
 def last_pass_line(last: LastPass) -> str:

@@ -52,6 +52,12 @@ class SyncSettings:
     signing_key: str = setting(
         "", "The private key that signs what is sent there; `myhealth sync --new-key FILE` makes one.", secret=True
     )
+    verify_share: Annotated[float, Meta(ge=0, le=1)] = setting(
+        0.01, "The share of rows, picked at random, that the loop of `myhealth sync` compares in both stores; 0: none."
+    )
+    verify_interval_s: Annotated[float, Meta(gt=0, le=31_536_000)] = setting(
+        3600, "Seconds from one such comparison to the next."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

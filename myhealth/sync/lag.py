@@ -51,13 +51,15 @@ class Holder:
 
 @dataclass(frozen=True)
 class LastPass:
-    """`problem`: why the pass failed, or "". `done`: its figures by name."""
+    """`problem`: why the pass failed, or "". `done`: its figures by name. `verified`: the figures of the loop's last
+    comparison of both stores: `at` (RFC 3339), `ids`, and `differences` by kind."""
 
     began_at: datetime
     ended_at: datetime
     problem: str
     checkpoint: Checkpoint | None
     done: dict[str, Any]
+    verified: dict[str, Any] | None
 
 
 def measure_lag(cursor: Any, checkpoint: Checkpoint | None, most: int = COUNTED) -> Lag:
@@ -91,7 +93,8 @@ def read_last_pass(cursor: Any) -> LastPass | None:
     if row is None:
         return None
     began_at, ended_at, problem, mark, done = row
-    return LastPass(began_at, ended_at, problem, from_document(mark), done)
+    verified = done.pop("verified", None)
+    return LastPass(began_at, ended_at, problem, from_document(mark), done, verified)
 
 
 def _backlog(cursor: Any, feed: str, checkpoint: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:

@@ -1,7 +1,8 @@
 """The loop around passes.
 
-`schedule` runs a pass every interval, counted from the END of the pass before. Three things end the wait early: a
-notification that an upload has come in, SIGTERM or SIGINT, and the retry after a store was unavailable.
+`schedule` runs a pass every interval, counted from the END of the pass before, and now and then the comparison of a
+sample. Three things end the wait for a pass early: a notification that an upload has come in, SIGTERM or SIGINT, and
+the retry after a store was unavailable.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import logging
 import math
 import random
 import time
+from typing import Any
 
 import schedule
 
-from myhealth.common.errors import MissingPrivilege, SettingsError, Unavailable
+from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.sync.runner import run_pass
 from myhealth.sync.targets import Target
+from myhealth.sync.verify import verify_sample
 from myhealth.sync.wakeup import Listener, Wakeup, listen_for_wakeups
 
 log = logging.getLogger(__name__)
@@ -52,10 +55,13 @@ class _Loop:
         self.rechecks = 0
         self.settings_verified = False
         self.scheduler = schedule.Scheduler()  # an own one: the library's default one is shared by the whole process
-        self.scheduler.every(settings.sync.interval_s).seconds.do(self.run_pass)  # type: ignore[arg-type] # or a float
+        every: Any = self.scheduler.every  # its annotation allows no float
+        self.passes = every(settings.sync.interval_s).seconds.do(self.run_pass)
+        if settings.sync.verify_share:
+            every(settings.sync.verify_interval_s).seconds.do(self.verify)
 
     def run(self) -> None:
-        self.scheduler.run_all()
+        self.passes.run()
         while not self.wakeup.stop.is_set():
             idle_s, early_s = max(self.scheduler.idle_seconds or 0.0, 0.0), self._early_s()
             notified = self.wakeup.wait(time.monotonic() + min(idle_s, early_s))
@@ -64,7 +70,7 @@ class _Loop:
             if notified:
                 self.rechecks = len(RECHECK_S)
             if notified or early_s < idle_s:
-                self.scheduler.run_all()  # now, though it is not due
+                self.passes.run()  # now, though it is not due
             else:
                 self.scheduler.run_pending()
 
@@ -77,6 +83,13 @@ class _Loop:
         # `schedule` counts by the local time of day, which goes back by an hour once a year where summer time ends.
         was_set_back = (self.scheduler.idle_seconds or 0.0) > self.settings.sync.interval_s
         return 0.0 if was_set_back else math.inf
+
+    def verify(self) -> None:
+        """Compare a sample of both stores. An error ends the comparison, not the loop."""
+        try:
+            verify_sample(self.source_url, self.target, self.settings, self.wakeup.stop)
+        except MyHealthError as error:
+            log.warning("verify is put off: %s", error)
 
     def run_pass(self) -> None:
         """Run one pass. Settings that served an earlier pass are right: a SettingsError then means that a failover is

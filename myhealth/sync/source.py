@@ -116,7 +116,9 @@ RECORD = """
 insert into sync_pass (began_at, problem, mark, done)
 values (clock_timestamp() - %(secs)s * interval '1 second', %(problem)s, %(mark)s, %(done)s)
 on conflict (one) do update set began_at = excluded.began_at, ended_at = clock_timestamp(), problem = excluded.problem,
-    mark = coalesce(excluded.mark, sync_pass.mark), done = excluded.done"""
+    mark = coalesce(excluded.mark, sync_pass.mark), done = sync_pass.done || excluded.done"""
+# Kept in the record of the last pass, whose own figures are others.
+RECORD_SAMPLE = "update sync_pass set done = done || jsonb_build_object('verified', %s::jsonb)"
 # One in a hundred deletes the old witnesses, because that reads the whole table.
 WITNESS = """
 with old as (delete from sync_witness where written_at < now() - interval '90 days' and (select random() < 0.01))
@@ -246,6 +248,15 @@ class Source:
         """Delete a bounded number of rows that are older than they are to be kept."""
         with translate_source_errors(), self._primary.cursor() as cursor:
             purge(cursor, retention)
+
+    def highest_id(self, table: str) -> int:
+        """Return the highest id of a table, 0 if it is empty."""
+        return int(self._one(f"select coalesce(max(id), 0) from {table}")[0])
+
+    def record_sample(self, figures: dict[str, Any]) -> None:
+        """Record the figures of a comparison of both stores, for readers of PostgreSQL alone."""
+        with translate_source_errors(), self._primary.cursor() as cursor:
+            cursor.execute(RECORD_SAMPLE, (_json(figures),))
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
         """Return the feeds that have a row after their position and below the horizon, by one index look-up each."""

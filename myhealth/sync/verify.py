@@ -18,6 +18,9 @@ tombstone is after the checkpoint, or it belongs to an earlier epoch that is sti
 from __future__ import annotations
 
 import logging
+import math
+import random
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,11 +30,13 @@ from typing import Any
 
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
+from myhealth.common.settings import Settings
 from myhealth.reports.bson_compare import StoredBson
-from myhealth.reports.writer import ReportWriter, encodable
+from myhealth.reports.writer import ReportWriter, WriteResult, encodable
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source
+from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +101,35 @@ def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bo
         return verifier.compare_and_mend() if repair else verifier.compare()
 
 
-class _Verifier:
-    """`source` reads the tables from end to end while `second` reads the suspects again."""
+def verify_sample(source_url: str, target: Target, settings: Settings, stop: threading.Event) -> Comparison:
+    """Compare a share of the rows, picked at random, and the documents of their ids; mend nothing. `stop` ends it.
 
-    def __init__(self, source: Source, second: Source, writer: ReportWriter, batch_rows: int, repair: bool) -> None:
+    Logs the differences and records the figures in PostgreSQL, for `myhealth status` and metrics. Raises as `verify`.
+    """
+    with Source.opened(source_url) as source:
+        verifier = _Verifier(source, source, target, settings.sync.batch_rows, False)
+        for table, kind in KINDS.items():
+            top = source.highest_id(table)
+            count = math.ceil(top * settings.sync.verify_share)
+            for ids in _in_parts(sorted(random.sample(range(1, top + 1), count)), SUSPECT_ROWS):
+                if not stop.is_set():
+                    verifier.found.rows += len(ids)
+                    verifier.judge(table, kind, ids)
+        found = verifier.found
+        source.record_sample({"at": datetime.now(UTC), "ids": found.rows, "differences": found.counts})
+    for difference in found.first:
+        log.warning("verify: %s %s is %s", difference.kind, difference.id, difference.what)
+    log.info("verify ids=%s differences=%s", found.rows, found.differences)
+    return found
+
+
+class _Verifier:
+    """`source` reads the tables from end to end while `second` reads the suspects again.
+
+    `writer`: a ReportWriter; a Target is enough for `judge`.
+    """
+
+    def __init__(self, source: Source, second: Source, writer: Any, batch_rows: int, repair: bool) -> None:
         self.source = source
         self.second = second
         self.writer = writer
@@ -132,7 +162,7 @@ class _Verifier:
         self.epoch = self.load_checkpoint().epoch
         for table, kind in KINDS.items():
             for suspects in _in_parts(self._suspects(table, kind), SUSPECT_ROWS):
-                self._judge(table, kind, suspects)
+                self.judge(table, kind, suspects)
         return self.found
 
     # -- both stores in order of id -----------------------------------------------------------------------------
@@ -178,14 +208,14 @@ class _Verifier:
 
     # -- the verdict ----------------------------------------------------------------------------------------------
 
-    def _judge(self, table: str, kind: str, suspects: list[int]) -> None:
+    def judge(self, table: str, kind: str, suspects: list[int]) -> None:
         """Read suspects again in the order that the module's docstring gives, and record what is wrong."""
         checkpoint = self.load_checkpoint()
         quarantined = self.writer.quarantined_among(kind, suspects)
-        documents = {stored.id: stored for stored in self.writer.raw(kind, {"_id": {"$in": suspects}})}
+        documents: dict[Any, Any] = {stored.id: stored for stored in self.writer.find_stored(kind, suspects)}
         is_newer = any(stored.epoch > checkpoint.epoch for stored in documents.values())
         if is_newer and self.load_checkpoint().epoch > checkpoint.epoch:
-            self._judge(table, kind, suspects)  # a new epoch has begun in between
+            self.judge(table, kind, suspects)  # a new epoch has begun in between
             return
         rows = {row.id: row for batch in self.second.find(table, suspects, self.batch_rows) for row in batch}
         tombstones = self.second.tombstones_of(kind, [id_ for id_ in documents if id_ not in rows])
@@ -241,13 +271,15 @@ class _Verifier:
     def _mend(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> int:
         """Remove ghosts and replace wrong documents, if they still have the version that was seen; put lost ones as the
         sync does. Return the number of documents that are right now."""
-        mended = self.writer.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])
+        mended: int = self.writer.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])
         documents, unreadable = build_documents(table, [row for _, row, _ in wrong if row is not None], epoch)
         self.writer.quarantine(kind, unreadable)
         stored_by_id = {row.id: stored for _, row, stored in wrong if row is not None and stored is not None}
         pairs = [(stored_by_id[document["_id"]], document) for document in documents if document["_id"] in stored_by_id]
         mended += self.writer.overwrite(kind, pairs)
-        put = self.writer.put(kind, [document for document in documents if document["_id"] not in stored_by_id])
+        put: WriteResult = self.writer.put(
+            kind, [document for document in documents if document["_id"] not in stored_by_id]
+        )
         return mended + put.written + put.unchanged
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import bottle
@@ -63,6 +64,7 @@ def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
     cursor.execute("select extract(epoch from now() - %s)::float8", (holder.since if holder else None,))
     (held_s,) = cursor.fetchone()
     mark = last.checkpoint if last else None
+    verified = (last and last.verified) or {"at": "1970-01-01T00:00:00+00:00", "ids": 0, "differences": {}}
     return {
         "myhealth_sync_rows_behind": (f"Rows not carried over yet; of a table at most {LAG_COUNTED}.", lag.rows),
         "myhealth_sync_seconds_behind": ("Seconds since the first change not carried over yet.", lag.seconds),
@@ -74,6 +76,11 @@ def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
             "How long it took.", (last.ended_at - last.began_at).total_seconds() if last else 0,
         ),
         "myhealth_sync_set_aside": ("Documents that MongoDB refused.", (last and last.done.get("set_aside")) or 0),
+        "myhealth_sync_verify_timestamp_seconds": (
+            "When a sample of both stores was compared.", datetime.fromisoformat(verified["at"]).timestamp(),
+        ),
+        "myhealth_sync_verify_ids": ("Ids in that sample.", verified["ids"]),
+        "myhealth_sync_verify_differences": ("Differences in it.", sum(verified["differences"].values())),
         "myhealth_sync_held_back_seconds": ("Age of the oldest writing transaction.", held_s or 0),
     }  # fmt: skip
 
