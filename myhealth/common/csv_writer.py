@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from myhealth.common.text import escape_unsafe
@@ -15,6 +16,7 @@ from myhealth.common.text import escape_unsafe
 # Where a cell would begin as a formula, at the text's start or behind any character that a spreadsheet may take for a
 # separator, inside quotes too: some readers split there. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
 FORMULA = re.compile('(?<![^,;|\\t\\r\\n])(?=[ "]*[=+@\\t\\r＝＋－＠-]|\\A[ "]*\\n)')
+SHORT = 40  # characters of a cell that probably comes again: a name, a unit
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -41,4 +43,12 @@ def _cell(value: Any) -> str:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, (int, float, Decimal)):
         return str(value)
-    return FORMULA.sub("'", escape_unsafe(str(value)))
+    text = str(value)
+    return _neutralise_again(text) if len(text) <= SHORT else _neutralise(text)
+
+
+def _neutralise(text: str) -> str:
+    return FORMULA.sub("'", escape_unsafe(text))
+
+
+_neutralise_again = lru_cache(maxsize=1024)(_neutralise)
