@@ -41,6 +41,7 @@ TRANSIENT_CODES = frozenset(
     | {11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
 TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+DUPLICATE_KEY = 11000
 AUTH_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
 
 

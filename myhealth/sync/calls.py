@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.json_codec import Count, Id, UserDocument
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
@@ -48,6 +49,8 @@ CALLS = {
     "identity": Call(tuple[()], str),
     "read_checkpoint": Call(tuple[()], dict[str, Any] | None),
     "begin": Call(tuple[Checkpoint], None, True),
+    "event_position": Call(tuple[Count], int),
+    "put_events": Call(tuple[list[UploadEvent], Count, Id], None, True),
     "write_checkpoint": Call(tuple[Checkpoint, str], None, True),
     "quarantined_ids": Call(tuple[Kind], list[int]),
     "quarantined_among": Call(tuple[Kind, Ids], set[int]),

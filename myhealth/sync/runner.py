@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 # The checkpoint is written at most this often; batches after it are merely written again after a kill.
 CHECKPOINT_EVERY_S = 1.0
+EVENTS_BATCH = 1000
 
 
 def run_pass(
@@ -167,6 +168,7 @@ class _Runner:
         checkpoint = self.checkpoint
         self.done.begun, self.done.epoch = True, checkpoint.epoch
         self.done.last_checkup_id = checkpoint.last_checkup_id
+        self._carry_events()
         pending = self.source.pending(checkpoint.feeds, horizon) if checkpoint.phase != "scan" else list(FEEDS)
         is_clean = checkpoint.phase == "steady" and checkpoint.finished and checkpoint.recheck is None
         if is_clean and not pending and not retry_quarantined:
@@ -186,6 +188,19 @@ class _Runner:
         self.sweep()
         self._write_checkpoint(self.checkpoint.with_run_done())
         self.done.last_checkup_id = self.checkpoint.last_checkup_id
+
+    def _carry_events(self) -> None:
+        """Carry over who has read patients' records at the upload API. An event that is stored stays as it is, so the
+        last minutes are read again each time: an event may be committed after one with a higher id."""
+        epoch = self.checkpoint.epoch
+        position = stored = self.target.event_position(epoch)
+        settled = self.source.settled_event(position)
+        while events := self.source.read_events(position, EVENTS_BATCH):
+            position = events[-1].id
+            stored = min(settled, position)
+            self.target.put_events(events, epoch, stored)
+        if settled > stored:
+            self.target.put_events([], epoch, settled)
 
     # -- the phases -----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from myhealth.common.database import (
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
+from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.documents import CheckupRow, UserRow
 from myhealth.sync.checkpoint import History, Position
 
@@ -123,6 +124,21 @@ RECORD_SAMPLE = "update sync_pass set done = done || jsonb_build_object('verifie
 WITNESS = """
 with old as (delete from sync_witness where written_at < now() - interval '90 days' and (select random() < 0.01))
 insert into sync_witness default values returning nonce::text"""
+
+
+# The events that a patient finds in the access log. An event of an earlier user of the same id is not the patient's.
+EVENTS = """
+select e.id, e.at, e.actor_id, staff.subject::text, coalesce(e.actor, ''), coalesce(staff.role, ''), e.action,
+       coalesce(e.details->>'what', e.details->>'changed'), e.subject_id, patient.subject::text, patient.username,
+       case when e.details->>'checkup' ~ '^[0-9]{1,18}$' then (e.details->>'checkup')::bigint end, e.address
+from audit_events e join users patient on patient.id = e.subject_id and patient.created_at <= e.at
+    left join users staff on staff.id = e.actor_id and staff.created_at <= e.at
+where e.id > %(after)s and e.outcome = 'done' and e.actor_id is distinct from e.subject_id
+    and (e.action = 'read' and e.details ? 'what' or e.action = 'user.change' and e.details->>'changed' = 'password')
+order by e.id limit %(limit)s"""
+# An event may be committed after one with a higher id, but not this much later: it has a short transaction of its own.
+SETTLED_EVENT = """
+select coalesce(max(id), %(after)s) from audit_events where id > %(after)s and at < now() - interval '10 minutes'"""
 
 
 @dataclass(frozen=True)
@@ -243,6 +259,16 @@ class Source:
                 cursor.execute(RECORD, values)
             except psycopg2.errors.InvalidColumnReference as error:
                 raise Unavailable("sync_pass has no key yet: it is being restored") from error
+
+    def settled_event(self, after: int) -> int:
+        """Return the highest id of the audit, beyond `after`, below which no event can still appear."""
+        return int(self._one(SETTLED_EVENT, {"after": after}, at=self._primary)[0])
+
+    def read_events(self, after: int, limit: int) -> list[UploadEvent]:
+        """Return the next events of the audit that concern a patient, in order of id."""
+        with translate_source_errors(), self._primary.cursor() as cursor:
+            cursor.execute(EVENTS, {"after": after, "limit": limit})
+            return [UploadEvent(*row) for row in cursor.fetchall()]
 
     def purge(self, retention: RetentionSettings) -> None:
         """Delete a bounded number of rows that are older than they are to be kept."""

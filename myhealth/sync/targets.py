@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from myhealth.common.errors import Unavailable
+from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_compare import Fingerprint, StoredBson
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
@@ -51,6 +52,10 @@ class Target(Protocol):
     def read_checkpoint(self) -> Document | None: ...
 
     def begin(self, checkpoint: Document) -> None: ...
+
+    def event_position(self, epoch: int) -> int: ...
+
+    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None: ...
 
     def write_checkpoint(self, checkpoint: Document, run: str) -> None: ...
 
@@ -113,6 +118,12 @@ class ReportsApi:
     def read_checkpoint(self) -> Document | None:
         found: Document | None = self._call("read_checkpoint")
         return found
+
+    def event_position(self, epoch: int) -> int:
+        return int(self._call("event_position", epoch))
+
+    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
+        self._call("put_events", events, epoch, after)
 
     def begin(self, checkpoint: Document) -> None:
         self._call("begin", checkpoint)

@@ -1,0 +1,109 @@
+"""Who read a record at the upload API, or set a password, is in the person's one access log."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.factories import PASSWORD, record, take
+from support.page_client import plain
+
+from myhealth.audit.events import Actor, record_event
+from myhealth.audit.merged import find_all_events
+from myhealth.reports.access_log import AccessEvent
+
+READS = {"/users/bholanath/checkups/": ("checkups", None), "/checkups/": ("checkups", None),
+         "/users/bholanath/": ("profile", None), "/users/bholanath/checkups/1/": ("checkups", 1)}  # fmt: skip
+
+
+@pytest.fixture
+def read(upload, log_in):
+    """Read Bholanath's record at the upload API, as the doctor in each way, and as others who leave no trace."""
+    take(record(1), record(2, "savita"))
+    for path in READS:
+        assert upload("GET", path, token=log_in("dr.ayush")).status_code == 200
+        if path != "/checkups/":
+            upload("GET", path, token=log_in("bholanath"))
+            upload("GET", path, token=log_in("tara"))
+
+
+def logged(reports, name: str = "bholanath") -> list[AccessEvent]:
+    return reports.access_log.find_for_patient(reports.people.find_by_username(name))
+
+
+def test_reads_at_the_upload_api_are_in_the_access_log(
+    read, application, calling, browser, sync, reports, log_in
+) -> None:
+    for _ in range(3):
+        sync()
+    found = [(event.actor, event.actor_role, event.what, event.report_id) for event in logged(reports)]
+    assert found == [("dr.ayush", "doctor", *what) for what in reversed(READS.values())]
+    assert [event.what for event in logged(reports, "savita")] == ["checkups"]
+    answer = calling(application)("GET", "/users/bholanath/access-log/", token=log_in("bholanath"))
+    assert [(event["actor"], event["what"]) for event in answer.json] == [each[::2] for each in found]
+    browser.log_in("bholanath")
+    assert plain(browser.get("/my/access-log")).count("dr.ayush") == len(READS)
+    pages = [event.id for event in logged(reports)]
+    assert pages == sorted(pages, reverse=True)
+
+
+def test_the_audit_shows_each_event_once(read, sync, reports) -> None:
+    sync()
+    assert sum(event.action == "read" and event.subject == "bholanath" for event in find_all_events(reports)) == len(
+        READS
+    )
+
+
+def test_an_event_that_is_committed_late_is_carried_too(db, people, connect, sync, reports) -> None:
+    with connect() as late, late.cursor() as cursor:
+        cursor.execute(
+            "insert into audit_events (actor, action, subject_id, subject, outcome, details)"
+            " values ('late', 'read', %s, 'bholanath', 'done', '{\"what\": \"profile\"}')", (people["bholanath"],)
+        )  # fmt: skip
+        record_event(
+            "read", subject_id=people["bholanath"], subject="bholanath", actor=Actor(None, "x", None), what="profile"
+        )
+        sync()
+        assert [event.actor for event in logged(reports)] == ["x"]
+        late.commit()
+    sync()
+    assert [event.actor for event in logged(reports)] == ["x", "late"]
+
+
+def test_old_events_are_read_once_and_a_new_epoch_reads_them_again(db, people, sync, reports) -> None:
+    sync()
+    old = datetime.now(UTC) - timedelta(hours=1)
+    db("update users set created_at = %s", old - timedelta(days=1))
+    insert = (
+        "insert into audit_events (at, actor, action, subject_id, subject, outcome, details) select %s, n::text, 'read',"
+        " %s, 'x', 'done', '{\"what\": \"profile\"}' from generate_series(1, 2500) n"
+    )
+    db(insert, old, people["bholanath"])
+    sync()
+    sync()
+    collection = reports.access_log.collection
+    assert collection.count_documents({"source": "upload"}) == 2500
+    assert (
+        reports.state.find_one({"_id": "events"})["after"]
+        == db("select max(id) from audit_events where at < now() - interval '1 minute'")[0][0]
+    )
+    reports.drop()
+    reports.make_indexes()
+    sync()
+    assert collection.count_documents({"source": "upload"}) == 2500
+
+
+def test_an_event_of_a_former_user_of_the_same_id_is_not_shown(db, people, sync, reports) -> None:
+    record_event("read", subject_id=people["savita"], subject="former", actor=Actor(None, "x", None), what="profile")
+    db("update users set created_at = clock_timestamp() where username = 'savita'")
+    sync()
+    assert logged(reports, "savita") == []
+
+
+def test_a_password_that_another_set_is_in_the_access_log(upload, log_in, sync, reports) -> None:
+    assert upload("PUT", "/users/bholanath/", {"password": "another-horse"}, token=log_in("root")).status_code == 200
+    changes = {"password": "another-horse", "current_password": PASSWORD}
+    assert upload("PUT", "/users/savita/", changes, token=log_in("savita")).status_code == 200
+    sync()
+    assert [(event.actor, event.action, event.what) for event in logged(reports)] == [
+        ("root", "user.change", "password")
+    ]
+    assert logged(reports, "savita") == []
