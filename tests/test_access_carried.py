@@ -1,6 +1,7 @@
 """Who read a record at the upload API, or set a password, is in the person's one access log."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from support.factories import PASSWORD, record, take
@@ -10,6 +11,8 @@ from myhealth.audit.events import Actor, record_event
 from myhealth.audit.merged import find_all_events
 from myhealth.reports.access_log import AccessEvent
 
+NEW_PASSWORD = "another-correct-horse"
+HOUR = timedelta(hours=1)
 READS = {"/users/bholanath/checkups/": ("checkups", None), "/checkups/": ("checkups", None),
          "/users/bholanath/": ("profile", None), "/users/bholanath/checkups/1/": ("checkups", 1)}  # fmt: skip
 
@@ -70,7 +73,7 @@ def test_an_event_that_is_committed_late_is_carried_too(db, people, connect, syn
 
 def test_old_events_are_read_once_and_a_new_epoch_reads_them_again(db, people, sync, reports) -> None:
     sync()
-    old = datetime.now(UTC) - timedelta(hours=1)
+    old = datetime.now(UTC) - HOUR
     db("update users set created_at = %s", old - timedelta(days=1))
     insert = (
         "insert into audit_events (at, actor, action, subject_id, subject, outcome, details) select %s, n::text, 'read',"
@@ -107,3 +110,38 @@ def test_a_password_that_another_set_is_in_the_access_log(upload, log_in, sync, 
         ("root", "user.change", "password")
     ]
     assert logged(reports, "savita") == []
+
+
+def test_a_password_that_another_set_is_said_once_at_the_next_login(
+    upload, application, calling, browser, log_in, sync
+) -> None:
+    sync()
+
+    def set_password(caller: str, name: str, **changes: str) -> None:
+        changed = upload("PUT", f"/users/{name}/", {"password": NEW_PASSWORD, **changes}, token=log_in(caller))
+        assert changed.status_code == 200
+
+    def answer(caller: Any, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = caller("POST", "/login/", {"username": name, "password": NEW_PASSWORD}).json
+        return found
+
+    set_password("savita", "savita", current_password=PASSWORD)
+    assert "password_reset_at" not in answer(upload, "savita")
+    for caller in (upload, calling(application)):
+        set_password("root", "bholanath")
+        assert datetime.now(UTC) - datetime.fromisoformat(answer(caller, "bholanath")["password_reset_at"]) < HOUR
+        assert "password_reset_at" not in answer(caller, "bholanath")
+    set_password("root", "bholanath")
+    browser.log_in("bholanath", NEW_PASSWORD)
+    said = "somebody else has set your password"
+    assert said in plain(browser.get("/my/"))
+    assert said not in plain(browser.get("/my/"))
+    browser.submit(browser.get("/my/"), "/my/logout")
+    browser.log_in("bholanath", NEW_PASSWORD)
+    assert said not in plain(browser.get("/my/"))
+
+
+def test_a_password_that_an_operator_set_is_said_at_the_next_login(upload, run_cli) -> None:
+    assert run_cli("users", "set-password", "savita", "--password-stdin", stdin=NEW_PASSWORD).returncode == 0
+    found = upload("POST", "/login/", {"username": "savita", "password": NEW_PASSWORD}).json
+    assert set(found) == {"token", "expires_at", "password_reset_at"}

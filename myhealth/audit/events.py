@@ -17,7 +17,7 @@ from peewee import JOIN, fn
 from psycopg2.extras import execute_values
 
 from myhealth.audit.models import AuditEvent, Refusal
-from myhealth.common.database import database, transaction
+from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
 
@@ -79,6 +79,11 @@ INSERT_REFUSAL = f"""
 with seen as (update refusals set count = count + 1 where key = %s returning key),
 made as ({INSERT_EVENT} where not exists (select from seen) returning id)
 insert into refusals (key, event_id) select %s, id from made on conflict (key) do nothing"""
+# The last time that another person set the user's password, since the user's last login.
+LAST_RESET = """
+select max(at) from audit_events where subject_id = %(id)s and action = 'user.change'
+    and details->>'changed' = 'password' and actor_id is distinct from subject_id and id > coalesce((
+        select max(id) from audit_events where actor_id = %(id)s and action = 'login' and outcome = 'done'), 0)"""
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
@@ -143,6 +148,12 @@ def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: 
     values = [event_values(action, details, current_actor(), *subject, outcome) for subject in subjects]
     if values:
         execute_values(database.cursor(), INSERT_EVENTS, values)
+
+
+def find_password_reset(user_id: int) -> datetime | None:
+    """Return when another person set the user's password since the user's last login, None if nobody has."""
+    found: datetime | None = fetch_one(LAST_RESET, {"id": user_id}).fetchone()[0]
+    return found
 
 
 def event_values(

@@ -117,7 +117,7 @@ DOCUMENTS = {name: STRUCTS[name] for name in ("ReportDocument", "UserDocument")}
 REPORT_FIELDS = [name for name in STRUCTS["ReportDocument"]["properties"] if name not in ("_id", "subject")]
 BROWSE_SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
-    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}),
+    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
     "Health": shape({"status": {"const": "ok"}}),
     "Report": shape(
         {"id": WHOLE, "username": {"type": "string"}, **selected(STRUCTS["ReportDocument"], REPORT_FIELDS)}

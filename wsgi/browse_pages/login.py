@@ -73,6 +73,8 @@ class LoginPage(Page):
             return self._form(WRONG, "bad", form.get("next", ""), 401, username)
         answer = redirect(self._target(token["token"], session.safe_target(form.get("next", ""))))
         session.keep_session(answer, token["token"], seconds_until(token["expires_at"]))
+        if "password_reset_at" in token:
+            session.keep_notice(answer)
         return answer
 
     def _target(self, token: str, target: str) -> str:

@@ -25,6 +25,9 @@ ACCESS_WORDS = {
     "export": "reports, to download them",
     "access log": "who looked",
     "profile": "name and account",
+    "checkups": "check-ups, where they are entered",
+    "rejection": "a record that was sent and not accepted",
+    "password": "set a new password",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import bottle
 
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
+from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
 from wsgi.browse_pages.meter import meter_of
@@ -18,6 +19,10 @@ from wsgi.browse_pages.report_view import report_view, report_views
 from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text, plain_text
 
 PAGE, PRINT_MAX = 20, 200
+SET_BY_ANOTHER = (
+    "Since your last login, somebody else has set your password. If you did not ask for that, please change it, and ask"
+    " the place where you had your check-up."
+)
 MANY = 12  # more results than a reader sees at a glance
 
 
@@ -62,8 +67,11 @@ class ReportsPage(PatientPage):
         person = self.read_person(username, "reports")
         found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
         path = self.path
-        return self.render(
+        has_notice = self.patient is None and session.has_notice()
+        answer = self.render(
             "reports",
+            notice=SET_BY_ANOTHER if has_notice else "",
+            to_access_log=path("access-log"),
             title="My reports" if self.patient is None else "Reports",
             reports=report_views(found[:PAGE], self.dates),
             older=path(**query.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
@@ -78,6 +86,9 @@ class ReportsPage(PatientPage):
             backwards=BACKWARDS if query.is_backwards else "",
             here="reports",
         )
+        if has_notice:
+            session.end_notice(answer)
+        return answer
 
 
 class FilterPage(PatientPage):

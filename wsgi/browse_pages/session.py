@@ -22,6 +22,7 @@ from wsgi.common.site_address import site
 
 HOME = "/my/"
 SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
+NOTICE, SET_BY_ANOTHER = "myhealth_notice", "set-by-another"
 FORM_MAX_BYTES = 16 * 1024
 SALT = 16  # characters of the salt in a form's key
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
@@ -64,6 +65,21 @@ def visitor() -> str:
 def keep_visitor(answer: bottle.HTTPResponse, value: str) -> None:
     """Set the visitor cookie, which lasts until the browser is closed."""
     _set_cookie(answer, VISITOR, value, None)
+
+
+def keep_notice(answer: bottle.HTTPResponse) -> None:
+    """Remember until the first page is shown that another person has set the password."""
+    _set_cookie(answer, NOTICE, SET_BY_ANOTHER, None)
+
+
+def has_notice() -> bool:
+    """Return whether the first page must say that another person has set the password."""
+    return _cookie(_name(NOTICE)) == SET_BY_ANOTHER
+
+
+def end_notice(answer: bottle.HTTPResponse) -> None:
+    """Forget the notice, which has been shown."""
+    _set_cookie(answer, NOTICE, "", 0)
 
 
 def zone_cookie() -> str:

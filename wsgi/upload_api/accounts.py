@@ -6,7 +6,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, record_event, record_refusal
+from myhealth.audit.events import Actor, find_password_reset, record_event, record_refusal
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.text import fold_name
 from myhealth.profiles.login_throttle import attempt, count_registration
@@ -53,10 +53,12 @@ class LoginView(UploadView):
         if login is None:
             record_event("login", outcome="refused", actor=unknown, subject=named)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
+        reset_at = find_password_reset(login.user.id)
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
-        return json_response({"token": token, "expires_at": expires_at})
+        notice = {} if reset_at is None else {"password_reset_at": reset_at}
+        return json_response({"token": token, "expires_at": expires_at, **notice})
 
 
 class LogoutView(UploadView):

@@ -61,7 +61,7 @@ CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": 
 SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
-    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}),
+    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
     "Details": shape({"details": {"type": "string"}}),
     "Jwks": shape({"keys": {"type": "array", "items": {"type": "object"}}}),
     "Health": shape({"status": {"const": "ok"}, "schema": COUNT}),
