@@ -19,6 +19,7 @@ from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter
 from myhealth.sync.checkpoint import (
@@ -101,6 +102,20 @@ def test_users_are_found_by_name_whichever_way_they_came(target: Target, reports
     assert [each["_id"] for each in reports.people.search(Search("garcia jo"))] == [1]
     assert target.put("user", [{**people[0], "revision": 2, "name_keys": name_keys("Garcia")}]).written == 1
     assert [each["_id"] for each in reports.people.search(Search("garcia"))] == [0, 1]
+
+
+def test_events_of_the_upload_api_are_stored_once(target: Target, reports) -> None:
+    target.begin(to_document(start(1)))
+    patient = {"_id": 7, "subject": "s7"}
+    events = [UploadEvent(i, NOW, 3, "s3", "dr.ayush", "doctor", "read", "checkups", 7, "s7", "savita", i, None)
+              for i in (1, 2, 3)]  # fmt: skip
+    assert target.event_position(1) == 0
+    target.put_events(events[:2], 1, 1)
+    target.put_events(events, 1, 3)
+    target.put_events([], 1, 9)
+    assert [event.report_id for event in reports.access_log.find_for_patient(patient)] == [3, 2, 1]
+    assert reports.access_log.find_for_patient(patient)[0].at == NOW
+    assert (target.event_position(1), target.event_position(2)) == (9, 0)
 
 
 def test_the_mark_and_who_has_it(target: Target, reports) -> None:

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import msgspec
 from bson import ObjectId
 from pymongo import IndexModel
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
 
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
-from myhealth.reports.connection import DUPLICATE_KEY, translate_mongo_errors
+from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.json_codec import Id, StoredMoment
+from myhealth.reports.json_codec import StoredMoment
 
 ACCESS_LOG_INDEXES = (
     IndexModel([("patient_id", 1), ("at", -1), ("_id", -1)]),
@@ -31,8 +29,6 @@ ACCESS_LOG_INDEXES = (
 )
 PSEUDONYM = "erased user "  # no username contains a blank
 PURGE_EVENTS, KEPT_DAYS_MIN = 5000, 31
-# The `source` of events that the sync carries over; the browse API's own have none.
-UPLOAD = "upload"
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
 
 
@@ -103,31 +99,6 @@ class AccessEvent:
     count: int = 1
 
 
-class UploadEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event of the upload API, in PostgreSQL's audit, that concerns a patient: an access by staff, or a password
-    that staff has set. The sync carries it over. `id`: PostgreSQL's; the other fields are AccessEvent's."""
-
-    id: Id
-    at: datetime
-    actor_id: Id | None
-    actor_subject: str | None
-    actor: str
-    actor_role: str
-    action: str
-    what: str
-    patient_id: Id
-    subject: str
-    username: str
-    report_id: Id | None
-    address: str | None
-
-    def document(self) -> Document:
-        """Return the event to store. Its `_id` is the same each time, and in order of time like those of others."""
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "id"}
-        object_id = ObjectId(f"{int(self.at.timestamp()):08x}{self.id:016x}")
-        return {"_id": object_id, **fields, "outcome": "done", "source": UPLOAD}
-
-
 class AccessCursor(NamedTuple):
     """The position behind an event."""
 
@@ -151,16 +122,6 @@ class AccessLog:
         if events:
             with translate_mongo_errors():
                 self.collection.insert_many(events)
-
-    def add_upload_events(self, events: Sequence[UploadEvent]) -> None:
-        """Store events of the upload API that are not stored yet."""
-        with translate_mongo_errors():
-            try:
-                self.collection.insert_many([event.document() for event in events], ordered=False)
-            except BulkWriteError as error:
-                others = any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"])
-                if others or error.details["writeConcernErrors"]:
-                    raise
 
     def pseudonymise(self, erased: Sequence[Document]) -> None:
         """Replace the names of erased users (`_id` and `subject`) by pseudonyms, and remove their addresses."""

@@ -18,13 +18,13 @@ from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_compare import StoredBson, encode, split
 from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.inserts import insert_batch
 from myhealth.reports.repository import ReportRepository
+from myhealth.reports.upload_events import UploadEvents
 from myhealth.reports.versions import EPOCH_MAX, not_after, older_than, older_version, same_version
 
 DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
@@ -33,7 +33,6 @@ UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, ArithmeticError
 KINDS = ("checkup", "user")
 # The checkpoint's document in `sync_state`; the name is that of existing stores.
 CHECKPOINT = {"_id": "mark"}
-EVENT_POSITION = {"_id": "events"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class LeaseLost(Unavailable):
     status, code = 409, "taken_over"
 
 
-class ReportWriter(Epochs):
+class ReportWriter(Epochs, UploadEvents):
     """Writes reports and users of one MongoDB database, the checkpoint and the quarantine.
 
     One pass at a time uses it, which may write several batches at once.
@@ -194,20 +193,6 @@ class ReportWriter(Epochs):
         with translate_mongo_errors():
             found: Document | None = self._state.find_one(CHECKPOINT)
         return found
-
-    def event_position(self, epoch: int) -> int:
-        """Return the id up to which the upload API's events are stored, 0 in a new epoch: ids may begin anew."""
-        with translate_mongo_errors():
-            found = self._state.find_one(EVENT_POSITION)
-        return int(found["after"]) if found and found["epoch"] == epoch else 0
-
-    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
-        """Store events of the upload API, then the id up to which they are stored."""
-        if events:
-            self._access_log.add_upload_events(events)
-        with translate_mongo_errors():
-            position = {**EVENT_POSITION, "epoch": epoch, "after": after}
-            self._state.replace_one(EVENT_POSITION, position, upsert=True)
 
     def begin(self, checkpoint: Document) -> None:
         """Replace the checkpoint, whichever pass holds it: a pass or an epoch begins."""

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.json_codec import Count, Id, UserDocument
+from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
 

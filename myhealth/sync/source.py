@@ -31,8 +31,8 @@ from myhealth.common.database import (
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
-from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.documents import CheckupRow, UserRow
+from myhealth.reports.upload_events import UploadEvent
 from myhealth.sync.checkpoint import History, Position
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
