@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from myhealth.common.errors import SettingsError
 
@@ -23,13 +23,16 @@ def fold_address(text: str) -> str:
     `[::ffff:192.0.2.7]:443` -> `192.0.2.7`. A text that is not an address is returned as it is.
     """
     found = PORT.fullmatch(text.strip())
-    bare = (found[1] or found[2] or "") if found else text.strip()
-    try:
-        address = ip_address(bare.partition("%")[0])
-    except ValueError:
-        return text
+    address = _parse_address((found[1] or found[2] or "") if found else text.strip())
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
+    return str(mapped or address or text)
+
+
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def network_of(address: str | None) -> str:
@@ -38,14 +41,8 @@ def network_of(address: str | None) -> str:
     One customer has at least a /64 of IPv6, and may use each of its addresses. Source: RFC 6177.
     """
     folded = fold_address(address or "")[:TEXT_MAX]
-    return str(ip_network((folded, IPV6_PREFIX), strict=False)) if _is_ipv6(folded) else folded
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        return ip_address(text).version == 6
-    except ValueError:
-        return False
+    is_ipv6 = isinstance(_parse_address(folded), IPv6Address)
+    return str(ip_network((folded, IPV6_PREFIX), strict=False)) if is_ipv6 else folded
 
 
 @lru_cache(maxsize=64)
@@ -79,8 +76,5 @@ def is_trusted(address: str, trusted: str) -> bool:
     networks = parse_networks(trusted)
     if address == LOCAL:
         return UNIX in networks
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    return any(not isinstance(network, str) and parsed in network for network in networks)
+    parsed = _parse_address(address)
+    return parsed is not None and any(not isinstance(each, str) and parsed in each for each in networks)

@@ -67,8 +67,7 @@ def check_settings(settings: Settings) -> None:
     _check_url("sync.source_url", settings.sync.source_url, ("postgresql", "postgres"), needs_path=True)
     for name, url in _web_addresses(settings).items():
         _check_url(name, url, ("http", "https"))
-    for name in ("upload.public_url", "browse.public_url"):
-        if urlsplit(_web_addresses(settings)[name])._replace(scheme="", netloc="").geturl() not in ("", "/"):
+        if name.endswith("public_url") and urlsplit(url)._replace(scheme="", netloc="").geturl() not in ("", "/"):
             raise SettingsError(f"{name} must end with its host or port: https://HOST")
     if settings.sync.reports_api_url and not (settings.sync.username and settings.sync.password):
         raise SettingsError(

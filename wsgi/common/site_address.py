@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import bottle
 
@@ -13,7 +12,7 @@ from wsgi.common.requests import header, peer_address
 
 HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 DEFAULT_PORT = re.compile(r":(80|443)$")
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+LOCAL_HOST = re.compile(r"(([\w-]+\.)*localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)
 PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
 HSTS = "max-age=31536000"  # a year, as hstspreload.org asks for
 
@@ -50,13 +49,7 @@ class Site:
         certainly on this machine. Many proxies send our local address as the host."""
         if self.public_url:
             return self.public_url.lower().startswith("https:")
-        if any(map(header, PROXY_HEADERS)):
-            return True
-        try:
-            host = urlsplit(f"//{header('Host')}").hostname or ""
-        except ValueError:
-            return True
-        return not (host in LOCAL_HOSTS or host.endswith(".localhost"))
+        return any(map(header, PROXY_HEADERS)) or not LOCAL_HOST.fullmatch(header("Host"))
 
     def is_foreign(self, *, takes_null: bool = False) -> bool:
         """Return whether another site made the browser send this request.
