@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import psycopg2
 import psycopg2.extensions
 
+from myhealth.checkups.models import Checkup
 from myhealth.common.database import (
     SESSION_SQL,
     UNAVAILABLE_ERRORS,
@@ -31,9 +32,11 @@ from myhealth.common.database import (
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
+from myhealth.profiles.models import User
 from myhealth.reports.documents import CheckupRow, UserRow
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.sync.checkpoint import History, Position
+from myhealth.sync.models import Tombstone
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
 SYNC_LOCK = 7_305_808_869_231_650_133
@@ -58,30 +61,27 @@ class TombstoneRow(NamedTuple):
 
 Row = CheckupRow | UserRow | TombstoneRow
 ROWS: dict[str, type[Row]] = {"checkups": CheckupRow, "users": UserRow, "tombstones": TombstoneRow}
-# The SQL of the columns that are not just a column of the table. Moments come in UTC and without a zone: an aware one
-# takes twice as long to read and to write.
-EXPRESSIONS = {
-    "xid": "t.changed_in::text::bigint",
-    "results": "t.results::text",
-    "taken_at": "t.taken_at at time zone 'UTC'",
-    "created_at": "t.created_at at time zone 'UTC'",
-    "updated_at": "t.updated_at at time zone 'UTC'",
-    "tokens_valid_after": "t.tokens_valid_after at time zone 'UTC'",
-}
-JOINED = {
-    "checkups": {"subject": "users.subject::text", "machine": "machines.serial"},
-    "users": {"subject": "t.subject::text"},
-    "tombstones": {},
-}
+MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tombstone}
+# The form in which columns of a type are read. Moments come in UTC and without a zone: an aware one takes twice as long
+# to read and to write. Numbers in JSON keep their digits.
+FORMS = {"JSONB": "::text", "UUID": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
+JOINED = {"subject": "users.subject::text", "machine": "machines.serial"}
 JOINS = {
     "checkups": "join users on users.id = t.patient_id left join machines on machines.id = t.machine_id",
     "users": "",
     "tombstones": "",
 }
-COLUMNS = {
-    table: ", ".join({**EXPRESSIONS, **JOINED[table]}.get(name, f"t.{name}") for name in row._fields)
-    for table, row in ROWS.items()
-}
+
+
+def _expression(table: str, name: str) -> str:
+    """Return the SQL of a row's column: of the table, by its model's type, or of a joined table."""
+    if name == "xid":
+        return "t.changed_in::text::bigint"
+    column = MODELS[table]._meta.columns.get(name)
+    return JOINED[name] if column is None else f"t.{name}{FORMS.get(column.field_type, '')}"
+
+
+COLUMNS = {table: ", ".join(_expression(table, name) for name in row._fields) for table, row in ROWS.items()}
 SCAN = "select {columns} from {table} t {join} where t.id > %(id)s order by t.id limit %(limit)s"
 FEED = (
     "select {columns} from {table} t {join} where (t.changed_in, t.id) > (%(xid)s::text::xid8, %(id)s)"
