@@ -18,6 +18,7 @@ from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
 from myhealth.intake.models import Rejection
 from myhealth.intake.retry import retry_rejection
+from myhealth.privacy.erasure import erase_rejection, find_rejections_of
 
 PAYLOAD_SHOWN = 20_000
 SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once
@@ -117,19 +118,37 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option("--reason", default="", help="The reason, stored with the record.")
+@click.option("--erase", is_flag=True, help="Remove what the records say, also of resolved ones.")
+@click.option("--patient", metavar="U", help="With --all and --erase: only records of this person.")
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
 @pass_app
-def discard(app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> None:
-    """Discard rejected records permanently. They stay in the database, as resolved."""
+def discard(
+    app: App,
+    rejection_ids: tuple[int, ...],
+    everything: bool,
+    reason: str,
+    erase: bool,
+    patient: str | None,
+    yes: bool,
+) -> None:
+    """Discard rejected records permanently.
+
+    They stay in the database, as resolved, for retention.rejections_days; with --erase, without their content.
+    """
+    if patient is not None and not (everything and erase):
+        raise click.UsageError("--patient goes with --all --erase")
     done = Progress(everything)
     with app.database():
-        ids = chosen(rejection_ids, everything)
+        ids = chosen(rejection_ids, everything) if patient is None else find_rejections_of(patient).certain
         if everything and ids and not yes:
-            confirm(f"Discard {plural(len(ids), 'rejected record')} permanently?")
+            confirm(f"{'Erase' if erase else 'Discard'} {plural(len(ids), 'rejected record')} permanently?")
         with done.counting(ids) as counted:
             for rejection_id in counted:
-                domain.discard(rejection_id, reason)
-                done.tell("discarded", f"{rejection_id}: discarded")
+                if erase:
+                    erase_rejection(rejection_id)
+                else:
+                    domain.discard(rejection_id, reason)
+                done.tell("erased" if erase else "discarded", f"{rejection_id}: {'erased' if erase else 'discarded'}")
     done.sum_up()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -14,6 +15,9 @@ from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.end_logins import end_logins
 from myhealth.intake.linking import link_patient
+from myhealth.privacy.erasure import erase_user
+from myhealth.privacy.export import export_user
+from myhealth.privacy.rules import LEFT_TO_DO
 from myhealth.profiles import services
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.names import username_error
@@ -190,17 +194,49 @@ def enable(app: App, username: str) -> None:
 @users.command()
 @click.argument("username", help="The user name.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
 @pass_app
-def delete(app: App, username: str, yes: bool) -> None:
-    """Delete a user with all check-ups, permanently."""
+def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
+    """Erase a user with all check-ups and everything else that is held, permanently.
+
+    Prints what was removed, and what an operator must still do.
+    """
     with app.database() as settings:
         user, checkups = services.get_user(username), services.count_checkups(username)
         if not yes:
             question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, permanently?"
             confirm(question)
-        services.delete_user(user.username)
-        end_logins(settings, user, deleted=True)
+        done = erase_user(user.username)
+        at_once = end_logins(settings, user, deleted=True) and not settings.sync.reports_api_url
+    removed = {**done.removed, "reports": checkups if at_once else None}
+    if as_json:
+        print_json({"removed": removed, "review": done.review, "left_to_do": LEFT_TO_DO})
+        return
     click.echo(f"Deleted {user.username} and {plural(checkups, 'check-up')}.")
+    counts = {name: "with the next sync" if count is None else count for name, count in removed.items()}
+    print_table(list(counts.items()), ("removed", "rows"))
+    if done.review:
+        ids = " ".join(map(str, done.review))
+        click.echo(f"Look at these rejected records, which may name the person too, and erase them: {ids}")
+        click.echo("  (myhealth rejections show ID; myhealth rejections discard --erase ID)")
+    for line in LEFT_TO_DO:
+        click.echo(f"Left to do: {line}")
+
+
+@users.command()
+@click.argument("username", help="The user name.")
+@click.option("--output", type=click.Path(), help="The file to write, a zip; USERNAME.zip without it.", metavar="FILE")
+@pass_app
+def export(app: App, username: str, output: str | None) -> None:
+    """Write everything that is held on a person into a zip: readable JSON, and the reports as FHIR R4 Bundles.
+
+    Only the user who runs the command may read the file; a file that is there is not replaced.
+    """
+    with app.database() as settings, app.reports(settings) as reports:
+        user = services.get_user(username)
+        path = Path(output or f"{user.username}.zip")
+        counts = export_user(user, reports, path)
+    click.echo(f"Wrote {path}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}.")
 
 
 @users.command("import")

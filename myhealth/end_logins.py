@@ -23,8 +23,8 @@ SELECTION_TIMEOUT_MS = 2_000
 def end_logins(settings: Settings, user: User, *, deleted: bool = False) -> bool:
     """Write to the report store which of the user's tokens are valid, and with which role.
 
-    `deleted`: the user is deleted in PostgreSQL; none is. The report store is reached as the sync reaches it. Return
-    False if that is not possible now; the next pass of the sync carries the same over.
+    `deleted`: the user is erased in PostgreSQL; no token is valid, and if MongoDB is reached itself, the reports are
+    removed. The report store is reached as the sync reaches it. Return False if that is not possible now; the next pass of the sync carries the same over.
     """
     try:
         if settings.sync.reports_api_url:
@@ -35,6 +35,10 @@ def end_logins(settings: Settings, user: User, *, deleted: bool = False) -> bool
             moment = user.tokens_valid_after or datetime.fromtimestamp(0, UTC)
             active = user.active and not deleted
             reports.people.revoke_tokens(str(user.subject), moment, role=user.role, active=active)
+            if deleted:
+                from myhealth.reports.writer import ReportWriter
+
+                ReportWriter(reports).erase_person(user.id, str(user.subject))
     except MyHealthError as error:
         log.warning("the browse API ends the logins of user %s with the next sync: %s", user.id, error.message)
         return False

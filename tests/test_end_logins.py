@@ -7,6 +7,7 @@ from support.factories import PASSWORD
 from support.servers import running_apis
 
 from myhealth.end_logins import end_logins
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user
 from myhealth.reports.writer import ReportWriter
@@ -78,7 +79,7 @@ def test_it_goes_over_http_where_the_sync_does(stored, settings, reports) -> Non
         assert end_logins(apart, get_user("dr.ayush"))
         assert not reports.people.find_by_username("dr.ayush")["active"]
         savita = get_user("savita")
-        services.delete_user("savita")
+        erase_user("savita")
         assert end_logins(apart, savita, deleted=True)
         assert reports.people.find_by_username("savita") is None
     run_pass(settings.database_url, ReportWriter(reports), settings)

@@ -17,6 +17,7 @@ from myhealth.intake.linking import link_patient
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
 from myhealth.intake.retry import retry_rejection
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.passwords import hash_password
 
@@ -147,7 +148,7 @@ def erased(db: Any, people: dict[str, int]) -> Any:
     """Erase bholanath, who had records of a machine and of none."""
     assert statuses(take(record(1), record(2, patient="savita"))) == ["accepted"] * 2
     assert statuses(take(record(50), machine=None)) == ["accepted"]
-    services.delete_user("bholanath")
+    erase_user("bholanath")
     return db
 
 
@@ -211,7 +212,7 @@ def test_a_former_name_of_an_erased_person_is_erased_too_unless_it_is_anothers_n
 
 
 def test_an_account_that_is_deleted_with_no_person_is_not_remembered(squatter: str, db: Any) -> None:
-    services.delete_user(NAME)
+    erase_user(NAME)
     assert db("select count(*) from erased_digests") == [(0,)]
 
 
@@ -251,7 +252,7 @@ def test_two_spellings_of_a_name_are_one_name_everywhere(db: Any, one: str, othe
     assert statuses(take(record(2, patient=other), patient=one)) == ["accepted"]
     assert db("select distinct patient_id from checkups") == [(made.id,)]
     Intake(ImportSource("rejected")).store_batch(readings({**record(3, patient=one), "disease": 5}))
-    services.delete_user(other)
+    erase_user(other)
     assert db("select count(*) from rejections") == [(0,)]
 
 

@@ -19,7 +19,7 @@ from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, list_rejections
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import retry_rejection
-from myhealth.profiles.services import delete_user
+from myhealth.privacy.erasure import erase_user
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
@@ -266,7 +266,7 @@ def test_what_was_kept_goes_with_the_patient(db, people) -> None:
     change_checkup(people["bholanath"], second.id, {"disease": "X"})
     delete_checkup(people["savita"], third.id)
     assert db("select count(*) from superseded") == [(3,)]
-    delete_user("bholanath")
+    erase_user("bholanath")
     assert db("select checkup_id, patient_id from superseded") == [(third.id, people["savita"])]
 
 

@@ -12,6 +12,7 @@ from support.factories import PASSWORD, dump, record
 
 from myhealth.common.database import database
 from myhealth.intake.retry import retry_rejection
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
@@ -83,7 +84,7 @@ def test_a_token_ends_with_what_it_stands_for(upload: Caller, log_in, people, ho
     if how == "disabled":
         services.set_active("tara", False)
     elif how == "deleted":
-        services.delete_user("tara")
+        erase_user("tara")
     elif how == "new password":
         services.set_password("tara", "another password", rounds=4)
     else:
@@ -171,7 +172,7 @@ def test_a_record_that_names_two_users_after_a_rename_is_given_to_neither(upload
     db('update rejections set payload = replace(payload, \'"disease": 5\', \'"disease": "BP"\')')
     ((rejection,),) = db("select id from rejections")
     assert retry_rejection(rejection).status == "rejected"
-    services.delete_user("savita.k")
+    erase_user("savita.k")
     assert db("select count(*) from rejections") == [(0,)]
 
 

@@ -14,6 +14,7 @@ from support.factories import PASSWORD
 
 from myhealth.common.errors import BadInput, Conflict, NotFound, NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.passwords import generate_password, hash_password, password_matches
 from myhealth.profiles.tokens import (
@@ -156,9 +157,9 @@ def test_deleting_somebody_deletes_the_refused_records_that_name_him(db, people)
     take(record(1))
     take(record(1, disease="other"), record(2, patient="savita", disease=5), record(1, patient="savita"))
     assert db("select count(*) from rejections") == [(3,)]
-    services.delete_user("bholanath")
+    erase_user("bholanath")
     assert db("select count(*) from rejections") == [(2,)]
-    services.delete_user("SAVITA")
+    erase_user("SAVITA")
     assert db("select count(*) from rejections") == [(0,)], "one of them could not be a record at all"
 
 
@@ -185,7 +186,7 @@ def test_the_command_creates_shows_changes_and_deletes(db, run_cli) -> None:
         "ada"
     ]
     assert run_cli("users", "delete", "ada", stdin="n\n").returncode == 2
-    assert run_cli("users", "delete", "ada", "--yes").stdout == "Deleted ada and 0 check-ups.\n"
+    assert run_cli("users", "delete", "ada", "--yes").stdout.startswith("Deleted ada and 0 check-ups.\n")
     assert run_cli("users", "show", "ada").returncode == 2
 
 

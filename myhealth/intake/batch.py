@@ -347,7 +347,7 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     """Patient names found in an invalid record, so that the rejection can be deleted together with that user."""
     decoded = parsed.decoded()
     named = decoded.get("checkup_for", "") if isinstance(decoded, dict) else ""
-    found = parsed.patients or (str(named),)
+    found = (name.strip() for name in parsed.patients or (str(named),))
     return tuple(name for name in found if not username_error(name))
 
 

@@ -46,8 +46,8 @@ def forget_erased_name(cursor: Any, username: str) -> None:
 
 
 def find_erased_names(cursor: Any, names: Collection[str]) -> set[str]:
-    """Return those of the names that were erased and not given out again."""
-    folds = {name: fold_name(name) for name in names}
+    """Return those of the names, without blanks around them, that were erased and not given out again."""
+    folds = {name: fold_name(name.strip()) for name in names}
     if not folds:
         return set()
     cursor.execute(ERASED_NAMES, (sorted(set(folds.values())),))

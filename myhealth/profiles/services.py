@@ -17,7 +17,7 @@ from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name, printable
-from myhealth.profiles.erasure import find_erased_names, forget_erased_name, remember_erased
+from myhealth.profiles.erasure import find_erased_names, forget_erased_name
 from myhealth.profiles.login_throttle import clear_failures
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.names import username_error
@@ -33,7 +33,6 @@ BY_SUBJECT = f"select {', '.join(SUBJECT_COLUMNS)} from users where subject = %s
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
 CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
 NAMES_IN_REJECTIONS = "select distinct jsonb_array_elements_text(coalesce(context->'patients', '[]')) from rejections"
-DELETE_REJECTIONS_OF_USER = "delete from rejections where context->'patients' ?| %s::text[]"
 ADD_NAME_TO_REJECTIONS = """
 update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%s::text))
 where context->'patients' ?| %s::text[]"""
@@ -257,24 +256,6 @@ def count_checkups(username: str) -> int:
     with transaction() as cursor:
         cursor.execute(CHECKUPS_OF_USER, (user.id,))
         return int(cursor.fetchone()[0])
-
-
-def delete_user(username: str) -> None:
-    """Delete a user, with all check-ups and all rejected records that name the user as their patient.
-
-    The sync deletes them from the report store. Digests of the name and of the machine records are kept, unless the
-    account was never linked to a person: the name is not given out again, and the records are refused. Raises NotFound.
-    """
-    user = get_user(username)
-    with transaction() as cursor:
-        # Locked: records that are stored at this moment are seen, and those after it find no user.
-        locked = User.select(User.linked_at).where(User.id == user.id).for_update().first()
-        if locked is not None and locked.linked_at is not None:
-            remember_erased(cursor, user.id, user.username)
-        user.delete_instance()
-        cursor.execute(DELETE_REJECTIONS_OF_USER, (names_in_rejections(cursor, user),))
-        record_event("user.delete", subject_id=user.id, subject=user.username, rejections=cursor.rowcount)
-    notify_sync()
 
 
 def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | None:

@@ -24,15 +24,11 @@ class Epochs:
     _quarantine: Any
     _access_log: AccessLog
 
-    def erase_person(self, user_id: int, subject: str) -> int:
-        """Remove a person whom PostgreSQL has deleted, before the sync does; return the number of reports."""
-        person = {"_id": user_id, "subject": subject}
-        self._access_log.pseudonymise([person])
+    def erase_person(self, user_id: int, subject: str) -> None:
+        """Remove the reports of a person whom PostgreSQL has deleted, before the sync does, which removes the user."""
+        self._access_log.pseudonymise([{"_id": user_id, "subject": subject}])
         with translate_mongo_errors():
-            query = {"patient_id": user_id, "subject": subject}
-            removed = self._collections["checkup"].delete_many(query).deleted_count
-            self._collections["user"].delete_many(person)
-        return int(removed)
+            self._collections["checkup"].delete_many({"patient_id": user_id, "subject": subject})
 
     def _forget_people(self, kind: str, query: Document) -> None:
         """Give the users that are about to be removed a pseudonym in the access log."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from myhealth.intake.batch import ERASED
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.idempotency import Answer
 from myhealth.intake.parsed_record import ParsedRecord
@@ -31,7 +33,7 @@ class BulkAnswer:
     """
 
     def __init__(self, dump: Dump, with_rejected: bool) -> None:
-        self._dump = dump
+        self.dump = dump
         self._with_rejected = with_rejected
         self._counts = counts([])
         self._short: list[bytes] = []
@@ -60,7 +62,7 @@ class BulkAnswer:
             self._detailed[len(self._short) - 1] = encoded
 
     def _add_rejected(self, record: ParsedRecord) -> None:
-        raw = self._dump.format.write_rejected(self._dump).encode(record)
+        raw = self.dump.format.write_rejected(self.dump).encode(record)
         size = len(encode_json(raw.decode("utf-8", "replace")))
         if self._file_bytes + size > REJECTED_FILE_MAX_BYTES:
             self._not_in_file += 1
@@ -69,8 +71,8 @@ class BulkAnswer:
             self._file.append(raw)
 
     def finish(self) -> Answer:
-        """Return the answer, as JSON."""
-        if self._dump.format.is_single and self._first and "unknown_user" in _codes(self._first):
+        """Return the answer, as JSON, without the rejected records."""
+        if self.dump.format.is_single and self._first and "unknown_user" in _codes(self._first):
             # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
             body = error_body(UNKNOWN_USER, "unknown_user", self._first.errors)
             return Answer(404, body.decode(), lasting=False)
@@ -85,13 +87,24 @@ class BulkAnswer:
         details += NOT_LISTED.format(shortened) if shortened else ""
         details += NOT_IN_FILE.format(self._not_in_file) if self._not_in_file else ""
         answer: dict[str, Any] = {"details": details, **found, "items": msgspec.Raw(items)}
-        if self._dump.skipped:
-            answer["skipped"] = dict(self._dump.skipped.most_common(100))
-        if self._with_rejected:
-            layout = self._dump.format.write_rejected(self._dump)
-            file = layout.before + layout.between.join(self._file) + layout.after if self._file else b""
-            answer["refused_file"] = file.decode("utf-8", "replace")
+        if self.dump.skipped:
+            answer["skipped"] = dict(self.dump.skipped.most_common(100))
         return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
+
+    def collect_rejected(self, records: Iterable[ParsedRecord], earlier: Answer) -> None:
+        """Collect the rejected records of the same request as they came; those that were erased since are left out."""
+        for record, item in zip(records, json.loads(earlier.body)["items"], strict=False):
+            erased = any(error.get("code") == ERASED for error in item.get("errors", ()))
+            if item["status"] == "rejected" and not erased:
+                self._add_rejected(record)
+
+    def with_file(self, answer: Answer) -> str:
+        """Return the JSON of an answer with the rejected records, if they are wanted; they are not kept with it."""
+        if not self._with_rejected or answer.status == 404:
+            return answer.body
+        layout = self.dump.format.write_rejected(self.dump)
+        file = layout.before + layout.between.join(self._file) + layout.after if self._file else b""
+        return f'{answer.body[:-1]},"refused_file":{encode_json(file.decode("utf-8", "replace")).decode()}}}'
 
     def _items(self) -> tuple[bytes, int]:
         """Return the list of all items, and the number of rejected ones without their errors."""

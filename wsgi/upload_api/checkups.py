@@ -129,15 +129,17 @@ class TakesRecords(UploadView):
             if _is_large(body):
                 held.enter_context(self.context.large_bodies.enter())
 
+            bulk = BulkAnswer(read_dump(body, machine=machine, max_bytes=max_bytes), with_rejected)
+
             def work() -> Answer:
-                dump = read_dump(body, machine=machine, max_bytes=max_bytes)
-                answer = BulkAnswer(dump, with_rejected)
-                self._store(dump, source, patient, as_dump, atomic, answer)
-                return answer.finish()
+                self._store(bulk.dump, source, patient, as_dump, atomic, bulk)
+                return bulk.finish()
 
             answer = work() if key is None else once(self.user.id, key, digest.digest(), work)
+            if answer.replayed and with_rejected:  # the kept answer has no rejected record, but the request has
+                bulk.collect_rejected(self._records(bulk.dump), answer)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
-        return json_response(answer.body, answer.status, headers=headers)
+        return json_response(bulk.with_file(answer), answer.status, headers=headers)
 
     def _records(self, dump: Dump) -> Iterator[ParsedRecord]:
         """Return the records. Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many

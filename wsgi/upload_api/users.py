@@ -13,6 +13,7 @@ from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttemp
 from myhealth.common.text import fold_name
 from myhealth.end_logins import end_logins
 from myhealth.intake.linking import link_patient
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
@@ -154,7 +155,7 @@ class UserView(UploadView):
             self.record_refusal(user)
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
         with acting_as(replace(current_actor(), address=address_with_proxy(self.address))):
-            services.delete_user(user.username)
+            erase_user(user.username)
         end_logins(self.context.settings, user, deleted=True)
         return bottle.HTTPResponse(status=204)
 

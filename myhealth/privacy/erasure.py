@@ -1,0 +1,138 @@
+"""Erase a person: everything that is held on one user goes, or keeps only a pseudonym. See rules.py for each table.
+
+Raw SQL: the tables belong to several packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2.extras import execute_values
+
+from myhealth.audit.events import record_event
+from myhealth.common.database import transaction
+from myhealth.common.notify import notify_sync
+from myhealth.common.text import fold_name
+from myhealth.intake.rejections import get_rejection
+from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings
+from myhealth.profiles.erasure import remember_erased
+from myhealth.profiles.models import User
+from myhealth.profiles.services import get_user
+
+PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 12 writes it
+FORMER_NAMES = """
+select distinct unnest(array[subject, case when details->>'changed' like 'username %%'
+    then substr(details->>'changed', 10) end]) from audit_events where subject_id = %s"""
+ANSWERS = "select user_id, key, answer from idempotency_keys where answer is not null for update"
+ERASED_ITEM = {"errors": [{"index": None, "field": None, "message": "erased", "code": "erased"}], "rejection_id": None}
+BLANK = """
+update rejections set payload = '', context = '{}', errors = '[]', source = 'erased', digest = %(digest)s,
+    resolved_at = coalesce(resolved_at, now()), resolution = 'erased' where id = %(id)s"""
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """An erasure that was done. `removed`: rows by table. `review`: rejections that may name the person too, for
+    somebody to look at."""
+
+    user_id: int
+    subject: str
+    removed: dict[str, int]
+    review: list[int]
+
+
+def erase_user(username: str) -> Erasure:
+    """Erase a user: account, check-ups, rejected records, answers, logins; the audit keeps a pseudonym.
+
+    The sync removes the reports. Digests of the names and of the machine records are kept, unless the account was never
+    linked to a person: the name is not given out again, and the records are refused. Raises NotFound.
+    """
+    user = get_user(username)
+    with transaction() as cursor:
+        # Locked: records that are stored at this moment are seen, and those after it find no user.
+        locked = User.select(User.linked_at).where(User.id == user.id).for_update().first()
+        linked = locked is not None and locked.linked_at is not None
+        names = _known_names(cursor, user)
+        mentions = Mentions(names)
+        cursor.execute("select id from checkups where patient_id = %s", (user.id,))
+        checkups = {id_ for (id_,) in cursor.fetchall()}
+        removed = {"checkups": len(checkups), "users": 1}
+        for table, column in (("superseded", "patient_id"), ("idempotency_keys", "user_id")):
+            cursor.execute(f"select count(*) from {table} where {column} = %s", (user.id,))
+            removed[table] = cursor.fetchone()[0]
+        if linked:
+            remember_erased(cursor, user.id, user.username)
+        spellings = find_spellings(cursor, mentions)
+        cursor.execute("delete from login_attempts where username = any(%s) or user_id = %s", (spellings, user.id))
+        removed["login_attempts"] = cursor.rowcount
+        user.delete_instance()
+        found = find_rejections(cursor, mentions, by_words=user.role == "patient", full_name=user.full_name)
+        if not linked:  # the records are of the person of that name, who need not be this one
+            found = FoundRejections([], sorted(found.certain + found.possible), set())
+        cursor.execute("delete from rejections where id = any(%s)", (found.certain,))
+        removed["rejections"] = cursor.rowcount
+        removed["idempotency_keys"] += _erase_answers(cursor, mentions, checkups, set(found.certain))
+        cursor.execute(
+            "select audit_upkeep(null, 0, %s, %s, %s)", (user.id, [*{*names, *spellings}], [*found.identifiers])
+        )
+        removed["audit_events (pseudonym)"] = cursor.fetchone()[0]
+        record_event(
+            "user.delete", subject_id=user.id, subject=PSEUDONYM.format(user.id), rejections=removed["rejections"]
+        )
+    notify_sync()
+    return Erasure(user.id, str(user.subject), removed, found.possible)
+
+
+def find_rejections_of(username: str) -> FoundRejections:
+    """Find the rejections that name a person, who need not have an account."""
+    with transaction() as cursor:
+        return find_rejections(cursor, Mentions([username]), by_words=False)
+
+
+def erase_rejection(rejection_id: int) -> None:
+    """Remove what a rejection says, resolved or not; the fact that it was there stays. Raises NotFound."""
+    get_rejection(rejection_id)
+    with transaction() as cursor:
+        cursor.execute(BLANK, {"id": rejection_id, "digest": hashlib.sha256(secrets.token_bytes(32)).digest()})
+        record_event("rejection.discard", rejection=rejection_id, erased=True)
+
+
+def _known_names(cursor: Any, user: User) -> list[str]:
+    """Return the user's name, and the former ones that nobody else has now."""
+    cursor.execute(FORMER_NAMES, (user.id,))
+    folds = {name: fold_name(name) for (name,) in cursor.fetchall() if name}
+    sql = "select folded_name from users where folded_name = any(%s) and id <> %s"
+    cursor.execute(sql, ([*folds.values()], user.id))
+    taken = {folded for (folded,) in cursor.fetchall()}
+    return [user.username, *(name for name in sorted(folds.keys() - {user.username}) if folds[name] not in taken)]
+
+
+def _erase_answers(cursor: Any, mentions: Mentions, checkups: Collection[int], rejections: Collection[int]) -> int:
+    """Remove what kept answers to others say of the person's records; return the number of answers."""
+    cursor.execute(ANSWERS)
+    changed = []
+    for user_id, key, text in cursor.fetchall():
+        answer = json.loads(text)
+        items = [item for item in answer.get("items", ()) if isinstance(item, dict)]
+        known = [item for item in items if item.get("id") in checkups or item.get("rejection_id") in rejections]
+        told = [item for item in items if item in known or mentions.is_in(json.dumps(item, ensure_ascii=False))]
+        for item in told:
+            item.pop("warnings", None)
+            rejected = item.get("status") == "rejected"
+            item.update(ERASED_ITEM if rejected else {}, **({"record_id": None} if "record_id" in item else {}))
+        had_file = answer.pop("refused_file", None) is not None  # answers of earlier releases
+        if told or had_file:
+            changed.append((user_id, key, json.dumps(answer)))
+    if changed:
+        execute_values(
+            cursor,
+            "update idempotency_keys set answer = new.answer from (values %s) as new (user_id, key, answer)"
+            " where idempotency_keys.user_id = new.user_id and idempotency_keys.key = new.key",
+            changed,
+        )
+    return len(changed)

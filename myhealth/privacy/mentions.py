@@ -1,0 +1,97 @@
+"""Find the stored texts that name a person: usernames as whole words, in any spelling that folds to the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from myhealth.common.database import database
+from myhealth.common.text import fold_name
+from myhealth.intake.models import Rejection
+from myhealth.intake.rejections import payload_text
+
+# Shorter names are words of other records too, such as "bp": a person must look.
+WORD_MIN = 4
+JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+# Rows without the name in ASCII, without a character beyond ASCII, an escape or base64 cannot name the person.
+CANDIDATES = """
+select id, payload, context, source, errors from (
+    select *, concat_ws(' ', payload, source, context, errors) as content from rejections) as all_of_them
+where content ilike any(%s) or octet_length(content) <> char_length(content) or content like '%%\\\\u%%'
+    or context ? 'base64' order by id"""
+
+
+class Mentions:
+    """Recognises `names` (usernames of one person) as whole words of a text."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.folds = {fold_name(name.strip()) for name in names}
+        words = "|".join(map(re.escape, sorted(self.folds, key=len, reverse=True)))
+        # asha is no word of asha.roy, asha-roy or asha@example.org, but is one of "asha." and of asha^^^
+        self._words = re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{words})(?![\w-]|[.@]\w)")
+
+    def names(self, name: Any) -> bool:
+        """Return whether this is one of the names, with or without blanks around it."""
+        return isinstance(name, str) and fold_name(name.strip()) in self.folds
+
+    def is_in(self, text: str) -> bool:
+        """Return whether one of the names is a word of the text."""
+        unescaped = JSON_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+        return self._words.search(fold_name(unescaped)) is not None
+
+
+@dataclass(frozen=True)
+class FoundRejections:
+    """Ids of rejections. `certain`: the record is the person's. `possible`: it mentions the person; somebody must
+    look. `identifiers`: how the certain ones call their patient."""
+
+    certain: list[int]
+    possible: list[int]
+    identifiers: set[str]
+
+
+def find_rejections(cursor: Any, mentions: Mentions, *, by_words: bool, full_name: str = "") -> FoundRejections:
+    """Find the rejections of a person, within the caller's transaction, in bounded memory.
+
+    A record is the person's if its patient, or the address that it was sent to, is. A record of no known user is the
+    person's too if it mentions a name of at least WORD_MIN characters; not with `by_words` false: staff are mentioned
+    in the records of others. `full_name`: several people may have it, so it makes a record only possible.
+    """
+    cursor.execute("select folded_name from users")
+    others = {folded for (folded,) in cursor.fetchall()} - mentions.folds
+    parts, by_words = fold_name(full_name).split(), by_words and min(map(len, mentions.folds)) >= WORD_MIN
+    found = FoundRejections([], [], set())
+    for rejection in _candidates([*mentions.folds, *parts[:1]]):
+        context, text = rejection.context, payload_text(rejection)
+        patients = [name for name in (context.get("patient"), *(context.get("patients") or [])) if name]
+        words = set(re.findall(r"\w+", fold_name(text))) if len(parts) > 1 else set()
+        known = {name for name in patients if fold_name(name.strip()) in others}
+        is_word = mentions.is_in(f"{text} {rejection.source} {rejection.errors}")
+        if any(map(mentions.names, patients)) or (is_word and by_words and not known):
+            found.certain.append(rejection.id)
+            found.identifiers.update({*patients} - known)
+        elif is_word or (parts and words.issuperset(parts)):
+            found.possible.append(rejection.id)
+    return found
+
+
+def _candidates(words: list[str]) -> Iterator[Rejection]:
+    patterns = [f"%{word}%" for word in words if word.isascii()]  # a % or _ in it finds too much, never too little
+    with database.connection().cursor(name="rejections", withhold=True) as cursor:
+        cursor.itersize = 200
+        cursor.execute(CANDIDATES, (patterns,))
+        for id_, payload, context, source, errors in cursor:
+            yield Rejection(id=id_, payload=payload, context=context, source=source, errors=errors)
+
+
+def find_spellings(cursor: Any, mentions: Mentions) -> list[str]:
+    """Return the names of the audit trail and of the login attempts, as they are spelt there, that are the person's."""
+    cursor.execute(
+        "select distinct name from (select subject as name from audit_events union all select actor from audit_events"
+        " union all select username from login_attempts) as spelt"
+        " where lower(trim(name)) = any(%s) or octet_length(name) <> char_length(name)",
+        (sorted(mentions.folds),),
+    )
+    return [name for (name,) in cursor.fetchall() if mentions.names(name)]

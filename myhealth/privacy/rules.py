@@ -1,0 +1,72 @@
+"""The rule of each table and collection, in one place: a test fails for one that has no rule here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# What no program of ours can reach.
+LEFT_TO_DO = (
+    "backups and dumps of PostgreSQL and MongoDB from before now: expire them, or erase again after a restore",
+    "logs of web servers and proxies: usernames are in addresses; rotate them",
+    "files: what machines and tablets keep, imported dumps, --rejected files, downloads, exports",
+)
+
+
+class Rule(NamedTuple):
+    """`erase`: what an erasure does. `export`: the file of an export. `kept`: for how long. `grants`: what the APIs'
+    role in the database needs. `access_log`: how a look at somebody's rows is recorded. `verify`: how `myhealth verify`
+    knows that it is right."""
+
+    erase: str
+    export: str
+    kept: str
+    grants: str
+    access_log: str
+    verify: str
+
+
+FEED = "compared row by row"
+NO = "not compared"
+CRUD = "select, insert, update, delete"
+NOT_PERSONAL = "not personal"
+
+
+def technical(kept: str, grants: str = CRUD, erase: str = NOT_PERSONAL) -> Rule:
+    return Rule(erase, NOT_PERSONAL, kept, grants, NOT_PERSONAL, NO)
+
+
+TABLES = {
+    "users": Rule("deleted", "users", "until erased", CRUD, "read profile, read people", FEED),
+    "checkups": Rule("deleted with the user", "checkups", "until erased", CRUD, "read checkups", FEED),
+    "superseded": Rule("deleted with the user", "superseded", "until erased", CRUD, "shown to nobody", NO),
+    "rejections": Rule(
+        "deleted: by name, address, or a name as a word; what is uncertain is listed", "rejections",
+        "open: until resolved or erased; resolved: retention.rejections_days", CRUD, "read rejection", NO,
+    ),
+    "idempotency_keys": Rule(
+        "own: deleted with the user; others': items of the person's records are blanked", "idempotency_keys", "7 days",
+        CRUD, "shown to their sender only", NO,
+    ),
+    "login_attempts": Rule("deleted", "login_attempts", "31 days", CRUD, "shown to nobody", NO),
+    "audit_events": Rule(
+        "names become a pseudonym, own addresses go", "audit_events", "retention.audit_days",
+        "select, insert; audit_upkeep()", "shown to admins of the host by `myhealth audit`", NO,
+    ),
+    "refusals": technical("retention.audit_days"),
+    "tombstones": technical("for ever: ids alone"),
+    "machines": technical("until deleted"),
+    "sync_witness": technical("90 days"),
+    "sync_pass": technical("one row"),
+    "erased_digests": technical("for ever", erase="keyed digests of the name and of machine records are added"),
+    "erasure_key": technical("for ever: one row"),
+    "schema_migration": technical("for ever", "select"),
+}  # fmt: skip
+COLLECTIONS = {
+    "reports": Rule("deleted, at the latest by the sync", "fhir", "as checkups", CRUD, "read reports, report, …", FEED),
+    "users": Rule("deleted, at the latest by the sync", "users", "as users", CRUD, "read profile, people", FEED),
+    "audit_events": Rule(
+        "names become a pseudonym, own addresses go", "access_log", "retention.audit_days", CRUD, "read access log", NO
+    ),
+    "sync_failures": Rule("deleted with the document", NOT_PERSONAL, "until stored", CRUD, "shown to operators", NO),
+    "sync_state": technical("one document"),
+}

@@ -1,0 +1,194 @@
+"""What is erased is found nowhere, and does not come back."""
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+import pytest
+from support.clients import Caller
+from support.factories import PASSWORD, dump, record, take
+
+from myhealth.common.database import database
+from myhealth.intake.corrections import change_checkup, delete_checkup
+from myhealth.privacy.erasure import erase_user
+from myhealth.privacy.mentions import Mentions
+from myhealth.profiles import services
+from myhealth.reports.access_log import Access
+
+FORMER, NAME, FULL_NAME = "ren.former", "renée.roy", "Renée Marchetti"
+NFD = unicodedata.normalize("NFD", NAME)
+VALUE, NUMBER = "VALUE-73921", "77001234"
+NEEDLES = ("renée.roy", "renée marchetti", "ren.former", "value-73921", NUMBER)
+HL7 = (
+    f"MSH|^~\\&|LAB|A|MH|B|20261120||ORU^R01|9|P|2.5\rPID|1||{NUMBER}^^^H^MR||{NAME}||19800101|F\r"
+    f"OBR|1|||X^{VALUE}\rOBX|1|NM|718-7^Hb^LN||13|g/dL|||||F\r"
+)
+FHIR = {
+    "resourceType": "Observation", "id": "o1", "status": "final", "code": {"text": VALUE}, "valueString": "x",
+    "subject": {"reference": f"Patient/{NUMBER}", "display": NAME},
+}  # fmt: skip
+BROKEN = (json.dumps(record("b1", "savita")) + f'\n{{"checkup_for": "{NAME}", "note": "{VALUE}", }}\n').encode()
+ELSEWHERE = record("s1", "savita", disease=5, checkup_report=f"sister of {NAME}")
+
+
+def invalid(name: str, **changes: Any) -> dict[str, Any]:
+    return record(None, name, disease=5, checkup_report=VALUE, **changes)
+
+
+def memory() -> list[dict[str, Any]]:
+    """What the machine still holds of the person."""
+    good = [record(f"r{n}", NAME, checkup_report=f"{VALUE} {n}") for n in range(4)]
+    return [*good, invalid(NAME), invalid(NFD), invalid(NAME.upper()), invalid(f"{NAME} ")]
+
+
+def everything(db: Any, reports: Any) -> dict[str, list[str]]:
+    """Return every row of every table and every document of every collection as text."""
+    found = {table: [text for (text,) in db(f"select t::text from {table} t")] for table in database.get_tables()}
+    store = reports.state.database
+    return found | {f"mongo {name}": [*map(str, store[name].find())] for name in store.list_collection_names()}
+
+
+def named(db: Any, reports: Any) -> dict[str, list[str]]:
+    """Return the rows that name the person or have his or her values."""
+
+    def is_in(text: str) -> bool:
+        escaped = re.sub(r"\\+u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), text)
+        shown = unicodedata.normalize("NFC", escaped).lower()
+        return any(needle in shown for needle in NEEDLES)
+
+    found = {place: [row for row in rows if is_in(row)] for place, rows in everything(db, reports).items()}
+    return {place: rows for place, rows in found.items() if rows}
+
+
+@pytest.fixture
+def person(upload: Caller, log_in: Any, db: Any, sync: Any, reports: Any) -> Caller:
+    """A person with data of every kind, in both stores; tara's caller."""
+    services.create_user(FORMER, password=PASSWORD, full_name=FULL_NAME, rounds=4)
+    upload("GET", f"/users/{FORMER}/checkups/", token=log_in("dr.ayush"))
+    upload("PUT", f"/users/{FORMER}/", {"username": NAME}, token=log_in("root"))
+    user = services.get_user(NAME)
+    token = upload.token = log_in("tara")
+    assert upload("POST", "/machines/HC-1/dumps/", dump(memory())).json["accepted"] == 4
+    change_checkup(user.id, 1, {"disease": f"corrected {VALUE}"})
+    delete_checkup(user.id, 2)
+    both = [
+        record("k1", NAME, checkup_report=VALUE),
+        invalid(NAME),
+        record("k2", NAME, results=[{"name": VALUE, "value": 1}]),
+    ]
+    upload("POST", "/checkups/", both, headers={"Idempotency-Key": "k"}, query_string="refused_file=true")
+    assert NAME not in db("select answer from idempotency_keys")[0][0]
+    kept_by_earlier_releases = json.dumps({"refused_file": json.dumps(invalid(NAME), ensure_ascii=False)})
+    db("update idempotency_keys set answer = (answer::jsonb || %s)::text", kept_by_earlier_releases)
+    upload("POST", "/checkups/", BROKEN)
+    upload("POST", "/checkups/", json.dumps({"Checkup_For": NAME, "note": VALUE}).encode())
+    upload("POST", "/checkups/", HL7.encode())
+    upload("POST", "/checkups/", FHIR)
+    upload("POST", f"/users/{NAME}/checkups/", {"note": VALUE}, token=log_in("dr.ayush"))
+    upload("POST", "/checkups/", [ELSEWHERE], token=token)
+    for password in (PASSWORD, "wrong"):
+        upload("POST", "/login/", {"username": NAME.upper(), "password": password}, token=None)
+    upload("GET", f"/users/{NAME}/", token=log_in("savita"))
+    sync()
+    patient, doctor = (reports.people.find_by_username(name) for name in (NAME, "dr.ayush"))
+    reports.access_log.log(Access(doctor, patient, "reports"), Access(patient, doctor, "reports", address="10.1.1.1"))
+    upload.token = token
+    return upload
+
+
+def test_a_person_is_found_nowhere_after_an_erasure(person, db, sync, reports, run_cli) -> None:
+    before = named(db, reports)
+    assert {*before} >= {"users", "checkups", "rejections", "idempotency_keys", "login_attempts", "audit_events",
+                         "mongo users", "mongo reports", "mongo audit_events"}  # fmt: skip
+    events = db("select count(*) from audit_events")[0][0]
+    done = run_cli("users", "delete", NAME, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "mongo reports" not in named(db, reports), "at once"
+    sync()
+    left = named(db, reports)
+    assert {*left} == {"rejections"}, left
+    assert db("select id from rejections") == [(told["review"][0],)], "another's record, for somebody to look at"
+    assert told["removed"]["checkups"] == told["removed"]["reports"] == 5
+    assert len(told["left_to_do"]) == 3
+    assert db("select count(*) from audit_events")[0][0] == events + 1, "the facts stay"
+    assert db("select distinct subject from audit_events where subject like 'erased user %'") == [("erased user 7",)]
+    assert db("select address from audit_events where actor = 'erased user 7'") == [(None,)]
+
+
+def test_the_machines_next_dump_brings_nothing_back(person, db, sync, reports) -> None:
+    erase_user(NAME)
+    sync()
+    kept = db("select id from rejections")
+    answer = person("POST", "/machines/HC-1/dumps/", dump(memory()), query_string="refused_file=true").json
+    assert {item["status"] for item in answer["items"]} == {"rejected"}
+    person("POST", "/checkups/", [record(None, FORMER, checkup_report=VALUE), record("k1", NAME)])
+    sync()
+    assert {*named(db, reports)} == {"rejections"}
+    assert db("select id from rejections") == kept, "another's record, which only mentions the person"
+
+
+def test_an_answer_kept_for_another_is_replayed_without_the_person(person, db) -> None:
+    both = [record("k1", NAME, checkup_report=VALUE), record("j1", "savita", disease=5), invalid(NAME)]
+    sent = {"headers": {"Idempotency-Key": "k2"}, "query_string": "refused_file=true"}
+    first = person("POST", "/checkups/", [record("j2", "savita"), *both], **sent).json
+    assert (first["accepted"], first["rejected"]) == (1, 2)
+    assert len(json.loads(first["refused_file"])) == 2
+    again = person("POST", "/checkups/", [record("j2", "savita"), *both], **sent)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json == first
+    erase_user(NAME)
+    after = person("POST", "/checkups/", [record("j2", "savita"), *both], **sent).json
+    assert [item["status"] for item in after["items"]] == [item["status"] for item in first["items"]]
+    assert after["items"][3]["errors"][0]["code"] == "erased"
+    assert [each["checkup_for"] for each in json.loads(after["refused_file"])] == ["savita"]
+
+
+def test_a_deletion_at_either_api_is_the_same_act(person, db, reports, sync, log_in) -> None:
+    assert person("DELETE", f"/users/{NAME}/", token=log_in("root")).status_code == 204
+    sync()
+    assert {*named(db, reports)} == {"rejections"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [("asha", '{"a":"asha"}', True), ("asha", "PID|1||7^^^H||ASHA^Roy|", True), ("asha", "her name is Asha.", True),
+     ("asha", "asha.roy", False), ("asha", "x-asha", False), ("asha", "asha@example.org", False),
+     ("asha", "natasha", False), ("asha.roy", "asharoy", False), ("renée", r'"ren\u00e9e"', True),
+     ("renée", "rene\u0301e", True), ("renée", "renee", False)],
+)  # fmt: skip
+def test_a_name_is_found_as_a_whole_word(name: str, text: str, found: bool) -> None:
+    assert Mentions([name]).is_in(text) is found
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "kept"), [("bp.x", "patient", False), ("bp", "patient", True), ("dr.who", "doctor", True)]
+)
+def test_a_word_of_other_records_erases_no_record(people, db, name: str, role: str, kept: bool) -> None:
+    """A short name, or staff's, may be mentioned in anybody's record: it is left for somebody to look at."""
+    services.create_user(name, role=role)
+    take(f'{{"patient": 5, "note": "{name}",', record(1, "nobody", taken_by=name, disease=5))
+    done = erase_user(name)
+    assert (len(done.review), db("select count(*) from rejections")[0][0]) == ((2, 2) if kept else (0, 0))
+
+
+def test_an_account_that_nobody_linked_takes_no_records_along(people, db) -> None:
+    services.create_user("meera.patel", self_registered=True)
+    take(record(1, "meera.patel"))
+    assert erase_user("meera.patel").review == [1]
+    services.create_user("meera.patel")
+    assert db("select count(*) from rejections") == [(1,)]
+
+
+@pytest.mark.parametrize("how", [["1"], ["--all", "--yes", "--patient", NAME]])
+def test_what_a_rejection_says_can_be_erased(people, db, run_cli, how: list[str]) -> None:
+    take(invalid(NAME), record(9, "savita", disease=5), source=f"/{NAME}")
+    assert run_cli("rejections", "discard", "1", "--reason", "gone").returncode == 0
+    done = run_cli("rejections", "discard", "--erase", *how)
+    assert done.returncode == 0, done.stderr
+    assert db("select payload, context, errors, source, resolution from rejections where id = 1") == [
+        ("", {}, [], "erased", "erased")
+    ]
+    assert VALUE not in str(db("select * from rejections where id = 1"))
+    assert db("select payload <> '' from rejections where id = 2") == [(True,)]

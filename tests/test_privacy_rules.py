@@ -1,0 +1,80 @@
+"""Every table and collection has its rule, and the rules are what the code does."""
+
+import json
+import stat
+import zipfile
+from typing import Any
+
+from support.factories import PASSWORD, record, take
+
+from myhealth.common.database import database
+from myhealth.common.settings import RetentionSettings
+from myhealth.intake.corrections import change_checkup
+from myhealth.privacy import export
+from myhealth.privacy.retention import kept_days
+from myhealth.privacy.rules import COLLECTIONS, NOT_PERSONAL, TABLES
+from myhealth.reports.access_log import Access
+from myhealth.sync.checkpoint import TABLES as FEED_TABLES
+
+
+def test_every_table_and_collection_has_a_rule_for_everything(db, stored, reports) -> None:
+    reports.failures.insert_one({"_id": "checkup:1"})
+    reports.access_log.log(Access({"_id": 1, "subject": "s", "username": "x", "role": "admin"}, None, "people"))
+    assert {*TABLES} == {*database.get_tables()}
+    assert {*COLLECTIONS} == {*reports.state.database.list_collection_names()}
+    for name, rule in [*TABLES.items(), *COLLECTIONS.items()]:
+        assert all(rule), f"{name} lacks a rule"
+
+
+def test_the_rules_are_what_the_code_does() -> None:
+    personal = {name for name, rule in TABLES.items() if rule.export != NOT_PERSONAL}
+    assert {*export.QUERIES} == {TABLES[name].export for name in personal} == personal
+    assert {name for name, rule in TABLES.items() if rule.verify != "not compared"} == {*FEED_TABLES}
+    for name, days in kept_days(RetentionSettings(rejections_days=1, audit_days=1)).items():
+        assert "retention." in TABLES[name].kept or TABLES[name].kept == f"{days} days"
+
+
+def test_a_table_with_a_reference_to_a_person_is_personal(db) -> None:
+    """Also one that is made by a later migration."""
+    referring = db(
+        "select distinct conrelid::regclass::text from pg_constraint"
+        " where contype = 'f' and confrelid = 'users'::regclass"
+    )
+    assert {name for (name,) in referring} <= {name for name, rule in TABLES.items() if rule.erase != NOT_PERSONAL}
+
+
+def read(path: Any) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: json.loads(archive.read(name)) for name in archive.namelist()}
+
+
+def test_an_export_has_everything_and_nothing_of_others(
+    stored, people, db, upload, sync, reports, run_cli, tmp_path, log_in
+) -> None:
+    take(record(1, disease=5), record(2, "savita", disease=5))
+    change_checkup(people["bholanath"], 1, {"disease": "corrected"})
+    upload("POST", "/login/", {"username": "Bholanath", "password": PASSWORD})
+    upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush"))
+    upload("GET", "/users/savita/checkups/", token=log_in("bholanath"))
+    sync()
+    patient, doctor = (reports.people.find_by_username(name) for name in ("bholanath", "dr.ayush"))
+    reports.access_log.log(Access(doctor, patient, "reports"))
+    done = run_cli("users", "export", "BHOLANATH", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "bholanath.zip"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found = read(path)
+    assert found["users.json"][0]["username"] == "bholanath"
+    assert [each["disease"] for each in found["checkups.json"]] == ["corrected", "BP", "BP"]
+    assert {each["machine"] for each in found["checkups.json"]} == {"HC-1"}
+    assert len(found["superseded.json"]) == len(found["rejections.json"]) == 1
+    assert [each["username"] for each in found["login_attempts.json"]] == ["bholanath"]
+    assert {"read", "login", "checkup.change", "user.create"} <= {each["action"] for each in found["audit_events.json"]}
+    assert [(each["actor"], each["what"]) for each in found["access_log.json"]][:1] == [("dr.ayush", "reports")]
+    resources = [entry["resource"] for entry in found["fhir/0001.json"]["entry"]]
+    assert sum(each["resourceType"] == "DiagnosticReport" for each in resources) == 3
+    assert "savita" not in str(found)
+    assert "$2b$" not in str(found)
+    again = run_cli("users", "export", "bholanath", "--output", str(path))
+    assert (again.returncode, "--output" in again.stderr) == (2, True)
+    assert db("select count(*) from audit_events where details->>'what' = 'export'") == [(1,)]
