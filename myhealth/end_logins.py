@@ -24,7 +24,8 @@ def end_logins(settings: Settings, user: User, *, deleted: bool = False) -> bool
     """Write to the report store which of the user's tokens are valid, and with which role.
 
     `deleted`: the user is erased in PostgreSQL; no token is valid, and if MongoDB is reached itself, the reports are
-    removed. The report store is reached as the sync reaches it. Return False if that is not possible now; the next pass of the sync carries the same over.
+    removed. The report store is reached as the sync reaches it. Return False if that is not possible now; the next pass
+    of the sync carries the same over.
     """
     try:
         if settings.sync.reports_api_url:

@@ -84,7 +84,7 @@ TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("oneself seen by a change of nothing", "savita", "PUT", USER, {}, 200, []),
     ("a machine labelled", TECHNICIAN, "POST", "/machines/", {"serial": "HC-1", "site": "Pune"}, 201, [event(TECHNICIAN, "machine.change", machine="HC-1", changed=["site"])]),
     ("another not changed", DOCTOR, "PUT", USER, {"full_name": MARK}, 404, [refused(DOCTOR, f"PUT {USER}", "savita")]),
-    ("deleted", ADMIN, "DELETE", USER, None, 204, [event(ADMIN, "user.delete", "savita", rejections=0)]),
+    ("deleted", ADMIN, "DELETE", USER, None, 204, [event(ADMIN, "user.delete", "erased user 2", rejections=0)]),
     ("not deleted", DOCTOR, "DELETE", USER, None, 403, [refused(DOCTOR, f"DELETE {USER}")]),
     ("oneself not deleted", ADMIN, "DELETE", "/users/root/", None, 403, [refused(ADMIN, "DELETE /users/root/", "root")]),
     ("all records read", DOCTOR, "GET", "/checkups/", None, 200, [event(DOCTOR, "read", name, what="checkups") for name in (PATIENT, "savita")]),
@@ -226,7 +226,7 @@ COMMANDS: list[tuple[list[str], str, list[Any]]] = [
     (["rejections", "show", "1"], "", [("read", "savita", {"what": "rejection", "rejection": 1})]),
     (["rejections", "discard", "1", "--reason", MARK], "", [("rejection.discard", "savita", {"rejection": 1})]),
     (["rejections", "retry", "2"], "", [("rejection.retry", "late", {"rejection": 2, "checkup": ANY})]),
-    (["users", "delete", "savita", "--yes"], "", [("user.delete", "savita", {"rejections": 1})]),
+    (["users", "delete", "savita", "--yes"], "", [("user.delete", "erased user 2", {"rejections": 1})]),
 ]  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def named(db: Any, reports: Any) -> dict[str, list[str]]:
 @pytest.fixture
 def person(upload: Caller, log_in: Any, db: Any, sync: Any, reports: Any) -> Caller:
     """A person with data of every kind, in both stores; tara's caller."""
+    upload("POST", "/login/", {"username": NAME.upper(), "password": "wrong"})  # nobody's name then
     services.create_user(FORMER, password=PASSWORD, full_name=FULL_NAME, rounds=4)
     upload("GET", f"/users/{FORMER}/checkups/", token=log_in("dr.ayush"))
     upload("PUT", f"/users/{FORMER}/", {"username": NAME}, token=log_in("root"))
@@ -113,6 +114,7 @@ def test_a_person_is_found_nowhere_after_an_erasure(person, db, sync, reports, r
     assert told["removed"]["checkups"] == told["removed"]["reports"] == 5
     assert len(told["left_to_do"]) == 3
     assert db("select count(*) from audit_events")[0][0] == events + 1, "the facts stay"
+    assert db("select count(*) from login_attempts") == [(0,)]
     assert db("select distinct subject from audit_events where subject like 'erased user %'") == [("erased user 7",)]
     assert db("select address from audit_events where actor = 'erased user 7'") == [(None,)]
 

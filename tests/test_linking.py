@@ -204,7 +204,7 @@ def test_a_former_name_of_an_erased_person_is_erased_too_unless_it_is_anothers_n
     services.rename_user("bholanath", "b.nath")
     services.rename_user("b.nath", "bhola")
     services.create_user("b.nath")
-    services.delete_user("bhola")
+    erase_user("bhola")
     outcomes = take(record(1), record(2, patient="B.Nath"), record(3, patient="bhola"))
     assert [(outcome.status, [error["code"] for error in outcome.errors]) for outcome in outcomes] == [
         ("rejected", ["erased"]), ("accepted", []), ("rejected", ["erased"])]  # fmt: skip

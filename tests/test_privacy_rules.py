@@ -68,7 +68,7 @@ def test_an_export_has_everything_and_nothing_of_others(
     assert [each["disease"] for each in found["checkups.json"]] == ["corrected", "BP", "BP"]
     assert {each["machine"] for each in found["checkups.json"]} == {"HC-1"}
     assert len(found["superseded.json"]) == len(found["rejections.json"]) == 1
-    assert [each["username"] for each in found["login_attempts.json"]] == ["bholanath"]
+    assert [each["user_id"] for each in found["login_attempts.json"]] == [people["bholanath"]]
     assert {"read", "login", "checkup.change", "user.create"} <= {each["action"] for each in found["audit_events.json"]}
     assert [(each["actor"], each["what"]) for each in found["access_log.json"]][:1] == [("dr.ayush", "reports")]
     resources = [entry["resource"] for entry in found["fhir/0001.json"]["entry"]]

@@ -12,6 +12,7 @@ from support.compare import NONE, differences
 from support.factories import PASSWORD, document, record, take
 
 from myhealth.common.errors import NotAllowed, NotLoggedIn, SettingsError
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
@@ -130,7 +131,7 @@ def test_a_runner_whom_the_sync_has_not_brought_yet_is_let_in_while_its_login_la
 
 
 @pytest.mark.parametrize("synced", [False, True])
-@pytest.mark.parametrize("end", [services.delete_user, lambda name: services.set_active(name, False)])
+@pytest.mark.parametrize("end", [erase_user, lambda name: services.set_active(name, False)])
 def test_the_token_of_an_ended_account_opens_nothing_at_once(asked, sync, settings, reports, end, synced) -> None:
     signer = Signer(load_secret(settings), 6000)
     tokens = {name: signer.sign(get_user(name).subject, service=name == "runner")[0] for name in ("runner", "savita")}
@@ -144,7 +145,7 @@ def test_a_deleted_persons_young_token_is_ended_and_a_new_persons_waits(applicat
     caller, token = Caller(application), log_in("savita")
     answer = caller("GET", "/reports/", token=token)
     assert (answer.status_code, answer.json["code"]) == (503, "not_here_yet")
-    services.delete_user("savita")
+    erase_user("savita")
     assert caller("GET", "/reports/", token=token).status_code == 401
     sync()
     assert caller("GET", "/reports/", token=token).json["code"] == "token_ended"

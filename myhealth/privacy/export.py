@@ -37,7 +37,8 @@ QUERIES = {
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",
     "rejections": "select to_jsonb(t) - 'digest' from rejections t where id = any(%(rejections)s) order by id",
     "idempotency_keys": "select to_jsonb(t) - 'request' from idempotency_keys t where user_id = %(id)s order by key",
-    "login_attempts": "select to_jsonb(t) from login_attempts t where user_id = %(id)s or username = any(%(names)s) order by id",
+    "login_attempts": "select to_jsonb(t) from login_attempts t where user_id = %(id)s or username = any(%(names)s)"
+    " order by id",
     "audit_events": "select case when subject_id = %(id)s or subject = any(%(names)s) then to_jsonb(t)"
     " else to_jsonb(t) - '{subject,subject_id,details}'::text[] end from audit_events t where subject_id = %(id)s"
     " or actor_id = %(id)s or subject = any(%(names)s) or actor = any(%(names)s) order by id",
