@@ -150,9 +150,8 @@ def _is_storable(record: Any) -> bool:
 
 def _may_be_rounded(moment: datetime, raw: str) -> bool:
     """Return whether decoding may have rounded a moment that has more digits than a microsecond."""
-    if LONG_FRACTION.search(raw) is None:
-        return False
-    return moment.microsecond != 0 or ".000000" in raw or ".999999" in raw
+    possible = moment.microsecond != 0 or ".000000" in raw or ".999999" in raw
+    return possible and LONG_FRACTION.search(raw) is not None
 
 
 def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
