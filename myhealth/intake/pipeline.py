@@ -161,6 +161,7 @@ class Intake:
                 return ValidatedRecord(parsed, None, first_faults(parsed.faults))
             record, faults = validate_record(self._about(decoded), self.origin.machine)
         if record is None:
+            _forget_values(parsed)
             return ValidatedRecord(parsed, None, first_faults(faults))
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
@@ -195,6 +196,13 @@ class Intake:
         if not self.origin.dry_run:
             with transaction() as cursor:
                 self._keep(cursor, batch)
+
+
+def _forget_values(parsed: ParsedRecord) -> None:
+    """Keep only the names in an invalid record: decoded, its other values take many times the memory of its text."""
+    if isinstance(parsed.record, dict):
+        names = ("record_id", "checkup_for", "machine")
+        parsed.record = {name: parsed.record[name] for name in names if isinstance(parsed.record.get(name), str | int)}
 
 
 def _composed(name: str) -> str:

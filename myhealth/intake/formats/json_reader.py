@@ -15,6 +15,7 @@ import codecs
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from json.decoder import JSONDecodeError
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ from myhealth.intake.parsed_record import UNREAD, ParsedRecord
 CHUNK_BYTES = 256 * 1024
 # The longest record in characters: MongoDB stores no document over 16 MiB, so a longer one could never be shown.
 RECORD_MAX = 16 * 1024 * 1024
+KEPT_MAX = 1024 * 1024  # characters of a longer one that are kept
+# A character beyond U+FFFF makes each character of a text take four bytes in memory.
+WIDE_MAX_BYTES = 2 * RECORD_MAX + 8 * 1024 * 1024
 # The most values, roughly, that the text of one record may have: decoded they take a hundred times as much memory.
 PARTS_MAX = 400_000
 OVERLAP = 200  # characters that are enough to recognise the beginning of a record
@@ -108,8 +112,9 @@ class JsonBuffer:
         """Read a further part, twice as large if nothing was consumed since. Return False at the end."""
         if self.ended:
             return False
-        if self._held is not None and self.position - self._held[0] > RECORD_MAX:
-            self._held = None
+        if self._held is not None:
+            long = self.position - self._held[0] > RECORD_MAX or sys.getsizeof(self.text) > 2 * RECORD_MAX
+            self._held = None if long else self._held
         start = self.position if self._held is None else self._held[0]
         if start:
             self.text, self._next_bytes = self.text[start:], CHUNK_BYTES
@@ -187,13 +192,13 @@ class JsonBuffer:
         line, decoder = self.line, SCANNER if scan else DECODER
         while True:
             record, fault, end = None, "", 0
-            most = self._parts_end() if len(self.text) - self.position > 2 * CHUNK_BYTES else 0
+            cut = self._parts_end() if len(self.text) - self.position > 2 * CHUNK_BYTES else 0
             try:
-                record, end = decoder.raw_decode(self.text[:most] if most else self.text, self.position)
+                record, end = decoder.raw_decode(self.text[:cut] if cut else self.text, self.position)
                 if by_line and not LINE_REST.match(self.text, end):
                     fault, end = "something follows it on its line", self._broken_end(by_line)
             except JSONDecodeError as error:
-                if most:
+                if cut:
                     return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, f"{PARTS_MAX} values")
                 if self.ended or self._is_certain(error):
                     at = line + self.text.count("\n", self.position, error.pos)
@@ -203,8 +208,11 @@ class JsonBuffer:
                 fault, end = "it is nested too deeply", self._broken_end(by_line)
             if end and (end < len(self.text) or self.ended):
                 break
-            if len(self.text) - self.position > RECORD_MAX:
-                return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, f"{RECORD_MAX} characters")
+            length = len(self.text) - self.position
+            too_long = length > RECORD_MAX
+            if too_long or length * sys.getsizeof(self.text) // (len(self.text) or 1) > WIDE_MAX_BYTES:
+                most = f"{RECORD_MAX} characters" if too_long else f"{WIDE_MAX_BYTES} bytes of memory"
+                return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, most)
             if not self.read_more():
                 fault, end = "it is cut short: the file ends in it", len(self.text)
                 break
@@ -292,8 +300,8 @@ class JsonBuffer:
         return 0
 
     def _overlong(self, index: int, next_one: re.Pattern[str], most: str) -> ParsedRecord:
-        """Consume a record that has more than `most`; at most RECORD_MAX characters of it are kept."""
-        line, raw = self.line, self.text[self.position : self.position + RECORD_MAX]
+        """Consume a record that has more than `most`; at most KEPT_MAX characters of it are kept."""
+        line, raw = self.line, self.text[self.position : self.position + min(KEPT_MAX, RECORD_MAX)]
         self.consume(self.position + 1)
         while (found := next_one.search(self.text, self.position)) is None:
             self.consume(max(self.position, len(self.text) - OVERLAP))

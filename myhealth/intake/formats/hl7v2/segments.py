@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from myhealth.common.errors import BadInput
-from myhealth.intake.formats.json_reader import CHUNK_BYTES, RECORD_MAX, Readable
+from myhealth.intake.formats.json_reader import CHUNK_BYTES, PARTS_MAX, RECORD_MAX, Readable
 
 # The end of a segment (CR; LF and CRLF are common in files), and the bytes that frame a message in MLLP.
 END = re.compile(rb"(\r\n|[\r\n\x0b\x1c])")
@@ -180,6 +180,10 @@ def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
     encoding = _encoding(head)
     if encoding is None:
         return [], "MSH-2 does not name the characters that part its fields, or names one twice"
+    marks = (encoding.field, encoding.component, encoding.repetition, encoding.subcomponent)
+    coded = [mark.encode(encoding.codec or "latin-1", "ignore") for mark in marks]
+    if len(lines) + sum(line.data.count(mark) for line in lines for mark in coded if mark) > PARTS_MAX:
+        return [], f"it has more than {PARTS_MAX} parts"
     segments: list[Segment] = []
     for line in lines:
         segment = Segment(line.number, line.data, encoding)
