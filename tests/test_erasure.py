@@ -112,7 +112,7 @@ def test_a_person_is_found_nowhere_after_an_erasure(person, db, sync, reports, r
     assert {*left} == {"rejections"}, left
     assert db("select id from rejections") == [(told["review"][0],)], "another's record, for somebody to look at"
     assert told["removed"]["checkups"] == told["removed"]["reports"] == 5
-    assert len(told["left_to_do"]) == 3
+    assert len(told["left_to_do"]) == 4
     assert db("select count(*) from audit_events")[0][0] == events + 1, "the facts stay"
     assert db("select count(*) from login_attempts") == [(0,)]
     assert db("select distinct subject from audit_events where subject like 'erased user %'") == [("erased user 7",)]
@@ -125,6 +125,8 @@ def test_the_machines_next_dump_brings_nothing_back(person, db, sync, reports) -
     kept = db("select id from rejections")
     answer = person("POST", "/machines/HC-1/dumps/", dump(memory()), query_string="refused_file=true").json
     assert {item["status"] for item in answer["items"]} == {"rejected"}
+    for body in (HL7.encode(), FHIR, {"checkup_for": NAME, "note": VALUE}):
+        assert person("POST", "/checkups/", body).status_code >= 400
     person("POST", "/checkups/", [record(None, FORMER, checkup_report=VALUE), record("k1", NAME)])
     sync()
     assert {*named(db, reports)} == {"rejections"}

@@ -127,7 +127,9 @@ class Intake:
             if batch.owners:
                 batch.record_conflicts(cursor)
             found: dict[str, Any] = counts(batch.outcomes)
-            record_event("upload", subject=_only_patient(batch.checked), machine=self.origin.machine, **found)
+            named = _only_patient(batch.checked)
+            subject = None if named in batch.erased else named  # the name of an erased person is not stored anew
+            record_event("upload", subject=subject, machine=self.origin.machine, **found)
 
     def _event(self, checked: Sequence[ValidatedRecord]) -> tuple[Any, ...] | None:
         """Return the values of the audit event of an upload in which every record is accepted."""

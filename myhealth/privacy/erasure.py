@@ -20,10 +20,12 @@ from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.intake.rejections import get_rejection
 from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings
-from myhealth.profiles.erasure import remember_erased
+from myhealth.profiles.erasure import REMEMBER_NAMES, remember_erased
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user
 
+# A foreign patient number of the person's rejected records is refused from now on; a shorter one may be another's too.
+NUMBER_MIN = 6
 PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 12 writes it
 FORMER_NAMES = """
 select distinct unnest(array[subject, case when details->>'changed' like 'username %%'
@@ -74,6 +76,8 @@ def erase_user(username: str) -> Erasure:
         found = find_rejections(cursor, mentions, by_words=user.role == "patient", full_name=user.full_name)
         if not linked:  # the records are of the person of that name, who need not be this one
             found = FoundRejections([], sorted(found.certain + found.possible), set())
+        numbers = sorted(fold_name(each) for each in found.identifiers if len(each) >= NUMBER_MIN)
+        cursor.execute(REMEMBER_NAMES, {"folds": numbers, "id": user.id})
         cursor.execute("delete from rejections where id = any(%s)", (found.certain,))
         removed["rejections"] = cursor.rowcount
         removed["idempotency_keys"] += _erase_answers(cursor, mentions, checkups, set(found.certain))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 LEFT_TO_DO = (
     "backups and dumps of PostgreSQL and MongoDB from before now: expire them, or erase again after a restore",
     "logs of web servers and proxies: usernames are in addresses; rotate them",
+    "records that cannot be read, if a machine sends them again: rejections discard --erase --all --patient U",
     "files: what machines and tablets keep, imported dumps, --rejected files, downloads, exports",
 )
 
