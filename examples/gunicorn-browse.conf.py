@@ -32,7 +32,7 @@ control_socket = f"{_own_folder}/gunicorn.ctl"
 
 
 def on_starting(server):
-    """Wrong settings end it here, with what is wrong, and not at the first request."""
+    """Check the settings before the first request; stop with a message if one is wrong."""
     from wsgi.browse import app
 
     app.check()

@@ -1,5 +1,5 @@
-"""What no client of ours sends, byte for byte, to the upload API under gunicorn: a clear answer, nothing stored, and the
-next request is served."""
+"""Send malformed bytes to the upload API under gunicorn: the answer is clear, nothing is stored, and the next request
+is served."""
 
 import gzip
 import json

@@ -151,7 +151,7 @@ def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: 
 
 
 def find_password_reset(user_id: int) -> datetime | None:
-    """Return when another person set the user's password since the user's last login, None if nobody has."""
+    """Return when another person set the user's password since the user's last login, or None."""
     found: datetime | None = fetch_one(LAST_RESET, {"id": user_id}).fetchone()[0]
     return found
 

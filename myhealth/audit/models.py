@@ -28,7 +28,7 @@ class AuditEvent(Table):
 
 
 class Refusal(Table):
-    """How many equal refusals of one minute an event stands for. `key`: `common.refusals.refusal_key`."""
+    """The count of equal refusals in one minute that share one event. `key`: `common.refusals.refusal_key`."""
 
     key = peewee.BlobField(primary_key=True)
     event_id = peewee.BigIntegerField(unique=True)

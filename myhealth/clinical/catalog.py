@@ -23,7 +23,7 @@ IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 @dataclass(frozen=True)
 class Range:
-    """What is usual (`low` to `high`, either may be open) and what is possible at all, in one unit."""
+    """The reference range (`low` to `high`, None if open) and the possible values (`least` to `most`) in one unit."""
 
     low: Bound
     high: Bound
@@ -33,7 +33,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Analyte:
-    """What is measured, under all the codes that mean it, with a range for each unit it comes in.
+    """An analyte or vital sign: its name, its LOINC codes, and a range for each unit.
 
     The unit decides, not the code's property: HL7's own lipid example codes mass per volume and sends mmol/L.
     """

@@ -1,6 +1,6 @@
-"""What an import says in a report's words for want of a field, and what an export reads there again. Pure.
+"""Write status and date precision as lines of a report's text, because no field holds them; parse them. Pure.
 
-A line of its own each: `Status: preliminary.`, `Status of Glucose: cancelled.`, `Only the day is known.`
+Each is a separate line: `Status: preliminary.`, `Status of Glucose: cancelled.`, `Only the day is known.`
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
-# What is not final, as FHIR calls it (DiagnosticReport.status). The further words are those of HL7's tables 0085 and
-# 0123; FHIR's words for these: HL7 Version 2 to FHIR, concept maps of these tables.
+# The values of FHIR's DiagnosticReport.status that are not final, then the words of HL7's tables 0085 and 0123 with
+# their FHIR values. Source: HL7 Version 2 to FHIR, concept maps of these tables.
 STATUSES = {
     **{word: word for word in ("registered", "partial", "preliminary", "cancelled", "unknown")},
     "not verified": "preliminary",
@@ -19,20 +19,20 @@ STATUSES = {
 }
 STATUS = re.compile(rf"Status(?: of (.+))?: ({'|'.join(STATUSES)})\.")
 KNOWN = re.compile(r"Only the (day|month|year) is known\.")
-NOON_TIME = time(12)  # UTC: the moment that stands for what is known by its day alone (machines/formats/clinical.py)
+NOON_TIME = time(12)  # UTC: stored as the time of a check-up of which only the date is known
 
 
 @dataclass(frozen=True, slots=True)
 class StatusLines:
-    """`status`: the report's, "" where nothing is said; `of_results`: those of single results by their names, each on
-    one line; `known`: "day", "month" or "year" where it says that no more of the moment is known, "" where not."""
+    """The status lines of a report. `status`: the report's status, or "". `of_results`: the status of single results,
+    by the result's name on one line. `known`: the precision of the date, "day", "month" or "year", or ""."""
 
     status: str
     of_results: dict[str, str]
     known: str
 
     def status_of(self, name: str) -> str:
-        """A result's own status, else the report's, as results can have it: none is partial. Of "", the report's."""
+        """Return the status of a result, else the report's; "preliminary" for "partial", which no result can have."""
         status = self.of_results.get(on_one_line(name), self.status)
         return "preliminary" if status == "partial" else status
 
@@ -42,7 +42,7 @@ def on_one_line(name: str) -> str:
 
 
 def status_line(status: str, name: str = "") -> str:
-    """The line that `read_remarks` reads. `name`: of which result, if not of the whole report."""
+    """Return the line that `parse_status_lines` parses. `name`: the result's name, or "" for the whole report."""
     return f"Status of {on_one_line(name)}: {status}." if name else f"Status: {status}."
 
 
@@ -58,14 +58,14 @@ def parse_status_lines(report: str) -> StatusLines:
 
 
 def known_precision(report: str, taken_at: datetime) -> str:
-    """day, month or year where the source told no more of the moment; "" where it is known, or was set since."""
+    """Return "day", "month" or "year" if the source sent only that; "" if the time is known or was corrected."""
     return parse_status_lines(report).known if taken_at.astimezone(UTC).time() == NOON_TIME else ""
 
 
 def already_stated(remark: str, lines: list[str]) -> bool:
-    """Whether a report that has these lines says that already, of a status perhaps in other words.
+    """Return whether the lines contain this remark already, or an equal status in other words.
 
-    Worked example: of an exported report "Status: pending." the import would say "Status: registered." once more.
+    Worked example: "Status: registered." is not added to a report that contains "Status: pending."
     """
     found = STATUS.fullmatch(remark)
     if found is None:

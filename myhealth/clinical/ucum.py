@@ -1,7 +1,7 @@
-"""Whether a unit is UCUM, so that it may be called so where it goes out. Pure.
+"""Check whether a unit is a UCUM code, so that an export may declare it as UCUM. Pure.
 
-Those of UCUM's units that check-ups and laboratories use; case counts. Left out on purpose: C, F, G, K, T, u and the
-like, for whoever writes 37 C, 98 F, 250 K/uL or 5 T/L does not mean coulombs, farads, kelvins or teslas.
+The table has the units of UCUM that check-ups and laboratories use; case matters. C, F, G, K, T, u and the like are
+left out on purpose: a source with 37 C, 98 F, 250 K/uL or 5 T/L does not mean coulombs, farads, kelvins or teslas.
 Source: ucum.org, "The Unified Code for Units of Measure" 2.2, §§ 4 to 12 and tables 1 to 25.
 """
 
@@ -28,7 +28,7 @@ def _any(codes: str) -> str:
 
 
 ANNOTATION = r"\{[!-z|~]*\}"
-# One part between the signs that join them: a unit with its exponent, a whole number, or what is counted, in braces.
+# One part between operators: a unit with its exponent, a whole number, or an annotation in braces.
 PART = re.compile(
     rf"(?:(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
 )

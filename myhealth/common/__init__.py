@@ -1,4 +1,4 @@
-"""What every feature stands on: errors, settings, the database handle.
+"""The base of every feature: errors, settings, the database handle.
 
 needs: nothing of ours
 """

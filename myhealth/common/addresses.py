@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from myhealth.common.errors import SettingsError
 
 Networks = tuple[IPv4Network | IPv6Network | str, ...]
-UNIX = "unix"  # stands for every client of a Unix socket
+UNIX = "unix"  # in trusted_proxies: every client of a Unix socket
 LOCAL = "local"  # the address of such a client
 PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
 IPV6_PREFIX, TEXT_MAX = 64, 100
@@ -49,7 +49,7 @@ def network_of(address: str | None) -> str:
 def parse_networks(text: str) -> Networks:
     """Return the addresses and networks of a list separated by commas, `unix` for Unix sockets.
 
-    Raises SettingsError naming the entry that is none of these.
+    Raises SettingsError, which names the first invalid entry.
     """
     return tuple(_parse_network(entry.strip()) for entry in text.split(",") if entry.strip())
 

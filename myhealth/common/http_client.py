@@ -54,7 +54,7 @@ class Response:
         return value
 
     def error(self) -> tuple[str, str]:
-        """Return `details` and `code` of an error response of ours; of another program's, its reason phrase and ""."""
+        """Return `details` and `code` of a MyHealth error response, else the HTTP reason phrase and ""."""
         try:
             value = self.json_object()
             return str(value["details"]), str(value["code"])

@@ -47,8 +47,8 @@ refusal_details = MinuteTexts()
 def refusal_key(who: object, what: str, detail: str, address: str | None) -> bytes:
     """Return the digest that equal refusals of this minute share: the same caller, action, detail and network.
 
-    `detail`: as the caller sent it, such as a path. In each process, the first ten details of a caller, action and
-    network are told apart, and further ones are one, so that nobody makes as many keys as he or she likes.
+    `detail`: text from the caller, such as a path. In each process, the first ten details of a caller, action and
+    network get keys of their own, and all further details share one key, so that a caller cannot create many keys.
     """
     group = repr((who, what, network_of(address)))
     kept = refusal_details.add(group, detail) != "full"

@@ -59,7 +59,7 @@ DELETED_MEANWHILE = "records were deleted while the same ones were stored; try a
 
 
 class ConcurrentChange(Exception):
-    """Rolls the batch back, to do it again on what is there then."""
+    """Roll the batch back, because another transaction changed its rows; the batch is then tried again."""
 
 
 Entry = tuple[RecordResult, Record, ValidatedRecord]
@@ -67,8 +67,9 @@ Entry = tuple[RecordResult, Record, ValidatedRecord]
 
 class Batch:
     """One attempt to store a batch. `outcomes`: a result for each record, in order. `created`: the usernames of the
-    patients that were created. `owners`: the ids of the patients whose stored records have other content. `event`: the
-    values of an audit event, if one is wanted; `logged`: whether it is stored.
+    patients that were created. `owners`: the ids of the patients of stored check-ups that differ from a record
+    of the batch under the same record_id. `event`: the values of an audit event, or None; `logged`: whether it is
+    stored.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Batch:
                 self.good.append((outcome, item.record, item))
 
     def store(self, cursor: Any) -> None:
-        """Store the valid records: a small batch in one statement, and the rest in sets."""
+        """Store the valid records: plain ones of a small batch in one statement, all others by set operations."""
         pending = self.good
         if 1 < len(pending) < COPY_FROM_ROWS:  # `Intake` tries a single record before its transaction
             pending = self.insert_plain()
@@ -308,7 +309,7 @@ class Batch:
         first: dict[RecordKey, list[OriginalFingerprint]] | None = None
         for row, outcome, record, item in known:
             stored = found.get(row.key)
-            if stored is None:  # what stood in the way is gone again, or it was an id that somebody chose
+            if stored is None:  # the conflicting row was deleted since, or the id was taken by an explicit insert
                 advance_id_sequence(cursor)
                 raise ConcurrentChange(DELETED_MEANWHILE)
             differing = differing_columns(row, stored)

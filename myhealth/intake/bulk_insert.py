@@ -1,4 +1,4 @@
-"""Store many check-ups with COPY, each at most once; find what is stored under a record's number.
+"""Store many check-ups with COPY, each at most once; find the check-ups stored under a record_id.
 
 SQL here is raw because it works on sets: COPY, INSERT ... ON CONFLICT of many rows, and joins with arrays of keys. All
 functions work within the caller's transaction.

@@ -39,7 +39,7 @@ VERSION = b"\x02"
 
 @dataclass(slots=True)
 class OriginalFingerprint:
-    """The record that first came under a (machine, record_id)."""
+    """The fingerprint of the record that was first received under a (machine, record_id)."""
 
     checkup_id: int
     digest: bytes
@@ -120,10 +120,10 @@ def differing_columns(row: CheckupRow, stored: StoredRow) -> list[str]:
 
 
 def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
-    """Return a version byte and the SHA-256 of a check-up's content by column name, without its moment.
+    """Return a version byte and the SHA-256 of a check-up's content by column name, without `taken_at`.
 
-    Columns without a value are left out, so a column that is added later changes no digest of a record without it.
-    `content`: CHANGEABLE by name, JSON as text.
+    Columns without a value are left out, so a new column does not change the digests of records that lack it.
+    `content`: the values of the columns CHANGEABLE by name; JSON as text.
     """
     named: dict[str, Any] = {"patient_id": patient_id}
     for name, value in content.items():

@@ -30,12 +30,11 @@ class _StillRejected(Exception):
 
 
 def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> RecordResult:
-    """Store the record as if it came now, under the record_id that it had then. If it is rejected again, it stays
-    rejected, with the errors of today.
+    """Try to store a rejected record again, under its first record_id. If it is rejected again, store the new errors.
 
-    If its patient registered since, before accounts had to be linked, and was not reviewed, the record is rejected
-    unless `trust_registrations`: anybody may register any name. A record without a record_id that was sent again
-    meanwhile is a duplicate of that one. Raises NotFound, or Conflict if the rejection is resolved.
+    An account that its user registered after the record was received, and that staff did not review, may belong to
+    another person: its records are rejected again unless `trust_registrations`. A record without a record_id that was
+    sent again meanwhile is a duplicate of the later one. Raises NotFound, or Conflict if the rejection is resolved.
     """
     rejection = get_rejection(rejection_id)
     if rejection.resolved_at is not None:

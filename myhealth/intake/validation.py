@@ -266,7 +266,7 @@ def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: F
 
 
 def _explain_value(value: Any, type_: inspect.Type, place: str, faults: Faults) -> None:
-    """Explain a value by the first of its field's types: null apart, only `record_id` has two."""
+    """Add the faults of a value. They name the field's first type; besides null, only `record_id` has two types."""
     (first, extra), *others = _alternatives(type_)
     if value is None and any(isinstance(other, inspect.NoneType) for other, _ in others):
         return
@@ -340,7 +340,7 @@ def _moment_fault(value: Any) -> str:
 
 
 def _calendar_fault(moment: datetime) -> str:
-    """Return why no check-up can have been taken at a moment with a zone, or ""."""
+    """Return the fault of a time with a zone that no check-up can have, or ""."""
     if abs(moment.utcoffset() or NO_OFFSET) > OFFSET_MAX:
         return "has a zone that is nowhere; none is further than 14 hours from UTC"
     return "" if moment.year in YEARS else f"is not between the years {YEARS[0]} and {YEARS[-1]}"

@@ -1,4 +1,4 @@
-"""Machines: which ones there are, and what is known of each.
+"""Machines: their serial numbers, labels and last uploads.
 
 needs: common, audit
 """

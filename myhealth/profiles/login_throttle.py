@@ -39,7 +39,7 @@ CHECK_S = 30
 UNDER_WAY_S = 1
 THROTTLED_NAME_MAX = 200
 
-# Attempts at the same account take turns in counting. The second column is null for a name that nobody has.
+# The lock counts attempts at the same account one after the other. The second column is null for an unknown name.
 FIND_USER = """
 select pg_advisory_xact_lock(hashtextextended('login ' || %(folded)s, 0)),
     (select id from users where folded_name = %(folded)s)"""
@@ -116,7 +116,7 @@ def _end(begun: dict[str, Any], succeeded: bool) -> None:
 
 
 def _find_user(cursor: Any, username: str) -> dict[str, Any]:
-    """Return the values by which COUNT and ADD name the user: the id, or the folded name that nobody has."""
+    """Return the values by which COUNT and ADD name the user: the id, or the folded name if it is unknown."""
     folded = fold_name(username)[:THROTTLED_NAME_MAX]
     folded = folded.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     cursor.execute(FIND_USER, {"folded": folded})

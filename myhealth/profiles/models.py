@@ -14,8 +14,8 @@ class User(FeedModel):
 
     `subject` identifies the user for good: after a restore, ids may be assigned again. The database revokes the tokens
     issued before `tokens_valid_after`, which it sets when the password changes or the user is disabled. `linked_at`:
-    when staff or an import said that the account is this person's; records for an account without it are rejected.
-    `needs_review`: the account was made before that was asked, by its user.
+    when staff or an import linked the account to a person; records for an account without it are rejected.
+    `needs_review`: the user registered the account before links were required.
     """
 
     username = peewee.TextField()
@@ -36,7 +36,7 @@ class User(FeedModel):
 class LoginAttempt(Table):
     """An attempt to log in, or (`kind` registration) an account made without a login; for throttling only.
 
-    `username`: folded if nobody has that name, else empty. `address`: the network. `finished`: the check has ended.
+    `username`: the folded name if no user has it, else empty. `address`: the network. `finished`: the check has ended.
     """
 
     id = IdentityField()

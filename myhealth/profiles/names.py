@@ -1,5 +1,4 @@
-"""Which usernames are allowed: they are used in URLs, in HTTP Basic and in tables, and nobody's name looks like
-another's."""
+"""Check usernames: they must work in URLs, HTTP Basic and tables, and no two may look alike."""
 
 from __future__ import annotations
 

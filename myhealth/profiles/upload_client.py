@@ -193,7 +193,7 @@ def _user_path(username: str) -> str:
 
 
 def _caller_error(response: Response, done: int) -> dict[str, str]:
-    """Return {} for the status `done`, else the caller's error. Raises BadGateway for any other response."""
+    """Return {} for the status `done`, or `details` and `code` for one in CALLER_ERRORS. Raises BadGateway."""
     if response.status == done:
         return {}
     details, code = response.error()

@@ -81,7 +81,7 @@ class Access:
 @dataclass(frozen=True, slots=True)
 class AccessEvent:
     """One stored event. `actor`, `actor_role`: as they were at that time; `actor_subject`: None at the command line.
-    `username`: the patient's, None for no particular patient. `count`: of the equal refusals that it stands for."""
+    `username`: the patient's, None for no particular patient. `count`: of the equal refusals that share it."""
 
     id: str
     at: StoredMoment

@@ -1,8 +1,8 @@
 """Compare documents by their BSON, because decoding a document takes longer than comparing its bytes. Pure.
 
-The quick paths rely on one invariant: a document of ours ends with the 32-bit integers `revision` and `epoch`, in this
-order (report_document and user_document in documents.py). `StoredBson` checks it for every document by the names and
-types at fixed distances from the end, and decodes a document without it.
+The quick paths rely on one invariant: the sync writes documents that end with the 32-bit integers `revision` and
+`epoch`, in this order (report_document and user_document in documents.py). `StoredBson` checks it for every document by
+the names and types at fixed distances from the end, and decodes a document without it.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Epochs:
             return max((int(found["epoch"]) for found in newest.sort("epoch", -1).limit(1)), default=0)
 
     def _slice_of_reports(self, after: int) -> tuple[Document, int | None]:
-        """Return the condition on the ids of the slice after `after`, and its last id; None for the last slice."""
+        """Return the query for the next slice of ids above `after`, and its last id (None in the last slice)."""
         beyond = {"$gt": after}
         with translate_mongo_errors():
             found = self._collections["checkup"].find({"_id": beyond}, {"_id": 1}).sort("_id", 1)

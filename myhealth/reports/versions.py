@@ -5,7 +5,7 @@ from __future__ import annotations
 from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.documents import Document
 
-# No sync counts so far: a document or checkpoint with a higher epoch is another program's, and older than any of ours.
+# The highest epoch of a sync. Another program wrote a document or checkpoint with a higher one: it counts as older.
 EPOCH_MAX = 2**30
 
 

@@ -176,7 +176,7 @@ class ReportWriter(Epochs, UploadEvents):
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
     def overwrite(self, kind: str, pairs: Sequence[tuple[StoredBson, Document]]) -> int:
-        """Replace documents that still have the version that was seen; return how many. Quarantine what is refused."""
+        """Replace documents whose version has not changed; return how many. Quarantine those that MongoDB refuses."""
         replaced = 0
         for stored, document in pairs:
             try:

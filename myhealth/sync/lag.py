@@ -63,7 +63,7 @@ class LastPass:
 
 
 def measure_lag(cursor: Any, checkpoint: Checkpoint | None, most: int = COUNTED) -> Lag:
-    """Return how far a store with this checkpoint is behind; without a checkpoint, by everything.
+    """Return how many rows and seconds the report store is behind. Without a checkpoint, all check-ups and users count.
 
     Counts at most `most` rows a table.
     """

@@ -1,8 +1,8 @@
 """Compare the report store with PostgreSQL, row by row, while writers and the sync go on; and repair it.
 
 Both stores are read in order of id, batch by batch, and compared by the bytes of their documents. A row and a document
-that disagree are only a suspect. Suspects are read again, in an order that makes the verdict right whoever writes
-meanwhile:
+that disagree are only a suspect. Suspects are read again, in an order that makes the verdict right even
+if rows change meanwhile:
 
     1. the checkpoint: how far the sync has certainly come
     2. the document
@@ -209,7 +209,7 @@ class _Verifier:
     # -- the verdict ----------------------------------------------------------------------------------------------
 
     def judge(self, table: str, kind: str, suspects: list[int]) -> None:
-        """Read suspects again in the order that the module's docstring gives, and record what is wrong."""
+        """Read suspects again in the order of the module's docstring, and record the real differences."""
         checkpoint = self.load_checkpoint()
         quarantined = self.writer.quarantined_among(kind, suspects)
         documents: dict[Any, Any] = {stored.id: stored for stored in self.writer.find_stored(kind, suspects)}

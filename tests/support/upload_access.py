@@ -1,6 +1,6 @@
-"""Who may do what at the upload API: this table is the specification.
+"""The permissions at the upload API: this table is the specification.
 
-Every route, every method, every kind of caller; nobody may do anything else.
+It has every route, method and kind of caller; anything else is refused.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class LoggedInPage(Page, AuthenticatedBrowseView):
 
 
 class NotFoundPage(Page):
-    """Every address under /my/ that is not a page."""
+    """Respond 404 to every address under /my/ that is not a page."""
 
     def get(self, path: str) -> Any:
         raise NotFound("There is nothing at this address.")

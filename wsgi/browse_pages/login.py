@@ -22,7 +22,7 @@ NO_COOKIE = (
     "Your browser did not send back the cookie that logging in needs. Please try again; if this comes again, allow"
     " cookies for this site, and make sure that its address begins with https://."
 )
-# By the parameter `said` of the address to which another page redirects.
+# Messages for redirects to the login page, by the value of the query parameter `said`.
 MESSAGES = {
     "password": "Your password is changed. Please log in with the new one.",
     "out": "You are logged out, here and on your other devices.",

@@ -18,9 +18,9 @@ MARKED_MAX = 3  # unusual results of one report in a list
 
 @dataclass(frozen=True)
 class ReportView:
-    """One report. `kind`: its heading; `text`: the report's own words, "" without; `excerpt`: their beginning;
-    `summary`: one sentence about the results; `unusual`: the results outside their range; `marked`: the first of them,
-    for a list; `more_marked`: how many follow, in words; `path`: the report's address."""
+    """One report. `kind`: its heading; `text`: the report's text, or ""; `excerpt`: its first TEXT_MAX characters;
+    `summary`: one sentence about the results; `unusual`: the results outside their range; `marked`: the first of these,
+    for a list; `more_marked`: the count of the others, "2 more results", or ""; `path`: the report's address."""
 
     number: int
     kind: str

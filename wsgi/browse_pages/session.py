@@ -120,7 +120,7 @@ def require_form_key(form: dict[str, str], value: str) -> None:
 
 
 def safe_target(path: str) -> str:
-    """Return the page to open after the login: `path` if it is one of ours, else the first page; never another site."""
+    """Return the page to open after the login: `path` if it is a page of this site, else the first page."""
     if not re.fullmatch(r"/my/(?!/)[\x21-\x7e]{0,1000}", path) or "\\" in path or path.startswith("/my/log"):
         return HOME
     return path

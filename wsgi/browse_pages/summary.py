@@ -39,6 +39,6 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def _all_of(count: int, words: str) -> str:
-    """Return a sentence that is true of every result; {} in `words` stands for "its" or "their"."""
+    """Return a sentence about all results; {} in `words` is replaced by "its" or "their"."""
     subject = {1: "The result is", 2: "Both results are"}.get(count, f"All {count} results are")
     return f"{subject} {words.format('its' if count == 1 else 'their')}"

@@ -31,7 +31,7 @@ class Site:
         return {"X-Content-Type-Options": "nosniff", **secure}
 
     def link_base(self) -> str:
-        """Return what stands before a path in a Link header; "" without `public_url`: the link is relative."""
+        """Return the prefix of paths in Link headers; "" without `public_url`, so that links are relative."""
         return self.public_url.rstrip("/")
 
     def base_url(self) -> str:

@@ -88,9 +88,9 @@ def page_limit(asked: Mapping[str, str], default: int = LIMIT, most: int = LIMIT
 
 
 def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str], **query: str) -> bottle.HTTPResponse:
-    """One page of a list, of which one entry more than `limit` was looked up; the Link header leads to the next.
+    """Return one page of a list, with a Link header to the next page if `found` has more than `limit` entries.
 
-    `place`: where an entry stands, as the parameter `after` has it. Source: RFC 8288.
+    `place`: returns the cursor of an entry, for the parameter `after`. Source: RFC 8288.
     """
     headers = {}
     if len(found) > limit:

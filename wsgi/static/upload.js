@@ -33,7 +33,7 @@ function counted(number, one, many) {
 
 // --- logging in and out
 
-/** The answer's JSON object; an error with a sentence for people where there is none. */
+/** Return the response's JSON object. Throws an Error with a message for people if there is no JSON object. */
 async function ask(path, options) {
   let answer;
   try {
@@ -228,7 +228,7 @@ function receive(job, { status, responseText }) {
   }
 }
 
-/** Nothing of the file was taken, or nobody knows: why, and whether sending it again can help. */
+/** Show why no record of a file was stored, or that this is unknown, and whether sending it again can help. */
 function fail(job, text, errors = [], again = false) {
   job.state = "failed";
   const box = job.box.querySelector(".message");

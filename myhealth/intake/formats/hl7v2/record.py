@@ -165,7 +165,7 @@ def taken_at_of(group: OrderGroup, zone: tzinfo) -> PartialDateTime | None:
 
 
 def results_of(group: OrderGroup, skipped: Counter[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the results in their order, and the texts for the report of those that are free text.
+    """Return the results in file order, and the texts of free-text results, which belong in the report.
 
     The lines of a text, each an OBX of its own with the same code, are one result. A result without a name gets the
     name of the order; add a fault if that has no name either. Deleted and wrong results are counted in `skipped`.

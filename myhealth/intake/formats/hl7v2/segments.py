@@ -165,7 +165,7 @@ class Segment:
 
 
 def decode(data: bytes, codec: str) -> str | None:
-    """Decode the bytes. Return None if they are not valid in the codec, or not ASCII and the codec is unknown."""
+    """Decode the bytes. Return None if they are invalid in the codec (ASCII if `codec` is empty)."""
     try:
         return data.decode(codec or "ascii")
     except UnicodeDecodeError:
