@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,9 +46,3 @@ class RejectedFile:
             yield
         except OSError as error:
             raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from error
-
-
-def rejected_bytes(dump: Dump, records: Iterable[ParsedRecord]) -> bytes:
-    """Return the content of a file of these records."""
-    layout = dump.format.write_rejected(dump)
-    return layout.before + layout.between.join(map(layout.encode, records)) + layout.after
