@@ -24,7 +24,7 @@ begin
         raise exception 'permission denied for audit_events' using errcode = 'insufficient_privilege';
     end if;
     perform set_config('myhealth.audit_upkeep', 'on', true);
-    if expired is not null then
+    if expired > (select at from public.audit_events order by id limit 1) then
         delete from public.audit_events where at < least(expired, now() - interval '31 days') and id in (
             select id from public.audit_events order by id limit most);
         get diagnostics touched = row_count;
