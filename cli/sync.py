@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,11 +17,11 @@ from myhealth.common.settings import Settings
 from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.pass_result import Pass
-from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.scheduler import run_loop
-from myhealth.sync.signature import new_key
-from myhealth.sync.targets import ReportsApi, Target
+
+if TYPE_CHECKING:
+    from myhealth.sync.targets import Target
 
 
 @click.command()
@@ -73,6 +74,8 @@ def write_new_key(context: click.Context, path: str | None) -> None:
     """Write a new private key to a file that only its owner may read, print its public half, and end the command."""
     if path is None:
         return
+    from myhealth.sync.signature import new_key  # it loads cryptography
+
     private, public = new_key()
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -89,6 +92,9 @@ def write_new_key(context: click.Context, path: str | None) -> None:
 def opened_target(app: App, settings: Settings) -> Iterator[Target]:
     """Open the report store itself, or the browse API before it."""
     if settings.sync.reports_api_url:
+        from myhealth.sync.reports_api_client import ReportsApiClient  # these take a while to load
+        from myhealth.sync.targets import ReportsApi
+
         yield ReportsApi(ReportsApiClient(settings))
     else:
         with app.reports(settings) as reports:

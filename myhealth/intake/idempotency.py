@@ -14,10 +14,9 @@ from peewee import SQL, fn
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
-from myhealth.intake.models import IdempotencyKey
+from myhealth.intake.models import KEPT_DAYS, IdempotencyKey
 
 KEY_MAX = 255
-KEPT_DAYS = 7
 
 
 @dataclass(frozen=True)

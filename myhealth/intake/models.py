@@ -9,6 +9,9 @@ from myhealth.common.database import DEFAULT_NOW, IdentityField, Table, Timestam
 from myhealth.machines.models import Machine
 from myhealth.profiles.models import User
 
+# Days for which an idempotency key answers a repeated request.
+KEPT_DAYS = 7
+
 
 class Rejection(Table):
     """A rejected record, whole. `payload`: its text as sent, or base64 where `context["base64"]` is true. `digest` is

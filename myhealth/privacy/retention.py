@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.common.settings import RetentionSettings
-from myhealth.intake.idempotency import KEPT_DAYS
-from myhealth.profiles.login_throttle import KNOWN_DAYS
+from myhealth.intake.models import KEPT_DAYS
+from myhealth.profiles.models import KNOWN_DAYS
 
 PURGE_ROWS = 5000
 PURGE = """

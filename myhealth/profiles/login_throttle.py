@@ -26,13 +26,13 @@ from myhealth.common.addresses import network_of
 from myhealth.common.database import transaction
 from myhealth.common.errors import Busy, TooManyAttempts, too_many_attempts
 from myhealth.common.text import fold_name
-from myhealth.profiles.models import LoginAttempt
+from myhealth.profiles.models import KNOWN_DAYS, LoginAttempt
 from myhealth.profiles.passwords import HASHING
 
 WINDOW_S = 15 * 60
 PER_PAIR, PER_NETWORK, PER_USER, ALWAYS, PER_USER_AT_MOST = 10, 100, 50, 3, 100
 REGISTRATIONS_PER_NETWORK, REGISTRATION_WINDOW_S = 20, 3600
-KNOWN_DAYS = 30
+
 # An attempt of which nothing was heard for so long has failed: its process was ended.
 CHECK_S = 30
 # While an attempt is checked, another one may try again after so long.

@@ -6,6 +6,8 @@ import peewee
 
 from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, IdentityField, Table, TimestampField
 
+# Days for which a network, from which a user has logged in, counts as known.
+KNOWN_DAYS = 30
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 
 

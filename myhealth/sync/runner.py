@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from myhealth.common.concurrency import parallel_map, prefetch, relaxed_gc
 from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
@@ -49,7 +49,9 @@ from myhealth.sync.pass_result import Pass
 from myhealth.sync.retry import Backoff
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source, TombstoneRow
-from myhealth.sync.targets import Target
+
+if TYPE_CHECKING:
+    from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)
 

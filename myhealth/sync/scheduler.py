@@ -11,16 +11,18 @@ import logging
 import math
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import schedule
 
 from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.sync.runner import run_pass
-from myhealth.sync.targets import Target
 from myhealth.sync.verify import verify_sample
 from myhealth.sync.wakeup import Listener, Wakeup, listen_for_wakeups
+
+if TYPE_CHECKING:
+    from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
@@ -36,7 +36,9 @@ from myhealth.reports.writer import ReportWriter, WriteResult, encodable
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.source import SLICE_ROWS, Row, Source
-from myhealth.sync.targets import Target
+
+if TYPE_CHECKING:
+    from myhealth.sync.targets import Target
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 CHUNK, PIECE = 64 * 1024, 8 * 1024
-SMALL_BODY_BYTES = 256 * 1024
+SMALL_BODY_BYTES = 1024 * 1024
 CREDENTIALS_MAX_BYTES = 16 * 1024
 JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
 BASIC = 'Basic realm="MyHealth", charset="UTF-8"'
