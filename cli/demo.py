@@ -6,6 +6,7 @@ import base64
 import contextlib
 import dataclasses
 import json
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def demo_settings(settings: Settings, postgres: Postgres, mongo: Mongo, auth_url
         settings,
         database_url=postgres.url_of(DATABASE),
         mongo_url=mongo.url_of(DATABASE),
-        secret_key=generate_password() * 3,
+        secret_key=secrets.token_urlsafe(48),
         auth_url=auth_url,
     )
     stores.bind_database(settings)

@@ -32,12 +32,16 @@ SWITCH_S = 0.0005
 
 @dataclass
 class Summary:
-    """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX."""
+    """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX.
+
+    `kept`: the rejected records that are stored as rejections; those of erased people are not.
+    """
 
     file: str
     accepted: int = 0
     duplicate: int = 0
     rejected: int = 0
+    kept: int = 0
     warnings: int = 0
     patients_created: int = 0
     error: str = ""
@@ -46,6 +50,7 @@ class Summary:
 
     def add(self, parsed: ParsedRecord, result: RecordResult) -> None:
         setattr(self, result.status, getattr(self, result.status) + 1)
+        self.kept += result.rejection_id is not None
         self.warnings += bool(result.warnings) and result.status == "accepted"
         if (result.status == "rejected" or result.warnings) and len(self.items) < JSON_MAX:
             record = parsed.decoded()
@@ -243,6 +248,9 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         click.echo(f"{summary.file}: {patients} {made}, without a password: they cannot log in yet.", err=True)
     if any(error.get("code") == "unknown_user" for item in summary.items for error in item["errors"]):
         click.echo("Unknown patients can be created (--create-patients) or mapped (--patient-map).", err=True)
-    if summary.rejected and not dry_run:
-        kept = f"{plural(summary.rejected, 'refused record')} kept; see them with: myhealth rejections list"
+    if summary.rejected > summary.kept and not dry_run:
+        lost = plural(summary.rejected - summary.kept, "rejected record")
+        click.echo(f"{lost} not kept, for example of an erased person; keep them on the machine.", err=True)
+    if summary.kept and not dry_run:
+        kept = f"{plural(summary.kept, 'rejected record')} kept; see them with: myhealth rejections list"
         click.echo(kept, err=True)

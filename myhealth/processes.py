@@ -77,8 +77,8 @@ def gunicorn(
     with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
         try:
             _wait_until_ready(process, url_of(listener), application)
-        except Unavailable as error:
-            raise Unavailable(f"{error.message}{_last_words(log_file)}") from error
+        except (Unavailable, SettingsError) as error:
+            raise type(error)(f"{error.message}{_last_words(log_file)}") from error
         yield process
 
 
@@ -133,7 +133,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, name: str) -> 
                 return
             problem = response.body[:500].decode(errors="replace")
             if '"wrong_settings"' in problem:
-                raise SettingsError(f"{name} does not start; its log, on stderr, says why")
+                raise SettingsError(f"{name} does not start because of its settings")
         except Unavailable as error:
             problem = error.message
         time.sleep(0.05)
@@ -148,4 +148,4 @@ def _last_words(log_file: IO[bytes] | None) -> str:
     log_file.seek(max(0, size - 2000))
     lines = [line.strip() for line in log_file.read().decode(errors="replace").splitlines()]
     found = [line for line in lines if "Error" in line] or [line for line in lines if line]
-    return f"; it said: {found[-1]}" if found else ""
+    return f": {found[-1]}" if found else ""

@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_told(folder: Path) -> None:
 
 
 def test_a_server_that_cannot_start_is_told_with_its_last_words(settings) -> None:
-    told = r"ended with exit code 3 .*it said: .*No module named 'wsgi.nothing'"
+    told = r"ended with exit code 3 .*: .*No module named 'wsgi.nothing'"
     with tempfile.TemporaryFile() as log_file, contextlib.closing(listen("127.0.0.1", 0)) as listener:
         server = gunicorn("wsgi.nothing:app", listener, settings, log_file=log_file)
         with pytest.raises(Unavailable, match=told), server:

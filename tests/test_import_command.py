@@ -169,7 +169,7 @@ def test_only_the_first_refused_records_are_told(db, run_cli, file) -> None:
     done = run_cli("import-machine", file(dump([record(i, patient="nobody") for i in range(50)])))
     assert done.stderr.count("there is no user named nobody") == 20
     assert "… and 30 more." in done.stderr
-    assert "50 refused records kept; see them with: myhealth rejections list" in done.stderr
+    assert "50 rejected records kept; see them with: myhealth rejections list" in done.stderr
 
 
 @pytest.mark.process
