@@ -11,8 +11,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from myhealth.common.exact_numbers import as_decimal
-
 Number = int | float | Decimal
 
 ABOVE, BELOW, WITHIN = "above", "below", "within"
@@ -47,8 +45,8 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
     found, bottom, top = parse_measurement(value), number(low), number(high)
     if found is None or (bottom is None and top is None):
         return None
-    beyond, at = found[0], as_decimal(found[1])
-    least, most = (None if end is None else as_decimal(end) for end in (bottom, top))
+    beyond, at = found[0], _as_decimal(found[1])
+    least, most = (None if end is None else _as_decimal(end) for end in (bottom, top))
     if not beyond:
         too_high, too_low = most is not None and at > most, least is not None and at < least
         return ABOVE if too_high else BELOW if too_low else WITHIN
@@ -67,3 +65,8 @@ def is_outside(value: Any, low: Any, high: Any) -> bool:
     if type(value) in (int, float) and type(low) in (int, float) and type(high) in (int, float):
         return bool(value > high or value < low)
     return classify(value, low, high) in (ABOVE, BELOW)
+
+
+def _as_decimal(value: float | Decimal) -> Decimal:
+    """Return the number as it is written: 36.1 is Decimal("36.1"), not the nearest binary fraction."""
+    return value if isinstance(value, Decimal) else Decimal(repr(value) if isinstance(value, float) else value)

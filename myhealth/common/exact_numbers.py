@@ -15,8 +15,3 @@ def exact_number(text: str) -> float | Decimal:
     """
     value = float(text)
     return value if repr(value) == text else Decimal(text)
-
-
-def as_decimal(value: float | Decimal) -> Decimal:
-    """Return the number as it is written: 36.1 is Decimal("36.1"), not the nearest binary fraction."""
-    return value if isinstance(value, Decimal) else Decimal(repr(value) if isinstance(value, float) else value)

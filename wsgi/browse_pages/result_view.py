@@ -224,7 +224,8 @@ def plain_text(value: Any) -> str:
     them; "" for None."""
     if value is None:
         return ""
-    return strip_unsafe(str(value)).strip()
+    text = str(value)
+    return (text if text.isprintable() else strip_unsafe(text)).strip()
 
 
 def shortened(text: str, most: int = SHORT) -> str:

@@ -28,16 +28,12 @@ SECURITY_HEADERS = {
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 
-class PageTemplate(bottle.SimpleTemplate):
-    """A template that escapes values, and drops control characters and those that turn the direction of text."""
-
-    def prepare(self, **options: Any) -> None:
-        super().prepare(**{"escape_func": lambda text: bottle.html_escape(strip_unsafe(text)), **options})
-
-
 def html_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
-    """Return a page of wsgi/templates/. The template escapes every value."""
-    text: str = bottle.template(template, template_lookup=LOOKUP, template_adapter=PageTemplate, **values)
+    """Return a page of wsgi/templates/. The template escapes every value.
+
+    The page has no control characters, and none that turn the direction of text, whatever a stored text contains.
+    """
+    text = strip_unsafe(bottle.template(template, template_lookup=LOOKUP, **values))
     headers = {**SECURITY_HEADERS, "Vary": "Accept-Encoding", "Content-Type": "text/html; charset=utf-8"}
     return bottle.HTTPResponse(pack(text.encode(), headers), status=status, headers=headers)
 
