@@ -121,7 +121,7 @@ def test_a_large_body_waits_for_another_and_small_ones_do_not(send: Any, upload:
     gates: list[Gate] = []
     original = Gate.enter
     monkeypatch.setattr(Gate, "enter", lambda self: gates.append(self) or original(self))
-    large = json.dumps([record(None, checkup_report="x" * 300_000)]).encode()
+    large = json.dumps([record(None, checkup_report="x" * 999_000)] * 2).encode()
     assert send(large).status_code == 201
     assert send(gzip.compress(large), headers={"Content-Encoding": "gzip"}).status_code == 201
     assert send(gzip.compress(large)).status_code == 201

@@ -104,12 +104,6 @@ def test_a_disabled_user_is_out_with_the_next_sync(browse: Caller, log_in, setti
     assert browse("GET", "/reports/", token=log_in("bholanath")).status_code == 200
 
 
-def test_a_user_who_has_not_arrived_yet_is_told_to_wait(browse: Caller, log_in) -> None:
-    answer = browse("GET", "/reports/", token=log_in("bholanath"))
-    assert (answer.status_code, answer.json["code"]) == (503, "not_here_yet")
-    assert int(answer.headers["Retry-After"]) > 0
-
-
 @pytest.mark.process
 @pytest.mark.usefixtures("stored")
 def test_browsing_works_while_postgresql_is_away(browse: Caller, log_in, postgres, db) -> None:

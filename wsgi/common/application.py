@@ -139,6 +139,7 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     status = error.status
     if isinstance(error, SettingsError):
         log.error("%s", error.message)
+        headers["Retry-After"] = "5"
         status, message, errors = 503, "The service is not set up; its log says why.", []
     elif isinstance(error, (Busy, TooManyAttempts)):
         network = getattr(error, "network", "")
