@@ -312,3 +312,14 @@ def test_a_common_password_is_refused_and_one_that_exists_goes_on_working(
         bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode(),
     )
     assert services.check_login("savita", password, rounds=4) is not None
+
+
+def test_a_stranger_who_is_renamed_takes_no_record_of_the_name_along(
+    upload: Caller, log_in: Any, squatter: str
+) -> None:
+    send(upload, log_in, "an object")
+    admin = log_in("root")
+    assert upload("PUT", f"/users/{NAME}/", {"username": "m.stranger"}, token=admin).status_code == 200
+    linked = upload("POST", "/users/m.stranger/link/", {}, token=admin)
+    assert linked.status_code == 200
+    assert linked.json["accepted"] == 0

@@ -33,6 +33,7 @@ ACTIONS = (
     "user.create",
     "user.change",
     "user.delete",
+    "user.link",
     "checkup.change",
     "checkup.delete",
     "rejection.retry",

@@ -190,7 +190,8 @@ def rename_user(username: str, new_name: str) -> str:
                 _update(user.username, change, username=new_name, folded_name=fold_name(new_name))
         except peewee.IntegrityError as taken:
             raise _name_taken(new_name) from taken
-        cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user)))
+        if user.linked_at is not None:  # what waits for a name is not an unlinked account's
+            cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user)))
     return new_name
 
 

@@ -125,7 +125,7 @@ class AccessLog:
 
     def pseudonymise(self, erased: Sequence[Document]) -> None:
         """Replace the names of erased users (`_id` and `subject`) by pseudonyms, and remove their addresses."""
-        ids, subjects = [user["_id"] for user in erased], [user.get("subject") for user in erased]
+        ids, subjects = [user["_id"] for user in erased], [user["subject"] for user in erased if user.get("subject")]
         if not erased:
             return
         named = {"username": {"$concat": [PSEUDONYM, {"$toString": "$patient_id"}]}}

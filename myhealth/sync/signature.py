@@ -59,7 +59,7 @@ class SignatureChecker:
             self._keys = {text: Ed25519PublicKey.from_public_bytes(_bytes(text)) for text in texts}
         except ValueError:
             raise SettingsError("browse.sync_public_key is not a public key", hint=NEW_KEY_HINT) from None
-        self._seen: dict[str, float] = {}
+        self._seen: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
     def check(self, header: str, method: str, path: str, body: bytes, now: float | None = None) -> None:
@@ -80,9 +80,9 @@ class SignatureChecker:
             raise NotAllowed("The signature is not this request's.", code="signature_wrong") from None
         if abs(now - float(at)) > TOLERANCE_S:
             raise NotAllowed("The signature is too old, or the clocks of both hosts differ.", code="signature_old")
-        self._remember(signature, now)
+        self._remember(_bytes(signature), now)
 
-    def _remember(self, signature: str, now: float) -> None:
+    def _remember(self, signature: bytes, now: float) -> None:
         with self._lock:
             if self._seen.setdefault(signature, now) != now:
                 raise NotLoggedIn("The request was sent before; sign it anew.", code="signature_seen")
