@@ -71,7 +71,7 @@ def test_a_sync_killed_at_random_moments_loses_nothing_that_six_writers_write(db
     print(f"\n{SECONDS:g} s: {seen}, {writers.commits:,} commits, {rows:,} check-ups of {highest:,} ids, {deleted:,}"
           f" and {users} users deleted; {({name: len(ids) for name, ids in found.items()})}")  # fmt: skip
     assert found == NONE
-    assert rows > 1000
+    assert rows > 300
     assert users > 0
 
 

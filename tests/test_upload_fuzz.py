@@ -28,10 +28,10 @@ ROLES = {"bholanath": "patient", "savita": "patient", "dr.ayush": "doctor", "tar
          "runner": "service"}  # fmt: skip
 # Rules that JSON Schema cannot state, in the words of the answers.
 UNSAYABLE = re.compile(
-    "there is no user named|look alike|look like others|bytes; at most 72|the username (holds|is a path)"
+    "there is no user named|look alike|look like others|bytes; at most 72|the username (holds|contains|mixes|is a path)|common passwords|is too common"
     "|with same information|came under this Idempotency-Key|the dump is of the machine|, whose all records are"
     "|is not between the years|a zone that is nowhere|, above high|cannot be kept exactly|, but the whole dump is of"
-    "|holds a control character|begins or ends with a space|must be text or a whole number, not a number|is empty"
+    "|(holds|contains) a control character|account_not_linked|is not linked to a person|was erased|begins or ends with a space|must be text or a whole number, not a number|is empty"
     "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
 )
 
@@ -69,6 +69,7 @@ def others() -> Iterator[str]:
 def restore(db: Any) -> None:
     """People as they were, whatever a request has made of them; check-ups 1 and 2."""
     db("delete from users")
+    db("delete from erased_digests")
     db("alter table checkups alter id restart")
     for name, role in ROLES.items():
         create_user(name, password=PASSWORD, role=role, rounds=4, full_name=NAME if name == "savita" else "")
