@@ -83,9 +83,10 @@ def test_time_grows_with_the_length_of_the_source(shape: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
-def test_twelve_thousand_entries_cost_no_more_than_four_times_three_thousand(shape: str) -> None:
-    """Twice that is allowed, because other programs disturb the measurement; what is quadratic takes sixteen times."""
-    assert _cpu_s(SHAPES[shape](12_000)) < 8 * max(_cpu_s(SHAPES[shape](3_000)), 0.25)
+def test_twice_the_entries_cost_about_twice_the_time(shape: str) -> None:
+    """Measured beyond every cap. Other programs disturb it, so 3.4 times is allowed; what is quadratic takes four."""
+    few, many = (min(_cpu_s(SHAPES[shape](n)) for _ in range(2)) for n in (12_000, 24_000))
+    assert many < 3.4 * max(few, 0.25)
 
 
 def test_a_bundle_with_too_many_entries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
