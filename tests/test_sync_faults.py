@@ -71,7 +71,8 @@ def test_a_sync_killed_at_random_moments_loses_nothing_that_six_writers_write(db
     print(f"\n{SECONDS:g} s: {seen}, {writers.commits:,} commits, {rows:,} check-ups of {highest:,} ids, {deleted:,}"
           f" and {users} users deleted; {({name: len(ids) for name, ids in found.items()})}")  # fmt: skip
     assert found == NONE
-    assert rows > 300
+    assert rows > 0
+    assert rows + deleted > 1000  # the writers delete users, and with them any number of check-ups
     assert users > 0
 
 
