@@ -16,7 +16,12 @@ from myhealth.profiles.models import User
 
 class Checkup(FeedModel):
     """A check-up of one patient. (machine, record_id) is unique where record_id is set, also for records without a
-    machine."""
+    machine.
+
+    `status`: FHIR's DiagnosticReport.status; null is final. `taken_precision`: day, month, year or unknown; null is an
+    instant; an unknown `taken_at` only sorts. `taken_offset`: minutes east of UTC as sent. `details`: what
+    `CheckupDetails` has; `sent`: what the source contains and no field holds.
+    """
 
     patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
     machine = peewee.ForeignKeyField(Machine, null=True)
@@ -27,6 +32,13 @@ class Checkup(FeedModel):
     taken_by = peewee.TextField(null=True)
     taken_at = TimestampField(constraints=[DEFAULT_NOW])
     results = BinaryJSONField(constraints=[peewee.SQL("DEFAULT '[]'")])
+    status = peewee.TextField(null=True)
+    taken_precision = peewee.TextField(null=True)
+    taken_offset = peewee.IntegerField(null=True)
+    taken_until = TimestampField(null=True)
+    issued_at = TimestampField(null=True)
+    details = BinaryJSONField(null=True)
+    sent = BinaryJSONField(null=True)
 
     class Meta:
         table_name = "checkups"

@@ -21,8 +21,8 @@ from myhealth.clinical.catalog import as_sent
 from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.models import Original
 
-# `taken_at` is stored beside the digest: a record need not contain it. `results` need a comparison of their own.
-COMPARED = tuple(name for name in CHANGEABLE if name not in ("taken_at", "results"))
+# `taken_at` is stored beside the digest: a record need not contain it. JSON needs a comparison of its own.
+COMPARED = tuple(name for name in CHANGEABLE if name != "taken_at" and name not in JSON_NAMES)
 # The columns of a check-up that `remember_original` needs.
 ORIGINAL_NAMES = ("machine_id", "record_id", "id", "patient_id", *CHANGEABLE)
 ANY_DELETED = "select exists (select from superseded where deleted and coalesce(machine_id, 0) = any(%s::bigint[]))"
@@ -114,9 +114,13 @@ def differing_columns(row: CheckupRow, stored: StoredRow) -> list[str]:
     differing += [name for name in COMPARED if getattr(record, name) != stored[name]]
     if record.taken_at is not None and record.taken_at != stored["taken_at"]:
         differing.append("taken_at")
-    if record.results != stored["results"] and _results(stored["results"]) != _results(record.results):
-        differing.append("results")
-    return differing
+    return differing + [name for name in JSON_NAMES if _json_differs(name, getattr(record, name), stored[name])]
+
+
+def _json_differs(name: str, sent: str | None, stored: str | None) -> bool:
+    if sent == stored or sent is None or stored is None:
+        return sent != stored
+    return bool(_comparable(name, sent) != _comparable(name, stored))
 
 
 def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
@@ -130,7 +134,7 @@ def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
         if name in CHANGEABLE and name != "taken_at" and value is not None:
             named[name] = value
             if name in JSON_NAMES:
-                named[name] = _results(value) if name == "results" else _exact_json(value)
+                named[name] = _comparable(name, value)
     return VERSION + _sha256(named)
 
 
@@ -145,6 +149,10 @@ def first_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
 
 def _sha256(content: Any) -> bytes:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+
+
+def _comparable(name: str, text: str) -> Any:
+    return _results(text) if name == "results" else _exact_json(text)
 
 
 def _results(text: str) -> list[Any]:

@@ -6,92 +6,47 @@ an optional field, declare it in `CheckupFields` or `Result` with the default No
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta
 
-from myhealth.common.exact_numbers import INT_MAX, INT_MIN
-from myhealth.intake.parsed_record import UnrepresentableNumber
-from myhealth.machines.services import SERIAL_MAX, serial_fault
+from myhealth.intake.details import (
+    CheckupDetails,
+    Codings,
+    Concept,
+    Concepts,
+    Device,
+    Identifiers,
+    Interpretation,
+    MomentText,
+    Notes,
+    Parties,
+    Patient,
+    Period,
+    Precision,
+    QuantityRange,
+    Ratio,
+    ReferenceRange,
+    ReportStatus,
+    ResultStatus,
+    Samples,
+    Specimen,
+)
+from myhealth.intake.record_types import (
+    LIST_MAX,
+    RESULTS_MAX,
+    LongText,
+    Moment,
+    Number,
+    RecordId,
+    RequiredText,
+    Serial,
+    Text,
+    Value,
+)
 
-# Characters. A report is a doctor's text; the whole record must fit in one MongoDB document (16 MiB).
-REPORT_MAX = 1_000_000
-TEXT_MAX = 500
-VALUE_MAX = 10_000
-RESULTS_MAX = 2_000
-
-NO_NUL = r"^[^\x00]*$"
-NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
-SERIAL_PATTERN = r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]*[^\s/\x00-\x1f\x7f-\x9f])?$"
-NO_NUL_SCHEMA = {"pattern": NO_NUL}
-NUMBER_SCHEMA = {"type": ["number", "null"]}
-VALUE_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "maxLength": VALUE_MAX, "pattern": NO_NUL}]}
-
-# A check beyond a field's type: true, or the reason in words, if the value is refused. In a Meta: `extra`.
-Fault = Callable[[Any], str | bool]
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a decoded JSON value is a number that can be stored; true and false are not."""
-    kind = value.__class__
-    return INT_MIN <= value <= INT_MAX if kind is int else kind is float or kind is Decimal
-
-
-def json_kind(value: Any) -> str:
-    """Return the kind of a decoded JSON value in words, such as "a list"."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float, Decimal, UnrepresentableNumber)):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list) else "an object"
-
-
-def number_fault(value: Any) -> str:
-    return "" if value is None or is_number(value) else f"must be a number or null, not {_refused_number(value)}"
-
-
-def value_fault(value: Any) -> str:
-    """Return the fault of a result's value. The explanation of a text value is that of any other text."""
-    return "" if is_number(value) else f"must be a number or text, not {_refused_number(value)}"
-
-
-def _refused_number(value: Any) -> str:
-    """Return the kind of a value that is not a storable number; for a number also the reason."""
-    if type(value) is int:
-        value = UnrepresentableNumber(str(value))
-    if not isinstance(value, UnrepresentableNumber):
-        return json_kind(value)
-    if value.text in ("NaN", "Infinity", "-Infinity"):
-        return value.text
-    return f"{value}, which cannot be kept exactly: 64-bit integers can, and 34 digits within a double's range"
-
-
-Text = Annotated[str, Meta(max_length=TEXT_MAX, extra_json_schema=NO_NUL_SCHEMA)]
-# Blank text is refused by `validation`: a pattern of the Struct's own would cost a tenth of the speed.
-RequiredText = Annotated[str, Meta(min_length=1, max_length=TEXT_MAX, extra_json_schema={"pattern": NOT_BLANK})]
-ReportText = Annotated[str, Meta(max_length=REPORT_MAX, extra_json_schema=NO_NUL_SCHEMA)]
-Serial = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=SERIAL_MAX,
-        extra_json_schema={"pattern": SERIAL_PATTERN},
-        extra={"fault": serial_fault},
-    ),
-]
-RecordId = RequiredText | Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)]
-Moment = Annotated[datetime, Meta(tz=True)]
-# A Struct's own number types would change digits, so numbers are decoded without a type.
-Number = Annotated[Any, Meta(extra_json_schema=NUMBER_SCHEMA, extra={"fault": number_fault})]
-Value = Annotated[Any, Meta(extra_json_schema=VALUE_SCHEMA, extra={"fault": value_fault, "text_max": VALUE_MAX})]
 _Flag = Literal["L", "H", "LL", "HH", "N", "A"]
 Flag = Annotated[_Flag, Meta(extra={"values": get_args(_Flag)})]  # msgspec sorts the values of a Literal
 
@@ -119,12 +74,49 @@ class Result(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     warning: Text | None = None
 
 
+class DetailedResult(Result):
+    """A result with further facts, each left out where the source has none.
+
+    `number`: unique in its check-up, through corrections; without one, a result's position from 1. `sub_id`: the
+    source's number of the result within its order. `group`: the name of the panel that contains it.
+    """
+
+    number: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    sub_id: Text | None = None
+    taken_at: Moment | None = None
+    taken_precision: Precision | None = None
+    taken_until: Moment | None = None
+    issued_at: Moment | None = None
+    status: ResultStatus | None = None
+    codings: Codings | None = None
+    category: Concepts | None = None
+    value_coded: Concept | None = None
+    value_boolean: bool | None = None
+    value_ratio: Ratio | None = None
+    value_range: QuantityRange | None = None
+    value_moment: MomentText | None = None
+    value_period: Period | None = None
+    value_samples: Samples | None = None
+    unit_text: Text | None = None
+    ranges: Annotated[list[ReferenceRange], Meta(max_length=LIST_MAX)] | None = None
+    interpretations: Annotated[list[Interpretation], Meta(max_length=LIST_MAX)] | None = None
+    specimen: Specimen | Text | None = None
+    method: Concept | None = None
+    body_site: Concept | None = None
+    device: Device | Text | None = None
+    performers: Parties | None = None
+    notes: Notes | None = None
+    absent_code: Text | None = None
+    identifiers: Identifiers | None = None
+    group: Text | None = None
+
+
 class CheckupFields(msgspec.Struct, gc=False):
     """The fields that a record has both as it is sent and as it is stored."""
 
     checkup_for: RequiredText
     checkup_type: RequiredText
-    checkup_report: ReportText
+    checkup_report: LongText
     disease: Text
     machine: Serial | None = NOT_SENT
     taken_by: Text | None = NOT_SENT
@@ -138,15 +130,38 @@ class SentRecord(CheckupFields, forbid_unknown_fields=True, omit_defaults=True, 
     results: Annotated[list[Result], Meta(max_length=RESULTS_MAX)] | None = NOT_SENT
 
 
+class DetailedRecord(SentRecord, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A record with further facts. `taken_offset`: minutes east of UTC as sent. `sent`: what the source contains and no
+    field holds."""
+
+    results: Annotated[list[DetailedResult], Meta(max_length=RESULTS_MAX)] | None = NOT_SENT  # type: ignore[assignment]
+    patient: Patient | None = None
+    status: ReportStatus | None = None
+    taken_precision: Precision | None = None
+    taken_offset: Annotated[int, Meta(ge=-14 * 60, le=14 * 60)] | None = None
+    taken_until: Moment | None = None
+    issued_at: Moment | None = None
+    details: CheckupDetails | None = None
+    sent: dict[str, Any] | None = None
+
+
 class Record(CheckupFields, gc=False):
     """A record that can be stored. `taken_at` is None if it was not sent. `results` is JSON text. `warnings` are
     (field, message) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if the
-    record has no number and they are stored as they came."""
+    record has no number and they are stored as they came. `details` and `sent` are JSON text or None."""
 
     record_id: str | None = None
     results: str = "[]"
     warnings: list[tuple[str, str]] = []
     results_as_sent: str = ""
+    patient: Patient | None = None
+    status: str | None = None
+    taken_precision: str | None = None
+    taken_offset: int | None = None
+    taken_until: datetime | None = None
+    issued_at: datetime | None = None
+    details: str | None = None
+    sent: str | None = None
 
     def content(self) -> str:
         """Return everything but the record's number as one text, to compare records and to derive their numbers.
@@ -159,6 +174,8 @@ class Record(CheckupFields, gc=False):
         return encode_json([*texts, taken_at, self.results_as_sent or self.results, *more]).decode()
 
 
+# The columns that only a DetailedRecord fills.
+DETAIL_COLUMNS = DetailedRecord.__struct_fields__[DetailedRecord.__struct_fields__.index("patient") + 1 :]
 NUMBERS = ("value", "low", "high")  # the fields of a result that may be numbers
-FURTHER_FIELDS = CheckupFields.__struct_fields__[7:]
+FURTHER_FIELDS = Record.__struct_fields__[Record.__struct_fields__.index("results_as_sent") + 1 :]
 encode_json = msgspec.json.Encoder(decimal_format="number").encode

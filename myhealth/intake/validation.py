@@ -1,6 +1,7 @@
 """Validate a check-up record: accept it or explain every fault with its place. Pure.
 
-The Structs of `record` accept, from JSON text (`accept_text`) or from a decoded record (`validate_record`). `explain`
+The Structs of `record` accept, from JSON text (`accept_text`, plain records) or from a decoded record
+(`validate_record`, also with further facts). `explain`
 walks the types of the same Structs and says why a record is refused. Values are never altered: units, numbers and
 ranges stay as they were sent.
 """
@@ -8,7 +9,9 @@ ranges stay as they were sent.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -17,7 +20,7 @@ from msgspec import inspect
 from msgspec.structs import astuple
 
 from myhealth.clinical.catalog import findings
-from myhealth.common.text import printable
+from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain
 from myhealth.intake.parsed_record import (
     UNREAD,
     DuplicateKeyDict,
@@ -26,32 +29,22 @@ from myhealth.intake.parsed_record import (
     parse_float,
 )
 from myhealth.intake.record import (
+    DETAIL_COLUMNS,
     NOT_SENT,
     NUMBERS,
-    VALUE_MAX,
-    Fault,
+    DetailedRecord,
     Record,
     Result,
     SentRecord,
     encode_json,
-    is_number,
-    json_kind,
 )
 from myhealth.intake.record_ids import results_as_sent
-from myhealth.intake.results import FAULTS_MAX
+from myhealth.intake.record_types import VALUE_MAX, Fault, is_number
 
-YEARS = range(1900, 2200)
-OFFSET_MAX = timedelta(hours=14)
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
 RESULTS_MAX_BYTES = 8 * 1024 * 1024
-# PostgreSQL has no digits beyond the microsecond. They are cut: rounding could reach another day.
-FRACTION = re.compile(r"(\.\d{6})\d+")
+DETAILS_MAX = 1024 * 1024
 LONG_FRACTION = re.compile(r"\.[0-9]{7}")
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-NO_OFFSET = timedelta()
-MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
-
-Faults = list[tuple[str, str]]
 
 
 class _Refused(Exception):
@@ -119,13 +112,13 @@ def latest_moment() -> datetime:
     return datetime.now(UTC) + timedelta(days=1)
 
 
-def _convert(record: Any) -> SentRecord:
+def _convert(record: Any) -> DetailedRecord:
     """Convert a decoded record. Raises _Refused or msgspec.ValidationError."""
     if not _is_storable(record):
         raise _Refused
     if type(moment := record.get("taken_at")) is str:
         record = {**record, "taken_at": FRACTION.sub(r"\1", moment)}
-    return msgspec.convert(record, SentRecord)
+    return msgspec.convert(record, DetailedRecord)
 
 
 def _is_storable(record: Any) -> bool:
@@ -182,9 +175,11 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
         if len(encoded) > RESULTS_MAX_BYTES:
             raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
         results = encoded.decode()
-    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)]
+    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)[:PLAIN_FIELDS]]
     fields[-2:] = [None if fields[-2] is None else str(fields[-2]), results, warnings]
     record = Record(*fields)
+    if sent.__class__ is DetailedRecord:
+        _add_details(sent, record)
     if record.machine is None:
         record.machine = machine
     elif machine is not None and record.machine != machine:
@@ -192,7 +187,40 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
     return record
 
 
-def _complete_results(results: list[Result], warnings: Faults) -> None:
+def _add_details(sent: DetailedRecord, record: Record) -> None:
+    """Check and add what only a DetailedRecord has. Raises _Refused."""
+    for part in (sent.details, sent.patient, *(sent.results or ())):
+        if part is not None and _has_fault(part):
+            raise _Refused
+    for name in DETAIL_COLUMNS:
+        value = getattr(sent, name)
+        if value is not None and name in ("details", "sent"):
+            value = encode_json(value).decode()
+            if len(value) > DETAILS_MAX:
+                raise _Refused(name, f"has {len(value)} characters; at most {DETAILS_MAX} are allowed")
+        setattr(record, name, value)
+    record.patient = sent.patient
+
+
+def _has_fault(part: Any) -> bool:
+    """Return whether a Struct, or one within it, has a value that its type allows and a check of its Meta refuses."""
+    for name, fault in _partchecks(part.__class__):
+        value = getattr(part, name)
+        if value is None or value is NOT_SENT:
+            continue
+        if fault is not None:
+            if fault(value):
+                return True
+        elif any(isinstance(each, msgspec.Struct) and _has_fault(each) for each in _as_list(value)):
+            return True
+    return False
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _complete_results(results: Sequence[Result], warnings: Faults) -> None:
     """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings.
 
     Raises _Refused.
@@ -220,9 +248,6 @@ def _complete_results(results: list[Result], warnings: Faults) -> None:
             raise _Refused
         if high is not None and (not is_number(high) or (low is not None and low > high)):
             raise _Refused
-        for name, fault in RESULT_CHECKS:
-            if (further := getattr(result, name)) is not None and fault(further):
-                raise _Refused
         if result.code is not None and result.unit is not None:
             found = findings(result.code, value, result.unit, low, high, result.flag, result.range_text)
             for name, finding in found.items() if found else ():
@@ -231,157 +256,23 @@ def _complete_results(results: list[Result], warnings: Faults) -> None:
                 warnings.append((f"results[{index}].value", found["warning"]))
 
 
-def explain(record: Any, machine: str | None = None) -> Faults:
-    """Return the faults of a decoded record as (field, message), in the order of the Structs' fields. Of more than
-    FAULTS_MAX the rest of the list that they are in is not examined."""
-    faults: Faults = []
-    _explain_struct(record, RECORD_TYPE, "", faults)
-    named = record.get("machine") if isinstance(record, dict) else None
-    if named is not None and machine is not None and named != machine:
-        faults.append(("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}"))
-    return faults
+@lru_cache(maxsize=64)
+def _partchecks(cls: type[msgspec.Struct]) -> list[tuple[str, Fault | None]]:
+    """Return the fields of a Struct whose values need a check beyond their type: each with it, or with None if the
+    check is within the Structs of its value."""
+    type_: Any = inspect.type_info(cls)
+    inside = [(field.name, None) for field in type_.fields if _contains_struct(field.type)]
+    inline = INLINE if issubclass(cls, Result) else ()
+    return [*((name, fault) for name, fault in checks(type_) if name not in inline), *inside]
 
 
-def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: Faults) -> None:
-    if not isinstance(found, dict):
-        faults.append((place, f"{'' if place else 'a record '}must be an object, not {json_kind(found)}"))
-        return
-    prefix = f"{place}." if place else ""
-    known = {field.encode_name for field in type_.fields}
-    if isinstance(found, DuplicateKeyDict):
-        faults.append((f"{prefix}{printable(found.name, 60)}", "stands there twice"))
-    for name in sorted(found.keys() - known)[: FAULTS_MAX + 1]:
-        message = f"is not a field; the fields are {', '.join(sorted(known))}"
-        faults.append((f"{prefix}{printable(name, 60)}", message))
-    for field in type_.fields:
-        name = field.encode_name
-        if name in found:
-            _explain_value(found[name], field.type, f"{prefix}{name}", faults)
-        elif field.required:
-            faults.append((f"{prefix}{name}", "is missing"))
-    low: Any = found.get("low")
-    high: Any = found.get("high")
-    if type_.cls is Result and is_number(low) and is_number(high) and low > high:
-        faults.append((f"{prefix}low", f"is {low}, above high, which is {high}"))
+def _contains_struct(type_: inspect.Type) -> bool:
+    kinds = [each.item_type if isinstance(each, inspect.ListType) else each for each, _ in alternatives(type_)]
+    return any(isinstance(each, inspect.StructType) for kind in kinds for each, _ in alternatives(kind))
 
 
-def _explain_value(value: Any, type_: inspect.Type, place: str, faults: Faults) -> None:
-    """Add the faults of a value. They name the field's first type; besides null, only `record_id` has two types."""
-    (first, extra), *others = _alternatives(type_)
-    if value is None and any(isinstance(other, inspect.NoneType) for other, _ in others):
-        return
-    if value is None and "null" in extra:
-        faults.append((place, extra["null"]))
-    elif isinstance(first, inspect.StructType):
-        _explain_struct(value, first, place, faults)
-    elif isinstance(first, inspect.ListType):
-        _explain_list(value, first, place, faults)
-    elif message := _scalar_fault(value, first, extra, {type(other) for other, _ in others}):
-        faults.append((place, message))
-
-
-def _explain_list(value: Any, type_: inspect.ListType, place: str, faults: Faults) -> None:
-    if not isinstance(value, list):
-        faults.append((place, f"must be a list, not {json_kind(value)}"))
-    elif type_.max_length is not None and len(value) > type_.max_length:
-        faults.append((place, f"has {len(value)} entries; at most {type_.max_length} are allowed"))
-    else:
-        for index, item in enumerate(value):
-            if len(faults) > FAULTS_MAX:
-                break
-            _explain_value(item, type_.item_type, f"{place}[{index}]", faults)
-
-
-def _scalar_fault(value: Any, type_: inspect.Type, extra: dict[str, Any], others: set[type]) -> str:
-    if type(value) is str and "text_max" in extra:
-        return _text_fault(value, extra["text_max"])
-    if "fault" in extra and (type(value) is str or not isinstance(type_, inspect.StrType)):
-        return str(extra["fault"](value))
-    if isinstance(type_, inspect.DateTimeType):
-        return _moment_fault(value)
-    if isinstance(type_, inspect.LiteralType):
-        values = extra.get("values", type_.values)
-        return "" if value in values else f"must be one of {', '.join(values)} or null, not {_shown(value)}"
-    if not isinstance(type_, inspect.StrType):
-        return ""
-    if inspect.IntType in others:
-        if type(value) is int and is_number(value):
-            return ""
-        wanted = "text or a whole number"
-    else:
-        wanted = "text"
-    if type(value) is not str:
-        return f"must be {wanted}, not {json_kind(value)}"
-    return _text_fault(value, type_.max_length) or ("is empty" if type_.min_length and not value.strip() else "")
-
-
-def _text_fault(value: str, most: int | None) -> str:
-    if most is not None and len(value) > most:
-        return f"has {len(value)} characters; at most {most} are allowed"
-    found = UNSTORABLE.search(value)
-    if found is None:
-        return ""
-    if found.group() == "\0":
-        return f"holds a NUL character (at {found.start()})"
-    return f"holds bytes that are not UTF-8, or half a character (at {found.start()})"
-
-
-def _moment_fault(value: Any) -> str:
-    if type(value) is not str:
-        return f"must be text like {MOMENT_EXAMPLE}, not {json_kind(value)}"
-    try:
-        moment = msgspec.convert(FRACTION.sub(r"\1", value), datetime)
-    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
-        return f"{_shown(value)} is not a date and time like {MOMENT_EXAMPLE}"
-    if moment.tzinfo is None:
-        return f"{value} has no zone; add one, like +05:30 or Z"
-    fault = _calendar_fault(moment)
-    return f"{value} {fault}" if fault else ""
-
-
-def _calendar_fault(moment: datetime) -> str:
-    """Return the fault of a time with a zone that no check-up can have, or ""."""
-    if abs(moment.utcoffset() or NO_OFFSET) > OFFSET_MAX:
-        return "has a zone that is nowhere; none is further than 14 hours from UTC"
-    return "" if moment.year in YEARS else f"is not between the years {YEARS[0]} and {YEARS[-1]}"
-
-
-def _blank_fault(value: Any) -> str:
-    """Return the fault of blank text; a whole number in its place has none."""
-    return "is empty" if isinstance(value, str) and value.isspace() else ""
-
-
-def _shown(value: Any) -> str:
-    return f"'{printable(value, 40)}'" if isinstance(value, str) else json_kind(value)
-
-
-def _alternatives(type_: inspect.Type) -> list[tuple[inspect.Type, dict[str, Any]]]:
-    """Return the types of a union, or the one type, each with the `extra` of its Meta."""
-    if isinstance(type_, inspect.Metadata):
-        return [(each, {**extra, **(type_.extra or {})}) for each, extra in _alternatives(type_.type)]
-    if isinstance(type_, inspect.UnionType):
-        return [found for each in type_.types for found in _alternatives(each)]
-    return [(type_, {})]
-
-
-def _checks(type_: inspect.StructType) -> list[tuple[str, Fault]]:
-    """Return the fields of a Struct whose values need a check beyond their type, each with it."""
-    checks: list[tuple[str, Fault]] = []
-    for field in type_.fields:
-        for each, extra in _alternatives(field.type):
-            if isinstance(each, inspect.DateTimeType):
-                checks.append((field.name, _calendar_fault))
-            elif "fault" in extra:
-                checks.append((field.name, extra["fault"]))
-            elif isinstance(each, inspect.StrType) and each.min_length:
-                checks.append((field.name, _blank_fault if len(_alternatives(field.type)) > 1 else str.isspace))
-    return checks
-
-
-RECORD_TYPE: Any = inspect.type_info(SentRecord)
-RECORD_CHECKS = _checks(RECORD_TYPE)
+RECORD_CHECKS = checks(inspect.type_info(SentRecord))  # type: ignore[arg-type]
 RECORD_FAULTS = [fault for _, fault in RECORD_CHECKS]
 _checked_values = attrgetter(*(name for name, _ in RECORD_CHECKS))
-INLINE = ("name", *NUMBERS)
-# The name and the numbers of a result are checked in `_complete_results`.
-RESULT_CHECKS = [(name, fault) for name, fault in _checks(inspect.type_info(Result)) if name not in INLINE]  # type: ignore[arg-type]
+PLAIN_FIELDS = len(SentRecord.__struct_fields__)
+INLINE = ("name", *NUMBERS)  # `_complete_results` checks these

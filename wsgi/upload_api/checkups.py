@@ -14,6 +14,7 @@ import msgspec
 
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
+from myhealth.checkups.columns import JSON_NAMES
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake import corrections
@@ -25,6 +26,7 @@ from myhealth.intake.formats.source import Source
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
+from myhealth.intake.record import DETAIL_COLUMNS
 from myhealth.intake.results import ImportSource
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
@@ -282,10 +284,11 @@ def _is_large(body: BinaryIO) -> bool:
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a check-up for an answer; its results stay PostgreSQL's JSON, digit by digit."""
-    shown = {name: value for name, value in row.items() if name != "patient_id"}
-    shown["results"] = msgspec.Raw(row["results"].encode())
-    return shown
+    """Return a check-up for an answer, without the further facts that it lacks; PostgreSQL's JSON stays as it is, digit
+    by digit."""
+    left_out = {"patient_id", *(name for name in DETAIL_COLUMNS if row[name] is None)}
+    shown = {name: value for name, value in row.items() if name not in left_out}
+    return shown | {name: msgspec.Raw(shown[name].encode()) for name in JSON_NAMES & shown.keys()}
 
 
 def _place(row: dict[str, Any]) -> str:

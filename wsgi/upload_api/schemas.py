@@ -8,7 +8,8 @@ import msgspec
 
 from myhealth.checkups.columns import CHANGEABLE
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
-from myhealth.intake.record import SERIAL_PATTERN, TEXT_MAX, SentRecord
+from myhealth.intake.record import DETAIL_COLUMNS, DetailedRecord
+from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
 from myhealth.profiles.names import USERNAME_MAX
@@ -34,11 +35,12 @@ SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 # A record and a result are declared once, by the Structs that validate them. Their docstrings are for programmers.
-_, GENERATED = msgspec.json.schema_components([SentRecord], ref_template="#/components/schemas/{name}")
-RECORD, RESULT = (
-    {key: value for key, value in GENERATED[name].items() if key not in ("title", "description")}
-    for name in ("SentRecord", "Result")
-)
+_, GENERATED = msgspec.json.schema_components([DetailedRecord], ref_template="#/components/schemas/{name}")
+PARTS = {
+    name: {key: value for key, value in schema.items() if key not in ("title", "description")}
+    for name, schema in GENERATED.items()
+}
+RECORD, RESULT = PARTS.pop("DetailedRecord"), PARTS["DetailedResult"]
 FIELDS = RECORD["properties"]
 # A stored result has every field; programs that write to the database themselves may add others.
 STORED_RESULT: dict[str, Any] = {}
@@ -100,7 +102,7 @@ SCHEMAS: dict[str, Any] = {
             "active": {"type": "boolean"},
         },
     ),
-    "Result": RESULT,
+    **PARTS,
     "Record": RECORD,
     "PatientRecord": {
         **RECORD,
@@ -166,7 +168,8 @@ SCHEMAS: dict[str, Any] = {
             "created_at": MOMENT,
             "updated_at": MOMENT,
             "revision": ID,
-        }
+        },
+        {name: FIELDS[name] for name in DETAIL_COLUMNS},
     ),
     "CheckupChanges": CHANGES,
     "Machine": shape(

@@ -25,7 +25,7 @@ import msgspec
 from myhealth.common.errors import BadInput
 from myhealth.intake.parsed_record import DECODER as DECODER
 from myhealth.intake.parsed_record import UNREAD, ParsedRecord
-from myhealth.intake.record import SentRecord
+from myhealth.intake.record import DetailedResult, SentRecord
 
 CHUNK_BYTES = 256 * 1024
 # The longest record in characters: MongoDB stores no document over 16 MiB, so a longer one could never be shown.
@@ -50,7 +50,7 @@ TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+(?:"|\n|\\?\Z)|[{}\[\]]', re.DOTALL)
 NEXT_LINE = re.compile(r"\n(?=[{\[])")
 # The comma before the next record of a list, after any malformed text: an object whose first name is one of a record,
 # which a result does not have.
-RECORD_NAMES = "|".join(SentRecord.__struct_fields__)
+RECORD_NAMES = "|".join(sorted({*SentRecord.__struct_fields__} - {*DetailedResult.__struct_fields__}))
 NEXT_RECORD = re.compile(rf',\s*(?=\{{\s*"(?:{RECORD_NAMES})"\s*:)')
 LITERAL_MAX = len("-Infinity")
 # To read many records at once: the text between two of them, the beginning of one, and a decoder that finds their ends.

@@ -18,7 +18,7 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, moment_of, result_of, words_of, zone_of
 from myhealth.intake.formats.terminology import NO_VALUE, PartialDateTime, joined_name, lines, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.record import VALUE_MAX
+from myhealth.intake.record_types import VALUE_MAX
 
 WITHDRAWN = ("D", "W")  # table 0085: the result is deleted, or was wrong (of another patient, say)
 # Tables 0085 (OBX-11) and 0123 (OBR-25); final, corrected and the like are not mentioned.

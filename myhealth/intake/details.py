@@ -1,0 +1,207 @@
+"""The further facts of a check-up and of its results, as Structs; each is optional and left out where it is absent.
+
+The names follow FHIR R4 (DiagnosticReport, Observation) in snake case. A text may stand for a coded text without codes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from myhealth.intake.record_types import (
+    LIST_MAX,
+    VALUE_MAX,
+    LongText,
+    Number,
+    RequiredText,
+    Text,
+)
+
+ReportStatus = Literal[
+    "registered",
+    "partial",
+    "preliminary",
+    "final",
+    "amended",
+    "corrected",
+    "appended",
+    "cancelled",
+    "entered-in-error",
+    "unknown",
+]
+ResultStatus = Literal[
+    "registered",
+    "preliminary",
+    "final",
+    "amended",
+    "corrected",
+    "cancelled",
+    "entered-in-error",
+    "unknown",
+]
+Precision = Literal["day", "month", "year", "unknown"]
+Sex = Literal["male", "female", "other", "unknown"]
+# A moment with the precision of its source, such as 2026-11, or a time of day.
+MomentText = Annotated[str, Meta(max_length=40, min_length=1)]
+NumberText = Annotated[str, Meta(max_length=VALUE_MAX)]
+
+
+class Detail(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """A part of a check-up or of a result. All its fields are optional."""
+
+
+class Coding(Detail):
+    """A code in a system, which is a URI; `display`: its words in that system."""
+
+    system: Text | None = None
+    code: Text | None = None
+    display: Text | None = None
+    version: Text | None = None
+
+
+class CodedText(Detail):
+    """Words with their codes."""
+
+    text: Text | None = None
+    codings: Annotated[list[Coding], Meta(max_length=LIST_MAX)] | None = None
+
+
+Concept = CodedText | Text
+
+
+class Identifier(Detail):
+    """A number and the system (a URI, or the name of an authority) that gave it. `type`: a code of HL7 table 0203."""
+
+    value: RequiredText
+    system: Text | None = None
+    type: Text | None = None
+
+
+class Quantity(Detail):
+    """A number with its unit. `unit`: UCUM where it is known; `unit_text`: as sent; `comparator`: <, <=, > or >=."""
+
+    value: Number = None
+    comparator: Literal["<", "<=", ">=", ">", "~", "<>"] | None = None
+    unit: Text | None = None
+    unit_text: Text | None = None
+
+
+class Ratio(Detail):
+    """A ratio such as a titre of 1:128."""
+
+    numerator: Quantity | None = None
+    denominator: Quantity | None = None
+
+
+class QuantityRange(Detail):
+    """A value that is a range."""
+
+    low: Quantity | None = None
+    high: Quantity | None = None
+
+
+class Period(Detail):
+    """A value that is a period."""
+
+    start: MomentText | None = None
+    end: MomentText | None = None
+
+
+class Samples(Detail):
+    """A series of samples, as FHIR's SampledData. `period`: milliseconds between two; `data`: numbers and blanks."""
+
+    origin: Quantity | None = None
+    period: Number = None
+    factor: Number = None
+    lower: Number = None
+    upper: Number = None
+    dimensions: int | None = None
+    data: NumberText | None = None
+
+
+class ReferenceRange(Detail):
+    """A reference range and the condition under which it holds. `low`, `high`: both belong to the range, either may be
+    open. `type`: normal, treatment and the like. `age_low`, `age_high`: in `age_unit`, years ("a") by default."""
+
+    low: Number = None
+    high: Number = None
+    unit: Text | None = None
+    text: Text | None = None
+    type: Concept | None = None
+    sex: Sex | None = None
+    age_low: Number = None
+    age_high: Number = None
+    age_unit: Text | None = None
+    applies_to: Annotated[list[Concept], Meta(max_length=LIST_MAX)] | None = None
+
+
+class Interpretation(Coding):
+    """How the source interprets a result, such as H of HL7's ObservationInterpretation. `text`: in its own words."""
+
+    text: Text | None = None
+
+
+class Party(Detail):
+    """A person or an organisation. `kind`: the FHIR resource type; `reference`: as sent."""
+
+    name: Text | None = None
+    kind: Text | None = None
+    reference: Text | None = None
+    identifiers: Annotated[list[Identifier], Meta(max_length=LIST_MAX)] | None = None
+
+
+class Note(Detail):
+    """A note with its author and its moment, as far as they are known."""
+
+    text: LongText
+    author: Text | None = None
+    at: MomentText | None = None
+
+
+class Specimen(CodedText):
+    """A specimen: its type in words and codes, when and where it was taken, its numbers."""
+
+    collected_at: MomentText | None = None
+    body_site: Concept | None = None
+    identifiers: Annotated[list[Identifier], Meta(max_length=LIST_MAX)] | None = None
+    notes: Annotated[list[Note], Meta(max_length=LIST_MAX)] | None = None
+
+
+class Device(CodedText):
+    """A device that measured: its type or name, and its numbers."""
+
+    identifiers: Annotated[list[Identifier], Meta(max_length=LIST_MAX)] | None = None
+
+
+Parties = Annotated[list[Party | Text], Meta(max_length=LIST_MAX)]
+Notes = Annotated[list[Note], Meta(max_length=LIST_MAX)]
+Concepts = Annotated[list[Concept], Meta(max_length=LIST_MAX)]
+Codings = Annotated[list[Coding], Meta(max_length=LIST_MAX)]
+Identifiers = Annotated[list[Identifier], Meta(max_length=LIST_MAX)]
+
+
+class CheckupDetails(Detail):
+    """The further facts of a check-up that no column holds. `version`: the source's, such as FHIR's meta.versionId;
+    `updated_at`: when the source changed it."""
+
+    performers: Parties | None = None
+    category: Concepts | None = None
+    codings: Codings | None = None
+    conclusion_codes: Concepts | None = None
+    notes: Notes | None = None
+    clinical_information: LongText | None = None
+    identifiers: Identifiers | None = None
+    specimen: Specimen | Text | None = None
+    version: Text | None = None
+    updated_at: MomentText | None = None
+
+
+class Patient(Detail):
+    """What the source knows of the patient. `birth_date`: YYYY-MM-DD; `sex`: FHIR's administrative gender."""
+
+    identifiers: Identifiers | None = None
+    name: Text | None = None
+    birth_date: Annotated[str, Meta(max_length=10, min_length=4)] | None = None
+    sex: Sex | None = None

@@ -1,0 +1,88 @@
+"""The further facts of check-ups and results: every one is stored as sent, and nothing is stored where there is none."""
+
+from typing import Any
+
+import pytest
+from support.factories import record, statuses, take
+
+from myhealth.intake.validation import validate_record
+
+SODIUM = {"code": "2951-2", "name": "Sodium", "value": 140, "unit": "mmol/L", "low": None, "high": None, "flag": None}
+RESULT = {
+    **SODIUM,
+    "number": 7,
+    "sub_id": "1",
+    "taken_at": "2026-11-20T03:44:03Z",
+    "status": "corrected",
+    "codings": [{"system": "http://loinc.org", "code": "2951-2", "display": "Sodium"}],
+    "value_ratio": {"numerator": {"value": 1}, "denominator": {"value": 128, "comparator": ">"}},
+    "ranges": [{"low": 135, "high": 145, "type": "normal", "sex": "female", "age_low": 18}],
+    "interpretations": [{"code": "HX", "text": "above what the instrument can measure"}],
+    "specimen": {"text": "serum", "collected_at": "2026-11-20"},
+    "method": "ion-selective electrode",
+    "notes": [{"text": "Not fasting.", "author": "dr.ayush"}],
+    "absent_code": "not-performed",
+}
+FACTS: dict[str, Any] = {
+    "status": "partial",
+    "taken_precision": "day",
+    "taken_offset": 330,
+    "taken_until": "2026-11-20T03:50:00Z",
+    "issued_at": "2026-11-21T00:00:00Z",
+    "details": {"category": ["LAB"], "version": "3", "performers": [{"name": "City Laboratory"}]},
+    "sent": {"extension": [{"valueDecimal": 5.10}]},
+    "results": [RESULT],
+}
+
+
+def test_every_further_fact_of_a_record_is_answered_as_it_was_sent(upload, log_in):
+    answer = upload("POST", "/checkups/", [record(1, **FACTS)], token=log_in("tara"))
+    assert answer.json["accepted"] == 1
+    (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert {name: stored[name] for name in FACTS} == FACTS
+
+
+def test_digits_in_further_facts_are_kept(upload, log_in, db):
+    ranges = '[{"low":5.10,"high":7.00}]'
+    text = f'{{"checkup_for":"bholanath","checkup_type":"t","checkup_report":"","disease":"","results":[{{"name":"K","value":1,"ranges":{ranges}}}]}}'
+    assert upload("POST", "/checkups/", text.encode(), token=log_in("tara")).status_code == 201
+    assert db("select results->0->'ranges'->0->>'low', results->0->'ranges'->0->>'high' from checkups") == [
+        ("5.10", "7.00")
+    ]
+
+
+def test_a_record_without_further_facts_stores_none(upload, log_in, db):
+    upload("POST", "/checkups/", [record(1)], token=log_in("tara"))
+    (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert not {"status", "taken_precision", "details", "sent"} & stored.keys()
+    assert len(db("select results->0 from checkups")[0][0]) == 7
+
+
+def test_a_record_with_further_facts_is_known_again_and_told_from_another(people, db):
+    assert statuses(take(record(1, **FACTS))) == ["accepted"]
+    assert statuses(take(record(1, **FACTS))) == ["duplicate"]
+    assert statuses(take(record(1, **{**FACTS, "details": {"version": "4"}}))) == ["rejected"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"status": "done"}, "status"),
+        ({"taken_offset": 1.5}, "taken_offset"),
+        ({"details": {"colour": "red"}}, "details.colour"),
+        ({"patient": {"identifiers": [{"system": "x"}]}}, "patient.identifiers[0].value"),
+        ({"results": [{**SODIUM, "number": 0}]}, "results[0].number"),
+        ({"results": [{**SODIUM, "taken_at": "2026-11-20"}]}, "results[0].taken_at"),
+        ({"results": [{**SODIUM, "ranges": [{"low": True}]}]}, "results[0].ranges[0].low"),
+        ({"results": [{**SODIUM, "value_boolean": 1}]}, "results[0].value_boolean"),
+        ({"results": [{**SODIUM, "specimen": {"codings": [{"code": 5}]}}]}, "results[0].specimen.codings[0].code"),
+        (
+            {"results": [{**SODIUM, "value_ratio": {"numerator": {"value": "1"}}}]},
+            "results[0].value_ratio.numerator.value",
+        ),
+    ],
+)
+def test_a_wrong_further_fact_is_refused_with_its_place(changes, place):
+    found, faults = validate_record({**record(1), **changes})
+    assert found is None
+    assert [field for field, _ in faults] == [place]
