@@ -26,7 +26,7 @@ from myhealth.intake.originals import (
     find_deleted_originals,
     find_originals,
 )
-from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
@@ -347,9 +347,9 @@ def _called(record: Record) -> str:
 def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     """Patient names found in an invalid record, so that the rejection can be deleted together with that user."""
     decoded = parsed.decoded()
-    named = decoded.get("checkup_for", "") if isinstance(decoded, dict) else ""
-    found = (name.strip() for name in parsed.patients or (str(named),))
-    return tuple(name for name in found if not username_error(name))
+    named = decoded.get("checkup_for") if isinstance(decoded, dict) else None
+    found = parsed.patients or (named_in(parsed.raw) if named is None else (str(named),))
+    return tuple(name for name in map(str.strip, found) if not username_error(name))
 
 
 def _names_of(entries: list[Entry]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 DECODER = json.JSONDecoder(
     parse_float=parse_float, parse_int=parse_int, parse_constant=UnrepresentableNumber, object_pairs_hook=parse_object
 )
+# The patient of a record of ours, in whatever text it stands.
+CHECKUP_FOR = re.compile(r'"checkup_for"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.IGNORECASE | re.DOTALL)
 # The record of a ParsedRecord whose text has not been decoded.
 UNREAD: Any = object()
 
@@ -109,6 +112,15 @@ class ParsedRecord:
                 self.record = None
                 self.faults.append(("", "it is nested too deeply"))
         return self.record
+
+
+def named_in(text: str) -> list[str]:
+    """Return the patients that a text names as a record of ours does, also if it is no valid JSON."""
+    found = []
+    for quoted in CHECKUP_FOR.findall(text):
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(quoted, strict=False).strip())
+    return found
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")

@@ -50,7 +50,7 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     result: RecordResult
     try:
         with transaction():
-            result = Intake(origin).store_batch([_reread(rejection)])[0]
+            result = Intake(origin).store_batch([reread(rejection)])[0]
             if result.status == "accepted":
                 _check_changes(rejection, result, trust_registrations)
             if result.status == "rejected":
@@ -95,7 +95,7 @@ def _find_twin(checkup_id: int | None, since: datetime) -> int | None:
     return twin[0] if twin else None
 
 
-def _reread(rejection: Rejection) -> ParsedRecord:
+def reread(rejection: Rejection) -> ParsedRecord:
     """Read the record again, with the number and the patient that were found for it when it first came."""
     context = rejection.context
     found = get_format(context.get("format") or "")

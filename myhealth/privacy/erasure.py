@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from myhealth.profiles.erasure import REMEMBER_NAMES, remember_erased
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user
 
-# A foreign patient number of the person's rejected records is refused from now on; a shorter one may be another's too.
-NUMBER_MIN = 6
+# Foreign patient numbers of the person's rejected records are refused from now on; a shorter one, or one without a
+# digit, may be another's too.
+NUMBER = re.compile(r"(?=.*\d).{6,}")
 PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 12 writes it
 FORMER_NAMES = """
 select distinct unnest(array[subject, case when details->>'changed' like 'username %%'
@@ -73,17 +75,15 @@ def erase_user(username: str) -> Erasure:
         cursor.execute("delete from login_attempts where username = any(%s) or user_id = %s", (spellings, user.id))
         removed["login_attempts"] = cursor.rowcount
         user.delete_instance()
-        found = find_rejections(cursor, mentions, by_words=user.role == "patient", full_name=user.full_name)
+        found = find_rejections(cursor, mentions, user.full_name)
         if not linked:  # the records are of the person of that name, who need not be this one
             found = FoundRejections([], sorted(found.certain + found.possible), set())
-        numbers = sorted(fold_name(each) for each in found.identifiers if len(each) >= NUMBER_MIN)
-        cursor.execute(REMEMBER_NAMES, {"folds": numbers, "id": user.id})
+        numbers = [each for each in found.identifiers if NUMBER.fullmatch(each)]
+        cursor.execute(REMEMBER_NAMES, {"folds": [*map(fold_name, numbers)], "id": user.id})
         cursor.execute("delete from rejections where id = any(%s)", (found.certain,))
         removed["rejections"] = cursor.rowcount
         removed["idempotency_keys"] += _erase_answers(cursor, mentions, checkups, set(found.certain))
-        cursor.execute(
-            "select audit_upkeep(null, 0, %s, %s, %s)", (user.id, [*{*names, *spellings}], [*found.identifiers])
-        )
+        cursor.execute("select audit_upkeep(null, 0, %s, %s, %s)", (user.id, [*{*names, *spellings}], numbers))
         removed["audit_events (pseudonym)"] = cursor.fetchone()[0]
         record_event(
             "user.delete", subject_id=user.id, subject=PSEUDONYM.format(user.id), rejections=removed["rejections"]
@@ -95,7 +95,7 @@ def erase_user(username: str) -> Erasure:
 def find_rejections_of(username: str) -> FoundRejections:
     """Find the rejections that name a person, who need not have an account."""
     with transaction() as cursor:
-        return find_rejections(cursor, Mentions([username]), by_words=False)
+        return find_rejections(cursor, Mentions([username]))
 
 
 def erase_rejection(rejection_id: int) -> None:

@@ -70,8 +70,8 @@ def export_user(user: User, reports: ReportRepository, path: Path) -> dict[str, 
 def _write_rows(archive: zipfile.ZipFile, user: User) -> dict[str, int]:
     with transaction() as cursor:
         mentions = Mentions([user.username])
-        # A word that is the username may be anything, and what waits for a name is not an unlinked account's.
-        rejections = find_rejections(cursor, mentions, by_words=False).certain if user.linked_at else []
+        # What waits for a name is not an unlinked account's.
+        rejections = find_rejections(cursor, mentions).certain if user.linked_at else []
         names = [*{user.username, *find_spellings(cursor, mentions)}]
         values = {"id": user.id, "names": names, "rejections": rejections}
         return {table: _write_list(archive, f"{table}.json", _rows(sql, values)) for table, sql in QUERIES.items()}

@@ -10,10 +10,12 @@ from typing import Any
 from myhealth.common.database import database
 from myhealth.common.text import fold_name
 from myhealth.intake.models import Rejection
+from myhealth.intake.parsed_record import named_in
 from myhealth.intake.rejections import payload_text
+from myhealth.intake.retry import reread
 
-# Shorter names are words of other records too, such as "bp": a person must look.
-WORD_MIN = 4
+# No person is called so: a patient whose name has one of these is called by the username.
+NO_PERSONS_NAME = re.compile(r"[\d._@]")
 JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # Rows without the name in ASCII, without a character beyond ASCII, an escape or base64 cannot name the person.
 CANDIDATES = """
@@ -44,37 +46,42 @@ class Mentions:
 
 @dataclass(frozen=True)
 class FoundRejections:
-    """Ids of rejections. `certain`: the record is the person's. `possible`: it mentions the person; somebody must
-    look. `identifiers`: how the certain ones call their patient."""
+    """Ids of rejections. `certain`: the record is the person's. `possible`: it mentions the person, who need not be its
+    patient; somebody must look. `identifiers`: how the certain ones call their patient."""
 
     certain: list[int]
     possible: list[int]
     identifiers: set[str]
 
 
-def find_rejections(cursor: Any, mentions: Mentions, *, by_words: bool, full_name: str = "") -> FoundRejections:
+def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> FoundRejections:
     """Find the rejections of a person, within the caller's transaction, in bounded memory.
 
-    A record is the person's if its patient, or the address that it was sent to, is. A record of no known user is the
-    person's too if it mentions a name of at least WORD_MIN characters; not with `by_words` false: staff are mentioned
-    in the records of others. `full_name`: several people may have it, so it makes a record only possible.
+    A record is the person's if its patient, or the address that it was sent to, is, and no other linked user may be the
+    patient too. A name elsewhere in it, and `full_name`, which several people may have, make it only possible.
     """
-    cursor.execute("select folded_name from users")
+    cursor.execute("select folded_name from users where linked_at is not null")
     others = {folded for (folded,) in cursor.fetchall()} - mentions.folds
-    parts, by_words = fold_name(full_name).split(), by_words and min(map(len, mentions.folds)) >= WORD_MIN
+    parts = fold_name(full_name).split()
     found = FoundRejections([], [], set())
     for rejection in _candidates([*mentions.folds, *parts[:1]]):
         context, text = rejection.context, payload_text(rejection)
-        patients = [name for name in (context.get("patient"), *(context.get("patients") or [])) if name]
+        patients = {name for name in (context.get("patient"), *context.get("patients", ()), *named_in(text)) if name}
         words = set(re.findall(r"\w+", fold_name(text))) if len(parts) > 1 else set()
         known = {name for name in patients if fold_name(name.strip()) in others}
         is_word = mentions.is_in(f"{text} {rejection.source} {rejection.errors}")
-        if any(map(mentions.names, patients)) or (is_word and by_words and not known):
+        if not known and (any(map(mentions.names, patients)) or (is_word and _calls_patient(rejection, mentions))):
             found.certain.append(rejection.id)
-            found.identifiers.update({*patients} - known)
+            found.identifiers.update(patients)
         elif is_word or (parts and words.issuperset(parts)):
             found.possible.append(rejection.id)
     return found
+
+
+def _calls_patient(rejection: Rejection, mentions: Mentions) -> bool:
+    """Return whether the record gives a username as the name of its patient, for whom it has a number besides."""
+    name = reread(rejection).full_name
+    return mentions.names(name) and NO_PERSONS_NAME.search(name) is not None
 
 
 def _candidates(words: list[str]) -> Iterator[Rejection]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 LEFT_TO_DO = (
     "backups and dumps of PostgreSQL and MongoDB from before now: expire them, or erase again after a restore",
     "logs of web servers and proxies: usernames are in addresses; rotate them",
-    "records that cannot be read, if a machine sends them again: rejections discard --erase --all --patient U",
+    "records that do not say whose they are, if a machine sends them again: rejections list",
     "files: what machines and tablets keep, imported dumps, --rejected files, downloads, exports",
 )
 
@@ -41,7 +41,7 @@ TABLES = {
     "checkups": Rule("deleted with the user", "checkups", "until erased", CRUD, "read checkups", FEED),
     "superseded": Rule("deleted with the user", "superseded", "until erased", CRUD, "shown to nobody", NO),
     "rejections": Rule(
-        "deleted: by name, address, or a name as a word; what is uncertain is listed", "rejections",
+        "deleted: by the patient's name, number, address; those with the name elsewhere are listed", "rejections",
         "open: until resolved or erased; resolved: retention.rejections_days", CRUD, "read rejection", NO,
     ),
     "idempotency_keys": Rule(
