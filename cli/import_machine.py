@@ -253,4 +253,4 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         click.echo(f"{lost} not kept, for example of an erased person; keep them on the machine.", err=True)
     if summary.kept and not dry_run:
         kept = f"{plural(summary.kept, 'rejected record')} kept; see them with: myhealth rejections list"
-        click.echo(kept, err=True)
+        click.echo(f"{kept}; then retry or discard them with: myhealth rejections retry|discard ID", err=True)

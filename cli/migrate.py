@@ -26,6 +26,8 @@ def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> 
     Two runs at once are safe. Going down deletes the data of the tables that a migration made. With an embedded
     PostgreSQL, every other command migrates up again.
     """
+    if status + grants + (to is not None) > 1:
+        raise click.UsageError("--status, --grants and --to exclude each other")
     settings = app.settings()
     stores.bind_database(settings)
     try:

@@ -83,13 +83,8 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
 @rejections.command()
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
-@click.option(
-    "--trust-registrations",
-    is_flag=True,
-    help="Also store records of patients who registered themselves after the record was received.",
-)
 @pass_app
-def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_registrations: bool) -> None:
+def retry(app: App, rejection_ids: tuple[int, ...], everything: bool) -> None:
     """Try again to store rejected records, after the cause of their errors has changed.
 
     Exit 1 if one is still rejected.
@@ -98,7 +93,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, trust_regi
     with app.database(), done.counting(chosen(rejection_ids, everything)) as ids:
         for rejection_id in ids:
             try:
-                outcome = retry_rejection(rejection_id, trust_registrations=trust_registrations)
+                outcome = retry_rejection(rejection_id)
             except Conflict as error:
                 if not everything:
                     raise
@@ -131,9 +126,9 @@ def discard(
     patient: str | None,
     yes: bool,
 ) -> None:
-    """Discard rejected records permanently.
+    """Resolve rejected records without storing them.
 
-    They stay in the database, as resolved, for retention.rejections_days; with --erase, without their content.
+    They are not retried any more, and are deleted after retention.rejections_days; --erase removes their content now.
     """
     if patient is not None and not (everything and erase):
         raise click.UsageError("--patient goes with --all --erase")
@@ -141,7 +136,7 @@ def discard(
     with app.database():
         ids = chosen(rejection_ids, everything) if patient is None else find_rejections_of(patient).certain
         if everything and ids and not yes:
-            confirm(f"{'Erase' if erase else 'Discard'} {plural(len(ids), 'rejected record')} permanently?")
+            confirm(f"{'Erase' if erase else 'Discard'} {plural(len(ids), 'rejected record')}?")
         with done.counting(ids) as counted:
             for rejection_id in counted:
                 if erase:

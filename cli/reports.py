@@ -62,6 +62,8 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
     check_form(as_csv, as_json)
     for option, name in (("from", "since"), ("to", "until")):
         asked[name] = parse_moment(option, asked[name]) if asked[name] else None
+    if asked["since"] and asked["until"] and asked["since"] >= asked["until"]:
+        raise click.UsageError("--from is after --to")
     wanted = ReportFilter(**{name: value for name, value in asked.items() if value != ""})
     with app.reports(app.settings()) as store:
         patient = log_access(store, user, "export" if as_csv or as_json else "reports")

@@ -55,13 +55,13 @@ def status(app: App, max_lag: float | None, as_json: bool) -> None:
 def as_dict(found: Status) -> dict[str, Any]:
     """Return the status in the names that scripts read."""
     return {
-        "away": found.unavailable,
+        "unavailable": found.unavailable,
         "behind": asdict(found.lag) if found.lag else None,
-        "mark": checkpoint_as_dict(found.checkpoint) if found.checkpoint else None,
+        "checkpoint": checkpoint_as_dict(found.checkpoint) if found.checkpoint else None,
         "epoch_ended": found.new_epoch or None,
         "held_back_by": asdict(found.held_back_by) if found.held_back_by else None,
         "last_pass": last_pass_as_dict(found.last_pass) if found.last_pass else None,
-        "set_aside": {"count": found.quarantined_count, "first": found.quarantined},
+        "quarantined": {"count": found.quarantined_count, "first": found.quarantined},
         "source": {"checkups": found.checkups, "users": found.users},
         "verified": found.last_pass.verified if found.last_pass else None,
         "store": {"reports": found.reports, "users": found.report_users},
@@ -69,7 +69,8 @@ def as_dict(found: Status) -> dict[str, Any]:
 
 
 def last_pass_as_dict(last: LastPass) -> dict[str, Any]:
-    return {"began_at": last.began_at, "ended_at": last.ended_at, "problem": last.problem or None, **last.done}
+    done = {"quarantined" if name == "set_aside" else name: value for name, value in last.done.items()}
+    return {"began_at": last.began_at, "ended_at": last.ended_at, "problem": last.problem or None, **done}
 
 
 def checkpoint_as_dict(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.clients import Caller
-from support.factories import record
+from support.factories import record, take
 
 from myhealth import processes
 from myhealth.intake import rejections
@@ -79,13 +79,25 @@ def test_a_record_refused_beyond_the_quota_says_so(send: Any, monkeypatch: Any, 
     assert send(record("t", disease=5)).json["items"][0]["rejection_id"] is None
 
 
-def test_one_record_has_one_rejection_however_its_path_is_spelt(send: Any, db: Any) -> None:
-    for path in ("/checkups/", "/checkups", "/reports/", "/reports"):
+def test_one_record_has_one_rejection_however_it_comes(send: Any, db: Any) -> None:
+    for path in (
+        "/checkups/",
+        "/checkups",
+        "/reports/",
+        "/reports",
+        "/users/bholanath/checkups/",
+        "/users/BHOLANATH/checkups",
+    ):
         send(record("r1", disease=5), path)
-    assert db("select source, times from rejections") == [("POST /checkups/", 4)]
-    for path in ("/users/bholanath/checkups/", "/users/BHOLANATH/checkups"):
-        send(record("r1", disease=5), path)
-    assert db("select times from rejections where source = 'POST /users/bholanath/checkups/'") == [(2,)]
+    assert db("select source, times from rejections") == [("POST /checkups/", 6)]
+    take(record("r1", disease=5), machine="", source="dump.json")
+    assert db("select times from rejections") == [(7,)]
+    for patient in ("savita", "bholanath"):  # the path alone says whose record it is
+        send(record("r2", checkup_for=..., disease=5), f"/users/{patient}/checkups/")
+    assert db("select context->'patients', times from rejections order by id offset 1") == [
+        (["savita"], 1),
+        (["bholanath"], 1),
+    ]
 
 
 def test_a_large_upload_is_stored_in_batches_and_whole_or_not_at_all(send: Any, monkeypatch: Any, db: Any) -> None:

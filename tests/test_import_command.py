@@ -306,6 +306,20 @@ def test_all_that_was_refused_is_dealt_with_at_once_and_summed_up(db, people, ru
     assert run_cli("rejections", "retry", "--all").stdout == "There is none.\n"
 
 
+def test_a_corrected_record_resolves_its_rejection(db, people, run_cli, tmp_path) -> None:
+    path = tmp_path / "dump.json"
+    bad = {"disease": 5}
+    path.write_bytes(dump([record(1, **bad), record(2, **bad), record(3, **bad), record(4, "nobody"), record(5)]))
+    run_cli("import-machine", str(path))
+    path.write_bytes(dump([record(1), record(2, "savita"), record(4), record(5, disease="X")]))
+    run_cli("import-machine", str(path))
+    found = "select context->>'record_id', resolution, checkup_id is not null from rejections order by id"
+    still_open = [(number, None, False) for number in ("2", "3", "4", "5")]
+    assert db(found) == [("1", "stored since", True), *still_open]
+    db("update checkups set patient_id = (select id from users where username = 'bholanath') where record_id = '2'")
+    assert run_cli("rejections", "retry", "--all").stdout.splitlines()[-1] == "3 rejected records: 3 still rejected."
+
+
 def test_a_file_whose_name_is_not_utf8_goes_in(db, people, run_cli, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/Jos\xe9.json"
     Path(os.fsdecode(path)).write_bytes(dump([record(1), record(2, disease=5)]))

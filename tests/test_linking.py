@@ -88,7 +88,7 @@ def test_an_import_that_creates_patients_links_no_account_that_made_itself(squat
 
 def test_a_retry_links_nothing(squatter: str, db: Any) -> None:
     (outcome,) = take(record(1, patient=NAME))
-    again = retry_rejection(outcome.rejection_id, trust_registrations=True)
+    again = retry_rejection(outcome.rejection_id)
     assert (again.status, again.errors[0]["code"]) == ("rejected", "account_not_linked")
 
 

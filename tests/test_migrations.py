@@ -123,6 +123,8 @@ def test_a_command_says_that_the_schema_is_older(empty: Settings, run_cli) -> No
     assert done.returncode == 78
     assert f"the database is empty, this program needs {NEWEST}: run `myhealth migrate`" in done.stderr
     assert run_cli("migrate", "--status", env=environ).returncode == 1
+    both = run_cli("migrate", "--status", "--to", "3", env=environ)
+    assert (both.returncode, "--to exclude each other" in both.stderr) == (2, True)
     up = run_cli("migrate", env=environ)
     assert (up.returncode, up.stdout.splitlines()[0]) == (0, "applied 0001_users")
     assert run_cli("migrate", "--status", env=environ).returncode == 0

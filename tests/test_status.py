@@ -117,8 +117,12 @@ def test_the_command_speaks_to_people_and_to_scripts(db, reports, sync, run_cli)
     assert late.returncode == 1
     answer = json.loads(late.stdout)
     assert answer["behind"]["rows"] == 1
-    assert (answer["mark"]["checkup_id"], answer["source"]["checkups"], answer["store"]["reports"]) == (1, 2, 1)
-    assert answer["last_pass"]["read"] == 7
+    assert (answer["checkpoint"]["checkup_id"], answer["source"]["checkups"], answer["store"]["reports"]) == (1, 2, 1)
+    assert (answer["last_pass"]["read"], answer["last_pass"]["quarantined"], answer["quarantined"]["count"]) == (
+        7,
+        0,
+        0,
+    )
 
 
 def test_a_store_that_is_away_is_told_and_the_other_answers(db, reports, sync, run_cli, settings) -> None:
@@ -130,12 +134,12 @@ def test_a_store_that_is_away_is_told_and_the_other_answers(db, reports, sync, r
     told = run_cli("status", "--json", env={**own, "MYHEALTH_MONGO_URL": away})
     assert told.returncode == 75
     answer = json.loads(told.stdout)
-    assert (list(answer["away"]), answer["source"]["checkups"], answer["behind"]["rows"]) == (["MongoDB"], 2, 1)
+    assert (list(answer["unavailable"]), answer["source"]["checkups"], answer["behind"]["rows"]) == (["MongoDB"], 2, 1)
     own = {"MYHEALTH_DATA_DIR": settings.data_dir, "MYHEALTH_MONGO_URL": settings.mongo_url}
     told = run_cli("status", "--json", env={**own, "MYHEALTH_DATABASE_URL": "postgresql://127.0.0.1:9/x_test"})
     assert told.returncode == 75
     answer = json.loads(told.stdout)
-    assert (list(answer["away"]), answer["store"]["reports"], answer["behind"]) == (["PostgreSQL"], 1, None)
+    assert (list(answer["unavailable"]), answer["store"]["reports"], answer["behind"]) == (["PostgreSQL"], 1, None)
 
 
 def gauges(upload: Any) -> dict[str, float]:

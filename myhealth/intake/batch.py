@@ -197,13 +197,16 @@ class Batch:
     def _context(self, item: ValidatedRecord) -> dict[str, Any]:
         """Return the facts that a retry of the record needs."""
         parsed, origin = item.parsed, self.origin
-        record_id = item.record.record_id if item.record else None
+        record = item.record or parsed.decoded()
+        named = {name: getattr(record, name, None) for name in ("record_id", "machine")}
+        if isinstance(record, dict):
+            named = {name: record[name] for name in named if isinstance(record.get(name), str | int)}
         return {
             "format": origin.format,
-            "machine": origin.machine,
+            "machine": named.get("machine") or origin.machine or None,
             "index": parsed.index,
             "line": parsed.line,
-            "record_id": record_id,
+            "record_id": named.get("record_id"),
             "derive_ids": origin.derive_ids,
             "occurrence": item.occurrence,
             "zone": origin.zone,
@@ -216,7 +219,7 @@ class Batch:
         if item.patients:
             return item.patients
         named = (*_named(item.parsed), *([self.origin.patient] if self.origin.patient else []))
-        return tuple(self.origin.patient_map.get(name, name) for name in named)
+        return tuple(dict.fromkeys(self.origin.patient_map.get(name, name) for name in named))
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
         outcome.errors.append(error(outcome.index, name, message, code))

@@ -16,6 +16,7 @@ from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
+from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import register_machine
 
@@ -84,6 +85,8 @@ class FileImport:
                 for status, count in counts(results).items():
                     self.counts[status] += count
                 yield [(item.parsed, result) for item, result in zip(batch, results, strict=True)]
+        if self.counts["accepted"] and not self.options.dry_run:
+            resolve_stored()
 
 
 @contextlib.contextmanager

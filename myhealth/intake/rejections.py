@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from psycopg2.extras import execute_values
 from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict, NotFound
-from myhealth.common.text import printable
+from myhealth.common.text import fold_name, printable
 from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import is_utf8
 
@@ -29,6 +30,14 @@ class RejectedRecord:
     context: dict[str, Any]
 
 
+# The context of equal records.
+SAME = ("machine", "occurrence", "patients", "zone")
+# Rejected records under whose number one was stored later, with its patient's name.
+STORED_SINCE = """
+select rejections.id, checkups.id, folded_name, context->'patients' from rejections
+join machines on serial = context->>'machine'
+join checkups on machine_id = machines.id and record_id = context->>'record_id' and checkups.created_at > received_at
+join users on users.id = patient_id where resolved_at is null"""
 # The most rejected records, and the bytes of their payloads, stored for one user in one request and in 24 hours.
 REQUEST_ROWS, DAY_ROWS, DAY_BYTES = 10_000, 50_000, 1024**3
 KEPT_TODAY = """
@@ -68,7 +77,7 @@ def store_rejections(
 ) -> list[int | None]:
     """Store rejected records within the caller's transaction; return the id of each, in order; None beyond the quota.
 
-    A record that is an unresolved rejection of the same source already is counted again, not stored twice.
+    A record that is an unresolved rejection already, from whichever source, is counted again, not stored twice.
     """
     rows: dict[bytes, tuple[Any, ...]] = {}
     digests = []
@@ -77,7 +86,7 @@ def store_rejections(
         if not is_utf8(payload) or "\0" in payload:
             payload = base64.b64encode(payload.encode("utf-8", "surrogateescape")).decode()
             context = {**context, "base64": True}
-        same = (source, context.get("machine"), context.get("occurrence"), payload)
+        same = [context.get(name) for name in SAME] + [payload]
         digest = hashlib.sha256(json.dumps(same).encode()).digest()
         digests.append(digest)
         user_id = quota.user_id if quota else None
@@ -112,7 +121,8 @@ def list_rejections(*, after: int = 0, limit: int | None = None, resolved: bool 
 
 
 def open_ids() -> list[int]:
-    """Return the ids of all unresolved rejections, in order."""
+    """Return the ids of all unresolved rejections, in order, after `resolve_stored`."""
+    resolve_stored()
     query = Rejection.select(Rejection.id).where(Rejection.resolved_at.is_null()).order_by(Rejection.id)
     with transaction():
         return [rejection.id for rejection in query]
@@ -136,6 +146,16 @@ def resolve(rejection_id: int, resolution: str, checkup_id: int | None = None) -
     if not changed:
         found = get_rejection(rejection_id)
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {found.resolution}")
+
+
+def resolve_stored() -> None:
+    """Resolve rejections whose record was corrected and stored since, under the same number for the same patient."""
+    with transaction() as cursor:
+        cursor.execute(STORED_SINCE)
+        for rejection_id, checkup_id, name, patients in cursor.fetchall():
+            if name in map(fold_name, patients):
+                with contextlib.suppress(Conflict):  # another process resolved it
+                    resolve(rejection_id, "stored since", checkup_id)
 
 
 def discard(rejection_id: int, reason: str = "") -> None:

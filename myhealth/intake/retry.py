@@ -29,12 +29,12 @@ class _StillRejected(Exception):
     """Roll the attempt back."""
 
 
-def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> RecordResult:
+def retry_rejection(rejection_id: int) -> RecordResult:
     """Try to store a rejected record again, under its first record_id. If it is rejected again, store the new errors.
 
     An account that its user registered after the record was received, and that staff did not review, may belong to
-    another person: its records are rejected again unless `trust_registrations`. A record without a record_id that was
-    sent again meanwhile is a duplicate of the later one. Raises NotFound, or Conflict if the rejection is resolved.
+    another person: its records are rejected again. A record without a record_id that was sent again meanwhile is a
+    duplicate of the later one. Raises NotFound, or Conflict if the rejection is resolved.
     """
     rejection = get_rejection(rejection_id)
     if rejection.resolved_at is not None:
@@ -52,7 +52,7 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
         with transaction():
             result = Intake(origin).store_batch([reread(rejection)])[0]
             if result.status == "accepted":
-                _check_changes(rejection, result, trust_registrations)
+                _check_changes(rejection, result)
             if result.status == "rejected":
                 raise _StillRejected
             resolve(rejection_id, result.status, result.id)
@@ -64,16 +64,16 @@ def retry_rejection(rejection_id: int, *, trust_registrations: bool = False) -> 
     return result
 
 
-def _check_changes(rejection: Rejection, result: RecordResult, trust_registrations: bool) -> None:
+def _check_changes(rejection: Rejection, result: RecordResult) -> None:
     """Reject the stored record if its user registered since; replace it by its twin if one was stored since."""
     patient = User.select(User.id, User.username, User.needs_review).join(Checkup).where(Checkup.id == result.id).get()
     registered = AuditEvent.select().where(
         AuditEvent.action == "register", AuditEvent.subject_id == patient.id, AuditEvent.at > rejection.received_at
     )
-    if patient.needs_review and not trust_registrations and registered.exists():
+    if patient.needs_review and registered.exists():
         message = (
-            f"{patient.username} made the account after this record had come; if it is the same person, say so with"
-            f" --trust-registrations, or link the account with `myhealth users link {patient.username}`"
+            f"{patient.username} made the account after this record had come; if it is the same person, link it with"
+            f" `myhealth users link {patient.username}`"
         )
         result.status, result.errors = "rejected", [error(result.index, "checkup_for", message, "registered_since")]
         return
