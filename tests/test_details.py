@@ -86,3 +86,25 @@ def test_a_wrong_further_fact_is_refused_with_its_place(changes, place):
     found, faults = validate_record({**record(1), **changes})
     assert found is None
     assert [field for field, _ in faults] == [place]
+
+
+def test_a_dump_record_without_a_moment_has_none_and_is_known_again(upload, log_in, db):
+    dump = {"machine": "HC-1", "records": [{k: v for k, v in record(1).items() if k != "taken_at"}]}
+    for status in ("accepted", "duplicate"):
+        answer = upload("POST", "/machines/HC-1/dumps/", dump, token=log_in("tara")).json
+        assert answer[status] == 1
+    (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert (stored["taken_at"], stored["taken_precision"]) == (None, "unknown")
+    path, moment = f"/users/bholanath/checkups/{stored['id']}/", "2026-11-20T09:00:00Z"
+    corrected = upload("PUT", path, {"taken_at": moment}, token=log_in("dr.ayush"))
+    assert corrected.status_code == 200
+    (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert (stored["taken_at"], stored.get("taken_precision")) == (moment, None)
+    assert upload("POST", "/machines/HC-1/dumps/", dump, token=log_in("tara")).json["duplicate"] == 1
+
+
+def test_a_live_record_without_a_moment_is_taken_now(upload, log_in):
+    upload("POST", "/checkups/", [record(1, taken_at=...)], token=log_in("tara"))
+    (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert stored["taken_at"] is not None
+    assert "taken_precision" not in stored

@@ -33,6 +33,8 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             message = f"The check-up has been changed meanwhile; it is at revision {revision} now."
             raise Conflict(message, code="changed_meanwhile")
         values = _validated(changes)
+        if "taken_at" in values:
+            values.setdefault("taken_precision", None)
         if values:
             remember_original(row, deleted=False)
             Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()

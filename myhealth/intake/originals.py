@@ -21,8 +21,9 @@ from myhealth.clinical.catalog import as_sent
 from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.models import Original
 
-# `taken_at` is stored beside the digest: a record need not contain it. JSON needs a comparison of its own.
-COMPARED = tuple(name for name in CHANGEABLE if name != "taken_at" and name not in JSON_NAMES)
+# A record need not contain a moment: `taken_at` is stored beside the digest. JSON needs a comparison of its own.
+MOMENT_NAMES = ("taken_at", "taken_precision")
+COMPARED = tuple(name for name in CHANGEABLE if name not in MOMENT_NAMES and name not in JSON_NAMES)
 # The columns of a check-up that `remember_original` needs.
 ORIGINAL_NAMES = ("machine_id", "record_id", "id", "patient_id", *CHANGEABLE)
 ANY_DELETED = "select exists (select from superseded where deleted and coalesce(machine_id, 0) = any(%s::bigint[]))"
@@ -112,8 +113,8 @@ def differing_columns(row: CheckupRow, stored: StoredRow) -> list[str]:
     record = row.record
     differing = [] if row.patient_id == stored["patient_id"] else ["checkup_for"]
     differing += [name for name in COMPARED if getattr(record, name) != stored[name]]
-    if record.taken_at is not None and record.taken_at != stored["taken_at"]:
-        differing.append("taken_at")
+    if record.taken_at is not None:
+        differing += [name for name in MOMENT_NAMES if getattr(record, name) != stored[name]]
     return differing + [name for name in JSON_NAMES if _json_differs(name, getattr(record, name), stored[name])]
 
 
@@ -124,14 +125,14 @@ def _json_differs(name: str, sent: str | None, stored: str | None) -> bool:
 
 
 def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
-    """Return a version byte and the SHA-256 of a check-up's content by column name, without `taken_at`.
+    """Return a version byte and the SHA-256 of a check-up's content by column name, without its moment.
 
     Columns without a value are left out, so a new column does not change the digests of records that lack it.
     `content`: the values of the columns CHANGEABLE by name; JSON as text.
     """
     named: dict[str, Any] = {"patient_id": patient_id}
     for name, value in content.items():
-        if name in CHANGEABLE and name != "taken_at" and value is not None:
+        if name in CHANGEABLE and name not in MOMENT_NAMES and value is not None:
             named[name] = value
             if name in JSON_NAMES:
                 named[name] = _comparable(name, value)
@@ -141,7 +142,7 @@ def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
 def first_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
     """Return the digest of version 1, which releases before migration 9 stored. It knows no other columns, so content
     that has one differs from every such digest: then return an empty digest."""
-    known = {*FIRST_VERSION_NAMES, "taken_at", "results"}
+    known = {*FIRST_VERSION_NAMES, *MOMENT_NAMES, "results"}
     if any(value is not None for name, value in content.items() if name not in known):
         return b""
     return _sha256([patient_id, *(content[name] for name in FIRST_VERSION_NAMES), _results(content["results"])])

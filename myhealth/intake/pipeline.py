@@ -30,6 +30,7 @@ from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord,
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3
+UNKNOWN = "unknown"  # the precision of a moment that the source does not contain
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
@@ -170,6 +171,8 @@ class Intake:
             return ValidatedRecord(parsed, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
+        if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
+            record.taken_precision = UNKNOWN
         return ValidatedRecord(parsed, record, [], self._names(parsed, record))
 
     def _names(self, parsed: ParsedRecord, record: Record) -> tuple[str, ...]:

@@ -288,6 +288,8 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
     by digit."""
     left_out = {"patient_id", *(name for name in DETAIL_COLUMNS if row[name] is None)}
     shown = {name: value for name, value in row.items() if name not in left_out}
+    if row["taken_precision"] == "unknown":
+        shown["taken_at"] = None  # the stored one only sorts
     return shown | {name: msgspec.Raw(shown[name].encode()) for name in JSON_NAMES & shown.keys()}
 
 

@@ -163,7 +163,7 @@ SCHEMAS: dict[str, Any] = {
             "checkup_report": {"type": "string"},
             "disease": {"type": "string"},
             "taken_by": {"type": ["string", "null"]},
-            "taken_at": MOMENT,
+            "taken_at": maybe(MOMENT),
             "results": {"type": "array", "items": STORED_RESULT},
             "created_at": MOMENT,
             "updated_at": MOMENT,
