@@ -8,7 +8,6 @@ from typing import Any
 import psycopg2.errors
 
 from myhealth.audit.events import record_events
-from myhealth.common.text import fold_name, printable
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     CheckupRow,
@@ -27,21 +26,15 @@ from myhealth.intake.originals import (
     find_originals,
 )
 from myhealth.intake.parsed_record import ParsedRecord, named_in
+from myhealth.intake.patients import Patients, Refusal
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
-from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, error
+from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import find_erased_names
 from myhealth.profiles.names import username_error
-from myhealth.profiles.services import FULL_NAME_MAX
 
-CREATE_PATIENTS = """
-insert into users (username, folded_name, full_name, linked_at)
-select *, now() from unnest(%s::text[], %s::text[], %s::text[]) on conflict do nothing returning id, username"""
-FIND_USERS = "select folded_name, id, linked_at is not null from users where folded_name = any(%s)"
-# A lock: an account that is linked at this moment takes in the records that are rejected before.
-STILL_UNLINKED = "select id from users where id = any(%s) and linked_at is null for share"
 ANY_ERASED = "select exists (select from erased_digests where kind = 'record')"
 ERASED_RECORDS = """
 select wanted.position from unnest(%s::text[], %s::text[]) with ordinality as wanted (serial, record_id, position)
@@ -50,17 +43,8 @@ where exists (
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
-
-
-LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
-ERASED = "erased"
 NOT_KEPT = "is not stored among the rejected records either, there are too many: keep it, and send it again tomorrow"
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
-
-
-class ConcurrentChange(Exception):
-    """Roll the batch back, because another transaction changed its rows; the batch is then tried again."""
-
 
 Entry = tuple[RecordResult, Record, ValidatedRecord]
 
@@ -122,20 +106,19 @@ class Batch:
         return [entry for entry in self.good if entry[0].status != "accepted"]
 
     def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
-        patients = self._patients(cursor, pending)
-        self._lock_unlinked(cursor, patients)
-        self.erased = find_erased_names(cursor, _names_of(pending) - patients.keys())
-        pending = [entry for entry in pending if self._knows_patient(entry, patients)]
+        patients = Patients(self.origin)
+        patients.look_up(cursor, [item for *_, item in pending])
+        self.created, self.erased = patients.created, patients.erased
+        pending = [entry for entry in pending if self._has_patient(entry, patients)]
         pending = self._without_erased(cursor, pending)
         if not pending:
             return
         machines = self._machines(cursor, pending)
         rows, entries = [], {}
         for id_, entry in zip(new_ids(cursor, len(pending)), pending, strict=True):
-            _, record, item = entry
+            outcome, record, item = entry
             machine_id = None if record.machine is None else machines[record.machine]
-            patient_id = next(patients[name][0] for name in item.patients if name in patients)
-            rows.append(CheckupRow(id_, patient_id, machine_id, record, item.copied))
+            rows.append(CheckupRow(id_, outcome.patient_id, machine_id, record, item.copied))
             entries[id_] = entry
         gone = find_deleted_originals(cursor, rows)
         if gone:
@@ -225,58 +208,15 @@ class Batch:
         outcome.errors.append(error(outcome.index, name, message, code))
         self.refused.append((outcome, item))
 
-    def _patients(self, cursor: Any, pending: list[Entry]) -> dict[str, tuple[int, bool]]:
-        """Return by name the id of its user and whether that is linked; create missing patients if wanted."""
-        names = _names_of(pending)
-        found = _find_users(cursor, names)
-        if not self.origin.create_patients:
-            return found
-        missing = {}
-        for _, _, item in pending:
-            if not any(name in found for name in item.patients):
-                name = next((name for name in item.patients if not username_error(name)), None)
-                if name is not None:
-                    missing[name] = item.parsed.full_name[:FULL_NAME_MAX]
-        for name in find_erased_names(cursor, missing):
-            del missing[name]
-        if missing:
-            folded = [fold_name(name) for name in missing]
-            cursor.execute(CREATE_PATIENTS, ([*missing], folded, [*missing.values()]))
-            created = cursor.fetchall()
-            record_events("user.create", created, role="patient")
-            self.created = [name for _, name in created]
-            found = _find_users(cursor, names)
-        return found
-
-    def _lock_unlinked(self, cursor: Any, patients: dict[str, tuple[int, bool]]) -> None:
-        unlinked = {id_ for id_, linked in patients.values() if not linked}
-        if unlinked:
-            cursor.execute(STILL_UNLINKED, (sorted(unlinked),))
-            if cursor.rowcount != len(unlinked):
-                raise ConcurrentChange(LINKED_MEANWHILE)
-
-    def _knows_patient(self, entry: Entry, patients: dict[str, tuple[int, bool]]) -> bool:
-        """Return whether the record's patient is one linked user; reject the record otherwise."""
+    def _has_patient(self, entry: Entry, patients: Patients) -> bool:
+        """Set the record's patient and return True; reject a record that has none here."""
         outcome, _, item = entry
-        found = {patients[name] for name in item.patients if name in patients}
-        if len(found) == 1 and next(iter(found))[1]:
-            return True
-        shown = " or ".join(printable(name, 60) for name in item.patients)
-        if len(found) == 1:
-            message = f"the account {shown} is not linked to a person yet; an admin must link it"
-            self._refuse(outcome, item, "checkup_for", message, "account_not_linked")
+        found = patients.of(item)
+        if isinstance(found, Refusal):
+            self._refuse(outcome, item, *found)
             return False
-        if not self.erased.isdisjoint(item.patients):
-            self._refuse(outcome, item, "checkup_for", f"the user {shown} was erased", ERASED)
-            return False
-        if found:
-            message = f"{shown} are different users here; say who is meant with a patient map"
-            self._refuse(outcome, item, "checkup_for", message, "ambiguous_user")
-            return False
-        faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
-        fault = faults[0] if faults and all(faults) else ""
-        self._refuse(outcome, item, "checkup_for", fault or f"there is no user named {shown}", "unknown_user")
-        return False
+        outcome.patient_id = found
+        return True
 
     def _without_erased(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
         """Reject the records that an erased person had, and return the others."""
@@ -353,18 +293,6 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     named = decoded.get("checkup_for") if isinstance(decoded, dict) else None
     found = parsed.patients or (named_in(parsed.raw) if named is None else (str(named),))
     return tuple(name for name in map(str.strip, found) if not username_error(name))
-
-
-def _names_of(entries: list[Entry]) -> set[str]:
-    return {name for _, _, item in entries for name in item.patients}
-
-
-def _find_users(cursor: Any, names: set[str]) -> dict[str, tuple[int, bool]]:
-    """Return by name the id of its user and whether that is linked."""
-    folds = {name: fold_name(name) for name in names}
-    cursor.execute(FIND_USERS, (sorted(set(folds.values())),))
-    found = {folded: (id_, linked) for folded, id_, linked in cursor.fetchall()}
-    return {name: found[folded] for name, folded in folds.items() if folded in found}
 
 
 def _came_first(row: CheckupRow, stored: StoredRow, originals: dict[RecordKey, list[OriginalFingerprint]]) -> bool:

@@ -21,12 +21,20 @@ from myhealth.common.database import cause_of, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
-from myhealth.intake.batch import Batch, ConcurrentChange
+from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
-from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts, error, first_faults
+from myhealth.intake.results import (
+    ConcurrentChange,
+    ImportSource,
+    RecordResult,
+    ValidatedRecord,
+    counts,
+    error,
+    first_faults,
+)
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3

@@ -10,13 +10,19 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 
 FAULTS_MAX = 20  # errors reported for one record
+ERASED = "erased"  # the code of an error
+
+
+class ConcurrentChange(Exception):
+    """Roll the batch back, because another transaction changed its rows; the batch is then tried again."""
 
 
 @dataclass(slots=True)
 class RecordResult:
     """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
 
-    `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong.
+    `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong. `patient_id`: set
+    once the patient is found.
     """
 
     index: int
@@ -25,6 +31,7 @@ class RecordResult:
     errors: list[dict[str, Any]] = field(default_factory=list)
     rejection_id: int | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
+    patient_id: int = 0
 
 
 @dataclass

@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
-from myhealth.intake.batch import ERASED
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.idempotency import Answer
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.results import RecordResult, counts
+from myhealth.intake.results import ERASED, RecordResult, counts
 from wsgi.common.application import encode_json, error_body
 
 UNKNOWN_USER = "User does not exist!"
