@@ -1,4 +1,4 @@
-"""Pure medical knowledge: analytes, reference ranges, units, report statuses. No database, no input and output.
+"""Pure medical knowledge: analytes, ranges, units, codes, statuses, words for people. No database, no input and output.
 
 needs: common
 """

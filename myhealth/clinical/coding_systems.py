@@ -1,0 +1,84 @@
+"""The names of coding systems: HL7 v2's (table 0396) and their URIs. Pure.
+
+Source: HL7 table 0396; HL7 FHIR R4, "Using codes in resources"; terminology.hl7.org for the OIDs.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+LOINC = "http://loinc.org"
+UCUM = "http://unitsofmeasure.org"
+SNOMED = "http://snomed.info/sct"
+MDC = "urn:iso:std:iso:11073:10101"
+# A laboratory's own system, by its name there: a tag URI (RFC 4151), which needs no server.
+LOCAL = "tag:myhealth.example,2026:codes:"
+HL7_TABLE = "http://terminology.hl7.org/CodeSystem/v2-"
+
+# The first name of each is the one of table 0396.
+NAMES: dict[str, tuple[str, ...]] = {
+    LOINC: ("LN", "LNC", "LOINC"),
+    SNOMED: ("SCT", "SNOMED", "SNOMED-CT", "SNOMED CT", "SNOMEDCT"),
+    MDC: ("MDC", "ISO11073", "IEEE11073"),
+    UCUM: ("UCUM",),
+    "http://hl7.org/fhir/sid/icd-10": ("I10", "ICD10", "ICD-10"),
+    "http://hl7.org/fhir/sid/icd-10-cm": ("I10C", "ICD10CM", "ICD-10-CM"),
+    "http://hl7.org/fhir/sid/icd-9-cm": ("I9C", "I9CDX", "ICD9CM", "ICD-9-CM"),
+    "http://npu-terminology.org": ("NPU",),
+    "http://www.ama-assn.org/go/cpt": ("C4", "CPT", "CPT4", "CPT-4"),
+    "http://www.whocc.no/atc": ("ATC",),
+    "http://www.nlm.nih.gov/research/umls/rxnorm": ("RXNORM",),
+    "http://hl7.org/fhir/sid/cvx": ("CVX",),
+    "http://hl7.org/fhir/sid/ndc": ("NDC",),
+    "http://dicom.nema.org/resources/ontology/DCM": ("DCM",),
+    "urn:oid:1.2.392.200119.4.504": ("JC10", "JLAC10"),
+}
+URIS = {name: uri for uri, names in NAMES.items() for name in names}
+OIDS = {
+    "2.16.840.1.113883.6.1": LOINC,
+    "2.16.840.1.113883.6.96": SNOMED,
+    "2.16.840.1.113883.6.24": MDC,
+    "2.16.840.1.113883.6.8": UCUM,
+    "2.16.840.1.113883.6.3": "http://hl7.org/fhir/sid/icd-10",
+    "2.16.840.1.113883.6.90": "http://hl7.org/fhir/sid/icd-10-cm",
+    "2.16.840.1.113883.6.73": "http://www.whocc.no/atc",
+    "2.16.840.1.113883.5.83": "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
+}
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+OID = re.compile(r"(?:urn:oid:)?([0-2](?:\.[0-9]+)+)")
+TABLE = re.compile(r"HL7-?([0-9]{4})")
+
+
+def uri_of(name: str) -> str:
+    """Return the URI of a coding system by its name in HL7 v2, its OID or its URI; "" for none.
+
+    Worked examples: "SCT" is http://snomed.info/sct, "HL70078" http://terminology.hl7.org/CodeSystem/v2-0078. "99MRC"
+    and "L" are a laboratory's own: tag:myhealth.example,2026:codes:99MRC. A URI stays as it is, but for an OID or a
+    final slash of a system that is known.
+    """
+    name = name.strip()
+    if known := URIS.get(name.upper()):
+        return known
+    if oid := OID.fullmatch(name):
+        return OIDS.get(oid[1], f"urn:oid:{oid[1]}")
+    if URI.fullmatch(name):
+        plain = name.rstrip("/").replace("https://", "http://", 1)
+        return plain if plain in NAMES else name
+    if table := TABLE.fullmatch(name.upper()):
+        return HL7_TABLE + table[1]
+    return LOCAL + quote(name, safe="") if name else ""
+
+
+def v2_name_of(uri: str) -> str:
+    """Return the name of a coding system in HL7 v2; "" if it has none. The inverse of `uri_of`."""
+    if uri in NAMES:
+        return NAMES[uri][0]
+    if uri.startswith(HL7_TABLE):
+        return f"HL7{uri.removeprefix(HL7_TABLE)}"
+    return unquote(uri.removeprefix(LOCAL)) if uri.startswith(LOCAL) else ""
+
+
+def is_local(uri: str) -> bool:
+    """Return whether a URI is that of a laboratory's own system, whose codes mean nothing elsewhere."""
+    return uri.startswith(LOCAL)

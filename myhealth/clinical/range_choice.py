@@ -1,0 +1,114 @@
+"""Choose the reference range that holds for a patient: one whose conditions the patient is known to meet. Pure.
+
+A range is the mapping that a result carries in `ranges`: `low`, `high`, `text`, `type`, `sex`, `age_low`, `age_high`
+(in `age_unit`, years by default), `applies_to`. Source: HL7 FHIR R4, "Observation.referenceRange".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from myhealth.clinical.ranges import number
+
+ADULT_AGE = 18  # years
+# Units of age in UCUM and in words, as parts of a year.
+YEARS_OF = {
+    **dict.fromkeys(("a", "y", "yr", "yrs", "year", "years"), 1.0),
+    **dict.fromkeys(("mo", "month", "months"), 1 / 12),
+    **dict.fromkeys(("wk", "w", "week", "weeks"), 7 / 365.25),
+    **dict.fromkeys(("d", "day", "days"), 1 / 365.25),
+    **dict.fromkeys(("h", "hour", "hours"), 1 / 24 / 365.25),
+}
+# administrative-gender, v3 and HL7 v2 codes, SNOMED CT, and words.
+SEXES = {
+    **dict.fromkeys(("male", "m", "248153007", "men", "man", "males", "boys"), "male"),
+    **dict.fromkeys(("female", "f", "248152002", "women", "woman", "females", "girls"), "female"),
+}
+NORMAL = re.compile(r"|normal(?: range| reference range)?|reference(?: range| interval)?|normal values?")
+PERSON_WORDS = re.compile(
+    r"\b(?:(?P<sex>(?:fe)?males?|(?:wo)?m[ae]n|boys?|girls?|[mf] ?:)"
+    r"|(?P<age>child|children|infants?|newborns?|neonat\w+|adults?|p(?:a)?ediatric|adolescents?|years?|yrs?|months?|age[ds]?)"
+    r"|(?P<other>pregnan\w+|trimester|\w*menopaus\w*|luteal|follicular|mid-?cycle|ovulat\w+|fasting|\w*prandial))(?:\b|(?<=:))",
+    re.IGNORECASE,
+)
+
+
+def sex_named(code_or_words: str) -> str | None:
+    """Return "male" or "female" for a code or a word of it, else None.
+
+    Worked examples: "female", "F", "248152002" and "Women" are female; "pregnant" is None.
+    """
+    return SEXES.get(code_or_words.strip().lower())
+
+
+def age_in_years(birth_date: date, on: date) -> float:
+    """Return the age in whole years, and below two years in parts of a year. `on` may not be before `birth_date`."""
+    whole = on.year - birth_date.year - ((on.month, on.day) < (birth_date.month, birth_date.day))
+    return float(whole) if whole >= 2 else (on - birth_date).days / 365.25
+
+
+def choose_range(
+    ranges: Iterable[Mapping[str, Any]], sex: str | None = None, age: float | None = None
+) -> Mapping[str, Any] | None:
+    """Return the one range of a source whose conditions the patient is known to meet, else None.
+
+    `sex`: "male", "female", or anything else for not known; `age`: in years at the measurement, None if not known. The
+    most specific range wins: one of the sex and the age before one of everybody. None if several that differ are left,
+    for any of them might be meant. Treatment, therapeutic, critical and other ranges than the normal one never compare.
+    """
+    met = [(_specificity(each), each) for each in ranges if _is_comparable(each) and _is_met(each, sex, age)]
+    most = max((rank for rank, _ in met), default=0)
+    found = [each for rank, each in met if rank == most]
+    same = {(str(each.get("low")), str(each.get("high"))) for each in found}
+    return found[0] if len(same) == 1 else None
+
+
+def is_normal(type_: Any) -> bool:
+    """Return whether the type of a range (text, or {text, codings}; None is normal) says that it is the normal one."""
+    if not isinstance(type_, Mapping):
+        return NORMAL.fullmatch(str(type_ or "").strip().lower()) is not None
+    codes = [str(coding.get("code") or "").lower() for coding in type_.get("codings") or ()]
+    return all(code == "normal" for code in codes) if codes else is_normal(type_.get("text"))
+
+
+def _is_comparable(each: Mapping[str, Any]) -> bool:
+    low, high = number(each.get("low")), number(each.get("high"))
+    if (low is None and high is None) or (low is not None and high is not None and low > high):
+        return False
+    if each.get("applies_to") or not is_normal(each.get("type")):
+        return False
+    return not _conditions_in_words(each)
+
+
+def _conditions_in_words(each: Mapping[str, Any]) -> bool:
+    """Return whether its text names a condition that its fields do not have, such as "Children" or "M: 13-17"."""
+    for words in PERSON_WORDS.finditer(str(each.get("text") or "")):
+        if words["other"] or (words["sex"] and not each.get("sex")) or (words["age"] and not _has_age(each)):
+            return True
+    return False
+
+
+def _has_age(each: Mapping[str, Any]) -> bool:
+    return each.get("age_low") is not None or each.get("age_high") is not None
+
+
+def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool:
+    if each.get("sex") and (sex not in ("male", "female") or each["sex"] != sex):
+        return False
+    if not _has_age(each):
+        return True
+    part = YEARS_OF.get(str(each.get("age_unit") or "a").strip().lower())
+    if age is None or part is None:
+        return False
+    low, high = number(each.get("age_low")), number(each.get("age_high"))
+    if low is not None and age < float(low) * part:
+        return False
+    # "to 17 years" is until the eighteenth birthday; "to 1 year" is not until the second.
+    return high is None or (age if float(high) * part < 2 else int(age)) <= float(high) * part
+
+
+def _specificity(each: Mapping[str, Any]) -> int:
+    return bool(each.get("sex")) + _has_age(each)

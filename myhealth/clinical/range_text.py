@@ -1,0 +1,84 @@
+"""Read a reference range that stands in plain words. Pure.
+
+Only what can be read in one way is read: two numbers with a dash or "to", or a number with a bound. "M: 13-17 F:
+12-15", "see note", a titre (1:40) and a date are refused, and so is a unit that is not the result's.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from myhealth.clinical.ranges import Number
+from myhealth.clinical.units import series_unit
+from myhealth.common.exact_numbers import exact_number
+
+TEXT_MAX = 100  # characters; what is longer is not plain
+POINT = r"[+-]?(?:[0-9]{1,15}(?:\.(?!\.)[0-9]{0,15})?|\.[0-9]{1,15})(?:[eE][+-]?[0-9]{1,2})?"
+# 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
+COMMA = r"[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})(?![0-9])"
+DASH = r"[-–—−‐‑_~…]|\.{2,3}|to|through"
+LEAST = r">\s*(?:or)?\s*=?|=>|≥|from|at least|min(?:imum)?\.?|above|over|(?:more|greater) than(?: or equal to)?"
+MOST = r"<\s*(?:or)?\s*=?|=<|≤|up ?to|at most|max(?:imum)?\.?|below|under|less than(?: or equal to)?|not more than"
+LABEL = re.compile(r"(?:(?:normal|reference|ref\.?)(?: (?:range|interval|values?))?|range)\s*:?\s*", re.IGNORECASE)
+MONTH = re.compile(r"0[1-9][-_](?:19|20)[0-9]{2}")
+
+
+def _patterns(number: str) -> tuple[re.Pattern[str], ...]:
+    """Return the patterns of two numbers, and of one. Groups `low`, `high`, and the words behind each number."""
+    low, high = rf"(?P<low>{number})\s*", rf"(?P<high>{number})\s*(?P<behind>.*)"
+    between = rf"(?:>=?|≥)?\s*{low}(?P<amid>\D*?|[^\s-]*?)\s*(?:{DASH}|and)\s*(?:<=?|≤)?\s*{high}"
+    return tuple(
+        re.compile(pattern, re.IGNORECASE)
+        for pattern in (
+            rf"(?:from |between )?{between}",
+            rf"(?:{MOST})\s*{high}",
+            rf"(?:{LEAST})\s*{low}(?P<behind>.*)",
+            rf"{low}(?P<amid>\S*)\s*(?:or|and) (?:more|higher|above|over|greater)(?P<behind>)",
+            rf"(?P<high>{number})\s*(?P<amid>\S*)\s*(?:or|and) (?:less|lower|below|under)(?P<behind>)",
+        )
+    )
+
+
+PATTERNS = (*_patterns(POINT), *_patterns(COMMA))
+
+
+@lru_cache(maxsize=1024)
+def parse_range(text: str, unit: str | None = None) -> tuple[Number | None, Number | None] | None:
+    """Return (low, high), of which one may be open (None); None if the text is not a plain range. Digits are exact.
+
+    `unit`: the result's; a unit in the text must be the same. The ends are inclusive: `<150` gives (None, 150), as all
+    sources do with that text, so keep the text beside them.
+    Worked examples: "(135-145)" is (135, 145), "> OR = 60" (60, None), "up to 250 mg/dl" (None, 250) of mg/dL.
+    """
+    plain = " ".join(text.split())
+    if len(plain) > TEXT_MAX or MONTH.fullmatch(plain):
+        return None
+    plain = LABEL.sub("", plain, count=1) if LABEL.match(plain) else plain
+    if plain[:1] + plain[-1:] in ("()", "[]"):
+        plain = plain[1:-1].strip()
+    for pattern in PATTERNS:
+        found = pattern.fullmatch(plain)
+        if found and all(_is_unit(words, unit) for name, words in found.groupdict().items() if name in WORDS):
+            low, high = (_number(found.groupdict().get(end)) for end in ("low", "high"))
+            return (low, high) if low is None or high is None or low <= high else None
+    return None
+
+
+WORDS = ("amid", "behind")
+
+
+def _is_unit(words: str | None, unit: str | None) -> bool:
+    """Return whether the words behind a number are nothing, or the unit in some spelling."""
+    found = (words or "").strip()
+    return not found or (unit is not None and series_unit(found) == series_unit(unit))
+
+
+def _number(text: str | None) -> Number | None:
+    if text is None:
+        return None
+    sign, digits = ("-" if text[0] == "-" else ""), text.lstrip("+-").replace(",", ".")
+    whole, point, fraction = digits.partition(".")
+    whole = re.sub(r"^0+(?=[0-9])", "", whole) or "0"
+    plain = sign + whole + (point + fraction if fraction and fraction[0] not in "eE" else fraction)
+    return int(plain) if re.fullmatch("-?[0-9]+", plain) else exact_number(plain)

@@ -1,0 +1,89 @@
+"""The life of a result and of a report: its statuses, their order, HL7 v2's codes for them, and words for people. Pure.
+
+The statuses are FHIR R4's ObservationStatus and DiagnosticReportStatus; None is final. Sources: HL7 v2.8 tables 0085
+(OBX-11) and 0123 (OBR-25); HL7 Version 2 to FHIR, concept maps of these tables.
+"""
+
+from __future__ import annotations
+
+# In the order of a life. Those of one rank do not tell which is later.
+RANKS = {
+    "registered": 1,
+    "partial": 2,
+    "preliminary": 3,
+    "final": 4,
+    "amended": 5,
+    "corrected": 5,
+    "appended": 5,
+    "cancelled": 6,
+    "entered-in-error": 6,
+}
+WITHDRAWN = frozenset({"cancelled", "entered-in-error"})
+CORRECTED = frozenset({"amended", "corrected", "appended"})
+NOT_FINAL = frozenset({"registered", "partial", "preliminary"})
+OBX_11 = {
+    **dict.fromkeys("IO", "registered"),
+    **dict.fromkeys("PRS", "preliminary"),
+    **dict.fromkeys("FUV", "final"),
+    "A": "amended",
+    "B": "appended",
+    "C": "corrected",
+    "N": "final",  # was not asked: nothing more will come, and it has no value
+    "X": "cancelled",
+    "D": "entered-in-error",
+    "W": "entered-in-error",
+}
+OBR_25 = {
+    **dict.fromkeys("OISN", "registered"),
+    "A": "partial",
+    **dict.fromkeys("PRM", "preliminary"),
+    "F": "final",
+    "C": "corrected",
+    "X": "cancelled",
+    **dict.fromkeys("YZ", "unknown"),
+}
+WORDS = {
+    "registered": "not measured yet",
+    "partial": "some results are still missing",
+    "preliminary": "preliminary; it may still change",
+    "final": "final",
+    "amended": "changed later",
+    "corrected": "corrected",
+    "appended": "completed later",
+    "cancelled": "cancelled; there is no result",
+    "entered-in-error": "withdrawn; it was reported in error",
+    "unknown": "status not known",
+}
+
+
+def result_status(obx_11: str) -> str | None:
+    """Return the status of a result by its OBX-11; None where that is empty or not in table 0085."""
+    found = OBX_11.get(obx_11.strip().upper())
+    return "amended" if found == "appended" else found  # a result cannot be appended to
+
+
+def report_status(obr_25: str) -> str | None:
+    """Return the status of a report by its OBR-25; None where that is empty or not in table 0123."""
+    return OBR_25.get(obr_25.strip().upper())
+
+
+def is_withdrawn(status: str | None) -> bool:
+    """Return whether its source took it back: it is not shown any more."""
+    return status in WITHDRAWN
+
+
+def compare(new: str | None, old: str | None) -> int:
+    """Return 1 if `new` is a later status than `old`, -1 if an earlier one, 0 if the statuses do not tell.
+
+    Worked examples: final after preliminary is 1, preliminary after final -1; corrected after corrected and unknown
+    after anything are 0. What was withdrawn is later than anything.
+    """
+    ranks = [RANKS.get(status or "final") for status in (new, old)]
+    if ranks[0] is None or ranks[1] is None:
+        return 0
+    return (ranks[0] > ranks[1]) - (ranks[0] < ranks[1])
+
+
+def words_of(status: str | None) -> str:
+    """Return what a status says to a person; "" where it is final, which needs no word."""
+    return "" if status in (None, "final") else WORDS.get(str(status), str(status))
