@@ -5,6 +5,7 @@ import re
 import unicodedata
 from typing import Any
 
+import psycopg2
 import pytest
 from support.clients import Caller
 from support.factories import PASSWORD, dump, record, take
@@ -203,6 +204,72 @@ def test_an_account_that_nobody_linked_takes_no_records_along(people, db) -> Non
     assert erase_user("meera.patel").review == [1]
     services.create_user("meera.patel")
     assert db("select count(*) from rejections") == [(1,)]
+
+
+@pytest.fixture
+def two(people, db, upload, log_in) -> list[str]:
+    """The present names of two persons who were both called asha, one after the other: each has a rejected record and
+    events that name only that."""
+    services.create_user("asha")
+    upload.token = log_in("tara")
+    upload("POST", "/checkups/", record(1, "asha"))
+    upload("POST", "/checkups/", record(None, "asha", disease=5, checkup_report="of the first"))
+    services.rename_user("asha", "asha.first")
+    services.create_user("asha")
+    upload("POST", "/checkups/", record(2, "asha"))
+    upload("POST", "/checkups/", record(None, "asha", disease=5, checkup_report="of the second"))
+    services.rename_user("asha", "asha.second")
+    return ["asha.first", "asha.second"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def test_of_two_who_had_a_name_one_is_erased(two, db, which: int) -> None:
+    """What has no id is the person's who had the name at that time."""
+    ids = [services.get_user(name).id for name in two]
+    before = dict(db("select id, to_jsonb(t)::text from audit_events t where subject_id = %s", ids[1 - which]))
+    events = [
+        id_ for (id_,) in db("select id from audit_events where subject = 'asha' and subject_id is null order by id")
+    ]
+    assert len(events) == 2
+    assert erase_user(two[which]).removed["rejections"] == 1
+    assert db("select id from rejections") == [(2 - which,)]
+    assert dict(db("select id, to_jsonb(t)::text from audit_events t where subject_id = %s", ids[1 - which])) == before
+    assert db("select id from audit_events where subject = 'asha' and subject_id is null") == [(events[1 - which],)]
+    assert "asha" not in str(db("select * from audit_events where subject_id = %s", ids[which]))
+
+
+def test_a_name_that_another_took_is_erased_up_to_then(people, db) -> None:
+    services.create_user("asha")
+    take(record(1, "asha", disease=5))
+    services.rename_user("asha", "asha.first")
+    services.create_user("asha")
+    take(record(2, "asha", disease=5))
+    done = erase_user("asha.first")
+    assert (done.removed["rejections"], done.review) == (1, [])
+    assert db("select id from rejections") == [(2,)]
+    assert take(record(3, "asha"))[0].status == "accepted", "the name is another's"
+
+
+def test_a_former_name_that_an_unlinked_account_took_is_erased(people, db) -> None:
+    services.create_user("asha")
+    services.rename_user("asha", "asha.first")
+    services.create_user("asha", self_registered=True)
+    take(record(1, "asha", disease=5))
+    assert erase_user("asha.first").removed["rejections"] == 1
+    services.rename_user("asha", "someone")
+    assert take(record(2, "asha"))[0].errors[-1]["code"] == "erased"
+
+
+def test_names_from_before_the_first_event_that_is_kept_are_uncertain(people, db, settings) -> None:
+    services.create_user("asha")
+    take(record(1, "asha", disease=5))
+    db("update rejections set received_at = now() - interval '3 years'")
+    with psycopg2.connect(settings.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "alter table audit_events disable trigger audit_events_stay; delete from audit_events where id < 4"
+        )
+        cursor.execute("alter table audit_events enable always trigger audit_events_stay")
+    assert erase_user("asha").review == [1]
 
 
 @pytest.mark.parametrize("how", [["1"], ["--all", "--yes", "--patient", NAME]])

@@ -5,6 +5,7 @@ import stat
 import zipfile
 from typing import Any
 
+import pytest
 from support.factories import PASSWORD, record, take
 
 from myhealth.common.database import database
@@ -13,6 +14,7 @@ from myhealth.intake.corrections import change_checkup
 from myhealth.privacy import export
 from myhealth.privacy.retention import kept_days
 from myhealth.privacy.rules import COLLECTIONS, NOT_PERSONAL, TABLES
+from myhealth.profiles import services
 from myhealth.reports.access_log import Access
 from myhealth.sync.checkpoint import TABLES as FEED_TABLES
 
@@ -78,3 +80,43 @@ def test_an_export_has_everything_and_nothing_of_others(
     again = run_cli("users", "export", "bholanath", "--output", str(path))
     assert (again.returncode, "--output" in again.stderr) == (2, True)
     assert db("select count(*) from audit_events where details->>'what' = 'export'") == [(1,)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def test_an_export_has_nothing_of_another_who_had_the_name(
+    people, upload, log_in, reports, sync, tmp_path, which
+) -> None:
+    services.create_user("asha")
+    upload.token = log_in("tara")
+    for text, name in (("FIRST", "asha.first"), ("SECOND", "asha.second")):
+        upload("POST", "/checkups/", record(None, "asha", disease=5, checkup_report=text))
+        upload("POST", "/checkups/", record(f"of {text}", "asha"))
+        sync()
+        patient, doctor = (reports.people.find_by_username(each) for each in ("asha", "dr.ayush"))
+        reports.access_log.log(Access(doctor, patient, text), Access(patient, doctor, f"by {text}"))
+        services.rename_user("asha", name)
+        if text == "FIRST":
+            services.create_user("asha")
+    sync()
+    user = services.get_user(("asha.first", "asha.second")[which])
+    export.export_user(user, reports, tmp_path / "a.zip")
+    found = read(tmp_path / "a.zip")
+    mine, other = ("FIRST", "SECOND")[which], ("FIRST", "SECOND")[1 - which]
+    assert mine in str(found["rejections.json"])
+    assert [each["what"] for each in found["access_log.json"]][:2] == [mine, f"by {mine}"]
+    assert [each["action"] for each in found["audit_events.json"]].count("upload") == 1
+    assert other not in str(found)
+    assert {each["subject_id"] for each in found["audit_events.json"]} <= {user.id, None}
+
+
+def test_an_unlinked_accounts_export_has_nothing_that_is_only_named_so(
+    people, upload, log_in, reports, tmp_path
+) -> None:
+    services.create_user("asha", self_registered=True)
+    upload("POST", "/checkups/", record(None, "asha", disease=5), token=log_in("tara"))
+    export.export_user(services.get_user("asha"), reports, tmp_path / "a.zip")
+    found = read(tmp_path / "a.zip")
+    assert (found["rejections.json"], [each["action"] for each in found["audit_events.json"]]) == (
+        [],
+        ["register", "read"],
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import psycopg2
@@ -83,6 +84,30 @@ def test_no_setting_removes_an_event_of_this_month(people, db) -> None:
 def test_the_function_does_not_rename_who_has_an_account(people, db) -> None:
     with pytest.raises(psycopg2.IntegrityError, match="still has an account"):
         db("select audit_upkeep(null, 0, %s, array['bholanath'])", people["bholanath"])
+
+
+@pytest.mark.parametrize("name", ["savita", "SAVITA", " savita", "ｓavita"])
+@pytest.mark.parametrize("place", ["spellings", "identifiers"])
+def test_the_function_does_not_rename_a_name_that_somebody_has(people, db, name: str, place: str) -> None:
+    with pytest.raises(psycopg2.IntegrityError, match="still has an account"):
+        db(f"select audit_upkeep(null, 0, 4711, {place} => %s)", [name])
+
+
+@pytest.mark.parametrize(
+    ("rights", "may"), [("insert on audit_events", False), ("insert on users", False), ("delete on users", True)]
+)
+def test_only_who_may_erase_may_call_the_function(people, db, settings, rights: str, may: bool) -> None:
+    db("drop role if exists myhealth_test_caller")
+    db("create role myhealth_test_caller")
+    with psycopg2.connect(settings.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"grant select, {rights} to myhealth_test_caller")
+        migration = import_module("myhealth.migrations.0017_audit_upkeep_guard")
+        cursor.execute(migration.DOWN + migration.UP)
+        cursor.execute("select has_function_privilege('myhealth_test_caller', oid, 'execute') from pg_proc"
+                       " where proname = 'audit_upkeep'")  # fmt: skip
+        assert cursor.fetchall() == [(may,)]
+        connection.rollback()
+    db("drop role myhealth_test_caller")
 
 
 def test_events_are_only_ever_added_after_the_function_too(people, connect) -> None:

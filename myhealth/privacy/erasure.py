@@ -22,16 +22,16 @@ from myhealth.common.text import fold_name
 from myhealth.intake.rejections import get_rejection
 from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings
 from myhealth.profiles.erasure import REMEMBER_NAMES, remember_erased
+from myhealth.profiles.held_names import BY_NAME, find_held_names, find_taken
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user
 
 # Foreign patient numbers of the person's rejected records are refused from now on; a shorter one, or one without a
 # digit, may be another's too.
 NUMBER = re.compile(r"(?=.*\d).{6,}")
-PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 12 writes it
-FORMER_NAMES = """
-select distinct unnest(array[subject, case when details->>'changed' like 'username %%'
-    then substr(details->>'changed', 10) end]) from audit_events where subject_id = %s"""
+PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 17 writes it
+ATTEMPTS = f"delete from login_attempts where user_id = %(id)s or (user_id is null and {BY_NAME.format('username')})"
+PSEUDONYMISE = "select audit_upkeep(null, 0, %(id)s, %(names)s, %(numbers)s, %(held)s::tstzrange[])"
 ANSWERS = "select user_id, key, answer from idempotency_keys where answer is not null for update"
 ERASED_ITEM = {"errors": [{"index": None, "field": None, "message": "erased", "code": "erased"}], "rejection_id": None}
 BLANK = """
@@ -61,8 +61,9 @@ def erase_user(username: str) -> Erasure:
         # Locked: records that are stored at this moment are seen, and those after it find no user.
         locked = User.select(User.linked_at).where(User.id == user.id).for_update().first()
         linked = locked is not None and locked.linked_at is not None
-        names = _known_names(cursor, user)
-        mentions = Mentions(names)
+        held = find_held_names(cursor, user)
+        taken = find_taken(cursor, user, held)
+        mentions = Mentions(held.keys() - taken, held)
         cursor.execute("select id from checkups where patient_id = %s", (user.id,))
         checkups = {id_ for (id_,) in cursor.fetchall()}
         removed = {"checkups": len(checkups), "users": 1}
@@ -70,20 +71,19 @@ def erase_user(username: str) -> Erasure:
             cursor.execute(f"select count(*) from {table} where {column} = %s", (user.id,))
             removed[table] = cursor.fetchone()[0]
         if linked:
-            remember_erased(cursor, user.id, user.username)
-        spellings = find_spellings(cursor, mentions)
-        cursor.execute("delete from login_attempts where username = any(%s) or user_id = %s", (spellings, user.id))
+            remember_erased(cursor, user.id, held)
+        spelt = {"id": user.id, **find_spellings(cursor, mentions)}
+        cursor.execute(ATTEMPTS, spelt)
         removed["login_attempts"] = cursor.rowcount
         user.delete_instance()
         found = find_rejections(cursor, mentions, user.full_name)
-        if not linked:  # the records are of the person of that name, who need not be this one
-            found = FoundRejections([], sorted(found.certain + found.possible), set())
         numbers = [each for each in found.identifiers if NUMBER.fullmatch(each)]
         cursor.execute(REMEMBER_NAMES, {"folds": [*map(fold_name, numbers)], "id": user.id})
         cursor.execute("delete from rejections where id = any(%s)", (found.certain,))
         removed["rejections"] = cursor.rowcount
         removed["idempotency_keys"] += _erase_answers(cursor, mentions, checkups, set(found.certain))
-        cursor.execute("select audit_upkeep(null, 0, %s, %s, %s)", (user.id, [*{*names, *spellings}], numbers))
+        free = Mentions(mentions.folds, {name: spans for name, spans in held.items() if name not in taken})
+        cursor.execute(PSEUDONYMISE, {"id": user.id, "numbers": numbers, **find_spellings(cursor, free)})
         removed["audit_events (pseudonym)"] = cursor.fetchone()[0]
         record_event(
             "user.delete", subject_id=user.id, subject=PSEUDONYM.format(user.id), rejections=removed["rejections"]
@@ -104,16 +104,6 @@ def erase_rejection(rejection_id: int) -> None:
     with transaction() as cursor:
         cursor.execute(BLANK, {"id": rejection_id, "digest": hashlib.sha256(secrets.token_bytes(32)).digest()})
         record_event("rejection.discard", rejection=rejection_id, erased=True)
-
-
-def _known_names(cursor: Any, user: User) -> list[str]:
-    """Return the user's name, and the former ones that nobody else has now."""
-    cursor.execute(FORMER_NAMES, (user.id,))
-    folds = {name: fold_name(name) for (name,) in cursor.fetchall() if name}
-    sql = "select folded_name from users where folded_name = any(%s) and id <> %s"
-    cursor.execute(sql, ([*folds.values()], user.id))
-    taken = {folded for (folded,) in cursor.fetchall()}
-    return [user.username, *(name for name in sorted(folds.keys() - {user.username}) if folds[name] not in taken)]
 
 
 def _erase_answers(cursor: Any, mentions: Mentions, checkups: Collection[int], rejections: Collection[int]) -> int:

@@ -20,11 +20,12 @@ import msgspec
 from myhealth.audit.events import current_actor, record_event
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
-from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
 from myhealth.privacy.mentions import Mentions, find_rejections, find_spellings
+from myhealth.profiles.held_names import BY_NAME, find_held_names
 from myhealth.profiles.models import User
 from myhealth.reports.access_log import Access, AccessEvent
+from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.repository import ReportRepository
 
@@ -37,11 +38,13 @@ QUERIES = {
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",
     "rejections": "select to_jsonb(t) - 'digest' from rejections t where id = any(%(rejections)s) order by id",
     "idempotency_keys": "select to_jsonb(t) - 'request' from idempotency_keys t where user_id = %(id)s order by key",
-    "login_attempts": "select to_jsonb(t) from login_attempts t where user_id = %(id)s or username = any(%(names)s)"
+    "login_attempts": "select to_jsonb(t) from login_attempts t where user_id = %(id)s or (user_id is null and"
+    f" {BY_NAME.format('username')}) order by id",
+    "audit_events": "select case when is_subject then to_jsonb(t)"
+    " else to_jsonb(t) - '{subject,subject_id,details}'::text[] end from audit_events t, lateral (select"
+    f" coalesce(subject_id = %(id)s, {BY_NAME.format('subject')}) as is_subject,"
+    f" coalesce(actor_id = %(id)s, {BY_NAME.format('actor')}) as is_actor) as role where is_subject or is_actor"
     " order by id",
-    "audit_events": "select case when subject_id = %(id)s or subject = any(%(names)s) then to_jsonb(t)"
-    " else to_jsonb(t) - '{subject,subject_id,details}'::text[] end from audit_events t where subject_id = %(id)s"
-    " or actor_id = %(id)s or subject = any(%(names)s) or actor = any(%(names)s) order by id",
 }
 
 
@@ -69,11 +72,10 @@ def export_user(user: User, reports: ReportRepository, path: Path) -> dict[str, 
 
 def _write_rows(archive: zipfile.ZipFile, user: User) -> dict[str, int]:
     with transaction() as cursor:
-        mentions = Mentions([user.username])
-        # What waits for a name is not an unlinked account's.
-        rejections = find_rejections(cursor, mentions).certain if user.linked_at else []
-        names = [*{user.username, *find_spellings(cursor, mentions)}]
-        values = {"id": user.id, "names": names, "rejections": rejections}
+        held = find_held_names(cursor, user)
+        mentions = Mentions(held, held)
+        rejections = find_rejections(cursor, mentions).certain
+        values = {"id": user.id, "rejections": rejections, **find_spellings(cursor, mentions)}
         return {table: _write_list(archive, f"{table}.json", _rows(sql, values)) for table, sql in QUERIES.items()}
 
 
@@ -90,7 +92,7 @@ def _write_reports(archive: zipfile.ZipFile, user: User, reports: ReportReposito
     if patient is None:  # the sync has not been there yet
         return {"reports": 0, "access_log": 0}
     reports.access_log.log(Access.by_operator(current_actor().name or "", patient, "export"))
-    events = map(msgspec.json.format, map(encode_json, _access_events(reports, user)))
+    events = map(msgspec.json.format, map(encode_json, _access_events(reports, patient)))
     seen = _write_list(archive, "access_log.json", events)
     written, found = 0, reports.iterate(patient)
     for number in itertools.count(1):
@@ -101,11 +103,10 @@ def _write_reports(archive: zipfile.ZipFile, user: User, reports: ReportReposito
     raise AssertionError("count() does not end")
 
 
-def _access_events(reports: ReportRepository, user: User) -> Iterator[AccessEvent]:
-    yield from reports.access_log.find_events(subject=user.username)
-    for own in reports.access_log.find_events(actor=user.username):
-        if own.username is None or fold_name(own.username) != user.folded_name:
-            yield dataclasses.replace(own, username=None, patient_id=None, report_id=None)
+def _access_events(reports: ReportRepository, person: Document) -> Iterator[AccessEvent]:
+    for event in reports.access_log.find_of_person(person):
+        is_own = event.actor_subject == person["subject"]
+        yield dataclasses.replace(event, username=None, patient_id=None, report_id=None) if is_own else event
 
 
 def _write_list(archive: zipfile.ZipFile, name: str, rows: Iterable[bytes]) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from psycopg2.extras import DateTimeTZRange
 
 from myhealth.common.database import database
 from myhealth.common.text import fold_name
@@ -13,30 +16,33 @@ from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import named_in
 from myhealth.intake.rejections import payload_text
 from myhealth.intake.retry import reread
+from myhealth.profiles.held_names import HeldNames
 
 # No person is called so: a patient whose name has one of these is called by the username.
 NO_PERSONS_NAME = re.compile(r"[\d._@]")
 JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # Rows without the name in ASCII, without a character beyond ASCII, an escape or base64 cannot name the person.
 CANDIDATES = """
-select id, payload, context, source, errors from (
+select id, payload, context, source, errors, received_at from (
     select *, concat_ws(' ', payload, source, context, errors) as content from rejections) as all_of_them
 where content ilike any(%s) or octet_length(content) <> char_length(content) or content like '%%\\\\u%%'
     or context ? 'base64' order by id"""
 
 
 class Mentions:
-    """Recognises `names` (usernames of one person) as whole words of a text."""
+    """Recognises `names` (usernames of one person) as whole words of a text. `held`: when which names were the
+    person's; by default these always."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], held: HeldNames | None = None) -> None:
         self.folds = {fold_name(name.strip()) for name in names}
+        self.held = {name: [DateTimeTZRange()] for name in self.folds} if held is None else held
         words = "|".join(map(re.escape, sorted(self.folds, key=len, reverse=True)))
         # asha is no word of asha.roy, asha-roy or asha@example.org, but is one of "asha." and of asha^^^
         self._words = re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{words})(?![\w-]|[.@]\w)")
 
-    def names(self, name: Any) -> bool:
-        """Return whether this is one of the names, with or without blanks around it."""
-        return isinstance(name, str) and fold_name(name.strip()) in self.folds
+    def names(self, name: str, at: datetime) -> bool:
+        """Return whether this, with or without blanks around it, was a name of the person at that moment."""
+        return any(at in span for span in self.held.get(fold_name(name.strip()), ()))
 
     def is_in(self, text: str) -> bool:
         """Return whether one of the names is a word of the text."""
@@ -64,13 +70,14 @@ def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> Fou
     others = {folded for (folded,) in cursor.fetchall()} - mentions.folds
     parts = fold_name(full_name).split()
     found = FoundRejections([], [], set())
-    for rejection in _candidates([*mentions.folds, *parts[:1]]):
+    for rejection in _candidates([*mentions.held, *parts[:1]]):
         context, text = rejection.context, payload_text(rejection)
         patients = {name for name in (context.get("patient"), *context.get("patients", ()), *named_in(text)) if name}
         words = set(re.findall(r"\w+", fold_name(text))) if len(parts) > 1 else set()
-        known = {name for name in patients if fold_name(name.strip()) in others}
+        mine = {name for name in patients if mentions.names(name, rejection.received_at)}
+        known = {name for name in patients - mine if fold_name(name.strip()) in others}
         is_word = mentions.is_in(f"{text} {rejection.source} {rejection.errors}")
-        if not known and (any(map(mentions.names, patients)) or (is_word and _calls_patient(rejection, mentions))):
+        if not known and (mine or (is_word and _calls_patient(rejection, mentions))):
             found.certain.append(rejection.id)
             found.identifiers.update(patients)
         elif is_word or (parts and words.issuperset(parts)):
@@ -81,7 +88,7 @@ def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> Fou
 def _calls_patient(rejection: Rejection, mentions: Mentions) -> bool:
     """Return whether the record gives a username as the name of its patient, for whom it has a number besides."""
     name = reread(rejection).full_name
-    return mentions.names(name) and NO_PERSONS_NAME.search(name) is not None
+    return mentions.names(name, rejection.received_at) and NO_PERSONS_NAME.search(name) is not None
 
 
 def _candidates(words: list[str]) -> Iterator[Rejection]:
@@ -89,16 +96,19 @@ def _candidates(words: list[str]) -> Iterator[Rejection]:
     with database.connection().cursor(name="rejections", withhold=True) as cursor:
         cursor.itersize = 200
         cursor.execute(CANDIDATES, (patterns,))
-        for id_, payload, context, source, errors in cursor:
-            yield Rejection(id=id_, payload=payload, context=context, source=source, errors=errors)
+        for id_, payload, context, source, errors, at in cursor:
+            yield Rejection(id=id_, payload=payload, context=context, source=source, errors=errors, received_at=at)
 
 
-def find_spellings(cursor: Any, mentions: Mentions) -> list[str]:
-    """Return the names of the audit trail and of the login attempts, as they are spelt there, that are the person's."""
+def find_spellings(cursor: Any, mentions: Mentions) -> dict[str, list[Any]]:
+    """Return `names`, the person's as the audit trail and the login attempts spell them, and `held`, the span of each;
+    a name with several spans is there as often."""
     cursor.execute(
         "select distinct name from (select subject as name from audit_events union all select actor from audit_events"
         " union all select username from login_attempts) as spelt"
         " where lower(trim(name)) = any(%s) or octet_length(name) <> char_length(name)",
-        (sorted(mentions.folds),),
+        (sorted(mentions.held),),
     )
-    return [name for (name,) in cursor.fetchall() if mentions.names(name)]
+    names = sorted({*mentions.held, *(name for (name,) in cursor.fetchall() if name)})
+    pairs = [(name, span) for name in names for span in mentions.held.get(fold_name(name.strip()), ())]
+    return {"names": [name for name, _ in pairs], "held": [span for _, span in pairs]}

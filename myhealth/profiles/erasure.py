@@ -12,13 +12,11 @@ from typing import Any
 from myhealth.common.text import fold_name
 
 # A machine may still send a name that the user had before; it may be another user's by now.
-FORMER_NAMES = """
-select distinct subject from audit_events
-where action = 'user.change' and subject_id = %s and details->>'changed' like 'username %%'"""
 REMEMBER_NAMES = """
 insert into erased_digests (kind, digest)
 select 'name', keyed_digest(folded) from unnest(%(folds)s::text[]) as erased (folded)
-where not exists (select from users where folded_name = folded and id <> %(id)s) on conflict do nothing"""
+where not exists (select from users where folded_name = folded and id <> %(id)s and linked_at is not null)
+on conflict do nothing"""
 REMEMBER_RECORDS = """
 insert into erased_digests (kind, digest)
 select 'record', keyed_digest(serial, erased.record_id) from (
@@ -32,10 +30,8 @@ where exists (select from erased_digests where kind = 'name')
     and exists (select from erased_digests where kind = 'name' and digest = keyed_digest(folded))"""
 
 
-def remember_erased(cursor: Any, user_id: int, username: str) -> None:
-    """Store the digests of a user's names, former ones too, and machine records, before the user is deleted."""
-    cursor.execute(FORMER_NAMES, (user_id,))
-    folds = {fold_name(name) for name in (username, *(former for (former,) in cursor.fetchall()))}
+def remember_erased(cursor: Any, user_id: int, folds: Collection[str]) -> None:
+    """Store the digests of a user's folded names, former ones too, and machine records, before the user is deleted."""
     cursor.execute(REMEMBER_NAMES, {"folds": sorted(folds), "id": user_id})
     cursor.execute(REMEMBER_RECORDS, {"id": user_id})
 

@@ -18,6 +18,7 @@ from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name, printable
 from myhealth.profiles.erasure import find_erased_names, forget_erased_name
+from myhealth.profiles.held_names import find_held_names
 from myhealth.profiles.login_throttle import clear_failures
 from myhealth.profiles.models import ROLES, User
 from myhealth.profiles.names import username_error
@@ -35,7 +36,7 @@ CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
 NAMES_IN_REJECTIONS = "select distinct jsonb_array_elements_text(coalesce(context->'patients', '[]')) from rejections"
 ADD_NAME_TO_REJECTIONS = """
 update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%s::text))
-where context->'patients' ?| %s::text[]"""
+where context->'patients' ?| %s::text[] and received_at <@ any(%s::tstzrange[])"""
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def rename_user(username: str, new_name: str) -> str:
     if user.username == new_name:
         return new_name
     with transaction() as cursor:
+        held = find_held_names(cursor, user)[user.folded_name]
         if fold_name(new_name) != user.folded_name:
             _check_not_erased(cursor, new_name)
             if _find(new_name) is not None:
@@ -191,7 +193,7 @@ def rename_user(username: str, new_name: str) -> str:
         except peewee.IntegrityError as taken:
             raise _name_taken(new_name) from taken
         if user.linked_at is not None:  # what waits for a name is not an unlinked account's
-            cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user)))
+            cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user), held))
     return new_name
 
 

@@ -168,6 +168,13 @@ class AccessLog:
             found = self.collection.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
             return [_event_of(document) for document in found]
 
+    def find_of_person(self, person: Document) -> Iterator[AccessEvent]:
+        """Yield all events of a person, as patient or as actor, refused ones too, in their order."""
+        either = [{"subject": person["subject"]}, {"actor_subject": person["subject"]}]
+        known: Document = {"source": None, "$or": either}
+        with translate_mongo_errors():
+            yield from map(_event_of, self.collection.find(known, sort=[("at", 1), ("_id", 1)]))
+
     def find_events(
         self,
         *,
