@@ -28,6 +28,8 @@ READY_TIMEOUT_S = 30
 RESPONSE_TIMEOUT_S = 5  # the parent holds the socket: after a server's end, callers would wait
 RESPONSE_MAX_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 30
+# Responses do not name the server's software.
+RUN_GUNICORN = "import gunicorn; gunicorn.SERVER = 'MyHealth'; from gunicorn.app.wsgiapp import run; run()"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -69,7 +71,7 @@ def gunicorn(
     """
     if importlib.util.find_spec("gunicorn") is None:
         raise SettingsError("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
-    words = ["-m", "gunicorn", application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
+    words = ["-c", RUN_GUNICORN, application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
     words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket", "--log-level", "warning"]
     # Workers report that they are alive by touching a file; on a busy disk that takes too long.
     shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn creates its files there safely

@@ -47,7 +47,7 @@ def gunicorns(folder: Path) -> set[int]:
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if "gunicorn" in process.cmdline() and process.environ().get("MYHEALTH_DATA_DIR") == str(folder):
+            if "gunicorn" in str(process.cmdline()) and process.environ().get("MYHEALTH_DATA_DIR") == str(folder):
                 found.add(process.pid)
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import bottle
 
 from myhealth import __version__
-from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn
+from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedIn, Unavailable
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import session
 from wsgi.browse_pages.dates import Dates, reader_zone
@@ -91,14 +92,19 @@ class Page(View):
         title, sentence = TITLES[known], error.message if for_people else HELP[known]
         if error.code == "not_here_yet":
             title, sentence = "Your reports are on their way", ARRIVING
-        token = session.session_token()
+        self.token = session.session_token()
+        if self.token and not isinstance(error, Unavailable):
+            with contextlib.suppress(MyHealthError):  # an error page has the menus as well
+                self.user = self.context.user_of_token(self.token)
         answer = self.render(
             "error",
             status,
             title=title,
             sentence=sentence,
             leads_home=status in (400, 403, 404),
-            logout_key=session.form_key(token) if token and status not in (400, 404) else "",
+            logout_key=session.form_key(self.token)
+            if self.token and self.user is None and status not in (400, 404)
+            else "",
         )
         if "Retry-After" in response.headers:
             answer.set_header("Retry-After", response.headers["Retry-After"])
@@ -109,13 +115,17 @@ class LoggedInPage(Page, AuthenticatedBrowseView):
     """A page that needs a session. The API's own rule decides whose records the user may see."""
 
     user: dict[str, Any]
+    parameters: Collection[str] = ()  # the names that the address may have
 
     def prepare(self) -> None:
-        """Read the user from the cookie's token. A token in a header has no effect here. Raises NotLoggedIn."""
+        """Read the user from the cookie's token. A token in a header has no effect here. Raises NotLoggedIn, and
+        BadInput for an unknown parameter."""
         self.token = session.session_token()
         if not self.token:
             raise NotLoggedIn("Log in first.", code="token_missing")
         self.user = self.context.user_of_token(self.token)
+        if not bottle.request.query.keys() <= {*self.parameters}:
+            raise BadInput("The address has an unknown parameter.")
 
 
 class NotFoundPage(Page):

@@ -14,6 +14,7 @@ import bottle
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle, report_entries
+from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.common.application import encode_json
@@ -48,6 +49,8 @@ class Download(PatientPage):
 
 class ReportsDownload(Download):
     """All reports that match the filter in the address."""
+
+    parameters = FILTER_PARAMETERS
 
     def get(self, kind: str, username: str = "") -> Any:
         query = self.report_query()

@@ -48,6 +48,8 @@ class AccessView:
 class PatientsPage(LoggedInPage):
     """Patients by their names. For users who are not staff this page does not exist."""
 
+    parameters = ("q", "after")
+
     def get(self) -> Any:
         if not self.is_staff:
             raise NotFound("There is nothing at this address.")
@@ -70,6 +72,8 @@ class PatientsPage(LoggedInPage):
 
 class AccessLogPage(PatientPage):
     """The accesses of others to a record, the newest first."""
+
+    parameters = ("after",)
 
     def get(self, username: str = "") -> Any:
         after = parse_access_cursor(bottle.request.query.getunicode("after", ""))

@@ -9,6 +9,7 @@ from typing import Any
 import bottle
 
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
+from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
@@ -62,6 +63,8 @@ class PatientPage(LoggedInPage):
 class ReportsPage(PatientPage):
     """Reports, newest first."""
 
+    parameters = (*FILTER_PARAMETERS, "after")
+
     def get(self, username: str = "") -> Any:
         query, after = self.report_query(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "reports")
@@ -93,6 +96,8 @@ class ReportsPage(PatientPage):
 
 class FilterPage(PatientPage):
     """The form that asks for certain reports. It is a page of its own, for its choices cost a read of all reports."""
+
+    parameters = FILTER_PARAMETERS
 
     def get(self, username: str = "") -> Any:
         query = self.report_query()
@@ -138,6 +143,8 @@ class ReportPage(PatientPage):
 
 class PrintPage(PatientPage):
     """All reports that match the filter, one after the other, for paper."""
+
+    parameters = FILTER_PARAMETERS
 
     def get(self, username: str = "") -> Any:
         query = self.report_query()

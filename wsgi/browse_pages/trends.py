@@ -82,6 +82,8 @@ class Series:
 class TrendsPage(PatientPage):
     """The list of measurements; with `code` or `name` in the address, that measurement over time."""
 
+    parameters = ("code", "name", "months", "after")
+
     def get(self, username: str = "") -> Any:
         code, name = (bottle.request.query.getunicode(field, "") or None for field in ("code", "name"))
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
