@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from support.clients import Caller
 from support.factories import PASSWORD, dump, readings, record, statuses, take
+from support.page_client import Browser
 
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import fold_name
@@ -20,6 +22,8 @@ from myhealth.intake.retry import retry_rejection
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.passwords import hash_password
+from myhealth.profiles.services import create_user
+from wsgi.browse_pages import accounts
 
 NAME = "meera.patel"
 STRANGER = {"username": NAME, "password": "a stranger's own"}
@@ -323,3 +327,45 @@ def test_a_stranger_who_is_renamed_takes_no_record_of_the_name_along(
     linked = upload("POST", "/users/m.stranger/link/", {}, token=admin)
     assert linked.status_code == 200
     assert linked.json["accepted"] == 0
+
+
+def test_an_admin_links_an_account_on_a_page(squatter: str, application: Any, db: Any, sync: Any) -> None:
+    take(record(1, patient=NAME), record(2, patient="Meera.Patel"), record(3, patient="nobody"))
+    sync()
+    admin = Browser(application)
+    for name in ("dr.ayush", "tara", NAME):
+        stranger = Browser(application)
+        stranger.log_in(name, STRANGER["password"] if name == NAME else PASSWORD)
+        refused = (stranger.get("/my/accounts"), stranger.post("/my/accounts", username=NAME))
+        assert [answer.status_code for answer in refused] == [404, 404]
+        assert "/my/accounts" not in refused[0].text
+    admin.log_in("root")
+    page = admin.get("/my/accounts")
+    assert [page.text.count(text) for text in ("2 records waiting", 'value="meera.patel"', 'value="savita"')] == [
+        1,
+        1,
+        0,
+    ]
+    assert admin.post("/my/accounts", username=NAME).status_code == 403, "the form's key is missing"
+    assert db("select linked_at from users where username = %s", NAME) == [(None,)]
+    done = admin.submit(page, "/my/accounts")
+    assert (done.status_code, "2 stored" in done.text, "Nothing to do" in done.text) == (200, True, True)
+    event = db("select actor, subject from audit_events where action = 'user.link'")
+    assert event == [("root", NAME)]
+    assert db("select count(*) from checkups join users on users.id = patient_id where username = %s", NAME) == [(2,)]
+    assert admin.submit(page, "/my/accounts", username="gone").status_code == 404
+
+
+def test_the_accounts_page_is_divided(squatter: str, application: Any, sync: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(accounts, "PAGE", 1)
+    create_user("amit", self_registered=True, full_name="<b>" + "x" * 200)
+    sync()
+    admin = Browser(application)
+    admin.log_in("root")
+    first = admin.get("/my/accounts")
+    more = re.search(r'href="(/my/accounts\?after=[^"]+)"', first.text)[1]
+    second = admin.get(more)
+    assert [NAME in page.text for page in (first, second)] == [False, True]
+    assert "&lt;b&gt;" in first.text
+    assert 'rel="next"' not in second.text
+    assert [admin.get(f"/my/accounts?{wrong}").status_code for wrong in ("after=%00", "x=1")] == [400, 400]

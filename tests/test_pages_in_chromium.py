@@ -119,6 +119,21 @@ def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: 
         check(patient, "looks-some")
 
 
+def test_the_page_of_an_admin_is_accessible_and_fits_a_phone(page: Any, site: str) -> None:
+    create_user("meera.patel", password=PASSWORD, self_registered=True, full_name=LONG_NAME)
+    create_user("amit.rao", password=PASSWORD, self_registered=True)
+    take(record("m1", "meera.patel"), record("m2", "meera.patel"))
+    log_in(page, site, "root")
+    page.get_by_role("link", name="Accounts").click()
+    page.get_by_text("2 records waiting").wait_for()
+    check(page, "accounts")
+    page.get_by_text("Link meera.patel").click()
+    check(page, "accounts-question")
+    page.get_by_role("button", name="It is the same person: link").click()
+    page.get_by_text("The account meera.patel is linked. Of the records that waited: 2 stored.").wait_for()
+    check(page, "accounts-linked")
+
+
 def test_every_other_state_is_accessible_and_fits_a_phone(
     page: Any, site: str, served: Any, settings: Any, reports: Any, chromium: Any
 ) -> None:

@@ -28,6 +28,8 @@ CALLS: dict[str, Callable[[UploadClient], Any]] = {
     "log out": lambda client: client.log_out("TOKEN"),
     "delete a user": lambda client: client.delete_user("bholanath", "TOKEN"),
     "change a password": lambda client: client.change_password("bholanath", "TOKEN", "old", "new"),
+    "list accounts": lambda client: client.list_accounts_to_review("TOKEN", "", 20),
+    "link an account": lambda client: client.link_user("bholanath", "TOKEN"),
     "fetch keys": lambda client: client.fetch_keys(),
 }
 ERROR = b'{"details": "It is so.", "code": "so"}'

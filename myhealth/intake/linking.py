@@ -6,14 +6,22 @@ from collections import Counter
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
+from myhealth.common.text import fold_name
 from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import link_user, names_in_rejections
 
 # Reasons that end when the account is linked, or existed only because it was not known then whose it is.
-WAITING = """
-select id from rejections where resolved_at is null and context->'patients' ?| %s::text[]
-and jsonb_path_query_array(errors, '$[*].code') ?| array['account_not_linked', 'unknown_user', 'registered_since']
-order by id"""
+IS_WAITING = """resolved_at is null
+and jsonb_path_query_array(errors, '$[*].code') ?| array['account_not_linked', 'unknown_user', 'registered_since']"""
+WAITING = f"select id from rejections where {IS_WAITING} and context->'patients' ?| %s::text[] order by id"
+WAITING_FOR_NAMES = f"select jsonb_array_elements_text(context->'patients'), id from rejections where {IS_WAITING}"
+
+
+def count_waiting() -> Counter[str]:
+    """Return the number of rejected records that wait for an account to be linked, by its folded name."""
+    with transaction() as cursor:
+        cursor.execute(WAITING_FOR_NAMES)
+        return Counter(name for name, _ in {(fold_name(name), id_) for name, id_ in cursor.fetchall()})
 
 
 def link_patient(username: str) -> Counter[str]:

@@ -8,9 +8,18 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from myhealth.common.errors import NotLoggedIn, Unavailable, too_many_attempts
+from myhealth.common.errors import (
+    BadInput,
+    Conflict,
+    MyHealthError,
+    NotAllowed,
+    NotFound,
+    NotLoggedIn,
+    Unavailable,
+    too_many_attempts,
+)
 from myhealth.common.gate import Gate
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
@@ -23,7 +32,9 @@ JWKS_PATH = "/.well-known/jwks.json"
 # Response header, RFC 3339: tokens issued before this moment are not valid.
 TOKENS_VALID_AFTER = "Tokens-Valid-After"
 # Statuses with which the upload API reports an error of the caller; any other error is its own.
-CALLER_ERRORS = (400, 401, 403, 404, 409)
+CALLER_ERRORS: dict[int, type[MyHealthError]] = {
+    400: BadInput, 401: NotLoggedIn, 403: NotAllowed, 404: NotFound, 409: Conflict
+}  # fmt: skip
 
 
 class BadGateway(Unavailable):
@@ -129,6 +140,31 @@ class UploadClient:
         response = self._call(CHANGE_USER, "DELETE", _user_path(username), token=token, address=address)
         return response.status, _caller_error(response, 204)
 
+    def list_accounts_to_review(self, token: str, after: str, limit: int, address: str = "") -> list[dict[str, Any]]:
+        """Return the accounts that are to be linked to a person, by name, after the name `after`.
+
+        Raises NotLoggedIn, NotAllowed unless the token's holder is an admin, BadInput, UploadApiUnavailable,
+        GatewayTimeout, BadGateway.
+        """
+        asked = {"to_review": "true", "limit": limit, **({"after": after} if after else {})}
+        response = self._call(CHANGE_USER, "GET", f"/users/?{urlencode(asked)}", token=token, address=address)
+        names = ("username", "full_name", "created_at", "active", "waiting")
+        try:
+            return [{name: each[name] for name in names} for each in json.loads(_checked(response).body)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadGateway(CHANGE_USER.failed) from error
+
+    def link_user(self, username: str, token: str, address: str = "") -> dict[str, Any]:
+        """Link an account to its person; return how many waiting records are `accepted`, `duplicate`, `rejected` now.
+
+        Raises as `list_accounts_to_review`, and NotFound.
+        """
+        response = self._call(CHANGE_USER, "POST", f"{_user_path(username)}link/", token=token, address=address)
+        try:
+            return _checked(response).json_object()
+        except BadResponse as error:
+            raise BadGateway(CHANGE_USER.failed) from error
+
     def change_password(
         self, username: str, token: str, current: str, new: str, address: str = ""
     ) -> tuple[int, dict[str, str], datetime | None]:
@@ -200,6 +236,14 @@ def _caller_error(response: Response, done: int) -> dict[str, str]:
     if response.status not in CALLER_ERRORS or not code:
         raise BadGateway(CHANGE_USER.failed)
     return {"details": details, "code": code}
+
+
+def _checked(response: Response) -> Response:
+    """Return a response with the status 200. Raises an error of the caller, and BadGateway."""
+    error = _caller_error(response, 200)
+    if error:
+        raise CALLER_ERRORS[response.status](error["details"], code=error["code"])
+    return response
 
 
 def _tokens_valid_after(response: Response) -> datetime | None:

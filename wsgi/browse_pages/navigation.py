@@ -29,6 +29,7 @@ class MenuLink:
 
 
 PATIENTS = MenuItem("patients", "Patients", ("patients",))
+ACCOUNTS = MenuItem("accounts", "Accounts", ("accounts",))
 # The reader's own record. Staff have PATIENTS before it.
 OWN_MENU = (
     MenuItem("reports", "My reports"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_pages.accounts import AccountsPage
 from wsgi.browse_pages.base import NotFoundPage, add_page
 from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import HomeRedirect, PageFiles
@@ -28,6 +29,7 @@ PAGES: dict[str, Any] = {
     "/my/access-log": AccessLogPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
+    "/my/accounts": AccountsPage,
     "/my/patients": PatientsPage,
     "/my/patients/<username>": ReportsPage,
     "/my/patients/<username>/filter": FilterPage,

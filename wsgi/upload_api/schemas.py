@@ -77,7 +77,8 @@ SCHEMAS: dict[str, Any] = {
             "linked_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
-        }
+        },
+        {"waiting": COUNT},
     ),
     "NewUser": shape(
         {"username": USERNAME},

@@ -12,7 +12,7 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.text import fold_name
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import link_patient
+from myhealth.intake.linking import count_waiting, link_patient
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.login_throttle import attempt
@@ -20,7 +20,7 @@ from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import address_with_proxy, read_json
+from wsgi.common.requests import address_with_proxy, query_flag, read_json
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.context import ENDED, UploadView, ended_header
 
@@ -31,6 +31,9 @@ AFTER_QUERY = (
     {"type": "string", "minLength": 1, "pattern": r"^[^\x00]*$"},
     "Where the page begins; from the `Link` header.",
 )
+TO_REVIEW_QUERY = (
+    "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",
+)  # fmt: skip
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
 NEW_USER_FIELDS = ("username", "password", "role", "full_name", "reuse_erased_name")
 CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
@@ -55,8 +58,8 @@ class UsersView(UploadView):
             "List users by name",
             {200: ("Users; callers who are neither doctor nor admin see only themselves.", ["User"])},
             "everybody",
-            query=(LIMIT_QUERY, AFTER_QUERY),
-            errors={400: "`limit` or `after` is wrong."},
+            query=(LIMIT_QUERY, AFTER_QUERY, TO_REVIEW_QUERY),
+            errors={400: "`limit`, `after` or `to_review` is wrong.", 403: "`to_review` is for admins only."},
         ),
         "post": Operation(
             "Create a user", {201: ("The user.", "User")}, "admin", body="NewUser",
@@ -68,9 +71,15 @@ class UsersView(UploadView):
         limit, after = page_limit(bottle.request.query), _after()
         if self.user.role not in ("doctor", "admin"):
             return json_response([user_json(self.user)] if self.user.folded_name > fold_name(after) else [])
-        found = services.list_users(after=after, limit=limit + 1)
+        query, to_review = {}, query_flag("to_review")
+        if to_review:
+            self.require("admin")
+            query["to_review"] = "true"
+        found = services.list_users(after=after, limit=limit + 1, to_review=to_review)
         record_event("read", what="people")
-        return list_response([user_json(user) for user in found], limit, lambda user: str(user["username"]))
+        waiting = count_waiting() if to_review else {}
+        users = [user_json(user) | ({"waiting": waiting[user.folded_name]} if to_review else {}) for user in found]
+        return list_response(users, limit, lambda user: str(user["username"]), **query)
 
     def post(self) -> Any:
         self.require("admin")
