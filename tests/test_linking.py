@@ -144,6 +144,33 @@ def test_an_import_of_users_reports_an_account_that_is_not_linked(squatter: str)
     assert [row.username for row in services.import_users(lines, skip_existing=True)] == [NAME]
 
 
+@pytest.mark.parametrize("squatted", [["77001234"], ["77001234", "MR-1"], ["bholanath.k"]])
+def test_an_account_named_like_anothers_identifier_stops_no_record(people: Any, db: Any, squatted: list[str]) -> None:
+    for name in squatted:
+        services.create_user(name, self_registered=True)
+    (parsed,) = readings(record(1))
+    parsed.patients = ("77001234", "MR-1", "bholanath.k", "bholanath")
+    (outcome,) = Intake(ImportSource("test.json")).store_batch([parsed])
+    assert (outcome.status, outcome.errors) == ("accepted", [])
+    assert db("select patient_id from checkups") == [(people["bholanath"],)]
+    (parsed,) = readings(record(2))
+    parsed.patients = (*squatted, "nobody")
+    (outcome,) = Intake(ImportSource("test.json")).store_batch([parsed])
+    assert outcome.errors[0]["code"] == "account_not_linked"
+
+
+def test_linking_an_account_stores_what_was_ambiguous(people: Any, db: Any) -> None:
+    services.create_user("77001234", self_registered=True)
+    (parsed,) = readings(record(1))
+    parsed.patients = ("77001234", "savita")
+    db("update users set linked_at = now() where username = '77001234'")
+    (outcome,) = Intake(ImportSource("test.json")).store_batch([parsed])
+    assert outcome.errors[0]["code"] == "ambiguous_user"
+    db("update users set linked_at = null where username = '77001234'")
+    assert link_patient("savita")["accepted"] == 1
+    assert db("select patient_id from checkups") == [(people["savita"],)]
+
+
 # Erased names and records
 
 

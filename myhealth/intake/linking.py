@@ -12,7 +12,8 @@ from myhealth.profiles.services import link_user, names_in_rejections
 
 # Reasons that end when the account is linked, or existed only because it was not known then whose it is.
 IS_WAITING = """resolved_at is null
-and jsonb_path_query_array(errors, '$[*].code') ?| array['account_not_linked', 'unknown_user', 'registered_since']"""
+and jsonb_path_query_array(errors, '$[*].code') ?|
+    array['account_not_linked', 'unknown_user', 'registered_since', 'ambiguous_user']"""
 WAITING = f"select id from rejections where {IS_WAITING} and context->'patients' ?| %s::text[] order by id"
 WAITING_FOR_NAMES = f"select jsonb_array_elements_text(context->'patients'), id from rejections where {IS_WAITING}"
 

@@ -53,19 +53,19 @@ class Patients:
         self.erased = find_erased_names(cursor, names - self._found.keys())
 
     def of(self, item: ValidatedRecord) -> int | Refusal:
-        """Return the id of the record's patient, who is one linked user, or why there is none."""
+        """Return the id of the record's patient, who is one linked user, or why there is none. Accounts that are not
+        linked make nothing ambiguous: anybody can register an account with another's number as its name."""
         found = {self._found[name] for name in item.patients if name in self._found}
-        if len(found) == 1:
-            id_, linked = next(iter(found))
-            if linked:
-                return id_
+        linked = [id_ for id_, is_linked in found if is_linked]
+        if len(linked) == 1:
+            return linked[0]
         shown = " or ".join(printable(name, 60) for name in item.patients)
-        if len(found) == 1:
+        if found and not linked:
             message = f"the account {shown} is not linked to a person yet; an admin must link it"
             return Refusal("checkup_for", message, "account_not_linked")
         if not self.erased.isdisjoint(item.patients):
             return Refusal("checkup_for", f"the user {shown} was erased", ERASED)
-        if found:
+        if linked:
             message = f"{shown} are different users here; say who is meant with a patient map"
             return Refusal("checkup_for", message, "ambiguous_user")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
