@@ -14,8 +14,9 @@ from cli.output import print_csv
 from myhealth.common.csv_writer import csv_line
 from myhealth.common.text import escape_unsafe, printable, strip_unsafe
 
-FORMULA = re.compile('[ "]*[=+@\t\r＝＋－＠-]')
-PIECES = st.text(st.sampled_from("=+-@＝,;|\t\r\n\"' a1"), max_size=12)
+WIDE = " \xa0\u3000\u200b\ufeff\u2007\u202f\u2060\u00ad\ufe0f\u2800\u3164"
+FORMULA = re.compile(f'[{WIDE}"]*[=+@\t\r＝＋－＠-]')
+PIECES = st.text(st.sampled_from("=+-@＝,;|\t\r\n\"' a1\xa0\u3000\u200b\ufeff"), max_size=12)
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\u202e\u2066\x9b1m\x7f\x00"
 
 
@@ -45,6 +46,14 @@ def test_no_cell_is_a_formula_for_any_separator(one: str, other: str) -> None:
         (row,) = csv.reader(io.StringIO(csv_line([text, "end"]), newline=""))
         assert not re.search("[,;|\t\n][=+@\t\r＝＋－＠-]", row[0])
         assert row[0].replace("'", "") == text.replace("'", ""), "nothing else is changed"
+
+
+@pytest.mark.parametrize("blank", WIDE, ids=ascii)
+@pytest.mark.parametrize("sign", "=+-@＝＋－＠")
+@pytest.mark.parametrize("before", ["", "a,", "a;", "a|", "a\t", "a\n"], ids=ascii)
+def test_a_blank_of_any_width_hides_no_formula(blank: str, sign: str, before: str) -> None:
+    line = csv_line([f"{before}{blank}{sign}1+1", "end"])
+    assert not any(FORMULA.match(cell) for cell in cells(line)), ascii(line)
 
 
 def test_numbers_stay_numbers() -> None:

@@ -13,9 +13,14 @@ from typing import Any
 
 from myhealth.common.text import escape_unsafe
 
+# Quotes, and what readers trim or do not show (Unicode's blanks and Default_Ignorable_Code_Point).
+BLANKS = (
+    ' "\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u202f\u205f-\u206f\u2800'
+    "\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
+)
 # Where a cell would begin as a formula, at the text's start or behind any character that a spreadsheet may take for a
 # separator, inside quotes too: some readers split there. Source: OWASP, "CSV Injection"; the wide forms are Excel's.
-FORMULA = re.compile('(?<![^,;|\\t\\r\\n])(?=[ "]*[=+@\\t\\r＝＋－＠-]|\\A[ "]*\\n)')
+FORMULA = re.compile(f"(?<![^,;|\\t\\r\\n])(?=[{BLANKS}]*[=+@\\t\\r＝＋－＠-]|\\A[{BLANKS}]*\\n)")
 SHORT = 40  # characters of a cell that probably comes again: a name, a unit
 
 
