@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from myhealth.common.errors import SettingsError
-from myhealth.common.settings import load
+from myhealth.common.settings import exposed_secrets, load
 from myhealth.profiles.tokens import EXAMPLES_SECRET, load_secret
 
 SECRET = "Zq7-a good secret of the tests, 32+"
@@ -42,6 +42,27 @@ def test_a_settings_file_that_others_may_write_is_refused(file: Path, mode: int,
     assert "myhealth.toml" in caught.value.message
     assert "chmod go-w" in caught.value.hint
     assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "SYNC_PASSWORD", "SYNC_SIGNING_KEY"])
+@pytest.mark.parametrize(("mode", "owner"), [(0o620, 0), (0o602, 0), pytest.param(0o600, NOBODY, marks=as_root)])
+def test_a_secrets_file_is_checked_as_a_settings_file_is(file: Path, name: str, mode: int, owner: int) -> None:
+    secret = file.with_name("secret")
+    secret.write_text(SECRET if name != "DATABASE_URL" else REMOTE)
+    secret.chmod(mode)
+    if owner:
+        os.chown(secret, owner, owner)
+    with pytest.raises(SettingsError, match=r"another user|other users may write") as caught:
+        load(environ={f"MYHEALTH_{name}_FILE": str(secret)})
+    assert "secret's file" in caught.value.message
+
+
+def test_a_secrets_file_that_everybody_may_read_is_told(file: Path) -> None:
+    secret = file.with_name("secret")
+    secret.write_text(SECRET)
+    secret.chmod(0o644)
+    settings = load(environ={"MYHEALTH_SECRET_KEY_FILE": str(secret)})
+    assert exposed_secrets(settings) == {secret: ["secret_key"]}
 
 
 @as_root

@@ -242,13 +242,13 @@ def _from_environ(environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[
         key = names[variable]
         if key.name in found:
             raise SettingsError(f"both {key.variable} and {key.variable}_FILE are set; keep one of them")
-        found[key.name] = (value if variable in variables else _read_secret(variable, value), variable)
+        found[key.name] = (value, variable) if variable in variables else (_read_secret(variable, value), value)
     return found
 
 
 def _read_secret(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
+        return read_private_file(Path(path), "secret's file").decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise SettingsError(f"{variable} names a file that cannot be read: {error}") from error
 

@@ -24,35 +24,31 @@ SECRET_CHARACTERS_MIN = 10
 ROUNDS_MIN = 10
 
 
-def read_private_file(path: Path) -> bytes:
-    """Return a settings file's content. Raises SettingsError if another user may have written it, OSError.
+def read_private_file(path: Path, kind: str = "settings file") -> bytes:
+    """Return a file's content. Raises SettingsError if another user may have written it, OSError.
 
     As ssh does, it refuses a file that is not ours or root's, or that group or others may write; and one in a folder in
     which everybody may replace it.
     """
     with path.open("rb") as file:
         if hasattr(os, "geteuid"):
-            _require_private(path, os.fstat(file.fileno()))
+            _require_private(path, kind, os.fstat(file.fileno()))
         return file.read()
 
 
-def _require_private(path: Path, info: os.stat_result) -> None:
+def _require_private(path: Path, kind: str, info: os.stat_result) -> None:
     folder = path.resolve().parent
     if {info.st_uid, path.lstat().st_uid} - {0, os.geteuid()}:
         raise SettingsError(
-            f"the settings file {path} belongs to another user, who could change where data goes",
+            f"the {kind} {path} belongs to another user, who could change where data goes",
             hint=f"check it, then: chown {os.geteuid()} {path}",
         )
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SettingsError(
-            f"other users may write the settings file {path}", hint=f"check it, then: chmod go-w {path}"
-        )
+        raise SettingsError(f"other users may write the {kind} {path}", hint=f"check it, then: chmod go-w {path}")
     mode = folder.stat().st_mode
     is_writable = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
     if is_writable and not os.statvfs(folder).f_flag & os.ST_RDONLY:  # Kubernetes mounts such folders read-only
-        raise SettingsError(
-            f"every user may replace the settings file {path}", hint=f"check it, then: chmod o-w {folder}"
-        )
+        raise SettingsError(f"every user may replace the {kind} {path}", hint=f"check it, then: chmod o-w {folder}")
 
 
 def check_settings(settings: Settings) -> None:
