@@ -34,7 +34,8 @@ SWITCH_S = 0.0005
 class Summary:
     """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX.
 
-    `kept`: the rejected records that are stored as rejections; those of erased people are not.
+    `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: what looks
+    wrong in the file as a whole.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Summary:
     patients_created: int = 0
     error: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, parsed: ParsedRecord, result: RecordResult) -> None:
@@ -91,6 +93,7 @@ class Summary:
     help="The zone of moments without one in FHIR and HL7 files, like Asia/Kolkata or +05:30.",
 )  # fmt: skip
 @click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password.")
+@click.option("--include-training", is_flag=True, help="Take HL7 messages for training or debugging for results.")
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
 @click.option(
     "--rejected",
@@ -163,6 +166,7 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
             finally:
                 summary.patients_created = coming.created
                 summary.skipped.update(coming.dump.skipped)
+                summary.notices.extend(coming.dump.notices)
     except OSError as error:
         summary.error = f"it cannot be read: {error.strerror or error}"
     except BadInput as error:
@@ -235,6 +239,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
     if summary.skipped:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
         click.echo(f"{summary.file}: not results, passed over: {cell_text(kinds)}", err=True)
+    for notice in summary.notices:
+        click.echo(f"{summary.file}: {cell_text(notice)}", err=True)
     if summary.error:
         print_error(f"{summary.file}: {cell_text(summary.error)}")
         if not (summary.accepted or summary.duplicate or summary.rejected):

@@ -192,6 +192,7 @@ class CheckupDetails(Detail):
     conclusion_codes: Concepts | None = None
     notes: Notes | None = None
     clinical_information: LongText | None = None
+    reasons: Concepts | None = None
     identifiers: Identifiers | None = None
     specimen: Specimen | Text | None = None
     version: Text | None = None

@@ -36,6 +36,7 @@ class ImportOptions:
     zone: str = "UTC"
     create_patients: bool = False
     dry_run: bool = False
+    include_training: bool = False
 
 
 class FileImport:
@@ -49,7 +50,13 @@ class FileImport:
     def __init__(self, source: BinaryIO, name: str, options: ImportOptions) -> None:
         self.name = name
         self.options = options
-        self.dump = read_dump(source, format=options.format, machine=options.machine, zone=read_zone(options.zone))
+        self.dump = read_dump(
+            source,
+            format=options.format,
+            machine=options.machine,
+            zone=read_zone(options.zone),
+            include_training=options.include_training,
+        )
         self.counts = counts([])
         self._intake = Intake(
             ImportSource(

@@ -89,7 +89,8 @@ class ParsedRecord:
     the same record. `record`: the decoded text, or None if it cannot be decoded; UNREAD until `decoded()` is called,
     and then `raw` is the JSON text of the record itself. `faults`: why it cannot be read, as (field or "", message).
     `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
-    the format gives it.
+    the format gives it. `patient_field`: the source's own field that names the patient. `warnings`: what looks wrong in
+    a record that can be read, as (the source's own field, message).
     """
 
     index: int
@@ -99,6 +100,8 @@ class ParsedRecord:
     faults: list[tuple[str, str]] = field(default_factory=list)
     patients: tuple[str, ...] = ()
     full_name: str = ""
+    patient_field: str = "checkup_for"
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def decoded(self) -> Any:
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""

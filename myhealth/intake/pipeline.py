@@ -177,6 +177,7 @@ class Intake:
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
             return ValidatedRecord(parsed, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
+        record.warnings[:0] = parsed.warnings
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured

@@ -264,7 +264,8 @@ function showOutcome(job, body) {
   box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : `${total}, all well`;
   box.querySelector("progress").hidden = true;
   const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count.toLocaleString("en")} ${kind}`);
-  tell(box.querySelector(".skipped"), kinds.length ? `Not results, passed over: ${kinds.join(", ")}.` : "");
+  const left = kinds.length ? [`Not results, passed over: ${kinds.join(", ")}.`] : [];
+  tell(box.querySelector(".skipped"), [...left, ...(body.notices ?? [])].join(" "));
   if (body.refused_file) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
     const download = box.querySelector(".download");

@@ -88,6 +88,8 @@ class BulkAnswer:
         answer: dict[str, Any] = {"details": details, **found, "items": msgspec.Raw(items)}
         if self.dump.skipped:
             answer["skipped"] = dict(self.dump.skipped.most_common(100))
+        if self.dump.notices:
+            answer["notices"] = self.dump.notices[:100]
         return Answer(status, encode_json(answer).decode(), lasting=found["accepted"] > 0)
 
     def collect_rejected(self, records: Iterable[ParsedRecord], earlier: Answer) -> None:

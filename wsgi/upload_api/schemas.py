@@ -152,7 +152,11 @@ SCHEMAS: dict[str, Any] = {
                 ),
             },
         },
-        {"skipped": {"type": "object", "additionalProperties": COUNT}, "refused_file": {"type": "string"}},
+        {
+            "skipped": {"type": "object", "additionalProperties": COUNT},
+            "notices": {"type": "array", "items": {"type": "string"}},
+            "refused_file": {"type": "string"},
+        },
     ),
     "Checkup": shape(
         {

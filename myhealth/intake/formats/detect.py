@@ -19,11 +19,20 @@ UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
 
 
-def read_dump(source: BinaryIO, *, format: str = "", machine: str = "", max_bytes: int = 0, zone: tzinfo = UTC) -> Dump:
+def read_dump(
+    source: BinaryIO,
+    *,
+    format: str = "",
+    machine: str = "",
+    max_bytes: int = 0,
+    zone: tzinfo = UTC,
+    include_training: bool = False,
+) -> Dump:
     """Open a source in any of FORMATS, gzipped or not; its records are read as they are iterated.
 
     `format`: the name of a format, to force it. `machine`: the serial, for a source that names none. `max_bytes`: raise
     TooLarge beyond so many unpacked bytes (0: no bound). `zone`: the zone of FHIR and HL7 v2 moments that name none.
+    `include_training`: also read messages for training or debugging.
     Memory does not grow with the source, except for a FHIR Bundle, which is read whole.
 
     Raises BadInput if the source is empty, in no known format, or of another machine than `machine`.
@@ -35,6 +44,7 @@ def read_dump(source: BinaryIO, *, format: str = "", machine: str = "", max_byte
     if not opened.head().removeprefix(BOM).strip():
         raise BadInput("the file is empty")
     dump = Dump(get_format(format) if format else detect_format(opened), {"serial": machine} if machine else {}, zone)
+    dump.include_training = include_training
     dump.records = dump.format.read(opened, dump)
     return dump
 

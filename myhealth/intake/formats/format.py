@@ -23,8 +23,9 @@ class Dump:
     `machine`: its description of the machine (`serial`, `model`, `firmware`, `site`). `zone`: the zone of moments that
     name none. `records` gives the records in their order; if the source is broken so that no further record can be
     found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read
-    so far that are not results. `header`: the text before the records that each of them needs to be read again, such
-    as the column names of a table.
+    so far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
+    `include_training`: whether records made for training or debugging count as results. `header`: the text before the
+    records that each of them needs to be read again, such as the column names of a table.
     """
 
     format: Format
@@ -32,6 +33,8 @@ class Dump:
     zone: tzinfo = UTC
     records: Iterator[ParsedRecord] = field(default_factory=lambda: iter(()))
     skipped: Counter[str] = field(default_factory=Counter)
+    notices: list[str] = field(default_factory=list)
+    include_training: bool = False
     header: str = ""
 
     @property
@@ -56,7 +59,7 @@ class RejectedLayout:
 
 def reread_source(format: Format, raw: str, zone: tzinfo) -> ParsedRecord:
     """Read the text as a source of its own, and return its first record."""
-    dump = Dump(format, zone=zone)
+    dump = Dump(format, zone=zone, include_training=True)  # what was left out was not rejected
     try:
         source = Source(io.BytesIO(raw.encode("utf-8", "surrogateescape")))
         return next(iter(format.read(source, dump)))
