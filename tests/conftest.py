@@ -114,7 +114,7 @@ def settings(postgres: Postgres, mongo: Mongo) -> Settings:
 
 
 TABLES = ("idempotency_keys", "login_attempts", "audit_events", "rejections", "superseded", "checkups", "machines",
-          "users", "refusals", "erased_digests", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
+          "patient_identifiers", "users", "refusals", "erased_digests", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
 MANY_ROWS = 1000
 
 

@@ -33,6 +33,7 @@ BUNDLE_REPORTS = 200
 # The files of the zip: one of each table that holds a person's data.
 QUERIES = {
     "users": "select to_jsonb(t) - '{password_hash,changed_in}'::text[] from users t where id = %(id)s",
+    "patient_identifiers": "select to_jsonb(t) from patient_identifiers t where patient_id = %(id)s order by t.id",
     "checkups": "select to_jsonb(t) || jsonb_build_object('machine', serial) - 'changed_in' from checkups t"
     " left join machines on machines.id = machine_id where patient_id = %(id)s order by t.id",
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",

@@ -38,6 +38,10 @@ def technical(kept: str, grants: str = CRUD, erase: str = NOT_PERSONAL) -> Rule:
 
 TABLES = {
     "users": Rule("deleted", "users", "until erased", CRUD, "read profile, read people", FEED),
+    "patient_identifiers": Rule(
+        "deleted with the user; keyed digests of them are added", "patient_identifiers", "until erased", CRUD,
+        "read profile", NO,
+    ),
     "checkups": Rule("deleted with the user", "checkups", "until erased", CRUD, "read checkups", FEED),
     "superseded": Rule("deleted with the user", "superseded", "until erased", CRUD, "shown to nobody", NO),
     "rejections": Rule(

@@ -1,4 +1,4 @@
-"""Keyed digests of erased names and records: a name is not given out again unnoticed, a record is not taken in again.
+"""Keyed digests of erased names, identifiers and records: none is given out or taken in again unnoticed.
 
 SQL is raw: the database computes the digests (migration 10), and checkups and superseded belong to packages that build
 on this one. All functions work within the caller's transaction.
@@ -11,7 +11,7 @@ from typing import Any
 
 from myhealth.common.text import fold_name
 
-# A machine may still send a name that the user had before; it may be another user's by now.
+IDENTIFIERS = "select system, value from patient_identifiers where patient_id = %s"
 REMEMBER_NAMES = """
 insert into erased_digests (kind, digest)
 select 'name', keyed_digest(folded) from unnest(%(folds)s::text[]) as erased (folded)
@@ -31,9 +31,17 @@ where exists (select from erased_digests where kind = 'name')
 
 
 def remember_erased(cursor: Any, user_id: int, folds: Collection[str]) -> None:
-    """Store the digests of a user's folded names, former ones too, and machine records, before the user is deleted."""
+    """Store the digests of a user's folded names, former ones too, identifiers and machine records, before the user is
+    deleted."""
+    cursor.execute(IDENTIFIERS, (user_id,))
+    folds = {*folds, *(fold_name(erased_form(system, value)) for system, value in cursor.fetchall())}
     cursor.execute(REMEMBER_NAMES, {"folds": sorted(folds), "id": user_id})
     cursor.execute(REMEMBER_RECORDS, {"id": user_id})
+
+
+def erased_form(system: str, value: str) -> str:
+    """Return an identifier as a name that no user can have, whose digest is kept."""
+    return f"{value}\n{system.partition(':')[0] if system.startswith('fhir-reference:') else system}"
 
 
 def forget_erased_name(cursor: Any, username: str) -> None:

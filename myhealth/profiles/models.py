@@ -1,4 +1,4 @@
-"""The tables `users`, `login_attempts`, `erased_digests` and `erasure_key`."""
+"""The tables `users`, `patient_identifiers`, `login_attempts`, `erased_digests` and `erasure_key`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, Iden
 # Days for which a network, from which a user has logged in, counts as known.
 KNOWN_DAYS = 30
 ROLES = ("patient", "doctor", "technician", "admin", "service")
+SEXES = ("male", "female", "other", "unknown")
 
 
 class User(FeedModel):
@@ -30,9 +31,30 @@ class User(FeedModel):
     folded_name = peewee.TextField(unique=True)
     linked_at = TimestampField(null=True)
     needs_review = peewee.BooleanField(default=False)
+    birth_date = peewee.DateField(null=True)
+    sex = peewee.TextField(null=True, choices=[(sex, sex) for sex in SEXES])
 
     class Meta:
         table_name = "users"
+
+
+class PatientIdentifier(Table):
+    """A number that an authority (`system`) gave to a patient. `source_name`: what the source calls the patient.
+
+    For MyHealth's own use, `system` may be "", and `value` a folded username that sources gave without an authority; or
+    it begins with "fhir-reference:", and `value` is what FHIR resources call the patient.
+    """
+
+    id = IdentityField()
+    patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
+    system = peewee.TextField()
+    value = peewee.TextField()
+    source_name = peewee.TextField(null=True)
+    created_at = TimestampField(constraints=[DEFAULT_NOW])
+
+    class Meta:
+        table_name = "patient_identifiers"
+        indexes = ((("value", "system"), True),)
 
 
 class LoginAttempt(Table):

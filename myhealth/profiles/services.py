@@ -28,7 +28,7 @@ FULL_NAME_MAX = 300
 # Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
 SUBJECT_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
-    "updated_at", "folded_name", "linked_at", "needs_review",
+    "updated_at", "folded_name", "linked_at", "needs_review", "birth_date", "sex",
 )  # fmt: skip
 BY_SUBJECT = f"select {', '.join(SUBJECT_COLUMNS)} from users where subject = %s::uuid"
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.

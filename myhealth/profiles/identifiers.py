@@ -1,0 +1,87 @@
+"""The identifiers of patients: numbers that authorities gave them. Each function opens its own transaction."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from myhealth.audit.events import record_event
+from myhealth.common.database import transaction
+from myhealth.common.errors import BadInput, Conflict, NotFound
+from myhealth.common.notify import notify_sync
+from myhealth.common.text import printable
+from myhealth.profiles.erasure import erased_form, find_erased_names, forget_erased_name
+from myhealth.profiles.models import PatientIdentifier, User
+from myhealth.profiles.services import get_user
+
+IDENTIFIER_MAX = 500
+FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
+# The condition of identifiers that an authority gave.
+OF_AUTHORITIES = f"system <> '' and system not like '{FHIR_REFERENCE}%%'"
+ADD = """
+insert into patient_identifiers (patient_id, system, value) values (%s, %s, %s) on conflict (value, system)
+do update set source_name = null where patient_identifiers.patient_id = excluded.patient_id returning id"""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+Key = tuple[str, str]  # system, value
+
+
+def list_identifiers(user: User) -> list[Key]:
+    """Return a user's identifiers as (system, value)."""
+    own = PatientIdentifier.patient == user.id
+    query = PatientIdentifier.select(PatientIdentifier.system, PatientIdentifier.value).where(own)
+    query = query.where(PatientIdentifier.system != "", ~PatientIdentifier.system.startswith(FHIR_REFERENCE))
+    with transaction():
+        return [(found.system, found.value) for found in query.order_by(PatientIdentifier.id)]
+
+
+def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool = False) -> User:
+    """Give a user an identifier; forget what sources called the patient under it. Return the user.
+
+    `reuse_erased`: also one of a user who was deleted. Raises BadInput, NotFound, or Conflict if another user has it
+    (code `identifier_taken`) or it was erased (`name_erased`).
+    """
+    system, value = clean_part("authority", system), clean_part("value", value)
+    user = get_user(username)
+    erased = erased_form(system, value)
+    with transaction() as cursor:
+        if reuse_erased:
+            forget_erased_name(cursor, erased)
+        elif find_erased_names(cursor, [erased]):
+            raise Conflict(f"the user with {value} of {system} was erased; see --reuse-erased", code="name_erased")
+        cursor.execute(ADD, (user.id, system, value))
+        if cursor.fetchone() is None:
+            holder = User.select(User.username).join(PatientIdentifier).where(
+                PatientIdentifier.system == system, PatientIdentifier.value == value
+            )  # fmt: skip
+            raise Conflict(f"{value} of {system} is {holder.scalar()}'s", code="identifier_taken")
+        _record(user, f"identifier of {system} added")
+    notify_sync()
+    return user
+
+
+def remove_identifier(username: str, system: str, value: str) -> None:
+    """Take an identifier, and what FHIR references it explains, from a user. Raises NotFound."""
+    user = get_user(username)
+    own = PatientIdentifier.patient == user.id
+    with transaction():
+        delete = PatientIdentifier.delete()
+        if not delete.where(own, PatientIdentifier.system == system, PatientIdentifier.value == value).execute():
+            raise NotFound(f"{user.username} has no identifier {printable(value)} of {printable(system)}")
+        delete.where(own, PatientIdentifier.system == FHIR_REFERENCE + system).execute()
+        _record(user, f"identifier of {system} removed")
+    notify_sync()
+
+
+def clean_part(name: str, text: object) -> str:
+    """Return an authority or a value as it is stored, without blanks around it. Raises BadInput."""
+    cleaned = unicodedata.normalize("NFC", text).strip() if isinstance(text, str) else ""
+    if not cleaned or len(cleaned) > IDENTIFIER_MAX or CONTROL.search(cleaned):
+        raise BadInput(f"the {name} must be text of 1 to {IDENTIFIER_MAX} characters, without control characters")
+    if cleaned.startswith(FHIR_REFERENCE):
+        raise BadInput(f"the {name} must not begin with {FHIR_REFERENCE}")
+    return cleaned
+
+
+def _record(user: User, change: str) -> None:
+    record_event("user.change", subject_id=user.id, subject=user.username, changed=change)
