@@ -8,6 +8,7 @@ from playhouse.postgres_ext import BinaryJSONField
 from myhealth.common.database import (
     DEFAULT_NOW,
     FeedModel,
+    Table,
     TimestampField,
 )
 from myhealth.machines.models import Machine
@@ -43,3 +44,19 @@ class Checkup(FeedModel):
     class Meta:
         table_name = "checkups"
         indexes = ((("machine", "record_id"), True),)
+
+
+class CheckupVersion(Table):
+    """An earlier version of a check-up. `content`: its columns by name. `replaced_by`: the user who changed it, if one
+    did. `reason`: corrected (here, by a person), replaced or withdrawn (by its source)."""
+
+    checkup = peewee.ForeignKeyField(Checkup, on_delete="CASCADE")
+    revision = peewee.IntegerField()
+    replaced_at = TimestampField(constraints=[DEFAULT_NOW])
+    replaced_by = peewee.BigIntegerField(null=True)
+    reason = peewee.TextField()
+    content = BinaryJSONField()
+
+    class Meta:
+        table_name = "checkup_versions"
+        primary_key = peewee.CompositeKey("checkup", "revision")

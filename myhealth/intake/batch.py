@@ -18,12 +18,13 @@ from myhealth.intake.bulk_insert import (
     new_ids,
     store_rows,
 )
+from myhealth.intake.content import ERROR
+from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
     OriginalFingerprint,
     differing_columns,
     find_deleted,
     find_deleted_originals,
-    find_originals,
 )
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import Patients, Refusal
@@ -31,6 +32,7 @@ from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, error
+from myhealth.intake.settlement import BY_RESULT, Settlement, Unsettled, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import find_erased_names
 from myhealth.profiles.names import username_error
@@ -47,6 +49,7 @@ NOT_KEPT = "is not stored among the rejected records either, there are too many:
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
 
 Entry = tuple[RecordResult, Record, ValidatedRecord]
+Known = tuple[CheckupRow, RecordResult, Record, ValidatedRecord]
 
 
 class Batch:
@@ -100,8 +103,7 @@ class Batch:
         except PreparedElsewhere as error:
             raise ConcurrentChange(str(error)) from error
         for position, id_ in stored.items():
-            outcome = plain[position][0]
-            outcome.status, outcome.id = "accepted", id_
+            plain[position][0].accept(id_, _effect(plain[position][1]))
         self.logged = event is not None and len(stored) == len(plain)
         return [entry for entry in self.good if entry[0].status != "accepted"]
 
@@ -120,21 +122,28 @@ class Batch:
             machine_id = None if record.machine is None else machines[record.machine]
             rows.append(CheckupRow(id_, outcome.patient_id, machine_id, record, item.copied))
             entries[id_] = entry
+        self._store_rows(cursor, rows, entries)
+        if machines:
+            cursor.execute(TOUCH, (sorted(machines.values()),))
+
+    def _store_rows(
+        self, cursor: Any, rows: list[CheckupRow], entries: dict[int, Entry], *, again: bool = False
+    ) -> None:
+        """Insert the rows that are new; settle those whose number is known. `again`: with a number of our own."""
         gone = find_deleted_originals(cursor, rows)
         if gone:
-            self._pass_over(gone, [(row, *entries[row.id]) for row in rows if row.key in gone])
+            self._pass_over(cursor, gone, [(row, *entries[row.id]) for row in rows if row.key in gone])
             rows = [row for row in rows if row.key not in gone]
         stored = store_rows(cursor, rows)
         for row in rows:
             if row.id in stored:
-                outcome = entries[row.id][0]
-                outcome.status, outcome.id = "accepted", row.id
+                entries[row.id][0].accept(row.id, _effect(row.record))
         if len(stored) < len(rows):
-            self._compare(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored])
+            others = self._settle(cursor, [(row, *entries[row.id]) for row in rows if row.id not in stored], again)
+            if others:
+                self._store_rows(cursor, others, entries, again=True)
         if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
             raise ConcurrentChange(DELETED_MEANWHILE)
-        if machines:
-            cursor.execute(TOUCH, (sorted(machines.values()),))
 
     def compare_with(self, seen: Seen) -> None:
         """For a dry run, which keeps nothing: what earlier batches of the same source would have stored."""
@@ -142,9 +151,11 @@ class Batch:
             if outcome.status == "accepted" and record.record_id is not None:
                 content = seen.content(str((record.machine, record.record_id)), record.content())
                 if content == record.content():
-                    outcome.status = "duplicate"
+                    outcome.status, outcome.effect = "duplicate", "none"
+                elif content is not None and self.origin.format in BY_RESULT:
+                    outcome.effect = "replaced"
                 elif content is not None:
-                    outcome.status, outcome.id = "rejected", None
+                    outcome.status, outcome.id, outcome.effect = "rejected", None, "none"
                     message = f"record {record.record_id} stands earlier in the source with other content"
                     self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
 
@@ -246,35 +257,60 @@ class Batch:
             found = dict(cursor.fetchall())
         return found
 
-    def _compare(self, cursor: Any, known: list[tuple[CheckupRow, RecordResult, Record, ValidatedRecord]]) -> None:
-        """Tells duplicates from records that are stored with other content."""
+    def _settle(self, cursor: Any, known: list[Known], again: bool) -> list[CheckupRow]:
+        """Tell duplicates, versions of stored check-ups, and records with other content. Return the rows of other
+        samples under the same number, with a number of our own."""
         found = find_stored(cursor, (row.key for row, *_ in known))
-        first: dict[RecordKey, list[OriginalFingerprint]] | None = None
+        if any(row.key not in found for row, *_ in known):
+            # the conflicting row was deleted since, or the id was taken by an explicit insert
+            advance_id_sequence(cursor)
+            raise ConcurrentChange(DELETED_MEANWHILE)
+        differing = []
         for row, outcome, record, item in known:
-            stored = found.get(row.key)
-            if stored is None:  # the conflicting row was deleted since, or the id was taken by an explicit insert
-                advance_id_sequence(cursor)
-                raise ConcurrentChange(DELETED_MEANWHILE)
-            differing = differing_columns(row, stored)
-            if differing and first is None:
-                first = find_originals(cursor, (row.key for row, *_ in known))
-            if not differing or _came_first(row, stored, first or {}):
-                outcome.status, outcome.id = "duplicate", stored["id"]
-                continue
-            message, name = f"{_called(record)} is stored with other content", "record_id"
-            if self.origin.names_fields:
-                message, name = f"{message}: {', '.join(differing)}", differing[0]
+            if differing_columns(row, found[row.key]):
+                differing.append((row, outcome, record, item))
+            else:
+                outcome.status, outcome.id = "duplicate", found[row.key]["id"]
+        others: list[CheckupRow] = []
+        if not differing:
+            return others
+        settlement = Settlement(cursor, [row for row, *_ in differing], found, self.origin.format)
+        for row, outcome, record, item in differing:
+            if not again and settlement.is_other_sample(row):
+                record.record_id, row.copied = other_number(row), ""
+                others.append(row)
+            else:
+                self._tell(settlement.settle(row), settlement.stored[row.key], outcome, record, item)
+        return others
+
+    def _tell(
+        self, done: Merge | Unsettled, stored: StoredRow, outcome: RecordResult, record: Record, item: ValidatedRecord
+    ) -> None:
+        """Say in the record's result what became of the stored check-up."""
+        if isinstance(done, Unsettled):
+            message, name = f"{_called(record)} {done.message}", "record_id"
+            if self.origin.names_fields and done.places:
+                message, name = f"{message}: {', '.join(done.places)}", done.places[0]
             self.owners.add(stored["patient_id"])
-            self._refuse(outcome, item, name, message, "stored_with_other_content")
+            self._refuse(outcome, item, name, message, done.code)
+            return
+        if done.effect == "none":
+            outcome.status, outcome.id = "duplicate", stored["id"]
+        else:
+            outcome.accept(stored["id"], done.effect)
+        outcome.warnings += [
+            error(outcome.index, name, f"{_called(record)}: {text}", code) for name, text, code in done.notes
+        ]
 
     def _pass_over(
         self,
+        cursor: Any,
         gone: dict[RecordKey, list[OriginalFingerprint]],
-        deleted: list[tuple[CheckupRow, RecordResult, Record, ValidatedRecord]],
+        deleted: list[Known],
     ) -> None:
         """Answers for records that were deleted here: as they came they are known, with other content refused."""
         for row, outcome, record, item in deleted:
-            if any(first.is_same(row) for first in gone[row.key]):
+            if was_deleted(cursor, row, gone[row.key], self.origin.format):
                 message = f"{_called(record)} was deleted here; it is not taken in again"
                 outcome.status = "duplicate"
                 outcome.warnings.insert(0, error(outcome.index, "record_id", message, "deleted_here"))
@@ -295,6 +331,6 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, found) if not username_error(name))
 
 
-def _came_first(row: CheckupRow, stored: StoredRow, originals: dict[RecordKey, list[OriginalFingerprint]]) -> bool:
-    """Return whether the record has the content that came before the check-up was corrected."""
-    return any(first.checkup_id == stored["id"] and first.is_same(row) for first in originals.get(row.key, ()))
+def _effect(record: Record) -> str:
+    """Return what a record does that is stored as a new check-up. A withdrawn one is stored, but not shown."""
+    return "withdrawn" if record.status == ERROR else "created"

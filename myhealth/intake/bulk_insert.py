@@ -42,7 +42,7 @@ join checkups on checkups.record_id = wanted.record_id and checkups.machine_id =
 union all
 select null, wanted.record_id{columns} from unnest(%(machineless)s::text[]) as wanted (record_id)
 join checkups on checkups.record_id = wanted.record_id and checkups.machine_id is null"""
-STORED_NAMES = ("id", "patient_id", *CHANGEABLE)
+STORED_NAMES = ("id", "patient_id", "created_at", *CHANGEABLE)
 FIND_STORED = FIND_BY_KEY.format(columns=f", {select_list(STORED_NAMES)}")
 FIND_KNOWN = FIND_BY_KEY.format(columns="")
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

@@ -7,8 +7,11 @@ from typing import Any
 from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import get_checkup, record_change
+from myhealth.checkups.versions import CORRECTED, keep_version
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
+from myhealth.intake.content import ERROR
+from myhealth.intake.merge import corrected_results
 from myhealth.intake.originals import ORIGINAL_NAMES, remember_original
 from myhealth.intake.validation import validate_record
 
@@ -26,7 +29,7 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
     with transaction():
         wanted = Checkup.select(*select_fields(("revision", *ORIGINAL_NAMES)))
         row = wanted.where(Checkup.id == checkup_id, Checkup.patient == patient_id).for_update().dicts().first()
-        if row is None:
+        if row is None or row["status"] == ERROR:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
         revision = row["revision"]
         if changes.get("revision", revision) != revision:
@@ -36,7 +39,10 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
         if "taken_at" in values:
             values.setdefault("taken_precision", None)
         if values:
+            if "results" in values:
+                values["results"] = corrected_results(values["results"], row["results"])
             remember_original(row, deleted=False)
+            keep_version(checkup_id, CORRECTED)
             Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()
             record_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
     return get_checkup(patient_id, checkup_id)

@@ -19,6 +19,7 @@ from peewee import EXCLUDED, SQL
 from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES
 from myhealth.clinical.catalog import as_sent
 from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
+from myhealth.intake.content import ENVELOPE
 from myhealth.intake.models import Original
 
 # A record need not contain a moment: `taken_at` is stored beside the digest. JSON needs a comparison of its own.
@@ -28,7 +29,7 @@ COMPARED = tuple(name for name in CHANGEABLE if name not in MOMENT_NAMES and nam
 ORIGINAL_NAMES = ("machine_id", "record_id", "id", "patient_id", *CHANGEABLE)
 ANY_DELETED = "select exists (select from superseded where deleted and coalesce(machine_id, 0) = any(%s::bigint[]))"
 FIND = """
-select superseded.machine_id, superseded.record_id, checkup_id, digest, taken_at, deleted
+select superseded.machine_id, superseded.record_id, checkup_id, digest, taken_at, deleted, at
 from unnest(%s::bigint[], %s::text[]) as wanted (machine_id, record_id)
 join superseded on coalesce(superseded.machine_id, 0) = wanted.machine_id
     and superseded.record_id = wanted.record_id"""
@@ -46,6 +47,7 @@ class OriginalFingerprint:
     digest: bytes
     taken_at: datetime
     deleted: bool
+    at: datetime
 
     def is_same(self, row: CheckupRow) -> bool:
         """Return whether the row has the content that first came. A moment that was not sent does not differ."""
@@ -127,15 +129,18 @@ def _json_differs(name: str, sent: str | None, stored: str | None) -> bool:
 def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
     """Return a version byte and the SHA-256 of a check-up's content by column name, without its moment.
 
+    The source's version and moments of sending are left out: they make no other content.
     Columns without a value are left out, so a new column does not change the digests of records that lack it.
     `content`: the values of the columns CHANGEABLE by name; JSON as text.
     """
     named: dict[str, Any] = {"patient_id": patient_id}
     for name, value in content.items():
         if name in CHANGEABLE and name not in MOMENT_NAMES and value is not None:
-            named[name] = value
-            if name in JSON_NAMES:
-                named[name] = _comparable(name, value)
+            named[name] = _comparable(name, value) if name in JSON_NAMES else value
+    named.pop("issued_at", None)
+    details = {name: value for name, value in (named.pop("details", None) or {}).items() if name not in ENVELOPE}
+    if details:
+        named["details"] = details
     return VERSION + _sha256(named)
 
 

@@ -23,6 +23,7 @@ from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
+from myhealth.intake.content import ERROR, warn_of_withdrawn
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
@@ -182,6 +183,8 @@ class Intake:
             record.record_id = self._stored.name(record.content())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
+        if record.status == ERROR or f'"{ERROR}"' in record.results:
+            warn_of_withdrawn(record)
         return ValidatedRecord(parsed, record, [], self._names(parsed, record))
 
     def _names(self, parsed: ParsedRecord, record: Record) -> tuple[str, ...]:
@@ -205,7 +208,7 @@ class Intake:
             if not outcome.errors:  # a valid record: the sender still has it
                 message = "not stored: another record of this all-or-nothing request was refused"
                 outcome.errors = [error(outcome.index, None, message)]
-            outcome.status, outcome.id, outcome.rejection_id = "rejected", None, None
+            outcome.status, outcome.id, outcome.rejection_id, outcome.effect = "rejected", None, None, "none"
         batch.logged = False
         if not self.origin.dry_run:
             with transaction() as cursor:

@@ -78,7 +78,8 @@ class DetailedResult(Result):
     """A result with further facts, each left out where the source has none.
 
     `number`: unique in its check-up, through corrections; without one, a result's position from 1. `sub_id`: the
-    source's number of the result within its order. `group`: the name of the panel that contains it.
+    source's number of the result within its order. `group`: the name of the panel that contains it. `updated_at`: when
+    the source changed it. `corrected_at`, `previous_value`, `previous_unit`: of the version before it.
     """
 
     number: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
@@ -109,6 +110,10 @@ class DetailedResult(Result):
     absent_code: Text | None = None
     identifiers: Identifiers | None = None
     group: Text | None = None
+    updated_at: MomentText | None = None
+    corrected_at: MomentText | None = None
+    previous_value: Value = None
+    previous_unit: Text | None = None
 
 
 class CheckupFields(msgspec.Struct, gc=False):

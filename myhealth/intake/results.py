@@ -20,6 +20,7 @@ class ConcurrentChange(Exception):
 @dataclass(slots=True)
 class RecordResult:
     """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
+    `effect`: what an accepted record did to the check-up: created, replaced or withdrawn; else none.
 
     `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong. `patient_id`: set
     once the patient is found.
@@ -32,6 +33,11 @@ class RecordResult:
     rejection_id: int | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     patient_id: int = 0
+    effect: str = "none"
+
+    def accept(self, checkup_id: int, effect: str) -> None:
+        """Say that the record is stored as this check-up. `effect`: created, replaced or withdrawn."""
+        self.status, self.id, self.effect = "accepted", checkup_id, effect
 
 
 @dataclass

@@ -36,6 +36,8 @@ QUERIES = {
     "patient_identifiers": "select to_jsonb(t) from patient_identifiers t where patient_id = %(id)s order by t.id",
     "checkups": "select to_jsonb(t) || jsonb_build_object('machine', serial) - 'changed_in' from checkups t"
     " left join machines on machines.id = machine_id where patient_id = %(id)s order by t.id",
+    "checkup_versions": "select to_jsonb(t) from checkup_versions t join checkups on checkups.id = checkup_id"
+    " where patient_id = %(id)s order by checkup_id, t.revision",
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",
     "rejections": "select to_jsonb(t) - 'digest' from rejections t where id = any(%(rejections)s) order by id",
     "idempotency_keys": "select to_jsonb(t) - 'request' from idempotency_keys t where user_id = %(id)s order by key",

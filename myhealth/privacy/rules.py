@@ -43,6 +43,9 @@ TABLES = {
         "read profile", NO,
     ),
     "checkups": Rule("deleted with the user", "checkups", "until erased", CRUD, "read checkups", FEED),
+    "checkup_versions": Rule(
+        "deleted with the check-up", "checkup_versions", "until erased", CRUD, "read history", NO,
+    ),
     "superseded": Rule("deleted with the user", "superseded", "until erased", CRUD, "shown to nobody", NO),
     "rejections": Rule(
         "deleted: by the patient's name, number, address; those with the name elsewhere are listed", "rejections",

@@ -1,0 +1,49 @@
+"""The earlier versions of check-ups, each whole. All functions but `list_versions` work within the caller's
+transaction.
+
+SQL is raw: whole rows as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from myhealth.audit.events import current_actor
+from myhealth.common.database import database, transaction
+
+CORRECTED = "corrected"  # here, by a person; other reasons are a source's
+KEEP = """
+insert into checkup_versions (checkup_id, revision, replaced_by, reason, content)
+select id, revision, %s, %s, to_jsonb(t) - '{id,patient_id,machine_id,revision,changed_in}'::text[]
+from checkups t where id = %s"""
+FIND = """
+select checkup_id, reason, content::text from checkup_versions where checkup_id = any(%s)
+order by checkup_id, revision"""
+LIST = """
+select t.revision, replaced_at, username as replaced_by, reason, content::text
+from checkup_versions t left join users on users.id = replaced_by
+where checkup_id = %s order by t.revision desc"""
+
+
+def keep_version(checkup_id: int, reason: str) -> None:
+    """Store the check-up as it is, before it is changed. `reason`: corrected, replaced or withdrawn."""
+    database.execute_sql(KEEP, (current_actor().id, reason, checkup_id))
+
+
+def find_versions(cursor: Any, checkup_ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
+    """Return by check-up the (reason, JSON text of the columns) of its earlier versions, the oldest first."""
+    cursor.execute(FIND, (sorted(checkup_ids),))
+    found: dict[int, list[tuple[str, str]]] = {}
+    for checkup_id, *version in cursor.fetchall():
+        found.setdefault(checkup_id, []).append((version[0], version[1]))
+    return found
+
+
+def list_versions(checkup_id: int) -> list[dict[str, Any]]:
+    """Return the earlier versions, the newest first: `revision`, `replaced_at`, `replaced_by` (a username or None),
+    `reason`, and `content`, the columns as JSON text."""
+    with transaction() as cursor:
+        cursor.execute(LIST, (checkup_id,))
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

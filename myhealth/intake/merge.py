@@ -1,0 +1,328 @@
+"""Decide whether a record is the stored check-up of its number again, or a later or an earlier version of it. Pure.
+
+Contents and the identity of results: content.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from myhealth.clinical import status
+from myhealth.intake.content import (
+    ADDED,
+    ENVELOPE,
+    ERROR,
+    UNKNOWN,
+    Content,
+    comparable,
+    differing,
+    is_same,
+    keyed,
+    renumbered,
+    results_of,
+    same_result,
+)
+from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.record import encode_json
+
+Facts = dict[str, Any]
+
+MOMENT = ("taken_at", "taken_precision", "taken_until")
+
+
+@dataclass
+class Merge:
+    """What a record means for the stored check-up. `effect`: none, replaced, withdrawn, or "" if the record has other
+    content and nothing says which is later. `content`: the columns afterwards. `notes`: (field, message, code) to tell.
+    `places`: the fields that differ."""
+
+    content: Content
+    effect: str = "none"
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+
+def merge(
+    stored: Content,
+    sent: Content,
+    *,
+    by_result: bool = False,
+    partial: bool = False,
+    legacy: bool = False,
+    earlier: Sequence[Content] = (),
+) -> Merge:
+    """Return what the record does to the check-up.
+
+    `by_result`: its format tells the life of each result, so results that it does not mention stay. `partial`: also an
+    earlier message may have results that no later one has. `legacy`: the check-up was stored by an earlier reader, so
+    of two equal statuses the record's is later. `earlier`: the check-up's earlier versions.
+    """
+    if is_same(stored, sent):
+        return Merge(stored)
+    order = compare(sent, stored) or int(legacy)
+    if _is_withdrawn_whole(sent):
+        return _withdraw(stored, sent, order)
+    if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
+        return Merge(stored, notes=[WITHDRAWN])
+    if not by_result:
+        return _replace_whole(stored, sent, order)
+    if order < 0 and not partial:
+        return Merge(stored, notes=[EARLIER])
+    return _ResultMerge(stored, sent, order, partial, legacy, earlier).run()
+
+
+WITHDRAWN = ("status", "its source withdrew it; this earlier version is not shown", "withdrawn")
+EARLIER = ("record_id", "a later version is stored; this earlier one changes nothing", "earlier_version")
+
+
+def compare(new: Content, old: Content) -> int:
+    """Return 1 if `new` is the later version, -1 if the earlier one, 0 if nothing tells.
+
+    The source's own number of its version decides, else the status, else the moment of the change.
+    """
+    return _version_order(new, old) or status.compare(new.get("status"), old.get("status")) or _moment_order(new, old)
+
+
+def with_previous(new: Content, old: Content, at: str) -> Content:
+    """Return a result with the value that it replaces, if that is another one; `at`: when it was corrected."""
+    pairs = [(comparable(result.get("value")), result.get("unit")) for result in (new, old)]
+    if pairs[0] == pairs[1] or old.get("absent_reason"):
+        return new | {name: old[name] for name in ADDED if name in old and name not in ("number", "updated_at")}
+    found = {**new, "corrected_at": at, "previous_value": old.get("value")}
+    return found if pairs[0][1] == pairs[1][1] else {**found, "previous_unit": old.get("unit")}
+
+
+class _ResultMerge:
+    """The merge of a record result by result. `order`: of the whole record."""
+
+    def __init__(
+        self, stored: Content, sent: Content, order: int, partial: bool, legacy: bool, earlier: Sequence[Content]
+    ) -> None:
+        self.stored, self.sent, self.order, self.legacy = stored, sent, order, legacy
+        self.ours, self.theirs = _facts(stored), _facts(sent)
+        self.partial = partial
+        self.earlier = earlier
+        self.counts: Counter[str] = Counter()
+        self.unclear: list[str] = []
+        self.changed: list[str] = []
+
+    def run(self) -> Merge:
+        results = dict(keyed([_expanded(each, self.ours) for each in results_of(self.stored)]))
+        before = [key for key, each in results.items() if each["status"] != ERROR]
+        for place, (key, new) in enumerate(keyed([_expanded(each, self.theirs) for each in results_of(self.sent)])):
+            results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
+        mentioned = {key for key, _ in keyed(results_of(self.sent))}
+        content = self._columns(whole=mentioned.issuperset(before))
+        if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
+            self._judge_columns(content, whole=mentioned.issuperset(before))
+        if self.unclear:
+            return Merge(self.stored, "", places=self.unclear)
+        facts = _facts(content)
+        content["results"] = [_compacted(each, facts) for each in results.values()]
+        return self._verdict(content, results)
+
+    def _settle(self, key: tuple[Any, ...], new: Content, old: Content | None, place: str) -> Content:
+        """Return the result that counts of the stored one and the record's, and count which it was."""
+        if old is None:
+            self.counts["withdrawn" if new["status"] == ERROR else "later"] += 1
+            return new
+        if same_result(new, old) or old["status"] == new["status"] == ERROR:
+            return old
+        order = self._order(key, new, old)
+        if order > 0:
+            withdrawn = new["status"] == ERROR
+            self.counts["withdrawn" if withdrawn else "later"] += 1
+            self.changed.append(str(old.get("name")))
+            at = new.get("updated_at") or datetime.now(UTC).isoformat(timespec="seconds")
+            kept = {"number": old["number"]} if "number" in old else {}
+            # Of a withdrawn result the source need not repeat the value.
+            return {**old, **new} if withdrawn else {**with_previous(new, old, at), **kept}
+        if order == 0:
+            self.unclear.append(place)
+        self.counts["earlier"] += 1
+        return old
+
+    def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
+        """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
+        order = _version_order(self.sent, self.stored) or _status_order(new["status"], old["status"])
+        if order:
+            return order
+        order = _sign(_moment(new.get("updated_at")), _moment(old.get("updated_at")))
+        order = order or _sign(_moment(new.get("taken_at")), _moment(old.get("taken_at"))) or int(self.legacy)
+        if order > 0 and self.partial and self._came_before(key, new):
+            return -1  # an old message in a new envelope
+        return order
+
+    def _came_before(self, key: tuple[Any, ...], new: Content) -> bool:
+        for content in self.earlier:
+            facts = _facts(content)
+            found = dict(keyed([_expanded(each, facts) for each in results_of(content)])).get(key)
+            if found is not None and same_result(new, found):
+                return True
+        return False
+
+    def _columns(self, *, whole: bool) -> Content:
+        """Return the columns that count. `whole`: the record mentions every result of the check-up."""
+        later = self.order > 0 or (self.order == 0 and bool(self.counts["later"]))
+        if whole and later:
+            return {**self.sent, "record_id": self.stored["record_id"]}
+        content = dict(self.stored)
+        if _status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == ERROR:
+            content["status"] = self.sent["status"]
+        content["checkup_report"] = self._report() if self.counts else self.stored["checkup_report"]
+        content["details"] = self._details() if later else self.stored["details"]
+        return content
+
+    def _report(self) -> str:
+        """Return the report with the record's lines in place of those about results that changed."""
+        changed = tuple(f"{name}:" for name in self.changed)
+        kept = [line for line in self.stored["checkup_report"].splitlines() if not line.startswith(changed)]
+        return "\n".join(dict.fromkeys([*kept, *self.sent["checkup_report"].splitlines()]))
+
+    def _details(self) -> Any:
+        """Return the details with the record's version and further notes."""
+        ours, theirs = self.stored["details"] or {}, self.sent["details"] or {}
+        found = {**ours, **{name: theirs[name] for name in ENVELOPE if name in theirs}}
+        notes = [*ours.get("notes", ())]
+        notes += [each for each in theirs.get("notes", ()) if each not in notes]
+        return ({**found, "notes": notes} if notes else found) or None
+
+    def _judge_columns(self, content: Content, *, whole: bool) -> None:
+        """Results are the same or earlier: what else differs is later, earlier, or unclear."""
+        if self.counts["earlier"] or self.order < 0:
+            self.counts["earlier"] += 1
+            return
+        told = self.sent if whole else content
+        names = [name for name in differing(told, self.stored) if name != "results"]
+        if self.order > 0:
+            self.counts["later"] += bool(names)
+        else:
+            self.unclear += names
+
+    def _verdict(self, content: Content, results: Mapping[Any, Content]) -> Merge:
+        withdrawn = [each for each in results.values() if each["status"] == ERROR]
+        if withdrawn and len(withdrawn) == len(results):
+            content["status"] = ERROR
+        notes = [EARLIER] if self.counts["earlier"] else []
+        if not self.counts["later"] + self.counts["withdrawn"]:
+            return Merge(self.stored, notes=notes)
+        return Merge(content, "replaced" if self.counts["later"] else "withdrawn", notes)
+
+
+def _withdraw(stored: Content, sent: Content, order: int) -> Merge:
+    if _is_withdrawn_whole(stored):
+        return Merge(stored)
+    if _version_order(sent, stored) < 0:
+        return Merge(stored, notes=[EARLIER])
+    details = {**(stored["details"] or {}), **{n: v for n, v in (sent["details"] or {}).items() if n in ENVELOPE}}
+    return Merge({**stored, "status": ERROR, "details": details or None}, "withdrawn")
+
+
+def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
+    """Return the verdict on a record of a dump, which must say itself that it is later."""
+    says = sent["status"] is not None or any(name in (sent["details"] or {}) for name in ENVELOPE) or sent["issued_at"]
+    if not says or order == 0:
+        return Merge(stored, "", places=differing(stored, sent))
+    if order < 0:
+        return Merge(stored, notes=[EARLIER])
+    results = _corrected(results_of(sent), results_of(stored), _updated(sent))
+    return Merge({**sent, "results": results}, "replaced")
+
+
+def corrected_results(new: str, old: str) -> str:
+    """Return a person's correction of results, as JSON, with the numbers and values of those that it replaces.
+    Results that the source withdrew are not shown to people, so a correction keeps them."""
+    before = [each for each in DECODER.decode(old) if isinstance(each, dict)]
+    results = _corrected(DECODER.decode(new), before, None)
+    shown = {key for key, _ in keyed(results)}
+    results += [each for key, each in keyed(before) if each.get("status") == ERROR and key not in shown]
+    return encode_json(results).decode()
+
+
+def _corrected(results: list[Any], before: list[Any], at: str | None) -> list[Any]:
+    at = at or datetime.now(UTC).isoformat(timespec="seconds")
+    known = dict(keyed(before))
+    made = [with_previous(new, known[key], at) if key in known else new for key, new in keyed(results)]
+    return renumbered(made, before)
+
+
+def _is_withdrawn_whole(content: Content) -> bool:
+    """Return whether the source withdrew the record itself, not only each of its results."""
+    results = results_of(content)
+    return content["status"] == ERROR and not (results and all(each.get("status") == ERROR for each in results))
+
+
+def _facts(content: Content) -> Facts:
+    """Return what a check-up says for all its results that do not say otherwise, as results say it."""
+    details = content["details"] or {}
+    moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
+    until = content["taken_until"]
+    found = {
+        "taken_at": moment and _written(moment),
+        "taken_precision": content["taken_precision"] if moment else None,
+        "taken_until": until and _written(until),
+        "status": content["status"] or "final",
+        **{name: details.get(name) for name in ("specimen", "performers", "updated_at")},
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _expanded(result: Content, facts: Facts) -> Content:
+    """Return a result with what its check-up says for it."""
+    inherited = {name: value for name, value in facts.items() if not (name in MOMENT and result.get("taken_at"))}
+    return {**inherited, **{name: value for name, value in result.items() if value is not None or name not in facts}}
+
+
+def _compacted(result: Content, facts: Facts) -> Content:
+    """Return a result without what its check-up says for it."""
+    kept = dict(result)
+    if all(result.get(name) == facts.get(name) for name in MOMENT):
+        kept = {name: value for name, value in kept.items() if name not in MOMENT}
+    for name in facts.keys() - set(MOMENT):
+        if kept.get(name) == facts[name] and kept[name] != ERROR:
+            kept.pop(name, None)
+    return kept
+
+
+def _version_order(new: Content, old: Content) -> int:
+    versions = [str((content["details"] or {}).get("version", "")) for content in (new, old)]
+    if not all(each.isdecimal() for each in versions):
+        return 0
+    return _sign(int(versions[0]), int(versions[1]))
+
+
+def _status_order(new: str | None, old: str | None) -> int:
+    """Return the order of two statuses; nothing is later than a withdrawal."""
+    return ((new == ERROR) > (old == ERROR)) - ((new == ERROR) < (old == ERROR)) or status.compare(new, old)
+
+
+def _moment_order(new: Content, old: Content) -> int:
+    order = _sign(_moment(_updated(new)), _moment(_updated(old)))
+    return order or _sign(new["issued_at"], old["issued_at"])
+
+
+def _updated(content: Content) -> str | None:
+    found = (content["details"] or {}).get("updated_at")
+    return None if found is None else str(found)
+
+
+def _moment(text: Any) -> datetime | None:
+    """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _written(moment: datetime) -> str:
+    """Return a moment as the JSON of a result has it."""
+    return encode_json(moment.astimezone(UTC)).decode().strip('"')
+
+
+def _sign(new: Any, old: Any) -> int:
+    return 0 if new is None or old is None else (new > old) - (new < old)

@@ -1,0 +1,179 @@
+"""Settle records whose number is stored with other content: replace, withdraw, keep or refuse.
+
+All functions work within the transaction that stores the batch. SQL is raw where it works on sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments
+from myhealth.checkups.models import Checkup
+from myhealth.checkups.services import record_change
+from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
+from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
+from myhealth.intake.content import ERROR, UNKNOWN, Content, is_known_before, is_other_sample, sample_of
+from myhealth.intake.merge import Merge, compare, merge
+from myhealth.intake.originals import OriginalFingerprint, find_originals
+from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.record import encode_json
+
+# In the order in which records are inserted, so that two uploads of the same records never wait for each other.
+LOCK = """
+select id from checkups where id = any(%s) order by coalesce(machine_id, 0), record_id collate "C" for update"""
+# Check-ups of these formats that were stored before have fewer facts: earlier readers kept fewer (migration 16).
+UPGRADED = "select fuller_readers_since()"
+BY_RESULT = ("fhir", "hl7")
+PARTIAL = "hl7"
+OTHER_CONTENT = "is stored with other content"
+MOMENTS = ("taken_at", "taken_until", "issued_at")
+
+
+class Unsettled(NamedTuple):
+    """Why a record is refused. `places`: the fields that differ, the first one the error's."""
+
+    message: str
+    code: str
+    places: list[str]
+
+
+class Settlement:
+    """The stored check-ups of records that differ from them, locked, and what the records mean for them."""
+
+    def __init__(
+        self, cursor: Any, rows: Sequence[CheckupRow], stored: dict[RecordKey, StoredRow], format_: str
+    ) -> None:
+        self.format = format_
+        cursor.execute(LOCK, ([stored[row.key]["id"] for row in rows],))
+        keys = {row.key for row in rows}
+        self.stored = find_stored(cursor, keys)
+        self.originals = find_originals(cursor, keys)
+        self.versions = find_versions(cursor, (each["id"] for each in self.stored.values()))
+        cursor.execute(UPGRADED)
+        self.upgraded_at: datetime = cursor.fetchone()[0]
+
+    def is_other_sample(self, row: CheckupRow) -> bool:
+        """Return whether an analyser used the record's number for another sample before."""
+        stored = self.stored[row.key]
+        if self.format != PARTIAL or self._is_known_before(row, stored):
+            return False
+        same_patient = row.patient_id == stored["patient_id"]
+        return is_other_sample(_content(stored), _content_of(row, stored), same_patient=same_patient)
+
+    def settle(self, row: CheckupRow) -> Merge | Unsettled:
+        """Change the stored check-up as the record says. Return what was done, or why the record is refused."""
+        stored = self.stored[row.key]
+        ours, theirs = _content(stored), _content_of(row, stored)
+        if row.patient_id != stored["patient_id"]:
+            return Unsettled(OTHER_CONTENT, "stored_with_other_content", ["checkup_for"])
+        if self._came_first(row, stored, theirs) or self._is_known_before(row, stored):
+            return Merge(ours)
+        versions = [(reason, _decoded(text)) for reason, text in self.versions.get(stored["id"], ())]
+        said, corrected = _as_source_said(ours, versions)
+        corrected = corrected or any(first.checkup_id == stored["id"] for first in self.originals.get(row.key, ()))
+        by_result = self.format in BY_RESULT
+        done = merge(
+            said,
+            theirs,
+            by_result=by_result,
+            partial=self.format == PARTIAL,
+            legacy=by_result and stored["created_at"] < self.upgraded_at,
+            earlier=[content for _, content in versions],
+        )
+        if not done.effect:
+            return Unsettled(OTHER_CONTENT, "stored_with_other_content", done.places)
+        if done.effect != "none" and corrected:
+            return Unsettled("was corrected here, and its source has another version", "corrected_here", ["record_id"])
+        if done.effect != "none":
+            self._store(row, stored, done)
+        return done
+
+    def _store(self, row: CheckupRow, stored: StoredRow, done: Merge) -> None:
+        values = {name: done.content[name] for name in CHANGEABLE}
+        values |= {name: _encoded(values[name]) for name in JSON_NAMES & values.keys()}
+        changed = {name: value for name, value in values.items() if value != stored[name]}
+        keep_version(stored["id"], done.effect)
+        Checkup.update(assignments(changed)).where(Checkup.id == stored["id"]).execute()
+        record_change("checkup.change", row.patient_id, stored["id"], changed=sorted(changed), by="its source")
+        before = encode_json({name: stored[name] for name in CHANGEABLE}).decode()
+        self.versions.setdefault(stored["id"], []).append((done.effect, before))
+        self.stored[row.key] = {**stored, **values}
+
+    def _came_first(self, row: CheckupRow, stored: StoredRow, theirs: Content) -> bool:
+        """Return whether the record has the content that came before the check-up was corrected."""
+        originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
+        if any(first.is_same(row) for first in originals):
+            return True
+        return any(self._is_legacy(first) for first in originals) and compare(theirs, _content(stored)) <= 0
+
+    def _is_legacy(self, first: OriginalFingerprint) -> bool:
+        """Return whether the digest is of an earlier reader's content, so that it says nothing of today's."""
+        return self.format in BY_RESULT and first.at < self.upgraded_at
+
+    def _is_known_before(self, row: CheckupRow, stored: StoredRow) -> bool:
+        legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
+        same_patient = row.patient_id == stored["patient_id"]
+        theirs = _content_of(row, stored)
+        ours = _content(stored)
+        return legacy and same_patient and compare(theirs, ours) <= 0 and is_known_before(ours, theirs)
+
+
+def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
+    """Return whether the record is that of a check-up which was deleted here, or its source's withdrawal."""
+    if row.record.status == ERROR or any(first.is_same(row) for first in deleted):
+        return True
+    if format_ not in BY_RESULT:
+        return False
+    cursor.execute(UPGRADED)
+    (upgraded_at,) = cursor.fetchone()
+    moment = row.record.taken_at if row.record.taken_precision != UNKNOWN else None
+    return any(first.at < upgraded_at and moment in (None, first.taken_at) for first in deleted)
+
+
+def other_number(row: CheckupRow) -> str:
+    """Return the number of a record whose own number is that of another sample."""
+    return f"{row.record.record_id}~{sample_of(_content_of(row, None), row.patient_id)}"
+
+
+def _as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) -> tuple[Content, bool]:
+    """Return the content that the source sent last, and whether a person corrected it since."""
+    said, corrected = current, False
+    for reason, content in reversed(versions):
+        if reason != CORRECTED:
+            break
+        said, corrected = content, True
+    return said, corrected
+
+
+def _content(row: StoredRow) -> Content:
+    """Return the columns of a stored check-up, JSON decoded."""
+    found = {name: row[name] for name in CHANGEABLE}
+    found |= {name: row[name] and DECODER.decode(row[name]) for name in JSON_NAMES}
+    return {**found, "record_id": row.get("record_id")}
+
+
+def _content_of(row: CheckupRow, stored: StoredRow | None) -> Content:
+    """Return the columns of a record; a moment that it lacks is the stored one."""
+    record = row.record
+    found = _content({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})
+    if record.taken_at is None and stored is not None:
+        found |= {name: stored[name] for name in ("taken_at", "taken_precision")}
+    return found
+
+
+def _decoded(text: str) -> Content:
+    """Return the columns of a version from its JSON."""
+    found = DECODER.decode(text)
+    for name in MOMENTS:
+        if found.get(name) is not None:
+            found[name] = datetime.fromisoformat(found[name])
+    for name in JSON_NAMES:
+        if isinstance(found.get(name), str):  # a version of this very batch
+            found[name] = DECODER.decode(found[name])
+    return {name: found.get(name) for name in (*CHANGEABLE, "record_id")}
+
+
+def _encoded(value: Any) -> str | None:
+    return None if value is None else encode_json(value).decode()

@@ -1,0 +1,221 @@
+"""A result has a life: the same again, later, earlier, withdrawn, corrected here, of another sample or patient."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.factories import record, statuses, take
+
+from myhealth.intake.corrections import change_checkup, delete_checkup
+from myhealth.intake.results import RecordResult
+
+T1, T2, T3 = (f"2026-11-0{day}T08:00:00Z" for day in (1, 2, 3))
+
+
+def result(value: Any, code: str = "2823-3", name: str = "Potassium", **changes: Any) -> dict[str, Any]:
+    return {"code": code, "name": name, "value": value, "unit": "mmol/L", **changes}
+
+
+def lab(*results: Any, at: str = T1, status: str | None = None, version: str | None = None, **changes: Any) -> Any:
+    details = {"updated_at": at, **({"version": version} if version else {}), **changes.pop("details", {})}
+    made = record("A-05", results=list(results), details=details, status=status, checkup_report="", **changes)
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def send(*records: Any, format: str = "hl7", **origin: Any) -> list[RecordResult]:
+    return take(*records, format=format, **origin)
+
+
+def effects(outcomes: list[RecordResult]) -> list[tuple[str, str]]:
+    return [(outcome.status, outcome.effect) for outcome in outcomes]
+
+
+def stored(db: Any) -> list[dict[str, Any]]:
+    """Return what of the results is shown as current."""
+    found = db("select results::text from checkups where status is distinct from 'entered-in-error' order by id")
+    return [each for (text,) in found for each in json.loads(text) if each.get("status") != "entered-in-error"]
+
+
+def values(db: Any) -> list[Any]:
+    return [each["value"] for each in stored(db)]
+
+
+def versions(db: Any) -> list[tuple[str, Any]]:
+    found = db("select reason, content->'results' from checkup_versions order by checkup_id, revision")
+    return [(reason, [each["value"] for each in results]) for reason, results in found]
+
+
+BOTH = pytest.mark.parametrize("format", ["hl7", "fhir"])
+
+
+@BOTH
+def test_a_later_status_takes_the_place_and_every_version_stays(db, people, format) -> None:
+    messages = [
+        lab(result(6.9), status="preliminary"),
+        lab(result(6.1)),
+        lab(result(5.1), status="corrected"),
+        lab(result(5.2), status="corrected", at=T2),
+    ]
+    sent = [send(each, format=format)[0] for each in messages]
+    assert effects(sent) == [("accepted", "created")] + [("accepted", "replaced")] * 3
+    assert len({each.id for each in sent}) == 1
+    (now,) = stored(db)
+    assert (now["value"], now["previous_value"], now["corrected_at"]) == (5.2, 5.1, T2)
+    assert db("select status, revision from checkups") == [("corrected", 4)]
+    assert versions(db) == [("replaced", [6.9]), ("replaced", [6.1]), ("replaced", [5.1])]
+    for each in messages:  # the source sends its whole memory again
+        again = send(each, format=format)
+        assert effects(again) == [("duplicate", "none")]
+    assert values(db) == [5.2]
+    assert len(versions(db)) == 3
+
+
+@BOTH
+@pytest.mark.parametrize("batch", [True, False], ids=["one batch", "one by one"])
+def test_an_earlier_version_that_comes_late_changes_nothing_and_is_told(db, people, format, batch) -> None:
+    late = [lab(result(5.1), status="corrected"), lab(result(6.1)), lab(result(6.9), status="preliminary")]
+    sent = send(*late, format=format) if batch else [send(each, format=format)[0] for each in late]
+    assert statuses(sent) == ["accepted", "duplicate", "duplicate"]
+    assert [[each["code"] for each in outcome.warnings] for outcome in sent] == [
+        [],
+        ["earlier_version"],
+        ["earlier_version"],
+    ]
+    assert values(db) == [5.1]
+
+
+@BOTH
+def test_of_one_status_the_later_moment_counts(db, people, format) -> None:
+    assert effects(send(lab(result(6.1), at=T2), format=format)) == [("accepted", "created")]
+    assert effects(send(lab(result(6.3), at=T1), format=format)) == [("duplicate", "none")]
+    assert effects(send(lab(result(6.2), at=T3), format=format)) == [("accepted", "replaced")]
+    assert values(db) == [6.2]
+    (refused,) = send(lab(result(6.4), at=T3), format=format)
+    assert (refused.status, refused.errors[0]["code"]) == ("rejected", "stored_with_other_content")
+    assert values(db) == [6.2]
+
+
+def test_the_sources_own_version_counts_before_its_status(db, people) -> None:
+    send(lab(result(6.1), version="2", status="corrected"), format="fhir")
+    assert effects(send(lab(result(6.0), version="1", status="corrected", at=T3), format="fhir")) == [
+        ("duplicate", "none")
+    ]
+    assert effects(send(lab(result(6.1), version="3", status="corrected"), format="fhir")) == [("duplicate", "none")]
+    assert effects(send(lab(result(6.2), version="10"), format="fhir")) == [("accepted", "replaced")]
+    assert values(db) == [6.2]
+
+
+@BOTH
+def test_the_same_in_a_new_envelope_is_a_duplicate(db, people, format) -> None:
+    send(lab(result(3.1)), format=format)
+    assert effects(send(lab(result(3.1), at=T3, issued_at=T3), format=format)) == [("duplicate", "none")]
+    assert versions(db) == []
+
+
+def test_an_earlier_message_in_a_new_envelope_changes_nothing(db, people) -> None:
+    for value, at in ((5.1, T1), (5.2, T2)):
+        send(lab(result(value), status="corrected", at=at))
+    assert statuses(send(lab(result(5.1), status="corrected", at=T3))) == ["duplicate"]
+    assert values(db) == [5.2]
+
+
+@BOTH
+def test_what_a_message_does_not_mention_stays(db, people, format) -> None:
+    sodium = result(140, "2951-2", "Sodium")
+    send(lab(result(6.9), sodium, result(1, None, "x", sub_id="1"), result(2, None, "x", sub_id="2")), format=format)
+    (changed,) = send(
+        lab(result(3, None, "x", sub_id="2", status="corrected"), at=T2, status="corrected"), format=format
+    )
+    assert changed.effect == "replaced"
+    found = [(each["name"], each["value"], each.get("status", "corrected")) for each in stored(db)]
+    assert found == [("Potassium", 6.9, "final"), ("Sodium", 140, "final"), ("x", 1, "final"), ("x", 3, "corrected")]
+    send(lab(result(7.0, status="corrected"), at=T3, status="corrected"), format=format)
+    assert [each["value"] for each in stored(db)] == [7.0, 140, 1, 3]
+
+
+def test_results_of_an_early_message_that_comes_late_are_added(db, people) -> None:
+    send(lab(result(6.1), at=T2))
+    late = lab(result(6.9), result(140, "2951-2", "Sodium"), at=T1, status="preliminary")
+    assert effects(send(late)) == [("accepted", "replaced")]
+    assert [(each["value"], each.get("status")) for each in stored(db)] == [(6.1, None), (140, "preliminary")]
+
+
+def test_a_message_may_change_one_result_and_withdraw_another(db, people) -> None:
+    send(lab(result(6.9), result(140, "2951-2", "Sodium"), result(5, "2345-7", "Glucose")))
+    withdrawn = result(140, "2951-2", "Sodium", status="entered-in-error")
+    (outcome,) = send(lab(withdrawn, result(6.1, status="corrected"), at=T2, status="corrected"))
+    assert (outcome.effect, outcome.warnings[0]["field"]) == ("replaced", "results")
+    assert [each["value"] for each in stored(db)] == [6.1, 5]
+    assert versions(db) == [("replaced", [6.9, 140, 5])]
+
+
+@BOTH
+@pytest.mark.parametrize("first", [True, False], ids=["it was stored", "it comes first"])
+@pytest.mark.parametrize("whole", [True, False], ids=["the record", "its only result"])
+def test_what_is_withdrawn_is_not_shown_and_not_resurrected(db, people, format, first, whole) -> None:
+    if first:
+        send(lab(result(7.7)), format=format)
+    withdrawal = lab(result(7.7, status=None if whole else "entered-in-error"), at=T2)
+    withdrawal["status"] = "entered-in-error" if whole else "corrected"
+    (outcome,) = send(withdrawal, format=format)
+    assert (outcome.status, outcome.effect) == ("accepted", "withdrawn")
+    assert "withdrawn" in outcome.warnings[0]["message"]
+    assert values(db) == []
+    for late in (lab(result(7.7)), lab(result(7.9), status="preliminary"), withdrawal, lab(result(7.7), at=T3)):
+        assert effects(send(late, format=format)) == [("duplicate", "none")]
+    assert values(db) == []
+    assert versions(db) == ([("withdrawn", [7.7])] if first else [])
+
+
+def test_a_correction_here_and_one_of_the_source_that_cross_are_told(db, people) -> None:
+    (created,) = send(lab(result(6.1)))
+    change_checkup(people["bholanath"], created.id, {"results": [result(6.4)]})
+    (now,) = stored(db)
+    assert (now["value"], now["previous_value"]) == (6.4, 6.1)
+    assert statuses(send(lab(result(6.1)))) == ["duplicate"]
+    (conflict,) = send(lab(result(5.1), status="corrected", at=T2))
+    assert (conflict.status, conflict.errors[0]["code"]) == ("rejected", "corrected_here")
+    assert conflict.rejection_id is not None
+    assert statuses(send(lab(result(6.9), status="preliminary"))) == ["duplicate"]
+    assert values(db) == [6.4]
+    assert versions(db) == [("corrected", [6.1])]
+
+
+def test_a_correction_here_after_the_sources_knows_what_the_source_sent(db, people) -> None:
+    send(lab(result(6.1)))
+    (changed,) = send(lab(result(5.1), status="corrected", at=T2))
+    for value in (5.3, 5.4):
+        change_checkup(people["bholanath"], changed.id, {"results": [result(value)]})
+    assert statuses([*send(lab(result(6.1))), *send(lab(result(5.1), status="corrected", at=T2))]) == ["duplicate"] * 2
+    assert send(lab(result(5.0), status="corrected", at=T3))[0].errors[0]["code"] == "corrected_here"
+    assert values(db) == [5.4]
+
+
+def test_what_was_deleted_here_stays_away_in_a_new_envelope(db, people) -> None:
+    (created,) = send(lab(result(6.1)))
+    delete_checkup(people["bholanath"], created.id)
+    assert statuses(send(lab(result(6.1), at=T3))) == ["duplicate"]
+    assert send(lab(result(5.1), status="corrected", at=T3))[0].errors[0]["code"] == "deleted_here"
+    assert values(db) == []
+
+
+@BOTH
+def test_another_patient_under_the_same_number_is_refused(db, people, format) -> None:
+    send(lab(result(6.1)), format=format)
+    (refused,) = send({**lab(result(5.1), status="corrected", at=T2), "checkup_for": "savita"}, format=format)
+    assert (refused.errors[0]["field"], refused.errors[0]["code"]) == ("checkup_for", "stored_with_other_content")
+    assert db("select patient_id from checkups") == [(people["bholanath"],)]
+
+
+def test_a_dump_means_what_it_meant_unless_it_says_that_it_is_later(db, people) -> None:
+    plain = record(7, results=[result(6.1), result(140, "2951-2", "Sodium")])
+    for name in ("machine-memory", ""):
+        take(plain, format=name)
+        assert statuses(take({**plain, "results": [result(6.2)]}, format=name)) == ["rejected"]
+    later = {**plain, "results": [result(141, "2951-2", "Sodium"), result(9, "x", "x")], "status": "corrected"}
+    assert effects(take(later)) == [("accepted", "replaced")]
+    assert [(each["value"], each.get("number")) for each in stored(db)] == [(141, 2), (9, 3)]
+    assert statuses(take(plain)) == ["rejected"]
+    assert statuses(take({**plain, "status": "final"})) == ["duplicate"]
