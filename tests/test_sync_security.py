@@ -192,6 +192,26 @@ def test_the_checkpoint_moves_over_nothing_that_was_not_sent(signed, reports, sy
     assert ReportWriter(reports).has_documents_after("checkup", id_ - 1)
 
 
+def test_the_position_among_events_moves_over_nothing_that_was_not_sent(
+    signed, upload, log_in, sync, reports, people
+) -> None:
+    """Else whoever has the key could hide a look at a record from its patient."""
+    sync()
+    sent = {"id": 3, "at": "2026-11-20T00:00:00Z", "actor_id": 3, "actor_subject": "s", "actor": "dr.ayush",
+            "actor_role": "doctor", "action": "read", "what": "checkups", "patient_id": people["bholanath"],
+            "subject": "s", "username": "bholanath", "report_id": None, "address": None}  # fmt: skip
+    before = contents(reports)
+    for events, epoch, after in (([], 1, 2**40), ([sent], 1, 4), ([], 2, 0), ([sent], 2, 1), ([], 2**30, 0)):
+        assert refused(signed("/sync/call/put_events", [events, epoch, after])), (epoch, after)
+    assert contents(reports) == before
+    upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush"))
+    sync()
+    assert [
+        event.actor for event in reports.access_log.find_for_patient(reports.people.find_by_username("bholanath"))
+    ] == ["dr.ayush"]
+    assert signed("/sync/call/put_events", [[sent], 1, 3]).status_code == 200
+
+
 @pytest.mark.parametrize("mark", [{"$set": {"x": 1}}, {}, {"epoch": 1}, "mark", None, {"feeds": {"$set": 1}}])
 def test_what_is_no_checkpoint_is_a_400(signed, reports, mark) -> None:
     before = contents(reports)

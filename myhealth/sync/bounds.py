@@ -17,6 +17,7 @@ from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.json_codec import UserDocument, document_of
+from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteResult
 from myhealth.sync.calls import Quarantined
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
@@ -56,6 +57,12 @@ class BoundedWriter(ReportWriter):
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
         self._admit("", [epoch])
         return super().sweep(epoch, after)
+
+    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
+        self._admit("", [epoch])
+        sent = max(self.event_position(epoch), *(event.id for event in events), 0)
+        _require(after <= sent, "No event with so high an id was sent.")
+        super().put_events(events, epoch, after)
 
     def read_checkpoint(self) -> Document | None:
         found = super().read_checkpoint()

@@ -195,14 +195,11 @@ class _Runner:
         """Carry over who has read patients' records at the upload API. An event that is stored stays as it is, so the
         last minutes are read again each time: an event may be committed after one with a higher id."""
         epoch = self.checkpoint.epoch
-        position = stored = self.target.event_position(epoch)
+        position = self.target.event_position(epoch)
         settled = self.source.settled_event(position)
         while events := self.source.read_events(position, EVENTS_BATCH):
             position = events[-1].id
-            stored = min(settled, position)
-            self.target.put_events(events, epoch, stored)
-        if settled > stored:
-            self.target.put_events([], epoch, settled)
+            self.target.put_events(events, epoch, min(settled, position))
 
     # -- the phases -----------------------------------------------------------------------------------------------
 
