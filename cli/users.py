@@ -207,7 +207,7 @@ def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
             question = f"Delete {user.role} {user.username} and {plural(checkups, 'check-up')}, permanently?"
             confirm(question)
         done = erase_user(user.username)
-        at_once = end_logins(settings, user, deleted=True) and not settings.sync.reports_api_url
+        at_once = end_logins(settings, user)
     removed = {**done.removed, "reports": checkups if at_once else None}
     if as_json:
         print_json({"removed": removed, "review": done.review, "left_to_do": LEFT_TO_DO})

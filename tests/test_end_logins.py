@@ -80,7 +80,38 @@ def test_it_goes_over_http_where_the_sync_does(stored, settings, reports) -> Non
         assert not reports.people.find_by_username("dr.ayush")["active"]
         savita = get_user("savita")
         erase_user("savita")
-        assert end_logins(apart, savita, deleted=True)
+        assert end_logins(apart, savita)
         assert reports.people.find_by_username("savita") is None
+        patient = get_user("bholanath")
+        assert reports.reports.count_documents({"patient_id": patient.id})
+        erase_user("bholanath")
+        assert end_logins(apart, patient)
+        assert not reports.reports.count_documents({"patient_id": patient.id}), "at once over HTTP too"
     run_pass(settings.database_url, ReportWriter(reports), settings)
     assert reports.people.find_by_username("savita") is None
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_call_that_comes_late_undoes_nothing(
+    stored, settings, reports, sync, calling, application, log_in, synced
+) -> None:
+    """Two requests at once: the earlier one's call to the report store comes after the later one's."""
+    early = get_user("dr.ayush")
+    services.set_active("dr.ayush", False)
+    disabled = get_user("dr.ayush")
+    services.set_active("dr.ayush", True)
+    services.set_role("dr.ayush", "patient")
+    services.set_full_name("dr.ayush", "Ayush")
+    latest = get_user("dr.ayush")
+    assert end_logins(settings, latest)
+    if synced:
+        sync()
+    for old in (disabled, early):
+        assert end_logins(settings, old)
+        found = reports.people.find_by_username("dr.ayush")
+        assert (found["role"], found["active"], found["full_name"]) == ("patient", True, "Ayush")
+    erase_user("dr.ayush")
+    assert end_logins(settings, latest)
+    sync()
+    assert end_logins(settings, latest)
+    assert reports.people.find_by_username("dr.ayush") is None

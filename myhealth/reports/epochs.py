@@ -25,7 +25,7 @@ class Epochs:
     _access_log: AccessLog
 
     def erase_person(self, user_id: int, subject: str) -> None:
-        """Remove the reports of a person whom PostgreSQL has deleted, before the sync does, which removes the user."""
+        """Remove the reports of a person whom PostgreSQL has deleted, before the sync does."""
         self._access_log.pseudonymise([{"_id": user_id, "subject": subject}])
         with translate_mongo_errors():
             self._collections["checkup"].delete_many({"patient_id": user_id, "subject": subject})

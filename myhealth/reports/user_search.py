@@ -113,7 +113,7 @@ class UserDirectory:
     def revoke_tokens(self, subject: str, moment: datetime, **state: Any) -> None:
         """Revoke the user's tokens issued before `moment`, before the sync delivers the same. Never moves backward.
 
-        `state`: the user's `role` and `active` now, if they are known.
+        `state`: what else is known of the user for good.
         """
         with translate_mongo_errors():
             change = {"$max": {"tokens_valid_after": next_millisecond(moment)}, **({"$set": state} if state else {})}

@@ -42,6 +42,7 @@ CALLS = {
     "put_users": Call(tuple[list[UserDocument]], WriteResult, True),
     "quarantine": Call(tuple[Kind, list[tuple[Quarantined, str]]], WriteResult, True),
     "remove": Call(tuple[Kind, list[tuple[Id, Count]], Count], int, True),
+    "erase_person": Call(tuple[Id, str], None, True),
     "sweep": Call(tuple[Count, Id], Slice, True),
     "newest_epoch_of_slice": Call(tuple[Id], Slice),
     "has_documents_after": Call(tuple[Kind, Id], bool),

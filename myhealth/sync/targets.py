@@ -37,6 +37,8 @@ class Target(Protocol):
 
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int: ...
 
+    def erase_person(self, user_id: int, subject: str) -> None: ...
+
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]: ...
 
     def newest_epoch(self) -> int: ...
@@ -91,6 +93,9 @@ class ReportsApi:
     def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
         deletions = list(dead)
         return int(self._call("remove", kind, deletions, epoch)) if deletions else 0
+
+    def erase_person(self, user_id: int, subject: str) -> None:
+        self._call("erase_person", user_id, subject)
 
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
         removed, last = self._call("sweep", epoch, after)

@@ -165,7 +165,7 @@ class UserView(UploadView):
             raise NotAllowed("Nobody deletes himself or herself; another admin can.")
         with acting_as(replace(current_actor(), address=address_with_proxy(self.address))):
             erase_user(user.username)
-        end_logins(self.context.settings, user, deleted=True)
+        end_logins(self.context.settings, user)
         return bottle.HTTPResponse(status=204)
 
     def _check_changes(self, user: User, body: dict[str, Any]) -> None:
