@@ -16,7 +16,7 @@ from support.sync_processes import Writers
 from myhealth.common.settings import Settings
 from myhealth.reports.repository import BROWSED_BY, ReportRepository
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync import source
+from myhealth.sync import rows, source
 from myhealth.sync.runner import run_pass
 from myhealth.sync.source import Source
 
@@ -293,8 +293,8 @@ def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
     for table in ("checkups", "users", "tombstones") if analyzed else ():
         db(f"analyze {table}")
     last = db("select max(changed_in)::text::bigint from checkups")[0][0]
-    for table in source.COLUMNS:
-        forms = {"columns": source.COLUMNS[table], "table": table, "join": source.JOINS[table]}
+    for table in rows.SELECTED:
+        forms = {"columns": rows.SELECTED[table], "table": table, "join": rows.JOINS[table]}
         feed = source.FEED.format(**forms)
         plan = explain(settings, feed, {"xid": last - 1, "id": 0, "horizon": last + 9, "limit": source.SLICE_ROWS})
         check_plan(plan, table, f"{table}_feed")

@@ -16,7 +16,6 @@ from support.factories import NOW, PASSWORD, document, record, take
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import UserRow, user_document
-from myhealth.reports.json_codec import decode_documents, encode_document
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.upload_events import UploadEvent
@@ -32,6 +31,7 @@ from myhealth.sync.checkpoint import (
     from_document,
     to_document,
 )
+from myhealth.sync.json_codec import decode_documents, encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.signature import HEADER
@@ -179,6 +179,21 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
     assert contents(reports) == direct
     assert len(direct["checkup"]) == 30
     assert differences(db, reports)["lost"] == []
+
+
+@pytest.mark.parametrize("way", ["direct", "http"])
+def test_every_column_that_a_check_up_has_arrives_and_no_other(db, reports, remote, settings, way: str) -> None:
+    take(record(1, status="partial", taken_offset=330, issued_at="2026-11-21T00:00:00Z", sent={"x": 1}), record(2))
+    db("""update checkups set taken_until = '2026-11-20 10:00:00.123456Z', taken_precision = 'day',
+          details = '{"low": 5.10, "of": [{"count": 123456789012345678901}]}' where record_id = '1'""")
+    target = ReportWriter(reports) if way == "direct" else ReportsApi(ReportsApiClient(remote))
+    run_pass(settings.database_url, target, settings if way == "direct" else remote)
+    assert differences(db, reports) == NONE
+    first, second = (reports.get(id_) for id_ in (1, 2))
+    assert list(first)[13:] == ["status", "taken_precision", "taken_offset", "taken_until", "issued_at", "details",
+                                "revision", "epoch"]  # fmt: skip
+    assert list(second)[13:] == ["revision", "epoch"]
+    assert repr(first["details"]) == "{'of': [{'count': Decimal('123456789012345678901')}], 'low': Decimal('5.10')}"
 
 
 def test_everything_travels_over_http(db, reports, remote, settings) -> None:

@@ -1,7 +1,7 @@
 """The columns of a check-up, by name. They are derived from the model `Checkup`.
 
 A new column is added to the model and the migration, and to the record that validation returns; the statements that
-store, read, compare and copy check-ups follow from this module.
+store, read, compare and copy check-ups, reports, answers and their schemas follow from this module.
 """
 
 from __future__ import annotations
@@ -9,16 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import peewee
+from msgspec import UNSET, Meta, UnsetType
 
 from myhealth.checkups.models import Checkup
+from myhealth.common.stored_types import Id, Integer, StoredMoment
 
 # The database or the intake sets these; a record does not contain them.
 ASSIGNED = ("id", "patient_id", "machine_id", "created_at", "updated_at", "revision", "changed_in")
 # A machine matches its records by this number, so a correction never changes it.
 FIXED = ("record_id",)
+# These never leave PostgreSQL: no report and no answer contains them.
+INTERNAL = ("machine_id", "changed_in", "sent")
+# Reports and answers contain these even if they are null, and leave out any other column that is null.
+ALWAYS_SHOWN = ("record_id", "machine_id", "taken_by")
+RESULTS_NOTE = (
+    "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`, `high` and `flag`,"
+    " as the upload API's Result has them; a program that writes to the source itself may have stored others."
+)
+NOTES = {"results": RESULTS_NOTE}
+TYPES: dict[str, Any] = {"text": str, "int": Integer, "bigint": Id, "timestamptz": StoredMoment, "jsonb": msgspec.Raw}
 
 
 @dataclass(frozen=True)
@@ -39,16 +52,38 @@ class Column:
         return self.sql_type == "jsonb"
 
     @property
+    def is_shown(self) -> bool:
+        """Whether reports and answers contain the column."""
+        return self.name not in INTERNAL
+
+    @property
+    def omits_null(self) -> bool:
+        """Whether reports and answers leave the column out where it is null."""
+        return self.optional and self.name not in ALWAYS_SHOWN
+
+    @property
+    def struct_field(self) -> tuple[Any, ...]:
+        """The field of a Struct for reports or answers, as `msgspec.defstruct` takes it."""
+        kind = TYPES[self.sql_type]
+        if self.name in NOTES:
+            kind = Annotated[kind, Meta(description=NOTES[self.name])]
+        if self.omits_null:
+            return self.name, kind | UnsetType, UNSET
+        return self.name, kind | None if self.optional else kind
+
+    @property
     def defaults_to_now(self) -> bool:
         """Whether PostgreSQL's `now()` replaces a moment that the record does not contain."""
         return self.sql_type == "timestamptz" and not self.optional
 
 
-RECORD_COLUMNS = tuple(
+COLUMNS = tuple(
     Column(field.column_name, field.field_type.lower(), field.null, field.column_name not in FIXED)
     for field in Checkup._meta.sorted_fields
-    if field.column_name not in ASSIGNED
 )
+RECORD_COLUMNS = tuple(column for column in COLUMNS if column.name not in ASSIGNED)
+SHOWN_COLUMNS = tuple(column for column in RECORD_COLUMNS if column.is_shown)
+OMITTED_NULLS = frozenset(column.name for column in SHOWN_COLUMNS if column.omits_null)
 RECORD_NAMES = tuple(column.name for column in RECORD_COLUMNS)
 CHANGEABLE = tuple(column.name for column in RECORD_COLUMNS if column.changeable)
 JSON_NAMES = frozenset(column.name for column in RECORD_COLUMNS if column.is_json)

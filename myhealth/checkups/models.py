@@ -17,7 +17,7 @@ from myhealth.profiles.models import User
 
 class Checkup(FeedModel):
     """A check-up of one patient. (machine, record_id) is unique where record_id is set, also for records without a
-    machine.
+    machine. Reports have the columns in this order, with those that may be left out at the end.
 
     `status`: FHIR's DiagnosticReport.status; null is final. `taken_precision`: day, month, year or unknown; null is an
     instant; an unknown `taken_at` only sorts. `taken_offset`: minutes east of UTC as sent. `details`: what
@@ -25,11 +25,11 @@ class Checkup(FeedModel):
     """
 
     patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
-    machine = peewee.ForeignKeyField(Machine, null=True)
     record_id = peewee.TextField(null=True)
     checkup_type = peewee.TextField()
     checkup_report = peewee.TextField()
     disease = peewee.TextField()
+    machine = peewee.ForeignKeyField(Machine, null=True)
     taken_by = peewee.TextField(null=True)
     taken_at = TimestampField(constraints=[DEFAULT_NOW])
     results = BinaryJSONField(constraints=[peewee.SQL("DEFAULT '[]'")])

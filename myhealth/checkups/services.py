@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 
 from myhealth.audit.events import record_event
-from myhealth.checkups.columns import RECORD_NAMES, select_fields
+from myhealth.checkups.columns import SHOWN_COLUMNS, select_fields
 from myhealth.checkups.models import Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import NotFound
@@ -43,7 +43,9 @@ def _select() -> Any:
             Checkup.id,
             User.username,
             Machine.serial.alias("machine"),
-            *select_fields((*RECORD_NAMES, "created_at", "updated_at", "revision", "patient_id")),
+            *select_fields(
+                (*(column.name for column in SHOWN_COLUMNS), "created_at", "updated_at", "revision", "patient_id")
+            ),
         )
         .join(User)
         .switch(Checkup)

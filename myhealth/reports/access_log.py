@@ -18,9 +18,9 @@ from pymongo.collection import Collection
 
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
+from myhealth.common.stored_types import StoredMoment
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.json_codec import StoredMoment
 
 ACCESS_LOG_INDEXES = (
     IndexModel([("patient_id", 1), ("at", -1), ("_id", -1)]),

@@ -69,6 +69,9 @@ _MAY_HOLD_DECIMALS = frozenset((Decimal128, dict, list))
 
 def restore_decimals(report: Document) -> Document:
     """Convert the decimals of a report that was read with READ_CODEC, in place. Few reports have any."""
+    kinds = [*map(type, report.values())]
+    if dict in kinds or kinds.count(list) > 1:  # a column of JSON beside the results
+        report.update({name: _restore(value) for name, value in report.items() if type(value) in (dict, list)})
     results = report["results"]
     if type(results) is list:
         for result in results:

@@ -1,6 +1,5 @@
-"""Rows of the source of truth as documents of the report store. Pure.
+"""Documents of the report store: a report for each check-up, and a document for each user. Pure.
 
-The report store keeps a report for each check-up and a document for each user, in collections of the same names.
 Source: myhealth/README.md, "Data model".
 """
 
@@ -21,31 +20,7 @@ Document = dict[str, Any]
 # The form of the documents below. The next sync fills a report store of another form anew.
 # 2: users have `name_keys`. 3: `abnormal` is also true if a value lies outside its range and no flag says so.
 FORM = 3
-NUMBERS = ("value", "low", "high")
 NORMAL = (None, "N")
-
-
-class CheckupRow(NamedTuple):
-    """The columns of a check-up that make its report.
-
-    `xid`: the transaction that wrote the row last. `subject`: the patient's; an id may be given to another person
-    later, a subject may not. `machine`: the serial number. Moments are in UTC, with or without a zone. `results`: JSON.
-    """
-
-    id: int
-    xid: int
-    patient_id: int
-    subject: str
-    checkup_type: str
-    checkup_report: str
-    disease: str
-    machine: str | None
-    taken_by: str | None
-    taken_at: datetime
-    created_at: datetime
-    updated_at: datetime
-    results: str
-    revision: int
 
 
 class UserRow(NamedTuple):
@@ -62,41 +37,39 @@ class UserRow(NamedTuple):
     revision: int
 
 
-_decode = msgspec.json.Decoder(float_hook=exact_number).decode
+# Every number keeps its digits. Raises a ValueError if the text is not JSON.
+decode_json = msgspec.json.Decoder(float_hook=exact_number).decode
 
 
-def read_results(text: str | bytes) -> tuple[Any, bool]:
-    """Return the results in JSON text, every number with its digits, and whether one is abnormal.
+def finish_results(results: Any) -> bool:
+    """Replace integers beyond BSON's range by decimals; return whether a result is abnormal.
 
-    Raises a ValueError if the text is not JSON.
+    A result is abnormal if it has a flag other than N, or if its value lies outside its range. Another program may
+    have stored results of any form. One loop does both tasks, because it runs for every result.
     """
-    decoded = _decode(text)
-    return decoded, _finish_results(decoded)
+    abnormal = False
+    for result in results if type(results) is list else ():
+        if type(result) is dict:
+            get = result.get
+            value, low, high = get("value"), get("low"), get("high")
+            if not abnormal:
+                abnormal = get("flag") not in NORMAL or is_outside(value, low, high)
+            if (
+                (type(value) is int and not INT_MIN <= value <= INT_MAX)
+                or (type(low) is int and not INT_MIN <= low <= INT_MAX)
+                or (type(high) is int and not INT_MIN <= high <= INT_MAX)
+            ):
+                result.update({name: storable(number) for name, number in result.items()})
+    return abnormal
 
 
-def report_document(row: CheckupRow, epoch: int) -> Document:
-    """Return the report of one check-up. MongoDB keeps moments to the millisecond.
-
-    `revision` and `epoch` are the last two fields; bson_compare.py reads them there.
-    """
-    results, abnormal = read_results(row.results)
-    return {
-        "_id": row.id,
-        "patient_id": row.patient_id,
-        "subject": row.subject,
-        "checkup_type": row.checkup_type,
-        "checkup_report": row.checkup_report,
-        "disease": row.disease,
-        "machine": row.machine,
-        "taken_by": row.taken_by,
-        "taken_at": row.taken_at,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "results": results,
-        "abnormal": abnormal,
-        "revision": row.revision,
-        "epoch": epoch,
-    }
+def storable(value: Any) -> Any:
+    """Replace integers beyond BSON's range by decimals, at any depth."""
+    if type(value) is dict:
+        return {name: storable(each) for name, each in value.items()}
+    if type(value) is list:
+        return [storable(each) for each in value]
+    return Decimal(value) if type(value) is int and not INT_MIN <= value <= INT_MAX else value
 
 
 def user_document(row: UserRow, epoch: int) -> Document:
@@ -118,25 +91,6 @@ def user_document(row: UserRow, epoch: int) -> Document:
         "revision": row.revision,
         "epoch": epoch,
     }
-
-
-def _finish_results(results: Any) -> bool:
-    """Replace integers beyond BSON's range by decimals; return whether a result is abnormal.
-
-    A result is abnormal if it has a flag other than N, or if its value lies outside its range. Another program may
-    have stored results of any form. One loop does both tasks, because it runs for every result.
-    """
-    abnormal = False
-    for result in results if type(results) is list else ():
-        if type(result) is dict:
-            get = result.get
-            if not abnormal:
-                abnormal = get("flag") not in NORMAL or is_outside(get("value"), get("low"), get("high"))
-            for name in NUMBERS:
-                number = get(name)
-                if type(number) is int and not INT_MIN <= number <= INT_MAX:
-                    result[name] = Decimal(number)
-    return abnormal
 
 
 def next_millisecond(moment: datetime) -> datetime:

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from bson.decimal128 import Decimal128
 
+from myhealth.common.stored_types import StoredMoment
 from myhealth.reports.connection import restore_decimal
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
-from myhealth.reports.json_codec import StoredMoment
 
 TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 

@@ -16,11 +16,11 @@ from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.json_codec import UserDocument, document_of
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteResult
 from myhealth.sync.calls import Quarantined
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
+from myhealth.sync.json_codec import UserDocument, document_of
 
 FEED_OF = {"checkup": "checkups", "user": "users"}
 KIND_OF = {feed: kind for kind, feed in FEED_OF.items()}

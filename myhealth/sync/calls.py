@@ -11,10 +11,11 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from myhealth.reports.json_codec import Count, Id, UserDocument
+from myhealth.common.stored_types import Count, Id
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
+from myhealth.sync.json_codec import UserDocument
 
 Kind = Annotated[str, Meta(pattern="^(checkup|user)$")]
 Ids = Annotated[list[Id], Meta(max_length=1000)]

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from myhealth.common.stored_types import Count, Id
 from myhealth.reports.documents import FORM
-from myhealth.reports.json_codec import Count, Id
 from myhealth.reports.versions import EPOCH_MAX
 
 FEEDS = ("tombstones", "users", "checkups")

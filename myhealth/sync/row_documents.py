@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
-from myhealth.reports.documents import Document, report_document, user_document
-from myhealth.sync.source import Row
+from myhealth.checkups.columns import JSON_NAMES
+from myhealth.reports.documents import Document, decode_json, finish_results, storable, user_document
+from myhealth.sync.rows import FURTHER_NAMES, REPORT_FIELDS, CheckupRow, Row
 
 KINDS = {"users": "user", "checkups": "checkup"}
+REPORT_NAMES = ("_id", *(name for name, *_ in REPORT_FIELDS[1:]))
+NO_FURTHER = (None,) * len(FURTHER_NAMES)
+FIRST_FURTHER = len(CheckupRow._fields) - len(FURTHER_NAMES)
+
+
+def report_document(row: Any, epoch: int) -> Document:
+    """Return the report of one check-up, a CheckupRow. MongoDB keeps moments to the millisecond.
+
+    `revision` and `epoch` are the last two fields; bson_compare.py reads them there.
+    """
+    document: Document = dict(zip(REPORT_NAMES, row))  # noqa: B905 (a row begins with these columns)
+    document["results"] = results = decode_json(row.results)
+    document["abnormal"] = finish_results(results)
+    if row[FIRST_FURTHER:] != NO_FURTHER:
+        for name in FURTHER_NAMES:
+            if (value := getattr(row, name)) is not None:
+                document[name] = storable(decode_json(value)) if name in JSON_NAMES else value
+    document["revision"] = row.revision
+    document["epoch"] = epoch
+    return document
+
+
 BUILDERS: dict[str, Callable[..., Document]] = {"users": user_document, "checkups": report_document}
 # Another program may have written rows that cannot become a document.
 CONVERSION_ERRORS = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeError, RecursionError)

@@ -48,7 +48,8 @@ from myhealth.sync.checkpoint import (
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.retry import Backoff
 from myhealth.sync.row_documents import KINDS, build_documents
-from myhealth.sync.source import SLICE_ROWS, Row, Source, TombstoneRow
+from myhealth.sync.rows import Row, TombstoneRow
+from myhealth.sync.source import SLICE_ROWS, Source
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target

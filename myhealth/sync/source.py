@@ -14,12 +14,11 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 
-from myhealth.checkups.models import Checkup
 from myhealth.common.database import (
     SESSION_SQL,
     UNAVAILABLE_ERRORS,
@@ -32,11 +31,9 @@ from myhealth.common.database import (
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
-from myhealth.profiles.models import User
-from myhealth.reports.documents import CheckupRow, UserRow
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.sync.checkpoint import History, Position
-from myhealth.sync.models import Tombstone
+from myhealth.sync.rows import JOINS, ROWS, SELECTED, Row
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
 SYNC_LOCK = 7_305_808_869_231_650_133
@@ -48,40 +45,6 @@ STANDBY_WAIT_S = 30.0
 
 Connection = psycopg2.extensions.connection
 
-
-class TombstoneRow(NamedTuple):
-    """The deletion of a row. `kind`: "user" or "checkup". `revision`: of the deletion."""
-
-    id: int
-    xid: int
-    kind: str
-    row_id: int
-    revision: int
-
-
-Row = CheckupRow | UserRow | TombstoneRow
-ROWS: dict[str, type[Row]] = {"checkups": CheckupRow, "users": UserRow, "tombstones": TombstoneRow}
-MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tombstone}
-# The form in which columns of a type are read. Moments come in UTC and without a zone: an aware one takes twice as long
-# to read and to write. Numbers in JSON keep their digits.
-FORMS = {"JSONB": "::text", "UUID": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
-JOINED = {"subject": "users.subject::text", "machine": "machines.serial"}
-JOINS = {
-    "checkups": "join users on users.id = t.patient_id left join machines on machines.id = t.machine_id",
-    "users": "",
-    "tombstones": "",
-}
-
-
-def _expression(table: str, name: str) -> str:
-    """Return the SQL of a row's column: of the table, by its model's type, or of a joined table."""
-    if name == "xid":
-        return "t.changed_in::text::bigint"
-    column = MODELS[table]._meta.columns.get(name)
-    return JOINED[name] if column is None else f"t.{name}{FORMS.get(column.field_type, '')}"
-
-
-COLUMNS = {table: ", ".join(_expression(table, name) for name in row._fields) for table, row in ROWS.items()}
 SCAN = "select {columns} from {table} t {join} where t.id > %(id)s order by t.id limit %(limit)s"
 FEED = (
     "select {columns} from {table} t {join} where (t.changed_in, t.id) > (%(xid)s::text::xid8, %(id)s)"
@@ -313,7 +276,7 @@ class Source:
             return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
 
     def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
-        sql = query.format(columns=COLUMNS[table], table=table, join=JOINS[table])
+        sql = query.format(columns=SELECTED[table], table=table, join=JOINS[table])
         with translate_source_errors():
             self._reader.autocommit = False
         left = False
@@ -361,10 +324,9 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, default=str)
 
 
-def _fetch(cursor: Any, batch_rows: int, row: type[Row]) -> list[Row]:
+def _fetch(cursor: Any, batch_rows: int, row: Any) -> list[Row]:
     with translate_source_errors():
-        make: Any = row._make
-        return [*map(make, cursor.fetchmany(batch_rows))]
+        return [*map(row._make, cursor.fetchmany(batch_rows))]
 
 
 @contextlib.contextmanager

@@ -35,7 +35,8 @@ from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.writer import ReportWriter, WriteResult, encodable
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
-from myhealth.sync.source import SLICE_ROWS, Row, Source
+from myhealth.sync.rows import Row
+from myhealth.sync.source import SLICE_ROWS, Source
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target

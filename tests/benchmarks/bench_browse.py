@@ -43,9 +43,11 @@ from myhealth import processes
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.profiles.tokens import Signer
-from myhealth.reports.documents import CheckupRow, UserRow, report_document, user_document
+from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.repository import ReportRepository
+from myhealth.sync.row_documents import report_document
+from myhealth.sync.rows import CheckupRow
 from wsgi.browse_api.cursors import format_page_cursor
 
 NAME = "myhealth_bench_test"

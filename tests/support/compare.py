@@ -19,9 +19,15 @@ REPORTS = """
 select c.id, c.patient_id, u.subject::text, c.checkup_type, c.checkup_report, c.disease, m.serial, c.taken_by, c.taken_at,
        c.created_at, c.updated_at, c.results::text, c.revision,
        jsonb_path_exists(c.results, '$[*] ? ((@.flag != null && @.flag != "N") || @.value < @.low || @.value > @.high)')
+       {further}
 from checkups c join users u on u.id = c.patient_id left join machines m on m.id = c.machine_id"""
 FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at",
           "created_at", "updated_at", "results", "revision", "abnormal")  # fmt: skip
+# The further columns of check-ups, by the catalog: a report leaves them out where they are null.
+FURTHER = """
+select attname::text, atttypid::regtype::text = 'jsonb' from pg_attribute
+where attrelid = 'checkups'::regclass and attnum > 0 and not attisdropped
+    and attname not in ('id', 'machine_id', 'record_id', 'changed_in', 'sent', {known})"""
 # The time until which tokens are revoked is rounded up: no revoked token becomes valid again.
 PEOPLE = """
 select id, subject::text, username, full_name, role, active, revision,
@@ -44,9 +50,25 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
 
     Every field of the report store is compared except the epoch. The result is NONE if the stores agree.
     """
-    rows = {id_: [*map(plain, rest[:10]), digits(json.loads(rest[10], parse_float=Decimal)), *rest[11:]]
-            for id_, *rest in db(REPORTS)}  # fmt: skip
-    found = {document["_id"]: content(document, FIELDS) for document in reports.reports.find()}
+    further = dict(db(FURTHER.format(known=", ".join(f"'{name}'" for name in FIELDS))))
+    selected = "".join(f", c.{name}{'::text' if is_json else ''}" for name, is_json in further.items())
+    read_json = ["results", *(name for name, is_json in further.items() if is_json)]
+    rows = {
+        id_: {
+            name: digits(json.loads(value, parse_float=Decimal)) if name in read_json else plain(value)
+            for name, value in zip((*FIELDS, *further), values, strict=True)
+            if name in FIELDS or value is not None
+        }
+        for id_, *values in db(REPORTS.format(further=selected))
+    }
+    found = {
+        document["_id"]: {
+            name: digits(value) if name in read_json else plain(value)
+            for name, value in document.items()
+            if name not in ("_id", "epoch")
+        }
+        for document in reports.reports.find()
+    }
     people = {
         id_: [*map(plain, rest), unicodedata.normalize("NFC", rest[1]).lower(), name_keys(rest[2])]
         for id_, *rest in db(PEOPLE)
@@ -69,7 +91,7 @@ def name_keys(full_name: str) -> dict[str, str]:
 def content(document: dict[str, Any], fields: tuple[str, ...]) -> list[Any]:
     """Return the values of these fields, and the names of all further fields."""
     further = sorted(document.keys() - {*fields, "_id", "epoch"})
-    return [digits(document[name]) if name == "results" else plain(document.get(name)) for name in fields] + further
+    return [plain(document.get(name)) for name in fields] + further
 
 
 def plain(value: Any) -> Any:

@@ -133,7 +133,10 @@ def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
 
 
 def public_report(report: Document, username: str | None) -> Document:
-    """Return a report for an answer: `id` instead of `_id`, the patient's username instead of the UUID `subject`."""
+    """Return a report for an answer: `id` instead of `_id`, the patient's username instead of the UUID `subject`, no
+    moment that only sorts."""
     shown = {"id": report["_id"], "username": username, **report}
     del shown["_id"], shown["subject"]
+    if report.get("taken_precision") == "unknown":
+        shown["taken_at"] = None
     return shown

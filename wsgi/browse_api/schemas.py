@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from myhealth.profiles.models import ROLES
 from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS
-from myhealth.reports.json_codec import ReportDocument, UserDocument
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
+from myhealth.sync.json_codec import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR
-from wsgi.common.openapi import MOMENT, shape
+from wsgi.common.openapi import MOMENT, shape, struct_schemas
 from wsgi.common.views import LIMIT, LIMIT_MAX
 
 WHOLE = {"type": "integer"}
@@ -95,33 +93,31 @@ def listed(name: str) -> dict[str, Any]:
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
-def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
-    """Return the schemas of Structs and dataclasses, by name."""
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return {name: shape_of(schema) for name, schema in found.items()}
-
-
-def shape_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return msgspec's schema without the class's title and docstring, and closed."""
-    kept = {name: value for name, value in schema.items() if name not in ("title", "description")}
-    return {**kept, "additionalProperties": False}
-
-
 def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return some properties of a schema."""
     return {name: schema["properties"][name] for name in names}
 
 
 STRUCTS = struct_schemas(ReportDocument, UserDocument, TrendPoint, Measurement, AccessEvent)
+# An answer has `id` and `username` instead.
+HIDDEN = ("_id", "subject")
 DOCUMENTS = {name: STRUCTS[name] for name in ("ReportDocument", "UserDocument")}
-REPORT_FIELDS = [name for name in STRUCTS["ReportDocument"]["properties"] if name not in ("_id", "subject")]
+REPORT = STRUCTS["ReportDocument"]
+REPORT = {
+    **REPORT,
+    "required": ["id", "username", *(name for name in REPORT["required"] if name not in HIDDEN)],
+    "properties": {
+        "id": WHOLE,
+        "username": {"type": "string"},
+        **selected(REPORT, (name for name in REPORT["properties"] if name not in HIDDEN)),
+        "taken_at": {"oneOf": [MOMENT, {"type": "null"}], "description": "Null if it is not known."},
+    },
+}
 BROWSE_SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
     "Health": shape({"status": {"const": "ok"}}),
-    "Report": shape(
-        {"id": WHOLE, "username": {"type": "string"}, **selected(STRUCTS["ReportDocument"], REPORT_FIELDS)}
-    ),
+    "Report": REPORT,
     "FhirBundle": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "collection"}}, closed=False),
     "Person": shape(
         {

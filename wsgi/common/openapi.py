@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from myhealth import __version__
 
 JSON = "application/json"
@@ -159,6 +161,18 @@ def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, c
     properties = {**required, **(optional or {})}
     found: dict[str, Any] = {"type": "object", "required": list(required), "properties": properties}
     return {**found, "additionalProperties": False} if closed else found
+
+
+def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
+    """Return the schemas of Structs and dataclasses, by name."""
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return {name: shape_of(schema) for name, schema in found.items()}
+
+
+def shape_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return msgspec's schema without the class's title and docstring, and closed."""
+    kept = {name: value for name, value in schema.items() if name not in ("title", "description")}
+    return {**kept, "additionalProperties": False}
 
 
 def ref(schema: Any) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
-from myhealth.checkups.columns import JSON_NAMES
+from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake import corrections
@@ -26,7 +26,6 @@ from myhealth.intake.formats.source import Source
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.record import DETAIL_COLUMNS
 from myhealth.intake.results import ImportSource
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
@@ -284,13 +283,13 @@ def _is_large(body: BinaryIO) -> bool:
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a check-up for an answer, without the further facts that it lacks; PostgreSQL's JSON stays as it is, digit
-    by digit."""
-    left_out = {"patient_id", *(name for name in DETAIL_COLUMNS if row[name] is None)}
-    shown = {name: value for name, value in row.items() if name not in left_out}
-    if row["taken_precision"] == "unknown":
-        shown["taken_at"] = None  # the stored one only sorts
-    return shown | {name: msgspec.Raw(shown[name].encode()) for name in JSON_NAMES & shown.keys()}
+    """Return a check-up for an answer; its JSON stays PostgreSQL's, digit by digit."""
+    shown = {
+        name: msgspec.Raw(value.encode()) if name in JSON_NAMES and value is not None else value
+        for name, value in row.items()
+        if name != "patient_id" and (value is not None or name not in OMITTED_NULLS)
+    }
+    return shown | {"taken_at": None} if row["taken_precision"] == "unknown" else shown  # the stored one only sorts
 
 
 def _place(row: dict[str, Any]) -> str:

@@ -6,16 +6,17 @@ from typing import Any
 
 import msgspec
 
-from myhealth.checkups.columns import CHANGEABLE
+from myhealth.checkups.columns import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
+from myhealth.common.stored_types import Count, Id, StoredMoment
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
-from myhealth.intake.record import DETAIL_COLUMNS, DetailedRecord
+from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.models import ROLES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX
-from wsgi.common.openapi import COUNT, MOMENT, shape
+from wsgi.common.openapi import COUNT, MOMENT, shape, struct_schemas
 
 ID = {"type": "integer", "minimum": 1}
 
@@ -42,8 +43,6 @@ PARTS = {
 }
 RECORD, RESULT = PARTS.pop("DetailedRecord"), PARTS["DetailedResult"]
 FIELDS = RECORD["properties"]
-# A stored result has every field; programs that write to the database themselves may add others.
-STORED_RESULT: dict[str, Any] = {}
 RESULT_DETAILS = {
     "type": "array",
     "items": {
@@ -57,6 +56,18 @@ RESULT_DETAILS = {
         },
     },
 }
+CHECKUP_FIELDS: list[tuple[Any, ...]] = [
+    ("id", Id),
+    ("username", str),
+    ("machine", str | None),
+    *(column.struct_field for column in SHOWN_COLUMNS),
+    ("created_at", StoredMoment),
+    ("updated_at", StoredMoment),
+    ("revision", Count),
+]
+CHECKUP = struct_schemas(msgspec.defstruct("Checkup", CHECKUP_FIELDS, kw_only=True))["Checkup"]
+# Details are those of a record; a moment that is not known is null.
+CHECKUP["properties"] |= {**{name: FIELDS[name] for name in OMITTED_NULLS}, "taken_at": maybe(MOMENT)}
 # A corrected check-up keeps its patient, machine and number, and always has a moment.
 CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": MOMENT, "revision": ID})
 
@@ -158,24 +169,7 @@ SCHEMAS: dict[str, Any] = {
             "refused_file": {"type": "string"},
         },
     ),
-    "Checkup": shape(
-        {
-            "id": ID,
-            "username": {"type": "string"},
-            "machine": {"type": ["string", "null"]},
-            "record_id": {"type": ["string", "null"]},
-            "checkup_type": {"type": "string"},
-            "checkup_report": {"type": "string"},
-            "disease": {"type": "string"},
-            "taken_by": {"type": ["string", "null"]},
-            "taken_at": maybe(MOMENT),
-            "results": {"type": "array", "items": STORED_RESULT},
-            "created_at": MOMENT,
-            "updated_at": MOMENT,
-            "revision": ID,
-        },
-        {name: FIELDS[name] for name in DETAIL_COLUMNS},
-    ),
+    "Checkup": CHECKUP,
     "CheckupChanges": CHANGES,
     "Machine": shape(
         {

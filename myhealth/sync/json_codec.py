@@ -1,51 +1,32 @@
 """Documents as JSON between a sync on another host and the browse API; every digit and moment survives. Pure.
 
-Decoding checks every field but for `results`, which may have any form.
+Decoding checks every field but for those of JSON, which may have any form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.documents import Document, read_results
-
-Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# Schemas of datetimes without a `tz` constraint have no format.
-StoredMoment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
-RESULTS_NOTE = (
-    "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`, `high` and `flag`,"
-    " as the upload API's Result has them; a program that writes to the source itself may have stored others."
-)
-MOMENTS = ("taken_at", "created_at", "updated_at", "tokens_valid_after")
+from myhealth.common.stored_types import Count, Id, StoredMoment
+from myhealth.reports.documents import Document, decode_json, finish_results, storable
+from myhealth.sync.rows import FURTHER_FIELDS, MOMENTS, REPORT_FIELDS
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class ReportDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields in the order of `report_document`."""
-
-    id: Id = msgspec.field(name="_id")
-    patient_id: Id
-    subject: str
-    checkup_type: str
-    checkup_report: str
-    disease: str
-    machine: str | None
-    taken_by: str | None
-    taken_at: StoredMoment
-    created_at: StoredMoment
-    updated_at: StoredMoment
-    results: Annotated[msgspec.Raw, Meta(description=RESULTS_NOTE)]
-    abnormal: bool
-    revision: Count
-    epoch: Count
+ReportDocument = msgspec.defstruct(
+    "ReportDocument",
+    [*REPORT_FIELDS, ("abnormal", bool), *FURTHER_FIELDS, ("revision", Count), ("epoch", Count)],
+    rename={"id": "_id"},
+    kw_only=True,  # so that a field that may be left out keeps its place
+    forbid_unknown_fields=True,
+)
 
 
 class UserDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,7 +51,9 @@ _decoders = {kind: msgspec.json.Decoder(list[form]) for kind, form in KINDS.item
 
 def encode_document(document: Document) -> bytes:
     """Return the document as JSON. Raises a ValueError or an OverflowError if JSON cannot hold it."""
-    moments = {name: _aware(document[name]) for name in MOMENTS if document.get(name) is not None}
+    moments = {
+        name: _aware(document[name]) for name in (*MOMENTS, "tokens_valid_after") if document.get(name) is not None
+    }
     return _encode({**document, **moments})
 
 
@@ -86,9 +69,16 @@ def decode_documents(kind: str, body: bytes) -> list[Document]:
 def document_of(given: Any) -> Document:
     """Return the document of one of the Structs."""
     names = given.__struct_encode_fields__
-    document: Document = dict(zip(names, msgspec.structs.astuple(given), strict=True))
-    if "results" in document:
-        document["results"] = read_results(bytes(document["results"]))[0]
+    document: Document = {}
+    for name, value in zip(names, msgspec.structs.astuple(given), strict=True):
+        if type(value) is msgspec.Raw:
+            document[name] = decoded = decode_json(bytes(value))
+            if name == "results":
+                finish_results(decoded)
+            else:
+                document[name] = storable(decoded)
+        elif value is not UNSET:
+            document[name] = value
     return document
 
 
