@@ -73,7 +73,7 @@ def test_statuses_are_ordered_as_a_result_lives(new: int, old: int) -> None:
 @pytest.mark.parametrize(
     ("new", "old", "order"),
     [(None, "final", 0), (None, "preliminary", 1), ("corrected", "amended", 0), ("unknown", "final", 0), ("final", "unknown", 0),
-     ("final", "cancelled", -1), ("corrected", None, 1)],
+     ("final", "cancelled", -1), ("entered-in-error", "cancelled", 1), ("corrected", None, 1)],
 )  # fmt: skip
 def test_no_status_is_final_and_an_unknown_one_tells_nothing(new: Any, old: Any, order: int) -> None:
     assert status.compare(new, old) == order
@@ -81,7 +81,7 @@ def test_no_status_is_final_and_an_unknown_one_tells_nothing(new: Any, old: Any,
 
 @pytest.mark.parametrize(
     ("code", "of_result", "of_report"),
-    [("F", "final", "final"), ("P", "preliminary", "preliminary"), ("C", "corrected", "corrected"), ("X", "cancelled", "cancelled"),
+    [("F", "final", "final"), ("P", "preliminary", "preliminary"), ("C", "corrected", "corrected"), ("X", "entered-in-error", "cancelled"),
      ("D", "entered-in-error", None), ("W", "entered-in-error", None), ("A", "amended", "partial"), ("I", "registered", "registered"),
      ("R", "preliminary", "preliminary"), ("p", "preliminary", "preliminary"), ("B", "amended", None), ("", None, None),
      ("?", None, None)],
@@ -92,7 +92,7 @@ def test_statuses_of_hl7_v2_are_those_of_fhir(code: str, of_result: str | None, 
 
 
 def test_what_was_withdrawn_is_known_and_each_status_but_final_has_words() -> None:
-    assert [each for each in (*status.WORDS, None) if status.is_withdrawn(each)] == ["cancelled", "entered-in-error"]
+    assert [each for each in (*status.WORDS, None) if status.is_withdrawn(each)] == ["entered-in-error"]
     assert {each for each in (*status.RANKS, "unknown", None) if not status.words_of(each)} == {"final", None}
 
 

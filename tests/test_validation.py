@@ -25,7 +25,8 @@ def is_accepted(raw: str, machine: str | None = None) -> bool:
     assert faults == found
     at_once = accept_text(ParsedRecord(0, 1, raw), machine, latest_moment())
     if at_once is not None:
-        at_once.results_as_sent = ""
+        assert checked is not None
+        at_once.results_as_sent = checked.results_as_sent = ""
         assert at_once == checked, "the same fields, warnings and bytes of results"
     return checked is not None
 
@@ -114,7 +115,7 @@ def test_the_number_of_a_record_without_one_is_derived_as_ever(changes: dict, as
     raw = json.dumps(record(None, results=[made]))
     found = accept_text(ParsedRecord(0, 1, raw), None, latest_moment())
     assert found is not None
-    expected = json.dumps([made]) if as_sent else found.results
+    expected = json.dumps([made]) if as_sent else found.results.replace(',"flag_source":"source"', "")
     assert json.loads(found.content())[-1] == expected
 
 

@@ -1,34 +1,56 @@
 """The tests of a usual check-up: their LOINC codes, UCUM units, and the usual range of adults.
 
 A machine's own range always wins. Where it sends none, the range from here sets `low`, `high` and, if the machine sent
-none, `flag`, and `range_source` says so. A value that no living body has is kept as it is, with the flag A and a
-warning. Units and values are never altered: a unit is only compared, and an unknown one has no range.
+none, `flag`, and `range_source` says so. A range that differs by sex is given in words (`range_text`) and not compared
+where the sex is not known. A value that no living body has is kept as it is, with the flag A and a warning. Units and
+values are never altered: a unit is only compared, and an unknown one has no range.
 
-LOINC codes: loinc.org. UCUM: ucum.org. Ranges are for adults who are not pregnant, of both sexes together; each has
-its source beside it. `possible` bounds are generous: what has been survived, or what the instrument can mean at all.
+LOINC codes: loinc.org. UCUM: ucum.org. Ranges are for adults who are not pregnant; each has its source beside it.
+`possible` bounds are generous: what has been survived, at any age, or what the instrument can mean at all.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from myhealth.clinical.range_choice import ADULT_AGE
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, parse_measurement
+from myhealth.clinical.units import series_unit
 
 Bound = float | None
 SOURCE = "catalogue"
+SENT = "source"  # whose flag it is, where the range beside it is the catalogue's
 IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 
 @dataclass(frozen=True)
 class Range:
-    """The reference range (`low` to `high`, None if open) and the possible values (`least` to `most`) in one unit."""
+    """The reference range (`low` to `high`, None if open) and the possible values (`least` to `most`) in one unit.
+
+    `women`, `men`: the range of each sex where they differ; then `low` and `high` contain both.
+    """
 
     low: Bound
     high: Bound
     least: float
     most: float
+    women: tuple[float, float] | None = None
+    men: tuple[float, float] | None = None
+
+    def of_sex(self, sex: str | None) -> tuple[Bound, Bound] | None:
+        """Return (low, high) for a sex; None where it is not known and the range differs by sex."""
+        if self.women is None:
+            return self.low, self.high
+        return {"female": self.women, "male": self.men}.get(sex or "")
+
+    def in_words(self) -> str:
+        """Return the ranges of both sexes, such as "women 12 to 16, men 14 to 18"."""
+        pairs = (("women", self.women), ("men", self.men))
+        return ", ".join(f"{who} {ends[0]:g} to {ends[1]:g}" for who, ends in pairs if ends)
 
 
 @dataclass(frozen=True)
@@ -45,10 +67,10 @@ class Analyte:
 
 ANALYTES = (
     # Normal below 120/80: Whelton et al., ACC/AHA guideline, Hypertension 2018;71:e13. Low below 90/60: NHLBI.
-    Analyte("Systolic blood pressure", ("8480-6",), {"mm[Hg]": Range(90, 120, 20, 370)}),
-    Analyte("Diastolic blood pressure", ("8462-4",), {"mm[Hg]": Range(60, 80, 5, 360)}),
+    Analyte("Systolic blood pressure", ("8480-6", "76534-7"), {"mm[Hg]": Range(90, 120, 20, 370)}),
+    Analyte("Diastolic blood pressure", ("8462-4", "76535-4"), {"mm[Hg]": Range(60, 80, 5, 360)}),
     # Resting adults 60 to 100: American Heart Association.
-    Analyte("Heart rate", ("8867-4",), {"/min": Range(60, 100, 5, 600)}),
+    Analyte("Heart rate", ("8867-4", "8889-8"), {"/min": Range(60, 100, 5, 600)}),
     # Resting adults 12 to 20: Royal College of Physicians, National Early Warning Score 2, 2017.
     Analyte("Respiratory rate", ("9279-1",), {"/min": Range(12, 20, 1, 150)}),
     # 36.1 to 37.2 °C: Sund-Levander et al., Scand J Caring Sci 2002;16:122 (oral, rounded as clinics use it).
@@ -83,7 +105,7 @@ ANALYTES = (
     # Not known to be fasting, below 140 mg/dL: the same.
     Analyte(
         "Glucose",
-        ("2345-7", "2339-0", "41653-7", "15074-8", "14749-6"),
+        ("2345-7", "2339-0", "41653-7", "15074-8", "14749-6", "14743-9"),
         {"mg/dL": Range(70, 139, 1, 3000), "mmol/L": Range(3.9, 7.7, 0.05, 170)},
     ),
     # Below 5.7 % (39 mmol/mol): the same.
@@ -118,79 +140,61 @@ ANALYTES = (
     Analyte(
         "Haemoglobin",
         ("718-7", "30313-1", "20509-6"),
-        {"g/dL": Range(12, 18, 0.5, 30), "g/L": Range(120, 180, 5, 300)},
+        {
+            "g/dL": Range(12, 18, 0.5, 30, women=(12, 16), men=(14, 18)),
+            "g/L": Range(120, 180, 5, 300, women=(120, 160), men=(140, 180)),
+        },
     ),
     # Women 0.50 to 1.10, men 0.70 to 1.30 mg/dL: the same. 88.42 µmol/L a mg/dL.
     Analyte(
         "Creatinine",
         ("2160-0", "38483-4", "14682-9"),
-        {"mg/dL": Range(0.5, 1.3, 0.02, 100), "umol/L": Range(44, 115, 2, 8900)},
+        {
+            "mg/dL": Range(0.5, 1.3, 0.02, 100, women=(0.5, 1.1), men=(0.7, 1.3)),
+            "umol/L": Range(44, 115, 2, 8900, women=(44, 97), men=(62, 115)),
+        },
     ),
 )
-
-# What devices write for a UCUM unit. For comparing only; a unit is stored as it was sent.
-UNIT_SPELLINGS = {
-    "mmhg": "mm[Hg]",
-    "mm[hg]": "mm[Hg]",
-    "/min": "/min",
-    "{beats}/min": "/min",
-    "bpm": "/min",
-    "beats/min": "/min",
-    "beats/minute": "/min",
-    "breaths/min": "/min",
-    "breaths/minute": "/min",
-    "{breaths}/min": "/min",
-    "cel": "Cel",
-    "c": "Cel",
-    "°c": "Cel",
-    "degc": "Cel",
-    "[degf]": "[degF]",
-    "degf": "[degF]",
-    "°f": "[degF]",
-    "f": "[degF]",
-    "%": "%",
-    "kg": "kg",
-    "[lb_av]": "[lb_av]",
-    "lb": "[lb_av]",
-    "lbs": "[lb_av]",
-    "cm": "cm",
-    "m": "m",
-    "[in_i]": "[in_i]",
-    "in": "[in_i]",
-    "kg/m2": "kg/m2",
-    "kg/m^2": "kg/m2",
-    "kg/m²": "kg/m2",
-    "mg/dl": "mg/dL",
-    "mmol/l": "mmol/L",
-    "mmol/mol": "mmol/mol",
-    "g/dl": "g/dL",
-    "g/l": "g/L",
-    "umol/l": "umol/L",
-    "µmol/l": "umol/L",
-    "μmol/l": "umol/L",
-}
 
 FLAG_WHERE: dict[str | None, str] = {ABOVE: "H", BELOW: "L", WITHIN: "N"}
 BY_CODE = {code: analyte for analyte in ANALYTES for code in analyte.codes}
 
 
-@lru_cache(maxsize=1024)
-def _ucum_unit(unit: str) -> str:
-    """Return the UCUM unit of the catalogue for a spelling of it, or ""."""
-    return UNIT_SPELLINGS.get(unit.replace(" ", "").lower(), "")
+# The spellings of units that the catalogue knew, and the codes that it did not, when numbers of records were first
+# derived from its findings.
+FIRST_UNITS = re.compile(
+    r"mm(hg|\[hg])|(\{(beats|breaths)})?/min|bpm|(beats|breaths)/min(ute)?|cel|[°]?[cf]|deg[cf]|\[degf]|%|kg|\[lb_av]|lbs?|c?m"
+    r"|\[in_i]|in|kg/m(2|\^2|²)|(mg|g)/dl|mmol/(l|mol)|g/l|[uµμ]mol/l"
+)
+LATER_CODES = frozenset({"76534-7", "76535-4", "8889-8", "14743-9"})
+
+
+@lru_cache(maxsize=4096)
+def _range_of(code: str, unit: str) -> Range | None:
+    return BY_CODE[code].ranges.get(series_unit(unit.lower()))  # with this code, G/L is not giga a litre
 
 
 def findings(
-    code: str | None, value: Any, unit: str | None, low: Any, high: Any, flag: str | None, range_text: str | None
+    code: str | None,
+    value: Any,
+    unit: str | None,
+    low: Any,
+    high: Any,
+    flag: str | None,
+    range_text: str | None,
+    *,
+    sex: str | None = None,
+    age: float | None = None,
 ) -> dict[str, Any]:
     """Return the fields that the catalogue sets in a result; none of them if it knows nothing of it.
 
-    A range where the machine sent none, with its flag and `range_source`; the flag A and `warning` where no living body
-    has the value.
+    A range where the machine sent none (a `range_text` is one), with its flag and `range_source`; the flag A and
+    `warning` where no living body has the value. `sex`: "female" or "male", else it is not known. `age`: years; None is
+    an adult, and a child has no range.
     """
     if code not in BY_CODE or unit is None:
         return {}
-    found = BY_CODE[code].ranges.get(_ucum_unit(unit))
+    found = _range_of(code, unit)
     if found is None:
         return {}
     ranged = low is not None or high is not None
@@ -200,10 +204,8 @@ def findings(
     if measured is None:
         return {}
     added: dict[str, Any] = {}
-    if not ranged and range_text is None and (found.low is not None or found.high is not None):
-        added = {"low": found.low, "high": found.high, "range_source": SOURCE}
-        if flag is None:
-            added["flag"] = FLAG_WHERE.get(classify(value, found.low, found.high))
+    if not ranged and range_text is None and (age is None or age >= ADULT_AGE):
+        added = _range_fields(found, sex, value, flag)
     beyond, number = measured
     if not beyond and not found.least <= float(number) <= found.most:
         added["flag"] = "A"
@@ -211,14 +213,90 @@ def findings(
     return added
 
 
+def _range_fields(found: Range, sex: str | None, value: Any, flag: str | None) -> dict[str, Any]:
+    ends = found.of_sex(sex)
+    if ends is None:
+        return {"range_text": found.in_words(), "range_source": SOURCE}
+    low, high = ends
+    if low is None and high is None:
+        return {}
+    added = {"low": low, "high": high, "range_source": SOURCE}
+    if flag is not None:
+        return added | {"flag_source": SENT}
+    return added | {"flag": FLAG_WHERE.get(classify(value, low, high))}
+
+
+@lru_cache(maxsize=4096)
+def is_first(code: str, unit: str) -> bool:
+    """Return whether the catalogue knew the code and the spelling of the unit at first."""
+    return code not in LATER_CODES and FIRST_UNITS.fullmatch(unit.replace(" ", "").lower()) is not None
+
+
+def first_findings(
+    code: str | None, value: Any, unit: str | None, low: Any, high: Any, flag: str | None, range_text: str | None
+) -> dict[str, Any]:
+    """Return what `findings` returned at first: one range for both sexes, and fewer spellings of units.
+
+    Records without a number are known by a digest that contains these fields, so this must not change.
+    """
+    if code not in BY_CODE or unit is None or not is_first(code, unit):
+        return {}
+    made = findings(code, value, unit, low, high, flag, range_text)
+    found = _range_of(code, unit)
+    made.pop("flag_source", None)
+    if found is None or "range_text" not in made:
+        return made
+    added = {"low": found.low, "high": found.high, "range_source": SOURCE}
+    if flag is None:
+        added["flag"] = FLAG_WHERE.get(classify(value, found.low, found.high))
+    return added | {name: made[name] for name in ("flag", "warning") if name in made}
+
+
+ADDED = ("warning", "range_source", "flag_source")
+
+
 def as_sent(result: dict[str, Any]) -> dict[str, Any]:
-    """A stored result without what the catalogue added, so that a later catalogue changes no comparison.
+    """Return a stored result without what the catalogue added and which of its `ranges` was chosen, so that a later
+    catalogue, and what is learned of the patient, change no comparison.
 
     A flag is left out where the catalogue may have set it.
     """
-    kept = {name: value for name, value in result.items() if name not in ("warning", "range_source")}
+    kept = {name: value for name, value in result.items() if name not in ADDED}
     if result.get("range_source") == SOURCE:
-        kept |= {"low": None, "high": None, "flag": None}
-    elif "warning" in result:
+        kept.pop("range_text", None)
+        kept |= {"low": None, "high": None}
+    ranges = [each for each in result.get("ranges") or () if isinstance(each, dict)]
+    if any((each.get("low"), each.get("high")) == (result.get("low"), result.get("high")) for each in ranges):
+        kept |= {"low": None, "high": None}
+    code, value, unit, low, high, text = map(kept.get, ("code", "value", "unit", "low", "high", "range_text"))
+    text = "" if ranges and text is None else text
+    if "warning" in result or findings(code, value, unit, low, high, None, text):
         kept["flag"] = None
     return kept
+
+
+def source_flag(result: Mapping[str, Any]) -> str | None:
+    """Return the flag of a stored result if it is the source's; None where the catalogue set it, or may have set it.
+
+    A mark of ours may not leave the house as the source's. Results stored earlier have no `flag_source`: there a flag
+    that is not what the catalogue says is the source's.
+    """
+    flag: str | None = result.get("flag")
+    if flag is None or (result.get("warning") and flag == "A"):
+        return None
+    low, high = result.get("low"), result.get("high")
+    if result.get("range_source") != SOURCE or result.get("flag_source") == SENT or (low is None and high is None):
+        return flag
+    return None if flag == FLAG_WHERE.get(classify(result.get("value"), low, high)) else flag
+
+
+def name_of(code: str) -> str | None:
+    """Return the catalogue's name of the test with a LOINC code, such as "Total cholesterol" for 2093-3."""
+    analyte = BY_CODE.get(code)
+    return analyte.name if analyte else None
+
+
+def codes_of(code: str) -> tuple[str, ...]:
+    """Return all LOINC codes of the test that a code names: they make one trend. A code unknown here is alone."""
+    analyte = BY_CODE.get(code)
+    return analyte.codes if analyte else (code,)

@@ -15,10 +15,10 @@ RANKS = {
     "amended": 5,
     "corrected": 5,
     "appended": 5,
-    "cancelled": 6,
+    "cancelled": 5,
     "entered-in-error": 6,
 }
-WITHDRAWN = frozenset({"cancelled", "entered-in-error"})
+WITHDRAWN = "entered-in-error"
 CORRECTED = frozenset({"amended", "corrected", "appended"})
 NOT_FINAL = frozenset({"registered", "partial", "preliminary"})
 OBX_11 = {
@@ -29,9 +29,7 @@ OBX_11 = {
     "B": "appended",
     "C": "corrected",
     "N": "final",  # was not asked: nothing more will come, and it has no value
-    "X": "cancelled",
-    "D": "entered-in-error",
-    "W": "entered-in-error",
+    **dict.fromkeys("DWX", WITHDRAWN),
 }
 OBR_25 = {
     **dict.fromkeys("OISN", "registered"),
@@ -69,7 +67,7 @@ def report_status(obr_25: str) -> str | None:
 
 def is_withdrawn(status: str | None) -> bool:
     """Return whether its source took it back: it is not shown any more."""
-    return status in WITHDRAWN
+    return status == WITHDRAWN
 
 
 def compare(new: str | None, old: str | None) -> int:

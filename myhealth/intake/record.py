@@ -71,6 +71,7 @@ class Result(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     absent_reason: Text | None = None
     range_text: Text | None = None
     range_source: Text | None = None
+    flag_source: Text | None = None
     warning: Text | None = None
 
 

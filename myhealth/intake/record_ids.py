@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from myhealth.clinical.catalog import findings
+from myhealth.clinical.catalog import first_findings
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import NUMBERS, Result
 
@@ -86,7 +86,7 @@ def results_as_sent(raw: str, stored: str) -> str:
         if result.keys() != FIRST_FIELDS or (fraction and 0 in numbers):
             return ""
         value, unit = result["value"], result["unit"]
-        if type(value) is str and findings(result["code"], value, unit, None, None, None, None):
+        if type(value) is str and first_findings(result["code"], value, unit, None, None, None, None):
             return ""
         broken = broken or fraction
     if results != DECODER.decode(stored) or (broken and MANY_DIGITS.search(raw)) or SURROGATE_ESCAPE.search(raw):

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 from msgspec import inspect
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from myhealth.clinical.catalog import findings
+from myhealth.clinical.catalog import findings, first_findings, is_first
 from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain
 from myhealth.intake.parsed_record import (
     UNREAD,
@@ -28,11 +28,13 @@ from myhealth.intake.parsed_record import (
     UnrepresentableNumber,
     parse_float,
 )
+from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record import (
     DETAIL_COLUMNS,
     NOT_SENT,
     NUMBERS,
     DetailedRecord,
+    DetailedResult,
     Record,
     Result,
     SentRecord,
@@ -86,7 +88,8 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
     except REFUSALS:
         return None
     if record.record_id is None:
-        record.results_as_sent = results_as_sent(raw, record.results)
+        first = record.results_as_sent
+        record.results_as_sent = results_as_sent(raw, first or record.results) or first
     return record
 
 
@@ -168,18 +171,23 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
         if value is not None and value is not NOT_SENT and fault(value):
             raise _Refused
     warnings: Faults = []
-    results = "[]"
+    results = first = "[]"
     if sent.results and sent.results is not NOT_SENT:
-        _complete_results(sent.results, warnings)
+        changed = _complete_results(sent.results, warnings)
         encoded = encode_json(sent.results)
         if len(encoded) > RESULTS_MAX_BYTES:
             raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
-        results = encoded.decode()
+        results = first = encoded.decode()
+        if changed:
+            first = _first_results(sent.results, changed)
     fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)[:PLAIN_FIELDS]]
     fields[-2:] = [None if fields[-2] is None else str(fields[-2]), results, warnings]
     record = Record(*fields)
     if sent.__class__ is DetailedRecord:
         _add_details(sent, record)
+        fit_to_person(record)
+    if record.results is not first and record.record_id is None:
+        record.results_as_sent = first
     if record.machine is None:
         record.machine = machine
     elif machine is not None and record.machine != machine:
@@ -220,11 +228,19 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _complete_results(results: Sequence[Result], warnings: Faults) -> None:
-    """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings.
+def _first_results(results: list[Any], changed: dict[int, dict[str, Any]]) -> str:
+    """Return the results as JSON text with what the catalogue found in them at first."""
+    first = [replace(each, **changed[place]) if place in changed else each for place, each in enumerate(results)]
+    return encode_json(first).decode()
+
+
+def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, dict[str, Any]]:
+    """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings. Return
+    the fields of results in which the catalogue found something else at first.
 
     Raises _Refused.
     """
+    changed: dict[int, dict[str, Any]] = {}
     for index, result in enumerate(results):
         value, low, high = result.value, result.low, result.high
         if result.name.isspace():
@@ -249,11 +265,20 @@ def _complete_results(results: Sequence[Result], warnings: Faults) -> None:
         if high is not None and (not is_number(high) or (low is not None and low > high)):
             raise _Refused
         if result.code is not None and result.unit is not None:
-            found = findings(result.code, value, result.unit, low, high, result.flag, result.range_text)
-            for name, finding in found.items() if found else ():
+            words = result.range_text
+            if words is None and result.__class__ is DetailedResult and result.ranges:
+                words = ""  # the source has a range, whether or not it holds for this patient
+            found = findings(result.code, value, result.unit, low, high, result.flag, words)
+            if not found:
+                continue
+            if "range_text" in found or "flag_source" in found or not is_first(result.code, result.unit):
+                before = {name: getattr(result, name) for name in found}
+                changed[index] = before | first_findings(result.code, value, result.unit, low, high, result.flag, words)
+            for name, finding in found.items():
                 setattr(result, name, finding)
-            if found and "warning" in found:
+            if "warning" in found:
                 warnings.append((f"results[{index}].value", found["warning"]))
+    return changed
 
 
 @lru_cache(maxsize=64)

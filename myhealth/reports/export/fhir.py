@@ -1,7 +1,7 @@
 """Reports as FHIR R4: a Bundle of DiagnosticReports and their Observations. Pure.
 
-Data that came in as FHIR goes out with the same code, value, unit, range, interpretation, status and date. Ranges that
-our catalogue added (`range_source`) are not exported. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
+Data that came in as FHIR goes out with the same code, value, unit, range, interpretation, status and date. Ranges and
+marks of our catalogue (`range_source`) are not exported. Source: HL7 FHIR R4 (4.0.1), "Bundle", "DiagnosticReport",
 "Observation", "Data Types".
 """
 
@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from myhealth.clinical.catalog import source_flag
 from myhealth.clinical.report_status import StatusLines, known_precision, on_one_line, parse_status_lines
 from myhealth.clinical.ucum import is_ucum
 from myhealth.common.exact_numbers import exact_number
@@ -100,7 +101,7 @@ def _observation(report: Document, number: int, result: Document, status: str, s
     }
     if machine := _clean(report["machine"]):
         found["device"] = {"identifier": {"system": MACHINE_SYSTEM, "value": machine}}
-    flag = result.get("flag")
+    flag = source_flag(result)
     if flag in FLAG_WORDS:
         coding = {"system": INTERPRETATION_URI, "code": flag, "display": FLAG_WORDS[flag]}
         found["interpretation"] = [{"coding": [coding]}]
@@ -162,7 +163,7 @@ def _ranges(result: Document) -> list[Resource]:
         end: _amount(result[end], _clean(result.get("unit"))) for end in ("low", "high") if _is_number(result.get(end))
     }
     found = [ends] if ends and "range_source" not in result else []
-    text = _clean(result.get("range_text"))
+    text = "" if "range_source" in result else _clean(result.get("range_text"))
     return [*found, {"text": text}] if text else found
 
 

@@ -1,0 +1,57 @@
+"""Which results make one series over time: those of one test, in one unit, of one kind of specimen. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from myhealth.clinical.catalog import codes_of
+from myhealth.clinical.units import series_unit
+
+# Serum, plasma and blood are one kind: in words, in HL7 v2 table 0487, in SNOMED CT. Cord blood and cultures are not.
+BLOOD = re.compile(
+    r"(?:whole |venous |capillary |arterial )?blood(?: (?:sample|specimen))?|(?:blood )?(?:serum|plasma)(?: or plasma)?"
+    r"|(?:serum|plasma) (?:sample|specimen)|ser|plas|ser/plas|serpl|plasma/serum|serum/plasma|bld[vca]?|wb"
+    r"|119297000|119364003|119361006|122555007|122554006"
+)
+BLOOD_KIND = "blood"
+
+
+class SeriesKey(NamedTuple):
+    """`test`: a LOINC code, else the name; `unit`: as `series_unit` has it; `specimen`: its kind, "" if not known."""
+
+    test: str
+    unit: str
+    specimen: str
+
+
+def series_key(result: Mapping[str, Any]) -> SeriesKey:
+    """Return the series of a result.
+
+    All codes that the catalogue has for one test are one series. A LOINC code contains its specimen, so with one a
+    blood specimen and none are the same series. Without a code, a result of an unknown specimen is a series of its own:
+    it may be serum or urine.
+    """
+    code = result.get("code")
+    kind = specimen_kind(result.get("specimen"))
+    unit = series_unit(result.get("unit") or result.get("unit_text"))
+    if not code:
+        return SeriesKey(" ".join(str(result.get("name") or "").split()), unit, kind)
+    return SeriesKey(codes_of(str(code))[0], unit, "" if kind == BLOOD_KIND else kind)
+
+
+def specimen_kind(specimen: Any) -> str:
+    """Return the kind of a specimen (text, or {text, codings}) in lower case; "blood" for serum, plasma and blood.
+
+    Worked examples: "Serum", {"codings": [{"code": "119361006"}]} and "BLDV" are blood, "Urine" is urine, None is "".
+    """
+    if isinstance(specimen, Mapping):
+        codings = specimen.get("codings") or ()
+        words = [specimen.get("text"), *(coding.get(name) for name in ("display", "code") for coding in codings)]
+    else:
+        words = [specimen]
+    plain = [text for each in words if (text := " ".join(str(each or "").lower().split()))]
+    if any(BLOOD.fullmatch(text) for text in plain):
+        return BLOOD_KIND
+    return plain[0] if plain else ""
