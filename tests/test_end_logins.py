@@ -115,3 +115,21 @@ def test_a_call_that_comes_late_undoes_nothing(
     sync()
     assert end_logins(settings, latest)
     assert reports.people.find_by_username("dr.ayush") is None
+
+
+def test_no_answer_of_an_erased_person_is_given_from_a_cache(
+    stored, application, upload, calling, log_in, sync
+) -> None:
+    browse, root = calling(application), log_in("root")
+    path = "/users/bholanath/trends/?name=Systolic blood pressure"
+    for name in ("bholanath", "dr.ayush"):
+        answer = browse("GET", path, token=log_in(name))
+        assert (answer.status_code, b"128" in answer.data) == (200, True), answer.json
+    token = log_in("bholanath")
+    assert upload("DELETE", "/users/bholanath/", token=root).status_code == 204
+    assert browse("GET", path, token=token).status_code == 401
+    assert browse("GET", path, token=log_in("dr.ayush")).status_code == 404
+    services.create_user("bholanath", reuse_erased_name=True)
+    sync()
+    again = browse("GET", path, token=log_in("dr.ayush"))
+    assert (again.status_code, b"128" in again.data) == (200, False)

@@ -94,7 +94,7 @@ def test_the_function_does_not_rename_a_name_that_somebody_has(people, db, name:
 
 
 @pytest.mark.parametrize(
-    ("rights", "may"), [("insert on audit_events", False), ("insert on users", False), ("delete on users", True)]
+    ("rights", "may"), [("insert on audit_events", False), ("insert on users", False), ("delete on rejections", True)]
 )
 def test_only_who_may_erase_may_call_the_function(people, db, settings, rights: str, may: bool) -> None:
     db("drop role if exists myhealth_test_caller")

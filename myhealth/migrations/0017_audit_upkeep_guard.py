@@ -1,8 +1,8 @@
-"""audit_upkeep(): callable only by roles that may erase users, and by name only for rows without an id, in given spans.
+"""audit_upkeep(): callable only by roles that may erase, and by name only for rows without an id, in given spans.
 
 Like that of migration 12, which the first five arguments call as before. `held`: the span of each of the `spellings`,
-in which it was the person's. A name that a linked user has now is refused. Roles that may delete users may call it;
-others are granted that by hand.
+in which it was the person's. A name that a linked user has now is refused. Roles that may delete
+rejections, as erasure and retention do, may call it; others are granted that by hand.
 """
 
 from importlib import import_module
@@ -62,7 +62,7 @@ end $$;
 revoke execute on function audit_upkeep from public;
 do $$ declare name text; begin
     for name in select rolname from pg_roles
-            where rolname !~ '^pg_' and not rolsuper and has_table_privilege(oid, 'users', 'delete') loop
+            where rolname !~ '^pg_' and not rolsuper and has_table_privilege(oid, 'rejections', 'delete') loop
         execute format('grant execute on function audit_upkeep to %I', name);
     end loop;
 end $$;

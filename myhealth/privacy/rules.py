@@ -58,7 +58,7 @@ TABLES = {
     "login_attempts": Rule("deleted", "login_attempts", "31 days", CRUD, "shown to nobody", NO),
     "audit_events": Rule(
         "names become a pseudonym, own addresses go", "audit_events", "retention.audit_days",
-        "select, insert; audit_upkeep()", "shown to admins of the host by `myhealth audit`", NO,
+        "select, insert; execute on audit_upkeep()", "shown to admins of the host by `myhealth audit`", NO,
     ),
     "refusals": technical("retention.audit_days"),
     "tombstones": technical("for ever: ids alone"),
