@@ -1,8 +1,6 @@
 """Reading HL7 v2: batches, delimiters, character sets, escapes, and messages that are cut short or mutilated."""
 
 import io
-from collections import Counter
-from datetime import UTC
 from typing import Any
 
 import pytest
@@ -12,8 +10,9 @@ from support.hl7 import MSH, OBR, OBX, PID, SAMPLE, obx, read, read_bytes, recor
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2 import segments
-from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.hl7v2.reader import HL7, read_hl7
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 
@@ -110,7 +109,7 @@ def test_bytes_that_are_no_text_spoil_one_record_and_are_kept(charset: str, data
 @pytest.mark.parametrize(
     ("charset", "sequence", "text"),
     [("UNICODE UTF-8", r"\XC2B5\g", "µg"), ("UNICODE UTF-8", r"\XC2\\XB5\g", "µg"), ("8859/1", r"\XB5\g", "µg"),
-     ("UNICODE UTF-8", r"\XB5\g", r"\XB5\g"), ("", r"a\X0D0A\b", "a\r\nb"), ("", r"\Xq\ \Z1\ C:\temp\T\x", r"\Xq\ \Z1\ C:\temp&x"),
+     ("UNICODE UTF-8", r"\XB5\g", r"\XB5\g"), ("", r"a\X0D0A\b", "a\nb"), ("", r"\Xq\ \Z1\ C:\temp\T\x", r"\Xq\ \Z1\ C:\temp&x"),
      ("", r"\E\T\E\ ", r"\T" + "\\")],
 )  # fmt: skip
 def test_an_escape_sequence_is_what_it_stands_for(charset: str, sequence: str, text: str) -> None:
@@ -122,7 +121,7 @@ def test_a_line_that_goes_on_is_text_or_a_fault() -> None:
     whole = record_of(MSH, PID, OBR, "NTE|1||first\nsecond", "OBX|1|TX|T^Test||one\nBUT\nthree|mg|||||F")
     assert whole["results"][0]["value"] == "one\nBUT\nthree"
     assert whole["results"][0]["unit"] == "mg"
-    assert whole["checkup_report"].endswith("first\nsecond")
+    assert whole["details"]["notes"] == [{"text": "first\nsecond"}]
     (reading,) = read(MSH, PID, OBR, OBX, "oBX|2|NM|X||7")
     assert reading.faults == [("", "is no segment of HL7")]
     assert "oBX|2|NM|X||7" in reading.raw
@@ -165,8 +164,8 @@ def test_a_message_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch
     for long in (obx("TX", "x" * 9000), "\r".join([OBX] * 90)):
         found: list[ParsedRecord] = []
         with pytest.raises(BadInput, match=r"^line [58]: (the message|it) has more than 2000 bytes$"):
-            found.extend(read_hl7(io.BytesIO(f"{good}\r{MSH}\r{PID}\r{OBR}\r{long}".encode()), UTC, Counter()))
-    count = sum(1 for _ in read_hl7(io.BytesIO(f"{good}\r".encode() * 50), UTC, Counter()))
+            found.extend(read_hl7(io.BytesIO(f"{good}\r{MSH}\r{PID}\r{OBR}\r{long}".encode()), Dump(HL7)))
+    count = sum(1 for _ in read_hl7(io.BytesIO(f"{good}\r".encode() * 50), Dump(HL7)))
     assert count == 50
 
 
@@ -184,7 +183,7 @@ FULL = "\r".join(
 def same_again(reading: ParsedRecord) -> None:
     """Its text, read alone, gives this record again, and nothing else."""
     (again,), _ = read_bytes(reading.raw.encode("utf-8", "surrogateescape"))
-    for name in ("record", "faults", "patients", "full_name", "raw"):
+    for name in ("record", "faults", "warnings", "patient_field", "full_name", "raw"):
         assert str(getattr(again, name)) == str(getattr(reading, name)), name
 
 

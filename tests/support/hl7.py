@@ -5,7 +5,8 @@ from collections import Counter
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
 
-from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.hl7v2.reader import HL7, read_hl7
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 from support.paths import DATA
@@ -32,8 +33,8 @@ class Pipe:
 
 
 def read_bytes(data: bytes, zone: tzinfo = UTC, size: int = 10**6) -> tuple[list[ParsedRecord], Counter[str]]:
-    skipped: Counter[str] = Counter()
-    return list(read_hl7(Pipe(data, size), zone, skipped)), skipped
+    dump = Dump(HL7, zone=zone)
+    return list(read_hl7(Pipe(data, size), dump)), dump.skipped
 
 
 def read(*segments: str, zone: tzinfo = UTC) -> list[ParsedRecord]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ FieldError = tuple[str, str]  # (field, message)
 
 NO_VALUE = "no value"
 NOON = 12
+NOTHING = timedelta()
 
 # HL7 table 0078 and its successor v3-ObservationInterpretation (terminology.hl7.org) as our six flags. Codes that mean
 # neither normal nor abnormal (change: B, D, U, W; intermediate: I, MS; indeterminate: IND, E) have no flag.
@@ -36,11 +37,16 @@ NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9
 class PartialDateTime:
     """A moment as RFC 3339 text with a zone. `known`: its precision, if that is only "day", "month" or "year".
 
-    The time of such a moment is noon UTC, so that it is the same day in nearly every zone.
+    The time of such a moment is noon UTC, so that it is the same day in nearly every zone. `doubt`: why it is not
+    certain which moment is meant, if the clocks of its zone never showed it, or twice.
     """
 
     text: str
     known: str = ""
+    doubt: str = ""
+
+    def is_after(self, other: PartialDateTime) -> bool:
+        return datetime.fromisoformat(self.text) > datetime.fromisoformat(other.text)
 
 
 def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:
@@ -54,10 +60,22 @@ def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Pa
         return PartialDateTime(datetime(year, month, day, hour, tzinfo=UTC).isoformat(), known)
     leap = second == 60
     found = datetime(year, month, day, hour, minute, 59 if leap else second, microsecond, tzinfo=zone)
+    doubt = "" if zone.__class__ is timezone else _clock_doubt(found)
     try:
-        return PartialDateTime(_rfc3339(found + timedelta(seconds=leap)))
+        return PartialDateTime(_rfc3339(found + timedelta(seconds=leap)), doubt=doubt)
     except OverflowError as error:
         raise ValueError(str(error)) from error
+
+
+def _clock_doubt(found: datetime) -> str:
+    """Return why a time in its zone is not one certain moment: clocks go forward and back; else ""."""
+    later = found.replace(fold=1)
+    if found.utcoffset() == later.utcoffset():
+        return ""
+    shown = found.replace(tzinfo=None).isoformat(" ")
+    if (found.utcoffset() or NOTHING) < (later.utcoffset() or NOTHING):
+        return f"{shown} does not exist in the zone {found.tzinfo}: its clocks were put forward over it"
+    return f"{shown} exists twice in the zone {found.tzinfo}, for its clocks were put back; the first is taken"
 
 
 def _rfc3339(found: datetime) -> str:

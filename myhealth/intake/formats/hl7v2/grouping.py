@@ -26,6 +26,7 @@ class OrderGroup:
     number: int
     repeated: bool = False
     faults: list[FieldError] = field(default_factory=list)
+    warnings: list[FieldError] = field(default_factory=list)
 
     def all(self, name: str) -> list[Segment]:
         return [segment for segment in self.body if segment.name == name]
@@ -43,9 +44,14 @@ class OrderGroup:
 
 
 def find_groups(segments: list[Segment]) -> list[OrderGroup]:
-    """Return the groups of a message, one for each OBR, or for OBX segments without one."""
+    """Return the groups of a message, one for each OBR, or for OBX segments without one.
+
+    A specimen (SPM) belongs to the OBR before it; in messages that begin with it (OUL^R22), to those behind it.
+    """
     common: list[Segment] = []
     patient: list[Segment] = []
+    specimen: list[Segment] = []
+    led = next((each.name for each in segments if each.name in ("SPM", "OBR", "OBX")), "") == "SPM"
     groups: list[OrderGroup] = []
     waiting: list[Segment] | None = None  # an ORC, and what follows it, before its OBR
     inside, place = False, None
@@ -53,11 +59,13 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
     head: list[Segment] | None = None  # common and patient; orders share one list
     for i, segment in enumerate(segments):
         if segment.name == "PID":
-            patient, waiting, inside, head = [segment], None, False, None
+            patient, specimen, waiting, inside, head = [segment], [], None, False, None
+        elif led and segment.name == "SPM":
+            specimen, waiting, inside, head = [segment], None, False, None
         elif not groups and not waiting and (found := _place(segments[i : i + 2])):
             place = found
         elif segment.name == "OBR" or (segment.name == "OBX" and not inside):
-            head = head or [*common, *patient]
+            head = head or [*common, *patient, *specimen]
             groups.append(OrderGroup(head, [*(waiting or []), segment], len(groups) + 1))
             if place:
                 groups[-1].number, groups[-1].repeated = int(place[1]), bool(place[2])
@@ -69,7 +77,7 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
         elif inside:
             groups[-1].body.append(segment)
         else:
-            (patient or common).append(segment)
+            (specimen or patient or common).append(segment)
             head = None
     return _mark_repeated(groups)
 

@@ -10,13 +10,12 @@ Source: HL7 v2.8, chapter 7 (ORU^R01 and the like).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from datetime import tzinfo
 
 from myhealth.common.text import printable
-from myhealth.intake.formats.format import Format, RejectedLayout, encode_raw
-from myhealth.intake.formats.hl7v2.grouping import find_groups, repeated_bytes
+from myhealth.intake.formats.format import Dump, Format, RejectedLayout, encode_raw
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, repeated_bytes
+from myhealth.intake.formats.hl7v2.left_out import kind_of_group, kind_of_message
 from myhealth.intake.formats.hl7v2.record import read_group
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.json_reader import Readable
@@ -27,25 +26,29 @@ START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 REPEATED_MAX_BYTES = 16 * 1024 * 1024
 
 
-def read_hl7(source: Readable, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def read_hl7(source: Readable, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of HL7 v2 messages in their order: bare, in batches and files, or framed for the wire (MLLP).
 
-    `zone`: the zone of moments if neither they nor MSH-7 name one. `skipped` counts, by kind, the messages that are not
-    results ("ADT^A01"). A record that cannot be read has faults, with fields like "OBX[2]-14". Memory does not grow
-    with the source. Raises BadInput if a message is longer than RECORD_MAX.
+    `dump.zone`: the zone of moments if neither they nor MSH-7 name one. `dump.skipped` counts, by kind, what is no
+    result of a patient ("ADT^A01", "quality control"). A record that cannot be read has faults, with fields like
+    "OBX[2]-14". Memory does not grow with the source. Raises BadInput if a message is longer than RECORD_MAX.
     """
     index = 0
-    for message in read_messages(source):
-        for parsed in _read_message(message, zone, skipped):
+    for message in read_messages(source, dump.notices):
+        for parsed in _read_message(message, dump):
             parsed.index = index
             index += 1
             yield parsed
 
 
-def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def _read_message(message: list[Line], dump: Dump) -> Iterator[ParsedRecord]:
     segments, fault = parse_message(message)
     kind = "^".join(filter(None, (segments[0].text(9, 1), segments[0].text(9, 2)))) if segments else ""
     groups = find_groups(segments)
+    other = kind_of_message(segments[0], dump.include_training) if segments and not fault else ""
+    if other:
+        dump.skipped[other] += max(len(groups), 1)
+        return
     reports = kind.startswith("ORU")  # a message with results, even if an OBR has none yet
     if reports and not groups:
         fault = "it is a message with results, but has neither an OBR nor an OBX segment"
@@ -57,20 +60,26 @@ def _read_message(message: list[Line], zone: tzinfo, skipped: Counter[str]) -> I
         raw = b"\x0b" * last.frame_open + b"\r".join(line.data for line in message) + end
         yield ParsedRecord(0, message[0].number, raw.decode("utf-8", "surrogateescape"), None, [("", fault)])
     elif not reports and not any(group.all("OBX") for group in groups):
-        skipped[printable(kind, 60) or "message without a type"] += 1
+        dump.skipped[printable(kind, 60) or "message without a type"] += 1
     else:
-        for group in groups:
-            if reports or group.all("OBX"):
-                yield read_group(group, zone, skipped)
-            else:
-                skipped["OBR without results"] += 1
+        yield from _read_groups(groups, dump, reports)
+
+
+def _read_groups(groups: list[OrderGroup], dump: Dump, reports: bool) -> Iterator[ParsedRecord]:
+    for group in groups:
+        if kind := kind_of_group(group):
+            dump.skipped[kind] += 1
+        elif not (reports or group.all("OBX")):
+            dump.skipped["OBR without results"] += 1
+        elif parsed := read_group(group, dump.zone, dump.skipped):
+            yield parsed
 
 
 HL7 = Format(
     "hl7",
     "application/hl7-v2",
     detect=lambda source: bool(START.match(source.head())),
-    read=lambda source, dump: read_hl7(source.stream(), dump.zone, dump.skipped),
+    read=lambda source, dump: read_hl7(source.stream(), dump),
     # the text of a message includes its line ends
     write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
     has_record_numbers=True,

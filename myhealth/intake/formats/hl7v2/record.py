@@ -1,57 +1,68 @@
-"""Make one record of a group of HL7 v2 segments: patient, machine, number, moment, results, and the report in words.
+"""Make one record of a group of HL7 v2 segments: patient, machine, number, moments, results and details.
 
-Source: HL7 v2.8, chapter 2 (NTE), 3 (PID), 7 (OBR, OBX) and 2.A (CX, XPN, XCN, NDL), and the tables named below.
+Source: HL7 v2.8, chapter 2 (NTE), 3 (PID), 4 (OBR) and 7 (OBX, SPM), and the tables named below.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from myhealth.clinical.report_status import status_line
+from myhealth.clinical.catalog import BY_CODE
+from myhealth.clinical.coding_systems import HL7_TABLE
+from myhealth.clinical.status import report_status
 from myhealth.common.text import printable
+from myhealth.intake.formats.hl7v2.coded import (
+    Facts,
+    code_of,
+    codings_of,
+    concepts,
+    identifiers,
+    label_of,
+    person_of,
+    practitioner_of,
+    without_empty,
+    words_of,
+)
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
+from myhealth.intake.formats.hl7v2.moments import TIME, iso_moment, moment_of, offset_of, zone_of
+from myhealth.intake.formats.hl7v2.notes import notes_of
+from myhealth.intake.formats.hl7v2.patient import patient_of
+from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, moment_of, result_of, words_of, zone_of
-from myhealth.intake.formats.terminology import NO_VALUE, PartialDateTime, joined_name, lines, usable_serial
+from myhealth.intake.formats.hl7v2.specimen import specimen_of
+from myhealth.intake.formats.terminology import PartialDateTime, lines, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.record_types import VALUE_MAX
-
-WITHDRAWN = ("D", "W")  # table 0085: the result is deleted, or was wrong (of another patient, say)
-# Tables 0085 (OBX-11) and 0123 (OBR-25); final, corrected and the like are not mentioned.
-STATUSES = {"P": "preliminary", "R": "not verified", "S": "partial", "I": "pending", "N": "not asked"}
-ORDER_STATUSES = {"P": "preliminary", "R": "not verified", "A": "some results only", "I": "pending", "X": "cancelled"}
+from myhealth.intake.record_types import LIST_MAX
 
 
-@dataclass(eq=False, slots=True)
-class ObxResult:
-    """A result and its OBX segment. `texts`: its text, one for each OBX that continues it."""
-
-    segment: Segment
-    result: dict[str, Any]
-    texts: list[str]
-
-
-def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord:
-    """Return the record of a group. Its text is the message without the other groups."""
+def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord | None:
+    """Return the record of a group, None if nothing in it is a result. Its text is the message without the other
+    groups. A moment without a zone is in the zone of MSH-7, or else in `zone`."""
     _report_unreadable(group)
-    patients, full_name = patient_of(group)
-    results, texts = results_of(group, skipped)
-    moment = taken_at_of(group, zone)
+    zone = zone_of(group.head[0], 7, zone)
+    results = results_of(group, zone, skipped)
+    if not results and group.all("OBX"):
+        return None
+    patient = patient_of(group)
     fields: dict[str, Any] = {
-        "checkup_for": patients[0] if patients else "",
+        "checkup_for": patient.number,
         "machine": machine_of(group),
         "record_id": record_id_of(group),
-        "taken_at": moment.text if moment else "",
+        "patient": patient.facts,
     }
     record = {name: text for name, text in fields.items() if text}
-    record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report_of(group, texts, moment)}
-    record |= {"results": results, "taken_by": taken_by_of(group)}
+    report = lines(*dict.fromkeys(each.free_text() for each in results))
+    record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report}
+    record["taken_by"] = taken_by_of(group)
+    moments = _add_moments(record, group, zone)
+    _add_details(record, group, results, zone)
+    _finish_results(record, group, results, moments, zone)
     line = next((segment.line for segment in group.body if segment.name == "OBR"), group.body[0].line)
-    return ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), tuple(patients), full_name)
+    parsed = ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), full_name=patient.name)
+    parsed.patient_field, parsed.warnings = patient.field, group.warnings
+    return parsed
 
 
 def _report_unreadable(group: OrderGroup) -> None:
@@ -67,43 +78,11 @@ def _report_unreadable(group: OrderGroup) -> None:
             group.faults.append((name, segment.fault))
 
 
-def patient_of(group: OrderGroup) -> tuple[list[str], str]:
-    """Return the numbers that may identify the patient, best first, and the full name."""
-    segment = group.first("PID")
-    if segment is None:
-        return [], ""
-    coded = [_coded(segment, each) for each in segment.repetitions(3)]
-    coded.sort(key=lambda parts: parts[4] not in ("MR", "PI"))  # table 0203: medical record, patient internal
-    coded += [_coded(segment, each) for place in (2, 4) for each in segment.repetitions(place)]
-    names = dict.fromkeys(parts[0] for parts in coded if parts[0])
-    full = (_person(segment, each, 0)[0] for each in segment.repetitions(5))
-    return list(names), next(filter(None, full), "")
-
-
-def _coded(segment: Segment, text: str) -> list[str]:
-    """Return the components of a repetition, unescaped; at least nine."""
-    parts = [segment.encoding.plain(each).strip() for each in segment.encoding.components(text)]
-    return ["" if part == '""' else part for part in parts] + [""] * 9
-
-
-def _person(segment: Segment, text: str, family: int) -> tuple[str, str]:
-    """Return (name, number) of a person. `family`: the index of the component with the family name (XPN: 0; XCN: 1)."""
-    encoding = segment.encoding
-    parts = encoding.components(text)
-    inner = encoding.subcomponents(parts[0])
-    if family and len(inner) > 1:  # NDL: the first component has the whole person
-        parts = inner
-    parts = [*parts, "", "", ""]
-    names = (encoding.subcomponents(parts[family + 1])[0], encoding.subcomponents(parts[family])[0])
-    found = joined_name(*(encoding.plain("" if name == '""' else name) for name in names))
-    return found, "" if family == 0 else encoding.plain(parts[0]).strip()
-
-
 def taken_by_of(group: OrderGroup) -> str | None:
     """Return the name of the ordering provider (OBR-16), else of the interpreter (OBR-32); the number if unnamed."""
     for segment in group.all("OBR"):
         for place in (16, 32):
-            people = [_person(segment, each, 1) for each in segment.repetitions(place)]
+            people = [person_of(each, segment.encoding, 1) for each in segment.repetitions(place)]
             labels = [name for name, _ in people] + [number for _, number in people]
             if any(labels):
                 return next(filter(None, labels))
@@ -135,115 +114,135 @@ def record_id_of(group: OrderGroup) -> str:
 
 def checkup_type_of(group: OrderGroup) -> str:
     """Return the name of the order (OBR-4), else of the first result. Add a fault if neither has a name."""
-    found = [words_of(segment, 4) for segment in group.all("OBR")]
-    found += [words_of(segment, 3) for segment in group.all("OBX")]
-    name = next(filter(None, found), "")
-    if not name:
-        group.faults.append(("OBR-4", "is empty: what was examined?"))
-    return name
-
-
-def taken_at_of(group: OrderGroup, zone: tzinfo) -> PartialDateTime | None:
-    """Return the moment of the first result (OBX-14), else of the order (OBR-7), else of the message (MSH-7).
-
-    A moment without a zone is in the zone of MSH-7, or else in `zone`. Add a fault if the moment is not valid.
-    """
-    head = group.head[0]
-    zone = zone_of(head, 7, zone)
-    results = [segment for segment in group.all("OBX") if segment.text(11).upper() not in WITHDRAWN]
-    places = [*((each, 14) for each in results[:1]), *((each, 7) for each in group.all("OBR")), (head, 7)]
+    places = [*((each, 4) for each in group.all("OBR")), *((each, 3) for each in group.all("OBX"))]
     for segment, place in places:
-        if not segment.text(place).strip("0"):  # 00000000 is not a day
-            continue
-        try:
-            return moment_of(segment, place, zone)
-        except ValueError:
-            name = f"{segment.name}[1]-{place}" if segment.name == "OBX" else f"{segment.name}-{place}"
-            group.faults.append((name, f"is no date and time: '{printable(segment.text(place), 40)}'"))
-            return None
-    return None
+        text = next(iter(segment.repetitions(place)), "")
+        code = code_of(text, segment.encoding)["code"]
+        known = BY_CODE[code].name if code in BY_CODE else ""
+        if found := words_of(text, segment.encoding) or known or label_of(text, segment.encoding):
+            return str(found)
+    group.faults.append(("OBR-4", "is empty: what was examined?"))
+    return ""
 
 
-def results_of(group: OrderGroup, skipped: Counter[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the results in file order, and the texts of free-text results, which belong in the report.
-
-    The lines of a text, each an OBX of its own with the same code, are one result. A result without a name gets the
-    name of the order; add a fault if that has no name either. Deleted and wrong results are counted in `skipped`.
+def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, PartialDateTime]:
+    """Add when the check-up was taken: the moment of the first result (OBX-14), else of the order (OBR-7), else of the
+    specimen (SPM-17), else it is unknown, for MSH-7 is only when the message was sent. Return the moments of the
+    results, by the id of their segments. Add a fault if the check-up's moment is not valid.
     """
-    found: list[ObxResult] = []
-    for place, segment in enumerate(group.all("OBX"), 1):
-        if segment.text(11).upper() in WITHDRAWN:
-            skipped["OBX deleted or wrong"] += 1
-            continue
-        current = ObxResult(segment, result_of(segment), [])
-        current.result["name"] = current.result["name"] or next((words_of(each, 4) for each in group.all("OBR")), "")
-        if not current.result["name"]:
-            group.faults.append((f"OBX[{place}]-3", "is empty: what was measured?"))
-        if found and _continues(found[-1], current):
-            found[-1].texts.append(_text(current))
-        else:
-            current.texts.append(_text(current))
-            found.append(current)
-    texts = [text for each in found if (text := _free_text(each))]
-    return [result for each in found if (result := _finished(each)) is not None], texts
+    results = [(f"OBX[{at}]-14", each) for at, each in enumerate(group.all("OBX"), 1) if each.field(14)]
+    moments: dict[int, PartialDateTime] = {}
+    first: tuple[Segment, int, PartialDateTime] | None = None
+    standing = next((each for each in group.all("OBX") if each.text(11).upper() not in WITHDRAWN), None)
+    for place, segment in results:
+        found = _moment(group, segment, 14, zone, place, is_fault=segment is standing)
+        if found:
+            moments[id(segment)] = found
+            first = (segment, 14, found) if segment is standing else first
+    others = [*((each, 7) for each in group.all("OBR")), *((each, 17) for each in group.all("SPM"))]
+    for segment, field in others if first is None and not group.faults else ():
+        found = _moment(group, segment, field, zone, f"{segment.name}-{field}", is_fault=segment.name == "OBR")
+        first = (segment, field, found) if found else None
+        if first or group.faults:
+            break
+    if first is None:
+        record["taken_precision"] = "unknown"
+        return moments
+    segment, field, found = first
+    record["taken_at"] = found.text
+    if found.known:
+        record["taken_precision"] = found.known
+    elif _names_zone(segment.text(field)) or _names_zone(group.head[0].text(7)):
+        record["taken_offset"] = offset_of(found)
+    for order in group.all("OBR")[:1]:
+        end = _moment(group, order, 8, zone, "OBR-8") if order.text(7) == segment.text(field) else None
+        if end and not end.known and not found.known and end.is_after(found):
+            record["taken_until"] = end.text
+    return moments
 
 
-def _text(obx: ObxResult) -> str:
-    return "" if "absent_reason" in obx.result else str(obx.result["value"])
+def _names_zone(text: str) -> bool:
+    match = TIME.fullmatch(text)
+    return match is not None and match[8] is not None
 
 
-def _continues(before: ObxResult, current: ObxResult) -> bool:
-    """Return whether this is the next line of a text: with the same code, and different only in the text."""
-    types = {before.segment.text(2).upper(), current.segment.text(2).upper()}
-    if not types <= set(TEXT_TYPES) or current.segment.text(11) == "X" or before.segment.text(11) == "X":
-        return False
-    own = ("value", "absent_reason")
-    one, other = ({name: each for name, each in of.result.items() if name not in own} for of in (before, current))
-    return one == other
+def _moment(
+    group: OrderGroup, segment: Segment, field: int, zone: tzinfo, place: str, *, is_fault: bool = False
+) -> PartialDateTime | None:
+    """Return the moment in a field; None if there is none. Add a fault or a warning if it is not valid, and a warning
+    if the zone's clocks did not show it, or twice."""
+    try:
+        found = moment_of(segment, field, zone)
+    except ValueError:
+        message = f"is no date and time: '{printable(segment.text(field), 40)}'"
+        (group.faults if is_fault else group.warnings).append((place, message))
+        return None
+    if found and found.doubt:
+        group.warnings.append((place, found.doubt))
+    return found
 
 
-def _finished(obx: ObxResult) -> dict[str, Any] | None:
-    """Return the result with its whole text; None if that is too long for a value. Then it is in the report only."""
-    if len(obx.texts) > 1:
-        text = "\n".join(obx.texts).strip("\n")
-        obx.result["value"] = text or NO_VALUE
-        if text:
-            obx.result.pop("absent_reason", None)
-    value = obx.result["value"]
-    return None if isinstance(value, str) and len(value) > VALUE_MAX else obx.result
+def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zone: tzinfo) -> None:
+    """Add the facts of the order: status, issued, and the details."""
+    head = group.head[0]
+    notes = notes_of(group, zone)
+    details: Facts = {}
+    for order in group.all("OBR")[:1]:
+        encoding = order.encoding
+        status = report_status(order.text(25))
+        if status and status != "final":
+            record["status"] = status
+        issued = _moment(group, order, 22, zone, "OBR-22")
+        if issued and not issued.known:
+            record["issued_at"] = details["updated_at"] = issued.text
+        people = [practitioner_of(each, encoding) for place in (32, 33, 34, 35) for each in order.repetitions(place)]
+        section = order.text(24)
+        coding = {"system": f"{HL7_TABLE}0074", "code": section}
+        details |= without_empty(
+            performers=[each for each in people if each and each.get("name") != record["taken_by"]][:LIST_MAX],
+            category=[{"codings": [coding]}] if 1 < len(section) < 20 else None,
+            codings=codings_of(next(iter(order.repetitions(4)), ""), encoding),
+            reasons=concepts(order, 31),
+        )
+        words = "; ".join(filter(None, (label_of(each, encoding) for each in order.repetitions(13))))
+        if words:
+            details["clinical_information"] = words
+    details |= without_empty(
+        notes=notes.get(0), identifiers=_order_numbers(group), specimen=specimen_of(group, zone, notes)
+    )
+    if "updated_at" not in details and (sent := _moment(group, head, 7, zone, "MSH-7")):
+        details["updated_at"] = iso_moment(head.text(7), zone) if sent.known else sent.text
+    if details:
+        record["details"] = details
+    for each in results:
+        found = [note for segment in each.segments for note in notes.get(id(segment), ())]
+        if found:
+            each.result["notes"] = found[:LIST_MAX]
 
 
-def _free_text(obx: ObxResult) -> str:
-    """Return a free text for the report; "" for any other result, and for a text (ST) of one line."""
-    text = "\n".join(obx.texts).strip()
-    short = len(obx.texts) == 1 and len(text) <= VALUE_MAX
-    if not text or (short and obx.segment.text(2).upper() not in ("TX", "FT")):
-        return ""
-    return f"{obx.result['name']}:{chr(10) if chr(10) in text else ' '}{text}"
+def _order_numbers(group: OrderGroup) -> list[Facts]:
+    """Return the numbers of the order: the placer's (OBR-2, else ORC-2) and the filler's (OBR-3, else ORC-3)."""
+    found: list[Facts] = []
+    for place, kind in ((2, "PLAC"), (3, "FILL")):
+        segments = (*group.all("OBR"), *group.all("ORC"))
+        found += next(filter(None, (identifiers(each, place, type=kind) for each in segments)), [])
+    return found
 
 
-def report_of(group: OrderGroup, texts: list[str], taken_at: PartialDateTime | None) -> str:
-    """Return the report for people, one statement a line: order status, free texts, notes, precision of the moment."""
-    statements = [
-        status_line(ORDER_STATUSES[status]) for each in group.all("OBR") if (status := each.text(25)) in ORDER_STATUSES
-    ]
-    statements += [*texts, *_remarks(group)]
-    statements.append(f"Only the {taken_at.known} is known." if taken_at and taken_at.known else "")
-    return lines(*dict.fromkeys(statements))
-
-
-def _remarks(group: OrderGroup) -> Iterator[str]:
-    """Return the notes, and the status of results that are not final, each with the name of its result."""
-    name = ""
-    for segment in group.body:
-        if segment.name == "OBR":
-            name = ""
-        elif segment.name == "OBX":
-            name = words_of(segment, 3)
-            status = STATUSES.get(segment.text(11).upper())
-            if status:
-                yield status_line(status, name)
-        elif segment.name == "NTE":
-            note = "\n".join(segment.encoding.plain(each) for each in segment.repetitions(3)).strip()
-            if note:
-                yield f"{name}: {note}" if name else note
+def _finish_results(
+    record: Facts, group: OrderGroup, results: list[ObxResult], moments: dict[int, PartialDateTime], zone: tzinfo
+) -> None:
+    """Add the results with what differs from their check-up: moment, status, device."""
+    common = record.get("status", "final")
+    for each in results:
+        result, segment = each.result, each.segments[0]
+        moment = moments.get(id(segment))
+        if moment and (moment.text, moment.known) != (record.get("taken_at"), record.get("taken_precision", "")):
+            result["taken_at"] = moment.text
+            if moment.known:
+                result["taken_precision"] = moment.known
+        if result.get("status") == common:
+            del result["status"]
+        if "device" in result and segment.text(18) == record.get("machine"):
+            del result["device"]
+    record["results"] = [whole for each in results if (whole := each.finished()) is not None]

@@ -9,9 +9,9 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from myhealth.common.errors import BadInput
+from myhealth.intake.formats.hl7v2.encoding import Encoding, decode, read_encoding
 from myhealth.intake.formats.json_reader import CHUNK_BYTES, PARTS_MAX, RECORD_MAX, Readable
 
 # The end of a segment (CR; LF and CRLF are common in files), and the bytes that frame a message in MLLP.
@@ -27,15 +27,6 @@ KNOWN = re.compile(
     "MSH|MSA|ERR|SFT|UAC|PID|PD1|PV1|PV2|NK1|GT1|IN1|ORC|OBR|OBX|NTE|TQ1|TQ2|SPM|SAC|CTD|CTI|FT1|PRT|ROL|DSC|ADD|AL1"
     "|DG1|ARV|QRD|QRF|QPD|QAK|DSP|OH[1-4]|INV|TCD|SID|EVN|MRG|ACC|TXA|SCH|RGS|AI[SPLG]|NST|Z.."
 )
-# Table 0211 (character sets) as codecs, with common misspellings. All of them contain ASCII unchanged.
-CHARSETS = {
-    **dict.fromkeys(("", "ASCII", "UNICODE UTF-8", "UNICODE", "UTF-8", "UTF8", "ISO IR6"), "utf-8"),
-    "GB 18030-2000": "gb18030",
-    "BIG-5": "big5",
-    "KS X 1001": "euc_kr",
-}
-LINES_MAX = 100
-LATIN = re.compile(r"(?:ISO[ -]?)?8859[/-](1[013-6]|[1-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,52 +41,6 @@ class Line:
     data: bytes
     truncated: bool = False
     frame_open: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """The encoding of a message: the delimiters of MSH-1 and MSH-2 ("" if not given), and the codec of MSH-18 ("" if
-    unknown)."""
-
-    field: str
-    component: str
-    repetition: str
-    escape: str
-    subcomponent: str
-    truncation: str
-    codec: str
-
-    def components(self, text: str) -> list[str]:
-        return text.split(self.component) if self.component else [text]
-
-    def subcomponents(self, text: str) -> list[str]:
-        return text.split(self.subcomponent) if self.subcomponent else [text]
-
-    def plain(self, text: str) -> str:
-        """Return the text with its escape sequences resolved; unknown ones stay unchanged."""
-        if not self.escape or self.escape not in text:
-            return text
-        return _escapes(self.escape).sub(self._meaning, text)
-
-    def _meaning(self, match: re.Match[str]) -> str:
-        sequence = match[1]
-        if sequence is None:
-            found = bytes.fromhex(match[0].replace(f"{self.escape}X", "").replace(self.escape, ""))
-            return decode(found, self.codec) or match[0]
-        if sequence == "P" and not self.truncation:
-            return match[0]
-        if sequence.startswith(".sp"):  # that many line ends
-            return "\n" * min(int(sequence[3:].lstrip("+") or 1), LINES_MAX)
-        meanings = {"F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition}
-        meanings |= {"E": self.escape, "P": self.truncation, ".br": "\n", "H": "", "N": ""}
-        return meanings[sequence]
-
-
-@lru_cache(maxsize=64)
-def _escapes(escape: str) -> re.Pattern[str]:
-    """Return a pattern of the known sequences. Adjacent bytes in hex may be one character, so they match together."""
-    mark = re.escape(escape)
-    return re.compile(rf"{mark}([FSTREPHN]|\.br|\.sp\+?[0-9]{{0,3}}){mark}|(?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+")
 
 
 class Segment:
@@ -115,8 +60,8 @@ class Segment:
     def _parse(self) -> None:
         text = decode(self.raw, self.encoding.codec)
         if text is None:
-            text = self.raw.decode("utf-8", "surrogateescape")
-            self.fault = f"holds bytes that are not {self.encoding.codec or 'ASCII, in a character set unknown here'}"
+            text = self.raw.decode("utf-8", "replace")
+            self.fault = self.encoding.fault
         self.fields = text.lstrip().split(self.encoding.field)
         if SEGMENT.fullmatch(self.fields[0].strip()):
             self.name = self.fields[0].strip()
@@ -150,26 +95,24 @@ class Segment:
 
     def repetitions(self, number: int) -> list[str]:
         """Return the repetitions of a field as sent, without empty ones."""
-        text, mark = self.field(number), self.encoding.repetition
-        return [each for each in (text.split(mark) if mark else [text]) if each.strip() and each != '""']
+        return self.encoding.repetitions(self.field(number))
 
     def components(self, number: int) -> list[str]:
         """Return the components of a field's first repetition, unescaped."""
         found = next(iter(self.repetitions(number)), "")
         return [self.encoding.plain(each).strip() for each in self.encoding.components(found)]
 
+    def parts(self, number: int) -> list[str]:
+        """Return the components of a field's first repetition, unescaped, and empty ones behind them."""
+        found = next(iter(self.repetitions(number)), "")
+        return [*self.encoding.parts(found), *[""] * 14]
+
     def text(self, number: int, component: int = 1) -> str:
+        if not self.field(number):
+            return ""
         found = self.components(number)
         text = found[component - 1] if component <= len(found) else ""
         return "" if text == '""' else text
-
-
-def decode(data: bytes, codec: str) -> str | None:
-    """Decode the bytes. Return None if they are invalid in the codec (ASCII if `codec` is empty)."""
-    try:
-        return data.decode(codec or "ascii")
-    except UnicodeDecodeError:
-        return None
 
 
 def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
@@ -177,7 +120,7 @@ def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
     head = lines[0].data.lstrip()
     if not MESSAGE_START.match(head):
         return [], "it is no HL7 v2 message: that begins with MSH and the character between its fields"
-    encoding = _encoding(head)
+    encoding = read_encoding(head)
     if encoding is None:
         return [], "MSH-2 does not name the characters that part its fields, or names one twice"
     marks = (encoding.field, encoding.component, encoding.repetition, encoding.subcomponent)
@@ -215,30 +158,63 @@ def _truncation(segments: list[Segment], last: Line) -> str:
     return f"it is cut short: it ends in the segment OBX[{len(results)}], before the status of its result (OBX-11)"
 
 
-def _encoding(head: bytes) -> Encoding | None:
-    """Read the delimiters and the codec from the MSH segment. Return None if the delimiters are not valid."""
-    fields = head.split(head[3:4])
-    name = fields[17].split(fields[1][1:2] or b"~")[0] if len(fields) > 17 else b""
-    shown = name.decode("ascii", "replace").strip().upper()
-    latin = LATIN.fullmatch(shown)
-    codec = f"iso8859-{latin[1]}" if latin else CHARSETS.get(shown, "")
-    text = decode(head, codec) or head.decode("latin-1")
-    marks = text.split(text[3])[1][:5]
-    characters = (text[3], *marks)
-    if not marks or len(set(characters)) != len(characters) or any(each.isalnum() for each in characters):
-        return None
-    component, repetition, escape, subcomponent, truncation = (*marks, "", "", "", "", "")[:5]
-    return Encoding(text[3], component, repetition, escape, subcomponent, truncation, codec)
+class BatchCount:
+    """Compare the number of messages in a batch (BTS-1), and of batches in a file (FTS-1), with what is there."""
+
+    def __init__(self, notices: list[str]) -> None:
+        self._notices = notices
+        self._messages = self._batches = 0
+        self._open = {"BHS": 0, "FHS": 0}  # the line in which one began
+
+    def add_message(self) -> None:
+        self._messages += 1
+
+    def add(self, line: Line) -> None:
+        """Add a segment of a batch or a file."""
+        data = line.data.lstrip()
+        name = data[:3].decode()
+        if name in self._open:
+            self._end(name)
+            self._open[name] = line.number
+            if name == "FHS":
+                self._batches = 0
+            self._messages = 0
+            return
+        fields = data.split(data[3:4]) if data[3:4] else [data]
+        sent = fields[1].strip().decode("ascii", "replace") if len(fields) > 1 else ""
+        self._compare(line, name, sent)
+        self._open["BHS" if name == "BTS" else "FHS"] = 0
+
+    def _compare(self, line: Line, name: str, sent: str) -> None:
+        count, what = (self._messages, "message") if name == "BTS" else (self._batches, "batch")
+        if name == "FTS" and not count:  # a file without batches
+            count, what = (self._messages, "message") if sent != "1" else (1, "batch")
+        if sent.isascii() and sent.isdigit() and len(sent) < 10 and int(sent) != count:
+            self._notices.append(f"line {line.number}: {name}-1 counts {int(sent)}, but there is {count} ({what})")
+        if name == "BTS":
+            self._batches += 1
+            self._messages = 0
+
+    def _end(self, name: str) -> None:
+        if self._open[name]:
+            trailer = "BTS" if name == "BHS" else "FTS"
+            self._notices.append(f"line {self._open[name]}: {name} has no {trailer}; the file may be cut short")
+
+    def finish(self) -> None:
+        for name in self._open:
+            self._end(name)
 
 
-def read_messages(source: Readable) -> Iterator[list[Line]]:
-    """Return the lines of each message, without the segments of batches and files and without MLLP framing.
+def read_messages(source: Readable, notices: list[str]) -> Iterator[list[Line]]:
+    """Return the lines of each message, without the segments of batches and files and without MLLP framing. Add to
+    `notices` what does not match in these.
 
     Lines outside of any message are returned as if they were one, which does not begin with MSH. Raises BadInput if a
     message is longer than RECORD_MAX. Memory does not grow with the source.
     """
     message: list[Line] = []
     size = 0
+    batches = BatchCount(notices)
     for line in _read_lines(source):
         starts = MESSAGE_START.match(line.data)
         ends = starts or BATCH.match(line.data)
@@ -246,6 +222,10 @@ def read_messages(source: Readable) -> Iterator[list[Line]]:
             yield message
         if ends:
             message, size = [], 0
+        if starts:
+            batches.add_message()
+        elif ends:
+            batches.add(line)
         if starts or not ends:
             message.append(line)
             size += len(line.data)
@@ -253,6 +233,7 @@ def read_messages(source: Readable) -> Iterator[list[Line]]:
             raise BadInput(f"line {message[0].number}: the message has more than {RECORD_MAX} bytes")
     if message:
         yield message
+    batches.finish()
 
 
 def _read_lines(source: Readable) -> Iterator[Line]:

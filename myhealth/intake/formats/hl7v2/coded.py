@@ -1,0 +1,184 @@
+"""Read the coded fields, numbers, people and organisations of HL7 v2 (CE, CWE, CX, EI, HD, XCN, XON, XPN).
+
+What a short field says is cached: the same codes come in every message. Treat what is returned as constant.
+Source: HL7 v2.8, chapter 2.A, and table 0396 (coding systems).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from myhealth.clinical.coding_systems import LOINC, uri_of
+from myhealth.intake.formats.hl7v2.encoding import Encoding
+from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.terminology import joined_name
+from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
+
+Facts = dict[str, Any]
+LOINC_SYSTEMS = ("LN", "LNC", "LOINC", "HTTP://LOINC.ORG", "2.16.840.1.113883.6.1")
+# Coding systems of table 0396 whose codes may look like LOINC; L and 99… are local ones.
+OTHER_SYSTEM = re.compile(
+    r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
+)
+LOINC_CODE = re.compile(r"([0-9]{1,7})-([0-9])")
+UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI": "", "URL": ""}
+CACHED_MAX = 200  # characters: longer texts do not come again
+
+
+def cached(read: Callable[[str, Encoding], Any]) -> Callable[[str, Encoding], Any]:
+    """Cache what `read` returns for a short text."""
+    quick = lru_cache(maxsize=2048)(read)
+    return lambda text, encoding: (quick if len(text) < CACHED_MAX else read)(text, encoding)
+
+
+def is_loinc(code: str) -> bool:
+    """Return whether it has the shape and the check digit of a LOINC code.
+
+    Mod 10 (loinc.org, Users' Guide): 12345 has 5, for 5, 3 and 1 are doubled as 531 to 1062, and the digits of 42 and
+    1062 add up to 15, which lacks 5 to 20.
+    """
+    match = LOINC_CODE.fullmatch(code)
+    if match is None:
+        return False
+    digits = match[1][::-1]
+    total = sum(map(int, digits[1::2])) + sum(map(int, str(2 * int(digits[::2][::-1]))))
+    return -total % 10 == int(match[2])
+
+
+def without_empty(**facts: Any) -> Facts:
+    """Return the facts that are there, with texts not longer than a field may be."""
+    return {name: fact[:TEXT_MAX] if type(fact) is str else fact for name, fact in facts.items() if fact}
+
+
+@cached
+def code_of(text: str, encoding: Encoding) -> Facts:
+    """Return `code` if a coded field has a LOINC code, first or alternate; else `other_code` and `code_system`."""
+    coded = [*encoding.parts(text), *[""] * 6]
+    pairs = [(coded[0], coded[2]), (coded[3], coded[5])]
+    for code, system in pairs:
+        if LOINC_CODE.fullmatch(code) and system.upper() in LOINC_SYSTEMS:  # WBC^White cells^LN is not one
+            return {"code": code}
+    for code, system in pairs:
+        if is_loinc(code) and not OTHER_SYSTEM.fullmatch(system.upper()):
+            return {"code": code}
+    code, system = next((pair for pair in pairs if pair[0]), ("", ""))
+    found: Facts = {"code": None}
+    return found | ({"other_code": code} if code else {}) | ({"code_system": system} if code and system else {})
+
+
+@cached
+def words_of(text: str, encoding: Encoding) -> str:
+    """Return the words of a coded field: its text, its original or alternate text; "" if it has only codes."""
+    coded = [*encoding.parts(text), *[""] * 9]
+    return next((words for words in (coded[1], coded[8], coded[4]) if words), "")
+
+
+@cached
+def label_of(text: str, encoding: Encoding) -> str:
+    """Return the words of a coded field, else its code."""
+    coded = [*encoding.parts(text), *[""] * 4]
+    return str(words_of(text, encoding)) or coded[0] or coded[3]
+
+
+@cached
+def codings_of(text: str, encoding: Encoding) -> list[Facts]:
+    """Return the codes of a coded field with their systems as URIs: the first, the alternate, the second alternate."""
+    coded = [*encoding.parts(text), *[""] * 13]
+    loinc = code_of(text, encoding)["code"]
+    found = []
+    for at, version in ((0, 6), (3, 7), (9, 12)):
+        code, display, system = coded[at : at + 3]
+        if code and len(code) <= TEXT_MAX:
+            uri = LOINC if code == loinc else uri_of(system)
+            found.append(without_empty(system=uri, code=code, display=display, version=coded[version]))
+    return found
+
+
+@cached
+def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
+    """Return a coded field as words with codes, or as words alone; None if it is empty."""
+    codings, words = codings_of(text, encoding), words_of(text, encoding)[:TEXT_MAX]
+    if not codings:
+        return words or None
+    original = ([*encoding.parts(text), *[""] * 9][8] or ("" if codings[0].get("display") else words))[:TEXT_MAX]
+    return without_empty(text=original, codings=codings)
+
+
+def concept(segment: Segment, field: int) -> Facts | str | None:
+    """Return the first repetition of a coded field as `concept_of` does."""
+    found = segment.repetitions(field)
+    return concept_of(found[0], segment.encoding) if found else None
+
+
+def concepts(segment: Segment, field: int) -> list[Any]:
+    """Return the repetitions of a coded field as `concept_of` does."""
+    found = (concept_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
+    return [each for each in found if each]
+
+
+@cached
+def authority_of(text: str, encoding: Encoding) -> str:
+    """Return the authority of a number (HD, whose parts are subcomponents): its universal id as a URI, else its name.
+
+    Worked examples: "HOSP_A" is HOSP_A, "HOSP&1.2.3&ISO" urn:oid:1.2.3, "&hosp.example&DNS" hosp.example.
+    """
+    name, universal, kind = ([encoding.plain(each).strip() for each in encoding.subcomponents(text)] + ["", "", ""])[:3]
+    if universal and kind.upper() in UNIVERSAL:
+        prefix = UNIVERSAL[kind.upper()]
+        return universal if universal.lower().startswith(prefix or "urn:") else prefix + universal
+    return name or universal
+
+
+@cached
+def identifier_of(text: str, encoding: Encoding) -> Facts | None:
+    """Return a number (EI) with its authority; None if it is empty."""
+    parts = [*encoding.components(text), "", "", "", ""]
+    value = encoding.plain(parts[0]).strip()
+    if not value or value == '""' or len(value) > TEXT_MAX:
+        return None
+    sub = encoding.subcomponent or "&"
+    return without_empty(value=value, system=authority_of(sub.join(parts[1:4]), encoding))
+
+
+def identifiers(segment: Segment, field: int, **facts: str) -> list[Facts]:
+    found = (identifier_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
+    return [{**each, **facts} for each in found if each]
+
+
+def person_of(text: str, encoding: Encoding, family: int) -> tuple[str, str]:
+    """Return (name, number) of a person. `family`: the index of the component with the family name (XPN: 0; XCN: 1)."""
+    parts = encoding.components(text)
+    inner = encoding.subcomponents(parts[0])
+    if family and len(inner) > 1:  # NDL: the first component has the whole person
+        parts = inner
+    parts = [*parts, "", "", ""]
+    names = (encoding.subcomponents(parts[family + 1])[0], encoding.subcomponents(parts[family])[0])
+    found = joined_name(*(encoding.plain("" if name == '""' else name) for name in names))
+    return found, "" if family == 0 else encoding.plain(parts[0]).strip()
+
+
+@cached
+def practitioner_of(text: str, encoding: Encoding) -> Facts | None:
+    """Return a person with a number (XCN, NDL) as a performer; None if it is empty."""
+    name, number = person_of(text, encoding, 1)
+    if not name and not number:
+        return None
+    numbers = [{"value": number}] if number and number != '""' and len(number) <= TEXT_MAX else None
+    return without_empty(name=name, kind="Practitioner", identifiers=numbers)
+
+
+@cached
+def organization_of(text: str, encoding: Encoding) -> Facts | None:
+    """Return an organisation (XON; a CE of table 0396 too) as a performer; None if it is empty.
+
+    Its number: the tenth component of an XON, or the code of a CE, whose words are the name.
+    """
+    parts = [*encoding.parts(text), *[""] * 10]
+    name, number = (parts[1], parts[0]) if parts[1] and parts[2] else (parts[0] or parts[1], parts[9])
+    if not name:
+        return None
+    numbers = [{"value": number}] if number and len(number) <= TEXT_MAX else None
+    return without_empty(name=name, kind="Organization", identifiers=numbers)

@@ -1,0 +1,177 @@
+"""The delimiters, the escape sequences and the character set of an HL7 v2 message.
+
+Source: HL7 v2.8, chapter 2 (message delimiters, escape sequences, character sets); table 0211.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from myhealth.common.text import printable
+
+# Character sets (table 0211, DICOM's and common names) as codecs, by their letters and digits. All contain ASCII.
+CHARSETS = {
+    **dict.fromkeys(("", "ASCII", "USASCII", "UNICODE", "UNICODEUTF8", "UTF8", "ISOIR6", "ISOIR192"), "utf-8"),
+    **dict.fromkeys(("GB180302000", "GB18030", "GBK", "GB2312"), "gb18030"),
+    **dict.fromkeys(("SHIFTJIS", "SJIS", "ISOIR13", "ISOIR14", "JISX0201", "JISX02011976"), "cp932"),
+    **dict.fromkeys(("KSX1001", "KSC5601", "ISOIR149"), "cp949"),
+    "BIG5": "big5",
+    "ISOIR100": "iso8859-1",
+    "ISOIR101": "iso8859-2",
+    "ISOIR109": "iso8859-3",
+    "ISOIR110": "iso8859-4",
+    "ISOIR144": "iso8859-5",
+    "ISOIR127": "iso8859-6",
+    "ISOIR126": "iso8859-7",
+    "ISOIR138": "iso8859-8",
+    "ISOIR148": "iso8859-9",
+    "ISOIR166": "iso8859-11",
+}
+LATIN = re.compile(r"(?:ISO)?8859(1[013-6]|[1-9])")
+CODE_PAGE = re.compile(r"(?:WINDOWS|MSWIN|WIN|CP|IBM)?(125[0-8]|437|850|852|866|874|932|936|949|950)")
+# Character sets that a message switches to with an escape character (ISO 2022).
+SWITCHED = re.compile(r"ISOIR(?:87|159)|JISX02(?:08|12|02).*|ISO2022JP.*")
+PRINTABLE = bytes(range(32, 127))
+REPEATED_MAX = 100  # line ends or blanks of one command
+LATIN_TO_PUNCTUATION = range(0x30)  # the first byte of a character of two, of alphabets and their punctuation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """The encoding of a message: the delimiters of MSH-1 and MSH-2 ("" if not given), and the codec of the character
+    set that MSH-18 names ("" if it is unknown). Equal ones are one object, so that it is a quick key of a cache."""
+
+    field: str
+    component: str
+    repetition: str
+    escape: str
+    subcomponent: str
+    truncation: str
+    codec: str
+    charset: str
+
+    @property
+    def fault(self) -> str:
+        """The fault of bytes that cannot be decoded."""
+        if self.codec:
+            return f"contains bytes that are not {self.codec}"
+        named = printable(self.charset, 40)
+        return f"contains bytes beyond ASCII, and MSH-18 names a character set that is not known: '{named}'"
+
+    def components(self, text: str) -> list[str]:
+        return text.split(self.component) if self.component else [text]
+
+    def subcomponents(self, text: str) -> list[str]:
+        return text.split(self.subcomponent) if self.subcomponent else [text]
+
+    def repetitions(self, text: str) -> list[str]:
+        """Return the repetitions of a field as sent, without empty ones."""
+        if not text:
+            return []
+        found = text.split(self.repetition) if self.repetition else [text]
+        return [each for each in found if each.strip() and each != '""']
+
+    def plain(self, text: str) -> str:
+        """Return the text with its escape sequences resolved; unknown ones stay unchanged."""
+        if not self.escape or self.escape not in text:
+            return text
+        return _escapes(self.escape).sub(self._meaning, text)
+
+    def parts(self, text: str) -> list[str]:
+        """Return the components, unescaped; one sent as empty ("") is empty."""
+        found = [self.plain(each).strip() for each in self.components(text)]
+        return ["" if each == '""' else each for each in found] if '""' in found else found
+
+    def _meaning(self, match: re.Match[str]) -> str:
+        letter, command, size = match[1], match[2], match[3]
+        if letter:
+            meanings = {"F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition}
+            meanings |= {"E": self.escape, "P": self.truncation or match[0], "H": "", "N": ""}
+            return meanings[letter]
+        if command:
+            count = min(int(size.lstrip("+-") or 1), REPEATED_MAX)
+            return {"br": "\n", "ce": "\n", "sp": "\n" * count, "sk": " " * count}.get(command.lower(), "")
+        if match[4] is None:  # another character set, which the codec knows by itself
+            return ""
+        found = _characters(bytes.fromhex(match[4].replace(f"{self.escape}X", "").replace(self.escape, "")), self.codec)
+        return match[0] if found is None else found
+
+
+def _characters(data: bytes, codec: str) -> str | None:
+    """Return the characters of an escape sequence in hex; None if they are none. Some senders write two bytes each.
+
+    Worked examples: 0D0A and 000D 000A are a line end, C2B5 (in UTF-8) and 00B5 the micro sign. A NUL vanishes.
+    """
+    text = decode(data, codec)
+    two_byte = not len(data) % 2 and (data[0] in LATIN_TO_PUNCTUATION if text is None else "\0" in text)
+    if two_byte:
+        text = decode(data, "utf-16-be") or text
+    return text and text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+@lru_cache(maxsize=64)
+def _escapes(escape: str) -> re.Pattern[str]:
+    """Return a pattern of the known sequences. Adjacent bytes in hex may be one character, so they match together."""
+    mark = re.escape(escape)
+    commands = r"\.((?i:br|sp|in|ti|fi|nf|ce|sk))\ ?([+-]?[0-9]{0,4})"
+    charsets = "C[0-9A-Fa-f]{4}|M(?:[0-9A-Fa-f]{2}){2,3}"
+    return re.compile(rf"{mark}(?:([FSTREPHN])|{commands}|{charsets}){mark}|((?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+)")
+
+
+def decode(data: bytes, codec: str) -> str | None:
+    """Decode the bytes. Return None if they are invalid in the codec (ASCII if `codec` is empty)."""
+    try:
+        return data.decode(codec or "ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+def read_encoding(head: bytes) -> Encoding | None:
+    """Read the delimiters and the codec from the MSH segment. Return None if the delimiters are not valid."""
+    fields = head.split(head[3:4], 18)
+    charset = fields[17].strip().decode("ascii", "replace") if len(fields) > 17 else ""
+    marks = head[3:4] + fields[1][:5]
+    if marks.isascii():
+        return _encoding(marks.decode(), charset)
+    text = decode(head, codec_of(*charset.split(chr(marks[2])))) or head.decode("latin-1")
+    return _encoding(text[3] + text.split(text[3])[1][:5], charset)
+
+
+@lru_cache(maxsize=256)
+def _encoding(marks: str, charset: str) -> Encoding | None:
+    if len(marks) < 2 or len(set(marks)) != len(marks) or any(each.isalnum() for each in marks):
+        return None
+    field, component, repetition, escape, subcomponent, truncation = (*marks, "", "", "", "")[:6]
+    return Encoding(
+        field,
+        component,
+        repetition,
+        escape,
+        subcomponent,
+        truncation,
+        codec_of(*charset.split(repetition or "~")),
+        charset,
+    )
+
+
+@lru_cache(maxsize=256)
+def codec_of(*names: str) -> str:
+    """Return the codec of the character sets that MSH-18 names; "" if it is unknown. The first one holds, unless the
+    message switches to another one."""
+    keys = [re.sub(r"[^A-Z0-9]", "", name.upper()) for name in names] or [""]
+    if any(SWITCHED.fullmatch(key) for key in keys):
+        return "iso2022_jp_2"
+    if keys[0] in CHARSETS:
+        return CHARSETS[keys[0]]
+    if latin := LATIN.match(keys[0]):
+        return f"iso8859-{latin[1]}" if latin.end() == len(keys[0]) else ""
+    if page := CODE_PAGE.fullmatch(keys[0]):
+        return f"cp{page[1]}"
+    try:
+        codec = codecs.lookup(names[0].strip())
+        return codec.name if PRINTABLE.decode(codec.name).encode() == PRINTABLE else ""
+    except (LookupError, ValueError, UnicodeError):
+        return ""

@@ -1,0 +1,82 @@
+"""Find what is no result of a patient: quality control, calibration, training, run settings, images of distributions,
+a device's data about itself, and the patient's age.
+
+Sources: HL7 v2.8, tables 0103 (MSH-11) and 0369 (SPM-11); Mindray, HL7 interfaces of its BC and BS analyzers (MSH-11 Q,
+MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR… and the containment of a device).
+"""
+
+from __future__ import annotations
+
+import re
+
+from myhealth.intake.formats.hl7v2.coded import cached, label_of
+from myhealth.intake.formats.hl7v2.encoding import Encoding
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup
+from myhealth.intake.formats.hl7v2.segments import Segment
+
+CONTROL, CALIBRATION = "quality control", "calibration"
+PROCESSING = {"Q": CONTROL, **dict.fromkeys("TN", "training"), "D": "debugging"}
+RUN_KINDS = {"1": CALIBRATION, "2": CONTROL}
+SPECIMEN_ROLES = {**dict.fromkeys("BEFOQ", CONTROL), **dict.fromkeys("CV", CALIBRATION)}
+CONTROL_ORDER = re.compile(r"(?:.*\b)?(?:qcr?|quality[ -]?control)(?:\b.*)?", re.IGNORECASE)
+CALIBRATION_ORDER = re.compile(r".*\bcalibrat(?:ion|or)s?\b.*", re.IGNORECASE)
+CONTROL_RESULT = re.compile(r"qc[ _](?:level|lot|file|no|id|mode|type|target|batch).*", re.IGNORECASE)
+
+AGES = ("30525-0", "21612-7", "29553-5", "35659-2", "21611-9")
+AGE = re.compile(r"(?:patient(?:'s)? )?age", re.IGNORECASE)
+HISTOGRAM = re.compile(r".*(?:histogram|scatter ?(?:gram|plot)|diff-?gram)\b.*", re.IGNORECASE)
+SETTING = re.compile(
+    r"(?:take|test|blood|analysis|sampl(?:e|ing|er)|aspiration|work(?:ing)?|measur\w+|run|count(?:ing)?|operation|probe)"
+    r" ?mode|ref(?:erence)?\.? ?group"
+    r"|(?:shelf|rack|tube|cup|carrier|sampler|tray)(?: ?(?:no\.?|number|id|position|pos\.?))?"
+    r"|(?:reagent|calibrator|cartridge|strip) ?(?:lot|batch|expir)\w*.*|project type|(?:analy[sz]er|instrument|device)"
+    r" ?(?:mode|status|state|serial.*)|(?:soft|firm)ware version|battery.*",
+    re.IGNORECASE,
+)
+DEVICE = re.compile(r"MDC_(?:ATTR|TIME|REG|DEV|EVT|TZ|BATT|AVAIL|ID)_\w+|MDC_\w+_(?:MDS|VMD|CHAN)")
+
+
+def kind_of_message(head: Segment, include_training: bool) -> str:
+    """Return what a message is instead of patients' results, by its MSH segment; "" if it has such results."""
+    kind = PROCESSING.get(head.text(11).upper(), "") or RUN_KINDS.get(head.text(16), "")
+    return "" if include_training and kind in ("training", "debugging") else kind
+
+
+def kind_of_group(group: OrderGroup) -> str:
+    """Return what an order is instead of an examination of a patient; "" if it is one."""
+    for segment in (*group.head, *group.body):
+        if segment.name == "SPM" and (kind := SPECIMEN_ROLES.get(segment.text(11).upper(), "")):
+            return kind
+        if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
+            return str(kind)
+        if segment.name == "OBX" and _is_control(segment.field(3), segment.encoding):
+            return CONTROL
+    return ""
+
+
+def kind_of_result(segment: Segment) -> str:
+    """Return what an OBX segment is instead of a result of a patient; "" if it is one."""
+    return str(_kind_of_result(segment.field(3), segment.encoding))
+
+
+@cached
+def _kind_of_order(text: str, encoding: Encoding) -> str:
+    label = label_of(text, encoding)
+    return CONTROL if CONTROL_ORDER.fullmatch(label) else CALIBRATION if CALIBRATION_ORDER.fullmatch(label) else ""
+
+
+@cached
+def _is_control(text: str, encoding: Encoding) -> bool:
+    return CONTROL_RESULT.fullmatch(label_of(text, encoding)) is not None
+
+
+@cached
+def _kind_of_result(text: str, encoding: Encoding) -> str:
+    label, code = label_of(text, encoding), encoding.parts(text)[0]
+    if code in AGES or AGE.fullmatch(label):
+        return "patient's age"
+    if HISTOGRAM.fullmatch(label):
+        return "histogram"
+    if SETTING.fullmatch(label):
+        return "run setting"
+    return "device's own data" if DEVICE.fullmatch(label) or DEVICE.fullmatch(code) else ""

@@ -1,0 +1,90 @@
+"""Read the moments of HL7 v2: DT, TM, TS and DTM. Source: HL7 v2.8, chapter 2.A."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta, timezone, tzinfo
+
+from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.terminology import PartialDateTime, parse_partial
+
+TWO = "([0-9]{2})"
+TIME = re.compile(rf"([0-9]{{4}})(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?)?)?)?([+-][0-9]{{4}})?")
+OF_DAY = re.compile(rf"{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?([+-][0-9]{{4}})?")
+PRECISIONS = {"Y": 1, "L": 2, "D": 3}  # of the older TS, in its second component
+
+
+def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | None:
+    """Return the moment in a field; None if it is empty or 0. Raises ValueError if it is not a moment."""
+    text = segment.text(field)
+    if not text.strip("0"):  # 00000000 is not a day
+        return None
+    return parse_moment(text, segment.text(field, 2), zone)
+
+
+def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
+    """Return the moment of a text such as 20261120091403.25+0530. Raises ValueError if it is none."""
+    match = TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    *digits, fraction, offset = match.groups()
+    numbers = tuple(int(each) for each in digits if each)
+    numbers = numbers[: PRECISIONS.get(precision.upper(), 6)] if precision else numbers
+    numbers += (0,) * (6 - len(numbers)) if len(numbers) > 3 else ()
+    return parse_partial(numbers, int(f"{fraction or '.'}000000"[1:7]), _offset(offset) if offset else zone)
+
+
+def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
+    """Return the zone that a moment names; else `zone`."""
+    match = TIME.fullmatch(segment.text(field))
+    try:
+        return _offset(match[8]) if match and match[8] else zone
+    except ValueError:
+        return zone
+
+
+def iso_moment(text: str, zone: tzinfo) -> str:
+    """Return a day, a month, a year or a moment as ISO 8601 writes it, with its precision; "" if it is none.
+
+    Worked examples: 201612 is 2016-12, 20161230 is 2016-12-30, 201612300915+0100 is 2016-12-30T09:15:00+01:00.
+    """
+    try:
+        found = parse_moment(text, "", zone)
+    except ValueError:
+        return ""
+    return found.text[: {"year": 4, "month": 7, "day": 10}.get(found.known)]
+
+
+def iso_time(text: str) -> str:
+    """Return a time of day as ISO 8601 writes it; "" if it is none. Worked example: 0915 is 09:15:00."""
+    match = OF_DAY.fullmatch(text)
+    if match is None or int(match[1]) > 23 or int(match[2] or 0) > 59 or int(match[3] or 0) > 59:
+        return ""
+    return f"{match[1]}:{match[2] or '00'}:{match[3] or '00'}{match[4] or ''}"
+
+
+def birth_date_of(segment: Segment, field: int) -> str:
+    """Return a birth date as YYYY-MM-DD, YYYY-MM or YYYY; "" if there is none, or it is no day."""
+    match = TIME.fullmatch(segment.text(field))
+    if match is None or not match[1].strip("0"):
+        return ""
+    parts = [each for each in match.groups()[:3] if each and each != "00"]
+    try:
+        date(*map(int, (*parts, 1, 1)[:3]))
+    except ValueError:
+        return ""
+    return "-".join(parts)
+
+
+def offset_of(moment: PartialDateTime) -> int:
+    """Return the minutes by which a moment's zone is east of UTC."""
+    shift = datetime.fromisoformat(moment.text).utcoffset() or timedelta()
+    return int(shift.total_seconds() // 60)
+
+
+def _offset(text: str) -> tzinfo:
+    """Return +0530 as a zone. Raises ValueError if there is no such zone."""
+    if int(text[3:]) > 59:
+        raise ValueError(text)
+    shift = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
+    return timezone(-shift if text[0] == "-" else shift)
