@@ -26,6 +26,7 @@ from myhealth.intake.results import RecordResult
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # rejected records that the summary names; all of them are stored
 JSON_MAX = 1000
+EFFECTS = ("replaced", "withdrawn")  # of accepted records, beside those that were created
 # One thread reads ahead while the other waits for PostgreSQL; this soon after its answer the other one continues.
 SWITCH_S = 0.0005
 
@@ -33,6 +34,7 @@ SWITCH_S = 0.0005
 @dataclass
 class Summary:
     """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX.
+    `replaced`, `withdrawn`: the accepted records that did so to a stored check-up.
 
     `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: what looks
     wrong in the file as a whole.
@@ -42,6 +44,8 @@ class Summary:
     accepted: int = 0
     duplicate: int = 0
     rejected: int = 0
+    replaced: int = 0
+    withdrawn: int = 0
     kept: int = 0
     warnings: int = 0
     patients_created: int = 0
@@ -52,6 +56,8 @@ class Summary:
 
     def add(self, parsed: ParsedRecord, result: RecordResult) -> None:
         setattr(self, result.status, getattr(self, result.status) + 1)
+        self.replaced += result.effect == "replaced"
+        self.withdrawn += result.effect == "withdrawn"
         self.kept += result.rejection_id is not None
         self.warnings += bool(result.warnings) and result.status == "accepted"
         if (result.status == "rejected" or result.warnings) and len(self.items) < JSON_MAX:
@@ -63,6 +69,7 @@ class Summary:
                     "line": parsed.line,
                     "record_id": record_id if isinstance(record_id, (str, int)) else None,
                     "status": result.status,
+                    "effect": result.effect,
                     "errors": result.errors,
                     "warnings": result.warnings,
                     "rejection_id": result.rejection_id,
@@ -230,7 +237,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
         for error in [*item["errors"], *item["warnings"]]:
             named = f"{error['field']}: " if error["field"] else ""
-            as_it_is = error in item["warnings"] and error.get("code") != "deleted_here"
+            as_it_is = error in item["warnings"] and not error.get("code")
             taken = "taken as it is, but " if as_it_is else ""
             click.echo(f"{place}: {cell_text(named + taken + error['message'])}", err=True)
     more = summary.rejected + summary.warnings - SHOWN_MAX
@@ -246,7 +253,9 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
     would = NOTHING_STORED if dry_run else ""
-    counts = f"{summary.accepted:,} accepted, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"
+    done = [f"{count:,} {name}" for name in EFFECTS if (count := getattr(summary, name))]
+    effects = f" ({', '.join(done)})" if done else ""
+    counts = f"{summary.accepted:,} accepted{effects}, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"
     click.echo(f"{summary.file}: {counts}{would}.")
     if summary.patients_created:
         made = "would be created" if dry_run else "created"

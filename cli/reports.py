@@ -9,10 +9,12 @@ import click
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
+from myhealth.checkups.versions import open_history
 from myhealth.clinical import catalog
 from myhealth.clinical.ranges import classify, parse_measurement
 from myhealth.common.errors import NotFound
 from myhealth.common.text import printable
+from myhealth.intake.parsed_record import DECODER
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_rows
@@ -31,6 +33,7 @@ as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spre
 LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
 LIST_TEXT_MAX = 60  # characters of a report's text in the list
 RESULT_HEADER = ("name", "value", "unit", "low", "high", "flag", "position", "code", "note")
+VERSION_HEADER = ("revision", "replaced_at", "replaced_by", "reason", "status", "results")
 POINT_HEADER: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
 TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text")
 # Fields that the note of a result shows, with the words before them.
@@ -107,6 +110,25 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
         for line in report["checkup_report"].splitlines():
             click.echo(printable(line, most=len(line)))
         print_table([result_row(result) for result in readable_results(report)], RESULT_HEADER)
+
+
+@reports.command()
+@click.argument("report_id", type=click.IntRange(0, 2**63 - 1), help="The report's number.")
+@as_json
+@pass_app
+def history(app: App, /, report_id: int, as_json: bool) -> None:
+    """List the earlier versions of a report, the newest first, from PostgreSQL."""
+    with app.database():
+        versions = open_history(report_id)
+    found = [{**each, "content": DECODER.decode(each["content"])} for each in versions]
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for each in found:
+        said = ", ".join(f"{result['name']} {result['value']}" for result in readable_results(each["content"]))
+        rows.append([*(each[name] for name in VERSION_HEADER[:-2]), each["content"]["status"] or "final", said])
+    print_table(rows, VERSION_HEADER)
 
 
 @reports.command()

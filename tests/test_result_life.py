@@ -219,3 +219,48 @@ def test_a_dump_means_what_it_meant_unless_it_says_that_it_is_later(db, people) 
     assert [(each["value"], each.get("number")) for each in stored(db)] == [(141, 2), (9, 3)]
     assert statuses(take(plain)) == ["rejected"]
     assert statuses(take({**plain, "status": "final"})) == ["duplicate"]
+
+
+def test_an_answer_says_the_effect_and_shows_nothing_withdrawn(upload, log_in, run_cli, db) -> None:
+    token = log_in("tara")
+    sodium = result(140, "2951-2", "Sodium")
+    for name, changes in (
+        ("created", {}),
+        ("none", {}),
+        ("replaced", {"status": "corrected", "results": [result(5.1), sodium]}),
+        ("withdrawn", {"status": "entered-in-error"}),
+    ):
+        answer = upload("POST", "/checkups/", [{**lab(result(6.1), sodium), **changes}], token=token)
+        (item,) = answer.json["items"]
+        assert item["effect"] == name
+    doctor = log_in("dr.ayush")
+    assert upload("GET", "/users/bholanath/checkups/", token=doctor).json == []
+    path = f"/users/bholanath/checkups/{item['id']}/"
+    assert upload("GET", path, token=doctor).status_code == 404
+    assert upload("PUT", path, {"disease": "x"}, token=doctor).status_code == 404
+    history = upload("GET", path + "history/", token=doctor).json
+    assert [each["reason"] for each in history] == ["withdrawn", "replaced"]
+    assert history[1]["content"]["results"][0]["value"] == 6.1
+    assert [upload("GET", path + "history/", token=log_in(name)).status_code for name in ("bholanath", "tara")] == [
+        403,
+        403,
+    ]
+    assert upload("GET", f"/users/savita/checkups/{item['id']}/history/", token=doctor).status_code == 404
+    assert db("select count(*) from audit_events where details->>'what' = 'history'") == [(1,)]
+    shown = run_cli("reports", "history", str(item["id"]))
+    assert "Potassium 5.1, Sodium 140" in shown.stdout, shown.stderr
+    assert json.loads(run_cli("reports", "history", "--json", str(item["id"])).stdout)[1]["revision"] == 1
+    assert upload("DELETE", path, token=doctor).status_code == 204
+    assert db("select count(*) from checkup_versions") == [(0,)]
+
+
+def test_a_withdrawn_result_is_not_answered_and_the_others_keep_their_numbers(upload, log_in, db) -> None:
+    gone = result(1, "2951-2", "Sodium", status="entered-in-error")
+    upload("POST", "/checkups/", [lab(gone, result(6.10))], token=log_in("tara"))
+    (found,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
+    assert [(each["name"], each["number"]) for each in found["results"]] == [("Potassium", 2)]
+    doctor = log_in("dr.ayush")
+    changes = {"results": [result(6.2)]}
+    assert upload("PUT", f"/users/bholanath/checkups/{found['id']}/", changes, token=doctor).status_code == 200
+    (text,) = db("select results::text from checkups")[0]
+    assert [(each["value"], each.get("number")) for each in json.loads(text)] == [(6.2, 2), (1, 1)]

@@ -19,6 +19,7 @@ from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, Registrati
 from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.health import HealthView, MetricsView
+from wsgi.upload_api.history import HistoryView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS
@@ -35,6 +36,7 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/link/": LinkView,
     "/users/<username>/checkups/": UserCheckupsView,
     "/users/<username>/checkups/<checkup_id:int>/": UserCheckupView,
+    "/users/<username>/checkups/<checkup_id:int>/history/": HistoryView,
     "/checkups/": CheckupsView,
     "/reports/": CheckupsView,
     "/machines/": MachinesView,

@@ -1,4 +1,4 @@
-"""Read check-ups in the source of truth."""
+"""Read check-ups in the source of truth. Nothing that its source withdrew is among them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import peewee
 from myhealth.audit.events import record_event
 from myhealth.checkups.columns import SHOWN_COLUMNS, select_fields
 from myhealth.checkups.models import Checkup
+from myhealth.checkups.withdrawn import WITHDRAWN, shown_results
 from myhealth.common.database import transaction
 from myhealth.common.errors import NotFound
 from myhealth.machines.models import Machine
@@ -24,7 +25,7 @@ def list_checkups(*, patient_id: int | None = None, before: int | None = None, l
     if before is not None:
         query = query.where(Checkup.id < before)
     with transaction():
-        return list(query.dicts())
+        return [_shown(row) for row in query.dicts()]
 
 
 def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
         found = _select().where(Checkup.id == checkup_id, Checkup.patient == patient_id).dicts().first()
     if found is None:
         raise NotFound("There is no such check-up.", code="unknown_checkup")
-    return dict(found)
+    return _shown(found)
 
 
 def _select() -> Any:
@@ -50,7 +51,12 @@ def _select() -> Any:
         .join(User)
         .switch(Checkup)
         .join(Machine, peewee.JOIN.LEFT_OUTER)
+        .where(Checkup.status.is_null() | (Checkup.status != WITHDRAWN))
     )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "results": shown_results(row["results"])}
 
 
 def record_change(action: str, patient_id: int, checkup_id: int, **details: Any) -> None:

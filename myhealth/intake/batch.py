@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2.errors
 
 from myhealth.audit.events import record_events
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     CheckupRow,
@@ -18,7 +19,6 @@ from myhealth.intake.bulk_insert import (
     new_ids,
     store_rows,
 )
-from myhealth.intake.content import ERROR
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
     OriginalFingerprint,
@@ -333,4 +333,4 @@ def _named(parsed: ParsedRecord) -> tuple[str, ...]:
 
 def _effect(record: Record) -> str:
     """Return what a record does that is stored as a new check-up. A withdrawn one is stored, but not shown."""
-    return "withdrawn" if record.status == ERROR else "created"
+    return "withdrawn" if record.status == WITHDRAWN else "created"

@@ -12,6 +12,7 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
 from myhealth.intake.parsed_record import DECODER
@@ -19,7 +20,6 @@ from myhealth.intake.record import Record
 
 Content = dict[str, Any]
 
-ERROR = "entered-in-error"
 UNKNOWN = "unknown"
 # What the intake adds to a stored result: it is not a part of what the source says.
 ADDED = ("number", "updated_at", "corrected_at", "previous_value", "previous_unit")
@@ -31,13 +31,13 @@ RACK_DIGITS = 3  # a number of no more digits may be a place in an analyser's ra
 def warn_of_withdrawn(record: Record) -> None:
     """Add a warning of what the source withdrew. A record whose every result is withdrawn is withdrawn itself."""
     results = DECODER.decode(record.results)
-    count = sum(isinstance(each, dict) and each.get("status") == ERROR for each in results)
+    count = sum(isinstance(each, dict) and each.get("status") == WITHDRAWN for each in results)
     if count and count == len(results):
-        record.status = ERROR
-    if record.status == ERROR:
-        record.warnings.append(("status", "withdrawn by its source: it is not shown"))
+        record.status = WITHDRAWN
+    if record.status == WITHDRAWN:
+        record.warnings.append(("status", "withdrawn by its source: it is not shown", "withdrawn"))
     elif count:
-        record.warnings.append(("results", f"{count} withdrawn by the source: not shown"))
+        record.warnings.append(("results", f"{count} withdrawn by the source: not shown", "withdrawn"))
 
 
 def is_same(one: Content, other: Content) -> bool:
@@ -156,7 +156,7 @@ def _placer(content: Content) -> str:
 
 def _values(content: Content) -> list[Any]:
     """Return the values of the results that are not withdrawn; a number in a text is that number."""
-    values = [each.get("value") for each in results_of(content) if each.get("status") != ERROR]
+    values = [each.get("value") for each in results_of(content) if each.get("status") != WITHDRAWN]
     return sorted((str(comparable(_number(value))) for value in values), key=str)
 
 

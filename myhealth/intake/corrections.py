@@ -8,9 +8,9 @@ from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import get_checkup, record_change
 from myhealth.checkups.versions import CORRECTED, keep_version
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.intake.content import ERROR
 from myhealth.intake.merge import corrected_results
 from myhealth.intake.originals import ORIGINAL_NAMES, remember_original
 from myhealth.intake.validation import validate_record
@@ -29,7 +29,7 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
     with transaction():
         wanted = Checkup.select(*select_fields(("revision", *ORIGINAL_NAMES)))
         row = wanted.where(Checkup.id == checkup_id, Checkup.patient == patient_id).for_update().dicts().first()
-        if row is None or row["status"] == ERROR:
+        if row is None or row["status"] == WITHDRAWN:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
         revision = row["revision"]
         if changes.get("revision", revision) != revision:

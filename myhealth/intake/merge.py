@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.clinical import status
 from myhealth.intake.content import (
     ADDED,
     ENVELOPE,
-    ERROR,
     UNKNOWN,
     Content,
     comparable,
@@ -67,7 +67,7 @@ def merge(
     if _is_withdrawn_whole(sent):
         return _withdraw(stored, sent, order)
     if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
-        return Merge(stored, notes=[WITHDRAWN])
+        return Merge(stored, notes=[WAS_WITHDRAWN])
     if not by_result:
         return _replace_whole(stored, sent, order)
     if order < 0 and not partial:
@@ -75,7 +75,7 @@ def merge(
     return _ResultMerge(stored, sent, order, partial, legacy, earlier).run()
 
 
-WITHDRAWN = ("status", "its source withdrew it; this earlier version is not shown", "withdrawn")
+WAS_WITHDRAWN = ("status", "its source withdrew it; this earlier version is not shown", "withdrawn")
 EARLIER = ("record_id", "a later version is stored; this earlier one changes nothing", "earlier_version")
 
 
@@ -112,7 +112,7 @@ class _ResultMerge:
 
     def run(self) -> Merge:
         results = dict(keyed([_expanded(each, self.ours) for each in results_of(self.stored)]))
-        before = [key for key, each in results.items() if each["status"] != ERROR]
+        before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
         for place, (key, new) in enumerate(keyed([_expanded(each, self.theirs) for each in results_of(self.sent)])):
             results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
         mentioned = {key for key, _ in keyed(results_of(self.sent))}
@@ -128,13 +128,13 @@ class _ResultMerge:
     def _settle(self, key: tuple[Any, ...], new: Content, old: Content | None, place: str) -> Content:
         """Return the result that counts of the stored one and the record's, and count which it was."""
         if old is None:
-            self.counts["withdrawn" if new["status"] == ERROR else "later"] += 1
+            self.counts["withdrawn" if new["status"] == WITHDRAWN else "later"] += 1
             return new
-        if same_result(new, old) or old["status"] == new["status"] == ERROR:
+        if same_result(new, old) or old["status"] == new["status"] == WITHDRAWN:
             return old
         order = self._order(key, new, old)
         if order > 0:
-            withdrawn = new["status"] == ERROR
+            withdrawn = new["status"] == WITHDRAWN
             self.counts["withdrawn" if withdrawn else "later"] += 1
             self.changed.append(str(old.get("name")))
             at = new.get("updated_at") or datetime.now(UTC).isoformat(timespec="seconds")
@@ -171,7 +171,7 @@ class _ResultMerge:
         if whole and later:
             return {**self.sent, "record_id": self.stored["record_id"]}
         content = dict(self.stored)
-        if _status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == ERROR:
+        if _status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == WITHDRAWN:
             content["status"] = self.sent["status"]
         content["checkup_report"] = self._report() if self.counts else self.stored["checkup_report"]
         content["details"] = self._details() if later else self.stored["details"]
@@ -204,9 +204,9 @@ class _ResultMerge:
             self.unclear += names
 
     def _verdict(self, content: Content, results: Mapping[Any, Content]) -> Merge:
-        withdrawn = [each for each in results.values() if each["status"] == ERROR]
+        withdrawn = [each for each in results.values() if each["status"] == WITHDRAWN]
         if withdrawn and len(withdrawn) == len(results):
-            content["status"] = ERROR
+            content["status"] = WITHDRAWN
         notes = [EARLIER] if self.counts["earlier"] else []
         if not self.counts["later"] + self.counts["withdrawn"]:
             return Merge(self.stored, notes=notes)
@@ -219,7 +219,7 @@ def _withdraw(stored: Content, sent: Content, order: int) -> Merge:
     if _version_order(sent, stored) < 0:
         return Merge(stored, notes=[EARLIER])
     details = {**(stored["details"] or {}), **{n: v for n, v in (sent["details"] or {}).items() if n in ENVELOPE}}
-    return Merge({**stored, "status": ERROR, "details": details or None}, "withdrawn")
+    return Merge({**stored, "status": WITHDRAWN, "details": details or None}, "withdrawn")
 
 
 def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
@@ -236,11 +236,10 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
 def corrected_results(new: str, old: str) -> str:
     """Return a person's correction of results, as JSON, with the numbers and values of those that it replaces.
     Results that the source withdrew are not shown to people, so a correction keeps them."""
-    before = [each for each in DECODER.decode(old) if isinstance(each, dict)]
-    results = _corrected(DECODER.decode(new), before, None)
-    shown = {key for key, _ in keyed(results)}
-    results += [each for key, each in keyed(before) if each.get("status") == ERROR and key not in shown]
-    return encode_json(results).decode()
+    results, before = DECODER.decode(new), [each for each in DECODER.decode(old) if isinstance(each, dict)]
+    named = {key for key, _ in keyed(results)}
+    results += [each for key, each in keyed(before) if each.get("status") == WITHDRAWN and key not in named]
+    return encode_json(_corrected(results, before, None)).decode()
 
 
 def _corrected(results: list[Any], before: list[Any], at: str | None) -> list[Any]:
@@ -253,7 +252,7 @@ def _corrected(results: list[Any], before: list[Any], at: str | None) -> list[An
 def _is_withdrawn_whole(content: Content) -> bool:
     """Return whether the source withdrew the record itself, not only each of its results."""
     results = results_of(content)
-    return content["status"] == ERROR and not (results and all(each.get("status") == ERROR for each in results))
+    return content["status"] == WITHDRAWN and not (results and all(each.get("status") == WITHDRAWN for each in results))
 
 
 def _facts(content: Content) -> Facts:
@@ -283,7 +282,7 @@ def _compacted(result: Content, facts: Facts) -> Content:
     if all(result.get(name) == facts.get(name) for name in MOMENT):
         kept = {name: value for name, value in kept.items() if name not in MOMENT}
     for name in facts.keys() - set(MOMENT):
-        if kept.get(name) == facts[name] and kept[name] != ERROR:
+        if kept.get(name) == facts[name] and kept[name] != WITHDRAWN:
             kept.pop(name, None)
     return kept
 
@@ -297,7 +296,9 @@ def _version_order(new: Content, old: Content) -> int:
 
 def _status_order(new: str | None, old: str | None) -> int:
     """Return the order of two statuses; nothing is later than a withdrawal."""
-    return ((new == ERROR) > (old == ERROR)) - ((new == ERROR) < (old == ERROR)) or status.compare(new, old)
+    return ((new == WITHDRAWN) > (old == WITHDRAWN)) - ((new == WITHDRAWN) < (old == WITHDRAWN)) or status.compare(
+        new, old
+    )
 
 
 def _moment_order(new: Content, old: Content) -> int:

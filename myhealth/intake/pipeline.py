@@ -17,13 +17,14 @@ import psycopg2
 import psycopg2.errors
 
 from myhealth.audit.events import current_actor, event_values, record_event
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.common.database import cause_of, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
-from myhealth.intake.content import ERROR, warn_of_withdrawn
+from myhealth.intake.content import warn_of_withdrawn
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
@@ -183,7 +184,7 @@ class Intake:
             record.record_id = self._stored.name(record.content())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
-        if record.status == ERROR or f'"{ERROR}"' in record.results:
+        if record.status == WITHDRAWN or f'"{WITHDRAWN}"' in record.results:
             warn_of_withdrawn(record)
         return ValidatedRecord(parsed, record, [], self._names(parsed, record))
 

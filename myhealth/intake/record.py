@@ -153,12 +153,13 @@ class DetailedRecord(SentRecord, forbid_unknown_fields=True, omit_defaults=True,
 
 class Record(CheckupFields, gc=False):
     """A record that can be stored. `taken_at` is None if it was not sent. `results` is JSON text. `warnings` are
-    (field, message) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if the
-    record has no number and they are stored as they came. `details` and `sent` are JSON text or None."""
+    (field, message) or (field, message, code) of values that were accepted but look wrong. `results_as_sent`: their
+    text in the source, if the record has no number and they are stored as they came. `details` and `sent` are JSON text
+    or None."""
 
     record_id: str | None = None
     results: str = "[]"
-    warnings: list[tuple[str, str]] = []
+    warnings: list[tuple[str, ...]] = []
     results_as_sent: str = ""
     patient: Patient | None = None
     status: str | None = None

@@ -13,8 +13,9 @@ from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import record_change
 from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
+from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
-from myhealth.intake.content import ERROR, UNKNOWN, Content, is_known_before, is_other_sample, sample_of
+from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
 from myhealth.intake.originals import OriginalFingerprint, find_originals
 from myhealth.intake.parsed_record import DECODER
@@ -122,7 +123,7 @@ class Settlement:
 
 def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
     """Return whether the record is that of a check-up which was deleted here, or its source's withdrawal."""
-    if row.record.status == ERROR or any(first.is_same(row) for first in deleted):
+    if row.record.status == WITHDRAWN or any(first.is_same(row) for first in deleted):
         return True
     if format_ not in BY_RESULT:
         return False

@@ -26,6 +26,7 @@ ACCESS_WORDS = {
     "access log": "who looked",
     "profile": "name and account",
     "checkups": "check-ups, where they are entered",
+    "history": "earlier versions of a check-up",
     "rejection": "a record that was sent and not accepted",
     "password": "set a new password",
 }

@@ -19,7 +19,7 @@ UNKNOWN_USER = "User does not exist!"
 ITEMS_MAX_BYTES = 5_200_000
 DETAILS_MAX_BYTES = 2_500_000  # the items with errors or warnings among them
 REJECTED_FILE_MAX_BYTES = 2_000_000
-PLAIN = b',"errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
+PLAIN = b',"effect":"%s","errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
 NOT_LISTED = " The errors of {} more are not listed; `myhealth rejections` shows them, or send these alone."
 NOT_IN_FILE = " {} more are not in refused_file."
 
@@ -36,6 +36,7 @@ class BulkAnswer:
         self._with_rejected = with_rejected
         self._counts = counts([])
         self._short: list[bytes] = []
+        self._effects: list[bytes] = []
         self._detailed: dict[int, bytes] = {}
         self._details_bytes = 0
         self._first: RecordResult | None = None
@@ -49,6 +50,7 @@ class BulkAnswer:
             self._counts[result.status] += 1
             short = {"index": result.index, "status": result.status, "id": result.id}
             self._short.append(encode_json(short))
+            self._effects.append(result.effect.encode())
             if result.errors or result.warnings:
                 self._add_detailed(record, result)
             if result.errors and self._with_rejected:
@@ -120,10 +122,11 @@ class BulkAnswer:
             items[place] = encoded
         for place, short in enumerate(items if room > 0 else []):
             if place not in self._detailed and b'"rejected"' not in short:
-                room -= len(PLAIN)
+                rest = PLAIN % self._effects[place]
+                room -= len(rest)
                 if room < 0:
                     break
-                items[place] = short[:-1] + PLAIN
+                items[place] = short[:-1] + rest
         return b"[" + b",".join(items) + b"]", shortened
 
 
@@ -137,6 +140,7 @@ def item_of(parsed: ParsedRecord, result: RecordResult) -> dict[str, Any]:
         "index": result.index,
         "status": result.status,
         "id": result.id,
+        "effect": result.effect,
         "errors": result.errors,
         "rejection_id": result.rejection_id,
     }

@@ -242,7 +242,7 @@ class UserCheckupView(UploadView):
 
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        found = services.get_checkup(patient.id, _storable(checkup_id))
+        found = services.get_checkup(patient.id, storable(checkup_id))
         self._log_access(patient, checkup_id)
         return json_response(public(found))
 
@@ -255,7 +255,7 @@ class UserCheckupView(UploadView):
             raise BadInput(f"The body is not JSON: {error}") from error
         if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
-        found = corrections.change_checkup(patient.id, _storable(checkup_id), changes)
+        found = corrections.change_checkup(patient.id, storable(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing was changed, but the check-up is shown
             self._log_access(patient, checkup_id)
         return json_response(public(found))
@@ -267,7 +267,7 @@ class UserCheckupView(UploadView):
     def delete(self, username: str, checkup_id: int) -> Any:
         self.require("doctor")
         patient = self.person(username, "doctor")
-        corrections.delete_checkup(patient.id, _storable(checkup_id))
+        corrections.delete_checkup(patient.id, storable(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 
@@ -305,6 +305,6 @@ def _before() -> int | None:
     return int(text)
 
 
-def _storable(checkup_id: int) -> int:
+def storable(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1

@@ -154,6 +154,7 @@ SCHEMAS: dict[str, Any] = {
                         "id": maybe(ID),
                     },
                     {
+                        "effect": {"enum": ["created", "replaced", "withdrawn", "none"]},
                         "errors": RESULT_DETAILS,
                         "rejection_id": maybe(ID),
                         "warnings": RESULT_DETAILS,
@@ -170,6 +171,15 @@ SCHEMAS: dict[str, Any] = {
         },
     ),
     "Checkup": CHECKUP,
+    "CheckupVersion": shape(
+        {
+            "revision": ID,
+            "replaced_at": MOMENT,
+            "replaced_by": {"type": ["string", "null"], "description": "The user who changed it here, if one did."},
+            "reason": {"enum": ["corrected", "replaced", "withdrawn"]},
+            "content": {"type": "object", "description": "The check-up as it was, with all its columns."},
+        }
+    ),
     "CheckupChanges": CHANGES,
     "Machine": shape(
         {
