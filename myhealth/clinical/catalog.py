@@ -41,12 +41,6 @@ class Range:
     women: tuple[float, float] | None = None
     men: tuple[float, float] | None = None
 
-    def of_sex(self, sex: str | None) -> tuple[Bound, Bound] | None:
-        """Return (low, high) for a sex; None where it is not known and the range differs by sex."""
-        if self.women is None:
-            return self.low, self.high
-        return {"female": self.women, "male": self.men}.get(sex or "")
-
     def in_words(self) -> str:
         """Return the ranges of both sexes, such as "women 12 to 16, men 14 to 18"."""
         pairs = (("women", self.women), ("men", self.men))
@@ -170,8 +164,8 @@ LATER_CODES = frozenset({"76534-7", "76535-4", "8889-8", "14743-9"})
 
 
 @lru_cache(maxsize=4096)
-def _range_of(code: str, unit: str) -> Range | None:
-    return BY_CODE[code].ranges.get(series_unit(unit.lower()))  # with this code, G/L is not giga a litre
+def _unit(unit: str) -> str:
+    return series_unit(unit.lower())  # with a code of the catalogue, G/L is not giga a litre
 
 
 def findings(
@@ -194,7 +188,7 @@ def findings(
     """
     if code not in BY_CODE or unit is None:
         return {}
-    found = _range_of(code, unit)
+    found = BY_CODE[code].ranges.get(_unit(unit))
     if found is None:
         return {}
     ranged = low is not None or high is not None
@@ -214,16 +208,16 @@ def findings(
 
 
 def _range_fields(found: Range, sex: str | None, value: Any, flag: str | None) -> dict[str, Any]:
-    ends = found.of_sex(sex)
-    if ends is None:
-        return {"range_text": found.in_words(), "range_source": SOURCE}
-    low, high = ends
-    if low is None and high is None:
+    low, high = found.low, found.high
+    if found.women is not None and found.men is not None:
+        if sex not in ("female", "male"):
+            return {"range_text": found.in_words(), "range_source": SOURCE}
+        low, high = found.women if sex == "female" else found.men
+    elif low is None and high is None:
         return {}
-    added = {"low": low, "high": high, "range_source": SOURCE}
     if flag is not None:
-        return added | {"flag_source": SENT}
-    return added | {"flag": FLAG_WHERE.get(classify(value, low, high))}
+        return {"low": low, "high": high, "range_source": SOURCE, "flag_source": SENT}
+    return {"low": low, "high": high, "range_source": SOURCE, "flag": FLAG_WHERE.get(classify(value, low, high))}
 
 
 @lru_cache(maxsize=4096)
@@ -242,7 +236,7 @@ def first_findings(
     if code not in BY_CODE or unit is None or not is_first(code, unit):
         return {}
     made = findings(code, value, unit, low, high, flag, range_text)
-    found = _range_of(code, unit)
+    found = BY_CODE[code].ranges.get(_unit(unit))
     made.pop("flag_source", None)
     if found is None or "range_text" not in made:
         return made
