@@ -67,6 +67,7 @@ class Mongo(Server):
             "--logpath",
             str(self.log_file),
             "--logappend",
+            *("--slowms", "2147483647"),  # slow queries would be logged, with names and filters
         ]
         done = self.command([str(self.binary()), *words])
         if done.returncode or not self.answers():

@@ -156,6 +156,7 @@ class Postgres(Server):
     def start(self) -> None:
         self.clear_remains()
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.run}' -c unix_socket_permissions=0700"
+        options += " -c log_error_verbosity=terse"  # else the statement of a session that was killed is logged
         self.log_file = self.data / "server.log"
         words = ["start", "--wait", "--silent", "--timeout", str(START_TIMEOUT_S), "--log", str(self.log_file)]
         words = [str(self.reachable_bin() / "pg_ctl"), *words, "--pgdata", str(self.data), "--options", options]
