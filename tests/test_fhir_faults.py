@@ -65,7 +65,7 @@ def test_a_part_of_the_wrong_kind_is_a_fault_with_its_place(changes: dict[str, A
         {"note": None},
         {"note": [None]},
         {"component": []},
-        {"method": 5},
+        {"encounter": 5},
         {"issued": None},
         {"code": {"text": "x", "coding": None}},
     ],

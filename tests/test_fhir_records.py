@@ -25,30 +25,31 @@ from myhealth.intake.parsed_record import ParsedRecord
 
 
 @pytest.mark.parametrize(
-    ("changes", "taken_at", "said"),
+    ("changes", "taken_at", "precision"),
     [
         ({"effectiveDateTime": "2026-11-20T09:14:03+05:30"}, "2026-11-20T09:14:03+05:30", ""),
         ({"effectiveDateTime": "2026-11-20T09:14:03.125Z"}, "2026-11-20T09:14:03.125Z", ""),
         ({"effectiveDateTime": "2026-11-20T09:14:03"}, "2026-11-20T09:14:03+05:30", ""),
         ({"effectiveDateTime": "2026-11-20T09:14Z"}, "2026-11-20T09:14:00+00:00", ""),
         ({"effectiveDateTime": "2016-12-31T23:59:60Z"}, "2017-01-01T00:00:00+00:00", ""),
-        ({"effectiveDateTime": "2026-11-20"}, "2026-11-20T12:00:00+00:00", "Only the day is known."),
-        ({"effectiveDateTime": "2026-11"}, "2026-11-01T12:00:00+00:00", "Only the month is known."),
-        ({"effectiveDateTime": "2026"}, "2026-01-01T12:00:00+00:00", "Only the year is known."),
+        ({"effectiveDateTime": "2026-11-20"}, "2026-11-20T12:00:00+00:00", "day"),
+        ({"effectiveDateTime": "2026-11"}, "2026-11-01T12:00:00+00:00", "month"),
+        ({"effectiveDateTime": "2026"}, "2026-01-01T12:00:00+00:00", "year"),
         ({"effectiveDateTime": ..., "effectiveInstant": "2026-11-20T09:14:03Z"}, "2026-11-20T09:14:03Z", ""),
         ({"effectiveDateTime": ..., "effectivePeriod": {"start": "2026-11-20T09:00:00Z", "end": "2026-11-21"}},
          "2026-11-20T09:00:00Z", ""),
-        ({"effectiveDateTime": ..., "issued": "2026-11-22T01:02:03Z"}, "2026-11-22T01:02:03Z", ""),
+        ({"effectiveDateTime": ..., "issued": "2026-11-22T01:02:03Z"}, None, "unknown"),
         ({"issued": "2026-11-22T01:02:03Z"}, "2026-11-20T09:14:03+05:30", ""),
-        ({"effectiveDateTime": ...}, None, ""),
+        ({"effectiveDateTime": ...}, None, "unknown"),
         ({"effectiveDateTime": "1905-06-01T10:00:00"}, "1905-06-01T04:38:50+00:00", ""),
     ],
     ids=lambda value: str(value)[:70] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_when_it_was_taken(changes: dict[str, Any], taken_at: str | None, said: str) -> None:
+def test_when_it_was_taken(changes: dict[str, Any], taken_at: str | None, precision: str) -> None:
     record = record_of(observation(**changes), zone=KOLKATA)
     assert record.get("taken_at") == taken_at
-    assert record["checkup_report"] == said
+    assert record.get("taken_precision", "") == precision
+    assert record["checkup_report"] == ""
 
 
 @pytest.mark.parametrize(
@@ -90,14 +91,13 @@ def test_the_number_of_a_record(changes: dict[str, Any], url: str, record_id: st
 @pytest.mark.parametrize(
     ("subject", "patients", "full_name"),
     [
-        ({"reference": "Patient/p1"}, ("bholanath", "CARD-7", "OLD-1", "p1"), "Bholanath V Kulkarni"),
-        ({"reference": "Patient/p1/_history/2"}, ("bholanath", "CARD-7", "OLD-1", "p1"), "Bholanath V Kulkarni"),
+        ({"reference": "Patient/p1"}, ("bholanath", "CARD-7", "OLD-1"), "Bholanath V Kulkarni"),
+        ({"reference": "Patient/p1/_history/2"}, ("bholanath", "CARD-7", "OLD-1"), "Bholanath V Kulkarni"),
         ({"reference": "Patient/p2", "display": "Savita"}, ("p2",), "Savita"),
         ({"reference": "https://example.com/fhir/Patient/p1"}, ("p1",), ""),
         ({"reference": "urn:uuid:5"}, ("urn:uuid:5",), ""),
         ({"identifier": {"value": "MRN-9"}}, ("MRN-9",), ""),
         ({"reference": "Patient?identifier=http://example.org/mrn|123"}, ("123",), ""),
-        ({"reference": "Group/g1"}, (), ""),
         ({"reference": "#gone"}, (), ""),
         ({"reference": "", "identifier": {"value": " "}}, (), ""),
     ],
@@ -175,7 +175,7 @@ def test_results_of_two_machines_are_of_none_and_both_are_named() -> None:
     both = [observation(name, device={"identifier": {"value": f"HC-{name}"}}) for name in ("1", "2")]
     (reading,) = read(bundle(report("Observation/1", "Observation/2"), *both))
     assert "machine" not in reading.record
-    assert "Machines: HC-1, HC-2." in reading.record["checkup_report"]
+    assert [result["device"] for result in reading.record["results"]] == ["HC-1", "HC-2"]
 
 
 def test_the_report_says_what_a_person_should_know() -> None:
@@ -192,13 +192,15 @@ def test_the_report_says_what_a_person_should_know() -> None:
             ],
         )
     )
-    assert record["checkup_report"] == (
-        "All fine.\nHealthy\nAttached: Film.\nStatus: preliminary.\nStatus of Glucose: cancelled.\n"
-        "Glucose: clotted\nBody site of Glucose: Left arm."
-    )
-    assert record["disease"] == "Laboratory"
+    assert record["checkup_report"] == "All fine."
+    assert record["status"] == "preliminary"
+    assert record["details"]["category"] == [{"codings": [{"code": "HM"}]}, "Laboratory"]
+    assert record["details"]["conclusion_codes"] == [{"codings": [{"code": "1", "display": "Healthy"}]}]
+    assert record["sent"]["resource"]["presentedForm"] == [{"title": "Film", "contentType": "application/dicom"}]
+    (result,) = record["results"]
+    assert (result["status"], result["notes"], result["body_site"]) == ("cancelled", [{"text": "clotted"}], "Left arm")
     for status in ("final", "amended", "corrected"):
-        assert record_of(observation(status=status))["checkup_report"] == ""
+        assert record_of(observation(status=status)).get("status", "final") == status
 
 
 # --- What makes one record ------------------------------------------------------------------------------------------
@@ -222,7 +224,9 @@ def test_a_panel_takes_its_members_and_their_members_once() -> None:
     found = read(bundle(named("inner", "Observation/a", "Observation/b"), named("a"), named("b"),
                         named("outer", "Observation/inner", "Observation/a", "Observation/gone")))  # fmt: skip
     assert names(found) == [("Observation/outer", ["a", "b"])]
-    assert found[0].record["checkup_report"] == "Results that did not come along: Observation/gone."
+    assert found[0].record["sent"]["missing"] == ["Observation/gone"]
+    assert [result["group"] for result in found[0].record["results"]] == ["inner", "inner"]
+    assert [panel.get("group") for panel in found[0].record["details"]["panels"]] == [None, "outer"]
 
 
 def test_references_in_a_circle_end() -> None:
@@ -246,14 +250,27 @@ def test_a_result_in_two_reports_is_in_both_and_not_alone() -> None:
     assert names(found) == [("DiagnosticReport/r1", ["a"]), ("DiagnosticReport/r2", ["a"])]
 
 
-def test_what_was_entered_in_error_is_counted_and_left_out() -> None:
+def test_what_was_entered_in_error_says_so_and_a_withdrawn_report_keeps_no_results() -> None:
     wrong = {"status": "entered-in-error"}
     found, skipped = read_text(json.dumps(bundle(
         report("Observation/a", "Observation/b"), named("a"), named("b", **wrong), named("c", **wrong),
         report("Observation/d", id="r2", **wrong), named("d"))))  # fmt: skip
-    assert names(found) == [("DiagnosticReport/r1", ["a"]), ("Observation/d", ["d"])]
-    assert skipped == {"Observation entered in error": 2, "DiagnosticReport entered in error": 1}
-    assert "come along" not in found[0].record["checkup_report"]
+    assert names(found) == [("DiagnosticReport/r1", ["a", "b"]), ("Observation/c", ["c"]),
+                            ("DiagnosticReport/r2", []), ("Observation/d", ["d"])]  # fmt: skip
+    assert [reading.record.get("status") for reading in found] == [None, *[wrong["status"]] * 2, None]
+    assert [result.get("status") for result in found[0].record["results"]] == [None, "entered-in-error"]
+    assert not skipped
+
+
+@pytest.mark.parametrize(("kind", "url"), [("transaction", ""), ("history", "http://x.example/Observation/o6")])
+def test_a_deleted_resource_withdraws_its_record(kind: str, url: str) -> None:
+    deleted = {"request": {"method": "DELETE", "url": "Observation/o6"}} | ({"fullUrl": url} if url else {})
+    whole = bundle(observation("a"), kind=kind)
+    whole["entry"] += [deleted, {"request": {"method": "DELETE", "url": "Patient/p9"}}]
+    found, skipped = read_text(json.dumps(whole))
+    assert found[1].record == {"record_id": url or "Observation/o6", "status": "entered-in-error"}
+    assert skipped == {"Bundle entry without a resource": 1}
+    same_again(found[1])
 
 
 def test_a_result_about_another_patient_spoils_its_report() -> None:

@@ -67,7 +67,7 @@ def uri_of(name: str) -> str:
         return plain if plain in NAMES else name
     if table := TABLE.fullmatch(name.upper()):
         return HL7_TABLE + table[1]
-    return LOCAL + quote(name, safe="") if name else ""
+    return LOCAL + quote(name, safe="", errors="replace") if name else ""
 
 
 def v2_name_of(uri: str) -> str:

@@ -12,8 +12,10 @@ from msgspec import Meta
 
 from myhealth.intake.record_types import (
     LIST_MAX,
+    RESULTS_MAX,
     VALUE_MAX,
     LongText,
+    Moment,
     Number,
     RequiredText,
     Text,
@@ -80,12 +82,14 @@ class Identifier(Detail):
 
 
 class Quantity(Detail):
-    """A number with its unit. `unit`: UCUM where it is known; `unit_text`: as sent; `comparator`: <, <=, > or >=."""
+    """A number with its unit. `unit`: UCUM where it is known; `unit_text`: as sent; `unit_coding`: its code in another
+    system; `comparator`: <, <=, > or >=."""
 
     value: Number = None
     comparator: Literal["<", "<=", ">=", ">", "~", "<>"] | None = None
     unit: Text | None = None
     unit_text: Text | None = None
+    unit_coding: Coding | None = None
 
 
 class Ratio(Detail):
@@ -123,14 +127,17 @@ class Samples(Detail):
 
 class ReferenceRange(Detail):
     """A reference range and the condition under which it holds. `low`, `high`: both belong to the range, either may be
-    open. `type`: normal, treatment and the like. `age_low`, `age_high`: in `age_unit`, years ("a") by default."""
+    open. `unit`: where it is not the result's. `type`: normal, treatment and the like. `sex_coded`: `sex` as sent, if
+    it was not FHIR's own code. `age_low`, `age_high`: in `age_unit`, years ("a") by default."""
 
     low: Number = None
     high: Number = None
     unit: Text | None = None
+    unit_text: Text | None = None
     text: Text | None = None
     type: Concept | None = None
     sex: Sex | None = None
+    sex_coded: Concept | None = None
     age_low: Number = None
     age_high: Number = None
     age_unit: Text | None = None
@@ -144,10 +151,12 @@ class Interpretation(Coding):
 
 
 class Party(Detail):
-    """A person or an organisation. `kind`: the FHIR resource type; `reference`: as sent."""
+    """A person or an organisation. `kind`: the FHIR resource type; `reference`: as sent; `role`: resultsInterpreter and
+    the like, where it is not simply the performer."""
 
     name: Text | None = None
     kind: Text | None = None
+    role: Text | None = None
     reference: Text | None = None
     identifiers: Annotated[list[Identifier], Meta(max_length=LIST_MAX)] | None = None
 
@@ -182,6 +191,32 @@ Codings = Annotated[list[Coding], Meta(max_length=LIST_MAX)]
 Identifiers = Annotated[list[Identifier], Meta(max_length=LIST_MAX)]
 
 
+class Panel(Detail):
+    """The facts of a group of results that belong to none of them. Its results have its `name` as their `group`, and so
+    has a panel within it. `components`: they are parts of one measurement; `valued`: the first one is its own value."""
+
+    name: RequiredText
+    group: Text | None = None
+    components: bool = False
+    valued: bool = False
+    status: ResultStatus | None = None
+    taken_at: Moment | None = None
+    taken_precision: Precision | None = None
+    taken_until: Moment | None = None
+    issued_at: Moment | None = None
+    sub_id: Text | None = None
+    codings: Codings | None = None
+    category: Concepts | None = None
+    interpretations: Annotated[list[Interpretation], Meta(max_length=LIST_MAX)] | None = None
+    specimen: Specimen | Text | None = None
+    method: Concept | None = None
+    body_site: Concept | None = None
+    device: Device | Text | None = None
+    performers: Parties | None = None
+    notes: Notes | None = None
+    identifiers: Identifiers | None = None
+
+
 class CheckupDetails(Detail):
     """The further facts of a check-up that no column holds. `version`: the source's, such as FHIR's meta.versionId;
     `updated_at`: when the source changed it."""
@@ -195,6 +230,8 @@ class CheckupDetails(Detail):
     reasons: Concepts | None = None
     identifiers: Identifiers | None = None
     specimen: Specimen | Text | None = None
+    device: Device | Text | None = None
+    panels: Annotated[list[Panel], Meta(max_length=RESULTS_MAX)] | None = None
     version: Text | None = None
     updated_at: MomentText | None = None
 

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta
 
 from myhealth.intake.details import (
     CheckupDetails,
+    Coding,
     Codings,
     Concept,
     Concepts,
@@ -79,8 +80,10 @@ class DetailedResult(Result):
     """A result with further facts, each left out where the source has none.
 
     `number`: unique in its check-up, through corrections; without one, a result's position from 1. `sub_id`: the
-    source's number of the result within its order. `group`: the name of the panel that contains it. `updated_at`: when
-    the source changed it. `corrected_at`, `previous_value`, `previous_unit`: of the version before it.
+    source's number of the result within its order. `group`: the name of the panel that contains it. `value_type`:
+    FHIR's type of the value where `value` does not tell it. `unit_coding`: the unit's code in another system than UCUM.
+    `absent_code`: of FHIR's data-absent-reason; `absent_coded`: the reason as sent, if it has other codes.
+    `updated_at`: when the source changed it. `corrected_at`, `previous_value`, `previous_unit`: of the version before.
     """
 
     number: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
@@ -92,6 +95,7 @@ class DetailedResult(Result):
     status: ResultStatus | None = None
     codings: Codings | None = None
     category: Concepts | None = None
+    value_type: Literal["integer", "string"] | None = None
     value_coded: Concept | None = None
     value_boolean: bool | None = None
     value_ratio: Ratio | None = None
@@ -100,6 +104,7 @@ class DetailedResult(Result):
     value_period: Period | None = None
     value_samples: Samples | None = None
     unit_text: Text | None = None
+    unit_coding: Coding | None = None
     ranges: Annotated[list[ReferenceRange], Meta(max_length=LIST_MAX)] | None = None
     interpretations: Annotated[list[Interpretation], Meta(max_length=LIST_MAX)] | None = None
     specimen: Specimen | Text | None = None
@@ -109,6 +114,7 @@ class DetailedResult(Result):
     performers: Parties | None = None
     notes: Notes | None = None
     absent_code: Text | None = None
+    absent_coded: Concept | None = None
     identifiers: Identifiers | None = None
     group: Text | None = None
     updated_at: MomentText | None = None

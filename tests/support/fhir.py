@@ -7,7 +7,8 @@ from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
@@ -19,8 +20,8 @@ UCUM = "http://unitsofmeasure.org"
 
 def read_text(data: str | bytes, zone: tzinfo = UTC) -> tuple[list[ParsedRecord], Counter[str]]:
     raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    skipped: Counter[str] = Counter()
-    return list(read_fhir(JsonBuffer(io.BytesIO(raw)), zone, skipped)), skipped
+    dump = Dump(FHIR, zone=zone)
+    return list(read_fhir(JsonBuffer(io.BytesIO(raw)), dump)), dump.skipped
 
 
 def read(*resources: Any, zone: tzinfo = UTC) -> list[ParsedRecord]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from typing import Any
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.source import Source
@@ -24,8 +25,9 @@ class Dump:
     name none. `records` gives the records in their order; if the source is broken so that no further record can be
     found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read
     so far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
-    `include_training`: whether records made for training or debugging count as results. `header`: the text before the
-    records that each of them needs to be read again, such as the column names of a table.
+    `include_training`: whether records made for training or debugging count as results. `known`: what earlier parts of
+    the source taught. `header`: the text before the records that each of them needs to be read again, such as the
+    column names of a table.
     """
 
     format: Format
@@ -35,6 +37,7 @@ class Dump:
     skipped: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
     include_training: bool = False
+    known: Any = None
     header: str = ""
 
     @property

@@ -30,9 +30,13 @@ DECODED_CHARACTERS = 1024 * 1024  # the text of the entries that stay decoded
 
 
 class Resources:
-    """The resources of a Bundle. They are decoded when they are needed; only the last ones stay in memory."""
+    """The resources of a Bundle. They are decoded when they are needed; only the last ones stay in memory.
 
-    def __init__(self) -> None:
+    `counted`: the records may examine only so many. `notes`: what is to be told of the Bundle as a whole."""
+
+    def __init__(self, *, counted: bool = True) -> None:
+        self._counted = counted
+        self.notes: list[str] = []
         self._decoded: dict[Entry, dict[str, Any]] = {}
         self._size = 0
         self._entries = 0
@@ -51,7 +55,7 @@ class Resources:
         """Count that a record examines the entry. Raises TooLarge if the records share too many entries, because time
         and rejected records would grow with the square of the Bundle."""
         self._examined += len(entry.raw)
-        if self._examined > EXAMINED_FACTOR * self._characters + EXAMINED_MIN:
+        if self._counted and self._examined > EXAMINED_FACTOR * self._characters + EXAMINED_MIN:
             raise TooLarge(SHARED_TOO_OFTEN)
 
     def get(self, entry: Entry) -> dict[str, Any]:
@@ -73,7 +77,9 @@ class Entry:
     """One resource. `raw`: the text of its entry as sent; `container`: the resource that contains it, at `position`.
 
     `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
-    `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle.
+    `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
+    the Reference to whom it is about. `deleted`: it only says that the resource `kind`/`id` was deleted. `included`: a
+    search found it only as a part of what was sought.
     """
 
     resources: Resources = field(repr=False)
@@ -89,6 +95,9 @@ class Entry:
     id: str = ""
     withdrawn: bool = False
     grouped: bool = False
+    subject: dict[str, Any] | None = field(default=None, repr=False)
+    deleted: bool = False
+    included: bool = False
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
@@ -96,6 +105,8 @@ class Entry:
         self.kind, self.id = str(resource.get("resourceType")), found if isinstance(found, str) else ""
         self.withdrawn = resource.get("status") == "entered-in-error"
         self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
+        subject = resource.get("subject")
+        self.subject = subject if isinstance(subject, dict) else None
         return self
 
     @property
@@ -112,10 +123,20 @@ class Entry:
         return self.container or self
 
 
-class Scope:
-    """The entries among which references resolve, in their order. `places`: the position of each by its `id()`."""
+class KnownPatients(dict[str, "Entry | None"]):
+    """Patient resources of earlier parts of a source, by the references that mean them; None if several do."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.resources = Resources(counted=False)
+
+
+class Scope:
+    """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
+    `known`: patients of earlier parts of the source."""
+
+    def __init__(self, entries: list[Entry], known: KnownPatients | None = None) -> None:
+        self.known: dict[str, Entry | None] = known or {}
         self.entries = [entry for entry in entries if entry.fault is None]
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}
@@ -125,7 +146,9 @@ class Scope:
             if entry.full_url:
                 self._by_url.setdefault(entry.full_url, []).append(entry)
             address = ADDRESS.fullmatch(entry.full_url)
-            names = {(entry.kind, entry.id)} | ({(address[2], address[3])} if address else set())
+            names = {(entry.kind, entry.id)} | (
+                {(address[2], address[3])} if address and address[2] == entry.kind else set()
+            )
             for name in names:
                 if name[1]:
                     self._by_type.setdefault(name, []).append(entry)
@@ -137,12 +160,32 @@ class Scope:
             return _contained(at.outermost).get(text[1:])
         address = ADDRESS.fullmatch(text)
         if address is None:
-            return next(iter(self._by_url.get(text, [])), None)
+            return next(iter(self._by_url.get(text, [])), None) or self.known.get(text)
+        return self._find(address, at, text) or self._known(address, at)
+
+    def about(self, entry: Entry) -> tuple[str, Entry | None]:
+        """Return the type of resource that an entry is about, and that resource if it is here; "Patient" if it does not
+        tell."""
+        subject = Element(entry.subject or {}, "", [])
+        found = self.resolve(subject, entry) if subject.text("reference") else None
+        if found is not None and found.kind not in ("Observation", "DiagnosticReport"):
+            return found.kind, found
+        address = ADDRESS.fullmatch(subject.text("reference").strip())
+        return (address[2] if address else subject.text("type") or "Patient"), None
+
+    def _known(self, address: re.Match[str], at: Entry) -> Entry | None:
+        """Return the patient whom an address means in an earlier part of the source. One without a server may be of
+        any."""
+        root = address[1] or root_of(at.outermost)
+        name = f"{address[2]}/{address[3]}"
+        return self.known.get(f"{root}{name}") or self.known.get(name)
+
+    def _find(self, address: re.Match[str], at: Entry, text: str) -> Entry | None:
         root, name, version = address[1], (address[2], address[3]), address[4] or ""
         if root:
             found = self._by_url.get(f"{root}{name[0]}/{name[1]}") or self._by_url.get(text, [])
             return self._pick(found, None, version)
-        home = _root(at.outermost)
+        home = root_of(at.outermost)
         found = self._by_type.get(name, [])
         # The same id on another server is another resource; an entry without a server may be of any.
         return self._pick(found, home, version) or self._pick(found, "" if home else None, version)
@@ -151,12 +194,12 @@ class Scope:
         """Return the entry of this server and version, else the first of this server: a history begins with the newest.
         `root`: None for any server."""
         if not version and (root is None or len(entries) == 1):
-            return next((entry for entry in entries if root is None or _root(entry) == root), None)
+            return next((entry for entry in entries if root is None or root_of(entry) == root), None)
         index = self._indexes.get(id(entries))
         if index is None:
             index = self._indexes[id(entries)] = {}
             for entry in entries:
-                at, of = _root(entry), _version(entry)
+                at, of = root_of(entry), _version(entry)
                 for key in ((at, ""), (at, of), (None, ""), (None, of)):
                     index.setdefault(key, entry)
         return index.get((root, version)) or index.get((root, ""))
@@ -166,7 +209,7 @@ def _version(entry: Entry) -> str:
     return Element(entry.resource, "", []).part("meta").text("versionId") if entry.kind else ""
 
 
-def _root(entry: Entry) -> str:
+def root_of(entry: Entry) -> str:
     """Return the server of an entry: the beginning of its fullUrl; "" if it names none."""
     address = ADDRESS.fullmatch(entry.full_url)
     return (address[1] or "") if address else ""
@@ -274,22 +317,34 @@ def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
     """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is no Bundle, or
     broken, and TooLarge."""
     entries: list[Entry] = []
-    names: set[str] = set()
-    is_bundle = False
+    members: dict[str, Any] = {}
     for name, line in read_members(window):
-        if name in names:
+        if name in members:
             raise BadInput(f"line {line}: the Bundle has two members named {printable(name, 60)}")
-        names.add(name)
         if name == "entry" and window.peek() == "[":
             entries = list(_read_list(window, resources))
+            members[name] = None
             continue
-        value = window.read_value()
-        is_bundle = is_bundle or (name == "resourceType" and value == "Bundle")
-        if (name == "resourceType" and not is_bundle) or (name == "entry" and value is not None):
+        members[name] = value = window.read_value()
+        if (name == "resourceType" and value != "Bundle") or (name == "entry" and value is not None):
             raise BadInput(f"line {line}: a Bundle with a list named entry is expected")
-    if not is_bundle:
+    if "resourceType" not in members:
         raise BadInput(f"line {window.line}: a Bundle is expected")
+    if note := page_note(members, entries):
+        resources.notes.append(note)
     return entries
+
+
+def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:
+    """Return what is missing if the Bundle is one page of several, else ""."""
+    links = bundle.get("link")
+    relations = {each.get("relation") for each in links if isinstance(each, dict)} if isinstance(links, list) else set()
+    total, here = bundle.get("total"), sum(not entry.included for entry in entries)
+    missing = total - here if type(total) is int and bundle.get("type") in ("searchset", "history") else 0
+    if missing <= 0 and "next" not in relations:
+        return ""
+    count = f"{here} of {total} entries; {missing} are missing" if missing > 0 else "one page; more are missing"
+    return f"the Bundle has {count} (Bundle.total, Bundle.link): send the other pages too"
 
 
 def _read_list(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
@@ -321,7 +376,19 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
         else:
             found.full_url = value.get("fullUrl", "")
             found.describe(value["resource"])
+            found.included = isinstance(search := value.get("search"), dict) and search.get("mode", "match") != "match"
+    if found.fault is None and isinstance(request := value.get("request"), dict) and request.get("method") == "DELETE":
+        _note_deletion(found, request, value.get("fullUrl", ""))
     return found
+
+
+def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None:
+    """Note which resource a transaction or a history says was deleted, if that is known."""
+    url = request.get("url")
+    address = ADDRESS.fullmatch(url.strip()) if isinstance(url, str) else None
+    if address and address[2] in ("Observation", "DiagnosticReport"):
+        entry.kind, entry.id, entry.deleted, entry.withdrawn = address[2], address[3], True, True
+        entry.full_url = full_url or (address[0] if address[1] else "")
 
 
 def small_bundle(entries: list[Entry]) -> str:

@@ -109,6 +109,28 @@ def words(concept: Element) -> str:
     return next((found for name in ("display", "code") for coding in codings if (found := coding.text(name))), "")
 
 
+def compact(**parts: Any) -> dict[str, Any]:
+    """Return the parts that are not empty."""
+    return {name: value for name, value in parts.items() if value is not None and value != "" and value != []}
+
+
+def codings(part: Element) -> list[dict[str, Any]]:
+    """Return the codings of a CodeableConcept with all that a record keeps of them."""
+    names = ("system", "code", "display", "version")
+    made = (compact(**{name: each.text(name) for name in names}) for each in part.parts("coding"))
+    return [each for each in made if each]
+
+
+def concept(part: Element) -> dict[str, Any] | str | None:
+    """Return a CodeableConcept as a record has it: text, or text with codings; None if it is empty."""
+    made = compact(text=part.text("text"), codings=codings(part))
+    return made.get("text") if "codings" not in made else made
+
+
+def concepts(part: Element, name: str) -> list[dict[str, Any] | str]:
+    return [found for each in part.parts(name) if (found := concept(each))]
+
+
 def by_use(parts: list[Element]) -> list[Element]:
     """Return identifiers or names, the usual and the official one first."""
     return sorted(parts, key=lambda part: USES.index(use) if (use := part.text("use")) in USES else USES.index(""))

@@ -18,7 +18,8 @@ from myhealth.intake.formats.terminology import FieldError
 MEMBERS_MAX = 2_000
 # The results of all records of a Bundle: so many times its entries, and so many more.
 SHARED_FACTOR, SHARED_MIN = 4, 10_000
-RESULTS = ("Observation", "DiagnosticReport")
+_MEMBERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
+RESULTS = tuple(_MEMBERS)
 
 
 @dataclass(eq=False, slots=True)
@@ -26,8 +27,9 @@ class FhirGroup:
     """The resources of one record.
 
     `observations`: those with its results, in order; the head is one of them if it is an Observation. `elsewhere`: its
-    results that are not in the source. `rest`: those beyond MEMBERS_MAX. `in_circle`: the head is a member of one of
-    its own members. `entries`: all entries examined; it grows while the record is read, as `faults` does.
+    results that are not in the source. `parents`: the panel of each member, by the `id()` of both. `rest`: those beyond
+    MEMBERS_MAX. `in_circle`: the head is a member of one of its own members. `entries`: all entries examined; it grows
+    while the record is read, as `faults` does.
     """
 
     scope: Scope
@@ -36,6 +38,7 @@ class FhirGroup:
     faults: list[FieldError] = field(default_factory=list)
     observations: list[tuple[Entry, Element]] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    parents: dict[int, int] = field(default_factory=dict)
     entries: dict[Entry, None] = field(default_factory=dict)
     characters: int = 0
     parts: int = 0
@@ -50,7 +53,7 @@ class FhirGroup:
             self.parts += count_parts(entry.raw)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
-        """Return the person or device of a Reference; None if it is not here, or is a result."""
+        """Return the resource of a Reference; None if it is not here, or is a result."""
         found = self.scope.resolve(reference, at)
         if found is None or found.kind in RESULTS:
             return None
@@ -64,7 +67,8 @@ class FhirGroup:
         comes first, because the first entry of a circle becomes its head.
         """
         first = self.head if self.in_circle else None
-        return small_bundle(sorted(self.entries, key=lambda entry: (entry is not first, self.scope.places[id(entry)])))
+        places = self.scope.places  # patients of earlier parts of the source have none
+        return small_bundle(sorted(self.entries, key=lambda entry: (entry is not first, places.get(id(entry), -1))))
 
     @property
     def top(self) -> Element:
@@ -76,9 +80,9 @@ def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:
     no group in `skipped`."""
     heads: dict[int, bool] = {}
     used: set[int] = set()
-    good = [entry for entry in scope.entries if not _skip(entry, skipped)]
+    good = [entry for entry in scope.entries if not _skip(scope, entry, skipped)]
     observations = [entry for entry in good if entry.kind == "Observation"]
-    grouped = [entry for entry in observations if entry.grouped]
+    grouped = [entry for entry in observations if entry.grouped and not entry.withdrawn]
     referred = {id(member) for entry in grouped for member in _members(scope, entry) if member is not entry}
     order = [entry for entry in good if entry.kind == "DiagnosticReport"]
     order += [entry for entry in observations if id(entry) not in referred]
@@ -90,7 +94,7 @@ def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:
             continue
         heads[id(entry)] = id(entry) in referred
         found = [entry]
-        if entry.kind == "DiagnosticReport" or entry.grouped:
+        if not entry.deleted and (entry.kind == "DiagnosticReport" or entry.grouped):
             group = gather(scope, entry)
             found = [each for each, _ in group.observations]
             # the next record continues where a long chain was cut, or each of its members would be read for the others
@@ -108,19 +112,17 @@ def count_contained(group: FhirGroup, skipped: Counter[str]) -> None:
     for whole in {entry.outermost: None for entry, _ in group.observations} | {group.head: None}:
         for found in contained_in(whole):
             if found.kind == "Observation" and id(found) not in used:
-                skipped[
-                    "Observation entered in error" if found.withdrawn else "contained Observation of no result"
-                ] += 1
+                skipped["contained Observation of no result"] += 1
 
 
-def _skip(entry: Entry, skipped: Counter[str]) -> bool:
+def _skip(scope: Scope, entry: Entry, skipped: Counter[str]) -> bool:
     """Return whether it is not a result; then count it."""
     if not entry.kind:
         skipped["Bundle entry without a resource"] += 1
     elif entry.kind not in RESULTS:
         skipped[entry.kind] += 1
-    elif entry.withdrawn:
-        skipped[f"{entry.kind} entered in error"] += 1
+    elif not entry.deleted and (about := scope.about(entry)[0]) != "Patient":
+        skipped[f"{entry.kind} about a {about}"] += 1
     else:
         return False
     return True
@@ -138,16 +140,18 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
     group = FhirGroup(scope, head, in_circle)
     group.examine(head.outermost)
     seen: set[int] = set()
-    waiting = [(head, group.top)]
+    waiting = [(head, group.top, head)]
     while waiting and len(seen) <= MEMBERS_MAX and not (fault := _size_fault(group)):
-        entry, part = waiting.pop()
+        entry, part, parent = waiting.pop()
         if id(entry) in seen:
             continue
         seen.add(id(entry))
         if entry.kind == "Observation":
             group.observations.append((entry, part))
+            group.parents[id(entry)] = id(parent)
         found = []
-        for reference in part.parts("result" if entry.kind == "DiagnosticReport" else "hasMember"):
+        # Of a report that is withdrawn, the results may stay.
+        for reference in part.parts(_MEMBERS[entry.kind]) if not entry.withdrawn else ():
             member = scope.resolve(reference, entry)
             if member is None or member.kind != "Observation":
                 group.elsewhere.append(label(reference))
@@ -155,11 +159,14 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             group.examine(member.outermost)
             if _size_fault(group):
                 break
-            if not member.withdrawn:
-                found.append((member, Element(member.resource, f"{reference.path}.resolve()", group.faults)))
+            about, subject = scope.about(member)
+            if about != "Patient" and subject is not None:
+                group.examine(subject.outermost)
+            if about == "Patient":
+                found.append((member, Element(member.resource, f"{reference.path}.resolve()", group.faults), entry))
         waiting += reversed(found)
     if waiting:
-        group.rest = [entry for entry, _ in reversed(waiting)]
+        group.rest = [entry for entry, *_ in reversed(waiting)]
         group.faults.append((head.kind, fault or f"has more than {MEMBERS_MAX} results"))
     return group
 

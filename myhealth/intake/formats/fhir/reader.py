@@ -5,13 +5,12 @@ Source: HL7 FHIR R4 (4.0.1).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from datetime import tzinfo
 
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.fhir.bundle import (
     Entry,
+    KnownPatients,
     Resources,
     Scope,
     bundle_fault,
@@ -22,58 +21,61 @@ from myhealth.intake.formats.fhir.bundle import (
     small_bundle,
 )
 from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
-from myhealth.intake.formats.fhir.record import read_group
-from myhealth.intake.formats.format import ONE_A_LINE, Format
+from myhealth.intake.formats.fhir.patients import teach
+from myhealth.intake.formats.fhir.record import read_deleted, read_group
+from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 
 
-def read_fhir(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def read_fhir(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of a FHIR resource, of several resources (NDJSON), or of a list of them, in their order.
 
-    `zone`: the zone of moments that name none. `skipped` counts, by kind, the resources that are not results
-    ("Patient", "Observation entered in error"). A record that cannot be read has faults, with fields as in FHIRPath.
-    Memory grows with the text of a Bundle, because its entries may refer to each other, but not with the number of
-    resources. Time grows with the length of the source.
+    `dump.skipped` counts, by kind, the resources that are not a patient's results ("Patient", "Observation about a
+    Device"), `dump.notices` says what is missing, and `dump.known` keeps the patients for what follows. A record that
+    cannot be read has faults, with fields as in FHIRPath. Memory grows with the text of a Bundle, because its entries
+    may refer to each other, but not with the number of resources. Time grows with the length of the source.
 
     Raises BadInput if the source is broken so that nothing further can be found. A broken Bundle longer than RECORD_MAX
     gives no record at all, because a report may lack some of its results. Raises TooLarge if a Bundle has too many
     entries, or its records share too many.
     """
     read = _read_list if window.peek() == "[" else _read_values
-    for index, parsed in enumerate(read(window, zone, skipped)):
+    for index, parsed in enumerate(read(window, dump)):
         parsed.index = index
         yield parsed
 
 
-def _read_values(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def _read_values(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     while window.peek():
-        yield from _next_value(window, zone, skipped)
+        yield from _next_value(window, dump)
 
 
-def _read_list(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def _read_list(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of a list of resources, each by itself."""
     for parsed in json_reader.read_list(window):
-        yield from _read_value(parsed, zone, skipped)
+        yield from _read_value(parsed, dump)
     json_reader.require_end(window)
 
 
-def _next_value(window: JsonBuffer, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
-    entries = read_bundle(window, Resources())
+def _next_value(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
+    resources = Resources()
+    entries = read_bundle(window, resources)
     if entries is not None:
-        yield from _read_bundle(entries, zone, skipped)
+        yield from _read_bundle(entries, resources, dump)
         return
-    yield from _read_value(window.read_record(0, by_line=True), zone, skipped)
+    yield from _read_value(window.read_record(0, by_line=True), dump)
 
 
-def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def _read_value(parsed: ParsedRecord, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of one resource."""
     resource = parsed.decoded()
     fault = None if parsed.faults else resource_fault(resource)
     if fault is None and not parsed.faults and resource["resourceType"] == "Bundle":
         fault = bundle_fault(resource)
         if fault is None:
-            yield from _read_bundle(slice_bundle(parsed.raw, parsed.line, Resources()), zone, skipped)
+            resources = Resources()
+            yield from _read_bundle(slice_bundle(parsed.raw, parsed.line, resources), resources, dump)
             return
     if fault:
         parsed.faults.append(fault)
@@ -81,41 +83,48 @@ def _read_value(parsed: ParsedRecord, zone: tzinfo, skipped: Counter[str]) -> It
         parsed.record = None
         yield parsed
     else:
-        entry = Entry(Resources(), parsed.raw, parsed.line, alone=resource).describe(resource)
-        yield from _read_scope([entry], zone, skipped, alone=True)
+        raw = f'{{"resource":{parsed.raw}}}'
+        entry = Entry(Resources(), raw, parsed.line, alone=resource).describe(resource)
+        yield from _read_scope([entry], dump, alone=parsed.raw)
 
 
-def _read_bundle(entries: list[Entry], zone: tzinfo, skipped: Counter[str]) -> Iterator[ParsedRecord]:
+def _read_bundle(entries: list[Entry], resources: Resources, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of a Bundle, then those of the Bundles in it (answers to a batch of searches)."""
     waiting = [entries]
     while waiting:
         entries = waiting.pop(0)
         if not entries:
-            skipped["empty Bundle"] += 1
+            dump.skipped["empty Bundle"] += 1
         waiting += [slice_nested(entry) for entry in entries if entry.kind == "Bundle"]
-        yield from _read_scope([entry for entry in entries if entry.kind != "Bundle"], zone, skipped)
+        dump.notices += resources.notes
+        resources.notes.clear()
+        yield from _read_scope([entry for entry in entries if entry.kind != "Bundle"], dump)
 
 
-def _read_scope(
-    entries: list[Entry], zone: tzinfo, skipped: Counter[str], *, alone: bool = False
-) -> Iterator[ParsedRecord]:
-    """Return the records of these entries. `alone`: the entry is one resource that was not in a Bundle."""
-    scope = Scope(entries)
-    heads = find_heads(scope, skipped)
+def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterator[ParsedRecord]:
+    """Return the records of these entries. `alone`: the text of the entry if it was not in a Bundle."""
+    if dump.known is None:
+        dump.known = KnownPatients()
+    scope = Scope(entries, dump.known)
+    heads = find_heads(scope, dump.skipped)
     for entry in entries:
         if entry.fault:
             yield ParsedRecord(0, entry.line, small_bundle([entry]), None, [entry.fault])
         elif id(entry) in heads:
+            if entry.deleted:
+                yield read_deleted(entry)
+                continue
             group = gather(scope, entry, in_circle=heads[id(entry)])
-            count_contained(group, skipped)
-            yield read_group(group, zone, alone=alone)
+            count_contained(group, dump.skipped)
+            yield read_group(group, dump.zone, alone=alone)
+    teach(entries, dump.known)
 
 
 FHIR = Format(
     "fhir",
     "application/json",
     detect=lambda source: "resourceType" in source.json_start.names,
-    read=lambda source, dump: read_fhir(JsonBuffer(source.stream()), dump.zone, dump.skipped),
+    read=lambda source, dump: read_fhir(JsonBuffer(source.stream()), dump),
     write_rejected=lambda dump: ONE_A_LINE,
     has_record_numbers=True,
 )

@@ -1,0 +1,166 @@
+"""Read the facts of an Observation or a report, beside its value, into the fields of a result.
+
+Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "Specimen", "Device", "Data Types".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
+from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concept, concepts, person_name
+from myhealth.intake.formats.fhir.grouping import FhirGroup, label
+from myhealth.intake.formats.fhir.moments import Moments
+
+RESULT_STATUSES = ("registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error")
+REPORT_STATUSES = (*RESULT_STATUSES, "partial", "appended")
+# The status of a result that has none of its own, by that of its report.
+INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
+OURS = "tag:myhealth.example,2026:serial"  # the system of a machine's serial in our export
+NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
+
+
+class Place(NamedTuple):
+    """A resource as a part of a group: what references in it resolve by."""
+
+    group: FhirGroup
+    entry: Entry
+    part: Element
+
+    def resolve(self, reference: Element) -> Place | None:
+        """Return the resource of a Reference if it is here, and add it to the record's text."""
+        found = self.group.resolve(reference, self.entry)
+        if found is None:
+            return None
+        return Place(self.group, found, Element(found.resource, found.kind, self.part.faults))
+
+
+def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
+    """Return the facts that results, panels and check-ups have alike, by the names of a result's fields."""
+    part = place.part
+    return compact(
+        **moments.of(part),
+        status=_status(place),
+        category=concepts(part, "category"),
+        specimen=_specimen(place),
+        method=concept(part.part("method")),
+        body_site=concept(part.part("bodySite")),
+        device=_device(place),
+        performers=[*_performers(place)],
+        interpretations=interpretations_of(part),
+        notes=[*_notes(place)],
+        identifiers=identifiers_of(part),
+        updated_at=part.part("meta").text("lastUpdated"),
+    )
+
+
+def _status(place: Place) -> str:
+    status = place.part.text("status")
+    known = REPORT_STATUSES if place.entry.kind == "DiagnosticReport" else RESULT_STATUSES
+    return status if not status or status in known else "unknown"
+
+
+def identifiers_of(part: Element) -> list[dict[str, Any]]:
+    """Return the identifiers of a resource, the usual one first. `type`: the first code of its type."""
+    found = []
+    for each in by_use(part.parts("identifier")):
+        if each.text("value").strip():
+            types = (coding.text("code") for coding in each.part("type").parts("coding"))
+            kind = next(filter(None, types), None)
+            found.append(compact(system=each.text("system"), value=each.text("value"), type=kind))
+    return found
+
+
+def interpretations_of(part: Element) -> list[dict[str, Any]]:
+    """Return an entry for each coding of each interpretation; its text goes with the first coding."""
+    found: list[dict[str, Any]] = []
+    for each in part.parts("interpretation"):
+        entries = codings(each) or [{}]
+        entries[0] |= compact(text=each.text("text"))
+        found += filter(None, entries)
+    return found
+
+
+def _notes(place: Place) -> Iterator[dict[str, Any]]:
+    part = place.part
+    extensions = [each for each in part.parts("extension") if each.text("url") == NOTE_EXTENSION]
+    for note in (*part.parts("note"), *(each.part("valueAnnotation") for each in extensions)):
+        if note.text("text").strip():
+            author = note.text("authorString") or name_behind(place, note.part("authorReference"))
+            yield compact(text=note.text("text"), author=author, at=note.text("time"))
+    for old in ("comment", "comments"):  # DSTU2 and STU3
+        if isinstance(part.data.get(old), str) and part.text(old).strip():
+            yield {"text": part.text(old)}
+
+
+def _performers(place: Place) -> Iterator[dict[str, Any]]:
+    for name in ("performer", "resultsInterpreter"):
+        for each in place.part.parts(name):
+            reference = each.part("actor") if "actor" in each.data else each  # STU3
+            found = place.resolve(reference)
+            address = ADDRESS.fullmatch(reference.text("reference").strip())
+            kind = (found.entry.kind if found else "") or reference.text("type") or (address[2] if address else "")
+            parts = [*reference.parts("identifier"), *(found.part.parts("identifier") if found else ())]
+            yield compact(
+                name=name_behind(place, reference).strip(),
+                kind=kind,
+                role="" if name == "performer" else name,
+                reference=reference.text("reference"),
+                identifiers=identifiers_of(Element({"identifier": [each.data for each in parts]}, "", [])),
+            )
+
+
+def name_behind(place: Place, reference: Element) -> str:
+    """Return the name of the person or organisation of a Reference; a PractitionerRole leads to its Practitioner."""
+    if not reference or reference.text("display").strip():
+        return reference.text("display")
+    found = place.resolve(reference)
+    if found is not None and found.entry.kind == "PractitionerRole":
+        role = found.part.part("practitioner")
+        if role.text("display").strip():
+            return role.text("display")
+        found = found.resolve(role)
+    return (person_name(found.part) if found else "") or label(reference)
+
+
+def _specimen(place: Place) -> dict[str, Any] | str | None:
+    """Return the specimen: its type, when and where it was taken, its numbers; of several the first."""
+    for reference in place.part.parts("specimen"):
+        found = place.resolve(reference)
+        if found is None or found.entry.kind != "Specimen":
+            parts: dict[str, Any] = {"identifiers": identifiers_of(reference)}
+        else:
+            collection = found.part.part("collection")
+            period = collection.part("collectedPeriod")
+            parts = {
+                "text": found.part.part("type").text("text"),
+                "codings": codings(found.part.part("type")),
+                "collected_at": collection.text("collectedDateTime") or period.text("start") or period.text("end"),
+                "body_site": concept(collection.part("bodySite")),
+                "identifiers": identifiers_of(found.part),
+                "notes": [*_notes(found)],
+            }
+        made = compact(**parts)
+        if not made.get("codings"):
+            made |= compact(text=made.get("text") or reference.text("display").strip())
+        if made:
+            return made["text"] if [*made] == ["text"] else made
+    return None
+
+
+def _device(place: Place) -> dict[str, Any] | str | None:
+    """Return what measured: its type or name, and its numbers. A serial alone is the record's machine."""
+    reference = place.part.part("device")
+    found = place.resolve(reference) if reference else None
+    if found is None or found.entry.kind not in ("Device", "DeviceMetric"):
+        made = compact(text=reference.text("display").strip(), identifiers=identifiers_of(reference))
+    else:
+        names = [each.text("name") for each in found.part.parts("deviceName")]
+        kind = found.part.part("type")
+        model = " ".join(filter(None, (found.part.text(name) for name in ("manufacturer", "modelNumber"))))
+        text = next(filter(None, [reference.text("display"), *names, kind.text("text"), model]), "")
+        made = compact(text=text, codings=codings(kind), identifiers=identifiers_of(found.part))
+    if made.keys() == {"identifiers"} and all(each.get("system", OURS) == OURS for each in made["identifiers"]):
+        return None
+    return made["text"] if made.keys() == {"text"} else made or None

@@ -1,0 +1,72 @@
+"""Keep what a record's resources contain and no field holds: references to orders and encounters, extensions.
+
+What is too long is left out. Narratives repeat the rest, and attached files may be large, so neither is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from myhealth.intake.explanation import UNSTORABLE
+from myhealth.intake.formats.fhir.element import Element
+from myhealth.intake.formats.fhir.grouping import FhirGroup
+from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
+from myhealth.intake.record import encode_json
+
+SENT_MAX = 64 * 1024  # characters of all that a record keeps
+READ = frozenset(
+    (
+        *("resourceType", "id", "text", "contained", "identifier", "status", "category", "code", "subject"),
+        *("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued", "performer", "resultsInterpreter"),
+        *("result", "dataAbsentReason", "interpretation", "note", "comment", "comments", "bodySite", "method"),
+        *("specimen", "device", "referenceRange", "hasMember", "component"),
+        *("conclusion", "conclusionCode", "codedDiagnosis"),
+    )
+)
+
+
+def sent_of(group: FhirGroup) -> dict[str, Any]:
+    """Return the rest of the head (`resource`), of the other results by their positions (`results`), and the results
+    that are not here (`missing`)."""
+    budget = SENT_MAX
+    found: dict[str, Any] = {"missing": [each for each in group.elsewhere if each]} if any(group.elsewhere) else {}
+    parts = [("", group.top)]
+    parts += [(str(i), part) for i, (entry, part) in enumerate(group.observations, 1) if entry is not group.head]
+    for number, part in parts:
+        rest = _rest(part)
+        size = len(encode_json(rest)) if rest else 0
+        if size and size <= budget:
+            budget -= size
+            if number:
+                found.setdefault("results", {})[number] = rest
+            else:
+                found["resource"] = rest
+    return found
+
+
+def _rest(part: Element) -> dict[str, Any]:
+    rest = {}
+    for name, value in part.data.items():
+        if name == "meta" and isinstance(value, dict):
+            value = {each: kept for each, kept in value.items() if each not in ("versionId", "lastUpdated")}
+        elif name == "presentedForm" and isinstance(value, list):
+            value = [_without_data(each) for each in value]
+        elif name in READ or name.lstrip("_")[:5] == "value":
+            continue
+        if value and UNSTORABLE.search(name) is None and _is_storable(value):
+            rest[name] = value
+    return rest
+
+
+def _without_data(form: Any) -> Any:
+    return {name: value for name, value in form.items() if name != "data"} if isinstance(form, dict) else form
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, (UnrepresentableNumber, DuplicateKeyDict)):
+        return False
+    if isinstance(value, str):
+        return not UNSTORABLE.search(value)
+    if isinstance(value, dict):
+        return all(not UNSTORABLE.search(name) and _is_storable(each) for name, each in value.items())
+    return all(map(_is_storable, value)) if isinstance(value, list) else True

@@ -1,0 +1,68 @@
+"""Collect the results of a group's Observations, and the panels that hold them together.
+
+Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping: components, members).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from myhealth.intake.formats.fhir.element import Element, codings, compact
+from myhealth.intake.formats.fhir.ranges import Person
+from myhealth.intake.formats.fhir.values import lacks_own_value, name_of, result_of
+
+# What a component has of its Observation; the panel does not repeat it.
+OF_COMPONENTS = (
+    *("status", "updated_at", "taken_at", "taken_precision", "taken_until", "issued_at"),
+    *("specimen", "method", "body_site", "device", "performers"),
+)
+
+
+class Collector:
+    """`results` and `panels` of a record. `shared`: the facts of the check-up, which its results do not repeat."""
+
+    def __init__(self, shared: dict[str, Any], person: Person) -> None:
+        self.results: list[dict[str, Any]] = []
+        self.panels: list[dict[str, Any]] = []
+        self._shared = shared
+        self._person = person
+        self._names: dict[int, str] = {}  # of the panels, by the `id()` of their entries
+        self._used: set[str] = set()
+
+    def add(self, part: Element, facts: dict[str, Any], parent: int | None, key: int) -> None:
+        """Add the results of an Observation: its own value, if it has one, and those of its components.
+
+        An Observation without value, components and members is one result with an absent value. `parent`, `key`: of
+        its panel and its own.
+        """
+        facts = {name: value for name, value in facts.items() if self._shared.get(name) != value}
+        group = self._names.get(parent or 0)
+        components, valued = part.parts("component"), not lacks_own_value(part)
+        if components or part.parts("hasMember"):
+            group = self._add_panel(part, facts, group, key)
+        if valued:
+            self.results.append(result_of(part, self._person) | facts | compact(group=group))
+        inherited = {name: facts[name] for name in OF_COMPONENTS if name in facts}
+        notes = [] if valued else facts.get("notes", [])
+        for component in components:
+            result = result_of(component, self._person) | inherited | compact(group=group, notes=notes)
+            self.results.append(result)
+            notes = []  # a component has none of its own; the first one carries those of all
+
+    def _add_panel(self, part: Element, facts: dict[str, Any], group: str | None, key: int) -> str:
+        """Add a panel, and return the name under which its results find it."""
+        components, valued = bool(part.parts("component")), not lacks_own_value(part)
+        name = plain = name_of(part) or "Panel"
+        number = 1
+        while name in self._used:
+            number += 1
+            name = f"{plain} ({number})"
+        self._used.add(name)
+        self._names[key] = name
+        panel = compact(name=name, group=group, components=components or None, valued=valued or None)
+        if not valued:
+            dropped = (*OF_COMPONENTS, "notes") if components else ()
+            panel |= {each: value for each, value in facts.items() if each not in dropped}
+            panel |= compact(codings=codings(part.part("code")))
+        self.panels.append(panel)
+        return name

@@ -1,0 +1,154 @@
+"""Find the patient of a group of FHIR resources, and keep what Patient resources of a source teach.
+
+Source: HL7 FHIR R4 (4.0.1), "Patient", "References", "Data Types" (Identifier); HL7 table 0203 (identifier types).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, NamedTuple
+
+from myhealth.clinical.range_choice import age_in_years
+from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, KnownPatients, root_of
+from myhealth.intake.formats.fhir.element import Element, compact, person_name
+from myhealth.intake.formats.fhir.facts import identifiers_of
+from myhealth.intake.formats.fhir.grouping import FhirGroup
+from myhealth.intake.parsed_record import DuplicateKeyDict
+from myhealth.intake.record import encode_json
+
+# A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
+CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:([^|&]*)\|)?([^|&]+)(?:&.*)?")
+# Types of identifiers (table 0203) that name an insurance, an account or a visit, and not a patient of the sender.
+NOT_A_PATIENTS = frozenset(
+    (
+        *("AM", "AN", "ANC", "AND", "ANT", "BC", "DI", "DS", "GI", "GN", "HC", "MA", "MB", "MC", "MCD", "MCN", "MCR"),
+        *("NII", "NIIP", "SN", "VN", "VS", "XX"),
+    )
+)
+TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender")
+GENDERS = ("male", "female", "other", "unknown")
+
+
+class Subject(NamedTuple):
+    """The patient of a record. `names`: what may identify the patient here, best first. `facts`: record.patient."""
+
+    names: list[str]
+    facts: dict[str, Any]
+
+    def age_at(self, moment: str | None) -> float | None:
+        """Return the age in years at a moment (RFC 3339), None if the source does not tell."""
+        try:
+            born, on = date.fromisoformat(self.facts.get("birth_date", "")), date.fromisoformat((moment or "")[:10])
+        except ValueError:
+            return None
+        return age_in_years(born, on) if born <= on else None
+
+
+def teach(entries: list[Entry], known: KnownPatients) -> None:
+    """Keep the Patient resources under the references that mean them; those of two patients mean nobody."""
+    for entry in entries:
+        if entry.kind != "Patient" or entry.fault or isinstance(entry.resource, DuplicateKeyDict):
+            continue
+        patient = {name: entry.resource[name] for name in TAUGHT if name in entry.resource}
+        url = {"fullUrl": entry.full_url} if entry.full_url else {}
+        try:
+            text = encode_json(url | {"resource": patient}).decode()
+        except (UnicodeEncodeError, TypeError):  # it has a fault, so it teaches nothing
+            continue
+        taught = Entry(known.resources, text, entry.line)
+        taught.full_url = entry.full_url
+        taught.describe(patient)
+        for name in {entry.full_url, "" if root_of(entry) else f"Patient/{entry.id}"} - {"", "Patient/"}:
+            before = known.get(name, taught)
+            known[name] = taught if before is not None and _may_be_one(before, taught) else None
+
+
+def _may_be_one(one: Entry, other: Entry) -> bool:
+    """Return whether two Patient resources may be versions of one: they share an identifier, or one has none."""
+    values = [
+        {(each.get("system"), each["value"]) for each in identifiers_of(Element(entry.resource, "", []))}
+        for entry in (one, other)
+    ]
+    return not all(values) or not values[0].isdisjoint(values[1])
+
+
+def subject_of(group: FhirGroup) -> Subject:
+    """Return the patient of a group. Add a fault if a result is about another patient than its report."""
+    subjects = [(entry, part.part("subject")) for entry, part in _parts(group) if part.part("subject")]
+    if not subjects:
+        return Subject([], {})
+    found = [group.resolve(part, at) for at, part in subjects]
+    identities = [_identity(part, entry) for (_, part), entry in zip(subjects, found, strict=True)]
+    for identity, (_, part) in zip(identities[1:], subjects[1:], strict=True):
+        if _differ(identities[0], identity):
+            part.add_error("", "is another one than the record's")
+    return _read_subject(group, subjects[0][1], found[0])
+
+
+def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Subject:
+    """Return what names the patient: the identifiers of the Patient resource and of the Reference; where there is none,
+    the id in the Reference."""
+    named = _condition(subject)
+    identifiers = [*identifiers_of(subject), *([named] if named else [])]
+    facts: dict[str, Any] = {"name": subject.text("display").strip()}
+    if entry is not None and entry.kind == "Patient":
+        patient = Element(entry.resource, "Patient", group.faults)
+        identifiers = [*identifiers_of(patient), *identifiers]
+        gender, born = patient.text("gender"), patient.text("birthDate").strip()
+        facts = compact(
+            name=person_name(patient) or facts["name"],
+            birth_date=born if 4 <= len(born) <= 10 else "",
+            sex=gender if gender in GENDERS else "",
+        )
+    usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]
+    usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
+    names = [each["value"].strip() for each in usable]
+    if not identifiers:
+        names = [entry.id if entry is not None and entry.kind == "Patient" and entry.id else _reference_name(subject)]
+    elif not usable:
+        subject.add_error("", "has only identifiers that are not a patient's, such as an insurance number")
+    names = list(dict.fromkeys(name for name in names if name.strip()))
+    return Subject(names, compact(identifiers=usable, **facts))
+
+
+def _parts(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
+    """Return the head and then every Observation, each once."""
+    yield group.head, group.top
+    yield from ((entry, part) for entry, part in group.observations if entry is not group.head)
+
+
+def _condition(subject: Element) -> dict[str, Any] | None:
+    """Return the identifier by which a Reference searches its patient."""
+    condition = CONDITION.fullmatch(subject.text("reference").strip())
+    return compact(system=condition[1], value=condition[2]) if condition else None
+
+
+def _reference_name(subject: Element) -> str:
+    """Return the patient's name in a Reference: the id after "Patient/", or a whole URN."""
+    text = subject.text("reference").strip()
+    address = ADDRESS.fullmatch(text)
+    if address:
+        return address[3] if address[2] == "Patient" else ""
+    return text if text.startswith("urn:") else ""
+
+
+def _identity(subject: Element, entry: Entry | None) -> tuple[str, str, str]:
+    """Return (kind of reference, system, value) of a subject; only two of the same kind can be compared."""
+    if entry is not None:
+        return "here", "", str(id(entry))
+    text = subject.text("reference").strip()
+    address = ADDRESS.fullmatch(text)
+    if address:
+        return "address", address[1] or "", f"{address[2]}/{address[3]}"
+    if text:
+        return "reference", "", text
+    identifier = subject.part("identifier")
+    return "identifier", identifier.text("system"), identifier.text("value")
+
+
+def _differ(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
+    """Return whether both certainly identify different patients; a missing system matches any."""
+    systems_differ = bool(one[1] and other[1] and one[1] != other[1])
+    return one[0] == other[0] and bool(one[2] and other[2]) and (one[2] != other[2] or systems_differ)

@@ -1,0 +1,72 @@
+"""Read quantities and their units: UCUM where that is certain, and as they were sent.
+
+Source: HL7 FHIR R4 (4.0.1), "Data Types" (Quantity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from myhealth.clinical.coding_systems import MDC, UCUM, uri_of
+from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
+from myhealth.clinical.ucum import is_ucum
+from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.intake.formats.fhir.element import Element, compact
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit. `code`: UCUM where it is certain, else as sent; `text`: as sent, if it differs. `coding`: its code in
+    another system, or one of UCUM's that we do not know."""
+
+    code: str = ""
+    text: str = ""
+    coding: dict[str, Any] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        return compact(unit=self.code, unit_text=self.text, unit_coding=self.coding or None)
+
+    def is_same(self, other: Unit) -> bool:
+        """Return whether it is another spelling of the unit, or no unit at all."""
+        return not self.code or series_unit(self.code) == series_unit(other.code)
+
+
+NO_UNIT = Unit()
+
+
+def read_unit(quantity: Element) -> Unit:
+    system, sent, text = quantity.text("system"), quantity.text("code"), quantity.text("unit")
+    coded = uri_of(system) == UCUM
+    certain = sent if coded else None
+    if uri_of(system) == MDC or is_mdc_reference(sent):
+        certain = mdc_unit(sent, text)
+    code = certain or ucum_unit(text or sent) or text or sent
+    kept = sent and (not coded or not is_ucum(code))
+    coding = compact(system=system, code=sent) if kept and (system or sent != text) else {}
+    return Unit(code, text if text != code else "", coding)
+
+
+def digits(quantity: Element) -> str:
+    """Return a Quantity's comparator and number as text, digit by digit; "" if it has no number."""
+    value = quantity.number("value")
+    if value is None:
+        return ""
+    return quantity.text("comparator") + (repr(value) if isinstance(value, float) else str(value))
+
+
+def span(low: Element, high: Element) -> str:
+    """Return a range in words; either end may be open."""
+    first, last = digits(low), digits(high)
+    return f"{first} - {last}" if first and last else f">={first}" if first else f"<={last}" if last else ""
+
+
+def quantity_of(quantity: Element) -> dict[str, Any] | None:
+    """Return a Quantity within a value as a record has it; None if it is empty."""
+    comparator = quantity.text("comparator")
+    found = compact(
+        value=quantity.number("value"),
+        comparator=comparator if comparator in ("<", "<=", ">=", ">") else "",
+        **read_unit(quantity).fields(),
+    )
+    return found or None
