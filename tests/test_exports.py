@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +19,8 @@ from support.paths import DATA
 
 from myhealth.clinical.ucum import is_ucum
 from myhealth.common.text import escape_unsafe
-from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.validation import validate_record
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_lines
@@ -58,9 +58,9 @@ def went_out(*reports: dict[str, Any]) -> bytes:
 
 def came_in(text: bytes) -> list[dict[str, Any]]:
     """The records that our own intake makes of FHIR."""
-    skipped: Counter[str] = Counter()
-    readings = list(read_fhir(JsonBuffer(io.BytesIO(text)), UTC, skipped))
-    assert not skipped
+    dump = Dump(FHIR)
+    readings = list(read_fhir(JsonBuffer(io.BytesIO(text)), dump))
+    assert not dump.skipped
     assert [reading.faults for reading in readings] == [[]] * len(readings)
     return [reading.record for reading in readings]
 
@@ -198,7 +198,7 @@ SAMPLE_FILES = sorted(DATA.glob("fhir-r4/*.json")) + sorted(DATA.glob("bundles/*
 @pytest.mark.parametrize("file", SAMPLE_FILES, ids=lambda file: file.stem)
 def test_what_others_sent_goes_out_the_same(file: Path) -> None:
     """From FHIR through the intake's check to a report, out as FHIR, and in again."""
-    for reading in read_fhir(JsonBuffer(io.BytesIO(file.read_bytes())), UTC, Counter()):
+    for reading in read_fhir(JsonBuffer(io.BytesIO(file.read_bytes())), Dump(FHIR)):
         if reading.faults or not reading.record or not reading.record.get("checkup_for"):
             continue
         record, faults = validate_record(reading.record)[:2]

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.fhir import LOINC, concept, observation, quantity, read_text, record_of, result_of
+from support.fhir import LOINC, bundle, concept, observation, quantity, read, read_text, record_of, result_of
 from support.paths import DATA
 
 from myhealth.intake.record import Result
@@ -254,28 +254,40 @@ def test_a_flag_of_an_unknown_system_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranges", "low", "high", "text"),
+    ("ranges", "low", "high", "kept"),
     [
         ([{"low": quantity(3.1, "mmol/l", "mmol/L"), "high": quantity(6.2, "mmol/l", "mmol/L")}], 3.1, 6.2, None),
         ([{"high": quantity(6.2)}], None, 6.2, None),
-        ([{"text": "see the leaflet"}], None, None, "see the leaflet"),
-        ([{"low": quantity(1), "type": concept("normal")}], 1, None, None),
-        ([{"low": quantity(1), "high": quantity(2), "type": concept("therapeutic", text="therapy")}], None, None, "therapy: 1 - 2"),
+        ([{"text": "see the leaflet"}], None, None, [{"text": "see the leaflet"}]),
+        ([{"text": "3.9 - 5.5"}], 3.9, 5.5, [{"low": 3.9, "high": 5.5, "text": "3.9 - 5.5"}]),
+        ([{"low": quantity(1), "type": concept("normal")}], 1, None, [{"low": 1, "type": {"codings": [{"code": "normal"}]}}]),
+        ([{"low": quantity(1), "type": concept(text="Normal Range")}], 1, None, [{"low": 1, "type": "Normal Range"}]),
+        ([{"low": quantity(1), "high": quantity(2), "type": concept(text="therapy")}], None, None,
+         [{"low": 1, "high": 2, "type": "therapy"}]),
         ([{"low": quantity(1), "appliesTo": [concept(text="women")]}, {"low": quantity(2), "appliesTo": [concept(text="men")]}],
-         None, None, "women: >=1; men: >=2"),
-        ([{"type": concept("treatment"), "high": quantity(9)}, {"high": quantity(7), "age": {"low": quantity(18, "a")}}],
-         None, None, "treatment: <=9; age >=18 a: <=7"),
-        ([{"high": quantity(7), "age": {"low": quantity(18, "a")}, "type": concept("x")}], None, None, "x, age >=18 a: <=7"),
-        ([{"low": quantity(70, "mg/dL", "mg/dL"), "high": quantity(105, "mg/dL", "mg/dL")}], None, None, "70 - 105 mg/dL"),
-        ([{"low": quantity(9), "high": quantity(2)}], None, None, "9 - 2"),
-        ([{"low": quantity(3, "MMOL/L")}], 3, None, None),
+         2, None, [{"low": 1, "sex": "female", "sex_coded": "women"}, {"low": 2, "sex": "male", "sex_coded": "men"}]),
+        ([{"high": quantity(9), "appliesTo": [concept(text="smokers")]}, {"high": quantity(7), "age": {"low": quantity(18, "a")}}],
+         None, 7, [{"high": 9, "applies_to": ["smokers"]}, {"high": 7, "age_low": 18}]),
+        ([{"high": quantity(7), "age": {"high": quantity(24, "months", "mo")}}], None, None,
+         [{"high": 7, "age_high": 24, "age_unit": "mo"}]),
+        ([{"low": quantity(70, "mg/dL", "mg/dL"), "high": quantity(105, "mg/dL", "mg/dL")}], None, None,
+         [{"low": 70, "high": 105, "unit": "mg/dL"}]),
+        ([{"low": quantity(9), "high": quantity(2)}], None, None, [{"low": 9, "high": 2}]),
+        ([{"low": quantity(3, "MMOL/L")}], 3, None, [{"low": 3, "unit_text": "MMOL/L"}]),
     ],
-    ids=["both", "high", "text", "normal", "therapeutic", "men-and-women", "treatment-first", "age", "other-unit",
-         "wrong-way", "unit-in-capitals"],
+    ids=["both", "high", "text", "plain-text", "normal", "normal-in-words", "therapeutic", "men-and-women", "smokers-and-adults",
+         "age", "other-unit", "wrong-way", "unit-in-capitals"],
 )  # fmt: skip
-def test_a_reference_range_is_low_and_high_or_words(ranges: Any, low: Any, high: Any, text: str | None) -> None:
-    result = result_of(referenceRange=ranges)
-    assert (result["low"], result["high"], result.get("range_text")) == (low, high, text)
+def test_every_reference_range_is_kept_and_that_of_the_patient_compared(
+    ranges: Any, low: Any, high: Any, kept: Any
+) -> None:
+    person = {"resourceType": "Patient", "id": "p1", "gender": "male", "birthDate": "1970-05"}
+    (reading,) = read(bundle(person, observation(referenceRange=ranges)))
+    assert reading.record["results"][0].get("ranges") == kept
+    record, faults = validate_record(reading.record)
+    assert record is not None, faults
+    (result,) = json.loads(record.results)
+    assert (result["low"], result["high"]) == (low, high)
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,13 @@ def _minutes(offset: str | None) -> int | None:
 def _zone(offset: str | None, zone: tzinfo) -> tzinfo:
     """Return the zone of an offset, else `zone`. Raises ValueError if there is no such zone."""
     return zone if not offset else UTC if offset == "Z" else timezone(timedelta(minutes=_minutes(offset) or 0))
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date that exists, or a month or a year."""
+    match = DATE_TIME.fullmatch(text)
+    numbers = tuple(int(each) for each in match.groups()[:6] if each) if match else ()
+    try:
+        return 0 < len(numbers) < 4 and bool(parse_partial(numbers, 0, UTC).known)
+    except ValueError:
+        return False

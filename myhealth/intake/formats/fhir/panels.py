@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.intake.formats.fhir.element import Element, codings, compact
-from myhealth.intake.formats.fhir.ranges import Person
 from myhealth.intake.formats.fhir.values import lacks_own_value, name_of, result_of
 
 # What a component has of its Observation; the panel does not repeat it.
@@ -21,11 +20,10 @@ OF_COMPONENTS = (
 class Collector:
     """`results` and `panels` of a record. `shared`: the facts of the check-up, which its results do not repeat."""
 
-    def __init__(self, shared: dict[str, Any], person: Person) -> None:
+    def __init__(self, shared: dict[str, Any]) -> None:
         self.results: list[dict[str, Any]] = []
         self.panels: list[dict[str, Any]] = []
         self._shared = shared
-        self._person = person
         self._names: dict[int, str] = {}  # of the panels, by the `id()` of their entries
         self._used: set[str] = set()
 
@@ -41,11 +39,11 @@ class Collector:
         if components or part.parts("hasMember"):
             group = self._add_panel(part, facts, group, key)
         if valued:
-            self.results.append(result_of(part, self._person) | facts | compact(group=group))
+            self.results.append(result_of(part) | facts | compact(group=group))
         inherited = {name: facts[name] for name in OF_COMPONENTS if name in facts}
         notes = [] if valued else facts.get("notes", [])
         for component in components:
-            result = result_of(component, self._person) | inherited | compact(group=group, notes=notes)
+            result = result_of(component) | inherited | compact(group=group, notes=notes)
             self.results.append(result)
             notes = []  # a component has none of its own; the first one carries those of all
 

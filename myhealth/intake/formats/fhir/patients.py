@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import date
 from typing import Any, NamedTuple
 
-from myhealth.clinical.range_choice import age_in_years
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, KnownPatients, root_of
 from myhealth.intake.formats.fhir.element import Element, compact, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
+from myhealth.intake.formats.fhir.moments import is_date
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
 
@@ -36,14 +35,6 @@ class Subject(NamedTuple):
 
     names: list[str]
     facts: dict[str, Any]
-
-    def age_at(self, moment: str | None) -> float | None:
-        """Return the age in years at a moment (RFC 3339), None if the source does not tell."""
-        try:
-            born, on = date.fromisoformat(self.facts.get("birth_date", "")), date.fromisoformat((moment or "")[:10])
-        except ValueError:
-            return None
-        return age_in_years(born, on) if born <= on else None
 
 
 def teach(entries: list[Entry], known: KnownPatients) -> None:
@@ -99,7 +90,7 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
         gender, born = patient.text("gender"), patient.text("birthDate").strip()
         facts = compact(
             name=person_name(patient) or facts["name"],
-            birth_date=born if 4 <= len(born) <= 10 else "",
+            birth_date=born if is_date(born) else "",
             sex=gender if gender in GENDERS else "",
         )
     usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]

@@ -5,70 +5,46 @@ Source: HL7 FHIR R4 (4.0.1), "Observation.referenceRange".
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from myhealth.clinical.range_choice import choose_range, sex_named
+from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import parse_range
-from myhealth.intake.formats.fhir.element import Element, codings, compact, concept, words
+from myhealth.intake.formats.fhir.element import Element, codings, compact, concept
 from myhealth.intake.formats.fhir.quantities import Unit, read_unit, span
+from myhealth.intake.formats.terminology import in_order
 
 GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 
 
-class Person(NamedTuple):
-    """What decides which range holds: sex, and age in years; None if not known."""
-
-    sex: str | None = None
-    age: float | None = None
-
-
-def ranges_of(part: Element, unit: Unit, person: Person) -> dict[str, Any]:
-    """Return `low` and `high` of the range that holds for the person, all `ranges` as sent if these two do not tell
-    all, and in `range_text` the words of those that are not compared.
-
-    A range in words is compared if it is plain. A range in another unit than the value's is not.
-    """
-    parts = part.parts("referenceRange")
-    ranges = [_read_range(each, unit) for each in parts]
-    compared = [_compared(each, unit) for each in ranges]
-    best = choose_range([each for each in compared if each is not None], person.sex, person.age)
-    chosen = next((i for i, each in enumerate(compared) if each is best), None) if best is not None else None
-    low, high = (None, None) if best is None else (best.get("low"), best.get("high"))
-    found: dict[str, Any] = {"low": low, "high": high}
-    if ranges not in ([], [compact(low=low, high=high)]):
-        found["ranges"] = ranges
-    said = [_in_words(each) for i, each in enumerate(parts) if i != chosen or _is_only_words(ranges[i])]
-    if text := "; ".join(filter(None, said)):
-        found["range_text"] = text
-    return found
-
-
-def _is_only_words(each: dict[str, Any]) -> bool:
-    return "low" not in each and "high" not in each
-
-
-def _compared(each: dict[str, Any], unit: Unit) -> dict[str, Any] | None:
-    """Return the range as it is compared: with the ends that stand in its words. None if it has another unit."""
-    if "unit" in each and unit.code:
-        return None
-    if not _is_only_words(each) or "text" not in each:
-        return {**each}
-    low, high = parse_range(each["text"], unit.code or None) or (None, None)
-    return {**each, **compact(low=low, high=high)}
+def ranges_of(part: Element, unit: Unit) -> dict[str, Any]:
+    """Return `low` and `high` of a single plain range; else all in `ranges`, of which validation chooses the one that
+    holds for the patient. `unit`: the value's."""
+    ranges = [_read_range(each, unit) for each in part.parts("referenceRange")]
+    if (
+        len(ranges) == 1
+        and ranges[0].keys() <= {"low", "high"}
+        and in_order(ranges[0].get("low"), ranges[0].get("high"))
+    ):
+        return {"low": None, "high": None, **ranges[0]}
+    return {"low": None, "high": None, **compact(ranges=ranges)}
 
 
 def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     low, high = ends_of(each)
     plain = not low.text("comparator") and not high.text("comparator")
     own = read_unit(low if low.data.get("unit") or low.data.get("code") else high)
-    age_low, age_high = ends_of(each.part("age"))
-    age_unit = next((text for end in (age_low, age_high) for name in ("code", "unit") if (text := end.text(name))), "")
+    age_low, age_high = ages = ends_of(each.part("age"))
+    ends = (low.number("value"), high.number("value")) if plain else (None, None)
+    text = each.text("text") or ("" if plain else span(low, high))
+    if plain and ends == (None, None):
+        ends = parse_range(text, unit.code or None) or ends
+    age_unit = next((found for end in ages for name in ("code", "unit") if (found := end.text(name))), "")
     return compact(
-        low=low.number("value") if plain else None,
-        high=high.number("value") if plain else None,
+        low=ends[0],
+        high=ends[1],
         unit=own.code if not own.is_same(unit) else None,
         unit_text=own.text if own.text and (own.text != unit.text or not own.is_same(unit)) else None,
-        text=each.text("text") or ("" if plain else span(low, high)),
+        text=text,
         type=concept(each.part("type")),
         age_low=age_low.number("value"),
         age_high=age_high.number("value"),
@@ -96,17 +72,3 @@ def _conditions(each: Element) -> dict[str, Any]:
 
 def ends_of(each: Element) -> tuple[Element, Element]:
     return each.part("low"), each.part("high")
-
-
-def _in_words(each: Element) -> str:
-    """Return a range in words: the group that it applies to, and its ends."""
-    low, high = ends_of(each)
-    unit = read_unit(low).code or read_unit(high).code
-    ends = " ".join(filter(None, (span(low, high), unit))) if span(low, high) else ""
-    age_low, age_high = ends_of(each.part("age"))
-    age = span(age_low, age_high)
-    group = [words(each.part("type")), *map(words, each.parts("appliesTo"))]
-    if age:
-        group.append(f"age {age} {read_unit(age_low).code or read_unit(age_high).code}".strip())
-    text = each.text("text").strip() or ends
-    return ": ".join(filter(None, (", ".join(filter(None, group)), text)))

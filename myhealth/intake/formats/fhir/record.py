@@ -16,8 +16,7 @@ from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
 from myhealth.intake.formats.fhir.panels import Collector
-from myhealth.intake.formats.fhir.patients import Subject, subject_of
-from myhealth.intake.formats.fhir.ranges import Person
+from myhealth.intake.formats.fhir.patients import subject_of
 from myhealth.intake.formats.fhir.values import lacks_own_value, name_of
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
@@ -56,7 +55,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
         "taken_offset": _offset(group, moments),
         "patient": subject.facts or None,
     }
-    collected = _collect(group, moments, shared, subject, serials)
+    collected = _collect(group, moments, shared, serials)
     details = _details(group, shared) | compact(panels=collected.panels)
     record |= {"results": collected.results, "details": details or None, "sent": sent_of(group) or None}
     record = {name: value for name, value in record.items() if value is not None}
@@ -114,15 +113,12 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
     return found | compact(conclusion_codes=concluded, version=top.part("meta").text("versionId"))
 
 
-def _collect(
-    group: FhirGroup, moments: Moments, shared: dict[str, Any], subject: Subject, serials: list[str]
-) -> Collector:
+def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials: list[str]) -> Collector:
     """Return the results and panels of all Observations of the group."""
-    person = Person(subject.facts.get("sex"), subject.age_at(shared.get("taken_at")))
     status = shared.get("status")
     inherited = {name: shared[name] for name in SHARED if name in shared}
     inherited |= compact(status=INHERITED_STATUS.get(status or "", status))
-    collected = Collector(inherited, person)
+    collected = Collector(inherited)
     for entry, part in group.observations:
         facts = facts_of(Place(group, entry, part), moments)
         if entry is group.head:

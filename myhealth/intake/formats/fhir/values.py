@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from myhealth.clinical.absent_reasons import ABSENT_URI
-from myhealth.clinical.catalog import BY_CODE
+from myhealth.clinical.catalog import name_of as catalogue_name
 from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_loinc
@@ -18,7 +18,7 @@ from myhealth.clinical.ranges import parse_measurement
 from myhealth.intake.formats.fhir.element import Element, codings, compact, concept, kind, words
 from myhealth.intake.formats.fhir.facts import interpretations_of
 from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, digits, quantity_of, read_unit, span
-from myhealth.intake.formats.fhir.ranges import Person, ends_of, ranges_of
+from myhealth.intake.formats.fhir.ranges import ends_of, ranges_of
 from myhealth.intake.formats.terminology import NO_VALUE, Number
 
 ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
@@ -52,14 +52,14 @@ def name_of(part: Element) -> str:
     return found
 
 
-def result_of(part: Element, person: Person) -> dict[str, Any]:
+def result_of(part: Element) -> dict[str, Any]:
     """Return the result of an Observation or a component as a record has it, without the facts of its measurement."""
     value = _value(part)
     if value.value is None and not value.unit.code:
         value = replace(value, unit=_unit_of_ranges(part))
     code = codes_of(part.part("code"), value.unit.code)
     result: dict[str, Any] = {**code, "name": _shown_name(part, code["code"]), "value": value.value}
-    ranges = ranges_of(part, value.unit, person)
+    ranges = ranges_of(part, value.unit)
     interpretations = interpretations_of(part)
     result |= {"unit": None, **value.unit.fields(), **ranges, "flag": flag_of(interpretations), **value.exact}
     if interpretations:
@@ -94,9 +94,8 @@ def _device_loinc(coding: dict[str, Any], text: str, unit: str) -> str | None:
 def _shown_name(part: Element, code: str | None) -> str:
     """Return the name; in place of a device's term or of a bare code, the catalogue's name."""
     name = name_of(part)
-    if code in BY_CODE and (is_mdc_reference(name) or name == code):
-        return BY_CODE[code].name
-    return name
+    usual = catalogue_name(code) if code and (is_mdc_reference(name) or name == code) else None
+    return usual or name
 
 
 def _absent(part: Element, value: Value) -> dict[str, Any]:
