@@ -72,7 +72,7 @@ def test_a_delete_by_cascade_leaves_tombstones_of_both(db, row: int) -> None:
 
 
 def test_a_truncate_leaves_tombstones(db, row: int) -> None:
-    db("truncate checkups")
+    db("truncate checkups cascade")
     assert tombstones(db) == [("checkup", row, 2)]
 
 

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from support import compare
 from support.factories import record, statuses, take
+from support.paths import DATA
 
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.results import RecordResult
@@ -264,3 +266,70 @@ def test_a_withdrawn_result_is_not_answered_and_the_others_keep_their_numbers(up
     assert upload("PUT", f"/users/bholanath/checkups/{found['id']}/", changes, token=doctor).status_code == 200
     (text,) = db("select results::text from checkups")[0]
     assert [(each["value"], each.get("number")) for each in json.loads(text)] == [(6.2, 2), (1, 1)]
+
+
+def test_a_report_that_was_withdrawn_is_nowhere_in_the_report_store(
+    upload, browse, log_in, db, sync, reports, run_cli, people
+) -> None:
+    token, doctor = log_in("tara"), log_in("dr.ayush")
+    sodium = result(140, "2951-2", "Sodium")
+    (item,) = upload("POST", "/checkups/", [lab(result(7.7), sodium)], token=token).json["items"]
+    sync()
+    path = f"/reports/{item['id']}/"
+    assert browse("GET", path, token=doctor).status_code == 200
+    take(lab(result(7.7, status="entered-in-error"), at=T2), format="hl7", machine=None)
+    sync()
+    shown = browse("GET", path, token=doctor).json
+    upload("POST", "/checkups/", [{**lab(sodium), "status": "entered-in-error"}], token=token)
+    sync()
+    assert [each["name"] for each in shown["results"]] == ["Sodium"]
+    assert shown["results"][0]["number"] == 2
+    assert browse("GET", path, token=doctor).status_code == 404
+    listed = browse("GET", "/users/bholanath/reports/", token=doctor).json
+    assert item["id"] not in [each["id"] for each in listed]
+    left = reports.get(item["id"])
+    assert (left["patient_id"], left["results"], left["checkup_report"], left["subject"]) == (0, [], "", "")
+    assert compare.differences(db, reports)["stale"] == []
+    verified = run_cli("verify")
+    assert verified.returncode == 0, verified.stdout
+    db("delete from users where id = %s", people["bholanath"])
+    sync()
+    assert reports.get(item["id"]) is None
+
+
+FAULTS = DATA / "faults"
+
+
+@pytest.fixture
+def load(run_cli: Any, db: Any) -> Any:
+    """Import files of the samples; return the exit codes and the summaries."""
+
+    def run(*names: str) -> Any:
+        paths = [str(next(FAULTS.glob(f"{name}*"))) for name in names]
+        done = run_cli("import-machine", "--create-patients", "--json", *paths)
+        keys = ("accepted", "replaced", "withdrawn", "duplicate", "rejected")
+        return done.returncode, [tuple(each[key] for key in keys) for each in json.loads(done.stdout)]
+
+    return run
+
+
+CREATED, REPLACED, WITHDRAWN, DUPLICATE = (1, 0, 0, 0, 0), (1, 1, 0, 0, 0), (1, 0, 1, 0, 0), (0, 0, 0, 1, 0)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("names", "counted", "left"),
+    [
+        (["05a", "05b", "05c"], [CREATED, REPLACED, REPLACED], [5.1]),
+        (["05c", "05a", "05b"], [CREATED, DUPLICATE, DUPLICATE], [5.1]),
+        (["06d", "06e", "06d", "06e"], [CREATED, WITHDRAWN, DUPLICATE, DUPLICATE], []),
+        (["06e", "06d"], [WITHDRAWN, DUPLICATE], []),
+        (["07a", "07b", "07a"], [CREATED, DUPLICATE, DUPLICATE], [3.1]),
+        (["B9", "B9"], [WITHDRAWN, DUPLICATE], []),
+        (["A4a", "A4b", "A4c", "A4a"], [CREATED, REPLACED, REPLACED, DUPLICATE], [5, 10, 15]),
+    ],
+    ids=lambda value: "-".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_the_samples_come_out_right(db, load, names, counted, left) -> None:
+    assert load(*names) == (0, counted)
+    assert values(db) == left

@@ -192,7 +192,7 @@ def test_a_row_that_was_deleted_and_put_back_is_there(db, reports, sync) -> None
         db("insert into checkups select * from kept")
     sync()
     assert differences(db, reports) == NONE
-    db("truncate checkups")
+    db("truncate checkups cascade")
     assert sync().removed == 1
 
 

@@ -63,9 +63,11 @@ def merge(
     """
     if is_same(stored, sent):
         return Merge(stored)
-    order = compare(sent, stored) or int(legacy)
     if _is_withdrawn_whole(sent):
-        return _withdraw(stored, sent, order)
+        return _withdraw(stored, sent)
+    if sent["status"] == WITHDRAWN:  # each of its results is, which says nothing of others
+        sent = {**sent, "status": None if stored["status"] == WITHDRAWN else stored["status"]}
+    order = compare(sent, stored) or int(legacy)
     if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
         return Merge(stored, notes=[WAS_WITHDRAWN])
     if not by_result:
@@ -213,7 +215,7 @@ class _ResultMerge:
         return Merge(content, "replaced" if self.counts["later"] else "withdrawn", notes)
 
 
-def _withdraw(stored: Content, sent: Content, order: int) -> Merge:
+def _withdraw(stored: Content, sent: Content) -> Merge:
     if _is_withdrawn_whole(stored):
         return Merge(stored)
     if _version_order(sent, stored) < 0:

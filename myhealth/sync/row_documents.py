@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from myhealth.checkups.columns import JSON_NAMES
+from myhealth.checkups.withdrawn import WITHDRAWN, shown_results
 from myhealth.reports.documents import Document, decode_json, finish_results, storable, user_document
 from myhealth.sync.rows import FURTHER_NAMES, REPORT_FIELDS, CheckupRow, Row
 
@@ -22,6 +23,8 @@ def report_document(row: Any, epoch: int) -> Document:
 
     `revision` and `epoch` are the last two fields; bson_compare.py reads them there.
     """
+    if WITHDRAWN in row.results or row.status == WITHDRAWN:
+        row = _without_withdrawn(row)
     document: Document = dict(zip(REPORT_NAMES, row))  # noqa: B905 (a row begins with these columns)
     document["results"] = results = decode_json(row.results)
     document["abnormal"] = finish_results(results)
@@ -32,6 +35,16 @@ def report_document(row: Any, epoch: int) -> Document:
     document["revision"] = row.revision
     document["epoch"] = epoch
     return document
+
+
+def _without_withdrawn(row: Any) -> Any:
+    """Return the row without results that their source withdrew. If it withdrew the check-up, nothing but the id is
+    left: the document belongs to nobody, so no reader finds it, and it keeps the row's revision for `verify`."""
+    if row.status != WITHDRAWN:
+        return row._replace(results=shown_results(row.results))
+    further = dict.fromkeys(FURTHER_NAMES) | {"status": WITHDRAWN}
+    texts = dict.fromkeys(("subject", "checkup_type", "checkup_report", "disease"), "")
+    return row._replace(patient_id=0, machine=None, taken_by=None, results="[]", **texts, **further)
 
 
 BUILDERS: dict[str, Callable[..., Document]] = {"users": user_document, "checkups": report_document}

@@ -61,6 +61,7 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
         }
         for id_, *values in db(REPORTS.format(further=selected))
     }
+    rows = {id_: without_withdrawn(row) for id_, row in rows.items()}
     found = {
         document["_id"]: {
             name: digits(value) if name in read_json else plain(value)
@@ -80,6 +81,20 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
         "stale": sorted(id_ for id_ in rows.keys() & found.keys() if rows[id_] != found[id_]),
         "people": sorted(id_ for id_ in people.keys() | known.keys() if people.get(id_) != known.get(id_)),
     }
+
+
+def without_withdrawn(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a report has of a row: nothing of what its source withdrew; other results keep their numbers."""
+    if row.get("status") == "entered-in-error":
+        kept = {"created_at", "updated_at", "taken_at", "revision", "status"}
+        blank = dict.fromkeys(("subject", "checkup_type", "checkup_report", "disease"), "")
+        blank |= {"patient_id": 0, "machine": None, "taken_by": None, "results": [], "abnormal": False}
+        return {name: value for name, value in row.items() if name in kept} | blank
+    gone = [isinstance(each, dict) and each.get("status") == "entered-in-error" for each in row["results"]]
+    if not any(gone):
+        return row
+    numbered = [{"number": ("number", str(i)), **each} for i, each in enumerate(row["results"], 1)]
+    return row | {"results": [each for each, is_gone in zip(numbered, gone, strict=True) if not is_gone]}
 
 
 def name_keys(full_name: str) -> dict[str, str]:
