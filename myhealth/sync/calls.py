@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from myhealth.common.stored_types import Count, Id
+from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
@@ -57,5 +58,5 @@ CALLS = {
     "quarantined_ids": Call(tuple[Kind], list[int]),
     "quarantined_among": Call(tuple[Kind, Ids], set[int]),
     "count_quarantined": Call(tuple[()], int),
-    "fingerprints": Call(tuple[Kind, Ids], list[tuple[int, int, int, str]]),
+    "fingerprints": Call(tuple[Kind, Ids], list[Fingerprint]),
 }

@@ -344,7 +344,8 @@ class _Runner:
             for tombstone in tombstones:
                 if tombstone.kind == kind:
                     newest[tombstone.row_id] = max(tombstone.revision, newest.get(tombstone.row_id, 0))
-            removed += self.target.remove(kind, newest.items(), self.checkpoint.epoch)
+            if newest:
+                removed += self.target.remove(kind, list(newest.items()), self.checkpoint.epoch)
         return WriteResult(removed=removed)
 
     def _repeat_deletions(self, position: Position, horizon: int) -> None:

@@ -6,72 +6,30 @@ journaled), a call that raises has moved no checkpoint, and each call may be rep
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from myhealth.common.errors import Unavailable
-from myhealth.reports.bson_compare import Fingerprint, StoredBson
+from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.upload_events import UploadEvent
-from myhealth.reports.writer import QuarantinedDocument, WriteResult
-from myhealth.sync.calls import CALLS
+from myhealth.reports.writer import QuarantinedDocument, ReportWriter, WriteResult
+from myhealth.sync.calls import CALLS, Slice
 from myhealth.sync.json_codec import encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
 # The most bytes of one request before compression; a single larger document has a request of its own.
 REQUEST_BYTES = 8 * 1024 * 1024
-Aside = Sequence[tuple[Document, str]]
-
-
-class Target(Protocol):
-    """The calls that the runner makes; `ReportWriter` describes each."""
-
-    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult: ...
-
-    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult: ...
-
-    def quarantine(self, kind: str, refused: Aside) -> WriteResult: ...
-
-    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int: ...
-
-    def erase_person(self, user_id: int, subject: str) -> None: ...
-
-    def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]: ...
-
-    def newest_epoch(self) -> int: ...
-
-    def has_documents_after(self, kind: str, id_: int) -> bool: ...
-
-    def prepare(self) -> str: ...
-
-    def defer_index(self) -> None: ...
-
-    def identity(self) -> str: ...
-
-    def read_checkpoint(self) -> Document | None: ...
-
-    def begin(self, checkpoint: Document) -> None: ...
-
-    def event_position(self, epoch: int) -> int: ...
-
-    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None: ...
-
-    def write_checkpoint(self, checkpoint: Document, run: str) -> None: ...
-
-    def quarantined_ids(self, kind: str) -> list[int]: ...
-
-    def quarantined_among(self, kind: str, ids: Sequence[int]) -> set[int]: ...
-
-    def count_quarantined(self) -> int: ...
-
-    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[StoredBson] | Iterator[Fingerprint]: ...
 
 
 class ReportsApi:
-    """The report store through the browse API, as a user with the role service: each call of the table `CALLS`."""
+    """The report store through the browse API, as a user with the role service.
+
+    It has the methods of `ReportWriter` that a sync calls. Those of the table `CALLS` are sent as they are.
+    """
 
     def __init__(self, service: ReportsApiClient) -> None:
         self._service = service
@@ -82,7 +40,7 @@ class ReportsApi:
     def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         return self._send(kind, documents, "/reports/" if kind == "checkup" else "/sync/call/put_users")
 
-    def quarantine(self, kind: str, refused: Aside) -> WriteResult:
+    def quarantine(self, kind: str, refused: Sequence[tuple[Document, str]]) -> WriteResult:
         if not refused:
             return WriteResult()
         fields = ("_id", "epoch", "revision")
@@ -90,16 +48,9 @@ class ReportsApi:
         found: WriteResult = self._call("quarantine", kind, each)
         return found
 
-    def remove(self, kind: str, dead: Iterable[tuple[int, int]], epoch: int) -> int:
-        deletions = list(dead)
-        return int(self._call("remove", kind, deletions, epoch)) if deletions else 0
-
-    def erase_person(self, user_id: int, subject: str) -> None:
-        self._call("erase_person", user_id, subject)
-
-    def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
-        removed, last = self._call("sweep", epoch, after)
-        return removed, last
+    def sweep(self, epoch: int, after: int = FIRST_ID) -> Slice:
+        found: Slice = self._call("sweep", epoch, after)
+        return found
 
     def newest_epoch(self) -> int:
         highest, after = self._call("newest_epoch_of_slice", FIRST_ID)
@@ -108,45 +59,17 @@ class ReportsApi:
             highest = max(highest, found)
         return int(highest)
 
-    def has_documents_after(self, kind: str, id_: int) -> bool:
-        return bool(self._call("has_documents_after", kind, id_))
-
-    def prepare(self) -> str:
-        return str(self._call("prepare"))
-
     def defer_index(self) -> None:
         """Do nothing: a first sync waits for HTTP here, not for the index."""
 
-    def identity(self) -> str:
-        return str(self._call("identity"))
-
-    def read_checkpoint(self) -> Document | None:
-        found: Document | None = self._call("read_checkpoint")
+    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterable[Fingerprint]:
+        found: list[Fingerprint] = self._call("fingerprints", kind, ids)
         return found
 
-    def event_position(self, epoch: int) -> int:
-        return int(self._call("event_position", epoch))
-
-    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
-        self._call("put_events", events, epoch, after)
-
-    def begin(self, checkpoint: Document) -> None:
-        self._call("begin", checkpoint)
-
-    def write_checkpoint(self, checkpoint: Document, run: str) -> None:
-        self._call("write_checkpoint", checkpoint, run)
-
-    def quarantined_ids(self, kind: str) -> list[int]:
-        return list(self._call("quarantined_ids", kind))
-
-    def quarantined_among(self, kind: str, ids: Sequence[int]) -> set[int]:
-        return set(self._call("quarantined_among", kind, ids))
-
-    def count_quarantined(self) -> int:
-        return int(self._call("count_quarantined"))
-
-    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[Fingerprint]:
-        return iter([Fingerprint(*each) for each in self._call("fingerprints", kind, ids)])
+    def __getattr__(self, method: str) -> Any:
+        if method not in CALLS:
+            raise AttributeError(method)
+        return functools.partial(self._call, method)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         response = self._service.call("POST", f"/sync/call/{method}", msgspec.json.encode(arguments))
@@ -169,6 +92,9 @@ class ReportsApi:
                 raise Unavailable("the browse API does not report the result of each document")
             done += found
         return done + self.quarantine(kind, refused)
+
+
+Target = ReportWriter | ReportsApi
 
 
 def _result(response: dict[str, Any], form: Any) -> Any:
