@@ -89,7 +89,7 @@ def test_a_deletion_removes_its_version_and_older_ones_only(reports: ReportRepos
     ReportWriter(reports).insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
     assert ReportWriter(reports).remove("checkup", [(1, 4), (2, 4), (3, 4), (99, 1)], epoch=1) == 1
     assert reports.get(1) is None
-    assert ReportWriter(reports).remove_older_epochs(2) == 1
+    assert ReportWriter(reports).sweep(2) == (1, None)
     assert reports.count()[0] == 1
 
 

@@ -16,6 +16,7 @@ from support.factories import NOW, PASSWORD, document, record, take
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import UserRow, user_document
+from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.upload_events import UploadEvent
@@ -87,7 +88,7 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     assert target.newest_epoch() == 2
     assert target.remove("checkup", [(1, 4), (2, 4), (99, 1)], 1) == 1
     assert target.remove("checkup", [], 1) == 0
-    assert target.sweep(2) == (1, None)
+    assert target.sweep(2, FIRST_ID) == (1, None)
     assert [found["_id"] for found in reports.reports.find()] == [3]
     assert target.quarantine("user", []).quarantined == []
     aside = target.quarantine("checkup", [({"_id": 3, "epoch": 2, "revision": 2}, "why")])

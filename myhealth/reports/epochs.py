@@ -37,14 +37,6 @@ class Epochs:
                 found = list(self._collections["user"].find(query, {"subject": 1}))
             self._access_log.pseudonymise(found)
 
-    def remove_older_epochs(self, epoch: int) -> int:
-        """Remove the documents of all earlier epochs; return the number of reports."""
-        removed, after = self.sweep(epoch)
-        while after is not None:
-            found, after = self.sweep(epoch, after)
-            removed += found
-        return removed
-
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
         """Remove the documents of earlier epochs in the slice after the id `after`.
 

@@ -21,9 +21,9 @@ from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteRe
 from myhealth.sync.calls import Quarantined
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
 from myhealth.sync.json_codec import UserDocument, document_of
+from myhealth.sync.row_documents import KINDS
 
-FEED_OF = {"checkup": "checkups", "user": "users"}
-KIND_OF = {feed: kind for kind, feed in FEED_OF.items()}
+FEED_OF = {kind: feed for feed, kind in KINDS.items()}
 # The phase that a checkpoint may move to, beside its own.
 NEXT_PHASE = {"scan": "follow", "follow": "steady"}
 
@@ -132,8 +132,8 @@ class BoundedWriter(ReportWriter):
 
     def _require_sent(self, feed: str, id_: int) -> None:
         _require(feed in self._document.get("received", {}), f"No row of {feed} was sent in this pass.")
-        if feed in KIND_OF:
-            _require(id_ <= self._highest_id(KIND_OF[feed]), f"No row of {feed} with so high an id was sent.")
+        if feed in KINDS:
+            _require(id_ <= self._highest_id(KINDS[feed]), f"No row of {feed} with so high an id was sent.")
 
     def _highest_id(self, kind: str) -> int:
         """Return the highest id among the documents and the quarantined ones."""

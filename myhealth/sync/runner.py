@@ -34,6 +34,7 @@ from myhealth.common.concurrency import parallel_map, prefetch, relaxed_gc
 from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.documents import Document
+from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import LeaseLost, WriteResult
 from myhealth.sync.checkpoint import (
     FEEDS,
@@ -223,8 +224,7 @@ class _Runner:
         recheck = self.checkpoint.recheck
         if self.checkpoint.phase != "follow" and not (recheck is not None and recheck.sweep):
             return
-        removed, after = self.target.sweep(self.checkpoint.epoch)
-        self.done.removed += removed
+        after: int | None = FIRST_ID
         while after is not None:
             if self.stop.is_set():
                 raise _Stopped

@@ -17,7 +17,7 @@ from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import QuarantinedDocument, ReportWriter, WriteResult
-from myhealth.sync.calls import CALLS, Slice
+from myhealth.sync.calls import CALLS
 from myhealth.sync.json_codec import encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
@@ -46,10 +46,6 @@ class ReportsApi:
         fields = ("_id", "epoch", "revision")
         each = [({name: document[name] for name in fields}, reason[:500]) for document, reason in refused]
         found: WriteResult = self._call("quarantine", kind, each)
-        return found
-
-    def sweep(self, epoch: int, after: int = FIRST_ID) -> Slice:
-        found: Slice = self._call("sweep", epoch, after)
         return found
 
     def newest_epoch(self) -> int:
