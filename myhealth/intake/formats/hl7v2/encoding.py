@@ -34,6 +34,7 @@ LATIN = re.compile(r"(?:ISO)?8859(1[013-6]|[1-9])")
 CODE_PAGE = re.compile(r"(?:WINDOWS|MSWIN|WIN|CP|IBM)?(125[0-8]|437|850|852|866|874|932|936|949|950)")
 # Character sets that a message switches to with an escape character (ISO 2022).
 SWITCHED = re.compile(r"ISOIR(?:87|159)|JISX02(?:08|12|02).*|ISO2022JP.*")
+WITH_ASCII = re.compile(r"iso8859|cp[0-9]|koi8|mac|euc|big5|gb|johab|tis|kz|ptcp")
 PRINTABLE = bytes(range(32, 127))
 REPEATED_MAX = 100  # line ends or blanks of one command
 LATIN_TO_PUNCTUATION = range(0x30)  # the first byte of a character of two, of alphabets and their punctuation
@@ -69,9 +70,9 @@ class Encoding:
 
     def repetitions(self, text: str) -> list[str]:
         """Return the repetitions of a field as sent, without empty ones."""
-        if not text:
-            return []
-        found = text.split(self.repetition) if self.repetition else [text]
+        if not self.repetition or self.repetition not in text:
+            return [text] if text and text != '""' and not text.isspace() else []
+        found = text.split(self.repetition)
         return [each for each in found if each.strip() and each != '""']
 
     def plain(self, text: str) -> str:
@@ -82,7 +83,10 @@ class Encoding:
 
     def parts(self, text: str) -> list[str]:
         """Return the components, unescaped; one sent as empty ("") is empty."""
-        found = [self.plain(each).strip() for each in self.components(text)]
+        if self.escape and self.escape in text:
+            found = [self.plain(each).strip() for each in self.components(text)]
+        else:
+            found = [each.strip() for each in self.components(text)]
         return ["" if each == '""' else each for each in found] if '""' in found else found
 
     def _meaning(self, match: re.Match[str]) -> str:
@@ -171,7 +175,7 @@ def codec_of(*names: str) -> str:
     if page := CODE_PAGE.fullmatch(keys[0]):
         return f"cp{page[1]}"
     try:
-        codec = codecs.lookup(names[0].strip())
-        return codec.name if PRINTABLE.decode(codec.name).encode() == PRINTABLE else ""
-    except (LookupError, ValueError, UnicodeError):
+        codec = codecs.lookup(names[0].strip()).name
+    except (LookupError, ValueError):
         return ""
+    return codec if WITH_ASCII.match(codec) and PRINTABLE.decode(codec) == PRINTABLE.decode() else ""

@@ -27,9 +27,13 @@ class OrderGroup:
     repeated: bool = False
     faults: list[FieldError] = field(default_factory=list)
     warnings: list[FieldError] = field(default_factory=list)
+    _named: dict[str, list[Segment]] = field(default_factory=dict)
 
     def all(self, name: str) -> list[Segment]:
-        return [segment for segment in self.body if segment.name == name]
+        """Return the segments of this name in the body, which must not change any more."""
+        if name not in self._named:
+            self._named[name] = [segment for segment in self.body if segment.name == name]
+        return self._named[name]
 
     def first(self, name: str) -> Segment | None:
         return next((segment for segment in [*self.head, *self.body] if segment.name == name), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.terminology import PartialDateTime, parse_partial
@@ -22,6 +23,7 @@ def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | N
     return parse_moment(text, segment.text(field, 2), zone)
 
 
+@lru_cache(maxsize=1024)
 def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     """Return the moment of a text such as 20261120091403.25+0530. Raises ValueError if it is none."""
     match = TIME.fullmatch(text)
@@ -36,11 +38,17 @@ def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
 
 def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
     """Return the zone that a moment names; else `zone`."""
-    match = TIME.fullmatch(segment.text(field))
+    offset = named_offset(segment.text(field))
     try:
-        return _offset(match[8]) if match and match[8] else zone
+        return _offset(offset) if offset else zone
     except ValueError:
         return zone
+
+
+def named_offset(text: str) -> str:
+    """Return the offset that a moment names, such as +0530; "" if it names none."""
+    match = None if text.isdigit() else TIME.fullmatch(text)
+    return match[8] or "" if match else ""
 
 
 def iso_moment(text: str, zone: tzinfo) -> str:

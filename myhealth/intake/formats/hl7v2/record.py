@@ -26,7 +26,7 @@ from myhealth.intake.formats.hl7v2.coded import (
     words_of,
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
-from myhealth.intake.formats.hl7v2.moments import TIME, iso_moment, moment_of, offset_of, zone_of
+from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
 from myhealth.intake.formats.hl7v2.notes import notes_of
 from myhealth.intake.formats.hl7v2.patient import patient_of
 from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
@@ -130,12 +130,12 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
     specimen (SPM-17), else it is unknown, for MSH-7 is only when the message was sent. Return the moments of the
     results, by the id of their segments. Add a fault if the check-up's moment is not valid.
     """
-    results = [(f"OBX[{at}]-14", each) for at, each in enumerate(group.all("OBX"), 1) if each.field(14)]
+    results = [(at, each) for at, each in enumerate(group.all("OBX"), 1) if each.field(14)]
     moments: dict[int, PartialDateTime] = {}
     first: tuple[Segment, int, PartialDateTime] | None = None
     standing = next((each for each in group.all("OBX") if each.text(11).upper() not in WITHDRAWN), None)
-    for place, segment in results:
-        found = _moment(group, segment, 14, zone, place, is_fault=segment is standing)
+    for at, segment in results:
+        found = _moment(group, segment, 14, zone, f"OBX[{at}]-14", is_fault=segment is standing)
         if found:
             moments[id(segment)] = found
             first = (segment, 14, found) if segment is standing else first
@@ -152,18 +152,13 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
     record["taken_at"] = found.text
     if found.known:
         record["taken_precision"] = found.known
-    elif _names_zone(segment.text(field)) or _names_zone(group.head[0].text(7)):
+    elif named_offset(segment.text(field)) or named_offset(group.head[0].text(7)):
         record["taken_offset"] = offset_of(found)
     for order in group.all("OBR")[:1]:
         end = _moment(group, order, 8, zone, "OBR-8") if order.text(7) == segment.text(field) else None
         if end and not end.known and not found.known and end.is_after(found):
             record["taken_until"] = end.text
     return moments
-
-
-def _names_zone(text: str) -> bool:
-    match = TIME.fullmatch(text)
-    return match is not None and match[8] is not None
 
 
 def _moment(
@@ -241,6 +236,8 @@ def _finish_results(
             result["taken_at"] = moment.text
             if moment.known:
                 result["taken_precision"] = moment.known
+        elif moment is None and segment.text(14).strip("0"):  # told with the moments
+            result["taken_precision"] = "unknown"
         if result.get("status") == common:
             del result["status"]
         if "device" in result and segment.text(18) == record.get("machine"):

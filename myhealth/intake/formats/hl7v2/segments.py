@@ -90,7 +90,10 @@ class Segment:
 
     def field(self, number: int) -> str:
         """Return a field as sent; "" if it is absent or sent as empty ('""')."""
-        text = self.fields[number] if number < len(self.fields) else ""
+        try:
+            text = self.fields[number]
+        except IndexError:
+            return ""
         return "" if text == '""' else text
 
     def repetitions(self, number: int) -> list[str]:
@@ -108,8 +111,9 @@ class Segment:
         return [*self.encoding.parts(found), *[""] * 14]
 
     def text(self, number: int, component: int = 1) -> str:
-        if not self.field(number):
-            return ""
+        field = self.field(number)
+        if not field or field.isalnum():  # most have no delimiter
+            return field if component == 1 else ""
         found = self.components(number)
         text = found[component - 1] if component <= len(found) else ""
         return "" if text == '""' else text

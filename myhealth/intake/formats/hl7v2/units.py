@@ -28,6 +28,9 @@ WHO = (
     r"|(?P<group>adults?|child(?:ren)?)"
 )
 PART = re.compile(rf"\(?\s*(?:{WHO})\s*\)?\s*[:=]?\s*(?P<range>[-+0-9.<>≤≥].*)", re.IGNORECASE)
+SEPARATOR = re.compile(
+    r"\s*[;,/|\n](?!\s*[0-9.]+\s*$)\s*|\s+(?=(?:fe)?males?\b|(?:wo)?m[ae]n\b|[mf]\s*:)", re.IGNORECASE
+)
 AGE_UNITS = {"y": "a", "m": "mo", "w": "wk", "d": "d"}
 
 
@@ -87,7 +90,7 @@ def _range_of(text: str, unit: str | None) -> dict[str, Any]:
 def conditional_ranges(text: str, unit: str | None) -> list[dict[str, Any]]:
     """Return the ranges of people of one sex or age that a text lists; none if a part of it is anything else."""
     found = []
-    for part in re.split(r"\s*(?:[;,/|\n](?!\s*[0-9.]+\s*$)|\s(?=(?:fe)?male|[MF]\s*:))\s*", text.strip(" ;,")):
+    for part in SEPARATOR.split(text.strip(" ;,")):
         match = PART.fullmatch(part.strip())
         bounds = parse_range(match["range"].strip(" ()"), unit) if match else None
         if match is None or bounds is None:

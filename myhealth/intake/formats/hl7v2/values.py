@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import tzinfo
 
-from myhealth.intake.formats.hl7v2.coded import Facts, codings_of, label_of, without_empty, words_of
+from myhealth.intake.formats.hl7v2.coded import Facts, concept_of, label_of, without_empty
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
@@ -106,13 +106,8 @@ def _unmeasured(sent: str, code: str) -> Facts:
 
 def _coded(encoding: Encoding, text: str) -> Facts:
     """Return a coded value: its words, else its code, and its codes."""
-    label = label_of(text, encoding)
-    codings = codings_of(text, encoding)
-    if not codings:
-        return {"value": label}
-    words = words_of(text, encoding)[:TEXT_MAX]
-    only = "" if words == codings[0].get("display") else words
-    return {"value": label, "value_coded": without_empty(text=only, codings=codings)}
+    coded = concept_of(text, encoding)
+    return {"value": label_of(text, encoding)} | ({"value_coded": coded} if isinstance(coded, dict) else {})
 
 
 def _structured(parts: list[str]) -> Facts | None:
