@@ -140,7 +140,8 @@ def read_encoding(head: bytes) -> Encoding | None:
     marks = head[3:4] + fields[1][:5]
     if marks.isascii():
         return _encoding(marks.decode(), charset)
-    text = decode(head, codec_of(*charset.split(chr(marks[2])))) or head.decode("latin-1")
+    repetition = fields[1][1:2].decode("latin-1") or "~"
+    text = decode(head, codec_of(*charset.split(repetition))) or head.decode("latin-1")
     return _encoding(text[3] + text.split(text[3])[1][:5], charset)
 
 
