@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from support import compare
 from support.factories import record, statuses, take
 from support.paths import DATA
 
+from myhealth.common.errors import Unavailable
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.results import RecordResult
 
@@ -333,3 +336,86 @@ CREATED, REPLACED, WITHDRAWN, DUPLICATE = (1, 0, 0, 0, 0), (1, 1, 0, 0, 0), (1, 
 def test_the_samples_come_out_right(db, load, names, counted, left) -> None:
     assert load(*names) == (0, counted)
     assert values(db) == left
+
+
+def test_a_deletion_that_only_names_a_record_withdraws_it_of_whatever_machine(db, people) -> None:
+    send(lab(result(7.7)), format="fhir", machine="HC-2")
+    deletion = {"record_id": "A-05", "status": "entered-in-error"}
+    assert effects(send(deletion, {**deletion, "record_id": "B"}, format="fhir", machine=None)) == [
+        ("accepted", "withdrawn"),
+        ("duplicate", "none"),
+    ]
+    assert values(db) == []
+    (again,) = send(deletion, format="fhir", machine=None)
+    assert (again.status, again.id) == ("duplicate", 1)
+    (never,) = send({**deletion, "record_id": "B"}, format="fhir", machine=None)
+    assert (never.warnings[-1]["code"], never.status) == ("not_stored", "duplicate")
+
+
+def place(sample: str | None = None, **changes: Any) -> dict[str, Any]:
+    identifiers = [{"value": "2", "type": "FILL"}] + ([{"value": sample, "type": "PLAC"}] if sample else [])
+    made = lab(result(changes.pop("value", 5)), details={"identifiers": identifiers}, **changes)
+    return {**made, "record_id": changes.get("record_id", "2")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (place("S1"), place("S2", value=6)),
+        (place("S1"), {**place("S2", value=6), "checkup_for": "savita"}),
+        (place(), {**place(value=6), "checkup_for": "savita"}),
+        (place(), place(value=6, taken_at="2026-11-21T09:00:00Z")),
+        (place("S1", record_id="LAB-1"), place("S2", value=6, record_id="LAB-1")),
+    ],
+    ids=["sample", "sample and patient", "patient", "moment", "a long number"],
+)
+def test_a_place_in_the_rack_is_used_again_and_nothing_is_lost(db, people, first, second) -> None:
+    assert effects(send(first, second)) == [("accepted", "created")] * 2
+    assert values(db) == [5, 6]
+    assert statuses(send(second, first, second)) == ["duplicate"] * 3
+    corrected = {**second, "results": [result(7)], "status": "corrected"}
+    assert effects(send(corrected)) == [("accepted", "replaced")]
+    assert values(db) == [5, 7]
+    assert db("select record_id from checkups where id = 1") == [(first["record_id"],)]
+
+
+def test_a_place_in_the_rack_of_other_formats_means_what_it_meant(db, people) -> None:
+    assert statuses(send(place("S1"), place("S2", value=6), format="fhir")) == ["accepted", "rejected"]
+
+
+def test_two_uploads_of_one_record_at_once_leave_the_later_version(db, people, settings) -> None:
+    """Each thread sends the versions of twenty records in its own order; nothing is lost, none fails."""
+
+    def version(number: int, at: int) -> dict[str, Any]:
+        return {**lab(result(at), at=f"2026-11-{at:02}T08:00:00Z"), "record_id": f"A-{number}"}
+
+    def upload_all(seed: int) -> list[str]:
+        order = random.Random(seed)
+        found = []
+        for at in order.sample(range(1, 9), 8):
+            numbers = order.sample(range(20), 20)
+            found += statuses(send(*(version(number, at) for number in numbers)))
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [answer for found in threads.map(upload_all, range(4)) for answer in found]
+    assert {*answers} == {"accepted", "duplicate"}
+    assert values(db) == [8] * 20
+    current = db("select sum(revision) from checkups")[0][0]
+    assert db("select count(*) + 20 from checkup_versions") == [(current,)]
+
+
+def test_a_killed_session_leaves_the_version_and_the_change_or_neither(db, people) -> None:
+    send(lab(result(6.9), status="preliminary"))
+    db(
+        "create function die() returns trigger language plpgsql as"
+        " $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$"
+    )
+    db("create trigger die after update on checkups for each row execute function die()")
+    try:
+        with pytest.raises(Unavailable):
+            send(lab(result(6.1)))
+    finally:
+        db("drop trigger die on checkups; drop function die()")
+    assert (values(db), versions(db)) == ([6.9], [])
+    assert effects(send(lab(result(6.1)))) == [("accepted", "replaced")]

@@ -15,6 +15,7 @@ from myhealth.intake.bulk_insert import (
     RecordKey,
     StoredRow,
     advance_id_sequence,
+    find_by_number,
     find_stored,
     new_ids,
     store_rows,
@@ -108,6 +109,7 @@ class Batch:
         return [entry for entry in self.good if entry[0].status != "accepted"]
 
     def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
+        pending = self._without_withdrawals(cursor, pending)
         patients = Patients(self.origin)
         patients.look_up(cursor, [item for *_, item in pending])
         self.created, self.erased = patients.created, patients.erased
@@ -282,6 +284,27 @@ class Batch:
             else:
                 self._tell(settlement.settle(row), settlement.stored[row.key], outcome, record, item)
         return others
+
+    def _without_withdrawals(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
+        """Carry out the records that only name one which was withdrawn. Return the others."""
+        named = {
+            str(record.record_id): (outcome, record, item) for outcome, record, item in pending if not item.patients
+        }
+        if not named:
+            return pending
+        found = [
+            (CheckupRow(id_, patient_id, machine_id, named[record_id][1]), *named[record_id])
+            for id_, patient_id, machine_id, record_id in find_by_number(cursor, list(named))
+        ]
+        for outcome, record, item in pending:
+            if not item.patients:
+                message = f"{_called(record)} is not stored here, so nothing was withdrawn"
+                outcome.status = "duplicate"
+                if record.record_id not in {row.record.record_id for row, *_ in found}:
+                    outcome.warnings.append(error(outcome.index, "record_id", message, "not_stored"))
+        if found:
+            self._settle(cursor, found, again=True)
+        return [entry for entry in pending if entry[2].patients]
 
     def _tell(
         self, done: Merge | Unsettled, stored: StoredRow, outcome: RecordResult, record: Record, item: ValidatedRecord

@@ -45,6 +45,13 @@ join checkups on checkups.record_id = wanted.record_id and checkups.machine_id i
 STORED_NAMES = ("id", "patient_id", "created_at", *CHANGEABLE)
 FIND_STORED = FIND_BY_KEY.format(columns=f", {select_list(STORED_NAMES)}")
 FIND_KNOWN = FIND_BY_KEY.format(columns="")
+# With or without a machine: each machine's part of the index is asked.
+FIND_BY_NUMBER = """
+select id, patient_id, machine_id, record_id from checkups where record_id = any(%(records)s) and machine_id is null
+union all
+select c.id, patient_id, machine_id, record_id from machines join checkups c on machine_id = machines.id
+    and record_id = any(%(records)s)
+order by id"""
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 COPY_NULL = "\\N"
 COPY_TABS = len(RECORD_COLUMNS) - 1
@@ -118,6 +125,12 @@ def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, Store
         (machine_id, record_id): dict(zip(STORED_NAMES, values, strict=True))
         for machine_id, record_id, *values in cursor.fetchall()
     }
+
+
+def find_by_number(cursor: Any, record_ids: list[str]) -> list[tuple[int, int, int | None, str]]:
+    """Return (id, patient's id, machine's id, record_id) of the check-ups of these numbers, of whatever machine."""
+    cursor.execute(FIND_BY_NUMBER, {"records": record_ids})
+    return list(cursor.fetchall())
 
 
 def _by_key(row: CheckupRow) -> tuple[int, str]:

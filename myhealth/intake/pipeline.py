@@ -41,6 +41,8 @@ from myhealth.intake.validation import accept_text, latest_moment, validate_reco
 
 ATTEMPTS = 3
 UNKNOWN = "unknown"  # the precision of a moment that the source does not contain
+# What a record has that only names another one.
+WITHDRAWAL = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "disease": ""}
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
@@ -172,7 +174,10 @@ class Intake:
             decoded = parsed.decoded()
             if parsed.faults:
                 return ValidatedRecord(parsed, None, first_faults(parsed.faults))
-            record, faults = validate_record(self._about(decoded), self.origin.machine)
+            about = self._about(decoded)
+            if _is_withdrawal(about):
+                return ValidatedRecord(parsed, validate_record(WITHDRAWAL | about)[0], [])
+            record, faults = validate_record(about, self.origin.machine)
         if record is None:
             _forget_values(parsed)
             return ValidatedRecord(parsed, None, first_faults(faults))
@@ -214,6 +219,11 @@ class Intake:
         if not self.origin.dry_run:
             with transaction() as cursor:
                 self._keep(cursor, batch)
+
+
+def _is_withdrawal(record: Any) -> bool:
+    """Return whether the record only says which one its source withdrew; the stored check-up says whose it is."""
+    return isinstance(record, dict) and record.keys() == {"record_id", "status"} and record["status"] == WITHDRAWN
 
 
 def _forget_values(parsed: ParsedRecord) -> None:
