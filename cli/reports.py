@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from cli.context import App, operator_name, pass_app
-from cli.output import as_json, check_form, print_csv, print_json, print_table
+from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_table
 from cli.sparkline import sparkline
 from myhealth.checkups.versions import open_history
 from myhealth.clinical import catalog
+from myhealth.clinical.in_words import usual_range
 from myhealth.clinical.ranges import classify, parse_measurement
+from myhealth.clinical.status import words_of
 from myhealth.common.errors import NotFound
 from myhealth.common.text import printable
 from myhealth.intake.parsed_record import DECODER
 from myhealth.reports.access_log import Access
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, public_report
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_rows
+from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, result_facts
 from myhealth.reports.filters import ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import (
@@ -27,6 +31,7 @@ from myhealth.reports.trends import (
     TrendPoint,
     TrendQuery,
     readable_results,
+    split_series,
 )
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
@@ -34,8 +39,9 @@ LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "
 LIST_TEXT_MAX = 60  # characters of a report's text in the list
 RESULT_HEADER = ("name", "value", "unit", "low", "high", "flag", "position", "code", "note")
 VERSION_HEADER = ("revision", "replaced_at", "replaced_by", "reason", "status", "results")
+FACT_HEADER = ("of", "what", "")
 POINT_HEADER: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
-TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text")
+TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text", "taken_precision", "status")
 # Fields that the note of a result shows, with the words before them.
 NOTES = (("warning", ""), ("range_text", "range: "), ("absent_reason", "no value: "))
 
@@ -73,12 +79,15 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
         found = store.find(patient, wanted, limit=limit + 1)
     listed = found[:limit]
     if as_json:
-        print_json([shown(report, patient) for report in listed])
+        print_json([public_report(report, patient["username"]) for report in listed])
     elif as_csv:
         print_csv(list(report_rows(listed, patient["username"])), CSV_COLUMNS)
     else:
-        columns = ("_id", "taken_at", "checkup_type", "disease", "taken_by", "abnormal")
-        rows = [[*(report[name] for name in columns), shortened(report["checkup_report"])] for report in listed]
+        columns = ("checkup_type", "disease", "taken_by", "abnormal")
+        rows = [
+            [report["_id"], taken_text(report), *(report[name] for name in columns), shortened(report_text(report))]
+            for report in listed
+        ]
         print_table(rows, LIST_HEADER)
     warn_of_more(len(found) > limit, limit, "reports")
 
@@ -100,16 +109,11 @@ def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) ->
         store.access_log.log(Access.by_operator(operator_name(), patient, "report", report_id=report_id))
     report = found[0]
     if as_json:
-        print_json(shown(report, patient))
+        print_json(public_report(report, patient["username"]))
     elif as_csv:
         print_csv(list(report_rows([report], patient["username"])), CSV_COLUMNS)
     else:
-        names = ("checkup_type", "disease", "machine", "taken_by", "taken_at")
-        click.echo(f"Report {report_id} of {patient['username']}")
-        print_table([[name.replace("_", " "), report[name]] for name in names], ("", ""))
-        for line in report["checkup_report"].splitlines():
-            click.echo(printable(line, most=len(line)))
-        print_table([result_row(result) for result in readable_results(report)], RESULT_HEADER)
+        print_report(report, patient["username"])
 
 
 @reports.command()
@@ -157,7 +161,8 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
             found: list[Any] = store.measurements(patient)
             columns = MEASUREMENT_COLUMNS
         else:
-            found, more = cut(store.trend(patient, TrendQuery(code, name), limit=limit + 1), limit)
+            newest, behind = store.trend(patient, TrendQuery(code, name), limit=limit)
+            found, more = newest[::-1], behind is not None
             columns = TREND_COLUMNS if as_json or as_csv else POINT_HEADER
             if not found:
                 what = f"code {code}" if code is not None else f"name {name!r}"
@@ -166,7 +171,14 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
                 )
     rows = [[joined(getattr(each, column)) for column in columns] for each in found]
     if columns == POINT_HEADER:
-        rows = [[*row, classify(each.value, each.low, each.high)] for row, each in zip(rows, found, strict=True)]
+        rows = [
+            [
+                moment_text(each.taken_at, written, each.taken_precision) or "not known",
+                *row[1:],
+                classify(each.value, each.low, each.high),
+            ]
+            for row, each in zip(rows, found, strict=True)
+        ]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
@@ -174,15 +186,8 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
     else:
         print_table(rows, (*columns, "position") if columns == POINT_HEADER else columns)
         if columns == POINT_HEADER:
-            draw(found)
+            draw(found, code)
     warn_of_more(more, limit, "reports that have it")
-
-
-def cut(points: list[TrendPoint], limit: int) -> tuple[list[TrendPoint], bool]:
-    """Return the points of the newest `limit` reports, the newest last, and whether there are more."""
-    ids = set(list(dict.fromkeys(point.report_id for point in points))[:limit])
-    kept = [point for point in points[::-1] if point.report_id in ids]
-    return kept, len(kept) < len(points)
 
 
 def warn_of_more(more: bool, limit: int, what: str) -> None:
@@ -195,28 +200,68 @@ def shortened(text: str) -> str:
     return text if len(text) <= LIST_TEXT_MAX else f"{text[:LIST_TEXT_MAX].rstrip()}…"
 
 
+def print_report(report: Document, username: str) -> None:
+    """Print one report: what is known of the check-up, its text, its results, and what is known of these."""
+    click.echo(f"Report {report['_id']} of {username}")
+    known = [(name.replace("_", " "), report[name]) for name in ("checkup_type", "disease", "machine", "taken_by")]
+    known += [("taken at", taken_text(report)), ("status", words_of(report.get("status")))]
+    known += [(name.lower(), text) for name, text in checkup_facts(report, written)]
+    print_table([line for line in known if line[1] != "" or line[0] != "status"], ("", ""))
+    for line in report_text(report).splitlines():
+        click.echo(printable(line, most=len(line)))
+    results = readable_results(report)
+    print_table([result_row(result) for result in results], RESULT_HEADER)
+    facts = [
+        (result.get("name"), name.lower(), text) for result in results for name, text in result_facts(result, written)
+    ]
+    if facts:
+        print_table(facts, FACT_HEADER)
+
+
+def report_text(report: Document) -> str:
+    """Return a report's text with its notes."""
+    return "\n".join(filter(None, (report["checkup_report"], *notes_of(report.get("details"), written))))
+
+
+def taken_text(report: Document) -> str:
+    """Return the moment of a check-up, as far as it is known."""
+    return moment_text(report["taken_at"], written, report.get("taken_precision"), report.get("taken_until"))
+
+
+def written(moment: datetime, precision: str | None) -> str:
+    """Return a moment as cells have it; a date alone is the same in every zone."""
+    if precision in LENGTHS:
+        return moment.astimezone(UTC).isoformat()[: LENGTHS[precision]]
+    return "not known" if precision else cell_text(moment)
+
+
 def result_row(result: Document) -> list[Any]:
     """Return a result's cells; `position`: of the value in its range, independent of the machine's flag."""
     position = classify(*(result.get(name) for name in ("value", "low", "high")))
     notes = [f"{words}{result[name]}" for name, words in NOTES if result.get(name)]
+    usual, other_ranges = usual_range(result) if result.get("ranges") else ("", "")
+    notes += [f"range: {usual}"] if usual else []
+    notes += [f"other ranges: {other_ranges}"] if other_ranges else []
     notes += ["general range"] if result.get("range_source") == catalog.SOURCE else []
     return [{**result, "position": position, "note": "; ".join(notes)}.get(name) for name in RESULT_HEADER]
 
 
-def draw(points: list[TrendPoint]) -> None:
-    """Print a sparkline for each unit, because values in different units are not comparable.
+def draw(points: list[TrendPoint], code: str | None) -> None:
+    """Print a sparkline for each series: values in different units or of different specimens are not comparable.
 
     Impossible values would flatten the rest of the line; they are left out, and so are texts. A bound such as <3 is
     drawn at its number.
     """
-    for unit in dict.fromkeys(point.unit for point in points):
-        same = [each for each in points if each.unit == unit]
-        numbers = [(each, found[1]) for each in same if (found := parse_measurement(each.value))]
+    for specimen, same in split_series(points, code):
+        dated = [each for each in same if each.taken_at]
+        numbers = [(each, found[1]) for each in dated if (found := parse_measurement(each.value))]
         values = [float(value) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
-        left_out = [(len(numbers) - len(values), "hardly possible"), (len(same) - len(numbers), "in words")]
+        left_out = [(len(numbers) - len(values), "hardly possible"), (len(dated) - len(numbers), "in words")]
+        left_out += [(len(same) - len(dated), "of unknown time")]
         without = ", ".join(f"{count} {words}" for count, words in left_out if count)
         if len(values) > 1:
-            line = f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit or ''}".rstrip()
+            unit = same[-1].unit or ""
+            line = f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit} {specimen}".rstrip()
             click.echo(f"{line}, without {without}" if without else line)
 
 
@@ -238,10 +283,3 @@ def find_user(store: ReportRepository, username: str) -> Document:
     if patient is None:
         raise NotFound(f"the report store has no user {username}; the sync may not have brought him or her yet")
     return patient
-
-
-def shown(report: Document, patient: Document) -> Document:
-    """Return a report as `--json` prints it."""
-    return {"id": report["_id"], "username": patient["username"]} | {
-        name: value for name, value in report.items() if name not in ("_id", "subject")
-    }

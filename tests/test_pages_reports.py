@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from support.factories import record, take
 from support.page_client import Browser, pages_of, plain
-from support.page_data import history, result, sixty, temperatures, varied
+from support.page_data import history, present, result, rich, sixty, temperatures, varied
 
 from myhealth.checkups.models import Checkup
 from myhealth.intake.formats.detect import read_dump
@@ -22,7 +22,6 @@ from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi.browse import make_app
 from wsgi.browse_pages import reports as report_pages
-from wsgi.browse_pages import result_view
 
 
 def test_whatever_is_written_stays_text(application, people, settings, reports) -> None:
@@ -258,7 +257,7 @@ def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -
     found = list(reports.reports.find())
     assert len(found) > 30
     for report in found:
-        assert report["abnormal"] == any(each.is_unusual for each in result_view.present_results(report)), report
+        assert report["abnormal"] == any(present(each).is_unusual for each in report["results"]), report
 
 
 def test_a_range_of_the_catalogues_is_told_from_the_machines_own(browser: Browser, people, settings, reports) -> None:
@@ -339,3 +338,42 @@ def test_no_control_character_and_no_override_reaches_a_page(application, people
 
 def application_get(application, token: str):
     return Browser(application).get("/reports/", headers={"x-access-token": token}).json
+
+
+def test_what_is_known_of_a_checkup_is_on_its_page_in_the_list_and_on_paper(
+    browser: Browser, people, settings, reports
+) -> None:
+    assert [each.errors for each in take(*rich("bholanath"))] == [[], [], []]
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    numbers = re.findall(r'<h2><a href="/my/reports/(\d+)"', browser.get("/my/").text)
+    pages = " ".join(plain(browser.get(f"/my/reports/{number}")) for number in numbers)
+    everywhere = ("Status: preliminary; it may still change", "November 2026", "time not known; received on", "Patient was not fasting")  # fmt: skip
+    for text in (pages, plain(browser.get("/my/")), plain(browser.get("/my/print"))):
+        for expected in everywhere:
+            assert expected in text, expected
+    details = ("Central laboratory", "Known diabetes", "women: 12 to 16 g/dL · men: 14 to 18 g/dL", "haemolysed (Dr. Rao, 20 November 2026)", "Urine", "Photometry")  # fmt: skip
+    for text in (pages, plain(browser.get("/my/print"))):
+        for expected in details:
+            assert expected in text, expected
+    assert "Time at that place" in pages
+    assert "20 November 2026, 09:14 (UTC+05:30)" in pages
+    assert "final" not in pages
+    found = [plain(browser.get(f"/my/?text={word}")) for word in ("not+fasting", "haemolysed")]
+    assert ["No report matches" in page for page in found] == [False, False]
+
+
+def test_a_moment_that_only_sorts_leaves_no_answer(browser: Browser, people, settings, reports, browse, log_in) -> None:
+    take(*rich("bholanath"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    token = log_in("bholanath")
+    listed = browse("GET", "/reports/", token=token).json
+    unknown = [each for each in listed if each.get("taken_precision") == "unknown"]
+    assert [each["taken_at"] for each in unknown] == [None]
+    assert browse("GET", f"/reports/{unknown[0]['id']}/", token=token).json["taken_at"] is None
+    points = browse("GET", "/users/bholanath/trends/?code=718-7", token=token).json
+    assert [point["taken_at"] for point in points] == ["2026-11-20T03:44:00Z", None]
+    assert [point["value"] for point in points] == [11.2, 13]
+    measured = {each["name"]: each for each in browse("GET", "/users/bholanath/trends/", token=token).json}
+    assert measured["Hemoglobin"]["first_at"] == "2026-11-20T03:44:00Z"
+    assert measured["Grip"]["first_at"] is None

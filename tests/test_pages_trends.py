@@ -32,11 +32,11 @@ def test_a_long_trend_goes_on_to_its_first_value(browser: Browser, people, setti
 
 def test_values_of_one_day_are_told_apart_by_their_time(browser: Browser, people, settings, reports) -> None:
     times = ("2026-11-20T03:44:00Z", "2026-11-20T12:00:00Z", "2026-11-20T14:05:00Z", "2026-11-21T09:00:00Z")
-    take(*[record(i, taken_at=at) for i, at in enumerate(times)])
+    known = (None, "day", None, None)
+    take(*[record(i, taken_at=at, taken_precision=known[i]) for i, at in enumerate(times)])
     run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     rows = re.findall(r'<th scope="row"><a [^>]*>(.*?)</a>', browser.get("/my/trends?code=8480-6").text)
-    # noon UTC may stand for a day of which no more is known
     assert [" ".join(re.sub("<[^>]+>", "", row).split()) for row in rows] == ["21 Nov 2026", "20 Nov 2026 14:05", "20 Nov 2026", "20 Nov 2026 03:44"]  # fmt: skip
 
 
@@ -149,3 +149,43 @@ def test_a_trend_by_name_is_of_what_has_no_code(browser: Browser, people, settin
     browser.log_in("bholanath")
     for asked, value in (("name=Grip", "40"), ("code=83174-9", "41")):
         assert re.findall(r'<td dir="auto">(\d+)</td>', browser.get(f"/my/trends?{asked}").text) == [value]
+
+
+def test_a_trend_is_of_one_test_in_one_unit_of_one_specimen(browser: Browser, people, settings, reports) -> None:
+    """All codes of a test, all spellings of a unit; urine is another thing than blood."""
+    sent = [("2345-7", "mg/dL", None, 90), ("2339-0", "mg/dl", "Serum", 95), ("2345-7", "mmol/L", None, 5), ("2345-7", "mg/dL", "Urine", 3)]  # fmt: skip
+    results = [{**result("Glucose", value, unit, code=code), "specimen": kind} for code, unit, kind, value in sent]
+    take(*[record(i, taken_at=f"2026-11-0{i + 1}T09:00:00Z", results=[each]) for i, each in enumerate(results)])
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    assert "measured 4 times, last on 4 November 2026" in plain(browser.get("/my/trends"))
+    pages = [browser.get(f"/my/trends?code={code}").text for code in ("2345-7", "2339-0")]
+    for page in pages:
+        sections = page.split("<section")[1:]
+        assert [re.findall(r'<td dir="auto">(\d+)</td>', section) for section in sections] == [
+            ["3"],
+            ["5"],
+            ["95", "90"],
+        ]
+        assert "In <bdi>mg/dL</bdi>, urine" in page
+    assert len(re.findall(r'<h2><a href="/my/reports/', browser.get("/my/?code=2339-0").text)) == 4
+
+
+def test_a_value_is_drawn_at_its_own_moment_and_an_undated_one_not_at_all(
+    browser: Browser, people, settings, reports
+) -> None:
+    grip = result("Grip", 40, "kg")
+    profile = [{**grip, "value": value, "taken_at": f"2026-11-0{day}T09:00:00Z"} for value, day in ((41, 3), (42, 1))]
+    take(
+        record(1, taken_at="2026-11-02T09:00:00Z", results=[grip, *profile]),
+        record(2, taken_at=None, taken_precision="unknown", results=[{**grip, "value": 99}]),
+    )
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    browser.log_in("bholanath")
+    page = browser.get("/my/trends?name=Grip").text
+    rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in re.findall(r"<tr>(<th scope=.row.*?</td>)", page)]
+    assert rows == ["3 Nov 2026 41", "2 Nov 2026 40", "1 Nov 2026 42", "time not known 99"]
+    svg = re.search(r"<svg[^>]*plot.*?</svg>", page, re.DOTALL).group()
+    assert svg.count('class="dot"') == 3
+    assert "1 Nov 2026" in svg
+    assert "1 value is not drawn in the chart, for it is not known when" in plain(browser.get("/my/trends?name=Grip"))

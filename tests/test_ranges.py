@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from support.factories import document
+from support.page_data import present
 
 from myhealth.clinical import catalog
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, is_outside, parse_measurement
 from wsgi.browse_pages.meter import meter_of
-from wsgi.browse_pages.result_view import present
 
 PLACES: list[tuple[Any, Any, Any, str | None]] = [
     (128, 90, 120, ABOVE),

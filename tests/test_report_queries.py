@@ -12,7 +12,7 @@ from myhealth.reports.access_log import Access
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.filters import ALL_PATIENTS, PageCursor, ReportFilter
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.trends import TrendQuery
+from myhealth.reports.trends import TrendPoint, TrendQuery
 from myhealth.reports.writer import ReportWriter
 from wsgi.browse_api.cursors import (
     access_cursor,
@@ -27,6 +27,10 @@ DAY = timedelta(days=1)
 PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'
 OTHER = '{"code": null, "name": "Grip", "value": %s, "unit": "kg", "low": null, "high": null, "flag": null}'
 PATIENT = {"_id": 7, "subject": "s7", "username": "savita"}
+
+
+def points(store: ReportRepository, wanted: TrendQuery, **options) -> list[TrendPoint]:
+    return store.trend(PATIENT, wanted, **options).points
 
 
 def user(id_: int, username: str, role: str = "patient") -> dict:
@@ -135,23 +139,23 @@ def test_a_place_is_exact_to_the_millisecond_at_any_time() -> None:
 
 
 def test_a_trend_is_one_measurement_newest_first(filled: ReportRepository) -> None:
-    points = filled.trend(PATIENT, TrendQuery("8867-4"))
-    assert [(p.report_id, p.value, p.unit, p.low, p.high, p.flag) for p in points] == [
+    found = points(filled, TrendQuery("8867-4"))
+    assert [(p.report_id, p.value, p.unit, p.low, p.high, p.flag) for p in found] == [
         (1, 120, "/min", 60, 100, "H"),
         (2, 70, "/min", 60, 100, None),
     ]
-    assert [p.value for p in filled.trend(PATIENT, TrendQuery(name="Grip"))] == [Decimal("40.50"), 41]
-    assert [p.code for p in filled.trend(PATIENT, TrendQuery(name="Grip"))] == [None, None]
-    by_name = filled.trend(PATIENT, TrendQuery(name="Heart rate"))
+    assert [p.value for p in points(filled, TrendQuery(name="Grip"))] == [Decimal("40.50"), 41]
+    assert [p.code for p in points(filled, TrendQuery(name="Grip"))] == [None, None]
+    by_name = points(filled, TrendQuery(name="Heart rate"))
     assert [(p.report_id, p.code) for p in by_name] == [(1, "8867-4"), (2, "8867-4")]
-    assert filled.trend(PATIENT, TrendQuery(name="Heart rate", coded=False)) == []
-    assert len(filled.trend(PATIENT, TrendQuery(name="Grip", coded=False))) == 2
-    assert {p.code for p in points} == {None}, "it was asked for"
-    assert filled.trend(PATIENT, TrendQuery("8867-4", until=NOW))[0].report_id == 2
-    assert [p.report_id for p in filled.trend(PATIENT, TrendQuery("8867-4"), limit=1)] == [1]
-    assert [p.report_id for p in filled.trend(PATIENT, TrendQuery("8867-4", after=PageCursor(NOW, 1)))] == [2]
+    assert points(filled, TrendQuery(name="Heart rate", coded=False)) == []
+    assert len(points(filled, TrendQuery(name="Grip", coded=False))) == 2
+    assert {p.code for p in found} == {None}, "it was asked for"
+    assert points(filled, TrendQuery("8867-4", until=NOW))[0].report_id == 2
+    assert [p.report_id for p in points(filled, TrendQuery("8867-4"), limit=1)] == [1]
+    assert [p.report_id for p in points(filled, TrendQuery("8867-4", after=PageCursor(NOW, 1)))] == [2]
     for nothing in ("$ne", "", "8867"):
-        assert filled.trend(PATIENT, TrendQuery(nothing)) == []
+        assert points(filled, TrendQuery(nothing)) == []
 
 
 def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(reports: ReportRepository) -> None:
@@ -164,11 +168,11 @@ def test_a_trend_takes_no_value_for_a_field_and_no_odd_result_for_a_measurement(
         document(5, results=odd[:-1] + "," + PULSE % ("90.50", "null") + "]"),
     ]
     ReportWriter(reports).insert("checkup", rows)
-    by_code = [(p.report_id, p.value) for p in reports.trend(PATIENT, TrendQuery("8867-4"))]
+    by_code = [(p.report_id, p.value) for p in points(reports, TrendQuery("8867-4"))]
     assert by_code == [(5, Decimal("90.50")), (1, 70)]
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("$$this.code"))] == [2]
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("$results.code"))] == [2]
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="$$ROOT"))] == [2]
+    assert [p.report_id for p in points(reports, TrendQuery("$$this.code"))] == [2]
+    assert [p.report_id for p in points(reports, TrendQuery("$results.code"))] == [2]
+    assert [p.report_id for p in points(reports, TrendQuery(name="$$ROOT"))] == [2]
 
 
 def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
@@ -179,9 +183,9 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
     good = [("8867-4", 8), (None, 9)]
     rows += [document(i, results=json.dumps([{"code": c, "name": "Pulse"}]), taken_at=NOW - i * DAY) for c, i in good]
     ReportWriter(reports).insert("checkup", rows)
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery("8867-4"), limit=1)] == [8]
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="Pulse", coded=False), limit=1)] == [9]
-    assert [p.report_id for p in reports.trend(PATIENT, TrendQuery(name="Pulse"), limit=3)] == [5, 8, 9]
+    assert [p.report_id for p in points(reports, TrendQuery("8867-4"), limit=1)] == [8]
+    assert [p.report_id for p in points(reports, TrendQuery(name="Pulse", coded=False), limit=1)] == [9]
+    assert [p.report_id for p in points(reports, TrendQuery(name="Pulse"), limit=3)] == [5, 8, 9]
 
 
 @pytest.mark.parametrize("results", [

@@ -1,7 +1,7 @@
 """The words and numbers that pages show of a result and of a report."""
 
 import pytest
-from support.page_data import result
+from support.page_data import present, result
 
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages import summary as summaries
@@ -27,11 +27,11 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert summaries.summary([result_view.present(RESULTS[kind]) for kind in kinds]) == summary
+    assert summaries.summary([present(RESULTS[kind]) for kind in kinds]) == summary
 
 
 def test_why_there_is_no_value_is_told() -> None:
-    shown = result_view.present(RESULTS["none"])
+    shown = present(RESULTS["none"])
     assert (shown.value, shown.words) == ("not given: Specimen clotted", "there is no value to compare")
 
 
@@ -57,7 +57,7 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert summaries.summary([result_view.present(result) for result in results]) == said
+    assert summaries.summary([present(result) for result in results]) == said
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said:
      ("Specimen unsatisfactory for evaluation", ""), ("trace", ""), (None, "")],
 )  # fmt: skip
 def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None:
-    assert result_view.present({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
+    assert present({"name": "Glucose", "value": value, "unit": "mmol/L"}).unit == shown
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,7 @@ def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None
      (100, "A", "marked as not what is usual"), (100, "N", "within the usual range"), (130, "N", "above the usual range")],
 )  # fmt: skip
 def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int, flag: str, words: str) -> None:
-    assert (
-        result_view.present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
-    )
+    assert present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag}).words == words
 
 
 @pytest.mark.parametrize(
@@ -87,15 +85,85 @@ def test_what_lies_within_its_range_is_not_said_to_lie_outside_of_it(value: int,
      (130, "N", "The machine itself marked this value as usual."), (130, "HH", ""), (130, "A", ""), (130, None, "")],
 )  # fmt: skip
 def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, flag: str | None, note: str) -> None:
-    shown = result_view.present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
+    shown = present({"name": "Systolic", "value": value, "low": 90, "high": 120, "flag": flag})
     assert (shown.position, shown.note) == ("above" if value == 130 else "below", note)
 
 
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
     assert result_view.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
     assert result_view.kind_text("BLOOD PRESSURE") == "Blood pressure"
-    shown = result_view.present(
-        {"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"}
-    )
+    shown = present({"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"})
     assert (shown.name, shown.usual) == ("Puls oxim sat o2", "men: 55 - 95")
     assert shown.words == "the usual range is told in words, so it is not compared here"
+
+
+HAEMOGLOBIN = {"name": "Hb", "value": 13, "unit": "g/dL", "ranges": [
+    {"low": 12, "high": 16, "sex": "female", "age_low": 18},
+    {"low": 14, "high": 18, "sex": "male", "age_low": 18},
+    {"low": 11, "high": 14, "age_low": 6, "age_high": 17},
+]}  # fmt: skip
+WOMEN, MEN = "women, 18 years and older: 12 to 16 g/dL", "men, 18 years and older: 14 to 18 g/dL"
+CHILDREN = "6 to 17 years: 11 to 14 g/dL"
+
+
+def test_a_range_whose_condition_is_not_known_to_be_met_is_shown_and_not_compared() -> None:
+    shown = present(HAEMOGLOBIN)
+    assert (shown.usual, shown.position) == (f"{WOMEN} · {MEN} · {CHILDREN}", "unknown")
+    assert shown.words == "not compared, for it is not known which range holds here"
+    chosen = present({**HAEMOGLOBIN, "low": 12, "high": 16})
+    assert (chosen.usual, chosen.position) == (WOMEN, "within")
+    assert chosen.facts == [("Other ranges", f"{MEN} · {CHILDREN}")]
+    general = present({"name": "Hb", "value": 13, "unit": "g/dL", "range_text": "women 12 to 16, men 14 to 18", "range_source": "catalogue"})  # fmt: skip
+    assert (general.usual, general.words) == ("women 12 to 16, men 14 to 18 g/dL", shown.words)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"low": 4, "high": 6, "text": "(4 - 6) mmol/L"}, "4 to 6 mmol/L"),
+        ({"high": 200, "text": "Desirable: <200"}, "Desirable: <200"),
+        ({"low": 1, "high": 2, "text": "Children"}, "Children: 1 to 2 mmol/L"),
+        ({"text": "not detected"}, "not detected"),
+        ({"low": 2, "high": 3, "type": {"codings": [{"code": "treatment"}]}}, "treatment: 2 to 3 mmol/L"),
+        ({"low": 2, "high": 3, "applies_to": [{"text": "pregnant"}, "fasting"]}, "pregnant, fasting: 2 to 3 mmol/L"),
+        ({"low": 2, "age_high": 17, "sex": "male"}, "boys, up to 17 years: 2 mmol/L or more"),
+        ({"low": 2, "age_low": 0, "age_high": 6, "age_unit": "mo"}, "0 to 6 months: 2 mmol/L or more"),
+        ({"low": 2, "high": 3, "unit": "mg/dL"}, "2 to 3 mg/dL"),
+        ({"low": "x", "age_low": [], "applies_to": "y", "type": 5}, "5"),
+    ],
+)
+def test_each_range_reads_with_its_condition(sent: dict, words: str) -> None:
+    assert present({"name": "x", "value": "a", "unit": "mmol/L", "ranges": [sent]}).usual == words
+
+
+FACTS = [
+    ({"status": "preliminary"}, [("Status", "preliminary; it may still change")]),
+    ({"status": "final"}, []),
+    ({"status": "corrected"}, [("Status", "corrected")]),
+    (
+        {"status": "corrected", "corrected_at": "2026-11-21T03:40:00Z", "previous_value": 6.9, "unit": "mmol/L"},
+        [("Corrected", "on 21 November 2026, 09:10; before: 6.9 mmol/L")],
+    ),
+    ({"taken_at": "2026-11-20T03:44:00+00:00"}, [("Measured", "20 November 2026, 09:14")]),
+    ({"taken_at": "2026-11-01T12:00:00Z", "taken_precision": "month"}, [("Measured", "November 2026")]),
+    ({"interpretations": [{"code": "H"}, {"code": "D"}], "flag": "H"}, [("Marked as", "significantly lower than before")]),
+    ({"interpretations": [{"code": "POS"}, {"system": "urn:x", "code": "z", "text": "own"}]}, [("Marked as", "positive, own")]),
+    (
+        {"specimen": {"codings": [{"code": "122575003", "display": "Urine"}], "collected_at": "2026-11", "body_site": "bladder"}},
+        [("Specimen", "Urine, from bladder, taken November 2026")],
+    ),
+    ({"method": {"text": "ELISA"}, "body_site": "arm", "device": {"identifiers": [{"value": "D7"}]}}, [("Body site", "arm"), ("Method", "ELISA"), ("Device", "D7")]),
+    ({"performers": [{"name": "Lab A"}, "Lab A", {"reference": "Practitioner/1"}]}, [("Done by", "Lab A, Practitioner/1")]),
+    ({"notes": [{"text": "fasting", "author": "Dr. A", "at": "2026-11-20"}, {"text": "x"}]}, [("Note", "fasting (Dr. A, 20 November 2026)"), ("Note", "x")]),
+    ({"notes": "x", "performers": 5, "specimen": 7, "taken_at": "soon", "corrected_at": "2026-13"}, [("Corrected", "on 2026-13"), ("Measured", "soon"), ("Specimen", "7")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "facts"), FACTS)
+def test_what_else_is_known_of_a_result_is_told_in_plain_words(more: dict, facts: list) -> None:
+    assert present({"name": "x", "value": 1, **more}).facts == facts
+
+
+def test_an_absent_value_is_told_with_the_words_of_its_code() -> None:
+    absent = {"name": "x", "value": None, "absent_code": "not-performed", "absent_reason": "NP"}
+    assert present(absent).value == "not given: not measured"

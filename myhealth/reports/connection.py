@@ -71,7 +71,7 @@ def restore_decimals(report: Document) -> Document:
     """Convert the decimals of a report that was read with READ_CODEC, in place. Few reports have any."""
     kinds = [*map(type, report.values())]
     if dict in kinds or kinds.count(list) > 1:  # a column of JSON beside the results
-        report.update({name: _restore(value) for name, value in report.items() if type(value) in (dict, list)})
+        report.update({name: restore_value(value) for name, value in report.items() if type(value) in (dict, list)})
     results = report["results"]
     if type(results) is list:
         for result in results:
@@ -79,15 +79,15 @@ def restore_decimals(report: Document) -> Document:
                 break
         else:
             return report
-    report["results"] = _restore(results)
+    report["results"] = restore_value(results)
     return report
 
 
-def _restore(value: Any) -> Any:
+def restore_value(value: Any) -> Any:
     if type(value) is dict:
-        return {name: _restore(each) for name, each in value.items()}
+        return {name: restore_value(each) for name, each in value.items()}
     if type(value) is list:
-        return [_restore(each) for each in value]
+        return [restore_value(each) for each in value]
     return restore_decimal(value)
 
 

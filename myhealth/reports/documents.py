@@ -72,6 +72,16 @@ def storable(value: Any) -> Any:
     return Decimal(value) if type(value) is int and not INT_MIN <= value <= INT_MAX else value
 
 
+def public_report(report: Document, username: str | None) -> Document:
+    """Return a report for an answer: `id` instead of `_id`, the patient's username instead of the UUID `subject`, no
+    moment that only sorts."""
+    shown = {"id": report["_id"], "username": username, **report}
+    del shown["_id"], shown["subject"]
+    if report.get("taken_precision") == "unknown":
+        shown["taken_at"] = None
+    return shown
+
+
 def user_document(row: UserRow, epoch: int) -> Document:
     """Return the document of one user; `username_key` and `name_keys` serve the search by name.
 

@@ -13,12 +13,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
+from myhealth.clinical.catalog import codes_of
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
 
 Sort = Literal["-taken_at", "taken_at"]
 SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
 FILTER_TEXT_MAX = 200  # characters
+SEARCHED = ("checkup_report", "checkup_type", "disease", "results.name", "details.notes.text", "results.notes.text")
 # Date and time, seconds, fraction, zone, offset. Source: RFC 3339, 5.6.
 MOMENT_PATTERN = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2})(:[0-9]{2})(\.[0-9]+)?([Zz]|([+-][0-9]{2}:[0-9]{2}))", re.ASCII
@@ -55,7 +57,8 @@ class ReportFilter:
     """Conditions on a report; None is no condition.
 
     `type`, `disease`, `machine` (serial), `taken_by`: equal to. `since`: taken at or after; `until`: taken before.
-    `code`: has a result of this LOINC code. `text`: is part of its text or of a result's name, in any case.
+    `code`: has a result of the test with this LOINC code. `text`: is part of its text, of a note or of a result's name,
+    in any case.
 
     Raises BadInput naming a text that is too long, holds NUL or is not Unicode.
     """
@@ -153,10 +156,11 @@ def reports_query(
         ("machine", wanted.machine),
         ("taken_by", wanted.taken_by),
         ("abnormal", wanted.abnormal),
-        ("results.code", wanted.code),
     ):
         if value is not None:
             query[name] = {"$eq": value}
+    if wanted.code is not None:
+        query["results.code"] = {"$in": [*codes_of(wanted.code)]}
     if wanted.text is not None:
         query["$and"] = [_contains(wanted.text)]
     return query
@@ -165,4 +169,4 @@ def reports_query(
 def _contains(text: str) -> Document:
     """Match reports whose text contains this one literally, in any case."""
     pattern = {"$regex": re.escape(text), "$options": "i"}
-    return {"$or": [{name: pattern} for name in ("checkup_report", "checkup_type", "disease", "results.name")]}
+    return {"$or": [{name: pattern} for name in SEARCHED]}

@@ -29,7 +29,7 @@ from myhealth.reports.trends import (
     TREND_LIMIT,
     FilterChoices,
     Measurement,
-    TrendPoint,
+    TrendPage,
     TrendQuery,
     choices_pipeline,
     filter_choices,
@@ -173,12 +173,14 @@ class ReportRepository:
             return None
         return report, patient
 
-    def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> list[TrendPoint]:
+    def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> TrendPage:
         """Return the results of one measurement, the newest first, out of at most `limit` reports."""
         query, projection = trend_query(patient, wanted), trend_projection(wanted)
-        options: Any = {"sort": sort_keys("-taken_at"), "limit": limit, "batch_size": limit + 1}
+        options: Any = {"sort": sort_keys("-taken_at"), "limit": limit + 1, "batch_size": limit + 2}
         with translate_mongo_errors():
-            return trend_points(self._readable.find(query, projection, **options).to_list(), wanted)
+            found = self._readable.find(query, projection, **options).to_list()
+        after = PageCursor.of(found[limit - 1]) if len(found) > limit else None
+        return TrendPage(trend_points(found[:limit], wanted), after)
 
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""

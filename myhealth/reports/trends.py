@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
 from bson.decimal128 import Decimal128
 
+from myhealth.clinical.catalog import codes_of
+from myhealth.clinical.series import series_key
 from myhealth.common.stored_types import StoredMoment
-from myhealth.reports.connection import restore_decimal
+from myhealth.reports.connection import restore_decimal, restore_value
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
 
@@ -20,8 +22,9 @@ TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 
 @dataclass(frozen=True)
 class TrendQuery:
-    """Which measurement: a LOINC code, or a name if there is no code. `coded`: include results of that name that have
-    a code. `since`, `until`: as ReportFilter has them. `after`: only reports behind this position."""
+    """Which measurement: a LOINC code and those of the same test, or a name if there is no code. `coded`: include
+    results of that name that have a code. `since`, `until`: as ReportFilter has them. `after`: only reports behind this
+    position."""
 
     code: str | None = None
     name: str | None = None
@@ -31,20 +34,21 @@ class TrendQuery:
     after: PageCursor | None = None
 
     @property
-    def key(self) -> tuple[str, str | None]:
-        """The field of a result that names the measurement, and its value."""
-        return ("name", self.name) if self.code is None else ("code", self.code)
+    def key(self) -> tuple[str, tuple[str | None, ...]]:
+        """The field of a result that names the measurement, and its values."""
+        return ("name", (self.name,)) if self.code is None else ("code", codes_of(self.code))
 
 
 class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One result of one report, as it was measured: a value may be text, and units may differ between points.
+    `taken_at`: the result's own moment, else the report's; None if it is not known.
 
     Fields of results are of any type, because another program may have stored them. A Struct, because a trend has a
     thousand of them.
     """
 
     report_id: int
-    taken_at: StoredMoment
+    taken_at: StoredMoment | None
     name: Any
     value: Any
     unit: Any
@@ -55,22 +59,36 @@ class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     range_source: Any = None
     warning: Any = None
     range_text: Any = None  # a range in words, as the machine sent it
-    code: Any = None  # only in answers to a name, which several codes may share
+    code: Any = None  # where it is not the one that was asked for
+    # The result's, else the report's; None is an instant, a final result, an unknown specimen.
+    taken_precision: Any = None
+    status: Any = None
+    specimen: Any = None
+    ranges: Any = None  # all reference ranges of the source
+
+
+class TrendPage(NamedTuple):
+    """The results of one measurement, the newest first, out of at most so many reports. `after`: the position behind
+    the last of these, None on the last page."""
+
+    points: list[TrendPoint]
+    after: PageCursor | None
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measurement that a patient has at least one result of.
 
-    `code` (LOINC) or None; `name`: the newest; `units`: all of them; the number of results, the first and last moment.
+    `code` (LOINC, the newest of the test's) or None; `name`: the newest; `units`: all of them; the number of results,
+    the first and last moment of the reports, None if none is known.
     """
 
     code: str | None
     name: str | None
     units: tuple[str, ...]
     count: int
-    first_at: StoredMoment
-    last_at: StoredMoment
+    first_at: StoredMoment | None
+    last_at: StoredMoment | None
 
 
 MEASUREMENT_COLUMNS = tuple(field.name for field in fields(Measurement))
@@ -86,6 +104,11 @@ class FilterChoices:
     takers: tuple[str, ...]
 
 
+UNKNOWN = "unknown"  # the precision of a moment that only sorts
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+NOTHING: Document = {}
+PLAIN_FIELDS = 3  # of a report with plain results in `trend_projection`
+OWN = frozenset({"taken_at", "taken_precision", "status", "specimen", "ranges"})
 CHOICE_FIELDS = ("checkup_type", "disease", "machine", "taken_by")
 
 
@@ -98,7 +121,7 @@ def trend_query(patient: Document, wanted: TrendQuery) -> Document:
     field, sought = wanted.key
     uncoded = {} if wanted.coded or field == "code" else {"code": {"$eq": None, "$not": {"$type": "array"}}}
     query = reports_query(patient, ReportFilter(since=wanted.since, until=wanted.until), after=wanted.after)
-    query["results"] = {"$elemMatch": {field: {"$eq": sought, "$not": {"$type": "array"}}, **uncoded}}
+    query["results"] = {"$elemMatch": {field: {"$in": [*sought], "$not": {"$type": "array"}}, **uncoded}}
     return query
 
 
@@ -108,32 +131,70 @@ def trend_projection(wanted: TrendQuery) -> Document:
     `$literal` keeps a client's value from being read as a field's name.
     """
     field, sought = wanted.key
-    matching = {"$filter": {"input": "$results", "cond": {"$eq": [f"$$this.{field}", {"$literal": sought}]}}}
-    return {"taken_at": 1, "results": {"$cond": [{"$isArray": "$results"}, matching, []]}}
+    matching = {"$filter": {"input": "$results", "cond": {"$in": [f"$$this.{field}", {"$literal": [*sought]}]}}}
+    shared = {"taken_at": 1, "taken_precision": 1, "status": 1, "details.specimen": 1}
+    return {**shared, "results": {"$cond": [{"$isArray": "$results"}, matching, []]}}
 
 
 def trend_points(reports: Iterable[Document], wanted: TrendQuery) -> list[TrendPoint]:
     """Return the points of reports that were read with READ_CODEC.
 
-    One loop without function calls: it runs for a thousand results and more.
+    One loop with few function calls: it runs for a thousand results and more.
     """
     points: list[TrendPoint] = []
     field, sought = wanted.key
-    any_code, by_code = wanted.coded or field == "code", field == "code"
+    any_code, asked, in_order = wanted.coded or field == "code", wanted.code, True
     for report in reports:
-        results = report["results"]
+        results, shared = report["results"], _shared(report) if len(report) > PLAIN_FIELDS else NOTHING
         for result in results if type(results) is list else ():
             if type(result) is not dict:
                 continue
             get = result.get
-            if get(field) == sought and (any_code or get("code") is None):
+            if get(field) in sought and (any_code or get("code") is None):
                 value, low, high = get("value"), get("low"), get("high")
                 if Decimal128 in (type(value), type(low), type(high)):
                     value, low, high = restore_decimal(value), restore_decimal(low), restore_decimal(high)
                 rest = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text")
-                code = None if by_code else get("code")
-                points.append(TrendPoint(report["_id"], report["taken_at"], get("name"), value, *rest, code))
+                code = None if asked is not None and get("code") == asked else get("code")
+                taken_at, more = report["taken_at"], NOTHING
+                if shared or not OWN.isdisjoint(result):
+                    taken_at, more = _own(result, taken_at, shared)
+                    in_order = False
+                points.append(TrendPoint(report["_id"], taken_at, get("name"), value, *rest, code, **more))
+    if not in_order:
+        points.sort(key=lambda point: point.taken_at or EARLIEST, reverse=True)
     return points
+
+
+def split_series(points: Iterable[TrendPoint], code: str | None) -> list[tuple[str, list[TrendPoint]]]:
+    """Return (kind of specimen, points) of each series, because values in different units or of different specimens
+    are not comparable; the kind is "" if there is only one. `code`: what was asked for."""
+    found: dict[tuple[str, str], list[TrendPoint]] = {}
+    for point in points:
+        key = series_key({"code": point.code or code, "unit": point.unit, "specimen": point.specimen})
+        found.setdefault((key.unit, key.specimen), []).append(point)
+    several = len({specimen for _, specimen in found}) > 1
+    return [(specimen if several else "", same) for (_, specimen), same in found.items()]
+
+
+def _shared(report: Document) -> Document:
+    """Return what a report says for all its results."""
+    details = report.get("details")
+    specimen = details.get("specimen") if isinstance(details, dict) else None
+    found = {name: report.get(name) for name in ("taken_precision", "status")} | {"specimen": specimen}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _own(result: Document, taken_at: datetime, shared: Document) -> tuple[datetime | None, Document]:
+    """Return the moment of a result, and its further fields of a TrendPoint."""
+    more = shared | {name: restore_value(result[name]) for name in OWN if result.get(name) is not None}
+    try:
+        own = datetime.fromisoformat(more.pop("taken_at", ""))
+        taken_at = own if own.tzinfo else taken_at
+        more["taken_precision"] = result.get("taken_precision")
+    except (TypeError, ValueError):
+        pass  # it has none of its own
+    return None if more.get("taken_precision") == UNKNOWN else taken_at, more
 
 
 def readable_results(report: Document) -> list[Document]:
@@ -143,11 +204,13 @@ def readable_results(report: Document) -> list[Document]:
 
 
 def measurements_pipeline(patient: Document) -> list[Document]:
-    """Return the aggregation of all results by code; results without a code are grouped by name."""
+    """Return the aggregation of all results by code; results without a code are grouped by name. `first_at` and
+    `last_at` are of known moments."""
     uncoded_name = {"$cond": [{"$eq": [{"$ifNull": ["$results.code", None]}, None]}, "$results.name", None]}
+    known_at = {"$cond": [{"$eq": ["$taken_precision", UNKNOWN]}, None, "$taken_at"]}
     return [
         {"$match": reports_query(patient, NO_FILTER)},
-        {"$project": {"taken_at": 1, "results.code": 1, "results.name": 1, "results.unit": 1}},
+        {"$project": {"taken_at": 1, "at": known_at, "results.code": 1, "results.name": 1, "results.unit": 1}},
         {"$unwind": "$results"},
         {
             "$group": {
@@ -155,18 +218,34 @@ def measurements_pipeline(patient: Document) -> list[Document]:
                 "name": {"$top": {"sortBy": {"taken_at": -1, "_id": -1}, "output": "$results.name"}},
                 "units": {"$addToSet": "$results.unit"},
                 "count": {"$sum": 1},
-                "first_at": {"$min": "$taken_at"},
-                "last_at": {"$max": "$taken_at"},
+                "first_at": {"$min": "$at"},
+                "last_at": {"$max": "$at"},
             }
         },
     ]
 
 
 def measurements(groups: Iterable[Document]) -> list[Measurement]:
-    """Return the groups of `measurements_pipeline`, sorted by name, without those that have neither code nor name."""
-    found = [_measurement(group) for group in groups]
-    named = (each for each in found if each.code is not None or each.name is not None)
-    return sorted(named, key=lambda each: (each.name or "", each.code or ""))
+    """Return the groups of `measurements_pipeline` by name, those of one test as one, without those that have neither
+    code nor name."""
+    tests: dict[Any, list[Measurement]] = {}
+    for each in map(_measurement, groups):
+        if each.code is not None or each.name is not None:
+            tests.setdefault((each.name,) if each.code is None else codes_of(each.code), []).append(each)
+    return sorted(map(_joined, tests.values()), key=lambda each: (each.name or "", each.code or ""))
+
+
+def _joined(same: list[Measurement]) -> Measurement:
+    """Return the measurements of one test as one; its name and code are those of the newest."""
+    newest = max(same, key=lambda each: (each.last_at or EARLIEST, each.code or ""))
+    first, last = ([at for each in same if (at := getattr(each, name))] for name in ("first_at", "last_at"))
+    return replace(
+        newest,
+        units=tuple(sorted({unit for each in same for unit in each.units})),
+        count=sum(each.count for each in same),
+        first_at=min(first, default=None),
+        last_at=max(last, default=None),
+    )
 
 
 def _measurement(group: Document) -> Measurement:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from support.factories import record
+from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.result_view import ResultView, present_all
 
 LONG_NAME = "Maria-Theresia Alexandrina Konstantinopolitanskaja-Papadimitrakopoulou von und zu Hohenlohe-Waldenburg"
 XSS = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}% import os"
@@ -13,6 +15,11 @@ XSS = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}% import 
 
 def result(name: str, value: Any, unit: str | None = None, low: Any = None, high: Any = None, flag: str | None = None, code: str | None = None) -> dict[str, Any]:  # fmt: skip
     return {"code": code, "name": name, "value": value, "unit": unit, "low": low, "high": high, "flag": flag}
+
+
+def present(measured: dict[str, Any]) -> ResultView:
+    """Return the view of one result."""
+    return present_all([{"results": [measured]}], Dates("Asia/Kolkata").moment)[0][0]
 
 
 BLOOD_COUNT = [
@@ -94,4 +101,31 @@ def sixty(patient: str) -> list[dict[str, Any]]:
     return [
         record("sixty", patient, taken_at="2026-11-21T05:10:00Z", checkup_type="Whole blood and everything else that a laboratory can find out about a person in one morning", disease="GENERAL", checkup_report="Everything was looked at. " * 60, results=many),
         record("few", patient, taken_at="2026-10-21T05:10:00Z", checkup_type="URINE", results=few),
+    ]  # fmt: skip
+
+
+def rich(patient: str) -> list[dict[str, Any]]:
+    """Return reports with every further fact: a preliminary one, one of a month, one of an unknown time."""
+    by_sex = [{"low": 12, "high": 16, "sex": "female"}, {"low": 14, "high": 18, "sex": "male"}]
+    haemoglobin = {**result("Hemoglobin", 11.2, "g/dL", code="718-7"), "ranges": by_sex}
+    results = [
+        {**haemoglobin, "status": "corrected", "corrected_at": "2026-11-21T03:40:00Z", "previous_value": 12.1},
+        {**result("Glucose", 5.9, "mmol/L", code="2345-7"), "low": 3.9, "high": 5.5, "flag": "H",
+         "taken_at": "2026-11-20T06:00:00Z", "interpretations": [{"code": "H"}, {"code": "U"}],
+         "ranges": [{"low": 3.9, "high": 5.5}, {"high": 7.8, "applies_to": ["two hours after a meal"]}],
+         "notes": [{"text": "Slightly haemolysed", "author": "Dr. Rao", "at": "2026-11-20"}], "method": {"text": "Photometry"}},
+        {**result("Protein", "", "mg/dL"), "absent_code": "not-performed", "status": "cancelled",
+         "specimen": {"text": "Urine", "collected_at": "2026-11-20T01:00:00Z"}, "performers": [{"name": "Central laboratory"}]},
+        {**result("HIV 1+2 antibodies", "reactive"), "flag": "A", "interpretations": [{"code": "RR"}], "ranges": [{"text": "non-reactive"}],
+         "group": "Infection serology", "device": {"text": "Analyser 9"}, "body_site": "left arm"},
+    ]  # fmt: skip
+    details = {"performers": [{"name": "Central laboratory", "kind": "Organization"}], "category": ["Laboratory"],
+               "specimen": "Venous blood", "clinical_information": "Known diabetes", "reasons": ["Yearly check-up"],
+               "notes": [{"text": "Patient was not fasting."}]}  # fmt: skip
+    return [
+        record("whole", patient, taken_at="2026-11-20T03:44:00Z", taken_offset=330, status="preliminary", checkup_type="LABORATORY",
+               issued_at="2026-11-20T12:00:00Z", checkup_report="", details=details, results=results),
+        record("month", patient, taken_at="2026-11-01T12:00:00Z", taken_precision="month", checkup_type="ECG", results=[]),
+        record("unknown", patient, taken_at=None, taken_precision="unknown", checkup_type="BLOOD COUNT",
+               results=[{**haemoglobin, "value": 13}, result("Grip", 40, "kg")]),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.browse_api.context import AuthenticatedBrowseView
@@ -130,13 +130,3 @@ def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
     """Return the limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
     sort, after = parse_sort(asked.get("sort", "")), parse_page_cursor(asked.get("after", ""))
     return page_limit(asked), {"wanted": parse_filter(asked), "sort": sort, "after": after}
-
-
-def public_report(report: Document, username: str | None) -> Document:
-    """Return a report for an answer: `id` instead of `_id`, the patient's username instead of the UUID `subject`, no
-    moment that only sorts."""
-    shown = {"id": report["_id"], "username": username, **report}
-    del shown["_id"], shown["subject"]
-    if report.get("taken_precision") == "unknown":
-        shown["taken_at"] = None
-    return shown

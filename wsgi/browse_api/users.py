@@ -11,7 +11,6 @@ import bottle
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import PageCursor
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
 from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
@@ -47,6 +46,8 @@ POINT_COLUMNS = (
     "range_source",
     "warning",
     "range_text",
+    "taken_precision",
+    "status",
 )
 
 
@@ -152,7 +153,7 @@ class TrendsView(AuthenticatedBrowseView):
             return answer_measurements(self.context.measurements(patient), media_type)
 
         def make() -> tuple[bytes, str]:
-            points, after = cut_trend(self.context.reports.trend(patient, wanted, limit=limit + 1), limit)
+            points, after = self.context.reports.trend(patient, wanted, limit=limit)
             return encode_points(points, media_type), format_page_cursor(after) if after else ""
 
         key = (patient["_id"], patient["subject"], media_type, limit, wanted)
@@ -186,15 +187,6 @@ class AccessLogView(AuthenticatedBrowseView):
             return answer(encode_csv(page, ACCESS_LOG_COLUMNS), CSV, next_link(next_url))
         rows = [{name: getattr(event, name) for name in ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))
-
-
-def cut_trend(found: list[TrendPoint], limit: int) -> tuple[list[TrendPoint], PageCursor | None]:
-    """Return the points of `limit` reports, each of which may have several, and the position of the next page."""
-    ids = list(dict.fromkeys(point.report_id for point in found))
-    if len(ids) <= limit:
-        return found, None
-    page = [point for point in found if point.report_id != ids[-1]]
-    return page, PageCursor(page[-1].taken_at, page[-1].report_id)
 
 
 def encode_points(points: list[TrendPoint], media_type: str) -> bytes:

@@ -3,14 +3,14 @@ sent it, else the site's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from myhealth.clinical.report_status import NOON_TIME, known_precision
+from myhealth.reports.facts import LENGTHS
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -60,34 +60,50 @@ class Dates:
         self.zone = ZoneInfo(zone)
         self.zone_name = zone.replace("_", " ")
 
-    def report_dates(self, reports: Iterable[Mapping[str, Any]]) -> list[ReportDate]:
-        """Return the date of each report: 20 November 2026, 09:14; or only 2 July 1999, July 1999 or 1999.
+    def report_date(self, report: Mapping[str, Any]) -> ReportDate:
+        """Return the date of a report: 20 November 2026, 09:14; or only 2 July 1999, July 1999 or 1999; or the day on
+        which it was received."""
+        at, precision = report["taken_at"], report.get("taken_precision")
+        if precision == "unknown":
+            received = f"received on {self.day(report['created_at'])}"
+            return ReportDate(f"time not known; {received}", received, self.iso(report["created_at"]))
+        text, until = self.moment(at, precision), report.get("taken_until")
+        return ReportDate(
+            text=f"{text} to {self.moment(until)}" if until else text,
+            day=text if precision else self.day(at),
+            iso=self.iso(at)[: LENGTHS.get(precision or "")],
+        )
 
-        A date of which only the day is known is the same day in every zone.
-        """
-        return [self._report_date(report) for report in reports]
-
-    def _report_date(self, report: Mapping[str, Any]) -> ReportDate:
-        at = report["taken_at"]
-        is_noon = isinstance(at, datetime) and at.astimezone(UTC).time() == NOON_TIME
-        known = known_precision(str(report["checkup_report"]), at) if is_noon else ""
-        if not known:
-            day = self.day(at)
-            return ReportDate(f"{day}, {self.clock(at)}", day, self.iso(at))
+    def moment(self, at: Any, precision: str | None = None) -> str:
+        """Return 20 November 2026, 09:14; or as much as is known. A date of which only the day is known is the same day
+        in every zone."""
+        if precision not in LENGTHS or not isinstance(at, datetime):
+            return f"{self.day(at)}, {self.clock(at)}"
         at = at.astimezone(UTC)
-        parts = (str(at.day), MONTHS[at.month - 1], str(at.year))
-        day = " ".join(parts[("day", "month", "year").index(known) :])
-        return ReportDate(day, day, self.iso(at)[: {"day": 10, "month": 7, "year": 4}[known]])
+        return " ".join((str(at.day), MONTHS[at.month - 1], str(at.year))[tuple(LENGTHS).index(precision) :])
+
+    def there(self, report: Mapping[str, Any]) -> str:
+        """Return the moment by the clock of the place where it was taken, if that is known and differs from here."""
+        at, minutes = report["taken_at"], report.get("taken_offset")
+        if not isinstance(minutes, int) or report.get("taken_precision"):
+            return ""
+        offset = timedelta(minutes=minutes)
+        if at.astimezone(self.zone).utcoffset() == offset:
+            return ""
+        local = (at + offset).replace(tzinfo=UTC)
+        return f"{Dates('UTC').moment(local)} ({timezone(offset)})"
 
     def day(self, moment: Any) -> str:
         """Return 20 November 2026."""
         local = self._local(moment)
         return f"{local.day} {MONTHS[local.month - 1]} {local.year}" if local else "an unknown date"
 
-    def short_day(self, moment: Any) -> str:
-        """Return 20 Nov 2026."""
-        local = self._local(moment)
-        return f"{local.day} {MONTHS[local.month - 1][:3]} {local.year}" if local else "?"
+    def short_day(self, moment: Any, precision: str | None = None) -> str:
+        """Return 20 Nov 2026, or as much as is known."""
+        if moment is None:
+            return "time not known"
+        *day, month, year = (self.moment(moment, precision) if precision else self.day(moment)).split()
+        return " ".join([*day, month[:3], year])
 
     def clock(self, moment: Any) -> str:
         """Return 09:14."""

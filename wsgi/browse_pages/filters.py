@@ -8,11 +8,13 @@ from typing import Any
 
 import bottle
 
+from myhealth.clinical.catalog import codes_of
+from myhealth.clinical.in_words import mappings
 from myhealth.common.errors import BadInput
 from myhealth.reports.filters import ReportFilter
 from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_filter
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import present_results
+from wsgi.browse_pages.result_view import name_text
 
 WORDS = (
     ("type", "of the kind “{}”"),
@@ -59,8 +61,10 @@ class ReportQuery:
 
 def name_of_code(code: str, found: list[dict[str, Any]]) -> str:
     """Return the measurement's name in the newest report that has it; the code if no report has it."""
-    results = (result for report in found for result in present_results(report))
-    return next((result.name for result in results if result.code == code), code)
+    codes, results = codes_of(code), (result for report in found for result in mappings(report["results"]))
+    return next(
+        (name for result in results if result.get("code") in codes and (name := name_text(result.get("name")))), code
+    )
 
 
 def parse_report_query(dates: Dates) -> ReportQuery:

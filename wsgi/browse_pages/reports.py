@@ -8,6 +8,8 @@ from typing import Any
 
 import bottle
 
+from myhealth.clinical.in_words import plain_text
+from myhealth.reports.facts import Facts
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages import session
@@ -16,8 +18,8 @@ from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_rep
 from wsgi.browse_pages.meter import meter_of
 from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links
 from wsgi.browse_pages.person_view import person_view
-from wsgi.browse_pages.report_view import report_view, report_views
-from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text, plain_text
+from wsgi.browse_pages.report_view import ReportView, report_view, report_views
+from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text
 
 PAGE, PRINT_MAX = 20, 200
 SET_BY_ANOTHER = (
@@ -133,7 +135,7 @@ class ReportPage(PatientPage):
             general_note=GENERAL if view.has_general else "",
             to_jump=unusual_among(view.results),
             owner=person_view(person).whole_name,
-            facts=facts(report, person_view(person).whole_name) + changed,
+            facts=facts(report, view, self.dates.there(report), person_view(person).whole_name) + changed,
             up=self.path(),
             trends=self.path("trends") if view.results else "",
             to_csv=link("reports", view.number, "download", "csv"),
@@ -169,12 +171,14 @@ def unusual_among(results: list[ResultView]) -> list[tuple[int, ResultView]]:
     return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
 
 
-def facts(report: dict[str, Any], owner: str) -> list[tuple[str, str]]:
-    """Return the other facts of a check-up, each with its name."""
+def facts(report: dict[str, Any], view: ReportView, there: str, owner: str) -> Facts:
+    """Return the other facts of a check-up, each with its name. `there`: its moment by the clock of its place."""
     known = [
         ("Report of", owner),
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
+        *view.facts,
+        ("Time at that place", there),
         ("Machine", report["machine"]),
         ("Report number", report["_id"]),
     ]

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from myhealth.clinical import catalog
+from myhealth.clinical.in_words import is_missing, mappings, plain_text, usual_range, value_text
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
-from myhealth.common.text import strip_unsafe
-from wsgi.browse_pages.units import unit_text
+from myhealth.clinical.unit_words import unit_text
+from myhealth.reports.facts import Facts, Write, result_facts
 
 OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"
 UNUSUAL = frozenset((ABOVE, BELOW, OUTSIDE, IMPOSSIBLE))
@@ -39,6 +39,8 @@ MISTAKEN = (
 )
 MARKED = "The value lies within the range shown here, but it was marked when it was measured."
 GENERAL = "A range marked “general” is what is usual for adults; the machine itself gave none for that result."
+DEPENDS = "not compared, for it is not known which range holds here"
+IN_WORDS = "the usual range is told in words, so it is not compared here"
 # A text that takes a unit: 5, <5, 5 - 10. Words that explain a missing value take none.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
@@ -61,7 +63,8 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
 
     `value`: digits or text; `short`: the same with its unit, cut for a list; `usual`: the range in words, "" without
     one; `is_general`: the range is our catalogue's, for the source gave none; `position`: one of WORDS; `note`: a
-    sentence to show beside it, or "". `low`, `high` and `number` are for drawing.
+    sentence to show beside it, or "". `facts`: what else is known, (name, text). `low`, `high` and `number` are for
+    drawing.
     """
 
     name: str
@@ -74,6 +77,7 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
     shape: str
     words: str
     note: str
+    facts: Facts
     code: str
     is_unusual: bool
     low: Number | None
@@ -81,21 +85,12 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
     number: Number | None
 
 
-def present_results(report: Mapping[str, Any]) -> list[ResultView]:
-    """Return the views of a report's results in the order that the source sent."""
-    return present_all([report])[0]
-
-
-def present_all(reports: Iterable[Mapping[str, Any]]) -> list[list[ResultView]]:
-    """Return the views of each report's results. Each step runs once over the results of all reports."""
-    found = [_readable(report.get("results")) for report in reports]
+def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list[ResultView]]:
+    """Return the views of each report's results, in the order that the source sent. Each step runs once over the
+    results of all reports. `write`: writes a moment (Dates.moment)."""
+    found = [mappings(report.get("results")) for report in reports]
     compared = iter(compare([result for results in found for result in results]))
-    return [[_view(result, next(compared)) for result in results] for results in found]
-
-
-def present(result: Mapping[str, Any]) -> ResultView:
-    """Return the view of one result."""
-    return _view(result, compare([result])[0])
+    return [[_view(result, next(compared), write) for result in results] for results in found]
 
 
 def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
@@ -111,13 +106,14 @@ def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
     ]
 
 
-def _view(result: Mapping[str, Any], compared: Comparison) -> ResultView:
+def _view(result: Mapping[str, Any], compared: Comparison, write: Write) -> ResultView:
     low, high, raw, flag = compared.low, compared.high, result.get("value"), result.get("flag")
-    unit, value = unit_of(result), value_text(raw, result.get("absent_reason"))
-    usual = range_text(low, high, unit) or plain_text(result.get("range_text"))
+    unit, value = unit_of(result), value_text(raw, result.get("absent_reason"), result.get("absent_code"))
+    usual, other_ranges = usual_range(result)
     is_impossible = compared.measured and catalog.IMPOSSIBLE in plain_text(result.get("warning"))
     position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, flag)
-    words = _words(position, flag, is_missing(raw), low is not None or high is not None, usual)
+    words = _words(position, result, compared, usual)
+    facts = result_facts(result, write)
     shown_unit = unit if not is_missing(raw) and MEASURED.match(value) else ""
     return ResultView(
         name=name_text(result.get("name")) or "A measurement without a name",
@@ -130,6 +126,7 @@ def _view(result: Mapping[str, Any], compared: Comparison) -> ResultView:
         shape=SHAPES[position],
         words=f"marked as {words}" if note == MARKED else words,
         note=note,
+        facts=[*facts, ("Other ranges", other_ranges)] if other_ranges else facts,
         code=plain_text(result.get("code")),
         is_unusual=position in UNUSUAL,
         low=low,
@@ -154,57 +151,26 @@ def position_of(compared: str | None, flag: Any) -> tuple[str, str]:
     return compared, ""
 
 
-def _words(position: str, flag: Any, missing: bool, has_bounds: bool, usual: str) -> str:
+def _words(position: str, result: Mapping[str, Any], compared: Comparison, usual: str) -> str:
     """Return the words for a position, and the reason if there is no position."""
+    flag, has_bounds = result.get("flag"), compared.low is not None or compared.high is not None
     if isinstance(flag, str) and flag in FAR and FLAGS[flag] == position:
         return FAR[flag]
     if position == WITHIN and not has_bounds:
         return "marked as usual"
-    if position == UNKNOWN and usual and missing:
+    if position != UNKNOWN or not usual:
+        return WORDS[position]
+    if is_missing(result.get("value")):
         return "there is no value to compare"
-    if position == UNKNOWN and has_bounds:
+    if has_bounds or not compared.measured:
         return "cannot be compared with the range"
-    if position == UNKNOWN and usual:
-        return "the usual range is told in words, so it is not compared here"
-    return WORDS[position]
+    return DEPENDS if result.get("ranges") or result.get("range_source") else IN_WORDS
 
 
 def unit_of(result: Mapping[str, Any]) -> str:
     """Return the unit as people write it; "" without one."""
     unit = result.get("unit")
     return unit_text(plain_text(unit)) if isinstance(unit, str) else ""
-
-
-def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
-    """Return the range in words, "90 to 120 mmHg"; "" without a range."""
-    behind = f" {unit}" if unit else ""
-    if low is not None and high is not None:
-        return f"{number_text(low)} to {number_text(high)}{behind}"
-    if high is not None:
-        return f"up to {number_text(high)}{behind}"
-    return f"{number_text(low)}{behind} or more" if low is not None else ""
-
-
-def value_text(value: Any, absent_reason: Any = None) -> str:
-    """Return a value with its digits as the source sent them, or its text. A missing value reads "not given", with the
-    reason if there is one."""
-    if is_missing(value):
-        return ": ".join(filter(None, ("not given", plain_text(absent_reason))))
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        return number_text(value)
-    return plain_text(value)
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether a value is None or blank text."""
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def number_text(value: Number) -> str:
-    """Return the digits as the source sent them: 5.10 stays 5.10. Decimals follow a full stop."""
-    if isinstance(value, Decimal):
-        return f"{value:f}" if -12 <= value.adjusted() <= 18 else str(value)
-    return repr(value)
 
 
 def kind_text(text: Any) -> str:
@@ -219,19 +185,6 @@ def name_text(text: Any) -> str:
     return found.removeprefix("MDC_").replace("_", " ").capitalize() if PROGRAM_NAME.fullmatch(found) else found
 
 
-def plain_text(value: Any) -> str:
-    """Return a value as text without control characters and without those that turn the direction of the text after
-    them; "" for None."""
-    if value is None:
-        return ""
-    text = str(value)
-    return (text if text.isprintable() else strip_unsafe(text)).strip()
-
-
 def shortened(text: str, most: int = SHORT) -> str:
     """Return a text cut to so many characters for a list; the report has all of it."""
     return text if len(text) <= most else f"{text[:most].rstrip()}…"
-
-
-def _readable(results: Any) -> list[Mapping[str, Any]]:
-    return [each for each in results if isinstance(each, dict)] if isinstance(results, list) else []

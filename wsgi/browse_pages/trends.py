@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any
 
 import bottle
 
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, parse_measurement
-from myhealth.clinical.report_status import NOON_TIME
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
-from myhealth.reports.trends import TrendPoint, TrendQuery
+from myhealth.reports.trends import Measurement, TrendPoint, TrendQuery, split_series
 from wsgi.browse_api.cursors import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts
 from wsgi.browse_pages.dates import Dates
@@ -28,7 +27,7 @@ from wsgi.browse_pages.result_view import (
     WORDS,
     ResultView,
     name_text,
-    present_results,
+    present_all,
     unit_of,
 )
 from wsgi.browse_pages.summary import counted
@@ -39,7 +38,7 @@ FEW = 12  # values that a reader sees at a glance
 PERIODS = {0: "All", 60: "5 years", 12: "12 months", 3: "3 months"}
 NAME_MAX = 500
 DRAWN_MAX = 1e15
-SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning")
+SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning", "status", "ranges")
 
 
 # The shapes of the chart's legend.
@@ -48,7 +47,7 @@ LEGEND = ((ABOVE, "M7 1l6 12H1Z"), (BELOW, "M7 13l6-12H1Z"), (OUTSIDE, "M7 0l7 7
 
 @dataclass(frozen=True)
 class TrendRow:
-    """One value: its day, the time if its day has several reports, and the address of its report."""
+    """One value: its day, the time if its day has several values, and the address of its report."""
 
     path: str
     day: str
@@ -58,15 +57,18 @@ class TrendRow:
 
 @dataclass(frozen=True)
 class Series:
-    """Values in one unit, the newest first. `svg` is "" if there are not two values to draw.
+    """Values in one unit and of one kind of specimen, the newest first. `specimen`: its words, if the test has several
+    kinds. `svg` is "" if there are not two values to draw.
 
     `dot_text` and `shapes` (path, text) are the chart's legend; `count` is the number of values in words; `undrawn`
-    says how many values are not drawn, for they are no numbers or too large; `bound` is an example of a value that
+    says how many values are not drawn, for they are no numbers or too large; `undated` says how many are not drawn, for
+    their moment is not known; `bound` is an example of a value that
     is only a bound; `has_impossible`: a value is not drawn, for it would press all others flat.
     """
 
     number: int
     unit: str
+    specimen: str
     rows: list[TrendRow]
     count: str
     svg: str
@@ -75,6 +77,7 @@ class Series:
     has_band: bool
     has_impossible: bool
     undrawn: str
+    undated: str
     bound: str
     has_general: bool
 
@@ -103,8 +106,7 @@ class TrendsPage(PatientPage):
             (
                 path("trends", code=each.code, name=None if each.code else each.name),
                 name_text(each.name) or each.code,
-                "measured once, on" if each.count == 1 else f"measured {each.count} times, last on",
-                self.dates.day(each.last_at),
+                times_text(each, self.dates),
             )
             for each in found
         ]
@@ -114,7 +116,7 @@ class TrendsPage(PatientPage):
     def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None) -> Any:
         """Return the page of one measurement. Raises NotFound."""
         points, older = self.some(person, what, months, after)
-        newest = points or self.context.reports.trend(person, TrendQuery(**what, coded=False), limit=1)
+        newest = points or self.context.reports.trend(person, TrendQuery(**what, coded=False), limit=1).points
         if not newest:
             raise NotFound("Nothing of that kind was measured.")
         periods = [
@@ -124,7 +126,7 @@ class TrendsPage(PatientPage):
         return self.render(
             "trend",
             title=title,
-            series=series_of(points, self.dates, str(title)),
+            series=series_of(points, self.dates, str(title), what["code"]),
             older=older,
             periods=periods if months or older or len(points) > FEW else [],
             newest_day=self.dates.day(newest[0].taken_at),
@@ -140,13 +142,9 @@ class TrendsPage(PatientPage):
         """Return the values that the address asks for, and the address of earlier ones."""
         since = self.dates.begin_of(self.dates.now().date() - timedelta(days=months * 365 // 12)) if months else None
         wanted = TrendQuery(**what, coded=False, since=since, after=after)
-        points = self.context.reports.trend(person, wanted, limit=REPORTS_MAX + 1)
-        reports = list(dict.fromkeys(point.report_id for point in points))
-        if len(reports) <= REPORTS_MAX:
-            return points, ""
-        points = [point for point in points if point.report_id != reports[-1]]
-        place = format_page_cursor(PageCursor(points[-1].taken_at, points[-1].report_id))
-        return points, self.path("trends", **what, months=months or "", after=place)
+        points, behind = self.context.reports.trend(person, wanted, limit=REPORTS_MAX)
+        place = format_page_cursor(behind) if behind else ""
+        return points, self.path("trends", **what, months=months or "", after=place) if place else ""
 
 
 def read_months(text: str) -> int:
@@ -156,31 +154,39 @@ def read_months(text: str) -> int:
     return int(text or 0)
 
 
-def series_of(points: list[TrendPoint], dates: Dates, title: str) -> list[Series]:
-    """Return a series for each unit, that of the newest value first. One chart never mixes units."""
-    by_unit: dict[str, list[TrendPoint]] = {}
-    for point in points:
-        by_unit.setdefault(unit_of({"unit": point.unit}), []).append(point)
-    return [_series(number, unit, same, dates, title) for number, (unit, same) in enumerate(by_unit.items())]
+def times_text(measured: Measurement, dates: Dates) -> str:
+    """Return how often and when something was measured."""
+    times = "measured once" if measured.count == 1 else f"measured {measured.count} times"
+    if measured.last_at is None:
+        return f"{times}, time not known"
+    return f"{times}, {'on' if measured.count == 1 else 'last on'} {dates.day(measured.last_at)}"
 
 
-def _series(number: int, unit: str, points: list[TrendPoint], dates: Dates, title: str) -> Series:
-    views = present_results({"results": [{field: getattr(point, field) for field in SHOWN} for point in points]})
-    clocks = clocks_of(points, dates)
+def series_of(points: list[TrendPoint], dates: Dates, title: str, code: str | None) -> list[Series]:
+    """Return the series, that of the newest value first. One chart never mixes units or specimens."""
+    found = enumerate(split_series(points, code))
+    return [_series(number, same, dates, title, specimen) for number, (specimen, same) in found]
+
+
+def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, specimen: str) -> Series:
+    views = present_all(
+        [{"results": [{field: getattr(point, field) for field in SHOWN} for point in points]}], dates.moment
+    )[0]
+    days = days_of(points, dates)
     pairs = [(point, view) for point, view in zip(points, views, strict=True) if view.position != IMPOSSIBLE]
-    drawn = [each for point, view in reversed(pairs) if (each := _drawn(point, view))]
+    dated = [(point, view) for point, view in pairs if point.taken_at]
+    drawn = [each for point, view in reversed(dated) if (each := _drawn(point, view))]
     positions = {point.position for point in drawn}
-    undrawn = counted(len(pairs) - len(drawn), "value is", "values are") if len(pairs) > len(drawn) else ""
-    first, last = dates.day(points[-1].taken_at), dates.day(points[0].taken_at)
+    first, last = (dates.day(drawn[end].at) if drawn else "" for end in (0, -1))
+    title = f"{title}, {specimen}" if specimen else title
     label = f"Chart of {title}, {counted(len(drawn), 'value')} from {first} to {last}. The table below has them all."
     return Series(
         number=number,
-        unit=unit,
+        unit=unit_of({"unit": points[0].unit}),
+        specimen=specimen,
         rows=[
-            TrendRow(
-                link("reports", point.report_id), dates.short_day(point.taken_at), clocks.get(point.report_id, ""), view
-            )
-            for point, view in zip(points, views, strict=True)
+            TrendRow(link("reports", point.report_id), *day, view)
+            for point, day, view in zip(points, days, views, strict=True)
         ],
         count=counted(len(points), "value"),
         svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
@@ -188,29 +194,36 @@ def _series(number: int, unit: str, points: list[TrendPoint], dates: Dates, titl
         shapes=[(shape, WORDS[position]) for position, shape in LEGEND if position in positions],
         has_band=any(point.low is not None or point.high is not None for point in drawn),
         has_impossible=len(pairs) < len(points),
-        undrawn=undrawn,
-        bound=next((view.value for point, view in pairs if (parse_measurement(point.value) or ("",))[0]), ""),
+        undrawn=_values_are(len(dated) - len(drawn)),
+        undated=_values_are(len(pairs) - len(dated)),
+        bound=next((view.value for point, view in dated if (parse_measurement(point.value) or ("",))[0]), ""),
         has_general=any(view.is_general for view in views),
     )
 
 
-def clocks_of(points: list[TrendPoint], dates: Dates) -> dict[int, str]:
-    """Return the time of each report, by its number, if its day has several reports. Noon UTC has no time, for it may
-    stand for a day alone (report_status.NOON_TIME)."""
-    taken = {point.report_id: point.taken_at for point in points}
-    reports = Counter(dates.short_day(at) for at in taken.values())
-    return {
-        number: dates.clock(at)
-        for number, at in taken.items()
-        if reports[dates.short_day(at)] > 1 and at.astimezone(UTC).time() != NOON_TIME
-    }
+def _values_are(count: int) -> str:
+    return counted(count, "value is", "values are") if count else ""
+
+
+def days_of(points: list[TrendPoint], dates: Dates) -> list[tuple[str, str]]:
+    """Return the day of each point, and its time if its day has several and it is known."""
+    days = [dates.short_day(point.taken_at, point.taken_precision) for point in points]
+    moments = {(day, point.taken_at, point.report_id) for day, point in zip(days, points, strict=True)}
+    many = Counter(day for day, *_ in moments)
+    return [
+        (day, dates.clock(point.taken_at) if many[day] > 1 and not point.taken_precision else "")
+        for day, point in zip(days, points, strict=True)
+    ]
 
 
 def _drawn(point: TrendPoint, view: ResultView) -> charts.Point | None:
-    """Return a point of the chart; None if the value is no number or too large. A bound is drawn at its number."""
+    """Return a point of the chart; None if the value is no number or too large, or its moment is not known. A bound is
+    drawn at its number."""
     found = parse_measurement(point.value)
     value, low, high = map(_float, (found and found[1], view.low, view.high))
-    return None if value is None else charts.Point(point.taken_at, value, low, high, view.position)
+    return (
+        None if value is None or not point.taken_at else charts.Point(point.taken_at, value, low, high, view.position)
+    )
 
 
 def _float(found: Number | None) -> float | None:

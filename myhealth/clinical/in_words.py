@@ -1,0 +1,128 @@
+"""Values, ranges and coded texts in words for people. Pure. Another program may have stored values of any form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from myhealth.clinical import absent_reasons
+from myhealth.clinical.range_choice import ADULT_AGE, is_normal
+from myhealth.clinical.ranges import Number, number
+from myhealth.clinical.unit_words import unit_text
+from myhealth.common.text import strip_unsafe
+
+AGE_UNITS = {"a": "years", "y": "years", "mo": "months", "wk": "weeks", "d": "days", "h": "hours"}
+BETWEEN_RANGES = " · "
+# Words in the text of a range, beside its numbers and its unit: "Desirable: <200", but not "135 - 145 mmol/L".
+WORDS = re.compile(r"[^\W\d_]{3,}(?![\w/.*\[{])")
+
+
+def plain_text(value: Any) -> str:
+    """Return a value as text without control characters and without those that turn the direction of the text after
+    them; "" for None."""
+    if value is None:
+        return ""
+    text = str(value)
+    return (text if text.isprintable() else strip_unsafe(text)).strip()
+
+
+def number_text(value: Number) -> str:
+    """Return the digits as the source sent them: 5.10 stays 5.10. Decimals follow a full stop."""
+    if isinstance(value, Decimal):
+        return f"{value:f}" if -12 <= value.adjusted() <= 18 else str(value)
+    return repr(value)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None or blank text."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -> str:
+    """Return a value with its digits as the source sent them, or its text. A missing value reads "not given", with the
+    reason if there is one."""
+    if is_missing(value):
+        reason = plain_text(absent_reason)
+        reason = absent_reasons.words_of(str(absent_code), reason) if absent_code else reason
+        return f"not given: {reason}" if reason else "not given"
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return number_text(value)
+    return plain_text(value)
+
+
+def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
+    """Return the range in words, "90 to 120 mmHg"; "" without a range."""
+    behind = f" {unit}" if unit else ""
+    if low is not None and high is not None:
+        return f"{number_text(low)} to {number_text(high)}{behind}"
+    if high is not None:
+        return f"up to {number_text(high)}{behind}"
+    return f"{number_text(low)}{behind} or more" if low is not None else ""
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a list; none if it is no list."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def concept_text(concept: Any) -> str:
+    """Return the words of a concept, a person or a device: text, or an object of myhealth/intake/details.py, of which
+    the first of its text, its name, its display, its code, its number and its reference is told."""
+    if not isinstance(concept, Mapping):
+        return plain_text(concept)
+    codings, identifiers = mappings(concept.get("codings")), mappings(concept.get("identifiers"))
+    found = [concept.get("text"), concept.get("name"), *(each.get("display") for each in codings)]
+    found += [*(each.get("code") for each in codings), *(each.get("value") for each in identifiers)]
+    return next(filter(None, map(plain_text, [*found, concept.get("reference")])), "")
+
+
+def concept_texts(concepts: Any) -> str:
+    """Return the words of several concepts, each once, with commas."""
+    found = map(concept_text, concepts if isinstance(concepts, list) else [])
+    return ", ".join(dict.fromkeys(filter(None, found)))
+
+
+def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Return in words the reference range that a result is compared with, and the source's other ranges.
+
+    If it is not known which one holds, all are in the first text: "women: 12 to 16 g/dL · men: 14 to 18 g/dL".
+    """
+    low, high = number(result.get("low")), number(result.get("high"))
+    unit = unit_text(plain_text(result.get("unit")))
+    chosen, ranges = range_text(low, high, unit), mappings(result.get("ranges"))
+    if not ranges:
+        text = plain_text(result.get("range_text"))
+        return chosen or (f"{text} {unit}".strip() if text and result.get("range_source") else text), ""
+    texts = list(dict.fromkeys(filter(None, (range_words(each, unit) for each in ranges))))
+    if not chosen:
+        return BETWEEN_RANGES.join(texts), ""
+    same = next((each for each in ranges if (number(each.get("low")), number(each.get("high"))) == (low, high)), None)
+    own = range_words(same, unit) if same else chosen
+    return own, BETWEEN_RANGES.join(text for text in texts if text != own)
+
+
+def range_words(each: Mapping[str, Any], unit: str = "") -> str:
+    """Return a reference range with its condition: "women, 18 years and older: 12 to 16 g/dL"."""
+    text, own_unit = plain_text(each.get("text")), plain_text(each.get("unit"))
+    numbers = range_text(number(each.get("low")), number(each.get("high")), unit_text(own_unit) if own_unit else unit)
+    condition = condition_words(each)
+    if WORDS.search(text) and text.casefold() != condition.casefold():
+        has_digits = any(character.isdigit() for character in text)
+        numbers = text if has_digits or not numbers else f"{text}: {numbers}"
+    return ": ".join(filter(None, (condition, numbers or text)))
+
+
+def condition_words(each: Mapping[str, Any]) -> str:
+    """Return the condition of a reference range: "treatment", "women", "men, 18 years and older"; "" without one."""
+    low, high = number(each.get("age_low")), number(each.get("age_high"))
+    unit = AGE_UNITS.get(plain_text(each.get("age_unit")) or "a", plain_text(each.get("age_unit")))
+    is_child = high is not None and (unit != "years" or high < ADULT_AGE)
+    who = {"female": "girls" if is_child else "women", "male": "boys" if is_child else "men"}
+    age = range_text(low, high, unit)
+    if low is not None and high is None:
+        age = f"{number_text(low)} {unit} and older"
+    sex = plain_text(each.get("sex"))
+    kind = "" if is_normal(each.get("type")) else concept_text(each.get("type"))
+    return ", ".join(filter(None, (kind, who.get(sex, sex), age, concept_texts(each.get("applies_to")))))

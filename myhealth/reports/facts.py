@@ -1,0 +1,110 @@
+"""What a report and its results tell beside their values, as (name, text) for people. Pure.
+
+The caller writes moments: `write(moment, precision)` returns one as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from myhealth.clinical import interpretations, status
+from myhealth.clinical.in_words import concept_text, concept_texts, mappings, plain_text, value_text
+from myhealth.clinical.unit_words import unit_text
+
+Write = Callable[[datetime, str | None], str]
+Facts = list[tuple[str, str]]
+LENGTHS = {"day": 10, "month": 7, "year": 4}  # of a date in ISO 8601, by its precision
+PRECISIONS = {length: precision for precision, length in LENGTHS.items()}
+NOON = "0001-01-01T12:00:00+00:00"  # completes a date; noon UTC is the same day in most zones
+# A plain result has none of these.
+TOLD = frozenset(
+    {"status", "corrected_at", "previous_value", "taken_at", "interpretations", "specimen", "body_site"}
+) | {"method", "device", "performers", "group", "notes"}
+
+
+def result_facts(result: Mapping[str, Any], write: Write) -> Facts:
+    """Return the further facts of one result."""
+    if TOLD.isdisjoint(result):
+        return []
+    get = result.get
+    corrected = _correction(result, write)
+    told = "" if corrected and get("status") in status.CORRECTED else status.words_of(get("status"))
+    facts = [
+        ("Status", told),
+        ("Corrected", corrected),
+        ("Measured", moment_text(get("taken_at"), write, get("taken_precision"), get("taken_until"))),
+        ("Marked as", _interpretations(result)),
+        *_specimen(get("specimen"), write),
+        ("Body site", concept_text(get("body_site"))),
+        ("Method", concept_text(get("method"))),
+        ("Device", concept_text(get("device"))),
+        ("Done by", concept_texts(get("performers"))),
+        ("Part of", plain_text(get("group"))),
+        *(("Note", note) for note in notes_of(result, write)),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def checkup_facts(report: Mapping[str, Any], write: Write) -> Facts:
+    """Return the further facts of a check-up, without its status and its notes."""
+    details = report.get("details")
+    if not isinstance(details, Mapping):
+        details = {}
+    performers = concept_texts(details.get("performers"))
+    facts = [
+        ("Done by", "" if performers == report.get("taken_by") else performers),
+        ("Kind", concept_texts(details.get("category"))),
+        *_specimen(details.get("specimen"), write),
+        ("Reason", concept_texts(details.get("reasons"))),
+        ("Clinical information", plain_text(details.get("clinical_information"))),
+        ("Conclusion", concept_texts(details.get("conclusion_codes"))),
+        ("Issued", moment_text(report.get("issued_at"), write)),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def notes_of(noted: Any, write: Write) -> list[str]:
+    """Return the notes of a result, a specimen or a check-up's details, each with its author and its moment."""
+    notes = mappings(noted.get("notes")) if isinstance(noted, Mapping) else []
+    found = []
+    for note in notes:
+        by = ", ".join(filter(None, (plain_text(note.get("author")), moment_text(note.get("at"), write))))
+        found.append(f"{plain_text(note.get('text'))} ({by})" if by else plain_text(note.get("text")))
+    return list(filter(None, found))
+
+
+def moment_text(value: Any, write: Write, precision: Any = None, until: Any = None) -> str:
+    """Return a moment in words, "" for None. `value`: a datetime, or text with the precision of its source."""
+    if isinstance(value, str):
+        precision = PRECISIONS.get(len(value), precision)
+        try:
+            moment = datetime.fromisoformat(value + NOON[len(value) :] if len(value) in PRECISIONS else value)
+        except ValueError:
+            return plain_text(value)
+        value = moment if moment.tzinfo else value
+    text = write(value, precision) if isinstance(value, datetime) else plain_text(value)
+    return f"{text} to {moment_text(until, write)}" if until and text else text
+
+
+def _correction(result: Mapping[str, Any], write: Write) -> str:
+    before, at = result.get("previous_value"), moment_text(result.get("corrected_at"), write)
+    unit = unit_text(plain_text(result.get("previous_unit") or result.get("unit")))
+    earlier = "" if before is None else f"before: {value_text(before)} {unit}".rstrip()
+    return "; ".join(filter(None, (at and f"on {at}", earlier)))
+
+
+def _interpretations(result: Mapping[str, Any]) -> str:
+    """Return the interpretations in words, but for one that says no more than the flag."""
+    found = mappings(result.get("interpretations"))
+    words = [interpretations.words_of(each) for each in found if each.get("code") != (result.get("flag") or "N")]
+    return ", ".join(dict.fromkeys(filter(None, map(plain_text, words))))
+
+
+def _specimen(specimen: Any, write: Write) -> Facts:
+    if not isinstance(specimen, Mapping):
+        return [("Specimen", plain_text(specimen))]
+    site, at = concept_text(specimen.get("body_site")), moment_text(specimen.get("collected_at"), write)
+    parts = (concept_text(specimen), site and f"from {site}", at and f"taken {at}")
+    return [("Specimen", ", ".join(filter(None, parts))), *(("Note", note) for note in notes_of(specimen, write))]
