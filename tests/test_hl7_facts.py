@@ -9,6 +9,7 @@ from support.hl7 import MSH, OBR, OBX, PID, Pipe, obx, read, read_bytes, record_
 
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.reader import HL7, read_hl7
+from myhealth.intake.validation import validate_record
 
 LOCAL = "tag:myhealth.example,2026:codes:"
 TABLE = "http://terminology.hl7.org/CodeSystem/v2-"
@@ -365,6 +366,23 @@ def test_an_hour_that_clocks_did_not_show_once_is_told(moment: str, said: str) -
     (reading,), _ = dump_of(MSH, PID, OBR.replace("20261120090000", moment), OBX, zone=BERLIN)
     assert (reading.faults, [place for place, _ in reading.warnings]) == ([], ["OBR-7"] if said else [])
     assert all(said in message for _, message in reading.warnings)
+
+
+@pytest.mark.parametrize(
+    ("segments", "place"),
+    [
+        ([MSH, "PID|1||||X^Y", OBR, OBX], "PID-3"),
+        ([MSH, "PID|1||4711^^^INSURER^HC", OBR, OBX], "PID-3"),
+        ([MSH, PID, f"OBR|1||F1|{'long' * 200}", OBX], "OBR-4"),
+        ([MSH, PID, OBR, obx("NM", "1", f3="30525-0^Age^LN"), OBX, obx("NM", "5", f6="m" * 600)], "OBX[3]-6"),
+        ([MSH, PID, OBR, obx("ST", "a\0b")], "OBX[1]-5"),
+        ([MSH, PID, OBR, obx("FT", "long " * 3000), obx("NM", "5", f3=f"X^{'n' * 600}^L")], "OBX[2]-3"),
+    ],
+)
+def test_an_error_names_the_field_of_the_message(segments: list[str], place: str) -> None:
+    (reading,) = read(*segments)
+    _, faults = validate_record(reading.record)
+    assert [reading.locate(name) for name, _ in faults][:1] == [place]
 
 
 def test_a_moment_that_is_none_is_told_where_it_does_not_decide() -> None:

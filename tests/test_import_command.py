@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.factories import dump, record
+from support.hl7 import MSH, OBR, OBX
 from support.paths import DATA
 from support.servers import running_apis
 
@@ -328,3 +329,22 @@ def test_a_file_whose_name_is_not_utf8_goes_in(db, people, run_cli, tmp_path: Pa
     assert "Traceback" not in done.stderr
     ((source,),) = db("select details->>'source' from audit_events where action = 'import'")
     assert source.endswith("Jos\\udce9.json")
+
+
+def test_what_a_batch_of_messages_has_that_is_no_result_is_told(db, people, run_cli, tmp_path: Path) -> None:
+    """Also: a batch that counts more than it has, and places named as the messages name them."""
+    message = [MSH, "PID|1||bholanath", OBR, OBX]
+    training = [line.replace("|P|2.5.1", "|T|2.5.1").replace("F1^LAB", "F2^LAB") for line in message]
+    unknown = [MSH, "PID|1||4711^^^INSURER^HC", OBR.replace("F1^LAB", "F3"), OBX]
+    file = tmp_path / "batch.hl7"
+    file.write_bytes("\r".join(["BHS|^~\\&", *message, *training, *unknown, "BTS|4", ""]).encode())
+    done = run_cli("import-machine", str(file))
+    assert done.returncode == 1
+    assert "1 accepted, 0 duplicate, 1 rejected." in done.stdout
+    assert "not results, passed over: 1 training" in done.stderr
+    assert "line 14: BTS-1 counts 4, but there is 3 (message)" in done.stderr
+    assert "PID-3: is missing" in done.stderr
+    again = run_cli("import-machine", str(file), "--include-training", "--json")
+    (summary,) = json.loads(again.stdout)
+    assert (summary["accepted"], summary["duplicate"], summary["rejected"]) == (1, 1, 1)
+    assert len(summary["notices"]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isinf
@@ -90,7 +91,8 @@ class ParsedRecord:
     and then `raw` is the JSON text of the record itself. `faults`: why it cannot be read, as (field or "", message).
     `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
     the format gives it. `patient_field`: the source's own field that names the patient. `warnings`: what looks wrong in
-    a record that can be read, as (the source's own field, message).
+    a record that can be read, as (the source's own field, message). `locate`: returns the source's own name for a field
+    of ours, as errors name it.
     """
 
     index: int
@@ -102,6 +104,7 @@ class ParsedRecord:
     full_name: str = ""
     patient_field: str = "checkup_for"
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    locate: Callable[[str], str] = str
 
     def decoded(self) -> Any:
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -180,17 +180,19 @@ class Intake:
             record, faults = validate_record(about, self.origin.machine)
         if record is None:
             _forget_values(parsed)
-            return ValidatedRecord(parsed, None, first_faults(faults))
+            return ValidatedRecord(parsed, None, first_faults(_located(parsed, faults)))
         origin = self.origin
         if origin.patient and not _same_name(record.checkup_for, origin.patient):
-            return ValidatedRecord(parsed, None, [("checkup_for", f"is not {origin.patient}, whose all records are")])
-        record.warnings[:0] = parsed.warnings
+            faults = [("checkup_for", f"is not {origin.patient}, whose all records are")]
+            return ValidatedRecord(parsed, None, _located(parsed, faults))
         if record.record_id is None and origin.derive_ids:
             record.record_id = self._stored.name(record.content())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
         if record.status == WITHDRAWN or f'"{WITHDRAWN}"' in record.results:
             warn_of_withdrawn(record)
+        if record.warnings or parsed.warnings:
+            record.warnings = [*parsed.warnings, *_located(parsed, record.warnings)]
         return ValidatedRecord(parsed, record, [], self._names(parsed, record))
 
     def _names(self, parsed: ParsedRecord, record: Record) -> tuple[str, ...]:
@@ -224,6 +226,11 @@ class Intake:
 def _is_withdrawal(record: Any) -> bool:
     """Return whether the record only says which one its source withdrew; the stored check-up says whose it is."""
     return isinstance(record, dict) and record.keys() == {"record_id", "status"} and record["status"] == WITHDRAWN
+
+
+def _located(parsed: ParsedRecord, faults: Iterable[tuple[str, ...]]) -> list[Any]:
+    """Return faults or warnings with the source's own names of their fields."""
+    return [(parsed.locate(name), *rest) for name, *rest in faults]
 
 
 def _forget_values(parsed: ParsedRecord) -> None:

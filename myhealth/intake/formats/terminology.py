@@ -1,4 +1,4 @@
-"""Terms that FHIR and HL7 v2 share: interpretation flags, partial dates, numbers in text, serials."""
+"""Terms that FHIR and HL7 v2 share: partial dates, numbers in text, serials."""
 
 from __future__ import annotations
 
@@ -18,17 +18,6 @@ NO_VALUE = "no value"
 NOON = 12
 NOTHING = timedelta()
 
-# HL7 table 0078 and its successor v3-ObservationInterpretation (terminology.hl7.org) as our six flags. Codes that mean
-# neither normal nor abnormal (change: B, D, U, W; intermediate: I, MS; indeterminate: IND, E) have no flag.
-FLAGS = {
-    **{code: code for code in ("L", "H", "LL", "HH", "N", "A")},
-    **dict.fromkeys(("LU", "L<", "<"), "LL"),
-    **dict.fromkeys(("HU", "H>", ">"), "HH"),
-    "LX": "L",
-    "HX": "H",
-    **dict.fromkeys(("AA", "POS", "DET", "R", "RR", "WR", "NS", "SYN-R"), "A"),
-    **dict.fromkeys(("NEG", "ND", "NR", "S", "VS", "SYN-S"), "N"),
-}
 # A number in HL7 (section 2.A, NM), also with an exponent, as some machines send it.
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
 
@@ -82,11 +71,6 @@ def _rfc3339(found: datetime) -> str:
     """Format as RFC 3339, whose offsets have no seconds; local mean times of 1900 have (Asia/Kolkata: +05:53:28)."""
     offset = found.utcoffset() or timedelta()
     return (found.astimezone(UTC) if offset % timedelta(minutes=1) else found).isoformat()
-
-
-def interpretation_flag(code: str) -> str | None:
-    """Return our flag for a code of an interpretation; None if it has none."""
-    return FLAGS.get(code.strip().upper())
 
 
 def number(text: str) -> Number | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 
 from myhealth.clinical.catalog import BY_CODE
@@ -29,6 +30,7 @@ from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
 from myhealth.intake.formats.hl7v2.notes import notes_of
 from myhealth.intake.formats.hl7v2.patient import patient_of
+from myhealth.intake.formats.hl7v2.places import locate
 from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.specimen import specimen_of
@@ -62,6 +64,8 @@ def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> Parsed
     line = next((segment.line for segment in group.body if segment.name == "OBR"), group.body[0].line)
     parsed = ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), full_name=patient.name)
     parsed.patient_field, parsed.warnings = patient.field, group.warnings
+    places = tuple(each.place for each in results if each.is_short())
+    parsed.locate = partial(locate, places, patient.field)
     return parsed
 
 
@@ -230,7 +234,7 @@ def _finish_results(
     """Add the results with what differs from their check-up: moment, status, device."""
     common = record.get("status", "final")
     for each in results:
-        result, segment = each.result, each.segments[0]
+        result, segment = each.finished(), each.segments[0]
         moment = moments.get(id(segment))
         if moment and (moment.text, moment.known) != (record.get("taken_at"), record.get("taken_precision", "")):
             result["taken_at"] = moment.text
@@ -242,4 +246,4 @@ def _finish_results(
             del result["status"]
         if "device" in result and segment.text(18) == record.get("machine"):
             del result["device"]
-    record["results"] = [whole for each in results if (whole := each.finished()) is not None]
+    record["results"] = [each.result for each in results if each.is_short()]

@@ -51,15 +51,19 @@ class ObxResult:
     segments: list[Segment] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
-    def finished(self) -> Facts | None:
-        """Return the result with its whole text; None if that is too long for a value: it is in the report only."""
+    def finished(self) -> Facts:
+        """Return the result with its whole text."""
         if len(self.texts) > 1:
             text = "\n".join(self.texts).strip("\n")
             self.result["value"] = text or NO_VALUE
             if text:
                 self.result.pop("absent_reason", None)
+        return self.result
+
+    def is_short(self) -> bool:
+        """Return whether the text of the finished result is not too long for a value; it is in the report too."""
         value = self.result["value"]
-        return None if isinstance(value, str) and len(value) > VALUE_MAX else self.result
+        return not isinstance(value, str) or len(value) <= VALUE_MAX
 
     def free_text(self) -> str:
         """Return a free text for the report; "" for any other result, and for a text (ST) of one line."""
