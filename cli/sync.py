@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     help="Seconds from the end of a pass to the next one; overrides sync.interval_s.",
 )
 @click.option("--restart", is_flag=True, help="Read everything anew, whatever the checkpoint is.")
+@click.option(
+    "--expect-removals",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --restart: up to N documents of the report store may go. Needed once when database_url names another"
+    " system and more than a tenth would go.",
+)
 @click.option("--retry-failed", is_flag=True, help="Write again the documents that MongoDB refused earlier.")
 @click.option(
     "--new-key",
@@ -45,23 +52,34 @@ if TYPE_CHECKING:
 )
 @click.option("-v", "--verbose", count=True, help="Print what was done.")
 @pass_app
-def sync(app: App, once: bool, interval: float | None, restart: bool, retry_failed: bool, verbose: int) -> None:
+def sync(
+    app: App,
+    once: bool,
+    interval: float | None,
+    restart: bool,
+    expect_removals: int | None,
+    retry_failed: bool,
+    verbose: int,
+) -> None:
     """Take new check-ups over into the report store.
 
     Reads the rows that were added, changed or deleted in PostgreSQL since the last pass and writes them to MongoDB, or
     to the browse API of sync.reports_api_url. Without --once it runs pass after pass, the interval counted from the
     end of each, and logs one line a pass, until SIGTERM or Ctrl-C, which end it between two batches. A store that
     becomes unavailable within a pass is tried again for a minute. A second runner at the same time reports that and
-    exits 0. Exit 1 if MongoDB refused a document, 75 if a store is unavailable.
+    exits 0. Exit 1 if MongoDB refused a document, 75 if a store is unavailable, 78 if database_url names another
+    system than before and more than a tenth of the documents would go.
     """
     from myhealth import stores
 
     if once and interval is not None:
         raise click.UsageError("--interval is for the loop; leave out --once or --interval")
+    if expect_removals is not None and not restart:
+        raise click.UsageError("--expect-removals is for --restart")
     settings = app.settings(**{"sync.interval_s": interval})
     with stores.opened_database(settings), opened_target(app, settings) as target:
         source_url = stores.database_url(settings)
-        if restart and not restart_epoch(source_url, target, settings.sync.source_url):
+        if restart and not restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
             click.echo("Another sync is at work; nothing was restarted.", err=True)
         elif once:
             report(run_pass(source_url, target, settings, retry_quarantined=retry_failed), app.verbose or verbose)

@@ -1,15 +1,19 @@
 """A new epoch begins when the stores' histories part, and it heals everything."""
 
+import contextlib
 import dataclasses
 import os
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.compare import NONE, differences
+from support.compare import NONE, asking, differences
 from support.factories import record, take
+from support.servers import DATABASE_NAME
 
-from myhealth.common.errors import MyHealthError, Unavailable
+from myhealth import stores
+from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
+from myhealth.profiles.services import create_user
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.checkpoint import Checkpoint, History, Position, from_document, new_epoch_reason, to_document
@@ -235,6 +239,74 @@ def test_a_runner_that_was_taken_over_moves_the_mark_no_more(db, reports, sync, 
         run_pass(settings.database_url, writer, settings)
     sync()
     assert differences(db, reports) == NONE
+
+
+@pytest.fixture
+def staging(db, postgres, settings):
+    """Return the URL of another database of the schema, without a check-up."""
+    postgres.make_database("staging_test", anew=True)
+    stores.close_database()
+    found = dataclasses.replace(settings, database_url=postgres.url_of("staging_test"))
+    with bound(found):
+        stores.migrate(found)
+    stores.open_database(settings)
+    yield found
+    stores.close_database()
+
+
+@contextlib.contextmanager
+def bound(settings):
+    stores.bind_database(settings)
+    try:
+        yield
+    finally:
+        stores.close_database()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("rows", [0, 20], ids=["an empty system", "a system with as many rows, of other people"])
+def test_another_system_removes_nothing_unasked(sync, reports, settings, staging, run_cli, rows: int) -> None:
+    take(*[record(i) for i in range(20)])
+    sync()
+    stores.close_database()
+    with bound(staging):
+        create_user("bholanath", rounds=4)
+        take(*[record(i, disease="staging") for i in range(rows)])
+    before = {name: list(reports._database[name].find()) for name in ("reports", "users", "sync_state")}
+    env = {"MYHEALTH_DATABASE_URL": staging.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
+    for words in (["--once"], ["--once"], ["--restart", "--once"], ["--restart", "--expect-removals", "25", "--once"]):
+        done = run_cli("sync", *words, env=env)
+        assert done.returncode == 78, done.stderr
+        assert "26 of the report store's 26 documents would go" in done.stderr
+        with Source.opened(settings.database_url) as ours, Source.opened(staging.database_url) as theirs:
+            assert all(source.state().history.system in done.stderr for source in (ours, theirs))
+        assert {name: list(reports._database[name].find()) for name in before} == before
+    done = run_cli("sync", "--once", "--restart", "--expect-removals", "26", env=env)
+    assert done.returncode == 0, done.stderr
+    with asking(staging.database_url) as there:
+        assert differences(there, reports) == NONE
+    assert run_cli("sync", "--once", env=env).returncode == 0
+    back = run_cli("sync", "--once")
+    assert back.returncode == 78
+
+
+@pytest.mark.parametrize(("lost", "heals"), [(2, True), (3, False)])
+def test_another_system_with_nearly_the_same_rows_is_a_restore(
+    reports, sync, settings, staging, postgres, db, lost: int, heals: bool
+) -> None:
+    """As `pg_restore` into a new database leaves it: the same people, an hour older."""
+    take(*[record(i) for i in range(20)])
+    sync()
+    stores.close_database()
+    with asking(settings.database_url.replace(DATABASE_NAME, "postgres")) as ask:
+        ask("drop database staging_test")
+        ask(f"create database staging_test template {DATABASE_NAME}")
+    with asking(staging.database_url) as ask:
+        ask("delete from checkups where id <= %s", lost)
+        ask("delete from tombstones")
+    with contextlib.nullcontext() if heals else pytest.raises(SettingsError, match=f"{lost} of the report store's 26"):
+        assert run_pass(staging.database_url, ReportWriter(reports), staging).removed == lost
+    assert reports.reports.count_documents({}) == 20 - lost * heals
 
 
 HERE = History("7", 1, "x")

@@ -86,6 +86,8 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
         target.begin(to_document(start(epoch)))
     target.insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
     assert target.newest_epoch() == 2
+    assert [id_ for id_, _ in target.list_subjects("checkup", 1)] == [2, 3]
+    assert target.list_subjects("checkup", 3) == target.list_subjects("user", -1) == []
     assert target.remove("checkup", [(1, 4), (2, 4), (99, 1)], 1) == 1
     assert target.remove("checkup", [], 1) == 0
     assert target.sweep(2, FIRST_ID) == (1, None)

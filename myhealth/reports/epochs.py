@@ -15,6 +15,7 @@ from myhealth.reports.versions import EPOCH_MAX, other_epochs
 FIRST_ID = -(2**63)
 # Documents of a slice: it must take far less than the timeout of a call.
 SWEEP_IDS = 100_000
+SUBJECTS = 10_000  # of one call of list_subjects
 
 
 class Epochs:
@@ -75,6 +76,13 @@ class Epochs:
             ours = {"$type": ["int", "long"], "$lte": EPOCH_MAX}
             newest = self._collections[kind].find({**query, "epoch": ours}, {"epoch": 1})
             return max((int(found["epoch"]) for found in newest.sort("epoch", -1).limit(1)), default=0)
+
+    def list_subjects(self, kind: str, after: int) -> list[tuple[int, str]]:
+        """Return (id, the person's subject) of the next documents after the id `after`, in order of id."""
+        query = {"_id": {"$gt": after, "$type": ["int", "long"]}}
+        with translate_mongo_errors():
+            found = self._collections[kind].find(query, {"subject": 1}).sort("_id", 1).limit(SUBJECTS)
+            return [(int(each["_id"]), str(each.get("subject") or "")) for each in found]
 
     def _slice_of_reports(self, after: int) -> tuple[Document, int | None]:
         """Return the query for the next slice of ids above `after`, and its last id (None in the last slice)."""

@@ -47,6 +47,7 @@ CALLS = {
     "erase_person": Call(tuple[Id, str], None, True),
     "sweep": Call(tuple[Count, Id], Slice, True),
     "newest_epoch_of_slice": Call(tuple[Id], Slice),
+    "list_subjects": Call(tuple[Kind, int], list[tuple[int, str]]),
     "has_documents_after": Call(tuple[Kind, Id], bool),
     "prepare": Call(tuple[()], str, True),
     "identity": Call(tuple[()], str),

@@ -34,6 +34,11 @@ class History:
     timeline: int
     tables: str
 
+    @property
+    def system(self) -> str:
+        """The cluster and its database, which a restore in place, another timeline and a failover leave as they are."""
+        return f"database {self.tables.split('/')[0]} of PostgreSQL system {self.system_identifier}"
+
 
 @dataclass(frozen=True)
 class Position:

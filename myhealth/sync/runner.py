@@ -42,10 +42,10 @@ from myhealth.sync.checkpoint import (
     Checkpoint,
     Position,
     from_document,
-    last_epoch,
     new_epoch_reason,
     to_document,
 )
+from myhealth.sync.new_epoch import begin_epoch, check_removals
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.retry import Backoff
 from myhealth.sync.row_documents import KINDS, build_documents
@@ -124,12 +124,17 @@ def _pass_recorded(runner: _Runner, started: float) -> Iterator[None]:
             runner.source.record_pass(done.secs, problem, checkpoint, figures)
 
 
-def restart_epoch(source_url: str, target: Target, reader_url: str = "") -> bool:
-    """Begin a new epoch, so that the next pass reads everything anew. Return False if another runner is at work."""
+def restart_epoch(source_url: str, target: Target, reader_url: str = "", expected: int | None = None) -> bool:
+    """Begin a new epoch, so that the next pass reads everything anew. Return False if another runner is at work.
+
+    `expected`: how many documents may go; None allows what a pass allows. Raises SettingsError if more would go.
+    """
     with Source.opened(source_url, reader_url) as source:
         if not source.lock():
             return False
-        _begin_epoch(source, target, from_document(target.read_checkpoint()), "it was asked for")
+        found = from_document(target.read_checkpoint())
+        check_removals(source, target, found, source.state().history, expected)
+        begin_epoch(source, target, found, "it was asked for")
     return True
 
 
@@ -209,7 +214,7 @@ class _Runner:
         """Read the tables in order of id, then enter the phase "follow"."""
         for table in TABLES:
             self._write_all(self._scan_batches(table))
-        self.target.prepare()  # makes the index that _begin_epoch deferred
+        self.target.prepare()  # makes the index that begin_epoch deferred
         self._write_checkpoint(self.checkpoint.with_scan_done())
 
     def follow(self, pending: Sequence[str], horizon: int) -> None:
@@ -242,8 +247,9 @@ class _Runner:
         if found is not None and not reason:
             self.checkpoint = found
         else:
+            check_removals(self.source, self.target, found, state.history)
             self.done.new_epoch = reason
-            self.checkpoint = _begin_epoch(self.source, self.target, found, reason)
+            self.checkpoint = begin_epoch(self.source, self.target, found, reason)
         return state.horizon
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -366,21 +372,3 @@ class _Runner:
                     self._leave_witness()
                     documents, _ = build_documents(table, rows, self.checkpoint.epoch)
                     self.done.add(len(rows), self.target.put(kind, documents))
-
-
-def _begin_epoch(source: Source, target: Target, found: Checkpoint | None, reason: str) -> Checkpoint:
-    """Begin an epoch: read the horizon before anything is scanned, because what the scan cannot see comes by the feeds.
-
-    The checkpoint's witness is younger than the horizon: no crash that it survives gives out a transaction id below
-    the horizon again.
-    """
-    store = target.prepare()
-    # A write never replaces a newer epoch, and the documents may be newer than the checkpoint.
-    epoch = max(last_epoch(found), target.newest_epoch()) + 1
-    if epoch > 1:
-        log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
-    target.defer_index()
-    state = source.state(source.insert_witness())
-    checkpoint = Checkpoint(state.history, epoch, "scan", state.horizon, source.insert_witness(), store=store)
-    target.begin(to_document(checkpoint))
-    return checkpoint

@@ -75,6 +75,12 @@ from pg_control_system(), (
           union all
           select oid::text, false from pg_constraint where conrelid = 'checkups'::regclass and contype = 'f') as each
 ) as guarding"""
+# Documents without a row of their person: the source would remove them, or replace them with somebody else's.
+MISSING = """
+select count(*) from unnest(%(ids)s::bigint[], %(subjects)s::text[]) as stored (id, subject)
+where not exists (select from {table} t join users on users.id = t.{person}
+                  where t.id = stored.id and stored.subject in ('', users.subject::text))"""
+PERSON = {"users": "id", "checkups": "patient_id"}
 FEEDING = 6  # three triggers on each of two tables
 RECORD = """
 insert into sync_pass (began_at, problem, mark, done)
@@ -237,6 +243,12 @@ class Source:
         """Delete a bounded number of rows that are older than they are to be kept."""
         with translate_source_errors(), self._primary.cursor() as cursor:
             purge(cursor, retention)
+
+    def count_missing(self, table: str, documents: Sequence[tuple[int, str]]) -> int:
+        """Return how many of these documents, each (id, subject of its person or ""), have no row of that person."""
+        ids, subjects = zip(*documents, strict=True)
+        sql = MISSING.format(table=table, person=PERSON[table])
+        return int(self._one(sql, {"ids": [*ids], "subjects": [*subjects]}, at=self._primary)[0])
 
     def highest_id(self, table: str) -> int:
         """Return the highest id of a table, 0 if it is empty."""
