@@ -16,10 +16,11 @@ import click
 from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_error, print_json
 from myhealth.common.errors import BadInput
-from myhealth.intake.file_import import FileImport, ImportOptions, audited_import, read_patient_map, read_zone
+from myhealth.intake.file_import import FileImport, ImportOptions, audited_import, read_zone
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import format_names
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.patient_map import PatientMap, read_patient_map
 from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
 
@@ -93,7 +94,8 @@ class Summary:
     "--patient-map",
     type=click.File("r", encoding="utf-8-sig"),
     metavar="FILE.csv",
-    help="Usernames for the patient names that machines use: columns patient, username.",
+    help="Usernames for the patient names that machines use: columns patient, username, and for numbers of an"
+    " authority also authority.",
 )
 @click.option(
     "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
@@ -130,17 +132,18 @@ def import_machine(
             raise click.UsageError(f"--{name} is empty")
     read_zone(given["zone"])
     chosen = {name: value for name, value in given.items() if value is not None}
-    options = ImportOptions(patient_map=load_map(patient_map), **chosen)
+    mapped = load_map(patient_map)
     summaries = []
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(50_000, 20, 100)
-    with app.database():
+    with app.database() as settings:
+        options = ImportOptions(patient_map=mapped, own_authorities=settings.intake.folded_authorities, **chosen)
         for file in files:
             summary = Summary("standard input" if str(file) == "-" else str(file))
             summaries.append(summary)
             import_file(file, summary, options, rejected)
             if not as_json:
-                print_summary(summary, options.dry_run)
+                print_summary(summary, given["dry_run"])
     if as_json:
         print_json([vars(summary) for summary in summaries])
     elif len(files) > 1:
@@ -153,9 +156,9 @@ def import_machine(
         click.get_current_context().exit(1)
 
 
-def load_map(file: TextIO | None) -> dict[str, str]:
+def load_map(file: TextIO | None) -> PatientMap:
     if file is None:
-        return {}
+        return PatientMap()
     try:
         return read_patient_map(file)
     except BadInput as error:

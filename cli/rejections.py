@@ -16,9 +16,11 @@ from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
+from myhealth.intake.linking import find_waiting
 from myhealth.intake.models import Rejection
 from myhealth.intake.retry import retry_rejection
 from myhealth.privacy.erasure import erase_rejection, find_rejections_of
+from myhealth.profiles.services import get_user
 
 PAYLOAD_SHOWN = 20_000
 SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once
@@ -83,17 +85,29 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
 @rejections.command()
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
+@click.option(
+    "--patient",
+    metavar="U",
+    help="With IDs: whose they are, whatever they say. Alone: those that wait for U.",
+)
 @pass_app
-def retry(app: App, rejection_ids: tuple[int, ...], everything: bool) -> None:
+def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: str | None) -> None:
     """Try again to store rejected records, after the cause of their errors has changed.
 
     Exit 1 if one is still rejected.
     """
+    if patient is not None and everything:
+        raise click.UsageError("--patient goes with IDs or alone, not with --all")
     done = Progress(everything)
-    with app.database(), done.counting(chosen(rejection_ids, everything)) as ids:
-        for rejection_id in ids:
+    with app.database() as settings, contextlib.ExitStack() as stack:
+        user = None if patient is None else get_user(patient)
+        found = find_waiting(user) if user and not rejection_ids else chosen(rejection_ids, everything)
+        options: dict[str, Any] = {"own_authorities": settings.intake.folded_authorities}
+        if user and rejection_ids:
+            options["patient"] = user.username
+        for rejection_id in stack.enter_context(done.counting(found)):
             try:
-                outcome = retry_rejection(rejection_id)
+                outcome = retry_rejection(rejection_id, **options)
             except Conflict as error:
                 if not everything:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,14 +15,15 @@ from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import link_patient
+from myhealth.intake.linking import link_patient, store_waiting
 from myhealth.privacy.erasure import erase_user
 from myhealth.privacy.export import export_user
 from myhealth.privacy.rules import LEFT_TO_DO
-from myhealth.profiles import services
-from myhealth.profiles.models import ROLES, User
+from myhealth.profiles import identifiers, services
+from myhealth.profiles.models import ROLES, SEXES, User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import check_acceptable, generate_password
+from myhealth.profiles.user_import import import_users
 
 role_option = click.option(
     "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="The user's role."
@@ -29,6 +31,12 @@ role_option = click.option(
 
 
 SHOWN_MAX = 20
+
+
+def person_options(command: Any) -> Any:
+    """Add the options for what tells a person from others of the same name or number."""
+    command = click.option("--sex", type=click.Choice(SEXES), help="The person's sex.")(command)
+    return click.option("--birth-date", metavar="YYYY-MM-DD", help="The person's birth date.")(command)
 
 
 def password_options(command: Any) -> Any:
@@ -49,6 +57,7 @@ def users() -> None:
 @click.argument("username", help="The user name.")
 @role_option
 @click.option("--full-name", default="", help="The person's name.")
+@person_options
 @password_options
 @click.option("--no-password", is_flag=True, help="Set no password: the user cannot log in until one is set.")
 @click.option("--reuse-erased-name", is_flag=True, help="Give out the name of a user who was deleted.")
@@ -95,11 +104,13 @@ def show(app: App, username: str, as_json: bool) -> None:
         found = services.get_user(username)
         record_event("read", subject_id=found.id, subject=found.username, what="profile")
         user = user_row(found)
+        user["identifiers"] = identifier_rows(found)
         user["checkups"] = services.count_checkups(username)
     if as_json:
         print_json(user)
     else:
-        print_table(list(user.items()), ("", ""))
+        numbers = ", ".join(f"{each['value']} of {each['system']}" for each in user["identifiers"])
+        print_table(list({**user, "identifiers": numbers}.items()), ("", ""))
 
 
 @users.command()
@@ -110,11 +121,62 @@ def link(app: App, username: str) -> None:
 
     Records that were rejected because it was not linked are stored now.
     """
+    with app.database() as settings:
+        done = link_patient(username, settings.intake.folded_authorities)
+    print_stored(f"{username} is linked", done)
+
+
+@users.group("identifiers")
+def identifiers_() -> None:
+    """List, add and remove the numbers that authorities, such as hospitals, gave to a patient.
+
+    A record with a number of an authority is the patient's who has it here, and nobody else's.
+    """
+
+
+@identifiers_.command("list")
+@click.argument("username", help="The user name.")
+@as_json
+@pass_app
+def list_identifiers(app: App, username: str, as_json: bool) -> None:
+    """List the identifiers of a user."""
     with app.database():
-        done = link_patient(username)
-    click.echo(f"{username} is linked; {plural(done['accepted'], 'kept record')} stored.")
-    if done["rejected"]:
-        click.echo(f"{plural(done['rejected'], 'record')} still rejected; see: myhealth rejections list", err=True)
+        found = services.get_user(username)
+        record_event("read", subject_id=found.id, subject=found.username, what="profile")
+        rows = identifier_rows(found)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([[row["system"], row["value"]] for row in rows], ("authority", "value"))
+
+
+@identifiers_.command("add")
+@click.argument("username", help="The user name.")
+@click.argument("authority", help="Who gave the number, as records name it.")
+@click.argument("value", help="The number.")
+@click.option("--reuse-erased", is_flag=True, help="Also a number of a user who was deleted.")
+@pass_app
+def add_identifier(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
+    """Give a user an identifier, and store the rejected records that waited for it.
+
+    Adding one that the user has forgets under which name sources sent it.
+    """
+    with app.database() as settings:
+        user = identifiers.add_identifier(username, authority, value, reuse_erased=reuse_erased)
+        done = store_waiting(user, settings.intake.folded_authorities)
+    print_stored(f"{user.username} is {printable(value.strip())} of {printable(authority.strip())}", done)
+
+
+@identifiers_.command("remove")
+@click.argument("username", help="The user name.")
+@click.argument("authority", help="Who gave the number.")
+@click.argument("value", help="The number.")
+@pass_app
+def remove_identifier(app: App, username: str, authority: str, value: str) -> None:
+    """Take an identifier from a user; check-ups that are stored stay."""
+    with app.database():
+        identifiers.remove_identifier(username, authority, value)
+    click.echo(f"{username} is not {printable(value)} of {printable(authority)} any more.")
 
 
 @users.command("set-password")
@@ -154,6 +216,20 @@ def set_name(app: App, username: str, full_name: str) -> None:
     with app.database():
         services.set_full_name(username, full_name)
     click.echo(f"{username} is called {printable(full_name)} now.")
+
+
+@users.command("set-person")
+@click.argument("username", help="The user name.")
+@person_options
+@pass_app
+def set_person(app: App, /, username: str, **given: str | None) -> None:
+    """Set a user's birth date and sex: a record that contradicts them is rejected."""
+    values = {name: value for name, value in given.items() if value is not None}
+    if not values:
+        raise click.UsageError("name a --birth-date, a --sex, or both")
+    with app.database():
+        services.set_person(username, **values)
+    click.echo(f"Changed {username}.")
 
 
 @users.command()
@@ -246,13 +322,14 @@ def export(app: App, username: str, output: str | None) -> None:
 def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     """Create users from a CSV file (- is standard input).
 
-    The header names the columns: username, and optionally full_name, role and password. A user without a password
+    The header names the columns: username, and optionally full_name, role, password, birth_date, sex, and authority
+    with identifier. A user without a password
     cannot log in until one is set. A bad line is reported and does not stop the others; the exit code is then 1.
     """
     made, refused = 0, 0
     try:
         with app.database() as settings:
-            for row in services.import_users(file, rounds=settings.bcrypt_rounds, skip_existing=skip_existing):
+            for row in import_users(file, rounds=settings.bcrypt_rounds, skip_existing=skip_existing):
                 made, refused = made + (not row.error), refused + bool(row.error)
                 if row.error and refused <= SHOWN_MAX:
                     click.echo(f"{file.name}: line {row.line}: {printable(row.error)}", err=True)
@@ -300,6 +377,18 @@ def ask_password() -> str:
 
 def user_row(user: User) -> dict[str, Any]:
     """Return a user for tables and JSON; `password` is whether one is set."""
-    names = ("id", "username", "role", "full_name", "active", "created_at")
+    names = ("id", "username", "role", "full_name", "birth_date", "sex", "active", "created_at")
     shown = {name: getattr(user, name) for name in names}
     return {**shown, "linked": user.linked_at is not None, "password": user.password_hash is not None}
+
+
+def identifier_rows(user: User) -> list[dict[str, str]]:
+    """Return a user's identifiers for tables and JSON."""
+    return [{"system": system, "value": value} for system, value in identifiers.list_identifiers(user)]
+
+
+def print_stored(done: str, counts: Mapping[str, int]) -> None:
+    """Print what was done, and the result of the records that waited for it."""
+    click.echo(f"{done}; {plural(counts['accepted'], 'kept record')} stored.")
+    if counts["rejected"]:
+        click.echo(f"{plural(counts['rejected'], 'record')} still rejected; see: myhealth rejections list", err=True)

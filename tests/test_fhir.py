@@ -5,7 +5,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.fhir import LOINC, bundle, concept, observation, quantity, read, read_text, record_of, result_of
+from support.fhir import (
+    LOINC,
+    bundle,
+    concept,
+    observation,
+    patients_of,
+    quantity,
+    read,
+    read_text,
+    record_of,
+    result_of,
+)
 from support.paths import DATA
 
 from myhealth.intake.record import Result
@@ -136,7 +147,7 @@ def test_a_transaction_bundle_gives_each_observation_once(number: int) -> None:
     for reading in readings:
         assert reading.faults == []
         assert validate_record(reading.record)[1] == []
-        assert reading.patients == (patient["resource"]["identifier"][0]["value"],)
+        assert patients_of(reading) == (patient["resource"]["identifier"][0]["value"],)
         assert reading.record["record_id"].startswith("urn:uuid:")
         assert reading.record["taken_at"] == "2026-01-01T09:00:00Z"
     # 34 Observations, of which the blood pressure has two components

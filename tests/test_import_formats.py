@@ -28,7 +28,7 @@ def message(number: int, patient: str) -> str:
     return "\r".join(
         [
             f"MSH|^~\\&|HC9000|PUNE|||20261120091500||ORU^R01^ORU_R01|MSG{number}|P|2.5.1",
-            f"PID|1||{patient}^^^HOSP^MR||Kulkarni^Bholanath",
+            f"PID|1||{patient}||Kulkarni^Bholanath",
             f"OBR|1||F{number}^LAB|24331-1^Lipid panel^LN|||20261120090000",
             "OBX|1|NM|2093-3^Cholesterol^LN||5.10|mmol/L|3.0-5.2|N|||F",
             "",

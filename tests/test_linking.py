@@ -23,6 +23,7 @@ from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.passwords import hash_password
 from myhealth.profiles.services import create_user
+from myhealth.profiles.user_import import import_users
 from wsgi.browse_pages import accounts
 
 NAME = "meera.patel"
@@ -141,7 +142,7 @@ def test_the_command_links_an_account(squatter: str, run_cli: Any, db: Any) -> N
 
 def test_an_import_of_users_reports_an_account_that_is_not_linked(squatter: str) -> None:
     lines = ["username\n", f"{NAME}\n", "savita\n"]
-    assert [row.username for row in services.import_users(lines, skip_existing=True)] == [NAME]
+    assert [row.username for row in import_users(lines, skip_existing=True)] == [NAME]
 
 
 @pytest.mark.parametrize("squatted", [["77001234"], ["77001234", "MR-1"], ["bholanath.k"]])
@@ -195,7 +196,7 @@ def test_an_erased_name_is_not_given_out_again_unless_an_admin_says_so(
     assert (refused.status_code, refused.json["code"]) == (409, "name_erased")
     assert upload("PUT", "/users/savita/", {"username": "bholanath"}, token=root).status_code == 409
     lines = ["username\n", "bholanath\n"]
-    assert len(list(services.import_users(lines, skip_existing=True))) == 1
+    assert len(list(import_users(lines, skip_existing=True))) == 1
     refused = run_cli("users", "create", "bholanath", "--no-password")
     assert refused.returncode == 2
     assert "--reuse-erased-name" in refused.stderr

@@ -28,6 +28,7 @@ from myhealth.profiles.tokens import (
     is_revoked,
     load_secret,
 )
+from myhealth.profiles.user_import import import_users
 
 WHO, OTHER = "0b9a1c1e-5a0e-4a5c-9b1f-3f3f0d6f7a11", "7c1f6a52-0d0b-4a60-8a5f-2b8f3a9c1d22"
 SECRET = b"a secret of the tests, 32 bytes and more"
@@ -118,7 +119,7 @@ def test_a_login_takes_the_right_name_the_right_password_and_an_active_user(db, 
 def test_a_csv_file_makes_users_and_tells_each_bad_line(db) -> None:
     lines = ["username,full_name,role,password\n", "ada,Ada Lovelace,doctor,analytical\n", "ada,,,\n", "bob,,king,\n",
              "carl,,,short\n", '"dora","Dora, D.",,\n', "eve,,,,,\n", "\n", ",No Name,,\n"]  # fmt: skip
-    rows = list(services.import_users(lines, rounds=4))
+    rows = list(import_users(lines, rounds=4))
     assert [(row.line, bool(row.error)) for row in rows] == [
         (2, False), (3, True), (4, True), (5, True), (6, False), (7, True), (9, True)]  # fmt: skip
     assert "exists already" in rows[1].error
@@ -166,7 +167,7 @@ def test_deleting_somebody_deletes_the_refused_records_that_name_him(db, people)
 @pytest.mark.parametrize("header", ["name,role", "username,pasword", ""])
 def test_a_csv_file_with_another_header_is_refused(db, header: str) -> None:
     with pytest.raises(BadInput, match="line 1: the header"):
-        list(services.import_users([header, "ada,doctor"]))
+        list(import_users([header, "ada,doctor"]))
 
 
 def test_the_command_creates_shows_changes_and_deletes(db, run_cli) -> None:

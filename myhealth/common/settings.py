@@ -61,6 +61,18 @@ class SyncSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class IntakeSettings:
+    own_authorities: str = setting(
+        "", "Assigning authorities, with commas between them, whose patient numbers are usernames here."
+    )
+
+    @property
+    def folded_authorities(self) -> frozenset[str]:
+        """The authorities as they are compared."""
+        return frozenset(filter(None, (each.strip().casefold() for each in self.own_authorities.split(","))))
+
+
+@dataclasses.dataclass(frozen=True)
 class UploadSettings:
     max_body_bytes: Annotated[int, Meta(ge=1024)] = setting(
         64 * 1024 * 1024, "Largest request body in bytes, compressed or not."
@@ -126,6 +138,7 @@ class Settings:
         "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are taken.",
     )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
+    intake: IntakeSettings = dataclasses.field(default_factory=IntakeSettings)
     upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
     browse: BrowseSettings = dataclasses.field(default_factory=BrowseSettings)
     retention: RetentionSettings = dataclasses.field(default_factory=RetentionSettings)
@@ -226,6 +239,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+            yield prefix + name, ",".join(value)
         else:
             yield prefix + name, value
 

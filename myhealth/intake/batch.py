@@ -15,6 +15,7 @@ from myhealth.intake.bulk_insert import (
     RecordKey,
     StoredRow,
     advance_id_sequence,
+    copy_text,
     find_by_number,
     find_stored,
     new_ids,
@@ -29,13 +30,14 @@ from myhealth.intake.originals import (
 )
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import Patients, Refusal
+from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, error
 from myhealth.intake.settlement import BY_RESULT, Settlement, Unsettled, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
-from myhealth.profiles.erasure import find_erased_names
+from myhealth.profiles.erasure import erased_form, find_erased_names
 from myhealth.profiles.names import username_error
 
 ANY_ERASED = "select exists (select from erased_digests where kind = 'record')"
@@ -46,6 +48,7 @@ where exists (
 TOUCH = """
 update machines set last_upload_at = now()
 where id = any(%s) and (last_upload_at is null or last_upload_at < now() - interval '1 minute')"""
+PATIENT_CREATED = "patient_created"
 NOT_KEPT = "is not stored among the rejected records either, there are too many: keep it, and send it again tomorrow"
 DELETED_MEANWHILE = "records were deleted while the same ones were stored; try again"
 
@@ -114,6 +117,7 @@ class Batch:
         patients.look_up(cursor, [item for *_, item in pending])
         self.created, self.erased = patients.created, patients.erased
         pending = [entry for entry in pending if self._has_patient(entry, patients)]
+        patients.learn(cursor)
         pending = self._without_erased(cursor, pending)
         if not pending:
             return
@@ -167,11 +171,11 @@ class Batch:
         by earlier batches of the source."""
         if self.origin.dry_run or not self.refused:
             return
-        erased = find_erased_names(cursor, {name for _, item in self.refused for name in self._patient_names(item)})
+        erased = find_erased_names(cursor, {form for _, item in self.refused for form in self._forms(item)})
         kept = [
             (outcome, item)
             for outcome, item in sorted(self.refused, key=lambda pair: pair[0].index)
-            if outcome.errors[-1].get("code") != ERASED and erased.isdisjoint(self._patient_names(item))
+            if outcome.errors[-1].get("code") != ERASED and erased.isdisjoint(self._forms(item))
         ]
         refused = []
         for outcome, item in kept:
@@ -208,14 +212,18 @@ class Batch:
             "zone": origin.zone,
             "patient": origin.patient,
             "patients": list(self._patient_names(item)),
+            "identifiers": item.identifiers,
         }
 
     def _patient_names(self, item: ValidatedRecord) -> tuple[str, ...]:
         """Return the names that the record's patient may have; for an invalid record, as far as they can be read."""
-        if item.patients:
+        if item.patients or item.identifiers:
             return item.patients
         named = (*_named(item.parsed), *([self.origin.patient] if self.origin.patient else []))
         return tuple(dict.fromkeys(self.origin.patient_map.get(name, name) for name in named))
+
+    def _forms(self, item: ValidatedRecord) -> list[str]:
+        return [*self._patient_names(item), *(erased_form(*key) for key in item.identifiers)]
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
         outcome.errors.append(error(outcome.index, name, message, code))
@@ -223,12 +231,17 @@ class Batch:
 
     def _has_patient(self, entry: Entry, patients: Patients) -> bool:
         """Set the record's patient and return True; reject a record that has none here."""
-        outcome, _, item = entry
+        outcome, record, item = entry
         found = patients.of(item)
         if isinstance(found, Refusal):
             self._refuse(outcome, item, *found)
             return False
-        outcome.patient_id = found
+        outcome.patient_id = found.id
+        born = found.birth_date.isoformat() if found.birth_date else None
+        if fit_to_person(record, found.sex, born) and item.copied:
+            item.copied = copy_text(record)
+        if news := patients.news_of(found.id):
+            outcome.warnings.append(error(outcome.index, item.parsed.patient_field, news, PATIENT_CREATED))
         return True
 
     def _without_erased(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
@@ -288,7 +301,7 @@ class Batch:
     def _without_withdrawals(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
         """Carry out the records that only name one which was withdrawn. Return the others."""
         named = {
-            str(record.record_id): (outcome, record, item) for outcome, record, item in pending if not item.patients
+            str(record.record_id): (outcome, record, item) for outcome, record, item in pending if item.names_nobody
         }
         if not named:
             return pending
@@ -297,14 +310,14 @@ class Batch:
             for id_, patient_id, machine_id, record_id in find_by_number(cursor, list(named))
         ]
         for outcome, record, item in pending:
-            if not item.patients:
+            if item.names_nobody:
                 message = f"{_called(record)} is not stored here, so nothing was withdrawn"
                 outcome.status = "duplicate"
                 if record.record_id not in {row.record.record_id for row, *_ in found}:
                     outcome.warnings.append(error(outcome.index, "record_id", message, "not_stored"))
         if found:
             self._settle(cursor, found, again=True)
-        return [entry for entry in pending if entry[2].patients]
+        return [entry for entry in pending if not entry[2].names_nobody]
 
     def _tell(
         self, done: Merge | Unsettled, stored: StoredRow, outcome: RecordResult, record: Record, item: ValidatedRecord

@@ -20,6 +20,7 @@ from myhealth.intake.record_types import (
     RequiredText,
     Text,
 )
+from myhealth.profiles.person import birth_date_fault
 
 ReportStatus = Literal[
     "registered",
@@ -237,9 +238,10 @@ class CheckupDetails(Detail):
 
 
 class Patient(Detail):
-    """What the source knows of the patient. `birth_date`: YYYY-MM-DD; `sex`: FHIR's administrative gender."""
+    """What the source knows of the patient. `birth_date`: YYYY, YYYY-MM or YYYY-MM-DD; `sex`: FHIR's administrative
+    gender."""
 
     identifiers: Identifiers | None = None
     name: Text | None = None
-    birth_date: Annotated[str, Meta(max_length=10, min_length=4)] | None = None
+    birth_date: Annotated[str, Meta(max_length=10, min_length=4, extra={"fault": birth_date_fault})] | None = None
     sex: Sex | None = None

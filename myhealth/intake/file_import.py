@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ from myhealth.common.concurrency import prefetch
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
@@ -32,7 +32,8 @@ class ImportOptions:
     format: str = ""
     machine: str = ""
     patient: str | None = None
-    patient_map: Mapping[str, str] = field(default_factory=dict)
+    patient_map: PatientMap = field(default_factory=PatientMap)
+    own_authorities: Collection[str] = ()
     zone: str = "UTC"
     create_patients: bool = False
     dry_run: bool = False
@@ -69,7 +70,9 @@ class FileImport:
                 patient=options.patient,
                 patient_map=options.patient_map,
                 zone=options.zone,
-            )
+                own_authorities=options.own_authorities,
+            ),
+            self.dump.people,
         )
 
     @property
@@ -92,6 +95,7 @@ class FileImport:
                 for status, count in counts(results).items():
                     self.counts[status] += count
                 yield [(item.parsed, result) for item, result in zip(batch, results, strict=True)]
+        self._intake.learn_people()
         if self.counts["accepted"] and not self.options.dry_run:
             resolve_stored()
 
@@ -157,24 +161,3 @@ def read_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadInput(f"{name!r} is not a zone; one is like Asia/Kolkata or +05:30") from error
-
-
-def read_patient_map(lines: Iterable[str]) -> dict[str, str]:
-    """Return usernames by the patient names that machines use, from CSV with the columns `patient` and `username`.
-
-    Raises BadInput naming the line if the header is another, a cell is empty, or a patient is mapped twice.
-    """
-    reader = csv.DictReader(lines, strict=True)
-    found: dict[str, str] = {}
-    try:
-        if set(reader.fieldnames or ()) != {"patient", "username"}:
-            raise BadInput("line 1: the header must be patient,username")
-        for row in reader:
-            patient, username = ((row.get(name) or "").strip() for name in ("patient", "username"))
-            if not patient or not username or None in row:
-                raise BadInput(f"line {reader.line_num}: it must have a patient and a username")
-            if found.setdefault(patient, username) != username:
-                raise BadInput(f"line {reader.line_num}: {patient} is mapped twice")
-    except csv.Error as error:
-        raise BadInput(f"line {reader.line_num}: {error}") from error
-    return found

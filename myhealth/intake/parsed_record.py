@@ -90,9 +90,10 @@ class ParsedRecord:
     the same record. `record`: the decoded text, or None if it cannot be decoded; UNREAD until `decoded()` is called,
     and then `raw` is the JSON text of the record itself. `faults`: why it cannot be read, as (field or "", message).
     `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
-    the format gives it. `patient_field`: the source's own field that names the patient. `warnings`: what looks wrong in
-    a record that can be read, as (the source's own field, message). `locate`: returns the source's own name for a field
-    of ours, as errors name it.
+    the format gives it. `patient_field`: the source's own field that names the patient. `patient_reference`: the
+    reference by which a FHIR resource names a patient whose resource the source does not contain. `warnings`: what
+    looks wrong in a record that can be read, as (the source's own field, message). `locate`: returns the source's own
+    name for a field of ours, as errors name it.
     """
 
     index: int
@@ -103,6 +104,7 @@ class ParsedRecord:
     patients: tuple[str, ...] = ()
     full_name: str = ""
     patient_field: str = "checkup_for"
+    patient_reference: str = ""
     warnings: list[tuple[str, str]] = field(default_factory=list)
     locate: Callable[[str], str] = str
 

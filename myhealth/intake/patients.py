@@ -1,24 +1,56 @@
-"""Find the user whom each record of a batch is about, and say why there is none."""
+"""Find the user whom each record of a batch is about, and say why there is none.
+
+A number with an authority is the patient's who has this identifier; a name or a number without one is a username.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
-from myhealth.audit.events import record_events
-from myhealth.common.text import fold_name, printable
-from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
-from myhealth.profiles.erasure import find_erased_names
-from myhealth.profiles.names import username_error
-from myhealth.profiles.services import FULL_NAME_MAX
+from psycopg2.extras import execute_values
 
-CREATE_PATIENTS = """
-insert into users (username, folded_name, full_name, linked_at)
-select *, now() from unnest(%s::text[], %s::text[], %s::text[]) on conflict do nothing returning id, username"""
-FIND_USERS = "select folded_name, id, linked_at is not null from users where folded_name = any(%s)"
+from myhealth.common.text import fold_name, printable
+from myhealth.intake.details import Patient
+from myhealth.intake.identity import claim_of, contradiction
+from myhealth.intake.new_patients import NewPatients
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
+from myhealth.profiles.erasure import erased_form, find_erased_names
+from myhealth.profiles.identifiers import FHIR_REFERENCE, OF_AUTHORITIES, Key
+from myhealth.profiles.names import username_error
+
+ACCOUNT = "id, username, linked_at is not null, birth_date, sex"
+FIND_USERS = f"select folded_name, {ACCOUNT} from users where folded_name = any(%s)"
+FIND_HOLDERS = f"""
+with held as (
+    select system, value, source_name, patient_id from patient_identifiers
+    join unnest(%s::text[], %s::text[]) as wanted (system, value) using (value, system)
+    union all select '{FHIR_REFERENCE}', value, null, patient_id from patient_identifiers
+    where value = any(%s) and system like '{FHIR_REFERENCE}%%')
+select held.system, held.value, held.source_name, {ACCOUNT} from held join users on users.id = patient_id"""
+FIND_HELD = f"select patient_id, system, value from patient_identifiers where patient_id = any(%s) and {OF_AUTHORITIES}"
 # A lock: an account that is linked at this moment takes in the records that are rejected before.
 STILL_UNLINKED = "select id from users where id = any(%s) and linked_at is null for share"
 LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
+# Records that were stored, or deleted since, before numbers had authorities.
+STORED_BEFORE = """
+select position from unnest(%s::text[], %s::text[], %s::bigint[]) with ordinality
+    as wanted (serial, record_id, patient_id, position)
+left join machines on machines.serial = wanted.serial
+where (wanted.serial is null or machines.id is not null) and exists (
+    select from (select machine_id, record_id, patient_id from checkups
+                 union all select machine_id, record_id, patient_id from superseded) as stored
+    where stored.patient_id = wanted.patient_id and stored.record_id = wanted.record_id
+        and stored.machine_id is not distinct from machines.id)"""
+LEARN = """
+insert into patient_identifiers as known (patient_id, system, value, source_name) values %s
+on conflict (value, system) do update set patient_id = excluded.patient_id, source_name = case
+    when known.patient_id = excluded.patient_id then coalesce(known.source_name, excluded.source_name)
+    else excluded.source_name end"""
 
 
 class Refusal(NamedTuple):
@@ -29,6 +61,16 @@ class Refusal(NamedTuple):
     code: str
 
 
+class Account(NamedTuple):
+    """A user who may be a record's patient. `linked`: to a person."""
+
+    id: int
+    username: str
+    linked: bool
+    birth_date: date | None
+    sex: str | None
+
+
 class Patients:
     """The patients of a batch's records. `created`: the usernames of those that were created. `erased`: the names among
     the records' that were erased."""
@@ -37,63 +79,187 @@ class Patients:
         self.origin = origin
         self.created: list[str] = []
         self.erased: set[str] = set()
-        self._found: dict[str, tuple[int, bool]] = {}
+        self._news: dict[int, str] = {}
+        self._users: dict[str, Account] = {}
+        self._holders: dict[Key, tuple[Account, str | None]] = {}
+        self._references: dict[str, set[Account]] = {}
+        self._held: dict[int, set[Key]] = {}
+        self._before: dict[int, Account] = {}
+        self._learnt: dict[Key, tuple[int, str | None]] = {}
 
     def look_up(self, cursor: Any, items: Sequence[ValidatedRecord]) -> None:
         """Find the users of the records; create missing patients if wanted. Raises ConcurrentChange."""
-        names = {name for item in items for name in item.patients}
-        self._found = _find_users(cursor, names)
-        if self.origin.create_patients and self._create(cursor, items):
-            self._found = _find_users(cursor, names)
-        unlinked = {id_ for id_, linked in self._found.values() if not linked}
+        detailed = [item for item in items if item.is_detailed]
+        self._find(cursor, items, detailed)
+        if self.origin.create_patients:
+            new = NewPatients([item for item in items if not self._matching(item) and not self._namesakes(item)])
+            created = new.create(cursor, self._users)
+            if created:
+                self.created, self._news = [*created], new.news
+                self._find(cursor, items, detailed)
+        unlinked = {account.id for account in self._all() if not account.linked}
         if unlinked:
             cursor.execute(STILL_UNLINKED, (sorted(unlinked),))
             if cursor.rowcount != len(unlinked):
                 raise ConcurrentChange(LINKED_MEANWHILE)
-        self.erased = find_erased_names(cursor, names - self._found.keys())
+        forms = {erased_form(*key) for item in detailed for key in item.identifiers if key not in self._holders}
+        self.erased = find_erased_names(cursor, forms | {n for i in items for n in i.patients} - self._users.keys())
+        self._find_stored_before(cursor, detailed)
 
-    def of(self, item: ValidatedRecord) -> int | Refusal:
-        """Return the id of the record's patient, who is one linked user, or why there is none. Accounts that are not
+    def of(self, item: ValidatedRecord) -> Account | Refusal:
+        """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
         linked make nothing ambiguous: anybody can register an account with another's number as its name."""
-        found = {self._found[name] for name in item.patients if name in self._found}
-        linked = [id_ for id_, is_linked in found if is_linked]
+        found = self._matching(item)
+        linked = [account for account in found if account.linked]
         if len(linked) == 1:
-            return linked[0]
-        shown = " or ".join(printable(name, 60) for name in item.patients)
+            return self._contradiction(item, linked[0]) or linked[0]
+        if id(item) in self._before:
+            return self._before[id(item)]
+        place, shown = item.parsed.patient_field, _shown(item)
         if found and not linked:
-            message = f"the account {shown} is not linked to a person yet; an admin must link it"
-            return Refusal("checkup_for", message, "account_not_linked")
-        if not self.erased.isdisjoint(item.patients):
-            return Refusal("checkup_for", f"the user {shown} was erased", ERASED)
+            message = f"the account of {shown} is not linked to a person yet; an admin must link it"
+            return Refusal(place, message, "account_not_linked")
+        if not self.erased.isdisjoint([*item.patients, *(erased_form(*key) for key in item.identifiers)]):
+            return Refusal(place, f"the user {shown} was erased", ERASED)
         if linked:
             message = f"{shown} are different users here; say who is meant with a patient map"
-            return Refusal("checkup_for", message, "ambiguous_user")
+            return Refusal(place, message, "ambiguous_user")
+        if item.identifiers:
+            return self._unknown_number(item)
+        if not shown:
+            return Refusal(place, "has no number that names a patient here", "unknown_user")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
-        return Refusal("checkup_for", fault or f"there is no user named {shown}", "unknown_user")
+        return Refusal(place, fault or f"there is no user named {shown}", "unknown_user")
 
-    def _create(self, cursor: Any, items: Sequence[ValidatedRecord]) -> bool:
-        """Create the patients that are missing; return whether there were any."""
-        missing = {}
+    def news_of(self, patient_id: int) -> str:
+        """Return, once, what its sender must know of a patient that was created."""
+        return self._news.pop(patient_id, "")
+
+    def learn(self, cursor: Any) -> None:
+        """Store what the sources call the patients that were found."""
+        if self._learnt:
+            rows = [(id_, system, value, name) for (system, value), (id_, name) in sorted(self._learnt.items())]
+            execute_values(cursor, LEARN, rows)
+
+    def teach(self, cursor: Any, people: Iterable[tuple[str, Patient]]) -> None:
+        """Store by which references FHIR resources mean the patients that are known here."""
+        items = []
+        for reference, patient in people:
+            names, identifiers = claim_of("", patient, self.origin.own_authorities)
+            parsed = ParsedRecord(0, 1, reference, None, full_name=patient.name or "")
+            items.append(ValidatedRecord(parsed, None, [], names, identifiers=identifiers, patient=patient))
+        self.look_up(cursor, items)
         for item in items:
-            if not any(name in self._found for name in item.patients):
-                name = next((name for name in item.patients if not username_error(name)), None)
-                if name is not None:
-                    missing[name] = item.parsed.full_name[:FULL_NAME_MAX]
-        for name in find_erased_names(cursor, missing):
-            del missing[name]
-        if missing:
-            folded = [fold_name(name) for name in missing]
-            cursor.execute(CREATE_PATIENTS, ([*missing], folded, [*missing.values()]))
-            created = cursor.fetchall()
-            record_events("user.create", created, role="patient")
-            self.created = [name for _, name in created]
-        return bool(missing)
+            found = self.of(item)
+            if not isinstance(found, Refusal):
+                system = item.identifiers[0][0] if item.identifiers else ""
+                self._learnt[FHIR_REFERENCE + system, item.parsed.raw] = found.id, None
+        self.learn(cursor)
+
+    def _all(self) -> Iterable[Account]:
+        yield from self._users.values()
+        yield from (account for account, _ in self._holders.values())
+        for accounts in self._references.values():
+            yield from accounts
+
+    def _find(self, cursor: Any, items: Sequence[ValidatedRecord], detailed: Sequence[ValidatedRecord]) -> None:
+        names = {name for item in items for name in item.patients}
+        names |= {value for item in detailed for _, value in item.identifiers}
+        folds = {name: fold_name(name) for name in names}
+        cursor.execute(FIND_USERS, (sorted(set(folds.values())),))
+        found = {folded: Account(*account) for folded, *account in cursor.fetchall()}
+        self._users = {name: found[folded] for name, folded in folds.items() if folded in found}
+        if not detailed:
+            return
+        keys = {key for item in detailed for key in (*item.identifiers, *_keys_of_names(item))}
+        references = sorted({item.reference for item in detailed if item.reference})
+        cursor.execute(FIND_HOLDERS, ([system for system, _ in keys], [value for _, value in keys], references))
+        self._holders, self._references = {}, defaultdict(set)
+        for system, value, source_name, *account in cursor.fetchall():
+            if system == FHIR_REFERENCE:
+                self._references[value].add(Account(*account))
+            else:
+                self._holders[system, value] = Account(*account), source_name
+        self._held = defaultdict(set)
+        cursor.execute(FIND_HELD, ([account.id for account in self._all()],))
+        for id_, system, value in cursor.fetchall():
+            self._held[id_].add((system, value))
+
+    def _matching(self, item: ValidatedRecord) -> set[Account]:
+        """Return the accounts that the record may mean; several are an ambiguity."""
+        if item.reference in self._references:
+            return self._references[item.reference]
+        found = {self._users[name] for name in item.patients if name in self._users}
+        return found | {self._holders[key][0] for key in item.identifiers if key in self._holders}
+
+    def _namesakes(self, item: ValidatedRecord) -> list[tuple[Account, Key]]:
+        """Return accounts that are called by a number of an authority and have no identifiers; each with the number."""
+        found = [(self._users[key[1]], key) for key in item.identifiers if key[1] in self._users]
+        return [(account, key) for account, key in found if not self._held.get(account.id)]
+
+    def _unknown_number(self, item: ValidatedRecord) -> Refusal:
+        place = item.parsed.patient_field
+        for account, (system, value) in self._namesakes(item):
+            words = shlex.join(["myhealth", "users", "identifiers", "add", account.username, system, value])
+            message = f"nobody said that the account {account.username} is {_number(system, value)}; if it is: {words}"
+            return Refusal(place, printable(message, 500), "identifier_unconfirmed")
+        system, value = item.identifiers[0]
+        words = shlex.join(["myhealth", "users", "identifiers", "add", "USERNAME", system, value])
+        message = f"there is no patient with {_shown(item)}; if there is: {words}"
+        return Refusal(place, printable(message, 500), "unknown_user")
+
+    def _contradiction(self, item: ValidatedRecord, account: Account) -> Refusal | None:
+        """Return a refusal if the source says of its patient what cannot be true of the account; else learn what the
+        source calls the patient."""
+        place, only = item.parsed.patient_field, self.origin.patient
+        if only and fold_name(account.username) != fold_name(only):
+            return Refusal(place, f"is not {only}, whose all records are", "")
+        if item.patient is None:
+            return None
+        keys = [key for key in item.identifiers if key in self._held.get(account.id, ())]
+        keys += _keys_of_names(item)
+        known = {key: name for key in keys for holder, name in [self._holders.get(key, (account, None))]
+                 if holder.id == account.id}  # fmt: skip
+        what = contradiction(item.patient, filter(None, known.values()), account.birth_date, account.sex)
+        has = self._held.get(account.id, set())
+        same = {system for system, value in item.identifiers if (system, value) in has}
+        if not what and any(system not in same and any(system == s for s, _ in has) for system, _ in item.identifiers):
+            what = "number"
+        if what:
+            message = f"the {what} contradicts what is known of {_shown(item)}; if it is this person, store it with"
+            message = f"{message} `myhealth rejections retry --patient USERNAME ID`"
+            return Refusal(place, message, "identity_conflict")
+        if item.patient.name:
+            for key in keys:
+                if not known.get(key):
+                    self._learnt[key] = account.id, item.patient.name
+                    self._holders[key] = account, item.patient.name
+        return None
+
+    def _find_stored_before(self, cursor: Any, detailed: Sequence[ValidatedRecord]) -> None:
+        """Find the records that are stored under the account that their number alone named in earlier releases."""
+        asked = []
+        for item in detailed:
+            if item.identifiers and item.record and item.record.record_id is not None and not self._matching(item):
+                accounts = {self._users[value] for _, value in item.identifiers if value in self._users}
+                asked += [(item, account) for account in accounts if account.linked and len(accounts) == 1]
+        if not asked:
+            return
+        records = [(item.record.machine, item.record.record_id) for item, _ in asked if item.record]
+        columns = [machine for machine, _ in records], [id_ for _, id_ in records], [acc.id for _, acc in asked]
+        cursor.execute(STORED_BEFORE, columns)
+        self._before = {id(asked[position - 1][0]): asked[position - 1][1] for (position,) in cursor.fetchall()}
 
 
-def _find_users(cursor: Any, names: set[str]) -> dict[str, tuple[int, bool]]:
-    """Return by name the id of its user and whether that is linked."""
-    folds = {name: fold_name(name) for name in names}
-    cursor.execute(FIND_USERS, (sorted(set(folds.values())),))
-    found = {folded: (id_, linked) for folded, id_, linked in cursor.fetchall()}
-    return {name: found[folded] for name, folded in folds.items() if folded in found}
+def _keys_of_names(item: ValidatedRecord) -> list[Key]:
+    """Return the keys under which it is kept what sources call the users of these names."""
+    return [("", fold_name(name)) for name in item.patients] if item.patient and item.patient.name else []
+
+
+def _number(system: str, value: str) -> str:
+    return f"{printable(value, 60)} of {printable(system, 60)}"
+
+
+def _shown(item: ValidatedRecord) -> str:
+    return " or ".join([*(printable(name, 60) for name in item.patients), *(_number(*key) for key in item.identifiers)])

@@ -8,11 +8,12 @@ duplicate, with other content it is rejected; nothing is overwritten. Rejected r
 from __future__ import annotations
 
 import contextlib
-import unicodedata
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg2
 import psycopg2.errors
 
@@ -25,7 +26,10 @@ from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.content import warn_of_withdrawn
+from myhealth.intake.details import Patient
+from myhealth.intake.identity import Claim, claim_of, claim_of_invalid, composed
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.results import (
@@ -51,11 +55,13 @@ class _Rollback(Exception):
 
 
 class Intake:
-    """Store the records of one source, batch by batch. `created`: the number of patients that were created."""
+    """Store the records of one source, batch by batch. `created`: the number of patients that were created. `people`:
+    those of its Dump."""
 
-    def __init__(self, origin: ImportSource) -> None:
+    def __init__(self, origin: ImportSource, people: deque[tuple[str, dict[str, Any]]] | None = None) -> None:
         self.origin = origin
         self.created = 0
+        self._people = people
         self._stored = Occurrences()
         self._refused = Occurrences()
         self._seen = Seen()
@@ -82,11 +88,37 @@ class Intake:
 
     def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Store validated records, as `store_batch` does, and notify the sync."""
+        self.learn_people()
         batch = self._store_single(checked) or self._store(checked, atomic)
         self._kept += sum(outcome.rejection_id is not None for outcome, _ in batch.refused)
         if not self.origin.dry_run:
             notify_sync()
         return batch.outcomes
+
+    def learn_people(self) -> None:
+        """Learn which patients the references of the Patient resources mean that were read so far."""
+        people = []
+        while self._people:
+            reference, patient = self._people.popleft()
+            if reference.startswith("urn:") or not patient.get("identifiers"):
+                continue  # it means nothing beyond its Bundle, or nobody here
+            with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError):
+                people.append((reference, msgspec.convert(patient, Patient)))
+        if not people:
+            return
+        for attempt in range(ATTEMPTS):
+            patients = Patients(self.origin)
+            try:
+                with contextlib.suppress(_Rollback), transaction() as cursor:
+                    patients.teach(cursor, people)
+                    if self.origin.dry_run:
+                        raise _Rollback
+            except (ConcurrentChange, psycopg2.errors.UniqueViolation) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise Unavailable(f"the patients could not be stored: {first_line(error)}") from error
+            else:
+                self.created += len(patients.created)
+                return
 
     def _store_single(self, checked: Sequence[ValidatedRecord]) -> Batch | None:
         """Store a single plain record and its event in one statement, which is a transaction by itself. Return None if
@@ -167,22 +199,21 @@ class Intake:
 
     def _check(self, parsed: ParsedRecord, latest: datetime) -> ValidatedRecord:
         if parsed.faults:
-            return ValidatedRecord(parsed, None, first_faults(parsed.faults))
+            return self._invalid(parsed, parsed.faults)
         faults: list[tuple[str, str]] = []
         record = accept_text(parsed, self.origin.machine, latest)
         if record is None:
             decoded = parsed.decoded()
             if parsed.faults:
-                return ValidatedRecord(parsed, None, first_faults(parsed.faults))
+                return self._invalid(parsed, parsed.faults)
             about = self._about(decoded)
             if _is_withdrawal(about):
                 return ValidatedRecord(parsed, validate_record(WITHDRAWAL | about)[0], [])
             record, faults = validate_record(about, self.origin.machine)
         if record is None:
-            _forget_values(parsed)
-            return ValidatedRecord(parsed, None, first_faults(_located(parsed, faults)))
+            return self._invalid(parsed, _located(parsed, faults))
         origin = self.origin
-        if origin.patient and not _same_name(record.checkup_for, origin.patient):
+        if origin.patient and record.patient is None and not _same_name(record.checkup_for, origin.patient):
             faults = [("checkup_for", f"is not {origin.patient}, whose all records are")]
             return ValidatedRecord(parsed, None, _located(parsed, faults))
         if record.record_id is None and origin.derive_ids:
@@ -193,20 +224,41 @@ class Intake:
             warn_of_withdrawn(record)
         if record.warnings or parsed.warnings:
             record.warnings = [*parsed.warnings, *_located(parsed, record.warnings)]
-        return ValidatedRecord(parsed, record, [], self._names(parsed, record))
+        item = ValidatedRecord(parsed, record, [])
+        self._name_patient(item, record)
+        return item
 
-    def _names(self, parsed: ParsedRecord, record: Record) -> tuple[str, ...]:
-        """Return the usernames that the record's patient may have."""
-        origin = self.origin
-        names = (origin.patient,) if origin.patient else parsed.patients or (record.checkup_for,)
-        names = (*map(_composed, names),)
-        for name in names if origin.patient_map else ():
-            if name in origin.patient_map:
-                return (origin.patient_map[name],)
-        return names
+    def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
+        item = ValidatedRecord(parsed, None, first_faults(faults))
+        item.identifiers = claim_of_invalid(parsed.record, self.origin.own_authorities).identifiers
+        _forget_values(parsed)
+        return item
+
+    def _name_patient(self, item: ValidatedRecord, record: Record) -> None:
+        """Set whom the record may be about."""
+        origin, parsed = self.origin, item.parsed
+        if origin.assigned:
+            item.patients = (origin.assigned,)
+            return
+        named = Claim((composed(record.checkup_for),))
+        if record.patient is not None:
+            named = claim_of(record.checkup_for, record.patient, origin.own_authorities)
+        item.patients, item.identifiers, item.patient = *named, record.patient
+        if origin.patient and _same_name(record.checkup_for, origin.patient):
+            item.patients = (origin.patient,)
+        elif parsed.patients:
+            item.patients = (*map(composed, parsed.patients),)
+        else:
+            item.reference = parsed.patient_reference
+        if origin.patient_map:
+            mapped = origin.patient_map.find(item.patients, item.identifiers)
+            if mapped is not None:
+                item.patients, item.reference = (mapped,), ""
 
     def _about(self, record: Any) -> Any:
         """Return the record; if it names no patient, with the patient of all records of this source."""
+        if self.origin.assigned and isinstance(record, dict):
+            record["checkup_for"] = record.get("checkup_for") or self.origin.assigned
         if self.origin.patient and isinstance(record, dict):
             record.setdefault("checkup_for", self.origin.patient)
         return record
@@ -240,10 +292,6 @@ def _forget_values(parsed: ParsedRecord) -> None:
         parsed.record = {name: parsed.record[name] for name in names if isinstance(parsed.record.get(name), str | int)}
 
 
-def _composed(name: str) -> str:
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
 def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
     """Return the name of the patient whom all records are about, None if they name several."""
     named = {item.patients for item in checked}
@@ -251,7 +299,7 @@ def _only_patient(checked: Sequence[ValidatedRecord]) -> str | None:
 
 
 def _same_name(one: str, other: str) -> bool:
-    return fold_name(one) == fold_name(other)
+    return fold_name(one.strip()) == fold_name(other)
 
 
 def _is_deadlock(error: Unavailable) -> bool:

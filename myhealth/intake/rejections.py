@@ -34,7 +34,9 @@ class RejectedRecord:
 SAME = ("machine", "occurrence", "patients", "zone")
 # Rejected records under whose number one was stored later, with its patient's name.
 STORED_SINCE = """
-select rejections.id, checkups.id, folded_name, context->'patients' from rejections
+select rejections.id, checkups.id, folded_name, context->'patients', exists (
+    select from patient_identifiers held where held.patient_id = users.id
+        and context->'identifiers' @> jsonb_build_array(jsonb_build_array(held.system, held.value))) from rejections
 join machines on serial = context->>'machine'
 join checkups on machine_id = machines.id and record_id = context->>'record_id' and checkups.created_at > received_at
 join users on users.id = patient_id where resolved_at is null"""
@@ -152,8 +154,8 @@ def resolve_stored() -> None:
     """Resolve rejections whose record was corrected and stored since, under the same number for the same patient."""
     with transaction() as cursor:
         cursor.execute(STORED_SINCE)
-        for rejection_id, checkup_id, name, patients in cursor.fetchall():
-            if name in map(fold_name, patients):
+        for rejection_id, checkup_id, name, patients, has_identifier in cursor.fetchall():
+            if has_identifier or name in map(fold_name, patients):
                 with contextlib.suppress(Conflict):  # another process resolved it
                     resolve(rejection_id, "stored since", checkup_id)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from myhealth.intake.details import Patient
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.record import Record
+from myhealth.profiles.identifiers import Key
 
 FAULTS_MAX = 20  # errors reported for one record
 ERASED = "erased"  # the code of an error
@@ -44,14 +47,16 @@ class RecordResult:
 class ImportSource:
     """The source of records, and the options that hold for all of them.
 
-    `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:
-    a record without record_id gets one from its content and its occurrence number in the source, so that sending the
-    source twice stores nothing twice. `create_patients`: create unknown patients, without a password. `dry_run`: do
-    everything and roll it back. `patient`: the username of every record's patient; a record that names another one is
-    rejected. `patient_map`: usernames by the patient names that machines use. `zone`: the name of the zone of moments
-    that name none. `names_fields`: errors name the fields in which a record differs from the stored one; for senders
-    who may read that one. `log_upload`: add an audit event of the upload in the transaction that stores each batch.
-    `user_id`: the user who uploads; bounds the rejected records that are stored.
+    `source`: a file's name or a request, for people. `machine`: the serial that the source names for all.
+    `derive_ids`: a record without record_id gets one from its content and its occurrence number in the source, so
+    that sending the source twice stores nothing twice. `create_patients`: create unknown patients, without a
+    password. `dry_run`: do everything and roll it back. `patient`: the username of every record's patient; a record
+    that names another one is rejected. `assigned`: the username of every record's patient, whatever the records
+    say. `own_authorities`: folded, those whose numbers are usernames. `patient_map`: usernames of patients as
+    machines call them. `zone`: the name of the zone of moments that name none. `names_fields`: errors name the
+    fields in which a record differs from the stored one; for senders who may read that one. `log_upload`: add an
+    audit event of the upload in the transaction that stores each batch. `user_id`: the user who uploads; bounds the
+    rejected records that are stored.
     """
 
     source: str
@@ -61,7 +66,9 @@ class ImportSource:
     create_patients: bool = False
     dry_run: bool = False
     patient: str | None = None
-    patient_map: Mapping[str, str] = field(default_factory=dict)
+    assigned: str | None = None
+    own_authorities: Collection[str] = ()
+    patient_map: PatientMap = field(default_factory=PatientMap)
     zone: str = "UTC"
     names_fields: bool = True
     log_upload: bool = False
@@ -71,8 +78,9 @@ class ImportSource:
 @dataclass(slots=True)
 class ValidatedRecord:
     """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
-    the possible names of its patient. `occurrence`: its name among the rejected records, set when it is rejected.
-    `copied`: its `copy_text`, if many are stored at once."""
+    the possible usernames of its patient; `identifiers`: those that authorities gave; `patient`: what the source knows
+    of the patient; `reference`: how a FHIR resource names the patient, if that counts. `occurrence`: its name among the
+    rejected records, set when it is rejected. `copied`: its `copy_text`, if many are stored at once."""
 
     parsed: ParsedRecord
     record: Record | None
@@ -80,6 +88,19 @@ class ValidatedRecord:
     patients: tuple[str, ...] = ()
     occurrence: str = ""
     copied: str = ""
+    identifiers: tuple[Key, ...] = ()
+    patient: Patient | None = None
+    reference: str = ""
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether it is a withdrawal that only says the number of a record."""
+        return not self.patients and self.patient is None
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether more than a name says who its patient is."""
+        return self.patient is not None or self.reference != ""
 
 
 def first_faults(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:

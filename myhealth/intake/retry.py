@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from peewee import Expression
@@ -29,8 +30,11 @@ class _StillRejected(Exception):
     """Roll the attempt back."""
 
 
-def retry_rejection(rejection_id: int) -> RecordResult:
+def retry_rejection(
+    rejection_id: int, *, own_authorities: Collection[str] = (), patient: str | None = None
+) -> RecordResult:
     """Try to store a rejected record again, under its first record_id. If it is rejected again, store the new errors.
+    `patient`: the username of its patient, whatever it says.
 
     An account that its user registered after the record was received, and that staff did not review, may belong to
     another person: its records are rejected again. A record without a record_id that was sent again meanwhile is a
@@ -45,6 +49,8 @@ def retry_rejection(rejection_id: int) -> RecordResult:
         context.get("machine"),
         context.get("format") or "",
         patient=context.get("patient"),
+        assigned=patient,
+        own_authorities=own_authorities,
         zone=context.get("zone") or "UTC",
     )
     result: RecordResult
@@ -101,8 +107,10 @@ def reread(rejection: Rejection) -> ParsedRecord:
     found = get_format(context.get("format") or "")
     parsed = found.reread(found, payload_text(rejection), read_zone(context.get("zone") or "UTC"))
     parsed.index, parsed.line = context.get("index") or 0, context.get("line") or 1
-    parsed.patients = tuple(context.get("patients") or parsed.patients)
     record = None if parsed.faults else parsed.decoded()
+    # Earlier releases took numbers with an authority for names too.
+    if "identifiers" in context or not (isinstance(record, dict) and record.get("patient")):
+        parsed.patients = tuple(context.get("patients") or parsed.patients)
     if isinstance(record, dict) and context.get("record_id") and record.get("record_id") is None:
         record["record_id"] = context["record_id"]
     return parsed

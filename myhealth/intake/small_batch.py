@@ -85,8 +85,10 @@ class PreparedElsewhere(Exception):
 
 
 def is_plain(item: ValidatedRecord) -> bool:
-    """Return whether the statement may take the record: it is valid and names one patient."""
-    return item.record is not None and len(item.patients) == 1
+    """Return whether the statement may take the record: it is valid and names one patient, and nothing else that is
+    known of the patient matters: neither who it is nor which range holds."""
+    plain = item.record is not None and len(item.patients) == 1 and not item.is_detailed
+    return plain and '"range_source"' not in item.record.results  # type: ignore[union-attr]
 
 
 def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] | None = None) -> dict[int, int]:

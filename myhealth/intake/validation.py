@@ -96,8 +96,11 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
 def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, Faults]:
     """Validate a decoded record. Return it as it can be stored, or None and its faults as (field, message).
 
-    A field is named like `results[0].unit`. `machine`: the serial that holds for the whole source.
+    A field is named like `results[0].unit`. `machine`: the serial that holds for the whole source. A patient with
+    identifiers need not be named in `checkup_for`.
     """
+    if type(record) is dict and record.get("checkup_for") is None and (number := _first_number(record.get("patient"))):
+        record = {**record, "checkup_for": number}
     try:
         checked = _complete(_convert(record), machine)
     except _Refused as refused:
@@ -108,6 +111,12 @@ def validate_record(record: Any, machine: str | None = None) -> tuple[Record | N
         message = f"{record['taken_at']} lies in the future; the machine's clock may be wrong"
         checked.warnings.insert(0, ("taken_at", message))
     return checked, []
+
+
+def _first_number(patient: Any) -> Any:
+    identifiers = patient.get("identifiers") if isinstance(patient, dict) else None
+    first = identifiers[0] if isinstance(identifiers, list) and identifiers else None
+    return first.get("value") if isinstance(first, dict) else None
 
 
 def latest_moment() -> datetime:

@@ -21,13 +21,16 @@ create unique index patient_identifiers_value_system on patient_identifiers (val
 create index patient_identifiers_patient_id on patient_identifiers (patient_id);
 create function patient_identifiers_touch() returns trigger language plpgsql as $$
 begin
+    if tg_op = 'UPDATE' and row(new.patient_id, new.system, new.value) = row(old.patient_id, old.system, old.value) then
+        return null;
+    end if;
     if coalesce(new.system, old.system) <> '' and coalesce(new.system, old.system) not like 'fhir-reference:%' then
         update users set username = username where id in (new.patient_id, old.patient_id);
     end if;
     return null;
 end $$;
-create trigger patient_identifiers_touch after insert or delete or update of patient_id, system, value
-    on patient_identifiers for each row execute function patient_identifiers_touch();
+create trigger patient_identifiers_touch after insert or delete or update on patient_identifiers
+    for each row execute function patient_identifiers_touch();
 alter table patient_identifiers enable always trigger patient_identifiers_touch;
 """
 

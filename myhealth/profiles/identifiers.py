@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
@@ -58,6 +60,21 @@ def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool
         _record(user, f"identifier of {system} added")
     notify_sync()
     return user
+
+
+def set_identifiers(username: str, wanted: Sequence[Any]) -> None:
+    """Give a user exactly these identifiers, each with `system` and `value`. Raises as `add_identifier`."""
+    if not all(isinstance(each, dict) and each.keys() == {"system", "value"} for each in wanted):
+        raise BadInput("identifiers: each has a system and a value")
+    keys = [(clean_part("system", each["system"]), clean_part("value", each["value"])) for each in wanted]
+    with transaction():
+        held = list_identifiers(get_user(username))
+        for key in held:
+            if key not in keys:
+                remove_identifier(username, *key)
+        for key in keys:
+            if key not in held:
+                add_identifier(username, *key)
 
 
 def remove_identifier(username: str, system: str, value: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import unicodedata
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import peewee
@@ -20,9 +18,10 @@ from myhealth.common.text import fold_name, printable
 from myhealth.profiles.erasure import find_erased_names, forget_erased_name
 from myhealth.profiles.held_names import find_held_names
 from myhealth.profiles.login_throttle import clear_failures
-from myhealth.profiles.models import ROLES, User
+from myhealth.profiles.models import ROLES, SEXES, User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import hash_password, password_matches
+from myhealth.profiles.person import birth_date_fault
 
 FULL_NAME_MAX = 300
 # Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
@@ -40,15 +39,6 @@ where context->'patients' ?| %s::text[] and received_at <@ any(%s::tstzrange[])"
 
 
 @dataclass(frozen=True)
-class ImportedUser:
-    """The result of one line of a CSV file; `error` is empty if the user was created."""
-
-    line: int
-    username: str
-    error: str
-
-
-@dataclass(frozen=True)
 class Login:
     """A user whose password was right; `at`: when, by PostgreSQL's clock."""
 
@@ -62,6 +52,8 @@ def create_user(
     password: str | None = None,
     role: str = "patient",
     full_name: str = "",
+    birth_date: str | None = None,
+    sex: str | None = None,
     rounds: int = 12,
     self_registered: bool = False,
     reuse_erased_name: bool = False,
@@ -77,6 +69,7 @@ def create_user(
     if problem:
         raise BadInput(problem)
     check_role(role)
+    person = checked_person(birth_date=birth_date, sex=sex)
     hashed = None if password is None else hash_password(password, rounds)
     columns = {"username": username, "folded_name": fold_name(username), "password_hash": hashed, "role": role}
     linked_at = None if self_registered else fn.now()
@@ -84,7 +77,7 @@ def create_user(
         if reuse_erased_name:
             forget_erased_name(cursor, username)
         _check_not_erased(cursor, username)
-        insert = User.insert(**columns, full_name=full_name, linked_at=linked_at).on_conflict_ignore()
+        insert = User.insert(**columns, full_name=full_name, linked_at=linked_at, **person).on_conflict_ignore()
         user = next(iter(insert.returning(User.id).execute()), None)
         if user is None:
             raise _name_taken(username)
@@ -123,7 +116,7 @@ def get_user_by_subject(subject: str) -> User | None:
 def _find(username: Any) -> User | None:
     if not _storable(username):
         return None
-    found: User | None = User.get_or_none(User.folded_name == fold_name(username))
+    found: User | None = User.get_or_none(User.folded_name == fold_name(username.strip()))
     return found
 
 
@@ -238,6 +231,25 @@ def set_full_name(username: str, full_name: str) -> None:
     _update(username, "full_name", full_name=full_name)
 
 
+def set_person(username: str, **values: str | None) -> None:
+    """Set `birth_date` (YYYY-MM-DD), `sex` or both; None: not known. Raises BadInput, NotFound."""
+    checked = checked_person(**values)
+    if checked:
+        _update(username, " and ".join(checked), **checked)
+
+
+def checked_person(**values: str | None) -> dict[str, Any]:
+    """Return a birth date and a sex as they are stored. Raises BadInput."""
+    checked: dict[str, Any] = dict(values)
+    if (born := values.get("birth_date")) is not None:
+        if fault := birth_date_fault(born) or ("" if len(born) == 10 else "needs a month and a day"):
+            raise BadInput(f"birth_date {printable(str(born), 40)} {fault}")
+        checked["birth_date"] = date.fromisoformat(born)
+    if values.get("sex") is not None and values["sex"] not in SEXES:
+        raise BadInput(f"sex must be one of {', '.join(SEXES)}")
+    return checked
+
+
 def set_active(username: str, active: bool) -> None:
     """Enable or disable a user. The database revokes the tokens of a user who is disabled. Raises NotFound."""
     _update(username, "enabled" if active else "disabled", active=active)
@@ -277,47 +289,6 @@ def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | No
     with transaction():
         at = User.select(fn.clock_timestamp()).where(*unchanged, User.active).for_update("FOR SHARE").scalar()  # type: ignore[arg-type]
     return None if at is None else Login(user, at)
-
-
-def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool = False) -> Iterator[ImportedUser]:
-    """Create a user for each line of a CSV file, and return the result of each line.
-
-    The header names the columns: `username`, and optionally `full_name`, `role`, `password`. A bad line, or a username
-    that is taken, is reported and does not stop the others; `skip_existing`: a username that is taken is not reported.
-    Raises BadInput if the header lacks `username` or names an unknown column.
-    """
-    reader = csv.DictReader(lines, strict=True)
-    known = ("username", "full_name", "role", "password")
-    unknown = [name for name in reader.fieldnames or () if name not in known]
-    if "username" not in (reader.fieldnames or ()) or unknown:
-        what = f"does not know {unknown[0]!r}" if unknown else "lacks the column username"
-        raise BadInput(f"line 1: the header {what}; the columns are {', '.join(known)}")
-    rows = iter(reader)
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise BadInput(f"line {reader.line_num}: {error}") from error
-        result = _import_user(row, reader.line_num, rounds, skip_existing)
-        if result is not None:
-            yield result
-
-
-def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: bool) -> ImportedUser | None:
-    username = (row.get("username") or "").strip()
-    try:
-        if None in row:
-            raise BadInput("it has more fields than the header")
-        role, full_name = (row.get("role") or "").strip() or "patient", (row.get("full_name") or "").strip()
-        create_user(username, password=row.get("password") or None, role=role, full_name=full_name, rounds=rounds)
-    except Conflict as error:
-        existing = skip_existing and error.code == "user_exists"
-        return None if existing else ImportedUser(line, username, error.message)
-    except BadInput as error:
-        return ImportedUser(line, username, error.message)
-    return ImportedUser(line, username, "")
 
 
 def check_role(role: Any) -> None:

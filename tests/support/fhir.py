@@ -137,3 +137,10 @@ FULL = bundle(
     named("g", component=[{"code": {"text": "k"}, "valueRatio": {"numerator": quantity(1), "denominator": quantity(8)}}]),
     urls=("", "", "", "https://x.example/fhir/DiagnosticReport/r1", "", "urn:uuid:b"),
 )  # fmt: skip
+
+
+def patients_of(reading: ParsedRecord) -> tuple[str, ...]:
+    """Return the values of the patient's identifiers, or what the record calls the patient."""
+    identifiers = (reading.record.get("patient") or {}).get("identifiers", ())
+    named = [each["value"].strip() for each in identifiers] or [reading.record.get("checkup_for")]
+    return tuple(dict.fromkeys(filter(None, named)))

@@ -163,7 +163,8 @@ class TakesRecords(UploadView):
         derive_ids = as_dump or dump.format.has_record_numbers
         origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
         origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
-        intake = Intake(origin)
+        origin.own_authorities = self.context.settings.intake.folded_authorities
+        intake = Intake(origin, dump.people)
         limits = BATCH_CHARACTERS, BATCH_RECORDS
         if atomic:
             limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1

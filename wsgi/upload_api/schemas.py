@@ -12,7 +12,8 @@ from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.machines.services import SERIAL_MAX
-from myhealth.profiles.models import ROLES
+from myhealth.profiles.identifiers import IDENTIFIER_MAX
+from myhealth.profiles.models import ROLES, SEXES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX
@@ -32,6 +33,10 @@ def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> 
 # The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.
 USERNAME = text(USERNAME_MAX, 1, r"^[^\s/\\:\x00-\x1f\x7f-\x9f]+$")
 NEW_PASSWORD = text(MAX_BYTES, MIN_CHARACTERS)
+DATE = {"type": "string", "format": "date"}
+IDENTIFIER_PART = text(IDENTIFIER_MAX, 1, r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+# Given as a whole; a change replaces the list.
+IDENTIFIERS = {"type": "array", "items": shape({"system": IDENTIFIER_PART, "value": IDENTIFIER_PART})}
 SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
@@ -84,12 +89,14 @@ SCHEMAS: dict[str, Any] = {
             "username": {"type": "string"},
             "role": {"enum": list(ROLES)},
             "full_name": {"type": "string"},
+            "birth_date": maybe(DATE),
+            "sex": {"enum": [*SEXES, None]},
             "active": {"type": "boolean"},
             "linked_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
         },
-        {"waiting": COUNT},
+        {"identifiers": IDENTIFIERS, "waiting": COUNT},
     ),
     "NewUser": shape(
         {"username": USERNAME},
@@ -97,6 +104,8 @@ SCHEMAS: dict[str, Any] = {
             "password": maybe(NEW_PASSWORD),
             "role": {"enum": list(ROLES)},
             "full_name": FULL_NAME,
+            "birth_date": maybe(DATE),
+            "sex": {"enum": [*SEXES, None]},
             "reuse_erased_name": {"type": "boolean"},
         },
     ),
@@ -112,6 +121,9 @@ SCHEMAS: dict[str, Any] = {
             "current_password": {"type": "string"},
             "role": {"enum": list(ROLES)},
             "active": {"type": "boolean"},
+            "birth_date": maybe(DATE),
+            "sex": {"enum": [*SEXES, None]},
+            "identifiers": IDENTIFIERS,
         },
     ),
     **PARTS,

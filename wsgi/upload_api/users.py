@@ -12,9 +12,9 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.text import fold_name
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import count_waiting, link_patient
+from myhealth.intake.linking import count_waiting, link_patient, store_waiting
 from myhealth.privacy.erasure import erase_user
-from myhealth.profiles import services
+from myhealth.profiles import identifiers, services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
@@ -35,13 +35,23 @@ TO_REVIEW_QUERY = (
     "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",
 )  # fmt: skip
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
-NEW_USER_FIELDS = ("username", "password", "role", "full_name", "reuse_erased_name")
-CHANGES = {"username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool}
+NEW_USER_FIELDS = ("username", "password", "role", "full_name", "birth_date", "sex", "reuse_erased_name")
+CHANGES: dict[str, Any] = {
+    "username": str, "full_name": str, "password": str, "current_password": str, "role": str, "active": bool,
+    "birth_date": str | None, "sex": str | None, "identifiers": list,
+}  # fmt: skip
+FOR_ADMINS = ("birth_date", "sex", "identifiers")  # they decide whose records are stored for whom
+KINDS = {bool: "true or false", list: "a list", str: "text"}
 
 
 def user_json(user: User) -> dict[str, Any]:
-    names = ("id", "username", "role", "full_name", "active", "linked_at", "created_at", "updated_at")
-    return {name: getattr(user, name) for name in names}
+    names = ("id", "username", "role", "full_name", "birth_date", "sex", "active", "linked_at", "created_at")
+    return {name: getattr(user, name) for name in (*names, "updated_at")}
+
+
+def whole_user_json(user: User) -> dict[str, Any]:
+    numbers = [{"system": system, "value": value} for system, value in identifiers.list_identifiers(user)]
+    return {**user_json(user), "identifiers": numbers}
 
 
 def _after() -> str:
@@ -89,13 +99,13 @@ class UsersView(UploadView):
             raise BadInput("A username is needed, as text; a password, if there is one, too.")
         if not isinstance(body.get("reuse_erased_name", False), bool):
             raise BadInput("reuse_erased_name must be true or false.")
-        values = {name: body[name] for name in ("role", "full_name", "reuse_erased_name") if name in body}
+        values = {name: body[name] for name in NEW_USER_FIELDS[2:] if name in body}
         rounds = self.context.settings.bcrypt_rounds
         try:
             user = services.create_user(body["username"], password=password, rounds=rounds, **values)
         except Conflict as error:
             return json_error(409, "User with same information is already exists.", error.code)
-        return json_response(user_json(user), 201)
+        return json_response(whole_user_json(user), 201)
 
 
 class LinkView(UploadView):
@@ -108,7 +118,10 @@ class LinkView(UploadView):
 
     def post(self, username: str) -> Any:
         self.require("admin")
-        return json_response({"details": "The account is linked.", **link_patient(username)})
+        return json_response({"details": "The account is linked.", **link_patient(username, self._own_authorities())})
+
+    def _own_authorities(self) -> frozenset[str]:
+        return self.context.settings.intake.folded_authorities
 
 
 class UserView(UploadView):
@@ -124,8 +137,9 @@ class UserView(UploadView):
             sends=(ENDED,),
             errors={
                 **UNKNOWN,
-                403: "Another `username` is for admins only; `role` and `active` are for admins, of other users.",
-                409: "The name is taken.",
+                403: "`username`, `birth_date`, `sex` and `identifiers` are for admins; `role` and `active` are for"
+                " admins, of other users.",
+                409: "The name, or an identifier, is taken.",
                 429: "Too many wrong passwords; `Retry-After` says when to try again.",
             },
         ),
@@ -139,7 +153,7 @@ class UserView(UploadView):
         user = self.person(username, "doctor", "admin")
         if user.id != self.user.id:
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
-        return json_response(user_json(user))
+        return json_response(whole_user_json(user))
 
     def put(self, username: str) -> Any:
         user = self.person(username, "admin")
@@ -149,13 +163,16 @@ class UserView(UploadView):
             with transaction():  # all changes or none of them
                 name = self._change(user, body)
         except Conflict as error:
-            return json_error(409, "User with same information is already exists.", error.code)
+            same = "User with same information is already exists."
+            return json_error(409, error.message if error.code == "identifier_taken" else same, error.code)
+        if "identifiers" in body:
+            store_waiting(user, self.context.settings.intake.folded_authorities)
         changed = services.get_user(name)
         if changed.revision == user.revision and user.id != self.user.id:  # nothing was changed, but the user is shown
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
         if any(getattr(changed, name) != getattr(user, name) for name in ("tokens_valid_after", "role", "active")):
             end_logins(self.context.settings, changed)
-        return json_response(user_json(changed), headers=ended_header(changed.tokens_valid_after))
+        return json_response(whole_user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
         self.require("admin")
@@ -171,12 +188,15 @@ class UserView(UploadView):
     def _check_changes(self, user: User, body: dict[str, Any]) -> None:
         wrong = [name for name, value in body.items() if not isinstance(value, CHANGES[name])]
         if wrong:
-            message = f"must be {'true or false' if wrong[0] == 'active' else 'text'}"
+            message = f"must be {KINDS.get(CHANGES[wrong[0]], 'text or null')}"
             raise BadInput("The user was not changed.", errors=[{"index": None, "field": wrong[0], "message": message}])
         renamed = "username" in body and fold_name(body["username"]) != fold_name(user.username)
         if renamed and self.user.role != "admin":
             self.record_refusal(user)
             raise NotAllowed("Only an admin changes a username.")
+        if self.user.role != "admin" and not body.keys().isdisjoint(FOR_ADMINS):
+            self.record_refusal(user)
+            raise NotAllowed("Only an admin changes a birth date, a sex or identifiers.")
         oneself = user.id == self.user.id
         if oneself and ("role" in body or "active" in body):
             self.record_refusal(user)
@@ -202,6 +222,9 @@ class UserView(UploadView):
             services.set_role(user.username, body["role"])
         if "full_name" in body:
             services.set_full_name(user.username, body["full_name"])
+        services.set_person(user.username, **{name: body[name] for name in ("birth_date", "sex") if name in body})
+        if "identifiers" in body:
+            identifiers.set_identifiers(user.username, body["identifiers"])
         if "password" in body:
             services.set_password(user.username, body["password"], rounds=self.context.settings.bcrypt_rounds)
         if "active" in body:

@@ -6,7 +6,7 @@ To add a format, write one module with a `Format` and name it in `registry.py`. 
 from __future__ import annotations
 
 import io
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
@@ -25,6 +25,7 @@ class Dump:
     name none. `records` gives the records in their order; if the source is broken so that no further record can be
     found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read
     so far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
+    `people`: what FHIR Patient resources, read so far, say of the patients, each with a reference that means this one.
     `include_training`: whether records made for training or debugging count as results. `known`: what earlier parts of
     the source taught. `header`: the text before the records that each of them needs to be read again, such as the
     column names of a table.
@@ -36,6 +37,7 @@ class Dump:
     records: Iterator[ParsedRecord] = field(default_factory=lambda: iter(()))
     skipped: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
+    people: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
     include_training: bool = False
     known: Any = None
     header: str = ""

@@ -31,14 +31,17 @@ GENDERS = ("male", "female", "other", "unknown")
 
 
 class Subject(NamedTuple):
-    """The patient of a record. `names`: what may identify the patient here, best first. `facts`: record.patient."""
+    """The patient of a record. `names`: what may identify the patient here, best first. `facts`: record.patient.
+    `reference`: how the record names a patient of whom nothing more is known."""
 
     names: list[str]
     facts: dict[str, Any]
+    reference: str = ""
 
 
-def teach(entries: list[Entry], known: KnownPatients) -> None:
-    """Keep the Patient resources under the references that mean them; those of two patients mean nobody."""
+def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keep the Patient resources under the references that mean them; those of two patients mean nobody. Yield each
+    reference with what the resource says of the patient."""
     for entry in entries:
         if entry.kind != "Patient" or entry.fault or isinstance(entry.resource, DuplicateKeyDict):
             continue
@@ -54,6 +57,7 @@ def teach(entries: list[Entry], known: KnownPatients) -> None:
         for name in {entry.full_url, "" if root_of(entry) else f"Patient/{entry.id}"} - {"", "Patient/"}:
             before = known.get(name, taught)
             known[name] = taught if before is not None and _may_be_one(before, taught) else None
+            yield name, facts_of_patient(Element(patient, "Patient", []))
 
 
 def _may_be_one(one: Entry, other: Entry) -> bool:
@@ -85,14 +89,9 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
     identifiers = [*identifiers_of(subject), *([named] if named else [])]
     facts: dict[str, Any] = {"name": subject.text("display").strip()}
     if entry is not None and entry.kind == "Patient":
-        patient = Element(entry.resource, "Patient", group.faults)
-        identifiers = [*identifiers_of(patient), *identifiers]
-        gender, born = patient.text("gender"), patient.text("birthDate").strip()
-        facts = compact(
-            name=person_name(patient) or facts["name"],
-            birth_date=born if is_date(born) else "",
-            sex=gender if gender in GENDERS else "",
-        )
+        known = facts_of_patient(Element(entry.resource, "Patient", group.faults))
+        identifiers = [*known.pop("identifiers", ()), *identifiers]
+        facts |= known
     usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]
     usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
     names = [each["value"].strip() for each in usable]
@@ -101,7 +100,19 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
     elif not usable:
         subject.add_error("", "has only identifiers that are not a patient's, such as an insurance number")
     names = list(dict.fromkeys(name for name in names if name.strip()))
-    return Subject(names, compact(identifiers=usable, **facts))
+    reference = "" if identifiers or entry is not None else subject.text("reference").strip()
+    return Subject(names, compact(identifiers=usable, **facts), reference)
+
+
+def facts_of_patient(patient: Element) -> dict[str, Any]:
+    """Return what a Patient resource says of the patient, as record.patient."""
+    gender, born = patient.text("gender"), patient.text("birthDate").strip()
+    return compact(
+        identifiers=identifiers_of(patient),
+        name=person_name(patient),
+        birth_date=born if is_date(born) else "",
+        sex=gender if gender in GENDERS else "",
+    )
 
 
 def _parts(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:

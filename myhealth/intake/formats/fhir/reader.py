@@ -117,7 +117,7 @@ def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterato
             group = gather(scope, entry, in_circle=heads[id(entry)])
             count_contained(group, dump.skipped)
             yield read_group(group, dump.zone, alone=alone)
-    teach(entries, dump.known)
+    dump.people.extend(teach(entries, dump.known))
 
 
 FHIR = Format(

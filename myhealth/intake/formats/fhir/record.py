@@ -62,8 +62,8 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     record["taken_by"] = _taken_by(shared, collected.results)
     raw = alone if alone and len(group.entries) == 1 else group.text()
     faults = list(dict.fromkeys(group.faults))
-    found = ParsedRecord(0, group.head.line, raw, record, faults, tuple(subject.names), subject.facts.get("name", ""))
-    found.patient_field = f"{group.head.kind}.subject"
+    found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
+    found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     return found
 
 

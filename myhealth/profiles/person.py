@@ -1,9 +1,11 @@
-"""Compare what two sources call a person. Pure."""
+"""What tells persons apart: names as sources write them, and birth dates. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 # Words that many persons' names contain.
 COMMON = re.compile(
@@ -11,6 +13,8 @@ COMMON = re.compile(
     r"|d[aeiou]|das|dos|de[lnr]|della|l[ae]s?|el|al|van|von|ter|ten|zu|bint?|ibn|y|und|and|[a-z])"
 )
 APOSTROPHES = re.compile("['`\u00b4\u02bc\u2018\u2019]")
+BIRTH_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
+OLDEST = 1850
 WORDS = re.compile(r"[^\W_]+")
 ACCENTS = re.compile("[\u0300-\u036f]")
 # Letters that no decomposition reduces to Latin ones, and the digraphs that are written for some: Müller, Mueller.
@@ -28,6 +32,18 @@ def may_be_one_person(one: str, other: str) -> bool:
         return True
     # Names in scripts that need no blanks between their words.
     return _contains_word(one, others) or _contains_word(other, words)
+
+
+def birth_date_fault(value: Any) -> str:
+    """Return why this cannot be a birth date, or a part of one: YYYY, YYYY-MM or YYYY-MM-DD."""
+    try:
+        if not BIRTH_DATE.fullmatch(value):
+            raise ValueError
+        born = date.fromisoformat(value + "-01-01"[len(value) - 4 :])
+    except (TypeError, ValueError):
+        return "is not a date like 1983-07-19"
+    today = datetime.now(UTC).date() + timedelta(days=1)  # in every zone
+    return f"is not between {OLDEST} and today" if born.year < OLDEST or born > today else ""
 
 
 def _words(name: str) -> set[str]:

@@ -1,0 +1,80 @@
+"""Whom a record is about, as its source says it: usernames, and numbers that authorities gave. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from datetime import date
+from typing import Any, NamedTuple
+
+import msgspec
+
+from myhealth.intake.details import Identifier, Patient
+from myhealth.profiles.identifiers import FHIR_REFERENCE, Key
+from myhealth.profiles.person import may_be_one_person
+
+# HL7 table 0203: numbers of insurers, accounts, visits and banks are not the patient's own.
+OTHERS_KIND = re.compile("HC|SN|MB|MC[DRT]?|MA|NIIP|WCN?|PNT|AN[CDT]?|ANON|VN|ACSN|BA|BCT?|GCC|CC|GN")
+# Numbers by which a state knows a person: without their authority they say nothing here.
+STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")
+
+
+class Claim(NamedTuple):
+    """`names`: usernames that the patient may have, best first. `identifiers`: those of authorities."""
+
+    names: tuple[str, ...] = ()
+    identifiers: tuple[Key, ...] = ()
+
+
+def claim_of(named: str, patient: Patient | None, own_authorities: Collection[str] = ()) -> Claim:
+    """Return whom a record is about. `named`: its `checkup_for`, which counts unless it is one of the identifiers.
+
+    `own_authorities`: folded; their numbers are usernames, as numbers without an authority are.
+    """
+    names: list[str] = []
+    found: dict[Key, None] = {}
+    values = set()
+    for each in (patient and patient.identifiers) or ():
+        value, system = composed(each.value), composed(each.system or "")
+        kind = (each.type or "").strip().upper()
+        values.add(value)
+        if not value or OTHERS_KIND.fullmatch(kind) or system.startswith(FHIR_REFERENCE):
+            continue
+        if system and system.casefold() not in own_authorities:
+            found[system, value] = None
+        elif not STATE_KIND.fullmatch(kind):
+            names.append(value)
+    name = composed(named)
+    if name and name not in values:
+        names.insert(0, name)
+    return Claim(tuple(dict.fromkeys(names)), tuple(found))
+
+
+def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:
+    """Return whom an invalid record is about, as far as it can be read."""
+    patient = record.get("patient") if isinstance(record, dict) else None
+    identifiers = patient.get("identifiers") if isinstance(patient, dict) else None
+    readable = []
+    for each in identifiers if isinstance(identifiers, list) else ():
+        try:
+            readable.append(msgspec.convert(each, Identifier))
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            continue
+    named = record.get("checkup_for") if readable else None
+    return claim_of(named if isinstance(named, str) else "", Patient(identifiers=readable), own_authorities)
+
+
+def contradiction(patient: Patient, source_names: Iterable[str], birth_date: date | None, sex: str | None) -> str:
+    """Return what a source says otherwise than is known of a person: "name", "birth date", "sex", or ""."""
+    if patient.name and any(not may_be_one_person(patient.name, known) for known in source_names):
+        return "name"
+    if patient.birth_date and birth_date and not birth_date.isoformat().startswith(patient.birth_date):
+        return "birth date"
+    return "sex" if {patient.sex, sex} == {"male", "female"} else ""
+
+
+def composed(text: str) -> str:
+    """Return a name or a number as it is compared: without blanks around it, composed."""
+    text = text.strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

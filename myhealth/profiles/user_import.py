@@ -1,0 +1,69 @@
+"""Create users from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from myhealth.common.database import transaction
+from myhealth.common.errors import BadInput, Conflict
+from myhealth.profiles.identifiers import add_identifier
+from myhealth.profiles.services import create_user
+
+COLUMNS = ("username", "full_name", "role", "password", "birth_date", "sex", "authority", "identifier")
+
+
+@dataclass(frozen=True)
+class ImportedUser:
+    """The result of one line of a CSV file; `error` is empty if the user was created."""
+
+    line: int
+    username: str
+    error: str
+
+
+def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool = False) -> Iterator[ImportedUser]:
+    """Create a user for each line of a CSV file, and return the result of each line.
+
+    The header names the columns: `username`, and optionally those of COLUMNS; an `identifier` needs its `authority`. A
+    bad line, or a username that is taken, is reported and does not stop the others; `skip_existing`: a username that is
+    taken is not reported. Raises BadInput if the header lacks `username` or names an unknown column.
+    """
+    reader = csv.DictReader(lines, strict=True)
+    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
+    if "username" not in (reader.fieldnames or ()) or unknown:
+        what = f"does not know {unknown[0]!r}" if unknown else "lacks the column username"
+        raise BadInput(f"line 1: the header {what}; the columns are {', '.join(COLUMNS)}")
+    rows = iter(reader)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BadInput(f"line {reader.line_num}: {error}") from error
+        result = _import_user(row, reader.line_num, rounds, skip_existing)
+        if result is not None:
+            yield result
+
+
+def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: bool) -> ImportedUser | None:
+    cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str) and name != "password"}
+    username, system, value = (cells.get(name, "") for name in ("username", "authority", "identifier"))
+    try:
+        if None in row:
+            raise BadInput("it has more fields than the header")
+        names = ("full_name", "role", "birth_date", "sex")
+        given: dict[str, Any] = {name: cells[name] for name in names if cells.get(name)}
+        with transaction():
+            create_user(username, password=row.get("password") or None, rounds=rounds, **given)
+            if system or value:
+                add_identifier(username, system, value)
+    except Conflict as error:
+        existing = skip_existing and error.code == "user_exists"
+        return None if existing else ImportedUser(line, username, error.message)
+    except BadInput as error:
+        return ImportedUser(line, username, error.message)
+    return ImportedUser(line, username, "")
