@@ -269,7 +269,7 @@ def test_a_flag_of_an_unknown_system_is_none() -> None:
     [
         ([{"low": quantity(3.1, "mmol/l", "mmol/L"), "high": quantity(6.2, "mmol/l", "mmol/L")}], 3.1, 6.2, None),
         ([{"high": quantity(6.2)}], None, 6.2, None),
-        ([{"text": "see the leaflet"}], None, None, [{"text": "see the leaflet"}]),
+        ([{"text": "see the leaflet"}], None, None, None),
         ([{"text": "3.9 - 5.5"}], 3.9, 5.5, [{"low": 3.9, "high": 5.5, "text": "3.9 - 5.5"}]),
         ([{"low": quantity(1), "type": concept("normal")}], 1, None, [{"low": 1, "type": {"codings": [{"code": "normal"}]}}]),
         ([{"low": quantity(1), "type": concept(text="Normal Range")}], 1, None, [{"low": 1, "type": "Normal Range"}]),

@@ -12,6 +12,7 @@ from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
+from support.factories import NOW, document
 
 KOLKATA = ZoneInfo("Asia/Kolkata")
 LOINC = "http://loinc.org"
@@ -144,3 +145,18 @@ def patients_of(reading: ParsedRecord) -> tuple[str, ...]:
     identifiers = (reading.record.get("patient") or {}).get("identifiers", ())
     named = [each["value"].strip() for each in identifiers] or [reading.record.get("checkup_for")]
     return tuple(dict.fromkeys(filter(None, named)))
+
+
+def stored_report(parsed: ParsedRecord, id_: int = 1) -> dict[str, Any]:
+    """Return the report that the store has of a record."""
+    record, faults = validate_record(parsed.record)
+    assert record is not None, faults
+    columns = {
+        name: getattr(record, name)
+        for name in ("status", "taken_precision", "taken_offset", "taken_until", "issued_at", "details")
+    }
+    columns |= {
+        name: getattr(record, name)
+        for name in ("checkup_type", "checkup_report", "disease", "machine", "taken_by", "results")
+    }
+    return document(id_, taken_at=record.taken_at or NOW, **columns)

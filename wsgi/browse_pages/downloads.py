@@ -76,12 +76,10 @@ def csv_pieces(reports: Iterable[Document], person: Document) -> Iterator[bytes]
 
 def fhir_pieces(reports: Iterable[Document], person: Document) -> Iterator[bytes]:
     """Yield the JSON of `fhir_bundle`, report by report."""
-    head, before = encode_json(fhir_bundle([], person))[:-1], b',"entry":['
-    yield head
+    yield encode_json(fhir_bundle([], person))[: -len("]}")]
     for report in reports:
-        yield before + encode_json(report_entries(report, person))[1:-1]
-        before = b","
-    yield b"}" if before != b"," else b"]}"
+        yield b"," + encode_json(report_entries(report, person))[1:-1]
+    yield b"]}"
 
 
 def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:

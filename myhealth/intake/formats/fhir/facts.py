@@ -17,7 +17,8 @@ RESULT_STATUSES = ("registered", "preliminary", "final", "amended", "corrected",
 REPORT_STATUSES = (*RESULT_STATUSES, "partial", "appended")
 # The status of a result that has none of its own, by that of its report.
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
-OURS = "tag:myhealth.example,2026:serial"  # the system of a machine's serial in our export
+# The systems of our own export for a check-up and a machine: numbers that the record has elsewhere.
+OURS = ("tag:myhealth.example,2026:report", "tag:myhealth.example,2026:serial")
 NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 
 
@@ -62,10 +63,10 @@ def _status(place: Place) -> str:
 
 
 def identifiers_of(part: Element) -> list[dict[str, Any]]:
-    """Return the identifiers of a resource, the usual one first. `type`: the first code of its type."""
+    """Return the identifiers of a resource but ours, the usual one first. `type`: the first code of its type."""
     found = []
     for each in by_use(part.parts("identifier")):
-        if each.text("value").strip():
+        if each.text("value").strip() and each.text("system") not in OURS:
             types = (coding.text("code") for coding in each.part("type").parts("coding"))
             kind = next(filter(None, types), None)
             found.append(compact(system=each.text("system"), value=each.text("value"), type=kind))
@@ -161,6 +162,6 @@ def _device(place: Place) -> dict[str, Any] | str | None:
         model = " ".join(filter(None, (found.part.text(name) for name in ("manufacturer", "modelNumber"))))
         text = next(filter(None, [reference.text("display"), *names, kind.text("text"), model]), "")
         made = compact(text=text, codings=codings(kind), identifiers=identifiers_of(found.part))
-    if made.keys() == {"identifiers"} and all(each.get("system", OURS) == OURS for each in made["identifiers"]):
-        return None
+    if made.keys() == {"identifiers"} and not any("system" in each for each in made["identifiers"]):
+        return None  # it is the serial
     return made["text"] if made.keys() == {"text"} else made or None

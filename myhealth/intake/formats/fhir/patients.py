@@ -26,6 +26,7 @@ NOT_A_PATIENTS = frozenset(
         *("NII", "NIIP", "SN", "VN", "VS", "XX"),
     )
 )
+USERNAMES = "tag:myhealth.example,2026:username"  # the system of usernames in our own export
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender")
 GENDERS = ("male", "female", "other", "unknown")
 
@@ -92,6 +93,9 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
         known = facts_of_patient(Element(entry.resource, "Patient", group.faults))
         identifiers = [*known.pop("identifiers", ()), *identifiers]
         facts |= known
+    for each in identifiers:
+        if each.get("system") == USERNAMES:
+            del each["system"]
     usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]
     usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
     names = [each["value"].strip() for each in usable]

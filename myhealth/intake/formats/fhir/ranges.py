@@ -17,16 +17,16 @@ GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 
 
 def ranges_of(part: Element, unit: Unit) -> dict[str, Any]:
-    """Return `low` and `high` of a single plain range; else all in `ranges`, of which validation chooses the one that
-    holds for the patient. `unit`: the value's."""
+    """Return `low` and `high` of a single plain range, or its words; else all in `ranges`, of which validation chooses
+    the one that holds for the patient. `unit`: the value's."""
     ranges = [_read_range(each, unit) for each in part.parts("referenceRange")]
-    if (
-        len(ranges) == 1
-        and ranges[0].keys() <= {"low", "high"}
-        and in_order(ranges[0].get("low"), ranges[0].get("high"))
-    ):
-        return {"low": None, "high": None, **ranges[0]}
-    return {"low": None, "high": None, **compact(ranges=ranges)}
+    found: dict[str, Any] = {"low": None, "high": None}
+    one = ranges[0] if len(ranges) == 1 else {}
+    if one.keys() == {"text"}:
+        return found | {"range_text": one["text"]}
+    if one and one.keys() <= found.keys() and in_order(one.get("low"), one.get("high")):
+        return found | one
+    return found | compact(ranges=ranges)
 
 
 def _read_range(each: Element, unit: Unit) -> dict[str, Any]:

@@ -108,9 +108,20 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
         found |= compact(notes=shared.get("notes"), codings=codings(top.part("code")))
     elif lacks_own_value(top):
         found |= compact(codings=codings(top.part("code")))
+    found |= _order(group)
     concluded = [*concepts(top, "conclusionCode"), *concepts(top, "codedDiagnosis")]
     concluded = [each for each in concluded if DISEASE_SYSTEM not in str(each)]
     return found | compact(conclusion_codes=concluded, version=top.part("meta").text("versionId"))
+
+
+def _order(group: FhirGroup) -> dict[str, Any]:
+    """Return why the check-up was ordered, and what the laboratory was told, if the order is here."""
+    place = Place(group, group.head, group.top)
+    orders = [found.part for each in group.top.parts("basedOn") if (found := place.resolve(each))]
+    orders = [each for each in orders if each.path == "ServiceRequest"]
+    said = [note.text("text") for each in orders for note in each.parts("note") if note.text("text").strip()]
+    reasons = [reason for each in orders for reason in concepts(each, "reasonCode")]
+    return compact(reasons=reasons, clinical_information="\n".join(said))
 
 
 def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials: list[str]) -> Collector:

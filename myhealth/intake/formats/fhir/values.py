@@ -11,7 +11,7 @@ from typing import Any
 
 from myhealth.clinical.absent_reasons import ABSENT_URI
 from myhealth.clinical.catalog import name_of as catalogue_name
-from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
+from myhealth.clinical.coding_systems import LOINC, MDC, is_local, uri_of, v2_name_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_loinc
 from myhealth.clinical.ranges import parse_measurement
@@ -79,8 +79,10 @@ def codes_of(code: Element, unit: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {"code": loinc}
     if loinc is None and own:
         result["other_code"] = own[0]["code"]
-        result |= compact(code_system=own[0].get("system"))
-    told = compact(system=LOINC if loinc else result.get("code_system"), code=loinc or result.get("other_code"))
+        named = own[0].get("system", "")
+        result |= compact(code_system=v2_name_of(named) if is_local(named) else named)
+    system = LOINC if loinc else own[0].get("system") if own else None
+    told = compact(system=system, code=loinc or result.get("other_code"))
     return result if found in ([], [told]) else {**result, "codings": found}
 
 
