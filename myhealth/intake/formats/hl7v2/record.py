@@ -187,25 +187,16 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
     notes = notes_of(group, zone)
     details: Facts = {}
     for order in group.all("OBR")[:1]:
-        encoding = order.encoding
+        if codings := codings_of(next(iter(order.repetitions(4)), ""), order.encoding):
+            details["codings"] = codings
+        if len(order.fields) > 13:  # few have more
+            details |= _order_facts(order, record["taken_by"])
         status = report_status(order.text(25))
         if status and status != "final":
             record["status"] = status
         issued = _moment(group, order, 22, zone, "OBR-22")
         if issued and not issued.known:
             record["issued_at"] = details["updated_at"] = issued.text
-        people = [practitioner_of(each, encoding) for place in (32, 33, 34, 35) for each in order.repetitions(place)]
-        section = order.text(24)
-        coding = {"system": f"{HL7_TABLE}0074", "code": section}
-        details |= without_empty(
-            performers=[each for each in people if each and each.get("name") != record["taken_by"]][:LIST_MAX],
-            category=[{"codings": [coding]}] if 1 < len(section) < 20 else None,
-            codings=codings_of(next(iter(order.repetitions(4)), ""), encoding),
-            reasons=concepts(order, 31),
-        )
-        words = "; ".join(filter(None, (label_of(each, encoding) for each in order.repetitions(13))))
-        if words:
-            details["clinical_information"] = words
     details |= without_empty(
         notes=notes.get(0), identifiers=_order_numbers(group), specimen=specimen_of(group, zone, notes)
     )
@@ -217,6 +208,20 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         found = [note for segment in each.segments for note in notes.get(id(segment), ())]
         if found:
             each.result["notes"] = found[:LIST_MAX]
+
+
+def _order_facts(order: Segment, taken_by: str | None) -> Facts:
+    """Return why an order was given, by which section it is examined and by whom besides `taken_by`."""
+    encoding = order.encoding
+    people = [practitioner_of(each, encoding) for place in (32, 33, 34, 35) for each in order.repetitions(place)]
+    section = order.text(24)
+    coding = {"system": f"{HL7_TABLE}0074", "code": section}
+    words = "; ".join(filter(None, (label_of(each, encoding) for each in order.repetitions(13))))
+    return without_empty(
+        performers=[each for each in people if each and each.get("name") != taken_by][:LIST_MAX],
+        category=[{"codings": [coding]}] if 1 < len(section) < 20 else None,
+        reasons=concepts(order, 31),
+    ) | ({"clinical_information": words} if words else {})
 
 
 def _order_numbers(group: OrderGroup) -> list[Facts]:

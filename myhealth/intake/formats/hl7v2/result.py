@@ -67,11 +67,11 @@ class ObxResult:
 
     def free_text(self) -> str:
         """Return a free text for the report; "" for any other result, and for a text (ST) of one line."""
-        text = "\n".join(self.texts).strip()
-        short = len(self.texts) == 1 and len(text) <= VALUE_MAX
-        if not text or self.result.get("status") == ERROR:
-            return ""
+        short = len(self.texts) == 1 and len(self.texts[0]) <= VALUE_MAX
         if short and self.segments[0].text(2).upper() not in ("TX", "FT"):
+            return ""
+        text = "\n".join(self.texts).strip()
+        if not text or self.result.get("status") == ERROR:
             return ""
         return f"{self.result['name']}:{chr(10) if chr(10) in text else ' '}{text}"
 
