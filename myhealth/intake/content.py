@@ -6,6 +6,7 @@ them. What the intake adds, and the versions and moments of sending, make no oth
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -25,6 +26,10 @@ UNKNOWN = "unknown"
 ADDED = ("number", "updated_at", "corrected_at", "previous_value", "previous_unit")
 # The names that say when or as which version the source wrote; they alone make no other content.
 ENVELOPE = ("updated_at", "version")
+# Earlier readers kept ".5" as a text, and the formatting commands of HL7.
+LEADING_POINT = re.compile(r"(?<![0-9])\.(?=[0-9])")
+COMMAND = re.compile(r"\\\.[a-z]+[0-9+-]*\\")
+NO_WORD = re.compile(r"[^\w.<>=+-]")
 RACK_DIGITS = 3  # a number of no more digits may be a place in an analyser's rack
 
 
@@ -60,7 +65,7 @@ def is_known_before(stored: Content, sent: Content) -> bool:
     """Return whether a check-up of an earlier reader, which kept fewer facts, has the record's moment and values."""
     if sent["taken_at"] not in (None, stored["taken_at"]) and sent["taken_precision"] != UNKNOWN:
         return False
-    return _values(stored) == _values(sent)
+    return not _values(sent) - _values(stored)
 
 
 def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bool:
@@ -154,17 +159,16 @@ def _placer(content: Content) -> str:
     return next((str(each["value"]) for each in found if each.get("type") == "PLAC"), "")
 
 
-def _values(content: Content) -> list[Any]:
-    """Return the values of the results that are not withdrawn; a number in a text is that number."""
-    values = [each.get("value") for each in results_of(content) if each.get("status") != WITHDRAWN]
-    return sorted((str(comparable(_number(value))) for value in values), key=str)
+def _values(content: Content) -> Counter[str]:
+    """Return the values of the results that are not withdrawn: numbers by their digits, of words the letters."""
+    return Counter(_plain(each.get("value")) for each in results_of(content) if each.get("status") != WITHDRAWN)
 
 
-def _number(value: Any) -> Any:
-    try:
-        return Decimal(value) if isinstance(value, str) else value
-    except ArithmeticError:
-        return value.strip()
+def _plain(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(comparable(value)[1]) if isinstance(value, int | float | Decimal) else str(value)
+    text = LEADING_POINT.sub("0.", COMMAND.sub("", value))
+    return NO_WORD.sub("", text).casefold()
 
 
 def _result_said(result: Content) -> Content:
