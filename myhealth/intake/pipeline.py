@@ -2,7 +2,8 @@
 
 A batch is one transaction. Users and machines are looked up in sets, rows are stored in sets, and each record gets a
 result, in the order of the records. A stored record is known by (machine, record_id): with the same content it is a
-duplicate, with other content it is rejected; nothing is overwritten. Rejected records are kept whole in `rejections`.
+duplicate, a later version of its source takes its place (merge.py; the earlier one is kept), and with other content it
+is rejected. Rejected records are kept whole in `rejections`.
 """
 
 from __future__ import annotations
