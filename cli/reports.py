@@ -21,7 +21,7 @@ from myhealth.intake.parsed_record import DECODER
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document, public_report
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_rows
-from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, result_facts
+from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, results_facts
 from myhealth.reports.filters import ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import (
@@ -211,9 +211,8 @@ def print_report(report: Document, username: str) -> None:
         click.echo(printable(line, most=len(line)))
     results = readable_results(report)
     print_table([result_row(result) for result in results], RESULT_HEADER)
-    facts = [
-        (result.get("name"), name.lower(), text) for result in results for name, text in result_facts(result, written)
-    ]
+    told = zip(results, results_facts(results, written), strict=True)
+    facts = [(result.get("name"), name.lower(), text) for result, facts in told for name, text in facts]
     if facts:
         print_table(facts, FACT_HEADER)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import browser
 from support.factories import PASSWORD, record, take
-from support.page_data import LONG_NAME, history, sixty, temperatures, varied
+from support.page_data import LONG_NAME, history, rich, sixty, temperatures, varied
 from werkzeug.serving import make_server
 
 from myhealth.profiles.services import create_user, set_full_name
@@ -414,3 +414,19 @@ def test_what_is_hardly_possible_is_told_and_fits(page: Any, site: str, settings
     page.get_by_role("link", name="Temperature").nth(1).click()
     page.get_by_text("Please ask the place where it was measured.").wait_for()
     check(page, "impossible-report")
+
+
+def test_whatever_is_known_of_a_report_is_accessible_and_fits(
+    page: Any, site: str, settings: Any, reports: Any
+) -> None:
+    create_user("meera", password=PASSWORD)
+    take(*rich("meera"))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    log_in(page, site, "meera")
+    check(page, "rich-list")
+    page.get_by_role("link", name="Laboratory", exact=True).click()
+    page.get_by_text("About this check-up").wait_for()
+    check(page, "rich-report")
+    for name, path in {"trends": "/my/trends", "trend": "/my/trends?code=718-7", "print": "/my/print"}.items():
+        page.goto(site + path)
+        check(page, f"rich-{name}")

@@ -357,7 +357,7 @@ def test_what_is_known_of_a_checkup_is_on_its_page_in_the_list_and_on_paper(
     for text in (pages, plain(browser.get("/my/print"))):
         for expected in details:
             assert expected in text, expected
-    assert "Time at that place" in pages
+    assert "Time there" in pages
     assert "20 November 2026, 09:14 (UTC+05:30)" in pages
     assert "final" not in pages
     found = [plain(browser.get(f"/my/?text={word}")) for word in ("not+fasting", "haemolysed")]

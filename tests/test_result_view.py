@@ -109,7 +109,7 @@ CHILDREN = "6 to 17 years: 11 to 14 g/dL"
 def test_a_range_whose_condition_is_not_known_to_be_met_is_shown_and_not_compared() -> None:
     shown = present(HAEMOGLOBIN)
     assert (shown.usual, shown.position) == (f"{WOMEN} · {MEN} · {CHILDREN}", "unknown")
-    assert shown.words == "not compared, for it is not known which range holds here"
+    assert shown.words == "not compared: which range holds is not known"
     chosen = present({**HAEMOGLOBIN, "low": 12, "high": 16})
     assert (chosen.usual, chosen.position) == (WOMEN, "within")
     assert chosen.facts == [("Other ranges", f"{MEN} · {CHILDREN}")]

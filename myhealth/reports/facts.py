@@ -5,7 +5,7 @@ The caller writes moments: `write(moment, precision)` returns one as text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,17 @@ TOLD = frozenset(
 ) | {"method", "device", "performers", "group", "notes"}
 
 
-def result_facts(result: Mapping[str, Any], write: Write) -> Facts:
-    """Return the further facts of one result."""
+def results_facts(results: Sequence[Mapping[str, Any]], write: Write) -> list[Facts]:
+    """Return the further facts of each result of a check-up; the panel that contains it, if there are several."""
+    groups = [plain_text(result.get("group")) for result in results]
+    several = len(set(groups)) > 1
+    return [
+        ([("Part of", group)] if group and several else []) + _result_facts(result, write)
+        for result, group in zip(results, groups, strict=True)
+    ]
+
+
+def _result_facts(result: Mapping[str, Any], write: Write) -> Facts:
     if TOLD.isdisjoint(result):
         return []
     get = result.get
@@ -41,7 +50,6 @@ def result_facts(result: Mapping[str, Any], write: Write) -> Facts:
         ("Method", concept_text(get("method"))),
         ("Device", concept_text(get("device"))),
         ("Done by", concept_texts(get("performers"))),
-        ("Part of", plain_text(get("group"))),
         *(("Note", note) for note in notes_of(result, write)),
     ]
     return [(name, text) for name, text in facts if text]
@@ -57,10 +65,12 @@ def checkup_facts(report: Mapping[str, Any], write: Write) -> Facts:
         ("Done by", "" if performers == report.get("taken_by") else performers),
         ("Kind", concept_texts(details.get("category"))),
         *_specimen(details.get("specimen"), write),
+        ("Device", concept_text(details.get("device"))),
         ("Reason", concept_texts(details.get("reasons"))),
         ("Clinical information", plain_text(details.get("clinical_information"))),
         ("Conclusion", concept_texts(details.get("conclusion_codes"))),
         ("Issued", moment_text(report.get("issued_at"), write)),
+        *(_panel(panel, write) for panel in mappings(details.get("panels"))),
     ]
     return [(name, text) for name, text in facts if text]
 
@@ -86,6 +96,11 @@ def moment_text(value: Any, write: Write, precision: Any = None, until: Any = No
         value = moment if moment.tzinfo else value
     text = write(value, precision) if isinstance(value, datetime) else plain_text(value)
     return f"{text} to {moment_text(until, write)}" if until and text else text
+
+
+def _panel(panel: Mapping[str, Any], write: Write) -> tuple[str, str]:
+    told = [_interpretations(panel), *notes_of(panel, write)]
+    return concept_text(panel.get("name")) or "Panel", "; ".join(filter(None, told))
 
 
 def _correction(result: Mapping[str, Any], write: Write) -> str:

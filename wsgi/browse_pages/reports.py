@@ -178,7 +178,7 @@ def facts(report: dict[str, Any], view: ReportView, there: str, owner: str) -> F
         ("Checked for", report["disease"]),
         ("Taken by", report["taken_by"]),
         *view.facts,
-        ("Time at that place", there),
+        ("Time there", there),
         ("Machine", report["machine"]),
         ("Report number", report["_id"]),
     ]

@@ -18,7 +18,7 @@ from myhealth.clinical import catalog
 from myhealth.clinical.in_words import is_missing, mappings, plain_text, usual_range, value_text
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
 from myhealth.clinical.unit_words import unit_text
-from myhealth.reports.facts import Facts, Write, result_facts
+from myhealth.reports.facts import Facts, Write, results_facts
 
 OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"
 UNUSUAL = frozenset((ABOVE, BELOW, OUTSIDE, IMPOSSIBLE))
@@ -39,7 +39,7 @@ MISTAKEN = (
 )
 MARKED = "The value lies within the range shown here, but it was marked when it was measured."
 GENERAL = "A range marked “general” is what is usual for adults; the machine itself gave none for that result."
-DEPENDS = "not compared, for it is not known which range holds here"
+DEPENDS = "not compared: which range holds is not known"
 IN_WORDS = "the usual range is told in words, so it is not compared here"
 # A text that takes a unit: 5, <5, 5 - 10. Words that explain a missing value take none.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
@@ -90,7 +90,11 @@ def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list
     results of all reports. `write`: writes a moment (Dates.moment)."""
     found = [mappings(report.get("results")) for report in reports]
     compared = iter(compare([result for results in found for result in results]))
-    return [[_view(result, next(compared), write) for result in results] for results in found]
+    facts = [results_facts(results, write) for results in found]
+    return [
+        [_view(result, next(compared), told) for result, told in zip(results, each, strict=True)]
+        for results, each in zip(found, facts, strict=True)
+    ]
 
 
 def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
@@ -106,14 +110,13 @@ def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
     ]
 
 
-def _view(result: Mapping[str, Any], compared: Comparison, write: Write) -> ResultView:
+def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> ResultView:
     low, high, raw, flag = compared.low, compared.high, result.get("value"), result.get("flag")
     unit, value = unit_of(result), value_text(raw, result.get("absent_reason"), result.get("absent_code"))
     usual, other_ranges = usual_range(result)
     is_impossible = compared.measured and catalog.IMPOSSIBLE in plain_text(result.get("warning"))
     position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, flag)
     words = _words(position, result, compared, usual)
-    facts = result_facts(result, write)
     shown_unit = unit if not is_missing(raw) and MEASURED.match(value) else ""
     return ResultView(
         name=name_text(result.get("name")) or "A measurement without a name",
