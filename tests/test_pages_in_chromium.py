@@ -430,3 +430,12 @@ def test_whatever_is_known_of_a_report_is_accessible_and_fits(
     for name, path in {"trends": "/my/trends", "trend": "/my/trends?code=718-7", "print": "/my/print"}.items():
         page.goto(site + path)
         check(page, f"rich-{name}")
+    take({**rich("meera")[0], "status": "final"})
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    page.get_by_role("button", name="Log out").click()
+    log_in(page, site, "dr.ayush")
+    page.goto(f"{site}/my/patients/meera")
+    page.get_by_role("link", name="Laboratory", exact=True).click()
+    page.get_by_role("link", name="Earlier versions").click()
+    page.get_by_role("heading", name="Version 1, until").wait_for()
+    check(page, "rich-history")

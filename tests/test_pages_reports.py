@@ -378,3 +378,28 @@ def test_a_moment_that_only_sorts_leaves_no_answer(browser: Browser, people, set
     measured = {each["name"]: each for each in browse("GET", "/users/bholanath/trends/", token=token).json}
     assert measured["Hemoglobin"]["first_at"] == "2026-11-20T03:44:00Z"
     assert measured["Grip"]["first_at"] is None
+
+
+def test_staff_see_earlier_versions_whole_and_patients_do_not(
+    browser: Browser, application, people, settings, reports
+) -> None:
+    first = {**result("Potassium", 6.9, "mmol/L", 3.5, 5.1, "H", "2823-3"), "status": "preliminary"}
+    [sent] = take(record("k", "bholanath", status="preliminary", results=[first]))
+    take(record("k", "bholanath", status="final", results=[{**first, "value": 5.10, "status": "final", "flag": "N"}]))
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    staff, path = Browser(application), f"/my/reports/{sent.id}"
+    staff.log_in("dr.ayush")
+    browser.log_in("bholanath")
+    assert f'href="{path}/history"' in staff.get(path).text
+    page = plain(staff.get(f"{path}/history"))
+    for expected in (
+        "Version 1, until",
+        "replaced by its source",
+        "Status: preliminary",
+        "6.9 mmol/L",
+        "above the usual range",
+    ):
+        assert expected in page, expected
+    assert "Earlier versions" not in plain(browser.get(path))
+    assert browser.get(f"{path}/history").status_code == 404
+    assert staff.get("/my/reports/999999/history").status_code == 404

@@ -240,6 +240,32 @@ def test_several_files_of_several_formats_go_in_one_after_the_other(
     browser.shoot(page, "formats")
 
 
+def test_what_became_of_results_and_what_was_left_out_is_told(page: Any, enter: Callable[..., None], db: Any) -> None:
+    create_user("chandra", password=PASSWORD)
+    enter()
+    for name, status in (("first", "preliminary"), ("second", "final"), ("third", "entered-in-error")):
+        sent = record(
+            "k", "chandra", status=status, results=[{"name": "Potassium", "value": 6.9 if name == "first" else 5.1}]
+        )
+        choose(page, (name, json.dumps(sent).encode()))
+        outcome(page, name).locator(".counts").wait_for()
+    assert "✓ replaced an earlier version" in outcome(page, "second").locator("tbody").inner_text()
+    assert "Of the accepted, 1 replaced an earlier version." in outcome(page, "second").inner_text()
+    withdrawn = outcome(page, "third")
+    assert "✓ withdrawn: not shown any more" in withdrawn.locator("tbody").inner_text()
+    assert "withdrawn by its source" in withdrawn.locator("tbody").inner_text()
+    assert "replaced" not in outcome(page, "first").inner_text()
+    choose(page, DATA / "faults" / "A1-qc-mindray-bc5380.hl7", DATA / "faults" / "11a-page-1-of-3.fhir.json")
+    control = outcome(page, "A1-qc-mindray-bc5380.hl7")
+    control.locator(".counts").wait_for()
+    assert "Not results, passed over: 1 quality control." in control.inner_text()
+    paged = outcome(page, "11a-page-1-of-3.fhir.json")
+    paged.locator(".counts").wait_for()
+    assert "1 of 3 entries; 2 are missing" in paged.inner_text()
+    browser.check_accessible(page)
+    browser.shoot(page, "upload-effects")
+
+
 def test_a_thousand_records_stay_usable(page: Any, enter: Callable[..., None], db: Any) -> None:
     records = [record(n, "nobody.knows" if n % 100 == 7 else "bholanath") for n in range(1000)]
     enter()

@@ -1,4 +1,4 @@
-"""The client of the upload API: log in and out, delete a user, change a password, fetch the public keys.
+"""The client of the upload API: log in and out, delete a user, change a password, read versions, fetch the public keys.
 
 It needs HTTP and no database.
 """
@@ -20,6 +20,7 @@ from myhealth.common.errors import (
     Unavailable,
     too_many_attempts,
 )
+from myhealth.common.exact_numbers import exact_number
 from myhealth.common.gate import Gate
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
@@ -27,7 +28,7 @@ TIMEOUT_S = 10
 # Threads that wait for the upload API to check a password, in one process: its others go on serving reports.
 LOGINS_MAX = 4
 KEYS_TIMEOUT_S = 5
-RESPONSE_MAX_BYTES = 64 * 1024
+RESPONSE_MAX_BYTES = 4 * 1024 * 1024  # all earlier versions of a check-up
 JWKS_PATH = "/.well-known/jwks.json"
 # Response header, RFC 3339: tokens issued before this moment are not valid.
 TOKENS_VALID_AFTER = "Tokens-Valid-After"
@@ -163,6 +164,21 @@ class UploadClient:
         try:
             return _checked(response).json_object()
         except BadResponse as error:
+            raise BadGateway(CHANGE_USER.failed) from error
+
+    def list_versions(self, username: str, checkup_id: int, token: str, address: str = "") -> list[dict[str, Any]]:
+        """Return the earlier versions of a check-up, the newest first, with exact numbers.
+
+        Raises as `list_accounts_to_review`, and NotFound.
+        """
+        path = f"{_user_path(username)}checkups/{checkup_id}/history/"
+        response = _checked(self._call(CHANGE_USER, "GET", path, token=token, address=address))
+        try:
+            return [
+                {name: each[name] for name in ("revision", "replaced_at", "replaced_by", "reason", "content")}
+                for each in json.loads(response.body, parse_float=exact_number)
+            ]
+        except (ValueError, TypeError, KeyError) as error:
             raise BadGateway(CHANGE_USER.failed) from error
 
     def change_password(

@@ -210,7 +210,7 @@ def measurements_pipeline(patient: Document) -> list[Document]:
     known_at = {"$cond": [{"$eq": ["$taken_precision", UNKNOWN]}, None, "$taken_at"]}
     return [
         {"$match": reports_query(patient, NO_FILTER)},
-        {"$project": {"taken_at": 1, "at": known_at, "results.code": 1, "results.name": 1, "results.unit": 1}},
+        {"$project": {"taken_at": known_at, "results.code": 1, "results.name": 1, "results.unit": 1}},
         {"$unwind": "$results"},
         {
             "$group": {
@@ -218,8 +218,8 @@ def measurements_pipeline(patient: Document) -> list[Document]:
                 "name": {"$top": {"sortBy": {"taken_at": -1, "_id": -1}, "output": "$results.name"}},
                 "units": {"$addToSet": "$results.unit"},
                 "count": {"$sum": 1},
-                "first_at": {"$min": "$at"},
-                "last_at": {"$max": "$at"},
+                "first_at": {"$min": "$taken_at"},
+                "last_at": {"$max": "$taken_at"},
             }
         },
     ]

@@ -10,6 +10,7 @@ import bottle
 
 from myhealth.clinical.in_words import plain_text
 from myhealth.reports.facts import Facts
+from wsgi.browse_api.context import STAFF
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages import session
@@ -138,6 +139,7 @@ class ReportPage(PatientPage):
             facts=facts(report, view, self.dates.there(report), person_view(person).whole_name) + changed,
             up=self.path(),
             trends=self.path("trends") if view.results else "",
+            to_history=link("reports", view.number, "history") if changed and self.user["role"] in STAFF else "",
             to_csv=link("reports", view.number, "download", "csv"),
             to_fhir=link("reports", view.number, "download", "fhir"),
         )

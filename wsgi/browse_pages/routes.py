@@ -9,6 +9,7 @@ from wsgi.browse_pages.accounts import AccountsPage
 from wsgi.browse_pages.base import NotFoundPage, add_page
 from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import HomeRedirect, PageFiles
+from wsgi.browse_pages.history import HistoryPage
 from wsgi.browse_pages.login import LoginPage, LogoutPage
 from wsgi.browse_pages.password import PasswordPage
 from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, PatientsPage
@@ -29,6 +30,7 @@ PAGES: dict[str, Any] = {
     "/my/access-log": AccessLogPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
+    "/my/reports/<report_id:int>/history": HistoryPage,
     "/my/accounts": AccountsPage,
     "/my/patients": PatientsPage,
     "/my/patients/<username>": ReportsPage,

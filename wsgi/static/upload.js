@@ -6,6 +6,7 @@ const ROWS = 200; // shown first, and added with each press; thousands of rows m
 const ANNOUNCED_PART = 25; // percent between two announcements to a screen reader
 const STATUSES = ["accepted", "duplicate", "rejected"];
 const SIGNS = { accepted: "✓ accepted", duplicate: "= stored already", rejected: "✗ refused" };
+const EFFECTS = { replaced: "✓ replaced an earlier version", withdrawn: "✓ withdrawn: not shown any more" };
 const UPLOADERS = ["doctor", "technician"];
 const AWAY = "The server cannot be reached. Check the network";
 const maxBytes = Number(document.body.dataset.maxBodyBytes);
@@ -265,7 +266,9 @@ function showOutcome(job, body) {
   box.querySelector("progress").hidden = true;
   const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count.toLocaleString("en")} ${kind}`);
   const left = kinds.length ? [`Not results, passed over: ${kinds.join(", ")}.`] : [];
-  tell(box.querySelector(".skipped"), [...left, ...(body.notices ?? [])].join(" "));
+  const done = Object.entries(EFFECTS).map(([effect, words]) => [body.items.filter((item) => item.effect === effect).length, words.slice(2)]);
+  const effects = done.filter(([count]) => count).map(([count, words]) => `Of the accepted, ${count.toLocaleString("en")} ${words}.`);
+  tell(box.querySelector(".skipped"), [...effects, ...left, ...(body.notices ?? [])].join(" "));
   if (body.refused_file) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
     const download = box.querySelector(".download");
@@ -306,7 +309,7 @@ function tableRow(item) {
   const row = document.createElement("tr");
   row.className = item.status;
   const remarks = [...(item.errors ?? []), ...(item.warnings ?? [])].map(sentence);
-  for (const text of [item.index + 1, SIGNS[item.status], item.id ?? "–"]) row.insertCell().textContent = text;
+  for (const text of [item.index + 1, EFFECTS[item.effect] ?? SIGNS[item.status], item.id ?? "–"]) row.insertCell().textContent = text;
   const cell = row.insertCell();
   const place = placeOf(item);
   if (place) cell.append(Object.assign(document.createElement("p"), { className: "small", textContent: place }));
