@@ -258,12 +258,26 @@ def test_csv_has_a_line_a_result() -> None:
         "\r\n"
     )
     assert lines[0] == ",".join(CSV_COLUMNS)
-    assert (
-        lines[1] == "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,,within,,"
+    assert lines[1] == (
+        "1,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,true,8867-4,Heart rate,72,/min,60,100,N,,,within,,"
+        ",1,final,,,http://loinc.org|8867-4,,,,,,,,,,"
     )
     assert ",5.10," in lines[2]
-    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,,,,,,"
+    assert lines[3] == "2,savita,2026-11-20T03:44:03.123000Z,T,D,R,M,,false,,,,,,,,,,,,,,final,,,,,,,,,,,,,"
     assert NOW.isoformat()[:10] in lines[3]
+
+
+def test_csv_has_every_code_and_the_new_facts_behind_the_old_columns() -> None:
+    codings = [{"system": "http://snomed.info/sct", "code": "1"}, {"system": "http://loinc.org", "code": "8867-4"}]
+    detailed = result(codings=codings, number=4, status="amended", specimen={"text": "Urine"}, notes=[{"text": "n"}],
+                      ranges=[{"low": 60, "sex": "female"}], interpretations=[{"code": "H"}], method="strip")  # fmt: skip
+    report = stored([detailed], taken_precision="unknown", details='{"performers": [{"name": "Dr Who"}, "Lab"]}')
+    (row,) = csv.DictReader(io.StringIO("".join(report_lines([report], "savita")), newline=""))
+    assert (row["taken_at"], row["taken_precision"]) == ("", "unknown")
+    assert row["codes"] == "http://snomed.info/sct|1; http://loinc.org|8867-4"
+    assert (row["number"], row["result_status"], row["specimen"], row["method"]) == ("4", "amended", "Urine", "strip")
+    assert (row["notes"], row["performers"], row["interpretations"]) == ("n", "Dr Who, Lab", "H")
+    assert "60" in row["ranges"]
 
 
 def panel(status: str, own: str, when: str, name: str = "Glucose", conclusion: str = "Fine.\nStatus: stable.") -> bytes:

@@ -6,6 +6,7 @@ Source: HL7 table 0396; HL7 FHIR R4, "Using codes in resources"; terminology.hl7
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 LOINC = "http://loinc.org"
@@ -50,6 +51,7 @@ OID = re.compile(r"(?:urn:oid:)?([0-2](?:\.[0-9]+)+)")
 TABLE = re.compile(r"HL7-?([0-9]{4})")
 
 
+@lru_cache(maxsize=1024)
 def uri_of(name: str) -> str:
     """Return the URI of a coding system by its name in HL7 v2, its OID or its URI; "" for none.
 

@@ -66,14 +66,18 @@ class Element:
 
     def part(self, name: str) -> Element:
         value = self.data.get(name)
-        if value is not None and not isinstance(value, dict):
+        if value is None:
+            return NOTHING
+        if not isinstance(value, dict):
             self.add_error(name, f"must be an object, not {kind(value)}")
-            value = None
-        return Element(value or {}, f"{self.path}.{name}", self.faults)
+            return NOTHING
+        return Element(value, f"{self.path}.{name}", self.faults)
 
     def parts(self, name: str) -> list[Element]:
         """Return a list of objects; a single object, as in older releases of FHIR, is a list of one."""
-        found = []
+        found: list[Element] = []
+        if self.data.get(name) is None:
+            return found
         for place, value in self._items(name):
             if isinstance(value, dict):
                 found.append(Element(value, f"{self.path}.{place}", self.faults))
@@ -87,6 +91,9 @@ class Element:
             yield from ((f"{name}[{i}]", item) for i, item in enumerate(value) if item is not None)
         elif value is not None:
             yield name, value
+
+
+NOTHING = Element({}, "", [])  # what is absent; nothing is wrong with it
 
 
 def kind(value: Any) -> str:

@@ -43,6 +43,7 @@ class FhirGroup:
     characters: int = 0
     parts: int = 0
     rest: list[Entry] = field(default_factory=list)
+    _top: Element | None = None
 
     def examine(self, entry: Entry) -> None:
         """Add the entry to `entries`. Raises TooLarge if the records of the Bundle share too many."""
@@ -72,7 +73,9 @@ class FhirGroup:
 
     @property
     def top(self) -> Element:
-        return Element(self.head.resource, self.head.kind, self.faults)
+        if self._top is None:
+            self._top = Element(self.head.resource, self.head.kind, self.faults)
+        return self._top
 
 
 def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:

@@ -38,22 +38,19 @@ class Moments:
     zone: tzinfo
 
     def of(self, part: Element) -> dict[str, Any]:
-        """Return taken_at, taken_precision, taken_until and issued_at of a resource, each if it has it."""
-        start = self.effective(part)
+        """Return taken_at, taken_precision, taken_offset, taken_until and issued_at of a resource, if it has them."""
+        start = next((self._read(part, place, text.strip()) for place, text in _effective(part)), None)
         end = part.part("effectivePeriod").text("end").strip()
         until = self._read(part, "effectivePeriod.end", end) if end and start else None
         issued = self._read(part, "issued", text) if (text := part.text("issued").strip()) else None
         return compact(
             taken_at=start.text if start else None,
             taken_precision=start.precision if start else None,
+            taken_offset=start.offset if start else None,
             # An end of another precision than the beginning's is in `sent`.
             taken_until=until.text if until and start and until.precision == start.precision else None,
             issued_at=issued.text if issued else None,
         )
-
-    def effective(self, part: Element) -> Moment | None:
-        """Return the first of the clinically relevant moments. Add a fault if it is not valid."""
-        return next((self._read(part, place, text.strip()) for place, text in _effective(part)), None)
 
     def _read(self, part: Element, place: str, text: str) -> Moment | None:
         """Parse a dateTime or an instant. Return None and add a fault if it is not valid."""

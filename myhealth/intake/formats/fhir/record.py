@@ -52,7 +52,6 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
         "checkup_type": name_of(group.top),
         **_conclusions(group.top),
         **_checkup_facts(shared),
-        "taken_offset": _offset(group, moments),
         "patient": subject.facts or None,
     }
     collected = _collect(group, moments, shared, serials)
@@ -78,18 +77,11 @@ def _shared_facts(group: FhirGroup, moments: Moments) -> dict[str, Any]:
 
 
 def _checkup_facts(shared: dict[str, Any]) -> dict[str, Any]:
-    names = ("taken_at", "taken_precision", "taken_until", "issued_at", "status")
+    names = ("taken_at", "taken_precision", "taken_offset", "taken_until", "issued_at", "status")
     found: dict[str, Any] = {name: shared.get(name) for name in names}
     if found["status"] == "final":
         found["status"] = None
     return found if found["taken_at"] else found | {"taken_precision": "unknown"}
-
-
-def _offset(group: FhirGroup, moments: Moments) -> int | None:
-    """Return the offset of the check-up's moment in minutes, as sent."""
-    found = (moments.effective(part) for _, part in [(None, group.top), *group.observations])
-    moment = next(filter(None, found), None)
-    return moment.offset if moment else None
 
 
 def _conclusions(top: Element) -> dict[str, Any]:
@@ -131,7 +123,8 @@ def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials
     inherited |= compact(status=INHERITED_STATUS.get(status or "", status))
     collected = Collector(inherited)
     for entry, part in group.observations:
-        facts = facts_of(Place(group, entry, part), moments)
+        facts = dict(shared) if entry is group.head else facts_of(Place(group, entry, part), moments)
+        facts.pop("taken_offset", None)
         if entry is group.head:
             facts.pop("identifiers", None)  # the check-up's
         elif number := record_id(entry, part):
