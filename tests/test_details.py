@@ -112,3 +112,24 @@ def test_a_live_record_without_a_moment_is_taken_now(upload, log_in):
     (stored,) = upload("GET", "/users/bholanath/checkups/", token=log_in("dr.ayush")).json
     assert stored["taken_at"] is not None
     assert "taken_precision" not in stored
+
+
+@pytest.mark.parametrize(
+    ("specimen", "ranged"),
+    [
+        ("serum", True),
+        (None, True),
+        ({"codings": [{"code": "PLAS"}]}, True),
+        ("Urine", False),
+        ({"text": "CSF"}, False),
+    ],
+)
+@pytest.mark.parametrize("of", ["result", "check-up"])
+def test_a_range_of_the_catalogue_is_for_blood(specimen, ranged, of):
+    glucose = {"code": "2345-7", "name": "Glucose", "value": 130, "unit": "mg/dL"}
+    whole = {"specimen": specimen} if specimen else {}
+    facts = {"details": whole, "results": [glucose]} if of == "check-up" else {"results": [{**glucose, **whole}]}
+    found, faults = validate_record(record(1, **facts))
+    assert faults == []
+    assert ('"range_source"' in found.results) == ranged
+    assert ('"specimen"' in found.results) == bool(specimen)

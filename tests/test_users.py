@@ -183,9 +183,9 @@ def test_the_command_creates_shows_changes_and_deletes(db, run_cli) -> None:
     assert run_cli("users", "disable", "ada").returncode == 0
     assert services.get_user("ada").active is False
     assert run_cli("users", "enable", "ada").returncode == 0
-    assert [user["username"] for user in json.loads(run_cli("users", "list", "--role", "admin", "--json").stdout)] == [
-        "ada"
-    ]
+    db("update users set birth_date = '1815-12-10'")
+    listed = json.loads(run_cli("users", "list", "--role", "admin", "--json").stdout)
+    assert [(user["username"], user["birth_date"]) for user in listed] == [("ada", "1815-12-10")]
     assert run_cli("users", "delete", "ada", stdin="n\n").returncode == 2
     assert run_cli("users", "delete", "ada", "--yes").stdout.startswith("Deleted ada and 0 check-ups.\n")
     assert run_cli("users", "show", "ada").returncode == 2

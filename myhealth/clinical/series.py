@@ -15,7 +15,8 @@ BLOOD = re.compile(
     r"|(?:serum|plasma) (?:sample|specimen)|ser|plas|ser/plas|serpl|plasma/serum|serum/plasma|bld[vca]?|wb"
     r"|119297000|119364003|119361006|122555007|122554006"
 )
-BLOOD_KIND = "blood"
+URINE = re.compile(r"(?:(?:random|spot|24 ?h(?:our)?) )?urine(?: (?:sample|specimen))?|ur|urn|uri|122575003")
+BLOOD_KIND, URINE_KIND = "blood", "urine"
 
 
 class SeriesKey(NamedTuple):
@@ -44,7 +45,7 @@ def series_key(result: Mapping[str, Any]) -> SeriesKey:
 def specimen_kind(specimen: Any) -> str:
     """Return the kind of a specimen (text, or {text, codings}) in lower case; "blood" for serum, plasma and blood.
 
-    Worked examples: "Serum", {"codings": [{"code": "119361006"}]} and "BLDV" are blood, "Urine" is urine, None is "".
+    Worked examples: "Serum", {"codings": [{"code": "119361006"}]} and "BLDV" are blood, "UR" is urine, None is "".
     """
     if isinstance(specimen, Mapping):
         codings = specimen.get("codings") or ()
@@ -52,6 +53,7 @@ def specimen_kind(specimen: Any) -> str:
     else:
         words = [specimen]
     plain = [text for each in words if (text := " ".join(str(each or "").lower().split()))]
-    if any(BLOOD.fullmatch(text) for text in plain):
-        return BLOOD_KIND
+    for pattern, kind in ((BLOOD, BLOOD_KIND), (URINE, URINE_KIND)):
+        if any(pattern.fullmatch(text) for text in plain):
+            return kind
     return plain[0] if plain else ""

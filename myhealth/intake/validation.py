@@ -20,6 +20,7 @@ from msgspec import inspect
 from msgspec.structs import astuple, replace
 
 from myhealth.clinical.catalog import findings, first_findings, is_first
+from myhealth.clinical.series import BLOOD_KIND, specimen_kind
 from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain
 from myhealth.intake.parsed_record import (
     UNREAD,
@@ -182,6 +183,8 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
     warnings: Faults = []
     results = first = "[]"
     if sent.results and sent.results is not NOT_SENT:
+        if sent.__class__ is DetailedRecord:
+            _give_specimen(sent)
         changed = _complete_results(sent.results, warnings)
         encoded = encode_json(sent.results)
         if len(encoded) > RESULTS_MAX_BYTES:
@@ -243,6 +246,18 @@ def _first_results(results: list[Any], changed: dict[int, dict[str, Any]]) -> st
     return encode_json(first).decode()
 
 
+def _give_specimen(sent: DetailedRecord) -> None:
+    """Give the specimen of the check-up to each result that names none: a result is compared and drawn by it."""
+    specimen = sent.details and sent.details.specimen
+    if specimen:
+        for result in sent.results or ():
+            result.specimen = result.specimen or specimen
+
+
+def _may_be_blood(specimen: Any) -> bool:
+    return specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
+
+
 def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, dict[str, Any]]:
     """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings. Return
     the fields of results in which the catalogue found something else at first.
@@ -275,8 +290,11 @@ def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, 
             raise _Refused
         if result.code is not None and result.unit is not None:
             words = result.range_text
-            if words is None and result.__class__ is DetailedResult and result.ranges:
-                words = ""  # the source has a range, whether or not it holds for this patient
+            if result.__class__ is DetailedResult:
+                if not _may_be_blood(result.specimen):  # the catalogue's ranges are for blood
+                    continue
+                if words is None and result.ranges:
+                    words = ""  # the source has a range, whether or not it holds for this patient
             found = findings(result.code, value, result.unit, low, high, result.flag, words)
             if not found:
                 continue
