@@ -6,7 +6,7 @@ import pytest
 
 from myhealth.clinical import absent_reasons, coding_systems, interpretations, mdc, status
 from myhealth.clinical.ucum import is_ucum
-from myhealth.intake.formats.hl7v2.values import is_loinc
+from myhealth.intake.formats.hl7v2.coded import is_loinc
 
 
 @pytest.mark.parametrize(
