@@ -14,11 +14,9 @@ from typing import Any
 from myhealth.clinical.coding_systems import LOINC, uri_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import joined_name
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 Facts = dict[str, Any]
-LOINC_SYSTEMS = ("LN", "LNC", "LOINC", "HTTP://LOINC.ORG", "2.16.840.1.113883.6.1")
 # Coding systems of table 0396 whose codes may look like LOINC; L and 99… are local ones.
 OTHER_SYSTEM = re.compile(
     r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
@@ -56,10 +54,10 @@ def without_empty(**facts: Any) -> Facts:
 @cached
 def code_of(text: str, encoding: Encoding) -> Facts:
     """Return `code` if a coded field has a LOINC code, first or alternate; else `other_code` and `code_system`."""
-    coded = [*encoding.parts(text), *[""] * 6]
+    coded = encoding.parts(text, 6)
     pairs = [(coded[0], coded[2]), (coded[3], coded[5])]
     for code, system in pairs:
-        if LOINC_CODE.fullmatch(code) and system.upper() in LOINC_SYSTEMS:  # WBC^White cells^LN is not one
+        if LOINC_CODE.fullmatch(code) and uri_of(system) == LOINC:  # WBC^White cells^LN is not one
             return {"code": code}
     for code, system in pairs:
         if is_loinc(code) and not OTHER_SYSTEM.fullmatch(system.upper()):
@@ -72,21 +70,21 @@ def code_of(text: str, encoding: Encoding) -> Facts:
 @cached
 def words_of(text: str, encoding: Encoding) -> str:
     """Return the words of a coded field: its text, its original or alternate text; "" if it has only codes."""
-    coded = [*encoding.parts(text), *[""] * 9]
+    coded = encoding.parts(text, 9)
     return next((words for words in (coded[1], coded[8], coded[4]) if words), "")
 
 
 @cached
 def label_of(text: str, encoding: Encoding) -> str:
     """Return the words of a coded field, else its code."""
-    coded = [*encoding.parts(text), *[""] * 4]
+    coded = encoding.parts(text, 4)
     return str(words_of(text, encoding)) or coded[0] or coded[3]
 
 
 @cached
 def codings_of(text: str, encoding: Encoding) -> list[Facts]:
     """Return the codes of a coded field with their systems as URIs: the first, the alternate, the second alternate."""
-    coded = [*encoding.parts(text), *[""] * 13]
+    coded = encoding.parts(text, 13)
     loinc = code_of(text, encoding)["code"]
     found = []
     for at, version in ((0, 6), (3, 7), (9, 12)):
@@ -103,14 +101,13 @@ def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
     codings, words = codings_of(text, encoding), words_of(text, encoding)[:TEXT_MAX]
     if not codings:
         return words or None
-    original = ([*encoding.parts(text), *[""] * 9][8] or ("" if codings[0].get("display") else words))[:TEXT_MAX]
+    original = encoding.parts(text, 9)[8] or ("" if codings[0].get("display") else words)
     return without_empty(text=original, codings=codings)
 
 
 def concept(segment: Segment, field: int) -> Facts | str | None:
     """Return the first repetition of a coded field as `concept_of` does."""
-    found = segment.repetitions(field)
-    return concept_of(found[0], segment.encoding) if found else None
+    return concept_of(segment.first(field), segment.encoding)
 
 
 def concepts(segment: Segment, field: int) -> list[Any]:
@@ -136,8 +133,8 @@ def authority_of(text: str, encoding: Encoding) -> str:
 def identifier_of(text: str, encoding: Encoding) -> Facts | None:
     """Return a number (EI) with its authority; None if it is empty."""
     parts = [*encoding.components(text), "", "", "", ""]
-    value = encoding.plain(parts[0]).strip()
-    if not value or value == '""' or len(value) > TEXT_MAX:
+    value = encoding.unquoted(parts[0])
+    if not value or len(value) > TEXT_MAX:
         return None
     sub = encoding.subcomponent or "&"
     return without_empty(value=value, system=authority_of(sub.join(parts[1:4]), encoding))
@@ -155,19 +152,15 @@ def person_of(text: str, encoding: Encoding, family: int) -> tuple[str, str]:
     if family and len(inner) > 1:  # NDL: the first component has the whole person
         parts = inner
     parts = [*parts, "", "", ""]
-    names = (encoding.subcomponents(parts[family + 1])[0], encoding.subcomponents(parts[family])[0])
-    found = joined_name(*(encoding.plain("" if name == '""' else name) for name in names))
-    return found, "" if family == 0 else encoding.plain(parts[0]).strip()
+    names = (encoding.unquoted(encoding.subcomponents(parts[at])[0]) for at in (family + 1, family))
+    return " ".join(filter(None, names)), encoding.plain(parts[0]).strip() if family else ""
 
 
 @cached
 def practitioner_of(text: str, encoding: Encoding) -> Facts | None:
     """Return a person with a number (XCN, NDL) as a performer; None if it is empty."""
     name, number = person_of(text, encoding, 1)
-    if not name and not number:
-        return None
-    numbers = [{"value": number}] if number and number != '""' and len(number) <= TEXT_MAX else None
-    return without_empty(name=name, kind="Practitioner", identifiers=numbers)
+    return _party("Practitioner", name, "" if number == '""' else number) if name or number else None
 
 
 @cached
@@ -176,9 +169,11 @@ def organization_of(text: str, encoding: Encoding) -> Facts | None:
 
     Its number: the tenth component of an XON, or the code of a CE, whose words are the name.
     """
-    parts = [*encoding.parts(text), *[""] * 10]
+    parts = encoding.parts(text, 10)
     name, number = (parts[1], parts[0]) if parts[1] and parts[2] else (parts[0] or parts[1], parts[9])
-    if not name:
-        return None
+    return _party("Organization", name, number) if name else None
+
+
+def _party(kind: str, name: str, number: str) -> Facts:
     numbers = [{"value": number}] if number and len(number) <= TEXT_MAX else None
-    return without_empty(name=name, kind="Organization", identifiers=numbers)
+    return without_empty(name=name, kind=kind, identifiers=numbers)

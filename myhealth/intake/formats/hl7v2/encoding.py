@@ -19,16 +19,12 @@ CHARSETS = {
     **dict.fromkeys(("SHIFTJIS", "SJIS", "ISOIR13", "ISOIR14", "JISX0201", "JISX02011976"), "cp932"),
     **dict.fromkeys(("KSX1001", "KSC5601", "ISOIR149"), "cp949"),
     "BIG5": "big5",
-    "ISOIR100": "iso8859-1",
-    "ISOIR101": "iso8859-2",
-    "ISOIR109": "iso8859-3",
-    "ISOIR110": "iso8859-4",
-    "ISOIR144": "iso8859-5",
-    "ISOIR127": "iso8859-6",
-    "ISOIR126": "iso8859-7",
-    "ISOIR138": "iso8859-8",
-    "ISOIR148": "iso8859-9",
-    "ISOIR166": "iso8859-11",
+    **{
+        f"ISOIR{number}": f"iso8859-{part}"
+        for number, part in zip(
+            (100, 101, 109, 110, 144, 127, 126, 138, 148, 166), (1, 2, 3, 4, 5, 6, 7, 8, 9, 11), strict=True
+        )
+    },
 }
 LATIN = re.compile(r"(?:ISO)?8859(1[013-6]|[1-9])")
 CODE_PAGE = re.compile(r"(?:WINDOWS|MSWIN|WIN|CP|IBM)?(125[0-8]|437|850|852|866|874|932|936|949|950)")
@@ -81,13 +77,15 @@ class Encoding:
             return text
         return _escapes(self.escape).sub(self._meaning, text)
 
-    def parts(self, text: str) -> list[str]:
-        """Return the components, unescaped; one sent as empty ("") is empty."""
-        if self.escape and self.escape in text:
-            found = [self.plain(each).strip() for each in self.components(text)]
-        else:
-            found = [each.strip() for each in self.components(text)]
-        return ["" if each == '""' else each for each in found] if '""' in found else found
+    def unquoted(self, text: str) -> str:
+        """Return the text, unescaped and without blanks around it; one sent as empty ("") is empty."""
+        found = self.plain(text).strip()
+        return "" if found == '""' else found
+
+    def parts(self, text: str, least: int = 0) -> list[str]:
+        """Return the components as `unquoted` does, with empty ones behind them if they are fewer than `least`."""
+        found = list(map(self.unquoted, self.components(text)))
+        return found if len(found) >= least else found + [""] * (least - len(found))
 
     def _meaning(self, match: re.Match[str]) -> str:
         letter, command, size = match[1], match[2], match[3]
@@ -149,17 +147,8 @@ def read_encoding(head: bytes) -> Encoding | None:
 def _encoding(marks: str, charset: str) -> Encoding | None:
     if len(marks) < 2 or len(set(marks)) != len(marks) or any(each.isalnum() for each in marks):
         return None
-    field, component, repetition, escape, subcomponent, truncation = (*marks, "", "", "", "")[:6]
-    return Encoding(
-        field,
-        component,
-        repetition,
-        escape,
-        subcomponent,
-        truncation,
-        codec_of(*charset.split(repetition or "~")),
-        charset,
-    )
+    named = (*marks, "", "", "", "")[:6]
+    return Encoding(*named, codec_of(*charset.split(named[2] or "~")), charset)
 
 
 @lru_cache(maxsize=256)

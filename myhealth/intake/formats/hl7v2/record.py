@@ -28,12 +28,10 @@ from myhealth.intake.formats.hl7v2.coded import (
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
-from myhealth.intake.formats.hl7v2.notes import notes_of
-from myhealth.intake.formats.hl7v2.patient import patient_of
 from myhealth.intake.formats.hl7v2.places import locate
 from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.specimen import specimen_of
+from myhealth.intake.formats.hl7v2.subject import notes_of, patient_of, specimen_of
 from myhealth.intake.formats.terminology import PartialDateTime, lines, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
@@ -120,7 +118,7 @@ def checkup_type_of(group: OrderGroup) -> str:
     """Return the name of the order (OBR-4), else of the first result. Add a fault if neither has a name."""
     places = [*((each, 4) for each in group.all("OBR")), *((each, 3) for each in group.all("OBX"))]
     for segment, place in places:
-        text = next(iter(segment.repetitions(place)), "")
+        text = segment.first(place)
         code = code_of(text, segment.encoding)["code"]
         known = BY_CODE[code].name if code in BY_CODE else ""
         if found := words_of(text, segment.encoding) or known or label_of(text, segment.encoding):
@@ -187,7 +185,7 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
     notes = notes_of(group, zone)
     details: Facts = {}
     for order in group.all("OBR")[:1]:
-        if codings := codings_of(next(iter(order.repetitions(4)), ""), order.encoding):
+        if codings := codings_of(order.first(4), order.encoding):
             details["codings"] = codings
         if len(order.fields) > 13:  # few have more
             details |= _order_facts(order, record["taken_by"])

@@ -119,10 +119,10 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
     """Return the result of an OBX segment as a record has it; numbers as they were sent."""
     encoding = segment.encoding
     value = value_of(segment, zone)
-    unit, unit_text = unit_of(next(iter(segment.repetitions(6)), ""), encoding)
+    unit, unit_text = unit_of(segment.first(6), encoding)
     if unit is None:
         unit, unit_text = value.get("unit"), value.get("unit_text")
-    observed, mdc = observed_of(next(iter(segment.repetitions(3)), ""), encoding)
+    observed, mdc = observed_of(segment.first(3), encoding)
     result: dict[str, Any] = {**observed, **value, "unit": unit}
     if mdc and (loinc := mdc_loinc(mdc[0], mdc[1], unit)):
         result["code"] = loinc
@@ -189,7 +189,7 @@ def interpretations_of(text: str, encoding: Encoding) -> tuple[str | None, list[
     """
     found = []
     for each in encoding.repetitions(text)[:LIST_MAX]:
-        parts = [*encoding.parts(each), *[""] * 9]
+        parts = encoding.parts(each, 9)
         code, words, own = parts[0], parts[1], parts[8] or ("" if parts[0] else parts[1])
         system = uri_of(parts[2]) if code else ""
         found.append(without_empty(system=system, code=code, display=words if code else "", text=own))

@@ -100,23 +100,16 @@ class Segment:
         """Return the repetitions of a field as sent, without empty ones."""
         return self.encoding.repetitions(self.field(number))
 
-    def components(self, number: int) -> list[str]:
-        """Return the components of a field's first repetition, unescaped."""
-        found = next(iter(self.repetitions(number)), "")
-        return [self.encoding.plain(each).strip() for each in self.encoding.components(found)]
-
-    def parts(self, number: int) -> list[str]:
-        """Return the components of a field's first repetition, unescaped, and empty ones behind them."""
-        found = next(iter(self.repetitions(number)), "")
-        return [*self.encoding.parts(found), *[""] * 14]
+    def first(self, number: int) -> str:
+        """Return the first repetition of a field as sent; "" if there is none."""
+        return next(iter(self.repetitions(number)), "")
 
     def text(self, number: int, component: int = 1) -> str:
+        """Return a component of a field's first repetition, unescaped."""
         field = self.field(number)
         if not field or field.isalnum():  # most have no delimiter
             return field if component == 1 else ""
-        found = self.components(number)
-        text = found[component - 1] if component <= len(found) else ""
-        return "" if text == '""' else text
+        return self.encoding.parts(self.first(number), component)[component - 1]
 
 
 def parse_message(lines: list[Line]) -> tuple[list[Segment], str]:
