@@ -107,7 +107,8 @@ def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
 
 def concept(segment: Segment, field: int) -> Facts | str | None:
     """Return the first repetition of a coded field as `concept_of` does."""
-    return concept_of(segment.first(field), segment.encoding)
+    found: Facts | str | None = concept_of(segment.first(field), segment.encoding)
+    return found
 
 
 def concepts(segment: Segment, field: int) -> list[Any]:

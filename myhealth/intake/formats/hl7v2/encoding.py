@@ -147,8 +147,8 @@ def read_encoding(head: bytes) -> Encoding | None:
 def _encoding(marks: str, charset: str) -> Encoding | None:
     if len(marks) < 2 or len(set(marks)) != len(marks) or any(each.isalnum() for each in marks):
         return None
-    named = (*marks, "", "", "", "")[:6]
-    return Encoding(*named, codec_of(*charset.split(named[2] or "~")), charset)
+    field, component, *others = (*marks, "", "", "", "")[:6]
+    return Encoding(field, component, *others, codec_of(*charset.split(others[0] or "~")), charset)
 
 
 @lru_cache(maxsize=256)

@@ -5,10 +5,10 @@ Source: HL7 v2.8, chapter 2 (NTE), 3 (PID), 4 (OBR) and 7 (OBX, SPM), and the ta
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import tzinfo
 from functools import partial
-from typing import Any
 
 from myhealth.clinical.catalog import BY_CODE
 from myhealth.clinical.coding_systems import HL7_TABLE
@@ -28,13 +28,26 @@ from myhealth.intake.formats.hl7v2.coded import (
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
-from myhealth.intake.formats.hl7v2.places import locate
 from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.subject import notes_of, patient_of, specimen_of
-from myhealth.intake.formats.terminology import PartialDateTime, lines, usable_serial
+from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
+
+# Our fields, each with the one field of a message that it comes from; those of a result, in its OBX segment.
+_PLACES = """
+checkup_type OBR-4, record_id OBR-3, machine MSH-3, taken_by OBR-16, taken_at OBR-7, taken_until OBR-8,
+issued_at OBR-22, status OBX-11, results OBX-11, details.codings OBR-4, details.notes NTE-3, details.clinical_information OBR-13,
+details.reasons OBR-31, details.specimen SPM-4, details.category OBR-24, patient.name PID-5, patient.birth_date PID-7,
+patient.sex PID-8, results.code 3, results.name 3, results.other_code 3, results.code_system 3, results.codings 3,
+results.sub_id 4, results.unit 6, results.unit_text 6, results.low 7, results.high 7, results.range_text 7,
+results.ranges 7, results.flag 8, results.interpretations 8, results.status 11, results.absent_reason 11,
+results.absent_code 11, results.taken_at 14, results.taken_precision 14, results.performers 16, results.method 17,
+results.device 18, results.body_site 20
+"""
+PLACES: dict[str, str] = dict(each.split() for each in _PLACES.split(","))
+FIELD = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*|(details\.[a-z_]+|patient\.[a-z_]+|[a-z_]+).*")
 
 
 def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord | None:
@@ -46,14 +59,9 @@ def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> Parsed
     if not results and group.all("OBX"):
         return None
     patient = patient_of(group)
-    fields: dict[str, Any] = {
-        "checkup_for": patient.number,
-        "machine": machine_of(group),
-        "record_id": record_id_of(group),
-        "patient": patient.facts,
-    }
-    record = {name: text for name, text in fields.items() if text}
-    report = lines(*dict.fromkeys(each.free_text() for each in results))
+    fields = {"checkup_for": patient.number, "machine": machine_of(group), "record_id": record_id_of(group)}
+    record = without_empty(**fields, patient=patient.facts)
+    report = "\n".join(filter(None, dict.fromkeys(each.free_text() for each in results)))
     record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report}
     record["taken_by"] = taken_by_of(group)
     moments = _add_moments(record, group, zone)
@@ -82,12 +90,10 @@ def _report_unreadable(group: OrderGroup) -> None:
 
 def taken_by_of(group: OrderGroup) -> str | None:
     """Return the name of the ordering provider (OBR-16), else of the interpreter (OBR-32); the number if unnamed."""
-    for segment in group.all("OBR"):
-        for place in (16, 32):
-            people = [person_of(each, segment.encoding, 1) for each in segment.repetitions(place)]
-            labels = [name for name, _ in people] + [number for _, number in people]
-            if any(labels):
-                return next(filter(None, labels))
+    for segment, place in ((each, place) for each in group.all("OBR") for place in (16, 32)):
+        people = [person_of(each, segment.encoding, 1) for each in segment.repetitions(place)]
+        if found := next(filter(None, (*(name for name, _ in people), *(number for _, number in people))), ""):
+            return found
     return None
 
 
@@ -250,3 +256,20 @@ def _finish_results(
         if "device" in result and segment.text(18) == record.get("machine"):
             del result["device"]
     record["results"] = [each.result for each in results if each.is_short()]
+
+
+def locate(places: tuple[int, ...], patient: str, name: str) -> str:
+    """Return the field of the message that a field of the record comes from; the same name if it is not one field.
+
+    `places`: the numbers of the OBX segments of the results; `patient`: the field with the patient's number.
+    Worked example: results[1].unit is OBX[3]-6 if places is (1, 3), checkup_for is PID-3.
+    """
+    match = FIELD.fullmatch(name)
+    if match is None:
+        return name
+    if match[1] is None:
+        return patient if match[3] in ("checkup_for", "patient.identifiers") else PLACES.get(match[3], name)
+    index, part = int(match[1]), match[2] or ""
+    segment = f"OBX[{places[index]}]" if index < len(places) else "OBX"
+    number = "5" if part.startswith("value") else PLACES.get(f"results.{part}")
+    return f"{segment}-{number}" if number else "NTE-3" if part == "notes" else segment

@@ -32,8 +32,7 @@ from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.left_out import kind_of_result
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.units import range_of, unit_of
-from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, value_of
+from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, range_of, unit_of, value_of
 from myhealth.intake.formats.terminology import NO_VALUE
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
 
