@@ -147,8 +147,9 @@ def read_encoding(head: bytes) -> Encoding | None:
 def _encoding(marks: str, charset: str) -> Encoding | None:
     if len(marks) < 2 or len(set(marks)) != len(marks) or any(each.isalnum() for each in marks):
         return None
-    field, component, *others = (*marks, "", "", "", "")[:6]
-    return Encoding(field, component, *others, codec_of(*charset.split(others[0] or "~")), charset)
+    field, component, repetition, escape, subcomponent, truncation = (*marks, "", "", "", "")[:6]
+    codec = codec_of(*charset.split(repetition or "~"))
+    return Encoding(field, component, repetition, escape, subcomponent, truncation, codec, charset)
 
 
 @lru_cache(maxsize=256)

@@ -38,13 +38,13 @@ from myhealth.intake.record_types import LIST_MAX
 # Our fields, each with the one field of a message that it comes from; those of a result, in its OBX segment.
 _PLACES = """
 checkup_type OBR-4, record_id OBR-3, machine MSH-3, taken_by OBR-16, taken_at OBR-7, taken_until OBR-8,
-issued_at OBR-22, status OBX-11, results OBX-11, details.codings OBR-4, details.notes NTE-3, details.clinical_information OBR-13,
-details.reasons OBR-31, details.specimen SPM-4, details.category OBR-24, patient.name PID-5, patient.birth_date PID-7,
-patient.sex PID-8, results.code 3, results.name 3, results.other_code 3, results.code_system 3, results.codings 3,
-results.sub_id 4, results.unit 6, results.unit_text 6, results.low 7, results.high 7, results.range_text 7,
-results.ranges 7, results.flag 8, results.interpretations 8, results.status 11, results.absent_reason 11,
-results.absent_code 11, results.taken_at 14, results.taken_precision 14, results.performers 16, results.method 17,
-results.device 18, results.body_site 20
+issued_at OBR-22, status OBX-11, results OBX-11, details.codings OBR-4, details.notes NTE-3,
+details.clinical_information OBR-13, details.reasons OBR-31, details.specimen SPM-4, details.category OBR-24,
+patient.name PID-5, patient.birth_date PID-7, patient.sex PID-8, results.code 3, results.name 3, results.other_code 3,
+results.code_system 3, results.codings 3, results.sub_id 4, results.unit 6, results.unit_text 6, results.low 7, results.high 7,
+results.range_text 7, results.ranges 7, results.flag 8, results.interpretations 8, results.status 11,
+results.absent_reason 11, results.absent_code 11, results.taken_at 14, results.taken_precision 14,
+results.performers 16, results.method 17, results.device 18, results.body_site 20
 """
 PLACES: dict[str, str] = dict(each.split() for each in _PLACES.split(","))
 FIELD = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*|(details\.[a-z_]+|patient\.[a-z_]+|[a-z_]+).*")
