@@ -35,18 +35,37 @@ from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
 
-# Our fields, each with the one field of a message that it comes from; those of a result, in its OBX segment.
+# The fields of a message, each with ours that come from it alone; a number is that of a field of an OBX segment.
 _PLACES = """
-checkup_type OBR-4, record_id OBR-3, machine MSH-3, taken_by OBR-16, taken_at OBR-7, taken_until OBR-8,
-issued_at OBR-22, status OBX-11, results OBX-11, details.codings OBR-4, details.notes NTE-3,
-details.clinical_information OBR-13, details.reasons OBR-31, details.specimen SPM-4, details.category OBR-24,
-patient.name PID-5, patient.birth_date PID-7, patient.sex PID-8, results.code 3, results.name 3, results.other_code 3,
-results.code_system 3, results.codings 3, results.sub_id 4, results.unit 6, results.unit_text 6, results.low 7, results.high 7,
-results.range_text 7, results.ranges 7, results.flag 8, results.interpretations 8, results.status 11,
-results.absent_reason 11, results.absent_code 11, results.taken_at 14, results.taken_precision 14,
-results.performers 16, results.method 17, results.device 18, results.body_site 20
+MSH-3 machine
+PID-5 patient.name
+PID-7 patient.birth_date
+PID-8 patient.sex
+OBR-3 record_id
+OBR-4 checkup_type details.codings
+OBR-7 taken_at
+OBR-8 taken_until
+OBR-13 details.clinical_information
+OBR-16 taken_by
+OBR-22 issued_at
+OBR-24 details.category
+OBR-31 details.reasons
+OBX-11 status results
+NTE-3 details.notes
+SPM-4 details.specimen
+3 results.code results.name results.other_code results.code_system results.codings
+4 results.sub_id
+6 results.unit results.unit_text
+7 results.low results.high results.range_text results.ranges
+8 results.flag results.interpretations
+11 results.status results.absent_reason results.absent_code
+14 results.taken_at results.taken_precision
+16 results.performers
+17 results.method
+18 results.device
+20 results.body_site
 """
-PLACES: dict[str, str] = dict(each.split() for each in _PLACES.split(","))
+PLACES = {name: place for place, *names in map(str.split, _PLACES.strip().split("\n")) for name in names}
 FIELD = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*|(details\.[a-z_]+|patient\.[a-z_]+|[a-z_]+).*")
 
 
