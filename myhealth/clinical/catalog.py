@@ -59,97 +59,92 @@ class Analyte:
     ranges: dict[str, Range]
 
 
-ANALYTES = (
-    # Normal below 120/80: Whelton et al., ACC/AHA guideline, Hypertension 2018;71:e13. Low below 90/60: NHLBI.
-    Analyte("Systolic blood pressure", ("8480-6", "76534-7"), {"mm[Hg]": Range(90, 120, 20, 370)}),
-    Analyte("Diastolic blood pressure", ("8462-4", "76535-4"), {"mm[Hg]": Range(60, 80, 5, 360)}),
-    # Resting adults 60 to 100: American Heart Association.
-    Analyte("Heart rate", ("8867-4", "8889-8"), {"/min": Range(60, 100, 5, 600)}),
-    # Resting adults 12 to 20: Royal College of Physicians, National Early Warning Score 2, 2017.
-    Analyte("Respiratory rate", ("9279-1",), {"/min": Range(12, 20, 1, 150)}),
-    # 36.1 to 37.2 °C: Sund-Levander et al., Scand J Caring Sci 2002;16:122 (oral, rounded as clinics use it).
-    # Survived: 11.8 °C (accidental hypothermia, 2014) and 46.5 °C (heat stroke, 1980).
-    Analyte(
-        "Body temperature",
-        ("8310-5", "8331-1"),
-        {"Cel": Range(36.1, 37.2, 10, 47), "[degF]": Range(97.0, 99.0, 50, 117)},
-    ),
-    # 95 % or more at sea level: WHO, Pulse oximetry training manual, 2011.
-    Analyte("Oxygen saturation", ("59408-5", "2708-6"), {"%": Range(95, 100, 5, 100)}),
-    # No range for weight and height alone. Survived extremes: 0.212 kg at birth (2020), 635 kg (1978); 55 cm to 272 cm
-    # as adults (newborn from 22 cm).
-    Analyte("Body weight", ("29463-7",), {"kg": Range(None, None, 0.1, 800), "[lb_av]": Range(None, None, 0.2, 1760)}),
-    Analyte(
-        "Body height",
-        ("8302-2",),
-        {
-            "cm": Range(None, None, 15, 300),
-            "m": Range(None, None, 0.15, 3),
-            "[in_i]": Range(None, None, 6, 118),
-        },
-    ),
-    # 18.5 to 24.9: WHO, Technical Report Series 894, 2000.
-    Analyte("Body mass index", ("39156-5",), {"kg/m2": Range(18.5, 24.9, 4, 250)}),
-    # Fasting 70 to 99 mg/dL: American Diabetes Association, Standards of Care, Diabetes Care 2024;47(S1):S20.
-    Analyte(
-        "Fasting glucose",
-        ("1558-6", "14771-0"),
-        {"mg/dL": Range(70, 99, 1, 3000), "mmol/L": Range(3.9, 5.5, 0.05, 170)},
-    ),
-    # Not known to be fasting, below 140 mg/dL: the same.
-    Analyte(
-        "Glucose",
-        ("2345-7", "2339-0", "41653-7", "15074-8", "14749-6", "14743-9"),
-        {"mg/dL": Range(70, 139, 1, 3000), "mmol/L": Range(3.9, 7.7, 0.05, 170)},
-    ),
-    # Below 5.7 % (39 mmol/mol): the same.
-    Analyte(
-        "Haemoglobin A1c",
-        ("4548-4", "17856-6", "59261-8"),
-        {"%": Range(None, 5.6, 2, 25), "mmol/mol": Range(None, 38, 2, 250)},
-    ),
-    # Total below 200, LDL below 100, HDL from 40, triglycerides below 150 mg/dL: NCEP Adult Treatment Panel III,
-    # Circulation 2002;106:3143. In mmol/L: 38.67 mg/dL of cholesterol, 88.57 of triglycerides a mmol/L.
-    Analyte(
-        "Total cholesterol",
-        ("2093-3", "14647-2"),
-        {"mg/dL": Range(None, 199, 5, 3000), "mmol/L": Range(None, 5.17, 0.1, 78)},
-    ),
-    Analyte(
-        "HDL cholesterol",
-        ("2085-9", "14646-4"),
-        {"mg/dL": Range(40, None, 1, 400), "mmol/L": Range(1.03, None, 0.02, 11)},
-    ),
-    Analyte(
-        "LDL cholesterol",
-        ("13457-7", "18262-6", "2089-1", "22748-8", "39469-2"),
-        {"mg/dL": Range(None, 99, 1, 2000), "mmol/L": Range(None, 2.58, 0.02, 52)},
-    ),
-    Analyte(
-        "Triglycerides",
-        ("2571-8", "14927-8"),
-        {"mg/dL": Range(None, 149, 1, 50_000), "mmol/L": Range(None, 1.69, 0.01, 570)},
-    ),
-    # Women 12 to 16, men 14 to 18 g/dL: American Board of Internal Medicine, Laboratory Reference Ranges, 2024.
-    Analyte(
-        "Haemoglobin",
-        ("718-7", "30313-1", "20509-6"),
-        {
-            "g/dL": Range(12, 18, 0.5, 30, women=(12, 16), men=(14, 18)),
-            "g/L": Range(120, 180, 5, 300, women=(120, 160), men=(140, 180)),
-        },
-    ),
-    # Women 0.50 to 1.10, men 0.70 to 1.30 mg/dL: the same. 88.42 µmol/L a mg/dL.
-    Analyte(
-        "Creatinine",
-        ("2160-0", "38483-4", "14682-9"),
-        {
-            "mg/dL": Range(0.5, 1.3, 0.02, 100, women=(0.5, 1.1), men=(0.7, 1.3)),
-            "umol/L": Range(44, 115, 2, 8900, women=(44, 97), men=(62, 115)),
-        },
-    ),
-)
+# The name and the LOINC codes of each; then, for each unit, `low`, `high`, `least` and `most` (- is open), and the
+# ranges of women and of men.
+_TABLE = """
+# Normal below 120/80: Whelton et al., ACC/AHA guideline, Hypertension 2018;71:e13. Low below 90/60: NHLBI.
+Systolic blood pressure: 8480-6 76534-7
+  mm[Hg] 90 120 20 370
+Diastolic blood pressure: 8462-4 76535-4
+  mm[Hg] 60 80 5 360
+# Resting adults 60 to 100: American Heart Association.
+Heart rate: 8867-4 8889-8
+  /min 60 100 5 600
+# Resting adults 12 to 20: Royal College of Physicians, National Early Warning Score 2, 2017.
+Respiratory rate: 9279-1
+  /min 12 20 1 150
+# 36.1 to 37.2 °C: Sund-Levander et al., Scand J Caring Sci 2002;16:122 (oral, rounded as clinics use it).
+# Survived: 11.8 °C (accidental hypothermia, 2014) and 46.5 °C (heat stroke, 1980).
+Body temperature: 8310-5 8331-1
+  Cel 36.1 37.2 10 47
+  [degF] 97.0 99.0 50 117
+# 95 % or more at sea level: WHO, Pulse oximetry training manual, 2011.
+Oxygen saturation: 59408-5 2708-6
+  % 95 100 5 100
+# No range for weight and height alone. Survived extremes: 0.212 kg at birth (2020), 635 kg (1978); 55 cm to 272 cm
+# as adults (newborn from 22 cm).
+Body weight: 29463-7
+  kg - - 0.1 800
+  [lb_av] - - 0.2 1760
+Body height: 8302-2
+  cm - - 15 300
+  m - - 0.15 3
+  [in_i] - - 6 118
+# 18.5 to 24.9: WHO, Technical Report Series 894, 2000.
+Body mass index: 39156-5
+  kg/m2 18.5 24.9 4 250
+# Fasting 70 to 99 mg/dL: American Diabetes Association, Standards of Care, Diabetes Care 2024;47(S1):S20.
+Fasting glucose: 1558-6 14771-0
+  mg/dL 70 99 1 3000
+  mmol/L 3.9 5.5 0.05 170
+# Not known to be fasting, below 140 mg/dL: the same.
+Glucose: 2345-7 2339-0 41653-7 15074-8 14749-6 14743-9
+  mg/dL 70 139 1 3000
+  mmol/L 3.9 7.7 0.05 170
+# Below 5.7 % (39 mmol/mol): the same.
+Haemoglobin A1c: 4548-4 17856-6 59261-8
+  % - 5.6 2 25
+  mmol/mol - 38 2 250
+# Total below 200, LDL below 100, HDL from 40, triglycerides below 150 mg/dL: NCEP Adult Treatment Panel III,
+# Circulation 2002;106:3143. In mmol/L: 38.67 mg/dL of cholesterol, 88.57 of triglycerides a mmol/L.
+Total cholesterol: 2093-3 14647-2
+  mg/dL - 199 5 3000
+  mmol/L - 5.17 0.1 78
+HDL cholesterol: 2085-9 14646-4
+  mg/dL 40 - 1 400
+  mmol/L 1.03 - 0.02 11
+LDL cholesterol: 13457-7 18262-6 2089-1 22748-8 39469-2
+  mg/dL - 99 1 2000
+  mmol/L - 2.58 0.02 52
+Triglycerides: 2571-8 14927-8
+  mg/dL - 149 1 50000
+  mmol/L - 1.69 0.01 570
+# Women 12 to 16, men 14 to 18 g/dL: American Board of Internal Medicine, Laboratory Reference Ranges, 2024.
+Haemoglobin: 718-7 30313-1 20509-6
+  g/dL 12 18 0.5 30 12 16 14 18
+  g/L 120 180 5 300 120 160 140 180
+# Women 0.50 to 1.10, men 0.70 to 1.30 mg/dL: the same. 88.42 µmol/L a mg/dL.
+Creatinine: 2160-0 38483-4 14682-9
+  mg/dL 0.5 1.3 0.02 100 0.5 1.1 0.7 1.3
+  umol/L 44 115 2 8900 44 97 62 115
+"""
 
+
+def _analyte(name: str, codes: str, *units: str) -> Analyte:
+    ranges = {}
+    for unit, *words in map(str.split, units):
+        low, high, least, most, *by_sex = map(_bound, words)
+        pairs = [(low or 0, high or 0) for low, high in (by_sex[:2], by_sex[2:])] if by_sex else []
+        ranges[unit] = Range(low, high, least or 0, most or 0, *pairs)
+    return Analyte(name, tuple(codes.split()), ranges)
+
+
+def _bound(word: str) -> Bound:
+    return None if word == "-" else float(word) if "." in word else int(word)
+
+
+_BLOCKS = re.findall(r"^(\w.*): (.*)\n((?:  .*\n)+)", _TABLE, re.MULTILINE)
+ANALYTES = tuple(_analyte(name, codes, *units.strip().split("\n")) for name, codes, units in _BLOCKS)
 FLAG_WHERE: dict[str | None, str] = {ABOVE: "H", BELOW: "L", WITHIN: "N"}
 BY_CODE = {code: analyte for analyte in ANALYTES for code in analyte.codes}
 
@@ -284,13 +279,11 @@ def source_flag(result: Mapping[str, Any]) -> str | None:
     return None if flag == FLAG_WHERE.get(classify(result.get("value"), low, high)) else flag
 
 
-def name_of(code: str) -> str | None:
+def name_of(code: str | None) -> str | None:
     """Return the catalogue's name of the test with a LOINC code, such as "Total cholesterol" for 2093-3."""
-    analyte = BY_CODE.get(code)
-    return analyte.name if analyte else None
+    return BY_CODE[code].name if code in BY_CODE else None
 
 
 def codes_of(code: str) -> tuple[str, ...]:
     """Return all LOINC codes of the test that a code names: they make one trend. A code unknown here is alone."""
-    analyte = BY_CODE.get(code)
-    return analyte.codes if analyte else (code,)
+    return BY_CODE[code].codes if code in BY_CODE else (code,)

@@ -20,13 +20,11 @@ RANKS = {
 }
 WITHDRAWN = "entered-in-error"
 CORRECTED = frozenset({"amended", "corrected", "appended"})
-NOT_FINAL = frozenset({"registered", "partial", "preliminary"})
 OBX_11 = {
     **dict.fromkeys("IO", "registered"),
     **dict.fromkeys("PRS", "preliminary"),
     **dict.fromkeys("FUV", "final"),
-    "A": "amended",
-    "B": "appended",
+    **dict.fromkeys("AB", "amended"),  # B: appended, which FHIR has for reports alone
     "C": "corrected",
     "N": "final",  # was not asked: nothing more will come, and it has no value
     **dict.fromkeys("DWX", WITHDRAWN),
@@ -56,18 +54,12 @@ WORDS = {
 
 def result_status(obx_11: str) -> str | None:
     """Return the status of a result by its OBX-11; None where that is empty or not in table 0085."""
-    found = OBX_11.get(obx_11.strip().upper())
-    return "amended" if found == "appended" else found  # a result cannot be appended to
+    return OBX_11.get(obx_11.strip().upper())
 
 
 def report_status(obr_25: str) -> str | None:
     """Return the status of a report by its OBR-25; None where that is empty or not in table 0123."""
     return OBR_25.get(obr_25.strip().upper())
-
-
-def is_withdrawn(status: str | None) -> bool:
-    """Return whether its source took it back: it is not shown any more."""
-    return status == WITHDRAWN
 
 
 def compare(new: str | None, old: str | None) -> int:

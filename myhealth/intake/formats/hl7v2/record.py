@@ -10,9 +10,9 @@ from collections import Counter
 from datetime import tzinfo
 from functools import partial
 
-from myhealth.clinical.catalog import BY_CODE
+from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import HL7_TABLE
-from myhealth.clinical.status import report_status
+from myhealth.clinical.status import WITHDRAWN, report_status, result_status
 from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
@@ -28,7 +28,7 @@ from myhealth.intake.formats.hl7v2.coded import (
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
-from myhealth.intake.formats.hl7v2.result import WITHDRAWN, ObxResult, results_of
+from myhealth.intake.formats.hl7v2.result import ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.subject import notes_of, patient_of, specimen_of
 from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
@@ -145,8 +145,7 @@ def checkup_type_of(group: OrderGroup) -> str:
     for segment, place in places:
         text = segment.first(place)
         code = code_of(text, segment.encoding)["code"]
-        known = BY_CODE[code].name if code in BY_CODE else ""
-        if found := words_of(text, segment.encoding) or known or label_of(text, segment.encoding):
+        if found := words_of(text, segment.encoding) or name_of(code) or label_of(text, segment.encoding):
             return str(found)
     group.faults.append(("OBR-4", "is empty: what was examined?"))
     return ""
@@ -160,7 +159,7 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
     results = [(at, each) for at, each in enumerate(group.all("OBX"), 1) if each.field(14)]
     moments: dict[int, PartialDateTime] = {}
     first: tuple[Segment, int, PartialDateTime] | None = None
-    standing = next((each for each in group.all("OBX") if each.text(11).upper() not in WITHDRAWN), None)
+    standing = next((each for each in group.all("OBX") if result_status(each.text(11)) != WITHDRAWN), None)
     for at, segment in results:
         found = _moment(group, segment, 14, zone, f"OBX[{at}]-14", is_fault=segment is standing)
         if found:

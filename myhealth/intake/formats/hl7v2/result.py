@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
-from myhealth.clinical.catalog import BY_CODE
+from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_loinc
-from myhealth.clinical.status import result_status
+from myhealth.clinical.status import WITHDRAWN, result_status
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     cached,
@@ -35,10 +35,6 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, range_of, unit_of, value_of
 from myhealth.intake.formats.terminology import NO_VALUE
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
-
-# Table 0085: deleted, wrong (of another patient, say), and not obtainable, so that what was sent before does not hold.
-WITHDRAWN = ("D", "W", "X")
-ERROR = "entered-in-error"
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +66,7 @@ class ObxResult:
         if short and self.segments[0].text(2).upper() not in ("TX", "FT"):
             return ""
         text = "\n".join(self.texts).strip()
-        if not text or self.result.get("status") == ERROR:
+        if not text or self.result.get("status") == WITHDRAWN:
             return ""
         return f"{self.result['name']}:{chr(10) if chr(10) in text else ' '}{text}"
 
@@ -127,8 +123,8 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
         result["code"] = loinc
         for name in ("other_code", "code_system"):
             result.pop(name, None)
-        if is_mdc_reference(result["name"]) and loinc in BY_CODE:
-            result["name"] = BY_CODE[loinc].name
+        if is_mdc_reference(result["name"]):
+            result["name"] = name_of(loinc) or result["name"]
     sub_id = segment.text(4)
     if sub_id:
         result["sub_id"] = sub_id[:TEXT_MAX]
@@ -140,11 +136,9 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
         result["interpretations"] = interpretations
     if unit_text:
         result["unit_text"] = unit_text
-    sent_status = segment.text(11).upper()
-    status = ERROR if sent_status in WITHDRAWN else result_status(sent_status)
-    if status:
+    if status := result_status(segment.text(11)):
         result["status"] = status
-    if sent_status == "X":
+    if segment.text(11).upper() == "X":
         result.setdefault("absent_reason", NO_VALUE)
     return result | _circumstances(segment) if len(segment.fields) > 15 else result
 
@@ -158,7 +152,7 @@ def observed_of(text: str, encoding: Encoding) -> tuple[Facts, tuple[str, str] |
     found, codings = code_of(text, encoding), codings_of(text, encoding)
     code = found["code"]
     words = words_of(text, encoding)
-    name = words or (BY_CODE[code].name if code in BY_CODE else label_of(text, encoding))
+    name = words or name_of(code) or label_of(text, encoding)
     facts = {**found, "name": name}
     lone = len(codings) == 1 and codings[0].get("system") == LOINC and codings[0].get("display", name) == name
     if codings and not (lone and code):
