@@ -284,6 +284,17 @@ def test_the_records_of_an_erased_person_are_refused_and_not_kept(asha: int, db:
     assert statuses(take(about(5, A))) == ["accepted"]
 
 
+def test_an_erasure_removes_the_rejected_records_of_a_persons_numbers_and_nobody_elses(asha: int, db: Any) -> None:
+    create_user("4711")
+    add_identifier("4711", "HOSP_C", "1")
+    outcomes = take(about(1, A) | {"disease": 5}, about(2, B), about(3, ("HOSP_C", "1"), A))
+    ids = [(outcome.rejection_id,) for outcome in outcomes]
+    erase_user("4711")
+    assert db("select id from rejections order by id") == ids
+    erase_user("asha")
+    assert db("select id from rejections") == [ids[1]]
+
+
 def test_a_change_of_an_identifier_touches_its_user(asha: int, db: Any) -> None:
     revision = "select revision from users where id = %s"
     seen = [db(revision, asha)]

@@ -23,6 +23,7 @@ from myhealth.intake.rejections import get_rejection
 from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings
 from myhealth.profiles.erasure import REMEMBER_NAMES, remember_erased
 from myhealth.profiles.held_names import BY_NAME, find_held_names, find_taken
+from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user
 
@@ -63,7 +64,7 @@ def erase_user(username: str) -> Erasure:
         linked = locked is not None and locked.linked_at is not None
         held = find_held_names(cursor, user)
         taken = find_taken(cursor, user, held)
-        mentions = Mentions(held.keys() - taken, held)
+        mentions = Mentions(held.keys() - taken, held, list_identifiers(user))
         cursor.execute("select id from checkups where patient_id = %s", (user.id,))
         checkups = {id_ for (id_,) in cursor.fetchall()}
         removed = {"checkups": len(checkups), "users": 1}
@@ -78,7 +79,7 @@ def erase_user(username: str) -> Erasure:
         user.delete_instance()
         found = find_rejections(cursor, mentions, user.full_name)
         numbers = [each for each in found.identifiers if NUMBER.fullmatch(each)]
-        cursor.execute(REMEMBER_NAMES, {"folds": [*map(fold_name, numbers)], "id": user.id})
+        cursor.execute(REMEMBER_NAMES, {"folds": [*map(fold_name, {*numbers, *found.forms})], "id": user.id})
         cursor.execute("delete from rejections where id = any(%s)", (found.certain,))
         removed["rejections"] = cursor.rowcount
         removed["idempotency_keys"] += _erase_answers(cursor, mentions, checkups, set(found.certain))

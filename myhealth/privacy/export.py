@@ -23,6 +23,7 @@ from myhealth.common.errors import BadInput
 from myhealth.intake.record import encode_json
 from myhealth.privacy.mentions import Mentions, find_rejections, find_spellings
 from myhealth.profiles.held_names import BY_NAME, find_held_names
+from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User
 from myhealth.reports.access_log import Access, AccessEvent
 from myhealth.reports.documents import Document
@@ -76,7 +77,7 @@ def export_user(user: User, reports: ReportRepository, path: Path) -> dict[str, 
 def _write_rows(archive: zipfile.ZipFile, user: User) -> dict[str, int]:
     with transaction() as cursor:
         held = find_held_names(cursor, user)
-        mentions = Mentions(held, held)
+        mentions = Mentions(held, held, list_identifiers(user))
         rejections = find_rejections(cursor, mentions).certain
         values = {"id": user.id, "rejections": rejections, **find_spellings(cursor, mentions)}
         return {table: _write_list(archive, f"{table}.json", _rows(sql, values)) for table, sql in QUERIES.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import named_in
 from myhealth.intake.rejections import payload_text
 from myhealth.intake.retry import reread
+from myhealth.profiles.erasure import erased_form
 from myhealth.profiles.held_names import HeldNames
+from myhealth.profiles.identifiers import Key
 
 # No person is called so: a patient whose name has one of these is called by the username.
 NO_PERSONS_NAME = re.compile(r"[\d._@]")
@@ -28,12 +30,19 @@ select id, payload, context, source, errors, received_at from (
 where content ilike any(%s) or octet_length(content) <> char_length(content) or content like '%%\\\\u%%'
     or context ? 'base64' order by id"""
 
+HELD = """
+select exists (select from patient_identifiers
+               join unnest(%s::text[], %s::text[]) as wanted (system, value) using (value, system))"""
+
 
 class Mentions:
     """Recognises `names` (usernames of one person) as whole words of a text. `held`: when which names were the
-    person's; by default these always."""
+    person's; by default these always. `identifiers`: the person's."""
 
-    def __init__(self, names: Collection[str], held: HeldNames | None = None) -> None:
+    def __init__(
+        self, names: Collection[str], held: HeldNames | None = None, identifiers: Collection[Key] = ()
+    ) -> None:
+        self.identifiers = set(identifiers)
         self.folds = {fold_name(name.strip()) for name in names}
         self.held = {name: [DateTimeTZRange()] for name in self.folds} if held is None else held
         words = "|".join(map(re.escape, sorted(self.folds, key=len, reverse=True)))
@@ -53,11 +62,13 @@ class Mentions:
 @dataclass(frozen=True)
 class FoundRejections:
     """Ids of rejections. `certain`: the record is the person's. `possible`: it mentions the person, who need not be its
-    patient; somebody must look. `identifiers`: how the certain ones call their patient."""
+    patient; somebody must look. `identifiers`: how the certain ones call their patient; `forms`: the
+    numbers of authorities among that, as `erased_form` writes them."""
 
     certain: list[int]
     possible: list[int]
     identifiers: set[str]
+    forms: set[str] = field(default_factory=set)
 
 
 def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> FoundRejections:
@@ -70,19 +81,30 @@ def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> Fou
     others = {folded for (folded,) in cursor.fetchall()} - mentions.folds
     parts = fold_name(full_name).split()
     found = FoundRejections([], [], set())
-    for rejection in _candidates([*mentions.held, *parts[:1]]):
+    for rejection in _candidates([*mentions.held, *parts[:1], *(value for _, value in mentions.identifiers)]):
         context, text = rejection.context, payload_text(rejection)
         patients = {name for name in (context.get("patient"), *context.get("patients", ()), *named_in(text)) if name}
         words = set(re.findall(r"\w+", fold_name(text))) if len(parts) > 1 else set()
         mine = {name for name in patients if mentions.names(name, rejection.received_at)}
-        known = {name for name in patients - mine if fold_name(name.strip()) in others}
+        known = any(fold_name(name.strip()) in others for name in patients - mine)
         is_word = mentions.is_in(f"{text} {rejection.source} {rejection.errors}")
-        if not known and (mine or (is_word and _calls_patient(rejection, mentions))):
+        keys = {(system, value) for system, value in context.get("identifiers", ())}
+        known = known or _are_held(cursor, keys - mentions.identifiers)
+        if not known and (mine or keys & mentions.identifiers or (is_word and _calls_patient(rejection, mentions))):
             found.certain.append(rejection.id)
             found.identifiers.update(patients)
+            found.forms.update(erased_form(*key) for key in keys)
         elif is_word or (parts and words.issuperset(parts)):
             found.possible.append(rejection.id)
     return found
+
+
+def _are_held(cursor: Any, keys: Collection[Key]) -> bool:
+    """Return whether a patient has one of these identifiers."""
+    if not keys:
+        return False
+    cursor.execute(HELD, ([system for system, _ in keys], [value for _, value in keys]))
+    return bool(cursor.fetchone()[0])
 
 
 def _calls_patient(rejection: Rejection, mentions: Mentions) -> bool:
