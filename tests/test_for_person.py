@@ -8,7 +8,7 @@ import pytest
 from support.factories import record, statuses, take
 
 from myhealth.clinical.catalog import as_sent, findings, source_flag
-from myhealth.clinical.for_person import age_at, for_person
+from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.intake.validation import validate_record
 
 HAEMOGLOBIN = {"code": "718-7", "name": "Haemoglobin", "value": 13.0, "unit": "g/dL"}

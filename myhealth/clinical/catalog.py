@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from myhealth.clinical.range_choice import ADULT_AGE
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, parse_measurement
+from myhealth.clinical.ranges import ABOVE, ADULT_AGE, BELOW, WITHIN, classify, parse_measurement
 from myhealth.clinical.units import series_unit
 
 Bound = float | None

@@ -17,34 +17,27 @@ MDC = "urn:iso:std:iso:11073:10101"
 LOCAL = "tag:myhealth.example,2026:codes:"
 HL7_TABLE = "http://terminology.hl7.org/CodeSystem/v2-"
 
-# The first name of each is the one of table 0396.
-NAMES: dict[str, tuple[str, ...]] = {
-    LOINC: ("LN", "LNC", "LOINC"),
-    SNOMED: ("SCT", "SNOMED", "SNOMED-CT", "SNOMED CT", "SNOMEDCT"),
-    MDC: ("MDC", "ISO11073", "IEEE11073"),
-    UCUM: ("UCUM",),
-    "http://hl7.org/fhir/sid/icd-10": ("I10", "ICD10", "ICD-10"),
-    "http://hl7.org/fhir/sid/icd-10-cm": ("I10C", "ICD10CM", "ICD-10-CM"),
-    "http://hl7.org/fhir/sid/icd-9-cm": ("I9C", "I9CDX", "ICD9CM", "ICD-9-CM"),
-    "http://npu-terminology.org": ("NPU",),
-    "http://www.ama-assn.org/go/cpt": ("C4", "CPT", "CPT4", "CPT-4"),
-    "http://www.whocc.no/atc": ("ATC",),
-    "http://www.nlm.nih.gov/research/umls/rxnorm": ("RXNORM",),
-    "http://hl7.org/fhir/sid/cvx": ("CVX",),
-    "http://hl7.org/fhir/sid/ndc": ("NDC",),
-    "http://dicom.nema.org/resources/ontology/DCM": ("DCM",),
-    "urn:oid:1.2.392.200119.4.504": ("JC10", "JLAC10"),
-}
-URIS = {name: uri for uri, names in NAMES.items() for name in names}
-OIDS = {
-    "2.16.840.1.113883.6.1": LOINC,
-    "2.16.840.1.113883.6.96": SNOMED,
-    "2.16.840.1.113883.6.24": MDC,
-    "2.16.840.1.113883.6.8": UCUM,
-    "2.16.840.1.113883.6.3": "http://hl7.org/fhir/sid/icd-10",
-    "2.16.840.1.113883.6.90": "http://hl7.org/fhir/sid/icd-10-cm",
-    "2.16.840.1.113883.6.73": "http://www.whocc.no/atc",
-    "2.16.840.1.113883.5.83": "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
+# A URI, its names in HL7 v2 (the first one as in table 0396), and its OID.
+_TABLE = """
+http://loinc.org LN LNC LOINC 2.16.840.1.113883.6.1
+http://snomed.info/sct SCT SNOMED SNOMED-CT SNOMEDCT 2.16.840.1.113883.6.96
+urn:iso:std:iso:11073:10101 MDC ISO11073 IEEE11073 2.16.840.1.113883.6.24
+http://unitsofmeasure.org UCUM 2.16.840.1.113883.6.8
+http://hl7.org/fhir/sid/icd-10 I10 ICD10 ICD-10 2.16.840.1.113883.6.3
+http://hl7.org/fhir/sid/icd-10-cm I10C ICD10CM ICD-10-CM 2.16.840.1.113883.6.90
+http://hl7.org/fhir/sid/icd-9-cm I9C I9CDX ICD9CM ICD-9-CM
+http://npu-terminology.org NPU
+http://www.ama-assn.org/go/cpt C4 CPT CPT4 CPT-4
+http://www.whocc.no/atc ATC 2.16.840.1.113883.6.73
+http://www.nlm.nih.gov/research/umls/rxnorm RXNORM
+http://hl7.org/fhir/sid/cvx CVX
+http://hl7.org/fhir/sid/ndc NDC
+http://dicom.nema.org/resources/ontology/DCM DCM
+urn:oid:1.2.392.200119.4.504 JC10 JLAC10
+"""
+NAMES = {uri: tuple(names) for uri, *names in map(str.split, _TABLE.strip().split("\n"))}
+URIS = {name: uri for uri, names in NAMES.items() for name in names} | {
+    "2.16.840.1.113883.5.83": "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 }
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 OID = re.compile(r"(?:urn:oid:)?([0-2](?:\.[0-9]+)+)")
@@ -60,10 +53,10 @@ def uri_of(name: str) -> str:
     final slash of a system that is known.
     """
     name = name.strip()
-    if known := URIS.get(name.upper()):
+    if known := URIS.get(name.upper().replace(" ", "-")):
         return known
     if oid := OID.fullmatch(name):
-        return OIDS.get(oid[1], f"urn:oid:{oid[1]}")
+        return URIS.get(oid[1], f"urn:oid:{oid[1]}")
     if URI.fullmatch(name):
         plain = name.rstrip("/").replace("https://", "http://", 1)
         return plain if plain in NAMES else name

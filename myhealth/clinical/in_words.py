@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from myhealth.clinical import absent_reasons
-from myhealth.clinical.range_choice import ADULT_AGE, is_normal
-from myhealth.clinical.ranges import Number, number
+from myhealth.clinical.range_choice import is_normal
+from myhealth.clinical.ranges import ADULT_AGE, Number, number
 from myhealth.clinical.unit_words import unit_text
 from myhealth.common.text import strip_unsafe
 

@@ -5,6 +5,7 @@ Source: HL7 terminology, code system v3-ObservationInterpretation, and HL7 v2 ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,63 +15,29 @@ SYSTEMS = frozenset(
     {V3_URI, V2_URI, "http://hl7.org/fhir/v3/ObservationInterpretation", "http://hl7.org/fhir/v2/0078"}
     | {"urn:oid:2.16.840.1.113883.5.83", "urn:oid:2.16.840.1.113883.12.78", "2.16.840.1.113883.5.83", "HL70078", "0078"}
 )
-# Code: (words for people, our flag or None). A change, an intermediate or an indeterminate result is neither normal nor
-# abnormal; off the instrument's scale (< and >) tells nothing of the range, so the range decides.
-INTERPRETATIONS: dict[str, tuple[str, str | None]] = {
-    "N": ("normal", "N"),
-    "L": ("low", "L"),
-    "H": ("high", "H"),
-    "LL": ("critically low", "LL"),
-    "HH": ("critically high", "HH"),
-    "LU": ("far below normal", "LL"),
-    "HU": ("far above normal", "HH"),
-    "L<": ("far below normal", "LL"),
-    "H>": ("far above normal", "HH"),
-    "A": ("abnormal", "A"),
-    "AA": ("critically abnormal", "A"),
-    "EX": ("outside a threshold", "A"),
-    "LX": ("below a threshold", "L"),
-    "HX": ("above a threshold", "H"),
-    "<": ("below what the instrument can measure", None),
-    ">": ("above what the instrument can measure", None),
-    "B": ("better than before", None),
-    "W": ("worse than before", None),
-    "D": ("significantly lower than before", None),
-    "U": ("significantly higher than before", None),
-    "POS": ("positive", "A"),
-    "NEG": ("negative", "N"),
-    "DET": ("detected", "A"),
-    "ND": ("not detected", "N"),
-    "IND": ("indeterminate", None),
-    "E": ("equivocal", None),
-    "RR": ("reactive", "A"),
-    "WR": ("weakly reactive", "A"),
-    "NR": ("not reactive", "N"),
-    "S": ("susceptible", "N"),
-    "SDD": ("susceptible, depending on the dose", None),
-    "I": ("intermediate", None),
-    "R": ("resistant", "A"),
-    "NS": ("not susceptible", "A"),
-    "SYN-S": ("synergy: susceptible", "N"),
-    "SYN-R": ("synergy: resistant", "A"),
-    "MS": ("moderately susceptible", None),
-    "VS": ("very susceptible", "N"),
-    "NCL": ("no breakpoint is defined", None),
-    "EXP": ("expected", None),
-    "UNE": ("unexpected", None),
-    "CAR": ("carrier", None),
-    "AC": ("anti-complementary substances present", None),
-    "TOX": ("toxic to the test's cells", None),
-    "IE": ("not enough evidence", None),
-    "QCF": ("the quality control failed", None),
-    "HM": ("held for medical review", None),
-    "OBX": ("interpreted in further results", None),
+# Our flag (- is none): each code with its words for people. A change, an intermediate or an indeterminate result is
+# neither normal nor abnormal; off the instrument's scale (< and >) tells nothing of the range, so the range decides.
+_TABLE = """
+N: N normal; NEG negative; ND not detected; NR not reactive; S susceptible; SYN-S synergy: susceptible; VS very
+   susceptible
+L: L low; LX below a threshold
+H: H high; HX above a threshold
+LL: LL critically low; LU far below normal; L< far below normal
+HH: HH critically high; HU far above normal; H> far above normal
+A: A abnormal; AA critically abnormal; EX outside a threshold; POS positive; DET detected; RR reactive; WR weakly
+   reactive; R resistant; NS not susceptible; SYN-R synergy: resistant
+-: < below what the instrument can measure; > above what the instrument can measure; B better than before; W worse
+   than before; D significantly lower than before; U significantly higher than before; IND indeterminate; E equivocal;
+   SDD susceptible, depending on the dose; I intermediate; MS moderately susceptible; NCL no breakpoint is defined; EXP
+   expected; UNE unexpected; CAR carrier; AC anti-complementary substances present; TOX toxic to the test's cells;
+   IE not enough evidence; QCF the quality control failed; HM held for medical review; OBX interpreted in further results
+"""
+# Code: (words, flag or None).
+INTERPRETATIONS = {
+    code: (words, None if flag == "-" else flag)
+    for flag, row in re.findall(r"^(\S+): ((?:.+\n)(?: .+\n)*)", _TABLE, re.MULTILINE)
+    for code, words in (" ".join(each.split()).split(" ", 1) for each in row.split(";"))
 }
-
-
-def is_known_system(system: str | None) -> bool:
-    """Return whether the codes of a system are HL7's; those without a system are taken for them."""
-    return not system or system in SYSTEMS
 
 
 def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
@@ -91,7 +58,7 @@ def words_of(interpretation: Mapping[str, Any]) -> str:
 
 
 def _known(interpretation: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    if not is_known_system(interpretation.get("system")):
+    if (interpretation.get("system") or V3_URI) not in SYSTEMS:
         return None
     code = interpretation.get("code") or interpretation.get("text") or ""
     return INTERPRETATIONS.get(str(code).strip().upper())

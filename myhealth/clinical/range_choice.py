@@ -7,13 +7,17 @@ A range is the mapping that a result carries in `ranges`: `low`, `high`, `text`,
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
+from myhealth.clinical.catalog import ADDED, SOURCE, findings, source_flag
 from myhealth.clinical.ranges import number
+from myhealth.clinical.units import series_unit
 
-ADULT_AGE = 18  # years
+Result = dict[str, Any]
+
 # Units of age in UCUM and in words, as parts of a year.
 YEARS_OF = {
     **dict.fromkeys(("a", "y", "yr", "yrs", "year", "years"), 1.0),
@@ -42,12 +46,6 @@ def sex_named(code_or_words: str) -> str | None:
     Worked examples: "female", "F", "248152002" and "Women" are female; "pregnant" is None.
     """
     return SEXES.get(code_or_words.strip().lower())
-
-
-def age_in_years(birth_date: date, on: date) -> float:
-    """Return the age in whole years, and below two years in parts of a year. `on` may not be before `birth_date`."""
-    whole = on.year - birth_date.year - ((on.month, on.day) < (birth_date.month, birth_date.day))
-    return float(whole) if whole >= 2 else (on - birth_date).days / 365.25
 
 
 def choose_range(
@@ -112,3 +110,50 @@ def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool
 
 def _specificity(each: Mapping[str, Any]) -> int:
     return bool(each.get("sex")) + _has_age(each)
+
+
+def for_person(result: Result, sex: str | None, age: float | None) -> Result:
+    """Return a result with the range that holds for a person of this sex and age, as far as they are known.
+
+    `low` and `high` become those of the one of `ranges` whose conditions are met, or null; a source's own `low` and
+    `high`, which are in none of them, stay. A range of the catalogue is replaced by the one for this person. A flag of
+    the source stays.
+    """
+    if result.get("ranges"):
+        return _with_chosen_range(result, sex, age)
+    if result.get("range_source") != SOURCE:
+        return result
+    own = {name: value for name, value in result.items() if name not in (*ADDED, "range_text")}
+    own |= {"low": None, "high": None, "flag": source_flag(result)}
+    code, value, unit, flag = (own.get(name) for name in ("code", "value", "unit", "flag"))
+    return own | findings(code, value, unit, None, None, flag, None, sex=sex, age=age)
+
+
+def age_at(birth_date: str | None, on: date) -> float | None:
+    """Return the age at a date by a birth date of YYYY[-MM[-DD]]; the youngest possible; None if it is not known."""
+    parts = [int(part) for part in birth_date.split("-")] if birth_date else []
+    if not parts:
+        return None
+    year, month, day = (*parts, *(12, 31)[len(parts) - 1 :])[:3]
+    try:
+        born = date(year, month, min(day, monthrange(year, month)[1]))
+    except ValueError:
+        return None
+    return age_in_years(born, on) if born <= on else None
+
+
+def age_in_years(birth_date: date, on: date) -> float:
+    """Return the age in whole years, and below two years in parts of a year. `on` may not be before `birth_date`."""
+    whole = on.year - birth_date.year - ((on.month, on.day) < (birth_date.month, birth_date.day))
+    return float(whole) if whole >= 2 else (on - birth_date).days / 365.25
+
+
+def _with_chosen_range(result: Result, sex: str | None, age: float | None) -> Result:
+    ranges = [each for each in result["ranges"] if isinstance(each, Mapping)]
+    ends = (result.get("low"), result.get("high"))
+    if ends != (None, None) and all((each.get("low"), each.get("high")) != ends for each in ranges):
+        return result
+    unit = series_unit(result.get("unit"))
+    same_unit = [each for each in ranges if not each.get("unit") or not unit or series_unit(each["unit"]) == unit]
+    chosen = choose_range(same_unit, sex, age) or {}
+    return {**result, "low": chosen.get("low"), "high": chosen.get("high")}

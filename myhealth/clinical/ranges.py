@@ -13,6 +13,7 @@ from typing import Any
 
 Number = int | float | Decimal
 
+ADULT_AGE = 18  # years
 ABOVE, BELOW, WITHIN = "above", "below", "within"
 MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", re.ASCII)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from myhealth.clinical.for_person import age_at, for_person
+from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import Record, encode_json
 

@@ -100,8 +100,3 @@ def usable_serial(text: str) -> str:
 
 def joined_name(given: str, family: str) -> str:
     return " ".join(part for part in (given.strip(), family.strip()) if part)
-
-
-def lines(*texts: str) -> str:
-    """Join the texts that are not blank, one a line."""
-    return "\n".join(text.strip() for text in texts if text.strip())

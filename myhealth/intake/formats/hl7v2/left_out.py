@@ -49,7 +49,7 @@ def kind_of_group(group: OrderGroup) -> str:
             return kind
         if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
             return str(kind)
-        if segment.name == "OBX" and _is_control(segment.field(3), segment.encoding):
+        if segment.name == "OBX" and CONTROL_RESULT.fullmatch(label_of(segment.field(3), segment.encoding)):
             return CONTROL
     return ""
 
@@ -63,11 +63,6 @@ def kind_of_result(segment: Segment) -> str:
 def _kind_of_order(text: str, encoding: Encoding) -> str:
     label = label_of(text, encoding)
     return CONTROL if CONTROL_ORDER.fullmatch(label) else CALIBRATION if CALIBRATION_ORDER.fullmatch(label) else ""
-
-
-@cached
-def _is_control(text: str, encoding: Encoding) -> bool:
-    return CONTROL_RESULT.fullmatch(label_of(text, encoding)) is not None
 
 
 @cached

@@ -106,7 +106,7 @@ class Segment:
 
     def text(self, number: int, component: int = 1) -> str:
         """Return a component of a field's first repetition, unescaped."""
-        field = self.field(number)
+        field = self.fields[number] if number < len(self.fields) else ""
         if not field or field.isalnum():  # most have no delimiter
             return field if component == 1 else ""
         return self.encoding.parts(self.first(number), component)[component - 1]
