@@ -30,7 +30,8 @@ A: A abnormal; AA critically abnormal; EX outside a threshold; POS positive; DET
    than before; D significantly lower than before; U significantly higher than before; IND indeterminate; E equivocal;
    SDD susceptible, depending on the dose; I intermediate; MS moderately susceptible; NCL no breakpoint is defined; EXP
    expected; UNE unexpected; CAR carrier; AC anti-complementary substances present; TOX toxic to the test's cells;
-   IE not enough evidence; QCF the quality control failed; HM held for medical review; OBX interpreted in further results
+   IE not enough evidence; QCF the quality control failed; HM held for medical review;
+   OBX interpreted in further results
 """
 # Code: (words, flag or None).
 INTERPRETATIONS = {
