@@ -16,6 +16,7 @@ import peewee
 import psycopg2.errors
 
 from myhealth.common.database import QUIET_LOG, cause_of, database, fetch_one, make_database, translate_errors
+from myhealth.common.database_watch import ask
 from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, Unavailable
 from myhealth.common.settings import Settings
 
@@ -71,15 +72,22 @@ def open_database(settings: Settings, **options: Any) -> None:
     if the server does not answer.
     """
     bind_database(settings, **options)
-    found, ours = schema_number(), _files()[-1].number
-    if found < ours and not settings.database_url:
+    found = schema_number()
+    if found < _files()[-1].number and not settings.database_url:
         migrate(settings)
-    elif found < ours:
+    else:
+        require_schema(found)
+
+
+def require_schema(found: int) -> None:
+    """Raise SchemaMismatch unless `found` is the number of this program's newest migration."""
+    ours = _files()[-1].number
+    if found < ours:
         state = f"at migration {found}" if found else "empty"
         raise SchemaMismatch(
             f"the database is {state}, this program needs {ours}: run `myhealth migrate`", code="schema_older"
         )
-    elif found > ours:
+    if found > ours:
         raise SchemaMismatch(
             f"the database is at migration {found}, newer than this program ({ours}): upgrade myhealth",
             code="schema_newer",
@@ -121,6 +129,22 @@ def schema_number() -> int:
         return 0
     rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
     return int(rows[0][0].split("_")[0]) if rows else 0
+
+
+READY = """
+select (select max(left(name, 4))::int from schema_migration),
+       (select extract(epoch from clock_timestamp() - ended_at)::float8 from sync_pass)"""
+READY_S = 2.0
+
+
+def check_ready(url: str) -> dict[str, Any]:
+    """Return the schema's number, and the seconds since the last pass of the sync ended (None before the first).
+
+    Raises Unavailable if PostgreSQL does not answer within two seconds, SchemaMismatch if the schema is another one.
+    """
+    schema, sync_age_s = ask(url, READY, READY_S)
+    require_schema(schema or 0)
+    return {"schema": schema, "sync_age_s": sync_age_s}
 
 
 def migrations() -> list[Migration]:

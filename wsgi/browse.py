@@ -12,7 +12,6 @@ import bottle
 from myhealth.common.settings import Settings, load
 from wsgi.browse_api.accounts import LoginView, LogoutView
 from wsgi.browse_api.context import BrowseContext
-from wsgi.browse_api.health import HealthView
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import CallView, ReportDocumentsView
@@ -21,6 +20,7 @@ from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
+from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view, merge_views
 
@@ -35,7 +35,7 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/reports/": UserReportsView,
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,
-    "/healthz": HealthView,
+    **HEALTH_VIEWS,
     "/sync/call/<method>/": CallView,
 }
 DESCRIPTION = (

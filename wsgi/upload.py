@@ -13,12 +13,13 @@ from myhealth.common.settings import Settings, load
 from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
+from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, RegistrationView
 from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
-from wsgi.upload_api.health import HealthView, MetricsView
+from wsgi.upload_api.health import MetricsView
 from wsgi.upload_api.history import HistoryView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
@@ -41,7 +42,7 @@ VIEWS: dict[str, Any] = {
     "/reports/": CheckupsView,
     "/machines/": MachinesView,
     "/machines/<serial>/dumps/": DumpsView,
-    "/healthz": HealthView,
+    **HEALTH_VIEWS,
     "/metrics": MetricsView,
 }
 DESCRIPTION = "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
@@ -54,7 +55,7 @@ PAGES: dict[str, Any] = {
 
 
 def make_app(settings: Settings) -> bottle.Bottle:
-    """Return the application with these settings; opens PostgreSQL. Raises SettingsError, Unavailable."""
+    """Return the application with these settings. PostgreSQL is opened at the first request. Raises SettingsError."""
     context = UploadContext(settings)
     application = Application(context.close, Site(settings.upload.public_url, settings.trusted_proxies))
     for path, view in (VIEWS | PAGES).items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import peewee
@@ -34,11 +35,28 @@ select set_config(name, value, false) from (values
     ('log_min_error_statement', 'panic', current_setting('is_superuser')::bool),
     ('log_error_verbosity', 'terse', current_setting('is_superuser')::bool)) as wanted(name, value, is_needed)
 where is_needed"""
+# A connection notices within half a minute that the other host is gone.
+NETWORK: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+# After so long, a request's wait makes the watch ask whether the server still answers.
+SLOW_S = 0.5
+SERVED_LIMITS = {"statement_timeout": "30s", "lock_timeout": "4s"}
 QUIET_LOG = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",
 }
+# The server works, and has ended this statement: at once it would do so again.
+NOT_NOW = (
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.SerializationFailure,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.QueryCanceled,
+)
 # psycopg2 raises a bare DatabaseError when a connection breaks during COPY or between two statements.
 UNCLASSIFIED_ERRORS = (peewee.DatabaseError, psycopg2.DatabaseError)
 
@@ -102,26 +120,58 @@ class DurableConnection(peewee.Psycopg2Adapter):
     """A connection whose commits wait for the disk, and whose errors leave no data in the server's log."""
 
     def connect(self, db: Any, **parameters: Any) -> Any:
-        connection = super().connect(db, **parameters)
+        if time.monotonic() < db.refused_until:
+            raise psycopg2.OperationalError("it did not answer a moment ago")
+        started = time.monotonic()
+        try:
+            connection = super().connect(db, **parameters)
+        except psycopg2.OperationalError:
+            now = time.monotonic()
+            if now - started > SLOW_S:  # one connection is made after the other: not all shall wait for so long
+                db.refused_until = max(db.refused_until, now + db.refuse_s)
+            raise
         with connection, connection.cursor() as cursor:
             cursor.execute(SESSION_SQL)
+            for name, value in db.limits.items():
+                cursor.execute("select set_config(%s, %s, false)", (name, value))
         return connection
 
 
 class Pool(PooledPostgresqlDatabase):
-    """A pool that hands connections out untested: `transaction` and `fetch_one` replace a broken one."""
+    """A pool that hands connections out untested: `transaction` and `fetch_one` replace a broken one.
+
+    `limits`: settings of each session. `refuse_s`: how long no connection is tried after one that failed.
+    `refused_until`: on the monotonic clock.
+    """
 
     psycopg2_adapter = DurableConnection
+    limits: Mapping[str, str] = {}
+    refuse_s = refused_until = 0.0
+
+    def in_use(self) -> list[Any]:
+        """Return the connections that threads use now."""
+        return [each.connection for each in list(self._in_use.values())]
+
+    def longest_use_s(self) -> float:
+        """Return for how long the connection has been in use that has been so for the longest time."""
+        return time.time() - min((each.checked_out for each in list(self._in_use.values())), default=time.time())
 
     def _is_closed(self, conn: Any) -> bool:
         return bool(conn.closed)
 
 
-def make_database(url: str, **options: Any) -> Pool:
-    """Return a pool for `url`; it opens nothing yet. A thread waits 10 s for a free connection."""
+def make_database(url: str, *, is_served: bool = False, **options: Any) -> Pool:
+    """Return a pool for `url`; it opens nothing yet. A thread waits 10 s for a free connection.
+
+    `is_served`: people wait for the answers, so statements, locks and connections have SERVED_LIMITS.
+    """
     options = {"max_connections": 20, "stale_timeout": 300, "timeout": 10, "connect_timeout": 10, **options}
-    url = check_url(url)
-    return Pool(url, application_name="myhealth", **options)
+    if is_served:
+        options |= {"timeout": 3, "connect_timeout": 2}
+    pool = Pool(check_url(url), application_name="myhealth", **NETWORK, **options)
+    if is_served:
+        pool.limits, pool.refuse_s = SERVED_LIMITS, 1.0
+    return pool
 
 
 def check_url(url: str, key: str = "database_url") -> str:
@@ -148,7 +198,7 @@ def transaction() -> Iterator[Any]:
         try:
             stack.enter_context(database.atomic())
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-            if nested or not is_unavailable(error):
+            if nested or database.is_closed() or not is_unavailable(error):
                 raise
             discard_broken_connection()  # since it was last used; nothing has been done on it yet
             stack.enter_context(database.atomic())
@@ -161,7 +211,7 @@ def fetch_one(sql: str, values: Any) -> Any:
         try:
             return database.execute_sql(sql, values)
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-            if database.in_transaction() or not is_unavailable(error):
+            if database.is_closed() or database.in_transaction() or not is_broken(error):
                 raise
             discard_broken_connection()
             return database.execute_sql(sql, values)
@@ -193,6 +243,23 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, UNAVAILABLE_ERRORS) or type(cause_of(error)) is psycopg2.DatabaseError
 
 
+def is_broken(error: BaseException) -> bool:
+    """Return whether the connection failed, so that another one may do."""
+    return is_unavailable(error) and not isinstance(cause_of(error), NOT_NOW)
+
+
+@contextlib.contextmanager
+def translate_driver_errors() -> Iterator[None]:
+    """Translate the driver's errors as `translate_errors` does, for connections outside the pool."""
+    try:
+        yield
+    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+        if not is_unavailable(error):
+            raise_known(error)
+            raise
+        raise unavailable_error(error) from error
+
+
 def raise_known(error: Exception) -> None:
     """Raise the error of the domain that means the same: the server's setup is wrong, not the request."""
     cause = cause_of(error)
@@ -206,7 +273,7 @@ def raise_known(error: Exception) -> None:
 
 def unavailable_error(error: Exception) -> Unavailable | SettingsError:
     """Return the error for a failed connection: the settings must change, or a retry may succeed."""
-    if isinstance(cause_of(error), (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)):
+    if isinstance(cause_of(error), NOT_NOW):
         return Unavailable(f"PostgreSQL could not do it now: {first_line(error)}", retry_after_s=1)
     reason = first_line(error)
     if SETTINGS_FAULT.search(str(error)):

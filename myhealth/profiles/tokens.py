@@ -171,6 +171,14 @@ class Verifier:
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise NotLoggedIn("The token is not valid; log in again.", code="token_invalid") from error
 
+    def fetch(self) -> None:
+        """Fetch the keys unless they are here. Raises Unavailable."""
+        with self._lock:
+            if not self._keys and time.monotonic() >= self._fetch_again_at:
+                self._refresh()
+            if not self._keys:
+                raise self._error or Unavailable("the upload API has no key")
+
     def _key_for(self, kid: Any) -> Any:
         if isinstance(kid, str) and kid in self._keys:  # without the lock: a forged kid must not make others wait
             return self._keys[kid]

@@ -27,7 +27,7 @@ from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Res
 TIMEOUT_S = 10
 # Threads that wait for the upload API to check a password, in one process: its others go on serving reports.
 LOGINS_MAX = 4
-KEYS_TIMEOUT_S = 5
+KEYS_TIMEOUT_S = 2
 RESPONSE_MAX_BYTES = 4 * 1024 * 1024  # all earlier versions of a check-up
 JWKS_PATH = "/.well-known/jwks.json"
 # Response header, RFC 3339: tokens issued before this moment are not valid.

@@ -20,12 +20,13 @@ import psycopg2
 import psycopg2.extensions
 
 from myhealth.common.database import (
+    NETWORK,
     SESSION_SQL,
     UNAVAILABLE_ERRORS,
     UNCLASSIFIED_ERRORS,
     check_url,
     is_unavailable,
-    raise_known,
+    translate_driver_errors,
     unavailable_error,
 )
 from myhealth.common.errors import SettingsError, Unavailable
@@ -321,10 +322,13 @@ class Source:
 
 def connect(url: str, key: str = "database_url") -> Connection:
     """Connect with autocommit. The connection notices within a minute that the server is gone."""
-    options: Any = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
     with translate_source_errors():
         connection: Connection = psycopg2.connect(
-            check_url(url, key), application_name="myhealth sync", options="-c timezone=UTC -c jit=off", **options
+            check_url(url, key),
+            application_name="myhealth sync",
+            options="-c timezone=UTC -c jit=off",
+            connect_timeout=10,
+            **NETWORK,
         )
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -344,14 +348,9 @@ def _fetch(cursor: Any, batch_rows: int, row: Any) -> list[Row]:
 @contextlib.contextmanager
 def translate_source_errors() -> Iterator[None]:
     """Translate errors of the connection into Unavailable, and errors of a standby into a SettingsError."""
-    try:
-        yield
-    except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:
-        raise SettingsError(
-            "database_url is a standby in recovery", hint="name the primary there, and the standby in sync.source_url"
-        ) from error
-    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-        if not is_unavailable(error):
-            raise_known(error)
-            raise
-        raise unavailable_error(error) from error
+    with translate_driver_errors():
+        try:
+            yield
+        except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:
+            hint = "name the primary there, and the standby in sync.source_url"
+            raise SettingsError("database_url is a standby in recovery", hint=hint) from error

@@ -53,6 +53,26 @@ def crash(server: Postgres | Mongo, how: signal.Signals = signal.SIGQUIT) -> Non
         time.sleep(0.02)
 
 
+@contextlib.contextmanager
+def hanging(*servers: Postgres | Mongo) -> Iterator[None]:
+    """Stop servers for the block: they keep their connections, and answer nothing."""
+    pids = []
+    for server in servers:
+        pid = server.pid()
+        assert pid is not None
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pids += [pid, *map(int, children)]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def copy_data(source: Path, target: Path, server: Postgres | Mongo) -> None:
     """Copy the data folder of a stopped server; the copy belongs to the user of `server`."""
     shutil.copytree(source, target, symlinks=True)

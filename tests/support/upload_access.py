@@ -31,7 +31,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("POST", "/logout/"): only(204, *CALLERS),
     ("POST", "/registration/"): everybody(201),
     ("GET", "/.well-known/jwks.json"): everybody(200),
-    ("GET", "/healthz"): everybody(200),
+    **dict.fromkeys((("GET", path) for path in ("/livez", "/readyz", "/healthz")), everybody(200)),
     ("GET", "/metrics"): everybody(200),
     ("GET", "/users/"): only(200, *CALLERS),
     ("POST", "/users/"): only(201, "root"),

@@ -18,7 +18,7 @@ from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import FilterChoices, Measurement
-from myhealth.stores import open_reports
+from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
 from wsgi.browse_api.limits import OnePerUser, RecentOverviews
 from wsgi.common.requests import bearer_token, client_address
@@ -27,8 +27,9 @@ from wsgi.common.views import View
 # Roles that may read others' reports. For anybody else, another person's report does not exist.
 STAFF = ("doctor", "admin")
 FOR_SERVICE = "Only the task runner may do that (role service)."
-# The timeout for reaching MongoDB. A person waits for the answer, and requests must not pile up.
-SELECTION_TIMEOUT_MS = 2_000
+# Timeouts for reaching MongoDB: a person waits for the answer, and requests must not pile up. The driver's monitor asks
+# every second, and ends the calls that wait if there is no answer.
+TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heartbeatFrequencyMS": 1_000}
 # Trends may be this old; the report store itself is some minutes behind the source.
 RECENT_S = 5
 RECENT_MAX_BYTES = 16 * 1024 * 1024
@@ -73,18 +74,25 @@ class BrowseContext:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.reports = open_reports(settings, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS)
+        self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs: dict[tuple[str, str], int] = {}
         self.trends = RecentAnswers(RECENT_S, RECENT_MAX_BYTES)
         self.exports = OnePerUser()
         self._overviews = RecentOverviews(RECENT_S)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
-        self.verifier = CheckedTokens(Verifier(self.upload_api.fetch_keys))
+        self._keys = Verifier(self.upload_api.fetch_keys)
+        self.verifier = CheckedTokens(self._keys)
 
     def close(self) -> None:
         self.reports.close()
         self.upload_api.close()
+
+    def check_ready(self) -> dict[str, Any]:
+        """Raise an error unless MongoDB lets us read within two seconds and the keys of the tokens are here."""
+        self.reports.ping(READY_S)
+        self._keys.fetch()
+        return {}
 
     def user_of_token(self, token: str) -> dict[str, Any]:
         """Return the token's user. Raises NotLoggedIn, and UserNotSynced for a user not delivered by the sync yet."""

@@ -116,6 +116,7 @@ REPORT = {
 BROWSE_SCHEMAS: dict[str, Any] = {
     "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
+    "Alive": shape({"status": {"const": "ok"}}),
     "Health": shape({"status": {"const": "ok"}}),
     "Report": REPORT,
     "FhirBundle": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "collection"}}, closed=False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +21,7 @@ from myhealth.common.errors import (
     Unavailable,
 )
 from myhealth.common.refusals import MinuteTexts
+from wsgi.common.once import Once
 from wsgi.common.requests import has_token
 from wsgi.common.site_address import Site
 
@@ -168,16 +168,14 @@ def error_body(details: str, code: str, errors: Iterable[dict[str, Any]] = ()) -
 class LazyApplication:
     """A WSGI application that is created at the first request, so that importing its module opens nothing.
 
-    While that fails (a store is unavailable, settings are wrong), each request gets the error, and the next one tries
-    again.
+    While that fails (settings are wrong), each request gets the error; see `Once`.
     """
 
     def __init__(self, make: Callable[[], Callable[..., Any]], check: Callable[[], object] = lambda: None) -> None:
         """`check`: raises an error if the settings are wrong; opens nothing."""
         self._make = make
+        self._application = Once(self._start)
         self._check = check
-        self._application: Callable[..., Any] | None = None
-        self._lock = threading.Lock()
 
     def check(self) -> None:
         """End the process, with the reason, if the settings are wrong. The server calls it before it starts."""
@@ -187,14 +185,15 @@ class LazyApplication:
             print("\n".join(filter(None, (f"Error: {error.message}", error.hint))), file=sys.stderr)
             raise SystemExit(error.exit_code) from None
 
+    def _start(self) -> Callable[..., Any]:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        return self._make()
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        if self._application is None:
-            logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-            try:
-                with self._lock:
-                    self._application = self._application or self._make()
-            except MyHealthError as error:
-                answer = error_response(error)
-                start_response(answer.status_line, answer.headerlist)
-                return [answer.body]
-        return self._application(environ, start_response)
+        try:
+            application = self._application()
+        except MyHealthError as error:
+            answer = error_response(error)
+            start_response(answer.status_line, answer.headerlist)
+            return [answer.body]
+        return application(environ, start_response)

@@ -10,6 +10,7 @@ import bottle
 
 from myhealth.audit.events import Actor, acting_as, record_refusal
 from myhealth.common.database import database
+from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name
@@ -17,30 +18,44 @@ from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
-from myhealth.stores import close_database, open_database, warn_of_data_in_the_log
+from myhealth.stores import check_ready, close_database, database_url, open_database, warn_of_data_in_the_log
+from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, query_parameters
 from wsgi.common.views import View
 from wsgi.upload_api.gate import Gate
 
 
 class UploadContext:
-    """The settings, the signer and verifier of tokens, and PostgreSQL, which the models are bound to."""
+    """The settings, the signer and verifier of tokens, and PostgreSQL, which the models are bound to.
+
+    `open` opens PostgreSQL for the first request that needs it. `check_ready` raises unless requests can be served.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
         self.verifier = CheckedTokens(Verifier(self.signer.jwks))
         self.large_bodies = Gate()
-        open_database(settings)
+        self.open = Once(self._open)
+        self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
+        self._watch: Watch | None = None
+
+    def _open(self) -> str:
+        url = database_url(self.settings)
+        open_database(self.settings, is_served=True)
         warn_of_data_in_the_log()
+        self._watch = Watch(database.obj, url)
+        return url
 
     def close(self) -> None:
         """Close the connections to PostgreSQL."""
+        if self._watch is not None:
+            self._watch.stop()
         close_database()
 
     def release_connection(self) -> None:
         """Return the request's connection to the pool."""
-        if not database.is_closed():
+        if database.obj is not None and not database.is_closed():
             database.close()
 
     def user_of_token(self, token: str) -> User:
@@ -63,6 +78,7 @@ class UploadView(View):
     unknown_user = "{} Does not Exists"
 
     def perform(self, verb: str, **parts: Any) -> Any:
+        self.context.open()
         self.address = client_address(self.context.settings.trusted_proxies)
         actor = Actor(None, None, self.address)
         if self.login_required:

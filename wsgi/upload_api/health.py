@@ -1,4 +1,4 @@
-"""Health check and metrics."""
+"""Metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from myhealth.common.database import transaction
 from myhealth.stores import schema_number
 from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
 from wsgi.common.openapi import Operation
-from wsgi.common.views import View, json_response
+from wsgi.common.views import View
+from wsgi.upload_api.context import UploadContext
 
 GAUGES = """
 select (select count(*) from rejections where resolved_at is null),
@@ -20,18 +21,10 @@ select (select count(*) from rejections where resolved_at is null),
 LAG_COUNTED = 100_000
 
 
-class HealthView(View):
-    """200 if PostgreSQL responds, else 503."""
-
-    spec = {"get": Operation("Whether PostgreSQL answers", {200: ("It does.", "Health")})}
-
-    def get(self) -> Any:
-        return json_response({"status": "ok", "schema": schema_number()})
-
-
 class MetricsView(View):
     """Metrics for Prometheus, without personal data. Source: prometheus.io, "Exposition formats"."""
 
+    context: UploadContext
     spec = {
         "get": Operation(
             "Figures for Prometheus", {200: ("Text, version 0.0.4.", {"type": "string"})}, content="text/plain"
@@ -39,6 +32,7 @@ class MetricsView(View):
     }
 
     def get(self) -> Any:
+        self.context.open()
         with transaction() as cursor:
             cursor.execute(GAUGES)
             open_rejections, newest_checkup, newest_tombstone = cursor.fetchone()

@@ -82,7 +82,8 @@ SCHEMAS: dict[str, Any] = {
     "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
     "Details": shape({"details": {"type": "string"}}),
     "Jwks": shape({"keys": {"type": "array", "items": {"type": "object"}}}),
-    "Health": shape({"status": {"const": "ok"}, "schema": COUNT}),
+    "Alive": shape({"status": {"const": "ok"}}),
+    "Health": shape({"status": {"const": "ok"}, "schema": COUNT, "sync_age_s": maybe({"type": "number"})}),
     "User": shape(
         {
             "id": ID,

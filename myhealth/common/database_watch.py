@@ -1,0 +1,92 @@
+"""What ends the wait for a PostgreSQL that hangs: nothing in its driver does.
+
+A server that is stopped, or behind a firewall that drops packets, answers neither statements nor cancellations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ
+
+from myhealth.common.database import SLOW_S, Pool, check_url, translate_driver_errors
+from myhealth.common.errors import MyHealthError, Unavailable
+
+log = logging.getLogger(__name__)
+POLL_S = 0.5
+ANSWER_S = 2.0
+
+
+class NoAnswer(Unavailable):
+    """PostgreSQL takes connections or packets, and does not answer."""
+
+
+def ask(url: str, sql: str, seconds: float) -> tuple[Any, ...]:
+    """Return the row of a statement, over a connection of its own. Raises NoAnswer after these seconds, and the errors
+    of `translate_driver_errors`."""
+    until = time.monotonic() + seconds
+    with translate_driver_errors():
+        connection = psycopg2.connect(check_url(url), async_=1, application_name="myhealth health")
+        try:
+            _wait(connection, until)
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                _wait(connection, until)
+                row = cursor.fetchone()
+                return row if row is not None else ()
+        finally:
+            connection.close()
+
+
+def _wait(connection: Any, until: float) -> None:
+    while (state := connection.poll()) != POLL_OK:
+        reading, writing = ([connection], []) if state == POLL_READ else ([], [connection])
+        left = until - time.monotonic()
+        if left <= 0 or not any(select.select(reading, writing, [], left)):
+            raise NoAnswer("PostgreSQL is unavailable: it does not answer")
+
+
+class Watch:
+    """A thread that asks PostgreSQL while requests wait for it. If there is no answer, it breaks their connections, and
+    the pool makes no new ones until there is."""
+
+    def __init__(self, pool: Pool, url: str) -> None:
+        self._pool, self._url = pool, url
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="database watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            if self._pool.refused_until < math.inf and self._pool.longest_use_s() < SLOW_S:
+                continue
+            try:
+                ask(self._url, "select true", ANSWER_S)
+            except NoAnswer:
+                self._pool.refused_until = math.inf
+                for connection in self._pool.in_use():
+                    _break(connection)
+                self._pool.close_idle()
+                log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
+            except MyHealthError:
+                self._pool.refused_until = 0.0  # it says no, so its connections end by themselves
+            else:
+                self._pool.refused_until = 0.0
+
+
+def _break(connection: Any) -> None:
+    """Shut a connection's socket down: the thread that waits for it gets an error of the driver."""
+    with contextlib.suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
