@@ -229,8 +229,8 @@ def taken_text(report: Document) -> str:
 
 def written(moment: datetime, precision: str | None) -> str:
     """Return a moment as cells have it; a date alone is the same in every zone."""
-    if precision in LENGTHS:
-        return moment.astimezone(UTC).isoformat()[: LENGTHS[precision]]
+    if str(precision) in LENGTHS:
+        return moment.astimezone(UTC).isoformat()[: LENGTHS[str(precision)]]
     return "not known" if precision else cell_text(moment)
 
 

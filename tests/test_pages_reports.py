@@ -253,7 +253,14 @@ def test_a_list_of_what_is_as_usual_says_so(browser: Browser, people, settings, 
 
 def test_what_a_page_marks_is_what_the_filter_finds(people, settings, reports) -> None:
     unflagged = record("u", "bholanath", results=[result("Pulse", 130, "/min", 60, 100)])
-    take(*history("bholanath", 22), *varied("bholanath"), *sixty("bholanath"), *temperatures("bholanath"), unflagged)
+    take(
+        *history("bholanath", 22),
+        *varied("bholanath"),
+        *sixty("bholanath"),
+        *temperatures("bholanath"),
+        *rich("bholanath"),
+        unflagged,
+    )
     run_pass(settings.database_url, ReportWriter(reports), settings)
     found = list(reports.reports.find())
     assert len(found) > 30

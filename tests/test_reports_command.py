@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.factories import record, take
-from support.page_data import temperatures
+from support.page_data import rich, temperatures
 
 from cli.sparkline import sparkline
 from myhealth.reports.writer import ReportWriter
@@ -154,3 +154,22 @@ def test_a_sparkline(values: list[float], line: str) -> None:
 
 def test_a_long_sparkline_fits() -> None:
     assert len(sparkline([float(i % 7) for i in range(1000)])) == 60
+
+
+def test_what_is_known_of_a_report_is_told(run_cli, people, settings, reports, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    ids = [each.id for each in take(*rich("bholanath"))]
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    listed = [line.split()[1:3] for line in run_cli("reports", "list", "bholanath").stdout.splitlines()[1:]]
+    assert listed == [["not", "known"], ["2026-11-20", "09:14"], ["2026-11", "ECG"]]
+    whole, _, unknown = (
+        " ".join(run_cli("reports", "show", "bholanath", str(number)).stdout.split()) for number in ids
+    )
+    for expected in ("status preliminary; it may still change", "clinical information Known diabetes", "Patient was not fasting.", "range: women: 12 to 16 g/dL · men: 14 to 18 g/dL",
+                     "Hemoglobin corrected on 2026-11-21 09:10 IST; before: 12.1 g/dL", "Protein specimen Urine, taken 2026-11-20 06:30 IST", "note Slightly haemolysed (Dr. Rao, 2026-11-20)"):  # fmt: skip
+        assert expected in whole, expected
+    assert "taken at not known" in unknown
+    printed = json.loads(run_cli("reports", "show", "bholanath", str(ids[2]), "--json").stdout)
+    assert printed["taken_at"] is None
+    trend = run_cli("reports", "trend", "bholanath", "--code", "718-7").stdout.splitlines()
+    assert [line.split()[:2] for line in trend[1:3]] == [["not", "known"], ["2026-11-20", "09:14"]]

@@ -1,8 +1,14 @@
 """The words and numbers that pages show of a result and of a report."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.page_data import present, result
 
+from myhealth.clinical.series import series_key
+from myhealth.intake.details import CheckupDetails
+from myhealth.intake.record import DetailedResult
+from myhealth.reports.facts import checkup_facts
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages import summary as summaries
 
@@ -167,3 +173,47 @@ def test_what_else_is_known_of_a_result_is_told_in_plain_words(more: dict, facts
 def test_an_absent_value_is_told_with_the_words_of_its_code() -> None:
     absent = {"name": "x", "value": None, "absent_code": "not-performed", "absent_reason": "NP"}
     assert present(absent).value == "not given: not measured"
+
+
+PART = st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text("aN2 -:T", max_size=12)
+NAMES = st.sampled_from(
+    [
+        "text",
+        "name",
+        "codings",
+        "display",
+        "code",
+        "system",
+        "low",
+        "high",
+        "unit",
+        "type",
+        "sex",
+        "age_low",
+        "age_high",
+        "age_unit",
+        "applies_to",
+        "notes",
+        "author",
+        "at",
+        "identifiers",
+        "value",
+        "reference",
+        "collected_at",
+        "body_site",
+        "interpretations",
+    ]
+)
+ANYTHING = st.recursive(PART, lambda parts: st.lists(parts, max_size=3) | st.dictionaries(NAMES, parts, max_size=4), max_leaves=12)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from(DetailedResult.__struct_fields__), ANYTHING, max_size=12),
+    st.dictionaries(st.sampled_from(CheckupDetails.__struct_fields__), ANYTHING, max_size=4),
+)
+def test_a_result_of_any_form_is_shown(measured: dict, details: dict) -> None:
+    """Another program may have stored it."""
+    assert present(measured).words
+    assert series_key(measured)
+    assert all(text for _, text in checkup_facts({"details": details}, lambda moment, precision: "x"))

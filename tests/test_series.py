@@ -46,7 +46,7 @@ def test_another_test_unit_or_specimen_is_another_series(one: dict[str, Any], ot
 @pytest.mark.parametrize(
     ("specimen", "kind"),
     [("SERUM", "blood"), ("BLDV", "blood"), ("Serum or Plasma", "blood"), ({"text": "Venous blood"}, "blood"), ("Urine", "urine"),
-     ({"text": "24 h", "codings": [{"code": "UR"}]}, "24 h"), (None, ""), ({}, "")],
+     ({"text": "24 h", "codings": [{"code": "UR"}]}, "urine"), (None, ""), ({}, "")],
 )  # fmt: skip
 def test_the_kind_of_a_specimen(specimen: Any, kind: str) -> None:
     assert specimen_kind(specimen) == kind

@@ -261,7 +261,8 @@ def test_what_became_of_results_and_what_was_left_out_is_told(page: Any, enter: 
     assert "Not results, passed over: 1 quality control." in control.inner_text()
     paged = outcome(page, "11a-page-1-of-3.fhir.json")
     paged.locator(".counts").wait_for()
-    assert "1 of 3 entries; 2 are missing" in paged.inner_text()
+    assert "Please note: the Bundle has 1 of 3 entries; 2 are missing" in paged.inner_text()
+    assert "all well" not in control.inner_text() + paged.inner_text()
     browser.check_accessible(page)
     browser.shoot(page, "upload-effects")
 

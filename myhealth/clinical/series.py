@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from myhealth.clinical.catalog import codes_of
+from myhealth.clinical.in_words import mappings, plain_text
 from myhealth.clinical.units import series_unit
 
 # Serum, plasma and blood are one kind: in words, in HL7 v2 table 0487, in SNOMED CT. Cord blood and cultures are not.
@@ -36,7 +37,7 @@ def series_key(result: Mapping[str, Any]) -> SeriesKey:
     """
     code = result.get("code")
     kind = specimen_kind(result.get("specimen"))
-    unit = series_unit(result.get("unit") or result.get("unit_text"))
+    unit = series_unit(plain_text(result.get("unit") or result.get("unit_text")))
     if not code:
         return SeriesKey(" ".join(str(result.get("name") or "").split()), unit, kind)
     return SeriesKey(codes_of(str(code))[0], unit, "" if kind == BLOOD_KIND else kind)
@@ -48,7 +49,7 @@ def specimen_kind(specimen: Any) -> str:
     Worked examples: "Serum", {"codings": [{"code": "119361006"}]} and "BLDV" are blood, "UR" is urine, None is "".
     """
     if isinstance(specimen, Mapping):
-        codings = specimen.get("codings") or ()
+        codings = mappings(specimen.get("codings"))
         words = [specimen.get("text"), *(coding.get(name) for name in ("display", "code") for coding in codings)]
     else:
         words = [specimen]

@@ -39,7 +39,7 @@ def _result_facts(result: Mapping[str, Any], write: Write) -> Facts:
         return []
     get = result.get
     corrected = _correction(result, write)
-    told = "" if corrected and get("status") in status.CORRECTED else status.words_of(get("status"))
+    told = "" if corrected and str(get("status")) in status.CORRECTED else status.words_of(get("status"))
     facts = [
         ("Status", told),
         ("Corrected", corrected),
@@ -112,7 +112,8 @@ def _correction(result: Mapping[str, Any], write: Write) -> str:
 
 def _interpretations(result: Mapping[str, Any]) -> str:
     """Return the interpretations in words, but for one that says no more than the flag."""
-    found = mappings(result.get("interpretations"))
+    sent = mappings(result.get("interpretations"))
+    found = [{name: text for name, text in each.items() if isinstance(text, str)} for each in sent]
     words = [interpretations.words_of(each) for each in found if each.get("code") != (result.get("flag") or "N")]
     return ", ".join(dict.fromkeys(filter(None, map(plain_text, words))))
 

@@ -34,21 +34,8 @@ from wsgi.common.openapi import Operation
 from wsgi.common.requests import accepted_type, bearer_token, query_parameters
 from wsgi.common.views import page_limit
 
-POINT_COLUMNS = (
-    "report_id",
-    "taken_at",
-    "name",
-    "value",
-    "unit",
-    "low",
-    "high",
-    "flag",
-    "range_source",
-    "warning",
-    "range_text",
-    "taken_precision",
-    "status",
-)
+NESTED = ("code", "specimen", "ranges")  # not in the table: it was asked for, or is no plain value
+POINT_COLUMNS = tuple(name for name in TrendPoint.__struct_fields__ if name not in NESTED)
 
 
 def describe(user: Document) -> Document:

@@ -77,10 +77,10 @@ class Dates:
     def moment(self, at: Any, precision: str | None = None) -> str:
         """Return 20 November 2026, 09:14; or as much as is known. A date of which only the day is known is the same day
         in every zone."""
-        if precision not in LENGTHS or not isinstance(at, datetime):
+        if str(precision) not in LENGTHS or not isinstance(at, datetime):
             return f"{self.day(at)}, {self.clock(at)}"
         at = at.astimezone(UTC)
-        return " ".join((str(at.day), MONTHS[at.month - 1], str(at.year))[tuple(LENGTHS).index(precision) :])
+        return " ".join((str(at.day), MONTHS[at.month - 1], str(at.year))[tuple(LENGTHS).index(str(precision)) :])
 
     def there(self, report: Mapping[str, Any]) -> str:
         """Return the moment by the clock of the place where it was taken, if that is known and differs from here."""

@@ -262,13 +262,14 @@ function showOutcome(job, body) {
     count.classList.toggle("none", !body[status]); // a red bar over 0 would alarm
   }
   const total = counted(body.items.length, "record", "records");
-  box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : `${total}, all well`;
+  const isWell = body.items.length && !body.notices;
+  box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : isWell ? `${total}, all well` : total;
   box.querySelector("progress").hidden = true;
   const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count.toLocaleString("en")} ${kind}`);
   const left = kinds.length ? [`Not results, passed over: ${kinds.join(", ")}.`] : [];
   const done = Object.entries(EFFECTS).map(([effect, words]) => [body.items.filter((item) => item.effect === effect).length, words.slice(2)]);
   const effects = done.filter(([count]) => count).map(([count, words]) => `Of the accepted, ${count.toLocaleString("en")} ${words}.`);
-  tell(box.querySelector(".skipped"), [...effects, ...left, ...(body.notices ?? [])].join(" "));
+  tell(box.querySelector(".skipped"), [...effects, ...left, ...(body.notices ?? []).map((notice) => `Please note: ${notice}.`)].join(" "));
   if (body.refused_file) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
     const download = box.querySelector(".download");
