@@ -5,6 +5,7 @@ needs: common, profiles, reports, sync, stores, embedded
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def end_logins(settings: Settings, user: User) -> bool:
 
 
 def _write(target: Target, user: User) -> bool:
+    from myhealth.profiles.identifiers import list_identifiers
     from myhealth.reports.documents import UserRow, user_document
     from myhealth.sync.checkpoint import from_document
 
@@ -57,8 +59,11 @@ def _write(target: Target, user: User) -> bool:
     with transaction():  # locked, so that no erasure comes between
         now = User.select().where(User.subject == user.subject).for_update("FOR SHARE").first()  # type: ignore[arg-type]
         if now is not None:
-            values = {name: getattr(now, name) for name in UserRow._fields if name not in ("xid", "subject")}
-            row = UserRow(**values, xid=0, subject=str(now.subject))
+            converted = ("xid", "subject", "birth_date", "identifiers")
+            values = {name: getattr(now, name) for name in UserRow._fields if name not in converted}
+            born = now.birth_date and now.birth_date.isoformat()
+            numbers = json.dumps([{"system": system, "value": value} for system, value in list_identifiers(now)])
+            row = UserRow(**values, xid=0, subject=str(now.subject), birth_date=born, identifiers=numbers)
             target.put("user", [user_document(row, checkpoint.epoch)])
             return True
     target.remove("user", [(user.id, user.revision + 1)], checkpoint.epoch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.compare import NONE, differences
 from support.factories import record, statuses, take
 
 from myhealth.common.errors import BadInput, Conflict
@@ -20,6 +21,7 @@ from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
 from myhealth.profiles.person import birth_date_fault, may_be_one_person
 from myhealth.profiles.services import create_user, rename_user, set_full_name, set_person
+from myhealth.sync.json_codec import decode_documents, encode_document
 
 DATA = Path(__file__).parent / "data" / "faults"
 A, B = ("HOSP_A", "4711"), ("HOSP_B", "4711")
@@ -309,6 +311,33 @@ def test_a_change_of_an_identifier_touches_its_user(asha: int, db: Any) -> None:
     assert len({*map(str, seen)}) == len(seen)
     take(about(1, ("HOSP_C", "1"), name="Asha"))
     assert db(revision, asha) == seen[-1]  # what sources call her is in no document
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_the_report_store_has_what_is_known_of_a_person(
+    asha: int, db: Any, sync: Any, reports: Any, over_http: bool
+) -> None:
+    def known() -> dict[str, Any]:
+        document = reports.people.find_by_username("asha")
+        if over_http:
+            document = decode_documents("user", b"[" + encode_document(document) + b"]")[0]
+        assert [*document][-2:] == ["revision", "epoch"]
+        return {name: document[name] for name in ("birth_date", "sex", "identifiers") if name in document}
+
+    sync()
+    assert known() == {"identifiers": [{"system": A[0], "value": A[1]}]}
+    take(about(1, A, name="Asha Roy"))
+    set_person("asha", birth_date="1980-02-29", sex="female")
+    add_identifier("asha", *B)
+    sync()
+    both = [{"system": system, "value": value} for system, value in (A, B)]
+    assert known() == {"birth_date": "1980-02-29", "sex": "female", "identifiers": both}
+    assert differences(db, reports) == NONE
+    set_identifiers("asha", [])
+    set_person("asha", birth_date=None, sex=None)
+    sync()
+    assert known() == {}
+    assert differences(db, reports) == NONE
 
 
 def test_what_was_stored_under_a_bare_number_before_is_a_duplicate(people: Any, db: Any) -> None:

@@ -309,7 +309,7 @@ def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
 def check_plan(plan: str, table: str, index: str) -> None:
     assert f"using {index}" in plan, plan
     assert f"Seq Scan on {table} t" not in plan, plan
-    assert "Sort" not in plan, plan
+    assert "Sort" not in plan.split("SubPlan")[0], plan  # a user's few identifiers are sorted
 
 
 def explain(settings: Settings, sql: str, values: dict) -> str:

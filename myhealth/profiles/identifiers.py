@@ -19,7 +19,7 @@ from myhealth.profiles.services import get_user
 IDENTIFIER_MAX = 500
 FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
 # The condition of identifiers that an authority gave.
-OF_AUTHORITIES = f"system <> '' and system not like '{FHIR_REFERENCE}%%'"
+OF_AUTHORITIES = f"system <> '' and not starts_with(system, '{FHIR_REFERENCE}')"
 ADD = """
 insert into patient_identifiers (patient_id, system, value) values (%s, %s, %s) on conflict (value, system)
 do update set source_name = null where patient_identifiers.patient_id = excluded.patient_id returning id"""

@@ -24,7 +24,8 @@ NORMAL = (None, "N")
 
 
 class UserRow(NamedTuple):
-    """The columns of a user that browsing needs: no password. `xid`: the transaction that wrote the row last."""
+    """The columns of a user that browsing needs: no password. `xid`: the transaction that wrote the row last.
+    `identifiers`: JSON text of a list of {system, value}."""
 
     id: int
     xid: int
@@ -35,6 +36,9 @@ class UserRow(NamedTuple):
     active: bool
     tokens_valid_after: datetime | None
     revision: int
+    birth_date: str | None = None
+    sex: str | None = None
+    identifiers: str = "[]"
 
 
 # Every number keeps its digits. Raises a ValueError if the text is not JSON.
@@ -88,6 +92,7 @@ def user_document(row: UserRow, epoch: int) -> Document:
     `revision` and `epoch` are the last two fields, as in a report.
     """
     tokens_valid_after = row.tokens_valid_after
+    known = {"birth_date": row.birth_date, "sex": row.sex, "identifiers": decode_json(row.identifiers)}
     return {
         "_id": row.id,
         "subject": row.subject,
@@ -98,6 +103,7 @@ def user_document(row: UserRow, epoch: int) -> Document:
         "role": row.role,
         "active": row.active,
         "tokens_valid_after": None if tokens_valid_after is None else next_millisecond(tokens_valid_after),
+        **{name: value for name, value in known.items() if value},
         "revision": row.revision,
         "epoch": epoch,
     }

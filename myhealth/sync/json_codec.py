@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from myhealth.common.errors import BadInput
 from myhealth.common.stored_types import Count, Id, StoredMoment
@@ -29,8 +29,8 @@ ReportDocument = msgspec.defstruct(
 )
 
 
-class UserDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """A user's document."""
+class UserDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A user's document. What is not known of the person is left out."""
 
     id: Id = msgspec.field(name="_id")
     subject: str
@@ -41,6 +41,9 @@ class UserDocument(msgspec.Struct, forbid_unknown_fields=True):
     role: str
     active: bool
     tokens_valid_after: StoredMoment | None
+    birth_date: str | UnsetType = UNSET
+    sex: str | UnsetType = UNSET
+    identifiers: list[dict[str, str]] | UnsetType = UNSET
     revision: Count
     epoch: Count
 

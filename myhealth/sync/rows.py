@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from myhealth.checkups.columns import COLUMNS, Column
 from myhealth.checkups.models import Checkup
 from myhealth.common.stored_types import Id, StoredMoment
+from myhealth.profiles.identifiers import OF_AUTHORITIES
 from myhealth.profiles.models import User
 from myhealth.reports.documents import UserRow
 from myhealth.sync.models import Tombstone
@@ -68,8 +69,13 @@ ROWS: dict[str, Any] = {"checkups": CheckupRow, "users": UserRow, "tombstones": 
 MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tombstone}
 # The form in which columns of a type are read. Moments come in UTC and without a zone: an aware one takes twice as long
 # to read and to write. Numbers in JSON keep their digits.
-FORMS = {"JSONB": "::text", "UUID": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
-JOINED = {"subject": "users.subject::text", "machine": "machines.serial"}
+FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
+JOINED = {
+    "subject": "users.subject::text",
+    "machine": "machines.serial",
+    "identifiers": "(select coalesce(jsonb_agg(jsonb_build_object('system', system, 'value', value) order by id), '[]')"
+    f"::text from patient_identifiers where patient_id = t.id and {OF_AUTHORITIES})",
+}
 JOINS = {
     "checkups": "join users on users.id = t.patient_id left join machines on machines.id = t.machine_id",
     "users": "",

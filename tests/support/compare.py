@@ -31,7 +31,9 @@ where attrelid = 'checkups'::regclass and attnum > 0 and not attisdropped
 # The time until which tokens are revoked is rounded up: no revoked token becomes valid again.
 PEOPLE = """
 select id, subject::text, username, full_name, role, active, revision,
-       date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds') from users"""
+       date_trunc('milliseconds', tokens_valid_after + interval '999 microseconds'), birth_date::text, sex,
+       (select jsonb_agg(jsonb_build_object('system', system, 'value', value) order by id) from patient_identifiers
+        where patient_id = users.id and system <> '' and left(system, 15) <> 'fhir-reference:') from users"""
 PEOPLE_FIELDS = (
     "subject",
     "username",
@@ -40,6 +42,9 @@ PEOPLE_FIELDS = (
     "active",
     "revision",
     "tokens_valid_after",
+    "birth_date",
+    "sex",
+    "identifiers",
     "username_key",
     "name_keys",
 )
