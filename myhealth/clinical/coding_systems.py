@@ -13,8 +13,11 @@ LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 SNOMED = "http://snomed.info/sct"
 MDC = "urn:iso:std:iso:11073:10101"
-# A laboratory's own system, by its name there: a tag URI (RFC 4151), which needs no server.
-LOCAL = "tag:myhealth.example,2026:codes:"
+# Our own systems are tag URIs (RFC 4151), which need no server; `LOCAL` begins those of a laboratory's own codes. A
+# username may be another person's elsewhere; a subject, the id that a user has for good, may not.
+OUR_REPORT, OUR_USERNAME, OUR_SUBJECT, OUR_DISEASE, OUR_SERIAL, LOCAL = (
+    f"tag:myhealth.example,2026:{what}" for what in ("report", "username", "subject", "disease", "serial", "codes:")
+)
 HL7_TABLE = "http://terminology.hl7.org/CodeSystem/v2-"
 
 # A URI, its names in HL7 v2 (the first one as in table 0396), and its OID.

@@ -35,7 +35,7 @@ from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences, Seen
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, error
-from myhealth.intake.settlement import BY_RESULT, Settlement, Unsettled, other_number, was_deleted
+from myhealth.intake.settlement import BY_RESULT, Settlement, Unsettled, find_exported, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import erased_form, find_erased_names
 from myhealth.profiles.names import username_error
@@ -128,7 +128,10 @@ class Batch:
             machine_id = None if record.machine is None else machines[record.machine]
             rows.append(CheckupRow(id_, outcome.patient_id, machine_id, record, item.copied))
             entries[id_] = entry
-        self._store_rows(cursor, rows, entries)
+        exported = find_exported(cursor, rows)
+        for row_id, checkup_id in exported.items():
+            entries[row_id][0].status, entries[row_id][0].id = "duplicate", checkup_id
+        self._store_rows(cursor, [row for row in rows if row.id not in exported], entries)
         if machines:
             cursor.execute(TOUCH, (sorted(machines.values()),))
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from myhealth.clinical.coding_systems import OUR_USERNAME
 from myhealth.intake.details import Identifier, Patient
 from myhealth.profiles.identifiers import FHIR_REFERENCE, Key
 from myhealth.profiles.person import may_be_one_person
@@ -18,6 +19,8 @@ from myhealth.profiles.person import may_be_one_person
 OTHERS_KIND = re.compile("HC|SN|MB|MC[DRT]?|MA|NIIP|WCN?|PNT|AN[CDT]?|ANON|VN|ACSN|BA|BCT?|GCC|CC|GN")
 # Numbers by which a state knows a person: without their authority they say nothing here.
 STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")
+# Beside its subject, a username of our own export says nothing: elsewhere it may be another person's.
+NOT_COMPARED = (FHIR_REFERENCE, OUR_USERNAME)
 
 
 class Claim(NamedTuple):
@@ -39,7 +42,7 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         value, system = composed(each.value), composed(each.system or "")
         kind = (each.type or "").strip().upper()
         values.add(value)
-        if not value or OTHERS_KIND.fullmatch(kind) or system.startswith(FHIR_REFERENCE):
+        if not value or OTHERS_KIND.fullmatch(kind) or system.startswith(NOT_COMPARED):
             continue
         if system and system.casefold() not in own_authorities:
             found[system, value] = None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from psycopg2.extras import execute_values
 
+from myhealth.clinical.coding_systems import OUR_SUBJECT
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.details import Patient
 from myhealth.intake.identity import claim_of, contradiction
@@ -30,7 +31,8 @@ with held as (
     select system, value, source_name, patient_id from patient_identifiers
     join unnest(%s::text[], %s::text[]) as wanted (system, value) using (value, system)
     union all select '{FHIR_REFERENCE}', value, null, patient_id from patient_identifiers
-    where value = any(%s) and system like '{FHIR_REFERENCE}%%')
+    where value = any(%s) and system like '{FHIR_REFERENCE}%%'
+    union all select '{OUR_SUBJECT}', subject::text, null, id from users where subject::text = any(%s))
 select held.system, held.value, held.source_name, {ACCOUNT} from held join users on users.id = patient_id"""
 FIND_HELD = f"select patient_id, system, value from patient_identifiers where patient_id = any(%s) and {OF_AUTHORITIES}"
 # A lock: an account that is linked at this moment takes in the records that are rejected before.
@@ -174,7 +176,10 @@ class Patients:
             return
         keys = {key for item in detailed for key in (*item.identifiers, *_keys_of_names(item))}
         references = sorted({item.reference for item in detailed if item.reference})
-        cursor.execute(FIND_HOLDERS, ([system for system, _ in keys], [value for _, value in keys], references))
+        subjects = [value for system, value in keys if system == OUR_SUBJECT]
+        cursor.execute(
+            FIND_HOLDERS, ([system for system, _ in keys], [value for _, value in keys], references, subjects)
+        )
         self._holders, self._references = {}, defaultdict(set)
         for system, value, source_name, *account in cursor.fetchall():
             if system == FHIR_REFERENCE:

@@ -5,16 +5,18 @@ All functions work within the transaction that stores the batch. SQL is raw wher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments
+from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments, select_fields
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import record_change
 from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
 from myhealth.checkups.withdrawn import WITHDRAWN
-from myhealth.intake.bulk_insert import CheckupRow, RecordKey, StoredRow, find_stored
+from myhealth.clinical.coding_systems import OUR_REPORT
+from myhealth.intake.bulk_insert import STORED_NAMES, CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
 from myhealth.intake.originals import OriginalFingerprint, find_originals
@@ -28,6 +30,8 @@ select id from checkups where id = any(%s) order by coalesce(machine_id, 0), rec
 UPGRADED = "select fuller_readers_since()"
 BY_RESULT = ("fhir", "hl7")
 PARTIAL = "hl7"
+# The number of a record of our own export: the check-up's id.
+EXPORTED = re.compile(re.escape(OUR_REPORT) + r"\|([0-9]{1,18})(?:#|$)")
 OTHER_CONTENT = "is stored with other content"
 MOMENTS = ("taken_at", "taken_until", "issued_at")
 
@@ -119,6 +123,26 @@ class Settlement:
         theirs = _content_of(row, stored)
         ours = _content(stored)
         return legacy and same_patient and compare(theirs, ours) <= 0 and is_known_before(ours, theirs)
+
+
+def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int]:
+    """Return the ids of the check-ups from which our own export made records, by the ids of their rows.
+
+    Another installation may have given the number to another check-up: patient, moment and values must be the same.
+    """
+    numbers = {row.id: int(match[1]) for row in rows if (match := EXPORTED.match(row.record.record_id or ""))}
+    if not numbers:
+        return {}
+    query = Checkup.select(*select_fields(STORED_NAMES)).where(Checkup.id.in_(list(numbers.values())))
+    stored: dict[int, StoredRow] = {each["id"]: each for each in query.dicts()}  # type: ignore[index, misc]
+    found = {}
+    for row in rows:
+        ours = stored.get(numbers.get(row.id, 0))
+        if ours is None or row.patient_id != ours["patient_id"]:
+            continue
+        if is_known_before(_content(ours), _content_of(row, ours)):
+            found[row.id] = int(ours["id"])
+    return found
 
 
 def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:

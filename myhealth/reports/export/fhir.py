@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from myhealth.clinical.coding_systems import OUR_DISEASE, OUR_REPORT, OUR_SUBJECT, OUR_USERNAME
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_observations import Observations
 from myhealth.reports.export.fhir_types import (
@@ -28,10 +29,6 @@ from myhealth.reports.export.fhir_types import (
 )
 from myhealth.reports.trends import readable_results
 
-# Our identifier systems as tag URIs (RFC 4151), which need no server.
-REPORT_SYSTEM, PERSON_SYSTEM, DISEASE_SYSTEM = (
-    f"tag:myhealth.example,2026:{what}" for what in ("report", "username", "disease")
-)
 NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 # DiagnosticReport.note of R5, as an extension for R4.
 NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
@@ -57,7 +54,7 @@ def report_entries(report: Document, patient: Document) -> list[Element]:
     """Return the entries of one report in a Bundle: the report, followed by its Observations."""
     subject = {
         "reference": _address(f"patient-{patient['_id']}"),
-        "identifier": {"system": PERSON_SYSTEM, "value": patient["username"]},
+        "identifier": {"system": OUR_USERNAME, "value": patient["username"]},
         "display": clean(patient["full_name"]) or patient["username"],
     }
     observations, top = Observations(report, subject, _address).of(readable_results(report))
@@ -74,10 +71,13 @@ def _entry(resource: Element) -> Element:
 
 def _patient(patient: Document) -> Element:
     """Return the Patient; the username is the first identifier."""
-    own = {"use": "usual", "system": PERSON_SYSTEM, "value": patient["username"]}
+    own = [
+        {"use": "usual", "system": OUR_USERNAME, "value": patient["username"]},
+        {"use": "secondary", "system": OUR_SUBJECT, "value": patient["subject"]},
+    ]
     sex = patient.get("sex")
     return {"resourceType": "Patient", "id": str(patient["_id"])} | compact(
-        identifier=[own, *identifiers(patient.get("identifiers"))],
+        identifier=[*own, *identifiers(patient.get("identifiers"))],
         name=[{"text": name}] if (name := clean(patient["full_name"])) else [],
         gender=sex if sex in ("male", "female", "other", "unknown") else "",
         birthDate=date_time(patient.get("birth_date"))[:10],
@@ -89,7 +89,7 @@ def _report(report: Document, subject: Element) -> Element:
     details: Any = report.get("details")
     details = details if isinstance(details, dict) else {}
     status, disease = report.get("status"), clean(report["disease"])
-    coded = [{"coding": [{"system": DISEASE_SYSTEM, "display": disease}], "text": disease}] if disease else []
+    coded = [{"coding": [{"system": OUR_DISEASE, "display": disease}], "text": disease}] if disease else []
     people = performers_of(report, details)
     order = _order(details, subject)
     return {
@@ -97,7 +97,7 @@ def _report(report: Document, subject: Element) -> Element:
         "id": str(report["_id"]),
         **compact(contained=[order] if order else [], extension=_note_extensions(details)),
         "identifier": [
-            {"use": "usual", "system": REPORT_SYSTEM, "value": str(report["_id"])},
+            {"use": "usual", "system": OUR_REPORT, "value": str(report["_id"])},
             *identifiers(details.get("identifiers")),
         ],
         **compact(basedOn=[{"reference": "#order"}] if order else [], category=concepts(details.get("category"))),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from myhealth.clinical.coding_systems import LOINC
+from myhealth.clinical.coding_systems import LOINC, OUR_SERIAL
 from myhealth.reports.export.fhir_types import (
     Element,
     clean,
@@ -26,7 +26,6 @@ from myhealth.reports.export.fhir_types import (
 )
 from myhealth.reports.export.fhir_values import interpretations_of, measured
 
-MACHINE_SYSTEM = "tag:myhealth.example,2026:serial"
 CATEGORY_URI = "http://terminology.hl7.org/CodeSystem/observation-category"
 CATEGORY_WORDS = {"vital-signs": "Vital Signs", "laboratory": "Laboratory", "exam": "Exam"}
 # FHIR's profile of vital signs, and the codes of the same quantities.
@@ -165,7 +164,7 @@ class Observations:
     def _device(self, device: Any) -> tuple[Element, list[Element]]:
         """Return the Reference to the machine, and what it contains of it."""
         serial = clean(self._report.get("machine"))
-        own = [{"system": MACHINE_SYSTEM, "value": serial}] if serial else []
+        own = [{"system": OUR_SERIAL, "value": serial}] if serial else []
         found = compact(identifier=own[0] if own else None)
         if not isinstance(device, dict):
             return found | compact(display=clean(device)), []

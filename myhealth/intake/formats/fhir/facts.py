@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concept, concepts, person_name
 from myhealth.intake.formats.fhir.grouping import FhirGroup, label
@@ -18,7 +19,7 @@ REPORT_STATUSES = (*RESULT_STATUSES, "partial", "appended")
 # The status of a result that has none of its own, by that of its report.
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
 # The systems of our own export for a check-up and a machine: numbers that the record has elsewhere.
-OURS = ("tag:myhealth.example,2026:report", "tag:myhealth.example,2026:serial")
+OURS = (OUR_REPORT, OUR_SERIAL)
 NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, KnownPatients, root_of
 from myhealth.intake.formats.fhir.element import Element, compact, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
@@ -26,7 +27,6 @@ NOT_A_PATIENTS = frozenset(
         *("NII", "NIIP", "SN", "VN", "VS", "XX"),
     )
 )
-USERNAMES = "tag:myhealth.example,2026:username"  # the system of usernames in our own export
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender")
 GENDERS = ("male", "female", "other", "unknown")
 
@@ -93,9 +93,12 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
         known = facts_of_patient(Element(entry.resource, "Patient", group.faults))
         identifiers = [*known.pop("identifiers", ()), *identifiers]
         facts |= known
-    for each in identifiers:
-        if each.get("system") == USERNAMES:
-            del each["system"]
+    if not any(
+        each.get("system") == OUR_SUBJECT for each in identifiers
+    ):  # else of our own export, perhaps elsewhere's
+        for each in identifiers:
+            if each.get("system") == OUR_USERNAME:
+                del each["system"]
     usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]
     usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
     names = [each["value"].strip() for each in usable]

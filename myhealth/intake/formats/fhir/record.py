@@ -9,6 +9,7 @@ import re
 from datetime import tzinfo
 from typing import Any
 
+from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concepts
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of
@@ -27,7 +28,6 @@ SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 SHARED_DETAILS = ("performers", "category", "specimen", "device")
 SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_until", "issued_at")
 # The system under which our own export codes the disease among the conclusions.
-DISEASE_SYSTEM = "tag:myhealth.example,2026:disease"
 
 
 def read_deleted(entry: Entry) -> ParsedRecord:
@@ -87,7 +87,7 @@ def _checkup_facts(shared: dict[str, Any]) -> dict[str, Any]:
 def _conclusions(top: Element) -> dict[str, Any]:
     """Return the report in the words of people, and the disease that our own export coded."""
     codes = [coding for each in top.parts("conclusionCode") for coding in each.parts("coding")]
-    disease = next((each.text("display") for each in codes if each.text("system") == DISEASE_SYSTEM), "")
+    disease = next((each.text("display") for each in codes if each.text("system") == OUR_DISEASE), "")
     return {"disease": disease, "checkup_report": top.text("conclusion")}
 
 
@@ -102,7 +102,7 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
         found |= compact(codings=codings(top.part("code")))
     found |= _order(group)
     concluded = [*concepts(top, "conclusionCode"), *concepts(top, "codedDiagnosis")]
-    concluded = [each for each in concluded if DISEASE_SYSTEM not in str(each)]
+    concluded = [each for each in concluded if OUR_DISEASE not in str(each)]
     return found | compact(conclusion_codes=concluded, version=top.part("meta").text("versionId"))
 
 
