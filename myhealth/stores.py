@@ -17,7 +17,7 @@ import psycopg2.errors
 
 from myhealth.common.database import QUIET_LOG, cause_of, database, fetch_one, make_database, translate_errors
 from myhealth.common.database_watch import ask
-from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, Unavailable
+from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def open_database(settings: Settings, **options: Any) -> None:
     if the server does not answer.
     """
     bind_database(settings, **options)
+    require_utf8()
     found = schema_number()
     if found < _files()[-1].number and not settings.database_url:
         migrate(settings)
@@ -123,6 +124,14 @@ def open_reports(settings: Settings, **options: Any) -> ReportRepository:
     return repository
 
 
+def require_utf8() -> None:
+    """Raise SettingsError unless the bound database is encoded in UTF-8: any other loses names, and cuts texts."""
+    encoding = fetch_one("show server_encoding", ()).fetchone()[0]
+    if encoding != "UTF8":
+        hint = "make another one with: createdb --encoding UTF8 --template template0 NAME"
+        raise SettingsError(f"the database of database_url is encoded in {encoding}, not in UTF-8", hint=hint)
+
+
 def schema_number() -> int:
     """Return the number of the newest migration of the bound database, 0 for an empty one."""
     if fetch_one("select to_regclass('schema_migration')", ()).fetchone()[0] is None:
@@ -164,6 +173,7 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
     to = numbers[-1] if to is None else to
     if to not in (0, *numbers):
         raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
+    require_utf8()
     with translate_errors(), database.connection_context(), _migration_lock():
         runner, steps = _runner(), []
         rows = runner.status()

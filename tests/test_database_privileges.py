@@ -70,6 +70,41 @@ def test_what_the_database_lacks_is_never_the_clients_fault(
     assert text in caplog.text
 
 
+@pytest.mark.parametrize("table", ["users", "checkups", "rejections", "login_attempts", "sync_pass", "audit_events"])
+def test_no_missing_right_is_an_answer_of_its_own(
+    limited: Settings, settings: Settings, calling: Any, log_in: Any, caplog: Any, table: str
+) -> None:
+    from wsgi.upload import make_app
+
+    upload: Caller = calling(make_app(limited))
+    token = log_in("tara")
+    as_superuser(settings, f"revoke all on {table} from {ROLE}")
+    calls: list[Any] = [("GET", "/metrics"), ("GET", "/readyz"), ("POST", "/checkups/", [record(1), {"record_id": "x"}]),
+                        ("GET", "/users/tara/"), ("POST", "/login/", {"username": "tara", "password": "wrong"})]  # fmt: skip
+    with caplog.at_level(logging.ERROR):
+        answers = [upload(*call, token=token) for call in calls]
+    assert {answer.status_code for answer in answers} <= {200, 201, 401, 503}, [answer.data for answer in answers]
+    assert any(answer.status_code == 503 for answer in answers)
+    assert not any(table.encode() in answer.data for answer in answers if answer.status_code == 503)
+    assert f"permission denied for table {table} to role {ROLE}" in caplog.text
+
+
+@pytest.mark.process
+def test_a_database_that_is_not_utf8_is_refused(settings: Settings, postgres: Any, run_cli: Any) -> None:
+    postgres.make_database("latin_test", anew=True)
+    maintenance = psycopg2.connect(postgres.url_of("postgres"))
+    maintenance.autocommit = True
+    with maintenance.cursor() as cursor:
+        cursor.execute("drop database latin_test")
+        cursor.execute("create database latin_test encoding 'LATIN1' locale 'C' template template0")
+    maintenance.close()
+    env = {"MYHEALTH_DATABASE_URL": postgres.url_of("latin_test"), "MYHEALTH_MONGO_URL": settings.mongo_url}
+    for words in (["migrate"], ["sync", "--once"], ["users", "list"]):
+        done = run_cli(*words, env=env)
+        assert done.returncode == 78, done.stderr
+        assert "encoded in LATIN1, not in UTF-8" in done.stderr
+
+
 @pytest.mark.process
 def test_a_sync_without_a_right_ends_with_77(limited: Settings, settings: Settings, run_cli: Any) -> None:
     as_superuser(settings, f"revoke select on users from {ROLE}")

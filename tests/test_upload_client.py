@@ -141,6 +141,8 @@ def test_few_threads_wait_for_passwords_and_the_others_are_refused_at_once() -> 
         assert time.monotonic() - started < WAIT_S
         with pytest.raises(Busy):
             CALLS["change a password"](client)
+        with pytest.raises(Busy):
+            client.get_caller("TOKEN")
         assert refused.value.retry_after_s == 1
         silent.close()
         for connection in taken:

@@ -123,7 +123,8 @@ class UploadClient:
 
         Raises NotLoggedIn if the token has ended, UploadApiUnavailable, GatewayTimeout, BadGateway.
         """
-        response = self._call(LOG_IN, "GET", "/users/?limit=2", token=token, repeatable=True)
+        with self._logins.enter():
+            response = self._call(LOG_IN, "GET", "/users/?limit=2", token=token, repeatable=True)
         if response.status == 401:
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         try:
