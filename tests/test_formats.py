@@ -60,7 +60,7 @@ def test_a_format_of_one_file_is_imported_rejected_written_and_imported_again(db
     assert again.stdout == f"{rejected}: 1 accepted, 0 duplicate, 1 rejected.\n", again.stderr
     create_user("nobody")
     retried = run("rejections", "retry", "--all")
-    assert "1 still rejected, 1 accepted, 1 duplicate." in retried.stdout, retried  # record 2 is savita's by now
+    assert "2 rejected records: 1 still rejected, 1 accepted." in retried.stdout, retried  # record 2 is savita's by now
     found = db("select record_id, username, results->0->>'value' from checkups join users on users.id = patient_id"
                " order by record_id")  # fmt: skip
     assert found == [

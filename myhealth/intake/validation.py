@@ -9,7 +9,7 @@ ranges stay as they were sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -224,8 +224,8 @@ def _add_details(sent: DetailedRecord, record: Record) -> None:
 
 def _has_fault(part: Any) -> bool:
     """Return whether a Struct, or one within it, has a value that its type allows and a check of its Meta refuses."""
-    for name, fault in _partchecks(part.__class__):
-        value = getattr(part, name)
+    read, faults = _partchecks(part.__class__)
+    for value, fault in zip(read(part), faults):  # noqa: B905 - strict costs time
         if value is None or value is NOT_SENT:
             continue
         if fault is not None:
@@ -309,13 +309,16 @@ def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, 
 
 
 @lru_cache(maxsize=64)
-def _partchecks(cls: type[msgspec.Struct]) -> list[tuple[str, Fault | None]]:
-    """Return the fields of a Struct whose values need a check beyond their type: each with it, or with None if the
-    check is within the Structs of its value."""
+def _partchecks(cls: type[msgspec.Struct]) -> tuple[Callable[[Any], tuple[Any, ...]], list[Fault | None]]:
+    """Return how to read the values of a Struct that need a check beyond their type, and the check of each: None if it
+    is within the Structs of the value."""
     type_: Any = inspect.type_info(cls)
     inside = [(field.name, None) for field in type_.fields if _contains_struct(field.type)]
     inline = INLINE if issubclass(cls, Result) else ()
-    return [*((name, fault) for name, fault in checks(type_) if name not in inline), *inside]
+    found = [*((name, fault) for name, fault in checks(type_) if name not in inline), *inside]
+    names = [name for name, _ in found]
+    read = attrgetter(*names) if len(names) > 1 else lambda part: tuple(getattr(part, name) for name in names)
+    return read, [fault for _, fault in found]
 
 
 def _contains_struct(type_: inspect.Type) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from myhealth.clinical.coding_systems import LOINC, uri_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
@@ -17,6 +17,7 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 Facts = dict[str, Any]
+Read = TypeVar("Read")
 # Coding systems of table 0396 whose codes may look like LOINC; L and 99… are local ones.
 OTHER_SYSTEM = re.compile(
     r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
@@ -26,7 +27,7 @@ UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI":
 CACHED_MAX = 200  # characters: longer texts do not come again
 
 
-def cached(read: Callable[[str, Encoding], Any]) -> Callable[[str, Encoding], Any]:
+def cached(read: Callable[[str, Encoding], Read]) -> Callable[[str, Encoding], Read]:
     """Cache what `read` returns for a short text."""
     quick = lru_cache(maxsize=2048)(read)
     return lambda text, encoding: (quick if len(text) < CACHED_MAX else read)(text, encoding)
@@ -78,7 +79,7 @@ def words_of(text: str, encoding: Encoding) -> str:
 def label_of(text: str, encoding: Encoding) -> str:
     """Return the words of a coded field, else its code."""
     coded = encoding.parts(text, 4)
-    return str(words_of(text, encoding)) or coded[0] or coded[3]
+    return words_of(text, encoding) or coded[0] or coded[3]
 
 
 @cached
@@ -107,8 +108,7 @@ def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
 
 def concept(segment: Segment, field: int) -> Facts | str | None:
     """Return the first repetition of a coded field as `concept_of` does."""
-    found: Facts | str | None = concept_of(segment.first(field), segment.encoding)
-    return found
+    return concept_of(segment.first(field), segment.encoding)
 
 
 def concepts(segment: Segment, field: int) -> list[Any]:

@@ -48,15 +48,10 @@ def kind_of_group(group: OrderGroup) -> str:
         if segment.name == "SPM" and (kind := SPECIMEN_ROLES.get(segment.text(11).upper(), "")):
             return kind
         if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
-            return str(kind)
+            return kind
         if segment.name == "OBX" and CONTROL_RESULT.fullmatch(label_of(segment.field(3), segment.encoding)):
             return CONTROL
     return ""
-
-
-def kind_of_result(segment: Segment) -> str:
-    """Return what an OBX segment is instead of a result of a patient; "" if it is one."""
-    return str(_kind_of_result(segment.field(3), segment.encoding))
 
 
 @cached
@@ -66,7 +61,8 @@ def _kind_of_order(text: str, encoding: Encoding) -> str:
 
 
 @cached
-def _kind_of_result(text: str, encoding: Encoding) -> str:
+def kind_of_result(text: str, encoding: Encoding) -> str:
+    """Return what an OBX segment is by its OBX-3, instead of a result of a patient; "" if it is one."""
     label, code = label_of(text, encoding), encoding.parts(text)[0]
     if code in AGES or AGE.fullmatch(label):
         return "patient's age"

@@ -146,7 +146,7 @@ def checkup_type_of(group: OrderGroup) -> str:
         text = segment.first(place)
         code = code_of(text, segment.encoding)["code"]
         if found := words_of(text, segment.encoding) or name_of(code) or label_of(text, segment.encoding):
-            return str(found)
+            return found
     group.faults.append(("OBR-4", "is empty: what was examined?"))
     return ""
 

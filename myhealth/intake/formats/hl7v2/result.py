@@ -79,7 +79,7 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
     """
     found: list[ObxResult] = []
     for place, segment in enumerate(group.all("OBX"), 1):
-        if kind := kind_of_result(segment):
+        if kind := kind_of_result(segment.field(3), segment.encoding):
             skipped[kind] += 1
             continue
         current = ObxResult(place, result_of(segment, zone), [segment])
