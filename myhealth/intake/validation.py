@@ -139,19 +139,20 @@ def _is_storable(record: Any) -> bool:
     if type(record) is not dict:
         return False
     waiting: list[Any] = [record]
+    texts: list[str] = []
     while waiting:
         value = waiting.pop()
         kind = value.__class__
-        if kind is dict:
+        if kind is str:
+            texts.append(value)
+        elif kind is dict:
             waiting += value.values()
         elif kind is list:
             waiting += value
-        elif kind is str:
-            if UNSTORABLE.search(value):
-                return False
         elif kind is UnrepresentableNumber or kind is DuplicateKeyDict:
             return False
-    return True
+    text = "".join(texts)
+    return "\0" not in text and (text.isascii() or not UNSTORABLE.search(text))
 
 
 def _may_be_rounded(moment: datetime, raw: str) -> bool:
@@ -231,13 +232,11 @@ def _has_fault(part: Any) -> bool:
         if fault is not None:
             if fault(value):
                 return True
-        elif any(isinstance(each, msgspec.Struct) and _has_fault(each) for each in _as_list(value)):
-            return True
+        else:
+            for each in value if value.__class__ is list else (value,):
+                if isinstance(each, msgspec.Struct) and _has_fault(each):
+                    return True
     return False
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _first_results(results: list[Any], changed: dict[int, dict[str, Any]]) -> str:
