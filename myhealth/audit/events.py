@@ -6,13 +6,13 @@ Events are only ever added. They never contain a measured value or a password.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from peewee import JOIN, fn
 from psycopg2.extras import execute_values
 
@@ -166,7 +166,8 @@ def event_values(
     outcome: str = "done",
 ) -> tuple[Any, ...]:
     """Return the values of INSERT_EVENT, for statements that contain it."""
-    text = json.dumps({name: _fit(value) if isinstance(value, str) else value for name, value in details.items()})
+    fitting = {name: _fit(value) if isinstance(value, str) else value for name, value in details.items()}
+    text = msgspec.json.encode(fitting).decode()
     return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, text
 
 

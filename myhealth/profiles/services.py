@@ -110,7 +110,11 @@ def get_user(username: str) -> User:
 def get_user_by_subject(subject: str) -> User | None:
     """Return the user with this `subject` (a UUID), or None."""
     row = fetch_one(BY_SUBJECT, (subject,)).fetchone()
-    return User(**dict(zip(SUBJECT_COLUMNS, row, strict=True))) if row else None
+    if row is None:
+        return None
+    user = User(__no_default__=True)
+    user.__data__.update(zip(SUBJECT_COLUMNS, row, strict=True))  # setting each attribute would take longer
+    return user
 
 
 def _find(username: Any) -> User | None:

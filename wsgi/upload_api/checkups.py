@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from myhealth.intake.file_import import BATCH_RECORDS, read_batches
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import FORMATS
-from myhealth.intake.formats.source import Source
+from myhealth.intake.formats.source import GZIP_MAGIC, Source
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
@@ -274,8 +275,12 @@ class UserCheckupView(UploadView):
 
 def _is_large(body: BinaryIO) -> bool:
     """Return whether a body has more than SMALL_BODY_BYTES, also if it is a gzip file. Leaves it at its beginning."""
+    size = body.seek(0, os.SEEK_END)
     body.seek(0)
     try:
+        if size > SMALL_BODY_BYTES or body.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+            return size > SMALL_BODY_BYTES
+        body.seek(0)
         return len(Source(body).head(SMALL_BODY_BYTES + 1)) > SMALL_BODY_BYTES
     except BadInput:  # damaged: the reader will report it
         return False

@@ -207,7 +207,7 @@ class JsonBuffer:
                     fault, end = f"it is not JSON: {error.msg}{where}", self._broken_end(by_line)
             except RecursionError:
                 fault, end = "it is nested too deeply", self._broken_end(by_line)
-            if end and (end < len(self.text) or self.ended):
+            if end and (end < len(self.text) or self.ended or (not by_line and self.text[end - 1] == "}")):
                 break
             length = len(self.text) - self.position
             too_long = length > RECORD_MAX
