@@ -102,18 +102,19 @@ def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] 
     sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
     values = (sent, *(event or NO_EVENT), NEVER if event is None else len(items))
     with translate_errors():
-        connection, cursor = database.connection(), database.cursor()
+        cursor = database.cursor()
         try:
-            cursor.execute(EXECUTE if _is_prepared(connection, cursor) else STORE, values)
+            cursor.execute(EXECUTE if _is_prepared(cursor) else STORE, values)
         except WRONG_CONNECTION as error:
-            pooled.add(connection)
+            pooled.add(cursor.connection)
             raise PreparedElsewhere from error
         return {position - 1: id_ for position, id_, _ in cursor.fetchall()}
 
 
-def _is_prepared(connection: Any, cursor: Any) -> bool:
+def _is_prepared(cursor: Any) -> bool:
     """Prepare the statement on a connection that has not prepared it yet: executing an unknown one would fail, and
     PostgreSQL would log it with the patient's data."""
+    connection = cursor.connection
     if connection in pooled:
         return False
     if connection not in prepared:

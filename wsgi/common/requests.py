@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import re
 import tempfile
 import zlib
@@ -58,8 +59,11 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
 def spool_body(max_bytes: int) -> BinaryIO:
     """Return the request's body as a file, in memory while it is small. Raises as `read_body` does."""
     with contextlib.ExitStack() as opened:
-        file: Any = opened.enter_context(tempfile.SpooledTemporaryFile(max_size=SMALL_BODY_BYTES))
+        file: Any = io.BytesIO()
         for part in _decompressed(_read(max_bytes), max_bytes):
+            if file.tell() + len(part) > SMALL_BODY_BYTES and isinstance(file, io.BytesIO):
+                small, file = file, opened.enter_context(tempfile.TemporaryFile())
+                file.write(small.getbuffer())
             file.write(part)
         file.seek(0)
         opened.pop_all()  # no error: the caller closes it

@@ -35,7 +35,6 @@ from wsgi.common.requests import (
     CHUNK,
     SMALL_BODY_BYTES,
     header,
-    query_flag,
     read_body,
     spool_body,
 )
@@ -116,28 +115,25 @@ class TakesRecords(UploadView):
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
         """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
         records without a record_id a derived one, so that the same dump sent twice is stored once."""
-        atomic, with_rejected = query_flag("atomic"), query_flag("refused_file")
+        atomic, with_rejected = self.flag("atomic"), self.flag("refused_file")
         key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
         # one name for all spellings of the path: an unresolved rejection of the same source is not stored twice
         place = f"users/{patient}/checkups" if patient else f"machines/{machine}/dumps" if as_dump else "checkups"
         source, max_bytes = f"POST /{place}/"[:200], self.context.settings.upload.max_body_bytes
         with contextlib.ExitStack() as held:
             body = held.enter_context(spool_body(max_bytes))
-            digest = hashlib.sha256(
-                b"\0".join([source.encode(), str(atomic).encode(), str(with_rejected).encode(), b""])
-            )
-            while key is not None and (part := body.read(CHUNK)):
-                digest.update(part)
             if _is_large(body):
                 held.enter_context(self.context.large_bodies.enter())
 
+            if key is not None:
+                digest = _digest(body, source, str(atomic), str(with_rejected))
             bulk = BulkAnswer(read_dump(body, machine=machine, max_bytes=max_bytes), with_rejected)
 
             def work() -> Answer:
                 self._store(bulk.dump, source, patient, as_dump, atomic, bulk)
                 return bulk.finish()
 
-            answer = work() if key is None else once(self.user.id, key, digest.digest(), work)
+            answer = work() if key is None else once(self.user.id, key, digest, work)
             if answer.replayed and with_rejected:  # the kept answer has no rejected record, but the request has
                 bulk.collect_rejected(self._records(bulk.dump), answer)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
@@ -271,6 +267,15 @@ class UserCheckupView(UploadView):
         patient = self.person(username, "doctor")
         corrections.delete_checkup(patient.id, storable(checkup_id))
         return bottle.HTTPResponse(status=204)
+
+
+def _digest(body: BinaryIO, *marks: str) -> bytes:
+    """Return the digest of a request: of the marks and the body, which it leaves at its beginning."""
+    digest = hashlib.sha256(b"\0".join([*map(str.encode, marks), b""]))
+    while part := body.read(CHUNK):
+        digest.update(part)
+    body.seek(0)
+    return digest.digest()
 
 
 def _is_large(body: BinaryIO) -> bool:

@@ -20,7 +20,7 @@ from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, warn_of_data_in_the_log
 from wsgi.common.once import Once
-from wsgi.common.requests import bearer_token, client_address, query_parameters
+from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
 from wsgi.upload_api.gate import Gate
 
@@ -68,11 +68,15 @@ class UploadContext:
 
 
 class UploadView(View):
-    """A view whose audit events name the caller: `user`, set if `login_required`, and the network `address`."""
+    """A view whose audit events name the caller: `user`, set if `login_required`, and the network `address`.
+
+    `parameters`: those of the address, if the verb describes any.
+    """
 
     context: UploadContext
     user: User
     address: str
+    parameters: dict[str, str]
     login_required = True
     # The answer for a username that does not exist, or that the caller may not know.
     unknown_user = "{} Does not Exists"
@@ -86,9 +90,13 @@ class UploadView(View):
             actor = Actor(self.user.id, self.user.username, self.address)
         asked = self.spec[verb].query
         if verb == "get" or asked:
-            query_parameters(*(name for name, *_ in asked))
+            self.parameters = query_parameters(*[name for name, *_ in asked])
         with acting_as(actor):
             return getattr(self, verb)(**parts)
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
+        return parse_boolean(name, self.parameters.get(name, "false"))
 
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and record the refusal, unless the caller has one of these roles."""

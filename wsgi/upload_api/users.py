@@ -20,7 +20,7 @@ from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import address_with_proxy, query_flag, read_json
+from wsgi.common.requests import address_with_proxy, read_json
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.context import ENDED, UploadView, ended_header
 
@@ -81,7 +81,7 @@ class UsersView(UploadView):
         limit, after = page_limit(bottle.request.query), _after()
         if self.user.role not in ("doctor", "admin"):
             return json_response([user_json(self.user)] if self.user.folded_name > fold_name(after) else [])
-        query, to_review = {}, query_flag("to_review")
+        query, to_review = {}, self.flag("to_review")
         if to_review:
             self.require("admin")
             query["to_review"] = "true"

@@ -157,6 +157,8 @@ class JsonBuffer:
     def peek(self) -> str:
         """Skip white space and return the next character without consuming it; "" at the end."""
         while True:
+            if self.text[self.position : self.position + 1] > " ":
+                return self.text[self.position]
             match = SPACE.match(self.text, self.position)
             end = match.end() if match else self.position
             self.consume(end)
