@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import json
 import zlib
@@ -10,6 +11,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
+
+import msgspec
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats.json_reader import (
@@ -25,6 +28,7 @@ from myhealth.intake.formats.json_reader import (
 
 GZIP_MAGIC = b"\x1f\x8b"
 HEAD_BYTES = 1024  # enough to distinguish HL7 v2, XML and the like from JSON
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 WHITE_SPACE = " \t\r\n"
 # Only a check-up record has these names; an object that has one is not a machine-memory dump.
 REQUIRED_NAMES = frozenset(("checkup_for", "checkup_type", "checkup_report"))
@@ -89,6 +93,9 @@ class Source:
         while True:
             if count_parts(text) > PARTS_MAX:
                 return JsonStart("{", top_names(text[:CHUNK_BYTES]), by_line="\n{" in text)
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+                names = set(OBJECT.decode(text))  # by far the most: a record alone
+                return JsonStart("{", names, whole=True, alone=self._only_space_follows())
             try:
                 found, end = SCANNER.raw_decode(text)
                 alone = not text[end:].strip(WHITE_SPACE) and self._only_space_follows()
