@@ -18,7 +18,6 @@ from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.runner import restart_epoch, run_pass
-from myhealth.sync.scheduler import run_loop
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
@@ -84,6 +83,8 @@ def sync(
         elif once:
             report(run_pass(source_url, target, settings, retry_quarantined=retry_failed), app.verbose or verbose)
         else:
+            from myhealth.sync.scheduler import run_loop  # one pass needs neither `schedule` nor `verify`
+
             logging.getLogger("myhealth.sync").setLevel(logging.INFO)
             run_loop(source_url, target, settings)
 

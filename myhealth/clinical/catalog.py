@@ -158,8 +158,11 @@ LATER_CODES = frozenset({"76534-7", "76535-4", "8889-8", "14743-9"})
 
 
 @lru_cache(maxsize=4096)
-def _unit(unit: str) -> str:
-    return series_unit(unit.lower())  # with a code of the catalogue, G/L is not giga a litre
+def _range_of(code: str | None, unit: str | None) -> Range | None:
+    """Return what the catalogue knows of a code in a unit."""
+    if code not in BY_CODE or unit is None:
+        return None
+    return BY_CODE[code].ranges.get(series_unit(unit.lower()))  # with a code of the catalogue, G/L is not giga a litre
 
 
 def findings(
@@ -180,9 +183,7 @@ def findings(
     `warning` where no living body has the value. `sex`: "female" or "male", else it is not known. `age`: years; None is
     an adult, and a child has no range.
     """
-    if code not in BY_CODE or unit is None:
-        return {}
-    found = BY_CODE[code].ranges.get(_unit(unit))
+    found = _range_of(code, unit)
     if found is None:
         return {}
     ranged = low is not None or high is not None
@@ -230,7 +231,7 @@ def first_findings(
     if code not in BY_CODE or unit is None or not is_first(code, unit):
         return {}
     made = findings(code, value, unit, low, high, flag, range_text)
-    found = BY_CODE[code].ranges.get(_unit(unit))
+    found = _range_of(code, unit)
     made.pop("flag_source", None)
     if found is None or "range_text" not in made:
         return made

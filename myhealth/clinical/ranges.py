@@ -14,6 +14,7 @@ from typing import Any
 Number = int | float | Decimal
 
 ADULT_AGE = 18  # years
+PLAIN = (int, float)
 ABOVE, BELOW, WITHIN = "above", "below", "within"
 MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", re.ASCII)
 
@@ -43,6 +44,11 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
 
     lies(128, 90, 120) is ABOVE, lies("<3", 70, 99) BELOW, lies("<3", 0, 5) WITHIN, lies("<100", 70, 99) None.
     """
+    if type(value) in PLAIN and type(low) in PLAIN and type(high) in PLAIN:  # nearly all, in a tenth of the time
+        if low <= value <= high:
+            return WITHIN
+        if value - value == 0 and low <= high:  # none is infinite or no number
+            return ABOVE if value > high else BELOW
     found, bottom, top = parse_measurement(value), number(low), number(high)
     if found is None or (bottom is None and top is None):
         return None
@@ -63,7 +69,7 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
 
 def is_outside(value: Any, low: Any, high: Any) -> bool:
     """Whether a value is known to lie outside its range. (Most are plain numbers, and need no more than this.)"""
-    if type(value) in (int, float) and type(low) in (int, float) and type(high) in (int, float):
+    if type(value) in PLAIN and type(low) in PLAIN and type(high) in PLAIN:
         return bool(value > high or value < low)
     return classify(value, low, high) in (ABOVE, BELOW)
 

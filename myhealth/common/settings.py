@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Meta
 
 from myhealth.common.errors import SettingsError
-from myhealth.common.settings_checks import check_settings, read_private_file
 
 PREFIX = "MYHEALTH_"
 SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
@@ -200,6 +199,8 @@ def load(
     out of range, a file that does not exist, is not TOML or may be written by others, and a setting that
     `check_settings` refuses.
     """
+    from myhealth.common.settings_checks import check_settings  # it loads what only settings need
+
     environ = os.environ if environ is None else environ
     known = {key.name: key for key in keys()}
     found: dict[str, tuple[Any, str]] = {}
@@ -225,6 +226,8 @@ def _settings_file(file: str | os.PathLike[str] | None, environ: Mapping[str, st
 def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[Any, str]]:
     if path is None:
         return {}
+    from myhealth.common.settings_checks import read_private_file
+
     try:
         tree = tomllib.loads(read_private_file(path).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -262,6 +265,8 @@ def _from_environ(environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[
 
 
 def _read_secret(variable: str, path: str) -> str:
+    from myhealth.common.settings_checks import read_private_file
+
     try:
         return read_private_file(Path(path), "secret's file").decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:

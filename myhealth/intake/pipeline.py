@@ -28,7 +28,7 @@ from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.content import warn_of_withdrawn
 from myhealth.intake.details import Patient
-from myhealth.intake.identity import Claim, claim_of, claim_of_invalid, composed
+from myhealth.intake.identity import claim_of, claim_of_invalid, composed
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record
@@ -221,7 +221,7 @@ class Intake:
             record.record_id = self._stored.name(record.content())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
-        if record.status == WITHDRAWN or f'"{WITHDRAWN}"' in record.results:
+        if record.status == WITHDRAWN or WITHDRAWN in record.results:
             warn_of_withdrawn(record)
         if record.warnings or parsed.warnings:
             record.warnings = [*parsed.warnings, *_located(parsed, record.warnings)]
@@ -241,10 +241,11 @@ class Intake:
         if origin.assigned:
             item.patients = (origin.assigned,)
             return
-        named = Claim((composed(record.checkup_for),))
-        if record.patient is not None:
-            named = claim_of(record.checkup_for, record.patient, origin.own_authorities)
-        item.patients, item.identifiers, item.patient = *named, record.patient
+        if record.patient is None:
+            item.patients = (composed(record.checkup_for),)
+        else:
+            claim = claim_of(record.checkup_for, record.patient, origin.own_authorities)
+            item.patients, item.identifiers, item.patient = *claim, record.patient
         if origin.patient and _same_name(record.checkup_for, origin.patient):
             item.patients = (origin.patient,)
         elif parsed.patients:

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import msgspec
 from bson.decimal128 import Decimal128
 
-from myhealth.clinical.catalog import codes_of
-from myhealth.clinical.series import series_key
 from myhealth.common.stored_types import StoredMoment
 from myhealth.reports.connection import restore_decimal, restore_value
 from myhealth.reports.documents import Document
@@ -36,6 +34,8 @@ class TrendQuery:
     @property
     def key(self) -> tuple[str, tuple[str | None, ...]]:
         """The field of a result that names the measurement, and its values."""
+        from myhealth.clinical.catalog import codes_of  # the sync, which loads this module, needs no catalogue
+
         return ("name", (self.name,)) if self.code is None else ("code", codes_of(self.code))
 
 
@@ -169,6 +169,8 @@ def trend_points(reports: Iterable[Document], wanted: TrendQuery) -> list[TrendP
 def split_series(points: Iterable[TrendPoint], code: str | None) -> list[tuple[str, list[TrendPoint]]]:
     """Return (kind of specimen, points) of each series, because values in different units or of different specimens
     are not comparable; the kind is "" if there is only one. `code`: what was asked for."""
+    from myhealth.clinical.series import series_key
+
     found: dict[tuple[str, str], list[TrendPoint]] = {}
     for point in points:
         key = series_key({"code": point.code or code, "unit": point.unit, "specimen": point.specimen})
@@ -228,6 +230,8 @@ def measurements_pipeline(patient: Document) -> list[Document]:
 def measurements(groups: Iterable[Document]) -> list[Measurement]:
     """Return the groups of `measurements_pipeline` by name, those of one test as one, without those that have neither
     code nor name."""
+    from myhealth.clinical.catalog import codes_of
+
     tests: dict[Any, list[Measurement]] = {}
     for each in map(_measurement, groups):
         if each.code is not None or each.name is not None:

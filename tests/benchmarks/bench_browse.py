@@ -133,8 +133,8 @@ def fill(store: ReportRepository, reports: int, people: int, results: int) -> No
         batch = []
         for i in range(start, min(start + 10_000, reports)):
             at = BEGIN - timedelta(minutes=reports - i)
-            batch.append(report_document(CheckupRow(i + 1, 1, owners[i], subject(owners[i]), "BLOOD PRESSURE", "Seated, left arm. 128/82",
-                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40, more), 1), 1))  # fmt: skip
+            batch.append(report_document(CheckupRow(i + 1, owners[i], subject(owners[i]), "BLOOD PRESSURE", "Seated, left arm. 128/82",
+                                         "BP", f"HC-{i % 500}", f"dr.{i % 40}", at, at, at, RESULTS % (110 + i % 60, 60 + i % 40, more), 1, 1), 1))  # fmt: skip
         store.reports.insert_many(batch, ordered=False)
 
 
