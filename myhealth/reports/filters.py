@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
-from myhealth.clinical.catalog import codes_of
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
 
@@ -160,6 +159,8 @@ def reports_query(
         if value is not None:
             query[name] = {"$eq": value}
     if wanted.code is not None:
+        from myhealth.clinical.catalog import codes_of  # the sync, which loads this module, needs no catalogue
+
         query["results.code"] = {"$in": [*codes_of(wanted.code)]}
     if wanted.text is not None:
         query["$and"] = [_contains(wanted.text)]
