@@ -196,6 +196,8 @@ class Patients:
         if item.reference in self._references:
             return self._references[item.reference]
         found = {self._users[name] for name in item.patients if name in self._users}
+        if not item.identifiers:
+            return found
         return found | {self._holders[key][0] for key in item.identifiers if key in self._holders}
 
     def _namesakes(self, item: ValidatedRecord) -> list[tuple[Account, Key]]:
