@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.compare import NONE, differences
-from support.factories import record, statuses, take
+from support.factories import PASSWORD, record, statuses, take
 
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.intake.linking import link_patient, store_waiting
@@ -21,6 +21,7 @@ from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
 from myhealth.profiles.person import birth_date_fault, may_be_one_person
 from myhealth.profiles.services import create_user, rename_user, set_full_name, set_person
+from myhealth.reports.user_search import Search
 from myhealth.sync.json_codec import decode_documents, encode_document
 
 DATA = Path(__file__).parent / "data" / "faults"
@@ -426,3 +427,38 @@ def test_the_format_of_a_rejection_is_read_again_with_its_identifiers(people: An
     # As earlier releases kept it: the number among the names.
     db("""update rejections set context = context - 'identifiers' || '{"patients": ["4711"]}' returning 1""")
     assert code(retry_rejection(outcome.rejection_id)) == "identifier_unconfirmed"
+
+
+def test_the_files_of_two_hospitals(people: Any, db: Any, run_cli: Any) -> None:
+    create_user("4711")
+    for name, message in (
+        ("08a-hospital-a", "PID-3: nobody said that the account 4711 is 4711 of HOSP_A"),
+        ("08b-hospital-b", "users identifiers add 4711 HOSP_B 4711"),
+        ("08e-insurance-number", "PID-3: there is no patient with 99001 of HOSP_A"),
+        ("A6-bed-number-in-pid4", "PID-2: there is no user named 854"),
+    ):
+        done = run_cli("import-machine", str(DATA / f"{name}.hl7"))
+        assert done.returncode == 1, name
+        assert message in done.stderr
+    added = run_cli("users", "identifiers", "add", "4711", "HOSP_A", "4711")
+    assert added.stdout == "4711 is 4711 of HOSP_A; 1 kept record stored.\n"
+    assert run_cli("users", "identifiers", "list", "4711").stdout.split() == ["authority", "value", "HOSP_A", "4711"]
+    made = run_cli("import-machine", "--create-patients", str(DATA / "08b-hospital-b.hl7"))
+    assert "PID-3: the patient with 4711 of HOSP_B was created as 4711-2" in made.stderr
+    whose = "select username, full_name, birth_date::text, sex from checkups join users on patient_id = users.id"
+    assert sorted(db(whose)) == [("4711", "", None, None), ("4711-2", "Bo Bergman", "1950-01-01", "male")]
+    rejected = db("select id from rejections where resolved_at is null order by id")[-1][0]
+    assert run_cli("rejections", "retry", "--patient", "bholanath", str(rejected)).returncode == 0
+
+
+def test_blanks_around_a_typed_name_do_not_count(people: Any, upload: Any, sync: Any, reports: Any, db: Any) -> None:
+    assert statuses(take(record(1, patient=" Bholanath\u00a0"), record(2, patient="\tsavita "))) == ["accepted"] * 2
+    typed = {"username": " Bholanath ", "password": PASSWORD}
+    assert upload("POST", "/login/", typed).status_code == 200
+    answers = [upload("POST", "/login/", typed | {"password": f"wrong {n}", "username": " " * n + "bholanath"})
+               for n in range(12)]  # fmt: skip
+    assert 429 in {answer.status_code for answer in answers}, "a blank is no way round the throttle"
+    assert db("select distinct user_id, username from login_attempts") == [(people["bholanath"], "")]
+    sync()
+    assert reports.people.find_by_username(" BHOLANATH ")["username"] == "bholanath"
+    assert [user["username"] for user in reports.people.search(Search("  bhola "))] == ["bholanath"]

@@ -117,7 +117,7 @@ def _end(begun: dict[str, Any], succeeded: bool) -> None:
 
 def _find_user(cursor: Any, username: str) -> dict[str, Any]:
     """Return the values by which COUNT and ADD name the user: the id, or the folded name if it is unknown."""
-    folded = fold_name(username)[:THROTTLED_NAME_MAX]
+    folded = fold_name(username.strip())[:THROTTLED_NAME_MAX]
     folded = folded.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     cursor.execute(FIND_USER, {"folded": folded})
     user_id = cursor.fetchone()[1]

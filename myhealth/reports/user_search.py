@@ -45,6 +45,9 @@ class Search:
     role: str | None = None
     after: SearchCursor | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.text.strip())  # as a person types it
+
     @cached_property
     def words(self) -> list[str]:
         """The words, the longest first: the longest is the most selective, so the index is asked for it."""
@@ -98,6 +101,7 @@ class UserDirectory:
 
     def find_by_username(self, username: str) -> Document | None:
         """Return the user with this name, in any case; None also if several names differ only in case."""
+        username = username.strip()
         with translate_mongo_errors():
             found = list(self._collection.find({"username_key": fold_name(username)}).limit(2))
         exact = [user for user in found if user["username"] == username]

@@ -39,7 +39,7 @@ class LoginView(UploadView):
         return self._answer(body.get("username"), body.get("password"))
 
     def _answer(self, username: Any, password: Any) -> Any:
-        named = username if isinstance(username, str) else ""
+        named = username.strip() if isinstance(username, str) else ""
         unknown = Actor(None, None, self.address)  # who tries that name is not known
         try:
             with attempt(named, self.address) as made:

@@ -119,7 +119,7 @@ class UploadView(View):
         Raises NotFound for other callers, as for a name that does not exist, and records the refusal. For them the name
         is not looked up, so that the time does not reveal whether it exists either.
         """
-        if fold_name(username) == fold_name(self.user.username):
+        if fold_name(username.strip()) == fold_name(self.user.username):
             return self.user
         with contextlib.suppress(NotFound):
             if self.user.role in roles:
