@@ -1,7 +1,5 @@
 """myhealth audit"""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

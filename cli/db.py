@@ -1,7 +1,5 @@
 """myhealth db"""
 
-from __future__ import annotations
-
 import click
 
 from cli.context import App, pass_app

@@ -1,7 +1,5 @@
 """myhealth demo: the nine steps of myhealth/README.md, with real servers and processes."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import dataclasses

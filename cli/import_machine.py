@@ -1,7 +1,5 @@
 """myhealth import-machine"""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

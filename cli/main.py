@@ -1,7 +1,5 @@
 """The entry point: global options, commands that are loaded on use, and exit codes of errors."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Print results: tables for people, JSON and CSV for scripts."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

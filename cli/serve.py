@@ -1,7 +1,5 @@
 """myhealth serve"""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import signal

@@ -1,7 +1,5 @@
 """Sparklines: numbers as one line of text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """myhealth status"""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import asdict
 from typing import Any

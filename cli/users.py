@@ -1,7 +1,5 @@
 """myhealth users"""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """myhealth verify"""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -4,8 +4,6 @@ The parent opens a server's listening socket, so a port that is in use is report
 needs: common
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

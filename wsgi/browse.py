@@ -3,8 +3,6 @@
 `gunicorn wsgi.browse:app` serves it with the settings of the environment.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import bottle

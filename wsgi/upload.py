@@ -3,8 +3,6 @@
 `gunicorn wsgi.upload:app` serves it with the settings from the environment.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import bottle

@@ -3,8 +3,6 @@
 Events are only ever added. They never contain a measured value or a password.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar

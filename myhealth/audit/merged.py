@@ -1,7 +1,5 @@
 """The whole audit trail: the upload API's events from PostgreSQL merged with the browse API's from MongoDB."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The tables `audit_events`, which is append-only (the database refuses to change or delete a row), and `refusals`."""
 
-from __future__ import annotations
-
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 

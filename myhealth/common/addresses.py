@@ -1,7 +1,5 @@
 """Network addresses in one form, and networks whose members are trusted."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network

@@ -1,7 +1,5 @@
 """Threads that overlap the wait for one store with the work for another."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import contextlib

@@ -1,7 +1,5 @@
 """Write tables as CSV (RFC 4180), safe for spreadsheets; for the APIs, the pages and the terminal."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

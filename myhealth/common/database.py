@@ -1,7 +1,5 @@
 """The handle on PostgreSQL that models are bound to; `myhealth.stores` opens and closes it."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

@@ -19,8 +19,6 @@ people, and an optional list of errors with their positions. The command line's 
 plugin translate them; nothing else catches them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Numbers that keep the digits with which they were written. Pure."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 # The range of BSON's and PostgreSQL's 64-bit integers.

@@ -1,7 +1,5 @@
 """A gate that few threads pass at a time, so that expensive work leaves threads and cores for the other requests."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

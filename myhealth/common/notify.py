@@ -1,7 +1,5 @@
 """Notify the sync of new or changed rows with PostgreSQL's NOTIFY, so that it starts a pass at once."""
 
-from __future__ import annotations
-
 from myhealth.common.database import UNAVAILABLE_ERRORS, UNCLASSIFIED_ERRORS, database, is_unavailable
 
 CHANNEL = "myhealth_checkups"

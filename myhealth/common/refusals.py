@@ -1,7 +1,5 @@
 """Sum equal refusals of a minute, so that a flood of them fills neither the audit trail nor the log."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 import time

@@ -4,8 +4,6 @@ Precedence: command-line option, environment (`MYHEALTH_X`, or `MYHEALTH_X_FILE`
 value), settings file, default. An entry point builds the settings once and passes them down.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

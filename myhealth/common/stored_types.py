@@ -1,7 +1,5 @@
 """Types of stored values in messages, with their bounds: msgspec checks them and writes their JSON Schemas."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Make text from outside safe to show, and compare usernames."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -7,8 +7,6 @@ enter, so no other user and no other machine can reach them, and no port can be 
 Data: FOLDER/postgresql/data and FOLDER/mongodb/data. needs: common
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

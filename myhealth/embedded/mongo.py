@@ -1,7 +1,5 @@
 """The embedded MongoDB."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

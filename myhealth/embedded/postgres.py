@@ -1,7 +1,5 @@
 """The embedded PostgreSQL."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

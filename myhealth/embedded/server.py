@@ -1,7 +1,5 @@
 """The base of both embedded servers: folders, socket, a lock across commands, start, stop and status."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

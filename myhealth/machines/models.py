@@ -1,7 +1,5 @@
 """The `machines` table."""
 
-from __future__ import annotations
-
 import peewee
 
 from myhealth.common.database import BaseModel, TimestampField

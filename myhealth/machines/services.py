@@ -1,7 +1,5 @@
 """Register and list machines."""
 
-from __future__ import annotations
-
 import unicodedata
 from functools import lru_cache
 from typing import Any

@@ -3,8 +3,6 @@
 Raw SQL: the tables belong to several packages.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

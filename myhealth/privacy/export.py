@@ -4,8 +4,6 @@ Raw SQL: whole rows as JSON, so that a new column is exported too. Digests and t
 nothing that a person can read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

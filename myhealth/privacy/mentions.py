@@ -1,7 +1,5 @@
 """Find the stored texts that name a person: usernames as whole words, in any spelling that folds to the same."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field

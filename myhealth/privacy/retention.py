@@ -3,8 +3,6 @@
 Raw SQL: one round trip, which costs five index look-ups if nothing is old.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.common.settings import RetentionSettings

@@ -1,7 +1,5 @@
 """The rule of each table and collection, in one place: a test fails for one that has no rule here."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 # What no program of ours can reach.

@@ -4,8 +4,6 @@ SQL is raw: the database computes the digests (migration 10), and checkups and s
 on this one. All functions work within the caller's transaction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The names of a user, and the time in which each of them was nobody else's: rows by name without an id are the user's
 only then. Renamed accounts leave names that others take."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import Any
 

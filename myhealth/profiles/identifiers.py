@@ -1,7 +1,5 @@
 """The identifiers of patients: numbers that authorities gave them. Each function opens its own transaction."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -12,8 +12,6 @@ too, and counts as failed only while it is checked. A throttled attempt does not
 A network from which the user has logged in during the last 30 days is known: only the first limit holds there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The tables `users`, `patient_identifiers`, `login_attempts`, `erased_digests` and `erasure_key`."""
 
-from __future__ import annotations
-
 import peewee
 
 from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, IdentityField, Table, TimestampField

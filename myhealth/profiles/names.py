@@ -1,7 +1,5 @@
 """Check usernames: they must work in URLs, HTTP Basic and tables, and no two may look alike."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from typing import Any

@@ -1,7 +1,5 @@
 """Passwords: rules, hashing, verification. Source: bcrypt (Provos, Mazières, 1999)."""
 
-from __future__ import annotations
-
 import functools
 import os
 import secrets

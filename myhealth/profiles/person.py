@@ -1,7 +1,5 @@
 """What tells persons apart: names as sources write them, and birth dates. Pure."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from datetime import UTC, date, datetime, timedelta

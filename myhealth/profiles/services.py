@@ -1,7 +1,5 @@
 """Operations on users. Usernames are compared without regard to case. Each function opens its own transaction."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import dataclass
 from datetime import date, datetime

@@ -4,8 +4,6 @@ Only the upload API can sign: its key is derived from `secret_key`. The browse A
 the upload API publishes as a JSON Web Key Set (RFC 7517).
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -3,8 +3,6 @@
 It needs HTTP and no database.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import datetime
 from typing import Any, NamedTuple

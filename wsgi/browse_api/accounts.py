@@ -1,7 +1,5 @@
 """Login and logout, which the upload API decides."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import bottle

@@ -1,7 +1,5 @@
 """The browse API's context, its authentication, and the rule of who may see whose reports."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Cursors as text: the parameter `after` of an address, which the Link header gives. Clients treat them as opaque."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Limits on the work that one user causes: one export at a time, and overviews that are computed once."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

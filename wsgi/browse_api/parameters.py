@@ -1,7 +1,5 @@
 """Query strings as the repository's query objects. The pages read their forms with the same functions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any

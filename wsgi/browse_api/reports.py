@@ -1,7 +1,5 @@
 """Patients' reports: lists, and single ones."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The browse API's answers: media type, ETag, compression, and links to the next page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode

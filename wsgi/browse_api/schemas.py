@@ -1,7 +1,5 @@
 """JSON Schemas of the browse API's parameters, bodies and answers, for its OpenAPI document."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -3,8 +3,6 @@
 For the role service, each request signed with the sync's own key: a token alone opens nothing here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import bottle

@@ -1,7 +1,5 @@
 """JSON Schemas of the task runner's calls, derived from the table of calls."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """Users: search, profile, trends and access log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The application around the views: its errors, all in one JSON form, and its creation at the first request."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

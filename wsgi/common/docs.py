@@ -1,7 +1,5 @@
 """The description of an API: OpenAPI for programs, and a page for people that loads nothing from other sites."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Compression and ETags of answers."""
 
-from __future__ import annotations
-
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """OpenAPI 3.1, built from what the views say of themselves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Pages and their static files. A Content-Security-Policy lets pages load only files of this server, none inline."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar
 

@@ -4,8 +4,6 @@
 Source: schema.getpostman.com, "Collection Format v2.1.0".
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

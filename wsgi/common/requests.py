@@ -1,7 +1,5 @@
 """Reading requests: the body up to a limit, parameters, headers, credentials, the client's address."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """The address under which users see an application, and requests that other sites make browsers send."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Class-based views: one class for each path, one method for each verb."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode

@@ -1,7 +1,5 @@
 """Login, logout, registration, and the public key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import bottle

@@ -1,7 +1,5 @@
 """The answer to an upload: a result for each record, of bounded length."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Upload of records, in any format; each record has its own result. Doctors list, correct and delete check-ups."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """The upload API's context, and the base class of its views: authentication, roles, audit events."""
 
-from __future__ import annotations
-
 import contextlib
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Process large bodies one at a time in each worker, so that their memory does not add up; small ones go on."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator

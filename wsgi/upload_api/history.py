@@ -1,7 +1,5 @@
 """The earlier versions of a check-up, for doctors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

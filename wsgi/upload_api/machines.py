@@ -1,7 +1,5 @@
 """Machines, and uploads of their memory dumps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.common.errors import BadInput

@@ -1,7 +1,5 @@
 """The page on which a doctor or a technician uploads a file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth import __version__

@@ -1,7 +1,5 @@
 """JSON Schemas of the upload API's bodies and answers, for its OpenAPI document."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

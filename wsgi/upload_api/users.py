@@ -1,7 +1,5 @@
 """Users: admins create, change and delete them, doctors read them, and every user reads himself or herself."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
