@@ -7,13 +7,13 @@ import subprocess
 import pytest
 from support.factories import PASSWORD, record, take
 from support.paths import ROOT
+from support.postman import collection
 from support.servers import running_apis
 
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi import browse, upload
 from wsgi.common.docs import document_of
-from wsgi.common.postman import collection
 
 FILE = ROOT / "examples" / "myhealth.postman_collection.json"
 
@@ -21,7 +21,7 @@ FILE = ROOT / "examples" / "myhealth.postman_collection.json"
 def test_the_collection_is_the_descriptions() -> None:
     documents = {"upload": document_of(upload.PAGES), "browse": document_of(browse.PAGES)}
     made = collection(documents)
-    assert json.loads(FILE.read_text()) == made, "make it anew: python -m wsgi.common.postman"
+    assert json.loads(FILE.read_text()) == made, "make it anew: PYTHONPATH=tests python -m support.postman"
     requests = sum(len(folder["item"]) for folder in made["item"])
     assert requests == sum(len(verbs) for said in documents.values() for verbs in said["paths"].values()) - 2
 

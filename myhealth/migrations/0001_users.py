@@ -4,7 +4,7 @@
 report of the one must not become the other's. Tokens that were given out end with the password, and with `active`.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table users (
@@ -37,10 +37,5 @@ create trigger users_keep before update on users for each row execute function u
 alter table users enable always trigger users_keep;
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table users; drop function users_keep()")
+up = run_sql(UP)
+down = run_sql("drop table users; drop function users_keep()")

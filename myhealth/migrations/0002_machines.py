@@ -1,6 +1,6 @@
 """machines: what takes the measurements. A serial never changes: report documents carry it."""
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table machines (
@@ -26,10 +26,5 @@ create trigger machines_keep before update on machines for each row execute func
 alter table machines enable always trigger machines_keep;
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table machines; drop function machines_keep()")
+up = run_sql(UP)
+down = run_sql("drop table machines; drop function machines_keep()")

@@ -1,6 +1,6 @@
 """checkups: the source of truth. A record is known by (machine, the machine's own number for it)."""
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table checkups (
@@ -26,10 +26,5 @@ create index checkups_feed on checkups (changed_in, id);
 create index checkups_patient on checkups (patient_id, id);
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table checkups")
+up = run_sql(UP)
+down = run_sql("drop table checkups")

@@ -4,7 +4,7 @@
 to try it again (format, machine, index). The same record refused again from the same source is counted, not doubled.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table rejections (
@@ -23,10 +23,5 @@ create table rejections (
 create unique index rejections_open on rejections (digest) where resolved_at is null;
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table rejections")
+up = run_sql(UP)
+down = run_sql("drop table rejections")

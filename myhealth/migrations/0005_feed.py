@@ -6,7 +6,7 @@ An id that comes back after its deletion goes on counting where its tombstone en
 means two things. The triggers fire ALWAYS: a session in replica mode writes the truth too.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 TOMBSTONES = """
 -- Each pass of the sync leaves a row before it moves its mark: a database that was set back does not have it.
@@ -79,20 +79,12 @@ alter table {table} enable always trigger feed_stamp_insert, enable always trigg
 """
 
 TABLES = {"checkups": "checkup", "users": "user"}
-TRIGGERS = ("feed_stamp_insert", "feed_stamp_update", "feed_outrank", "feed_bury", "feed_bury_all")
+DROP_TABLE = """
+drop trigger feed_stamp_insert on {table}; drop trigger feed_stamp_update on {table};
+drop trigger feed_outrank on {table}; drop trigger feed_bury on {table}; drop trigger feed_bury_all on {table};
+drop function {table}_feed_outrank(); drop function {table}_feed_bury_all();
+"""
+DROP = "drop table tombstones, sync_witness; drop function feed_stamp_insert(), feed_stamp_update(), feed_bury()"
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(TOMBSTONES)
-    for table, kind in TABLES.items():
-        db.cursor().execute(TABLE.format(table=table, kind=kind))
-
-
-def down(migrator: Any, db: Any) -> None:
-    for table in TABLES:
-        for trigger in TRIGGERS:
-            db.cursor().execute(f"drop trigger {trigger} on {table}")
-        db.cursor().execute(f"drop function {table}_feed_outrank(); drop function {table}_feed_bury_all()")
-    db.cursor().execute(
-        "drop table tombstones, sync_witness; drop function feed_stamp_insert(), feed_stamp_update(), feed_bury()"
-    )
+up = run_sql(TOMBSTONES + "".join(TABLE.format(table=table, kind=kind) for table, kind in TABLES.items()))
+down = run_sql("".join(DROP_TABLE.format(table=table) for table in TABLES) + DROP)

@@ -3,7 +3,7 @@
 idempotency_keys: what a request was answered with, so that the same request sent again is answered alike.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table audit_events (
@@ -52,10 +52,5 @@ create table idempotency_keys (
 create index idempotency_keys_created on idempotency_keys (created_at);
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table idempotency_keys, login_attempts, audit_events; drop function audit_events_stay()")
+up = run_sql(UP)
+down = run_sql("drop table idempotency_keys, login_attempts, audit_events; drop function audit_events_stay()")

@@ -3,7 +3,7 @@
 One row, for people and for monitoring. What the sync goes by is the mark, beside the reports that it describes.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table sync_pass (
@@ -16,10 +16,5 @@ create table sync_pass (
 );
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop table sync_pass")
+up = run_sql(UP)
+down = run_sql("drop table sync_pass")

@@ -4,7 +4,7 @@ Machines send their whole memory again and again: by this the same record is kno
 a digest alone, beside the moment, which a record need not name; it goes with the patient.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table superseded (
@@ -30,10 +30,5 @@ begin
 end $$;
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop function superseded_refuse(bigint, text); drop table superseded")
+up = run_sql(UP)
+down = run_sql("drop function superseded_refuse(bigint, text); drop table superseded")

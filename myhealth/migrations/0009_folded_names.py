@@ -9,6 +9,8 @@ import logging
 import unicodedata
 from typing import Any
 
+from myhealth.migrations import run_sql
+
 UP = """
 alter table users add column folded_name text, add column linked_at timestamptz,
     add column needs_review boolean not null default false;
@@ -81,5 +83,4 @@ def up(migrator: Any, db: Any) -> None:
     cursor.execute(DONE)
 
 
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute(DOWN)
+down = run_sql(DOWN)

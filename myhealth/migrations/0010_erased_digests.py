@@ -8,6 +8,8 @@ command line on a host without that computes the same digests. `erasure_key` hol
 import secrets
 from typing import Any
 
+from myhealth.migrations import run_sql
+
 UP = """
 create table erased_digests (
     kind text not null check (kind in ('name', 'record')),
@@ -34,5 +36,4 @@ def up(migrator: Any, db: Any) -> None:
     db.cursor().execute("insert into erasure_key (inner_key, outer_key) values (%s, %s)", (*pads,))
 
 
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop function keyed_digest(text[]); drop table erasure_key, erased_digests")
+down = run_sql("drop function keyed_digest(text[]); drop table erasure_key, erased_digests")

@@ -4,7 +4,7 @@
 rows go by age, as the events do.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 alter table login_attempts add column user_id bigint references users on delete cascade;
@@ -20,14 +20,11 @@ create table refusals (
 );
 create index refusals_at on refusals (at);
 """
+DOWN = """
+drop table refusals;
+update login_attempts set username = users.folded_name from users where users.id = user_id;
+alter table login_attempts drop column user_id, drop column finished
+"""
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("""
-        drop table refusals;
-        update login_attempts set username = users.folded_name from users where users.id = user_id;
-        alter table login_attempts drop column user_id, drop column finished""")
+up = run_sql(UP)
+down = run_sql(DOWN)

@@ -5,7 +5,7 @@ The function removes no event younger than 31 days, and renames no person who st
 add events may call it. `spellings` of the name are replaced within details too; `identifiers` are whole subjects only.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = r"""
 create function audit_upkeep(
@@ -67,10 +67,5 @@ drop index rejections_resolved;
 drop function audit_upkeep(timestamptz, integer, bigint, text[], text[]);
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute(DOWN)
+up = run_sql(UP)
+down = run_sql(DOWN)

@@ -1,6 +1,6 @@
 """Fields of a check-up: status, precision, offset and end of its moment, when it was issued, details, what was sent."""
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 COLUMNS = {
     "status": "text",
@@ -12,11 +12,5 @@ COLUMNS = {
     "sent": "jsonb",
 }
 
-
-def up(migrator: Any, db: Any) -> None:
-    added = ", ".join(f"add column {name} {type_}" for name, type_ in COLUMNS.items())
-    db.cursor().execute(f"alter table checkups {added}")
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute(f"alter table checkups {', '.join(f'drop column {name}' for name in COLUMNS)}")
+up = run_sql(f"alter table checkups {', '.join(f'add column {name} {type_}' for name, type_ in COLUMNS.items())}")
+down = run_sql(f"alter table checkups {', '.join(f'drop column {name}' for name in COLUMNS)}")

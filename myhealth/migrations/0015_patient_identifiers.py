@@ -4,7 +4,7 @@ An identifier belongs to the document of its user in the report store: a change 
 the feed carries it. What MyHealth keeps for itself (no system, or a FHIR reference) does not.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 alter table users add column birth_date date,
@@ -33,15 +33,11 @@ create trigger patient_identifiers_touch after insert or delete or update on pat
     for each row execute function patient_identifiers_touch();
 alter table patient_identifiers enable always trigger patient_identifiers_touch;
 """
+DOWN = """
+drop table patient_identifiers;
+drop function patient_identifiers_touch();
+alter table users drop column birth_date, drop column sex;
+"""
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("""
-        drop table patient_identifiers;
-        drop function patient_identifiers_touch();
-        alter table users drop column birth_date, drop column sex;
-    """)
+up = run_sql(UP)
+down = run_sql(DOWN)

@@ -7,7 +7,7 @@ fuller_readers_since(): the moment of this migration. Check-ups of FHIR and HL7 
 today's readers find in the same files.
 """
 
-from typing import Any
+from myhealth.migrations import run_sql
 
 UP = """
 create table checkup_versions (
@@ -25,10 +25,5 @@ do $$ begin
 end $$;
 """
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute("drop function fuller_readers_since(); drop table checkup_versions")
+up = run_sql(UP)
+down = run_sql("drop function fuller_readers_since(); drop table checkup_versions")

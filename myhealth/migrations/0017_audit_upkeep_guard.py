@@ -6,7 +6,8 @@ rejections, as erasure and retention do, may call it; others are granted that by
 """
 
 from importlib import import_module
-from typing import Any
+
+from myhealth.migrations import run_sql
 
 UP = r"""
 drop function audit_upkeep(timestamptz, integer, bigint, text[], text[]);
@@ -70,10 +71,5 @@ end $$;
 FORMER = import_module("myhealth.migrations.0012_audit_upkeep").UP
 DOWN = "drop function audit_upkeep; " + FORMER[: FORMER.index("create or replace")]
 
-
-def up(migrator: Any, db: Any) -> None:
-    db.cursor().execute(UP)
-
-
-def down(migrator: Any, db: Any) -> None:
-    db.cursor().execute(DOWN)
+up = run_sql(UP)
+down = run_sql(DOWN)

@@ -1,5 +1,12 @@
-"""The schema's history, one file a step, applied in order by `myhealth migrate`; tables are frozen inline.
+"""The schema's history, one file a step, applied in order by `myhealth migrate`; tables are frozen inline."""
 
-Statements go through `db.cursor()`: `db.execute_sql()` passes parameters, and would read a % in them as a place
-for one.
-"""
+from collections.abc import Callable
+from typing import Any
+
+
+def run_sql(sql: str) -> Callable[[Any, Any], None]:
+    """Return an `up` or `down` that runs these statements.
+
+    Through `db.cursor()`: `db.execute_sql()` passes parameters, and would read a % in them as a place for one.
+    """
+    return lambda migrator, db: db.cursor().execute(sql)

@@ -1,6 +1,6 @@
 """Generate a Postman collection of both APIs from their OpenAPI descriptions.
 
-`python -m wsgi.common.postman > examples/myhealth.postman_collection.json` writes the file; a test compares it.
+`PYTHONPATH=tests python -m support.postman > examples/myhealth.postman_collection.json` writes the file; a test compares it.
 Source: schema.getpostman.com, "Collection Format v2.1.0".
 """
 
@@ -9,6 +9,8 @@ import re
 import sys
 from typing import Any
 
+from wsgi import browse, upload
+from wsgi.common.docs import document_of
 from wsgi.common.openapi import JSON
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -74,9 +76,6 @@ def _script(path: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    from wsgi import browse, upload
-    from wsgi.common.docs import document_of
-
     documents = {"upload": document_of(upload.PAGES), "browse": document_of(browse.PAGES)}
     json.dump(collection(documents), sys.stdout, indent=1)
     sys.stdout.write("\n")
