@@ -13,9 +13,10 @@ from support.clients import Caller
 from support.factories import record, take
 
 from myhealth import processes
+from myhealth.common.errors import Busy
+from myhealth.common.gate import Gate
 from myhealth.intake import rejections
 from wsgi.upload_api import bulk_answer, checkups
-from wsgi.upload_api.gate import Busy, Gate
 
 BASE_MB, ANSWER_MAX = 300, 5 * 1024 * 1024
 
@@ -148,7 +149,7 @@ def test_a_large_body_waits_for_another_and_small_ones_do_not(send: Any, upload:
 
 
 def test_the_gate_lets_one_in_and_few_wait() -> None:
-    gate, inside, peak = Gate(waiting=1, wait_s=10), [], []
+    gate, inside, peak = Gate(slots=1, waiting=1, wait_s=10), [], []
 
     def work() -> None:
         with gate.enter():
@@ -160,7 +161,7 @@ def test_the_gate_lets_one_in_and_few_wait() -> None:
     with gate.enter():
         waiting = threading.Thread(target=work)
         waiting.start()
-        while gate._places._value:
+        while gate._room._value:
             pass
         with pytest.raises(Busy), gate.enter():
             pass

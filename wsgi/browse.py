@@ -8,7 +8,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.settings import Settings, load
-from wsgi.browse_api.accounts import LoginView, LogoutView
+from wsgi.browse_api.accounts import BrowseLogin, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
@@ -24,7 +24,7 @@ from wsgi.common.views import add_view, merge_views
 
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
-    "/login/": LoginView,
+    "/login/": BrowseLogin,
     "/logout/": LogoutView,
     "/reports/": merge_views(ReportsView, ReportDocumentsView),
     "/reports/<report_id:int>/": ReportView,

@@ -14,7 +14,7 @@ from wsgi.common.docs import description_views
 from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
-from wsgi.upload_api.accounts import JwksView, LoginView, LogoutView, RegistrationView
+from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, UploadLogin
 from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.health import MetricsView
@@ -26,7 +26,7 @@ from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
 VIEWS: dict[str, Any] = {
-    "/login/": LoginView,
+    "/login/": UploadLogin,
     "/logout/": LogoutView,
     "/registration/": RegistrationView,
     "/.well-known/jwks.json": JwksView,

@@ -11,7 +11,7 @@
     │   └── SchemaMismatch  no: `myhealth migrate` must run
     └── Unavailable         yes: a store or a service is unavailable; the same call may succeed later
         ├── MissingPrivilege  yes, once an operator grants a right to our database role
-        ├── Busy            yes, after a second: too many do the same expensive thing now
+        ├── Busy            yes, after `retry_after_s`: too many do the same expensive thing now
         └── TooManyAttempts yes, after `retry_after_s`
 
 Every error has the exit code of a command, the status of an HTTP response, a `code` for programs, an optional hint for
@@ -94,8 +94,10 @@ class Busy(Unavailable):
 
     code = "busy"
 
-    def __init__(self, message: str = "Too many people log in right now; try again in a second.") -> None:
-        super().__init__(message, retry_after_s=1)
+    def __init__(
+        self, message: str = "Too many people log in right now; try again in a second.", retry_after_s: int = 1
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class TooManyAttempts(Unavailable):

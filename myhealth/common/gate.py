@@ -1,8 +1,8 @@
-"""A gate that few threads pass at a time, so that expensive work leaves threads and cores for the other requests."""
+"""A gate that few threads pass at a time, so that expensive work leaves threads and memory for other requests."""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from myhealth.common.errors import Busy
 
@@ -10,23 +10,22 @@ WAIT_S = 2.0
 
 
 class Gate:
-    """`slots` threads are within at once, `waiting` more may wait for up to 2 s; any further one is refused at once."""
+    """`slots` threads are within at once, `waiting` more may wait for up to `wait_s`; any further one is refused at
+    once. `refusal`: the message, if not that for logins, and the seconds after which to try again."""
 
-    def __init__(self, slots: int, waiting: int) -> None:
-        self._room = threading.Semaphore(slots + waiting)
+    def __init__(
+        self, slots: int, waiting: int, wait_s: float = WAIT_S, refusal: tuple[str, int] | None = None
+    ) -> None:
+        self._wait_s, self._refusal = wait_s, refusal
         self._slots = threading.Semaphore(slots)
+        self._room = threading.Semaphore(slots + waiting)
 
     @contextmanager
     def enter(self) -> Iterator[None]:
         """Run the block within the gate. Raises Busy. A thread that is within must not enter again."""
-        if not self._room.acquire(blocking=False):
-            raise Busy()
-        try:
-            if not self._slots.acquire(timeout=WAIT_S):
-                raise Busy()
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            self._room.release()
+        with ExitStack() as held:
+            for semaphore, seconds in ((self._room, 0.0), (self._slots, self._wait_s)):
+                if not semaphore.acquire(timeout=seconds):
+                    raise Busy(*self._refusal)
+                held.callback(semaphore.release)
+            yield

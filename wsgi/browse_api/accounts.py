@@ -8,16 +8,8 @@ from wsgi.browse_api.context import AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import (
-    BASIC,
-    CREDENTIALS_MAX_BYTES,
-    basic_credentials,
-    bearer_token,
-    client_address,
-    query_parameters,
-    read_json,
-)
-from wsgi.common.views import View, json_response
+from wsgi.common.requests import BASIC, bearer_token, client_address, query_parameters
+from wsgi.common.views import LoginView, json_response
 
 TOKEN_ANSWER = {200: ("The upload API's token, and when it ends.", "Token")}
 LOGIN_ERRORS = {
@@ -29,8 +21,8 @@ LOGIN_ERRORS = {
 }
 
 
-class LoginView(View):
-    """GET with HTTP Basic, or POST with `{"username", "password"}`: the upload API's token, or its 401."""
+class BrowseLogin(LoginView):
+    """Answers with the upload API's token, or its 401."""
 
     spec = {
         "get": Operation("Log in with HTTP Basic", TOKEN_ANSWER, errors=LOGIN_ERRORS, security=("basic",)),
@@ -38,14 +30,7 @@ class LoginView(View):
     }
     context: BrowseContext
 
-    def get(self) -> Any:
-        return self._answer(*basic_credentials())
-
-    def post(self) -> Any:
-        body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
-        return self._answer(body.get("username"), body.get("password"))
-
-    def _answer(self, username: Any, password: Any) -> Any:
+    def log_in(self, username: Any, password: Any) -> Any:
         address = client_address(self.context.settings.trusted_proxies)
         token = self.context.upload_api.log_in(username, password, address)
         if token is None:

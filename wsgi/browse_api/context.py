@@ -1,8 +1,6 @@
 """The browse API's context, its authentication, and the rule of who may see whose reports."""
 
-import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +16,7 @@ from myhealth.reports.documents import Document
 from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
-from wsgi.browse_api.limits import OnePerUser, RecentOverviews
+from wsgi.browse_api.limits import OnePerUser, RecentAnswers
 from wsgi.common.requests import bearer_token, client_address
 from wsgi.common.views import View
 
@@ -30,41 +28,12 @@ FOR_SERVICE = "Only the task runner may do that (role service)."
 TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heartbeatFrequencyMS": 1_000}
 # Trends may be this old; the report store itself is some minutes behind the source.
 RECENT_S = 5
-RECENT_MAX_BYTES = 16 * 1024 * 1024
+TRENDS_MAX, OVERVIEWS_MAX = 40, 500  # a trend of 1,000 values has a quarter of a megabyte
 LOGGED_SYNCS_MAX = 1000
 
 
 class UserNotSynced(Unavailable):
     """The sync has not delivered the user yet."""
-
-
-class RecentAnswers:
-    """A cache of expensive answers for a few seconds: a chart is often followed by its table.
-
-    The caller checks the permission first, and puts the patient and the question into the key.
-    """
-
-    def __init__(self, keep_s: float, max_bytes: int) -> None:
-        self._keep_s, self._max_bytes = keep_s, max_bytes
-        self._answers: dict[Any, tuple[float, bytes, str]] = {}
-        self._lock = threading.Lock()
-
-    def answer(self, key: Any, make: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
-        """Return what `make` returns, or returned a few seconds ago: the content, and the next page's cursor."""
-        now = time.monotonic()
-        found = self._answers.get(key)
-        if found is not None and now < found[0]:
-            return found[1], found[2]
-        content, cursor = make()
-        with self._lock:
-            self._answers.pop(key, None)
-            self._answers[key] = (now + self._keep_s, content, cursor)
-            size = sum(len(cached) for _, cached, _ in self._answers.values())
-            for old, (until, cached, _) in list(self._answers.items()):  # the oldest first
-                if until < now or size > self._max_bytes:
-                    size -= len(cached)
-                    del self._answers[old]
-        return content, cursor
 
 
 class BrowseContext:
@@ -74,9 +43,9 @@ class BrowseContext:
         self.settings = settings
         self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs: dict[tuple[str, str], int] = {}
-        self.trends = RecentAnswers(RECENT_S, RECENT_MAX_BYTES)
+        self.trends = RecentAnswers(RECENT_S, TRENDS_MAX)
         self.exports = OnePerUser()
-        self._overviews = RecentOverviews(RECENT_S)
+        self._overviews = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
         self._keys = Verifier(self.upload_api.fetch_keys)

@@ -1,4 +1,4 @@
-"""Limits on the work that one user causes: one export at a time, and overviews that are computed once."""
+"""Limits on the work that one user causes: one export at a time, and answers that are computed once."""
 
 import contextlib
 import threading
@@ -10,10 +10,9 @@ from typing import Any
 from myhealth.common.errors import TooManyAttempts
 
 EXPORT_RETRY_S = 5
-OVERVIEW_WAIT_S, OVERVIEW_RETRY_S = 1.0, 2
-OVERVIEWS_MAX = 500
+ANSWER_WAIT_S, ANSWER_RETRY_S = 1.0, 2
 EXPORT_BUSY = "Another download of yours is still running; please try again when it has ended."
-OVERVIEW_BUSY = "This is being prepared for you already; please try again in a moment."
+ANSWER_BUSY = "This is being prepared for you already; please try again in a moment."
 
 
 class OnePerUser:
@@ -38,32 +37,33 @@ class OnePerUser:
 
 
 @dataclass
-class _Overview:
+class _Answer:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
     until: float = 0.0
 
 
-class RecentOverviews:
-    """A cache of overviews for some seconds. Callers of one key wait for the first, for a second at most.
+class RecentAnswers:
+    """A cache of at most `most` expensive answers for some seconds: a chart is often followed by its table.
 
-    The caller checks the permission first, and puts the patient and the question into the key.
+    Callers of one key wait for the first, for a second at most. The caller checks the permission first, and puts the
+    patient and the question into the key.
     """
 
-    def __init__(self, keep_s: float) -> None:
-        self._keep_s = keep_s
-        self._overviews: dict[Any, _Overview] = {}
+    def __init__(self, keep_s: float, most: int) -> None:
+        self._keep_s, self._most = keep_s, most
+        self._answers: dict[Any, _Answer] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, or returned some seconds ago. Raises TooManyAttempts if `make` is still running
         for another caller."""
         with self._lock:
-            found = self._overviews.setdefault(key, _Overview())
-            while len(self._overviews) > OVERVIEWS_MAX:
-                del self._overviews[next(iter(self._overviews))]  # the oldest
-        if not found.lock.acquire(timeout=OVERVIEW_WAIT_S):
-            raise TooManyAttempts(OVERVIEW_BUSY, code="overview_running", retry_after_s=OVERVIEW_RETRY_S)
+            found = self._answers.setdefault(key, _Answer())
+            while len(self._answers) > self._most:
+                del self._answers[next(iter(self._answers))]  # the oldest
+        if not found.lock.acquire(timeout=ANSWER_WAIT_S):
+            raise TooManyAttempts(ANSWER_BUSY, code="overview_running", retry_after_s=ANSWER_RETRY_S)
         try:
             if time.monotonic() >= found.until:
                 found.value = make()

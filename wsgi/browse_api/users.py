@@ -142,7 +142,7 @@ class TrendsView(AuthenticatedBrowseView):
             return encode_points(points, media_type), format_page_cursor(after) if after else ""
 
         key = (patient["_id"], patient["subject"], media_type, limit, wanted)
-        content, cursor = self.context.trends.answer(key, make)
+        content, cursor = self.context.trends.get(key, make)
         return answer(content, media_type, next_link(url_after(cursor, limit, asked) if cursor else ""))
 
 

@@ -9,6 +9,7 @@ import bottle
 from myhealth.common.errors import BadInput
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
+from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, read_json
 from wsgi.common.site_address import site
 
 VERBS = ("get", "post", "put", "delete")
@@ -37,6 +38,20 @@ class View:
     @classmethod
     def verbs(cls) -> list[str]:
         return [verb for verb in VERBS if hasattr(cls, verb)]
+
+
+class LoginView(View):
+    """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
+
+    def get(self) -> Any:
+        return self.log_in(*basic_credentials())
+
+    def post(self) -> Any:
+        body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
+        return self.log_in(body.get("username"), body.get("password"))
+
+    def log_in(self, username: Any, password: Any) -> Any:
+        raise NotImplementedError
 
 
 def merge_views(*views: type[View]) -> type[View]:

@@ -11,17 +11,15 @@ from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, revoke_tokens
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, basic_credentials, read_json
-from wsgi.common.views import View, json_response
+from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, read_json
+from wsgi.common.views import LoginView, View, json_response
 from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header
 
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it ends.", "Token")}
 
 
-class LoginView(UploadView):
-    """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
-
+class UploadLogin(LoginView, UploadView):
     login_required = False
 
     spec = {
@@ -29,14 +27,7 @@ class LoginView(UploadView):
         "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG),
     }
 
-    def get(self) -> Any:
-        return self._answer(*basic_credentials())
-
-    def post(self) -> Any:
-        body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
-        return self._answer(body.get("username"), body.get("password"))
-
-    def _answer(self, username: Any, password: Any) -> Any:
+    def log_in(self, username: Any, password: Any) -> Any:
         named = username.strip() if isinstance(username, str) else ""
         unknown = Actor(None, None, self.address)  # who tries that name is not known
         try:

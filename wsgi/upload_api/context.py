@@ -10,6 +10,7 @@ from myhealth.audit.events import Actor, acting_as, record_refusal
 from myhealth.common.database import database
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
+from myhealth.common.gate import Gate
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import User
@@ -20,7 +21,8 @@ from myhealth.stores import check_ready, close_database, database_url, open_data
 from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
-from wsgi.upload_api.gate import Gate
+
+LARGE_BODIES_BUSY = "Other large uploads are being stored; send it again in a moment.", 10
 
 
 class UploadContext:
@@ -33,7 +35,8 @@ class UploadContext:
         self.settings = settings
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
         self.verifier = CheckedTokens(Verifier(self.signer.jwks))
-        self.large_bodies = Gate()
+        # One large body at a time, so that their memory does not add up. Each that waits is a thread less for others.
+        self.large_bodies = Gate(slots=1, waiting=2, wait_s=60, refusal=LARGE_BODIES_BUSY)
         self.open = Once(self._open)
         self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
         self._watch: Watch | None = None
