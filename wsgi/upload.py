@@ -15,10 +15,9 @@ from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, UploadLogin
-from wsgi.upload_api.checkups import CheckupsView, UserCheckupsView, UserCheckupView
+from wsgi.upload_api.checkups import CheckupsView, HistoryView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.health import MetricsView
-from wsgi.upload_api.history import HistoryView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from myhealth.common.errors import Busy
 
@@ -13,9 +14,7 @@ class Gate:
     """`slots` threads are within at once, `waiting` more may wait for up to `wait_s`; any further one is refused at
     once. `refusal`: the message, if not that for logins, and the seconds after which to try again."""
 
-    def __init__(
-        self, slots: int, waiting: int, wait_s: float = WAIT_S, refusal: tuple[str, int] | None = None
-    ) -> None:
+    def __init__(self, slots: int, waiting: int, wait_s: float = WAIT_S, refusal: tuple[Any, ...] = ()) -> None:
         self._wait_s, self._refusal = wait_s, refusal
         self._slots = threading.Semaphore(slots)
         self._room = threading.Semaphore(slots + waiting)

@@ -4,11 +4,11 @@ from typing import Any
 
 import bottle
 
-from wsgi.browse_api.context import AuthenticatedBrowseView, BrowseContext
+from wsgi.browse_api.context import ApiView, BrowseContext
 from wsgi.browse_api.schemas import refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import BASIC, bearer_token, client_address, query_parameters
+from wsgi.common.requests import BASIC, bearer_token, client_address
 from wsgi.common.views import LoginView, json_response
 
 TOKEN_ANSWER = {200: ("The upload API's token, and when it ends.", "Token")}
@@ -38,7 +38,7 @@ class BrowseLogin(LoginView):
         return json_response(token)
 
 
-class LogoutView(AuthenticatedBrowseView):
+class LogoutView(ApiView):
     """Revoke all tokens of the caller, at the upload API and here at once."""
 
     spec = {
@@ -51,7 +51,6 @@ class LogoutView(AuthenticatedBrowseView):
     }
 
     def post(self) -> Any:
-        query_parameters()
         token = bearer_token()
         self.context.end_tokens(token, self.context.upload_api.log_out(token))
         return bottle.HTTPResponse(status=204)

@@ -17,7 +17,7 @@ from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
 from wsgi.browse_api.limits import OnePerUser, RecentAnswers
-from wsgi.common.requests import bearer_token, client_address
+from wsgi.common.requests import accepted_type, bearer_token, client_address, query_parameters
 from wsgi.common.views import View
 
 # Roles that may read others' reports. For anybody else, another person's report does not exist.
@@ -180,3 +180,19 @@ class AuthenticatedBrowseView(View):
     def _log_refusal(self, patient: Document | None, what: str, asked: str, report_id: int | None = None) -> None:
         refused = Access(self.user, patient, what, report_id, self.address, action="refused", outcome="refused")
         self.context.reports.access_log.log_refusal(refused, asked)
+
+
+class ApiView(AuthenticatedBrowseView):
+    """A view whose requests must be as its `spec` describes them. `asked`: the address's parameters; `media_type`: that
+    of a GET's answer."""
+
+    asked: dict[str, str]
+    media_type: str
+
+    def perform(self, verb: str, **parts: Any) -> Any:
+        self.prepare()
+        described = self.spec[verb]
+        self.asked = query_parameters(*(name for name, *_ in described.query))
+        if verb == "get":
+            self.media_type = accepted_type(described.content, *described.others)
+        return getattr(self, verb)(**parts)

@@ -10,7 +10,7 @@ from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
 from myhealth.sync.json_codec import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR
-from wsgi.common.openapi import MOMENT, shape, struct_schemas
+from wsgi.common.openapi import MOMENT, Operation, listed, maybe, ref, shape, struct_schemas
 from wsgi.common.views import LIMIT, LIMIT_MAX
 
 WHOLE = {"type": "integer"}
@@ -71,7 +71,7 @@ ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
 CACHED = {304: ("The same as what `If-None-Match` names.", None)}
 KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
 CSV_MEDIA_TYPE = {CSV: {"type": "string"}}
-REPORT_MEDIA_TYPES = {FHIR: {"$ref": "#/components/schemas/FhirBundle"}, **CSV_MEDIA_TYPE}
+REPORT_MEDIA_TYPES = {FHIR: ref("FhirBundle"), **CSV_MEDIA_TYPE}
 UNKNOWN_PERSON = {404: "No user of that name, or the caller may not see the user."}
 UNKNOWN_REPORT = {404: "No such report, or the caller may not see it."}
 RESULT_NOTES = {
@@ -83,12 +83,14 @@ RESULT_NOTES = {
 }
 
 
+def reading(summary: str, answer: tuple[str, Any], roles: str, **details: Any) -> Operation:
+    """Describe a GET whose answer clients may keep. `errors`: those beside wrong parameters and media types."""
+    errors = {**refusals(400, 406), **details.pop("errors", {})}
+    return Operation(summary, {200: answer, **CACHED}, roles, headers=KNOWN_TAG, errors=errors, **details)
+
+
 def refusals(*statuses: int) -> dict[int, str]:
     return {status: RESULT_NOTES[status] for status in statuses}
-
-
-def listed(name: str) -> dict[str, Any]:
-    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
 def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -108,14 +110,10 @@ REPORT = {
         "id": WHOLE,
         "username": {"type": "string"},
         **selected(REPORT, (name for name in REPORT["properties"] if name not in HIDDEN)),
-        "taken_at": {"oneOf": [MOMENT, {"type": "null"}], "description": "Null if it is not known."},
+        "taken_at": {**maybe(MOMENT), "description": "Null if it is not known."},
     },
 }
 BROWSE_SCHEMAS: dict[str, Any] = {
-    "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
-    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
-    "Alive": shape({"status": {"const": "ok"}}),
-    "Health": shape({"status": {"const": "ok"}}),
     "Report": REPORT,
     "FhirBundle": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "collection"}}, closed=False),
     "Person": shape(

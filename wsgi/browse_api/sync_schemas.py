@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from myhealth.sync.calls import CALLS
-from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE, listed
-from wsgi.common.openapi import COUNT, shape
+from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE
+from wsgi.common.openapi import COUNT, listed, shape
 
 FAILED = {"type": "array", "items": shape({"id": WHOLE, "reason": {"type": "string"}})}
 TAKEN = {"report_ids": {"type": "array", "items": WHOLE}, "written": COUNT, "unchanged": COUNT, "failed": FAILED}

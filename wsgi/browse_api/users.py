@@ -10,26 +10,25 @@ from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
-from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
+from wsgi.browse_api.context import STAFF, ApiView
 from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search, parse_trend
-from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
+from wsgi.browse_api.responses import CSV, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     ACCESS_LOG_AFTER,
     ACCESS_LOG_COLUMNS,
-    CACHED,
     CSV_MEDIA_TYPE,
-    KNOWN_TAG,
     PAGE_PARAMETERS,
     SEARCH_AFTER,
     SEARCH_PARAMETERS,
     TREND_PARAMETERS,
     UNKNOWN_PERSON,
+    reading,
     refusals,
 )
 from wsgi.common.application import encode_json, json_error
-from wsgi.common.openapi import Operation
-from wsgi.common.requests import accepted_type, bearer_token, query_parameters
+from wsgi.common.openapi import Operation, ref
+from wsgi.common.requests import bearer_token
 from wsgi.common.views import page_limit
 
 NESTED = ("code", "specimen", "ranges")  # not in the table: it was asked for, or is no plain value
@@ -41,40 +40,29 @@ def describe(user: Document) -> Document:
     return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
 
 
-class UsersView(AuthenticatedBrowseView):
+class UsersView(ApiView):
     spec = {
-        "get": Operation(
+        "get": reading(
             "Find people",
-            {200: ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"])}
-            | CACHED,
+            ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"]),
             "everybody",
             query=(PAGE_PARAMETERS[0], SEARCH_AFTER, *SEARCH_PARAMETERS),
-            headers=KNOWN_TAG,
-            errors=refusals(400, 406),
         )
     }
 
     def get(self) -> Any:
-        asked = query_parameters("limit", "after", "search", "role")
-        accepted_type(JSON)
-        limit, wanted = page_limit(asked), parse_search(asked)
+        limit, wanted = page_limit(self.asked), parse_search(self.asked)
         if self.user["role"] not in STAFF:
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
         found = self.context.reports.people.search(wanted, limit=limit + 1)
         self.log_access(None, "people")
-        page, next_url = cut_page(found, limit, lambda user: format_search_cursor(wanted.cursor_of(user)), asked)
+        page, next_url = cut_page(found, limit, lambda user: format_search_cursor(wanted.cursor_of(user)), self.asked)
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 
-class UserView(AuthenticatedBrowseView):
+class UserView(ApiView):
     spec = {
-        "get": Operation(
-            "A person",
-            {200: ("The person.", "Person"), **CACHED},
-            "the person, doctor, admin",
-            headers=KNOWN_TAG,
-            errors={**refusals(400, 406), **UNKNOWN_PERSON},
-        ),
+        "get": reading("A person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON),
         "delete": Operation(
             "Delete a person and all of his or her reports",
             {204: ("The upload API has done it; the sync carries it out here.", None)},
@@ -89,12 +77,9 @@ class UserView(AuthenticatedBrowseView):
     }
 
     def get(self, username: str) -> Any:
-        query_parameters()
-        accepted_type(JSON)
         return answer_json(describe(self.person(username, "profile")))
 
     def delete(self, username: str) -> Any:
-        query_parameters()
         self.require("admin")
         if username in (".", ".."):  # as a part of the upload API's address, these would lead elsewhere
             raise NotFound(f"{username} Does not Exists", code="unknown_user")
@@ -107,32 +92,27 @@ class UserView(AuthenticatedBrowseView):
         return json_error(status, **error) if error else bottle.HTTPResponse(status=status)
 
 
-class TrendsView(AuthenticatedBrowseView):
+class TrendsView(ApiView):
     """The results of one measurement, by `code` or `name`; without them, the list of measurements."""
 
     spec = {
-        "get": Operation(
+        "get": reading(
             "What was measured, or how one measurement went",
-            {
-                200: (
-                    "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
-                    " there is.",
-                    {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("TrendPoints", "Measurements")]},
-                ),
-                **CACHED,
-            },
+            (
+                "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
+                " there is.",
+                {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
+            ),
             "the person, doctor, admin",
             query=TREND_PARAMETERS,
-            headers=KNOWN_TAG,
             others=CSV_MEDIA_TYPE,
-            errors={**refusals(400, 406, 429), **UNKNOWN_PERSON},
+            errors={**refusals(429), **UNKNOWN_PERSON},
         )
     }
 
     def get(self, username: str) -> Any:
-        asked = query_parameters("code", "name", "from", "to", "limit", "after")
-        media_type, limit = accepted_type(JSON, CSV), page_limit(asked, TREND_LIMIT, TREND_LIMIT_MAX)
-        wanted = parse_trend(asked)
+        media_type, limit = self.media_type, page_limit(self.asked, TREND_LIMIT, TREND_LIMIT_MAX)
+        wanted = parse_trend(self.asked)
         patient = self.person(username, "trends")
         if wanted.code is None and wanted.name is None:
             return answer_measurements(self.context.measurements(patient), media_type)
@@ -143,32 +123,29 @@ class TrendsView(AuthenticatedBrowseView):
 
         key = (patient["_id"], patient["subject"], media_type, limit, wanted)
         content, cursor = self.context.trends.get(key, make)
-        return answer(content, media_type, next_link(url_after(cursor, limit, asked) if cursor else ""))
+        return answer(content, media_type, next_link(url_after(cursor, limit, self.asked) if cursor else ""))
 
 
-class AccessLogView(AuthenticatedBrowseView):
+class AccessLogView(ApiView):
     """Accesses by staff to a person's record, for the person, doctors and admins."""
 
     spec = {
-        "get": Operation(
+        "get": reading(
             "The access log",
-            {200: ("Each access by staff, the newest first.", ["AccessEvent"]), **CACHED},
+            ("Each access by staff, the newest first.", ["AccessEvent"]),
             "the person, doctor, admin",
             query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),
-            headers=KNOWN_TAG,
             others=CSV_MEDIA_TYPE,
-            errors={**refusals(400, 406), **UNKNOWN_PERSON},
+            errors=UNKNOWN_PERSON,
         )
     }
 
     def get(self, username: str) -> Any:
-        asked = query_parameters("limit", "after")
-        media_type, limit = accepted_type(JSON, CSV), page_limit(asked)
-        after = parse_access_cursor(asked.get("after", ""))
+        limit, after = page_limit(self.asked), parse_access_cursor(self.asked.get("after", ""))
         patient = self.person(username, "access log")
         found = self.context.reports.access_log.find_for_patient(patient, limit=limit + 1, after=after)
-        page, next_url = cut_page(found, limit, access_cursor, asked)
-        if media_type == CSV:
+        page, next_url = cut_page(found, limit, access_cursor, self.asked)
+        if self.media_type == CSV:
             return answer(encode_csv(page, ACCESS_LOG_COLUMNS), CSV, next_link(next_url))
         rows = [{name: getattr(event, name) for name in ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))

@@ -17,6 +17,7 @@ ALWAYS = {
     503: "A store is away; `Retry-After` says when to try again.",
 }
 LOGGED_IN = {401: "Nobody is logged in with this token."}
+ROLE_NEEDED = {403: "Not with the caller's role."}
 BODY = {
     400: "The request cannot be understood.",
     413: "The body is too large.",
@@ -31,41 +32,19 @@ CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
 PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
 # The headers of errors.
 SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
-SCHEMAS: dict[str, Any] = {
-    ERROR: {
-        "type": "object",
-        "required": ["details", "code", "errors"],
-        "properties": {
-            "details": {"type": "string", "description": "A sentence for a person."},
-            "code": {"type": "string", "description": "A word for a program."},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["index", "field", "message"],
-                    "properties": {
-                        "index": {"type": ["integer", "null"]},
-                        "field": {"type": ["string", "null"]},
-                        "message": {"type": "string"},
-                    },
-                },
-            },
-        },
-    }
-}
 
 
 @dataclass(frozen=True)
 class Operation:
     """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
-    added. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name, schema, description).
-    `roles`: who may, in words; "" for everybody, logged in or not. `others`: further media types of the answer, each
-    with its schema; which one, the Accept header says. `sends`: headers of the answers, like parameters; those that
-    follow from the parameters are added."""
+    added. `roles`: the roles that may, or who may, in words; "" for everybody, logged in or not. `body`: schema name,
+    or a full request body. `query`, `headers`: parameters as (name, schema, description). `others`: further media types
+    of the answer, each with its schema; which one, the Accept header says. `sends`: headers of the answers, like
+    parameters; those that follow from the parameters are added."""
 
     summary: str
     answers: Mapping[int, tuple[str, Any]]
-    roles: str = ""
+    roles: str | tuple[str, ...] = ""
     body: Any = None
     query: tuple[tuple[str, dict[str, Any], str], ...] = ()
     headers: tuple[tuple[str, dict[str, Any], str], ...] = ()
@@ -117,7 +96,7 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
         "responses": _responses(said),
     }
     if said.roles:
-        found["description"] = f"For {said.roles}."
+        found["description"] = f"For {said.roles if isinstance(said.roles, str) else ', '.join(said.roles)}."
         found["security"] = [{name: []} for name in said.security]
     elif said.security == ("basic",):
         found["security"] = [{"basic": []}]
@@ -128,7 +107,8 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
 
 
 def _responses(said: Operation) -> dict[str, Any]:
-    errors = {**ALWAYS, **(LOGGED_IN if said.roles else {}), **(BODY if said.body is not None else {}), **said.errors}
+    errors = {**ALWAYS, **(LOGGED_IN if said.roles else {}), **(BODY if said.body is not None else {})}
+    errors |= {**(ROLE_NEEDED if isinstance(said.roles, tuple) else {}), **said.errors}
     responses: dict[str, Any] = {}
     sent = _headers(*said.sends, *_usual_headers(said))
     for status, (text, schema) in said.answers.items():
@@ -161,6 +141,21 @@ def shape(required: dict[str, Any], optional: dict[str, Any] | None = None, *, c
     return {**found, "additionalProperties": False} if closed else found
 
 
+def errors_of(**more: Any) -> dict[str, Any]:
+    """Return the schema of a list of errors with their places; `more`: further properties that one may have."""
+    place = {"index": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "message": TEXT}
+    return {"type": "array", "items": shape(place, more, closed=False)}
+
+
+def maybe(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def listed(name: str, **limits: Any) -> dict[str, Any]:
+    """Return the schema of a list of a named schema."""
+    return {"type": "array", "items": ref(name), **limits}
+
+
 def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
     """Return the schemas of Structs and dataclasses, by name."""
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -178,9 +173,26 @@ def ref(schema: Any) -> Any:
     if isinstance(schema, str):
         return {"$ref": f"#/components/schemas/{schema}"}
     if isinstance(schema, list):
-        return {"type": "array", "items": ref(schema[0])}
+        return listed(schema[0])
     return schema
 
 
 def one_of(*names: str) -> dict[str, Any]:
     return {"oneOf": [ref(name) for name in names]}
+
+
+# Of both APIs.
+SCHEMAS: dict[str, Any] = {
+    ERROR: shape(
+        {
+            "details": {**TEXT, "description": "A sentence for a person."},
+            "code": {**TEXT, "description": "A word for a program."},
+            "errors": errors_of(),
+        },
+        closed=False,
+    ),
+    "Credentials": shape({"username": TEXT, "password": TEXT}),
+    "Token": shape({"token": TEXT, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
+    "Alive": shape({"status": {"const": "ok"}}),
+    "Health": shape({"status": {"const": "ok"}}, {"schema": COUNT, "sync_age_s": maybe({"type": "number"})}),
+}

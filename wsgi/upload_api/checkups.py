@@ -14,6 +14,7 @@ import msgspec
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
+from myhealth.checkups.versions import open_history
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake import corrections
@@ -29,13 +30,7 @@ from myhealth.intake.results import ImportSource
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.openapi import Operation, one_of
-from wsgi.common.requests import (
-    CHUNK,
-    SMALL_BODY_BYTES,
-    header,
-    read_body,
-    spool_body,
-)
+from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
 from wsgi.upload_api.context import UploadView
@@ -78,32 +73,24 @@ BULK_HEADERS = (
 )
 BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
-    (
-        "refused_file",
-        {"type": "boolean", "default": False},
-        "Answer with the rejected records too, in the format they came in.",
-    ),
+    ("refused_file", {"type": "boolean", "default": False}, "Answer with the rejected records too, as they came."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
-FORBIDDEN = {403: "Not with the caller's role."}
+DOCTOR, SENDERS = ("doctor",), ("doctor", "technician")
 BEFORE_QUERY = (
     "after",
     {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     "Where the page begins; the `Link` header has it.",
 )
-
-
 REPLAYED = (
-    "Idempotent-Replayed",
-    {"const": "true"},
-    "Present if this is the earlier answer to the same `Idempotency-Key`.",
-)
+    "Idempotent-Replayed", {"const": "true"}, "Present if this is the earlier answer to the same `Idempotency-Key`."
+)  # fmt: skip
 
 
-def bulk(summary: str, roles: str, body: dict[str, Any] | None = None) -> Operation:
+def bulk(summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None) -> Operation:
     return Operation(
         summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS, sends=(REPLAYED,),
-        errors={**FORBIDDEN, **UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
+        errors={**UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
     )  # fmt: skip
 
 
@@ -180,14 +167,13 @@ class TakesRecords(UploadView):
 class CheckupsView(TakesRecords):
     spec = {
         "get": Operation(
-            "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, "doctor",
-            query=(LIMIT_QUERY, BEFORE_QUERY), errors={**FORBIDDEN, 400: "The page is not one."},
+            "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
+            query=(LIMIT_QUERY, BEFORE_QUERY), errors={400: "The page is not one."},
         ),
-        "post": bulk("Upload records", "doctor, technician"),
+        "post": bulk("Upload records", SENDERS),
     }  # fmt: skip
 
     def get(self) -> Any:
-        self.require("doctor")
         limit = page_limit(bottle.request.query)
         found = services.list_checkups(before=_before(), limit=limit + 1)
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
@@ -196,7 +182,6 @@ class CheckupsView(TakesRecords):
         return list_response([public(row) for row in found], limit, _place)
 
     def post(self) -> Any:
-        self.require("doctor", "technician")
         return self.take()
 
 
@@ -207,7 +192,7 @@ class UserCheckupsView(TakesRecords):
             "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
             "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
         ),
-        "post": bulk("Upload records of one patient", "doctor, technician", PATIENT_BODY),
+        "post": bulk("Upload records of one patient", SENDERS, PATIENT_BODY),
     }  # fmt: skip
 
     def get(self, username: str) -> Any:
@@ -219,8 +204,7 @@ class UserCheckupsView(TakesRecords):
         return list_response([public(row) for row in found], limit, _place)
 
     def post(self, username: str) -> Any:
-        self.require("doctor", "technician")
-        return self.take(patient=self.person(username, "doctor", "technician").username)
+        return self.take(patient=self.person(username, *SENDERS).username)
 
 
 class UserCheckupView(UploadView):
@@ -228,12 +212,10 @@ class UserCheckupView(UploadView):
     spec = {
         "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
         "put": Operation(
-            "Correct a check-up", {200: ("The check-up.", "Checkup")}, "doctor", body="CheckupChanges",
-            errors={**UNKNOWN, **FORBIDDEN, 409: "It was corrected meanwhile."},
+            "Correct a check-up", {200: ("The check-up.", "Checkup")}, DOCTOR, body="CheckupChanges",
+            errors={**UNKNOWN, 409: "It was corrected meanwhile."},
         ),
-        "delete": Operation(
-            "Delete a check-up", {204: ("It is gone.", None)}, "doctor", errors={**UNKNOWN, **FORBIDDEN}
-        ),
+        "delete": Operation("Delete a check-up", {204: ("It is gone.", None)}, DOCTOR, errors=UNKNOWN),
     }  # fmt: skip
 
     def get(self, username: str, checkup_id: int) -> Any:
@@ -243,7 +225,6 @@ class UserCheckupView(UploadView):
         return json_response(public(found))
 
     def put(self, username: str, checkup_id: int) -> Any:
-        self.require("doctor")
         patient = self.person(username, "doctor")
         try:
             changes = DECODER.decode(read_body(self.context.settings.upload.max_body_bytes).decode())
@@ -261,10 +242,26 @@ class UserCheckupView(UploadView):
             record_event("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
 
     def delete(self, username: str, checkup_id: int) -> Any:
-        self.require("doctor")
         patient = self.person(username, "doctor")
         corrections.delete_checkup(patient.id, storable(checkup_id))
         return bottle.HTTPResponse(status=204)
+
+
+class HistoryView(UploadView):
+    """The earlier versions of a check-up."""
+
+    unknown_user = UNKNOWN_USER
+    spec = {
+        "get": Operation(
+            "List the earlier versions of a check-up, the newest first", {200: ("Versions.", ["CheckupVersion"])},
+            ("doctor", "admin"), errors=UNKNOWN,
+        ),
+    }  # fmt: skip
+
+    def get(self, username: str, checkup_id: int) -> Any:
+        patient = self.person(username, "doctor", "admin")
+        found = open_history(storable(checkup_id), patient.id)
+        return json_response([{**each, "content": msgspec.Raw(each["content"].encode())} for each in found])
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:

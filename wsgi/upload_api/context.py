@@ -89,10 +89,12 @@ class UploadView(View):
         if self.login_required:
             self.user = self.context.user_of_token(bearer_token())
             actor = Actor(self.user.id, self.user.username, self.address)
-        asked = self.spec[verb].query
-        if verb == "get" or asked:
-            self.parameters = query_parameters(*[name for name, *_ in asked])
+        described = self.spec[verb]
+        if verb == "get" or described.query:
+            self.parameters = query_parameters(*(name for name, *_ in described.query))
         with acting_as(actor):
+            if isinstance(described.roles, tuple):
+                self.require(*described.roles)
             return getattr(self, verb)(**parts)
 
     def flag(self, name: str) -> bool:

@@ -8,28 +8,26 @@ from myhealth.machines.services import list_machines, register_machine
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response
-from wsgi.upload_api.checkups import FORBIDDEN, TakesRecords, bulk
+from wsgi.upload_api.checkups import TakesRecords, bulk
 from wsgi.upload_api.context import UploadView
 
 BODY_MAX_BYTES = 16 * 1024
 FIELDS = ("serial", "model", "site", "firmware")
+TECHNICIAN = ("technician",)
 
 
 class MachinesView(UploadView):
     spec = {
-        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, "technician", errors=FORBIDDEN),
+        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, TECHNICIAN),
         "post": Operation(
-            "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, "technician",
-            body="NewMachine", errors=FORBIDDEN,
+            "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, TECHNICIAN, "NewMachine"
         ),
-    }  # fmt: skip
+    }
 
     def get(self) -> Any:
-        self.require("technician")
         return json_response([machine_json(machine) for machine in list_machines()])
 
     def post(self) -> Any:
-        self.require("technician")
         body = read_json(BODY_MAX_BYTES, *FIELDS)
         if not isinstance(body.get("serial"), str):
             raise BadInput("A serial is needed, as text.")
@@ -37,10 +35,9 @@ class MachinesView(UploadView):
 
 
 class DumpsView(TakesRecords):
-    spec = {"post": bulk("Upload a machine-memory dump as the machine made it", "technician")}
+    spec = {"post": bulk("Upload a machine-memory dump as the machine made it", TECHNICIAN)}
 
     def post(self, serial: str) -> Any:
-        self.require("technician")
         return self.take(machine=serial, as_dump=True)
 
 

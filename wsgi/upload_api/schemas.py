@@ -15,17 +15,15 @@ from myhealth.profiles.models import ROLES, SEXES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX
-from wsgi.common.openapi import COUNT, MOMENT, shape, struct_schemas
+from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, shape, struct_schemas
 
 ID = {"type": "integer", "minimum": 1}
-
-
-def maybe(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"oneOf": [schema, {"type": "null"}]}
+FLAG = {"type": "boolean"}
+STATUSES = ("accepted", "duplicate", "rejected")
 
 
 def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> dict[str, Any]:
-    return {"type": "string", "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
+    return {**TEXT, "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
 
 
 # The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.
@@ -44,21 +42,8 @@ PARTS = {
     name: {key: value for key, value in schema.items() if key not in ("title", "description")}
     for name, schema in GENERATED.items()
 }
-RECORD, RESULT = PARTS.pop("DetailedRecord"), PARTS["DetailedResult"]
+RECORD = PARTS.pop("DetailedRecord")
 FIELDS = RECORD["properties"]
-RESULT_DETAILS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["index", "field", "message"],
-        "properties": {
-            "index": {"type": ["integer", "null"]},
-            "field": {"type": ["string", "null"]},
-            "message": {"type": "string"},
-            "code": {"type": "string"},
-        },
-    },
-}
 CHECKUP_FIELDS: list[tuple[Any, ...]] = [
     ("id", Id),
     ("username", str),
@@ -74,23 +59,47 @@ CHECKUP["properties"] |= {**{name: FIELDS[name] for name in OMITTED_NULLS}, "tak
 # A corrected check-up keeps its patient, machine and number, and always has a moment.
 CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": MOMENT, "revision": ID})
 
+ROLE = {"enum": list(ROLES)}
+SEX = {"enum": [*SEXES, None]}
+COUNTS = dict.fromkeys(STATUSES, COUNT)
+MACHINE_LABELS = ("model", "site", "firmware")
+
+
+def dump_of(record: str) -> dict[str, Any]:
+    return shape(
+        {
+            "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
+            "records": listed(record, minItems=1),
+        },
+        {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
+        closed=False,
+    )
+
+
+ITEM = shape(
+    {"index": COUNT, "status": {"enum": list(STATUSES)}, "id": maybe(ID)},
+    {
+        "effect": {"enum": ["created", "replaced", "withdrawn", "none"]},
+        "errors": errors_of(code=TEXT),
+        "rejection_id": maybe(ID),
+        "warnings": errors_of(code=TEXT),
+        "line": COUNT,
+        "record_id": {"type": ["string", "null"]},
+    },
+)
 SCHEMAS: dict[str, Any] = {
-    "Credentials": shape({"username": {"type": "string"}, "password": {"type": "string"}}),
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
-    "Token": shape({"token": {"type": "string"}, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
-    "Details": shape({"details": {"type": "string"}}),
+    "Details": shape({"details": TEXT}),
     "Jwks": shape({"keys": {"type": "array", "items": {"type": "object"}}}),
-    "Alive": shape({"status": {"const": "ok"}}),
-    "Health": shape({"status": {"const": "ok"}, "schema": COUNT, "sync_age_s": maybe({"type": "number"})}),
     "User": shape(
         {
             "id": ID,
-            "username": {"type": "string"},
-            "role": {"enum": list(ROLES)},
-            "full_name": {"type": "string"},
+            "username": TEXT,
+            "role": ROLE,
+            "full_name": TEXT,
             "birth_date": maybe(DATE),
-            "sex": {"enum": [*SEXES, None]},
-            "active": {"type": "boolean"},
+            "sex": SEX,
+            "active": FLAG,
             "linked_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
@@ -101,84 +110,42 @@ SCHEMAS: dict[str, Any] = {
         {"username": USERNAME},
         {
             "password": maybe(NEW_PASSWORD),
-            "role": {"enum": list(ROLES)},
+            "role": ROLE,
             "full_name": FULL_NAME,
             "birth_date": maybe(DATE),
-            "sex": {"enum": [*SEXES, None]},
-            "reuse_erased_name": {"type": "boolean"},
+            "sex": SEX,
+            "reuse_erased_name": FLAG,
         },
     ),
-    "Linked": shape(
-        {"details": {"type": "string"}, "accepted": COUNT, "duplicate": COUNT, "rejected": COUNT},
-    ),
+    "Linked": shape({"details": TEXT, **COUNTS}),
     "UserChanges": shape(
         {},
         {
             "username": USERNAME,
             "full_name": FULL_NAME,
             "password": NEW_PASSWORD,
-            "current_password": {"type": "string"},
-            "role": {"enum": list(ROLES)},
-            "active": {"type": "boolean"},
+            "current_password": TEXT,
+            "role": ROLE,
+            "active": FLAG,
             "birth_date": maybe(DATE),
-            "sex": {"enum": [*SEXES, None]},
+            "sex": SEX,
             "identifiers": IDENTIFIERS,
         },
     ),
     **PARTS,
     "Record": RECORD,
-    "PatientRecord": {
-        **RECORD,
-        "required": [name for name in RECORD["required"] if name != "checkup_for"],
-    },
-    "Records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
-    "PatientRecords": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
-    "Dump": shape(
-        {
-            "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
-            "records": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
-        },
-        {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
-        closed=False,
-    ),
-    "PatientDump": shape(
-        {
-            "machine": {"oneOf": [SERIAL, shape({"serial": SERIAL}, closed=False)]},
-            "records": {"type": "array", "items": {"$ref": "#/components/schemas/PatientRecord"}, "minItems": 1},
-        },
-        {"format": {"const": MEMORY_FORMAT}, "dumped_at": MOMENT},
-        closed=False,
-    ),
+    "PatientRecord": {**RECORD, "required": [name for name in RECORD["required"] if name != "checkup_for"]},
+    "Records": listed("Record", minItems=1),
+    "PatientRecords": listed("PatientRecord", minItems=1),
+    "Dump": dump_of("Record"),
+    "PatientDump": dump_of("PatientRecord"),
     "FhirResource": shape({"resourceType": {"enum": ["Bundle", "Observation", "DiagnosticReport"]}}, closed=False),
     "BulkAnswer": shape(
-        {
-            "details": {"type": "string"},
-            "accepted": COUNT,
-            "duplicate": COUNT,
-            "rejected": COUNT,
-            "items": {
-                "type": "array",
-                "items": shape(
-                    {
-                        "index": COUNT,
-                        "status": {"enum": ["accepted", "duplicate", "rejected"]},
-                        "id": maybe(ID),
-                    },
-                    {
-                        "effect": {"enum": ["created", "replaced", "withdrawn", "none"]},
-                        "errors": RESULT_DETAILS,
-                        "rejection_id": maybe(ID),
-                        "warnings": RESULT_DETAILS,
-                        "line": COUNT,
-                        "record_id": {"type": ["string", "null"]},
-                    },
-                ),
-            },
-        },
+        {"details": TEXT, **COUNTS, "items": {"type": "array", "items": ITEM}},
         {
             "skipped": {"type": "object", "additionalProperties": COUNT},
-            "notices": {"type": "array", "items": {"type": "string"}},
-            "refused_file": {"type": "string"},
+            "notices": {"type": "array", "items": TEXT},
+            "refused_file": TEXT,
         },
     ),
     "Checkup": CHECKUP,
@@ -195,14 +162,12 @@ SCHEMAS: dict[str, Any] = {
     "Machine": shape(
         {
             "id": ID,
-            "serial": {"type": "string"},
-            "model": {"type": ["string", "null"]},
-            "site": {"type": ["string", "null"]},
-            "firmware": {"type": ["string", "null"]},
+            "serial": TEXT,
+            **{label: {"type": ["string", "null"]} for label in MACHINE_LABELS},
             "last_upload_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
         }
     ),
-    "NewMachine": shape({"serial": SERIAL}, {"model": maybe(LABEL), "site": maybe(LABEL), "firmware": maybe(LABEL)}),
+    "NewMachine": shape({"serial": SERIAL}, {label: maybe(LABEL) for label in MACHINE_LABELS}),
 }

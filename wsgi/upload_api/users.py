@@ -32,6 +32,7 @@ AFTER_QUERY = (
 TO_REVIEW_QUERY = (
     "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",
 )  # fmt: skip
+ADMIN = ("admin",)
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
 NEW_USER_FIELDS = ("username", "password", "role", "full_name", "birth_date", "sex", "reuse_erased_name")
 CHANGES: dict[str, Any] = {
@@ -70,8 +71,8 @@ class UsersView(UploadView):
             errors={400: "`limit`, `after` or `to_review` is wrong.", 403: "`to_review` is for admins only."},
         ),
         "post": Operation(
-            "Create a user", {201: ("The user.", "User")}, "admin", body="NewUser",
-            errors={403: "For admins only.", 409: "The name is taken, or that of an erased user."},
+            "Create a user", {201: ("The user.", "User")}, ADMIN, body="NewUser",
+            errors={409: "The name is taken, or that of an erased user."},
         ),
     }  # fmt: skip
 
@@ -90,7 +91,6 @@ class UsersView(UploadView):
         return list_response(users, limit, lambda user: str(user["username"]), **query)
 
     def post(self) -> Any:
-        self.require("admin")
         body = read_json(BODY_MAX_BYTES, *NEW_USER_FIELDS)
         password = body.get("password")
         if not isinstance(body.get("username"), str) or not isinstance(password, (str, type(None))):
@@ -110,16 +110,13 @@ class LinkView(UploadView):
     spec = {
         "post": Operation(
             "Link an account that registered itself to its person, and store the records that waited for that",
-            {200: ("The account is linked.", "Linked")}, "admin", errors={**UNKNOWN, 403: "For admins only."},
+            {200: ("The account is linked.", "Linked")}, ADMIN, errors=UNKNOWN,
         ),
     }  # fmt: skip
 
     def post(self, username: str) -> Any:
-        self.require("admin")
-        return json_response({"details": "The account is linked.", **link_patient(username, self._own_authorities())})
-
-    def _own_authorities(self) -> frozenset[str]:
-        return self.context.settings.intake.folded_authorities
+        authorities = self.context.settings.intake.folded_authorities
+        return json_response({"details": "The account is linked.", **link_patient(username, authorities)})
 
 
 class UserView(UploadView):
@@ -142,7 +139,7 @@ class UserView(UploadView):
             },
         ),
         "delete": Operation(
-            "Delete a user and all of his or her check-ups", {204: ("The user is deleted.", None)}, "admin",
+            "Delete a user and all of his or her check-ups", {204: ("The user is deleted.", None)}, ADMIN,
             errors={**UNKNOWN, 403: "For admins only, and not for oneself."},
         ),
     }  # fmt: skip
@@ -173,7 +170,6 @@ class UserView(UploadView):
         return json_response(whole_user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
     def delete(self, username: str) -> Any:
-        self.require("admin")
         user = self.person(username, "admin")
         if user.id == self.user.id:
             self.record_refusal(user)
