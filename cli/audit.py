@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, check_form, print_csv, print_json, print_table
-from myhealth.audit.events import ACTIONS, Event, record_event
+from cli.output import as_json, check_form, print_records
+from myhealth.audit.events import ACTIONS, record_event
 from myhealth.audit.merged import SOURCES, find_all_events
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
@@ -48,21 +48,13 @@ def audit(
     events = found[:limit]
     if newest:
         events.reverse()
-    if as_json:
-        print_json([asdict(event) for event in events])
-    elif as_csv:
-        print_csv([event_row(event) for event in events], COLUMNS)
-    else:
-        print_table([event_row(event) for event in events], COLUMNS)
+    records = [asdict(event) for event in events]
+    if not as_json:
+        records = [{**record, "details": details_text(record["details"])} for record in records]
+    print_records(records, COLUMNS, as_json=as_json, as_csv=as_csv)
     if len(found) > limit:
         others = "--since or a higher --limit" if newest else "--newest, --since or a higher --limit"
         click.echo(f"There are more: these are the {'last' if newest else 'first'} {limit:,}; see {others}.", err=True)
-
-
-def event_row(event: Event) -> list[Any]:
-    values = asdict(event)
-    values["details"] = details_text(event.details)
-    return [values[name] for name in COLUMNS]
 
 
 def details_text(value: Any) -> str:

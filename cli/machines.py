@@ -3,7 +3,7 @@
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_json, print_table
+from cli.output import as_json, print_records
 from myhealth.machines import services
 
 COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
@@ -24,10 +24,7 @@ def list_(app: App, as_json: bool) -> None:
     """List machines by serial, with the time of their last upload (to the minute)."""
     with app.database():
         rows = [{name: getattr(machine, name) for name in COLUMNS} for machine in services.list_machines()]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table([list(row.values()) for row in rows], COLUMNS)
+    print_records(rows, COLUMNS, as_json=as_json)
 
 
 @machines.command()

@@ -1,5 +1,7 @@
 """myhealth migrate"""
 
+from typing import Any
+
 import click
 
 from cli.context import App, pass_app
@@ -38,7 +40,7 @@ def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> 
         if status:
             list_migrations(rows)
         else:
-            reverted = [row.name for row in rows if row.applied and to is not None and row.number > to]
+            reverted = [row.name for row in rows if row.applied and to is not None and row.idx > to]
             if reverted and not yes:
                 confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
             for change, name in stores.migrate(settings, to):
@@ -50,7 +52,7 @@ def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> 
         stores.close_database()
 
 
-def list_migrations(rows: list[stores.Migration]) -> None:
+def list_migrations(rows: list[Any]) -> None:
     for row in rows:
         applied = f"applied {row.applied:%Y-%m-%d %H:%M}" if row.applied else click.style("pending", fg="yellow")
         click.echo(f"{row.name}  {applied}")

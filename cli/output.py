@@ -23,6 +23,22 @@ def print_json(value: Any) -> None:
     click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
+def print_records(
+    records: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    as_csv: bool = False,
+    header: Sequence[str] = (),
+) -> None:
+    """Print records whole as JSON, or their columns as CSV or as a table, under the columns' names or `header`."""
+    if as_json:
+        print_json(list(records))
+    else:
+        print_rows = print_csv if as_csv else print_table
+        print_rows([[record[name] for name in columns] for record in records], header or columns)
+
+
 def print_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
     """Print columns as wide as their longest cell. A terminal gets a bold header and lines cut at its width."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from cli.context import App, operator_name, pass_app
-from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_table
+from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
 from cli.sparkline import sparkline
 from myhealth.checkups.versions import open_history
 from myhealth.clinical import catalog
@@ -167,24 +167,15 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
                 raise NotFound(
                     f"{user} has no results of the {what}; `myhealth reports trend {user}` lists which there are"
                 )
-    rows = [[joined(getattr(each, column)) for column in columns] for each in found]
+    records = [{column: joined(getattr(each, column)) for column in columns} for each in found]
     if columns == POINT_HEADER:
-        rows = [
-            [
-                moment_text(each.taken_at, written, each.taken_precision) or "not known",
-                *row[1:],
-                classify(each.value, each.low, each.high),
-            ]
-            for row, each in zip(rows, found, strict=True)
-        ]
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif as_csv:
-        print_csv(rows, columns)
-    else:
-        print_table(rows, (*columns, "position") if columns == POINT_HEADER else columns)
-        if columns == POINT_HEADER:
-            draw(found, code)
+        columns = (*columns, "position")
+        for record, each in zip(records, found, strict=True):
+            record["taken_at"] = moment_text(each.taken_at, written, each.taken_precision) or "not known"
+            record["position"] = classify(each.value, each.low, each.high)
+    print_records(records, columns, as_json=as_json, as_csv=as_csv)
+    if "position" in columns:
+        draw(found, code)
     warn_of_more(more, limit, "reports that have it")
 
 

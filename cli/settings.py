@@ -3,7 +3,7 @@
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_json, print_table, warn_of_exposed_secrets
+from cli.output import as_json, print_records, warn_of_exposed_secrets
 from myhealth.common.settings import setting_rows
 
 
@@ -18,7 +18,4 @@ def settings(app: App, as_json: bool) -> None:
     found = app.settings()
     warn_of_exposed_secrets(found)
     rows = setting_rows(found)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table([[row["key"], row["value"], row["origin"]] for row in rows], ("setting", "value", "from"))
+    print_records(rows, ("key", "value", "origin"), as_json=as_json, header=("setting", "value", "from"))

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, confirm, plural, print_error, print_json, print_table
+from cli.output import as_json, confirm, plural, print_error, print_json, print_records, print_table
 from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
@@ -85,11 +85,8 @@ def list_(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
     with app.database():
         record_event("read", what="people")
         found = services.list_users(role=role, to_review=to_review)
-    if as_json:
-        print_json([user_row(user) for user in found])
-    else:
-        columns = ("id", "username", "role", "full_name", "active", "linked", "password")
-        print_table([[user_row(user)[name] for name in columns] for user in found], columns)
+    columns = ("id", "username", "role", "full_name", "active", "linked", "password")
+    print_records([user_row(user) for user in found], columns, as_json=as_json)
 
 
 @users.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, Setting
 from myhealth.common.settings import Settings
 
 if TYPE_CHECKING:
-    from playhouse.migrations import Runner
+    from playhouse.migrations import Migration, Runner
 
     from myhealth.reports.repository import ReportRepository
 
@@ -31,15 +30,6 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # The key of the advisory lock that a migration holds: any constant that no other lock of this database uses.
 MIGRATION_LOCK = 7_305_808_869_231_650_132
 LOCK_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Migration:
-    """One step of the schema's history. `applied`: when, or None while it is pending."""
-
-    number: int
-    name: str
-    applied: Any
 
 
 def database_url(settings: Settings) -> str:
@@ -74,7 +64,7 @@ def open_database(settings: Settings, **options: Any) -> None:
     bind_database(settings, **options)
     require_utf8()
     found = schema_number()
-    if found < _files()[-1].number and not settings.database_url:
+    if found < _number(_names()[-1]) and not settings.database_url:
         migrate(settings)
     else:
         require_schema(found)
@@ -82,7 +72,7 @@ def open_database(settings: Settings, **options: Any) -> None:
 
 def require_schema(found: int) -> None:
     """Raise SchemaMismatch unless `found` is the number of this program's newest migration."""
-    ours = _files()[-1].number
+    ours = _number(_names()[-1])
     if found < ours:
         state = f"at migration {found}" if found else "empty"
         raise SchemaMismatch(
@@ -137,7 +127,7 @@ def schema_number() -> int:
     if fetch_one("select to_regclass('schema_migration')", ()).fetchone()[0] is None:
         return 0
     rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
-    return int(rows[0][0].split("_")[0]) if rows else 0
+    return _number(rows[0][0]) if rows else 0
 
 
 READY = """
@@ -157,9 +147,10 @@ def check_ready(url: str) -> dict[str, Any]:
 
 
 def migrations() -> list[Migration]:
-    """Return every migration in order, from the files and the database's history."""
+    """Return every migration in order, from the files and the database's history; `applied` is None while pending."""
     with translate_errors():
-        return [Migration(m.idx, m.name, m.applied) for m in _runner().status()]
+        found: list[Migration] = _runner().status()
+        return found
 
 
 def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
@@ -169,7 +160,7 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
     to a minute, and has nothing left to do. Raises BadInput for a number without a migration, and Unavailable if
     another migration holds the lock too long.
     """
-    numbers = [m.number for m in _files()]
+    numbers = [*map(_number, _names())]
     to = numbers[-1] if to is None else to
     if to not in (0, *numbers):
         raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
@@ -248,8 +239,9 @@ def _runner() -> Runner:
     return Runner(database.obj, str(MIGRATIONS))
 
 
-def _files() -> list[Migration]:
-    return sorted(
-        (Migration(int(path.stem.split("_")[0]), path.stem, None) for path in MIGRATIONS.glob("[0-9]*.py")),
-        key=lambda migration: migration.number,
-    )
+def _names() -> list[str]:
+    return sorted(path.stem for path in MIGRATIONS.glob("[0-9]*.py"))
+
+
+def _number(name: str) -> int:
+    return int(name.partition("_")[0])

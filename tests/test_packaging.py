@@ -54,7 +54,7 @@ def test_installed_elsewhere_it_works(wheel: Path, tmp_path: Path, settings) -> 
         "from myhealth import stores;"
         f"assert cli.main.__file__.startswith({str(site)!r}), cli.main.__file__;"
         f"assert str(example('machine-dump.json')).startswith({str(site)!r});"
-        "assert stores._files()"
+        "assert stores._names()"
     )
     environ = {**os.environ, "PYTHONPATH": str(site), "MYHEALTH_DATA_DIR": settings.data_dir}
     done = subprocess.run([sys.executable, "-c", program], env=environ, cwd=tmp_path, capture_output=True, text=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from myhealth.common.errors import Busy, TooManyAttempts, Unavailable
+from myhealth.common.errors import Busy, NotAllowed, TooManyAttempts, Unavailable
 from myhealth.common.gate import WAIT_S
 from myhealth.profiles.upload_client import (
     LOGINS_MAX,
@@ -95,10 +95,15 @@ def test_it_tells_the_errors_of_the_upload_api_apart(answering, status: int, bod
         CALLS["log in"](client)
 
 
-def test_an_error_of_the_caller_is_returned(answering) -> None:
+def test_an_error_of_the_caller_is_raised(answering) -> None:
     client, seen = answering(403, ERROR)
-    assert client.delete_user("a/b", "TOKEN") == (403, {"details": "It is so.", "code": "so"})
-    assert client.change_password("a", "TOKEN", "old", "new")[:2] == (403, {"details": "It is so.", "code": "so"})
+    for call in (
+        lambda: client.delete_user("a/b", "TOKEN"),
+        lambda: client.change_password("a", "TOKEN", "old", "new"),
+    ):
+        with pytest.raises(NotAllowed, match="It is so") as caught:
+            call()
+        assert caught.value.code == "so"
     assert seen == [("/users/a%2Fb/", "Bearer TOKEN"), ("/users/a/", "Bearer TOKEN")]
 
 
@@ -119,7 +124,7 @@ def test_it_reads_from_when_on_tokens_are_valid(answering) -> None:
     client, _ = answering(401, ERROR, **{TOKENS_VALID_AFTER: moment.isoformat()})
     assert client.log_out("TOKEN") is None
     client, _ = answering(200, b"{}", **{TOKENS_VALID_AFTER: "soon"})
-    assert client.change_password("a", "TOKEN", "old", "new") == (200, {}, None)
+    assert client.change_password("a", "TOKEN", "old", "new") is None
 
 
 @pytest.mark.parametrize("keys", [{}, {"keys": 1}, {"keys": [{}]}, {"keys": [{"kid": 1}]}, {"keys": ["x"]}], ids=str)

@@ -31,7 +31,7 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator
 
 def csv_line(cells: Sequence[Any]) -> str:
     """Return one line. In a text, a ' goes before what would begin a formula, and control characters are escaped;
-    numbers are written as they are."""
+    numbers are written as they are, and the texts of a tuple with blanks between them."""
     target = io.StringIO()
     csv.writer(target, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
     return target.getvalue()
@@ -46,7 +46,7 @@ def _cell(value: Any) -> str:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, (int, float, Decimal)):
         return str(value)
-    text = str(value)
+    text = " ".join(value) if isinstance(value, tuple) else str(value)
     return _neutralise_again(text) if len(text) <= SHORT else _neutralise(text)
 
 

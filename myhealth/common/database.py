@@ -215,6 +215,13 @@ def fetch_one(sql: str, values: Any) -> Any:
             return database.execute_sql(sql, values)
 
 
+def fetch_all(cursor: Any, sql: str, values: Any = None) -> list[Any]:
+    """Run one statement and return its rows; for the rows' number see `cursor.rowcount`."""
+    cursor.execute(sql, values)
+    rows: list[Any] = cursor.fetchall()
+    return rows
+
+
 def discard_broken_connection() -> None:
     """Close this broken connection and the idle ones, which probably broke with it."""
     database.manual_close()

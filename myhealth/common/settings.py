@@ -231,8 +231,8 @@ def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[A
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
     flat = dict(_flatten(tree))
-    for name in flat:
-        _require_known(name, known, f"{path}")
+    for name in flat.keys() - known.keys():
+        raise SettingsError(_unknown(f"{name!r} in {path}", name, list(known)))
     return {name: (value, str(path)) for name, value in flat.items()}
 
 
@@ -269,11 +269,6 @@ def _read_secret(variable: str, path: str) -> str:
         return read_private_file(Path(path), "secret's file").decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise SettingsError(f"{variable} names a file that cannot be read: {error}") from error
-
-
-def _require_known(name: str, known: Mapping[str, Key], where: str) -> None:
-    if name not in known:
-        raise SettingsError(_unknown(f"{name!r} in {where}", name, list(known)))
 
 
 def _unknown(place: str, name: str, names: list[str]) -> str:
@@ -336,13 +331,10 @@ def masked(key: Key, value: Any) -> str:
     text = "" if value is None else str(value)
     if not key.secret or not text:
         return text
-    if "://" in text:
-        return re.sub(r"(?<=://)([^/@:]*):(.*)@", r"\1:********@", _mask_query(text))
-    return "********"
-
-
-def _mask_query(url: str) -> str:
-    return re.sub(r"(?i)([?&](?:password|sslpassword|authMechanismProperties)=)[^&]*", r"\1********", url)
+    if "://" not in text:
+        return "********"
+    text = re.sub(r"(?i)([?&](?:password|sslpassword|authMechanismProperties)=)[^&]*", r"\1********", text)
+    return re.sub(r"(?<=://)([^/@:]*):(.*)@", r"\1:********@", text)
 
 
 def exposed_secrets(settings: Settings) -> dict[Path, list[str]]:
@@ -357,16 +349,11 @@ def exposed_secrets(settings: Settings) -> dict[Path, list[str]]:
 
 def setting_rows(settings: Settings) -> list[dict[str, str]]:
     """Return `key`, `value` (secrets masked) and `origin` of each setting, in order of declaration."""
+    defaults = dict.fromkeys(("database_url", "mongo_url"), "(embedded server)")
+    defaults |= {} if settings.database_url else {"secret_key": "(made in data_dir)"}
     rows = []
     for key in keys():
-        value = _value(settings, key)
-        origin = settings.origins.get(key.name, "default")
-        if key.name == "data_dir":
-            value = settings.folder
-        if key.name in ("database_url", "mongo_url") and not value:
-            rows.append({"key": key.name, "value": "(embedded server)", "origin": origin})
-        elif key.name == "secret_key" and not value and not settings.database_url:
-            rows.append({"key": key.name, "value": "(made in data_dir)", "origin": origin})
-        else:
-            rows.append({"key": key.name, "value": masked(key, value), "origin": origin})
+        value = settings.folder if key.name == "data_dir" else _value(settings, key)
+        shown = masked(key, value) or defaults.get(key.name, "")
+        rows.append({"key": key.name, "value": shown, "origin": settings.origins.get(key.name, "default")})
     return rows

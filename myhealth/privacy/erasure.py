@@ -14,7 +14,7 @@ from typing import Any
 from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import transaction
+from myhealth.common.database import fetch_all, transaction
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.intake.rejections import get_rejection
@@ -63,12 +63,11 @@ def erase_user(username: str) -> Erasure:
         held = find_held_names(cursor, user)
         taken = find_taken(cursor, user, held)
         mentions = Mentions(held.keys() - taken, held, list_identifiers(user))
-        cursor.execute("select id from checkups where patient_id = %s", (user.id,))
-        checkups = {id_ for (id_,) in cursor.fetchall()}
+        own = fetch_all(cursor, "select id from checkups where patient_id = %s", (user.id,))
+        checkups = {id_ for (id_,) in own}
         removed = {"checkups": len(checkups), "users": 1}
         for table, column in (("superseded", "patient_id"), ("idempotency_keys", "user_id")):
-            cursor.execute(f"select count(*) from {table} where {column} = %s", (user.id,))
-            removed[table] = cursor.fetchone()[0]
+            [(removed[table],)] = fetch_all(cursor, f"select count(*) from {table} where {column} = %s", (user.id,))
         if linked:
             remember_erased(cursor, user.id, held)
         spelt = {"id": user.id, **find_spellings(cursor, mentions)}
@@ -107,9 +106,8 @@ def erase_rejection(rejection_id: int) -> None:
 
 def _erase_answers(cursor: Any, mentions: Mentions, checkups: Collection[int], rejections: Collection[int]) -> int:
     """Remove what kept answers to others say of the person's records; return the number of answers."""
-    cursor.execute(ANSWERS)
     changed = []
-    for user_id, key, text in cursor.fetchall():
+    for user_id, key, text in fetch_all(cursor, ANSWERS):
         answer = json.loads(text)
         items = [item for item in answer.get("items", ()) if isinstance(item, dict)]
         known = [item for item in items if item.get("id") in checkups or item.get("rejection_id") in rejections]

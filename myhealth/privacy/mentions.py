@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2.extras import DateTimeTZRange
 
-from myhealth.common.database import database
+from myhealth.common.database import database, fetch_all
 from myhealth.common.text import fold_name
 from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import named_in
@@ -75,8 +75,8 @@ def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> Fou
     A record is the person's if its patient, or the address that it was sent to, is, and no other linked user may be the
     patient too. A name elsewhere in it, and `full_name`, which several people may have, make it only possible.
     """
-    cursor.execute("select folded_name from users where linked_at is not null")
-    others = {folded for (folded,) in cursor.fetchall()} - mentions.folds
+    linked = fetch_all(cursor, "select folded_name from users where linked_at is not null")
+    others = {folded for (folded,) in linked} - mentions.folds
     parts = fold_name(full_name).split()
     found = FoundRejections([], [], set())
     for rejection in _candidates([*mentions.held, *parts[:1], *(value for _, value in mentions.identifiers)]):
@@ -123,12 +123,13 @@ def _candidates(words: list[str]) -> Iterator[Rejection]:
 def find_spellings(cursor: Any, mentions: Mentions) -> dict[str, list[Any]]:
     """Return `names`, the person's as the audit trail and the login attempts spell them, and `held`, the span of each;
     a name with several spans is there as often."""
-    cursor.execute(
+    spelt = fetch_all(
+        cursor,
         "select distinct name from (select subject as name from audit_events union all select actor from audit_events"
         " union all select username from login_attempts) as spelt"
         " where lower(trim(name)) = any(%s) or octet_length(name) <> char_length(name)",
         (sorted(mentions.held),),
     )
-    names = sorted({*mentions.held, *(name for (name,) in cursor.fetchall() if name)})
+    names = sorted({*mentions.held, *(name for (name,) in spelt if name)})
     pairs = [(name, span) for name in names for span in mentions.held.get(fold_name(name.strip()), ())]
     return {"names": [name for name, _ in pairs], "held": [span for _, span in pairs]}

@@ -7,6 +7,7 @@ on this one. All functions work within the caller's transaction.
 from collections.abc import Collection
 from typing import Any
 
+from myhealth.common.database import fetch_all
 from myhealth.common.text import fold_name
 
 IDENTIFIERS = "select system, value from patient_identifiers where patient_id = %s"
@@ -31,9 +32,8 @@ where exists (select from erased_digests where kind = 'name')
 def remember_erased(cursor: Any, user_id: int, folds: Collection[str]) -> None:
     """Store the digests of a user's folded names, former ones too, identifiers and machine records, before the user is
     deleted."""
-    cursor.execute(IDENTIFIERS, (user_id,))
-    folds = {*folds, *(fold_name(erased_form(system, value)) for system, value in cursor.fetchall())}
-    cursor.execute(REMEMBER_NAMES, {"folds": sorted(folds), "id": user_id})
+    identifiers = {fold_name(erased_form(*each)) for each in fetch_all(cursor, IDENTIFIERS, (user_id,))}
+    cursor.execute(REMEMBER_NAMES, {"folds": sorted({*folds, *identifiers}), "id": user_id})
     cursor.execute(REMEMBER_RECORDS, {"id": user_id})
 
 
@@ -52,6 +52,5 @@ def find_erased_names(cursor: Any, names: Collection[str]) -> set[str]:
     folds = {name: fold_name(name.strip()) for name in names}
     if not folds:
         return set()
-    cursor.execute(ERASED_NAMES, (sorted(set(folds.values())),))
-    erased = {folded for (folded,) in cursor.fetchall()}
+    erased = {folded for (folded,) in fetch_all(cursor, ERASED_NAMES, (sorted(set(folds.values())),))}
     return {name for name, folded in folds.items() if folded in erased}

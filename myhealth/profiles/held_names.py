@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg2.extras import DateTimeTZRange
 
+from myhealth.common.database import fetch_all
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import User
 
@@ -22,7 +23,8 @@ order by event.id"""
 HOLDERS = """
 select id, folded_name, created_at from users
 where id = %(me)s or id = any(%(ids)s) or (folded_name = any(%(names)s) and linked_at is not null)"""
-OLDEST_EVENT = "select at from audit_events where id > 1 and not exists (select from audit_events where id = 1)"
+OLDEST_EVENT = """
+select at from audit_events where id > 1 and not exists (select from audit_events where id = 1) order by id limit 1"""
 
 
 def find_held_names(cursor: Any, user: User) -> HeldNames:
@@ -30,19 +32,16 @@ def find_held_names(cursor: Any, user: User) -> HeldNames:
     user ever had it. The spans are empty for an account that was never linked to a person, and begin with the first
     audit event that is still kept: nobody knows the names of before.
     """
-    cursor.execute(RENAMES, (user.id,))
-    renames = [(id_, fold_name(name), at) for id_, name, at in cursor.fetchall()]
+    renames = [(id_, fold_name(name), at) for id_, name, at in fetch_all(cursor, RENAMES, (user.id,))]
     names = {user.folded_name, *(name for id_, name, _ in renames if id_ == user.id)}
-    cursor.execute(HOLDERS, {"me": user.id, "ids": [id_ for id_, *_ in renames], "names": [*names]})
-    holders = cursor.fetchall()
+    holders = fetch_all(cursor, HOLDERS, {"me": user.id, "ids": [id_ for id_, *_ in renames], "names": [*names]})
     since = {id_: created_at for id_, _, created_at in holders}
     spans = []
     for id_, name, at in renames:
         spans.append((name, id_, since[id_], at))
         since[id_] = at
     spans += [(name, id_, since[id_], None) for id_, name, _ in holders]
-    cursor.execute(f"{OLDEST_EVENT} order by id limit 1")
-    first = next((at for (at,) in cursor.fetchall()), None)
+    first = next((at for (at,) in fetch_all(cursor, OLDEST_EVENT)), None)
     found = defaultdict(list)
     for name, id_, start, end in spans:
         if id_ == user.id:
@@ -56,5 +55,4 @@ def find_held_names(cursor: Any, user: User) -> HeldNames:
 def find_taken(cursor: Any, user: User, names: HeldNames) -> set[str]:
     """Return those of the names that another linked user has now."""
     sql = "select folded_name from users where folded_name = any(%s) and id <> %s and linked_at is not null"
-    cursor.execute(sql, ([*names], user.id))
-    return {name for (name,) in cursor.fetchall()}
+    return {name for (name,) in fetch_all(cursor, sql, ([*names], user.id))}

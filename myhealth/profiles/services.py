@@ -9,7 +9,7 @@ import peewee
 from peewee import fn
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import database, fetch_one, transaction
+from myhealth.common.database import database, fetch_all, fetch_one, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name, printable
@@ -194,8 +194,7 @@ def rename_user(username: str, new_name: str) -> str:
 
 def names_in_rejections(cursor: Any, user: User) -> list[str]:
     """Return the spellings of the user's name in the rejected records."""
-    cursor.execute(NAMES_IN_REJECTIONS)
-    return [name for (name,) in cursor.fetchall() if fold_name(name) == user.folded_name]
+    return [name for (name,) in fetch_all(cursor, NAMES_IN_REJECTIONS) if fold_name(name) == user.folded_name]
 
 
 def _check_not_erased(cursor: Any, username: str) -> None:
@@ -270,9 +269,7 @@ def revoke_tokens(user_id: int) -> datetime | None:
 def count_checkups(username: str) -> int:
     """Return the number of this user's check-ups. Raises NotFound."""
     user = get_user(username)
-    with transaction() as cursor:
-        cursor.execute(CHECKUPS_OF_USER, (user.id,))
-        return int(cursor.fetchone()[0])
+    return int(fetch_one(CHECKUPS_OF_USER, (user.id,)).fetchone()[0])
 
 
 def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | None:

@@ -131,68 +131,48 @@ class UploadClient:
             raise BadGateway(LOG_IN.failed) from error
         return users[0] if len(users) == 1 else None
 
-    def delete_user(self, username: str, token: str, address: str = "") -> tuple[int, dict[str, str]]:
+    def delete_user(self, username: str, token: str, address: str = "") -> None:
         """Delete a user with all check-ups, as the holder of `token`. `address`: the caller's, for the audit.
 
-        Return (204, {}), or the status of the caller's error with its `details` and `code`.
-        Raises UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
+        Raises the error of the caller that the upload API reports (CALLER_ERRORS), UploadApiUnavailable, GatewayTimeout
+        (it may be done), BadGateway.
         """
-        response = self._call(CHANGE_USER, "DELETE", _user_path(username), token=token, address=address)
-        return response.status, _caller_error(response, 204)
+        self._change("DELETE", _user_path(username), token=token, address=address)
 
     def list_accounts_to_review(self, token: str, after: str, limit: int, address: str = "") -> list[dict[str, Any]]:
         """Return the accounts that are to be linked to a person, by name, after the name `after`.
 
-        Raises NotLoggedIn, NotAllowed unless the token's holder is an admin, BadInput, UploadApiUnavailable,
-        GatewayTimeout, BadGateway.
+        Raises as `delete_user`: NotAllowed unless the token's holder is an admin.
         """
         asked = {"to_review": "true", "limit": limit, **({"after": after} if after else {})}
-        response = self._call(CHANGE_USER, "GET", f"/users/?{urlencode(asked)}", token=token, address=address)
         names = ("username", "full_name", "created_at", "active", "waiting")
-        try:
-            return [{name: each[name] for name in names} for each in json.loads(_checked(response).body)]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadGateway(CHANGE_USER.failed) from error
+        return self._list(f"/users/?{urlencode(asked)}", names, token, address)
 
     def link_user(self, username: str, token: str, address: str = "") -> dict[str, Any]:
         """Link an account to its person; return how many waiting records are `accepted`, `duplicate`, `rejected` now.
 
-        Raises as `list_accounts_to_review`, and NotFound.
+        Raises as `delete_user`.
         """
-        response = self._call(CHANGE_USER, "POST", f"{_user_path(username)}link/", token=token, address=address)
+        response = self._change("POST", f"{_user_path(username)}link/", token=token, address=address)
         try:
-            return _checked(response).json_object()
+            return response.json_object()
         except BadResponse as error:
             raise BadGateway(CHANGE_USER.failed) from error
 
     def list_versions(self, username: str, checkup_id: int, token: str, address: str = "") -> list[dict[str, Any]]:
-        """Return the earlier versions of a check-up, the newest first, with exact numbers.
-
-        Raises as `list_accounts_to_review`, and NotFound.
-        """
+        """Return the earlier versions of a check-up, the newest first, with exact numbers. Raises as `delete_user`."""
         path = f"{_user_path(username)}checkups/{checkup_id}/history/"
-        response = _checked(self._call(CHANGE_USER, "GET", path, token=token, address=address))
-        try:
-            return [
-                {name: each[name] for name in ("revision", "replaced_at", "replaced_by", "reason", "content")}
-                for each in json.loads(response.body, parse_float=exact_number)
-            ]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadGateway(CHANGE_USER.failed) from error
+        return self._list(path, ("revision", "replaced_at", "replaced_by", "reason", "content"), token, address)
 
-    def change_password(
-        self, username: str, token: str, current: str, new: str, address: str = ""
-    ) -> tuple[int, dict[str, str], datetime | None]:
-        """Change the password of the holder of `token`, which revokes this user's tokens.
+    def change_password(self, username: str, token: str, current: str, new: str, address: str = "") -> datetime | None:
+        """Change the password of the holder of `token`; return the moment before which revoked tokens were issued.
 
-        Return (200, {}, the moment before which revoked tokens were issued), or the status of the caller's error with
-        its `details` and `code`, and None. `address`: as for `log_in`.
-        Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout (it may be done), BadGateway.
+        `address`: as for `log_in`. Raises as `delete_user`, TooManyAttempts, Busy.
         """
         passwords = {"current_password": current, "password": new}
         with self._logins.enter():
-            response = self._call(CHANGE_USER, "PUT", _user_path(username), passwords, token=token, address=address)
-        return response.status, _caller_error(response, 200), _tokens_valid_after(response)
+            response = self._change("PUT", _user_path(username), passwords, token=token, address=address)
+        return _tokens_valid_after(response)
 
     def fetch_keys(self) -> dict[str, Any]:
         """Return the public keys, a JSON Web Key Set with a name (`kid`) for each. Raises Unavailable."""
@@ -204,6 +184,27 @@ class UploadClient:
         except (Unavailable, KeyError, TypeError) as error:
             raise Unavailable(f"the upload API at {self._url} gives no keys: {error}") from error
         raise Unavailable(f"the upload API at {self._url} gives no keys: status {response.status}")
+
+    def _list(self, path: str, names: tuple[str, ...], token: str, address: str) -> list[dict[str, Any]]:
+        """Return these fields of each object of a list. Raises as `delete_user`."""
+        response = self._change("GET", path, token=token, address=address)
+        try:
+            found = json.loads(response.body, parse_float=exact_number)
+            return [{name: each[name] for name in names} for each in found]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadGateway(CHANGE_USER.failed) from error
+
+    def _change(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, token: str, address: str
+    ) -> Response:
+        """Send one request about users; return its response. Raises as `delete_user`."""
+        response = self._call(CHANGE_USER, method, path, body, token=token, address=address)
+        if response.status in (200, 204):
+            return response
+        details, code = response.error()
+        if response.status not in CALLER_ERRORS or not code:
+            raise BadGateway(CHANGE_USER.failed)
+        raise CALLER_ERRORS[response.status](details, code=code)
 
     def _call(
         self,
@@ -241,24 +242,6 @@ class UploadClient:
 
 def _user_path(username: str) -> str:
     return f"/users/{quote(username, safe='')}/"
-
-
-def _caller_error(response: Response, done: int) -> dict[str, str]:
-    """Return {} for the status `done`, or `details` and `code` for one in CALLER_ERRORS. Raises BadGateway."""
-    if response.status == done:
-        return {}
-    details, code = response.error()
-    if response.status not in CALLER_ERRORS or not code:
-        raise BadGateway(CHANGE_USER.failed)
-    return {"details": details, "code": code}
-
-
-def _checked(response: Response) -> Response:
-    """Return a response with the status 200. Raises an error of the caller, and BadGateway."""
-    error = _caller_error(response, 200)
-    if error:
-        raise CALLER_ERRORS[response.status](error["details"], code=error["code"])
-    return response
 
 
 def _tokens_valid_after(response: Response) -> datetime | None:

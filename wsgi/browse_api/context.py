@@ -1,6 +1,5 @@
 """The browse API's context, its authentication, and the rule of who may see whose reports."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +7,7 @@ import bottle
 
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.exact_numbers import INT_MAX
+from myhealth.common.refusals import MinuteTexts
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
@@ -29,7 +29,6 @@ TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heart
 # Trends may be this old; the report store itself is some minutes behind the source.
 RECENT_S = 5
 TRENDS_MAX, OVERVIEWS_MAX = 40, 500  # a trend of 1,000 values has a quarter of a megabyte
-LOGGED_SYNCS_MAX = 1000
 
 
 class UserNotSynced(Unavailable):
@@ -42,7 +41,7 @@ class BrowseContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reports = open_reports(settings, **TIMEOUTS)
-        self._logged_syncs: dict[tuple[str, str], int] = {}
+        self._logged_syncs = MinuteTexts()
         self.trends = RecentAnswers(RECENT_S, TRENDS_MAX)
         self.exports = OnePerUser()
         self._overviews = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
@@ -115,12 +114,8 @@ class BrowseContext:
 
     def log_sync(self, user: dict[str, Any], address: str) -> None:
         """Log that the task runner writes: one event a minute, user and address, and process."""
-        key, minute = (user["username"], address), int(time.time() // 60)
-        if self._logged_syncs.get(key) != minute:
+        if self._logged_syncs.add(f"{user['username']} {address}") == "new":
             self.reports.access_log.log(Access(user, None, "sync", address=address, action="sync"))
-            if len(self._logged_syncs) >= LOGGED_SYNCS_MAX:
-                self._logged_syncs.clear()
-            self._logged_syncs[key] = minute
 
 
 class AuthenticatedBrowseView(View):

@@ -1,6 +1,6 @@
 """Users: search, profile, trends and access log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +9,11 @@ import bottle
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
-from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
+from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX
 from wsgi.browse_api.context import STAFF, ApiView
 from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search, parse_trend
-from wsgi.browse_api.responses import CSV, answer, answer_json, cut_page, next_link, url_after
+from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     ACCESS_LOG_AFTER,
     ACCESS_LOG_COLUMNS,
@@ -26,7 +26,7 @@ from wsgi.browse_api.schemas import (
     reading,
     refusals,
 )
-from wsgi.common.application import encode_json, json_error
+from wsgi.common.application import encode_json
 from wsgi.common.openapi import Operation, ref
 from wsgi.common.requests import bearer_token
 from wsgi.common.views import page_limit
@@ -86,10 +86,10 @@ class UserView(ApiView):
         people = self.context.reports.people
         found = people.find_by_username(username)
         self.log_access(found, "account", action="user.delete")
-        status, error = self.context.upload_api.delete_user(username, bearer_token(), self.address)
-        if not error and found is not None:
+        self.context.upload_api.delete_user(username, bearer_token(), self.address)
+        if found is not None:
             people.revoke_tokens(found["subject"], datetime.now(UTC), active=False)
-        return json_error(status, **error) if error else bottle.HTTPResponse(status=status)
+        return bottle.HTTPResponse(status=204)
 
 
 class TrendsView(ApiView):
@@ -115,11 +115,12 @@ class TrendsView(ApiView):
         wanted = parse_trend(self.asked)
         patient = self.person(username, "trends")
         if wanted.code is None and wanted.name is None:
-            return answer_measurements(self.context.measurements(patient), media_type)
+            content = encode_rows(self.context.measurements(patient), MEASUREMENT_COLUMNS, media_type)
+            return answer(content, media_type)
 
         def make() -> tuple[bytes, str]:
             points, after = self.context.reports.trend(patient, wanted, limit=limit)
-            return encode_points(points, media_type), format_page_cursor(after) if after else ""
+            return encode_rows(points, POINT_COLUMNS, media_type), format_page_cursor(after) if after else ""
 
         key = (patient["_id"], patient["subject"], media_type, limit, wanted)
         content, cursor = self.context.trends.get(key, make)
@@ -146,24 +147,14 @@ class AccessLogView(ApiView):
         found = self.context.reports.access_log.find_for_patient(patient, limit=limit + 1, after=after)
         page, next_url = cut_page(found, limit, access_cursor, self.asked)
         if self.media_type == CSV:
-            return answer(encode_csv(page, ACCESS_LOG_COLUMNS), CSV, next_link(next_url))
+            return answer(encode_rows(page, ACCESS_LOG_COLUMNS, CSV), CSV, next_link(next_url))
         rows = [{name: getattr(event, name) for name in ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))
 
 
-def encode_points(points: list[TrendPoint], media_type: str) -> bytes:
-    return encode_csv(points, POINT_COLUMNS) if media_type == CSV else encode_json(points)
-
-
-def answer_measurements(found: list[Measurement], media_type: str) -> Any:
-    return answer(encode_csv(found, MEASUREMENT_COLUMNS), CSV) if media_type == CSV else answer_json(found)
-
-
-def encode_csv(found: Iterable[Any], columns: Sequence[str]) -> bytes:
-    """Return objects as CSV, one line for each; lists of texts are joined by spaces."""
-    rows = ([_joined(getattr(each, name)) for name in columns] for each in found)
+def encode_rows(found: Sequence[Any], columns: Sequence[str], media_type: str) -> bytes:
+    """Return objects whole as JSON, or their columns as CSV."""
+    if media_type == JSON:
+        return encode_json(found)
+    rows = ([getattr(each, name) for name in columns] for each in found)
     return "".join(csv_lines(columns, rows)).encode()
-
-
-def _joined(value: Any) -> Any:
-    return " ".join(value) if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.errors import BadInput, NotLoggedIn, TooManyAttempts, Unavailable
+from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.profiles.passwords import MIN_CHARACTERS, check_acceptable
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
@@ -38,17 +38,17 @@ class PasswordPage(LoggedInPage):
         if error_text:
             return self._form(error_text, 400)
         try:
-            status, content, valid_after = self.context.upload_api.change_password(
+            valid_after = self.context.upload_api.change_password(
                 self.user["username"], token, current, new, self.address
             )
         except TooManyAttempts as error:
             return self._form(error.message, error.status, error.retry_after_s)
         except Unavailable as error:
             return self._form(UNSURE if error.status == 504 else UNAVAILABLE, error.status, error.retry_after_s)
-        if status == 401:
-            raise NotLoggedIn("The login has ended; log in again.")
-        if status != 200:
-            wrong = content.get("code") == "current_password_wrong"
+        except NotLoggedIn:
+            raise
+        except MyHealthError as error:
+            wrong = error.code == "current_password_wrong"
             return self._form(WRONG if wrong else UNAVAILABLE, 400 if wrong else 502)
         with contextlib.suppress(Unavailable):  # the sync ends the old sessions later
             self.context.end_tokens(token, valid_after)

@@ -159,13 +159,12 @@ def listed(name: str, **limits: Any) -> dict[str, Any]:
 def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
     """Return the schemas of Structs and dataclasses, by name."""
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return {name: shape_of(schema) for name, schema in found.items()}
+    return {name: {**undescribed(schema), "additionalProperties": False} for name, schema in found.items()}
 
 
-def shape_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return msgspec's schema without the class's title and docstring, and closed."""
-    kept = {name: value for name, value in schema.items() if name not in ("title", "description")}
-    return {**kept, "additionalProperties": False}
+def undescribed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return msgspec's schema without the class's title and its docstring, which is for programmers."""
+    return {name: value for name, value in schema.items() if name not in ("title", "description")}
 
 
 def ref(schema: Any) -> Any:

@@ -71,7 +71,11 @@ class BulkAnswer:
 
     def finish(self) -> Answer:
         """Return the answer, as JSON, without the rejected records."""
-        if self.dump.format.is_single and self._first and "unknown_user" in _codes(self._first):
+        if (
+            self.dump.format.is_single
+            and self._first
+            and any(error.get("code") == "unknown_user" for error in self._first.errors)
+        ):
             # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
             body = error_body(UNKNOWN_USER, "unknown_user", self._first.errors)
             return Answer(404, body.decode(), lasting=False)
@@ -126,10 +130,6 @@ class BulkAnswer:
                     break
                 items[place] = short[:-1] + rest
         return b"[" + b",".join(items) + b"]", shortened
-
-
-def _codes(result: RecordResult) -> set[str]:
-    return {error.get("code", "") for error in result.errors}
 
 
 def item_of(parsed: ParsedRecord, result: RecordResult) -> dict[str, Any]:

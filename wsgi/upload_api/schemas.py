@@ -15,7 +15,7 @@ from myhealth.profiles.models import ROLES, SEXES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX
-from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, shape, struct_schemas
+from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, shape, struct_schemas, undescribed
 
 ID = {"type": "integer", "minimum": 1}
 FLAG = {"type": "boolean"}
@@ -36,12 +36,9 @@ IDENTIFIERS = {"type": "array", "items": shape({"system": IDENTIFIER_PART, "valu
 SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
-# A record and a result are declared once, by the Structs that validate them. Their docstrings are for programmers.
+# A record and a result are declared once, by the Structs that validate them.
 _, GENERATED = msgspec.json.schema_components([DetailedRecord], ref_template="#/components/schemas/{name}")
-PARTS = {
-    name: {key: value for key, value in schema.items() if key not in ("title", "description")}
-    for name, schema in GENERATED.items()
-}
+PARTS = {name: undescribed(schema) for name, schema in GENERATED.items()}
 RECORD = PARTS.pop("DetailedRecord")
 FIELDS = RECORD["properties"]
 CHECKUP_FIELDS: list[tuple[Any, ...]] = [
