@@ -137,7 +137,7 @@ class UploadClient:
         Raises the error of the caller that the upload API reports (CALLER_ERRORS), UploadApiUnavailable, GatewayTimeout
         (it may be done), BadGateway.
         """
-        self._change("DELETE", _user_path(username), token=token, address=address)
+        self._change("DELETE", _user_path(username), token=token, address=address, done=204)
 
     def list_accounts_to_review(self, token: str, after: str, limit: int, address: str = "") -> list[dict[str, Any]]:
         """Return the accounts that are to be linked to a person, by name, after the name `after`.
@@ -195,11 +195,18 @@ class UploadClient:
             raise BadGateway(CHANGE_USER.failed) from error
 
     def _change(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, token: str, address: str
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        token: str,
+        address: str,
+        done: int = 200,
     ) -> Response:
-        """Send one request about users; return its response. Raises as `delete_user`."""
+        """Send one request about users; return its response, of the status `done`. Raises as `delete_user`."""
         response = self._call(CHANGE_USER, method, path, body, token=token, address=address)
-        if response.status in (200, 204):
+        if response.status == done:
             return response
         details, code = response.error()
         if response.status not in CALLER_ERRORS or not code:
