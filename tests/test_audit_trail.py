@@ -381,6 +381,7 @@ def test_a_known_and_an_unknown_name_cost_the_same_statements_and_events(
     upload, log_in, db, monkeypatch, who, method, path, body
 ) -> None:
     token, found = log_in(who), {}
+    upload("GET", f"/users/{who}/", token=token)  # the first request opens the database
     for name in ("dr.ayush", "dr.nobody"):
         db("delete from refusals")  # the first of its kind in this minute, both times
         trail, statements = Trail(db), recorded_statements(monkeypatch)
@@ -396,6 +397,7 @@ def test_a_known_and_an_unknown_name_cost_the_same_statements_and_events(
 @pytest.mark.parametrize("throttled", [False, True])
 def test_a_login_costs_the_same_statements_whether_the_name_is_known(upload, db, monkeypatch, throttled) -> None:
     found = {}
+    upload("POST", "/login/", {"username": "anybody", "password": "wrong"})  # the first request opens the database
     for name in ("savita", "nobody"):
         for _ in range(10 if throttled else 0):
             upload("POST", "/login/", {"username": name, "password": "wrong"})

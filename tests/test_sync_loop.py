@@ -251,6 +251,7 @@ def test_the_help_says_what_it_does(run_cli) -> None:
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["plain", "repeatable"])
 def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, settings, monkeypatch, headers) -> None:
     """Transactions that notify commit one by one: uploads would wait for each other."""
+    upload("GET", "/checkups/", token=log_in("dr.ayush"))  # the first request opens the database
     real, within = database.execute_sql, []
 
     def execute_sql(sql: str, *values: Any) -> Any:

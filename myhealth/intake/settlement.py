@@ -19,7 +19,7 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.intake.bulk_insert import STORED_NAMES, CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
-from myhealth.intake.originals import OriginalFingerprint, find_originals
+from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
 
@@ -72,7 +72,7 @@ class Settlement:
         stored = self.stored[row.key]
         ours, theirs = _content(stored), _content_of(row, stored)
         if row.patient_id != stored["patient_id"]:
-            return Unsettled(OTHER_CONTENT, "stored_with_other_content", ["checkup_for"])
+            return Unsettled(OTHER_CONTENT, "stored_with_other_content", differing_columns(row, stored))
         if self._came_first(row, stored, theirs) or self._is_known_before(row, stored):
             return Merge(ours)
         versions = [(reason, _decoded(text)) for reason, text in self.versions.get(stored["id"], ())]

@@ -42,6 +42,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", CHECKUPS): only(200, "bholanath", "dr.ayush", others=404),
     ("POST", CHECKUPS): only(201, "dr.ayush", "tara"),
     ("GET", CHECKUP): only(200, "bholanath", "dr.ayush", others=404),
+    ("GET", CHECKUP + "history/"): only(200, "dr.ayush", "root"),
     ("PUT", CHECKUP): only(200, "dr.ayush"),
     ("DELETE", CHECKUP): only(204, "dr.ayush"),
     ("GET", "/checkups/"): only(200, "dr.ayush"),
