@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from support.factories import record, statuses, take
 
+from myhealth.intake.bulk_insert import COPY_FROM_ROWS
 from myhealth.intake.validation import validate_record
 
 SODIUM = {"code": "2951-2", "name": "Sodium", "value": 140, "unit": "mmol/L", "low": None, "high": None, "flag": None}
@@ -42,6 +43,14 @@ def test_every_further_fact_of_a_record_is_answered_as_it_was_sent(upload, log_i
     answered = {name: value for name, value in FACTS.items() if name != "sent"}  # that stays in PostgreSQL
     assert {name: stored.get(name) for name in FACTS} == {**answered, "sent": None}
     assert db("select sent from checkups") == [(FACTS["sent"],)]
+
+
+def test_further_facts_of_many_records_are_stored_at_once(upload, log_in, db):
+    many = [record(number, **FACTS, disease="a\tb\\c\n") for number in range(COPY_FROM_ROWS)]
+    assert upload("POST", "/checkups/", many, token=log_in("tara")).json["accepted"] == len(many)
+    named = "status, taken_precision, taken_offset, taken_until = %s, issued_at = %s, sent, disease"
+    values = db(f"select distinct {named} from checkups", FACTS["taken_until"], FACTS["issued_at"])
+    assert values == [("partial", "day", 330, True, True, FACTS["sent"], "a\tb\\c\n")]
 
 
 def test_digits_in_further_facts_are_kept(upload, log_in, db):

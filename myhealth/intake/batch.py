@@ -83,7 +83,8 @@ class Batch:
                 outcome.errors = [error(outcome.index, name, message) for name, message in item.faults]
                 self.refused.append((outcome, item))
             else:
-                outcome.warnings = [error(outcome.index, *warning) for warning in item.record.warnings]
+                if item.record.warnings:
+                    outcome.warnings = [error(outcome.index, *warning) for warning in item.record.warnings]
                 self.good.append((outcome, item.record, item))
 
     def store(self, cursor: Any) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import psycopg2.errors
+from msgspec import Struct
+from msgspec.structs import astuple
 from psycopg2.extras import execute_values
 
-from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, record_values, select_list
+from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, RECORD_NAMES, record_values, select_list
 from myhealth.common.database import database
 from myhealth.intake.record import Record
 
@@ -54,20 +56,19 @@ select c.id, patient_id, machine_id, record_id from machines join checkups c on 
 order by id"""
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 COPY_NULL = "\\N"
-COPY_TABS = len(RECORD_COLUMNS) - 1
-MOMENTS = [
-    (position, column.defaults_to_now)
-    for position, column in enumerate(RECORD_COLUMNS)
-    if column.sql_type == "timestamptz"
-]
+# The last columns are null for nearly every record, so that their text is made once.
+PLAIN_COLUMNS = 1 + max(position for position, column in enumerate(RECORD_COLUMNS) if not column.optional)
+MOMENTS = [position for position, column in enumerate(RECORD_COLUMNS) if column.defaults_to_now]
+NO_FURTHER = (None,) * (len(RECORD_COLUMNS) - PLAIN_COLUMNS)
+COPIED_NO_FURTHER = f"\t{COPY_NULL}" * len(NO_FURTHER)
+_columns_of = itemgetter(*map(Record.__struct_fields__.index, RECORD_NAMES))
 
 RecordKey = tuple[int | None, str | None]
 # The columns of STORED_NAMES by name; `results` is JSON text.
 StoredRow = dict[str, Any]
 
 
-@dataclass(slots=True)
-class CheckupRow:
+class CheckupRow(Struct):
     """A record with the ids of its patient and its machine, and the id that its check-up will have. `copied`: the
     result of `copy_text` for the record, if it was computed before."""
 
@@ -189,17 +190,20 @@ def _insert(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
 
 def copy_text(record: Record) -> str:
     """Return a record's columns in COPY's text format. Source: PostgreSQL manual, "COPY", "Text Format"."""
-    cells = list(record_values(record))
-    for position, defaults_to_now in MOMENTS:
-        if cells[position] is not None:
-            cells[position] = cells[position].isoformat()
-        elif defaults_to_now:
-            cells[position] = datetime.now().astimezone().isoformat()
-    text = "\t".join([COPY_NULL if cell is None else cell for cell in cells])
-    unbroken = text.count("\t") == COPY_TABS and "\n" not in text and "\r" not in text
-    if unbroken and ("\\" not in text or text.count("\\") == cells.count(None)):
-        return text  # there is nothing to escape
-    return "\t".join([COPY_NULL if cell is None else cell.translate(COPY_ESCAPES) for cell in cells])
+    values = _columns_of(astuple(record))
+    cells, further, end = [*values[:PLAIN_COLUMNS]], values[PLAIN_COLUMNS:], COPIED_NO_FURTHER
+    for position in MOMENTS:
+        cells[position] = (cells[position] or datetime.now().astimezone()).isoformat()
+    if further != NO_FURTHER:
+        cells, end = [*cells, *map(_further_cell, further)], ""
+    whole = "".join(filter(None, cells))
+    if "\\" in whole or "\t" in whole or "\n" in whole or "\r" in whole:
+        cells = [cell and cell.translate(COPY_ESCAPES) for cell in cells]
+    return "\t".join([COPY_NULL if cell is None else cell for cell in cells]) + end
+
+
+def _further_cell(value: Any) -> str | None:
+    return value.isoformat() if isinstance(value, datetime) else None if value is None else str(value)
 
 
 def _copy_line(row: CheckupRow) -> str:

@@ -6,10 +6,11 @@ import contextlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isinf
 from typing import Any
+
+from msgspec import Struct
 
 from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
 
@@ -81,8 +82,7 @@ CHECKUP_FOR = re.compile(r'"checkup_for"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.I
 UNREAD: Any = object()
 
 
-@dataclass(slots=True)
-class ParsedRecord:
+class ParsedRecord(Struct):
     """One record as a machine sent it.
 
     `index`: its position among the records of its source, from 0. `line`: its first line, from 1. `raw`: its text as
@@ -100,12 +100,12 @@ class ParsedRecord:
     line: int
     raw: str
     record: Any = UNREAD
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[tuple[str, str]] = []
     patients: tuple[str, ...] = ()
     full_name: str = ""
     patient_field: str = "checkup_for"
     patient_reference: str = ""
-    warnings: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = []
     locate: Callable[[str], str] = str
 
     def decoded(self) -> Any:

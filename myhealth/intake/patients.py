@@ -88,6 +88,7 @@ class Patients:
         self._held: dict[int, set[Key]] = {}
         self._before: dict[int, Account] = {}
         self._learnt: dict[Key, tuple[int, str | None]] = {}
+        self._found: dict[tuple[str, ...], Account] = {}
 
     def look_up(self, cursor: Any, items: Sequence[ValidatedRecord]) -> None:
         """Find the users of the records; create missing patients if wanted. Raises ConcurrentChange."""
@@ -111,6 +112,17 @@ class Patients:
     def of(self, item: ValidatedRecord) -> Account | Refusal:
         """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
         linked make nothing ambiguous: anybody can register an account with another's number as its name."""
+        if item.is_detailed:
+            return self._settle(item)
+        account = self._found.get(item.patients)  # of the same names before
+        if account is None:
+            settled = self._settle(item)
+            if isinstance(settled, Refusal):  # it names a field of its own record
+                return settled
+            account = self._found[item.patients] = settled
+        return account
+
+    def _settle(self, item: ValidatedRecord) -> Account | Refusal:
         found = self._matching(item)
         linked = [account for account in found if account.linked]
         if len(linked) == 1:

@@ -16,7 +16,7 @@ def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None
     of a record that has none stays the same: it is derived from `results_as_sent`.
     """
     text = record.results
-    if '"ranges"' not in text and '"range_source"' not in text:
+    if '"range' not in text or ('"ranges"' not in text and '"range_source"' not in text):
         return False
     if record.patient is not None:
         sex, birth_date = record.patient.sex or sex, record.patient.birth_date or birth_date

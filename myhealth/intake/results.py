@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from myhealth.intake.details import Patient
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
@@ -20,8 +22,7 @@ class ConcurrentChange(Exception):
     """Roll the batch back, because another transaction changed its rows; the batch is then tried again."""
 
 
-@dataclass(slots=True)
-class RecordResult:
+class RecordResult(Struct):
     """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
     `effect`: what an accepted record did to the check-up: created, replaced or withdrawn; else none.
 
@@ -32,9 +33,9 @@ class RecordResult:
     index: int
     status: str = "rejected"
     id: int | None = None
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = []
     rejection_id: int | None = None
-    warnings: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = []
     patient_id: int = 0
     effect: str = "none"
 
@@ -75,8 +76,7 @@ class ImportSource:
     user_id: int | None = None
 
 
-@dataclass(slots=True)
-class ValidatedRecord:
+class ValidatedRecord(Struct):
     """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
     the possible usernames of its patient; `identifiers`: those that authorities gave; `patient`: what the source knows
     of the patient; `reference`: how a FHIR resource names the patient, if that counts. `occurrence`: its name among the

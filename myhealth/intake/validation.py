@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -75,10 +75,11 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
     raw = parsed.raw
     if parsed.record is not UNREAD:
         return None
-    # Without escaped backslashes, a backslash before a character escapes it.
-    escaped = raw.replace("\\\\", "") if "\\" in raw else raw
-    if "\\" in raw and "\\u0000" in escaped:
-        return None
+    escaped = raw
+    if "\\" in raw:  # without escaped backslashes, a backslash before a character escapes it
+        escaped = raw.replace("\\\\", "")
+        if "\\u0000" in escaped:
+            return None
     try:
         sent = _decode(raw)
         if sent.taken_at.__class__ is datetime and (sent.taken_at > latest or _may_be_rounded(sent.taken_at, raw)):
@@ -178,8 +179,9 @@ def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
 def _complete(sent: SentRecord, machine: str | None) -> Record:
     """Make the record that is stored: the catalogue's findings added, fields that were not sent None. Raises _Refused
     for a fault that the Structs do not express."""
-    for value, fault in zip(_checked_values(sent), RECORD_FAULTS):  # noqa: B905 - strict costs time
-        if value is not None and value is not NOT_SENT and fault(value):
+    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)[:PLAIN_FIELDS]]
+    for value, fault in zip(_checked_values(fields), RECORD_FAULTS):  # noqa: B905 - strict costs time
+        if value is not None and fault(value):
             raise _Refused
     warnings: Faults = []
     results = first = "[]"
@@ -193,7 +195,6 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
         results = first = encoded.decode()
         if changed:
             first = _first_results(sent.results, changed)
-    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)[:PLAIN_FIELDS]]
     fields[-2:] = [None if fields[-2] is None else str(fields[-2]), results, warnings]
     record = Record(*fields)
     if sent.__class__ is DetailedRecord:
@@ -265,7 +266,9 @@ def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, 
     """
     changed: dict[int, dict[str, Any]] = {}
     for index, result in enumerate(results):
-        value, low, high = result.value, result.low, result.high
+        code, value, unit, low, high, flag = (
+            result.code, result.value, result.unit, result.low, result.high, result.flag
+        )  # fmt: skip
         if result.name.isspace():
             raise _Refused
         if value.__class__ is str:
@@ -277,29 +280,29 @@ def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, 
             result.low = low = None
         if high is NOT_SENT:
             result.high = high = None
-        if result.code is NOT_SENT:
-            result.code = None
-        if result.unit is NOT_SENT:
-            result.unit = None
-        if result.flag is NOT_SENT:
-            result.flag = None
+        if code is NOT_SENT:
+            result.code = code = None
+        if unit is NOT_SENT:
+            result.unit = unit = None
+        if flag is NOT_SENT:
+            result.flag = flag = None
         if low is not None and not is_number(low):
             raise _Refused
         if high is not None and (not is_number(high) or (low is not None and low > high)):
             raise _Refused
-        if result.code is not None and result.unit is not None:
+        if code is not None and unit is not None:
             words = result.range_text
             if result.__class__ is DetailedResult:
                 if not _may_be_blood(result.specimen):  # the catalogue's ranges are for blood
                     continue
                 if words is None and result.ranges:
                     words = ""  # the source has a range, whether or not it holds for this patient
-            found = findings(result.code, value, result.unit, low, high, result.flag, words)
+            found = findings(code, value, unit, low, high, flag, words)
             if not found:
                 continue
-            if "range_text" in found or "flag_source" in found or not is_first(result.code, result.unit):
+            if "range_text" in found or "flag_source" in found or not is_first(code, unit):
                 before = {name: getattr(result, name) for name in found}
-                changed[index] = before | first_findings(result.code, value, result.unit, low, high, result.flag, words)
+                changed[index] = before | first_findings(code, value, unit, low, high, flag, words)
             for name, finding in found.items():
                 setattr(result, name, finding)
             if "warning" in found:
@@ -327,6 +330,6 @@ def _contains_struct(type_: inspect.Type) -> bool:
 
 RECORD_CHECKS = checks(inspect.type_info(SentRecord))  # type: ignore[arg-type]
 RECORD_FAULTS = [fault for _, fault in RECORD_CHECKS]
-_checked_values = attrgetter(*(name for name, _ in RECORD_CHECKS))
+_checked_values = itemgetter(*(SentRecord.__struct_fields__.index(name) for name, _ in RECORD_CHECKS))
 PLAIN_FIELDS = len(SentRecord.__struct_fields__)
 INLINE = ("name", *NUMBERS)  # `_complete_results` checks these
