@@ -21,6 +21,7 @@ from myhealth.intake.bulk_insert import (
     new_ids,
     store_rows,
 )
+from myhealth.intake.explanation import UNSTORABLE
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
     OriginalFingerprint,
@@ -205,7 +206,7 @@ class Batch:
         named = {name: getattr(record, name, None) for name in ("record_id", "machine")}
         if isinstance(record, dict):
             named = {name: record[name] for name in named if isinstance(record.get(name), str | int)}
-        return {
+        context = {
             "format": origin.format,
             "machine": named.get("machine") or origin.machine or None,
             "index": parsed.index,
@@ -218,6 +219,7 @@ class Batch:
             "patients": list(self._patient_names(item)),
             "identifiers": item.identifiers,
         }
+        return {name: _storable(value) for name, value in context.items()}
 
     def _patient_names(self, item: ValidatedRecord) -> tuple[str, ...]:
         """Return the names that the record's patient may have; for an invalid record, as far as they can be read."""
@@ -357,6 +359,13 @@ class Batch:
             else:
                 message = f"{_called(record)} was deleted here with other content"
                 self._refuse(outcome, item, "record_id", message, "deleted_here")
+
+
+def _storable(value: Any) -> Any:
+    """Return a value of a damaged record without the characters that PostgreSQL's JSON cannot hold."""
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\ufffd", value)
+    return [_storable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _called(record: Record) -> str:
