@@ -77,10 +77,10 @@ class UsersView(UploadView):
     }  # fmt: skip
 
     def get(self) -> Any:
-        limit, after = page_limit(bottle.request.query), _after()
+        limit, after, to_review = page_limit(bottle.request.query), _after(), self.flag("to_review")
         if self.user.role not in ("doctor", "admin"):
             return json_response([user_json(self.user)] if self.user.folded_name > fold_name(after) else [])
-        query, to_review = {}, self.flag("to_review")
+        query = {}
         if to_review:
             self.require("admin")
             query["to_review"] = "true"
