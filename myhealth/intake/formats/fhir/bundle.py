@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class Resources:
     def __init__(self, *, counted: bool = True) -> None:
         self._counted = counted
         self.notes: list[str] = []
+        self._subjects: dict[tuple[str | None, str | None], dict[str, str]] = {}
         self._decoded: dict[Entry, dict[str, Any]] = {}
         self._size = 0
         self._entries = 0
@@ -50,6 +52,12 @@ class Resources:
         self._characters += 0 if self.nested else characters
         if self._entries > ENTRIES_MAX:
             raise TooLarge(f"the Bundle has more than {ENTRIES_MAX} entries; send it in parts")
+
+    def share(self, subject: Any) -> dict[str, str]:
+        """Return the `reference` and the `type` of a subject: one object for the many entries that share it."""
+        named = subject if isinstance(subject, dict) else {}
+        kept = {name: text for name in ("reference", "type") if isinstance(text := named.get(name), str)}
+        return self._subjects.setdefault((kept.get("reference"), kept.get("type")), kept)
 
     def examine(self, entry: Entry) -> None:
         """Count that a record examines the entry. Raises TooLarge if the records share too many entries, because time
@@ -78,8 +86,8 @@ class Entry:
 
     `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
-    the Reference to whom it is about. `deleted`: it only says that the resource `kind`/`id` was deleted. `included`: a
-    search found it only as a part of what was sought.
+    the reference and the type of whom it is about. `deleted`: it only says that the resource `kind`/`id` was deleted.
+    `included`: a search found it only as a part of what was sought.
     """
 
     resources: Resources = field(repr=False)
@@ -95,18 +103,17 @@ class Entry:
     id: str = ""
     withdrawn: bool = False
     grouped: bool = False
-    subject: dict[str, Any] | None = field(default=None, repr=False)
+    subject: dict[str, str] = field(default_factory=dict, repr=False)
     deleted: bool = False
     included: bool = False
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
         found = resource.get("id")
-        self.kind, self.id = str(resource.get("resourceType")), found if isinstance(found, str) else ""
+        self.kind, self.id = sys.intern(str(resource.get("resourceType"))), found if isinstance(found, str) else ""
         self.withdrawn = resource.get("status") == "entered-in-error"
         self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
-        subject = resource.get("subject")
-        self.subject = subject if isinstance(subject, dict) else None
+        self.subject = self.resources.share(resource.get("subject"))
         return self
 
     @property
@@ -166,7 +173,7 @@ class Scope:
     def about(self, entry: Entry) -> tuple[str, Entry | None]:
         """Return the type of resource that an entry is about, and that resource if it is here; "Patient" if it does not
         tell."""
-        subject = Element(entry.subject or {}, "", [])
+        subject = Element(entry.subject, "", [])
         found = self.resolve(subject, entry) if subject.text("reference") else None
         if found is not None and found.kind not in ("Observation", "DiagnosticReport"):
             return found.kind, found
