@@ -230,17 +230,16 @@ def discard_broken_connection() -> None:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate errors of the connection into Unavailable; leave other errors unchanged."""
-    try:
-        yield
-    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-        if not is_unavailable(error):
-            raise_known(error)
+    """Translate errors of the connection into Unavailable; leave other errors unchanged. Close a broken connection."""
+    with translate_driver_errors():
+        try:
+            yield
+        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+            if is_unavailable(error):
+                with contextlib.suppress(*UNAVAILABLE_ERRORS):
+                    if not database.is_closed() and not database.in_transaction():
+                        database.manual_close()
             raise
-        with contextlib.suppress(*UNAVAILABLE_ERRORS):
-            if not database.is_closed() and not database.in_transaction():
-                database.manual_close()
-        raise unavailable_error(error) from error
 
 
 def is_unavailable(error: BaseException) -> bool:
