@@ -1,11 +1,15 @@
 """The further facts of check-ups and results: every one is stored as sent, and nothing is stored where there is none."""
 
+import json
 from typing import Any
 
 import pytest
 from support.factories import record, statuses, take
 
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.pipeline import Intake
+from myhealth.intake.results import ImportSource
 from myhealth.intake.validation import validate_record
 
 SODIUM = {"code": "2951-2", "name": "Sodium", "value": 140, "unit": "mmol/L", "low": None, "high": None, "flag": None}
@@ -142,3 +146,23 @@ def test_a_range_of_the_catalogue_is_for_blood(specimen, ranged, of):
     assert faults == []
     assert ('"range_source"' in found.results) == ranged
     assert ('"specimen"' in found.results) == bool(specimen)
+
+
+@pytest.mark.parametrize(
+    ("sent", "place"),
+    [
+        ('{"a": 1, "a": 2}', "sent.a"),
+        ('{"a": [{"b": "x\\u0000"}]}', "sent.a[0].b"),
+        ('{"a": {"\\u0000": 1}}', "sent.a"),
+        ('{"a": [1, "\\ud800"]}', "sent.a[1]"),
+        ('{"a": 123456789012345678901234567890}', "sent.a"),
+        ('{"a": {"b": 1e999}}', "sent.a.b"),
+        ('{"a": [NaN]}', "sent.a[0]"),
+    ],
+)
+def test_what_cannot_be_kept_of_the_source_is_refused_with_its_place(people, db, sent, place):
+    text = json.dumps(record(1))[:-1] + f', "sent": {sent}}}'
+    (outcome,) = Intake(ImportSource("dump", "HC-1")).store_batch([ParsedRecord(0, 1, text)])
+    assert outcome.status == "rejected"
+    assert [each["field"] for each in outcome.errors] == [place]
+    assert db("select count(*) from rejections") == [(1,)]

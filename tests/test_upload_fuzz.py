@@ -33,7 +33,7 @@ UNSAYABLE = re.compile(
     "|is not between the years|a zone that is nowhere|, above high|cannot be kept exactly|, but the whole dump is of"
     "|(holds|contains) a control character|account_not_linked|is not linked to a person|was erased|begins or ends with a space|must be text or a whole number, not a number|is empty"
     "|there is no patient with|nobody said that the account|contradicts what is known|are different users here"
-    "|has no number that names|was corrected here|must be a date|is not a date|must be a whole number, not a number"
+    "|has no number that names|is not a date like 1983|is not between 1[0-9]+ and today|was corrected here|must be a whole number, not a number"
     "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
 )
 

@@ -20,7 +20,7 @@ from myhealth.intake.record_types import (
     RequiredText,
     Text,
 )
-from myhealth.profiles.person import birth_date_fault
+from myhealth.profiles.person import BIRTH_DATE, birth_date_fault
 
 ReportStatus = Literal[
     "registered",
@@ -237,11 +237,19 @@ class CheckupDetails(Detail):
     updated_at: MomentText | None = None
 
 
+BIRTH_DATE_META = Meta(
+    max_length=10,
+    min_length=4,
+    extra_json_schema={"pattern": f"^({BIRTH_DATE.pattern})$"},
+    extra={"fault": birth_date_fault},
+)
+
+
 class Patient(Detail):
     """What the source knows of the patient. `birth_date`: YYYY, YYYY-MM or YYYY-MM-DD; `sex`: FHIR's administrative
     gender."""
 
     identifiers: Identifiers | None = None
     name: Text | None = None
-    birth_date: Annotated[str, Meta(max_length=10, min_length=4, extra={"fault": birth_date_fault})] | None = None
+    birth_date: Annotated[str, BIRTH_DATE_META] | None = None
     sex: Sex | None = None

@@ -12,7 +12,7 @@ from msgspec import inspect
 from myhealth.common.text import printable
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import DetailedRecord, DetailedResult
-from myhealth.intake.record_types import Fault, is_number, json_kind
+from myhealth.intake.record_types import Fault, is_number, json_kind, refused_number
 from myhealth.intake.results import FAULTS_MAX
 
 YEARS = range(1900, 2200)
@@ -85,6 +85,8 @@ def _explain_value(value: Any, type_: inspect.Type, place: str, faults: Faults) 
         _explain_struct(value, first, place, faults)
     elif isinstance(first, inspect.ListType):
         _explain_list(value, first, place, faults)
+    elif isinstance(first, inspect.DictType) and isinstance(value, dict):
+        faults += json_faults(value, place)
     elif message := _scalar_fault(value, first, extra, {type(other) for other, _ in choices}):
         faults.append((place, message))
 
@@ -99,6 +101,26 @@ def _explain_list(value: Any, type_: inspect.ListType, place: str, faults: Fault
             if len(faults) > FAULTS_MAX:
                 break
             _explain_value(item, type_.item_type, f"{place}[{index}]", faults)
+
+
+def json_faults(found: dict[str, Any], place: str) -> Faults:
+    """Return the faults of an object of any form: repeated or unstorable names, texts and numbers, at every depth."""
+    faults: Faults = []
+    waiting: list[tuple[Any, str]] = [(found, place)]
+    while waiting and len(faults) <= FAULTS_MAX:
+        value, at = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value, DuplicateKeyDict):
+                faults.append((f"{at}.{printable(value.name, 60)}", "stands there twice"))
+            faults += [(at, f"a name {message}") for name in value if (message := _text_fault(name, None))]
+            waiting += [(each, f"{at}.{printable(name, 60)}") for name, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(each, f"{at}[{index}]") for index, each in enumerate(value)]
+        elif isinstance(value, str):
+            faults += [(at, message)] if (message := _text_fault(value, None)) else []
+        elif not (value is None or isinstance(value, bool) or is_number(value)):
+            faults.append((at, f"is {refused_number(value)}"))
+    return faults
 
 
 def _scalar_fault(value: Any, type_: inspect.Type, extra: dict[str, Any], others: set[type]) -> str:

@@ -51,15 +51,15 @@ def json_kind(value: Any) -> str:
 
 
 def number_fault(value: Any) -> str:
-    return "" if value is None or is_number(value) else f"must be a number or null, not {_refused_number(value)}"
+    return "" if value is None or is_number(value) else f"must be a number or null, not {refused_number(value)}"
 
 
 def value_fault(value: Any) -> str:
     """Return the fault of a result's value. The explanation of a text value is that of any other text."""
-    return "" if is_number(value) else f"must be a number or text, not {_refused_number(value)}"
+    return "" if is_number(value) else f"must be a number or text, not {refused_number(value)}"
 
 
-def _refused_number(value: Any) -> str:
+def refused_number(value: Any) -> str:
     """Return the kind of a value that is not a storable number; for a number also the reason."""
     if type(value) is int:
         value = UnrepresentableNumber(str(value))

@@ -21,7 +21,7 @@ from msgspec.structs import astuple, replace
 
 from myhealth.clinical.catalog import findings, first_findings, is_first
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
-from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain
+from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain, json_faults
 from myhealth.intake.parsed_record import (
     UNREAD,
     DuplicateKeyDict,
@@ -106,7 +106,7 @@ def validate_record(record: Any, machine: str | None = None) -> tuple[Record | N
     try:
         checked = _complete(_convert(record), machine)
     except _Refused as refused:
-        return None, explain(record, machine) or [refused.args]
+        return None, explain(record, machine) or [refused.args or ("", "it cannot be stored as it is")]
     except REFUSALS as error:
         return None, explain(record, machine) or [("", f"it is not a record: {error}")]
     if checked.taken_at is not None and checked.taken_at > latest_moment():
@@ -214,6 +214,8 @@ def _add_details(sent: DetailedRecord, record: Record) -> None:
     for part in (sent.details, sent.patient, *(sent.results or ())):
         if part is not None and _has_fault(part):
             raise _Refused
+    if sent.sent is not None and json_faults(sent.sent, "sent"):
+        raise _Refused
     for name in DETAIL_COLUMNS:
         value = getattr(sent, name)
         if value is not None and name in ("details", "sent"):

@@ -41,6 +41,18 @@ _, GENERATED = msgspec.json.schema_components([DetailedRecord], ref_template="#/
 PARTS = {name: undescribed(schema) for name, schema in GENERATED.items()}
 RECORD = PARTS.pop("DetailedRecord")
 FIELDS = RECORD["properties"]
+# The address may name the patient, or `patient`, so `checkup_for` need not.
+WITH_IDENTIFIER = {
+    "required": ["patient"],
+    "properties": {
+        "patient": {
+            "type": "object",
+            "required": ["identifiers"],
+            "properties": {"identifiers": {"type": "array", "minItems": 1}},
+        }
+    },
+}
+PATIENT_RECORD = {**RECORD, "required": [name for name in RECORD["required"] if name != "checkup_for"]}
 CHECKUP_FIELDS: list[tuple[Any, ...]] = [
     ("id", Id),
     ("username", str),
@@ -130,8 +142,8 @@ SCHEMAS: dict[str, Any] = {
         },
     ),
     **PARTS,
-    "Record": RECORD,
-    "PatientRecord": {**RECORD, "required": [name for name in RECORD["required"] if name != "checkup_for"]},
+    "Record": {**PATIENT_RECORD, "anyOf": [{"required": ["checkup_for"]}, WITH_IDENTIFIER]},
+    "PatientRecord": PATIENT_RECORD,
     "Records": listed("Record", minItems=1),
     "PatientRecords": listed("PatientRecord", minItems=1),
     "Dump": dump_of("Record"),
