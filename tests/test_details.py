@@ -85,6 +85,9 @@ def test_a_record_with_further_facts_is_known_again_and_told_from_another(people
     ("changes", "place"),
     [
         ({"status": "done"}, "status"),
+        ({"taken_until": "2026-11-20T09:14:03+18:27"}, "taken_until"),
+        ({"issued_at": "1690-02-22T19:28:44Z"}, "issued_at"),
+        ({"details": {"panels": [{"name": "Fats", "taken_at": "1690-02-22T19:28:44Z"}]}}, "details.panels[0].taken_at"),
         ({"taken_offset": 1.5}, "taken_offset"),
         ({"details": {"colour": "red"}}, "details.colour"),
         ({"patient": {"identifiers": [{"system": "x"}]}}, "patient.identifiers[0].value"),

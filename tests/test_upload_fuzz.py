@@ -111,5 +111,5 @@ def excused(case: Any, answer: Any) -> bool:
         return True  # what FHIR demands is HL7's to describe
     said = answer.json()
     faults = [fault for item in said.get("items", [said]) for fault in item["errors"]]
-    told = [fault["message"] for fault in faults] or [said["details"]]
-    return all(UNSAYABLE.search(message) for message in told)
+    told = [fault["message"] for fault in faults if not str(fault["field"]).startswith("sent")]  # `sent` has any form
+    return all(UNSAYABLE.search(message) for message in (told if faults else [said["details"]]))

@@ -211,10 +211,7 @@ def _complete(sent: SentRecord, machine: str | None) -> Record:
 
 def _add_details(sent: DetailedRecord, record: Record) -> None:
     """Check and add what only a DetailedRecord has. Raises _Refused."""
-    for part in (sent.details, sent.patient, *(sent.results or ())):
-        if part is not None and _has_fault(part):
-            raise _Refused
-    if sent.sent is not None and json_faults(sent.sent, "sent"):
+    if _has_fault(sent) or (sent.sent is not None and json_faults(sent.sent, "sent")):
         raise _Refused
     for name in DETAIL_COLUMNS:
         value = getattr(sent, name)
