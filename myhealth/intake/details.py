@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from myhealth.intake.record_types import (
     LIST_MAX,
+    NO_NUL_SCHEMA,
+    NOT_BLANK,
     RESULTS_MAX,
     VALUE_MAX,
     LongText,
@@ -47,8 +49,8 @@ ResultStatus = Literal[
 Precision = Literal["day", "month", "year", "unknown"]
 Sex = Literal["male", "female", "other", "unknown"]
 # A moment with the precision of its source, such as 2026-11, or a time of day.
-MomentText = Annotated[str, Meta(max_length=40, min_length=1)]
-NumberText = Annotated[str, Meta(max_length=VALUE_MAX)]
+MomentText = Annotated[str, Meta(max_length=40, min_length=1, extra_json_schema={"pattern": NOT_BLANK})]
+NumberText = Annotated[str, Meta(max_length=VALUE_MAX, extra_json_schema=NO_NUL_SCHEMA)]
 
 
 class Detail(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
