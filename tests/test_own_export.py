@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.paths import DATA
 
+from myhealth.intake.corrections import change_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.profiles.services import create_user
 from myhealth.reports.export.fhir import fhir_bundle
@@ -76,3 +77,13 @@ def test_an_export_with_the_number_of_another_check_up_is_stored(exported, db, p
     own["value"] = str(other)
     counts = import_bytes(json.dumps(bundle).encode())
     assert counts["accepted"] == 1, (counts, report, db("select errors from rejections where source = 'bundle'"))
+
+
+def test_an_export_from_before_a_correction_is_known_too(exported, db):
+    (id_, patient), *_ = db(
+        "select id, patient_id from checkups where record_id like 'Observation/%' and status is null"
+    )
+    change_checkup(patient, id_, {"taken_at": "2026-10-01T09:00:00Z"})
+    for username, bundle in exported.items():
+        counts = import_bytes(bundle)
+        assert counts["accepted"] == counts["rejected"] == 0, (username, counts)

@@ -14,8 +14,8 @@ from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments, selec
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import record_change
 from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
-from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.clinical.coding_systems import OUR_REPORT
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
@@ -128,19 +128,22 @@ class Settlement:
 def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int]:
     """Return the ids of the check-ups from which our own export made records, by the ids of their rows.
 
-    Another installation may have given the number to another check-up: patient, moment and values must be the same.
+    Another installation may have given the number to another check-up: patient, moment and values must be those of the
+    check-up or of an earlier version of it.
     """
     numbers = {row.id: int(match[1]) for row in rows if (match := EXPORTED.match(row.record.record_id or ""))}
     if not numbers:
         return {}
     query = Checkup.select(*select_fields(STORED_NAMES)).where(Checkup.id.in_(list(numbers.values())))
     stored: dict[int, StoredRow] = {each["id"]: each for each in query.dicts()}  # type: ignore[index, misc]
+    versions = find_versions(cursor, stored)
     found = {}
     for row in rows:
         ours = stored.get(numbers.get(row.id, 0))
         if ours is None or row.patient_id != ours["patient_id"]:
             continue
-        if is_known_before(_content(ours), _content_of(row, ours)):
+        known = [_content(ours), *(_decoded(text) for _, text in versions.get(ours["id"], ()))]
+        if any(is_known_before(each, _content_of(row, ours)) for each in known):
             found[row.id] = int(ours["id"])
     return found
 
