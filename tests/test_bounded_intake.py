@@ -12,7 +12,7 @@ from support.fhir import bundle, named, observation, read, read_text, report
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.detect import read_dump
-from myhealth.intake.formats.fhir import bundle as fhir_bundle
+from myhealth.intake.formats.fhir import resources
 from myhealth.intake.formats.json_reader import PARTS_MAX
 
 MESSAGE = b"MSH|^~\\&|LAB|A|||20260101||ORU^R01|1|P|2.5\rPID|1||p1\r"
@@ -90,7 +90,7 @@ def test_twice_the_entries_cost_about_twice_the_time(shape: str) -> None:
 
 
 def test_a_bundle_with_too_many_entries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fhir_bundle, "ENTRIES_MAX", 20)
+    monkeypatch.setattr(resources, "ENTRIES_MAX", 20)
     assert len(read(bundle(*[named(str(i)) for i in range(20)]))) == 20
     for whole in (
         bundle(*[named(str(i)) for i in range(21)]),
@@ -110,7 +110,7 @@ def test_records_that_share_everything_are_an_error() -> None:
 
 
 def test_a_nest_of_bundles_is_read_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fhir_bundle, "EXAMINED_MIN", 0)
+    monkeypatch.setattr(resources, "EXAMINED_MIN", 0)
     nested: dict[str, Any] = bundle(observation())
     for _ in range(100):
         nested = bundle(nested)

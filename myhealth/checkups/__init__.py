@@ -1,4 +1,4 @@
 """Check-ups, the source of truth: models and services.
 
-needs: common, audit, profiles, machines
+needs: common, clinical, audit, profiles, machines
 """

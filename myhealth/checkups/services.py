@@ -9,7 +9,8 @@ import peewee
 from myhealth.audit.events import record_event
 from myhealth.checkups.columns import SHOWN_COLUMNS, select_fields
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.withdrawn import WITHDRAWN, shown_results
+from myhealth.checkups.withdrawn import shown_results
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import NotFound
 from myhealth.machines.models import Machine

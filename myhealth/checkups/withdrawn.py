@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-WITHDRAWN = "entered-in-error"  # FHIR's word, as the status of a check-up or of a result
+from myhealth.clinical.status import WITHDRAWN
+
 _decode = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 

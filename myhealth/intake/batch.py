@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2.errors
 
 from myhealth.audit.events import record_events
-from myhealth.checkups.withdrawn import WITHDRAWN
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     CheckupRow,

@@ -13,9 +13,9 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
-from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import Record
 

@@ -8,7 +8,7 @@ from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import get_checkup, record_change
 from myhealth.checkups.versions import CORRECTED, keep_version
-from myhealth.checkups.withdrawn import WITHDRAWN
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.intake.merge import corrected_results

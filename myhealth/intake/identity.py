@@ -15,8 +15,10 @@ from myhealth.intake.details import Identifier, Patient
 from myhealth.profiles.identifiers import FHIR_REFERENCE, Key
 from myhealth.profiles.person import may_be_one_person
 
-# HL7 table 0203: numbers of insurers, accounts, visits and banks are not the patient's own.
-OTHERS_KIND = re.compile("HC|SN|MB|MC[DRT]?|MA|NIIP|WCN?|PNT|AN[CDT]?|ANON|VN|ACSN|BA|BCT?|GCC|CC|GN")
+# HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
+OTHERS_KIND = re.compile(
+    "HC|SN|MB|MC[DNRT]?|MA|NIIP?|WCN?|PNT|AM|AN[CDT]?|ANON|VN|VS|ACSN|BA|BCT?|DI|DS|GCC|GI|CC|GN|XX"
+)
 # Numbers by which a state knows a person: without their authority they say nothing here.
 STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")
 # Beside its subject, a username of our own export says nothing: elsewhere it may be another person's.
@@ -28,6 +30,11 @@ class Claim(NamedTuple):
 
     names: tuple[str, ...] = ()
     identifiers: tuple[Key, ...] = ()
+
+
+def may_name_patient(kind: str | None) -> bool:
+    """Return whether an identifier of this kind (table 0203; None or "" if not known) may be the patient's own."""
+    return not OTHERS_KIND.fullmatch((kind or "").strip().upper())
 
 
 def claim_of(named: str, patient: Patient | None, own_authorities: Collection[str] = ()) -> Claim:
@@ -42,7 +49,7 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         value, system = composed(each.value), composed(each.system or "")
         kind = (each.type or "").strip().upper()
         values.add(value)
-        if not value or OTHERS_KIND.fullmatch(kind) or system.startswith(NOT_COMPARED):
+        if not value or not may_name_patient(kind) or system.startswith(NOT_COMPARED):
             continue
         if system and system.casefold() not in own_authorities:
             found[system, value] = None

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from myhealth.checkups.withdrawn import WITHDRAWN
 from myhealth.clinical import status
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.content import (
     ADDED,
     ENVELOPE,

@@ -19,7 +19,7 @@ import psycopg2
 import psycopg2.errors
 
 from myhealth.audit.events import current_actor, event_values, record_event
-from myhealth.checkups.withdrawn import WITHDRAWN
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import cause_of, database, first_line, transaction
 from myhealth.common.errors import Unavailable
 from myhealth.common.notify import notify_sync

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from myhealth.checkups.columns import JSON_NAMES
-from myhealth.checkups.withdrawn import WITHDRAWN, shown_results
+from myhealth.checkups.withdrawn import shown_results
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.documents import Document, decode_json, finish_results, storable, user_document
 from myhealth.sync.rows import FURTHER_NAMES, REPORT_FIELDS, CheckupRow, Row
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from myhealth.clinical.coding_systems import LOINC, OUR_SERIAL
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.export.fhir_types import (
     Element,
     clean,
@@ -64,7 +65,7 @@ class Observations:
         left = {
             number if type(number := each.get("number")) is int else place: each
             for place, each in enumerate(results, 1)
-            if each.get("status") != "entered-in-error"
+            if each.get("status") != WITHDRAWN
         }
         panels = [each for each in parts(self._details.get("panels")) if isinstance(each, dict)]
         panels = [each for each in panels if isinstance(each.get("name"), str)]

@@ -9,8 +9,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from myhealth.common.errors import TooLarge
-from myhealth.intake.formats.fhir.bundle import SHARED_TOO_OFTEN, Entry, Scope, contained_in, small_bundle
+from myhealth.intake.formats.fhir.bundle import Entry, Scope, contained_in, small_bundle
 from myhealth.intake.formats.fhir.element import Element
+from myhealth.intake.formats.fhir.resources import SHARED_TOO_OFTEN
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX, count_parts
 from myhealth.intake.formats.terminology import FieldError
 

@@ -15,18 +15,12 @@ from myhealth.intake.formats.fhir.element import Element, compact, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.moments import is_date
+from myhealth.intake.identity import may_name_patient
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
 
 # A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
 CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:([^|&]*)\|)?([^|&]+)(?:&.*)?")
-# Types of identifiers (table 0203) that name an insurance, an account or a visit, and not a patient of the sender.
-NOT_A_PATIENTS = frozenset(
-    (
-        *("AM", "AN", "ANC", "AND", "ANT", "BC", "DI", "DS", "GI", "GN", "HC", "MA", "MB", "MC", "MCD", "MCN", "MCR"),
-        *("NII", "NIIP", "SN", "VN", "VS", "XX"),
-    )
-)
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender")
 GENDERS = ("male", "female", "other", "unknown")
 
@@ -99,7 +93,7 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
         for each in identifiers:
             if each.get("system") == OUR_USERNAME:
                 del each["system"]
-    usable = [each for each in identifiers if each.get("type") not in NOT_A_PATIENTS]
+    usable = [each for each in identifiers if may_name_patient(each.get("type"))]
     usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
     names = [each["value"].strip() for each in usable]
     if not identifiers:

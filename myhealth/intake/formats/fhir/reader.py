@@ -11,7 +11,6 @@ from myhealth.intake.formats import json_reader
 from myhealth.intake.formats.fhir.bundle import (
     Entry,
     KnownPatients,
-    Resources,
     Scope,
     bundle_fault,
     read_bundle,
@@ -23,6 +22,7 @@ from myhealth.intake.formats.fhir.bundle import (
 from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
 from myhealth.intake.formats.fhir.patients import teach
 from myhealth.intake.formats.fhir.record import read_deleted, read_group
+from myhealth.intake.formats.fhir.resources import Resources
 from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord

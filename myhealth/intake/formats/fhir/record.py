@@ -10,6 +10,7 @@ from datetime import tzinfo
 from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concepts
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of
@@ -33,7 +34,7 @@ SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_u
 def read_deleted(entry: Entry) -> ParsedRecord:
     """Return the record of a resource of which a transaction only says that it was deleted."""
     url = entry.full_url if ABSOLUTE.fullmatch(entry.full_url) else f"{entry.kind}/{entry.id}"
-    record = {"record_id": url, "status": "entered-in-error"}
+    record = {"record_id": url, "status": WITHDRAWN}
     return ParsedRecord(0, entry.line, small_bundle([entry]), record)
 
 

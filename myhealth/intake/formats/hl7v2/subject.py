@@ -26,7 +26,7 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 # Kinds of numbers that name a person. An insurer's (HC, MC, SN …), an account's or a visit's number does not.
-NAMING = re.compile(r"|MR[TN]?|P[IETN]|PNT|U|XX|EI|NI|NN\w*|SS|PPN|LR|RI|ANON|ID")
+NAMING = re.compile(r"|MR[TN]?|P[IETN]|U|EI|NI|NN\w*|SS|PPN|LR|RI|ID")
 BEST = ("MR", "PI")
 SEXES = {"M": "male", "F": "female", "O": "other", "A": "other"}
 AUTHORS = {"L": "laboratory", "P": "orderer"}  # the source of a comment
