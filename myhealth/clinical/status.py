@@ -6,6 +6,30 @@ The statuses are FHIR R4's ObservationStatus and DiagnosticReportStatus; None is
 
 from __future__ import annotations
 
+from typing import Literal
+
+ReportStatus = Literal[
+    "registered",
+    "partial",
+    "preliminary",
+    "final",
+    "amended",
+    "corrected",
+    "appended",
+    "cancelled",
+    "entered-in-error",
+    "unknown",
+]
+ResultStatus = Literal[
+    "registered",
+    "preliminary",
+    "final",
+    "amended",
+    "corrected",
+    "cancelled",
+    "entered-in-error",
+    "unknown",
+]
 # In the order of a life. Those of one rank do not tell which is later.
 RANKS = {
     "registered": 1,

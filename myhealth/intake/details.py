@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from myhealth.clinical.status import ResultStatus
 from myhealth.intake.record_types import (
     LIST_MAX,
     NO_NUL_SCHEMA,
@@ -24,28 +25,6 @@ from myhealth.intake.record_types import (
 )
 from myhealth.profiles.person import BIRTH_DATE, birth_date_fault
 
-ReportStatus = Literal[
-    "registered",
-    "partial",
-    "preliminary",
-    "final",
-    "amended",
-    "corrected",
-    "appended",
-    "cancelled",
-    "entered-in-error",
-    "unknown",
-]
-ResultStatus = Literal[
-    "registered",
-    "preliminary",
-    "final",
-    "amended",
-    "corrected",
-    "cancelled",
-    "entered-in-error",
-    "unknown",
-]
 Precision = Literal["day", "month", "year", "unknown"]
 Sex = Literal["male", "female", "other", "unknown"]
 # A moment with the precision of its source, such as 2026-11, or a time of day.

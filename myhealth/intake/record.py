@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import UNSET, Meta
 
+from myhealth.clinical.status import ReportStatus, ResultStatus
 from myhealth.intake.details import (
     CheckupDetails,
     Coding,
@@ -30,8 +31,6 @@ from myhealth.intake.details import (
     QuantityRange,
     Ratio,
     ReferenceRange,
-    ReportStatus,
-    ResultStatus,
     Samples,
     Specimen,
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE, OUR_REPORT, OUR_SUBJECT, OUR_USERNAME
+from myhealth.clinical.status import WORDS as STATUS_WORDS
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_observations import Observations
 from myhealth.reports.export.fhir_types import (
@@ -32,10 +33,6 @@ from myhealth.reports.trends import readable_results
 NAMESPACE = uuid.UUID("6e0ff3b0-2c0c-5c3f-9a55-6a2f6f6f1c0e")
 # DiagnosticReport.note of R5, as an extension for R4.
 NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
-STATUSES = (
-    *("registered", "partial", "preliminary", "final", "amended", "corrected", "appended", "cancelled"),
-    *("entered-in-error", "unknown"),
-)
 
 
 def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str | None = None) -> Element:
@@ -101,7 +98,7 @@ def _report(report: Document, subject: Element) -> Element:
             *identifiers(details.get("identifiers")),
         ],
         **compact(basedOn=[{"reference": "#order"}] if order else [], category=concepts(details.get("category"))),
-        "status": status if status in STATUSES else "final" if status is None else "unknown",
+        "status": status if status in STATUS_WORDS else "final" if status is None else "unknown",
         "code": compact(coding=codings(details.get("codings")), text=clean(report["checkup_type"]) or "Check-up"),
         "subject": subject,
         **effective(report, report.get("taken_offset")),

@@ -6,16 +6,15 @@ Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "Specimen", "Dev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
+from myhealth.clinical.status import ReportStatus, ResultStatus
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concept, concepts, person_name
 from myhealth.intake.formats.fhir.grouping import FhirGroup, label
 from myhealth.intake.formats.fhir.moments import Moments
 
-RESULT_STATUSES = ("registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error")
-REPORT_STATUSES = (*RESULT_STATUSES, "partial", "appended")
 # The status of a result that has none of its own, by that of its report.
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
 # The systems of our own export for a check-up and a machine: numbers that the record has elsewhere.
@@ -59,7 +58,7 @@ def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
 
 def _status(place: Place) -> str:
     status = place.part.text("status")
-    known = REPORT_STATUSES if place.entry.kind == "DiagnosticReport" else RESULT_STATUSES
+    known = get_args(ReportStatus if place.entry.kind == "DiagnosticReport" else ResultStatus)
     return status if not status or status in known else "unknown"
 
 
