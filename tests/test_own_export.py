@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from support.factories import record, take
 from support.paths import DATA
 
-from myhealth.intake.corrections import change_checkup
+from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.profiles.services import create_user
 from myhealth.reports.export.fhir import fhir_bundle
@@ -30,6 +31,7 @@ def exported(people: dict[str, int], db: Any, sync: Any, reports: Any) -> dict[s
     for path in FILES:
         if path.suffix in (".json", ".hl7"):
             import_bytes(path.read_bytes(), path.name, create_patients=True)
+    take(record(None, patient="savita", taken_at=...))  # taken now, to the microsecond
     sync()
     found = {}
     for patient in reports.users.find():
@@ -87,3 +89,15 @@ def test_an_export_from_before_a_correction_is_known_too(exported, db):
     for username, bundle in exported.items():
         counts = import_bytes(bundle)
         assert counts["accepted"] == counts["rejected"] == 0, (username, counts)
+
+
+def test_an_export_from_before_a_deletion_brings_nothing_back(exported, db):
+    deleted = db("select id, patient_id from checkups where record_id like 'Observation/%' and status is null")
+    for id_, patient in deleted:
+        delete_checkup(patient, id_)
+    (before,) = db("select count(*) from checkups")
+    for username, bundle in exported.items():
+        counts = import_bytes(bundle)
+        assert counts["accepted"] == counts["rejected"] == 0, (username, counts)
+    assert db("select count(*) from checkups") == [before]
+    assert len(deleted) > 3

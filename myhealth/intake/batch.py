@@ -132,7 +132,10 @@ class Batch:
             entries[id_] = entry
         exported = find_exported(cursor, rows)
         for row_id, checkup_id in exported.items():
-            entries[row_id][0].status, entries[row_id][0].id = "duplicate", checkup_id
+            outcome, record, _ = entries[row_id]
+            outcome.status, outcome.id = "duplicate", checkup_id
+            if checkup_id is None:
+                _warn_of_deletion(outcome, record)
         self._store_rows(cursor, [row for row in rows if row.id not in exported], entries)
         if machines:
             cursor.execute(TOUCH, (sorted(machines.values()),))
@@ -353,12 +356,16 @@ class Batch:
         """Answers for records that were deleted here: as they came they are known, with other content refused."""
         for row, outcome, record, item in deleted:
             if was_deleted(cursor, row, gone[row.key], self.origin.format):
-                message = f"{_called(record)} was deleted here; it is not taken in again"
                 outcome.status = "duplicate"
-                outcome.warnings.insert(0, error(outcome.index, "record_id", message, "deleted_here"))
+                _warn_of_deletion(outcome, record)
             else:
                 message = f"{_called(record)} was deleted here with other content"
                 self._refuse(outcome, item, "record_id", message, "deleted_here")
+
+
+def _warn_of_deletion(outcome: RecordResult, record: Record) -> None:
+    message = f"{_called(record)} was deleted here; it is not taken in again"
+    outcome.warnings.insert(0, error(outcome.index, "record_id", message, "deleted_here"))
 
 
 def _storable(value: Any) -> Any:

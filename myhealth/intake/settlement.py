@@ -19,6 +19,7 @@ from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, CheckupRow, RecordKey, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
+from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
@@ -125,8 +126,9 @@ class Settlement:
         return legacy and same_patient and compare(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
-def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int]:
-    """Return the ids of the check-ups from which our own export made records, by the ids of their rows.
+def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int | None]:
+    """Return the ids of the check-ups from which our own export made records, by the ids of their rows; None for one
+    that was deleted here.
 
     Another installation may have given the number to another check-up: patient, moment and values must be those of the
     check-up or of an earlier version of it.
@@ -136,16 +138,35 @@ def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int]:
         return {}
     query = Checkup.select(*select_fields(STORED_NAMES)).where(Checkup.id.in_(list(numbers.values())))
     stored: dict[int, StoredRow] = {each["id"]: each for each in query.dicts()}  # type: ignore[index, misc]
+    gone = Original.select().where(Original.deleted, Original.checkup_id.in_(list(numbers.values())))
+    deleted: dict[int, Any] = {each.checkup_id: each for each in gone}
     versions = find_versions(cursor, stored)
-    found = {}
+    found: dict[int, int | None] = {}
     for row in rows:
-        ours = stored.get(numbers.get(row.id, 0))
-        if ours is None or row.patient_id != ours["patient_id"]:
-            continue
-        known = [_content(ours), *(_decoded(text) for _, text in versions.get(ours["id"], ()))]
-        if any(is_known_before(each, _content_of(row, ours)) for each in known):
-            found[row.id] = int(ours["id"])
+        number, sent = numbers.get(row.id, 0), _content_of(row, None)
+        ours, original = stored.get(number), deleted.get(number)
+        if ours is not None and ours["patient_id"] == row.patient_id:
+            known = [_content(ours), *(_decoded(text) for _, text in versions.get(number, ()))]
+            if any(is_known_before(_exported(each), sent) for each in known):
+                found[row.id] = number
+        elif original is not None and _is_of(original, row.patient_id, sent["taken_at"]):
+            found[row.id] = None
     return found
+
+
+def _is_of(original: Any, patient_id: int, moment: datetime | None) -> bool:
+    """Return whether a deleted check-up was of this patient and moment, which need not be known."""
+    return original.patient_id == patient_id and moment in (None, _to_millisecond(original.taken_at))
+
+
+def _to_millisecond(moment: datetime) -> datetime:
+    """Return a moment as MongoDB keeps it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _exported(content: Content) -> Content:
+    """Return a content with its moment as the report store has it."""
+    return {**content, "taken_at": _to_millisecond(content["taken_at"])}
 
 
 def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
