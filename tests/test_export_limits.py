@@ -11,6 +11,7 @@ from support.page_client import HOST
 from myhealth.profiles.services import get_user
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.writer import ReportWriter
+from wsgi.browse_api.limits import RecentAnswers
 from wsgi.common.application import encode_json
 
 REPORTS = 800
@@ -95,3 +96,23 @@ def test_an_overview_is_computed_once_in_some_seconds_and_in_limited_time(savita
     database["system.profile"].drop()
     assert len(commands) == 2  # the measurements, and the types
     assert all(0 < command["maxTimeMS"] <= 10_000 for command in commands)
+
+
+def test_kept_answers_are_bounded_in_bytes_and_in_number():
+    made = []
+
+    def ask(cache: RecentAnswers, key: str, size: int = 80) -> None:
+        cache.get(key, lambda: made.append(key) or b"x" * size)
+
+    by_bytes, by_number = RecentAnswers(60, 40, 100, len), RecentAnswers(60, 2)
+    for key in ("a", "a", "b", "b", "a"):
+        ask(by_bytes, key)
+    assert made == ["a", "b", "a"]
+    made.clear()
+    ask(by_bytes, "large", 500)
+    ask(by_bytes, "large", 500)
+    assert made == ["large"]
+    made.clear()
+    for key in ("a", "b", "c", "b", "a"):
+        ask(by_number, key)
+    assert made == ["a", "b", "c", "a"]

@@ -28,7 +28,8 @@ FOR_SERVICE = "Only the task runner may do that (role service)."
 TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heartbeatFrequencyMS": 1_000}
 # Trends may be this old; the report store itself is some minutes behind the source.
 RECENT_S = 5
-TRENDS_MAX, OVERVIEWS_MAX = 40, 500  # a trend of 1,000 values has a quarter of a megabyte
+TRENDS_MAX, OVERVIEWS_MAX = 40, 500
+TRENDS_MAX_BYTES = 16 * 1024 * 1024  # a trend of 1,000 values has a quarter of a megabyte, with long texts much more
 
 
 class UserNotSynced(Unavailable):
@@ -42,7 +43,7 @@ class BrowseContext:
         self.settings = settings
         self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs = MinuteTexts()
-        self.trends = RecentAnswers(RECENT_S, TRENDS_MAX)
+        self.trends = RecentAnswers(RECENT_S, TRENDS_MAX, TRENDS_MAX_BYTES, lambda answer: len(answer[0]))
         self.exports = OnePerUser()
         self._overviews = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
         self.upload_api = UploadClient(settings.auth_url)

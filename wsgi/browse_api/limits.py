@@ -40,18 +40,22 @@ class OnePerUser:
 class _Answer:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
+    size: int = 0
     until: float = 0.0
 
 
 class RecentAnswers:
     """A cache of at most `most` expensive answers for some seconds: a chart is often followed by its table.
 
+    `size_of`: the bytes of an answer; all together have at most `max_bytes`, or the last one alone.
     Callers of one key wait for the first, for a second at most. The caller checks the permission first, and puts the
     patient and the question into the key.
     """
 
-    def __init__(self, keep_s: float, most: int) -> None:
-        self._keep_s, self._most = keep_s, most
+    def __init__(
+        self, keep_s: float, most: int, max_bytes: int = 0, size_of: Callable[[Any], int] = lambda value: 0
+    ) -> None:
+        self._keep_s, self._most, self._max_bytes, self._size_of = keep_s, most, max_bytes, size_of
         self._answers: dict[Any, _Answer] = {}
         self._lock = threading.Lock()
 
@@ -60,14 +64,26 @@ class RecentAnswers:
         for another caller."""
         with self._lock:
             found = self._answers.setdefault(key, _Answer())
-            while len(self._answers) > self._most:
-                del self._answers[next(iter(self._answers))]  # the oldest
+            self._trim(found)
         if not found.lock.acquire(timeout=ANSWER_WAIT_S):
             raise TooManyAttempts(ANSWER_BUSY, code="overview_running", retry_after_s=ANSWER_RETRY_S)
         try:
             if time.monotonic() >= found.until:
                 found.value = make()
                 found.until = time.monotonic() + self._keep_s
+                with self._lock:
+                    found.size = self._size_of(found.value)
+                    self._trim(found)
             return found.value
         finally:
             found.lock.release()
+
+    def _trim(self, kept: _Answer) -> None:
+        """Forget the oldest answers beyond the bounds, but not this one."""
+        size = sum(each.size for each in self._answers.values())
+        for key, each in list(self._answers.items()):
+            if len(self._answers) <= self._most and size <= self._max_bytes:
+                return
+            if each is not kept:
+                del self._answers[key]
+                size -= each.size
