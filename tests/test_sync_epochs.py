@@ -299,7 +299,9 @@ def test_another_system_with_nearly_the_same_rows_is_a_restore(
     sync()
     stores.close_database()
     with asking(settings.database_url.replace(DATABASE_NAME, "postgres")) as ask:
-        ask("drop database staging_test")
+        ask("drop database staging_test with (force)")
+        # A template must have no session: what a killed test process left behind may still be ending.
+        ask("select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = %s", DATABASE_NAME)
         ask(f"create database staging_test template {DATABASE_NAME}")
     with asking(staging.database_url) as ask:
         ask("delete from checkups where id <= %s", lost)
