@@ -1,16 +1,26 @@
 """myhealth migrate"""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.context import App, pass_app
-from cli.output import confirm
+from cli.output import cell_text, confirm, print_table
 from myhealth import stores
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
+
+DONE = "applied"
 
 
 @click.command()
-@click.option("--status", is_flag=True, help="Only list the migrations; exit 1 if one is pending.")
+@click.option(
+    "--status", is_flag=True, help="Only list what both stores have and lack; exit 1 if anything would change."
+)
+@click.option("--check", is_flag=True, help="The same without a list: print nothing.")
 @click.option(
     "--to", type=click.IntRange(min=0), metavar="N", help="Go to migration N, up or down; 0 empties the database."
 )
@@ -19,15 +29,17 @@ from myhealth import stores
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
 @pass_app
-def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> None:
+def migrate(app: App, status: bool, check: bool, to: int | None, grants: bool, yes: bool) -> None:
     """Bring the stores' schema up to date.
 
     Migrates PostgreSQL's tables and triggers, each migration in a transaction of its own, and makes MongoDB's indexes.
-    Two runs at once are safe. Going down deletes the data of the tables that a migration made. With an embedded
-    PostgreSQL, every other command migrates up again.
+    It may run while the programs of the release before and of this one are at work: each step waits until nobody has
+    used the tables for longer than a second, and names who has; after ten minutes of that it ends with 75, and the next
+    run goes on. Two runs at once are safe. Going down deletes the data of the tables that a migration made. Exit 78 if
+    the schema is newer than this program. With an embedded PostgreSQL, every other command migrates up again.
     """
-    if status + grants + (to is not None) > 1:
-        raise click.UsageError("--status, --grants and --to exclude each other")
+    if grants and (status or check or to is not None):
+        raise click.UsageError("--grants goes with none of --status, --check and --to")
     settings = app.settings()
     stores.bind_database(settings)
     try:
@@ -35,26 +47,38 @@ def migrate(app: App, status: bool, to: int | None, grants: bool, yes: bool) -> 
             for statement in stores.keep_data_out_of_the_log():
                 click.echo(statement)
             click.echo("PostgreSQL's log gets no data from failing statements.")
-            return
-        rows = stores.migrations()
-        if status:
-            list_migrations(rows)
-        else:
-            reverted = [row.name for row in rows if row.applied and to is not None and row.idx > to]
-            if reverted and not yes:
-                confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
-            for change, name in stores.migrate(settings, to):
-                click.echo(f"{change} {name}")
+        elif status or check:
             with app.reports(settings) as reports:
-                reports.make_indexes()
-            click.echo("The schema is up to date." if to is None else f"The schema is at migration {to}.")
+                found = [*planned(to), *((name, "missing") for name in reports.missing_indexes())]
+            if status:
+                print_table(found, ("", ""))
+            click.get_current_context().exit(int(any(not state.startswith(DONE) for _, state in found)))
+        else:
+            go_to(app, settings, to, yes)
     finally:
         stores.close_database()
 
 
-def list_migrations(rows: list[Any]) -> None:
-    for row in rows:
-        applied = f"applied {row.applied:%Y-%m-%d %H:%M}" if row.applied else click.style("pending", fg="yellow")
-        click.echo(f"{row.name}  {applied}")
-    if any(row.applied is None for row in rows):
-        click.get_current_context().exit(1)
+def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> None:
+    """Migrate, and make the report store's indexes. Asks before anything is reverted, unless `yes`."""
+    reverted = [name for name, state in planned(to) if state == "would be reverted"]
+    if reverted and not yes:
+        confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
+    for change, name in stores.migrate(settings, to):
+        click.echo(f"{change} {name}")
+    with app.reports(settings) as reports:
+        reports.make_indexes()
+    click.echo("The schema is up to date." if to is None else f"The schema is at migration {to}.")
+
+
+def planned(to: int | None) -> list[tuple[str, str]]:
+    """Return each migration that is applied, or would be, with its state. Raises SchemaMismatch if one is unknown."""
+    found = []
+    for row in stores.migrations():
+        if row.applied and to is not None and row.idx > to:
+            found.append((row.name, "would be reverted"))
+        elif row.applied:
+            found.append((row.name, f"{DONE} {cell_text(row.applied)}"))
+        elif to is None or row.idx <= to:
+            found.append((row.name, "pending"))
+    return found

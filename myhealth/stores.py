@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from myhealth.common.database import QUIET_LOG, cause_of, database, fetch_one, m
 from myhealth.common.database_watch import ask
 from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, SettingsError, Unavailable
 from myhealth.common.settings import Settings
+from myhealth.migrations import OLDEST_PROGRAM
 
 if TYPE_CHECKING:
     from playhouse.migrations import Migration, Runner
@@ -30,6 +32,27 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # The key of the advisory lock that a migration holds: any constant that no other lock of this database uses.
 MIGRATION_LOCK = 7_305_808_869_231_650_132
 LOCK_TIMEOUT_S = 60
+# So long a migration's statement waits for a table's lock, and everybody else behind it.
+TABLE_LOCK_S = 3
+# So long a migration is tried again while others hold its tables, and they are looked at so often.
+PATIENCE_S, POLL_S = 600, 0.5
+# The client that has used our tables for the longest, unless that is less than a second.
+HOLDER = """
+select concat('process ', pid, ' (', coalesce(nullif(application_name, ''), 'no name'), '), at work since ',
+              to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS TZ'))
+from pg_stat_activity where backend_type = 'client backend' and xact_start < clock_timestamp() - interval '1 s'
+    and pid <> pg_backend_pid() and pid in (
+        select pid from pg_locks join pg_class on relation = pg_class.oid
+        where granted and locktype = 'relation' and relnamespace = 'public'::regnamespace
+            and database = (select oid from pg_database where datname = current_database()))
+order by xact_start limit 1"""
+# Kept in the database for older programs, which cannot know the newer ones: OLDEST_PROGRAM of the one that migrated it.
+PROGRAMS = "programs of migration {} and later work with this schema"
+# The number of the newest migration, and that of the oldest program.
+SCHEMA = r"""
+select max(left(name, 4))::int,
+       substring(obj_description('schema_migration'::regclass, 'pg_class') from 'migration (\d+)')::int
+from schema_migration"""
 
 
 def database_url(settings: Settings) -> str:
@@ -63,22 +86,26 @@ def open_database(settings: Settings, **options: Any) -> None:
     """
     bind_database(settings, **options)
     require_utf8()
-    found = schema_number()
-    if found < _number(_names()[-1]) and not settings.database_url:
+    found = schema_numbers()
+    if found[0] < _number(_names()[-1]) and not settings.database_url:
         migrate(settings)
     else:
-        require_schema(found)
+        require_schema(*found)
 
 
-def require_schema(found: int) -> None:
-    """Raise SchemaMismatch unless `found` is the number of this program's newest migration."""
+def require_schema(found: int, oldest_program: int | None = None) -> None:
+    """Raise SchemaMismatch unless this program works with a schema.
+
+    `found`: the number of its newest migration. `oldest_program`: that of the oldest program that works with it; by
+    default only the one with the same.
+    """
     ours = _number(_names()[-1])
     if found < ours:
         state = f"at migration {found}" if found else "empty"
         raise SchemaMismatch(
             f"the database is {state}, this program needs {ours}: run `myhealth migrate`", code="schema_older"
         )
-    if found > ours:
+    if found > ours and (oldest_program is None or oldest_program > ours):
         raise SchemaMismatch(
             f"the database is at migration {found}, newer than this program ({ours}): upgrade myhealth",
             code="schema_newer",
@@ -122,17 +149,16 @@ def require_utf8() -> None:
         raise SettingsError(f"the database of database_url is encoded in {encoding}, not in UTF-8", hint=hint)
 
 
-def schema_number() -> int:
-    """Return the number of the newest migration of the bound database, 0 for an empty one."""
+def schema_numbers() -> tuple[int, int | None]:
+    """Return the numbers of the bound database's newest migration, 0 for none, and of the oldest program for it."""
     if fetch_one("select to_regclass('schema_migration')", ()).fetchone()[0] is None:
-        return 0
-    rows = fetch_one("select name from schema_migration order by name desc limit 1", ()).fetchall()
-    return _number(rows[0][0]) if rows else 0
+        return 0, None
+    newest, oldest_program = fetch_one(SCHEMA, ()).fetchone()
+    return newest or 0, oldest_program
 
 
-READY = """
-select (select max(left(name, 4))::int from schema_migration),
-       (select extract(epoch from clock_timestamp() - ended_at)::float8 from sync_pass)"""
+READY = f"""
+select *, (select extract(epoch from clock_timestamp() - ended_at)::float8 from sync_pass) from ({SCHEMA}) as found"""
 READY_S = 2.0
 
 
@@ -141,24 +167,27 @@ def check_ready(url: str) -> dict[str, Any]:
 
     Raises Unavailable if PostgreSQL does not answer within two seconds, SchemaMismatch if the schema is another one.
     """
-    schema, sync_age_s = ask(url, READY, READY_S)
-    require_schema(schema or 0)
+    schema, oldest_program, sync_age_s = ask(url, READY, READY_S)
+    require_schema(schema or 0, oldest_program)
     return {"schema": schema, "sync_age_s": sync_age_s}
 
 
 def migrations() -> list[Migration]:
-    """Return every migration in order, from the files and the database's history; `applied` is None while pending."""
+    """Return every migration in order, from the files and the database's history; `applied` is None while pending.
+
+    Raises SchemaMismatch if one was applied that this program does not have.
+    """
     with translate_errors():
-        found: list[Migration] = _runner().status()
-        return found
+        return _status(_runner())
 
 
 def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
     """Migrate the bound database up or down to migration `to` (None: the newest; 0: empty), each step a transaction.
 
     Return ("applied" or "reverted", name) for each step. Two runs at once are safe: the second waits for the first, up
-    to a minute, and has nothing left to do. Raises BadInput for a number without a migration, and Unavailable if
-    another migration holds the lock too long.
+    to a minute, and has nothing left to do. A step waits until nobody uses the tables for longer than a moment, so that
+    no upload waits behind it. Raises BadInput for a number without a migration, SchemaMismatch for a newer schema, and
+    Unavailable if another migration, or a user of the tables, takes too long.
     """
     numbers = [*map(_number, _names())]
     to = numbers[-1] if to is None else to
@@ -167,16 +196,46 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
     require_utf8()
     with translate_errors(), database.connection_context(), _migration_lock():
         runner, steps = _runner(), []
-        rows = runner.status()
+        rows = _status(runner)
+        runner.History.create_table()
+        database.execute_sql(f"comment on table schema_migration is '{PROGRAMS.format(min(OLDEST_PROGRAM, to))}'")
         for row in reversed(rows):
             if row.applied and row.idx > to:
-                steps += [("reverted", name) for name in runner.down(row.name)]
+                steps += [("reverted", name) for name in _patiently(runner.down, row.name)]
         for row in rows:
-            if not row.applied and row.path is not None and row.idx <= to:
-                steps += [("applied", name) for name in runner.up(row.name)]
+            if not row.applied and row.idx <= to:
+                steps += [("applied", name) for name in _patiently(runner.up, row.name)]
     for change, name in steps:
         log.info("migration %s %s", name, change)
     return steps
+
+
+def _status(runner: Runner) -> list[Migration]:
+    rows: list[Migration] = runner.status()
+    if unknown := [row.idx for row in rows if row.path is None]:
+        require_schema(max(unknown))
+        raise SchemaMismatch(f"the database has a migration {unknown[0]} that is not one of this program's")
+    return rows
+
+
+def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
+    """Take a step once nobody has used our tables for long: who asks for the tables after a waiting step waits too."""
+    until, told = time.monotonic() + PATIENCE_S, ""
+    while True:
+        holder = (database.execute_sql(HOLDER).fetchone() or [""])[0]
+        if not holder:
+            try:
+                return step(name)
+            except (peewee.OperationalError, psycopg2.OperationalError) as error:
+                if not isinstance(cause_of(error), psycopg2.errors.LockNotAvailable):
+                    raise
+                holder = "somebody who holds a lock"
+        if time.monotonic() > until:
+            raise Unavailable(f"migration {name} waited {PATIENCE_S} s for {holder}")
+        if holder != told:
+            log.warning("migration %s waits for %s", name, holder)
+            told = holder
+        time.sleep(POLL_S)
 
 
 def quiet_log_statements() -> list[str]:
@@ -226,6 +285,7 @@ def _migration_lock() -> Iterator[None]:
         if isinstance(error.__cause__ or error.__context__, psycopg2.errors.LockNotAvailable):
             raise Unavailable(f"another migration has been running for {LOCK_TIMEOUT_S} s") from error
         raise
+    database.execute_sql(f"set lock_timeout = '{TABLE_LOCK_S}s'")
     try:
         yield
     finally:

@@ -68,7 +68,7 @@ def dumped(settings: Settings) -> str:
 
 def test_it_stops_at_the_number_that_was_asked_for(empty: Settings) -> None:
     assert [name for _, name in stores.migrate(empty, 2)] == ["0001_users", "0002_machines"]
-    assert stores.schema_number() == 2
+    assert stores.schema_numbers()[0] == 2
     assert stores.migrate(empty, 1) == [("reverted", "0002_machines")]
     with pytest.raises(BadInput, match="there is no migration 99"):
         stores.migrate(empty, 99)
@@ -80,7 +80,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(empty: Settings) -> Non
     with pytest.raises(Exception, match="checkups_feed"):
         stores.migrate(empty)
     assert tables() == {"users", "machines"}
-    assert stores.schema_number() == 2
+    assert stores.schema_numbers()[0] == 2
 
 
 @pytest.mark.process
@@ -123,8 +123,6 @@ def test_a_command_says_that_the_schema_is_older(empty: Settings, run_cli) -> No
     assert done.returncode == 78
     assert f"the database is empty, this program needs {NEWEST}: run `myhealth migrate`" in done.stderr
     assert run_cli("migrate", "--status", env=environ).returncode == 1
-    both = run_cli("migrate", "--status", "--to", "3", env=environ)
-    assert (both.returncode, "--to exclude each other" in both.stderr) == (2, True)
     up = run_cli("migrate", env=environ)
     assert (up.returncode, up.stdout.splitlines()[0]) == (0, "applied 0001_users")
     assert run_cli("migrate", "--status", env=environ).returncode == 0
@@ -135,6 +133,7 @@ def test_a_command_says_that_the_schema_is_older(empty: Settings, run_cli) -> No
 def test_a_command_says_that_the_schema_is_newer(empty: Settings) -> None:
     stores.migrate(empty)
     database.execute_sql("insert into schema_migration (name, applied) values ('9999_from_the_future', now())")
+    database.execute_sql("comment on table schema_migration is null")
     with pytest.raises(SchemaMismatch, match=f"newer than this program \\({NEWEST}\\): upgrade myhealth"):
         stores.open_database(empty)
 
@@ -145,10 +144,10 @@ def test_going_down_asks_first(empty: Settings, run_cli) -> None:
     refused = run_cli("migrate", "--to", "4", env=environ, stdin="n\n")
     assert refused.returncode == 2
     assert "add --yes to confirm" in refused.stderr
-    assert stores.schema_number() == NEWEST
+    assert stores.schema_numbers()[0] == NEWEST
     done = run_cli("migrate", "--to", "4", "--yes", env=environ)
     assert "reverted 0005_feed" in done.stdout
-    assert stores.schema_number() == 4
+    assert stores.schema_numbers()[0] == 4
 
 
 def test_existing_accounts_are_linked_and_nobody_is_lost_where_two_names_are_one_now(empty: Settings) -> None:

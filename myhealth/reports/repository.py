@@ -103,20 +103,33 @@ class ReportRepository:
             known = {each["name"]: str(each["info"].get("uuid", "")) for each in found}
         return "/".join(known.get(name, "") for name in ("reports", "users"))
 
-    def make_indexes(self) -> None:
-        """Create the indexes that browsing needs; existing ones stay. `patient_id` leads those of reports."""
+    def _wanted_indexes(self) -> tuple[tuple[Any, list[IndexModel]], ...]:
         user_indexes = [IndexModel([("subject", 1)]), *(_name_index(field) for field in SEARCH_FIELDS)]
-        wanted = (
+        return (
             (self.reports, [IndexModel(BROWSED_BY)]),
             (self.users, user_indexes),
             (self.access_log.collection, list(ACCESS_LOG_INDEXES)),
         )
+
+    def missing_indexes(self) -> list[str]:
+        """Return the names of the indexes that `make_indexes` would create."""
+        with translate_mongo_errors():
+            return [
+                f"{collection.name}.{index.document['name']}"
+                for collection, indexes in self._wanted_indexes()
+                for found in [[each["key"] for each in collection.index_information().values()]]
+                for index in indexes
+                if [*index.document["key"].items()] not in found
+            ]
+
+    def make_indexes(self) -> None:
+        """Create the indexes that browsing needs; existing ones stay. `patient_id` leads those of reports."""
         with translate_mongo_errors():
             server = self.client.admin.command("hello")
             # By default, a replica set waits for every voting member, forever while one is down.
             standalone = "setName" not in server and server.get("msg") != "isdbgrid"
             options: Any = {} if standalone else {"commitQuorum": "majority"}
-            for collection, indexes in wanted:
+            for collection, indexes in self._wanted_indexes():
                 collection.create_indexes(indexes, **options)
 
     def defer_index(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from myhealth.common.errors import SchemaMismatch
 from myhealth.common.stored_types import Count, Id
 from myhealth.reports.documents import FORM
 from myhealth.reports.versions import EPOCH_MAX
@@ -146,6 +147,21 @@ def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
     except msgspec.ValidationError:
         return None
     return found if set(found.feeds) == set(FEEDS) and set(found.scanned) == set(TABLES) else None
+
+
+def from_store(document: dict[str, Any] | None) -> Checkpoint | None:
+    """Return the checkpoint as `from_document`. Raises SchemaMismatch if a newer program wrote the documents.
+
+    This one would write them back in its own form, and the newer one would do the reverse at its next pass.
+    """
+    form = (document or {}).get("form", 1)
+    if form > FORM:
+        raise SchemaMismatch(
+            f"the report store's documents have form {form}, newer than this program's ({FORM}): upgrade myhealth",
+            code="form_newer",
+            hint="to go back to this version for good: myhealth sync --once --restart",
+        )
+    return from_document(document)
 
 
 def last_epoch(checkpoint: Checkpoint | None) -> int:

@@ -42,6 +42,7 @@ from myhealth.sync.checkpoint import (
     Checkpoint,
     Position,
     from_document,
+    from_store,
     new_epoch_reason,
     to_document,
 )
@@ -240,7 +241,7 @@ class _Runner:
 
     def _load_checkpoint(self) -> int:
         """Load the checkpoint, or begin a new epoch if transaction ids have another meaning now; return the horizon."""
-        found = from_document(self.target.read_checkpoint())
+        found = from_store(self.target.read_checkpoint())
         state = self.source.state(found.witness if found else "")
         store = self.target.identity()
         reason = new_epoch_reason(found, state.history, state.next_xid, state.witnessed, store)

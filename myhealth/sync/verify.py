@@ -33,7 +33,7 @@ from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.writer import ReportWriter, WriteResult, encodable
-from myhealth.sync.checkpoint import Checkpoint, Position, from_document, new_epoch_reason, to_document
+from myhealth.sync.checkpoint import Checkpoint, Position, from_store, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.rows import Row
 from myhealth.sync.source import SLICE_ROWS, Source
@@ -143,7 +143,7 @@ class _Verifier:
 
     def load_checkpoint(self) -> Checkpoint:
         """Return the checkpoint. Raises MyHealthError if the next pass must begin a new epoch."""
-        checkpoint = from_document(self.writer.read_checkpoint())
+        checkpoint = from_store(self.writer.read_checkpoint())
         state = self.second.state(checkpoint.witness if checkpoint else "")
         # The collections' UUIDs are left out: a collection that was made again can be compared, and filled, as well.
         reason = new_epoch_reason(checkpoint, state.history, state.next_xid, state.witnessed)

@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.database import transaction
-from myhealth.stores import schema_number
+from myhealth.stores import schema_numbers
 from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
 from wsgi.common.openapi import Operation
 from wsgi.common.views import View
@@ -36,7 +36,7 @@ class MetricsView(View):
             open_rejections, newest_checkup, newest_tombstone = cursor.fetchone()
             sync = sync_gauges(cursor)
         lines = [
-            *_gauge("myhealth_schema_migration", "Number of the newest migration.", schema_number()),
+            *_gauge("myhealth_schema_migration", "Number of the newest migration.", schema_numbers()[0]),
             *_gauge("myhealth_rejections_open", "Refused records that nobody has dealt with.", open_rejections),
             *_gauge("myhealth_checkups_newest_id", "Highest check-up id.", newest_checkup),
             *_gauge("myhealth_tombstones_newest_id", "Highest id of a deletion.", newest_tombstone),
