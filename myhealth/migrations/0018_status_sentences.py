@@ -11,7 +11,10 @@ from typing import Any
 atomic = False  # each batch is a transaction, so that no row stays locked for long; a second run goes on
 BATCH = 2000
 FIND = """
-select id, checkup_report, results::text, (taken_at at time zone 'UTC')::time = '12:00' from checkups
+select id, checkup_report, (taken_at at time zone 'UTC')::time = '12:00',
+    case when strpos(checkup_report, 'Status of ') > 0 and jsonb_typeof(results) = 'array'
+         then array(select each ->> 'name' from jsonb_array_elements(results) as each) else '{}' end
+from checkups
 where id > %s and status is null and taken_precision is null
     and (strpos(checkup_report, 'Status') > 0 or strpos(checkup_report, 'Only the ') > 0)
 order by id limit %s for update"""
@@ -19,10 +22,13 @@ order by id limit %s for update"""
 FILL = """
 set local enable_hashjoin = off;
 set local enable_mergejoin = off;
-update checkups set checkup_report = filled.report, results = coalesce(filled.results::jsonb, checkups.results),
-    status = filled.status, taken_precision = filled.known
+update checkups set checkup_report = filled.report, status = filled.status, taken_precision = filled.known,
+    results = case when words is null then results else (
+        select jsonb_agg(case when words::jsonb ? place then each || jsonb_build_object('status', words::jsonb -> place)
+                              else each end order by n)
+        from jsonb_array_elements(results) with ordinality as of_row (each, n), cast(n - 1 as text) as place) end
 from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[])
-    as filled (id, report, results, status, known)
+    as filled (id, report, status, known, words)
 where checkups.id = filled.id"""
 # FHIR's words, and those of HL7's tables 0085 and 0123 with their FHIR values.
 STATUSES = {
@@ -35,10 +41,13 @@ STATUS = re.compile(rf"Status(?: of (.+))?: ({'|'.join(STATUSES)})\.")
 KNOWN = re.compile(r"Only the (day|month|year) is known\.")
 
 
-def read_lines(report: str, results: list[Any], at_noon: bool) -> tuple[str, str | None, str | None, dict[int, str]]:
+def read_lines(
+    report: str, names: list[str | None], at_noon: bool
+) -> tuple[str, str | None, str | None, dict[int, str]]:
     """Return the report without the lines that become fields, the status, the precision of the moment, and the status
-    of results by their place. `at_noon`: the moment is that of a day whose time is not known."""
-    names = [" ".join(str(each.get("name")).split()) if isinstance(each, dict) else None for each in results]
+    of results by their place. `names`: of the results. `at_noon`: the moment is that of a day whose time is not known.
+    """
+    names = [None if name is None else " ".join(name.split()) for name in names]
     status = known = None
     of_results: dict[int, str] = {}
     kept = []
@@ -57,28 +66,9 @@ def read_lines(report: str, results: list[Any], at_noon: bool) -> tuple[str, str
 
 
 def _filled(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    id_, report, text, at_noon = row
-    # Numbers are kept as text, so that every digit stays.
-    results = json.loads(text, parse_float=_Number, parse_int=_Number)
-    results = results if isinstance(results, list) else []
-    report, status, known, of_results = read_lines(report, results, at_noon)
-    for place, word in of_results.items():
-        results[place]["status"] = word
-    return id_, report, _encoded(results) if of_results else None, status, known
-
-
-class _Number(str):
-    __slots__ = ()
-
-
-def _encoded(value: Any) -> str:
-    if isinstance(value, _Number):
-        return value
-    if isinstance(value, list):
-        return f"[{','.join(map(_encoded, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{json.dumps(name)}:{_encoded(each)}' for name, each in value.items())}}}"
-    return json.dumps(value)
+    id_, report, at_noon, names = row
+    report, status, known, of_results = read_lines(report, names, at_noon)
+    return id_, report, status, known, json.dumps(of_results) if of_results else None
 
 
 def up(migrator: Any, db: Any) -> None:
