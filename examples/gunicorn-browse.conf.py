@@ -6,6 +6,8 @@ Settings come from the environment and the settings file. Put a proxy that speak
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import gunicorn
@@ -31,11 +33,25 @@ _own_folder = os.environ.get("RUNTIME_DIRECTORY") or tempfile.mkdtemp(prefix="my
 control_socket = f"{_own_folder}/gunicorn.ctl"
 
 
-def on_starting(server):
-    """Check the settings before the first request; stop with a message if one is wrong."""
-    from wsgi.browse import app
+def _check():
+    """Check the settings, in a process of its own: workers would keep, after a reload, what the master had imported."""
+    return subprocess.run([sys.executable, "-c", "from wsgi.browse import app; app.check()"]).returncode
 
-    app.check()
+
+def on_starting(server):
+    """End with a message if a setting is wrong. A reload (HUP) with wrong settings leaves the workers as they are."""
+    code = _check()
+    if code:
+        sys.exit(code)
+    reload = server.handle_hup
+
+    def reload_if_right():
+        if _check():
+            server.log.error("A setting is wrong; the workers go on with the former ones.")
+        else:
+            reload()
+
+    server.handle_hup = reload_if_right
 
 
 _master = os.getpid()
