@@ -20,6 +20,7 @@ COMMANDS = {
     "db": ("cli.db:db", "Start, stop and inspect the embedded servers."),
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
+    "listen": ("cli.listen:listen", "Take results from analyzers by HL7 v2 over MLLP."),
     "machines": ("cli.machines:machines", "List and register machines."),
     "migrate": ("cli.migrate:migrate", "Bring the stores' schema up to date."),
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),

@@ -13,6 +13,9 @@ from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
 from myhealth.profiles.tokens import load_secret
 
+# Settings that neither the browse API nor the listener needs.
+API_SECRETS = ("secret_key", "sync.source_url", "sync.password", "sync.signing_key")
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -20,9 +23,24 @@ from myhealth.profiles.tokens import load_secret
 @click.option("--browse-port", type=click.IntRange(0, 65535), default=5001, show_default=True, help="The browse API's.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of each API.")
 @click.option("--threads", type=click.IntRange(min=1), default=8, show_default=True, help="Threads of each process.")
+@click.option(
+    "--mllp", is_flag=False, flag_value=2575, type=click.IntRange(0, 65535), metavar="[PORT]",
+    help="Also take HL7 v2 over MLLP, at port 2575 or this one: `myhealth listen`.",
+)  # fmt: skip
+@click.option("--mllp-allow", metavar="NETWORKS", help="Who may send there: --allow of `myhealth listen`.")
 @click.option("--no-sync", is_flag=True, help="Leave the sync to cron or another host.")
 @pass_app
-def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int, threads: int, no_sync: bool) -> None:
+def serve(
+    app: App,
+    host: str,
+    upload_port: int,
+    browse_port: int,
+    workers: int,
+    threads: int,
+    mllp: int | None,
+    mllp_allow: str | None,
+    no_sync: bool,
+) -> None:
     """Run both APIs and the sync on this machine.
 
     Use it on one machine and for trials; Ctrl-C or SIGTERM end it. The sync carries uploads over at once
@@ -44,12 +62,17 @@ def serve(app: App, host: str, upload_port: int, browse_port: int, workers: int,
             pass  # report an unavailable store or an older schema before anything is started
         running = {}
         for name, listener in (("upload", upload), ("browse", browse)):
-            secrets = ("secret_key", "database_url", "sync.source_url", "sync.password", "sync.signing_key")
-            without = secrets if name == "browse" else ()  # settings that the browse API does not need
+            without = ("database_url", *API_SECRETS) if name == "browse" else ()
             server = processes.gunicorn(
                 f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
             )
             running[f"the {name} API"] = stack.enter_context(server)
+        if mllp is not None:
+            listener = stack.enter_context(processes.listen(host, mllp))
+            words = ["-m", "cli", "listen", "--host", host, "--fd", str(listener.fileno())]
+            words += ["--allow", mllp_allow] if mllp_allow else []
+            listening = processes.started(words, settings, without=API_SECRETS, pass_fds=(listener.fileno(),))
+            running["the listener"] = stack.enter_context(listening)
         if not no_sync:
             running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
         click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)

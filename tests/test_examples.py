@@ -17,10 +17,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from support.factories import PASSWORD
 from support.paths import ROOT
 
+from cli.main import cli
 from myhealth.common.settings import keys, load
 from myhealth.processes import listen, url_of
 
@@ -192,7 +194,7 @@ def fetched(url: str, body: bytes | None = None, token: str = "") -> Any:
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", ["upload", "browse", "sync"])
+@pytest.mark.parametrize("name", ["upload", "browse", "sync", "listen"])
 def test_systemd_unit_is_one(name: str, tmp_path: Path) -> None:
     """`myhealth-{name}.service`: read by systemd itself where it is there; its command is one of ours."""
     unit = EXAMPLES / f"myhealth-{name}.service"
@@ -200,8 +202,11 @@ def test_systemd_unit_is_one(name: str, tmp_path: Path) -> None:
     for part in ("[Unit]", "[Service]", "[Install]", "User=myhealth", "NoNewPrivileges=yes"):
         assert part in text
     command = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE).group(1).split()
-    if name == "sync":
-        assert command == ["/opt/myhealth/.venv/bin/myhealth", "sync"]
+    if name in ("sync", "listen"):
+        assert command[:2] == ["/opt/myhealth/.venv/bin/myhealth", name]
+        given = cli.get_command(click.Context(cli), name)
+        assert given is not None
+        given.make_context(name, command[2:])
     else:
         assert command[:2] == ["/opt/myhealth/.venv/bin/gunicorn", "-c"]
         assert (EXAMPLES / Path(command[2]).name).is_file()

@@ -11,7 +11,19 @@ from support.paths import ROOT
 
 # A folder of the domain may import itself and the folders of its "needs:" line.
 OUTSIDE = {"myhealth": {"click", "bottle", "cli", "wsgi"}, "cli": {"bottle", "wsgi"}, "wsgi": {"click", "cli"}}
-FEATURES = {"common", "clinical", "audit", "profiles", "machines", "checkups", "intake", "reports", "sync", "privacy"}
+FEATURES = {
+    "common",
+    "clinical",
+    "audit",
+    "profiles",
+    "machines",
+    "checkups",
+    "intake",
+    "reports",
+    "sync",
+    "privacy",
+    "mllp",
+}
 FILES = [path for package in OUTSIDE for path in sorted((ROOT / package).rglob("*.py"))]
 
 

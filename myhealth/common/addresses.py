@@ -44,22 +44,22 @@ def network_of(address: str | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def parse_networks(text: str) -> Networks:
+def parse_networks(text: str, key: str = "trusted_proxies") -> Networks:
     """Return the addresses and networks of a list separated by commas, `unix` for Unix sockets.
 
-    Raises SettingsError, which names the first invalid entry.
+    Raises SettingsError, which names the first invalid entry. `key`: whose list it is, for that message.
     """
-    return tuple(_parse_network(entry.strip()) for entry in text.split(",") if entry.strip())
+    return tuple(_parse_network(entry.strip(), key) for entry in text.split(",") if entry.strip())
 
 
-def _parse_network(entry: str) -> IPv4Network | IPv6Network | str:
+def _parse_network(entry: str, key: str) -> IPv4Network | IPv6Network | str:
     if entry == UNIX:
         return UNIX
     try:
         network = ip_network(entry, strict=False)
     except ValueError:
         raise SettingsError(
-            f"trusted_proxies: {entry!r} is neither an address, a network nor {UNIX}",
+            f"{key}: {entry!r} is neither an address, a network nor {UNIX}",
             hint="list addresses (127.0.0.1), networks (10.0.0.0/8) and unix, with commas between them",
         ) from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None

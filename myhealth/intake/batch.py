@@ -211,7 +211,8 @@ class Batch:
             named = {name: record[name] for name in named if isinstance(record.get(name), str | int)}
         context = {
             "format": origin.format,
-            "machine": named.get("machine") or origin.machine or None,
+            "machine": (not origin.overrides_machine and named.get("machine")) or origin.machine or None,
+            "overrides_machine": origin.overrides_machine,
             "index": parsed.index,
             "line": parsed.line,
             "record_id": named.get("record_id"),

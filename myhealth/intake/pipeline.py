@@ -258,7 +258,10 @@ class Intake:
                 item.patients, item.reference = (mapped,), ""
 
     def _about(self, record: Any) -> Any:
-        """Return the record; if it names no patient, with the patient of all records of this source."""
+        """Return the record; if it names no patient, with the patient of all records of this source, and of its machine
+        if that overrides."""
+        if self.origin.overrides_machine and isinstance(record, dict):
+            record["machine"] = self.origin.machine
         if self.origin.assigned and isinstance(record, dict):
             record["checkup_for"] = record.get("checkup_for") or self.origin.assigned
         if self.origin.patient and isinstance(record, dict):

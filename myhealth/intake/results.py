@@ -48,16 +48,16 @@ class RecordResult(Struct):
 class ImportSource:
     """The source of records, and the options that hold for all of them.
 
-    `source`: a file's name or a request, for people. `machine`: the serial that the source names for all.
-    `derive_ids`: a record without record_id gets one from its content and its occurrence number in the source, so
-    that sending the source twice stores nothing twice. `create_patients`: create unknown patients, without a
-    password. `dry_run`: do everything and roll it back. `patient`: the username of every record's patient; a record
-    that names another one is rejected. `assigned`: the username of every record's patient, whatever the records
-    say. `own_authorities`: folded, those whose numbers are usernames. `patient_map`: usernames of patients as
-    machines call them. `zone`: the name of the zone of moments that name none. `names_fields`: errors name the
-    fields in which a record differs from the stored one; for senders who may read that one. `log_upload`: add an
-    audit event of the upload in the transaction that stores each batch. `user_id`: the user who uploads; bounds the
-    rejected records that are stored.
+    `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:
+    a record without record_id gets one from its content and its occurrence number in the source, so that sending the
+    source twice stores nothing twice. `create_patients`: create unknown patients, without a password. `dry_run`: do
+    everything and roll it back. `patient`: the username of every record's patient; a record that names another one is
+    rejected. `assigned`: the username of every record's patient, whatever the records say. `overrides_machine`: every
+    record is of `machine`, whatever it says. `own_authorities`: folded, those whose numbers are usernames.
+    `patient_map`: usernames of patients as machines call them. `zone`: the name of the zone of moments that name none.
+    `names_fields`: errors name the fields in which a record differs from the stored one; for senders who may read that
+    one. `log_upload`: add an audit event of the upload in the transaction that stores each batch. `user_id`: the user
+    who uploads; bounds the rejected records that are stored.
     """
 
     source: str
@@ -68,6 +68,7 @@ class ImportSource:
     dry_run: bool = False
     patient: str | None = None
     assigned: str | None = None
+    overrides_machine: bool = False
     own_authorities: Collection[str] = ()
     patient_map: PatientMap = field(default_factory=PatientMap)
     zone: str = "UTC"

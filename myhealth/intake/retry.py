@@ -50,6 +50,7 @@ def retry_rejection(
         context.get("format") or "",
         patient=context.get("patient"),
         assigned=patient,
+        overrides_machine=context.get("overrides_machine", False),
         own_authorities=own_authorities,
         zone=context.get("zone") or "UTC",
     )

@@ -1,0 +1,130 @@
+"""Write the acknowledgement of an HL7 v2 message (ACK), in the delimiters and the character set of its sender. Pure.
+
+Source: HL7 v2.8, chapter 2 (message acknowledgment, original and enhanced mode; MSA; ERR) and table 0357.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from myhealth.common.text import printable
+from myhealth.intake.formats.hl7v2.encoding import Encoding, decode, read_encoding
+from myhealth.intake.formats.hl7v2.segments import BOM, MESSAGE_START, Segment
+
+LINE_END = re.compile(rb"\r\n|[\r\n]")
+OLD_VERSION = re.compile(r"(?:2(?:\.[0-4](?:\..*)?)?)?")  # before 2.5, ERR-1 names the place, and nothing is a warning
+DEFAULT = Segment(1, rb"MSH|^~\&||||||||||2.5.1", read_encoding(rb"MSH|^~\&|"))  # type: ignore[arg-type] # these are delimiters
+TEXT_MAX, SHORT_MAX, PROBLEMS_MAX = 250, 80, 50
+# Table 0357.
+MESSAGES = {
+    "0": "Message accepted",
+    "100": "Segment sequence error",
+    "101": "Required field missing",
+    "102": "Data type error",
+    "200": "Unsupported message type",
+    "202": "Unsupported processing id",
+    "204": "Unknown key identifier",
+    "205": "Duplicate key identifier",
+    "207": "Application error",
+}
+ACCEPT_CODES = {"AA": "CA", "AE": "CE", "AR": "CR"}
+MODES = ("AL", "NE", "ER", "SU")  # table 0155
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One ERR segment. `place`: segment, its number in the message and field, as far as they are known. `severity`: E
+    for an error, W for a warning, I for information."""
+
+    code: str
+    text: str
+    place: tuple[str, ...] = ()
+    severity: str = "E"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a message. `code`: AA, AE or AR. `is_safe`: all of it is stored, as check-ups or as rejections, so
+    that its sender need not keep it."""
+
+    code: str
+    text: str = ""
+    problems: Sequence[Problem] = ()
+    is_safe: bool = True
+
+
+def read_head(message: bytes) -> Segment | None:
+    """Return the MSH segment, whose fields are exactly those sent; None if the message does not begin with one."""
+    line = LINE_END.split(message.removeprefix(BOM).lstrip(), 1)[0]
+    encoding = read_encoding(line) if MESSAGE_START.match(line) else None
+    if encoding is None:
+        return None
+    if decode(line, encoding.codec) is None:
+        encoding = replace(encoding, codec="latin-1")
+    return Segment(1, line, encoding)
+
+
+def acknowledge(head: Segment | None, verdict: Verdict) -> list[bytes]:
+    """Return the messages that answer one: none, one, or in enhanced mode up to two. `head`: its MSH segment."""
+    head = head or DEFAULT
+    # Mindray writes the kind of a run into MSH-16: any other value means the original mode.
+    accept, application = (mode if mode in MODES else "" for mode in (head.text(15).upper(), head.text(16).upper()))
+    if not (accept or application):
+        return [_message(head, verdict.code, verdict)]
+    is_received = verdict.is_safe and verdict.code != "AR"
+    answers = []
+    if _is_wanted(accept, is_received):
+        code = "CA" if is_received else ACCEPT_CODES[verdict.code]
+        answers.append(_message(head, code, Verdict(code) if is_received else verdict))
+    if _is_wanted(application, verdict.code == "AA"):
+        answers.append(_message(head, verdict.code, verdict))
+    return answers
+
+
+def _is_wanted(mode: str, succeeded: bool) -> bool:
+    return mode == "AL" or mode == ("SU" if succeeded else "ER")
+
+
+def _message(head: Segment, code: str, verdict: Verdict) -> bytes:
+    encoding = head.encoding
+    kind = ["ACK", *([head.text(9, 2), "ACK"] if head.text(9, 3) else filter(None, [head.text(9, 2)]))]
+    is_old = bool(OLD_VERSION.fullmatch(head.text(12)))
+    fields = [""] * 19
+    fields[:2] = "MSH", head.fields[2] if len(head.fields) > 2 else ""
+    fields[2:6] = (_sent(head, number) for number in (5, 6, 3, 4))
+    fields[6] = f"{datetime.now(UTC):%Y%m%d%H%M%S}+0000"
+    fields[8:10] = (encoding.component or "^").join(kind), secrets.token_hex(10)
+    fields[10:12] = _sent(head, 11) or "P", _sent(head, 12)
+    fields[17] = _sent(head, 18)
+    lines = [fields, ["MSA", code, _sent(head, 10), _escaped(printable(verdict.text, SHORT_MAX), encoding)]]
+    told = [each for each in verdict.problems if each.severity == "E" or not is_old]
+    lines += [_error(each, encoding, is_old) for each in told[:PROBLEMS_MAX]]
+    text = "\r".join(encoding.field.join(line).rstrip(encoding.field) for line in lines)
+    return f"{text}\r".encode(encoding.codec or "ascii", "replace")
+
+
+def _error(problem: Problem, encoding: Encoding, is_old: bool) -> list[str]:
+    component, inner = encoding.component or "^", encoding.subcomponent or "&"
+    coded = problem.code, MESSAGES[problem.code], "HL70357"
+    place = component.join(_escaped(part, encoding) for part in problem.place)
+    first = component.join([*(*problem.place, "", "", "")[:3], inner.join(coded)]) if is_old else ""
+    text = _escaped(printable(problem.text, TEXT_MAX), encoding)
+    return ["ERR", first, place, component.join(coded), problem.severity, "", "", "", text]
+
+
+def _sent(head: Segment, number: int) -> str:
+    return head.fields[number] if number < len(head.fields) else ""
+
+
+def _escaped(text: str, encoding: Encoding) -> str:
+    """Return the text with its delimiters escaped; as blanks if the sender has no escape character."""
+    letters = {encoding.escape: "E", encoding.field: "F", encoding.component: "S"}
+    letters |= {encoding.repetition: "R", encoding.subcomponent: "T", encoding.truncation: "P"}
+    escape = encoding.escape
+    return "".join(
+        each if each not in letters else f"{escape}{letters[each]}{escape}" if escape else " " for each in text
+    )

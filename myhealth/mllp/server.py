@@ -1,0 +1,204 @@
+"""Serve MLLP connections: one event loop reads and writes, a few threads store. Nobody waits for a slow sender.
+
+The loop holds at most one message of each connection; a sender that sends several at once gets its answers in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from myhealth.common.addresses import fold_address, is_trusted
+from myhealth.common.errors import MyHealthError
+from myhealth.mllp.acknowledgement import acknowledge, read_head
+from myhealth.mllp.frames import FS, VT, Frames, FrameTooLong
+from myhealth.mllp.receiver import refused
+
+log = logging.getLogger(__name__)
+
+THREADS = 4
+LARGE_BYTES, LARGE_AT_ONCE = 256 * 1024, 2  # the other threads are for small messages
+HELD_MAX = 256 * 1024 * 1024  # bytes of all connections together
+CONNECTIONS_MAX = 500
+CHUNK = 64 * 1024
+WRITE_S, TLS_S, LINGER_S = 10.0, 10.0, 2.0
+RETRY_S = 1.0  # many senders connect again at once when they got no answer
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A peer that is gone is noticed after two minutes.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`allow`: the addresses and networks that may send, with commas between them. `message_max`: bytes of a message.
+    `idle_s`: from one message to the next; `frame_s`: from the beginning of a message to its end."""
+
+    allow: str = "127.0.0.0/8,::1"
+    message_max: int = 16 * 1024 * 1024
+    idle_s: float = 3600.0
+    frame_s: float = 60.0
+
+
+@dataclass
+class Figures:
+    """What a server has done so far. `answers`: the number of messages by the code of their acknowledgement, "none" for
+    those that were not answered; `seconds`: how long they took; `refused`: the connections that were not taken."""
+
+    connections: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+class Server:
+    """`answer`: stores the message of an address; returns the code of its acknowledgement and what to send back. It is
+    called in threads, and raises MyHealthError if the message is not to be answered."""
+
+    def __init__(self, answer: Callable[[bytes, str], tuple[str, list[bytes]]], limits: Limits) -> None:
+        self.figures = Figures()
+        self._answer, self._limits = answer, limits
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mllp")
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._stop = asyncio.Event()
+        self._held: dict[Any, int] = {}  # bytes by connection (its task)
+        self._reading: set[Any] = set()  # connections that wait for their sender
+
+    async def run(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serve until SIGTERM or SIGINT; then finish, answer and close what is being stored. A second signal ends the
+        process at once."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, found: log.info("a connection failed: %s", found["message"]))
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._end)
+        timeout = TLS_S if tls else None
+        server = await asyncio.start_server(self._connected, sock=listener, ssl=tls, ssl_handshake_timeout=timeout)
+        await self._stop.wait()
+        server.close()
+        for task in self._reading:
+            task.cancel()
+        if self._held:
+            await asyncio.wait(list(self._held))
+        self._pool.shutdown()
+
+    def _end(self) -> None:
+        self._stop.set()
+        for number in SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address, task = fold_address(str((writer.get_extra_info("peername") or ("",))[0])), asyncio.current_task()
+        is_allowed = is_trusted(address, self._limits.allow)
+        if not is_allowed or len(self._held) >= CONNECTIONS_MAX or self._stop.is_set():
+            self.figures.refused += 1
+            log.warning(
+                "refused %s: %s", address, "too many connections" if is_allowed else "it is not allowed to send"
+            )
+            writer.transport.abort()
+            return
+        self.figures.connections += 1
+        self._held[task] = 0
+        try:
+            _prepare(writer)
+            await self._serve(Frames(self._limits.message_max), reader, writer, address)
+            await _linger(reader, writer)
+        except asyncio.CancelledError:  # the server ends
+            pass
+        except TimeoutError:
+            log.warning("closed the connection of %s: it sent nothing, or took no answer, for too long", address)
+        except OSError as error:
+            log.info("lost the connection of %s: %s", address, error.strerror)
+        finally:
+            del self._held[task]
+            self._reading.discard(task)
+            writer.close()
+
+    async def _serve(
+        self, frames: Frames, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str
+    ) -> None:
+        """Answer one message after the other until the sender has closed or must be left. Raises TimeoutError."""
+        is_broken = False
+        while not (is_broken or self._stop.is_set()):
+            try:
+                message = await self._next(frames, reader, address)
+                if message is None:
+                    return
+                began = time.monotonic()
+                code, answers = await self._store(message, address)
+                self.figures.seconds += time.monotonic() - began
+            except FrameTooLong as error:
+                verdict = refused("207", f"it has more than {self._limits.message_max} bytes")
+                code, answers = "AR", acknowledge(read_head(error.start), verdict)
+                is_broken = True
+            except MyHealthError as error:
+                log.warning("a message of %s was not answered, so that it comes again: %s", address, error)
+                self.figures.answers["none"] += 1
+                await asyncio.sleep(RETRY_S)
+                return
+            log.info("a message of %s: %s", address, code)
+            self.figures.answers[code] += 1
+            writer.writelines([VT + answer + FS + b"\r" for answer in answers])
+            async with asyncio.timeout(WRITE_S):
+                await writer.drain()
+
+    async def _next(self, frames: Frames, reader: asyncio.StreamReader, address: str) -> bytes | None:
+        """Return the next message, None at the end of the connection. Raises TimeoutError, FrameTooLong."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        deadline, began = loop.time() + self._limits.idle_s, False
+        self._reading.add(task)
+        try:
+            while True:
+                before = frames.stray
+                message = frames.take()
+                if frames.stray and not before:
+                    log.warning("%s sends bytes outside of frames; they are passed over", address)
+                if message is not None:
+                    self._held[task] = len(frames) + len(message)
+                    return message
+                if frames.is_open and not began:
+                    deadline, began = min(deadline, loop.time() + self._limits.frame_s), True
+                async with asyncio.timeout_at(deadline):
+                    data = await reader.read(CHUNK)
+                if not data:
+                    return None
+                frames.feed(data)
+                self._held[task] = len(frames)
+                if len(frames) > LARGE_BYTES and sum(self._held.values()) > HELD_MAX:
+                    log.warning("closed the connection of %s: too much comes in at once", address)
+                    return None
+        finally:
+            self._reading.discard(task)
+
+    async def _store(self, message: bytes, address: str) -> tuple[str, list[bytes]]:
+        async with self._large if len(message) > LARGE_BYTES else contextlib.nullcontext():
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, message, address)
+
+
+def _prepare(writer: asyncio.StreamWriter) -> None:
+    """Let the system close half-open connections, and `drain` wait for all that was written."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    writer.transport.set_write_buffer_limits(0)
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the sender read our last answer: if we closed while it sends, the system would discard that."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(CHUNK):
+                pass
