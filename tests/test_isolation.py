@@ -16,6 +16,7 @@ from support.clients import Caller
 
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
+from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.repository import ReportRepository
@@ -30,6 +31,7 @@ OWN = dict.fromkeys(CALLERS, 200)
 SEEN = {"bholanath": 200, "savita": 404, "dr.ayush": 200, "tara": 404, "root": 200, "runner": 404}
 OPEN = {**OWN, "": 200}
 # The task runner's own calls: here without a signature.
+FHIR_KINDS = ("Patient", "Observation", "DiagnosticReport", "Device")
 NOBODY = dict.fromkeys(CALLERS, 403)
 SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/reports/"): OWN,
@@ -46,6 +48,12 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/login/"): dict.fromkeys(OPEN, 401),  # without a name and a password
     ("POST", "/login/"): dict.fromkeys(OPEN, 401),
     ("POST", "/logout/"): dict.fromkeys(CALLERS, 204),
+    ("GET", "/fhir/metadata/"): OPEN,
+    **dict.fromkeys((("GET", f"/fhir/{kind}/<resource_id:fhir_id>/") for kind in FHIR_KINDS), SEEN),
+    ("GET", "/fhir/Patient/<resource_id:fhir_id>/$everything/"): SEEN,
+    ("GET", "/fhir/Patient/"): OWN,
+    **{("GET", f"/fhir/{kind}/"): {**OWN, "dr.ayush": 400, "root": 400} for kind in FHIR_KINDS[1:3]},
+    **dict.fromkeys((("POST", f"/fhir/{kind}/_search/") for kind in FHIR_KINDS[:3]), dict.fromkeys(CALLERS, 415)),
 }
 LOOKS = {"/reports/<report_id:int>/": "report", "/users/<username>/": "profile", "/users/<username>/reports/": "reports",
          "/users/<username>/trends/": "trends", "/users/<username>/access-log/": "access log"}  # fmt: skip
@@ -53,6 +61,10 @@ LOOKS = {"/reports/<report_id:int>/": "report", "/users/<username>/": "profile",
 
 def filled(path: str, username: str = "bholanath", report_id: int = 1) -> str:
     path = path.replace("<method>", "identity")
+    if "<resource_id:fhir_id>" in path:
+        users = {each.username: str(each.subject) for each in User.select()}
+        number = f"{report_id}-1" if "Observation" in path else str(report_id)
+        path = path.replace("<resource_id:fhir_id>", users.get(username, "0") if "Patient" in path else number)
     return path.replace("<username>", username).replace("<report_id:int>", str(report_id))
 
 

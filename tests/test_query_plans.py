@@ -7,6 +7,7 @@ import pytest
 from support.clients import Caller
 from support.factories import document
 
+from myhealth.profiles.services import get_user
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from wsgi.browse import VIEWS
@@ -14,6 +15,18 @@ from wsgi.browse import VIEWS
 FILTERS = ["type=ECG", "disease=BP", "machine=HC-1", "taken_by=x", "from=2026-01-01", "to=2026-12-31", "abnormal=true",
            "code=8480-6", "text=fine"]  # fmt: skip
 AFTER = "limit=1&after=1793437200000_2"
+PATIENT = "patient={subject}"
+FHIR_SEARCHES = [
+    "",
+    ",x",
+    ",{other}&_sort=date&_count=1",
+    "&code=8480-6,85354-9",
+    "&date=ge2026-01-01&date=lt2027",
+    "&status=final&category=laboratory&_lastUpdated=gt2026&_count=1&_after=1793437200000_2_1",
+    "&_sort=date&code=http://loinc.org|8480-6&_after=1793437200000_2_1&_include={kind}:patient",
+    "&_id=1-1,1",
+    ",{other}&_summary=count",
+]
 PATHS = {
     "/reports/": ["", AFTER, f"{AFTER}&sort=taken_at", *FILTERS, "&".join([AFTER, *FILTERS])],
     "/reports/1/": [""],
@@ -29,6 +42,26 @@ PATHS = {
     "/users/bholanath/reports/": ["", AFTER, "sort=taken_at", "&".join([AFTER, *FILTERS])],
     "/users/bholanath/trends/": ["", "code=8480-6", f"code=8480-6&from=2026-01-01&to=2026-12-31&{AFTER}", "name=Grip"],
     "/users/bholanath/access-log/": ["", "limit=1&after=1793437200000_000000000000000000000000"],
+    "/fhir/metadata/": [""],
+    "/fhir/Patient/": [
+        "",
+        "name=jo",
+        "name=jo+bho&birthdate=1980",
+        "name=a,b&_count=1&_after=2_1_joshi",
+        "birthdate=1980",
+        "birthdate=ge1980&_count=1&_after=0_1_1980-01-01",
+        "identifier=A-1,bholanath",
+        "_id={subject}",
+        "_summary=count",
+    ],
+    "/fhir/Patient/{subject}/": [""],
+    "/fhir/Patient/{subject}/$everything/": ["", "_since=2026-01-01T00:00:00Z&_count=1&_after=1793437200000_2_1"],
+    **{
+        f"/fhir/{kind}/": [f"{PATIENT}{each}" for each in FHIR_SEARCHES] for kind in ("Observation", "DiagnosticReport")
+    },
+    "/fhir/Observation/1-1/": [""],
+    "/fhir/DiagnosticReport/1/": [""],
+    "/fhir/Device/1/": [""],
     "/login/": [""],
     "/logout/": [""],
     "/livez": [""],
@@ -78,15 +111,20 @@ def commands(store: ReportRepository) -> list[dict[str, Any]]:
 def test_an_index_answers_every_query_of(
     browse: Caller, log_in, profiled: ReportRepository, path: str, caller: str
 ) -> None:
+    known = {
+        "subject": get_user("bholanath").subject,
+        "other": get_user("savita").subject,
+        "kind": f"{path}//".split("/")[2],
+    }
     for query in PATHS[path]:
-        answer = browse("GET", f"{path}?{query}", token=log_in(caller))
+        answer = browse("GET", f"{path}?{query}".format(**known), token=log_in(caller))
         assert answer.status_code == {"/login/": 401, "/logout/": 405}.get(path, 200), (query, answer.data)
     profiled.state.database.command("profile", 0)
     asked = commands(profiled)
-    assert asked or path in ("/login/", "/logout/", "/livez")
+    assert asked or path in ("/login/", "/logout/", "/livez", "/fhir/metadata/")
     for command in asked:
-        known = ("find", "aggregate", "filter", "sort", "projection", "limit", "pipeline", "cursor", "hint")
-        clean = {name: command[name] for name in command if name in known}
+        kept = ("find", "aggregate", "filter", "sort", "projection", "limit", "pipeline", "cursor", "hint")
+        clean = {name: command[name] for name in command if name in kept}
         plan = profiled.state.database.command("explain", clean, verbosity="queryPlanner")
         names = set(stages(plan))
         assert names & {"IXSCAN", "IDHACK"}, (clean, names)
@@ -94,9 +132,11 @@ def test_an_index_answers_every_query_of(
 
 
 def test_every_route_is_among_them() -> None:
-    """But for the task runner's own calls, which go through documents by slices of their ids."""
+    """But for the task runner's own calls, which go through documents by slices of their ids, and searches by forms."""
     shown = {path.replace("<username>", "bholanath").replace("<report_id:int>", "1") for path in VIEWS}
-    assert set(PATHS) == {path for path in shown if not path.startswith("/sync/")}
+    ids = {"Patient": "{subject}", "Observation": "1-1"}
+    shown = {path.replace("<resource_id:fhir_id>", ids.get(f"{path}//".split("/")[2], "1")) for path in shown}
+    assert set(PATHS) == {path for path in shown if not path.startswith("/sync/") and "/_search/" not in path}
 
 
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:

@@ -136,7 +136,7 @@ def test_every_route_is_documented() -> None:
     for module, title in ((upload, "The upload API"), (browse, "The browse API")):
         text = section(title, HTTP)
         for path in module.VIEWS:
-            shown = re.sub(r"<\w+_id:int>", "ID", path).replace("<username>", "U").replace("<serial>", "SERIAL")
+            shown = re.sub(r"<\w+_id:\w+>", "ID", path).replace("<username>", "U").replace("<serial>", "SERIAL")
             assert shown in text, f"{path} is not in the README"
 
 

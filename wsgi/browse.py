@@ -10,6 +10,7 @@ import bottle
 from myhealth.common.settings import Settings, load
 from wsgi.browse_api.accounts import BrowseLogin, LogoutView
 from wsgi.browse_api.context import BrowseContext
+from wsgi.browse_api.fhir import FHIR_VIEWS
 from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import CallView, ReportDocumentsView
@@ -33,6 +34,7 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/reports/": UserReportsView,
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,
+    **FHIR_VIEWS,
     **HEALTH_VIEWS,
     "/sync/call/<method>/": CallView,
 }

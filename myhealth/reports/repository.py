@@ -104,7 +104,8 @@ class ReportRepository:
         return "/".join(known.get(name, "") for name in ("reports", "users"))
 
     def _wanted_indexes(self) -> tuple[tuple[Any, list[IndexModel]], ...]:
-        user_indexes = [IndexModel([("subject", 1)]), *(_name_index(field) for field in SEARCH_FIELDS)]
+        user_indexes = [IndexModel([("subject", 1)]), *map(_name_index, (*SEARCH_FIELDS, "birth_date"))]
+        user_indexes.append(IndexModel([("identifiers.value", 1)], sparse=True))
         return (
             (self.reports, [IndexModel(BROWSED_BY)]),
             (self.users, user_indexes),
@@ -154,9 +155,15 @@ class ReportRepository:
         `owner`: the patient's user document, or ALL_PATIENTS, for which there is no index yet. Ask for one report more
         than a page shows to learn whether there is a next page.
         """
-        query = reports_query(owner, wanted, sort=sort, after=after)
+        return self.find_by_query(reports_query(owner, wanted, sort=sort, after=after), sort_keys(sort), limit)
+
+    def find_by_query(
+        self, query: Document, sort: list[tuple[str, int]] | None = None, limit: int = 0
+    ) -> list[Document]:
+        """Return the reports that a query of the FHIR API finds."""
         with translate_mongo_errors():
-            found = self._readable.find(query, sort=sort_keys(sort), limit=limit, batch_size=limit + 1).to_list()
+            size = limit + 1 if limit else ITERATED_BATCH
+            found = self._readable.find(query, sort=sort, limit=limit, batch_size=size).to_list()
         return [restore_decimals(report) for report in found]
 
     def iterate(

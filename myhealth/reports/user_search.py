@@ -9,7 +9,7 @@ left out of later fields, and a cursor names the field that it is in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -113,6 +113,25 @@ class UserDirectory:
         with translate_mongo_errors():
             found = self._collection.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
             return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
+
+    def named(self, subjects: Sequence[str], identifiers: Sequence[str]) -> list[Document]:
+        """Return the users with one of these permanent ids, or one of these usernames (in any case) or numbers of
+        authorities, by username."""
+        queries: list[Document] = [{"subject": {"$in": [*subjects]}}] if subjects else []
+        if identifiers:
+            queries.append({"username_key": {"$in": [fold_name(each) for each in identifiers]}})
+            queries += [{field: {"$in": [*identifiers]}} for field in ("subject", "identifiers.value")]
+        with translate_mongo_errors():
+            found = {user["_id"]: user for query in queries for user in self._collection.find(query)}
+        return sorted(found.values(), key=lambda user: (user["username_key"], user["_id"]))
+
+    def born(self, low: str, high: str, *, after: SearchCursor | None, limit: int) -> list[Document]:
+        """Return at most `limit` users born on these days (ISO 8601), by day; `after`: with the day as its key."""
+        query: Document = {"birth_date": {"$gte": max(low, after.key) if after else low, "$lte": high}}
+        if after:
+            query["$or"] = [{"birth_date": {"$gt": after.key}}, {"_id": {"$gt": after.user_id}}]
+        with translate_mongo_errors():
+            return list(self._collection.find(query, sort=[("birth_date", 1), ("_id", 1)], limit=limit))
 
     def revoke_tokens(self, subject: str, moment: datetime, **state: Any) -> None:
         """Revoke the user's tokens issued before `moment`, before the sync delivers the same. Never moves backward.

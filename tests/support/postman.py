@@ -21,6 +21,7 @@ VARIABLES = {
     "password": "",
     "token": "",
     "report_id": "1",
+    "resource_id": "1",
     "checkup_id": "1",
     "serial": "HC-2031-0007",
 }
@@ -60,7 +61,9 @@ def _item(name: str, path: str, verb: str, said: dict[str, Any]) -> dict[str, An
     if "requestBody" in said:
         body = CREDENTIALS if path in ("/login/", "/registration/") else "{}"
         request["body"] = {"mode": "raw", "raw": body}
-        request["header"] = [{"key": "Content-Type", "value": JSON}]
+        content = said["requestBody"]["content"]
+        kind = JSON if JSON in content else next(iter(content))
+        request["header"] = [{"key": "Content-Type", "value": kind}]
     if "basic" in str(said.get("security")):
         pairs = [{"key": key, "value": f"{{{{{key}}}}}", "type": "string"} for key in ("username", "password")]
         request["auth"] = {"type": "basic", "basic": pairs}

@@ -7,6 +7,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.reports.access_log import AccessCursor, AccessEvent
 from myhealth.reports.documents import Document
+from myhealth.reports.fhir.search import Place
 from myhealth.reports.filters import PageCursor, is_unicode
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.user_search import SearchCursor
@@ -40,6 +41,22 @@ def parse_page_cursor(text: str) -> PageCursor | None:
     # No report is outside these years, so the first or the last moment finds the same.
     milliseconds = min(max(int(match[1]), FIRST_MS), LAST_MS)
     return PageCursor(UNIX_EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), INT_MAX))
+
+
+def format_place(place: Place) -> str:
+    """Return the cursor of the report at which a page begins, _, how many of its resources were shown."""
+    return f"{format_page_cursor(place.report)}_{place.skipped}"
+
+
+def parse_place(text: str) -> Place | None:
+    """Return None for "". Raises BadInput."""
+    if not text:
+        return None
+    report, _, skipped = text.rpartition("_")
+    cursor = parse_page_cursor(report)
+    if cursor is None or not re.fullmatch(r"[0-9]{1,9}", skipped, re.ASCII):
+        raise BadInput(MALFORMED)
+    return Place(cursor, int(skipped))
 
 
 def access_cursor(event: AccessEvent) -> str:

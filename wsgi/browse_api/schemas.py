@@ -79,6 +79,8 @@ RESULT_NOTES = {
     403: "Not with this role.",
     406: "The answer has no media type that `Accept` allows.",
     429: "Another export of the caller's is still running; `Retry-After` says when to try again.",
+    410: "Its source took it back.",
+    415: "A search by POST is a form.",
     409: "The upload API says why it is not done.",
 }
 
@@ -116,6 +118,8 @@ REPORT = {
 BROWSE_SCHEMAS: dict[str, Any] = {
     "Report": REPORT,
     "FhirBundle": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "collection"}}, closed=False),
+    "FhirResource": shape({"resourceType": {"type": "string"}}, closed=False),
+    "FhirSearchset": shape({"resourceType": {"const": "Bundle"}, "type": {"const": "searchset"}}, closed=False),
     "Person": shape(
         {
             "id": WHOLE,

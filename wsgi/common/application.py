@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import bottle
@@ -19,6 +19,7 @@ from myhealth.common.errors import (
     Unavailable,
 )
 from myhealth.common.refusals import MinuteTexts
+from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
 from wsgi.common.once import Once
 from wsgi.common.requests import has_token
 from wsgi.common.site_address import Site
@@ -57,6 +58,7 @@ class Application(bottle.Bottle):
         self.site = site
         self._headers = site.headers
         self.config["json.enable"] = False  # views encode their own answers
+        self.router.add_filter("fhir_id", lambda _: (FHIR_ID, None, None))
         self.install(ErrorPlugin())
         self.add_hook("before_request", _check_path)
         self.add_hook("before_request", self._refuse_foreign)
@@ -85,9 +87,10 @@ class Application(bottle.Bottle):
         details, code = SENTENCES.get(res.status_code, (f"{res.status_line[4:]}.", "error"))
         if res.exception is not None:
             log.error("a request failed: %s", type(res.exception).__name__)
-        for name, value in ERROR_HEADERS.items():
+        body, headers = error_content(res.status_code, details, code)
+        for name, value in headers.items():
             bottle.response.set_header(name, value)
-        return error_body(details, code)
+        return body
 
 
 def _check_path() -> None:
@@ -128,7 +131,7 @@ def log_exception(rule: str) -> None:
 
 def error_response(error: MyHealthError) -> bottle.HTTPResponse:
     """Return the response for an error of the domain. An error in our own settings is only logged."""
-    headers = {**ERROR_HEADERS}
+    headers: dict[str, str] = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
@@ -148,13 +151,24 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
         # Messages that name a store are for the log only; other subclasses have messages for people.
         if type(error) in (Unavailable, MissingPrivilege):
             message = "The service cannot answer right now; try again in a moment."
-    return bottle.HTTPResponse(error_body(message, error.code, errors), status=status, headers=headers)
+    body, always = error_content(status, message, error.code, errors)
+    return bottle.HTTPResponse(body, status=status, headers=always | headers)
 
 
 def json_error(status: int, details: str, code: str, **headers: str) -> bottle.HTTPResponse:
     """Return an error response; `headers` are written with _ for -."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return bottle.HTTPResponse(error_body(details, code), status=status, headers={**ERROR_HEADERS, **named})
+    body, always = error_content(status, details, code)
+    return bottle.HTTPResponse(body, status=status, headers=always | named)
+
+
+def error_content(
+    status: int, details: str, code: str, errors: Sequence[dict[str, Any]] = ()
+) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of an error: FHIR's OperationOutcome under /fhir/, else our own JSON."""
+    if is_fhir():
+        return encode_json(operation_outcome(status, details, code, errors)), ERROR_HEADERS | FHIR_HEADERS
+    return error_body(details, code, errors), ERROR_HEADERS
 
 
 def error_body(details: str, code: str, errors: Iterable[dict[str, Any]] = ()) -> bytes:
@@ -191,6 +205,7 @@ class LazyApplication:
         try:
             application = self._application()
         except MyHealthError as error:
+            bottle.request.bind(environ)
             answer = error_response(error)
             start_response(answer.status_line, answer.headerlist)
             return [answer.body]

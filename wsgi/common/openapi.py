@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from myhealth import __version__
+from wsgi.common.fhir_outcome import FHIR, FHIR_ID
 
 JSON = "application/json"
-ERROR = "Error"
+ERROR, OUTCOME = "Error", "OperationOutcome"
 # What every call can be answered with, whatever it does.
 ALWAYS = {
     500: "A fault of the server's; it has been logged.",
@@ -30,6 +31,9 @@ NEXT_PAGE = ("Link", TEXT, 'The next page, as `<…>; rel="next"` (RFC 8288); no
 TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still the same.")
 CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
 PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
+# The variables of a path, by their filters in Bottle.
+PATH_TYPES: dict[str, dict[str, Any]] = {"": TEXT, ":int": {"type": "integer"}}
+PATH_TYPES[":fhir_id"] = {**TEXT, "pattern": f"^{FHIR_ID}$"}
 # The headers of errors.
 SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 
@@ -78,8 +82,8 @@ def build(title: str, description: str, views: Mapping[str, Any], schemas: Mappi
 def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
     said: Operation = view.spec[verb]
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "integer" if kind else "string"}}
-        for name, kind in re.findall(r"<(\w+)(:int)?>", path)
+        {"name": name, "in": "path", "required": True, "schema": PATH_TYPES[kind]}
+        for name, kind in re.findall(r"<(\w+)(:\w+)?>", path)
     ]
     parameters += [
         {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
@@ -119,7 +123,8 @@ def _responses(said: Operation) -> dict[str, Any]:
     for status, text in errors.items():
         if str(status) not in responses:
             headers = _headers(SENT[status]) if status in SENT else {}
-            responses[str(status)] = {"description": text, **headers, "content": {JSON: {"schema": ref(ERROR)}}}
+            content = {FHIR: {"schema": ref(OUTCOME)}} if said.content == FHIR else {JSON: {"schema": ref(ERROR)}}
+            responses[str(status)] = {"description": text, **headers, "content": content}
     return dict(sorted(responses.items()))
 
 
@@ -189,6 +194,12 @@ SCHEMAS: dict[str, Any] = {
             "errors": errors_of(),
         },
         closed=False,
+    ),
+    OUTCOME: shape(
+        {
+            "resourceType": {"const": OUTCOME},
+            "issue": {"type": "array", "minItems": 1, "items": shape({"severity": TEXT, "code": TEXT}, closed=False)},
+        }
     ),
     "Credentials": shape({"username": TEXT, "password": TEXT}),
     "Token": shape({"token": TEXT, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),

@@ -114,25 +114,28 @@ def parse_boolean(name: str, text: str) -> bool:
 def query_parameters(*names: str) -> dict[str, str]:
     """Return the address's parameters. Raises BadInput unless each has one of these names, occurs once, is not empty
     and is UTF-8."""
-    raw = bottle.request.environ.get("QUERY_STRING", "")
-    if not raw:
-        return {}
-    # Some clients send bytes beyond ASCII unescaped; they are accepted.
-    raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", raw)
     found: dict[str, str] = {}
-    try:
-        for name, value in parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100):
-            if name in found:
-                raise BadInput(f"The parameter {name[:60]!a} stands there twice.")
-            if name in names and not value:
-                raise BadInput(f"The parameter {name} has no value; leave it out.")
-            found[name] = value
-    except ValueError as error:
-        raise BadInput("The address's parameters are not UTF-8, or too many.") from error
+    for name, value in parameter_pairs(bottle.request.environ.get("QUERY_STRING", "")):
+        if name in found:
+            raise BadInput(f"The parameter {name[:60]!a} stands there twice.")
+        if name in names and not value:
+            raise BadInput(f"The parameter {name} has no value; leave it out.")
+        found[name] = value
     unknown = sorted(set(found) - set(names))
     if unknown:
         raise BadInput(f"The parameter {unknown[0][:60]!a} is not known; known are {', '.join(names) or 'none'}.")
     return found
+
+
+def parameter_pairs(raw: str) -> list[tuple[str, str]]:
+    """Return the names and values of an address's parameters or of a form. Raises BadInput unless they are UTF-8 and at
+    most a hundred."""
+    # Some clients send bytes beyond ASCII unescaped; they are accepted.
+    raw = re.sub(r"[^\x00-\x7f]", lambda found: f"%{ord(found[0]):02X}", raw)
+    try:
+        return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError as error:
+        raise BadInput("The address's parameters are not UTF-8, or too many.") from error
 
 
 def accepted_type(*offered: str) -> str:

@@ -7,7 +7,7 @@ What came in as FHIR goes out the same; myhealth/README.md names what does not. 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE, OUR_REPORT, OUR_SUBJECT, OUR_USERNAME
@@ -44,7 +44,7 @@ def fhir_bundle(reports: Iterable[Document], patient: Document, *, next_url: str
     if next_url:
         bundle["link"] = [{"relation": "next", "url": next_url}]
     entries = [entry for report in reports for entry in report_entries(report, patient)]
-    return bundle | {"entry": [_entry(_patient(patient)), *entries]}
+    return bundle | {"entry": [_entry(patient_resource(patient)), *entries]}
 
 
 def report_entries(report: Document, patient: Document) -> list[Element]:
@@ -54,11 +54,16 @@ def report_entries(report: Document, patient: Document) -> list[Element]:
         "identifier": {"system": OUR_USERNAME, "value": patient["username"]},
         "display": clean(patient["full_name"]) or patient["username"],
     }
-    observations, top = Observations(report, subject, _address).of(readable_results(report))
+    return [_entry(each) for each in report_resources(report, subject, _address)]
+
+
+def report_resources(report: Document, subject: Element, address: Callable[[str], str]) -> list[Element]:
+    """Return the DiagnosticReport of a report, then its Observations. `address`: of an Observation, by its id."""
+    observations, top = Observations(report, subject, address).of(readable_results(report))
     found = _report(report, subject) | compact(result=[{"reference": each} for each in top])
     if "category" not in found and observations:
         found["category"] = observations[0]["category"]
-    return [_entry(each) for each in (found, *observations)]
+    return [found, *observations]
 
 
 def _entry(resource: Element) -> Element:
@@ -66,7 +71,7 @@ def _entry(resource: Element) -> Element:
     return {"fullUrl": _address(name), "resource": resource}
 
 
-def _patient(patient: Document) -> Element:
+def patient_resource(patient: Document) -> Element:
     """Return the Patient; the username is the first identifier."""
     own = [
         {"use": "usual", "system": OUR_USERNAME, "value": patient["username"]},

@@ -79,7 +79,8 @@ class Observations:
             for number, _ in inside:
                 del left[number]
             first = min((number for number, _ in inside), default=0)
-            made = self._panel(f"p{place}", panel, inside)
+            # ours keeps its number whatever other panels come later
+            made = self._panel(f"p{0 if panel is BLOOD_PRESSURE else place}", panel, inside)
             found += made
             outer = top.get(panel["group"]) if isinstance(panel.get("group"), str) else None
             if outer is None:

@@ -1,0 +1,80 @@
+"""Reports and users as the resources that the FHIR API answers with. Pure.
+
+Logical ids: a Patient's is the subject, which a user has for good; a DiagnosticReport's and a Device's the check-up's
+id; an Observation's the check-up's id and the number of the result (or p and the number of the panel), which stay
+through corrections. Source: HL7 FHIR R4 (4.0.1), "Resource".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from myhealth.clinical.coding_systems import OUR_SERIAL
+from myhealth.clinical.status import WITHDRAWN
+from myhealth.reports.documents import Document
+from myhealth.reports.export.fhir import patient_resource, report_resources
+from myhealth.reports.export.fhir_types import Element, clean, instant
+from myhealth.reports.trends import readable_results
+
+OBSERVATION_ID = re.compile(r"(0|[1-9][0-9]{0,18})-(p?[0-9]{1,9})", re.ASCII)
+REPORT_ID = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+
+
+def patient_of(user: Document) -> Element:
+    """Return the Patient of a user."""
+    return _versioned(patient_resource(user) | {"id": user["subject"]}, user)
+
+
+def resources_of(report: Document, kinds: frozenset[str] | None = None) -> list[Element]:
+    """Return the DiagnosticReport, the Observations and the Device of a report; only those of these kinds."""
+    subject = {"reference": f"Patient/{report['subject']}"}
+    device = f"Device/{report['_id']}" if clean(report["machine"]) else ""
+    found = []
+    for resource in report_resources(report, subject, "Observation/{}".format):
+        if kinds is None or resource["resourceType"] in kinds:
+            if device and "device" in resource:
+                resource["device"].setdefault("reference", device)
+            found.append(_versioned(resource, report))
+    if device and (kinds is None or "Device" in kinds):
+        found.append(_versioned(_device(report), report))
+    return found
+
+
+def report_id_of(kind: str, id_: str) -> int | None:
+    """Return the report that a resource of this kind and id is a part of; None if no resource has such an id."""
+    match = (OBSERVATION_ID if kind == "Observation" else REPORT_ID).fullmatch(id_)
+    return int(match[0].partition("-")[0]) if match else None
+
+
+def find_resource(report: Document, kind: str, id_: str) -> Element | None:
+    """Return the resource of the report with this id."""
+    return next((each for each in resources_of(report, frozenset((kind,))) if each["id"] == id_), None)
+
+
+def is_withdrawn(report: Document, id_: str) -> bool:
+    """Return whether the source took the result, or the whole report, back. Results have numbers where one is gone."""
+    if report.get("status") == WITHDRAWN:
+        return True
+    numbers = [number for each in readable_results(report) if type(number := each.get("number")) is int]
+    asked = id_.partition("-")[2]
+    return asked.isdecimal() and int(asked) not in numbers and int(asked) < max(numbers, default=0)
+
+
+def _device(report: Document) -> Element:
+    """Return the machine of a report."""
+    serial = clean(report["machine"])
+    return {
+        "resourceType": "Device",
+        "id": str(report["_id"]),
+        "identifier": [{"system": OUR_SERIAL, "value": serial}],
+        "serialNumber": serial,
+    }
+
+
+def _versioned(resource: Element, source: Document) -> Element:
+    """Return the resource with its version, which is that of the document it is made of."""
+    meta: dict[str, Any] = {"versionId": str(source["revision"])}
+    if updated := instant(source.get("updated_at")):
+        meta["lastUpdated"] = updated
+    return {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta, **resource}

@@ -1,0 +1,141 @@
+"""Searches of the FHIR API against the report store: pages of resources, behind keyset cursors.
+
+The order is that of the check-ups, so that an index answers every search: results with moments of their own stand with
+their check-up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from myhealth.common.exact_numbers import INT_MAX
+from myhealth.reports.documents import Document
+from myhealth.reports.export.fhir_types import Element
+from myhealth.reports.fhir.parameters import COUNT_MAX, FhirSearch
+from myhealth.reports.fhir.resources import patient_of, report_id_of, resources_of
+from myhealth.reports.filters import PageCursor, reports_query, sort_keys
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.user_search import Search, SearchCursor
+
+SCANNED_MAX = 1_000  # reports that are read for one page: a page may be short, and the next one goes on
+BATCH_MAX = 100
+NO_PATIENT = ("service",)  # roles of accounts that are no people
+
+
+class Place(NamedTuple):
+    """Where a page begins: at this report, behind the first resources that it makes."""
+
+    report: PageCursor
+    skipped: int
+
+
+class Page(NamedTuple):
+    """Resources with the documents that they are made of. `after`: where the next page begins, a Place or, of Patients,
+    a SearchCursor; None on the last."""
+
+    found: list[tuple[Element, Document]]
+    after: Any = None
+
+
+def find_page(
+    store: ReportRepository, search: FhirSearch, owners: Sequence[Document], kinds: frozenset[str], after: Place | None
+) -> Page:
+    """Return one page of the resources of these kinds of the owners' reports."""
+    found: list[tuple[Element, Document]] = []
+    reports = _reports(store, search, owners, after)
+    for report in itertools.islice(reports, SCANNED_MAX):
+        skipped = after.skipped if after and after.report == PageCursor.of(report) else 0
+        for number, resource in enumerate(resources_of(report, kinds)):
+            if number >= skipped and search.finds(resource):
+                if len(found) == search.count:
+                    return Page(found, Place(PageCursor.of(report), number))
+                found.append((resource, report))
+    more = next(reports, None)
+    return Page(found, more and Place(PageCursor.of(more), 0))
+
+
+def count_found(store: ReportRepository, search: FhirSearch, owners: Sequence[Document]) -> int:
+    """Return how many resources a search finds in all, in bounded memory."""
+    if search.kind != "Patient":
+        kinds, reports = frozenset((search.kind,)), _reports(store, search, owners, None)
+        return sum(search.finds(resource) for report in reports for resource in resources_of(report, kinds))
+    total, after = 0, None
+    search.count = COUNT_MAX
+    while True:
+        page = find_patients(store, search, after)
+        total, after = total + len(page.found), page.after
+        if after is None:
+            return total
+
+
+def find_named(store: ReportRepository, search: FhirSearch) -> list[Document]:
+    """Return the reports that the ids of a search name, whoever they are of."""
+    numbers = set.intersection(*({report_id_of(search.kind, id_) for id_ in ids} for ids in search.ids))
+    wanted = [number for number in numbers if number is not None and number <= INT_MAX]
+    return store.find_by_query({"_id": {"$in": wanted}}) if wanted else []
+
+
+def _reports(
+    store: ReportRepository, search: FhirSearch, owners: Sequence[Document], place: Place | None
+) -> Iterator[Document]:
+    """Yield the reports in which the search may find something, from a place on."""
+    newest_first = search.sort == "-taken_at"
+    known = {(owner["_id"], owner["subject"]) for owner in owners}
+    if search.ids:
+        found = [each for each in find_named(store, search) if (each["patient_id"], each["subject"]) in known]
+        for report in sorted(found, key=_position, reverse=newest_first):
+            begin = place and (place.report.taken_at, place.report.report_id)
+            if begin is None or (_position(report) <= begin if newest_first else _position(report) >= begin):
+                yield report
+        return
+    # just before the report at which the page begins
+    after = place and PageCursor(place.report.taken_at, place.report.report_id + (1 if newest_first else -1))
+    size = min(search.count + 1, BATCH_MAX) if search.count else BATCH_MAX
+    while owners:
+        batch = store.find_by_query(_query(search, owners, after), sort_keys(search.sort), size)
+        yield from (each for each in batch if (each["patient_id"], each["subject"]) in known)
+        if len(batch) < size:
+            return
+        after = PageCursor.of(batch[-1])
+
+
+def _query(search: FhirSearch, owners: Sequence[Document], after: PageCursor | None) -> Document:
+    query = reports_query(owners[0], sort=search.sort, after=after)
+    if len(owners) > 1:
+        names = {"patient_id": "_id", "subject": "subject"}
+        query |= {name: {"$in": [owner[field] for owner in owners]} for name, field in names.items()}
+    return query | ({"$and": search.conditions} if search.conditions else {})
+
+
+def _position(report: Document) -> tuple[object, int]:
+    return report["taken_at"], report["_id"]
+
+
+def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCursor | None) -> Page:
+    """Return one page of the Patients that a search finds among all people, in the order of the index that it uses."""
+    limit, people = search.count, store.people
+    sought = Search(max((each[0] for each in search.names if len(each) == 1), key=len, default=""), after=after)
+    cursor_of = sought.cursor_of
+    if search.ids or search.identifiers:
+        named = people.named(search.ids[0] if search.ids else (), search.identifiers[0] if not search.ids else ())
+        users = [user for user in named if after is None or _by_name(user) > after]
+        cursor_of = _by_name
+    elif search.births and not search.names:
+        low, high = (each.date().isoformat() for each in search.births[0])
+        users = people.born(low, high, after=after, limit=limit + 1)
+        cursor_of = _by_birth
+    else:
+        users = people.search(sought, limit=limit + 1)
+    found = [(patient_of(user), user) for user in users[:limit] if user["role"] not in NO_PATIENT]
+    found = [(resource, user) for resource, user in found if search.finds(resource)]
+    return Page(found, cursor_of(users[limit - 1]) if len(users) > limit else None)
+
+
+def _by_name(user: Document) -> SearchCursor:
+    return SearchCursor(0, user["username_key"], user["_id"])
+
+
+def _by_birth(user: Document) -> SearchCursor:
+    return SearchCursor(0, user["birth_date"], user["_id"])

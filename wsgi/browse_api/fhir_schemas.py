@@ -1,0 +1,65 @@
+"""The operations of the FHIR API, for the OpenAPI document."""
+
+from typing import Any
+
+from myhealth.reports.fhir.parameters import COUNT, INCLUDES, PARAMETERS
+from myhealth.reports.filters import FILTER_TEXT_MAX
+from wsgi.browse_api.responses import FHIR, JSON
+from wsgi.browse_api.schemas import CACHED, KNOWN_TAG, refusals
+from wsgi.common.openapi import TEXT, Operation, ref
+
+VALUES = {**TEXT, "minLength": 1, "maxLength": FILTER_TEXT_MAX, "pattern": r"^[^\u0000,\\]+(,[^\u0000,\\]+)*$"}
+DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
+                           {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip
+SCHEMAS = {"date": DATES, "token": VALUES, "string": VALUES, "reference": VALUES}
+FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media type, in place of Accept.")
+AFTER = ("_after", TEXT, "Where the page begins; the next link has it.")
+PAGE = (("_count", {"type": "integer", "minimum": 0, "default": COUNT}, "Most resources of a page."), AFTER, FORMAT)
+PREFER = ("Prefer", TEXT, "handling=strict: refuse parameters that are not known.")
+NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
+WHO = "whose it is, doctor, admin"
+
+
+def fhir_operation(summary: str, answer: tuple[str, str], roles: str = WHO, **details: Any) -> Operation:
+    errors = {**refusals(400, 406), **details.pop("errors", {})}
+    headers = (*details.pop("headers", ()), *KNOWN_TAG)
+    answers: dict[int, Any] = {200: answer, **CACHED}
+    return Operation(
+        summary, answers, roles, headers=headers, errors=errors, content=FHIR, others={JSON: ref(answer[1])}, **details
+    )
+
+
+def search_operation(kind: str, *, form: bool = False) -> Operation:
+    """Describe the search of one type of resource; `form`: with its parameters in a form."""
+    controls = [*PAGE, ("_summary", {"enum": ["count", "false"]}, "count: only how many there are.")]
+    if INCLUDES[kind]:
+        controls += [
+            ("_sort", {"enum": ["-date", "date"]}, "The newest check-up first, or the oldest."),
+            ("_include", {"enum": list(INCLUDES[kind])}, "What else to send along."),
+        ]
+    own = [(name, SCHEMAS[each.type], each.text) for name, each in PARAMETERS[kind].items()]
+    details: dict[str, Any] = {"query": (*own, *controls)}
+    if form:
+        schema = {"type": "object", "properties": {name: each for name, each, _ in (*own, *controls)}}
+        details = {"body": {"content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+    errors = refusals(415, 429) if form else refusals(429)
+    told = "What is found; the next page is a link of the Bundle."
+    return fhir_operation(
+        f"Search {kind}s" + " by a form" * form, (told, "FhirSearchset"), errors=errors, headers=(PREFER,), **details
+    )
+
+
+READ = fhir_operation(
+    "Read a resource", ("The resource.", "FhirResource"), query=(FORMAT,), errors={**NOT_THERE, **refusals(410)}
+)
+METADATA = fhir_operation("What the FHIR API can do", ("A CapabilityStatement.", "FhirResource"), "", query=(FORMAT,))
+EVERYTHING = fhir_operation(
+    "All of a patient",
+    ("The Patient, DiagnosticReports, Observations and Devices.", "FhirSearchset"),
+    query=(
+        ("_type", VALUES, "Only these types."),
+        ("_since", {**TEXT, "format": "date-time"}, "Changed since."),
+        *PAGE,
+    ),
+    errors={**NOT_THERE, **refusals(429)},
+)
