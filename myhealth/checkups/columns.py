@@ -6,9 +6,8 @@ store, read, compare and copy check-ups, reports, answers and their schemas foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -87,9 +86,6 @@ OMITTED_NULLS = frozenset(column.name for column in SHOWN_COLUMNS if column.omit
 RECORD_NAMES = tuple(column.name for column in RECORD_COLUMNS)
 CHANGEABLE = tuple(column.name for column in RECORD_COLUMNS if column.changeable)
 JSON_NAMES = frozenset(column.name for column in RECORD_COLUMNS if column.is_json)
-
-# The values of a record's columns, in the order of RECORD_NAMES, from any object that has them as attributes.
-record_values: Callable[[Any], tuple[Any, ...]] = attrgetter(*RECORD_NAMES)
 
 
 def select_list(names: Iterable[str], table: str = "checkups") -> str:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from operator import itemgetter
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2.errors
 from msgspec import Struct
-from msgspec.structs import astuple
 from psycopg2.extras import execute_values
 
-from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, RECORD_NAMES, record_values, select_list
+from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, select_list
 from myhealth.common.database import database
-from myhealth.intake.record import Record
+from myhealth.intake.record import Record, encode_json
 
 COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column in RECORD_COLUMNS)))
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"
@@ -58,10 +56,9 @@ COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r
 COPY_NULL = "\\N"
 # The last columns are null for nearly every record, so that their text is made once.
 PLAIN_COLUMNS = 1 + max(position for position, column in enumerate(RECORD_COLUMNS) if not column.optional)
-MOMENTS = [position for position, column in enumerate(RECORD_COLUMNS) if column.defaults_to_now]
+(MOMENT,) = (position for position, column in enumerate(RECORD_COLUMNS) if column.defaults_to_now)
 NO_FURTHER = (None,) * (len(RECORD_COLUMNS) - PLAIN_COLUMNS)
 COPIED_NO_FURTHER = f"\t{COPY_NULL}" * len(NO_FURTHER)
-_columns_of = itemgetter(*map(Record.__struct_fields__.index, RECORD_NAMES))
 
 RecordKey = tuple[int | None, str | None]
 # The columns of STORED_NAMES by name; `results` is JSON text.
@@ -83,7 +80,7 @@ class CheckupRow(Struct):
         return self.machine_id, self.record.record_id
 
     def values(self) -> tuple[Any, ...]:
-        return (self.id, self.patient_id, self.machine_id, *record_values(self.record))
+        return (self.id, self.patient_id, self.machine_id, *self.record.columns())
 
 
 def new_ids(cursor: Any, count: int) -> Sequence[int]:
@@ -190,20 +187,27 @@ def _insert(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
 
 def copy_text(record: Record) -> str:
     """Return a record's columns in COPY's text format. Source: PostgreSQL manual, "COPY", "Text Format"."""
-    values = _columns_of(astuple(record))
-    cells, further, end = [*values[:PLAIN_COLUMNS]], values[PLAIN_COLUMNS:], COPIED_NO_FURTHER
-    for position in MOMENTS:
-        cells[position] = (cells[position] or datetime.now().astimezone()).isoformat()
-    if further != NO_FURTHER:
-        cells, end = [*cells, *map(_further_cell, further)], ""
-    whole = "".join(filter(None, cells))
-    if "\\" in whole or "\t" in whole or "\n" in whole or "\r" in whole:
-        cells = [cell and cell.translate(COPY_ESCAPES) for cell in cells]
-    return "\t".join([COPY_NULL if cell is None else cell for cell in cells]) + end
+    values = record.columns()
+    plain, further = values[:PLAIN_COLUMNS], values[PLAIN_COLUMNS:]
+    end = COPIED_NO_FURTHER if further == NO_FURTHER else "".join([f"\t{_copied(value)}" for value in further])
+    cells = [COPY_NULL if value is None else value for value in plain]
+    cells[MOMENT] = _copied(record.taken_at or datetime.now(UTC))
+    text = "\t".join(cells)
+    nulls = plain.count(None) - (record.taken_at is None)
+    if "\n" in text or "\r" in text or text.count("\t") >= PLAIN_COLUMNS or text.count("\\") > nulls:
+        cells = [
+            cell if value is None else cell.translate(COPY_ESCAPES) for cell, value in zip(cells, plain, strict=True)
+        ]
+        text = "\t".join(cells)
+    return text + end
 
 
-def _further_cell(value: Any) -> str | None:
-    return value.isoformat() if isinstance(value, datetime) else None if value is None else str(value)
+def _copied(value: Any) -> str:
+    if value is None:
+        return COPY_NULL
+    if isinstance(value, datetime):
+        return encode_json(value)[1:-1].decode()  # several times quicker than `isoformat`
+    return str(value).translate(COPY_ESCAPES)
 
 
 def _copy_line(row: CheckupRow) -> str:

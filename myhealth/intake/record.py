@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta
+from msgspec.structs import astuple
 
 from myhealth.clinical.status import ReportStatus, ResultStatus
 from myhealth.intake.details import (
@@ -156,17 +157,19 @@ class DetailedRecord(SentRecord, forbid_unknown_fields=True, omit_defaults=True,
     sent: dict[str, Any] | None = None
 
 
-class Record(CheckupFields, gc=False):
-    """A record that can be stored. `taken_at` is None if it was not sent. `results` is JSON text. `warnings` are
-    (field, message) or (field, message, code) of values that were accepted but look wrong. `results_as_sent`: their
-    text in the source, if the record has no number and they are stored as they came. `details` and `sent` are JSON text
-    or None."""
+class Record(msgspec.Struct, gc=False):
+    """A record that can be stored: the columns of a check-up, and further facts. `taken_at` is None if it was not sent.
+    `results` is JSON text; `details` and `sent` are too, or None. `warnings` are (field, message) or (field, message,
+    code) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if the record has no
+    number and they are stored as they came."""
 
-    record_id: str | None = None
-    results: str = "[]"
-    warnings: list[tuple[str, ...]] = []
-    results_as_sent: str = ""
-    patient: Patient | None = None
+    record_id: str | None
+    checkup_type: str
+    checkup_report: str
+    disease: str
+    taken_by: str | None
+    taken_at: datetime | None
+    results: str
     status: str | None = None
     taken_precision: str | None = None
     taken_offset: int | None = None
@@ -174,6 +177,15 @@ class Record(CheckupFields, gc=False):
     issued_at: datetime | None = None
     details: str | None = None
     sent: str | None = None
+    checkup_for: str = ""
+    machine: str | None = None
+    warnings: list[tuple[str, ...]] = []
+    results_as_sent: str = ""
+    patient: Patient | None = None
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of RECORD_NAMES, in their order."""
+        return astuple(self)[:COLUMN_COUNT]
 
     def content(self) -> str:
         """Return everything but the record's number as one text, to compare records and to derive their numbers.
@@ -189,5 +201,6 @@ class Record(CheckupFields, gc=False):
 # The columns that only a DetailedRecord fills.
 DETAIL_COLUMNS = DetailedRecord.__struct_fields__[DetailedRecord.__struct_fields__.index("patient") + 1 :]
 NUMBERS = ("value", "low", "high")  # the fields of a result that may be numbers
-FURTHER_FIELDS = Record.__struct_fields__[Record.__struct_fields__.index("results_as_sent") + 1 :]
+FURTHER_FIELDS = ("patient", *DETAIL_COLUMNS)
+COLUMN_COUNT = Record.__struct_fields__.index("checkup_for")
 encode_json = msgspec.json.Encoder(decimal_format="number").encode

@@ -17,7 +17,7 @@ from weakref import WeakSet
 import psycopg2.errors
 
 from myhealth.audit.events import INSERT_EVENT
-from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES, record_values
+from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
@@ -98,7 +98,7 @@ def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] 
     pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
-    rows = [(fold_name(i.patients[0]), i.record.machine, *record_values(i.record)) for i in items if i.record]
+    rows = [(fold_name(i.patients[0]), i.record.machine, *i.record.columns()) for i in items if i.record]
     sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
     values = (sent, *(event or NO_EVENT), NEVER if event is None else len(items))
     with translate_errors():

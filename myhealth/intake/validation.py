@@ -11,17 +11,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import inspect
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from myhealth.clinical.catalog import findings, first_findings, is_first
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
-from myhealth.intake.explanation import FRACTION, UNSTORABLE, Faults, alternatives, checks, explain, json_faults
+from myhealth.common.exact_numbers import INT_MAX, INT_MIN
+from myhealth.intake.explanation import (
+    FRACTION,
+    NO_OFFSET,
+    OFFSET_MAX,
+    UNSTORABLE,
+    YEARS,
+    Faults,
+    alternatives,
+    checks,
+    explain,
+    json_faults,
+)
 from myhealth.intake.parsed_record import (
     UNREAD,
     DuplicateKeyDict,
@@ -35,18 +48,23 @@ from myhealth.intake.record import (
     NOT_SENT,
     NUMBERS,
     DetailedRecord,
-    DetailedResult,
     Record,
     Result,
     SentRecord,
     encode_json,
 )
 from myhealth.intake.record_ids import results_as_sent
-from myhealth.intake.record_types import VALUE_MAX, Fault, is_number
+from myhealth.intake.record_types import VALUE_MAX, Fault
+from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
 RESULTS_MAX_BYTES = 8 * 1024 * 1024
 DETAILS_MAX = 1024 * 1024
+RESULTS = b'"results":'
+FIRST_DAY = datetime(YEARS[1], 1, 1).toordinal()
+# A backslash that makes a NUL or a comma, in JSON text without escaped backslashes.
+MISLEADING = re.compile(r"\\u00(?:00|2[cC])")
+Findings = dict[str, Any]
 LONG_FRACTION = re.compile(r"\.[0-9]{7}")
 
 
@@ -70,29 +88,49 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
     """Return the record if its text is the JSON of a valid record that needs no second look, else None.
 
     None does not mean that it is refused: `validate_record` decides. `machine`: the serial that holds for the whole
-    source. `latest`: a record taken later needs a warning, and so a second look.
+    source. `latest`: of `latest_moment`. Of a repeated key one value is decoded, so the record encoded again has fewer
+    commas than the text.
     """
     raw = parsed.raw
-    if parsed.record is not UNREAD:
+    if parsed.record is not UNREAD or ("\\" in raw and MISLEADING.search(raw.replace("\\\\", ""))):
         return None
-    escaped = raw
-    if "\\" in raw:  # without escaped backslashes, a backslash before a character escapes it
-        escaped = raw.replace("\\\\", "")
-        if "\\u0000" in escaped:
-            return None
     try:
         sent = _decode(raw)
-        if sent.taken_at.__class__ is datetime and (sent.taken_at > latest or _may_be_rounded(sent.taken_at, raw)):
+        if not _is_plain(sent, machine, raw, latest):
             return None
-        if not _has_unique_keys(sent, escaped):
+        added, found = _check_results(sent.results or ())
+        encoded = encode_json(sent)
+        if encoded.count(b",") != raw.count(",") + added:
             return None
-        record = _complete(sent, machine)
+        record = _make_record(sent, machine)
+        if sent.results:
+            _add_results(record, sent.results, encoded[encoded.find(RESULTS) + len(RESULTS) : -1], found)
     except REFUSALS:
         return None
     if record.record_id is None:
         first = record.results_as_sent
         record.results_as_sent = results_as_sent(raw, first or record.results) or first
     return record
+
+
+def _is_plain(sent: SentRecord, machine: str | None, raw: str, latest: datetime) -> bool:
+    """Return whether nothing about a record but its results needs a second look."""
+    serial, moment, record_id = sent.machine, sent.taken_at, sent.record_id
+    if sent.checkup_for.isspace() or sent.checkup_type.isspace():
+        return False
+    if record_id.__class__ is str and record_id.isspace():
+        return False
+    if serial and serial != machine and (machine is not None or serial_fault(serial)):
+        return False
+    if not moment:
+        return True
+    day = moment.toordinal()  # to compare whole moments of two zones takes long
+    if day < FIRST_DAY or (day >= latest.toordinal() - 1 and moment > latest):
+        return False
+    if abs(moment.utcoffset() or NO_OFFSET) > OFFSET_MAX:
+        return False
+    may_be_rounded = moment.microsecond != 0 or ".000000" in raw or ".999999" in raw
+    return not may_be_rounded or LONG_FRACTION.search(raw) is None
 
 
 def validate_record(record: Any, machine: str | None = None) -> tuple[Record | None, Faults]:
@@ -156,63 +194,35 @@ def _is_storable(record: Any) -> bool:
     return "\0" not in text and (text.isascii() or not UNSTORABLE.search(text))
 
 
-def _may_be_rounded(moment: datetime, raw: str) -> bool:
-    """Return whether decoding may have rounded a moment that has more digits than a microsecond."""
-    possible = moment.microsecond != 0 or ".000000" in raw or ".999999" in raw
-    return possible and LONG_FRACTION.search(raw) is not None
-
-
-def _has_unique_keys(sent: SentRecord, escaped: str) -> bool:
-    """Return whether no key is repeated in the text of a record, given without its escaped backslashes.
-
-    Of a repeated key one value is decoded, so the record encoded again has fewer quotes than the text.
-    """
-    encoded = encode_json(sent)
-    count, kept = escaped.count('"'), encoded.count(b'"')
-    if "\\" in escaped:
-        count -= escaped.count('\\"')
-    if b"\\" in encoded:
-        kept -= encoded.replace(b"\\\\", b"").count(b'\\"')
-    return count == kept
-
-
-def _complete(sent: SentRecord, machine: str | None) -> Record:
-    """Make the record that is stored: the catalogue's findings added, fields that were not sent None. Raises _Refused
-    for a fault that the Structs do not express."""
-    fields: list[Any] = [None if value is NOT_SENT else value for value in astuple(sent)[:PLAIN_FIELDS]]
-    for value, fault in zip(_checked_values(fields), RECORD_FAULTS):  # noqa: B905 - strict costs time
-        if value is not None and fault(value):
+def _make_record(sent: SentRecord, machine: str | None) -> Record:
+    """Make the record that is stored, without its results; fields that were not sent are None. Raises _Refused."""
+    if sent.machine and sent.machine != machine:
+        if machine is not None:
             raise _Refused
-    warnings: Faults = []
-    results = first = "[]"
-    if sent.results and sent.results is not NOT_SENT:
-        if sent.__class__ is DetailedRecord:
-            _give_specimen(sent)
-        changed = _complete_results(sent.results, warnings)
-        encoded = encode_json(sent.results)
-        if len(encoded) > RESULTS_MAX_BYTES:
-            raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
-        results = first = encoded.decode()
-        if changed:
-            first = _first_results(sent.results, changed)
-    fields[-2:] = [None if fields[-2] is None else str(fields[-2]), results, warnings]
-    record = Record(*fields)
-    if sent.__class__ is DetailedRecord:
-        _add_details(sent, record)
-        fit_to_person(record)
-    if record.results is not first and record.record_id is None:
-        record.results_as_sent = first
-    if record.machine is None:
-        record.machine = machine
-    elif machine is not None and record.machine != machine:
-        raise _Refused
-    return record
+        machine = sent.machine
+    record_id = sent.record_id
+    return Record(
+        None if record_id is None or record_id is NOT_SENT else str(record_id),
+        sent.checkup_type,
+        sent.checkup_report,
+        sent.disease,
+        None if sent.taken_by is NOT_SENT else sent.taken_by,
+        sent.taken_at or None,
+        "[]",
+        checkup_for=sent.checkup_for,
+        machine=machine,
+    )
 
 
-def _add_details(sent: DetailedRecord, record: Record) -> None:
-    """Check and add what only a DetailedRecord has. Raises _Refused."""
+def _complete(sent: DetailedRecord, machine: str | None) -> Record:
+    """Check what the Structs do not express, and make the record that is stored. Raises _Refused."""
     if _has_fault(sent) or (sent.sent is not None and json_faults(sent.sent, "sent")):
         raise _Refused
+    record = _make_record(sent, machine)
+    if sent.results:
+        _give_specimen(sent)
+        _, found = _check_results(sent.results)
+        _add_results(record, sent.results, encode_json(sent.results), found)
     for name in DETAIL_COLUMNS:
         value = getattr(sent, name)
         if value is not None and name in ("details", "sent"):
@@ -221,6 +231,11 @@ def _add_details(sent: DetailedRecord, record: Record) -> None:
                 raise _Refused(name, f"has {len(value)} characters; at most {DETAILS_MAX} are allowed")
         setattr(record, name, value)
     record.patient = sent.patient
+    first = record.results
+    fit_to_person(record)
+    if record.record_id is None and record.results is not first:
+        record.results_as_sent = record.results_as_sent or first
+    return record
 
 
 def _has_fault(part: Any) -> bool:
@@ -239,12 +254,6 @@ def _has_fault(part: Any) -> bool:
     return False
 
 
-def _first_results(results: list[Any], changed: dict[int, dict[str, Any]]) -> str:
-    """Return the results as JSON text with what the catalogue found in them at first."""
-    first = [replace(each, **changed[place]) if place in changed else each for place, each in enumerate(results)]
-    return encode_json(first).decode()
-
-
 def _give_specimen(sent: DetailedRecord) -> None:
     """Give the specimen of the check-up to each result that names none: a result is compared and drawn by it."""
     specimen = sent.details and sent.details.specimen
@@ -253,60 +262,81 @@ def _give_specimen(sent: DetailedRecord) -> None:
             result.specimen = result.specimen or specimen
 
 
-def _may_be_blood(specimen: Any) -> bool:
+def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Findings]]]:
+    """Check what the Structs do not express, and add null for what was not sent. Return the number of fields that were
+    added, and what the catalogue finds in results, by their index.
+
+    Raises _Refused. It calls no functions where it can do without: this loop is most of the time of a plain record.
+    """
+    added, all_found = 0, []
+    for place, result in enumerate(results):
+        code, value, unit, low, high = result.code, result.value, result.unit, result.low, result.high
+        if code is NOT_SENT or unit is NOT_SENT or low is NOT_SENT or high is NOT_SENT or result.flag is NOT_SENT:
+            added += _add_nulls(result)
+            code, unit, low, high = result.code, result.unit, result.low, result.high
+        is_text = value.__class__ is str
+        if value is None or (is_text and len(value) > VALUE_MAX) or result.name.isspace():
+            raise _Refused
+        for number in (low, high) if is_text else (value, low, high):
+            kind = number.__class__
+            if kind is int:
+                if not INT_MIN <= number <= INT_MAX:
+                    raise _Refused
+            elif number is not None and kind is not float and kind is not Decimal:
+                raise _Refused
+        if low is not None and high is not None and low > high:
+            raise _Refused
+        if code is not None and unit is not None and (result.__class__ is Result or _may_be_blood(result)):
+            words = result.range_text if result.__class__ is Result else _range_words(result)
+            found = findings(code, value, unit, low, high, result.flag, words)
+            if found:
+                all_found.append((place, found))
+    return added, all_found
+
+
+def _add_nulls(result: Result) -> int:
+    """Set fields that were not sent, and are always stored, to None; return their number."""
+    names = [name for name in ("code", "unit", "low", "high", "flag") if getattr(result, name) is NOT_SENT]
+    for name in names:
+        setattr(result, name, None)
+    return len(names)
+
+
+def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: list[tuple[int, Findings]]) -> None:
+    """Add the results to the record, with what the catalogue found in them. `encoded`: their JSON without that.
+
+    If it found something else at first, the number of a record is derived from that: `results_as_sent`. Raises
+    _Refused.
+    """
+    first = results[:]
+    for place, found in all_found:
+        result = results[place]
+        if "range_text" in found or "flag_source" in found or not is_first(result.code, result.unit):
+            words = result.range_text if result.__class__ is Result else _range_words(result)
+            values = (result.code, result.value, result.unit, result.low, result.high, result.flag, words)
+            first[place] = replace(result, **first_findings(*values))
+        for name, finding in found.items():
+            setattr(result, name, finding)
+        if "warning" in found:
+            record.warnings.append((f"results[{place}].value", found["warning"]))
+    if all_found:
+        encoded = encode_json(results)
+    if len(encoded) > RESULTS_MAX_BYTES:
+        raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
+    record.results = encoded.decode()
+    if record.record_id is None and first != results:
+        record.results_as_sent = encode_json(first).decode()
+
+
+def _may_be_blood(result: Any) -> bool:
+    """Return whether the catalogue's ranges, which are for blood, may hold."""
+    specimen = result.specimen
     return specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
 
 
-def _complete_results(results: Sequence[Result], warnings: Faults) -> dict[int, dict[str, Any]]:
-    """Check what the Struct does not express, and add null for what was not sent and the catalogue's findings. Return
-    the fields of results in which the catalogue found something else at first.
-
-    Raises _Refused.
-    """
-    changed: dict[int, dict[str, Any]] = {}
-    for index, result in enumerate(results):
-        code, value, unit, low, high, flag = (
-            result.code, result.value, result.unit, result.low, result.high, result.flag
-        )  # fmt: skip
-        if result.name.isspace():
-            raise _Refused
-        if value.__class__ is str:
-            if len(value) > VALUE_MAX:
-                raise _Refused
-        elif not is_number(value):
-            raise _Refused
-        if low is NOT_SENT:
-            result.low = low = None
-        if high is NOT_SENT:
-            result.high = high = None
-        if code is NOT_SENT:
-            result.code = code = None
-        if unit is NOT_SENT:
-            result.unit = unit = None
-        if flag is NOT_SENT:
-            result.flag = flag = None
-        if low is not None and not is_number(low):
-            raise _Refused
-        if high is not None and (not is_number(high) or (low is not None and low > high)):
-            raise _Refused
-        if code is not None and unit is not None:
-            words = result.range_text
-            if result.__class__ is DetailedResult:
-                if not _may_be_blood(result.specimen):  # the catalogue's ranges are for blood
-                    continue
-                if words is None and result.ranges:
-                    words = ""  # the source has a range, whether or not it holds for this patient
-            found = findings(code, value, unit, low, high, flag, words)
-            if not found:
-                continue
-            if "range_text" in found or "flag_source" in found or not is_first(code, unit):
-                before = {name: getattr(result, name) for name in found}
-                changed[index] = before | first_findings(code, value, unit, low, high, flag, words)
-            for name, finding in found.items():
-                setattr(result, name, finding)
-            if "warning" in found:
-                warnings.append((f"results[{index}].value", found["warning"]))
-    return changed
+def _range_words(result: Any) -> str | None:
+    """Return "" for a result that has a range of its source, whether or not it holds for this patient."""
+    return "" if result.range_text is None and result.ranges else result.range_text
 
 
 @lru_cache(maxsize=64)
@@ -327,8 +357,4 @@ def _contains_struct(type_: inspect.Type) -> bool:
     return any(isinstance(each, inspect.StructType) for kind in kinds for each, _ in alternatives(kind))
 
 
-RECORD_CHECKS = checks(inspect.type_info(SentRecord))  # type: ignore[arg-type]
-RECORD_FAULTS = [fault for _, fault in RECORD_CHECKS]
-_checked_values = itemgetter(*(SentRecord.__struct_fields__.index(name) for name, _ in RECORD_CHECKS))
-PLAIN_FIELDS = len(SentRecord.__struct_fields__)
-INLINE = ("name", *NUMBERS)  # `_complete_results` checks these
+INLINE = ("name", *NUMBERS)  # `_check_results` checks these
