@@ -76,6 +76,31 @@ class Summary:
             )
 
 
+# Options of every command that takes in what machines send.
+READING = (
+    click.option(
+        "--patient-map",
+        type=click.File("r", encoding="utf-8-sig"),
+        metavar="FILE.csv",
+        help="Usernames for the patient names that machines use: columns patient, username, and for numbers of an"
+        " authority also authority.",
+    ),
+    click.option(
+        "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
+        help="The zone of moments without one in FHIR and HL7, like Asia/Kolkata or +05:30.",
+    ),
+    click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password."),
+    click.option("--include-training", is_flag=True, help="Take HL7 messages for training or debugging for results."),
+)  # fmt: skip
+
+
+def reading_options(command: Any) -> Any:
+    """Add READING to a command."""
+    for option in reversed(READING):
+        command = option(command)
+    return command
+
+
 @click.command("import-machine")
 @click.argument(
     "files",
@@ -88,19 +113,7 @@ class Summary:
 @click.option("--format", type=click.Choice(format_names()), help="Force the format; detected by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
 @click.option("--patient", metavar="USERNAME", help="The patient of all records, for files that name no patient.")
-@click.option(
-    "--patient-map",
-    type=click.File("r", encoding="utf-8-sig"),
-    metavar="FILE.csv",
-    help="Usernames for the patient names that machines use: columns patient, username, and for numbers of an"
-    " authority also authority.",
-)
-@click.option(
-    "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
-    help="The zone of moments without one in FHIR and HL7 files, like Asia/Kolkata or +05:30.",
-)  # fmt: skip
-@click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password.")
-@click.option("--include-training", is_flag=True, help="Take HL7 messages for training or debugging for results.")
+@reading_options
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
 @click.option(
     "--rejected",

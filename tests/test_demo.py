@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.mllp import Sender
 from support.paths import ROOT
 
 from myhealth.common.errors import Unavailable
@@ -104,16 +105,19 @@ def test_a_demo_that_is_interrupted_leaves_nothing_running(folder: Path) -> None
 def test_serve_runs_both_apis_and_the_sync_until_it_is_told_to_end(folder: Path) -> None:
     before = gunicorns(folder)
     words = [sys.executable, "-m", "cli", "serve", "--upload-port", "0", "--browse-port", "0", "--workers", "1"]
+    words += ["--mllp", "0"]
     process = subprocess.Popen(words, env=environment(folder), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     said = []
-    while len(urls := re.findall(r"http://\S+", "".join(said))) < 2:
+    while len(urls := re.findall(r"http://\S+", "".join(said))) < 2 or "mllp://" not in "".join(said):
         line = process.stderr.readline()
         assert line, "".join(said)
         said.append(line)
     try:
-        for url in urls:
+        for url in urls[:2]:
             with urllib.request.urlopen(f"{url}/healthz") as answer:
                 assert answer.status == 200
+        with Sender(int("".join(said).split("mllp://127.0.0.1:")[1].split()[0])) as sender:
+            assert sender.ask(b"hello") == "AR"
         syncs = [c for c in psutil.Process(process.pid).children() if "sync" in c.cmdline()]
         assert len(syncs) == 1
     finally:

@@ -23,6 +23,7 @@ import psycopg2
 import pymongo
 import pytest
 from support.factories import dump, record
+from support.mllp import Sender, listening, message
 from support.servers import crash, running_apis
 
 from myhealth import stores
@@ -161,6 +162,7 @@ def test_no_log_holds_a_name_a_value_a_password_a_hash_or_a_token(system: System
     accounts(system)
     uploads(system)
     faults_of_postgresql(system)
+    analyzers(system)
     system.run("sync", "--once", "--verbose")
     browsing(system)
     faults_of_the_sync(system)
@@ -280,6 +282,24 @@ def faults_of_postgresql(system: System) -> None:
     system.run("sync", "--once", code=75)
     system.postgres.ensure()
     assert wait_for(lambda: system.ask(path, "POST", secret(24), token)[0] == 201)
+
+
+def analyzers(system: System) -> None:
+    data = message("m", "zqx-one", value=str(NUMBER)).replace(b"Cholesterol", MARK.encode())
+    sent = (data, data.replace(str(NUMBER).encode(), f"{NUMBER}1".encode()), data.replace(b"zqx-one", b"zqx-nobody"),
+            data.replace(b"20261120090000", MARK.encode()), data.replace(b"mmol", b"\0\xff"), MARK.encode())  # fmt: skip
+    with listening(system.settings) as running:
+        with Sender(running.port) as sender:
+            sender.send(MARK.encode())
+            assert {sender.ask(each) for each in sent} == {"AA", "AE", "AR"}
+            system.sql("alter table checkups rename column disease to other_name")
+            assert sender.ask(data.replace(b"Fm", b"Fn")) == "AE"
+            system.sql("alter table checkups rename column other_name to disease")
+            crash(system.postgres)
+            assert sender.ask(data) is None
+        system.postgres.ensure()
+        running.end()
+    (system.folder / "listen.log").write_text(running.said)
 
 
 def answers(system: System) -> bool:

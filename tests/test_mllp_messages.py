@@ -5,6 +5,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.hl7 import MSH, OBR, OBX, PID, SAMPLE
 from support.mllp import code, message, segments
 
@@ -15,7 +17,7 @@ from myhealth.intake.retry import retry_rejection
 from myhealth.mllp.acknowledgement import PROBLEMS_MAX, Problem, Verdict, acknowledge, read_head
 from myhealth.mllp.frames import Frames, FrameTooLong
 from myhealth.mllp.receiver import Receiver
-from myhealth.mllp.senders import read_senders
+from myhealth.mllp.senders import Senders
 from myhealth.profiles.services import create_user
 
 ADDRESS = "10.1.2.3"
@@ -127,7 +129,7 @@ def test_an_error_names_its_place_in_the_message(db, people, sent: bytes, place:
 def test_of_a_message_with_two_orders_the_good_one_is_stored(db, people) -> None:
     bad = f"{OBX}|||x"
     (answer,) = ask(lines(MSH, PID.replace("M100^^^HOSP^MR", "bholanath"), OBR, OBX, SECOND, bad))
-    assert answer["MSA"][0][1:] == ["AE", "MSG1", "1 accepted, 0 duplicate, 1 rejected"]
+    assert answer["MSA"][0][1:] == ["AE", "MSG1", "1 of 2 rejected: is no date and time: 'x'"]
     assert [each[2] for each in answer["ERR"]] == ["OBX^2^14"]
     assert [row[0] for row in db(STORED)] == ["F1^LAB"]
 
@@ -224,7 +226,7 @@ def test_an_answer_has_the_senders_delimiters_and_character_set(db, people) -> N
     msh, msa, err, *_ = text.split("\r")
     assert msh.startswith("MSH#*!?%#we#here#Lab#Süd#20")
     assert msh.endswith("#P#2.5######8859/1")
-    assert msa.startswith("MSA#AE#ä#0 accepted")
+    assert msa.startswith("MSA#AE#ä#1 of 1 rejected: ")
     assert err.startswith("ERR##PID*1*3#204*Unknown key identifier*HL70357#E####")
     escaped = acknowledge(read_head(b"MSH|^~\\&|"), Verdict("AE", "a|b^c&d~e\\f\rg"))[0]
     assert b"|a\\F\\b\\S\\c\\T\\d\\R\\e\\E\\f\\E\\rg\r" in escaped
@@ -239,6 +241,18 @@ def test_bytes_that_are_not_of_the_character_set_are_rejected_and_the_control_id
     (raw,) = Receiver().answer(data.replace(b"Cholesterol", b"Ch\xff\xe4lesterol"), ADDRESS)[1]
     assert raw.split(b"\r")[1].split(b"|")[2] == b"\xff\xe4\x81"
     assert code(raw) == ("AA" if charset == "8859/1" else "AE")
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"MSH", b"MSH|^~\\&|", b"MSH|^~\\&|A|B|C|D|2026||ORU^R01|1|P|2.5||||||"]),
+)
+def test_any_bytes_are_answered(data: bytes, start: bytes) -> None:
+    for verdict in (Verdict("AA"), Verdict("AE", "ü|^", [Problem("204", "日本|\r^", ("PID", "1", "3"))])):
+        for answer in acknowledge(read_head(start + data), verdict):
+            assert answer.startswith(b"MSH")
+            assert answer.count(b"\r") == 2 + len(verdict.problems)
+            assert not {0x0A, 0x0B, 0x1C} & set(answer) - set(start + data)
 
 
 def test_hostile_messages_are_answered_and_kept_whole(db, people) -> None:
@@ -270,14 +284,14 @@ def test_an_error_of_ours_is_no_acceptance_and_logs_no_data(db, people, caplog) 
     assert ask(message(1, value="73191"))[0]["MSA"][0][1] == "AA"
 
 
-def test_the_file_of_machines_says_which_machine_sends(db, people) -> None:
-    senders = read_senders(
-        ["sender,machine\n", "HC9000,HC-1\n", '10.1.0.0/16,"HC-2"\n', "\n", "OTHER@PUNE,HC-3\n"], "HC-9"
-    )
+def test_the_options_say_which_machine_sends(db, people) -> None:
+    senders = Senders(["HC9000=HC-1", "10.1.0.0/16=HC-2", "OTHER@PUNE=HC-3", "2001:db8::/32=HC-4", "HC-9"])
     assert senders.serial(ADDRESS, "HC9000", "PUNE") == "HC-1"
     assert senders.serial("10.2.2.2", "OTHER", "PUNE") == "HC-3"
     assert senders.serial(ADDRESS, "OTHER", "DELHI") == "HC-2"
+    assert senders.serial("2001:db8::7", "", "") == "HC-4"
     assert senders.serial("10.2.2.2", "OTHER", "DELHI") == "HC-9"
+    assert Senders().serial(ADDRESS, "HC9000", "PUNE") == ""
     ask(message(1), Receiver(senders))
     ask(message(2, "nobody"), Receiver(senders))
     ask(message(3, "bholanath").replace(b"20261120090000", b"x"), Receiver(senders))
@@ -289,7 +303,7 @@ def test_the_file_of_machines_says_which_machine_sends(db, people) -> None:
 
 
 def test_a_rejection_stays_with_its_mapped_machine_when_it_is_retried(db, people) -> None:
-    mapped = Receiver(read_senders(["sender,machine", "HC9000,HC-1"]))
+    mapped = Receiver(Senders(["HC9000=HC-1"]))
     ask(message(2, "late"), mapped)
     create_user("late")
     ((rejection,),) = db("select id from rejections")
@@ -300,19 +314,17 @@ def test_a_rejection_stays_with_its_mapped_machine_when_it_is_retried(db, people
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("given", "said"),
     [
-        (["address,machine"], "line 1: the header must be sender,machine"),
-        (["sender,machine", "HC9000"], "line 2: a machine's serial is needed"),
-        (["sender,machine", ",HC-1"], "line 2: a sender is needed"),
-        (["sender,machine", "A,HC/1"], "line 2: the serial begins or ends with a space, or holds a /"),
-        (["sender,machine", "A,1", "A,2"], "line 3: A is mapped twice"),
-        (["sender,machine", 'A,"1'], "line 2: unexpected end of data"),
+        (["HC9000="], "'HC9000=': a machine's serial is needed"),
+        (["A=HC/1"], "'A=HC/1': the serial begins or ends with a space, or holds a /"),
+        (["A=1", "A=1", "A=2"], "'A=2': the sender has another machine already"),
+        (["1", "2"], "'2': the sender has another machine already"),
     ],
 )  # fmt: skip
-def test_a_wrong_file_of_machines_is_told_with_its_line(rows: list[str], said: str) -> None:
+def test_wrong_machines_are_told(given: list[str], said: str) -> None:
     with pytest.raises(BadInput) as found:
-        read_senders([f"{row}\n" for row in rows])
+        Senders(given)
     assert found.value.message == said
 
 

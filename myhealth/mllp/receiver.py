@@ -21,7 +21,7 @@ from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import ImportSource, RecordResult, counts
+from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.mllp.acknowledgement import LINE_END, Problem, Verdict, acknowledge, read_head
 from myhealth.mllp.frames import FS, VT
 from myhealth.mllp.senders import Senders
@@ -29,7 +29,7 @@ from myhealth.mllp.senders import Senders
 log = logging.getLogger(__name__)
 
 PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[([0-9]+)\])?(?:-([0-9]+))?")
-SECOND_MESSAGE = re.compile(rb"[\r\n]\s*MSH[^\w\s]")
+SECOND_MESSAGE = re.compile(rb"[\r\n][ \t\f]*MSH[^\w\s]")
 # These segments come behind the OBR of their record; the others before it.
 BEHIND = ("OBX", "NTE", "SPM")
 ACKNOWLEDGEMENTS = ("ACK", "MCF", "NAK")  # never answered, or two systems would answer each other for ever
@@ -40,14 +40,14 @@ CODES = {**dict.fromkeys(UNKNOWN_PATIENT, "204"), "stored_with_other_content": "
 MISSING = re.compile("is (missing|empty)")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Receiver:
-    """How messages are read and stored; see ImportOptions. `senders`: the machines by sender."""
+    """How messages are read and stored; see ImportOptions."""
 
     senders: Senders = field(default_factory=Senders)
     patient_map: PatientMap = field(default_factory=PatientMap)
-    own_authorities: Collection[str] = ()
     zone: str = "UTC"
+    own_authorities: Collection[str] = ()
     create_patients: bool = False
     include_training: bool = False
 
@@ -139,7 +139,7 @@ def _verdict_of(
     problems += [Problem("0", notice, severity="W") for notice in dump.notices]
     if not rejected:
         return Verdict("AA", "", problems)
-    text = ", ".join(f"{count} {status}" for status, count in counts(results).items())
+    text = f"{len(rejected)} of {len(results)} rejected: {rejected[0].errors[0]['message']}"
     return Verdict("AE", text, problems, all(result.rejection_id for result in rejected))
 
 

@@ -77,7 +77,7 @@ class Server:
         """Serve until SIGTERM or SIGINT; then finish, answer and close what is being stored. A second signal ends the
         process at once."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, found: log.info("a connection failed: %s", found["message"]))
+        loop.set_exception_handler(_log_failure)
         for number in SIGNALS:
             loop.add_signal_handler(number, self._end)
         timeout = TLS_S if tls else None
@@ -182,6 +182,10 @@ class Server:
     async def _store(self, message: bytes, address: str) -> tuple[str, list[bytes]]:
         async with self._large if len(message) > LARGE_BYTES else contextlib.nullcontext():
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, message, address)
+
+
+def _log_failure(_: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
+    log.warning("a connection failed: %s: %s", found["message"], type(found.get("exception")).__name__)
 
 
 def _prepare(writer: asyncio.StreamWriter) -> None:

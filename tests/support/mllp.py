@@ -92,7 +92,7 @@ class Listening:
     """A running `myhealth listen`. `said`: what it has written to stderr so far."""
 
     def __init__(self, settings: Settings, *words: str, port: int = 0) -> None:
-        command = [sys.executable, "-m", "cli", "listen", "--port", str(port), *words]
+        command = [sys.executable, "-m", "cli", "-v", "listen", "--port", str(port), *words]
         self.process = subprocess.Popen(
             command, env={**os.environ, **child_environ(settings)}, stderr=subprocess.PIPE, text=True
         )
