@@ -3,12 +3,11 @@
 A row names a place in the record, as in `results[0].unit`, and its value.
 """
 
-import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.hl7 import read_bytes
+from support.hl7 import at, read_bytes
 from support.paths import DATA
 
 from myhealth.intake.validation import validate_record
@@ -95,16 +94,6 @@ LEFT_OUT = [
     ("A3-processing-id-T-D", {"training": 1}),
     ("B12-run-settings-as-results", {"run setting": 2, "patient's age": 1, "histogram": 2}),
 ]
-
-
-def at(record: Any, place: str) -> Any:
-    """Return what stands at a place of a record; None if it has no such place."""
-    for step in re.findall(r"[a-z_]+|\d+", place):
-        if step.isdigit():
-            record = record[int(step)] if record is not None and int(step) < len(record) else None
-        else:
-            record = record.get(step) if record is not None else None
-    return record
 
 
 @pytest.mark.parametrize(("name", "expected"), RECORDS, ids=[name for name, _ in RECORDS])

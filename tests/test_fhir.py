@@ -35,7 +35,7 @@ SAMPLE_RESULTS = {
     "DiagnosticReport-102": [],
     "DiagnosticReport-f201": [],
     "Observation-656": [
-        {**R, "code": "19935-6", "name": "MDC_FLOW_AWAY_EXP_FORCED_PEAK", "value": 820, "unit": "cL/s"},
+        {**R, "code": "19935-6", "name": "Peak expiratory flow", "value": 820, "unit": "cL/s"},
     ],
     "Observation-blood-pressure": [
         {**R, "code": "8480-6", "name": "Systolic blood pressure", "value": 107, "unit": "mm[Hg]", "flag": "N"},
@@ -86,7 +86,7 @@ SAMPLE_RECORDS = {
     "DiagnosticReport-f201": ("f201", "DiagnosticReport/f201", "2012-12-01T12:00:00+01:00", "CT of head-neck", "",
                               "CT brains: large tumor sphenoid/clivus.", "Blijdorp MC"),
     "Observation-656": ("PatientId-patientId", "patientId-urn:oid:1.2.4~0000000000000000~152584~20170503155426~820#656",
-                        "2017-05-03T15:54:26-04:00", "MDC_FLOW_AWAY_EXP_FORCED_PEAK", "", "",
+                        "2017-05-03T15:54:26-04:00", "Peak expiratory flow", "", "",
                         "Patient/PatientId-patientId"),
     "Observation-f001": ("f001", "http://www.bmc.nl/zorgportal/identifiers/observations|6323#f001",
                          "2013-04-02T09:30:10+01:00", "Glucose [Moles/volume] in Blood", "", "", "A. Langeveld"),

@@ -125,7 +125,7 @@ def test_a_range_with_a_condition_keeps_it(sent: str, ranges: list[dict[str, Any
     [
         ("H", "H", None), ("H^High^HL70078", "H", [{"system": f"{TABLE}0078", "code": "H", "display": "High"}]),
         ("LU", "LL", [{"code": "LU"}]), ("<", None, [{"code": "<"}]), ("H~D", "H", [{"code": "H"}, {"code": "D"}]),
-        ("^Abnormal", None, [{"text": "Abnormal"}]), ("A^own^99LAB", None, [{"system": f"{LOCAL}99LAB", "code": "A", "display": "own"}]),
+        ("^Abnormal", "A", [{"text": "Abnormal"}]), ("A^own^99LAB", None, [{"system": f"{LOCAL}99LAB", "code": "A", "display": "own"}]),
         ("SDD", None, [{"code": "SDD"}]), ("", None, None),
     ],
 )  # fmt: skip

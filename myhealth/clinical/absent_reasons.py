@@ -6,6 +6,7 @@ Source: HL7 terminology, code systems data-absent-reason and v3-NullFlavor.
 from __future__ import annotations
 
 ABSENT_URI = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+NO_VALUE = "no value"
 WORDS = {
     "unknown": "not known",
     "asked-unknown": "asked, but not known",
@@ -44,4 +45,4 @@ def absent_code(code: str) -> str | None:
 
 def words_of(code: str | None, reason: str = "") -> str:
     """Return why there is no value, in words: those of a known code, else the source's `reason`."""
-    return WORDS.get(absent_code(code or "") or "", "") or reason or "no value"
+    return WORDS.get(absent_code(code or "") or "", "") or reason or NO_VALUE

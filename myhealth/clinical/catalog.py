@@ -154,6 +154,7 @@ FIRST_UNITS = re.compile(
     r"mm(hg|\[hg])|(\{(beats|breaths)})?/min|bpm|(beats|breaths)/min(ute)?|cel|[°]?[cf]|deg[cf]|\[degf]|%|kg|\[lb_av]|lbs?|c?m"
     r"|\[in_i]|in|kg/m(2|\^2|²)|(mg|g)/dl|mmol/(l|mol)|g/l|[uµμ]mol/l"
 )
+LATER_NUMBERS = re.compile(r"(?<![0-9])\.")  # .5 as a text
 LATER_CODES = frozenset({"76534-7", "76535-4", "8889-8", "14743-9"})
 
 
@@ -229,6 +230,8 @@ def first_findings(
     Records without a number are known by a digest that contains these fields, so this must not change.
     """
     if code not in BY_CODE or unit is None or not is_first(code, unit):
+        return {}
+    if isinstance(value, str) and LATER_NUMBERS.search(value):
         return {}
     made = findings(code, value, unit, low, high, flag, range_text)
     found = _range_of(code, unit)

@@ -41,12 +41,12 @@ def is_missing(value: Any) -> bool:
 
 
 def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -> str:
-    """Return a value with its digits as the source sent them, or its text. A missing value reads "not given", with the
-    reason if there is one."""
-    if is_missing(value):
-        reason = plain_text(absent_reason)
-        reason = absent_reasons.words_of(str(absent_code), reason) if absent_code else reason
-        return f"not given: {reason}" if reason else "not given"
+    """Return a value with its digits as the source sent them, or its text. A missing value, and one that only repeats
+    why it is missing, reads "not given", with the reason if there is one."""
+    reason = plain_text(absent_reason)
+    if is_missing(value) or (reason and value in (reason, absent_reasons.NO_VALUE)):
+        told = absent_reasons.words_of(plain_text(absent_code), reason)
+        return "not given" if told == absent_reasons.NO_VALUE else f"not given: {told}"
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         return number_text(value)
     return plain_text(value)
@@ -118,9 +118,12 @@ def condition_words(each: Mapping[str, Any]) -> str:
     """Return the condition of a reference range: "treatment", "women", "men, 18 years and older"; "" without one."""
     low, high = number(each.get("age_low")), number(each.get("age_high"))
     unit = AGE_UNITS.get(plain_text(each.get("age_unit")) or "a", plain_text(each.get("age_unit")))
+    low_unit = plain_text(each.get("age_low_unit"))
     is_child = high is not None and (unit != "years" or high < ADULT_AGE)
     who = {"female": "girls" if is_child else "women", "male": "boys" if is_child else "men"}
     age = range_text(low, high, unit)
+    if low is not None and high is not None and low_unit:
+        age = f"{number_text(low)} {AGE_UNITS.get(low_unit, low_unit)} to {number_text(high)} {unit}"
     if low is not None and high is None:
         age = f"{number_text(low)} {unit} and older"
     sex = plain_text(each.get("sex"))

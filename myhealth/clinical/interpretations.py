@@ -39,16 +39,23 @@ INTERPRETATIONS = {
     for flag, row in re.findall(r"^(\S+): ((?:.+\n)(?: .+\n)*)", _TABLE, re.MULTILINE)
     for code, words in (" ".join(each.split()).split(" ", 1) for each in row.split(";"))
 }
+# The same in plain words, which mean it in whatever system.
+PLAIN_WORDS = {
+    "normal": "N",
+    "low": "L",
+    "high": "H",
+    "abnormal": "A",
+    **dict.fromkeys(("critical low", "critically low", "very low", "panic low"), "LL"),
+    **dict.fromkeys(("critical high", "critically high", "very high", "panic high"), "HH"),
+}
+SEVERITY = ("N", "A", "L", "H", "LL", "HH")
 
 
 def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return our flag of the first interpretation that has one. Each has `code` and `system`; a laboratory's own A may
-    mean anything, so it has none."""
-    for each in interpretations:
-        known = _known(each)
-        if known and known[1]:
-            return known[1]
-    return None
+    """Return our flag of the gravest interpretation that has one: a normal one beside it gives no all-clear. Each has
+    `code` and `system`; a laboratory's own A may mean anything, so it has none."""
+    flags = [known[1] for each in interpretations if (known := _known(each)) and known[1]]
+    return max(flags, key=SEVERITY.index, default=None)
 
 
 def words_of(interpretation: Mapping[str, Any]) -> str:
@@ -59,7 +66,7 @@ def words_of(interpretation: Mapping[str, Any]) -> str:
 
 
 def _known(interpretation: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    if (interpretation.get("system") or V3_URI) not in SYSTEMS:
-        return None
-    code = interpretation.get("code") or interpretation.get("text") or ""
-    return INTERPRETATIONS.get(str(code).strip().upper())
+    told = [str(interpretation.get(name) or "").strip() for name in ("code", "text", "display")]
+    in_words = next((PLAIN_WORDS[each.lower()] for each in told if each.lower() in PLAIN_WORDS), "")
+    own = (interpretation.get("system") or V3_URI) in SYSTEMS and INTERPRETATIONS.get((told[0] or told[1]).upper())
+    return own or INTERPRETATIONS.get(in_words)

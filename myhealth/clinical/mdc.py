@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from myhealth.clinical.catalog import name_of
+
 # LOINC, and the numbers and reference identifiers that mean it. 85354-9: a blood pressure as a whole, a panel.
 _OBSERVATIONS = """
 8480-6 150021 MDC_PRESS_BLD_NONINV_SYS
@@ -36,6 +38,18 @@ _OBSERVATIONS = """
 19868-9 188928 MDC_VOL_AWAY_EXP_FORCED_CAPACITY
 85354-9 150020 MDC_PRESS_BLD_NONINV
 """
+# What people call a measurement that the catalogue does not have.
+NAMES = {
+    "8478-0": "Mean blood pressure",
+    "8333-7": "Body temperature (ear)",
+    "8332-9": "Body temperature (rectal)",
+    "8328-7": "Body temperature (armpit)",
+    "41982-0": "Body fat",
+    "19935-6": "Peak expiratory flow",
+    "20150-9": "FEV1",
+    "19868-9": "Forced vital capacity",
+    "85354-9": "Blood pressure",
+}
 # Of an amount of substance: LOINC has a code of its own.
 MOLAR = {"2339-0": "15074-8", "2345-7": "14749-6", "41653-7": "14743-9", "4548-4": "59261-8"}
 # UCUM, and the same.
@@ -85,6 +99,11 @@ def mdc_unit(code: str, reference: str = "") -> str | None:
     Worked example: mdc_unit("266016") and mdc_unit("", "MDC_DIM_MMHG") are mm[Hg].
     """
     return UCUM_OF.get(code.strip()) or UCUM_OF.get(reference.strip())
+
+
+def device_name(loinc: str | None) -> str | None:
+    """Return the name of what a LOINC code of a device means; None where there is none."""
+    return name_of(loinc) or NAMES.get(loinc or "")
 
 
 def is_mdc_reference(text: str) -> bool:

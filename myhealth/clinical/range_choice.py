@@ -98,14 +98,15 @@ def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool
         return False
     if not _has_age(each):
         return True
-    part = YEARS_OF.get(str(each.get("age_unit") or "a").strip().lower())
-    if age is None or part is None:
+    unit = str(each.get("age_unit") or "a")
+    least, most = (YEARS_OF.get(text.strip().lower()) for text in (str(each.get("age_low_unit") or unit), unit))
+    if age is None or least is None or most is None:
         return False
     low, high = number(each.get("age_low")), number(each.get("age_high"))
-    if low is not None and age < float(low) * part:
+    if low is not None and age < float(low) * least:
         return False
-    # "to 17 years" is until the eighteenth birthday; "to 1 year" is not until the second.
-    return high is None or (age if float(high) * part < 2 else int(age)) <= float(high) * part
+    # "to 17 years" is until the eighteenth birthday, but "to 1 year" not until the second, nor "36 months" the fourth.
+    return high is None or (int(age) if most == 1 and high >= 2 else age) <= float(high) * most
 
 
 def _specificity(each: Mapping[str, Any]) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
+from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.ranges import Number
 from myhealth.clinical.units import series_unit
 from myhealth.common.exact_numbers import exact_number
@@ -41,6 +43,19 @@ def _patterns(number: str) -> tuple[re.Pattern[str], ...]:
 
 
 PATTERNS = (*_patterns(POINT), *_patterns(COMMA))
+# A part of a range for people of one sex or age: "M: 13-17", "Women 12 - 16", "0-1 years: 5-10", "Adults < 5".
+AGE = r"[0-9]{1,3}(?:\.[0-9])?"
+WHO = (
+    r"(?P<sex>(?:fe)?males?|(?:wo)?m[ae]n|[mf])"
+    rf"|(?:(?P<low>{AGE})\s*(?:-|–|to)\s*(?P<high>{AGE})|(?P<beyond>[<>]=?|≥|≤|over|under)\s*(?P<age>{AGE}))"
+    r"\s*(?P<unit>years?|yrs?|y|months?|mo|weeks?|wk|days?|d)"
+    r"|(?P<group>adults?|child(?:ren)?)"
+)
+PART = re.compile(rf"\(?\s*(?:{WHO})\s*\)?\s*[:=]?\s*(?P<range>[-+0-9.<>≤≥].*)", re.IGNORECASE)
+SEPARATOR = re.compile(
+    r"\s*[;,/|\n](?!\s*[0-9.]+\s*$)\s*|\s+(?=(?:fe)?males?\b|(?:wo)?m[ae]n\b|[mf]\s*:)", re.IGNORECASE
+)
+AGE_UNITS = {"y": "a", "m": "mo", "w": "wk", "d": "d"}
 
 
 @lru_cache(maxsize=1024)
@@ -82,3 +97,32 @@ def _number(text: str | None) -> Number | None:
     whole = re.sub(r"^0+(?=[0-9])", "", whole) or "0"
     plain = sign + whole + (point + fraction if fraction and fraction[0] not in "eE" else fraction)
     return int(plain) if re.fullmatch("-?[0-9]+", plain) else exact_number(plain)
+
+
+def conditional_ranges(text: str, unit: str | None) -> list[dict[str, Any]]:
+    """Return the ranges of people of one sex or age that a text lists; none if a part of it is anything else."""
+    found = []
+    for part in SEPARATOR.split(text.strip(" ;,")):
+        match = PART.fullmatch(part.strip())
+        bounds = parse_range(match["range"].strip(" ()"), unit) if match else None
+        if match is None or bounds is None:
+            return []
+        ends = {name: end for name, end in zip(("low", "high"), bounds, strict=True) if end is not None}
+        found.append({**ends, "text": part.strip(), **_condition(match)})
+    return found
+
+
+def _condition(match: re.Match[str]) -> dict[str, Any]:
+    if match["sex"]:
+        return {"sex": sex_named(match["sex"])}
+    if match["group"]:
+        return {"age_low": 18} if match["group"].lower().startswith("adult") else {"age_high": 17}
+    unit = AGE_UNITS[match["unit"][0].lower()]
+    if match["low"]:
+        return {"age_low": _number(match["low"]), "age_high": _number(match["high"]), "age_unit": unit}
+    age = _number(match["age"])
+    if match["beyond"][0] in ">≥" or match["beyond"].lower() == "over":
+        return {"age_low": age, "age_unit": unit}
+    if unit == "a" and type(age) is int and age > 1 and match["beyond"].lower() in ("<", "under"):
+        return {"age_high": age - 1, "age_unit": unit} if age > 2 else {"age_high": 12 * age, "age_unit": "mo"}
+    return {"age_high": age, "age_unit": unit}

@@ -16,7 +16,7 @@ Number = int | float | Decimal
 ADULT_AGE = 18  # years
 PLAIN = (int, float)
 ABOVE, BELOW, WITHIN = "above", "below", "within"
-MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", re.ASCII)
+MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9}))", re.ASCII)
 
 
 def number(value: Any) -> Number | None:

@@ -70,7 +70,7 @@ WORDS = {
     "amended": "changed later",
     "corrected": "corrected",
     "appended": "completed later",
-    "cancelled": "cancelled; there is no result",
+    "cancelled": "cancelled",
     "entered-in-error": "withdrawn; it was reported in error",
     "unknown": "status not known",
 }

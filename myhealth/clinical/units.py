@@ -25,6 +25,7 @@ SPELLINGS = {
     **dict.fromkeys(("[lb_av]", "lb", "lbs"), "[lb_av]"),
     **dict.fromkeys(("cm", "cms"), "cm"),
     **dict.fromkeys(("[in_i]", "in", "inch", "inches"), "[in_i]"),
+    **dict.fromkeys(("m2", "m^2", "m²"), "m2"),
     **dict.fromkeys(("kg/m2", "kg/m^2", "kg/m²", "kg/m*2"), "kg/m2"),
     **dict.fromkeys(("iu/l", "[iu]/l"), "[IU]/L"),
     **dict.fromkeys(("miu/l", "m[iu]/l"), "m[IU]/L"),

@@ -26,7 +26,8 @@ UNKNOWN = "unknown"
 ADDED = ("number", "updated_at", "corrected_at", "previous_value", "previous_unit")
 # The names that say when or as which version the source wrote; they alone make no other content.
 ENVELOPE = ("updated_at", "version")
-# Earlier readers kept ".5" as a text, and the formatting commands of HL7.
+# Earlier readers kept ".5" and "5,1" as texts, and the formatting commands of HL7.
+DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]{1,2}$)")
 LEADING_POINT = re.compile(r"(?<![0-9])\.(?=[0-9])")
 COMMAND = re.compile(r"\\\.[a-z]+[0-9+-]*\\")
 NO_WORD = re.compile(r"[^\w.<>=+-]")
@@ -167,7 +168,7 @@ def _values(content: Content) -> Counter[str]:
 def _plain(value: Any) -> str:
     if not isinstance(value, str):
         return str(comparable(value)[1]) if isinstance(value, int | float | Decimal) else str(value)
-    text = LEADING_POINT.sub("0.", COMMAND.sub("", value))
+    text = LEADING_POINT.sub("0.", DECIMAL_COMMA.sub(".", COMMAND.sub("", value)))
     return NO_WORD.sub("", text).casefold()
 
 

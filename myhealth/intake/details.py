@@ -110,7 +110,8 @@ class Samples(Detail):
 class ReferenceRange(Detail):
     """A reference range and the condition under which it holds. `low`, `high`: both belong to the range, either may be
     open. `unit`: where it is not the result's. `type`: normal, treatment and the like. `sex_coded`: `sex` as sent, if
-    it was not FHIR's own code. `age_low`, `age_high`: in `age_unit`, years ("a") by default."""
+    it was not FHIR's own code. `age_low`, `age_high`: in `age_unit`, years ("a") by default;
+    `age_low_unit`: of the former, where it is another."""
 
     low: Number = None
     high: Number = None
@@ -123,6 +124,7 @@ class ReferenceRange(Detail):
     age_low: Number = None
     age_high: Number = None
     age_unit: Text | None = None
+    age_low_unit: Text | None = None
     applies_to: Annotated[list[Concept], Meta(max_length=LIST_MAX)] | None = None
 
 
@@ -228,9 +230,10 @@ BIRTH_DATE_META = Meta(
 
 class Patient(Detail):
     """What the source knows of the patient. `birth_date`: YYYY, YYYY-MM or YYYY-MM-DD; `sex`: FHIR's administrative
-    gender."""
+    gender; `age`: in years at the check-up, used where no birth date is known, and not stored."""
 
     identifiers: Identifiers | None = None
     name: Text | None = None
     birth_date: Annotated[str, BIRTH_DATE_META] | None = None
+    age: Annotated[int, Meta(ge=0, le=150)] | Annotated[float, Meta(ge=0, le=150)] | None = None
     sex: Sex | None = None

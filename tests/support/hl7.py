@@ -1,6 +1,7 @@
 """HL7 v2 messages, and their reading as records."""
 
 import io
+import re
 from collections import Counter
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
@@ -62,3 +63,13 @@ def obx(kind: str, value: str, **fields: str) -> str:
     """Return an OBX segment with this value; further fields by number, like f8="H"."""
     parts = {"2": kind, "3": "T^Test^L", "5": value, "11": "F", **{name[1:]: text for name, text in fields.items()}}
     return "|".join(["OBX", "1", *(parts.get(str(number), "") for number in range(2, 19))])
+
+
+def at(record: Any, place: str) -> Any:
+    """Return what stands at a place of a record; None if it has no such place."""
+    for step in re.findall(r"[a-z_]+|\d+", place):
+        if step.isdigit():
+            record = record[int(step)] if record is not None and int(step) < len(record) else None
+        else:
+            record = record.get(step) if record is not None else None
+    return record

@@ -14,7 +14,6 @@ from myhealth.machines.services import serial_fault
 Number = int | float | Decimal
 FieldError = tuple[str, str]  # (field, message)
 
-NO_VALUE = "no value"
 NOON = 12
 NOTHING = timedelta()
 

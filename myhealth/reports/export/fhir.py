@@ -22,6 +22,7 @@ from myhealth.reports.export.fhir_types import (
     concepts,
     date_time,
     effective,
+    has_role,
     identifiers,
     instant,
     notes,
@@ -109,8 +110,8 @@ def _report(report: Document, subject: Element) -> Element:
         **effective(report, report.get("taken_offset")),
         "issued": instant(report.get("issued_at") or report["updated_at"]),
         **compact(
-            performer=[party(each) for each in people if _role(each) == ""],
-            resultsInterpreter=[party(each) for each in people if _role(each) == "resultsInterpreter"],
+            performer=[party(each) for each in people if not has_role(each)],
+            resultsInterpreter=[party(each) for each in people if has_role(each)],
             conclusion=clean(report["checkup_report"]),
             conclusionCode=[*coded, *concepts(details.get("conclusion_codes"))],
         ),
@@ -123,10 +124,6 @@ def performers_of(report: Document, details: Element) -> list[Any]:
     taken_by = clean(report["taken_by"])
     names = {party(each).get("display") for each in found}
     return [taken_by, *found] if taken_by and taken_by not in names else found
-
-
-def _role(each: Any) -> str:
-    return clean(each.get("role")) if isinstance(each, dict) else ""
 
 
 def _note_extensions(details: Element) -> list[Element]:

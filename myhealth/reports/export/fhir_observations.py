@@ -19,6 +19,7 @@ from myhealth.reports.export.fhir_types import (
     concepts,
     date_time,
     effective,
+    has_role,
     identifiers,
     instant,
     notes,
@@ -141,7 +142,7 @@ class Observations:
             **effective(own_time, self._report.get("taken_offset")),
             **compact(
                 issued=instant(issued),
-                performer=[found for each in people if (found := party(each))],
+                performer=[found for each in people if not has_role(each) and (found := party(each))],
                 bodySite=concept(facts.get("body_site")),
                 method=concept(facts.get("method")),
                 specimen=specimen,

@@ -146,6 +146,11 @@ def party(value: Any) -> Element:
     )
 
 
+def has_role(value: Any) -> bool:
+    """Return whether a party interpreted the results, rather than produced them."""
+    return isinstance(value, dict) and value.get("role") == "resultsInterpreter"
+
+
 def instant(value: Any, offset: Any = None) -> str:
     """Return an instant, in the zone that is so many minutes east of UTC; "" if it is none."""
     if isinstance(value, str):

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from myhealth.clinical.absent_reasons import ABSENT_URI, absent_code
+from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE, absent_code
 from myhealth.clinical.catalog import source_flag
 from myhealth.clinical.coding_systems import LOINC, uri_of
 from myhealth.clinical.interpretations import V3_URI
@@ -35,7 +35,7 @@ from myhealth.reports.export.fhir_types import (
 
 GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 FLAG_WORDS = {"L": "Low", "H": "High", "LL": "Critical low", "HH": "Critical high", "N": "Normal", "A": "Abnormal"}
-DECIMAL_PATTERN = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+DECIMAL_PATTERN = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 BOUND_PATTERN = re.compile(rf" *(<=|>=|<|>|≤|≥) *({DECIMAL_PATTERN}) *")
 RANGE_PATTERN = re.compile(rf"({DECIMAL_PATTERN}) - ({DECIMAL_PATTERN})")
 INT32 = 2**31
@@ -86,7 +86,8 @@ def value_of(result: Element) -> Element:
             return {"valueInteger": value}
         return {"valueQuantity": _amount(value, result)}
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    if value is None or not text.strip() or result.get("absent_reason") == value:
+    reason = result.get("absent_reason")
+    if value is None or not text.strip() or (reason and value in (reason, NO_VALUE)):
         return {"dataAbsentReason": _absent(result)}
     bound = None if result.get("value_type") == "string" else BOUND_PATTERN.fullmatch(text)
     if bound:
@@ -180,5 +181,6 @@ def _range(each: Element, result: Element) -> Element:
         sex = concept(each.get("sex_coded")) or {"coding": [{"system": GENDER_URI, "code": each["sex"]}]}
         applies.insert(0, sex)
     years = clean(each.get("age_unit")) or "a"
-    ages = {end: quantity(age, years) for end in ("low", "high") if is_number(age := each.get(f"age_{end}"))}
+    units = {"low": clean(each.get("age_low_unit")) or years, "high": years}
+    ages = {end: quantity(age, unit) for end, unit in units.items() if is_number(age := each.get(f"age_{end}"))}
     return ends | compact(type=concept(each.get("type")), appliesTo=applies, age=ages, text=clean(each.get("text")))

@@ -55,10 +55,14 @@ def digits(quantity: Element) -> str:
     return quantity.text("comparator") + (repr(value) if isinstance(value, float) else str(value))
 
 
-def span(low: Element, high: Element) -> str:
-    """Return a range in words; either end may be open."""
+def span(low: Element, high: Element, units: tuple[Unit, ...] = ()) -> str:
+    """Return a range in words, each end with its unit if `units` are given; either end may be open."""
     first, last = digits(low), digits(high)
-    return f"{first} - {last}" if first and last else f">={first}" if first else f"<={last}" if last else ""
+    if first and last:
+        codes = [unit.code for unit in units] or ["", ""]
+        return f"{first} {codes[0]}".strip() + " - " + f"{last} {codes[1]}".strip()
+    only, sign = (first, ">=") if first else (last, "<=")
+    return only if only[:1] in ("", "<", ">") else sign + only
 
 
 def quantity_of(quantity: Element) -> dict[str, Any] | None:

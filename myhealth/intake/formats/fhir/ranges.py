@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from myhealth.clinical.range_choice import sex_named
-from myhealth.clinical.range_text import parse_range
+from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.intake.formats.fhir.element import Element, codings, compact, concept
-from myhealth.intake.formats.fhir.quantities import Unit, read_unit, span
+from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, read_unit, span
 from myhealth.intake.formats.terminology import in_order
 
 GENDER_URI = "http://hl7.org/fhir/administrative-gender"
@@ -19,8 +19,14 @@ GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 def ranges_of(part: Element, unit: Unit) -> dict[str, Any]:
     """Return `low` and `high` of a single plain range, or its words; else all in `ranges`, of which validation chooses
     the one that holds for the patient. `unit`: the value's."""
-    ranges = [_read_range(each, unit) for each in part.parts("referenceRange")]
+    ranges: list[dict[str, Any]] = []
     found: dict[str, Any] = {"low": None, "high": None}
+    for each in part.parts("referenceRange"):
+        read = _read_range(each, unit)
+        told = conditional_ranges(read["text"], unit.code or None) if read.keys() == {"text"} else []
+        ranges += told or [read]
+        if len(told) > 1:
+            found["range_text"] = read["text"]
     one = ranges[0] if len(ranges) == 1 else {}
     if one.keys() == {"text"}:
         return found | {"range_text": one["text"]}
@@ -32,13 +38,17 @@ def ranges_of(part: Element, unit: Unit) -> dict[str, Any]:
 def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     low, high = ends_of(each)
     plain = not low.text("comparator") and not high.text("comparator")
-    own = read_unit(low if low.data.get("unit") or low.data.get("code") else high)
-    age_low, age_high = ages = ends_of(each.part("age"))
+    units = read_unit(low), read_unit(high)
+    own = units[0] if units[0].code else units[1]
+    if units[1].code and not units[1].is_same(own):  # 120 g/L to 16 g/dL
+        plain, own = False, NO_UNIT
     ends = (low.number("value"), high.number("value")) if plain else (None, None)
-    text = each.text("text") or ("" if plain else span(low, high))
-    if plain and ends == (None, None):
+    text = each.text("text") or ("" if plain else span(low, high, units if own is NO_UNIT else ()))
+    if ends == (None, None):
         ends = parse_range(text, unit.code or None) or ends
-    age_unit = next((found for end in ages for name in ("code", "unit") if (found := end.text(name))), "")
+    age_low, age_high = ages = ends_of(each.part("age"))
+    low_unit, high_unit = (end.text("code") or end.text("unit") for end in ages)
+    age_unit = high_unit or low_unit
     return compact(
         low=ends[0],
         high=ends[1],
@@ -49,6 +59,7 @@ def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
         age_low=age_low.number("value"),
         age_high=age_high.number("value"),
         age_unit=age_unit if age_unit != "a" else "",
+        age_low_unit=low_unit if low_unit != age_unit else "",
         **_conditions(each),
     )
 

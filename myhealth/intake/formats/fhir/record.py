@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE
@@ -19,16 +20,27 @@ from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
 from myhealth.intake.formats.fhir.panels import Collector
 from myhealth.intake.formats.fhir.patients import subject_of
-from myhealth.intake.formats.fhir.values import lacks_own_value, name_of
+from myhealth.intake.formats.fhir.values import codes_of, lacks_own_value, shown_name
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 
+# The elements of a resource, by our fields that come from them alone.
+PLACES = {
+    "checkup_for": "subject",
+    "patient.identifiers": "subject",
+    "record_id": "identifier",
+    "checkup_type": "code",
+    "taken_at": "effective",
+    "issued_at": "issued",
+    "status": "status",
+    "checkup_report": "conclusion",
+}
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+ETAG = re.compile(r'(?:W/)?"(.*)"')
 SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 # What a check-up has for all its results, in `details`; a result repeats it only where it differs.
 SHARED_DETAILS = ("performers", "category", "specimen", "device")
 SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_until", "issued_at")
-# The system under which our own export codes the disease among the conclusions.
 
 
 def read_deleted(entry: Entry) -> ParsedRecord:
@@ -50,7 +62,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
         "checkup_for": subject.names[0] if subject.names else None,
         "machine": machine,
         "record_id": record_id(group.head, group.top),
-        "checkup_type": name_of(group.top),
+        "checkup_type": shown_name(group.top, codes_of(group.top.part("code"))["code"]),
         **_conclusions(group.top),
         **_checkup_facts(shared),
         "patient": subject.facts or None,
@@ -64,7 +76,14 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     faults = list(dict.fromkeys(group.faults))
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
+    found.locate = partial(locate, group.head.kind)
     return found
+
+
+def locate(kind: str, name: str) -> str:
+    """Return the element of a resource of this kind that a field of the record comes from; else the same name."""
+    element = PLACES.get(name)
+    return f"{kind}.{element}" if element else name
 
 
 def _shared_facts(group: FhirGroup, moments: Moments) -> dict[str, Any]:
@@ -104,7 +123,13 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
     found |= _order(group)
     concluded = [*concepts(top, "conclusionCode"), *concepts(top, "codedDiagnosis")]
     concluded = [each for each in concluded if OUR_DISEASE not in str(each)]
-    return found | compact(conclusion_codes=concluded, version=top.part("meta").text("versionId"))
+    return found | compact(conclusion_codes=concluded, version=_version(top.part("meta").text("versionId")))
+
+
+def _version(sent: str) -> str:
+    """Return a versionId; some servers send the ETag of the same, W/"3"."""
+    tag = ETAG.fullmatch(sent)
+    return tag[1] if tag else sent
 
 
 def _order(group: FhirGroup) -> dict[str, Any]:

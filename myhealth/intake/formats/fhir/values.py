@@ -9,17 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from myhealth.clinical.absent_reasons import ABSENT_URI
-from myhealth.clinical.catalog import name_of as catalogue_name
+from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE
 from myhealth.clinical.coding_systems import LOINC, MDC, is_local, uri_of, v2_name_of
 from myhealth.clinical.interpretations import flag_of
-from myhealth.clinical.mdc import is_mdc_reference, mdc_loinc
+from myhealth.clinical.mdc import device_name, is_mdc_reference, mdc_loinc
 from myhealth.clinical.ranges import parse_measurement
 from myhealth.intake.formats.fhir.element import Element, codings, compact, concept, kind, words
 from myhealth.intake.formats.fhir.facts import interpretations_of
 from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, digits, quantity_of, read_unit, span
 from myhealth.intake.formats.fhir.ranges import ends_of, ranges_of
-from myhealth.intake.formats.terminology import NO_VALUE, Number
+from myhealth.intake.formats.terminology import Number
 
 ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
@@ -58,7 +57,7 @@ def result_of(part: Element) -> dict[str, Any]:
     if value.value is None and not value.unit.code:
         value = replace(value, unit=_unit_of_ranges(part))
     code = codes_of(part.part("code"), value.unit.code)
-    result: dict[str, Any] = {**code, "name": _shown_name(part, code["code"]), "value": value.value}
+    result: dict[str, Any] = {**code, "name": shown_name(part, code["code"]), "value": value.value}
     ranges = ranges_of(part, value.unit)
     interpretations = interpretations_of(part)
     result |= {"unit": None, **value.unit.fields(), **ranges, "flag": flag_of(interpretations), **value.exact}
@@ -93,11 +92,11 @@ def _device_loinc(coding: dict[str, Any], text: str, unit: str) -> str | None:
     return mdc_loinc(coding["code"], reference, unit)
 
 
-def _shown_name(part: Element, code: str | None) -> str:
+def shown_name(part: Element, code: str | None) -> str:
     """Return the name; in place of a device's term or of a bare code, the catalogue's name."""
     name = name_of(part)
-    usual = catalogue_name(code) if code and (is_mdc_reference(name) or name == code) else None
-    return usual or name
+    codes = {each["code"] for each in codings(part.part("code")) if "code" in each}
+    return (device_name(code) if is_mdc_reference(name) or name in codes else None) or name
 
 
 def _absent(part: Element, value: Value) -> dict[str, Any]:

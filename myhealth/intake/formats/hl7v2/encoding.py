@@ -33,6 +33,7 @@ SWITCHED = re.compile(r"ISOIR(?:87|159)|JISX02(?:08|12|02).*|ISO2022JP.*")
 WITH_ASCII = re.compile(r"iso8859|cp[0-9]|koi8|mac|euc|big5|gb|johab|tis|kz|ptcp")
 PRINTABLE = bytes(range(32, 127))
 REPEATED_MAX = 100  # line ends or blanks of one command
+LATIN_LETTERS = 0xA0  # where the letters and signs of Latin-1 begin
 LATIN_TO_PUNCTUATION = range(0x30)  # the first byte of a character of two, of alphabets and their punctuation
 
 
@@ -105,12 +106,14 @@ class Encoding:
 def _characters(data: bytes, codec: str) -> str | None:
     """Return the characters of an escape sequence in hex; None if they are none. Some senders write two bytes each.
 
-    Worked examples: 0D0A and 000D 000A are a line end, C2B5 (in UTF-8) and 00B5 the micro sign. A NUL vanishes.
+    Worked examples: 0D0A and 000D 000A are a line end; C2B5 (in UTF-8), 00B5 and B5 the micro sign. A NUL vanishes.
     """
     text = decode(data, codec)
     two_byte = not len(data) % 2 and (data[0] in LATIN_TO_PUNCTUATION if text is None else "\0" in text)
     if two_byte:
         text = decode(data, "utf-16-be") or text
+    elif text is None and min(data) >= LATIN_LETTERS:
+        text = data.decode("latin-1")
     return text and text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,8 +1,8 @@
 """Find what is no result of a patient: quality control, calibration, training, run settings, images of distributions,
 a device's data about itself, and the patient's age.
 
-Sources: HL7 v2.8, tables 0103 (MSH-11) and 0369 (SPM-11); Mindray, HL7 interfaces of its BC and BS analyzers (MSH-11 Q,
-MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR… and the containment of a device).
+Sources: HL7 v2.8, tables 0065 (OBR-11), 0103 (MSH-11) and 0369 (SPM-11); Mindray, HL7 interfaces of its BC and BS
+analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR… and the containment of a device).
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.segments import Segment
 
 CONTROL, CALIBRATION = "quality control", "calibration"
+AGE_KIND = "patient's age"
 PROCESSING = {"Q": CONTROL, **dict.fromkeys("TN", "training"), "D": "debugging"}
 RUN_KINDS = {"1": CALIBRATION, "2": CONTROL}
 SPECIMEN_ROLES = {**dict.fromkeys("BEFOQ", CONTROL), **dict.fromkeys("CV", CALIBRATION)}
 CONTROL_ORDER = re.compile(r"(?:.*\b)?(?:qcr?|quality[ -]?control)(?:\b.*)?", re.IGNORECASE)
+CONTROL_NAME = re.compile(r"(?:qc|quality[ -]?control)(?:[ _-].*)?", re.IGNORECASE)
 CALIBRATION_ORDER = re.compile(r".*\bcalibrat(?:ion|or)s?\b.*", re.IGNORECASE)
 CONTROL_RESULT = re.compile(r"qc[ _](?:level|lot|file|no|id|mode|type|target|batch).*", re.IGNORECASE)
 
 AGES = ("30525-0", "21612-7", "29553-5", "35659-2", "21611-9")
 AGE = re.compile(r"(?:patient(?:'s)? )?age", re.IGNORECASE)
+ABOUT_PATIENT = ("46098-0", "76689-9", "21112-8", "54125-0")  # sex, birth date, name
+ABOUT_PATIENT_WORDS = re.compile(
+    r"(?:patient(?:'s)? ?)?(?:sex|gender|birth ?da(?:te|y)|date of birth|dob)"
+    r"|patient(?:'s)? ?(?:name|id|type|number|no\.?)",
+    re.IGNORECASE,
+)
 HISTOGRAM = re.compile(r".*(?:histogram|scatter ?(?:gram|plot)|diff-?gram)\b.*", re.IGNORECASE)
 SETTING = re.compile(
     r"(?:take|test|blood|analysis|sampl(?:e|ing|er)|aspiration|work(?:ing)?|measur\w+|run|count(?:ing)?|operation|probe)"
     r" ?mode|ref(?:erence)?\.? ?group"
     r"|(?:shelf|rack|tube|cup|carrier|sampler|tray)(?: ?(?:no\.?|number|id|position|pos\.?))?"
+    r"|operator(?: ?(?:name|id))?|charge ?type|test ?count|serial ?(?:number|no\.?)"
     r"|(?:reagent|calibrator|cartridge|strip) ?(?:lot|batch|expir)\w*.*|project type|(?:analy[sz]er|instrument|device)"
     r" ?(?:mode|status|state|serial.*)|(?:soft|firm)ware version|battery.*",
     re.IGNORECASE,
@@ -49,6 +58,10 @@ def kind_of_group(group: OrderGroup) -> str:
             return kind
         if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
             return kind
+        if (segment.name == "OBR" and segment.text(11).upper() == "Q") or (
+            segment.name == "PID" and CONTROL_NAME.fullmatch(segment.text(5))
+        ):
+            return CONTROL
         if segment.name == "OBX" and CONTROL_RESULT.fullmatch(label_of(segment.field(3), segment.encoding)):
             return CONTROL
     return ""
@@ -65,7 +78,9 @@ def kind_of_result(text: str, encoding: Encoding) -> str:
     """Return what an OBX segment is by its OBX-3, instead of a result of a patient; "" if it is one."""
     label, code = label_of(text, encoding), encoding.parts(text)[0]
     if code in AGES or AGE.fullmatch(label):
-        return "patient's age"
+        return AGE_KIND
+    if code in ABOUT_PATIENT or ABOUT_PATIENT_WORDS.fullmatch(label):
+        return "patient's data"
     if HISTOGRAM.fullmatch(label):
         return "histogram"
     if SETTING.fullmatch(label):

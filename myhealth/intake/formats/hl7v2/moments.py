@@ -11,6 +11,7 @@ from myhealth.intake.formats.terminology import PartialDateTime, parse_partial
 
 TWO = "([0-9]{2})"
 TIME = re.compile(rf"([0-9]{{4}})(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?)?)?)?([+-][0-9]{{4}})?")
+ISO = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:|$)")
 OF_DAY = re.compile(rf"{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?([+-][0-9]{{4}})?")
 PRECISIONS = {"Y": 1, "L": 2, "D": 3}  # of the older TS, in its second component
 
@@ -26,7 +27,7 @@ def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | N
 @lru_cache(maxsize=1024)
 def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     """Return the moment of a text such as 20261120091403.25+0530. Raises ValueError if it is none."""
-    match = TIME.fullmatch(text)
+    match = TIME.fullmatch(_plain(text))
     if match is None:
         raise ValueError(text)
     *digits, fraction, offset = match.groups()
@@ -34,6 +35,13 @@ def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     numbers = numbers[: PRECISIONS.get(precision.upper(), 6)] if precision else numbers
     numbers += (0,) * (6 - len(numbers)) if len(numbers) > 3 else ()
     return parse_partial(numbers, int(f"{fraction or '.'}000000"[1:7]), _offset(offset) if offset else zone)
+
+
+def _plain(text: str) -> str:
+    """Return a moment as HL7 writes it; some senders write it as ISO 8601 does: 2026-11-20T09:14:03Z."""
+    if not ISO.match(text):
+        return text
+    return re.sub(r"[T: ]", "", text[:10].replace("-", "") + text[10:].replace("Z", "+0000"))
 
 
 def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
@@ -47,7 +55,7 @@ def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
 
 def named_offset(text: str) -> str:
     """Return the offset that a moment names, such as +0530; "" if it names none."""
-    match = None if text.isdigit() else TIME.fullmatch(text)
+    match = None if text.isdigit() else TIME.fullmatch(_plain(text))
     return match[8] or "" if match else ""
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
+from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
 from myhealth.clinical.interpretations import flag_of
-from myhealth.clinical.mdc import is_mdc_reference, mdc_loinc
+from myhealth.clinical.mdc import device_name, is_mdc_reference, mdc_loinc
 from myhealth.clinical.status import WITHDRAWN, result_status
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
@@ -33,8 +34,10 @@ from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.left_out import kind_of_result
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, range_of, unit_of, value_of
-from myhealth.intake.formats.terminology import NO_VALUE
+from myhealth.intake.formats.terminology import number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
+
+PANEL = "85354-9"  # a blood pressure as a whole
 
 
 @dataclass(eq=False, slots=True)
@@ -90,7 +93,9 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
         if not result["name"]:
             group.faults.append((f"OBX[{place}]-3", "is empty: what was measured?"))
         text = "" if "absent_reason" in result else str(result["value"])
-        if found and _continues(found[-1], current):
+        if result["code"] == PANEL and "absent_reason" in result:
+            skipped["heading"] += 1  # of the values that follow it
+        elif found and _continues(found[-1], current):
             found[-1].texts.append(text)
             found[-1].segments.append(segment)
         else:
@@ -123,14 +128,14 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
         result["code"] = loinc
         for name in ("other_code", "code_system"):
             result.pop(name, None)
-        if is_mdc_reference(result["name"]):
-            result["name"] = name_of(loinc) or result["name"]
+    if is_mdc_reference(result["name"]) or (mdc and result["name"] == mdc[0]):
+        result["name"] = device_name(result["code"]) or result["name"]
     sub_id = segment.text(4)
     if sub_id:
         result["sub_id"] = sub_id[:TEXT_MAX]
         if _names_the_result(observed, sub_id):
             result["name"] = sub_id
-    result |= range_of("; ".join(map(encoding.plain, segment.repetitions(7))), unit_text or unit)
+    result |= range_of(_range_words([*map(encoding.plain, segment.repetitions(7))]), unit_text or unit)
     result["flag"], interpretations = interpretations_of(segment.field(8), encoding)
     if interpretations:
         result["interpretations"] = interpretations
@@ -141,6 +146,11 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
     if segment.text(11).upper() == "X":
         result.setdefault("absent_reason", NO_VALUE)
     return result | _circumstances(segment) if len(segment.fields) > 15 else result
+
+
+def _range_words(parts: list[str]) -> str:
+    """Return OBX-7 as one text. Two bare numbers are the ends of a range: 3.5~5.1 with ~ as the repetition mark."""
+    return ("-" if len(parts) == 2 and None not in map(number, parts) else "; ").join(parts)
 
 
 @cached

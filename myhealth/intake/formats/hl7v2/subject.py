@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from myhealth.clinical.coding_systems import HL7_TABLE
+from myhealth.clinical.range_choice import YEARS_OF
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     authority_of,
@@ -21,8 +22,10 @@ from myhealth.intake.formats.hl7v2.coded import (
     without_empty,
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
+from myhealth.intake.formats.hl7v2.left_out import AGE_KIND, kind_of_result
 from myhealth.intake.formats.hl7v2.moments import birth_date_of, iso_moment
 from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.terminology import Number, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 # Kinds of numbers that name a person. An insurer's (HC, MC, SN …), an account's or a visit's number does not.
@@ -30,6 +33,8 @@ NAMING = re.compile(r"|MR[TN]?|P[IETN]|U|EI|NI|NN\w*|SS|PPN|LR|RI|ID")
 BEST = ("MR", "PI")
 SEXES = {"M": "male", "F": "female", "O": "other", "A": "other"}
 AUTHORS = {"L": "laboratory", "P": "orderer"}  # the source of a comment
+NOBODYS = "has only numbers that are not a patient's, such as an insurer's"
+AGE_MAX = 150  # years
 CHECKUP = 0  # the key of the notes of the check-up
 _SOURCES = """BLD Whole blood, BLDV Blood venous, BLDC Blood capillary, BLDA Blood arterial, SER Serum, PLAS Plasma,
 PLR Plasma, UR Urine, CSF Cerebral spinal fluid, SAL Saliva, SPT Sputum, STL Stool, THRT Throat, NOS Nose"""
@@ -53,12 +58,25 @@ def patient_of(group: OrderGroup) -> PatientFacts:
         return PatientFacts()
     place = 3 if segment.repetitions(3) or not segment.repetitions(2) else 2
     found = _identifiers(segment, place)
+    if not found and segment.text(place):
+        group.faults.append((f"PID-{place}", NOBODYS))
     number = next((each["value"] for each in found if "system" not in each), found[0]["value"] if found else "")
     name = next(filter(None, (person_of(each, segment.encoding, 0)[0] for each in segment.repetitions(5))), "")
     facts = without_empty(
         identifiers=found, name=name, birth_date=birth_date_of(segment, 7), sex=SEXES.get(segment.text(8)[:1].upper())
     )
+    if "birth_date" not in facts and (age := _age(group)) is not None:
+        facts["age"] = age
     return PatientFacts(facts, number, name, f"PID-{place}")
+
+
+def _age(group: OrderGroup) -> Number | None:
+    """Return the age in years that an OBX segment tells; None if none does."""
+    for segment in group.all("OBX"):
+        if kind_of_result(segment.field(3), segment.encoding) == AGE_KIND:
+            value, unit = number(segment.text(5) or segment.text(5, 2)), YEARS_OF.get(segment.text(6).lower() or "a")
+            return float(value) * unit if value is not None and unit and 0 <= float(value) * unit <= AGE_MAX else None
+    return None
 
 
 def _identifiers(segment: Segment, place: int) -> list[Facts]:

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from datetime import tzinfo
 from functools import lru_cache
 
+from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
-from myhealth.clinical.range_choice import sex_named
-from myhealth.clinical.range_text import parse_range
+from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.units import ucum_unit
 from myhealth.intake.formats.hl7v2.coded import Facts, cached, concept_of, label_of, without_empty
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import NO_VALUE, number
+from myhealth.intake.formats.terminology import number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 TEXT_TYPES = ("ST", "TX", "FT")
@@ -33,6 +33,8 @@ STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DI
 # What instruments print where they have no number: ***.**, ----, ##.
 UNMEASURED = re.compile(r"(?=.*[*#])[*#.\s]{2,}")
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
+# 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
+DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
 NOT_A_NUMBER = {
     "NAN": "not-a-number",
     "INF": "positive-infinity",
@@ -41,23 +43,10 @@ NOT_A_NUMBER = {
 }
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
 # 10^3/uL and m^2, where the sender did not escape the power although ^ parts the components.
-POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\^(-?[0-9]{1,2})(?![0-9A-Za-z.])")
+POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\s*\^\s*(-?[0-9]{1,2})(?:\^(?=/))?(?![0-9A-Za-z.])")
 RAISED = "\x1a"
 RANGE_MAX = 200  # characters; what is longer is words
 SIMPLE = re.compile(r"[-+]?[0-9.]+\s*(?:[-–_]|to|\.\.+)\s*[-+]?[0-9.]+", re.IGNORECASE)
-# A part of a range for people of one sex or age: "M: 13-17", "Women 12 - 16", "0-1 years: 5-10", "Adults < 5".
-AGE = r"[0-9]{1,3}(?:\.[0-9])?"
-WHO = (
-    r"(?P<sex>(?:fe)?males?|(?:wo)?m[ae]n|[mf])"
-    rf"|(?:(?P<low>{AGE})\s*(?:-|–|to)\s*(?P<high>{AGE})|(?P<beyond>[<>]=?|≥|≤|over|under)\s*(?P<age>{AGE}))"
-    r"\s*(?P<unit>years?|yrs?|y|months?|mo|weeks?|wk|days?|d)"
-    r"|(?P<group>adults?|child(?:ren)?)"
-)
-PART = re.compile(rf"\(?\s*(?:{WHO})\s*\)?\s*[:=]?\s*(?P<range>[-+0-9.<>≤≥].*)", re.IGNORECASE)
-SEPARATOR = re.compile(
-    r"\s*[;,/|\n](?!\s*[0-9.]+\s*$)\s*|\s+(?=(?:fe)?males?\b|(?:wo)?m[ae]n\b|[mf]\s*:)", re.IGNORECASE
-)
-AGE_UNITS = {"y": "a", "m": "mo", "w": "wk", "d": "d"}
 
 
 def value_of(segment: Segment, zone: tzinfo) -> Facts:
@@ -104,9 +93,13 @@ def _single(encoding: Encoding, kind: str, text: str, zone: tzinfo) -> Facts:
         return {"value": moment, "value_moment": moment} if moment else {"value": "^".join(parts)}
     if read := READERS.get(kind):
         return read(parts, encoding, zone)
+    if kind in ("NM", "SN"):
+        parts = [each.replace(",", ".") if DECIMAL_COMMA.fullmatch(each) else each for each in parts]
     plain = "^".join(parts)
     if OTHER_TYPES.fullmatch(kind) or (kind == "NM" and len(parts) > 1):
         return {"value": plain}
+    if len(parts) > 1 and UNMEASURED.fullmatch(printed := "".join(parts)):  # ^***
+        return _unmeasured(printed, "error")
     return (_number(plain, kind) if len(parts) == 1 else _structured(parts)) or {"value": plain}
 
 
@@ -214,7 +207,9 @@ def unit_of(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
         if code and system.upper() == "UCUM":
             return code, _differing(words or sent, code)
     for code, words, system in (coded[:3], coded[3:6]):
-        if (system.upper() == "MDC" or is_mdc_reference(words or code)) and (found := mdc_unit(code, words)):
+        if (system.upper() == "MDC" or is_mdc_reference(words or code) or code.isdigit()) and (
+            found := mdc_unit(code, words)
+        ):
             return found, _differing(words or code, found)
     found = ucum_unit(sent) or sent
     return found or None, _differing(sent, found)
@@ -250,28 +245,3 @@ def _range_of(text: str, unit: str | None) -> Facts:
     elif parts := conditional_ranges(text, unit):
         found["ranges"] = parts
     return found | {"range_text": text}
-
-
-def conditional_ranges(text: str, unit: str | None) -> list[Facts]:
-    """Return the ranges of people of one sex or age that a text lists; none if a part of it is anything else."""
-    found = []
-    for part in SEPARATOR.split(text.strip(" ;,")):
-        match = PART.fullmatch(part.strip())
-        bounds = parse_range(match["range"].strip(" ()"), unit) if match else None
-        if match is None or bounds is None:
-            return []
-        ends = {name: end for name, end in zip(("low", "high"), bounds, strict=True) if end is not None}
-        found.append({**ends, "text": part.strip(), **_condition(match)})
-    return found
-
-
-def _condition(match: re.Match[str]) -> Facts:
-    if match["sex"]:
-        return {"sex": sex_named(match["sex"])}
-    if match["group"]:
-        return {"age_low": 18} if match["group"].lower().startswith("adult") else {"age_high": 17}
-    unit = AGE_UNITS[match["unit"][0].lower()]
-    if match["low"]:
-        return {"age_low": number(match["low"]), "age_high": number(match["high"]), "age_unit": unit}
-    older = match["beyond"][0] in ">≥" or match["beyond"].lower() == "over"
-    return {"age_low" if older else "age_high": number(match["age"]), "age_unit": unit}

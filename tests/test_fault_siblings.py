@@ -1,0 +1,222 @@
+"""Siblings of the inputs in tests/data/faults: other units, marks, ranges, codes and devices of the same kinds.
+
+A row names a place in the record, as in `results[0].unit`, and its value.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.fhir import observation, quantity
+from support.fhir import record_of as fhir_record
+from support.hl7 import MSH, OBR, PID, at, read_bytes, record_of
+
+from myhealth.clinical.in_words import range_words, value_text
+from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.validation import validate_record
+from myhealth.reports.export.fhir_values import measured
+
+MDC, TABLE_78 = "urn:iso:std:iso:11073:10101", "http://terminology.hl7.org/CodeSystem/v2-0078"
+WOMAN = "PID|1||M100^^^HOSP^MR||Test^Person||19900101|F"
+NO_BIRTH_DATE = "PID|1||M100^^^HOSP^MR||Test^Person"
+
+
+def obx(value: str = "5", *, kind: str = "NM", code: str = "T^Test^L", unit: str = "", range: str = "", mark: str = ""):
+    return f"OBX|1|{kind}|{code}||{value}|{unit}|{range}|{mark}|||F"
+
+
+def stored(*segments: str, pid: str = WOMAN) -> dict[str, Any]:
+    """Return the first result of a message, as it is stored."""
+    record = record_of(MSH, pid, OBR, *segments)
+    made, faults = validate_record(record)
+    assert made is not None and faults == []
+    return DECODER.decode(made.results)[0]
+
+
+UNITS = {
+    "a space before the power": ("10 ^3/uL", "10*3/uL", "10^3/uL"),
+    "the slash as a component of its own": ("10^9^/L", "10*9/L", "10^9/L"),
+    "cubic millimetres": ("10^3/mm^3", "10*3/uL", "10^3/mm^3"),
+    "a square": ("m^2", "m2", "m^2"),
+    "a code of a device without its system": ("264864", "/min", "264864"),
+    "UCUM as the alternate": ("10^3/uL^^L^10*3/uL^^UCUM", "10*3/uL", "10^3/uL"),
+}
+
+
+@pytest.mark.parametrize(("sent", "unit", "text"), UNITS.values(), ids=UNITS)
+def test_a_unit_with_marks_of_hl7_is_one_unit(sent: str, unit: str, text: str) -> None:
+    result = stored(obx(unit=sent))
+    assert (result["unit"], result.get("unit_text")) == (unit, text)
+
+
+MARKS = {
+    "the graver of two": ("H~HH", "HH"),
+    "normal beside abnormal": ("N~A", "A"),
+    "susceptible beside resistant": ("S~R", "A"),
+    "high in words": ("HIGH", "H"),
+    "low in words without a code": ("^Low^L", "L"),
+    "high in the words of a laboratory's code": ("99^High^L", "H"),
+    "very high in words": ("^Critically high^L", "HH"),
+    "a laboratory's own H": ("H^Heterozygous^L", None),
+    "off the scale": (">", None),
+    "two stars": ("**", None),
+}
+
+
+@pytest.mark.parametrize(("sent", "flag"), MARKS.values(), ids=MARKS)
+def test_a_mark_gives_no_false_all_clear(sent: str, flag: str | None) -> None:
+    assert stored(obx(mark=sent))["flag"] == flag
+
+
+RANGES = {
+    "under five years is not five and a half": ("<5 years: 5-10", [{"low": 5, "high": 10, "age_high": 4, "age_unit": "a"}]),
+    "under two years": ("<2 years: 5-10", [{"low": 5, "high": 10, "age_high": 24, "age_unit": "mo"}]),
+    "up to five years": ("<=5 years: 5-10", [{"low": 5, "high": 10, "age_high": 5, "age_unit": "a"}]),
+    "both sexes": ("M: 13-17 F: 12-16", [{"low": 13, "high": 17, "sex": "male"}, {"low": 12, "high": 16, "sex": "female"}]),
+    "women alone": ("Women 12-16", [{"low": 12, "high": 16, "sex": "female"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "ranges"), RANGES.values(), ids=RANGES)
+def test_conditions_in_words_are_read_alike_of_both_formats(sent: str, ranges: list[dict[str, Any]]) -> None:
+    of_hl7 = stored(obx(range=sent))["ranges"]
+    (of_fhir,) = fhir_record(observation(referenceRange=[{"text": sent}]))["results"]
+    for found in (of_hl7, of_fhir["ranges"]):
+        assert [{name: value for name, value in each.items() if name != "text"} for each in found] == ranges
+    if len(ranges) > 1:
+        assert of_fhir["range_text"] == sent
+
+
+def test_the_tilde_of_a_range_may_be_the_mark_of_repetitions() -> None:
+    result = stored(obx(range="3.5~5.1"))
+    assert (result["low"], result["high"]) == (3.5, 5.1)
+
+
+@pytest.mark.parametrize(
+    ("born", "low"), [("20220301", None), ("20231201", 9)], ids=["a child of four", "a child of three"]
+)
+def test_months_are_not_rounded_to_years(born: str, low: int | None) -> None:
+    result = stored(obx(range="0-36 months: 9-11"), pid=f"PID|1||M100^^^HOSP^MR||Test^Person||{born}")
+    assert result["low"] == low
+
+
+def test_the_ends_of_an_age_may_have_units_of_their_own() -> None:
+    age = {"low": quantity(6, "mo"), "high": quantity(18, "a")}
+    (result,) = fhir_record(observation(referenceRange=[{"high": quantity(9, "mmol/L"), "age": age}]))["results"]
+    (found,) = result["ranges"]
+    assert (found["age_low"], found["age_low_unit"], found["age_high"]) == (6, "mo", 18)
+    assert range_words(found, "mmol/L") == "6 months to 18 years: up to 9 mmol/L"
+    (out,) = measured(result)["referenceRange"]
+    assert (out["age"]["low"]["code"], out["age"]["high"]["code"]) == ("mo", "a")
+
+
+def test_the_ends_of_a_range_in_two_units_are_not_compared() -> None:
+    ends = {"low": quantity(120, "g/L"), "high": quantity(16, "g/dL")}
+    (result,) = fhir_record(observation(valueQuantity=quantity(13, "g/dL"), referenceRange=[ends]))["results"]
+    assert (result["low"], result["high"], result["range_text"]) == (None, None, "120 g/L - 16 g/dL")
+
+
+def test_a_bound_with_a_comparator_is_read() -> None:
+    bound = {**quantity(16, "mmol/L"), "comparator": "<"}
+    (result,) = fhir_record(observation(referenceRange=[{"high": bound}]))["results"]
+    assert result["ranges"] == [{"high": 16, "text": "<16"}]
+
+
+def test_an_age_among_the_results_keeps_the_ranges_of_adults_away() -> None:
+    pulse = obx("110", code="8867-4^Heart rate^LN", unit="/min")
+    ages = {"5^yr": None, "4^mo": None, "50^Year": 60, "": 60}
+    for age, low in ages.items():
+        value, _, unit = age.partition("^")
+        told = [obx(value, code="30525-0^Age^LN", unit=unit)] if age else []
+        assert stored(pulse, *told, pid=NO_BIRTH_DATE)["low"] == low, age
+    assert stored(pulse, obx("5", code="30525-0^Age^LN", unit="yr"))["low"] == 60  # the birth date counts
+
+
+DEVICES = {
+    "a reference identifier alone": ("MDC_PULS_OXIM_PULS_RATE^^MDC", "8867-4", "Heart rate"),
+    "LOINC beside it": ("150456^MDC_PULS_OXIM_SAT_O2^MDC^59408-5^O2 sat^LN", "59408-5", "Oxygen saturation"),
+    "a number without words": ("149530^^MDC", "8867-4", "Heart rate"),
+    "no test of the catalogue": ("188420^MDC_TEMP_RECT^MDC", "8332-9", "Body temperature (rectal)"),
+    "an arterial pressure is another": ("150033^MDC_PRESS_BLD_ART_SYS^MDC", None, "MDC_PRESS_BLD_ART_SYS"),
+}
+
+
+@pytest.mark.parametrize(("sent", "code", "name"), DEVICES.values(), ids=DEVICES)
+def test_a_devices_code_has_a_name_for_people(sent: str, code: str | None, name: str) -> None:
+    result = stored(obx(code=sent))
+    assert (result["code"], result["name"]) == (code, name)
+    coding = {"system": MDC, "code": sent.split("^")[0], "display": sent.split("^")[1]}
+    (of_fhir,) = fhir_record(observation(code={"coding": [{k: v for k, v in coding.items() if v}]}))["results"]
+    assert (of_fhir["code"], of_fhir["name"]) == (code, name)
+
+
+NOT_RESULTS = {
+    "an order of control material": (PID, f"{OBR}||||Q", obx(), {"quality control": 1}),
+    "a patient called quality control": ("PID|1||L1^^^HOSP^MR||QC^Level 1", OBR, obx(), {"quality control": 1}),
+    "the patient's sex": (PID, OBR, obx("F", kind="ST", code="46098-0^Sex^LN"), {"patient's data": 1}),
+    "the patient's name": (PID, OBR, obx("X", kind="ST", code="^Patient Name^L"), {"patient's data": 1}),
+    "the operator": (PID, OBR, obx("X", kind="ST", code="^Operator^L"), {"run setting": 1}),
+    "a heading": (PID, OBR, "OBX|1||150020^MDC_PRESS_BLD_NONINV^MDC|||||||F", {"heading": 1}),
+}
+
+
+@pytest.mark.parametrize(("pid", "obr", "result", "kinds"), NOT_RESULTS.values(), ids=NOT_RESULTS)
+def test_what_is_no_result_is_counted(pid: str, obr: str, result: str, kinds: dict[str, int]) -> None:
+    found, skipped = read_bytes("\r".join((MSH, pid, obr, result, "")).encode())
+    assert (found, skipped) == ([], kinds)
+
+
+def test_a_person_whose_name_begins_alike_is_a_patient() -> None:
+    found, skipped = read_bytes("\r".join((MSH, "PID|1||L1^^^HOSP^MR||Qcumber^Ann", OBR, obx(), "")).encode())
+    assert (len(found), skipped) == (1, {})
+
+
+ABSENT = {
+    "not measured": (obx("***.**"), "not given: not measured, because of an error", "error"),
+    "in a structured number": (obx("^***", kind="SN"), "not given: not measured, because of an error", "error"),
+    "not asked": ("OBX|1|NM|T^Test^L||||||||N", "not given: not asked", "not-asked"),
+    "nothing": (obx(""), "not given", None),
+}
+
+
+@pytest.mark.parametrize(("segment", "words", "code"), ABSENT.values(), ids=ABSENT)
+def test_an_absent_value_is_shown_and_exported_as_absent(segment: str, words: str, code: str | None) -> None:
+    result = stored(segment)
+    assert value_text(result["value"], result.get("absent_reason"), result.get("absent_code")) == words
+    out = measured(result)
+    assert not [name for name in out if name.startswith("value")]
+    assert at(out["dataAbsentReason"], "coding[0].code") == code
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "flag"),
+    [(".8", "mmol/L", "L"), ("1e3", "mg/dL", None), ("<.5", "mg/dL", "L"), ("5,4", "mg/dL", None)],
+)
+def test_a_number_as_text_is_compared(value: str, unit: str, flag: str | None) -> None:
+    made, _ = validate_record(
+        {"checkup_for": "x", "checkup_type": "T", "checkup_report": "", "disease": "",
+         "results": [{"code": "2345-7", "name": "Glucose", "value": value, "unit": unit}]}
+    )  # fmt: skip
+    assert made is not None
+    (result,) = DECODER.decode(made.results)
+    assert (result["value"], result["flag"]) == (value, flag)
+
+
+def test_a_moment_as_iso_8601_writes_it_is_read() -> None:
+    for text, moment, precision in (
+        ("2026-11-20T09:00:00+05:30", "2026-11-20T09:00:00+05:30", None),
+        ("2026-11-20 09:00", "2026-11-20T09:00:00+00:00", None),
+        ("2026-11-20T09:00:00.25Z", "2026-11-20T09:00:00.250000+00:00", None),
+        ("2026-11-20", "2026-11-20T12:00:00+00:00", "day"),
+    ):
+        record = record_of(MSH, PID, OBR.replace("20261120090000", text), obx())
+        assert (record["taken_at"], record.get("taken_precision")) == (moment, precision)
+
+
+def test_a_patient_with_an_insurers_number_alone_is_told() -> None:
+    ((found,), _) = read_bytes("\r".join((MSH, "PID|1||77^^^AOK^HC||Test^Person", OBR, obx(), "")).encode())
+    assert found.faults == [("PID-3", "has only numbers that are not a patient's, such as an insurer's")]
+
+
+def test_digits_of_a_decimal_comma_stay() -> None:
+    assert stored(obx("5,10"))["value"] == Decimal("5.10")
