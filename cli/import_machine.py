@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
+from msgspec.structs import replace
 
 from cli.context import App, pass_app
-from cli.output import as_json, cell_text, plural, print_error, print_json
+from cli.output import as_json, cell_text, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
-from myhealth.intake.file_import import FileImport, ImportOptions, audited_import, read_zone
+from myhealth.intake.file_import import FileImport, ImportOptions, audited_import
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import format_names
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, parse_layout
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap, read_patient_map
+from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
 
@@ -36,7 +40,7 @@ class Summary:
     `replaced`, `withdrawn`: the accepted records that did so to a stored check-up.
 
     `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: what looks
-    wrong in the file as a whole.
+    wrong in the file as a whole. `preview`: of a dry run of a table, the first records.
     """
 
     file: str
@@ -52,8 +56,11 @@ class Summary:
     skipped: dict[str, int] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
+    preview: list[list[str]] = field(default_factory=list)
 
-    def add(self, parsed: ParsedRecord, result: RecordResult) -> None:
+    def add(self, parsed: ParsedRecord, result: RecordResult, *, shown: bool) -> None:
+        if shown and len(self.preview) < PREVIEWED:
+            self.preview.append(preview_row(parsed, result))
         setattr(self, result.status, getattr(self, result.status) + 1)
         self.replaced += result.effect == "replaced"
         self.withdrawn += result.effect == "withdrawn"
@@ -113,6 +120,14 @@ def reading_options(command: Any) -> Any:
 @click.option("--format", type=click.Choice(format_names()), help="Force the format; detected by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
 @click.option("--patient", metavar="USERNAME", help="The patient of all records, for files that name no patient.")
+@click.option(
+    "--layout", metavar="NAME",
+    help="What the columns of a CSV file mean: wide, long, or a TOML file; guessed by their names.",
+)  # fmt: skip
+@click.option(
+    "--date-format", metavar="FORMAT", help="Of days in CSV whose year does not come first: dmy, mdy, or like %d/%m/%Y."
+)
+@click.option("--encoding", metavar="NAME", help="Of a CSV file that is not UTF-8, such as windows-1252.")
 @reading_options
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
 @click.option(
@@ -142,13 +157,20 @@ def import_machine(
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
     read_zone(given["zone"])
+    overrides = {name: value for name in ("date_format", "encoding") if (value := given.pop(name))}
+    named = given.pop("layout")
+    layout = check_layout(replace(load_layout(named) if named else GUESSED, **overrides))
+    if named or overrides:
+        given["format"] = given["format"] or "csv"
     chosen = {name: value for name, value in given.items() if value is not None}
     mapped = load_map(patient_map)
     summaries = []
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(50_000, 20, 100)
     with app.database() as settings:
-        options = ImportOptions(patient_map=mapped, own_authorities=settings.intake.folded_authorities, **chosen)
+        options = ImportOptions(
+            layout=layout, patient_map=mapped, own_authorities=settings.intake.folded_authorities, **chosen
+        )
         for file in files:
             summary = Summary("standard input" if str(file) == "-" else str(file))
             summaries.append(summary)
@@ -165,6 +187,16 @@ def import_machine(
         click.get_current_context().exit(BadInput.exit_code)
     if any(summary.rejected for summary in summaries):
         click.get_current_context().exit(1)
+
+
+def load_layout(name: str) -> Layout:
+    """Return the layout of a name or of a TOML file. Raises BadInput."""
+    if name in ("wide", "long"):
+        return parse_layout(name)
+    try:
+        return parse_layout(Path(name).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--layout must be wide, long or a file: {name} cannot be read: {error}") from error
 
 
 def load_map(file: TextIO | None) -> PatientMap:
@@ -199,7 +231,7 @@ def store_batches(coming: FileImport, summary: Summary, source: BinaryIO, reject
     with closing, progress(source, summary.file) as advance, message_if_interrupted(coming):
         for batch in coming:
             for parsed, result in batch:
-                summary.add(parsed, result)
+                summary.add(parsed, result, shown=coming.options.dry_run and coming.dump.header != "")
                 if rejected is not None and result.status == "rejected":
                     rejected.add(parsed)
             advance()
@@ -267,6 +299,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         if not (summary.accepted or summary.duplicate or summary.rejected):
             return
     would = NOTHING_STORED if dry_run else ""
+    if summary.preview:
+        print_table(summary.preview, COLUMNS)
     done = [f"{count:,} {name}" for name in EFFECTS if (count := getattr(summary, name))]
     effects = f" ({', '.join(done)})" if done else ""
     counts = f"{summary.accepted:,} accepted{effects}, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"

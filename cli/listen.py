@@ -18,7 +18,7 @@ from myhealth.common.database import database
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import SettingsError
 from myhealth.common.settings_checks import is_loopback
-from myhealth.intake.file_import import read_zone
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.mllp.receiver import Receiver
 from myhealth.mllp.senders import Senders
 from myhealth.mllp.server import Limits, Server

@@ -215,7 +215,7 @@ def test_a_file_that_is_cut_gives_what_is_whole_and_the_rest_as_it_is(size: int)
         (b"", "the file is empty"),
         (b" \n ", "the file is empty"),
         (b"\xef\xbb\xbf", "the file is empty"),
-        (b"hello", "line 1: it is neither JSON, HL7 v2 nor gzip; it begins with 'hello'"),
+        (b"hello", "line 1: it is neither JSON, HL7 v2, a table nor gzip; it begins with 'hello'"),
         (b"\xff\xfe[\x00", "it is UTF-16; save it as UTF-8"),
         (b"<Bundle/>", "it is XML; FHIR is read as JSON"),
         (b"\x1f\x8b\x08broken", "the gzipped file is damaged"),

@@ -98,7 +98,7 @@ def test_a_bad_record_is_told_with_its_place_and_kept_and_the_good_ones_are_stor
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"this is not JSON", "it is neither JSON, HL7 v2 nor gzip"),
+        (b"this is not JSON", "it is neither JSON, HL7 v2, a table nor gzip"),
         (b"", "the file is empty"),
         (gzip.compress(dump([GOOD]))[:-20], "damaged or cut short"),
     ],

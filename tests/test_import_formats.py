@@ -52,6 +52,10 @@ FORMATS = {
     "fhir ndjson": "\n".join(map(json.dumps, RESOURCES)).encode(),
     "fhir list": json.dumps(RESOURCES).encode(),
     "hl7": "".join(message(i, name) for i, name in enumerate(NAMES)).encode(),
+    "csv": (
+        "record_id,patient,taken_at,name,code,value,unit\n"
+        + "".join(f"{i},{name},2026-11-20,Glucose,2345-7,6.3,mmol/L\n" for i, name in enumerate(NAMES))
+    ).encode(),
     "gzipped": gzip.compress(dump(RECORDS)),
 }
 

@@ -269,7 +269,7 @@ def test_a_gzipped_body_is_unpacked(upload: Caller, db, log_in) -> None:
     ("body", "headers", "status", "said"),
     [
         (b"", {}, 400, "empty"),
-        (b"hello", {}, 400, "neither JSON, HL7 v2 nor gzip"),
+        (b"hello", {}, 400, "neither JSON, HL7 v2, a table nor gzip"),
         (b"[]", {}, 400, "no record"),
         (b'[{"a": 1}', {}, 400, "cut short"),
         (b"nothing packed", {"Content-Encoding": "gzip"}, 400, "damaged"),

@@ -219,6 +219,7 @@ class Batch:
             "derive_ids": origin.derive_ids,
             "occurrence": item.occurrence,
             "zone": origin.zone,
+            **({"layout": origin.layout} if origin.layout else {}),
             "patient": origin.patient,
             "patients": list(self._patient_names(item)),
             "identifiers": item.identifiers,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
 from typing import Any, BinaryIO
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake
@@ -38,6 +38,7 @@ class ImportOptions:
     create_patients: bool = False
     dry_run: bool = False
     include_training: bool = False
+    layout: Layout = GUESSED
 
 
 class FileImport:
@@ -57,6 +58,8 @@ class FileImport:
             machine=options.machine,
             zone=read_zone(options.zone),
             include_training=options.include_training,
+            layout=options.layout,
+            patient_given=options.patient is not None,
         )
         self.counts = counts([])
         self._intake = Intake(
@@ -70,6 +73,7 @@ class FileImport:
                 patient=options.patient,
                 patient_map=options.patient_map,
                 zone=options.zone,
+                layout=dump_layout(options.layout),
                 own_authorities=options.own_authorities,
             ),
             self.dump.people,
@@ -145,19 +149,3 @@ def read_batches(
         raise
     if batch:
         yield batch
-
-
-def read_zone(name: str) -> tzinfo:
-    """Return a zone by its name in the tz database (Asia/Kolkata) or its offset (+05:30). Raises BadInput."""
-    if name.upper() in ("UTC", "Z"):
-        return UTC
-    if name[:1] in "+-":
-        try:
-            zone = datetime.fromisoformat(f"2000-01-01T00:00{name}").tzinfo
-        except ValueError as error:
-            raise BadInput(f"{name!r} is not a zone; one is like +05:30") from error
-        return zone or UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise BadInput(f"{name!r} is not a zone; one is like Asia/Kolkata or +05:30") from error

@@ -89,6 +89,7 @@ def store_rejections(
             payload = base64.b64encode(payload.encode("utf-8", "surrogateescape")).decode()
             context = {**context, "base64": True}
         same = [context.get(name) for name in SAME] + [payload]
+        same += [context["layout"]] if "layout" in context else []  # of tables: others keep their digests
         digest = hashlib.sha256(json.dumps(same).encode()).digest()
         digests.append(digest)
         user_id = quota.user_id if quota else None

@@ -55,9 +55,9 @@ class ImportSource:
     rejected. `assigned`: the username of every record's patient, whatever the records say. `overrides_machine`: every
     record is of `machine`, whatever it says. `own_authorities`: folded, those whose numbers are usernames.
     `patient_map`: usernames of patients as machines call them. `zone`: the name of the zone of moments that name none.
-    `names_fields`: errors name the fields in which a record differs from the stored one; for senders who may read that
-    one. `log_upload`: add an audit event of the upload in the transaction that stores each batch. `user_id`: the user
-    who uploads; bounds the rejected records that are stored.
+    `layout`: of tables, as text. `names_fields`: errors name the fields in which a record differs from the stored one;
+    for senders who may read that one. `log_upload`: add an audit event of the upload in the transaction that stores
+    each batch. `user_id`: the user who uploads; bounds the rejected records that are stored.
     """
 
     source: str
@@ -72,6 +72,7 @@ class ImportSource:
     own_authorities: Collection[str] = ()
     patient_map: PatientMap = field(default_factory=PatientMap)
     zone: str = "UTC"
+    layout: str = ""
     names_fields: bool = True
     log_upload: bool = False
     user_id: int | None = None

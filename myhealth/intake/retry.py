@@ -13,8 +13,9 @@ from myhealth.checkups.columns import CHANGEABLE
 from myhealth.checkups.models import Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
-from myhealth.intake.file_import import read_zone
 from myhealth.intake.formats.registry import get_format
+from myhealth.intake.formats.tables.layout import GUESSED, parse_layout
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
@@ -53,6 +54,7 @@ def retry_rejection(
         overrides_machine=context.get("overrides_machine", False),
         own_authorities=own_authorities,
         zone=context.get("zone") or "UTC",
+        layout=context.get("layout") or "",
     )
     result: RecordResult
     try:
@@ -106,7 +108,9 @@ def reread(rejection: Rejection) -> ParsedRecord:
     """Read the record again, with the number and the patient that were found for it when it first came."""
     context = rejection.context
     found = get_format(context.get("format") or "")
-    parsed = found.reread(found, payload_text(rejection), read_zone(context.get("zone") or "UTC"))
+    layout = parse_layout(context["layout"]) if context.get("layout") else GUESSED
+    zone = read_zone(context.get("zone") or "UTC")
+    parsed = found.reread(found, payload_text(rejection), zone, layout)
     parsed.index, parsed.line = context.get("index") or 0, context.get("line") or 1
     record = None if parsed.faults else parsed.decoded()
     # Earlier releases took numbers with an authority for names too.

@@ -18,6 +18,7 @@ import psycopg2.errors
 
 from myhealth.audit.events import INSERT_EVENT
 from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES
+from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
@@ -86,9 +87,11 @@ class PreparedElsewhere(Exception):
 
 def is_plain(item: ValidatedRecord) -> bool:
     """Return whether the statement may take the record: it is valid and names one patient, and nothing else that is
-    known of the patient matters: neither who it is nor which range holds."""
-    plain = item.record is not None and len(item.patients) == 1 and not item.is_detailed
-    return plain and '"range_source"' not in item.record.results  # type: ignore[union-attr]
+    known of the patient matters: neither who it is nor which range holds. Our own export may be stored already."""
+    record = item.record
+    if record is None or len(item.patients) != 1 or item.is_detailed or '"range_source"' in record.results:
+        return False
+    return not (record.record_id or "").startswith(OUR_REPORT)
 
 
 def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] | None = None) -> dict[int, int]:

@@ -14,10 +14,10 @@ from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database
 from myhealth.common.errors import BadInput, SettingsError, Unavailable
 from myhealth.common.text import printable
-from myhealth.intake.file_import import read_zone
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake

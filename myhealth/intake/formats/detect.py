@@ -12,6 +12,7 @@ from myhealth.common.errors import BadInput
 from myhealth.intake.formats.format import Dump, Format
 from myhealth.intake.formats.registry import FORMATS, get_format
 from myhealth.intake.formats.source import Source
+from myhealth.intake.formats.tables.layout import GUESSED, Layout
 from myhealth.intake.parsed_record import is_utf8
 from myhealth.machines.services import serial_fault
 
@@ -27,12 +28,15 @@ def read_dump(
     max_bytes: int = 0,
     zone: tzinfo = UTC,
     include_training: bool = False,
+    layout: Layout = GUESSED,
+    patient_given: bool = False,
 ) -> Dump:
     """Open a source in any of FORMATS, gzipped or not; its records are read as they are iterated.
 
     `format`: the name of a format, to force it. `machine`: the serial, for a source that names none. `max_bytes`: raise
-    TooLarge beyond so many unpacked bytes (0: no bound). `zone`: the zone of FHIR and HL7 v2 moments that name none.
-    `include_training`: also read messages for training or debugging.
+    TooLarge beyond so many unpacked bytes (0: no bound). `zone`: the zone of moments that name none.
+    `include_training`: also read messages for training or debugging. `layout`: of a table; `patient_given`: whether its
+    patient is known otherwise.
     Memory does not grow with the source, except for a FHIR Bundle, which is read whole.
 
     Raises BadInput if the source is empty, in no known format, or of another machine than `machine`.
@@ -44,7 +48,7 @@ def read_dump(
     if not opened.head().removeprefix(BOM).strip():
         raise BadInput("the file is empty")
     dump = Dump(get_format(format) if format else detect_format(opened), {"serial": machine} if machine else {}, zone)
-    dump.include_training = include_training
+    dump.include_training, dump.layout, dump.patient_given = include_training, layout, patient_given
     dump.records = dump.format.read(opened, dump)
     return dump
 
@@ -63,4 +67,4 @@ def detect_format(source: Source) -> Format:
         raise BadInput(f"line {line}: it is XML; FHIR is read as JSON")
     text = start.decode("utf-8", "surrogateescape")[:20]
     shown = ascii(text) if is_utf8(text) else repr(text.encode("utf-8", "surrogateescape"))
-    raise BadInput(f"line {line}: it is neither JSON, HL7 v2 nor gzip; it begins with {shown}")
+    raise BadInput(f"line {line}: it is neither JSON, HL7 v2, a table nor gzip; it begins with {shown}")

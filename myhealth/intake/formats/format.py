@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any
 
+from msgspec.structs import replace
+
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.source import Source
+from myhealth.intake.formats.tables.layout import GUESSED, Layout
 from myhealth.intake.parsed_record import ParsedRecord
 
 
@@ -27,8 +30,8 @@ class Dump:
     so far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
     `people`: what FHIR Patient resources, read so far, say of the patients, each with a reference that means this one.
     `include_training`: whether records made for training or debugging count as results. `known`: what earlier parts of
-    the source taught. `header`: the text before the records that each of them needs to be read again, such as the
-    column names of a table.
+    the source taught. `layout`: of a table; `patient_given`: whether its patient is known otherwise. `header`: the text
+    before the records that each of them needs to be read again, such as the column names of a table.
     """
 
     format: Format
@@ -40,6 +43,8 @@ class Dump:
     people: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
     include_training: bool = False
     known: Any = None
+    layout: Layout = GUESSED
+    patient_given: bool = False
     header: str = ""
 
     @property
@@ -62,9 +67,11 @@ class RejectedLayout:
     encode: Callable[[ParsedRecord], bytes]
 
 
-def reread_source(format: Format, raw: str, zone: tzinfo) -> ParsedRecord:
+def reread_source(format: Format, raw: str, zone: tzinfo, layout: Layout) -> ParsedRecord:
     """Read the text as a source of its own, and return its first record."""
-    dump = Dump(format, zone=zone, include_training=True)  # what was left out was not rejected
+    layout = replace(layout, encoding="")
+    # what was left out was not rejected
+    dump = Dump(format, zone=zone, include_training=True, layout=layout, patient_given=True)
     try:
         source = Source(io.BytesIO(raw.encode("utf-8", "surrogateescape")))
         return next(iter(format.read(source, dump)))
@@ -91,12 +98,12 @@ class Format:
     detect: Callable[[Source], bool]
     read: Callable[[Source, Dump], Iterator[ParsedRecord]]
     write_rejected: Callable[[Dump], RejectedLayout]
-    reread: Callable[[Format, str, tzinfo], ParsedRecord] = reread_source
+    reread: Callable[[Format, str, tzinfo, Layout], ParsedRecord] = reread_source
     has_record_numbers: bool = False
     is_single: bool = False
 
 
-def reread_json(format: Format, raw: str, zone: tzinfo) -> ParsedRecord:
+def reread_json(format: Format, raw: str, zone: tzinfo, layout: Layout) -> ParsedRecord:
     """Decode the text, which is one JSON record without the parts of its source around it."""
     parsed = ParsedRecord(0, 1, raw)
     parsed.decoded()

@@ -9,6 +9,7 @@ from myhealth.intake.formats.json_list import LIST
 from myhealth.intake.formats.json_object import OBJECT
 from myhealth.intake.formats.machine_memory import MEMORY
 from myhealth.intake.formats.ndjson import NDJSON
+from myhealth.intake.formats.tables.reader import CSV
 
 # In this order they are asked whether they know a source: the particular ones before the general ones.
 FORMATS: list[Format] = [
@@ -18,6 +19,7 @@ FORMATS: list[Format] = [
     MEMORY,
     OBJECT,
     NDJSON,
+    CSV,
 ]
 
 

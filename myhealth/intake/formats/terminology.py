@@ -1,4 +1,4 @@
-"""Terms that FHIR and HL7 v2 share: partial dates, numbers in text, serials."""
+"""Terms that FHIR, HL7 v2 and tables share: partial dates, zones, numbers in text, serials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from myhealth.common.errors import BadInput
 from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
 from myhealth.machines.services import serial_fault
 
@@ -99,3 +101,19 @@ def usable_serial(text: str) -> str:
 
 def joined_name(given: str, family: str) -> str:
     return " ".join(part for part in (given.strip(), family.strip()) if part)
+
+
+def read_zone(name: str) -> tzinfo:
+    """Return a zone by its name in the tz database (Asia/Kolkata) or its offset (+05:30). Raises BadInput."""
+    if name.upper() in ("UTC", "Z"):
+        return UTC
+    if name[:1] in "+-":
+        try:
+            zone = datetime.fromisoformat(f"2000-01-01T00:00{name}").tzinfo
+        except ValueError as error:
+            raise BadInput(f"{name!r} is not a zone; one is like +05:30") from error
+        return zone or UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise BadInput(f"{name!r} is not a zone; one is like Asia/Kolkata or +05:30") from error

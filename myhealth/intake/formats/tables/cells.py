@@ -1,0 +1,101 @@
+"""Read the cells of a table: numbers and moments. What could mean two things is a fault, never a guess."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+from myhealth.intake.formats.tables.layout import ORDERS, Layout
+from myhealth.intake.formats.terminology import Number, PartialDateTime, number, parse_partial
+
+COMPARED = re.compile(r"([<>]=?|[≤≥~])\s*(.+)")
+# A text such as 1,5 or 1'000 that is a number to some reader.
+LIKE_A_NUMBER = re.compile(r"[+-]?[0-9][0-9.,' \u00a0]*")
+TIME = (
+    r"(?:[T\s,]+([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2})(?:[.,]([0-9]+))?)?(?:\s*([ap])\.?m\.?)?)?"
+    r"\s*(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+YEAR_FIRST = re.compile(rf"([0-9]{{4}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}", re.IGNORECASE)
+YEAR_LAST = re.compile(rf"([0-9]{{1,2}})[-/. ]([0-9]{{1,2}})[-/. ]([0-9]{{4}}|[0-9]{{2}}){TIME}", re.IGNORECASE)
+HAS_TIME = re.compile(r"%[HIcXT]")
+CENTURY = 69  # the last two digits of years from here on are of 19..: POSIX, strptime
+
+
+class AmbiguousDate(ValueError):
+    """A day of which only a layout can say what it means."""
+
+
+def read_number(text: str, layout: Layout) -> Number | None:
+    """Return a number, None if the text is none. Raises ValueError if its separators may mean two things."""
+    plain = text
+    if layout.thousands and re.fullmatch(rf"[+-]?[0-9]{{1,3}}(?:[{layout.thousands}][0-9]{{3}})+(?:[.,][0-9]+)?", text):
+        plain = text.replace(layout.thousands, "")
+    mark = layout.decimal or "."
+    found = None if mark == "," and "." in plain else number(plain.replace(mark, "."))
+    if found is None and LIKE_A_NUMBER.fullmatch(text):
+        raise ValueError(f"'{text[:40]}' is no number with the decimal separator '{mark}'; the layout names others"
+                         " (decimal, thousands)")  # fmt: skip
+    return found
+
+
+def read_value(text: str, layout: Layout) -> Number | str:
+    """Return a number, or words as they are: HI, LO, negative; of <3,5 the number is written with a point.
+
+    Raises ValueError as `read_number` does.
+    """
+    found = read_number(text, layout)
+    if found is not None:
+        return found
+    if match := COMPARED.fullmatch(text):
+        bound = read_number(match[2], layout)
+        return text if bound is None else f"{match[1]}{bound}"
+    return text
+
+
+def read_moment(text: str, layout: Layout, zone: tzinfo) -> PartialDateTime:
+    """Return the moment of a text; its precision is the day if it has no time.
+
+    Raises ValueError if it is none, AmbiguousDate if the layout must say which number is the month.
+    """
+    order = layout.date_format
+    if order and order not in ORDERS:
+        found = datetime.strptime(re.sub(r"\s+", " ", text), order)
+        parts = (found.year, found.month, found.day, found.hour, found.minute, found.second)
+        return parse_partial(parts[: 6 if HAS_TIME.search(order) else 3], found.microsecond, found.tzinfo or zone)
+    if match := YEAR_FIRST.fullmatch(text):
+        return _moment_of(match, match.group(1, 2, 3), zone)
+    match = YEAR_LAST.fullmatch(text)
+    if match is None or order == "ymd":
+        raise ValueError(text)
+    if not order:
+        raise AmbiguousDate(text)
+    first, second, year = match.group(1, 2, 3)
+    year = year if len(year) == 4 else f"{19 if int(year) >= CENTURY else 20}{year}"
+    return _moment_of(match, (year, second, first) if order == "dmy" else (year, first, second), zone)
+
+
+def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo) -> PartialDateTime:
+    hour, minute, second, fraction, half, offset = match.groups()[3:]
+    digits = tuple(map(int, day))
+    if hour is None:
+        return parse_partial(digits, 0, zone)
+    hours = int(hour)
+    if half:
+        if not 1 <= hours <= 12:
+            raise ValueError(match[0])
+        hours = hours % 12 + (12 if half in "pP" else 0)
+    return parse_partial(
+        (*digits, hours, int(minute), int(second or 0)), int(f"{fraction or ''}000000"[:6]), _zone(offset, zone)
+    )
+
+
+def _zone(offset: str | None, zone: tzinfo) -> tzinfo:
+    if not offset:
+        return zone
+    if offset in "zZ":
+        return UTC
+    hours, minutes = int(offset[1:3]), int(offset[-2:])
+    shift = timedelta(hours=hours, minutes=minutes)
+    if minutes > 59 or hours > 23:
+        raise ValueError(offset)
+    return timezone(-shift if offset[0] == "-" else shift)

@@ -1,0 +1,236 @@
+"""The layout of a table: how its text is written, and what each column means."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+from myhealth.clinical.catalog import ANALYTES, name_of
+from myhealth.clinical.units import ucum_unit
+from myhealth.common.errors import BadInput
+
+LAYOUT_MAX = 20_000  # characters
+ORDERS = ("dmy", "mdy", "ymd")
+# The fields of a record, of the result in each row of a long table, and the fields that several columns may make up.
+RECORD_FIELDS = ("patient", "taken_at", "machine", "record_id", "checkup_type", "checkup_report", "disease", "taken_by")
+RESULT_FIELDS = ("name", "code", "value", "unit", "low", "high", "flag", "range_source")
+JOINED = ("taken_at", "checkup_report", "ignored")
+# Names of columns, of which a layout that is guessed knows these, folded.
+_NAMES = """
+patient: patient, patient id, username, user, checkup for
+taken_at: taken at, date, time, datetime, date time, date/time, timestamp, measured at
+machine: machine, serial, serial number, device serial
+record_id: record id, checkup, check-up, checkup id
+checkup_type: checkup type, type
+checkup_report: checkup report, report, notes, note, comments, comment, remarks
+disease: disease
+taken_by: taken by, doctor, operator
+name: name, test, analyte, parameter
+code: code, loinc
+value: value, result
+unit: unit, units
+low: low
+high: high
+flag: flag
+range_source: range source
+ignored: no, no., nr, nr., #, row, index
+"""
+FIELD_OF = {
+    name: field
+    for field, _, names in (line.partition(": ") for line in _NAMES.split("\n"))
+    for name in names.split(", ")
+}
+# A file of our own export: its numbers are those of our check-ups.
+EXPORTED = {"id", "username", "number", "result status"}
+LOINC = re.compile(r"\b[0-9]{1,7}-[0-9]\b")
+UNIT = re.compile(r"\s*[(\[]([^()\[\]]*(?:\[[^\]]*\])?[^()\[\]]*)[)\]]\s*$")
+
+
+class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A column of a wide table with the values of one test. `name`, `unit`: else from the column's name."""
+
+    column: str
+    name: str = ""
+    code: str = ""
+    unit: str = ""
+
+
+class Layout(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """How to read a table. Every part may be left out; without `columns` and `results` they are guessed by the names.
+
+    `kind`: only this kind is guessed. `delimiter`: guessed if empty. `encoding`: a BOM wins; else UTF-8. `decimal`,
+    `thousands`: the separators of numbers; without `thousands` there are none. `blank`: cells that say nothing, such as
+    "-". `date_format`: of days whose year does not come first: dmy, mdy, or as for strptime. `zone`: of moments that
+    name none. `checkup_type`: of all records. `columns`: the columns of RECORD_FIELDS and RESULT_FIELDS, and
+    those `ignored`. `results`: the
+    tests of a wide table.
+    """
+
+    kind: Literal["", "wide", "long"] = ""
+    delimiter: Literal["", ",", ";", "\t", "|"] = ""
+    encoding: str = ""
+    decimal: Literal[".", ",", ""] = ""
+    thousands: Literal["", ".", ",", " ", "'"] = ""
+    blank: list[str] = []
+    date_format: str = ""
+    zone: str = ""
+    checkup_type: str = ""
+    columns: dict[str, str | list[str]] = {}
+    results: list[Measured] = []
+
+    @property
+    def is_given(self) -> bool:
+        return bool(self.columns or self.results)
+
+
+GUESSED = Layout()
+
+
+def parse_layout(text: str) -> Layout:
+    """Return the layout of a text: "wide", "long", TOML, or what `dump_layout` returned. Raises BadInput."""
+    if text in ("wide", "long"):
+        return Layout(kind=text)  # type: ignore[arg-type]
+    try:
+        if len(text) > LAYOUT_MAX:
+            raise ValueError(f"it has more than {LAYOUT_MAX} characters")
+        found = msgspec.json.decode(text) if text.startswith("{") else tomllib.loads(text)
+        layout = msgspec.convert(found, Layout)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise BadInput(f"the layout cannot be read: {error}") from error
+    return check_layout(layout)
+
+
+def dump_layout(layout: Layout) -> str:
+    """Return the layout as text; "" if it says nothing."""
+    text = msgspec.json.encode(layout).decode()
+    return "" if text == "{}" else text
+
+
+def check_layout(layout: Layout) -> Layout:
+    """Return the layout. Raises BadInput where it contradicts itself or names what does not exist."""
+    unknown = layout.columns.keys() - {*RECORD_FIELDS, *RESULT_FIELDS, "ignored"}
+    several = [name for name, value in layout.columns.items() if isinstance(value, list) and name not in JOINED]
+    fault = ""
+    if unknown:
+        known = ", ".join((*RECORD_FIELDS, *RESULT_FIELDS))
+        fault = f"columns.{min(unknown)} is not known; known are {known}"
+    elif several:
+        fault = f"columns.{several[0]} must be one column"
+    elif layout.is_given and bool(layout.results) == ("value" in layout.columns):
+        fault = "it needs either results (a wide table) or columns.value (a long one)"
+    elif layout.decimal and layout.decimal == layout.thousands:
+        fault = "decimal and thousands are the same character"
+    elif layout.date_format and layout.date_format not in ORDERS and not _is_whole(layout.date_format):
+        fault = f"date_format {layout.date_format!r} must be dmy, mdy, ymd, or have a whole day, as %d/%m/%Y has"
+    else:
+        try:
+            "".encode(layout.encoding or "utf-8")
+        except (LookupError, ValueError):
+            fault = f"the encoding {layout.encoding!r} is not known; known are utf-8, utf-16, windows-1252 and the like"
+    if fault:
+        raise BadInput(f"the layout cannot be used: {fault}")
+    return layout
+
+
+def _is_whole(date_format: str) -> bool:
+    """Return whether a format of strptime has a year, a month and a day."""
+    for moment in (datetime(2001, 2, 3), datetime(2015, 11, 25)):
+        try:
+            if datetime.strptime(moment.strftime(date_format), date_format).date() != moment.date():
+                return False
+        except ValueError:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A layout that fits a header. `names`: of the columns. `places`: the columns of each field. `results`: the columns
+    of a wide table with what is known of their test."""
+
+    layout: Layout
+    names: list[str]
+    places: dict[str, list[int]]
+    results: dict[int, Measured]
+    is_exported: bool = False
+
+    @cached_property
+    def unread(self) -> list[str]:
+        """The names of the columns that the layout does not name."""
+        read = {place for places in self.places.values() for place in places} | self.results.keys()
+        return [name for place, name in enumerate(self.names) if place not in read and name]
+
+
+def fit(layout: Layout, cells: Sequence[str]) -> Table | str:
+    """Return the table if the cells are its header, else why they are not."""
+    names = [cell.strip() for cell in cells]
+    folded = [fold(name) for name in names]
+    return _fit_given(layout, names, folded) if layout.is_given else _guess(layout, names, folded)
+
+
+def fold(name: str) -> str:
+    """Return the name of a column as it is compared: without case, with one blank for blanks and underscores."""
+    return re.sub(r"[\s_\ufeff]+", " ", name).strip().casefold()
+
+
+def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
+    places = {field: [value] if isinstance(value, str) else value for field, value in layout.columns.items()}
+    ignored = [folded.index(fold(name)) for name in places.pop("ignored", ()) if fold(name) in folded]
+    wanted = [*(name for each in places.values() for name in each), *(each.column for each in layout.results)]
+    for name in wanted:
+        if folded.count(fold(name)) != 1:
+            return f"the column {name!r} {'stands there twice' if fold(name) in folded else 'is missing'}"
+    found = {field: [folded.index(fold(name)) for name in each] for field, each in places.items()} | {
+        "ignored": ignored
+    }
+    results = {folded.index(fold(each.column)): each for each in layout.results}
+    return Table(layout, names, found, {place: _described(each) for place, each in results.items()})
+
+
+def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(folded):
+        field = FIELD_OF.get(name)
+        if field and folded.count(name) > 1:
+            return f"the column {names[place]!r} stands there twice"
+        if field:
+            places.setdefault(field, []).append(place)
+    is_exported = set(folded) >= EXPORTED
+    if is_exported:
+        places["record_id"] = [folded.index("id")]
+    is_long = "value" in places and ("name" in places or "code" in places)
+    if is_long and layout.kind != "wide":
+        double = next((field for field, each in places.items() if len(each) > 1 and field not in JOINED), "")
+        return f"two columns may be {double}" if double else Table(layout, names, places, {}, is_exported)
+    if layout.kind == "long":
+        return "a long table has columns named value and name or code"
+    wide = {field: each for field, each in places.items() if field in (*RECORD_FIELDS, "ignored")}
+    taken = {place for each in wide.values() for place in each}
+    results = {place: _described(Measured(name)) for place, name in enumerate(names) if name and place not in taken}
+    if "taken_at" not in wide or not results:
+        return "a wide table has a column named taken_at, date or the like, and a column for each test"
+    double = next((name for place, name in enumerate(folded) if name and folded.count(name) > 1), "")
+    double = double or next((field for field, each in wide.items() if len(each) > 1 and field not in JOINED), "")
+    return f"two columns are named or may be {double!r}" if double else Table(layout, names, wide, results)
+
+
+def _described(column: Measured) -> Measured:
+    """Return the column with its name, code and unit, from "Glucose (mg/dL)" and "Glucose 2345-7" as far as it says.
+
+    A name of the catalogue has its first code, unless another code belongs to another of its units.
+    """
+    text, unit = column.column.strip(), column.unit
+    if (in_header := UNIT.search(text)) and ucum_unit(in_header[1]):
+        text, unit = text[: in_header.start()], unit or in_header[1].strip()
+    coded = LOINC.search(text)
+    code = column.code or (coded[0] if coded else "")
+    name = column.name or LOINC.sub("", text).strip() or name_of(code) or code
+    named = (each for each in ANALYTES if each.name.casefold() == name.casefold() and "mol" not in "".join(each.ranges))
+    return Measured(column.column, name, code or next((each.codes[0] for each in named), ""), unit)

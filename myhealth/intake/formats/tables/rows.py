@@ -1,0 +1,191 @@
+"""Split the text of a table into rows, in bounded memory; a row that cannot be split is one with a fault."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from myhealth.common.errors import BadInput
+from myhealth.common.text import printable
+from myhealth.intake.formats.json_reader import CHUNK_BYTES, Readable
+from myhealth.intake.formats.source import Source
+from myhealth.intake.formats.tables.layout import Layout, Table, fit
+from myhealth.intake.parsed_record import is_utf8
+
+DELIMITERS = (",", ";", "\t", "|")
+LINE_MAX = 1_000_000  # characters, also of a row of several lines
+NOT_UTF8 = "holds bytes that are not {}; name the encoding (--encoding windows-1252, or encoding in the layout)"
+QUOTES = f"a quote is not closed, or has text behind it, or a cell has more than {csv.field_size_limit():,} characters"
+HEADER_LINES = 20  # a title may come before the header
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row: its first line, its text, its cells, and why they could not be told apart, if so."""
+
+    line: int
+    text: str
+    cells: list[str]
+    fault: str = ""
+
+
+class _Raw(io.RawIOBase):
+    """A stream as the text layer of `io` needs it."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        part = self._stream.read(len(target))
+        target[: len(part)] = part
+        return len(part)
+
+
+@dataclass
+class Lines:
+    """The lines of a table. Iterating gives the rest of them; those given since `begin_row` can be given back.
+
+    Raises BadInput for a line without an end, and where the bytes are not in the encoding at all.
+    """
+
+    text: io.TextIOWrapper
+    encoding: str
+    number: int = 0
+    row: list[str] = field(default_factory=list)
+    _waiting: deque[str] = field(default_factory=deque)
+    _size: int = 0
+    _read_lines: int = 0
+
+    @classmethod
+    def of(cls, head: bytes, stream: Readable, encoding: str) -> Lines:
+        found = next((name for bom, name in BOMS.items() if head.startswith(bom)), encoding or "utf-8")
+        buffer = io.BufferedReader(_Raw(stream), CHUNK_BYTES)
+        return cls(io.TextIOWrapper(buffer, found, "surrogateescape", newline=""), found.upper().removesuffix("-SIG"))
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._waiting.popleft() if self._waiting else self._read()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.row.append(line)
+        self._size += len(line)
+        if self._size > LINE_MAX:
+            raise csv.Error(f"it has more than {LINE_MAX:,} characters")
+        return line
+
+    def _read(self) -> str:
+        self._read_lines += 1
+        try:
+            line = self.text.readline(LINE_MAX + 1)
+        except UnicodeError as error:
+            raise BadInput(f"line {self._read_lines}: it is not {self.encoding}: {error}") from error
+        if len(line) > LINE_MAX:
+            column = max(len(cells_of(line, mark)) for mark in DELIMITERS)
+            place = f"line {self._read_lines}, in or behind column {column}"
+            raise BadInput(f"{place}: the line has more than {LINE_MAX:,} characters")
+        return line
+
+    def read_first(self, count: int) -> list[str]:
+        """Return the first lines; `begin_behind` says which of them are given again."""
+        return [line for _ in range(count) if (line := self._read())]
+
+    def begin_behind(self, first: Sequence[str], count: int) -> None:
+        self._waiting.extend(first[count:])
+        self.number = count
+
+    def begin_row(self) -> None:
+        self.row, self._size = [], 0
+
+    def give_back(self, kept: int) -> None:
+        """Give the lines of this row again, but the first `kept` of them."""
+        self._waiting.extendleft(reversed(self.row[kept:]))
+        self.number -= len(self.row) - kept
+        del self.row[kept:]
+
+
+def is_table(source: Source) -> bool:
+    """Return whether a source begins with rows of several cells, and not with anything else that is known."""
+    head = source.head()
+    text = head.decode("utf-16" if BOMS.get(head[:2]) else "utf-8", "ignore")
+    text = text.strip("\ufeff \r\n")
+    first = (line.replace("\t", " ").isprintable() and any(map(line.count, DELIMITERS)) for line in text.splitlines())
+    return not text.startswith("<") and any(first)
+
+
+def cells_of(text: str, delimiter: str) -> list[str]:
+    """Return the cells of one row, as far as they can be told apart."""
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        return text.split(delimiter)
+
+
+def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
+    """Find the header among the first lines; return the table, its delimiter, and the text of the header.
+
+    Raises BadInput naming the line that comes nearest, and what it lacks.
+    """
+    first = lines.read_first(HEADER_LINES)
+    marks = [layout.delimiter] if layout.delimiter else list(DELIMITERS)
+    why: list[tuple[int, str]] = []
+    for place in range(len(first)):
+        found: list[tuple[int, Table, str, int]] = []
+        for mark in marks:
+            reader = csv.reader(first[place:], delimiter=mark)
+            try:
+                cells = next(reader)
+            except csv.Error:
+                continue
+            table = fit(layout, cells)
+            if isinstance(table, Table):
+                found.append((len(cells), table, mark, reader.line_num))
+            else:
+                why.append((len(cells), f"line {place + 1}: {table}; the columns are {_shown(cells)}"))
+        if found:
+            _, table, mark, count = max(found, key=lambda each: each[0])
+            text = "".join(first[place : place + count])
+            if not is_utf8(text):
+                raise BadInput(f"line {place + 1}: the header {NOT_UTF8.format(lines.encoding)}")
+            lines.begin_behind(first, place + count)
+            return table, mark, text
+    raise BadInput(
+        max(why, key=lambda each: each[0])[1] if why else "there is no header",
+        hint="name a layout that fits: --layout wide, long or a file; examples/table-layout.toml explains it",
+    )
+
+
+def _shown(cells: Sequence[str]) -> str:
+    return printable(", ".join(filter(None, cells)), 200)
+
+
+def read_rows(lines: Lines, delimiter: str) -> Iterator[Row]:
+    """Return the rows. One whose quotes are not closed has the first of its lines only, and reading continues behind
+    it, so that it takes no other row with it."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.begin_row()
+        number = lines.number + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            lines.give_back(1)
+            text = lines.row[0]
+            cells = cells_of(text, delimiter)
+            yield Row(number, text, cells, QUOTES)
+            continue
+        if any(cell and not cell.isspace() for cell in cells):
+            yield Row(number, "".join(lines.row), cells)
