@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from cli.context import App, pass_app
 from cli.output import cell_text, confirm, print_table
 from myhealth import stores
+from myhealth.grants import RIGHTS, grant, keep_data_out_of_the_log
 
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
@@ -24,12 +26,16 @@ DONE = "applied"
 @click.option(
     "--to", type=click.IntRange(min=0), metavar="N", help="Go to migration N, up or down; 0 empties the database."
 )
+@click.option("--upload-role", metavar="NAME", help="Afterwards grant this role what the upload API and commands need.")
+@click.option("--sync-role", metavar="NAME", help="Afterwards grant this role what the sync needs.")
 @click.option(
-    "--grants", is_flag=True, help="Only keep data out of PostgreSQL's log: ALTER ROLE for the role of database_url."
+    "--grants", is_flag=True, help="Only grant, and keep data out of PostgreSQL's log, for these roles and our own."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
 @pass_app
-def migrate(app: App, status: bool, check: bool, to: int | None, grants: bool, yes: bool) -> None:
+def migrate(
+    app: App, /, status: bool, check: bool, to: int | None, grants: bool, yes: bool, **named: str | None
+) -> None:
     """Bring the stores' schema up to date.
 
     Migrates PostgreSQL's tables and triggers, each migration in a transaction of its own, and makes MongoDB's indexes.
@@ -40,11 +46,12 @@ def migrate(app: App, status: bool, check: bool, to: int | None, grants: bool, y
     """
     if grants and (status or check or to is not None):
         raise click.UsageError("--grants goes with none of --status, --check and --to")
-    settings = app.settings()
+    settings, roles = app.settings(), {kind: role for kind in RIGHTS if (role := named[f"{kind}_role"])}
     stores.bind_database(settings)
     try:
         if grants:
-            for statement in stores.keep_data_out_of_the_log():
+            grant_all(roles)
+            for statement in keep_data_out_of_the_log(roles.values()):
                 click.echo(statement)
             click.echo("PostgreSQL's log gets no data from failing statements.")
         elif status or check:
@@ -55,8 +62,16 @@ def migrate(app: App, status: bool, check: bool, to: int | None, grants: bool, y
             click.get_current_context().exit(int(any(not state.startswith(DONE) for _, state in found)))
         else:
             go_to(app, settings, to, yes)
+            grant_all(roles)
     finally:
         stores.close_database()
+
+
+def grant_all(roles: Mapping[str, str]) -> None:
+    """Grant roles, by their kind, what they need, and print the SQL."""
+    for kind, role in roles.items():
+        for statement in grant(kind, role):
+            click.echo(statement)
 
 
 def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import peewee
 import psycopg2.errors
 
-from myhealth.common.database import QUIET_LOG, cause_of, database, fetch_one, make_database, translate_errors
+from myhealth.common.database import cause_of, database, fetch_one, make_database, translate_errors
 from myhealth.common.database_watch import ask
-from myhealth.common.errors import BadInput, NotAllowed, SchemaMismatch, SettingsError, Unavailable
+from myhealth.common.errors import BadInput, SchemaMismatch, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.migrations import OLDEST_PROGRAM
 
@@ -236,44 +236,6 @@ def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
             log.warning("migration %s waits for %s", name, holder)
             told = holder
         time.sleep(POLL_S)
-
-
-def quiet_log_statements() -> list[str]:
-    """Return the SQL that keeps data out of the server's log for our role; empty if it is in force.
-
-    A statement that fails contains a record's values, and PostgreSQL logs it unless these settings forbid it.
-    """
-    role = fetch_one("select quote_ident(current_user)", ()).fetchone()[0]
-    found = dict(fetch_one("select name, setting from pg_settings where name = any(%s)", ([*QUIET_LOG],)).fetchall())
-    found["log_min_error_statement"] = found["log_min_error_statement"].replace("fatal", "panic")
-    return [
-        f"alter role {role} set {name} = '{QUIET_LOG[name]}'" for name in QUIET_LOG if found[name] != QUIET_LOG[name]
-    ]
-
-
-def keep_data_out_of_the_log() -> list[str]:
-    """Apply `quiet_log_statements` to our role and return them. Raises NotAllowed with the SQL if our role may not."""
-    statements = quiet_log_statements()
-    try:
-        with database.atomic():
-            for statement in statements:
-                database.execute_sql(statement)
-    except peewee.ProgrammingError as error:
-        if not isinstance(cause_of(error), psycopg2.errors.InsufficientPrivilege):
-            raise
-        raise NotAllowed(
-            "our role may not change its own log settings", hint=f"a superuser runs: {'; '.join(statements)};"
-        ) from error
-    return statements
-
-
-def warn_of_data_in_the_log() -> None:
-    """Log a warning if a failing statement, with a record's values, would reach PostgreSQL's log."""
-    if quiet_log_statements():
-        log.warning(
-            "PostgreSQL logs the statements of errors, with the data in them; run `myhealth migrate --grants`"
-            " (examples/README.md, Privacy of logs)"
-        )
 
 
 @contextlib.contextmanager

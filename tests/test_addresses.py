@@ -4,8 +4,10 @@ from typing import Any
 
 import bottle
 import pytest
+from support.factories import PASSWORD
 
 from myhealth.common.addresses import fold_address, is_trusted
+from wsgi.common import requests
 from wsgi.common.requests import client_address
 
 
@@ -96,3 +98,18 @@ def test_bytes_beyond_ascii_in_a_header_are_no_500(upload: Any, browse: Any, log
                     assert answer.status_code < 500, (name, method, path, answer.data)
     assert "Traceback" not in caplog.text
     assert "failed" not in caplog.text
+
+
+def test_a_proxy_that_hides_its_clients_is_warned_of_once(upload, caplog) -> None:
+    requests._warn_of_proxy.cache_clear()
+    login = {"username": "bholanath", "password": PASSWORD}
+    elsewhere: list[dict[str, Any]] = [
+        {"environ_overrides": {"REMOTE_ADDR": "192.0.2.7"}},
+        {"environ_overrides": {"REMOTE_ADDR": "127.0.0.1"}, "headers": {"X-Forwarded-For": "192.0.2.7"}},
+    ]
+    for options in elsewhere:
+        assert upload("POST", "/login/", login, **options).status_code == 200
+    assert "X-Forwarded-For" not in caplog.text
+    for address in ("127.0.0.1", "", "::1"):
+        assert upload("POST", "/login/", login, environ_overrides={"REMOTE_ADDR": address}).status_code == 200
+    assert caplog.text.count("without X-Forwarded-For; a proxy must set it") == 1

@@ -17,12 +17,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from support.factories import PASSWORD
 from support.paths import ROOT
 
-from cli.main import cli
 from myhealth.common.settings import keys, load
 from myhealth.processes import listen, url_of
 
@@ -280,29 +278,3 @@ def fetched(url: str, body: bytes | None = None, token: str = "") -> Any:
         except OSError:
             assert time.monotonic() < deadline, f"{url} does not answer"
             time.sleep(0.05)
-
-
-@pytest.mark.parametrize("name", ["upload", "browse", "sync", "listen"])
-def test_systemd_unit_is_one(name: str, tmp_path: Path) -> None:
-    """`myhealth-{name}.service`: read by systemd itself where it is there; its command is one of ours."""
-    unit = EXAMPLES / f"myhealth-{name}.service"
-    text = unit.read_text()
-    for part in ("[Unit]", "[Service]", "[Install]", "User=myhealth", "NoNewPrivileges=yes"):
-        assert part in text
-    command = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE).group(1).split()
-    if name in ("sync", "listen"):
-        assert command[:2] == ["/opt/myhealth/.venv/bin/myhealth", name]
-        given = cli.get_command(click.Context(cli), name)
-        assert given is not None
-        given.make_context(name, command[2:])
-    else:
-        assert command[:2] == ["/opt/myhealth/.venv/bin/gunicorn", "-c"]
-        assert (EXAMPLES / Path(command[2]).name).is_file()
-        assert f"RuntimeDirectory=myhealth-{name}" in text
-    analyze = shutil.which("systemd-analyze")
-    if analyze:
-        done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True)
-        complaints = [
-            line for line in done.stderr.splitlines() if unit.name in line and "is not executable" not in line
-        ]
-        assert complaints == []

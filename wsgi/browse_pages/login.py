@@ -12,7 +12,7 @@ from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import Page, redirect
 from wsgi.browse_pages.navigation import link
-from wsgi.common.requests import client_address
+from wsgi.common.requests import client_address, note_login
 
 FIRST = "Please log in to see that page."
 ENDED = "Your session has ended. Please log in again."
@@ -61,6 +61,7 @@ class LoginPage(Page):
         return answer
 
     def post(self) -> Any:
+        note_login()
         form = session.read_form()
         username, password = form.get("username", ""), form.get("password", "")
         try:

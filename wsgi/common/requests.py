@@ -3,10 +3,12 @@
 import base64
 import contextlib
 import io
+import logging
 import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
@@ -16,6 +18,8 @@ import msgspec
 from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
+log = logging.getLogger(__name__)
+HERE = (LOCAL, "127.0.0.1", "::1")
 CHUNK, PIECE = 64 * 1024, 8 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 CREDENTIALS_MAX_BYTES = 16 * 1024
@@ -272,6 +276,20 @@ def client_address(trusted_proxies: str) -> str:
     while hops and is_trusted(address, trusted_proxies):
         address = fold_address(hops.pop().strip())
     return address[:100]
+
+
+def note_login() -> None:
+    """Warn once if logins come from this machine without X-Forwarded-For, as through a proxy that does not set it."""
+    if peer_address() in HERE and not header("X-Forwarded-For"):
+        _warn_of_proxy()
+
+
+@cache
+def _warn_of_proxy() -> None:
+    log.warning(
+        "a login came from this machine without X-Forwarded-For; a proxy must set it (examples/nginx.conf), else wrong"
+        " passwords of one client lock all out"
+    )
 
 
 def peer_address() -> str:

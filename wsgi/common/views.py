@@ -9,7 +9,7 @@ import bottle
 from myhealth.common.errors import BadInput
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, read_json
+from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, note_login, read_json
 from wsgi.common.site_address import site
 
 VERBS = ("get", "post", "put", "delete")
@@ -44,9 +44,11 @@ class LoginView(View):
     """GET with HTTP Basic, or POST with `{"username", "password"}`: a token, or 401."""
 
     def get(self) -> Any:
+        note_login()
         return self.log_in(*basic_credentials())
 
     def post(self) -> Any:
+        note_login()
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "password")
         return self.log_in(body.get("username"), body.get("password"))
 

@@ -13,11 +13,12 @@ from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.gate import Gate
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name
+from myhealth.grants import warn_of_data_in_the_log
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
-from myhealth.stores import check_ready, close_database, database_url, open_database, warn_of_data_in_the_log
+from myhealth.stores import check_ready, close_database, database_url, open_database
 from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
