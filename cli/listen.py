@@ -18,6 +18,7 @@ from myhealth.common.database import database
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import SettingsError
 from myhealth.common.settings_checks import is_loopback
+from myhealth.grants import warn_of_data_in_the_log
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.mllp.receiver import Receiver
 from myhealth.mllp.senders import Senders
@@ -79,7 +80,7 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(fileno=fd) if fd else processes.listen(host, port))
         stack.enter_context(stores.opened_database(settings, is_served=True))
-        stores.warn_of_data_in_the_log()
+        warn_of_data_in_the_log()
         stack.callback(Watch(database.obj, stores.database_url(settings)).stop)
         click.echo(f"listening on {processes.url_of(listener).replace('http', 'mllp')}", err=True)
         asyncio.run(run(receiver, Limits(allow or Limits.allow, *limits), listener, tls))
