@@ -17,6 +17,7 @@ from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, UploadLogin
 from wsgi.upload_api.checkups import CheckupsView, HistoryView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
+from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.health import MetricsView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
@@ -39,6 +40,7 @@ VIEWS: dict[str, Any] = {
     "/reports/": CheckupsView,
     "/machines/": MachinesView,
     "/machines/<serial>/dumps/": DumpsView,
+    **FHIR_WRITE_VIEWS,
     **HEALTH_VIEWS,
     "/metrics": MetricsView,
 }

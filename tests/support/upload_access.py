@@ -52,7 +52,12 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/machines/"): only(200, "tara"),
     ("POST", "/machines/"): only(201, "tara"),
     ("POST", "/machines/<serial>/dumps/"): only(201, "tara"),
+    ("POST", "/fhir/"): only(200, "dr.ayush", "tara"),
+    ("POST", "/fhir/Observation/"): only(201, "dr.ayush", "tara"),
+    ("POST", "/fhir/DiagnosticReport/"): only(201, "dr.ayush", "tara"),
 }
+FHIR_RESULT = {"resourceType": "Observation", "status": "final", "code": {"text": "Pulse"}, "effectiveDateTime": "2026-11-20",
+               "subject": {"identifier": {"value": "bholanath"}}}  # fmt: skip
 BODIES: dict[str, Any] = {
     "/login/": {"username": "savita", "password": PASSWORD},
     "/registration/": {"username": "new.one", "password": "a long password"},
@@ -60,7 +65,10 @@ BODIES: dict[str, Any] = {
     USER: {"username": "bholanath", "full_name": "Bholanath M"},
     CHECKUP: {"disease": "none"},
     "/machines/": {"serial": "HC-9"},
-}
+    "/fhir/": {"resourceType": "Bundle", "type": "batch", "entry": [{"resource": FHIR_RESULT, "request": {"method": "POST", "url": "Observation"}}]},
+    "/fhir/Observation/": FHIR_RESULT,
+    "/fhir/DiagnosticReport/": {**FHIR_RESULT, "resourceType": "DiagnosticReport"},
+}  # fmt: skip
 
 
 def ask(upload: Caller, method: str, path: str, token: str, number: int = 7, *, closing_slash: bool = True) -> Any:
@@ -68,6 +76,8 @@ def ask(upload: Caller, method: str, path: str, token: str, number: int = 7, *, 
     body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
     if isinstance(body, dict) and body.get("username") == "new.one":
         body = {**body, "username": f"new.{number}"}
+    if path in ("/fhir/Observation/", "/fhir/DiagnosticReport/"):
+        body = {**body, "id": str(number)}
     filled_path = filled(path) if closing_slash else filled(path).rstrip("/")
     return upload(method, filled_path, body, token=token)
 

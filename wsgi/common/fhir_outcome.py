@@ -10,7 +10,8 @@ FHIR_ID = r"[A-Za-z0-9.\-]{1,64}"  # a logical id
 FHIR_HEADERS = {"Content-Type": FHIR}
 OUR_ERROR = "tag:myhealth.example,2026:error"
 ISSUE_TYPES = {
-    401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported", 406: "not-supported", 409: "conflict",
+    200: "informational", 401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported",
+    406: "not-supported", 409: "conflict",
     410: "deleted", 413: "too-long", 415: "not-supported", 422: "processing", 429: "throttled", 500: "exception",
     502: "transient", 503: "transient", 504: "timeout",
 }  # fmt: skip
@@ -24,14 +25,17 @@ def is_fhir() -> bool:
     return path == "/fhir" or path.startswith("/fhir/")
 
 
-def operation_outcome(status: int, details: str, code: str, errors: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def operation_outcome(
+    status: int, details: str, code: str, errors: Sequence[dict[str, Any]] = (), severity: str = "error"
+) -> dict[str, Any]:
     """Return an error of ours: an issue for each of `errors`, whose `field` is the place, or one issue."""
     issues = []
     for error in errors or [{"message": details}]:
+        own = error.get("code") or code
         issue = {
-            "severity": "error",
-            "code": ISSUE_TYPES_OF_CODES.get(code) or ISSUE_TYPES.get(status, "invalid"),
-            "details": {"coding": [{"system": OUR_ERROR, "code": error.get("code") or code}], "text": details},
+            "severity": severity,
+            "code": ISSUE_TYPES_OF_CODES.get(own) or ISSUE_TYPES.get(status, "invalid"),
+            "details": {"coding": [{"system": OUR_ERROR, "code": own}], "text": details},
             "diagnostics": error["message"],
         }
         issues.append(issue | ({"expression": [place]} if (place := error.get("field")) else {}))

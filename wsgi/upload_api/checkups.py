@@ -56,9 +56,9 @@ def bulk_body(*json_schemas: str) -> dict[str, Any]:
     return {"description": BODY_DESCRIPTION, "content": content}
 
 
-BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirResource")
+BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirUpload")
 # The address names the patient, so a record may leave it out.
-PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirResource")
+PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirUpload")
 BULK_HEADERS = (
     (
         "Idempotency-Key",
@@ -107,7 +107,7 @@ class TakesRecords(UploadView):
         source, max_bytes = f"POST /{place}/"[:200], self.context.settings.upload.max_body_bytes
         with contextlib.ExitStack() as held:
             body = held.enter_context(spool_body(max_bytes))
-            if _is_large(body):
+            if is_large(body):
                 held.enter_context(self.context.large_bodies.enter())
 
             if key is not None:
@@ -142,11 +142,7 @@ class TakesRecords(UploadView):
         self, dump: Dump, source: str, patient: str | None, as_dump: bool, atomic: bool, answer: BulkAnswer
     ) -> None:
         """Store the records in one transaction: if the body turns out to be broken further on, nothing is stored."""
-        derive_ids = as_dump or dump.format.has_record_numbers
-        origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
-        origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
-        origin.own_authorities = self.context.settings.intake.folded_authorities
-        intake = Intake(origin, dump.people)
+        intake = self.intake(dump, source, patient, as_dump)
         limits = BATCH_CHARACTERS, BATCH_RECORDS
         if atomic:
             limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1
@@ -162,6 +158,14 @@ class TakesRecords(UploadView):
                 register_machine(**dump.machine)
             for batch in itertools.chain([first], [second] if second else [], batches):
                 answer.add(batch, intake.store_batch(batch, atomic=atomic))
+
+    def intake(self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False) -> Intake:
+        """Return what stores the records of this upload."""
+        derive_ids = as_dump or dump.format.has_record_numbers
+        origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
+        origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
+        origin.own_authorities = self.context.settings.intake.folded_authorities
+        return Intake(origin, dump.people)
 
 
 class CheckupsView(TakesRecords):
@@ -273,7 +277,7 @@ def _digest(body: BinaryIO, *marks: str) -> bytes:
     return digest.digest()
 
 
-def _is_large(body: BinaryIO) -> bool:
+def is_large(body: BinaryIO) -> bool:
     """Return whether a body has more than SMALL_BODY_BYTES, also if it is a gzip file. Leaves it at its beginning."""
     size = body.seek(0, os.SEEK_END)
     body.seek(0)

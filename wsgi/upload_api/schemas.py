@@ -148,7 +148,8 @@ SCHEMAS: dict[str, Any] = {
     "PatientRecords": listed("PatientRecord", minItems=1),
     "Dump": dump_of("Record"),
     "PatientDump": dump_of("PatientRecord"),
-    "FhirResource": shape({"resourceType": {"enum": ["Bundle", "Observation", "DiagnosticReport"]}}, closed=False),
+    "FhirUpload": shape({"resourceType": {"enum": ["Bundle", "Observation", "DiagnosticReport"]}}, closed=False),
+    "FhirResource": shape({"resourceType": TEXT}, closed=False),
     "BulkAnswer": shape(
         {"details": TEXT, **COUNTS, "items": {"type": "array", "items": ITEM}},
         {

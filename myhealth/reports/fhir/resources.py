@@ -14,6 +14,7 @@ from myhealth.clinical.coding_systems import OUR_SERIAL
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir import patient_resource, report_resources
+from myhealth.reports.export.fhir_observations import Observations
 from myhealth.reports.export.fhir_types import Element, clean, instant
 from myhealth.reports.trends import readable_results
 
@@ -50,6 +51,22 @@ def report_id_of(kind: str, id_: str) -> int | None:
 def find_resource(report: Document, kind: str, id_: str) -> Element | None:
     """Return the resource of the report with this id."""
     return next((each for each in resources_of(report, frozenset((kind,))) if each["id"] == id_), None)
+
+
+def observation_id(report: Document, number: str) -> str:
+    """Return the id of the Observation that was sent under this number (`sub_id`), of "" that of the first one which no
+    other contains; "" if it is not there."""
+    results = readable_results(report)
+    observations, top = Observations(report, {}, str).of(results)
+    found = dict.fromkeys((top if not number else ())[:1])
+    panels = (report.get("details") or {}).get("panels") or ()
+    for prefix, parts in (("", results), ("p", panels)):
+        for place, each in enumerate(parts, 1):
+            if number and each.get("sub_id") == number:
+                found[f"{report['_id']}-{prefix}{each.get('number', place)}"] = None
+    found[f"{report['_id']}-p0"] = None  # both values of a blood pressure are parts of one
+    there = {each["id"] for each in observations}
+    return next((each for each in found if each in there), "")
 
 
 def is_withdrawn(report: Document, id_: str) -> bool:

@@ -33,7 +33,7 @@ class Entry:
     `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
     the reference and the type of whom it is about. `deleted`: it only says that the resource `kind`/`id` was deleted.
-    `included`: a search found it only as a part of what was sought.
+    `included`: a search found it only as a part of what was sought. `number`: its place in its Bundle, from 0.
     """
 
     resources: Resources = field(repr=False)
@@ -52,6 +52,7 @@ class Entry:
     subject: dict[str, str] = field(default_factory=dict, repr=False)
     deleted: bool = False
     included: bool = False
+    number: int = 0
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
@@ -301,11 +302,13 @@ def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:
 
 
 def _read_list(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
-    for parsed in read_list(window, scan=False):
+    for number, parsed in enumerate(read_list(window, scan=False)):
         if parsed.faults:
             raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")
         resources.add(len(parsed.raw))
-        yield entry_of(parsed, resources)
+        entry = entry_of(parsed, resources)
+        entry.number = number
+        yield entry
 
 
 def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:

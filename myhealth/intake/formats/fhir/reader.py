@@ -109,7 +109,8 @@ def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterato
     heads = find_heads(scope, dump.skipped)
     for entry in entries:
         if entry.fault:
-            yield ParsedRecord(0, entry.line, small_bundle([entry]), None, [entry.fault])
+            raw, own = small_bundle([entry]), {entry.number: ""}
+            yield ParsedRecord(0, entry.line, raw, None, [entry.fault], entries=own)
         elif id(entry) in heads:
             if entry.deleted:
                 yield read_deleted(entry)

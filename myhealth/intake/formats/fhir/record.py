@@ -47,7 +47,7 @@ def read_deleted(entry: Entry) -> ParsedRecord:
     """Return the record of a resource of which a transaction only says that it was deleted."""
     url = entry.full_url if ABSOLUTE.fullmatch(entry.full_url) else f"{entry.kind}/{entry.id}"
     record = {"record_id": url, "status": WITHDRAWN}
-    return ParsedRecord(0, entry.line, small_bundle([entry]), record)
+    return ParsedRecord(0, entry.line, small_bundle([entry]), record, entries={entry.number: ""})
 
 
 def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
@@ -77,6 +77,10 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.locate = partial(locate, group.head.kind)
+    if not alone:
+        found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
+        results = (each for each in group.observations if each[0].container is None and each[0] is not group.head)
+        found.entries |= {entry.number: record_id(entry, part) or "" for entry, part in results}
     return found
 
 
