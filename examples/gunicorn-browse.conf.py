@@ -4,6 +4,7 @@ Settings come from the environment and the settings file. Put a proxy that speak
 """
 
 import atexit
+import json
 import os
 import shutil
 import subprocess
@@ -54,6 +55,12 @@ def on_starting(server):
     server.handle_hup = reload_if_right
 
 
+# The metrics of all workers come together here. It must be set before the application is loaded.
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{_own_folder}/metrics"
+    shutil.rmtree(f"{_own_folder}/metrics", ignore_errors=True)
+    os.mkdir(f"{_own_folder}/metrics")
+
 _master = os.getpid()
 
 
@@ -67,7 +74,22 @@ def _leave_nothing():
 # Workers show that they live by touching a file; in memory, a busy disk cannot make them seem dead.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else _own_folder
 
-# Requests carry names in their paths: the proxy's log is the place for them, if there is to be one.
+# MyHealth itself logs one line a request, with the route in place of the path, which contains names.
 accesslog = None
 errorlog = "-"
 loglevel = "info"
+# gunicorn's own lines in the form of MyHealth's (log.format), which only another process may read: see _check.
+_form = "import json; from myhealth.common.logs import gunicorn_logging; print(json.dumps(gunicorn_logging()))"
+logconfig_dict = json.loads(subprocess.run([sys.executable, "-c", _form], capture_output=True).stdout or "{}")
+
+
+def post_worker_init(worker):
+    """Serve the metrics at an address of their own, if the settings name one."""
+    worker.wsgi.started()
+
+
+def child_exit(server, worker):
+    """Forget the connections of a worker that has ended; its counters stay."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)

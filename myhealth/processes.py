@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,8 +26,6 @@ READY_TIMEOUT_S = 30
 RESPONSE_TIMEOUT_S = 5  # the parent holds the socket: after a server's end, callers would wait
 RESPONSE_MAX_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 30
-# Responses do not name the server's software.
-RUN_GUNICORN = "import gunicorn; gunicorn.SERVER = 'MyHealth'; from gunicorn.app.wsgiapp import run; run()"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -69,12 +67,17 @@ def gunicorn(
     """
     if importlib.util.find_spec("gunicorn") is None:
         raise SettingsError("gunicorn is not installed", hint="in MyHealth's source folder: pip install '.[server]'")
-    words = ["-c", RUN_GUNICORN, application, "--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread"]
+    words = ["-m", "gunicorn", application, "-c", "python:wsgi.common.server", "--bind", f"fd://{listener.fileno()}"]
     words += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket", "--log-level", "warning"]
     # Workers report that they are alive by touching a file; on a busy disk that takes too long.
     shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn creates its files there safely
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
-    with started(words, settings, log_file, without, pass_fds=(listener.fileno(),)) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="myhealth-metrics-") as metrics,
+        started(
+            words, settings, log_file, without, {"PROMETHEUS_MULTIPROC_DIR": metrics}, pass_fds=(listener.fileno(),)
+        ) as process,
+    ):
         try:
             _wait_until_ready(process, url_of(listener), application)
         except (Unavailable, SettingsError) as error:
@@ -88,9 +91,12 @@ def started(
     settings: Settings,
     log_file: IO[bytes] | None = None,
     without: Collection[str] = (),
+    environ: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run this Python with these arguments and settings, except for the keys in `without`, until the block ends.
+
+    `environ`: further variables.
 
     The process then gets SIGTERM, and SIGKILL if that does not end it; on Linux SIGTERM also if its parent is killed.
     """
@@ -99,7 +105,7 @@ def started(
         stdin=subprocess.DEVNULL,
         stdout=log_file,
         stderr=log_file,
-        env=child_environ(settings, without),
+        env=child_environ(settings, without) | dict(environ or {}),
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         start_new_session=True,  # Ctrl-C is for the parent, which ends the process itself
         **options,

@@ -125,8 +125,9 @@ class Trail:
         """The events, as the table has them, after a look at what all have in common."""
         found = self.rows()
         ids = dict(self.db("select username, id from users"))
-        for actor, action, subject, outcome, _, actor_id, subject_id, came_from, at in found:
+        for actor, action, subject, outcome, details, actor_id, subject_id, came_from, at in found:
             assert came_from == address
+            assert (details.pop("request_id", None) is None) == (address is None)
             assert self.since <= at <= datetime.now(at.tzinfo)
             if actor_id is not None:
                 assert actor_id == ids[actor]

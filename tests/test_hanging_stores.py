@@ -55,7 +55,7 @@ class Apis:
 
 def needing_a_store() -> list[tuple[Any, ...]]:
     login = {"username": "bholanath", "password": PASSWORD}
-    return [("upload", "/readyz"), ("upload", "/healthz"), ("upload", "/metrics"), ("upload", "/users/"),
+    return [("upload", "/readyz"), ("upload", "/healthz"), ("upload", "/users/"),
             ("upload", "/checkups/", [record(50)]), ("upload", "/login/", login), ("browse", "/readyz"),
             ("browse", "/reports/"), ("browse", "/users/"), ("browse", "/login/", login)]  # fmt: skip
 
@@ -78,6 +78,8 @@ def test_stores_that_hang_hold_nobody_for_long(postgres, mongo, people, reports,
                     assert {status for _, status, _ in answers} == {503}, answers
                     assert max(secs for _, _, secs in answers) <= LONGEST_S, answers
                     apis.check_quick()
+                    status, secs = apis.call("upload", "/metrics")  # without the figures of the store
+                    assert (status, secs <= LONGEST_S) == (200, True)
             deadline = time.monotonic() + 15
             while not all(apis.call(*each)[0] in (200, 201, 403) for each in needing_a_store()):
                 assert time.monotonic() < deadline, "they come back by themselves"
@@ -94,7 +96,7 @@ def test_apis_that_start_while_the_stores_hang_answer_too(
     with hanging(postgres, mongo), running_apis(settings) as urls, ThreadPoolExecutor(12) as threads:
         apis = Apis(urls, token)
         assert (apis.call("upload", "/livez")[0], apis.call("browse", "/livez")[0]) == (200, 200)
-        answers = [*threads.map(lambda path: apis.call("upload", path), ["/readyz", "/users/", "/metrics"] * 4)]
+        answers = [*threads.map(lambda path: apis.call("upload", path), ["/readyz", "/users/", "/checkups/"] * 4)]
         assert {status for status, _ in answers} == {503}
         assert max(secs for _, secs in answers) <= LONGEST_S, answers
         apis.check_quick()

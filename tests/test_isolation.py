@@ -44,7 +44,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/users/<username>/access-log/"): SEEN,
     ("POST", "/reports/"): NOBODY,
     ("POST", "/sync/call/<method>/"): NOBODY,
-    **dict.fromkeys((("GET", path) for path in ("/livez", "/readyz", "/healthz")), OPEN),
+    **dict.fromkeys((("GET", path) for path in ("/livez", "/readyz", "/healthz", "/metrics")), OPEN),
     ("GET", "/login/"): dict.fromkeys(OPEN, 401),  # without a name and a password
     ("POST", "/login/"): dict.fromkeys(OPEN, 401),
     ("POST", "/logout/"): dict.fromkeys(CALLERS, 204),

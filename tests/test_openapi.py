@@ -61,7 +61,15 @@ def test_an_answer_is_as_the_document_says(browse: Caller, log_in, path: str, ca
 
 
 # Headers that any answer may have, of which a program need not be told.
-USUAL = {"content-type", "content-length", "content-encoding", "cache-control", "vary", "x-content-type-options"}
+USUAL = {
+    "x-request-id",
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "cache-control",
+    "vary",
+    "x-content-type-options",
+}
 
 
 def check(document: dict[str, Any], method: str, template: str, answer: Any) -> None:

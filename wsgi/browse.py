@@ -5,9 +5,7 @@
 
 from typing import Any
 
-import bottle
-
-from myhealth.common.settings import Settings, load
+from myhealth.common.settings import Settings
 from wsgi.browse_api.accounts import BrowseLogin, LogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
@@ -41,19 +39,20 @@ VIEWS: dict[str, Any] = {
 DESCRIPTION = (
     "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"
     " linked by the Link header. Every path answers with and without its closing slash."
+    " Every answer has an `X-Request-ID`, the one that was sent or a new one."
 )
 # The description itself.
 PAGES: dict[str, Any] = {**description_views("MyHealth browse API", DESCRIPTION, VIEWS, BROWSE_SCHEMAS | SYNC_SCHEMAS)}
 
 
-def make_app(settings: Settings) -> bottle.Bottle:
+def make_app(settings: Settings) -> Application:
     """Return the application. MongoDB is connected at the first request. Raises SettingsError."""
     context = BrowseContext(settings)
-    application = Application(context.close, Site(settings.browse.public_url, settings.trusted_proxies))
+    application = Application("browse", context, Site(settings.browse.public_url, settings.trusted_proxies))
     for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
     add_pages(application, context)
     return application
 
 
-app = LazyApplication(lambda: make_app(load()), load)
+app = LazyApplication("browse", make_app)

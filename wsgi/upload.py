@@ -5,9 +5,7 @@
 
 from typing import Any
 
-import bottle
-
-from myhealth.common.settings import Settings, load
+from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
@@ -18,7 +16,6 @@ from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, Upl
 from wsgi.upload_api.checkups import CheckupsView, HistoryView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
-from wsgi.upload_api.health import MetricsView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS
@@ -42,9 +39,11 @@ VIEWS: dict[str, Any] = {
     "/machines/<serial>/dumps/": DumpsView,
     **FHIR_WRITE_VIEWS,
     **HEALTH_VIEWS,
-    "/metrics": MetricsView,
 }
-DESCRIPTION = "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
+DESCRIPTION = (
+    "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
+    " Every answer has an `X-Request-ID`, the one that was sent or a new one."
+)
 # The description itself, and the page for manual uploads.
 PAGES: dict[str, Any] = {
     **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
@@ -53,14 +52,14 @@ PAGES: dict[str, Any] = {
 }
 
 
-def make_app(settings: Settings) -> bottle.Bottle:
+def make_app(settings: Settings) -> Application:
     """Return the application with these settings. PostgreSQL is opened at the first request. Raises SettingsError."""
     context = UploadContext(settings)
-    application = Application(context.close, Site(settings.upload.public_url, settings.trusted_proxies))
+    application = Application("upload", context, Site(settings.upload.public_url, settings.trusted_proxies))
     for path, view in (VIEWS | PAGES).items():
         add_view(application, path, view, context)
     application.add_hook("after_request", context.release_connection)
     return application
 
 
-app = LazyApplication(lambda: make_app(load()), lambda: load_secret(load()))
+app = LazyApplication("upload", make_app, load_secret)

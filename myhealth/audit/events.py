@@ -18,6 +18,7 @@ from myhealth.audit.models import AuditEvent, Refusal
 from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
+from myhealth.common.request_context import request_id
 
 ACTIONS = (
     "login",
@@ -164,6 +165,8 @@ def event_values(
     outcome: str = "done",
 ) -> tuple[Any, ...]:
     """Return the values of INSERT_EVENT, for statements that contain it."""
+    if request := request_id():
+        details = {**details, "request_id": request}
     fitting = {name: _fit(value) if isinstance(value, str) else value for name, value in details.items()}
     text = msgspec.json.encode(fitting).decode()
     return who.id, _fit(who.name), action, subject_id, _fit(subject), who.address, outcome, text

@@ -46,7 +46,8 @@ def find_all_events(
 
 
 def _event(access: AccessEvent) -> Event:
-    named = (("what", access.what), ("report", access.report_id), ("count", access.count if access.count > 1 else None))
+    named = (("what", access.what), ("report", access.report_id), ("count", access.count if access.count > 1 else None),
+             ("request_id", access.request_id or None))  # fmt: skip
     details = {name: value for name, value in named if value is not None}
     who, whose = (access.actor_id, access.actor), (access.patient_id, access.username)
     return Event(access.id, access.at, *who, access.action, *whose, access.address, access.outcome, details, "browse")

@@ -145,6 +145,20 @@ class Pool(PooledPostgresqlDatabase):
     psycopg2_adapter = DurableConnection
     limits: Mapping[str, str] = {}
     refuse_s = refused_until = 0.0
+    _waits = 0
+
+    def _connect(self) -> Any:
+        try:
+            return super()._connect()
+        except MaxConnectionsExceeded:
+            self._waits += 1
+            raise
+
+    def count(self) -> tuple[int, int, int, int]:
+        """Return the connections in use, the idle ones, the most there may be, and how often none was free since the
+        last call."""
+        waits, self._waits = self._waits, 0
+        return len(self._in_use), len(self._connections), self._max_connections, waits
 
     def in_use(self) -> list[Any]:
         """Return the connections that threads use now."""

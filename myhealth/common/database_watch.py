@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -59,8 +60,9 @@ class Watch:
     """A thread that asks PostgreSQL while requests wait for it. If there is no answer, it breaks their connections, and
     the pool makes no new ones until there is."""
 
-    def __init__(self, pool: Pool, url: str) -> None:
-        self._pool, self._url = pool, url
+    def __init__(self, pool: Pool, url: str, observe: Callable[[Pool], None] = lambda _: None) -> None:
+        """`observe`: called twice a second with the pool."""
+        self._pool, self._url, self._observe = pool, url, observe
         self._stop = threading.Event()
         threading.Thread(target=self._run, name="database watch", daemon=True).start()
 
@@ -70,6 +72,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
+            self._observe(self._pool)
             if self._pool.refused_until < math.inf and self._pool.longest_use_s() < SLOW_S:
                 continue
             try:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from myhealth.common.errors import Unavailable
+from myhealth.common.request_context import HEADER, request_id
 
 if TYPE_CHECKING:
     import urllib3  # its import binds a socket, to find out about IPv6: so functions import it when they need it
@@ -131,7 +132,7 @@ class HttpClient:
                 method,
                 self._base_url + path,
                 body=body,
-                headers=dict(headers or {}),
+                headers={**({HEADER: request_id()} if request_id() else {}), **(headers or {})},
                 timeout=timeout_s or self._timeout_s,
                 redirect=False,
                 preload_content=False,

@@ -12,7 +12,7 @@ import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -78,6 +78,9 @@ class UploadSettings:
     public_url: str = setting(
         "", "The upload API's address as users see it, `https://upload.example`; empty: from each request."
     )
+    metrics_listen: str = setting(
+        "", "HOST:PORT of an own address for the upload API's `/metrics`; empty: at the API's own address."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +88,9 @@ class BrowseSettings:
     public_url: str = setting(
         "",
         "The same of the browse API and its pages. If it is https, cookies are Secure and browsers stay with HTTPS.",
+    )
+    metrics_listen: str = setting(
+        "", "The same for the browse API's `/metrics`; another address than the upload API's."
     )
     sync_public_key: str = setting(
         "",
@@ -100,6 +106,14 @@ class RetentionSettings:
     )
     audit_days: Annotated[int, Meta(ge=0, le=36_500)] = setting(
         730, "Days that audit events are kept in both stores, at least 31; 0: for ever."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSettings:
+    format: Literal["text", "json"] = setting("text", "Form of the log's lines: text or json.")
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Lowest level that the APIs and the loop of `myhealth sync` log; info has a line for each request."
     )
 
 
@@ -139,6 +153,7 @@ class Settings:
     upload: UploadSettings = dataclasses.field(default_factory=UploadSettings)
     browse: BrowseSettings = dataclasses.field(default_factory=BrowseSettings)
     retention: RetentionSettings = dataclasses.field(default_factory=RetentionSettings)
+    log: LogSettings = dataclasses.field(default_factory=LogSettings)
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, metadata={"internal": True})
 
     @property

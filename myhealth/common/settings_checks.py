@@ -70,9 +70,22 @@ def check_settings(settings: Settings) -> None:
             "sync.reports_api_url needs sync.username and sync.password, of a user with the role service"
         )
     parse_networks(settings.trusted_proxies)
+    listens = settings.upload.metrics_listen, settings.browse.metrics_listen
+    if all(map(split_address, listens)) and listens[0] == listens[1]:
+        raise SettingsError("upload.metrics_listen and browse.metrics_listen must differ")
     _check_time_zone(settings.time_zone)
     if not settings.allow_insecure:
         _check_exposure(settings)
+
+
+def split_address(text: str) -> tuple[str, int] | None:
+    """Return host and port of `HOST:PORT`, with brackets around an IPv6 address; None for "". Raises SettingsError."""
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise SettingsError(f"metrics_listen {text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 def _web_addresses(settings: Settings) -> dict[str, str]:

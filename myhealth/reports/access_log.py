@@ -18,6 +18,7 @@ from pymongo.collection import Collection
 
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
+from myhealth.common.request_context import request_id
 from myhealth.common.stored_types import StoredMoment
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
@@ -75,6 +76,7 @@ class Access:
             "report_id": self.report_id,
             "address": self.address,
             "outcome": self.outcome,
+            **({"request_id": request} if (request := request_id()) else {}),
         }
 
 
@@ -97,6 +99,7 @@ class AccessEvent:
     address: str | None
     outcome: str
     count: int = 1
+    request_id: str = ""
 
 
 class AccessCursor(NamedTuple):
@@ -211,8 +214,11 @@ class AccessLog:
 
 
 def _event_of(document: Document) -> AccessEvent:
-    fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__slots__ if name not in ("id", "count")}
-    return AccessEvent(id=str(document["_id"]), **fields, count=document.get("count", 1))
+    fields: dict[str, Any] = {
+        name: document[name] for name in AccessEvent.__slots__ if name not in ("id", "count", "request_id")
+    }
+    extra = {"count": document.get("count", 1), "request_id": document.get("request_id", "")}
+    return AccessEvent(id=str(document["_id"]), **fields, **extra)
 
 
 def _object_id(text: str) -> ObjectId:

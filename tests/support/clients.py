@@ -19,7 +19,7 @@ class Caller:
 
     def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
         """Send a request; bytes are sent as they are, other bodies as JSON. `options`: headers, token, query_string."""
-        headers = dict(options.pop("headers", {}))
+        headers = {"X-Request-ID": "of-a-test", **options.pop("headers", {})}
         token = options.pop("token", self.token)
         if token:
             headers["Authorization"] = f"Bearer {token}"

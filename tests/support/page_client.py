@@ -18,7 +18,8 @@ class Browser:
         self.base_url = base_url
 
     def get(self, path: str, **options):
-        return self.client.get(path, base_url=self.base_url, **options)
+        headers = {"X-Request-ID": "of-a-test", **(options.pop("headers", None) or {})}
+        return self.client.get(path, base_url=self.base_url, headers=headers, **options)
 
     def submit(self, page, action: str, address: str = "", **fields):
         """Send the page's form with that action, with these fields changed."""

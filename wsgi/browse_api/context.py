@@ -8,6 +8,7 @@ import bottle
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, Unavailable
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.common.refusals import MinuteTexts
+from myhealth.common.request_context import note_caller
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
@@ -17,6 +18,7 @@ from myhealth.reports.trends import FilterChoices, Measurement
 from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
 from wsgi.browse_api.limits import OnePerUser, RecentAnswers
+from wsgi.common.metrics import Gauges
 from wsgi.common.requests import accepted_type, bearer_token, client_address, query_parameters
 from wsgi.common.views import View
 
@@ -41,6 +43,7 @@ class BrowseContext:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.metrics_listen = settings.browse.metrics_listen
         self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs = MinuteTexts()
         self.trends = RecentAnswers(RECENT_S, TRENDS_MAX, TRENDS_MAX_BYTES, lambda answer: len(answer[0]))
@@ -59,6 +62,11 @@ class BrowseContext:
         """Raise an error unless MongoDB lets us read within two seconds and the keys of the tokens are here."""
         self.reports.ping(READY_S)
         self._keys.fetch()
+        return {}
+
+    def gauges(self) -> Gauges:
+        """Return the figures of MongoDB: none. Raises an error if it is unavailable."""
+        self.reports.ping(READY_S)
         return {}
 
     def user_of_token(self, token: str) -> dict[str, Any]:
@@ -89,6 +97,8 @@ class BrowseContext:
         user = self.reports.people.get(claims.subject)
         if user is not None and (not user["active"] or is_revoked(claims, user["tokens_valid_after"])):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        if user is not None:
+            note_caller(user["_id"], user["role"])
         return user
 
     def measurements(self, patient: Document) -> list[Measurement]:

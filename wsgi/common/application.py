@@ -5,11 +5,13 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import bottle
 import msgspec
 
+from myhealth.common.addresses import network_of
 from myhealth.common.errors import (
     Busy,
     MissingPrivilege,
@@ -18,10 +20,15 @@ from myhealth.common.errors import (
     TooManyAttempts,
     Unavailable,
 )
+from myhealth.common.logs import configure_logging
 from myhealth.common.refusals import MinuteTexts
+from myhealth.common.request_context import current_request
+from myhealth.common.settings import Settings, load
+from wsgi.common import metrics, metrics_server
+from wsgi.common.access import Exchange
 from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
 from wsgi.common.once import Once
-from wsgi.common.requests import has_token
+from wsgi.common.requests import client_address, has_token
 from wsgi.common.site_address import Site
 
 log = logging.getLogger(__name__)
@@ -52,22 +59,29 @@ SENTENCES = {
 class Application(bottle.Bottle):
     """A Bottle application that returns errors as JSON, never with a traceback."""
 
-    def __init__(self, release: Callable[[], None], site: Site) -> None:
-        """`release`: closes the stores that the application opened; `close()` calls it. `site`: its public address."""
+    def __init__(self, name: str, context: Any, site: Site) -> None:
+        """`name`: upload or browse. `context`: its stores; `close()` closes them. `site`: its public address."""
         super().__init__()
-        self.site = site
+        self.name, self.context, self.site = name, context, site
         self._headers = site.headers
         self.config["json.enable"] = False  # views encode their own answers
         self.router.add_filter("fhir_id", lambda _: (FHIR_ID, None, None))
         self.install(ErrorPlugin())
+        self.add_hook("before_request", self._note_network)
         self.add_hook("before_request", _check_path)
         self.add_hook("before_request", self._refuse_foreign)
         self.add_hook("after_request", self._add_headers)
-        self._release = release
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return Exchange(self.name, environ, start_response).run(self.wsgi, environ)
 
     def close(self) -> None:
         super().close()
-        self._release()
+        self.context.close()
+
+    def _note_network(self) -> None:
+        if request := current_request.get():
+            request.network = network_of(client_address(self.site.trusted_proxies))
 
     def _refuse_foreign(self) -> None:
         """Refuse a change, or a login, that a page of another site makes a browser send.
@@ -143,9 +157,10 @@ def error_response(error: MyHealthError) -> bottle.HTTPResponse:
         headers["Retry-After"] = "5"
         status, message, errors = 503, "The service is not set up; its log says why.", []
     elif isinstance(error, (Busy, TooManyAttempts)):
-        network = getattr(error, "network", "")
+        request = current_request.get()
+        network = request.network if request and isinstance(error, TooManyAttempts) else "all networks"
         if _logged.add(f"{error.code} {network}") == "new":
-            log.warning("%s: %s; further ones of this minute are not logged", network or "all networks", error.message)
+            log.warning("%s for %s: %s; further ones of this minute are not logged", error.code, network, error.message)
     elif isinstance(error, Unavailable):
         log.log(logging.ERROR if isinstance(error, MissingPrivilege) else logging.WARNING, "%s", error.message)
         # Messages that name a store are for the log only; other subclasses have messages for people.
@@ -183,30 +198,51 @@ class LazyApplication:
     While that fails (settings are wrong), each request gets the error; see `Once`.
     """
 
-    def __init__(self, make: Callable[[], Callable[..., Any]], check: Callable[[], object] = lambda: None) -> None:
-        """`check`: raises an error if the settings are wrong; opens nothing."""
-        self._make = make
+    def __init__(
+        self, name: str, make: Callable[[Settings], Application], check: Callable[[Settings], object] = lambda _: None
+    ) -> None:
+        """`name`: upload or browse. `check`: raises an error if the settings are wrong; opens nothing."""
+        self._name, self._make, self._check_settings = name, make, check
         self._application = Once(self._start)
-        self._check = check
 
     def check(self) -> None:
         """End the process, with the reason, if the settings are wrong. The server calls it before it starts."""
         try:
-            self._check()
+            settings = load()
+            self._check_settings(settings)
+            if listener := metrics_server.listen(getattr(settings, self._name).metrics_listen):
+                listener.server_close()
         except MyHealthError as error:
             print("\n".join(filter(None, (f"Error: {error.message}", error.hint))), file=sys.stderr)
             raise SystemExit(error.exit_code) from None
 
-    def _start(self) -> Callable[..., Any]:
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        return self._make()
+    def started(self) -> None:
+        """Serve the metrics at their own address, if they have one. Each worker calls it before its first request."""
+        metrics.mark_start()
+        try:
+            listener = metrics_server.listen(getattr(load(), self._name).metrics_listen)
+        except MyHealthError as error:  # the requests that come report the settings
+            log.error("no metrics at their own address: %s", error.message)
+        else:
+            if listener:
+                metrics_server.serve(listener, lambda: metrics.render(self._application().context.gauges))
+
+    def _start(self) -> Application:
+        configure_logging()
+        settings = load()
+        configure_logging(settings.log)
+        return self._make(settings)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         try:
             application = self._application()
         except MyHealthError as error:
-            bottle.request.bind(environ)
-            answer = error_response(error)
-            start_response(answer.status_line, answer.headerlist)
-            return [answer.body]
+            return Exchange(self._name, environ, start_response).run(partial(_answer_error, error), environ)
         return application(environ, start_response)
+
+
+def _answer_error(error: MyHealthError, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    bottle.request.bind(environ)
+    answer = error_response(error)
+    start_response(answer.status_line, answer.headerlist)
+    return [answer.body]

@@ -1,9 +1,13 @@
-"""Liveness and readiness."""
+"""Liveness, readiness and metrics."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import bottle
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from wsgi.common.metrics import render
 from wsgi.common.openapi import Operation
 from wsgi.common.views import View, json_response
 
@@ -26,4 +30,23 @@ class ReadyView(View):
         return json_response({"status": "ok", **self.context.check_ready()})
 
 
-HEALTH_VIEWS = {"/livez": LiveView, "/readyz": ReadyView, "/healthz": ReadyView}
+class MetricsView(View):
+    """Metrics for Prometheus, without personal data; nothing is here if they have an address of their own."""
+
+    spec = {
+        "get": Operation(
+            "Figures for Prometheus; 404 if `metrics_listen` is set",
+            {200: ("Text, version 0.0.4.", {"type": "string"})},
+            errors={404: "They have an address of their own."},
+            content="text/plain",
+        )
+    }
+
+    def get(self) -> Any:
+        if self.context.metrics_listen:
+            raise bottle.HTTPError(404)
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
+        return bottle.HTTPResponse(render(self.context.gauges), headers=headers)
+
+
+HEALTH_VIEWS = {"/livez": LiveView, "/readyz": ReadyView, "/healthz": ReadyView, "/metrics": MetricsView}

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import bottle
 
 from myhealth.common.errors import BadInput
+from myhealth.common.request_context import current_request
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, note_login, read_json
@@ -75,11 +76,13 @@ def add_view(application: Application, path: str, view: type[View], context: Any
     """Route a path to a view, with and without its closing slash. `options`: for Bottle's `route`, such as plugins."""
     for verb in view.verbs():
         for form in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
-            application.route(form, verb.upper(), _callback(view, verb, context), **options)
+            application.route(form, verb.upper(), _callback(path, view, verb, context), **options)
 
 
-def _callback(view: type[View], verb: str, context: Any) -> Callable[..., Any]:
+def _callback(path: str, view: type[View], verb: str, context: Any) -> Callable[..., Any]:
     def call(**parts: str) -> Any:
+        if request := current_request.get():
+            request.route = path
         return view(context).perform(verb, **parts)
 
     return call

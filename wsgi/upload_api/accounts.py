@@ -5,11 +5,13 @@ from typing import Any
 import bottle
 
 from myhealth.audit.events import Actor, find_password_reset, record_event, record_refusal
-from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
+from myhealth.common.errors import BadInput, Busy, Conflict, NotAllowed, TooManyAttempts
+from myhealth.common.request_context import note_caller
 from myhealth.common.text import fold_name
 from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, revoke_tokens
 from wsgi.common.application import json_error
+from wsgi.common.metrics import LOGINS
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, read_json
 from wsgi.common.views import LoginView, View, json_response
@@ -28,6 +30,21 @@ class UploadLogin(LoginView, UploadView):
     }
 
     def log_in(self, username: Any, password: Any) -> Any:
+        outcome = "failed"
+        try:
+            answer = self._log_in(username, password)
+            outcome = "done" if answer.status_code == 200 else "wrong"
+            return answer
+        except TooManyAttempts:
+            outcome = "throttled"
+            raise
+        except Busy:
+            outcome = "busy"
+            raise
+        finally:
+            LOGINS.labels(outcome).inc()
+
+    def _log_in(self, username: Any, password: Any) -> bottle.HTTPResponse:
         named = username.strip() if isinstance(username, str) else ""
         unknown = Actor(None, None, self.address)  # who tries that name is not known
         try:
@@ -43,6 +60,7 @@ class UploadLogin(LoginView, UploadView):
             record_event("login", outcome="refused", actor=unknown, subject=named)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
         reset_at = find_password_reset(login.user.id)
+        note_caller(login.user.id, login.user.role)
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)

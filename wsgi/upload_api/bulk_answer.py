@@ -32,7 +32,7 @@ class BulkAnswer:
     def __init__(self, dump: Dump, with_rejected: bool) -> None:
         self.dump = dump
         self._with_rejected = with_rejected
-        self._counts = counts([])
+        self.counts = counts([])
         self._short: list[bytes] = []
         self._effects: list[bytes] = []
         self._detailed: dict[int, bytes] = {}
@@ -45,7 +45,7 @@ class BulkAnswer:
         """Add a batch."""
         for record, result in zip(parsed, results, strict=True):
             self._first = self._first or result
-            self._counts[result.status] += 1
+            self.counts[result.status] += 1
             short = {"index": result.index, "status": result.status, "id": result.id}
             self._short.append(encode_json(short))
             self._effects.append(result.effect.encode())
@@ -79,7 +79,7 @@ class BulkAnswer:
             # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
             body = error_body(UNKNOWN_USER, "unknown_user", self._first.errors)
             return Answer(404, body.decode(), lasting=False)
-        found = self._counts
+        found = self.counts
         if found["accepted"]:
             status, details = 201, "User checkup created…"
         elif found["rejected"] and not found["duplicate"]:
@@ -115,7 +115,7 @@ class BulkAnswer:
         """Return the list of all items, and the number of rejected ones without their errors."""
         items = self._short
         room = ITEMS_MAX_BYTES - sum(map(len, items)) - len(items)
-        shortened = self._counts["rejected"]
+        shortened = self.counts["rejected"]
         for place, encoded in self._detailed.items():
             room -= len(encoded) - len(items[place])
             if room < 0:

@@ -29,6 +29,7 @@ from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
+from wsgi.common.metrics import RECORDS
 from wsgi.common.openapi import Operation, one_of
 from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
@@ -121,6 +122,8 @@ class TakesRecords(UploadView):
             answer = work() if key is None else once(self.user.id, key, digest, work)
             if answer.replayed and with_rejected:  # the kept answer has no rejected record, but the request has
                 bulk.collect_rejected(self._records(bulk.dump), answer)
+        for outcome, count in ({"replayed": 1} if answer.replayed else bulk.counts).items():
+            RECORDS.labels(outcome).inc(count)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(bulk.with_file(answer), answer.status, headers=headers)
 

@@ -11,6 +11,7 @@ from myhealth.common.database import database
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.gate import Gate
+from myhealth.common.request_context import note_caller
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name
 from myhealth.grants import warn_of_data_in_the_log
@@ -19,9 +20,11 @@ from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database
+from wsgi.common.metrics import Gauges, observe_pool
 from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
+from wsgi.upload_api.gauges import database_gauges
 
 LARGE_BODIES_BUSY = "Other large uploads are being stored; send it again in a moment.", 10
 
@@ -40,13 +43,14 @@ class UploadContext:
         self.large_bodies = Gate(slots=1, waiting=2, wait_s=60, refusal=LARGE_BODIES_BUSY)
         self.open = Once(self._open)
         self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
+        self.metrics_listen = settings.upload.metrics_listen
         self._watch: Watch | None = None
 
     def _open(self) -> str:
         url = database_url(self.settings)
         open_database(self.settings, is_served=True)
         warn_of_data_in_the_log()
-        self._watch = Watch(database.obj, url)
+        self._watch = Watch(database.obj, url, observe_pool)
         return url
 
     def close(self) -> None:
@@ -60,12 +64,21 @@ class UploadContext:
         if database.obj is not None and not database.is_closed():
             database.close()
 
+    def gauges(self) -> Gauges:
+        """Return the figures of PostgreSQL. Raises an error if it is unavailable."""
+        self.open()
+        try:
+            return database_gauges()
+        finally:
+            self.release_connection()
+
     def user_of_token(self, token: str) -> User:
         """Return the active user who holds a valid token. Raises NotLoggedIn."""
         claims = self.verifier.verify(token)
         user = get_user_by_subject(claims.subject)
         if user is None or not user.active or is_revoked(claims, user.tokens_valid_after):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
+        note_caller(user.id, user.role)
         return user
 
 

@@ -1,0 +1,107 @@
+"""The log: one line an event on stderr, as text or as JSON, with the request that it belongs to."""
+
+import logging
+import sys
+from typing import Any
+
+from myhealth.common.request_context import RequestContext, current_request
+from myhealth.common.settings import LogSettings, load
+
+OURS = ("myhealth", "wsgi", "cli")
+ACCESS = (
+    "%(method)s %(route)s %(status)d %(ms).1f ms role=%(role)s user_id=%(user_id)s bytes=%(bytes)d"
+    " request_id=%(request_id)s"
+)
+
+
+class LogHandler(logging.Handler):
+    """Writes each line at once, so that lines of several processes stay whole, to what is stderr then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - as every handler: a log that fails must not end what is logged
+            self.handleError(record)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-28T04:48:22+0100 WARNING wsgi.common.application There were …`, then the request's facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, newline, rest = super().format(record).partition("\n")
+        facts = " ".join(f"{name}={value}" for name, value in request_facts(record).items())
+        return f"{first}{facts and f' [{facts}]'}{newline}{rest}"
+
+
+TEXT, MOMENT = "%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
+JSON: dict[str, Any] = {
+    "fmt": "%(levelname)s %(name)s %(message)s",
+    "timestamp": "time",
+    "rename_fields": {"levelname": "level", "name": "logger"},
+}
+
+
+def gunicorn_logging(level: str = "") -> dict[str, Any]:
+    """Return gunicorn's setting `logconfig_dict`: its own lines in the form of the settings, from their level or this
+    one on. Raises SettingsError."""
+    settings = load().log
+    text = {"format": TEXT, "datefmt": MOMENT}
+    form = {"()": "pythonjsonlogger.json.JsonFormatter", **JSON} if settings.format == "json" else text
+    level = (level or settings.level).upper()
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"myhealth": form},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "myhealth"}},
+        "root": {"handlers": []},
+        "loggers": {"gunicorn.error": {"level": level, "handlers": ["stderr"], "propagate": False}},
+    }
+
+
+def request_facts(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the facts of the request in which a record was logged; none for an access line, which has its own."""
+    request = current_request.get()
+    if request is None or hasattr(record, "access"):
+        return {}
+    facts = {"method": request.method, "route": request.route, "user_id": request.user_id, "network": request.network}
+    return {**facts, "request_id": request.id}
+
+
+def configure_logging(settings: LogSettings | None = None, level: int | None = None) -> None:
+    """Log to stderr in the form of the settings. `level`: of our own modules, if not that of the settings; libraries
+    log warnings, everything below DEBUG."""
+    settings = settings or LogSettings()
+    level = logging.getLevelNamesMapping()[settings.level.upper()] if level is None else level
+    root = logging.getLogger()
+    handler = next((each for each in root.handlers if isinstance(each, LogHandler)), None)
+    if handler is None:
+        handler = LogHandler()
+        root.addHandler(handler)
+    handler.setFormatter(_json_formatter() if settings.format == "json" else TextFormatter(TEXT, MOMENT))
+    root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+
+
+def log_access(log: logging.Logger, request: RequestContext, status: int, ms: float, sent_bytes: int) -> None:
+    """Log one answered request at the level INFO."""
+    facts = {
+        "method": request.method, "route": request.route, "status": status, "ms": round(ms, 1), "role": request.role,
+        "user_id": request.user_id, "bytes": sent_bytes, "request_id": request.id,
+    }  # fmt: skip
+    log.info(ACCESS, facts, extra={"access": facts})
+
+
+def _json_formatter() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter
+
+    class RequestJsonFormatter(JsonFormatter):
+        def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+            super().add_fields(log_data, record, message_dict)
+            access = log_data.pop("access", None)
+            log_data |= access or request_facts(record)
+            if access:
+                log_data["message"] = "request"
+
+    return RequestJsonFormatter(**JSON)

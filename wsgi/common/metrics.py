@@ -1,0 +1,102 @@
+"""Metrics for Prometheus: counters of this process, or of all workers that share a folder, and figures of the stores.
+
+gunicorn's workers share a folder if its configuration sets PROMETHEUS_MULTIPROC_DIR before this module is loaded.
+Source: prometheus.github.io/client_python/multiprocess.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
+
+from myhealth import __version__
+from myhealth.common.database import Pool
+from myhealth.common.errors import MissingPrivilege, MyHealthError
+
+log = logging.getLogger(__name__)
+prometheus_client.disable_created_metrics()
+COUNTED = CollectorRegistry()
+LABELS = ("app", "route", "method", "status")
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REQUESTS = Counter("http_requests", "Requests answered.", LABELS, registry=COUNTED)
+DURATION = Histogram(
+    "http_request_duration_seconds", "Seconds until the answer was sent.", LABELS, buckets=SECONDS, registry=COUNTED
+)
+RECORDS = Counter("myhealth_upload_records", "Records received over HTTP.", ("outcome",), registry=COUNTED)
+LOGINS = Counter("myhealth_logins", "Attempts to log in at the upload API.", ("outcome",), registry=COUNTED)
+POOL = Gauge(
+    "myhealth_database_connections", "Connections to PostgreSQL, every half second.", ("state",),
+    registry=COUNTED, multiprocess_mode="livesum",
+)  # fmt: skip
+POOL_MAX = Gauge(
+    "myhealth_database_connections_max",
+    "Most connections to PostgreSQL.",
+    registry=COUNTED,
+    multiprocess_mode="livesum",
+)
+POOL_WAITS = Counter(
+    "myhealth_database_connection_waits", "Times that a request found no free connection.", registry=COUNTED
+)
+STARTED = Gauge(
+    "myhealth_start_time_seconds", "When the oldest process of the API started.", registry=COUNTED,
+    multiprocess_mode="livemin",
+)  # fmt: skip
+Gauges = Mapping[str, tuple[str, float]]
+
+
+def count_request(app: str, route: str, method: str, status: int, seconds: float) -> None:
+    """Count one request that was answered."""
+    labels = (app, route, method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other", status)
+    REQUESTS.labels(*labels).inc()
+    DURATION.labels(*labels).observe(seconds)
+
+
+def observe_pool(pool: Pool) -> None:
+    """Publish the state of the connections."""
+    in_use, idle, most, waits = pool.count()
+    POOL.labels("in_use").set(in_use)
+    POOL.labels("idle").set(idle)
+    POOL_MAX.set(most)
+    POOL_WAITS.inc(waits)
+
+
+def mark_start() -> None:
+    """Publish the moment at which this process starts to serve."""
+    STARTED.set(time.time())
+
+
+def render(gauges: Callable[[], Gauges]) -> bytes:
+    """Return all metrics, version 0.0.4 of the format. `gauges`: figures of the stores, each (help, value) by name; if
+    a store is unavailable they are left out, and `myhealth_stores_available` is 0."""
+    registry = CollectorRegistry()
+    registry.register(_Stores(gauges))
+    shown: Any = COUNTED if ValueClass is MutexValue else MultiProcessCollector(registry)
+    return generate_latest(registry) + (generate_latest(shown) if shown is COUNTED else b"")
+
+
+class _Stores:
+    def __init__(self, gauges: Callable[[], Gauges]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        build = GaugeMetricFamily("myhealth_build_info", "The version that runs.", labels=("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+        try:
+            found, available = self._gauges(), 1
+        except MyHealthError as error:
+            log.log(logging.ERROR if isinstance(error, MissingPrivilege) else logging.WARNING, "%s", error.message)
+            found, available = {}, 0
+        yield GaugeMetricFamily("myhealth_stores_available", "Whether the figures of the stores are here.", available)
+        for name, (text, value) in found.items():
+            yield GaugeMetricFamily(name, text, value)
