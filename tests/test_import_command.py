@@ -343,7 +343,7 @@ def test_what_a_batch_of_messages_has_that_is_no_result_is_told(db, people, run_
     assert "1 accepted, 0 duplicate, 1 rejected." in done.stdout
     assert "not results, passed over: 1 training" in done.stderr
     assert "line 14: BTS-1 counts 4, but there is 3 (message)" in done.stderr
-    assert "PID-3: is missing" in done.stderr
+    assert "PID-3: has only numbers that are not a patient's" in done.stderr
     again = run_cli("import-machine", str(file), "--include-training", "--json")
     (summary,) = json.loads(again.stdout)
     assert (summary["accepted"], summary["duplicate"], summary["rejected"]) == (1, 1, 1)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 from support import compare
 from support.factories import record, statuses, take
+from support.fhir import observation, quantity
 from support.paths import DATA
 
 from myhealth.common.errors import Unavailable
+from myhealth.intake import file_import
 from myhealth.intake.corrections import change_checkup, delete_checkup
+from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.results import RecordResult
 
 T1, T2, T3 = (f"2026-11-0{day}T08:00:00Z" for day in (1, 2, 3))
@@ -121,9 +126,31 @@ def test_the_same_in_a_new_envelope_is_a_duplicate(db, people, format) -> None:
 
 def test_an_earlier_message_in_a_new_envelope_changes_nothing(db, people) -> None:
     for value, at in ((5.1, T1), (5.2, T2)):
-        send(lab(result(value), status="corrected", at=at))
-    assert statuses(send(lab(result(5.1), status="corrected", at=T3))) == ["duplicate"]
+        send(lab(result(value), at=at))
+    assert statuses(send(lab(result(5.1), at=T3))) == ["duplicate"]
     assert values(db) == [5.2]
+
+
+@pytest.mark.parametrize("changed", [{"status": "corrected"}, {"issued_at": T3}], ids=["OBX-11", "OBR-22"])
+def test_a_correction_may_go_back_where_its_source_says_so(db, people, changed) -> None:
+    for value, at in ((5.1, T1), (5.2, T2)):
+        send(lab(result(value), at=at, **{name: at if value_ == T3 else value_ for name, value_ in changed.items()}))
+    (back,) = send(lab(result(5.1), at=T3, **changed))
+    assert (back.effect, values(db)) == ("replaced", [5.1])
+    (again,) = send(lab(result(5.1), at=T3, **changed))
+    assert (again.status, len(versions(db))) == ("duplicate", 2)
+    (late,) = send(lab(result(5.2), at=T2, **{**changed, **({"issued_at": T2} if "issued_at" in changed else {})}))
+    assert (late.status, values(db)) == ("duplicate", [5.1])
+
+
+def test_a_correction_after_a_withdrawal_is_shown_and_the_withdrawn_value_is_not(db, people) -> None:
+    send(lab(result(5.1)))
+    send(lab(result(5.1, status="entered-in-error"), at=T2))
+    for again in (lab(result(5.1), at=T3), lab(result(5.1), at=T3, status="corrected")):
+        (outcome,) = send(again)
+        assert (outcome.status, outcome.warnings[-1]["code"], values(db)) == ("duplicate", "withdrawn", [])
+    (outcome,) = send(lab(result(5.3), at=T3, status="corrected"))
+    assert (outcome.effect, values(db)) == ("replaced", [5.3])
 
 
 @BOTH
@@ -350,6 +377,107 @@ def test_a_deletion_that_only_names_a_record_withdraws_it_of_whatever_machine(db
     assert (again.status, again.id) == ("duplicate", 1)
     (never,) = send({**deletion, "record_id": "B"}, format="fhir", machine=None)
     assert (never.warnings[-1]["code"], never.status) == ("not_stored", "duplicate")
+
+
+OWN = {"identifier": [{"system": "http://lab.example", "value": "77"}]}
+DELETIONS = {
+    "by its id, stored by an identifier": (OWN, "", "Observation/o6"),
+    "by its id, stored by an address": ({}, "http://a.example/Observation/o6", "Observation/o6"),
+    "by its address, stored by an identifier": (OWN, "", "http://a.example/Observation/o6"),
+    "by an identifier": (OWN, "", "Observation?identifier=http%3A%2F%2Flab.example%7C77"),
+    "by a version": ({}, "", "Observation/o6/_history/3"),
+}
+
+
+def take_fhir(*resources: Any, **options: Any) -> list[RecordResult]:
+    """Import resources, or whole entries of a Bundle."""
+    entries = [each if "request" in each or "resource" in each else {"resource": each} for each in resources]
+    text = json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+    started = FileImport(io.BytesIO(text.encode()), "bundle", ImportOptions(create_patients=True, **options))
+    return [result for batch in started for _, result in batch]
+
+
+def deleted(url: str) -> dict[str, Any]:
+    return {"request": {"method": "DELETE", "url": url}}
+
+
+@pytest.mark.parametrize(("changes", "url", "deletion"), DELETIONS.values(), ids=DELETIONS)
+def test_a_deleted_resource_is_found_by_whatever_number(db, people, changes, url, deletion) -> None:
+    take_fhir({"fullUrl": url, "resource": observation("o6", **changes)} if url else observation("o6", **changes))
+    take_fhir(observation("o7"))
+    assert effects(take_fhir(deleted(deletion))) == [("accepted", "withdrawn")]
+    assert len(values(db)) == 1
+    assert effects(take_fhir(deleted(deletion)))[0][1] == "none"
+
+
+def test_a_deletion_of_one_of_several_withdraws_none(db, people) -> None:
+    for system in ("http://a.example", "http://b.example"):
+        take_fhir(
+            observation(
+                "o6", identifier=[{"system": system, "value": "77"}], subject={"reference": f"Patient/{system[7]}"}
+            )
+        )
+    (outcome,) = take_fhir(deleted("Observation/o6"))
+    assert "may be 2 check-ups here, so nothing was withdrawn" in outcome.warnings[0]["message"]
+    (other,) = take_fhir(deleted("DiagnosticReport/o6"))
+    assert "is not stored here" in other.warnings[0]["message"]
+    assert len(values(db)) == 2
+
+
+def test_a_deleted_member_of_a_report_is_withdrawn_alone(db, people, sync, reports) -> None:
+    report = {
+        "resourceType": "DiagnosticReport", "id": "r1", "status": "final", "code": {"text": "Panel"},
+        "subject": {"reference": "Patient/p1"}, "effectiveDateTime": "2026-11-20T09:14:03+05:30",
+        "result": [{"reference": "Observation/a"}, {"reference": "Observation/b"}],
+    }  # fmt: skip
+    take_fhir(
+        report,
+        observation("a", valueQuantity=quantity(1, "mmol/L")),
+        observation("b", valueQuantity=quantity(2, "mmol/L")),
+    )
+    db("update checkups set created_at = '2020-01-01'")  # by an earlier reader
+    assert effects(take_fhir(deleted("Observation/a"))) == [("accepted", "withdrawn")]
+    assert values(db) == [2]
+    assert versions(db) == [("withdrawn", [1, 2])]
+    sync()
+    assert [each["value"] for each in reports.reports.find_one()["results"]] == [2]
+    assert effects(take_fhir(deleted("DiagnosticReport/r1"))) == [("accepted", "withdrawn")]
+    assert values(db) == []
+
+
+def test_a_dry_run_says_what_the_import_would_do(db, people) -> None:
+    steps = [
+        (observation("o6"), "created"),
+        (observation("o6", status="amended", valueQuantity=quantity(7, "mmol/L")), "replaced"),
+        (observation("o6"), "none"),
+        (deleted("Observation/o6"), "withdrawn"),
+        (deleted("Observation/o6"), "none"),
+    ]
+    lines = "\n".join(
+        json.dumps(
+            {"resourceType": "Bundle", "type": "batch", "entry": [each if "request" in each else {"resource": each}]}
+        )
+        for each, _ in steps
+    )
+    for batch in (1, 5000):
+        with mock.patch.object(file_import, "BATCH_RECORDS", batch):
+            found = {}
+            for dry_run in (True, False):
+                started = FileImport(
+                    io.BytesIO(lines.encode()), "x", ImportOptions(create_patients=True, dry_run=dry_run)
+                )
+                found[dry_run] = [result.effect for results in started for _, result in results]
+                assert started.created == 1
+                assert db("select count(*) from checkups") == [(0,) if dry_run else (1,)]
+            assert found[True] == found[False] == [effect for _, effect in steps]
+        db("truncate checkups cascade")
+        db("delete from users where username = 'p1'")
+
+
+def test_a_deletion_before_its_versions_as_a_history_has_it_counts(db, people) -> None:
+    newest = observation("o6", valueQuantity=quantity(7, "mmol/L"))
+    assert effects(take_fhir(deleted("Observation/o6"), newest)) == [("accepted", "withdrawn"), ("accepted", "created")]
+    assert values(db) == []
 
 
 def place(sample: str | None = None, **changes: Any) -> dict[str, Any]:

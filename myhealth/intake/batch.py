@@ -21,6 +21,7 @@ from myhealth.intake.bulk_insert import (
     new_ids,
     store_rows,
 )
+from myhealth.intake.deletions import find_meant
 from myhealth.intake.explanation import UNSTORABLE
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
@@ -33,10 +34,10 @@ from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import Patients, Refusal
 from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record import Record
-from myhealth.intake.record_ids import Occurrences, Seen
+from myhealth.intake.record_ids import Occurrences
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, error
-from myhealth.intake.settlement import BY_RESULT, Settlement, Unsettled, find_exported, other_number, was_deleted
+from myhealth.intake.settlement import Settlement, Unsettled, find_exported, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import erased_form, find_erased_names
 from myhealth.profiles.names import username_error
@@ -114,7 +115,12 @@ class Batch:
         return [entry for entry in self.good if entry[0].status != "accepted"]
 
     def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
-        pending = self._without_withdrawals(cursor, pending)
+        deletions = [entry for entry in pending if entry[2].names_nobody]
+        self._store_records(cursor, [entry for entry in pending if not entry[2].names_nobody] if deletions else pending)
+        if deletions:  # a history begins with the newest
+            self._withdraw(cursor, deletions)
+
+    def _store_records(self, cursor: Any, pending: list[Entry]) -> None:
         patients = Patients(self.origin)
         patients.look_up(cursor, [item for *_, item in pending])
         self.created, self.erased = patients.created, patients.erased
@@ -158,20 +164,6 @@ class Batch:
                 self._store_rows(cursor, others, entries, again=True)
         if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
             raise ConcurrentChange(DELETED_MEANWHILE)
-
-    def compare_with(self, seen: Seen) -> None:
-        """For a dry run, which keeps nothing: what earlier batches of the same source would have stored."""
-        for outcome, record, item in self.good:
-            if outcome.status == "accepted" and record.record_id is not None:
-                content = seen.content(str((record.machine, record.record_id)), record.content())
-                if content == record.content():
-                    outcome.status, outcome.effect = "duplicate", "none"
-                elif content is not None and self.origin.format in BY_RESULT:
-                    outcome.effect = "replaced"
-                elif content is not None:
-                    outcome.status, outcome.id, outcome.effect = "rejected", None, "none"
-                    message = f"record {record.record_id} stands earlier in the source with other content"
-                    self._refuse(outcome, item, "record_id", message, "stored_with_other_content")
 
     def store_rejections_of(self, cursor: Any, occurrences: Occurrences, kept_before: int) -> None:
         """Store every rejected record but those of erased people, and those beyond the user's quota: their sender must
@@ -237,7 +229,7 @@ class Batch:
         return [*self._patient_names(item), *(erased_form(*key) for key in item.identifiers)]
 
     def _refuse(self, outcome: RecordResult, item: ValidatedRecord, name: str | None, message: str, code: str) -> None:
-        outcome.errors.append(error(outcome.index, name, message, code))
+        outcome.errors.append(error(outcome.index, name and item.parsed.locate(name), message, code))
         self.refused.append((outcome, item))
 
     def _has_patient(self, entry: Entry, patients: Patients) -> bool:
@@ -309,26 +301,26 @@ class Batch:
                 self._tell(settlement.settle(row), settlement.stored[row.key], outcome, record, item)
         return others
 
-    def _without_withdrawals(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
-        """Carry out the records that only name one which was withdrawn. Return the others."""
-        named = {
-            str(record.record_id): (outcome, record, item) for outcome, record, item in pending if item.names_nobody
-        }
-        if not named:
-            return pending
-        found = [
-            (CheckupRow(id_, patient_id, machine_id, named[record_id][1]), *named[record_id])
-            for id_, patient_id, machine_id, record_id in find_by_number(cursor, list(named))
-        ]
-        for outcome, record, item in pending:
-            if item.names_nobody:
-                message = f"{_called(record)} is not stored here, so nothing was withdrawn"
+    def _withdraw(self, cursor: Any, deletions: list[Entry]) -> None:
+        """Carry out the records that only name one which was withdrawn."""
+        stored: dict[str, list[tuple[int, int, int | None]]] = {}
+        names = dict.fromkeys(str(record.record_id) for _, record, _ in deletions)
+        for id_, patient_id, machine_id, name in find_by_number(cursor, list(names)):
+            stored.setdefault(name, []).append((id_, patient_id, machine_id))
+        meant = find_meant(cursor, unknown) if (unknown := names.keys() - stored.keys()) else {}
+        found: list[Known] = []
+        for outcome, record, item in deletions:
+            name = str(record.record_id)
+            found += [(CheckupRow(*ids, record), outcome, record, item) for ids in stored.get(name, ())]
+            if len(meant.get(name, ())) == 1:
+                found.append((meant[name][0].row(record), outcome, record, item))
+            elif name in meant:
+                message = f"may be {len(meant[name])} check-ups here" if meant[name] else "is not stored here"
                 outcome.status = "duplicate"
-                if record.record_id not in {row.record.record_id for row, *_ in found}:
-                    outcome.warnings.append(error(outcome.index, "record_id", message, "not_stored"))
+                text = f"{_called(record)} {message}, so nothing was withdrawn"
+                outcome.warnings.append(error(outcome.index, item.parsed.locate("record_id"), text, "not_stored"))
         if found:
             self._settle(cursor, found, again=True)
-        return [entry for entry in pending if not entry[2].names_nobody]
 
     def _tell(
         self, done: Merge | Unsettled, stored: StoredRow, outcome: RecordResult, record: Record, item: ValidatedRecord
@@ -337,7 +329,8 @@ class Batch:
         if isinstance(done, Unsettled):
             message, name = f"{_called(record)} {done.message}", "record_id"
             if self.origin.names_fields and done.places:
-                message, name = f"{message}: {', '.join(done.places)}", done.places[0]
+                places = dict.fromkeys(map(item.parsed.locate, done.places))
+                message, name = f"{message}: {', '.join(places)}", done.places[0]
             self.owners.add(stored["patient_id"])
             self._refuse(outcome, item, name, message, done.code)
             return
@@ -346,7 +339,8 @@ class Batch:
         else:
             outcome.accept(stored["id"], done.effect)
         outcome.warnings += [
-            error(outcome.index, name, f"{_called(record)}: {text}", code) for name, text, code in done.notes
+            error(outcome.index, item.parsed.locate(name), f"{_called(record)}: {text}", code)
+            for name, text, code in done.notes
         ]
 
     def _pass_over(

@@ -66,6 +66,9 @@ def is_known_before(stored: Content, sent: Content) -> bool:
     """Return whether a check-up of an earlier reader, which kept fewer facts, has the record's moment and values."""
     if sent["taken_at"] not in (None, stored["taken_at"]) and sent["taken_precision"] != UNKNOWN:
         return False
+    shown = {key for key, each in keyed(results_of(stored)) if each.get("status") != WITHDRAWN}
+    if any(key in shown and each.get("status") == WITHDRAWN for key, each in keyed(results_of(sent))):
+        return False
     return not _values(sent) - _values(stored)
 
 

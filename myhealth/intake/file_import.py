@@ -9,13 +9,14 @@ from typing import Any, BinaryIO
 
 from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch
+from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
-from myhealth.intake.pipeline import Intake
+from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import register_machine
@@ -42,7 +43,8 @@ class ImportOptions:
 
 
 class FileImport:
-    """The import of one file. Iterating stores it, and gives each batch after its commit.
+    """The import of one file. Iterating stores it, and gives each batch after its commit. A dry run does the same in
+    one transaction, and undoes it.
 
     `dump`: the file; `counts`: the number of records so far by their status. If the file is broken further on, raises
     BadInput after the batches before that place, which are stored. Raises Unavailable if the database becomes
@@ -90,6 +92,14 @@ class FileImport:
         return self._intake.created
 
     def __iter__(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
+        if not self.options.dry_run:
+            yield from self._store()
+            return
+        with contextlib.suppress(Rollback), transaction():  # so that each batch finds the ones before it
+            yield from self._store()
+            raise Rollback
+
+    def _store(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
         if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.

@@ -110,6 +110,7 @@ class _ResultMerge:
         self.earlier = earlier
         self.counts: Counter[str] = Counter()
         self.unclear: list[str] = []
+        self.notes: list[tuple[str, str, str]] = []
         self.changed: list[str] = []
 
     def run(self) -> Merge:
@@ -135,6 +136,8 @@ class _ResultMerge:
         if same_result(new, old) or old["status"] == new["status"] == WITHDRAWN:
             return old
         order = self._order(key, new, old)
+        if order < 0 and old["status"] == WITHDRAWN:
+            self.notes.append(WAS_WITHDRAWN)
         if order > 0:
             withdrawn = new["status"] == WITHDRAWN
             self.counts["withdrawn" if withdrawn else "later"] += 1
@@ -150,20 +153,29 @@ class _ResultMerge:
 
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
         """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
-        order = _version_order(self.sent, self.stored) or _status_order(new["status"], old["status"])
+        order = _version_order(self.sent, self.stored)
+        moved = _sign(_moment(new.get("updated_at")), _moment(old.get("updated_at")))
+        reissued = moved > 0 and new["status"] in status.CORRECTED
+        if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
+            return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
+        order = order or _status_order(new["status"], old["status"])
         if order:
             return order
-        order = _sign(_moment(new.get("updated_at")), _moment(old.get("updated_at")))
-        order = order or _sign(_moment(new.get("taken_at")), _moment(old.get("taken_at"))) or int(self.legacy)
-        if order > 0 and self.partial and self._came_before(key, new):
+        order = moved or _sign(_moment(new.get("taken_at")), _moment(old.get("taken_at"))) or int(self.legacy)
+        if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
 
-    def _came_before(self, key: tuple[Any, ...], new: Content) -> bool:
+    def _is_changed_later(self) -> bool:
+        """Return whether the source says when it changed the report (OBR-22), and that it is later than before. When a
+        message was sent (MSH-7) says less: an old one may be sent again."""
+        return _sign(self.sent["issued_at"], self.stored["issued_at"]) > 0
+
+    def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
         for content in self.earlier:
             facts = _facts(content)
             found = dict(keyed([_expanded(each, facts) for each in results_of(content)])).get(key)
-            if found is not None and same_result(new, found):
+            if found is not None and same_result(new, {**found, "status": new["status"]} if of_any_status else found):
                 return True
         return False
 
@@ -209,7 +221,7 @@ class _ResultMerge:
         withdrawn = [each for each in results.values() if each["status"] == WITHDRAWN]
         if withdrawn and len(withdrawn) == len(results):
             content["status"] = WITHDRAWN
-        notes = [EARLIER] if self.counts["earlier"] else []
+        notes = self.notes[:1] or ([EARLIER] if self.counts["earlier"] else [])
         if not self.counts["later"] + self.counts["withdrawn"]:
             return Merge(self.stored, notes=notes)
         return Merge(content, "replaced" if self.counts["later"] else "withdrawn", notes)

@@ -32,7 +32,7 @@ from myhealth.intake.identity import claim_of, claim_of_invalid, composed
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record
-from myhealth.intake.record_ids import Occurrences, Seen
+from myhealth.intake.record_ids import Occurrences
 from myhealth.intake.results import (
     ConcurrentChange,
     ImportSource,
@@ -51,13 +51,14 @@ WITHDRAWAL = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "di
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
 
-class _Rollback(Exception):
+class Rollback(Exception):
     """Undo the transaction of a dry run, or of an atomic batch with a rejected record."""
 
 
 class Intake:
     """Store the records of one source, batch by batch. `created`: the number of patients that were created. `people`:
-    those of its Dump."""
+    those of its Dump. A dry run undoes each batch, or leaves that to a caller who has a transaction open: then each
+    batch finds what those before it would have stored."""
 
     def __init__(self, origin: ImportSource, people: deque[tuple[str, dict[str, Any]]] | None = None) -> None:
         self.origin = origin
@@ -65,7 +66,6 @@ class Intake:
         self._people = people
         self._stored = Occurrences()
         self._refused = Occurrences()
-        self._seen = Seen()
         self._kept = 0
 
     def store_batch(self, parsed: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
@@ -110,10 +110,9 @@ class Intake:
         for attempt in range(ATTEMPTS):
             patients = Patients(self.origin)
             try:
-                with contextlib.suppress(_Rollback), transaction() as cursor:
+                with contextlib.suppress(Rollback), transaction() as cursor:
                     patients.teach(cursor, people)
-                    if self.origin.dry_run:
-                        raise _Rollback
+                    self._undo()
             except (ConcurrentChange, psycopg2.errors.UniqueViolation) as error:
                 if attempt == ATTEMPTS - 1:
                     raise Unavailable(f"the patients could not be stored: {first_line(error)}") from error
@@ -151,20 +150,23 @@ class Intake:
 
     def _attempt(self, checked: Sequence[ValidatedRecord], atomic: bool) -> Batch:
         batch = Batch(self.origin, checked, self._event(checked))
-        dry_run = self.origin.dry_run
-        with contextlib.suppress(_Rollback), transaction() as cursor:
+        with contextlib.suppress(Rollback), transaction() as cursor:
             batch.store(cursor)
-            if dry_run or (atomic and batch.refused):
-                raise _Rollback
-            self._keep(cursor, batch)
+            if atomic and batch.refused:
+                raise Rollback
+            self._undo()
+            if not self.origin.dry_run:
+                self._keep(cursor, batch)
         if atomic and batch.refused:
             self._reject_all(batch)
-        elif dry_run:
-            batch.compare_with(self._seen)
-            self.created += sum(self._seen.content(f"patient {name}", "") is None for name in batch.created)
         else:
             self.created += len(batch.created)
         return batch
+
+    def _undo(self) -> None:
+        """Undo the transaction of a dry run, unless it is a part of the caller's."""
+        if self.origin.dry_run and database.transaction_depth() == 1:
+            raise Rollback
 
     def _keep(self, cursor: Any, batch: Batch) -> None:
         """Store the rejected records and the event of a batch, in its transaction."""
@@ -192,9 +194,9 @@ class Intake:
         half = len(checked) // 2
         for part in (checked[:half], checked[half:]):
             try:
-                with contextlib.suppress(_Rollback, ConcurrentChange), transaction() as cursor:
+                with contextlib.suppress(Rollback, ConcurrentChange), transaction() as cursor:
                     Batch(self.origin, part).store(cursor)
-                    raise _Rollback
+                    raise Rollback
             except psycopg2.DataError as error:
                 self._reject_culprits(part, error)
 

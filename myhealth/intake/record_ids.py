@@ -19,10 +19,8 @@ MANY_DIGITS = re.compile(r"[0-9.eE+-]{18}")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class _Temporary:
-    """A database of SQLite that is gone when it is closed, and lives on disk once it is large."""
-
-    table = ""
+class Occurrences:
+    """Names contents by a digest and the number of times that they have come; of many, the digests are on disk."""
 
     def __init__(self) -> None:
         self._opened: sqlite3.Connection | None = None
@@ -31,14 +29,8 @@ class _Temporary:
     def _database(self) -> sqlite3.Connection:
         if self._opened is None:  # opened by the thread that uses it, if any does
             self._opened = sqlite3.connect("", isolation_level=None)
-            self._opened.execute(self.table)
+            self._opened.execute("create table counts (digest text primary key, n integer) without rowid")
         return self._opened
-
-
-class Occurrences(_Temporary):
-    """Names contents by a digest and the number of times that they have come."""
-
-    table = "create table counts (digest text primary key, n integer) without rowid"
 
     def name(self, content: str) -> str:
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:40]
@@ -46,20 +38,6 @@ class Occurrences(_Temporary):
             "insert into counts values (?, 1) on conflict do update set n = n + 1 returning n", (digest,)
         ).fetchone()
         return f"sha256:{digest}:{row[0]}"
-
-
-class Seen(_Temporary):
-    """The first content that has come under each key."""
-
-    table = "create table contents (key text primary key, content text) without rowid"
-
-    def content(self, key: str, content: str) -> str | None:
-        """What came under this key before; None, and `content` is kept, where nothing has."""
-        found = self._database.execute("select content from contents where key = ?", (key,)).fetchone()
-        if found is None:
-            self._database.execute("insert into contents values (?, ?)", (key, content))
-            return None
-        return str(found[0])
 
 
 class _ResultsText(msgspec.Struct):

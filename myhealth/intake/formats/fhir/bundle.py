@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.errors import BadInput, TooLarge
@@ -23,6 +24,8 @@ from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
+# A deletion of the one resource with an identifier.
+CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
 
 
@@ -341,6 +344,8 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
 def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None:
     """Note which resource a transaction or a history says was deleted, if that is known."""
     url = request.get("url")
+    if isinstance(url, str) and (condition := CONDITION.fullmatch(url.strip())):
+        entry.kind, entry.full_url, entry.deleted, entry.withdrawn = condition[1], unquote(condition[2]), True, True
     address = ADDRESS.fullmatch(url.strip()) if isinstance(url, str) else None
     if address and address[2] in ("Observation", "DiagnosticReport"):
         entry.kind, entry.id, entry.deleted, entry.withdrawn = address[2], address[3], True, True

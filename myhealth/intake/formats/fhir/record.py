@@ -45,7 +45,8 @@ SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_u
 
 def read_deleted(entry: Entry) -> ParsedRecord:
     """Return the record of a resource of which a transaction only says that it was deleted."""
-    url = entry.full_url if ABSOLUTE.fullmatch(entry.full_url) else f"{entry.kind}/{entry.id}"
+    is_named = ABSOLUTE.fullmatch(entry.full_url) or not entry.id  # a condition has no id
+    url = entry.full_url if is_named else f"{entry.kind}/{entry.id}"
     record = {"record_id": url, "status": WITHDRAWN}
     return ParsedRecord(0, entry.line, small_bundle([entry]), record, entries={entry.number: ""})
 
