@@ -5,11 +5,8 @@ Source: HL7 Minimal Lower Layer Protocol, release 1: a frame is VT, the message,
 
 from __future__ import annotations
 
-import re
-
 VT, FS = b"\x0b", b"\x1c"
 BLANK = b"\r\n \t\0"  # between two frames nobody means anything by them
-MARK = re.compile(b"[\x0b\x1c]")
 
 
 class FrameTooLong(Exception):
@@ -45,17 +42,17 @@ class Frames:
     def take(self) -> bytes | None:
         """Return the next message, without its frame; None if more has to come in. Raises FrameTooLong."""
         while self.is_open or self._open():
-            found = MARK.search(self._data, self._searched)
-            self._searched = end = found.start() if found else len(self._data)
+            end = self._data.find(FS, self._searched)
+            is_whole, end = end >= 0, end if end >= 0 else len(self._data)
+            again = self._data.rfind(VT, self._searched, end)
+            if again >= 0:
+                self.stray += len(self._cut(again))
+                continue
+            self._searched = end
             if end > self._max:
                 raise FrameTooLong(bytes(self._data[: self._max]))
-            if found is None:
-                return None
-            self.is_open = found[0] == VT
-            taken = self._cut(end)
-            if not self.is_open:
-                return taken
-            self.stray += len(taken)
+            self.is_open = not is_whole
+            return self._cut(end) if is_whole else None
         return None
 
     def _open(self) -> bool:

@@ -90,8 +90,12 @@ class Server:
             await asyncio.wait(list(self._held))
         self._pool.shutdown()
 
-    def _end(self) -> None:
+    def stop(self) -> None:
+        """Let `run` end. Call it in the event loop."""
         self._stop.set()
+
+    def _end(self) -> None:
+        self.stop()
         for number in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
