@@ -20,6 +20,7 @@ from myhealth.common.errors import SettingsError
 from myhealth.common.settings_checks import is_loopback
 from myhealth.grants import warn_of_data_in_the_log
 from myhealth.intake.formats.terminology import read_zone
+from myhealth.mllp.metrics import serve_metrics
 from myhealth.mllp.receiver import Receiver
 from myhealth.mllp.senders import Senders
 from myhealth.mllp.server import Limits, Server
@@ -58,6 +59,7 @@ SECONDS = click.FloatRange(min=0.1, max=86400)
     "--frame-timeout", type=SECONDS, default=Limits.frame_s, show_default=True, metavar="S",
     help="Close a connection whose message is not complete so long after its beginning.",
 )  # fmt: skip
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus reads figures of this listener.")
 @pass_app
 def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> None:
     """Take results from analyzers by HL7 v2 over MLLP.
@@ -75,6 +77,9 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
     tls = tls_context(given["tls_cert"], given["tls_key"], given["tls_client_ca"])
     receiver = Receiver(Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])
     receiver.create_patients, receiver.include_training = given["create_patients"], given["include_training"]
+    server = Server(receiver.answer, Limits(allow or Limits.allow, *limits))
+    if given["metrics"]:
+        serve_metrics(server.figures, given["metrics"])
     settings = app.settings()
     receiver.own_authorities = settings.intake.folded_authorities
     with contextlib.ExitStack() as stack:
@@ -83,11 +88,7 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
         warn_of_data_in_the_log()
         stack.callback(Watch(database.obj, stores.database_url(settings)).stop)
         click.echo(f"listening on {processes.url_of(listener).replace('http', 'mllp')}", err=True)
-        asyncio.run(run(receiver, Limits(allow or Limits.allow, *limits), listener, tls))
-
-
-async def run(receiver: Receiver, limits: Limits, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-    await Server(receiver.answer, limits).run(listener, tls)
+        asyncio.run(server.run(listener, tls))
 
 
 def tls_context(cert: str | None, key: str | None, client_ca: str | None) -> ssl.SSLContext | None:

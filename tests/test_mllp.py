@@ -156,7 +156,10 @@ def wait_for_waiting(connection) -> None:
 
 
 def test_only_allowed_addresses_may_send(db, people, settings) -> None:
-    with listening(settings, "--allow", "10.0.0.0/8") as running, Sender(running.port) as sender:
+    with (
+        listening(settings, "--allow", "10.0.0.0/8", "--metrics", "127.0.0.1:0") as running,
+        Sender(running.port) as sender,
+    ):
         assert sender.ask(message(1)) is None
         running.wait_for("refused 127.0.0.1: it is not allowed to send")
 
@@ -169,6 +172,7 @@ def test_only_allowed_addresses_may_send(db, people, settings) -> None:
         (["--tls-key", "x"], 2, "need --tls-cert"),
         (["--tls-cert", "/nowhere"], 78, "cannot be used"),
         (["--machine", "a/b"], 2, "holds a /"),
+        (["--metrics", "nowhere"], 78, "metrics cannot be served at nowhere"),
         (["--timezone", "Mars"], 2, "is not a zone"),
     ],
 )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from typing import Any
 import pytest
 from support.mllp import framed
 
-from myhealth.common.errors import Unavailable
+from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.mllp import server as module
 from myhealth.mllp.frames import Frames
-from myhealth.mllp.server import Limits, Server
+from myhealth.mllp.metrics import serve_metrics
+from myhealth.mllp.server import Figures, Limits, Server
 from myhealth.processes import listen
 
 TIMEOUT_S = 60
@@ -144,21 +147,22 @@ def test_small_messages_pass_large_ones_that_are_being_stored() -> None:
 
 def test_too_many_connections_and_too_many_bytes_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_MAX", 2)
-    monkeypatch.setattr(module, "HELD_MAX", 2 * module.LARGE_BYTES)
+    monkeypatch.setattr(module, "HELD_MAX", 3 * module.LARGE_BYTES)
 
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(server: Server, connect: Connect) -> None:
         first, second = await connect(), await connect()
         assert await ask(first, b"a") + await ask(second, b"b") == framed(b"a", b"b")
         assert await is_closed(await connect())
         first[1].write(b"\x0b" + b"x" * (module.LARGE_BYTES + 1))
-        second[1].write(b"\x0b" + b"x" * (module.LARGE_BYTES * 2))
-        done, _ = await asyncio.wait(
-            [asyncio.create_task(is_closed(each)) for each in (first, second)], return_when=asyncio.FIRST_COMPLETED
-        )
-        assert len(done) == 1
+        while max(server._held.values()) <= module.LARGE_BYTES:
+            await asyncio.sleep(0.01)
+        second[1].write(b"\x0b" + b"x" * (module.LARGE_BYTES * 3))
+        assert await is_closed(second)
+        first[1].write(b"\x1c")
+        assert await first[0].readexactly(module.LARGE_BYTES) == b"\x0b" + b"x" * (module.LARGE_BYTES - 1)
 
     figures = serve(scenario).figures
-    assert (figures.connections, figures.refused) == (2, 1)
+    assert (figures.connections, figures.refused) == (0, 1)
 
 
 def test_what_cannot_be_stored_now_is_not_answered_and_nothing_behind_it_either(monkeypatch) -> None:
@@ -191,6 +195,24 @@ def test_the_system_asks_whether_a_silent_peer_is_still_there() -> None:
         assert row.split()[5].startswith("02:"), "its timer is not that of keepalive"
 
     serve(scenario)
+
+
+def test_its_figures_are_served_for_prometheus() -> None:
+    figures = Figures(connections=2, refused=1, seconds=0.5, answers=Counter({"AA": 3, "AE": 1}))
+    server = serve_metrics(figures, "127.0.0.1:0")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+    finally:
+        server.shutdown()
+        server.server_close()
+    shown = {line for line in lines if not line.startswith("#")}
+    assert shown == {
+        'myhealth_mllp_messages_total{code="AA"} 3.0', 'myhealth_mllp_messages_total{code="AE"} 1.0',
+        "myhealth_mllp_seconds_total 0.5", "myhealth_mllp_refused_total 1.0", "myhealth_mllp_connections 2.0",
+    }  # fmt: skip
+    with pytest.raises(SettingsError, match="metrics cannot be served at nowhere"):
+        serve_metrics(figures, "nowhere")
 
 
 def test_many_frames_cost_time_in_their_number_only() -> None:

@@ -52,7 +52,8 @@ class Limits:
 @dataclass
 class Figures:
     """What a server has done so far. `answers`: the number of messages by the code of their acknowledgement, "none" for
-    those that were not answered; `seconds`: how long they took; `refused`: the connections that were not taken."""
+    those that were not answered; `seconds`: how long they took. `connections`: now; `refused`: how many were not taken.
+    """
 
     connections: int = 0
     refused: int = 0
@@ -115,6 +116,7 @@ class Server:
         try:
             _prepare(writer)
             await self._serve(Frames(self._limits.message_max), reader, writer, address)
+            self._held[task] = 0
             await _linger(reader, writer)
         except asyncio.CancelledError:  # the server ends
             pass
@@ -123,6 +125,7 @@ class Server:
         except OSError as error:
             log.info("lost the connection of %s: %s", address, error.strerror)
         finally:
+            self.figures.connections -= 1
             del self._held[task]
             self._reading.discard(task)
             writer.close()
