@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, MissingPrivilege, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 )
 @click.option("--retry-failed", is_flag=True, help="Write again the documents that MongoDB refused earlier.")
 @click.option(
+    "--away-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --once: say only once that a store is unavailable, and that it is available again; FILE remembers it.",
+)
+@click.option(
     "--new-key",
     type=click.Path(),
     metavar="FILE",
@@ -58,6 +64,7 @@ def sync(
     restart: bool,
     expect_removals: int | None,
     retry_failed: bool,
+    away_file: Path | None,
     verbose: int,
 ) -> None:
     """Take new check-ups over into the report store.
@@ -65,9 +72,9 @@ def sync(
     Reads the rows that were added, changed or deleted in PostgreSQL since the last pass and writes them to MongoDB, or
     to the browse API of sync.reports_api_url. Without --once it runs pass after pass, the interval counted from the
     end of each, and logs one line a pass, until SIGTERM or Ctrl-C, which end it between two batches. A store that
-    becomes unavailable within a pass is tried again for a minute. A second runner at the same time reports that and
-    exits 0. Exit 1 if MongoDB refused a document, 75 if a store is unavailable, 78 if database_url names another
-    system than before and more than a tenth of the documents would go.
+    becomes unavailable within a pass is tried again for a minute. A second runner at the same time does nothing and
+    exits 0. Exit 1 if MongoDB refused a document, 75 if a store is unavailable, 78 if database_url names another system
+    than before and more than a tenth of the documents would go.
     """
     from myhealth import stores
 
@@ -75,8 +82,10 @@ def sync(
         raise click.UsageError("--interval is for the loop; leave out --once or --interval")
     if expect_removals is not None and not restart:
         raise click.UsageError("--expect-removals is for --restart")
+    if away_file is not None and not once:
+        raise click.UsageError("--away-file is for --once")
     settings = app.settings(**{"sync.interval_s": interval})
-    with stores.opened_database(settings), opened_target(app, settings) as target:
+    with told_once(away_file), stores.opened_database(settings), opened_target(app, settings) as target:
         source_url = stores.database_url(settings)
         if restart and not restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
             click.echo("Another sync is at work; nothing was restarted.", err=True)
@@ -87,6 +96,24 @@ def sync(
 
             logging.getLogger("myhealth.sync").setLevel(logging.INFO)
             run_loop(source_url, target, settings)
+
+
+@contextlib.contextmanager
+def told_once(path: Path | None) -> Iterator[None]:
+    """Let only the first of several runs tell that a store is unavailable. `path`: remembers that it did."""
+    try:
+        yield
+    except MissingPrivilege:
+        raise
+    except Unavailable as error:
+        if path is not None and path.exists():
+            raise click.exceptions.Exit(error.exit_code) from error
+        if path is not None:
+            path.touch()
+        raise
+    if path is not None and path.exists():
+        path.unlink()
+        click.echo("The stores are available again.", err=True)
 
 
 def write_new_key(context: click.Context, path: str | None) -> None:
@@ -123,7 +150,8 @@ def opened_target(app: App, settings: Settings) -> Iterator[Target]:
 def report(done: Pass, verbose: int) -> None:
     """Print the result of a pass; exit 1 if MongoDB refused a document."""
     if done.locked_out:
-        click.echo("Another sync is at work; nothing to do.", err=True)
+        if verbose:
+            click.echo("Another sync is at work; nothing to do.", err=True)
         return
     if verbose:
         click.echo(done.line(), err=True)

@@ -161,9 +161,24 @@ def test_crontabs_line_runs_and_says_nothing(db, people, reports, settings, tmp_
     file = tmp_path / "myhealth.toml"
     file.write_text(f"database_url = '{settings.database_url}'\nmongo_url = '{settings.mongo_url}'\n")
     environ = {"PATH": "/usr/bin:/bin", "MYHEALTH_SETTINGS": str(file)}  # cron gives hardly more
-    done = subprocess.run([sys.executable, "-m", "cli", *words], env=environ, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    words = [word.replace("/var/lib/myhealth-sync", str(tmp_path)) for word in words]
+
+    def run() -> tuple[int, str]:
+        words_of_python = [sys.executable, "-m", "cli", *words]
+        done = subprocess.run(words_of_python, env=environ, cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    assert run() == (0, "")
     assert reports.count()[1] == 6
+    text = file.read_text()
+    file.write_text(text.replace(settings.database_url, "postgresql://127.0.0.1:1/nowhere"))
+    code, said = run()
+    assert (code, "is unavailable" in said) == (75, True)
+    assert run() == (75, "")
+    file.write_text(text)
+    assert run() == (0, "The stores are available again.\n")
+    assert run() == (0, "")
 
 
 @pytest.mark.process
