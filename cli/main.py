@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": ("cli.audit:audit", "Show who did what, to whose data, from where."),
     "db": ("cli.db:db", "Start, stop and inspect the embedded servers."),
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
+    "doctor": ("cli.doctor:doctor", "Examine this installation, and say what to do."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
     "listen": ("cli.listen:listen", "Take results from analyzers by HL7 v2 over MLLP."),
     "machines": ("cli.machines:machines", "List and register machines."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any
 
 import pymongo
@@ -85,6 +86,16 @@ class ReportRepository:
         """Raise an error unless the server lets us read within these seconds."""
         with translate_mongo_errors(), pymongo.timeout(seconds):
             self.users.find_one({"_id": 0}, {"_id": 1})
+
+    def server_facts(self) -> Document:
+        """Return the server's `version` (numbers) and `clock` (Unix seconds), and whether we are `authenticated`, over
+        `tls`."""
+        with translate_mongo_errors():
+            build, now = self._database.command("buildInfo"), self._database.command("hello")["localTime"]
+            users = self._database.command("connectionStatus")["authInfo"]["authenticatedUsers"]
+        tls = self.client.options.pool_options._ssl_context is not None
+        facts = {"authenticated": bool(users), "tls": tls}
+        return {**facts, "version": build["versionArray"], "clock": now.replace(tzinfo=UTC).timestamp()}
 
     def drop(self) -> None:
         """Delete the whole report store; the next sync pass fills it again."""

@@ -1,0 +1,45 @@
+"""myhealth doctor"""
+
+import sys
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, print_json
+from myhealth.common.errors import SettingsError
+from myhealth.common.settings import wants_colour
+from myhealth.common.text import printable
+
+MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "fault": ("✗", "red")}
+
+
+@click.command()
+@as_json
+@pass_app
+def doctor(app: App, as_json: bool) -> None:
+    """Examine this installation, and say what to do.
+
+    Looks at the settings, secrets and their files, proxies, both stores (version, encryption, clock, schema, indexes,
+    rights, logs), the upload API, the age of the sync and the disk, as this host and these settings see them. Changes
+    nothing and starts nothing. On a terminal it lists all, in a pipe only what is to be done. Exit 0 if there is
+    nothing to do, 1 if something should be changed, 78 if something must be.
+    """
+    from myhealth.doctor import ADVICE, FAULT, OK, Finding, examine
+
+    try:
+        found = examine(app.settings())
+    except SettingsError as error:
+        found = [Finding("settings", FAULT, error.message, error.hint or "correct it; `myhealth settings` shows all")]
+    levels = {finding.level for finding in found}
+    if as_json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        shown = found if sys.stdout.isatty() else [finding for finding in found if finding.level != OK]
+        width = max((len(finding.area) for finding in shown), default=0)
+        for area, level, text, todo in shown:
+            mark, colour = MARKS[level]
+            sign = click.style(mark, fg=colour, bold=True)
+            click.echo(f"{sign} {area.ljust(width)}  {printable(text, most=1000)}", color=wants_colour())
+            if todo:
+                click.echo(f"  {' ' * width}  → {printable(todo, most=1000)}")
+    click.get_current_context().exit(78 if FAULT in levels else 1 if ADVICE in levels else 0)
