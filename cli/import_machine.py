@@ -25,6 +25,7 @@ from myhealth.intake.patient_map import PatientMap, read_patient_map
 from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
+from myhealth.layouts import NAMES, named_layout
 
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # rejected records that the summary names; all of them are stored
@@ -122,7 +123,7 @@ def reading_options(command: Any) -> Any:
 @click.option("--patient", metavar="USERNAME", help="The patient of all records, for files that name no patient.")
 @click.option(
     "--layout", metavar="NAME",
-    help="What the columns of a CSV file mean: wide, long, or a TOML file; guessed by their names.",
+    help=f"What the columns of a CSV file mean: a TOML file, or {', '.join(NAMES)}. Else the machine's, or guessed.",
 )  # fmt: skip
 @click.option(
     "--date-format", metavar="FORMAT", help="Of days in CSV whose year does not come first: dmy, mdy, or like %d/%m/%Y."
@@ -144,10 +145,10 @@ def import_machine(
 ) -> None:
     """Take in what machines keep in their memory.
 
-    Reads machine-memory dumps, JSON lists, NDJSON, FHIR R4 (JSON) and HL7 v2 results, gzipped or not; - is standard
-    input. A record that is stored already is a duplicate, so importing a file again stores nothing twice. Rejected
-    records are kept (`myhealth rejections`), and the import continues. Exit 1 if a record was rejected, 2 if a file
-    could not be read to its end.
+    Reads machine-memory dumps, JSON lists, NDJSON, FHIR R4 (JSON), HL7 v2 results and CSV, gzipped or not; - is
+    standard input. A record that is stored already is a duplicate, so importing a file again stores nothing twice.
+    Rejected records are kept (`myhealth rejections`), and the import continues. Exit 1 if a record was rejected, 2 if a
+    file could not be read to its end.
     """
     if rejected is not None and len(files) > 1 and not rejected.is_dir():
         raise click.UsageError("--rejected must name a folder that is there when several files are imported")
@@ -191,12 +192,13 @@ def import_machine(
 
 def load_layout(name: str) -> Layout:
     """Return the layout of a name or of a TOML file. Raises BadInput."""
-    if name in ("wide", "long"):
-        return parse_layout(name)
+    if name in NAMES:
+        return named_layout(name)
     try:
         return parse_layout(Path(name).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--layout must be wide, long or a file: {name} cannot be read: {error}") from error
+        known = ", ".join(NAMES)
+        raise BadInput(f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {error}") from error
 
 
 def load_map(file: TextIO | None) -> PatientMap:

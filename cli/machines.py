@@ -3,7 +3,9 @@
 import click
 
 from cli.context import App, pass_app
+from cli.import_machine import load_layout
 from cli.output import as_json, print_records
+from myhealth.intake.formats.tables.layout import dump_layout
 from myhealth.machines import services
 
 COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
@@ -32,9 +34,13 @@ def list_(app: App, as_json: bool) -> None:
 @click.option("--model", help="The machine's model.")
 @click.option("--site", help="The machine's location.")
 @click.option("--firmware", help="The version of its software.")
+@click.option("--layout", help="What the columns of its CSV files mean, as for import-machine.")
 @pass_app
-def register(app: App, serial: str, model: str | None, site: str | None, firmware: str | None) -> None:
+def register(
+    app: App, serial: str, model: str | None, site: str | None, firmware: str | None, layout: str | None
+) -> None:
     """Register a machine, or update its details."""
+    text = dump_layout(load_layout(layout)) if layout else None
     with app.database():
-        machine = services.register_machine(serial, model=model, site=site, firmware=firmware)
+        machine = services.register_machine(serial, model=model, site=site, firmware=firmware, layout=text)
     click.echo(f"Registered {machine.serial} (id {machine.id}).")

@@ -19,6 +19,7 @@ from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.schemas import SCHEMAS
+from wsgi.upload_api.table_page import TablePage
 from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
@@ -48,6 +49,7 @@ DESCRIPTION = (
 PAGES: dict[str, Any] = {
     **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
     "/": UploadPage,
+    "/csv": TablePage,
     "/static/<name>": UploadFiles,
 }
 

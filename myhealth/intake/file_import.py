@@ -14,6 +14,7 @@ from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout
 from myhealth.intake.formats.terminology import read_zone
+from myhealth.intake.machine_layouts import use_layout_of_machine
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake, Rollback
@@ -63,6 +64,7 @@ class FileImport:
             layout=options.layout,
             patient_given=options.patient is not None,
         )
+        use_layout_of_machine(self.dump)
         self.counts = counts([])
         self._intake = Intake(
             ImportSource(
@@ -75,7 +77,7 @@ class FileImport:
                 patient=options.patient,
                 patient_map=options.patient_map,
                 zone=options.zone,
-                layout=dump_layout(options.layout),
+                layout=dump_layout(self.dump.layout),
                 own_authorities=options.own_authorities,
             ),
             self.dump.people,

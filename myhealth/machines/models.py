@@ -6,12 +6,14 @@ from myhealth.common.database import BaseModel, TimestampField
 
 
 class Machine(BaseModel):
-    """A machine that takes measurements. A trigger keeps `id` and `serial` unchanged: reports carry them."""
+    """A machine that takes measurements. A trigger keeps `id` and `serial` unchanged: reports carry them.
+    `layout`: of its tables, as text."""
 
     serial = peewee.TextField(unique=True)
     model = peewee.TextField(null=True)
     site = peewee.TextField(null=True)
     firmware = peewee.TextField(null=True)
+    layout = peewee.TextField(null=True)
     last_upload_at = TimestampField(null=True)
 
     class Meta:

@@ -40,9 +40,15 @@ def label_fault(label: Any) -> str:
 
 
 def register_machine(
-    serial: str, *, model: str | None = None, site: str | None = None, firmware: str | None = None
+    serial: str,
+    *,
+    model: str | None = None,
+    site: str | None = None,
+    firmware: str | None = None,
+    layout: str | None = None,
 ) -> Machine:
-    """Register a machine, or update its labels, with an audit event; a label that is None remains as it was.
+    """Register a machine, or update its labels, with an audit event; a label that is None remains as it was. `layout`:
+    of its tables, which must be valid.
 
     Raises BadInput for an invalid serial or label.
     """
@@ -52,7 +58,7 @@ def register_machine(
     for name, value in (("model", model), ("site", site), ("firmware", firmware)):
         if value is not None and (fault := label_fault(value)):
             raise BadInput(f"{name} {fault}")
-    labels = {Machine.model: model, Machine.site: site, Machine.firmware: firmware}
+    labels = {Machine.model: model, Machine.site: site, Machine.firmware: firmware, Machine.layout: layout}
     update = {field: fn.coalesce(getattr(EXCLUDED, field.name), field) for field in labels}
     insert = Machine.insert({Machine.serial: serial, **labels})
     with transaction():
@@ -63,6 +69,11 @@ def register_machine(
         if changed or before is None:
             record_event("machine.change", machine=serial, changed=changed)
     return machine
+
+
+def find_machine(serial: str) -> Machine | None:
+    with transaction():
+        return Machine.get_or_none(Machine.serial == serial)
 
 
 def list_machines() -> list[Machine]:

@@ -5,11 +5,12 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, Protocol
 
 import bottle
 import msgspec
+from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
@@ -23,10 +24,14 @@ from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import FORMATS
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
+from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
+from myhealth.intake.formats.tables.reader import CSV
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
+from myhealth.intake.machine_layouts import use_layout_of_machine
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake
-from myhealth.intake.results import ImportSource
+from myhealth.intake.results import ImportSource, RecordResult
+from myhealth.layouts import NAMES, named_layout
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.metrics import RECORDS
@@ -46,7 +51,8 @@ BULK_ANSWERS = {
     200: ("All records that can be stored were stored already.", "BulkAnswer"),
     422: ("Every record was rejected.", "BulkAnswer"),
 }
-BODY_DESCRIPTION = "A record, a list of records, NDJSON, a machine-memory dump, FHIR R4 or HL7 v2; gzipped or not."
+BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
+FURTHER = ("layout", "date_format", "patient")
 
 
 def bulk_body(*json_schemas: str) -> dict[str, Any]:
@@ -76,6 +82,10 @@ BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
     ("refused_file", {"type": "boolean", "default": False}, "Answer with the rejected records too, as they came."),
 )
+TABLE_QUERY = (
+    ("layout", {"enum": [*NAMES]}, "What the columns of a table mean; without it the machine's layout, or guessed."),
+    ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
+)
 UNKNOWN = {404: UNKNOWN_USER}
 DOCTOR, SENDERS = ("doctor",), ("doctor", "technician")
 BEFORE_QUERY = (
@@ -88,11 +98,20 @@ REPLAYED = (
 )  # fmt: skip
 
 
-def bulk(summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None) -> Operation:
+def bulk(
+    summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None, query: tuple[Any, ...] = ()
+) -> Operation:
     return Operation(
-        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=BULK_QUERY, headers=BULK_HEADERS, sends=(REPLAYED,),
+        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=(*BULK_QUERY, *TABLE_QUERY, *query),
+        headers=BULK_HEADERS, sends=(REPLAYED,),
         errors={**UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
     )  # fmt: skip
+
+
+class Collector(Protocol):
+    """What is told of each batch."""
+
+    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None: ...
 
 
 class TakesRecords(UploadView):
@@ -104,16 +123,19 @@ class TakesRecords(UploadView):
         atomic, with_rejected = self.flag("atomic"), self.flag("refused_file")
         key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
         # one name for all spellings of the path: an unresolved rejection of the same source is not stored twice
-        place = f"users/{patient}/checkups" if patient else f"machines/{machine}/dumps" if as_dump else "checkups"
-        source, max_bytes = f"POST /{place}/"[:200], self.context.settings.upload.max_body_bytes
+        place = f"machines/{machine}/dumps" if as_dump else f"users/{patient}/checkups" if patient else "checkups"
+        source = f"POST /{place}/"[:200]
         with contextlib.ExitStack() as held:
-            body = held.enter_context(spool_body(max_bytes))
+            body = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
             if is_large(body):
                 held.enter_context(self.context.large_bodies.enter())
 
             if key is not None:
-                digest = _digest(body, source, str(atomic), str(with_rejected))
-            bulk = BulkAnswer(read_dump(body, machine=machine, max_bytes=max_bytes), with_rejected)
+                further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
+                digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
+            layout = layout_of(self.parameters.get("layout"), self.parameters.get("date_format"))
+            is_table = header("Content-Type").startswith(CSV.media_type)
+            bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
 
             def work() -> Answer:
                 self._store(bulk.dump, source, patient, as_dump, atomic, bulk)
@@ -126,6 +148,14 @@ class TakesRecords(UploadView):
             RECORDS.labels(outcome).inc(count)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(bulk.with_file(answer), answer.status, headers=headers)
+
+    def opened(self, body: BinaryIO, machine: str, patient: str | None, layout: Layout, *, is_table: bool) -> Dump:
+        """Open an upload; a table without a layout has that of its machine. Raises BadInput."""
+        max_bytes, known = self.context.settings.upload.max_body_bytes, patient is not None
+        name = CSV.name if is_table else ""
+        dump = read_dump(body, format=name, machine=machine, max_bytes=max_bytes, layout=layout, patient_given=known)
+        use_layout_of_machine(dump)
+        return dump
 
     def _records(self, dump: Dump) -> Iterator[ParsedRecord]:
         """Return the records. Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many
@@ -142,10 +172,18 @@ class TakesRecords(UploadView):
             raise BadInput("The body holds no record.", code="no_records")
 
     def _store(
-        self, dump: Dump, source: str, patient: str | None, as_dump: bool, atomic: bool, answer: BulkAnswer
+        self,
+        dump: Dump,
+        source: str,
+        patient: str | None,
+        as_dump: bool,
+        atomic: bool,
+        answer: Collector,
+        *,
+        dry_run: bool = False,
     ) -> None:
         """Store the records in one transaction: if the body turns out to be broken further on, nothing is stored."""
-        intake = self.intake(dump, source, patient, as_dump)
+        intake = self.intake(dump, source, patient, as_dump, dry_run=dry_run)
         limits = BATCH_CHARACTERS, BATCH_RECORDS
         if atomic:
             limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1
@@ -162,12 +200,15 @@ class TakesRecords(UploadView):
             for batch in itertools.chain([first], [second] if second else [], batches):
                 answer.add(batch, intake.store_batch(batch, atomic=atomic))
 
-    def intake(self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False) -> Intake:
+    def intake(
+        self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False, *, dry_run: bool = False
+    ) -> Intake:
         """Return what stores the records of this upload."""
         derive_ids = as_dump or dump.format.has_record_numbers
         origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
         origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
         origin.own_authorities = self.context.settings.intake.folded_authorities
+        origin.layout, origin.dry_run = dump_layout(dump.layout), dry_run
         return Intake(origin, dump.people)
 
 
@@ -269,6 +310,12 @@ class HistoryView(UploadView):
         patient = self.person(username, "doctor", "admin")
         found = open_history(storable(checkup_id), patient.id)
         return json_response([{**each, "content": msgspec.Raw(each["content"].encode())} for each in found])
+
+
+def layout_of(name: str | None, date_format: str | None) -> Layout:
+    """Return the layout of a name, else one that is guessed, with another order of day and month. Raises BadInput."""
+    layout = named_layout(name) if name else GUESSED
+    return check_layout(replace(layout, date_format=date_format or layout.date_format))
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:

@@ -3,17 +3,21 @@
 from typing import Any
 
 from myhealth.common.errors import BadInput
+from myhealth.intake.formats.tables.layout import dump_layout, parse_layout
+from myhealth.layouts import NAMES, named_layout
 from myhealth.machines.models import Machine
 from myhealth.machines.services import list_machines, register_machine
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import read_json
 from wsgi.common.views import json_response
-from wsgi.upload_api.checkups import TakesRecords, bulk
+from wsgi.upload_api.checkups import SENDERS, TakesRecords, bulk
 from wsgi.upload_api.context import UploadView
+from wsgi.upload_api.schemas import USERNAME
 
 BODY_MAX_BYTES = 16 * 1024
-FIELDS = ("serial", "model", "site", "firmware")
+FIELDS = ("serial", "model", "site", "firmware", "layout")
 TECHNICIAN = ("technician",)
+PATIENT = (("patient", USERNAME, "The patient of every record, for a source that names none."),)
 
 
 class MachinesView(UploadView):
@@ -31,16 +35,24 @@ class MachinesView(UploadView):
         body = read_json(BODY_MAX_BYTES, *FIELDS)
         if not isinstance(body.get("serial"), str):
             raise BadInput("A serial is needed, as text.")
+        layout = body.pop("layout", None)
+        if layout is not None and not isinstance(layout, str):
+            raise BadInput("layout must be text: the name of a layout, or TOML.")
+        if layout:
+            body["layout"] = dump_layout(named_layout(layout) if layout in NAMES else parse_layout(layout))
         return json_response(machine_json(register_machine(**body)), 201)
 
 
 class DumpsView(TakesRecords):
-    spec = {"post": bulk("Upload a machine-memory dump as the machine made it", TECHNICIAN)}
+    spec = {"post": bulk("Upload a machine-memory dump or a table as the machine made it", TECHNICIAN, query=PATIENT)}
 
     def post(self, serial: str) -> Any:
-        return self.take(machine=serial, as_dump=True)
+        patient = self.parameters.get("patient")
+        if patient is not None:
+            patient = self.person(patient, *SENDERS).username
+        return self.take(machine=serial, patient=patient, as_dump=True)
 
 
 def machine_json(machine: Machine) -> dict[str, Any]:
-    names = ("id", "serial", "model", "site", "firmware", "last_upload_at", "created_at", "updated_at")
+    names = ("id", "serial", "model", "site", "firmware", "layout", "last_upload_at", "created_at", "updated_at")
     return {name: getattr(machine, name) for name in names}

@@ -9,6 +9,7 @@ from myhealth.common.stored_types import Count, Id, StoredMoment
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
+from myhealth.layouts import NAMES
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.identifiers import IDENTIFIER_MAX
 from myhealth.profiles.models import ROLES, SEXES
@@ -35,6 +36,10 @@ IDENTIFIER_PART = text(IDENTIFIER_MAX, 1, r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f
 IDENTIFIERS = {"type": "array", "items": shape({"system": IDENTIFIER_PART, "value": IDENTIFIER_PART})}
 SERIAL = text(SERIAL_MAX, 1, SERIAL_PATTERN)
 LABEL = text(SERIAL_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
+# A name, or a layout as TOML: its keys are explained in examples/table-layout.toml.
+LAYOUT = {
+    "anyOf": [{"enum": [*NAMES, None]}, {"type": "string", "pattern": r"^\[\[results\]\]\ncolumn = '[ -&(-~]+'\n"}]
+}
 FULL_NAME = text(FULL_NAME_MAX, 0, r"^[^\x00-\x1f\x7f-\x9f]*$")
 # A record and a result are declared once, by the Structs that validate them.
 _, GENERATED = msgspec.json.schema_components([DetailedRecord], ref_template="#/components/schemas/{name}")
@@ -173,11 +178,11 @@ SCHEMAS: dict[str, Any] = {
         {
             "id": ID,
             "serial": TEXT,
-            **{label: {"type": ["string", "null"]} for label in MACHINE_LABELS},
+            **{label: {"type": ["string", "null"]} for label in (*MACHINE_LABELS, "layout")},
             "last_upload_at": maybe(MOMENT),
             "created_at": MOMENT,
             "updated_at": MOMENT,
         }
     ),
-    "NewMachine": shape({"serial": SERIAL}, {label: maybe(LABEL) for label in MACHINE_LABELS}),
+    "NewMachine": shape({"serial": SERIAL}, {**{label: maybe(LABEL) for label in MACHINE_LABELS}, "layout": LAYOUT}),
 }

@@ -1,0 +1,177 @@
+"""Tables over HTTP: layouts by the address and by the machine, and the page that works without JavaScript."""
+
+import gzip
+import io
+import re
+from typing import Any
+
+import pytest
+from support.factories import PASSWORD
+
+from wsgi.upload_api import table_page
+
+LONG = (
+    "patient,taken_at,name,code,value,unit\nbholanath,{},Glucose,2345-7,6.3,mmol/L\nnobody,{},Glucose,2345-7,5,mmol/L\n"
+)
+OMRON = (
+    "Date,Time,Systolic (mmHg),Diastolic (mmHg),Pulse (bpm),Symptoms,Consumed,TruRead,Notes\n"
+    "Jan 12 2026,08:12,114,74,47,-,-,-,-\n"
+)
+VALUES = (
+    "select serial, results->0->>'code', results->0->>'value' from checkups join machines on machines.id = machine_id"
+)
+
+
+def test_a_table_is_uploaded_with_its_content_type(upload, log_in, db) -> None:
+    body, day = LONG.format("2026-11-20", "2026-11-20").encode(), "03/04/2026"
+    for status, counts in ((201, (1, 0, 1)), (200, (0, 1, 1))):
+        answer = upload(
+            "POST", "/machines/HC-1/dumps/", body, token=log_in("tara"), headers={"Content-Type": "text/csv"},
+            query_string="refused_file=true",
+        )  # fmt: skip
+        assert answer.status_code == status
+        assert tuple(answer.json[name] for name in ("accepted", "duplicate", "rejected")) == counts
+    refused = answer.json["items"][1]
+    assert (refused["line"], refused["errors"][0]["field"]) == (3, "patient")
+    assert (
+        answer.json["refused_file"]
+        == "\ufeff" + LONG.format("", day).split("\n")[0] + "\n" + LONG.format("", "2026-11-20").split("\n")[2] + "\n"
+    )
+    assert db(VALUES) == [("HC-1", "2345-7", "6.3")]
+    ambiguous = LONG.format(day, day).encode()
+    asked = upload("POST", "/checkups/", ambiguous, token=log_in("tara"))
+    assert (asked.status_code, "may be day first or month first" in asked.json["details"]) == (400, True)
+    taken = upload("POST", "/checkups/", ambiguous, token=log_in("tara"), query_string="date_format=dmy")
+    assert (taken.status_code, taken.json["accepted"]) == (201, 1)
+
+
+def test_text_of_the_type_csv_that_is_no_table_says_what_it_lacks(upload, log_in) -> None:
+    answer = upload("POST", "/checkups/", b"hello", token=log_in("tara"), headers={"Content-Type": "text/csv"})
+    assert (answer.status_code, "line 1: a wide table has" in answer.json["details"]) == (400, True)
+
+
+def test_the_layout_of_a_machine_is_used_until_the_address_names_another(upload, log_in, db, run_cli) -> None:
+    token, path = log_in("tara"), "/machines/BP-7/dumps/"
+    send = {"token": token, "headers": {"Content-Type": "text/csv"}}
+    unnamed = upload("POST", path, OMRON.encode(), **send)
+    assert (unnamed.status_code, "no column names the patient" in unnamed.json["details"]) == (400, True)
+    month = upload("POST", path, OMRON.encode(), query_string="patient=savita", **send)
+    assert (month.status_code, "Date Time" in str(month.json)) == (422, True)
+    named = upload("POST", path, OMRON.encode(), query_string="patient=savita&layout=omron-blood-pressure", **send)
+    assert (named.status_code, named.json["accepted"]) == (201, 1)
+    kept = upload("POST", "/machines/", {"serial": "BP-7", "layout": "omron-blood-pressure"}, token=token)
+    assert '"Systolic (mmHg)"' in kept.json["layout"]
+    again = upload("POST", path, OMRON.encode(), query_string="patient=savita", **send)
+    assert (again.status_code, again.json["duplicate"]) == (200, 1)
+    assert db(VALUES) == [("BP-7", "8480-6", "114")]
+    done = run_cli("import-machine", "-", "--machine", "BP-7", "--patient", "savita", stdin=OMRON)
+    assert done.stdout == "standard input: 0 accepted, 1 duplicate, 0 rejected.\n", done.stderr
+    assert run_cli("machines", "register", "BP-7", "--layout", "long").returncode == 0
+    assert db("select layout from machines where serial = 'BP-7'") == [('{"kind":"long"}',)]
+    for layout in ("klingon = 1", 7):
+        wrong = upload("POST", "/machines/", {"serial": "BP-7", "layout": layout}, token=token)
+        assert wrong.status_code == 400
+    assert upload("POST", path, OMRON.encode(), query_string="layout=nope", **send).status_code == 400
+    unknown = upload("POST", path, OMRON.encode(), query_string="patient=nobody", **send)
+    assert unknown.status_code == 404
+
+
+# --- the page
+
+
+class Page:
+    """The page as a browser without JavaScript uses it: it sends the fields of the form that the last answer has."""
+
+    def __init__(self, upload: Any) -> None:
+        self.client = upload.client
+        self.text = self.client.get("/csv").text
+
+    def hidden(self) -> dict[str, str]:
+        return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', self.text))
+
+    def send(self, data: bytes | None = None, status: int = 200, **fields: str) -> str:
+        form: dict[str, Any] = {
+            "layout": "",
+            "date_format": "",
+            "machine": "",
+            "patient": "",
+            **self.hidden(),
+            **fields,
+        }
+        form["file"] = (io.BytesIO(data or b""), "" if data is None else "t.csv")
+        answer = self.client.post("/csv", data=form)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        self.text = answer.text
+        return self.text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_is_previewed_then_stored_and_its_layout_is_remembered(upload, people, db, packed: bool) -> None:
+    page, data = Page(upload), OMRON.encode()
+    login = {"username": "tara", "password": PASSWORD}
+    choices = {"machine": "BP-9", "patient": "savita", "layout": "omron-blood-pressure"}
+    text = page.send(gzip.compress(data) if packed else data, action="preview", **login, **choices)
+    assert "Preview: nothing is stored yet" in text
+    assert "1 accepted, 0 stored already, 0 refused" in text
+    assert "Systolic blood pressure 114 mm[Hg] (8480-6)" in text
+    assert "2026-01-12T08:12:00+00:00" in text
+    assert PASSWORD not in text
+    assert db("select (select count(*) from checkups), (select count(*) from machines)") == [(0, 0)]
+    assert '<h2 id="outcome">Stored</h2>' in page.send(action="store", **choices)
+    assert db(VALUES) == [("BP-9", "8480-6", "114")]
+    assert "0 accepted, 1 stored already" in page.send(data, action="store", machine="BP-9", patient="savita")
+    assert db("select action, subject from audit_events where action = 'upload'") == [("upload", "savita")] * 2
+
+
+def test_refused_rows_are_shown_with_their_reasons_and_kept(upload, people, db) -> None:
+    page = Page(upload)
+    data = LONG.format("03/04/2026", "03/04/2026").replace("nobody", "<b>x</b>").encode()
+    asked = page.send(data, 400, action="preview", username="dr.ayush", password=PASSWORD)
+    assert "may be day first or month first" in asked
+    text = page.send(data, action="store", date_format="dmy")
+    assert "1 accepted, 0 stored already, 1 refused" in text
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    assert "<b>x" not in text
+    assert db("select payload from rejections") == [
+        (data.decode().replace("bholanath,03/04/2026,Glucose,2345-7,6.3,mmol/L\n", ""),)
+    ]
+
+
+def test_a_table_too_large_to_be_carried_is_chosen_again(upload, people, db, monkeypatch) -> None:
+    page, data = Page(upload), LONG.format("2026-11-20", "2026-11-20").encode()
+    page.send(data, action="preview", username="tara", password=PASSWORD)
+    assert page.hidden().keys() == {"token", "content", "name"}
+    monkeypatch.setattr(table_page, "HIDDEN_MAX_BYTES", 50)
+    page.send(data, action="preview")
+    assert page.hidden().keys() == {"token"}
+    assert 'accept=".csv,.tsv,.txt,.gz,text/csv" required>' in page.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"username": "tara", "password": "wrong-horse"}, 401, "The username or the password is wrong."),
+        ({"username": "bholanath", "password": PASSWORD}, 403, "for the role doctor or technician only"),
+        ({"token": "x.y.z"}, 401, ""),
+        ({"username": "tara", "password": PASSWORD, "patient": "nobody"}, 404, "Does not Exists"),
+        ({"username": "tara", "password": PASSWORD, "layout": "../x"}, 400, "there is no layout named"),
+        ({"username": "tara", "password": PASSWORD, "machine": "a/b"}, 400, "holds a /"),
+        ({"username": "tara", "password": PASSWORD, "content": "%%%"}, 400, "The form cannot be read"),
+        ({"username": "tara" * 4000, "password": PASSWORD}, 400, "A field of the form is too long"),
+    ],
+)
+def test_what_cannot_be_taken_is_said_on_the_page(upload, people, db, fields, status, said) -> None:
+    data = None if "content" in fields else LONG.format("2026-11-20", "2026-11-20").encode()
+    text = Page(upload).send(data, status, action="store", **fields)
+    assert said in text
+    assert '<form method="post"' in text
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+@pytest.mark.parametrize("body", [b"", b"--x\r\nnonsense", b"a=b"])
+def test_a_form_that_is_none_is_told(upload, people, body: bytes) -> None:
+    for kind in ("multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain"):
+        answer = upload.client.post("/csv", data=body, headers={"Content-Type": kind})
+        assert answer.status_code in (400, 401)
+        assert '<form method="post"' in answer.text

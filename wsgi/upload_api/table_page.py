@@ -1,0 +1,143 @@
+"""The page on which tables (CSV) are uploaded: choose a layout, look at a preview, store. It works without JavaScript.
+
+No cookie is set. The token and, if it is small, the table travel in hidden fields from the preview to the next request.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import bottle
+
+from myhealth.audit.events import Actor, acting_as
+from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.source import GZIP_MAGIC
+from myhealth.intake.formats.tables.layout import ORDERS
+from myhealth.intake.machine_layouts import remember_layout
+from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
+from myhealth.intake.results import RecordResult, counts
+from myhealth.layouts import NAMES
+from wsgi.common.pages import html_response
+from wsgi.common.requests import client_address, spool_body
+from wsgi.upload_api.accounts import UploadLogin
+from wsgi.upload_api.checkups import SENDERS, TakesRecords, layout_of
+
+FIELDS = ("username", "password", "token", "machine", "patient", "layout", "date_format", "action", "name")
+FIELD_MAX = 10_000  # characters
+HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
+REJECTED_SHOWN = 100
+
+
+class Preview:
+    """The outcome of a table: counts by status, the first records, and the rejected ones."""
+
+    def __init__(self) -> None:
+        self.counts = counts([])
+        self.rows: list[list[str]] = []
+        self.rejected: list[list[str]] = []
+
+    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None:
+        for status, count in counts(results).items():
+            self.counts[status] += count
+        for record, result in zip(parsed, results, strict=True):
+            if len(self.rows) < PREVIEWED:
+                self.rows.append(preview_row(record, result))
+            elif result.errors and len(self.rejected) < REJECTED_SHOWN:
+                self.rejected.append(preview_row(record, result))
+
+
+class TablePage(TakesRecords):
+    """GET is the form; POST is the preview or, with `action` store, stores the table."""
+
+    spec = {}
+
+    def perform(self, verb: str, **parts: Any) -> Any:
+        self.context.open()
+        self.address = client_address(self.context.settings.trusted_proxies)
+        return getattr(self, verb)()
+
+    def get(self) -> Any:
+        return self._page({})
+
+    def post(self) -> Any:
+        form: dict[str, Any] = {}
+        try:
+            with spool_body(self.context.settings.upload.max_body_bytes) as body:
+                form |= _form(body)
+                form["token"] = form["token"] or self._log_in(form["username"], form["password"])
+                self.user = self.context.user_of_token(form["token"])
+                with acting_as(Actor(self.user.id, self.user.username, self.address)):
+                    self.require(*SENDERS)
+                    return self._take(form)
+        except MyHealthError as error:
+            if isinstance(error, NotLoggedIn):
+                form["token"] = ""
+            hint = f" ({error.hint})" if error.hint else ""
+            return self._page(form, error.status, message=error.message + hint)
+
+    def _log_in(self, username: str, password: str) -> str:
+        login = UploadLogin(self.context)
+        login.address = self.address
+        with acting_as(Actor(None, None, self.address)):
+            body = json.loads(login.log_in(username, password).body)
+        if "token" not in body:
+            raise NotLoggedIn(body["details"])
+        return str(body["token"])
+
+    def _take(self, form: dict[str, Any]) -> Any:
+        """Preview or store the table of the form."""
+        store = form["action"] == "store"
+        machine, layout = form["machine"].strip(), layout_of(form["layout"], form["date_format"])
+        patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
+        dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
+        outcome = Preview()
+        with self.context.large_bodies.enter() if len(form["data"]) > HIDDEN_MAX_BYTES else contextlib.nullcontext():
+            self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
+        if store and machine and (form["layout"] or form["date_format"]):
+            remember_layout(machine, layout)
+        return self._page(form, outcome=outcome, dump=dump, stored=store)
+
+    def _page(self, form: dict[str, Any], status: int = 200, **found: Any) -> bottle.HTTPResponse:
+        data = form.get("data", b"")
+        packed = data if data.startswith(GZIP_MAGIC) else gzip.compress(data, mtime=0)
+        content = base64.b64encode(packed).decode() if len(packed) <= HIDDEN_MAX_BYTES else ""
+        values = {"message": "", "outcome": None, "dump": Dump, "stored": False, **found}
+        form = {**dict.fromkeys(FIELDS, ""), **form, "content": content if values["outcome"] else "", "password": ""}
+        return html_response("table.html", status, form=form, names=NAMES, orders=ORDERS, columns=COLUMNS, **values)
+
+
+def _form(body: Any) -> dict[str, Any]:
+    """Return the fields of the form; `data`: the table. Raises BadInput."""
+    size = body.seek(0, io.SEEK_END)
+    body.seek(0)
+    bottle.request.environ |= {"wsgi.input": body, "CONTENT_LENGTH": str(size)}
+    with contextlib.ExitStack() as opened:
+        try:
+            opened.enter_context(bottle.request.body)
+            sent = bottle.request.POST
+            files = {
+                name: opened.enter_context(value.file) for name, value in sent.items() if not isinstance(value, str)
+            }
+            return _values({**sent, **files}, getattr(sent.get("file"), "filename", ""))
+        except (bottle.HTTPError, ValueError) as error:
+            raise BadInput(f"The form cannot be read: {error}") from error
+
+
+def _values(sent: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the fields of the form and its table: the chosen one, else that which the page carried."""
+    content, chosen = sent.pop("content", ""), sent.pop("file", "")
+    values = {field: sent.get(field) or "" for field in FIELDS}
+    if any(not isinstance(value, str) or len(value) > FIELD_MAX for value in values.values()):
+        raise BadInput("A field of the form is too long.")
+    if name:
+        return {**values, "data": chosen.read(), "name": name}
+    text = content if isinstance(content, str) else content.read()  # a long field is kept as a file
+    return {**values, "data": base64.b64decode(text, validate=True)}
