@@ -3,18 +3,26 @@
 A row names a place in the record, as in `results[0].unit`, and its value.
 """
 
+import io
+import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.fhir import observation, quantity
+from support.fhir import observation, quantity, read_text, stored_report
+from support.fhir import read as fhir_read
 from support.fhir import record_of as fhir_record
 from support.hl7 import MSH, OBR, PID, at, read_bytes, record_of
 
 from myhealth.clinical.in_words import range_words, value_text
+from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.validation import validate_record
+from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.export.fhir_values import measured
+from wsgi.common.application import encode_json
 
 MDC, TABLE_78 = "urn:iso:std:iso:11073:10101", "http://terminology.hl7.org/CodeSystem/v2-0078"
 WOMAN = "PID|1||M100^^^HOSP^MR||Test^Person||19900101|F"
@@ -220,3 +228,133 @@ def test_a_patient_with_an_insurers_number_alone_is_told() -> None:
 
 def test_digits_of_a_decimal_comma_stay() -> None:
     assert stored(obx("5,10"))["value"] == Decimal("5.10")
+
+
+FOCUS = {
+    "another patient": ({"reference": "Patient/fetus"}, "person other than the patient"),
+    "a person in it": ({"reference": "#her"}, "person other than the patient"),
+    "a device": ({"type": "Device", "display": "Pacemaker"}, "Device"),
+    "the subject itself": ({"reference": "Patient/p1"}, ""),
+    "a part of the body": ({"display": "Left knee"}, ""),
+}
+
+
+@pytest.mark.parametrize(("focus", "about"), FOCUS.values(), ids=FOCUS)
+def test_a_result_about_somebody_else_is_not_the_patients(focus: dict[str, str], about: str) -> None:
+    contained = [{"resourceType": "RelatedPerson", "id": "her"}]
+    found, skipped = read_text(json.dumps(observation(focus=[focus], contained=contained)))
+    assert (len(found), dict(skipped)) == ((0, {f"Observation about a {about}": 1}) if about else (1, {}))
+
+
+def test_the_etag_of_a_version_is_its_number() -> None:
+    assert fhir_record(observation(meta={"versionId": 'W/"3"'}))["details"]["version"] == "3"
+
+
+def test_an_error_of_a_fhir_record_names_its_element() -> None:
+    (found,) = fhir_read(observation(subject=...))
+    assert found.locate("checkup_for") == "Observation.subject"
+
+
+def test_who_interprets_a_report_did_not_measure_its_results() -> None:
+    report = {"resourceType": "DiagnosticReport", "id": "r", "status": "final", "code": {"text": "Panel"},
+              "subject": {"reference": "Patient/p1"}, "result": [{"reference": "#a"}], "contained": [observation("a")],
+              "performer": [{"display": "Lab"}], "resultsInterpreter": [{"display": "Dr X"}]}  # fmt: skip
+    (read,) = fhir_read(report)
+    bundle = fhir_bundle([stored_report(read)], {"_id": 1, "subject": "s", "username": "p1", "full_name": ""})
+    _, top, inside = (each["resource"] for each in bundle["entry"])
+    assert [each["display"] for each in (*top["performer"], *top["resultsInterpreter"])] == ["Lab", "Dr X"]
+    assert [each["display"] for each in inside["performer"]] == ["Lab"]
+
+
+def sent_out(read: Any) -> list[dict[str, Any]]:
+    """Return the resources of the export of a record, which is valid FHIR R4, without the Patient."""
+    patient = {"_id": 1, "subject": "s", "username": "p1", "full_name": ""}
+    bundle = fhir_bundle([stored_report(read)], patient)
+    models = pytest.importorskip("fhir.resources.R4B.bundle", reason="the extra fhir is not installed")
+    models.Bundle.model_validate_json(encode_json(bundle))
+    return [each["resource"] for each in bundle["entry"][1:]]
+
+
+LOCAL = "tag:myhealth.example,2026:codes:"
+SYSTEMS = {
+    "MDC": (MDC, "150021"), "SCT": ("http://snomed.info/sct", "271649006"), "SNOMED-CT": ("http://snomed.info/sct", "1"),
+    "I10": ("http://hl7.org/fhir/sid/icd-10", "E11.9"), "ICD10CM": ("http://hl7.org/fhir/sid/icd-10-cm", "E11.9"),
+    "NPU": ("http://npu-terminology.org", "NPU02319"), "LN": ("http://loinc.org", "2093-3"), "L": (f"{LOCAL}L", "K"),
+    "99MRC": (f"{LOCAL}99MRC", "K"), "C4": ("http://www.ama-assn.org/go/cpt", "82465"), "HL70136": (f"{TABLE_78[:-4]}0136", "Y"),
+    "2.16.840.1.113883.6.96": ("http://snomed.info/sct", "2"), "1.2.3.4": ("urn:oid:1.2.3.4", "K"),
+    "JC10": ("urn:oid:1.2.392.200119.4.504", "4A025"), "ISO+": (f"{LOCAL}ISO%2B", "K"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_hl7_in_and_fhir_out_keep_the_system_of_every_code(name: str) -> None:
+    uri, code = SYSTEMS[name]
+    coded = f"{code}^Words^{name}"
+    segments = (
+        MSH, WOMAN, f"OBR|1|P1|F1|{coded}|||20261120090000{'|' * 24}{coded}",
+        f"OBX|1|CWE|{coded}^{code}^Words^99ALT||{coded}||||||F||||||{coded}|||{coded}", f"SPM|1|||{coded}",
+    )  # fmt: skip
+    ((read,), _) = read_bytes("\r".join((*segments, "")).encode())
+    report, found = sent_out(read)
+    places = (report["code"], report["contained"][0]["reasonCode"][0], found["code"], found["valueCodeableConcept"],
+              found["method"], found["bodySite"], found["contained"][0]["type"])  # fmt: skip
+    for place in places:
+        assert (place["coding"][0]["system"], place["coding"][0]["code"]) == (uri, code), place
+    assert found["code"]["coding"][1]["system"] == f"{LOCAL}99ALT"
+
+
+def test_an_absent_reason_in_another_system_comes_out_as_it_went_in() -> None:
+    flavors = {"system": "http://terminology.hl7.org/CodeSystem/v3-NullFlavor", "code": "ASKU"}
+    own = {"system": "http://lab.example/why", "code": "HEM", "display": "Haemolysed"}
+    for reason in ({"coding": [flavors]}, {"coding": [own], "text": "Sample haemolysed"}, {"coding": [flavors, own]}):
+        sent = observation(valueQuantity=..., dataAbsentReason=reason)
+        (read,) = fhir_read(sent)
+        (result,) = read.record["results"]
+        assert "absent_coded" in result
+        assert sent_out(read)[1]["dataAbsentReason"] == reason
+    assert value_text("ASKU", "ASKU", "ASKU") == "not given: asked, but not known"
+
+
+def test_a_contained_device_keeps_its_name_type_and_numbers() -> None:
+    device = {"resourceType": "Device", "id": "d", "identifier": [{"system": "urn:dev", "value": "D-77"}],
+              "deviceName": [{"name": "M7", "type": "model-name"}], "type": {"coding": [{"system": "urn:t", "code": "43"}]}}  # fmt: skip
+    (read,) = fhir_read(observation(device={"reference": "#d"}, contained=[device]))
+    assert read.record["machine"] == "D-77"
+    (out,) = sent_out(read)[1]["contained"]
+    assert device["identifier"][0] in out["identifier"]
+    assert (out["deviceName"][0]["name"], out["type"]) == ("M7", device["type"])
+
+
+def test_an_order_gives_its_reasons_and_what_the_laboratory_should_know() -> None:
+    reason = {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "R73.9"}], "text": "High sugar"}
+    order = {"resourceType": "ServiceRequest", "id": "o", "status": "active", "intent": "order",
+             "subject": {"reference": "Patient/p1"}, "reasonCode": [reason], "note": [{"text": "fasting"}]}  # fmt: skip
+    (read,) = fhir_read(observation(basedOn=[{"reference": "#o"}], contained=[order]))
+    report = sent_out(read)[0]
+    (out,) = report["contained"]
+    assert (out["reasonCode"], out["note"]) == ([reason], [{"text": "fasting"}])
+    assert report["basedOn"] == [{"reference": "#order"}]
+
+
+PAGES = {
+    "the last page": ({"total": 7, "link": [{"relation": "previous", "url": "x"}]}, "1 of 7 entries; 6 are missing"),
+    "a page that does not count": ({"link": [{"relation": "next", "url": "x"}]}, "one page; more are missing"),
+    "all": ({"total": 1, "link": [{"relation": "self", "url": "x"}]}, ""),
+    "a collection": ({"type": "collection", "total": 7}, ""),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), PAGES.values(), ids=PAGES)
+def test_missing_pages_are_told(changes: dict[str, Any], told: str) -> None:
+    entry = [
+        {"resource": observation()},
+        {"resource": {"resourceType": "Patient", "id": "p1"}, "search": {"mode": "include"}},
+    ]
+    bundle = {"resourceType": "Bundle", "type": "searchset", "entry": entry, **changes}
+    for nested in (False, True):
+        whole = (
+            {"resourceType": "Bundle", "type": "batch-response", "entry": [{"resource": bundle}]} if nested else bundle
+        )
+        dump = Dump(FHIR)
+        assert len(list(read_fhir(JsonBuffer(io.BytesIO(json.dumps(whole).encode())), dump))) == 1
+        assert [told in notice for notice in dump.notices] == ([True] if told else [])

@@ -21,6 +21,9 @@ from myhealth.intake.formats.fhir.resources import Resources
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
+RESULTS = ("Observation", "DiagnosticReport")
+PERSONS = ("Patient", "RelatedPerson", "Practitioner", "PractitionerRole", "Group")
+THINGS = ("Device", "Location", "Substance", "Specimen")
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
@@ -35,8 +38,9 @@ class Entry:
 
     `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
-    the reference and the type of whom it is about. `deleted`: it only says that the resource `kind`/`id` was deleted.
-    `included`: a search found it only as a part of what was sought. `number`: its place in its Bundle, from 0.
+    the reference and the type of whom it is about; `focus`: whom or what it is about instead. `deleted`: it only says
+    that the resource `kind`/`id` was deleted. `included`: a search found it only as a part of what was sought.
+    `number`: its place in its Bundle, from 0.
     """
 
     resources: Resources = field(repr=False)
@@ -53,6 +57,7 @@ class Entry:
     withdrawn: bool = False
     grouped: bool = False
     subject: dict[str, str] = field(default_factory=dict, repr=False)
+    focus: str = ""
     deleted: bool = False
     included: bool = False
     number: int = 0
@@ -64,6 +69,7 @@ class Entry:
         self.withdrawn = resource.get("status") == WITHDRAWN
         self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
         self.subject = self.resources.share(resource.get("subject"))
+        self.focus = focus_of(resource) if "focus" in resource else ""
         return self
 
     @property
@@ -78,6 +84,24 @@ class Entry:
     @property
     def outermost(self) -> Entry:
         return self.container or self
+
+
+def focus_of(resource: dict[str, Any]) -> str:
+    """Return whom or what an Observation is about, if that is another person than its subject or a thing; else "".
+
+    Its subject is whose record it is in. Worked example: a fetus, in the record of its mother.
+    """
+    part = Element(resource, "", [])
+    inside = {each.text("id"): each.text("resourceType") for each in part.parts("contained")}
+    for each in part.parts("focus"):
+        text = each.text("reference").strip()
+        address = ADDRESS.fullmatch(text)
+        kind = inside.get(text[1:], "") if text.startswith("#") else address[2] if address else each.text("type")
+        if kind in PERSONS and text != part.part("subject").text("reference"):
+            return "person other than the patient"
+        if kind in THINGS:
+            return kind
+    return ""
 
 
 class KnownPatients(dict[str, "Entry | None"]):
@@ -125,8 +149,10 @@ class Scope:
         tell."""
         subject = Element(entry.subject, "", [])
         found = self.resolve(subject, entry) if subject.text("reference") else None
-        if found is not None and found.kind not in ("Observation", "DiagnosticReport"):
+        if found is not None and found.kind not in RESULTS and (found.kind != "Patient" or not entry.focus):
             return found.kind, found
+        if entry.focus:
+            return entry.focus, None
         address = ADDRESS.fullmatch(subject.text("reference").strip())
         return (address[2] if address else subject.text("type") or "Patient"), None
 
@@ -347,7 +373,7 @@ def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None
     if isinstance(url, str) and (condition := CONDITION.fullmatch(url.strip())):
         entry.kind, entry.full_url, entry.deleted, entry.withdrawn = condition[1], unquote(condition[2]), True, True
     address = ADDRESS.fullmatch(url.strip()) if isinstance(url, str) else None
-    if address and address[2] in ("Observation", "DiagnosticReport"):
+    if address and address[2] in RESULTS:
         entry.kind, entry.id, entry.deleted, entry.withdrawn = address[2], address[3], True, True
         entry.full_url = full_url or (address[0] if address[1] else "")
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from myhealth.common.errors import TooLarge
-from myhealth.intake.formats.fhir.bundle import Entry, Scope, contained_in, small_bundle
+from myhealth.intake.formats.fhir.bundle import RESULTS, Entry, Scope, contained_in, small_bundle
 from myhealth.intake.formats.fhir.element import Element
 from myhealth.intake.formats.fhir.resources import SHARED_TOO_OFTEN
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX, count_parts
@@ -20,7 +20,6 @@ MEMBERS_MAX = 2_000
 # The results of all records of a Bundle: so many times its entries, and so many more.
 SHARED_FACTOR, SHARED_MIN = 4, 10_000
 _MEMBERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
-RESULTS = tuple(_MEMBERS)
 
 
 @dataclass(eq=False, slots=True)

@@ -91,7 +91,7 @@ def codings_of(text: str, encoding: Encoding) -> list[Facts]:
     for at, version in ((0, 6), (3, 7), (9, 12)):
         code, display, system = coded[at : at + 3]
         if code and len(code) <= TEXT_MAX:
-            uri = LOINC if code == loinc else uri_of(system)
+            uri = LOINC if code == loinc and not OTHER_SYSTEM.fullmatch(system.upper()) else uri_of(system)
             found.append(without_empty(system=uri, code=code, display=display, version=coded[version]))
     return found
 
