@@ -259,7 +259,8 @@ def test_hostile_messages_are_answered_and_kept_whole(db, people) -> None:
     many = message(1) + (OBX.encode() + b"\r") * 10_000
     assert ask(many)[0]["MSA"][0][1] in ("AA", "AE")
     nul = message(2).replace(b"Cholesterol", b"Chol\0esterol")
-    assert ask(nul)[0]["MSA"][0][1] == "AE"
+    for data in (nul, nul.replace(b"bholanath", b"1^^^HOSP\0A"), nul.replace(b"bholanath", b"bh\0^^^HOSP&1.2\0&ISO")):
+        assert "kept as rejection" in ask(data)[0]["ERR"][0][8]
     orders = lines(
         MSH,
         PID.replace("M100^^^HOSP^MR", "nobody"),
@@ -267,7 +268,7 @@ def test_hostile_messages_are_answered_and_kept_whole(db, people) -> None:
     )
     (answer,) = ask(orders)
     assert len(answer["ERR"]) == PROBLEMS_MAX
-    assert db("select count(*) from rejections where source = 'MLLP from 10.1.2.3'") >= [(101,)]
+    assert db("select count(*) from rejections where source = 'MLLP from 10.1.2.3'") >= [(103,)]
 
 
 def test_an_error_of_ours_is_no_acceptance_and_logs_no_data(db, people, caplog) -> None:

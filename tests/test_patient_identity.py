@@ -462,3 +462,11 @@ def test_blanks_around_a_typed_name_do_not_count(people: Any, upload: Any, sync:
     sync()
     assert reports.people.find_by_username(" BHOLANATH ")["username"] == "bholanath"
     assert [user["username"] for user in reports.people.search(Search("  bhola "))] == ["bholanath"]
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+def test_an_invalid_record_whose_number_cannot_be_stored_is_kept(db, people, odd: str) -> None:
+    bad = {"patient": {"identifiers": [{"system": f"HOSP{odd}", "value": f"1{odd}"}]}, "checkup_for": "bholanath"}
+    (result,) = take(bad)
+    assert result.status == "rejected"
+    assert db("select id from rejections") == [(result.rejection_id,)]

@@ -7,6 +7,9 @@ import unicodedata
 # Source: Unicode Standard Annex 9, 2, "Directional Formatting Characters".
 UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# PostgreSQL's text and JSON cannot hold them.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
 
 def printable(text: str, most: int = 200) -> str:
     """Return the text on one line, at most `most` characters, with control and surrogate characters escaped."""

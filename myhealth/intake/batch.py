@@ -9,6 +9,7 @@ import psycopg2.errors
 
 from myhealth.audit.events import record_events
 from myhealth.clinical.status import WITHDRAWN
+from myhealth.common.text import UNSTORABLE
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     CheckupRow,
@@ -22,7 +23,6 @@ from myhealth.intake.bulk_insert import (
     store_rows,
 )
 from myhealth.intake.deletions import find_meant
-from myhealth.intake.explanation import UNSTORABLE
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
     OriginalFingerprint,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from myhealth.common.text import printable
+from myhealth.common.text import UNSTORABLE, printable
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import DetailedRecord, DetailedResult
 from myhealth.intake.record_types import Fault, is_number, json_kind, refused_number
@@ -21,7 +21,6 @@ NO_OFFSET = timedelta()
 MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
 # PostgreSQL has no digits beyond the microsecond. They are cut: rounding could reach another day.
 FRACTION = re.compile(r"(\.\d{6})\d+")
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 Faults = list[tuple[str, str]]
 RECORD_TYPE: Any = inspect.type_info(DetailedRecord)
 

@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from myhealth.clinical.catalog import findings, first_findings, is_first
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
 from myhealth.common.exact_numbers import INT_MAX, INT_MIN
+from myhealth.common.text import UNSTORABLE
 from myhealth.intake.explanation import (
     FRACTION,
     NO_OFFSET,
     OFFSET_MAX,
-    UNSTORABLE,
     YEARS,
     Faults,
     alternatives,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from myhealth.common.database import fetch_all
-from myhealth.common.text import fold_name
+from myhealth.common.text import UNSTORABLE, fold_name
 
 IDENTIFIERS = "select system, value from patient_identifiers where patient_id = %s"
 REMEMBER_NAMES = """
@@ -48,8 +48,9 @@ def forget_erased_name(cursor: Any, username: str) -> None:
 
 
 def find_erased_names(cursor: Any, names: Collection[str]) -> set[str]:
-    """Return those of the names, without blanks around them, that were erased and not given out again."""
-    folds = {name: fold_name(name.strip()) for name in names}
+    """Return those of the names, without blanks around them, that were erased and not given out again.
+    One that cannot be stored was not."""
+    folds = {name: fold_name(name.strip()) for name in names if not UNSTORABLE.search(name)}
     if not folds:
         return set()
     erased = {folded for (folded,) in fetch_all(cursor, ERASED_NAMES, (sorted(set(folds.values())),))}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from myhealth.intake.explanation import UNSTORABLE
+from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.fhir.element import Element
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber

@@ -15,7 +15,7 @@ from myhealth.clinical.catalog import SOURCE, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.errors import BadInput
-from myhealth.intake.explanation import UNSTORABLE
+from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.format import Dump, Format, RejectedLayout
 from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.cells import AmbiguousDate, read_moment, read_number, read_value
