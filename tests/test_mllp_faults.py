@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from support.mllp import Listening, Sender, listening, message
+from support.paths import DATA
 from support.servers import crash, hanging
 
+from myhealth.mllp.receiver import Receiver
 from myhealth.processes import listen
 
 pytestmark = [pytest.mark.long, pytest.mark.process]
@@ -114,6 +116,35 @@ def test_a_database_that_crashes_or_hangs_loses_nothing_and_nothing_is_accepted_
         assert "Traceback" not in running.said
     compare(connect(), accepted)
     assert {code for sender in senders for code in sender.answers} == {"AA", None}
+
+
+def test_whatever_is_done_to_a_message_it_is_answered_without_an_error_of_ours(db, people, caplog) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    files = [message(1), *(path.read_bytes() for path in sorted(DATA.glob("*/*.hl7")))]
+    odd = [
+        b"|",
+        b"^",
+        b"~",
+        b"\\",
+        b"&",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"\rOBX|",
+        b"\rPID|",
+        b"\\X00\\",
+        b"9" * 50,
+        b"x" * 2000,
+    ]
+    for _ in range(300):
+        data = chance.choice(files)
+        for _ in range(chance.choice([1, 2, 5, 20])):
+            at, cut = chance.randrange(len(data) + 1), chance.choice([0, 0, 1, 30])
+            data = data[:at] + chance.choice(odd) * (cut == 0) + data[at + cut :]
+        code, _ = Receiver(create_patients=chance.random() < 0.5).answer(data, "10.1.2.3")
+        assert code in ("AA", "AE", "AR", "ACK"), seed
+        assert "a message met" not in caplog.text, (seed, data)
 
 
 def wait_for_answers(running: Listening, senders: list[Repeating], code: str | None = "AA") -> None:
