@@ -229,11 +229,12 @@ class EverythingView(FhirView):
         patient = self.patient(resource_id, "export")
         if patient is None:
             raise NotFound("There is no such patient.")
+        first = [entry_of(patient_of(patient))] if after is None and "Patient" in kinds else []
+        search.count -= len(first)
         with self.context.exports.hold(self.user["subject"]):
             self.log_access(patient, "export")
             page = find_page(self.context.reports, search, [patient], kinds - {"Patient"}, after)
-        entries = [entry_of(patient_of(patient))] if after is None and "Patient" in kinds else []
-        entries += [entry_of(resource) for resource, _ in page.found]
+        entries = [*first, *(entry_of(resource) for resource, _ in page.found)]
         return self.answer_bundle(search, entries, format_place(page.after) if page.after else "")
 
     def _search(self) -> tuple[FhirSearch, frozenset[str]]:
