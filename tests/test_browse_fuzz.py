@@ -37,11 +37,16 @@ def test_nothing_breaks_it_and_nothing_leaks(browse: Caller, log_in, reports: Re
 
     for operation in fuzzing.described(browse).get_all_operations():
         if not (caller == "runner" and is_the_runners_own(operation.ok())):
-            fuzzing.ask_many(operation.ok(), EXAMPLES, headers, asked, look)
+            fuzzing.ask_many(operation.ok(), EXAMPLES, headers, asked, look, excused=excused)
     print(f"\n{caller or 'nobody'}: {sum(asked.values())} requests, {dict(sorted(asked.items()))}")
     assert sum(asked.values()) >= EXAMPLES * 10
     assert max(asked) < 500
     assert reports.count() == (4, 6)
+
+
+def excused(case: Any, answer: Any) -> bool:
+    """Whether a search of the FHIR API was refused for what JSON Schema cannot say."""
+    return any(words in answer.text for words in ("is needed: name a patient", "ask in parts"))
 
 
 def is_the_runners_own(operation: Any) -> bool:

@@ -2,15 +2,20 @@
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 from support.clients import Caller
-from support.factories import record, take
+from support.factories import NOW, document, record, take
 
 from myhealth.profiles import services
 from myhealth.profiles.identifiers import add_identifier
 from myhealth.profiles.services import get_user
+from myhealth.reports.fhir.resources import OBSERVATIONS, resources_of
 from myhealth.reports.repository import ReportRepository
 
 FHIR = "application/fhir+json"
@@ -322,3 +327,38 @@ def test_ids_stay_and_what_was_withdrawn_is_gone(fhir, db, sync) -> None:
         assert fhir(path, status=404) == fhir("DiagnosticReport/999", status=404)
         assert refused(fhir(path, "dr.ayush", 410))[0] == "deleted"
     assert ids(fhir("DiagnosticReport")) == ["3", "2", "1"]
+
+
+NUMBERS = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False, places=3),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+VALUES = st.one_of(NUMBERS, st.none(), st.booleans(), st.sampled_from(["", "positive", "<5", "3 - 5"]))
+RESULT = st.fixed_dictionaries(
+    {"code": st.sampled_from([None, "8480-6", "8462-4", "8867-4", " x"]), "name": st.sampled_from(["a", "b", ""]), "value": VALUES},
+    optional={"unit": st.sampled_from([None, "mm[Hg]", "bpm"]), "low": NUMBERS, "high": st.one_of(st.none(), NUMBERS), "flag": st.sampled_from([None, "H", "N", "?"]),
+              "range_source": st.just("catalogue"), "range_text": st.just("men 1 - 2"), "number": st.integers(1, 9), "unit_text": st.just("mm Hg"), "other_code": st.just("GRIP"),
+              "code_system": st.sampled_from(["L", "http://x"]), "status": st.sampled_from(["final", "entered-in-error"]), "value_type": st.just("integer")},
+)  # fmt: skip
+
+
+def check_templates(report: Any) -> None:
+    whole = [each for each in resources_of(report) if each["resourceType"] == "Observation"]
+    quick = resources_of(report, OBSERVATIONS)
+    assert repr([sorted(each.items()) for each in quick]) == repr([sorted(each.items()) for each in whole])
+
+
+def test_numbers_that_equal_each_other_stay_as_they_are() -> None:
+    for number in (0, 0.0, -0.0, 1, 1.0, Decimal("1.0"), Decimal("1.00"), True):
+        for name in ("low", "high", "value", "flag"):
+            check_templates({**document(12), "results": [{"name": "a", "value": 1, "unit": "mm", name: number}]})
+
+
+@given(
+    st.lists(RESULT, max_size=4),
+    st.sampled_from([{}, {"status": "amended"}, {"machine": None}, {"taken_precision": "day"}, {"issued_at": NOW}]),
+)
+@limits(max_examples=300)
+def test_a_template_gives_what_is_made_one_by_one(results: list[Any], changes: Any) -> None:
+    check_templates({**document(12), "results": results, **changes})

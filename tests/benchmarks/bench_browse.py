@@ -10,7 +10,7 @@ connections. Each figure is the median of the rounds; each ratio is the median o
 work on the machine comes and goes. A trend is asked for as it was a
 moment ago, which is kept for five seconds, and anew, each time from another moment on.
 
-bare: a Bottle handler that does the same find and json.dumps, with no token, no check and no filter. The pages for
+fhir: a page of 50 Observations of these people. bare: a Bottle handler that does the same find and json.dumps, with no token, no check and no filter. The pages for
 people are asked for as a browser does, with the session's cookie: the list of 20 reports, one report, what was measured,
 one measurement with its chart (of people at random, and of a thousand points, of which 500 are shown), and a search.
 """
@@ -241,6 +241,7 @@ def cases(urls: dict[str, str], store: ReportRepository, people: int) -> dict[st
         "bare": (urls["bare"], [f"/reports/{i}/{subject(i)}" for i in some]),
         **({"eve": (urls["eve"], where)} if "eve" in urls else {}),
         "doctor": (urls["browse"], [f"/users/patient{i}/reports/?limit=50 {tokens[people + 1]}" for i in some]),
+        "fhir": (urls["browse"], [f"/fhir/Observation?patient={subject(i)}&_count=50 {tokens[i]}" for i in some]),
         "page 1": (urls["browse"], [f"/reports/?limit=50 {tokens[1]}"]),
         "page 200": (urls["browse"], [f"/reports/?limit=50&after={format_page_cursor(place)} {tokens[1]}"]),
         "trend": (urls["browse"], [f"/users/patient2/trends/?code=8480-6&limit=1000 {tokens[2]}"]),
@@ -269,6 +270,7 @@ def page_cases(store: ReportRepository, tokens: dict[int, str], some: list[int],
 ASKED = (
     ("browse", "bare", "0.9 or more"),
     ("browse", "eve", "3 or more"),
+    ("fhir", "browse", "0.6 or more"),
     ("page 1", "page 200", "1.10 or less"),
     ("page 1", "trend", "2 or less"),
     ("page 1", "trend anew", "2 or less"),

@@ -1,5 +1,6 @@
 """The FHIR R4 API for reading: logical ids, searches, `$everything`. Source: HL7 FHIR R4 (4.0.1), "RESTful API"."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, ClassVar
@@ -106,9 +107,12 @@ class FhirView(AuthenticatedBrowseView):
         return answer(encode_json(bundle | ({"entry": entries} if entries else {})), self.media_type)
 
 
-def entry_of(resource: Element, mode: str = "match") -> Element:
-    address = f"{fhir_base()}/{resource['resourceType']}/{resource['id']}"
-    return {"fullUrl": address, "resource": resource, "search": {"mode": mode}}
+def entries_of(resources: Iterable[Element], mode: str = "match") -> list[Element]:
+    base = fhir_base()
+    return [
+        {"fullUrl": f"{base}/{each['resourceType']}/{each['id']}", "resource": each, "search": {"mode": mode}}
+        for each in resources
+    ]
 
 
 class ReadView(FhirView):
@@ -159,7 +163,7 @@ class SearchBase(FhirView):
             page = find_patients(self.context.reports, search, after)
             self._log([user for _, user in page.found], "profile")
             total = len(page.found)
-        entries = [] if search.counts_only else [entry_of(resource) for resource, _ in page.found]
+        entries = [] if search.counts_only else entries_of(resource for resource, _ in page.found)
         next_ = format_search_cursor(page.after) if page.after else ""
         return self.answer_bundle(search, entries, next_, None if next_ or search.after else total)
 
@@ -173,8 +177,8 @@ class SearchBase(FhirView):
         page = find_page(store, search, owners, frozenset((self.kind,)), after)
         shown = {report["subject"] for _, report in page.found}
         self._log([owner for owner in owners if owner["subject"] in shown], "reports")
-        entries = [entry_of(resource) for resource, _ in page.found]
-        entries += [entry_of(each, "include") for each in self._included(search, page, owners)]
+        entries = entries_of(resource for resource, _ in page.found)
+        entries += entries_of(self._included(search, page, owners), "include")
         next_ = format_place(page.after) if page.after else ""
         return self.answer_bundle(search, entries, next_, None if next_ or after else len(page.found))
 
@@ -229,12 +233,12 @@ class EverythingView(FhirView):
         patient = self.patient(resource_id, "export")
         if patient is None:
             raise NotFound("There is no such patient.")
-        first = [entry_of(patient_of(patient))] if after is None and "Patient" in kinds else []
+        first = [patient_of(patient)] if after is None and "Patient" in kinds else []
         search.count -= len(first)
         with self.context.exports.hold(self.user["subject"]):
             self.log_access(patient, "export")
             page = find_page(self.context.reports, search, [patient], kinds - {"Patient"}, after)
-        entries = [*first, *(entry_of(resource) for resource, _ in page.found)]
+        entries = entries_of([*first, *(resource for resource, _ in page.found)])
         return self.answer_bundle(search, entries, format_place(page.after) if page.after else "")
 
     def _search(self) -> tuple[FhirSearch, frozenset[str]]:

@@ -5,16 +5,17 @@ from typing import Any
 from myhealth.reports.fhir.parameters import COUNT, INCLUDES, PARAMETERS
 from myhealth.reports.filters import FILTER_TEXT_MAX
 from wsgi.browse_api.responses import FHIR, JSON
-from wsgi.browse_api.schemas import CACHED, KNOWN_TAG, refusals
+from wsgi.browse_api.schemas import CACHED, KNOWN_TAG, SEARCH_AFTER, refusals
 from wsgi.common.openapi import TEXT, Operation, ref
 
-VALUES = {**TEXT, "minLength": 1, "maxLength": FILTER_TEXT_MAX, "pattern": r"^[^\u0000,\\]+(,[^\u0000,\\]+)*$"}
+VALUE = rf"[^\u0000,\\]{{1,{FILTER_TEXT_MAX}}}"
+VALUES = {**TEXT, "minLength": 1, "pattern": f"^{VALUE}(,{VALUE})*$"}
 DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
                            {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip
 SCHEMAS = {"date": DATES, "token": VALUES, "string": VALUES, "reference": VALUES}
 FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media type, in place of Accept.")
-AFTER = ("_after", TEXT, "Where the page begins; the next link has it.")
-PAGE = (("_count", {"type": "integer", "minimum": 0, "default": COUNT}, "Most resources of a page."), AFTER, FORMAT)
+COUNTED = ("_count", {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT}, "Most of a page.")
+PLACE = {**TEXT, "pattern": r"^-?[0-9]{1,15}_[0-9]{1,18}_[0-9]{1,9}$"}
 PREFER = ("Prefer", TEXT, "handling=strict: refuse parameters that are not known.")
 NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
 WHO = "whose it is, doctor, admin"
@@ -29,9 +30,19 @@ def fhir_operation(summary: str, answer: tuple[str, str], roles: str = WHO, **de
     )
 
 
+def _after(schema: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    return "_after", schema, "Where the page begins; the next link has it."
+
+
 def search_operation(kind: str, *, form: bool = False) -> Operation:
     """Describe the search of one type of resource; `form`: with its parameters in a form."""
-    controls = [*PAGE, ("_summary", {"enum": ["count", "false"]}, "count: only how many there are.")]
+    begin = SEARCH_AFTER[1] if kind == "Patient" else PLACE
+    controls = [
+        COUNTED,
+        _after(begin),
+        FORMAT,
+        ("_summary", {"enum": ["count", "false"]}, "count: only how many there are."),
+    ]
     if INCLUDES[kind]:
         controls += [
             ("_sort", {"enum": ["-date", "date"]}, "The newest check-up first, or the oldest."),
@@ -59,7 +70,7 @@ EVERYTHING = fhir_operation(
     query=(
         ("_type", VALUES, "Only these types."),
         ("_since", {**TEXT, "format": "date-time"}, "Changed since."),
-        *PAGE,
+        *(COUNTED, _after(PLACE), FORMAT),
     ),
     errors={**NOT_THERE, **refusals(429)},
 )

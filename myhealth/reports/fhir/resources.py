@@ -8,7 +8,6 @@ through corrections. Source: HL7 FHIR R4 (4.0.1), "Resource".
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_SERIAL
 from myhealth.clinical.status import WITHDRAWN
@@ -16,8 +15,10 @@ from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir import patient_resource, report_resources
 from myhealth.reports.export.fhir_observations import Observations
 from myhealth.reports.export.fhir_types import Element, clean, instant
+from myhealth.reports.fhir.plain import plain_observations
 from myhealth.reports.trends import readable_results
 
+OBSERVATIONS = frozenset(("Observation",))
 OBSERVATION_ID = re.compile(r"(0|[1-9][0-9]{0,18})-(p?[0-9]{1,9})", re.ASCII)
 REPORT_ID = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -29,6 +30,8 @@ def patient_of(user: Document) -> Element:
 
 def resources_of(report: Document, kinds: frozenset[str] | None = None) -> list[Element]:
     """Return the DiagnosticReport, the Observations and the Device of a report; only those of these kinds."""
+    if kinds == OBSERVATIONS and (found := plain_observations(report, _meta(report))) is not None:
+        return found
     subject = {"reference": f"Patient/{report['subject']}"}
     device = f"Device/{report['_id']}" if clean(report["machine"]) else ""
     found = []
@@ -91,7 +94,9 @@ def _device(report: Document) -> Element:
 
 def _versioned(resource: Element, source: Document) -> Element:
     """Return the resource with its version, which is that of the document it is made of."""
-    meta: dict[str, Any] = {"versionId": str(source["revision"])}
-    if updated := instant(source.get("updated_at")):
-        meta["lastUpdated"] = updated
-    return {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta, **resource}
+    return {"resourceType": resource["resourceType"], "id": resource["id"], "meta": _meta(source), **resource}
+
+
+def _meta(source: Document) -> Element:
+    updated = instant(source.get("updated_at"))
+    return {"versionId": str(source["revision"])} | ({"lastUpdated": updated} if updated else {})

@@ -18,10 +18,11 @@ from myhealth.reports.name_matching import name_words
 Predicate = Callable[[Element], bool]
 Tokens = Iterable[tuple[str, str]]
 MOMENT = re.compile(
-    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
+    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?",
     re.ASCII,
 )
+ZONE = re.compile(r"Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
 PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
@@ -95,7 +96,7 @@ def span_of(text: str) -> Span | None:
     try:
         low = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), tzinfo=UTC)
         low += timedelta(seconds=min(int(second or 0), 60), microseconds=int((fraction or "0").ljust(6, "0")[:6]))
-        if (hour and second and int(second) > 60) or (zone and zone != "Z" and int(zone[1:3]) > 14):
+        if int(second or 0) > 60 or (zone and not ZONE.fullmatch(zone)):
             return None
         if zone and zone != "Z":
             shift = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:]))
@@ -147,7 +148,7 @@ def parse_date(name: str, text: str) -> DateValue:
     """Parse one date with its prefix. Raises BadInput."""
     prefix, rest = PREFIX.fullmatch(text).groups()  # type: ignore[union-attr]
     # an unescaped + before the offset arrives as a space
-    span = span_of(re.sub(r" (?=[0-9]{2}:[0-9]{2}$)", "+", rest))
+    span = span_of(re.sub(r" (?=[0-9]{2}:[0-9]{2}$)", "+", rest).upper())
     if span is None:
         raise refuse(
             name, "must be a date or a moment (2026, 2026-11, 2026-11-20 or RFC 3339), perhaps after a prefix."
