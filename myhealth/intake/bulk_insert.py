@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2.errors
-from msgspec import Struct
 from psycopg2.extras import execute_values
 
 from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, select_list
 from myhealth.common.database import database
 from myhealth.intake.record import Record, encode_json
+from myhealth.intake.results import Entry, RecordKey
 
 COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column in RECORD_COLUMNS)))
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"
@@ -60,27 +60,8 @@ PLAIN_COLUMNS = 1 + max(position for position, column in enumerate(RECORD_COLUMN
 NO_FURTHER = (None,) * (len(RECORD_COLUMNS) - PLAIN_COLUMNS)
 COPIED_NO_FURTHER = f"\t{COPY_NULL}" * len(NO_FURTHER)
 
-RecordKey = tuple[int | None, str | None]
 # The columns of STORED_NAMES by name; `results` is JSON text.
 StoredRow = dict[str, Any]
-
-
-class CheckupRow(Struct):
-    """A record with the ids of its patient and its machine, and the id that its check-up will have. `copied`: the
-    result of `copy_text` for the record, if it was computed before."""
-
-    id: int
-    patient_id: int
-    machine_id: int | None
-    record: Record
-    copied: str = ""
-
-    @property
-    def key(self) -> RecordKey:
-        return self.machine_id, self.record.record_id
-
-    def values(self) -> tuple[Any, ...]:
-        return (self.id, self.patient_id, self.machine_id, *self.record.columns())
 
 
 def new_ids(cursor: Any, count: int) -> Sequence[int]:
@@ -90,7 +71,7 @@ def new_ids(cursor: Any, count: int) -> Sequence[int]:
     return scattered if scattered else range(first, last + 1)
 
 
-def store_rows(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
+def store_rows(cursor: Any, rows: Sequence[Entry]) -> set[int]:
     """Insert each row whose (machine, record_id) is neither in the table nor earlier among the rows.
 
     Return the ids of the inserted rows. Waits for another transaction that stores the same records. All transactions
@@ -131,22 +112,22 @@ def find_by_number(cursor: Any, record_ids: list[str]) -> list[tuple[int, int, i
     return list(cursor.fetchall())
 
 
-def _by_key(row: CheckupRow) -> tuple[int, str]:
+def _by_key(row: Entry) -> tuple[int, str]:
     return row.machine_id or 0, row.record.record_id or ""
 
 
-def _without(rows: Sequence[CheckupRow], known: set[RecordKey]) -> list[CheckupRow]:
+def _without(rows: Sequence[Entry], known: set[RecordKey]) -> list[Entry]:
     """Return the rows whose keys are not known, only the first row of each key."""
     fresh = []
     for row in rows:
-        key = row.key
+        key = row.machine_id, row.record.record_id
         if key[1] is None or key not in known:
             known.add(key)
             fresh.append(row)
     return fresh
 
 
-def _known(cursor: Any, rows: Sequence[CheckupRow]) -> set[RecordKey]:
+def _known(cursor: Any, rows: Sequence[Entry]) -> set[RecordKey]:
     cursor.execute(FIND_KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
 
@@ -164,7 +145,7 @@ def _split(keys: Iterable[RecordKey]) -> dict[str, list[Any]]:
     return split
 
 
-def _copy(cursor: Any, rows: Sequence[CheckupRow]) -> set[int] | None:
+def _copy(cursor: Any, rows: Sequence[Entry]) -> set[int] | None:
     """Insert all rows with COPY and return their ids; insert no row and return None if one is stored already."""
     lines = io.BytesIO("".join(map(_copy_line, rows)).encode())
     try:
@@ -177,10 +158,10 @@ def _copy(cursor: Any, rows: Sequence[CheckupRow]) -> set[int] | None:
     return {row.id for row in rows}
 
 
-def _insert(cursor: Any, rows: Sequence[CheckupRow]) -> set[int]:
+def _insert(cursor: Any, rows: Sequence[Entry]) -> set[int]:
     if not rows:
         return set()
-    values = [row.values() for row in rows]
+    values = [(row.id, row.patient_id, row.machine_id, *row.record.columns()) for row in rows]
     stored = execute_values(cursor, INSERT, values, template=TEMPLATE, page_size=PAGE_ROWS, fetch=True)
     return {id_ for (id_,) in stored}
 
@@ -210,6 +191,6 @@ def _copied(value: Any) -> str:
     return str(value).translate(COPY_ESCAPES)
 
 
-def _copy_line(row: CheckupRow) -> str:
+def _copy_line(row: Entry) -> str:
     machine_id = COPY_NULL if row.machine_id is None else row.machine_id
-    return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.copied or copy_text(row.record)}\n"
+    return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.item.copied or copy_text(row.record)}\n"

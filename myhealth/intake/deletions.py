@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import CheckupRow
 from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import Record, encode_json
+from myhealth.intake.record import encode_json
+from myhealth.intake.results import Entry
 
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)")
 # By the end of a number after its last / or #, which is the resource's id. Deletions are few, so no index is kept.
@@ -36,12 +38,13 @@ class Meant(NamedTuple):
     status: str | None
     withdrawn: str = ""
 
-    def row(self, deletion: Record) -> CheckupRow:
-        """Turn the record of a deletion into one of this check-up, and return its row."""
-        deletion.record_id = self.record_id
+    def carry_out(self, entry: Entry) -> Entry:
+        """Turn the record of a deletion into one of this check-up."""
+        record = entry.record
+        record.record_id = self.record_id
         if self.withdrawn:
-            deletion.status, deletion.results = self.status, self.withdrawn
-        return CheckupRow(self.id, self.patient_id, self.machine_id, deletion)
+            record.status, record.results = self.status, self.withdrawn
+        return replace(entry, id=self.id, patient_id=self.patient_id, machine_id=self.machine_id)
 
 
 def find_meant(cursor: Any, names: Iterable[str]) -> dict[str, list[Meant]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from myhealth.audit.events import record_event
-from myhealth.common.concurrency import prefetch
+from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.intake.formats.detect import read_dump
@@ -105,7 +105,7 @@ class FileImport:
         if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.
-        with prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:
+        with relaxed_gc(), prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:
             for batch in batches:
                 results = self._intake.store_validated(batch)
                 for status, count in counts(results).items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
-from datetime import date
 from typing import Any, NamedTuple
 
 import msgspec
@@ -75,11 +74,11 @@ def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:
     return claim_of(named if isinstance(named, str) else "", Patient(identifiers=readable), own_authorities)
 
 
-def contradiction(patient: Patient, source_names: Iterable[str], birth_date: date | None, sex: str | None) -> str:
+def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str | None, sex: str | None) -> str:
     """Return what a source says otherwise than is known of a person: "name", "birth date", "sex", or ""."""
     if patient.name and any(not may_be_one_person(patient.name, known) for known in source_names):
         return "name"
-    if patient.birth_date and birth_date and not birth_date.isoformat().startswith(patient.birth_date):
+    if patient.birth_date and birth_date and not birth_date.startswith(patient.birth_date):
         return "birth date"
     return "sex" if {patient.sex, sex} == {"male", "female"} else ""
 

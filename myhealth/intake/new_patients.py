@@ -14,7 +14,7 @@ from psycopg2.extras import execute_values
 from myhealth.audit.events import record_events
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
-from myhealth.profiles.erasure import erased_form, find_erased_names
+from myhealth.profiles.erasure import find_erased_names
 from myhealth.profiles.identifiers import Key
 from myhealth.profiles.names import username_error
 from myhealth.profiles.person import may_be_one_person
@@ -56,8 +56,8 @@ class NewPatients:
         """Create the patients, and return their usernames. `users`: names among the records' that are taken.
 
         Erased persons are not created. Raises ConcurrentChange."""
-        erased = find_erased_names(cursor, {form for item in self._items for form in _forms(item)})
-        new = _group(item for item in self._items if erased.isdisjoint(_forms(item)))
+        erased = find_erased_names(cursor, {form for item in self._items for form in item.erased_forms})
+        new = _group(item for item in self._items if erased.isdisjoint(item.erased_forms))
         if not new:
             return []
         _name(cursor, new, {*map(fold_name, users)})
@@ -78,10 +78,6 @@ class NewPatients:
                 shown = f"{printable(value, 60)} of {printable(system, 60)}"
                 self.news[ids[each.username]] = f"the patient with {shown} was created as {each.username}"
         return [*ids]
-
-
-def _forms(item: ValidatedRecord) -> list[str]:
-    return [*item.patients, *(erased_form(*key) for key in item.identifiers)]
 
 
 def _group(items: Any) -> list[NewPatient]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any, NamedTuple
 
 from psycopg2.extras import execute_values
@@ -24,7 +23,7 @@ from myhealth.profiles.erasure import erased_form, find_erased_names
 from myhealth.profiles.identifiers import FHIR_REFERENCE, OF_AUTHORITIES, Key
 from myhealth.profiles.names import username_error
 
-ACCOUNT = "id, username, linked_at is not null, birth_date, sex"
+ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
 FIND_USERS = f"select folded_name, {ACCOUNT} from users where folded_name = any(%s)"
 FIND_HOLDERS = f"""
 with held as (
@@ -69,19 +68,19 @@ class Account(NamedTuple):
     id: int
     username: str
     linked: bool
-    birth_date: date | None
+    birth_date: str | None
     sex: str | None
 
 
 class Patients:
-    """The patients of a batch's records. `created`: the usernames of those that were created. `erased`: the names among
-    the records' that were erased."""
+    """The patients of a batch's records. `created`: the usernames of those that were created; `news`: by id, what the
+    senders must know of them. `erased`: the names among the records' that were erased."""
 
     def __init__(self, origin: ImportSource) -> None:
         self.origin = origin
         self.created: list[str] = []
         self.erased: set[str] = set()
-        self._news: dict[int, str] = {}
+        self.news: dict[int, str] = {}
         self._users: dict[str, Account] = {}
         self._holders: dict[Key, tuple[Account, str | None]] = {}
         self._references: dict[str, set[Account]] = {}
@@ -92,13 +91,13 @@ class Patients:
 
     def look_up(self, cursor: Any, items: Sequence[ValidatedRecord]) -> None:
         """Find the users of the records; create missing patients if wanted. Raises ConcurrentChange."""
-        detailed = [item for item in items if item.is_detailed]
+        detailed = [item for item in items if item.patient is not None or item.reference]
         self._find(cursor, items, detailed)
         if self.origin.create_patients:
             new = NewPatients([item for item in items if not self._matching(item) and not self._namesakes(item)])
             created = new.create(cursor, self._users)
             if created:
-                self.created, self._news = [*created], new.news
+                self.created, self.news = [*created], new.news
                 self._find(cursor, items, detailed)
         unlinked = {account.id for account in self._all() if not account.linked}
         if unlinked:
@@ -112,7 +111,7 @@ class Patients:
     def of(self, item: ValidatedRecord) -> Account | Refusal:
         """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
         linked make nothing ambiguous: anybody can register an account with another's number as its name."""
-        if item.is_detailed:
+        if item.patient is not None or item.reference:
             return self._settle(item)
         account = self._found.get(item.patients)  # of the same names before
         if account is None:
@@ -133,7 +132,7 @@ class Patients:
         if found and not linked:
             message = f"the account of {shown} is not linked to a person yet; an admin must link it"
             return Refusal(place, message, "account_not_linked")
-        if not self.erased.isdisjoint([*item.patients, *(erased_form(*key) for key in item.identifiers)]):
+        if not self.erased.isdisjoint(item.erased_forms):
             return Refusal(place, f"the user {shown} was erased", ERASED)
         if linked:
             message = f"{shown} are different users here; say who is meant with a patient map"
@@ -145,10 +144,6 @@ class Patients:
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
         return Refusal(place, fault or f"there is no user named {shown}", "unknown_user")
-
-    def news_of(self, patient_id: int) -> str:
-        """Return, once, what its sender must know of a patient that was created."""
-        return self._news.pop(patient_id, "")
 
     def learn(self, cursor: Any) -> None:
         """Store what the sources call the patients that were found."""

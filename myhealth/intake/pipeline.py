@@ -39,7 +39,6 @@ from myhealth.intake.results import (
     RecordResult,
     ValidatedRecord,
     counts,
-    error,
     first_faults,
 )
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
@@ -273,8 +272,7 @@ class Intake:
     def _reject_all(self, batch: Batch) -> None:
         for outcome in batch.outcomes:
             if not outcome.errors:  # a valid record: the sender still has it
-                message = "not stored: another record of this all-or-nothing request was refused"
-                outcome.errors = [error(outcome.index, None, message)]
+                outcome.reject(None, "not stored: another record of this all-or-nothing request was refused")
             outcome.status, outcome.id, outcome.rejection_id, outcome.effect = "rejected", None, None, "none"
         batch.logged = False
         if not self.origin.dry_run:

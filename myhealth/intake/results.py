@@ -8,14 +8,18 @@ from typing import Any
 
 from msgspec import Struct
 
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.details import Patient
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.record import Record
+from myhealth.profiles.erasure import erased_form
 from myhealth.profiles.identifiers import Key
 
 FAULTS_MAX = 20  # errors reported for one record
 ERASED = "erased"  # the code of an error
+
+RecordKey = tuple[int | None, str | None]  # machine's id, record_id
 
 
 class ConcurrentChange(Exception):
@@ -26,8 +30,7 @@ class RecordResult(Struct):
     """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
     `effect`: what an accepted record did to the check-up: created, replaced or withdrawn; else none.
 
-    `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong. `patient_id`: set
-    once the patient is found.
+    `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong.
     """
 
     index: int
@@ -36,12 +39,18 @@ class RecordResult(Struct):
     errors: list[dict[str, Any]] = []
     rejection_id: int | None = None
     warnings: list[dict[str, Any]] = []
-    patient_id: int = 0
     effect: str = "none"
 
     def accept(self, checkup_id: int, effect: str) -> None:
         """Say that the record is stored as this check-up. `effect`: created, replaced or withdrawn."""
         self.status, self.id, self.effect = "accepted", checkup_id, effect
+
+    def reject(self, name: str | None, message: str, code: str = "") -> None:
+        self.status, self.id, self.effect = "rejected", None, "none"
+        self.errors.append(error(self.index, name, message, code))
+
+    def warn(self, name: str | None, message: str, code: str = "") -> None:
+        self.warnings.append(error(self.index, name, message, code))
 
 
 @dataclass
@@ -103,6 +112,40 @@ class ValidatedRecord(Struct):
     def is_detailed(self) -> bool:
         """Whether more than a name says who its patient is."""
         return self.patient is not None or self.reference != ""
+
+    @property
+    def erased_forms(self) -> list[str]:
+        """The forms of its patient's names and identifiers that are kept of erased persons."""
+        return [*self.patients, *(erased_form(*key) for key in self.identifiers)]
+
+
+class Entry(Struct):
+    """A valid record in one attempt to store its batch. `id`: that its check-up will have; `patient_id`, `machine_id`:
+    set once they are found."""
+
+    record: Record
+    item: ValidatedRecord
+    result: RecordResult
+    id: int = 0
+    patient_id: int = 0
+    machine_id: int | None = None
+
+    @property
+    def key(self) -> RecordKey:
+        return self.machine_id, self.record.record_id
+
+    @property
+    def called(self) -> str:
+        machine = f" of {self.record.machine}" if self.record.machine else ""
+        return f"record {self.record.record_id}{machine}"
+
+    def warn(self, name: str, message: str, code: str) -> None:
+        """Add a warning with the source's own name of the field."""
+        self.result.warn(self.item.parsed.locate(name), message, code)
+
+    def accept(self, checkup_id: int) -> None:
+        """Say that the record is stored as a new check-up. A withdrawn one is stored, but not shown."""
+        self.result.accept(checkup_id, "withdrawn" if self.record.status == WITHDRAWN else "created")
 
 
 def first_faults(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -16,13 +16,14 @@ from myhealth.checkups.services import record_change
 from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import STORED_NAMES, CheckupRow, RecordKey, StoredRow, find_stored
+from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
 from myhealth.intake.merge import Merge, compare, merge
 from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
+from myhealth.intake.results import Entry, RecordKey
 
 # In the order in which records are inserted, so that two uploads of the same records never wait for each other.
 LOCK = """
@@ -48,9 +49,7 @@ class Unsettled(NamedTuple):
 class Settlement:
     """The stored check-ups of records that differ from them, locked, and what the records mean for them."""
 
-    def __init__(
-        self, cursor: Any, rows: Sequence[CheckupRow], stored: dict[RecordKey, StoredRow], format_: str
-    ) -> None:
+    def __init__(self, cursor: Any, rows: Sequence[Entry], stored: dict[RecordKey, StoredRow], format_: str) -> None:
         self.format = format_
         cursor.execute(LOCK, ([stored[row.key]["id"] for row in rows],))
         keys = {row.key for row in rows}
@@ -60,7 +59,7 @@ class Settlement:
         cursor.execute(UPGRADED)
         self.upgraded_at: datetime = cursor.fetchone()[0]
 
-    def is_other_sample(self, row: CheckupRow) -> bool:
+    def is_other_sample(self, row: Entry) -> bool:
         """Return whether an analyser used the record's number for another sample before."""
         stored = self.stored[row.key]
         if self.format != PARTIAL or self._is_known_before(row, stored):
@@ -68,7 +67,7 @@ class Settlement:
         same_patient = row.patient_id == stored["patient_id"]
         return is_other_sample(_content(stored), _content_of(row, stored), same_patient=same_patient)
 
-    def settle(self, row: CheckupRow) -> Merge | Unsettled:
+    def settle(self, row: Entry) -> Merge | Unsettled:
         """Change the stored check-up as the record says. Return what was done, or why the record is refused."""
         stored = self.stored[row.key]
         ours, theirs = _content(stored), _content_of(row, stored)
@@ -96,7 +95,7 @@ class Settlement:
             self._store(row, stored, done)
         return done
 
-    def _store(self, row: CheckupRow, stored: StoredRow, done: Merge) -> None:
+    def _store(self, row: Entry, stored: StoredRow, done: Merge) -> None:
         values = {name: done.content[name] for name in CHANGEABLE}
         values |= {name: _encoded(values[name]) for name in JSON_NAMES & values.keys()}
         changed = {name: value for name, value in values.items() if value != stored[name]}
@@ -107,7 +106,7 @@ class Settlement:
         self.versions.setdefault(stored["id"], []).append((done.effect, before))
         self.stored[row.key] = {**stored, **values}
 
-    def _came_first(self, row: CheckupRow, stored: StoredRow, theirs: Content) -> bool:
+    def _came_first(self, row: Entry, stored: StoredRow, theirs: Content) -> bool:
         """Return whether the record has the content that came before the check-up was corrected."""
         originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
         if any(first.is_same(row) for first in originals):
@@ -118,7 +117,7 @@ class Settlement:
         """Return whether the digest is of an earlier reader's content, so that it says nothing of today's."""
         return self.format in BY_RESULT and first.at < self.upgraded_at
 
-    def _is_known_before(self, row: CheckupRow, stored: StoredRow) -> bool:
+    def _is_known_before(self, row: Entry, stored: StoredRow) -> bool:
         legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
         same_patient = row.patient_id == stored["patient_id"]
         theirs = _content_of(row, stored)
@@ -126,14 +125,15 @@ class Settlement:
         return legacy and same_patient and compare(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
-def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int | None]:
+def find_exported(cursor: Any, rows: Sequence[Entry]) -> dict[int, int | None]:
     """Return the ids of the check-ups from which our own export made records, by the ids of their rows; None for one
     that was deleted here.
 
     Another installation may have given the number to another check-up: patient, moment and values must be those of the
     check-up or of an earlier version of it.
     """
-    numbers = {row.id: int(match[1]) for row in rows if (match := EXPORTED.match(row.record.record_id or ""))}
+    ours = [row for row in rows if (row.record.record_id or "").startswith(OUR_REPORT)]
+    numbers = {row.id: int(match[1]) for row in ours if (match := EXPORTED.match(row.record.record_id or ""))}
     if not numbers:
         return {}
     query = Checkup.select(*select_fields(STORED_NAMES)).where(Checkup.id.in_(list(numbers.values())))
@@ -142,11 +142,11 @@ def find_exported(cursor: Any, rows: Sequence[CheckupRow]) -> dict[int, int | No
     deleted: dict[int, Any] = {each.checkup_id: each for each in gone}
     versions = find_versions(cursor, stored)
     found: dict[int, int | None] = {}
-    for row in rows:
+    for row in ours:
         number, sent = numbers.get(row.id, 0), _content_of(row, None)
-        ours, original = stored.get(number), deleted.get(number)
-        if ours is not None and ours["patient_id"] == row.patient_id:
-            known = [_content(ours), *(_decoded(text) for _, text in versions.get(number, ()))]
+        held, original = stored.get(number), deleted.get(number)
+        if held is not None and held["patient_id"] == row.patient_id:
+            known = [_content(held), *(_decoded(text) for _, text in versions.get(number, ()))]
             if any(is_known_before(_exported(each), sent) for each in known):
                 found[row.id] = number
         elif original is not None and _is_of(original, row.patient_id, sent["taken_at"]):
@@ -169,7 +169,7 @@ def _exported(content: Content) -> Content:
     return {**content, "taken_at": _to_millisecond(content["taken_at"])}
 
 
-def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
+def was_deleted(cursor: Any, row: Entry, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
     """Return whether the record is that of a check-up which was deleted here, or its source's withdrawal."""
     if row.record.status == WITHDRAWN or any(first.is_same(row) for first in deleted):
         return True
@@ -181,7 +181,7 @@ def was_deleted(cursor: Any, row: CheckupRow, deleted: Sequence[OriginalFingerpr
     return any(first.at < upgraded_at and moment in (None, first.taken_at) for first in deleted)
 
 
-def other_number(row: CheckupRow) -> str:
+def other_number(row: Entry) -> str:
     """Return the number of a record whose own number is that of another sample."""
     return f"{row.record.record_id}~{sample_of(_content_of(row, None), row.patient_id)}"
 
@@ -203,7 +203,7 @@ def _content(row: StoredRow) -> Content:
     return {**found, "record_id": row.get("record_id")}
 
 
-def _content_of(row: CheckupRow, stored: StoredRow | None) -> Content:
+def _content_of(row: Entry, stored: StoredRow | None) -> Content:
     """Return the columns of a record; a moment that it lacks is the stored one."""
     record = row.record
     found = _content({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})

@@ -22,7 +22,7 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
-from myhealth.intake.results import ValidatedRecord
+from myhealth.intake.results import Entry
 
 NAMES = ", ".join(RECORD_NAMES)
 # A column of JSON is sent as text within the JSON of the records, so that its numbers keep their digits.
@@ -85,25 +85,25 @@ class PreparedElsewhere(Exception):
     """The statement is prepared on another session of a pooler: repeat the transaction, which does without."""
 
 
-def is_plain(item: ValidatedRecord) -> bool:
-    """Return whether the statement may take the record: it is valid and names one patient, and nothing else that is
-    known of the patient matters: neither who it is nor which range holds. Our own export may be stored already."""
-    record = item.record
-    if record is None or len(item.patients) != 1 or item.is_detailed or '"range_source"' in record.results:
+def is_plain(entry: Entry) -> bool:
+    """Return whether the statement may take the record: it names one patient, and nothing else that is known of the
+    patient matters: neither who it is nor which range holds. Our own export may be stored already."""
+    item, record = entry.item, entry.record
+    if len(item.patients) != 1 or item.is_detailed or '"range_source"' in record.results:
         return False
     return not (record.record_id or "").startswith(OUR_REPORT)
 
 
-def insert_small_batch(items: Sequence[ValidatedRecord], event: tuple[Any, ...] | None = None) -> dict[int, int]:
-    """Insert the plain records that are not stored yet, and return the check-up's id by position in `items`.
+def insert_small_batch(entries: Sequence[Entry], event: tuple[Any, ...] | None = None) -> dict[int, int]:
+    """Insert the plain records that are not stored yet, and return the check-up's id by position in `entries`.
 
     `event`: `event_values` of an audit event, which is added only if all records were inserted. Outside a transaction,
     pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
-    rows = [(fold_name(i.patients[0]), i.record.machine, *i.record.columns()) for i in items if i.record]
+    rows = [(fold_name(each.item.patients[0]), each.record.machine, *each.record.columns()) for each in entries]
     sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
-    values = (sent, *(event or NO_EVENT), NEVER if event is None else len(items))
+    values = (sent, *(event or NO_EVENT), NEVER if event is None else len(entries))
     with translate_errors():
         cursor = database.cursor()
         try:
