@@ -21,9 +21,10 @@ from support.paths import DATA
 
 from myhealth.clinical.ucum import is_ucum
 from myhealth.common.text import escape_unsafe
-from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.validation import validate_record
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle

@@ -8,7 +8,8 @@ import pytest
 from support.hl7 import MSH, OBR, OBX, PID, Pipe, obx, read, read_bytes, record_of, result_of, results_of
 
 from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.hl7v2.reader import HL7, read_hl7
+from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.registry import HL7
 from myhealth.intake.validation import validate_record
 
 LOCAL = "tag:myhealth.example,2026:codes:"

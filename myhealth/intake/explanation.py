@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -22,7 +23,6 @@ MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
 # PostgreSQL has no digits beyond the microsecond. They are cut: rounding could reach another day.
 FRACTION = re.compile(r"(\.\d{6})\d+")
 Faults = list[tuple[str, str]]
-RECORD_TYPE: Any = inspect.type_info(DetailedRecord)
 
 # The types that a JSON value of a kind may fit.
 FITTING: dict[type, Any] = {
@@ -36,11 +36,16 @@ def explain(record: Any, machine: str | None = None) -> Faults:
     """Return the faults of a decoded record as (field, message), in the order of the Structs' fields. Of more than
     FAULTS_MAX the rest of the list that they are in is not examined."""
     faults: Faults = []
-    _explain_struct(record, RECORD_TYPE, "", faults)
+    _explain_struct(record, _record_type(), "", faults)
     named = record.get("machine") if isinstance(record, dict) else None
     if named is not None and machine is not None and named != machine:
         faults.append(("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}"))
     return faults
+
+
+@cache
+def _record_type() -> Any:
+    return inspect.type_info(DetailedRecord)
 
 
 def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: Faults) -> None:

@@ -7,9 +7,10 @@ from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 from support.factories import NOW, document

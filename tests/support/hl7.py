@@ -7,7 +7,8 @@ from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
 
 from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.hl7v2.reader import HL7, read_hl7
+from myhealth.intake.formats.hl7v2.reader import read_hl7
+from myhealth.intake.formats.registry import HL7
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 from support.paths import DATA

@@ -1,26 +1,92 @@
-"""All formats of input. To add one, write its module and name it here."""
+"""All formats of input. To add one, write its module and name it here.
 
-from __future__ import annotations
+The readers of HL7 v2 and FHIR are loaded when the first such source is read: they take longer than a small dump.
+"""
 
-from myhealth.intake.formats.fhir.reader import FHIR
-from myhealth.intake.formats.format import Format
-from myhealth.intake.formats.hl7v2.reader import HL7
-from myhealth.intake.formats.json_list import LIST
-from myhealth.intake.formats.json_object import OBJECT
+import re
+from collections.abc import Iterator
+
+from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format, RejectedLayout, encode_raw, reread_json
+from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_values, require_end
 from myhealth.intake.formats.machine_memory import MEMORY
-from myhealth.intake.formats.ndjson import NDJSON
+from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.reader import CSV
+from myhealth.intake.parsed_record import ParsedRecord
 
+HL7_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
+
+
+def _read_hl7(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    from myhealth.intake.formats.hl7v2.reader import read_hl7
+
+    return read_hl7(source.stream(), dump)
+
+
+def _read_fhir(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    from myhealth.intake.formats.fhir.reader import read_fhir
+
+    return read_fhir(JsonBuffer(source.stream()), dump)
+
+
+def _read_json_list(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    window = JsonBuffer(source.stream())
+    yield from read_list(window)
+    require_end(window)
+
+
+def _read_json_object(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    window = JsonBuffer(source.stream())
+    yield window.read_record(0, scan=True)
+    require_end(window)
+
+
+HL7 = Format(
+    "hl7",
+    "application/hl7-v2",
+    detect=lambda source: bool(HL7_START.match(source.head())),
+    read=_read_hl7,
+    # the text of a message includes its line ends
+    write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
+    has_record_numbers=True,
+)
+FHIR = Format(
+    "fhir",
+    "application/json",
+    detect=lambda source: "resourceType" in source.json_start.names,
+    read=_read_fhir,
+    write_rejected=lambda dump: ONE_A_LINE,
+    has_record_numbers=True,
+)
+# A list of check-up records, each with its machine if it has one.
+LIST = Format(
+    "list",
+    "application/json",
+    detect=lambda source: source.json_start.first == "[",
+    read=_read_json_list,
+    write_rejected=lambda dump: RejectedLayout(b"[\n", b",\n", b"\n]\n", encode_raw),
+    reread=reread_json,
+)
+# A single check-up record: what today's clients post.
+OBJECT = Format(
+    "object",
+    "application/json",
+    detect=lambda source: source.json_start.alone,
+    read=_read_json_object,
+    write_rejected=lambda dump: ONE_A_LINE,
+    reread=reread_json,
+    is_single=True,
+)
+# One record after another, usually each on a line of its own (github.com/ndjson/ndjson-spec).
+NDJSON = Format(
+    "ndjson",
+    "application/x-ndjson",
+    detect=lambda source: source.json_start.first == "{",
+    read=lambda source, dump: read_values(JsonBuffer(source.stream())),
+    write_rejected=lambda dump: ONE_A_LINE,
+    reread=reread_json,
+)
 # In this order they are asked whether they know a source: the particular ones before the general ones.
-FORMATS: list[Format] = [
-    HL7,
-    FHIR,
-    LIST,
-    MEMORY,
-    OBJECT,
-    NDJSON,
-    CSV,
-]
+FORMATS: list[Format] = [HL7, FHIR, LIST, MEMORY, OBJECT, NDJSON, CSV]
 
 
 def format_names() -> list[str]:

@@ -23,7 +23,7 @@ from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, g
 from myhealth.intake.formats.fhir.patients import teach
 from myhealth.intake.formats.fhir.record import read_deleted, read_group
 from myhealth.intake.formats.fhir.resources import Resources
-from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
 
@@ -119,13 +119,3 @@ def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterato
             count_contained(group, dump.skipped)
             yield read_group(group, dump.zone, alone=alone)
     dump.people.extend(teach(entries, dump.known))
-
-
-FHIR = Format(
-    "fhir",
-    "application/json",
-    detect=lambda source: "resourceType" in source.json_start.names,
-    read=lambda source, dump: read_fhir(JsonBuffer(source.stream()), dump),
-    write_rejected=lambda dump: ONE_A_LINE,
-    has_record_numbers=True,
-)

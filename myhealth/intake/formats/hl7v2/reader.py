@@ -9,19 +9,16 @@ Source: HL7 v2.8, chapter 7 (ORU^R01 and the like).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from myhealth.common.text import printable
-from myhealth.intake.formats.format import Dump, Format, RejectedLayout, encode_raw
+from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, repeated_bytes
 from myhealth.intake.formats.hl7v2.left_out import kind_of_group, kind_of_message
 from myhealth.intake.formats.hl7v2.record import read_group
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.json_reader import Readable
 from myhealth.intake.parsed_record import ParsedRecord
-
-START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 
 REPEATED_MAX_BYTES = 16 * 1024 * 1024
 
@@ -73,14 +70,3 @@ def _read_groups(groups: list[OrderGroup], dump: Dump, reports: bool) -> Iterato
             dump.skipped["OBR without results"] += 1
         elif parsed := read_group(group, dump.zone, dump.skipped):
             yield parsed
-
-
-HL7 = Format(
-    "hl7",
-    "application/hl7-v2",
-    detect=lambda source: bool(START.match(source.head())),
-    read=lambda source, dump: read_hl7(source.stream(), dump),
-    # the text of a message includes its line ends
-    write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
-    has_record_numbers=True,
-)
