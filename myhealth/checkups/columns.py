@@ -4,15 +4,12 @@ A new column is added to the model and the migration, and to the record that val
 store, read, compare and copy check-ups, reports, answers and their schemas follow from this module.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 import peewee
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from myhealth.checkups.models import Checkup
 from myhealth.common.stored_types import Id, Integer, StoredMoment
@@ -33,8 +30,7 @@ NOTES = {"results": RESULTS_NOTE}
 TYPES: dict[str, Any] = {"text": str, "int": Integer, "bigint": Id, "timestamptz": StoredMoment, "jsonb": msgspec.Raw}
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column that a record fills.
 
     `sql_type`: its type in PostgreSQL, in lower case. The value of a jsonb column is JSON text in Python, so that every

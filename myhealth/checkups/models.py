@@ -1,7 +1,5 @@
 """The `checkups` table. Its columns are defined here once; `columns` derives from them all other lists of columns."""
 
-from __future__ import annotations
-
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 

@@ -1,7 +1,5 @@
 """Read check-ups in the source of truth. Nothing that its source withdrew is among them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import peewee

@@ -1,7 +1,5 @@
 """The earlier versions of check-ups, each whole. SQL is raw: whole rows as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

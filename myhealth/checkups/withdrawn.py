@@ -1,7 +1,5 @@
 """What a source withdrew stays stored, so that an earlier version does not bring it back, and is not shown. Pure."""
 
-from __future__ import annotations
-
 import msgspec
 
 from myhealth.clinical.status import WITHDRAWN

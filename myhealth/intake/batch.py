@@ -1,7 +1,5 @@
 """Store one batch of validated records within the caller's transaction, and explain the result of each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ SQL here is raw because it works on sets: COPY, INSERT ... ON CONFLICT of many r
 functions work within the caller's transaction.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

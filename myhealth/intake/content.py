@@ -4,8 +4,6 @@ A result's identity is its code or name, its sub_id, its first identifier, and i
 them. What the intake adds, and the versions and moments of sending, make no other content.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Correct or delete a stored check-up."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields

@@ -3,8 +3,6 @@
 The names follow FHIR R4 (DiagnosticReport, Observation) in snake case. A text may stand for a coded text without codes.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import msgspec

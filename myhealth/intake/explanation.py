@@ -1,7 +1,5 @@
 """Explain why a record is refused: every fault with its place, from the types of the Structs that accept. Pure."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from functools import cache

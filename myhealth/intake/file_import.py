@@ -1,11 +1,10 @@
 """Import a machine's file: from bytes to stored records, batch by batch, in bounded memory."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+from msgspec import Struct, field
 
 from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch, relaxed_gc
@@ -27,8 +26,7 @@ BATCH_RECORDS = 5000
 BATCH_CHARACTERS = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class ImportOptions:
+class ImportOptions(Struct, frozen=True):
     """How to read a file and store its records; see `read_dump` and `ImportSource`. `zone`: as for `read_zone`."""
 
     format: str = ""

@@ -5,11 +5,9 @@ are stored or neither. An answer that only reports an error is not stored, as th
 next request under its key is a new one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from peewee import SQL, fn
 
 from myhealth.common.database import transaction
@@ -19,8 +17,7 @@ from myhealth.intake.models import KEPT_DAYS, IdempotencyKey
 KEY_MAX = 255
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The answer to a request. `lasting`: the work is done, so the same key must get this answer again. `replayed`: it
     is the answer to an earlier request."""
 

@@ -1,7 +1,5 @@
 """Whom a record is about, as its source says it: usernames, and numbers that authorities gave. Pure."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Collection, Iterable

@@ -1,7 +1,5 @@
 """Link an account to a person, and store the records that were rejected until then."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection
 

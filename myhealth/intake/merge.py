@@ -3,13 +3,12 @@
 Contents and the identity of results: content.py.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from myhealth.clinical import status
 from myhealth.clinical.status import WITHDRAWN
@@ -34,16 +33,15 @@ Facts = dict[str, Any]
 MOMENT = ("taken_at", "taken_precision", "taken_until")
 
 
-@dataclass
-class Merge:
+class Merge(Struct):
     """What a record means for the stored check-up. `effect`: none, replaced, withdrawn, or "" if the record has other
     content and nothing says which is later. `content`: the columns afterwards. `notes`: (field, message, code) to tell.
     `places`: the fields that differ."""
 
     content: Content
     effect: str = "none"
-    notes: list[tuple[str, str, str]] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str, str]] = []
+    places: list[str] = []
 
 
 def merge(

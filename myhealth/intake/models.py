@@ -1,7 +1,5 @@
 """The tables of the intake: `rejections`, `superseded` and `idempotency_keys`."""
 
-from __future__ import annotations
-
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 

@@ -1,14 +1,12 @@
 """Create the patients of records that nobody here is the patient of."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
 from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_events
@@ -33,15 +31,14 @@ FULL_DATE = 10
 MEANWHILE = "another session created the same patient; try again"
 
 
-@dataclass
-class NewPatient:
+class NewPatient(Struct):
     """A patient to create. `wanted`: the username, as its source gives it. `username`: "" until one is found."""
 
     wanted: str
     full_name: str
     birth_date: str | None
     sex: str | None
-    identifiers: dict[Key, None] = field(default_factory=dict)
+    identifiers: dict[Key, None] = {}
     username: str = ""
 
 

@@ -4,16 +4,14 @@ Machines send their whole memory again and again. The digest recognises a record
 is raw where it joins with arrays of keys. All functions work within the caller's transaction.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct
 from peewee import EXCLUDED, SQL
 
 from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES
@@ -40,8 +38,7 @@ FIRST_VERSION_NAMES = ("checkup_type", "checkup_report", "disease", "taken_by")
 VERSION = b"\x02"
 
 
-@dataclass(slots=True)
-class OriginalFingerprint:
+class OriginalFingerprint(Struct):
     """The fingerprint of the record that was first received under a (machine, record_id)."""
 
     checkup_id: int

@@ -1,7 +1,5 @@
 """A record as a format finds it, and JSON decoded without loss: exact numbers, repeated keys."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The usernames of the patients as machines call them, in the words of an operator."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 A number with an authority is the patient's who has this identifier; a name or a number without one is a username.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Give the results of a record the reference ranges that hold for its patient."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from myhealth.clinical.range_choice import age_at, for_person

@@ -6,8 +6,6 @@ duplicate, a later version of its source takes its place (merge.py; the earlier 
 is rejected. Rejected records are kept whole in `rejections`.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@
 an optional field, declare it in `CheckupFields` or `Result` with the default None.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 

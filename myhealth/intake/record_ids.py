@@ -1,7 +1,5 @@
 """What has come before in one source: kept in a temporary file, so that memory does not grow with the source."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import sqlite3

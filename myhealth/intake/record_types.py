@@ -1,7 +1,5 @@
 """The types of the fields of a record: their limits, their schemas, and the checks that a type cannot express."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Files of rejected records in the format they came in, ready to be corrected and imported again."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

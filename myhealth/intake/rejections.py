@@ -1,15 +1,13 @@
 """Rejected records, stored whole until a person resolves them."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from msgspec import Struct
 from peewee import fn
 from psycopg2.extras import execute_values
 
@@ -21,8 +19,7 @@ from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import is_utf8
 
 
-@dataclass(slots=True)
-class RejectedRecord:
+class RejectedRecord(Struct):
     """A record to store as rejected: its text as sent, its errors, and the context that a retry needs."""
 
     raw: str
@@ -47,8 +44,7 @@ select count(*), coalesce(sum(octet_length(payload)), 0) from rejections
 where user_id = %s and received_at > now() - interval '1 day'"""
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Struct, frozen=True):
     """The rejected records that may still be stored for a user."""
 
     user_id: int
@@ -56,7 +52,7 @@ class Quota:
     size: int
 
     @classmethod
-    def of(cls, cursor: Any, user_id: int, kept_before: int) -> Quota:
+    def of(cls, cursor: Any, user_id: int, kept_before: int) -> Self:
         """Return the quota of a user. `kept_before`: the number of records stored for the request so far."""
         cursor.execute(KEPT_TODAY, (user_id,))
         rows, size = cursor.fetchone()

@@ -1,12 +1,9 @@
 """The types of the intake pipeline: the source of records, validated records, and results."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.details import Patient
@@ -53,8 +50,7 @@ class RecordResult(Struct):
         self.warnings.append(error(self.index, name, message, code))
 
 
-@dataclass
-class ImportSource:
+class ImportSource(Struct):
     """The source of records, and the options that hold for all of them.
 
     `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:

@@ -1,7 +1,5 @@
 """Store a rejected record after all, once the reason for its rejection is gone."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import datetime
 

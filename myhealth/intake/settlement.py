@@ -3,8 +3,6 @@
 All functions work within the transaction that stores the batch. SQL is raw where it works on sets.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import datetime

@@ -6,8 +6,6 @@ is neither stored nor deleted nor of an erased person.
 prepares it once, because PostgreSQL takes longer to plan it than to execute it.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Sequence

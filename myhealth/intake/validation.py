@@ -6,8 +6,6 @@ walks the types of the same Structs and says why a record is refused. Values are
 ranges stay as they were sent.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta

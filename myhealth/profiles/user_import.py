@@ -1,7 +1,5 @@
 """Create users from a CSV file."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: cli/README.md, "Import a machine's file"; the module of each format describes it.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, tzinfo
 from typing import BinaryIO
 

@@ -3,15 +3,13 @@
 To add a format, write one module with a `Format` and name it in `registry.py`. Nothing else asks for its name.
 """
 
-from __future__ import annotations
-
 import io
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from myhealth.common.errors import BadInput
@@ -20,8 +18,7 @@ from myhealth.intake.formats.tables.layout import GUESSED, Layout
 from myhealth.intake.parsed_record import ParsedRecord
 
 
-@dataclass
-class Dump:
+class Dump(Struct):
     """A source of records that is being read.
 
     `machine`: its description of the machine (`serial`, `model`, `firmware`, `site`). `zone`: the zone of moments that
@@ -34,12 +31,12 @@ class Dump:
     before the records that each of them needs to be read again, such as the column names of a table.
     """
 
-    format: Format
-    machine: dict[str, str] = field(default_factory=dict)
+    format: "Format"
+    machine: dict[str, str] = {}
     zone: tzinfo = UTC
-    records: Iterator[ParsedRecord] = field(default_factory=lambda: iter(()))
+    records: Iterator[ParsedRecord] = iter(())
     skipped: Counter[str] = field(default_factory=Counter)
-    notices: list[str] = field(default_factory=list)
+    notices: list[str] = []
     people: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
     include_training: bool = False
     known: Any = None
@@ -57,8 +54,7 @@ class Dump:
         return len(self.machine) > 1
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedLayout:
+class RejectedLayout(Struct, frozen=True):
     """The parts of a file of rejected records: before all, between two, after all, and the bytes of each record."""
 
     before: bytes
@@ -67,7 +63,7 @@ class RejectedLayout:
     encode: Callable[[ParsedRecord], bytes]
 
 
-def reread_source(format: Format, raw: str, zone: tzinfo, layout: Layout) -> ParsedRecord:
+def reread_source(format: "Format", raw: str, zone: tzinfo, layout: Layout) -> ParsedRecord:
     """Read the text as a source of its own, and return its first record."""
     layout = replace(layout, encoding="")
     # what was left out was not rejected
@@ -79,8 +75,7 @@ def reread_source(format: Format, raw: str, zone: tzinfo, layout: Layout) -> Par
         return ParsedRecord(0, 1, raw, None, [("", f"it cannot be read: {error}")])
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(Struct, frozen=True):
     """One format of input. `name` is stored with each rejection and is a value of `--format`.
 
     `detect`: whether a source is in this format; the registry asks the formats in its order. `read`: the records of a
@@ -98,7 +93,7 @@ class Format:
     detect: Callable[[Source], bool]
     read: Callable[[Source, Dump], Iterator[ParsedRecord]]
     write_rejected: Callable[[Dump], RejectedLayout]
-    reread: Callable[[Format, str, tzinfo, Layout], ParsedRecord] = reread_source
+    reread: Callable[["Format", str, tzinfo, Layout], ParsedRecord] = reread_source
     has_record_numbers: bool = False
     is_single: bool = False
 

@@ -9,8 +9,6 @@ Two ways to read a list remain: many well-formed records at once with msgspec, a
 where a record is malformed. Without the first, a dump takes three times as long to read.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import json

@@ -5,8 +5,6 @@
 `format` may be missing; `machine` may be the serial alone, and may follow the records if the source can be read twice.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,18 +1,16 @@
 """A source of bytes: gzip is unpacked, and its beginning can be examined before it is read."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import gzip
 import json
 import zlib
 from collections.abc import Set
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
 
 import msgspec
+from msgspec import Struct
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats.json_reader import (
@@ -34,8 +32,7 @@ WHITE_SPACE = " \t\r\n"
 REQUIRED_NAMES = frozenset(("checkup_for", "checkup_type", "checkup_report"))
 
 
-@dataclass(frozen=True, slots=True)
-class JsonStart:
+class JsonStart(Struct, frozen=True):
     """The beginning of JSON text. `first`: its first character that is not white space.
 
     `names`: the names of its first object (of a list: of the object in it), as far as they were read. `whole`: that
@@ -78,7 +75,7 @@ class Source:
     def seekable(self) -> bool:
         return self._raw.seekable()
 
-    def rewound(self) -> Source:
+    def rewound(self) -> "Source":
         """Return the same source, from its beginning."""
         self._raw.seek(0)
         return Source(self._raw, self._max_bytes)

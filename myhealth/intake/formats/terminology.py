@@ -1,13 +1,12 @@
 """Terms that FHIR, HL7 v2 and tables share: partial dates, zones, numbers in text, serials."""
 
-from __future__ import annotations
-
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
@@ -23,8 +22,7 @@ NOTHING = timedelta()
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class PartialDateTime:
+class PartialDateTime(Struct, frozen=True):
     """A moment as RFC 3339 text with a zone. `known`: its precision, if that is only "day", "month" or "year".
 
     The time of such a moment is noon UTC, so that it is the same day in nearly every zone. `doubt`: why it is not
@@ -35,7 +33,7 @@ class PartialDateTime:
     known: str = ""
     doubt: str = ""
 
-    def is_after(self, other: PartialDateTime) -> bool:
+    def is_after(self, other: "PartialDateTime") -> bool:
         return datetime.fromisoformat(self.text) > datetime.fromisoformat(other.text)
 
 
