@@ -101,7 +101,7 @@ def test_a_report_is_abnormal_where_a_result_is_flagged_or_lies_outside_its_rang
 @pytest.mark.parametrize("value", [0, 1e308, -1e308, 10**400, Decimal("1E+999"), Decimal("-1E+999"), "999999999"])
 def test_a_meter_has_no_value_that_a_page_cannot_draw(value: Any, low: Any, high: Any) -> None:
     shown = present({"name": "x", "value": value, "low": low, "high": high})
-    found = meter_of(shown.number, shown.low, shown.high)
+    found = meter_of(shown)
     assert found is None or 0 <= found.at <= 100
 
 

@@ -80,10 +80,12 @@ with seen as (update refusals set count = count + 1 where key = %s returning key
 made as ({INSERT_EVENT} where not exists (select from seen) returning id)
 insert into refusals (key, event_id) select %s, id from made on conflict (key) do nothing"""
 # The last time that another person set the user's password, since the user's last login.
-LAST_RESET = """
-select max(at) from audit_events where subject_id = %(id)s and action = 'user.change'
-    and details->>'changed' = 'password' and actor_id is distinct from subject_id and id > coalesce((
-        select max(id) from audit_events where actor_id = %(id)s and action = 'login' and outcome = 'done'), 0)"""
+SINCE_LAST_LOGIN = """
+with last as (select id, at from audit_events where actor_id = %(id)s and action = 'login' and outcome = 'done'
+    order by id desc limit 1)
+select (select at from last), (select max(at) from audit_events where subject_id = %(id)s and action = 'user.change'
+    and details->>'changed' = 'password' and actor_id is distinct from subject_id
+    and id > coalesce((select id from last), 0))"""
 NOBODY = Actor(None, None, None)
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
@@ -150,10 +152,12 @@ def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: 
         execute_values(database.cursor(), INSERT_EVENTS, values)
 
 
-def find_password_reset(user_id: int) -> datetime | None:
-    """Return when another person set the user's password since the user's last login, or None."""
-    found: datetime | None = fetch_one(LAST_RESET, {"id": user_id}).fetchone()[0]
-    return found
+def find_last_login(user_id: int) -> dict[str, datetime]:
+    """Return `previous_login_at`, when the user logged in last, and `password_reset_at`, when another person has set
+    the password since; each is left out if there is none."""
+    found = fetch_one(SINCE_LAST_LOGIN, {"id": user_id}).fetchone()
+    named = zip(("previous_login_at", "password_reset_at"), found, strict=True)
+    return {name: at for name, at in named if at is not None}
 
 
 def event_values(

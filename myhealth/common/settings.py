@@ -97,6 +97,10 @@ class BrowseSettings:
         "The public half of `sync.signing_key`, for the browse API to check; several with commas, while keys change;"
         " empty: no sync over HTTP.",
     )
+    ask: str = setting(
+        "the place where you had your check-up",
+        "Whom patients may ask about a result: a report ends with “What next: ask …”.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,8 @@ class UploadClient:
     def log_in(self, username: Any, password: Any, address: str = "") -> dict[str, str] | None:
         """Return `{"token", "expires_at"}`, or None if the username or the password is wrong.
 
-        With `password_reset_at` if another person has set the password since the user's last login.
+        With `previous_login_at`, the user's last login before this one, and `password_reset_at` if another person has
+        set the password since, each if there was one.
         `address`: the caller's, so that someone who guesses passwords slows down only himself or herself.
         Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout, BadGateway.
         """
@@ -101,7 +102,7 @@ class UploadClient:
             if response.status != 200:
                 raise BadResponse(f"status {response.status}")
             found = response.json_object()
-            names = ("token", "expires_at", *({"password_reset_at"} & found.keys()))
+            names = ("token", "expires_at", *({"previous_login_at", "password_reset_at"} & found.keys()))
             return {name: str(found[name]) for name in names}
         except (BadResponse, KeyError) as error:
             raise BadGateway(LOG_IN.failed) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -26,6 +26,7 @@ from myhealth.reports.connection import (
 )
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, Owner, PageCursor, ReportFilter, Sort, reports_query, sort_keys
+from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query
 from myhealth.reports.trends import (
     TREND_LIMIT,
     FilterChoices,
@@ -44,6 +45,7 @@ from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
 
 # An overview reads all reports of a patient; one that takes longer is not worth the server's time.
 OVERVIEW_MAX_MS = 10_000
+NEWEST_READ = 100  # reports that one query for the newest values reads
 # Documents of one reply while all reports are read: MongoDB's default is as many as fit into 16 MB.
 ITERATED_BATCH = 100
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
@@ -212,6 +214,32 @@ class ReportRepository:
             found = self._readable.find(query, projection, **options).to_list()
         after = PageCursor.of(found[limit - 1]) if len(found) > limit else None
         return TrendPage(trend_points(found[:limit], wanted), after)
+
+    def newest(
+        self,
+        patient: Document,
+        most: int,
+        *,
+        only: Sequence[Mapping[str, Any]] | None = None,
+        after: PageCursor | None = None,
+        rounds: int | None = None,
+    ) -> NewestPoints:
+        """Return the `most` newest points of each measurement, or of those of the results `only`, behind `after`.
+
+        `rounds`: how many queries at most; a point that is not among their reports is not found."""
+        found = NewestPoints(most, only)
+        lacking = found.lacking() if only is not None else None
+        while (only is None or lacking is not None) and rounds != 0:
+            query = newest_query(patient, lacking, after)
+            options: Any = {"sort": sort_keys("-taken_at"), "limit": NEWEST_READ, "batch_size": NEWEST_READ + 1}
+            with translate_mongo_errors():
+                reports = self._readable.find(query, PROJECTION, max_time_ms=OVERVIEW_MAX_MS, **options).to_list()
+            found.add(reports)
+            if len(reports) < NEWEST_READ:
+                break
+            after, lacking = PageCursor.of(reports[-1]), found.lacking()
+            rounds = None if rounds is None else rounds - 1
+        return found
 
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""

@@ -34,9 +34,9 @@ class TrendQuery:
     @property
     def key(self) -> tuple[str, tuple[str | None, ...]]:
         """The field of a result that names the measurement, and its values."""
-        from myhealth.clinical.catalog import codes_of  # the sync, which loads this module, needs no catalogue
+        from myhealth.clinical.guide import codes_asked  # the sync, which loads this module, needs no catalogue
 
-        return ("name", (self.name,)) if self.code is None else ("code", codes_of(self.code))
+        return ("name", (self.name,)) if self.code is None else ("code", codes_asked(self.code))
 
 
 class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -151,19 +151,26 @@ def trend_points(reports: Iterable[Document], wanted: TrendQuery) -> list[TrendP
                 continue
             get = result.get
             if get(field) in sought and (any_code or get("code") is None):
-                value, low, high = get("value"), get("low"), get("high")
-                if Decimal128 in (type(value), type(low), type(high)):
-                    value, low, high = restore_decimal(value), restore_decimal(low), restore_decimal(high)
-                rest = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text")
                 code = None if asked is not None and get("code") == asked else get("code")
-                taken_at, more = report["taken_at"], NOTHING
-                if shared or not OWN.isdisjoint(result):
-                    taken_at, more = _own(result, taken_at, shared)
-                    in_order = False
-                points.append(TrendPoint(report["_id"], taken_at, get("name"), value, *rest, code, **more))
+                point = _point(report, result, shared, code)
+                in_order = in_order and point.taken_at is report["taken_at"]
+                points.append(point)
     if not in_order:
         points.sort(key=lambda point: point.taken_at or EARLIEST, reverse=True)
     return points
+
+
+def _point(report: Document, result: Document, shared: Document, code: Any) -> TrendPoint:
+    """Return the point of a result; `shared`: what its report says for all, `code`: what the point has for its code."""
+    get = result.get
+    value, low, high = get("value"), get("low"), get("high")
+    if Decimal128 in (type(value), type(low), type(high)):
+        value, low, high = restore_decimal(value), restore_decimal(low), restore_decimal(high)
+    rest = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text"), code
+    if not shared and OWN.isdisjoint(result):
+        return TrendPoint(report["_id"], report["taken_at"], get("name"), value, *rest)
+    taken_at, more = _own(result, report["taken_at"], shared)
+    return TrendPoint(report["_id"], taken_at, get("name"), value, *rest, **more)
 
 
 def split_series(points: Iterable[TrendPoint], code: str | None) -> list[tuple[str, list[TrendPoint]]]:

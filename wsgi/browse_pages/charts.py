@@ -9,34 +9,45 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import escape
-from itertools import groupby
+from itertools import groupby, pairwise
+from statistics import median
 
-from myhealth.clinical.ranges import ABOVE, BELOW
+from myhealth.clinical.ranges import ABOVE, BELOW, Number, parse_measurement
+from myhealth.reports.trends import TrendPoint
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import OUTSIDE
+from wsgi.browse_pages.result_view import OUTSIDE, ResultView
 
 # So few units that letters and dots can be read on a phone.
-WIDTH, HEIGHT = 400, 220
-TOP, RIGHT, BOTTOM = 8, 390, 192  # the plot's edges; its left edge depends on the labels
+WIDTH, HEIGHT = 400, 260
+TOP, RIGHT, BOTTOM = 8, 390, 232  # the plot's edges; its left edge depends on the labels
 INSET = 7  # between the plot's edges and the first and the last point
 POINTS_MAX = 2000
+DRAWN_MAX = 1e15
 TICKS_MAX = 6
 NICE_STEPS = (1, 2, 2.5, 5, 10)
 DOT, SMALL_DOT, MANY_POINTS = 3.8, 2.4, 30
+LONG_GAP = 3  # times the median distance of two points
+# Steps of the time axis: days and months from one tick to the next. The first that gives few ticks is used.
+DAYS, MONTHS = (1, 2, 7, 14), (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 6000, 24_000)
+DAY_TICKS_MAX = 5
+NEAR_EDGE = 30  # a label so near to the plot's edge begins or ends there
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measured number with its range at that time. `position`: ABOVE, BELOW, OUTSIDE or another one."""
+    """One measured number with its range at that time. `position`: ABOVE, BELOW, OUTSIDE or another one. `text`: what
+    a pointer reads there; `path`: the address of its report."""
 
     at: datetime
     value: float
     low: float | None
     high: float | None
     position: str
+    text: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,21 +72,22 @@ class Scale:
         return round(TOP + (self.high - value) / (self.high - self.low) * (BOTTOM - TOP), 2)
 
 
-def chart(points: Sequence[Point], dates: Dates, label: str) -> str:
-    """Return the SVG of points in order of time. `label`: a description for readers who cannot see the chart."""
-    points = points[-POINTS_MAX:]
+def chart(lines: Sequence[Sequence[Point]], dates: Dates) -> str:
+    """Return the SVG of lines of points in order of time. Its links are for a pointer alone, so it is hidden from
+    screen readers: a caption and the table beside it have all that it shows."""
+    lines = [points[-POINTS_MAX:] for points in lines if points]
+    points = sorted((point for line in lines for point in line), key=lambda point: point.at)
     low, high = _span(points)
     values = value_ticks(low, high)
     left = 32 + 6 * max(len(digits(value)) for value in values)
     scale = Scale(left, points[0].at.timestamp(), points[-1].at.timestamp(), low, high)
-    size = DOT if len(points) < MANY_POINTS else SMALL_DOT
     parts = [
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">',
-        *_bands(points, scale),
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true" focusable="false">',
+        *(band for line in lines for band in _bands(line, scale)),
         *_value_axis(values, scale),
         *_day_axis(points, dates, scale),
-        _line(points, scale),
-        *(_dot(point, scale, size) for point in points),
+        *(part for line in lines for part in _line(line, scale)),
+        *(dot for line in lines for dot in _dots(line, scale)),
         "</svg>",
     ]
     return "".join(parts)
@@ -105,12 +117,20 @@ def _span(points: Sequence[Point]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _day_ticks(points: Sequence[Point], dates: Dates) -> list[datetime]:
-    """Return four days at even distances from the first to the last; within three days only these two."""
-    first, last = points[0].at.astimezone(dates.zone), points[-1].at.astimezone(dates.zone)
-    if last - first < timedelta(days=3):
-        return [first] if dates.day(first) == dates.day(last) else [first, last]
-    return [first + (last - first) * part / 3 for part in range(4)]
+def day_ticks(first: datetime, last: datetime) -> list[tuple[datetime, str]]:
+    """Return a few days, or first days of months or years, at even steps, with their precision for `Dates.short_day`.
+    Moments are in the reader's zone."""
+    days = (last - first).days + 1
+    for step in DAYS:
+        if days / step <= DAY_TICKS_MAX:
+            start = first.replace(hour=0, minute=0, second=0, microsecond=0)
+            found = [start + timedelta(days=step * i) for i in range(days // step + 2)]
+            return [(tick, "day") for tick in found if first <= tick <= last] or [(first, "day")]
+    months = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    step = next((step for step in MONTHS if len(months) / step <= DAY_TICKS_MAX), MONTHS[-1])
+    starts = [month for month in months if month % step == 0 and month >= 12]
+    ticks = [first.replace(year=at // 12, month=at % 12 + 1, day=1, hour=0, minute=0) for at in starts]
+    return [(tick, "year" if step >= 12 else "month") for tick in ticks if tick >= first] or [(first, "day")]
 
 
 def _value_axis(values: Sequence[float], scale: Scale) -> Iterator[str]:
@@ -123,12 +143,18 @@ def _value_axis(values: Sequence[float], scale: Scale) -> Iterator[str]:
 
 
 def _day_axis(points: Sequence[Point], dates: Dates, scale: Scale) -> Iterator[str]:
-    """The first and the last label end at the plot's edges. A phone has no room for those between."""
-    ticks = _day_ticks(points, dates)
+    """A phone has room for every other label."""
+    ticks = day_ticks(*(points[end].at.astimezone(dates.zone) for end in (0, -1)))
     yield f'<g class="axis x"><path class="line" d="M{scale.left} {BOTTOM}H{RIGHT}"/>'
-    for number, tick in enumerate(ticks):
-        name = "first" if number == 0 else "last" if number == len(ticks) - 1 else "between"
-        yield f'<text class="{name}" x="{scale.x(tick.timestamp())}" y="{BOTTOM + 15}">{dates.short_day(tick)}</text>'
+    for number, (tick, precision) in enumerate(ticks):
+        x = scale.x(tick.timestamp())
+        edge = "first " if x < scale.left + NEAR_EDGE else "last " if x > RIGHT - NEAR_EDGE else ""
+        name = f"{edge}{'between' if number % 2 else ''}".strip()
+        # the label is of the day here, whatever its moment is in UTC
+        text = dates.short_day(
+            tick if precision == "day" else tick.replace(tzinfo=UTC), precision if precision != "day" else None
+        )
+        yield f'<path class="guide" d="M{x} {BOTTOM}v4"/><text class="{name}" x="{x}" y="{BOTTOM + 16}">{text}</text>'
     yield "</g>"
 
 
@@ -151,14 +177,29 @@ def _between(points: Sequence[Point], i: int, scale: Scale) -> float:
     return scale.x((points[i - 1].at.timestamp() + points[i].at.timestamp()) / 2)
 
 
-def _line(points: Sequence[Point], scale: Scale) -> str:
-    """Return the line through all points."""
-    path = "L".join(f"{scale.x(point.at.timestamp())} {scale.y(point.value)}" for point in points)
-    return f'<path class="line" d="M{path}"/>'
+def _line(points: Sequence[Point], scale: Scale) -> Iterator[str]:
+    """Return the line through all points, dashed over long gaps."""
+    places = [f"{scale.x(point.at.timestamp())} {scale.y(point.value)}" for point in points]
+    gaps = [(last.at - first.at).total_seconds() for first, last in pairwise(points)]
+    longest = LONG_GAP * median(gaps) if len(gaps) > LONG_GAP else math.inf
+    for is_long, same in groupby(range(len(gaps)), key=lambda i: gaps[i] > longest):
+        numbers = list(same)
+        path = "L".join(places[numbers[0] : numbers[-1] + 2])
+        yield f'<path class="{"line gap" if is_long else "line"}" d="M{path}"/>'
 
 
-def _dot(point: Point, scale: Scale, size: float) -> str:
-    """Return the mark of one point; a value outside its range has a shape of its own."""
+def _dots(points: Sequence[Point], scale: Scale) -> Iterator[str]:
+    """Return the marks of the points. Of many, only the last, the highest and the lowest have shapes."""
+    many = len(points) >= MANY_POINTS
+    chosen = {points[-1], *(end(points, key=lambda point: point.value) for end in (min, max))} if many else set(points)
+    for point in points:
+        dot = _dot(point, scale, SMALL_DOT if many and point not in chosen else DOT, point in chosen)
+        told = f"{dot}<title>{escape(point.text)}</title></g>" if point.text else f"{dot}</g>"
+        yield f'<a href="{escape(point.path)}" tabindex="-1">{told}</a>' if point.path else told
+
+
+def _dot(point: Point, scale: Scale, size: float, shaped: bool) -> str:
+    """Return the mark of one point, in an open group; a value outside its range has a shape of its own."""
     x, y = scale.x(point.at.timestamp()), scale.y(point.value)
     reach, half, tall = round(1.7 * size, 2), round(1.53 * size, 2), round(2.63 * size, 2)
     shapes = {
@@ -167,4 +208,50 @@ def _dot(point: Point, scale: Scale, size: float) -> str:
         OUTSIDE: f"M{x} {y - reach:.2f}l{reach} {reach}l-{reach} {reach}l-{reach}-{reach}Z",
     }
     shape = shapes.get(point.position)
-    return f'<path class="dot away" d="{shape}"/>' if shape else f'<circle class="dot" cx="{x}" cy="{y}" r="{size}"/>'
+    if shape and shaped:
+        return f'<g><path class="dot away" d="{shape}"/>'
+    return f'<g><circle class="dot{" away" if shape else ""}" cx="{x}" cy="{y}" r="{size}"/>'
+
+
+def sparkline(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultView]) -> str:
+    """Return a small SVG of lines, the newest point of each first, behind them the range of each one's newest value.
+
+    It has no words: the latest value and its range stand beside it. "" if a line has not two numbers.
+    """
+    drawn = [[each for point in reversed(line) if (each := _small(point))] for line in lines]
+    if any(len(line) < 2 for line in drawn):
+        return ""
+    bands = [(drawable(view.low), drawable(view.high)) for view in views]
+    values = [value for line in drawn for _, value in line]
+    values += [end for band in bands for end in band if end is not None]
+    first, last = min(line[0][0] for line in drawn), max(line[-1][0] for line in drawn)
+    low, high = min(values), max(values)
+
+    def y(value: float) -> float:
+        return round(3 + (high - value) / ((high - low) or 1) * 26, 1)
+
+    def x(at_s: float) -> float:
+        return round(4 + (at_s - first) / ((last - first) or 1) * 88, 1)
+
+    parts = ['<svg class="spark" width="96" height="32" aria-hidden="true" focusable="false">']
+    for bottom, top in bands:
+        if (bottom, top) != (None, None):
+            upper, lower = 0 if top is None else y(top), 32 if bottom is None else y(bottom)
+            parts.append(f'<rect class="band" x="0" y="{upper}" width="96" height="{max(lower - upper, 1):.1f}"/>')
+    for line, view in zip(drawn, views, strict=True):
+        path = "L".join(f"{x(at_s)} {y(value)}" for at_s, value in line)
+        away = " away" if view.is_unusual else ""
+        parts.append(f'<path class="line" d="M{path}"/>')
+        parts.append(f'<circle class="dot{away}" cx="{x(line[-1][0])}" cy="{y(line[-1][1])}" r="3"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def _small(point: TrendPoint) -> tuple[float, float] | None:
+    found = parse_measurement(point.value)
+    value = None if found is None or point.warning else drawable(found[1])
+    return None if value is None or point.taken_at is None else (point.taken_at.timestamp(), value)
+
+
+def drawable(found: Number | None) -> float | None:
+    """Return a number that can be drawn, else None."""
+    return float(found) if found is not None and -DRAWN_MAX < found < DRAWN_MAX else None

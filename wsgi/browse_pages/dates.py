@@ -46,10 +46,11 @@ def _zones() -> frozenset[str]:
 @dataclass(frozen=True)
 class ReportDate:
     """The moment of a report. `text`: as much as is known, with the time if it is known; `day`: without the time;
-    `iso`: the same for programs."""
+    `short`: 20 Nov, for below the name of its month; `iso`: the same for programs."""
 
     text: str
     day: str
+    short: str
     iso: str
 
 
@@ -66,11 +67,12 @@ class Dates:
         at, precision = report["taken_at"], report.get("taken_precision")
         if precision == "unknown":
             received = f"received on {self.day(report['created_at'])}"
-            return ReportDate(f"time not known; {received}", received, self.iso(report["created_at"]))
+            return ReportDate(f"time not known; {received}", received, "", self.iso(report["created_at"]))
         text, until = self.moment(at, precision), report.get("taken_until")
         return ReportDate(
             text=f"{text} to {self.moment(until)}" if until else text,
             day=text if precision else self.day(at),
+            short="" if precision in ("month", "year") else " ".join(self.short_day(at, precision).split()[:2]),
             iso=self.iso(at)[: LENGTHS.get(precision or "")],
         )
 
@@ -104,6 +106,20 @@ class Dates:
             return "time not known"
         *day, month, year = (self.moment(moment, precision) if precision else self.day(moment)).split()
         return " ".join([*day, month[:3], year])
+
+    def month(self, report: Mapping[str, Any]) -> str:
+        """Return November 2026, or as much as is known of the month of a report."""
+        precision = report.get("taken_precision")
+        if precision == "unknown":
+            return "Time not known"
+        text = self.moment(report["taken_at"], precision) if precision else self.day(report["taken_at"])
+        return text if precision in ("month", "year") else text.partition(" ")[2]
+
+    def ago(self, moment: Any) -> str:
+        """Return today, yesterday or 8 days ago; "" for what is not of the last month."""
+        local = self._local(moment)
+        days = (self.now().date() - local.date()).days if local else -1
+        return {0: "today", 1: "yesterday"}.get(days, f"{days} days ago" if 0 < days < 32 else "")
 
     def clock(self, moment: Any) -> str:
         """Return 09:14."""

@@ -73,7 +73,10 @@ class LoginPage(Page):
         if token is None:
             return self._form(WRONG, "bad", form.get("next", ""), 401, username)
         answer = redirect(self._target(token["token"], session.safe_target(form.get("next", ""))))
-        session.keep_session(answer, token["token"], seconds_until(token["expires_at"]))
+        ttl_s = seconds_until(token["expires_at"])
+        session.keep_session(answer, token["token"], ttl_s)
+        if "previous_login_at" in token:
+            session.keep_previous_login(answer, token["previous_login_at"], ttl_s)
         if "password_reset_at" in token:
             session.keep_notice(answer)
         return answer

@@ -1,29 +1,33 @@
-"""A report as the pages show it. Templates only print these values."""
+"""A report as the pages show it, whole or as a row of a list. Templates only print these values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from myhealth.clinical import status
 from myhealth.clinical.in_words import plain_text
 from myhealth.reports.facts import Facts, checkup_facts, notes_of
+from wsgi.browse_pages.blocks import Block, blocks_of
 from wsgi.browse_pages.dates import Dates, ReportDate
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.result_view import ResultView, kind_text, present_all
-from wsgi.browse_pages.summary import counted, summary
+from wsgi.browse_pages.summary import summary
 
-TEXT_MAX = 240  # characters of a report's text in a list
-MARKED_MAX = 3  # unusual results of one report in a list
+TEXT_MAX = 160  # characters of a report's text in a row
+SHOWN_MAX = 3  # values in a row
+# A report may be stored so long before the sync carries it here: what was stored just before a login was not seen then.
+SYNC_DELAY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class ReportView:
     """One report. `kind`: its heading; `status`: in words, "" if it is final; `text`: the report's text, or "";
-    `notes`: with their authors; `excerpt`: the first TEXT_MAX characters of both; `facts`: what else is known;
-    `summary`: one sentence about the results; `unusual`: the results outside their range; `marked`: the first of these,
-    for a list; `more_marked`: the count of the others, "2 more results", or ""; `path`: the report's address."""
+    `notes`: with their authors; `facts`: what else is known; `summary`: one sentence about the results; `unusual`: the
+    results outside their range."""
 
     number: int
     kind: str
@@ -32,19 +36,33 @@ class ReportView:
     taken_by: str
     text: str
     notes: list[str]
-    excerpt: str
     facts: Facts
     summary: str
     results: list[ResultView]
     unusual: list[ResultView]
-    marked: list[ResultView]
-    more_marked: str
     has_general: bool
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A report in a list. `mark`: "new" or "changed" since the last login, or ""; `values`: the first measurements,
+    those outside their range before the others; `more`: the count of the rest; `text`: the beginning of the report's
+    text, if it has no measurements; `ago`: how long ago it was, if that is less than a month."""
+
     path: str
+    kind: str
+    date: ReportDate
+    day: str
+    ago: str
+    mark: str
+    status: str
+    values: list[Block]
+    more: int
+    text: str
 
 
 def report_views(reports: Sequence[dict[str, Any]], dates: Dates) -> list[ReportView]:
-    """Return the views of a page's reports."""
+    """Return the views of reports."""
     results = present_all(reports, dates.moment)
     return [_view(report, views, dates) for report, views in zip(reports, results, strict=True)]
 
@@ -55,23 +73,59 @@ def report_view(report: dict[str, Any], dates: Dates) -> ReportView:
 
 
 def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> ReportView:
-    text, notes = plain_text(report["checkup_report"]), notes_of(report.get("details"), dates.moment)
-    unusual = [result for result in results if result.is_unusual]
     return ReportView(
         number=report["_id"],
         kind=kind_text(report["checkup_type"]),
         date=dates.report_date(report),
-        status=plain_text(status.words_of(report.get("status"))),
+        status=_status(report),
         taken_by=plain_text(report["taken_by"]),
-        text=text,
-        notes=notes,
-        excerpt=" ".join(filter(None, (text, *notes)))[:TEXT_MAX],
+        text=plain_text(report["checkup_report"]),
+        notes=notes_of(report.get("details"), dates.moment),
         facts=checkup_facts(report, dates.moment),
         summary=summary(results),
         results=results,
-        unusual=unusual,
-        marked=unusual[:MARKED_MAX],
-        more_marked=counted(len(unusual) - MARKED_MAX, "more result") if len(unusual) > MARKED_MAX else "",
+        unusual=[result for result in results if result.is_unusual],
         has_general=any(result.is_general for result in results),
-        path=link("reports", report["_id"]),
     )
+
+
+def _status(report: dict[str, Any]) -> str:
+    return plain_text(status.words_of(report.get("status")))
+
+
+def months_of(
+    reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None
+) -> list[tuple[str, list[ReportRow]]]:
+    """Return the rows of a page's reports under the names of their months. `since`: the last login before this one."""
+    results = present_all(reports, dates.moment)
+    pairs = zip(reports, results, strict=True)
+    rows = [(dates.month(report), _row(report, views, dates, since)) for report, views in pairs]
+    return [(month, [row for _, row in same]) for month, same in groupby(rows, key=lambda row: row[0])]
+
+
+def _row(report: dict[str, Any], results: list[ResultView], dates: Dates, since: datetime | None) -> ReportRow:
+    blocks = sorted(blocks_of(results), key=lambda block: not block.is_unusual)
+    texts = (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
+    date = dates.report_date(report)
+    return ReportRow(
+        path=link("reports", report["_id"]),
+        kind=kind_text(report["checkup_type"]),
+        date=date,
+        day=date.short,
+        ago="" if report.get("taken_precision") else dates.ago(report["taken_at"]),
+        mark=_mark(report, since),
+        status=_status(report),
+        values=blocks[:SHOWN_MAX],
+        more=max(len(blocks) - SHOWN_MAX, 0),
+        text="" if blocks else " ".join(filter(None, map(plain_text, texts)))[:TEXT_MAX],
+    )
+
+
+def _mark(report: dict[str, Any], since: datetime | None) -> str:
+    """Return "new" or "changed" for a report that was stored, or changed, after `since`."""
+    if since is None:
+        return ""
+    seen = since - SYNC_DELAY
+    if report["created_at"] > seen:
+        return "new"
+    return "changed" if report["revision"] > 1 and report["updated_at"] > seen else ""

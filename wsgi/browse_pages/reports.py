@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import bottle
 
-from myhealth.clinical.in_words import plain_text
+from myhealth.clinical.guide import far_of
+from myhealth.clinical.in_words import mappings, plain_text
 from myhealth.reports.facts import Facts
-from wsgi.browse_api.context import STAFF
+from myhealth.reports.filters import PageCursor
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage
+from wsgi.browse_pages.blocks import Block, blocks_of
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
-from wsgi.browse_pages.meter import meter_of
+from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time
+from wsgi.browse_pages.meter import Meter, meter_of
 from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links
 from wsgi.browse_pages.person_view import person_view
-from wsgi.browse_pages.report_view import ReportView, report_view, report_views
-from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text
+from wsgi.browse_pages.report_view import ReportView, months_of, report_view, report_views
+from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text, shortened
 
 PAGE, PRINT_MAX = 20, 200
 SET_BY_ANOTHER = (
@@ -28,6 +32,18 @@ SET_BY_ANOTHER = (
     " the place where you had your check-up."
 )
 MANY = 12  # more results than a reader sees at a glance
+KINDS = 3  # chips for kinds of check-ups
+ROUNDS = 3  # queries for the values of the last time
+TAKERS = ("doctor", "technician", "admin")
+
+
+class ReportBlock(NamedTuple):
+    """A measurement of a report. `parts`: its own words, result and bar of each value; `before`: the last time."""
+
+    block: Block
+    parts: list[tuple[str, ResultView, Meter | None]]
+    before: str
+    path: str
 
 
 class PatientPage(LoggedInPage):
@@ -72,14 +88,18 @@ class ReportsPage(PatientPage):
         query, after = self.report_query(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "reports")
         found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
-        path = self.path
+        path, is_first = self.path, not query.values and after is None
+        newest = self.context.reports.newest(person, POINTS, rounds=None if is_first else 1)
+        groups = glance_groups(newest.points(), self.dates, path) if is_first else []
         has_notice = self.patient is None and session.has_notice()
         answer = self.render(
             "reports",
             notice=SET_BY_ANOTHER if has_notice else "",
             to_access_log=path("access-log"),
-            title="My reports" if self.patient is None else "Reports",
-            reports=report_views(found[:PAGE], self.dates),
+            title="My health" if self.patient is None else "Overview",
+            glance=folded(groups),
+            chips=chips(newest.kinds, query, path),
+            months=months_of(found[:PAGE], self.dates, None if self.patient else session.previous_login()),
             older=path(**query.values, after=report_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
             first=path(),
             first_of_these=path(**query.values),
@@ -87,6 +107,7 @@ class ReportsPage(PatientPage):
             to_csv=path("download", "csv", **query.values),
             to_fhir=path("download", "fhir", **query.values),
             to_filter=path("filter", **query.values),
+            to_matrix=path("matrix") if self.is_staff else "",
             is_later_page=after is not None,
             filter_words=query.words(self.dates, found),
             backwards=BACKWARDS if query.is_backwards else "",
@@ -124,25 +145,51 @@ class ReportPage(PatientPage):
         report, person = self.report(report_id)
         self.set_patient(person)
         view = report_view(report, self.dates)
-        meters = [
-            None if each.position == IMPOSSIBLE else meter_of(each.number, each.low, each.high) for each in view.results
-        ]
+        blocks = list(enumerate(self.blocks(report, view.results, person)))
         changed = [("Last changed", self.dates.day(report["updated_at"]))] if report["revision"] > 1 else []
         return self.render(
             "report",
             report=view,
-            results=list(enumerate(zip(view.results, meters, strict=True))),
-            has_meter=any(meters),
+            blocks=blocks,
             general_note=GENERAL if view.has_general else "",
-            to_jump=unusual_among(view.results),
+            far_notes=far_notes(view.results),
+            to_jump=[(number, each.block) for number, each in blocks if each.block.is_unusual]
+            if len(blocks) > MANY
+            else [],
+            ask=self.context.settings.browse.ask if view.unusual and self.patient is None else "",
             owner=person_view(person).whole_name,
-            facts=facts(report, view, self.dates.there(report), person_view(person).whole_name) + changed,
+            facts=facts(report, view, self.dates.there(report), person_view(person).whole_name, self.taker(report))
+            + changed,
             up=self.path(),
-            trends=self.path("trends") if view.results else "",
-            to_history=link("reports", view.number, "history") if changed and self.user["role"] in STAFF else "",
+            to_history=link("reports", view.number, "history") if changed and self.is_staff else "",
             to_csv=link("reports", view.number, "download", "csv"),
             to_fhir=link("reports", view.number, "download", "fhir"),
         )
+
+    def blocks(self, report: dict[str, Any], views: list[ResultView], person: dict[str, Any]) -> list[ReportBlock]:
+        """Return the measurements of a report, each with its values of the last time and the address of its trend."""
+        results = mappings(report["results"])
+        details, points = report.get("details"), {}
+        if results and report.get("taken_precision") != "unknown":
+            specimen = details.get("specimen") if isinstance(details, dict) else None
+            before = self.context.reports.newest(person, 1, only=results, after=PageCursor.of(report), rounds=ROUNDS)
+            points = {id(view): before.latest(each, specimen) for each, view in zip(results, views, strict=True)}
+        found = []
+        for block in blocks_of(views):
+            parts = [
+                (words, view, None if view.position == IMPOSSIBLE else meter_of(view)) for words, view in block.parts
+            ]
+            earlier = [points.get(id(view)) for _, view in block.parts]
+            told = last_time(earlier, [view.value for _, view in block.parts], self.dates)
+            found.append(ReportBlock(block, parts, told, block.trend(self.path)))
+        return found
+
+    def taker(self, report: dict[str, Any]) -> str:
+        """Return the full name of the member of staff who took a report, else what the report says."""
+        taken_by = plain_text(report["taken_by"])
+        user = self.context.reports.people.find_by_username(taken_by) if taken_by else None
+        full_name = user["full_name"].strip() if user and user["role"] in TAKERS else ""
+        return full_name or taken_by
 
 
 class PrintPage(PatientPage):
@@ -168,17 +215,25 @@ class PrintPage(PatientPage):
         )
 
 
-def unusual_among(results: list[ResultView]) -> list[tuple[int, ResultView]]:
-    """Return the unusual results with their numbers, for links to them, if there are many results."""
-    return [(number, each) for number, each in enumerate(results) if each.is_unusual] if len(results) > MANY else []
+def chips(kinds: Counter[str], query: ReportQuery, path: Callable[..., str]) -> list[tuple[str, str, bool]]:
+    """Return the selections that one touch makes: (words, address, whether it is the present one)."""
+    offered = [("All", {}), ("Outside usual range", {"abnormal": "true"})]
+    offered += [(kind_text(kind), {"type": kind}) for kind, _ in kinds.most_common(KINDS) if kind.strip()]
+    return [(shortened(words, 30), path(**values), query.values == values) for words, values in offered]
 
 
-def facts(report: dict[str, Any], view: ReportView, there: str, owner: str) -> Facts:
+def far_notes(results: Sequence[ResultView]) -> list[str]:
+    """Return the sources of what is called far outside, of the tests that have such a mark."""
+    found = [far_of(each.code, each.raw_unit) for each in results if each.words.startswith(("far ", "a little "))]
+    return list(dict.fromkeys(each.source for each in found if each))
+
+
+def facts(report: dict[str, Any], view: ReportView, there: str, owner: str, taker: str) -> Facts:
     """Return the other facts of a check-up, each with its name. `there`: its moment by the clock of its place."""
     known = [
         ("Report of", owner),
-        ("Checked for", report["disease"]),
-        ("Taken by", report["taken_by"]),
+        ("Checked for", kind_text(report["disease"]) if report["disease"] else ""),
+        ("Taken by", taker),
         *view.facts,
         ("Time there", there),
         ("Machine", report["machine"]),

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from myhealth.clinical import catalog
+from myhealth.clinical import catalog, guide
 from myhealth.clinical.in_words import is_missing, mappings, plain_text, usual_range, value_text
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
 from myhealth.clinical.unit_words import unit_text
@@ -44,6 +44,7 @@ IN_WORDS = "the usual range is told in words, so it is not compared here"
 # A text that takes a unit: 5, <5, 5 - 10. Words that explain a missing value take none.
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
+SPELLED_OUT = {"BP": "Blood pressure"}
 SHORT = 60  # characters of a value in a list
 
 
@@ -64,7 +65,7 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
     `value`: digits or text; `short`: the same with its unit, cut for a list; `usual`: the range in words, "" without
     one; `is_general`: the range is our catalogue's, for the source gave none; `position`: one of WORDS; `note`: a
     sentence to show beside it, or "". `facts`: what else is known, (name, text). `low`, `high` and `number` are for
-    drawing.
+    drawing. `raw_name` and `raw_unit` are as stored: the name finds the trend of a result without a code.
     """
 
     name: str
@@ -79,6 +80,8 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
     note: str
     facts: Facts
     code: str
+    raw_name: str
+    raw_unit: str | None
     is_unusual: bool
     low: Number | None
     high: Number | None
@@ -131,6 +134,8 @@ def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> Resu
         note=note,
         facts=[*facts, ("Other ranges", other_ranges)] if other_ranges else facts,
         code=plain_text(result.get("code")),
+        raw_name=name if isinstance(name := result.get("name"), str) else "",
+        raw_unit=raw_unit if isinstance(raw_unit := result.get("unit"), str) else None,
         is_unusual=position in UNUSUAL,
         low=low,
         high=high,
@@ -159,6 +164,10 @@ def _words(position: str, result: Mapping[str, Any], compared: Comparison, usual
     flag, has_bounds = result.get("flag"), compared.low is not None or compared.high is not None
     if isinstance(flag, str) and flag in FAR and FLAGS[flag] == position:
         return FAR[flag]
+    if position in (ABOVE, BELOW) and compared.position == position:
+        bound = compared.high if position == ABOVE else compared.low
+        far = guide.degree(result.get("code"), result.get("unit"), compared.number, position, bound)
+        return f"{far}{WORDS[position]}"
     if position == WITHIN and not has_bounds:
         return "marked as usual"
     if position != UNKNOWN or not usual:
@@ -177,8 +186,9 @@ def unit_of(result: Mapping[str, Any]) -> str:
 
 
 def kind_text(text: Any) -> str:
-    """Return a kind of check-up as a heading: BLOOD PRESSURE reads Blood pressure; ECG stays."""
+    """Return a kind of check-up as a heading: BLOOD PRESSURE and BP read Blood pressure; ECG stays."""
     found = name_text(text) or "Check-up"
+    found = SPELLED_OUT.get(found, found)
     return found.capitalize() if found.isascii() and found.isupper() and len(found) > 4 else found
 
 

@@ -11,6 +11,7 @@ from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
 from wsgi.browse_pages.files import HomeRedirect, PageFiles
 from wsgi.browse_pages.history import HistoryPage
 from wsgi.browse_pages.login import LoginPage, LogoutPage
+from wsgi.browse_pages.matrix import MatrixPage
 from wsgi.browse_pages.password import PasswordPage
 from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
@@ -27,6 +28,7 @@ PAGES: dict[str, Any] = {
     "/my/print": PrintPage,
     "/my/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/trends": TrendsPage,
+    "/my/matrix": MatrixPage,
     "/my/access-log": AccessLogPage,
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
@@ -38,6 +40,7 @@ PAGES: dict[str, Any] = {
     "/my/patients/<username>/print": PrintPage,
     "/my/patients/<username>/download/<kind:re:csv|fhir>": ReportsDownload,
     "/my/patients/<username>/trends": TrendsPage,
+    "/my/patients/<username>/matrix": MatrixPage,
     "/my/patients/<username>/access-log": AccessLogPage,
     "/my/<path:path>": NotFoundPage,
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from datetime import datetime
 from urllib.parse import parse_qsl
 
 import bottle
@@ -22,6 +23,7 @@ from wsgi.common.site_address import site
 
 HOME = "/my/"
 SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
+SINCE = "myhealth_since"
 NOTICE, SET_BY_ANOTHER = "myhealth_notice", "set-by-another"
 FORM_MAX_BYTES = 16 * 1024
 SALT = 16  # characters of the salt in a form's key
@@ -47,8 +49,24 @@ def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int | None) -> 
 
 
 def end_session(answer: bottle.HTTPResponse) -> None:
-    """Delete the cookie with the token."""
+    """Delete the cookie with the token, and what belongs to the session."""
     _set_cookie(answer, SESSION, "", 0)
+    if _cookie(_name(SINCE)):
+        _set_cookie(answer, SINCE, "", 0)
+
+
+def keep_previous_login(answer: bottle.HTTPResponse, moment: str, ttl_s: int | None) -> None:
+    """Remember for the session when the user logged in before, so that pages mark what is new."""
+    _set_cookie(answer, SINCE, moment, ttl_s)
+
+
+def previous_login() -> datetime | None:
+    """Return when the user logged in before this session, or None."""
+    try:
+        found = datetime.fromisoformat(_cookie(_name(SINCE)))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def presented_visitor() -> str:

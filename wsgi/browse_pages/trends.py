@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import bottle
 
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, parse_measurement
+from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC, about, far_of, more_about
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, parse_measurement
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
-from myhealth.reports.trends import Measurement, TrendPoint, TrendQuery, split_series
+from myhealth.reports.trends import EARLIEST, TrendPoint, TrendQuery, split_series
 from wsgi.browse_api.cursors import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts
+from wsgi.browse_pages.blocks import LOWER, PRESSURE_NAME, UPPER, Block, pressure, result_fields, single
 from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.glance import POINTS, SHOWN, change_text, glance_groups
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.browse_pages.result_view import (
@@ -37,41 +42,53 @@ FEW = 12  # values that a reader sees at a glance
 # Months before today, with their words; 0: all values.
 PERIODS = {0: "All", 60: "5 years", 12: "12 months", 3: "3 months"}
 NAME_MAX = 500
-DRAWN_MAX = 1e15
-SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning", "status", "ranges")
-
+LOINC = re.compile(r"[0-9]{1,7}-[0-9]")
 
 # The shapes of the chart's legend.
 LEGEND = ((ABOVE, "M7 1l6 12H1Z"), (BELOW, "M7 13l6-12H1Z"), (OUTSIDE, "M7 0l7 7-7 7-7-7Z"))
 
 
-@dataclass(frozen=True)
-class TrendRow:
+class TrendRow(NamedTuple):
     """One value: its day, the time if its day has several values, and the address of its report."""
 
     path: str
     day: str
     clock: str
-    result: ResultView
+    block: Block
+
+
+class Headline(NamedTuple):
+    """The newest value, its day, the change since the one before; (words, value, day) of the lowest and the highest."""
+
+    block: Block
+    day: str
+    change: str
+    ends: list[tuple[str, str, str]]
+
+
+Entry = tuple[TrendPoint, ...]  # one value, or both of a blood pressure
 
 
 @dataclass(frozen=True)
 class Series:
     """Values in one unit and of one kind of specimen, the newest first. `specimen`: its words, if the test has several
-    kinds. `svg` is "" if there are not two values to draw.
+    kinds. `svg` is "" if there are not two values to draw; `label` describes it.
 
-    `dot_text` and `shapes` (path, text) are the chart's legend; `count` is the number of values in words; `undrawn`
-    says how many values are not drawn, for they are no numbers or too large; `undated` says how many are not drawn, for
-    their moment is not known; `bound` is an example of a value that
+    `dot_text` and `shapes` (path, text) are the chart's legend; `count` is the number of values in words; `usual`: the
+    range of all rows, "" if they differ; `undrawn` says how many values are not drawn, for they are no numbers or too
+    large; `undated` says how many are not drawn, for their moment is not known; `bound` is an example of a value that
     is only a bound; `has_impossible`: a value is not drawn, for it would press all others flat.
     """
 
     number: int
     unit: str
     specimen: str
+    headline: Headline
     rows: list[TrendRow]
     count: str
+    usual: str
     svg: str
+    label: str
     dot_text: str
     shapes: list[tuple[str, str]]
     has_band: bool
@@ -99,19 +116,11 @@ class TrendsPage(PatientPage):
         return self.one(person, {"code": code, "name": None if code else name}, months, after)
 
     def overview(self, person: dict[str, Any]) -> Any:
-        """Return the list of measurements, the most frequent first."""
-        found = sorted(self.context.measurements(person), key=lambda each: (-each.count, each.name or ""))
-        path = self.path
-        measured = [
-            (
-                path("trends", code=each.code, name=None if each.code else each.name),
-                name_text(each.name) or each.code,
-                times_text(each, self.dates),
-            )
-            for each in found
-        ]
+        """Return the page of all measurements with their latest values."""
+        newest = self.context.reports.newest(person, POINTS)
         title = "My trends" if self.patient is None else "Trends"
-        return self.render("trends", title=title, measured=measured, here="trends")
+        groups = glance_groups(newest.points(), self.dates, self.path)
+        return self.render("trends", title=title, groups=groups, here="trends")
 
     def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None) -> Any:
         """Return the page of one measurement. Raises NotFound."""
@@ -122,14 +131,20 @@ class TrendsPage(PatientPage):
         periods = [
             (words, self.path("trends", **what, months=each or ""), each == months) for each, words in PERIODS.items()
         ]
-        title = name_text(newest[0].name) or what["code"]
+        code = what["code"]
+        title = PRESSURE_NAME if code == BLOOD_PRESSURE else name_text(newest[0].name) or code
+        parts = (SYSTOLIC, DIASTOLIC) if code == BLOOD_PRESSURE else (code,)
         return self.render(
             "trend",
             title=title,
-            series=series_of(points, self.dates, str(title), what["code"]),
+            series=series_of(points, self.dates, str(title), code),
             older=older,
             periods=periods if months or older or len(points) > FEW else [],
             newest_day=self.dates.day(newest[0].taken_at),
+            about=list(filter(None, map(about, parts))),
+            far=far_texts(parts, newest[0].unit),
+            more_about=more_about(code) if code and LOINC.fullmatch(code) else "",
+            few=FEW,
             mistaken_note=MISTAKEN,
             general_note=GENERAL,
             up=self.path("trends"),
@@ -154,51 +169,115 @@ def read_months(text: str) -> int:
     return int(text or 0)
 
 
-def times_text(measured: Measurement, dates: Dates) -> str:
-    """Return how often and when something was measured."""
-    times = "measured once" if measured.count == 1 else f"measured {measured.count} times"
-    if measured.last_at is None:
-        return f"{times}, time not known"
-    return f"{times}, {'on' if measured.count == 1 else 'last on'} {dates.day(measured.last_at)}"
+def far_texts(codes: Sequence[str | None], unit: Any) -> list[str]:
+    """Return in words from which values on a result is called far outside its range, and who says so."""
+    found = [far_of(code, unit if isinstance(unit, str) else None) for code in codes]
+    names = ("upper value ", "lower value ") if len(codes) > 1 else ("",)
+    told = []
+    for name, far in zip(names, found, strict=True):
+        if far:
+            ends = [f"{end:g} or {words}" for end, words in ((far.low, "less"), (far.high, "more")) if end is not None]
+            text = f"{name}{' and '.join(ends)} {unit_of({'unit': unit})}"
+            told.append(f"Called far outside: {text} ({far.source}).")
+    return told
 
 
 def series_of(points: list[TrendPoint], dates: Dates, title: str, code: str | None) -> list[Series]:
     """Return the series, that of the newest value first. One chart never mixes units or specimens."""
     found = enumerate(split_series(points, code))
-    return [_series(number, same, dates, title, specimen) for number, (specimen, same) in found]
+    return [_series(number, same, dates, title, specimen, code) for number, (specimen, same) in found]
 
 
-def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, specimen: str) -> Series:
-    views = present_all(
-        [{"results": [{field: getattr(point, field) for field in SHOWN} for point in points]}], dates.moment
-    )[0]
-    days = days_of(points, dates)
-    pairs = [(point, view) for point, view in zip(points, views, strict=True) if view.position != IMPOSSIBLE]
-    dated = [(point, view) for point, view in pairs if point.taken_at]
-    drawn = [each for point, view in reversed(dated) if (each := _drawn(point, view))]
-    positions = {point.position for point in drawn}
-    first, last = (dates.day(drawn[end].at) if drawn else "" for end in (0, -1))
+def _blocks(points: list[TrendPoint], dates: Dates, code: str | None) -> list[tuple[Entry, Block]]:
+    """Return the values with their blocks; of blood pressures, both values of a check-up as one."""
+    results = [result_fields(point, SHOWN, code) for point in points]
+    views = present_all([{"results": results}], dates.moment)[0]
+    if code != BLOOD_PRESSURE:
+        return [((point,), single(view)) for point, view in zip(points, views, strict=True)]
+    return _pressures(list(zip(points, views, strict=True)))
+
+
+def _pressures(found: list[tuple[TrendPoint, ResultView]]) -> list[tuple[Entry, Block]]:
+    """Return blood pressures, the upper and the lower value of one check-up as one; either may be absent."""
+    lower: dict[int, deque[tuple[TrendPoint, ResultView]]] = {}
+    for point, view in found:
+        if view.code in LOWER:
+            lower.setdefault(point.report_id, deque()).append((point, view))
+    made: list[tuple[Entry, Block]] = []
+    for point, view in found:
+        if view.code in UPPER:
+            rest = lower.get(point.report_id)
+            partner = rest.popleft() if rest else None
+            entry = (point, partner[0]) if partner else (point,)
+            made.append((entry, pressure(view, partner[1] if partner else None)))
+    alone = [(point, view) for rest in lower.values() for point, view in rest]
+    made += [((point,), pressure(None, view)) for point, view in alone]
+    return sorted(made, key=lambda each: each[0][0].taken_at or EARLIEST, reverse=True) if alone else made
+
+
+def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, specimen: str, code: str | None) -> Series:
+    entries = _blocks(points, dates, code)
+    days = days_of([entry[0] for entry, _ in entries], dates)
+    found = list(zip(entries, days, strict=True))
+    rows = [TrendRow(link("reports", entry[0].report_id), *day, block) for (entry, block), day in found]
+    views = [
+        (point, words, view, row)
+        for (entry, block), row in zip(entries, rows, strict=True)
+        for point, (words, view) in zip(entry, block.parts, strict=True)
+    ]
+    possible = [each for each in views if each[2].position != IMPOSSIBLE]
+    dated = [each for each in possible if each[0].taken_at]
+    lines: dict[str, list[charts.Point]] = {}
+    for point, words, view, row in reversed(dated):
+        if drawn := _drawn(point, view, row):
+            lines.setdefault(words, []).append(drawn)
+    drawn_points = [point for line in lines.values() for point in line]
+    positions = {point.position for point in drawn_points}
     title = f"{title}, {specimen}" if specimen else title
-    label = f"Chart of {title}, {counted(len(drawn), 'value')} from {first} to {last}. The table below has them all."
+    usual = {row.block.usual for row in rows}
     return Series(
         number=number,
         unit=unit_of({"unit": points[0].unit}),
         specimen=specimen,
-        rows=[
-            TrendRow(link("reports", point.report_id), *day, view)
-            for point, day, view in zip(points, days, views, strict=True)
-        ],
-        count=counted(len(points), "value"),
-        svg=charts.chart(drawn, dates, label) if len(drawn) > 1 else "",
+        headline=_headline(entries, rows, lines, dates),
+        rows=rows,
+        count=counted(len(rows), "value"),
+        usual=usual.pop() if len(usual) == 1 else "",
+        svg=charts.chart([*lines.values()], dates) if len(drawn_points) > len(lines) else "",
+        label=_label(title, lines, dates) if lines else "",
         dot_text=WORDS[WITHIN] if WITHIN in positions else "no range given" if UNKNOWN in positions else "",
         shapes=[(shape, WORDS[position]) for position, shape in LEGEND if position in positions],
-        has_band=any(point.low is not None or point.high is not None for point in drawn),
-        has_impossible=len(pairs) < len(points),
-        undrawn=_values_are(len(dated) - len(drawn)),
-        undated=_values_are(len(pairs) - len(dated)),
-        bound=next((view.value for point, view in dated if (parse_measurement(point.value) or ("",))[0]), ""),
-        has_general=any(view.is_general for view in views),
+        has_band=any(point.low is not None or point.high is not None for point in drawn_points),
+        has_impossible=len(possible) < len(views),
+        undrawn=_values_are(len(dated) - len(drawn_points)),
+        undated=_values_are(len(possible) - len(dated)),
+        bound=next((view.value for point, _, view, _ in dated if (parse_measurement(point.value) or ("",))[0]), ""),
+        has_general=any(view.is_general for _, _, view, _ in views),
     )
+
+
+def _headline(
+    entries: list[tuple[Entry, Block]], rows: list[TrendRow], lines: dict[str, list[charts.Point]], dates: Dates
+) -> Headline:
+    """Return the headline of a series; of blood pressures, the lowest and the highest are by the upper value."""
+    newest = [entry for entry, _ in entries[:2]]
+    both = len({len(entry) for entry in newest}) == 1
+    change = change_text([list(part) for part in zip(*newest, strict=True)], dates) if both else ""
+    line = lines.get("upper") or next(iter(lines.values()), [])
+    ends = []
+    if len(line) > 2:
+        for words, end in (("Lowest", min), ("Highest", max)):
+            point = end(line, key=lambda each: each.value)
+            row = next((row for row in rows if row.path == point.path), rows[0])
+            ends.append((words, row.block.short, dates.short_day(point.at)))
+    return Headline(rows[0].block, rows[0].day, change, ends)
+
+
+def _label(title: str, lines: dict[str, list[charts.Point]], dates: Dates) -> str:
+    longest = max(lines.values(), key=len)
+    first, last = (dates.day(longest[end].at) for end in (0, -1))
+    count = counted(len(longest), "value")
+    return f"Chart of {title}, {count} from {first} to {last}. The table below has them all."
 
 
 def _values_are(count: int) -> str:
@@ -216,15 +295,12 @@ def days_of(points: list[TrendPoint], dates: Dates) -> list[tuple[str, str]]:
     ]
 
 
-def _drawn(point: TrendPoint, view: ResultView) -> charts.Point | None:
+def _drawn(point: TrendPoint, view: ResultView, row: TrendRow) -> charts.Point | None:
     """Return a point of the chart; None if the value is no number or too large, or its moment is not known. A bound is
     drawn at its number."""
     found = parse_measurement(point.value)
-    value, low, high = map(_float, (found and found[1], view.low, view.high))
-    return (
-        None if value is None or not point.taken_at else charts.Point(point.taken_at, value, low, high, view.position)
-    )
-
-
-def _float(found: Number | None) -> float | None:
-    return float(found) if found is not None and -DRAWN_MAX < found < DRAWN_MAX else None
+    value, low, high = map(charts.drawable, (found and found[1], view.low, view.high))
+    if value is None or not point.taken_at:
+        return None
+    text = f"{row.block.short}, {row.day} {row.clock}".rstrip()
+    return charts.Point(point.taken_at, value, low, high, view.position, text, row.path)

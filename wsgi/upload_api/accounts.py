@@ -4,7 +4,7 @@ from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, find_password_reset, record_event, record_refusal
+from myhealth.audit.events import Actor, find_last_login, record_event, record_refusal
 from myhealth.common.errors import BadInput, Busy, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.request_context import note_caller
 from myhealth.common.text import fold_name
@@ -59,13 +59,12 @@ class UploadLogin(LoginView, UploadView):
         if login is None:
             record_event("login", outcome="refused", actor=unknown, subject=named)
             return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
-        reset_at = find_password_reset(login.user.id)
+        since = find_last_login(login.user.id)
         note_caller(login.user.id, login.user.role)
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
-        notice = {} if reset_at is None else {"password_reset_at": reset_at}
-        return json_response({"token": token, "expires_at": expires_at, **notice})
+        return json_response({"token": token, "expires_at": expires_at, **since})
 
 
 class LogoutView(UploadView):

@@ -1,0 +1,145 @@
+"""At a glance: each measurement once, with its latest value, the change since the last time, and a sparkline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import groupby
+
+from myhealth.clinical.catalog import codes_of
+from myhealth.clinical.guide import DIASTOLIC, NAMES, SYSTOLIC, group_of
+from myhealth.clinical.in_words import value_text
+from myhealth.clinical.ranges import parse_measurement
+from myhealth.reports.newest import Measured
+from myhealth.reports.trends import TrendPoint
+from wsgi.browse_pages.blocks import Block, pressure, result_fields, single
+from wsgi.browse_pages.charts import sparkline
+from wsgi.browse_pages.dates import Dates
+from wsgi.browse_pages.result_view import present_all, shortened
+
+SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning", "status", "ranges")
+POINTS = 12  # of a sparkline
+MANY = 14  # measurements beyond these are behind a fold
+SAME = "as on {}"
+
+
+@dataclass(frozen=True)
+class GlanceItem:
+    """One measurement. `change`: since the last time, in words; `day`: of the latest value; `svg`: its sparkline, ""
+    if there are not two numbers; `path`: of its trend."""
+
+    group: str
+    block: Block
+    change: str
+    day: str
+    iso: str
+    svg: str
+    path: str
+
+
+Groups = list[tuple[str, list[GlanceItem]]]
+
+
+def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: Callable[..., str]) -> Groups:
+    """Return (group, its measurements) in the order of the guide. `path`: `link` for the pages about the person."""
+    lines = {measured: points for measured, points in found.items() if points}
+    newest = [result_fields(points[0], SHOWN) for points in lines.values()]
+    views = dict(zip(lines, present_all([{"results": newest}], dates.moment)[0], strict=True))
+    upper, lower = ((codes_of(code)[0], "") for code in (SYSTOLIC, DIASTOLIC))
+    items = []
+    if _is_pair(lines.get(upper), lines.get(lower)):
+        both = [lines.pop(upper), lines.pop(lower)]
+        items.append(_item(NAMES[0], pressure(views[upper], views[lower]), both, dates, path))
+    for measured, points in lines.items():
+        group = group_of({"code": points[0].code, "name": points[0].name})
+        items.append(_item(group, single(views[measured]), [points], dates, path))
+    items.sort(key=lambda item: NAMES.index(item.group))  # within a group, those of the newest reports come first
+    return [(group, list(same)) for group, same in groupby(items, key=lambda item: item.group)]
+
+
+def folded(groups: Groups) -> tuple[Groups, Groups, int]:
+    """Return the groups to show at once, those behind a fold, and how many measurements these have."""
+    shown: Groups = []
+    hidden: Groups = []
+    count = 0
+    for name, items in groups:
+        (shown if count < MANY else hidden).append((name, items))
+        count += len(items)
+    return shown, hidden, sum(len(items) for _, items in hidden)
+
+
+def _is_pair(upper: Sequence[TrendPoint] | None, lower: Sequence[TrendPoint] | None) -> bool:
+    """Return whether the latest values of both pressures are of one check-up and one unit."""
+    if not upper or not lower:
+        return False
+    return (upper[0].report_id, upper[0].unit) == (lower[0].report_id, lower[0].unit)
+
+
+def _item(
+    group: str, block: Block, lines: list[list[TrendPoint]], dates: Dates, path: Callable[..., str]
+) -> GlanceItem:
+    point = lines[0][0]
+    return GlanceItem(
+        group=group,
+        block=block,
+        change=change_text(lines, dates),
+        day=dates.short_day(point.taken_at, point.taken_precision),
+        iso=dates.iso(point.taken_at),
+        svg=sparkline(lines, [view for _, view in block.parts]),
+        path=block.trend(path),
+    )
+
+
+def change_text(lines: list[list[TrendPoint]], dates: Dates) -> str:
+    """Return the change of the latest values since the last time: "+4 / −2 since 10 Aug 2026", "as on 10 Aug 2026";
+    "" if there was none, or it is not known when."""
+    lines = [[line[0], *(point for point in line[1:] if not point.warning)] for line in lines]
+    points = lines[0]
+    if any(len(line) < 2 for line in lines) or points[0].taken_at is None or points[1].taken_at is None:
+        return ""
+    if len({line[1].report_id for line in lines}) > 1:
+        return ""
+    day = dates.short_day(points[1].taken_at, points[1].taken_precision)
+    return changed([(line[1].value, line[0].value) for line in lines], day)
+
+
+def changed(pairs: Sequence[tuple[object, object]], day: str) -> str:
+    """Return how values changed, (before, now) of each."""
+    if all(value_text(before) == value_text(now) for before, now in pairs):
+        return SAME.format(day)
+    steps = [difference(before, now) for before, now in pairs]
+    if all(steps):
+        return SAME.format(day) if set(steps) == {"±0"} else f"{' / '.join(steps)} since {day}"
+    return f"before: {'/'.join(shortened(value_text(before)) for before, _ in pairs)} on {day}"
+
+
+def difference(before: object, now: object) -> str:
+    """Return now - before with its sign, exactly; "" if one of them is no number.
+
+    difference(6.1, 5.9) -> "−0.2"
+    """
+    found = [parse_measurement(value) for value in (before, now)]
+    if not all(each and not each[0] for each in found):
+        return ""
+    try:
+        first, last = (Decimal(str(each[1])) for each in found if each)
+        step = (last - first).normalize()
+    except (InvalidOperation, OverflowError):
+        return ""
+    if abs(step.adjusted()) > 12:
+        return ""
+    return f"{'−' if step < 0 else '+' if step else '±'}{abs(step):f}"
+
+
+def last_time(points: Sequence[TrendPoint | None], values: Sequence[object], dates: Dates) -> str:
+    """Return the values of the last time, "Last time 142/90 on 10 Aug 2026", beside those of now; "" if they are not
+    all of one report, or are not dated."""
+    known = [point for point in points if point is not None]
+    if len(known) < len(points) or len({point.report_id for point in known}) != 1 or known[0].taken_at is None:
+        return ""
+    day = dates.short_day(known[0].taken_at, known[0].taken_precision)
+    before = [value_text(point.value) for point in known]
+    if before == [value_text(value) for value in values]:
+        return f"The same as last time, on {day}"
+    return f"Last time {'/'.join(map(shortened, before))} on {day}"
