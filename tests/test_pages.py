@@ -35,7 +35,7 @@ def test_one_logs_in_reads_and_logs_out(browser: Browser) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/my/")
     page = browser.get("/my/")
     assert page.status_code == 200
-    assert page.text.count('class="card"') == 3
+    assert page.text.count('class="row"') == 3
     assert "above the usual range" in page.text
     assert "Blood pressure" in page.text
     path = re.search(r'href="(/my/reports/\d+)"', page.text).group(1)
@@ -149,7 +149,7 @@ def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> 
     pairs = [(f"/my/reports/{number}", "/my/reports/999999"), ("/my/patients", "/my/nothing")]
     pairs += [
         (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}")
-        for page in ("", "/trends", "/print", "/access-log", "/filter")
+        for page in ("", "/trends", "/matrix", "/print", "/access-log", "/filter")
     ]
     for hidden, absent in pairs:
         answers = [browser.get(path) for path in (hidden, absent)]
@@ -173,11 +173,11 @@ def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who
     page = staff.get("/my/patients/bholanath").text
     assert "You are reading the record of" in page
     number = re.search(r"/my/reports/(\d+)", page).group(1)
-    for path in (f"/my/reports/{number}", "/my/patients/bholanath/trends", "/my/patients/bholanath/print",
-                 "/my/patients/bholanath/access-log"):  # fmt: skip
+    for path in (f"/my/reports/{number}", "/my/patients/bholanath/trends", "/my/patients/bholanath/matrix",
+                 "/my/patients/bholanath/print", "/my/patients/bholanath/access-log"):  # fmt: skip
         assert staff.get(path).status_code == 200
     log = patient.get("/my/access-log").text
-    assert log.count(who) == 5
+    assert log.count(who) == 6
     assert f'<a href="/my/reports/{number}">' in log
     assert "Nobody else has looked" in staff.get("/my/access-log").text
 

@@ -89,7 +89,8 @@ def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_
     run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     listed = browser.get("/my/")
-    assert "The result is hardly possible ◆ Body temperature: 366 °C, hardly possible" in plain(listed)
+    assert "◆Body temperature 366 °C, hardly possible" in plain(listed)
+    assert "+1.3 since 10 Nov 2026" in plain(listed), "an impossible value is no last time"
     number = re.findall(r'"/my/reports/(\d+)"', listed.text)[1]
     report = browser.get(f"/my/reports/{number}")
     assert "Please ask the place where it was measured." in plain(report)
@@ -100,7 +101,7 @@ def test_what_no_living_body_has_is_called_hardly_possible_and_presses_no_chart_
     assert "and not drawn in the chart" in plain(trend)
     assert "366" in plain(trend)
     svg = re.search(r"<svg[^>]*plot.*?</svg>", trend.text, re.DOTALL).group()
-    assert "2 values" in svg
+    assert ", 2 values from 10 November 2026" in trend.text
     scale = [float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", svg)]
     assert scale
     assert max(scale) < 45
@@ -158,17 +159,19 @@ def test_a_trend_is_of_one_test_in_one_unit_of_one_specimen(browser: Browser, pe
     take(*[record(i, taken_at=f"2026-11-0{i + 1}T09:00:00Z", results=[each]) for i, each in enumerate(results)])
     run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
-    assert "measured 4 times, last on 4 November 2026" in plain(browser.get("/my/trends"))
+    overview = plain(browser.get("/my/trends"))
+    for latest in ("Glucose, urine –3 mg/dL", "Glucose ✓5 mmol/L"):
+        assert latest in overview, "each specimen once, in the unit of its latest value"
     pages = [browser.get(f"/my/trends?code={code}").text for code in ("2345-7", "2339-0")]
     for page in pages:
-        sections = page.split("<section")[1:]
+        sections = page.split("<section")[1:4]
         assert [re.findall(r'<td dir="auto">(\d+)</td>', section) for section in sections] == [
             ["3"],
             ["5"],
             ["95", "90"],
         ]
         assert "In <bdi>mg/dL</bdi>, urine" in page
-    assert len(re.findall(r'<h2><a href="/my/reports/', browser.get("/my/?code=2339-0").text)) == 4
+    assert len(re.findall(r'class="row" href="/my/reports/', browser.get("/my/?code=2339-0").text)) == 4
 
 
 def test_a_value_is_drawn_at_its_own_moment_and_an_undated_one_not_at_all(

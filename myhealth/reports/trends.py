@@ -208,7 +208,7 @@ def _own(result: Document, taken_at: datetime, shared: Document) -> tuple[dateti
 
 def readable_results(report: Document) -> list[Document]:
     """Return the results that are objects. Programs that write to PostgreSQL directly may have stored other values."""
-    results = report["results"]
+    results = report.get("results")
     return [result for result in results if isinstance(result, dict)] if isinstance(results, list) else []
 
 

@@ -53,11 +53,11 @@ def blocks_of(results: Sequence[ResultView]) -> list[Block]:
     ]
 
 
-def single(view: ResultView) -> Block:
-    """Return the block of one result."""
+def single(view: ResultView, kind: str = "") -> Block:
+    """Return the block of one result. `kind`: the specimen's, as the end of the name."""
     v = view
-    return Block(v.name, v.value, v.unit, v.short, v.usual, v.position, v.shape, v.words, v.is_unusual, v.is_general,
-                 v.code, v.raw_name, (("", v),))  # fmt: skip
+    shown = v.value, v.unit, v.short, v.usual, v.position, v.shape, v.words, v.is_unusual, v.is_general
+    return Block(f"{v.name}{kind}", *shown, v.code, v.raw_name, (("", v),))
 
 
 def pressure(upper: ResultView | None, lower: ResultView | None) -> Block:

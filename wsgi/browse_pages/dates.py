@@ -104,8 +104,8 @@ class Dates:
         """Return 20 Nov 2026, or as much as is known."""
         if moment is None:
             return "time not known"
-        *day, month, year = (self.moment(moment, precision) if precision else self.day(moment)).split()
-        return " ".join([*day, month[:3], year])
+        words = (self.moment(moment, precision) if precision else self.day(moment)).split()
+        return " ".join([*words[:-2], *(month[:3] for month in words[-2:-1]), words[-1]])
 
     def month(self, report: Mapping[str, Any]) -> str:
         """Return November 2026, or as much as is known of the month of a report."""

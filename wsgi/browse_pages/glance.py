@@ -53,7 +53,9 @@ def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: C
         items.append(_item(NAMES[0], pressure(views[upper], views[lower]), both, dates, path))
     for measured, points in lines.items():
         group = group_of({"code": points[0].code, "name": points[0].name})
-        items.append(_item(group, single(views[measured]), [points], dates, path))
+        several = sum(test == measured[0] for test, _ in found) > 1  # of several kinds of specimens
+        block = single(views[measured], f", {measured[1]}" if several and measured[1] else "")
+        items.append(_item(group, block, [points], dates, path))
     items.sort(key=lambda item: NAMES.index(item.group))  # within a group, those of the newest reports come first
     return [(group, list(same)) for group, same in groupby(items, key=lambda item: item.group)]
 

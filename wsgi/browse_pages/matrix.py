@@ -48,7 +48,6 @@ class MatrixPage(PatientPage):
         return self.render(
             "matrix",
             title="All values",
-            wide=True,
             days=[self.dates.short_day(self.dates.begin_of(day)) for day in days],
             groups=self.groups(found, days),
             older=self.path("matrix", after=format_page_cursor(behind)) if behind else "",

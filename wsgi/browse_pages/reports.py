@@ -96,7 +96,7 @@ class ReportsPage(PatientPage):
             "reports",
             notice=SET_BY_ANOTHER if has_notice else "",
             to_access_log=path("access-log"),
-            title="My health" if self.patient is None else "Overview",
+            title="My reports" if self.patient is None else "Reports",
             glance=folded(groups),
             chips=chips(newest.kinds, query, path),
             months=months_of(found[:PAGE], self.dates, None if self.patient else session.previous_login()),

@@ -234,7 +234,6 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
     drawn_points = [point for line in lines.values() for point in line]
     positions = {point.position for point in drawn_points}
     title = f"{title}, {specimen}" if specimen else title
-    usual = {row.block.usual for row in rows}
     return Series(
         number=number,
         unit=unit_of({"unit": points[0].unit}),
@@ -242,7 +241,7 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
         headline=_headline(entries, rows, lines, dates),
         rows=rows,
         count=counted(len(rows), "value"),
-        usual=usual.pop() if len(usual) == 1 else "",
+        usual=_told_once(rows),
         svg=charts.chart([*lines.values()], dates) if len(drawn_points) > len(lines) else "",
         label=_label(title, lines, dates) if lines else "",
         dot_text=WORDS[WITHIN] if WITHIN in positions else "no range given" if UNKNOWN in positions else "",
@@ -254,6 +253,12 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
         bound=next((view.value for point, _, view, _ in dated if (parse_measurement(point.value) or ("",))[0]), ""),
         has_general=any(view.is_general for _, _, view, _ in views),
     )
+
+
+def _told_once(rows: list[TrendRow]) -> str:
+    """Return the usual range of all rows in words, "" if they differ."""
+    told = {f"{row.block.usual}{' (general)' if row.block.is_general else ''}" for row in rows}
+    return told.pop() if len(told) == 1 else ""
 
 
 def _headline(

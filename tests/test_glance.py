@@ -1,0 +1,282 @@
+"""The overview of a patient's measurements, what changed since the last time, the matrix, and the guide to the tests."""
+
+from __future__ import annotations
+
+import random
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.factories import document, record, take
+from support.page_client import Browser, plain
+from support.page_data import XSS, result
+
+from myhealth.checkups.models import Checkup
+from myhealth.clinical import catalog, guide
+from myhealth.clinical.series import series_key
+from myhealth.profiles.services import create_user, set_full_name
+from myhealth.reports import repository
+from myhealth.reports.filters import PageCursor
+from myhealth.reports.repository import ReportRepository
+from myhealth.reports.writer import ReportWriter
+from myhealth.sync.runner import run_pass
+from wsgi.browse_pages.charts import DAY_TICKS_MAX, day_ticks
+from wsgi.browse_pages.glance import difference
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+PATIENT = {"_id": 7, "subject": "s7"}
+UPPER = {"code": "8480-6", "name": "Systolic blood pressure", "unit": "mm[Hg]", "low": 90, "high": 120}
+LOWER = {"code": "8462-4", "name": "Diastolic blood pressure", "unit": "mm[Hg]", "low": 60, "high": 80}
+
+
+def pressure(upper: Any, lower: Any) -> list[dict[str, Any]]:
+    return [{**LOWER, "value": lower}, {**UPPER, "value": upper}]
+
+
+def shown(browser: Browser, path: str = "/my/") -> list[str]:
+    """The measurements at a glance, each as its text."""
+    items = re.findall(r'<ul class="glance">(.*?)</ul>', browser.get(path).text, re.DOTALL)
+    return [" ".join(re.sub("<[^>]+>", " ", text).split()) for text in re.findall(r"<li.*?</li>", "".join(items), re.DOTALL)]  # fmt: skip
+
+
+@pytest.fixture
+def synced(people, settings, reports):
+    """Put records into the report store."""
+
+    def sync(*records: dict[str, Any]) -> None:
+        assert [each.errors for each in take(*records)] == [[] for _ in records]
+        run_pass(settings.database_url, ReportWriter(reports), settings)
+
+    return sync
+
+
+def test_each_measurement_is_shown_once_with_its_latest_value_and_its_change(browser: Browser, synced) -> None:
+    glucose = [result("Glucose", value, "mg/dL", code=code) for value, code in ((110, "2345-7"), (104, "2339-0"))]
+    synced(
+        record(1, taken_at="2026-11-01T09:00:00Z", results=[*pressure(142, 84), glucose[0], result("Grip", 40, "kg")]),
+        record(2, taken_at="2026-11-20T09:00:00Z", results=[*pressure(128, 79), glucose[1]]),
+        record(3, taken_at="2026-11-10T09:00:00Z", results=[result("Urine protein", "trace")]),
+        record(4, taken_at="2026-11-12T09:00:00Z", results=[result("Urine protein", "negative")]),
+    )
+    browser.log_in("bholanath")
+    assert shown(browser) == [
+        "Blood pressure ▲ 128/79 mmHg upper value a little above the usual range 20 Nov 2026 · −14 / −5 since 1 Nov 2026",
+        "Glucose ✓ 104 mg/dL within the usual range 20 Nov 2026 · −6 since 1 Nov 2026",
+        "Urine protein – negative no usual range given 12 Nov 2026 · before: trace on 10 Nov 2026",
+        "Grip – 40 kg no usual range given 1 Nov 2026",
+    ]
+    page = browser.get("/my/").text
+    assert page.index("At a glance") < page.index("Check-ups")
+    assert page.count('<svg class="spark"') == 2, "a text and a single value have no line"
+    assert 'href="/my/trends?code=85354-9"' in page
+    assert shown(browser, "/my/trends") == shown(browser)
+    assert shown(browser, "/my/?abnormal=true") == []
+
+
+def test_the_glance_follows_corrections_deletions_and_what_is_withdrawn(browser: Browser, synced, settings, reports) -> None:  # fmt: skip
+    synced(record(1, taken_at="2026-11-01T09:00:00Z"), record(2, results=[{**UPPER, "value": 140}]))
+    browser.log_in("bholanath")
+    assert "140 mmHg" in shown(browser)[0]
+    Checkup.update(results=[{**UPPER, "value": 133}]).where(Checkup.record_id == "2").execute()
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    assert "133 mmHg" in shown(browser)[0]
+    synced(record(2, status="entered-in-error", details={"version": "2"}, results=[]))
+    assert "128 mmHg" in shown(browser)[0]
+    Checkup.delete().execute()
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    assert shown(browser) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_newest_values_are_those_of_all_reports(reports: ReportRepository, monkeypatch, seed: int) -> None:
+    """However few reports one query reads, and whatever else was measured meanwhile."""
+    monkeypatch.setattr(repository, "NEWEST_READ", 3)
+    chosen = random.Random(seed)
+    tests = [("2345-7", "Glucose"), ("2339-0", "Blood sugar"), (None, "Grip"), (None, "Colour"), ("8480-6", "BP")]
+    documents = []
+    for i in range(40):
+        measured = chosen.sample(tests[:1] if chosen.random() < 0.8 else tests, 1)
+        results = [result(name, i, chosen.choice(("kg", "mg")), code=code) for code, name in measured]
+        documents.append(document(i + 1, taken_at=BEGIN + timedelta(days=i // 2), results=_json(results)))
+    ReportWriter(reports).insert("checkup", documents)
+    for most, after in ((1, None), (4, None), (4, documents[20])):
+        begun = PageCursor.of(after) if after else None
+        expected: dict[Any, list[Any]] = {}
+        for each in reports.find(PATIENT, limit=100, after=begun):
+            for found in each["results"]:
+                key = series_key(found)
+                of_test = expected.setdefault((key.test, key.specimen), [])
+                if not of_test or of_test[0][0] == key.unit:
+                    of_test.append((key.unit, found["value"]))
+        newest = reports.newest(PATIENT, most, after=begun).points()
+        assert {key: [point.value for point in points] for key, points in newest.items()} == {
+            key: [value for _, value in values[:most]] for key, values in expected.items()
+        }
+
+
+def _json(results: Any) -> str:
+    import json
+
+    return json.dumps(results)
+
+
+def test_results_of_any_form_leave_every_page_standing(browser: Browser, people, reports, synced) -> None:
+    synced(record(1))
+    user = reports.people.find_by_username("bholanath")
+    odd = [None, 5, "text", {}, {"code": {}, "name": [], "value": {}}, {"code": 7, "name": "x", "value": [1]},
+           {"code": "8480-6", "value": {"a": 1}, "unit": {}}, {"name": XSS, "code": XSS, "value": XSS, "unit": XSS},
+           {"code": "8480-6", "value": 10**17, "unit": "mm[Hg]"}, {"name": "x", "value": "1e999"}]  # fmt: skip
+    for i, results in enumerate([odd, "text", None, odd[::-1]]):
+        made = document(900 + i, patient_id=user["_id"], subject=user["subject"])
+        ReportWriter(reports).insert("checkup", [{**made, "results": results}])
+    browser.log_in("bholanath")
+    for path in (
+        "/my/",
+        "/my/trends",
+        "/my/matrix",
+        "/my/trends?code=85354-9",
+        *(f"/my/reports/90{i}" for i in range(4)),
+    ):
+        page = browser.get(path)
+        assert page.status_code == 200, path
+        assert "<script>" not in page.text
+
+
+def test_what_is_new_or_changed_since_the_last_login_is_marked(application, synced, reports) -> None:
+    synced(*[record(i, checkup_type=kind) for i, kind in enumerate(("OLD", "CHANGED", "LATE", "NEW"))])
+    now = datetime.now(UTC)
+    # the sync may take minutes: what was stored just before the last login counts as new
+    moments = {"OLD": (-60, -60, 2), "CHANGED": (-60, 5, 2), "LATE": (-5, -5, 1), "NEW": (5, 5, 1)}
+    for kind, (created, updated, revision) in moments.items():
+        changed = {"created_at": now + timedelta(minutes=created), "updated_at": now + timedelta(minutes=updated)}
+        reports.reports.update_one({"checkup_type": kind}, {"$set": {**changed, "revision": revision}})
+    first, again = Browser(application), Browser(application)
+    first.log_in("bholanath")
+    assert 'class="mark"' not in first.get("/my/").text, "at the first login everything would be new"
+    again.log_in("bholanath")
+    marks = re.findall(r'<strong dir="auto">(\w+)</strong>(?: <span class="mark">(\w+)<)?', again.get("/my/").text)
+    assert dict(marks) == {"OLD": "", "Changed": "changed", "LATE": "new", "NEW": "new"}
+    assert again.cookie("myhealth_since")
+    again.submit(again.get("/my/"), "/my/logout")
+    assert again.cookie("myhealth_since") is None
+
+
+def test_a_report_shows_values_first_and_those_of_the_last_time(application, browser: Browser, synced) -> None:
+    set_full_name("dr.ayush", "Dr Ayush Rao")
+    set_full_name("savita", "Savita Devi")
+    notes = {"notes": [{"text": "Come back in May.", "author": "Dr Ayush Rao"}]}
+    synced(
+        record(1, taken_at="2026-11-01T09:00:00Z", results=pressure(142, 90), taken_by="savita"),
+        record(2, taken_at="2026-11-20T09:00:00Z", results=pressure(165, 90), details=notes, disease="BP"),
+        record(3, taken_at="2026-10-20T09:00:00Z", results=[{**UPPER, "value": 99, "unit": "kPa"}]),
+    )
+    browser.log_in("bholanath")
+    newest, older, _ = (
+        browser.get(path) for path in re.findall(r'class="row" href="([^"]+)', browser.get("/my/").text)
+    )
+    text = plain(newest)
+    order = [text.index(words) for words in ("Come back in May.", "165/90 mmHg", "ALL FINE", "About this check-up")]
+    assert order == sorted(order)
+    assert "Last time 142/90 on 1 Nov 2026" in text
+    assert "upper value far above the usual range, lower value a little above the usual range" in text
+    assert "ESC/ESH guidelines on arterial hypertension, 2018" in text
+    assert "What next: ask the place where you had your check-up what this means for you." in text
+    assert "Checked forBlood pressure" in text
+    assert "Taken byDr Ayush Rao" in text
+    assert re.findall(r"<text [^>]*>([\w ]+)</text>", newest.text) == ["90", "120", "upper 165", "60", "80", "lower 90"]
+    assert "Last time" not in plain(older), "another unit is no last time"
+    assert "Savita" not in plain(older), "a source may name another patient: the username stays"
+    staff = Browser(application)
+    staff.log_in("dr.ayush")
+    assert "What next" not in plain(staff.get(re.search(r'class="row" href="([^"]+)', staff.get("/my/patients/bholanath").text)[1]))  # fmt: skip
+
+
+def test_the_blood_pressure_is_one_trend(browser: Browser, synced) -> None:
+    days = [record(i, taken_at=f"2026-0{i}-01T09:00:00Z", results=pressure(120 + i, 70 + i)) for i in range(1, 8)]
+    synced(*days, record(9, taken_at="2026-11-20T09:00:00Z", results=[{**UPPER, "value": 170}]))
+    browser.log_in("bholanath")
+    page = browser.get("/my/trends?code=85354-9")
+    assert re.findall(r'<td dir="auto">([^<]+)</td>', page.text)[:2] == ["170/–", "127/77"]
+    assert plain(page).count("Lowest 121/71 mmHg on 1 Jan 2026. Highest 170/– mmHg on 20 Nov 2026.") == 1
+    assert len(re.findall(r'class="dot', page.text.partition("</figure>")[0])) == 8 + 7
+    assert page.text.count('class="line gap"') == 1, "from July to November"
+    assert page.text.count("<title>127/77 mmHg, 1 Jul 2026</title>") == 2
+    assert "The first number of a blood pressure" in plain(page)
+    assert "Called far outside: upper value 160 or more mmHg" in plain(page)
+    assert "connect.medlineplus.gov" in page.text
+    assert "medlineplus" not in browser.get("/my/trends?name=Grip").text
+    assert browser.get("/my/trends?code=8480-6").text.count('<th scope="row">') == 8
+
+
+def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(application, synced) -> None:
+    days = [record(i, taken_at=f"2026-11-{i:02}T09:00:00Z", results=pressure(120 + i, 70)) for i in range(1, 11)]
+    synced(*days, record(99, taken_at="2026-11-09T10:00:00Z", results=[result("Grip", 40, "kg")]))
+    staff = Browser(application)
+    staff.log_in("dr.ayush")
+    assert 'href="/my/patients/bholanath/matrix"' in staff.get("/my/patients/bholanath").text
+    page = staff.get("/my/patients/bholanath/matrix").text
+    assert re.findall(r'<th scope="col">(.*?)</th>', page)[1:] == [f"{day} Nov 2026" for day in range(10, 2, -1)]
+    first, grip = (re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in page.split('<th scope="row">')[1:])
+    assert [re.search("<bdi>(.*?)</bdi>", cell)[1] for cell in first] == [f"{120 + day}/70" for day in range(10, 2, -1)]
+    assert [bool(cell) for cell in grip] == [False, True] + [False] * 6
+    earlier = staff.get(re.search(r'href="([^"]+)" rel="next"', page)[1]).text
+    assert re.findall(r'<th scope="col">(.*?)</th>', earlier)[1:] == ["2 Nov 2026", "1 Nov 2026"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [(6.1, 5.9, "−0.2"), (128, 128, "±0"), ("5.10", 5.2, "+0.1"), ("<3", 4, ""), ("negative", 1, ""), (0.1, 0.3, "+0.2"),
+     (1, 10**18, ""), (100, 250, "+150"), (None, 1, ""), (True, 1, "")],
+)  # fmt: skip
+def test_a_change_is_exact(before: Any, now: Any, expected: str) -> None:
+    assert difference(before, now) == expected
+
+
+@pytest.mark.parametrize("analyte", catalog.ANALYTES, ids=lambda each: each.name)
+def test_every_test_of_the_catalogue_is_explained_and_its_thresholds_fit_its_range(analyte: Any) -> None:
+    found = guide.GUIDES[analyte.name]
+    assert found.about.count(".") in (2, 3)
+    assert guide.group_of({"code": analyte.codes[0]}) != guide.OTHER
+    for unit, far in found.far.items():
+        known = analyte.ranges[unit]
+        lowest, highest = (end for end in (known.low, known.high))
+        if known.women and known.men:
+            lowest, highest = min(known.women[0], known.men[0]), max(known.women[1], known.men[1])
+        assert far.source
+        assert far.low is None or known.least < far.low < lowest
+        assert far.high is None or highest < far.high < known.most
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "high", "words"),
+    [(128, "mm[Hg]", 120, "a little above the usual range"), (160, "mm[Hg]", 120, "far above the usual range"),
+     (170, "mm[Hg]", 165, "above the usual range"), (170, "kPa", 120, "above the usual range"),
+     (90, "mm[Hg]", 120, "within the usual range")],
+)  # fmt: skip
+def test_how_far_a_value_lies_outside_is_told_by_the_second_threshold(value: int, unit: str, high: int, words: str) -> None:  # fmt: skip
+    from support.page_data import present
+
+    assert present({**UPPER, "value": value, "unit": unit, "high": high}).words == words
+
+
+@given(st.datetimes(datetime(1, 1, 2), datetime(7000, 1, 1)), st.floats(0, 10**6))
+def test_the_days_of_an_axis_are_few_and_lie_within_it(first: datetime, days: float) -> None:
+    begin = first.replace(tzinfo=UTC)
+    last = begin + timedelta(days=days)
+    ticks = [tick for tick, _ in day_ticks(begin, last)]
+    assert 1 <= len(ticks) <= DAY_TICKS_MAX + 1
+    assert ticks == sorted(set(ticks))
+    assert all(begin <= tick <= last for tick in ticks)
+
+
+def test_a_person_without_reports_is_told_so(application, synced) -> None:
+    create_user("new.one", password="correct-horse")
+    synced()
+    browser = Browser(application)
+    browser.log_in("new.one")
+    assert "No reports here yet" in browser.get("/my/").text
+    assert "At a glance" not in browser.get("/my/").text
+    assert "Nothing was measured yet" in browser.get("/my/matrix").text
