@@ -29,7 +29,7 @@ KEYS_TIMEOUT_S = 2
 RESPONSE_MAX_BYTES = 4 * 1024 * 1024  # all earlier versions of a check-up
 JWKS_PATH = "/.well-known/jwks.json"
 # Response header, RFC 3339: tokens issued before this moment are not valid.
-TOKENS_VALID_AFTER = "Tokens-Valid-After"
+TOKENS_VALID_AFTER, PREVIOUS_LOGIN = "Tokens-Valid-After", "Previous-Login"
 # Statuses with which the upload API reports an error of the caller; any other error is its own.
 CALLER_ERRORS: dict[int, type[MyHealthError]] = {
     400: BadInput, 401: NotLoggedIn, 403: NotAllowed, 404: NotFound, 409: Conflict
@@ -102,8 +102,9 @@ class UploadClient:
             if response.status != 200:
                 raise BadResponse(f"status {response.status}")
             found = response.json_object()
-            names = ("token", "expires_at", *({"previous_login_at", "password_reset_at"} & found.keys()))
-            return {name: str(found[name]) for name in names}
+            names = ("token", "expires_at", *({"password_reset_at"} & found.keys()))
+            before = response.headers.get(PREVIOUS_LOGIN)
+            return {name: str(found[name]) for name in names} | ({"previous_login_at": before} if before else {})
         except (BadResponse, KeyError) as error:
             raise BadGateway(LOG_IN.failed) from error
 

@@ -35,6 +35,7 @@ class BrowseLogin(LoginView):
         token = self.context.upload_api.log_in(username, password, address)
         if token is None:
             return json_error(401, LOGIN_ERRORS[401], "wrong_credentials", WWW_Authenticate=BASIC)
+        token.pop("previous_login_at", None)  # the pages' own
         return json_response(token)
 
 

@@ -202,7 +202,7 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     "Credentials": shape({"username": TEXT, "password": TEXT}),
-    "Token": shape({"token": TEXT, "expires_at": MOMENT}, {"previous_login_at": MOMENT, "password_reset_at": MOMENT}),
+    "Token": shape({"token": TEXT, "expires_at": MOMENT}, {"password_reset_at": MOMENT}),
     "Alive": shape({"status": {"const": "ok"}}),
     "Health": shape({"status": {"const": "ok"}}, {"schema": COUNT, "sync_age_s": maybe({"type": "number"})}),
 }

@@ -10,6 +10,7 @@ from myhealth.common.request_context import note_caller
 from myhealth.common.text import fold_name
 from myhealth.profiles.login_throttle import attempt, count_registration
 from myhealth.profiles.services import check_login, create_user, revoke_tokens
+from myhealth.profiles.upload_client import PREVIOUS_LOGIN
 from wsgi.common.application import json_error
 from wsgi.common.metrics import LOGINS
 from wsgi.common.openapi import Operation
@@ -19,14 +20,19 @@ from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_head
 
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it ends.", "Token")}
+BEFORE = (
+    PREVIOUS_LOGIN,
+    {"type": "string", "format": "date-time"},
+    "When the user logged in last before this; absent if that is not known.",
+)
 
 
 class UploadLogin(LoginView, UploadView):
     login_required = False
 
     spec = {
-        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",)),
-        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG),
+        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",), sends=(BEFORE,)),
+        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG, sends=(BEFORE,)),
     }
 
     def log_in(self, username: Any, password: Any) -> Any:
@@ -64,7 +70,9 @@ class UploadLogin(LoginView, UploadView):
         record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
-        return json_response({"token": token, "expires_at": expires_at, **since})
+        before = since.pop("previous_login_at", None)
+        headers = {PREVIOUS_LOGIN: before.isoformat()} if before else {}
+        return json_response({"token": token, "expires_at": expires_at, **since}, headers=headers)
 
 
 class LogoutView(UploadView):
