@@ -34,19 +34,32 @@ def test_ticks_are_round_even_and_within_the_span(low: float, high: float) -> No
     assert float(f"{steps[0]:.6e}".partition("e")[0]) in (1, 2, 2.5, 5)
 
 
-@pytest.mark.parametrize(("count", "size"), [(29, DOT), (30, SMALL_DOT), (500, SMALL_DOT)])
-def test_many_points_have_small_dots(count: int, size: float) -> None:
-    svg = chart(points([100.0 + i % 7 for i in range(count)]), Dates("UTC"), "Pulse")
-    assert {float(text) for text in re.findall(r'class="dot" [^>]*r="([\d.]+)"', svg)} == {size}
-    assert svg.count('class="dot"') == count
+@pytest.mark.parametrize(("count", "large"), [(29, 29), (30, 3), (500, 3)])
+def test_many_points_have_small_dots_but_for_the_last_and_the_outermost(count: int, large: int) -> None:
+    values = [100.0 + i % 7 + (i == 3) - (i == 5) * 9 for i in range(count)]
+    svg = chart([points(values)], Dates("UTC"))
+    sizes = [float(text) for text in re.findall(r'class="dot" [^>]*r="([\d.]+)"', svg)]
+    assert len(sizes) == count
+    assert sizes.count(DOT) == large
+    assert sizes.count(SMALL_DOT) == count - large
+
+
+def test_a_long_gap_is_dashed_and_each_point_says_its_value_and_leads_to_its_report() -> None:
+    at = [BEGIN + timedelta(days=days) for days in (0, 1, 2, 3, 4, 30, 31)]
+    line = [Point(when, 100, None, None, "within", "100 <mmHg>", "/my/reports/1?a&b") for when in at]
+    root = ElementTree.fromstring(chart([line], Dates("UTC")))
+    lines = [path.get("class") for path in root.findall("path") if "line" in path.get("class", "")]
+    assert lines == ["line", "line gap", "line"]
+    assert {title.text for title in root.iter("title")} == {"100 <mmHg>"}
+    assert {(link.get("href"), link.get("tabindex")) for link in root.iter("a")} == {("/my/reports/1?a&b", "-1")}
+    assert root.get("aria-hidden") == "true"
 
 
 @pytest.mark.parametrize("days", [0, 0.1, 1, 400])
 def test_every_point_lies_in_the_plot_of_a_well_formed_svg(days: float) -> None:
-    root = ElementTree.fromstring(chart(points([-5.0, 1e6, 3.0], days, None, 10.0), Dates("UTC"), '<"&> of Pulse'))
-    assert root.get("aria-label") == '<"&> of Pulse'
+    root = ElementTree.fromstring(chart([points([-5.0, 1e6, 3.0], days, None, 10.0)], Dates("UTC")))
     width, height = map(float, root.get("viewBox", "").split()[2:])
-    dots = root.findall("circle")
+    dots = list(root.iter("circle"))
     assert len(dots) == 3
     for dot in dots:
         assert 0 < float(dot.get("cx", "")) < width
