@@ -112,7 +112,7 @@ def test_python_hl7s_mllp_send_sends_the_samples(db, people, server, tmp_path: P
     assert db("select record_id from checkups") == [("1045813^GHH LAB",)]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_ends_it_once_what_is_being_stored_is_answered(db, people, connect, settings, how) -> None:
     blocker = connect()
     with listening(settings) as running, Sender(running.port) as idle, Sender(running.port) as sender:
@@ -130,6 +130,7 @@ def test_a_signal_ends_it_once_what_is_being_stored_is_answered(db, people, conn
     assert db(COUNT) == [(1,)]
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_it_at_once(db, people, connect, settings) -> None:
     blocker = connect()
     with listening(settings) as running, Sender(running.port) as idle, Sender(running.port) as sender:
