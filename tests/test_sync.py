@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -307,6 +308,8 @@ def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
 
 
 def check_plan(plan: str, table: str, index: str) -> None:
+    if re.search(rf"rows=1 width=\d+\)\n +Recheck.*\n +->  Bitmap Index Scan on {index} ", plan):
+        return  # autovacuum has just counted: where one row is expected, a bitmap of the index costs the same
     assert f"using {index}" in plan, plan
     assert f"Seq Scan on {table} t" not in plan, plan
     assert "Sort" not in plan.split("SubPlan")[0], plan  # a user's few identifiers are sorted

@@ -421,7 +421,7 @@ def test_an_application_that_cannot_be_made_says_so_and_tries_again() -> None:
             raise SettingsError("secret detail of the settings")
         return lambda environ, start: (start("200 OK", []), [b"well"])[1]
 
-    call = Caller(LazyApplication(make))
+    call = Caller(LazyApplication("upload", make))
     first = call("GET", "/")
     assert first.status_code == 503
     assert b"secret detail" not in first.data
