@@ -415,7 +415,7 @@ def test_an_application_that_cannot_be_made_says_so_and_tries_again() -> None:
 
     tries = []
 
-    def make():
+    def make(_site):
         tries.append(1)
         if len(tries) == 1:
             raise SettingsError("secret detail of the settings")
