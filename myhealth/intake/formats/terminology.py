@@ -1,6 +1,7 @@
 """Terms that FHIR, HL7 v2 and tables share: partial dates, zones, numbers in text, serials."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
@@ -35,6 +36,17 @@ class PartialDateTime(Struct, frozen=True):
 
     def is_after(self, other: "PartialDateTime") -> bool:
         return datetime.fromisoformat(self.text) > datetime.fromisoformat(other.text)
+
+
+def numbers_of(digits: Iterable[str | None]) -> tuple[int, ...]:
+    """Return the parts of a moment that are given; an hour is completed by 0 minutes and seconds."""
+    numbers = tuple(int(each) for each in digits if each)
+    return numbers + (0,) * (6 - len(numbers)) if len(numbers) > 3 else numbers
+
+
+def microseconds(fraction: str | None) -> int:
+    """Return the microseconds of a fraction such as .25."""
+    return int(f"{fraction or '.'}000000"[1:7])
 
 
 def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import PartialDateTime, parse_partial
+from myhealth.intake.formats.terminology import PartialDateTime, microseconds, numbers_of, parse_partial
 
 TWO = "([0-9]{2})"
 TIME = re.compile(rf"([0-9]{{4}})(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?)?)?)?([+-][0-9]{{4}})?")
@@ -31,10 +31,8 @@ def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     if match is None:
         raise ValueError(text)
     *digits, fraction, offset = match.groups()
-    numbers = tuple(int(each) for each in digits if each)
-    numbers = numbers[: PRECISIONS.get(precision.upper(), 6)] if precision else numbers
-    numbers += (0,) * (6 - len(numbers)) if len(numbers) > 3 else ()
-    return parse_partial(numbers, int(f"{fraction or '.'}000000"[1:7]), _offset(offset) if offset else zone)
+    numbers = numbers_of(digits[: PRECISIONS.get(precision.upper(), 6)])
+    return parse_partial(numbers, microseconds(fraction), _offset(offset) if offset else zone)
 
 
 def _plain(text: str) -> str:
