@@ -15,9 +15,10 @@ from support.fhir import record_of as fhir_record
 from support.hl7 import MSH, OBR, PID, at, read_bytes, record_of
 
 from myhealth.clinical.in_words import range_words, value_text
-from myhealth.intake.formats.fhir.reader import FHIR, read_fhir
+from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.validation import validate_record
 from myhealth.reports.export.fhir import fhir_bundle

@@ -10,6 +10,7 @@ from support.hl7 import MSH, OBR, OBX, PID, Pipe, obx, read, read_bytes, record_
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.reader import read_hl7
 from myhealth.intake.formats.registry import HL7
+from myhealth.intake.formats.tables.layout import Layout
 from myhealth.intake.validation import validate_record
 
 LOCAL = "tag:myhealth.example,2026:codes:"
@@ -291,7 +292,7 @@ def test_training_is_taken_if_it_is_asked_for(mark: str) -> None:
     message = MSH.replace("|P|", f"|{mark}|"), PID, OBR, OBX
     (reading,), _ = dump_of(*message, include_training=True)
     assert reading.record["results"][0]["name"] == "Cholesterol"
-    assert HL7.reread(HL7, reading.raw, UTC).record == reading.record
+    assert HL7.reread(HL7, reading.raw, UTC, Layout()).record == reading.record
     assert dump_of(MSH.replace("|P|", "|Q|"), PID, OBR, OBX, include_training=True)[0] == []
 
 

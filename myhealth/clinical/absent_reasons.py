@@ -3,8 +3,6 @@
 Source: HL7 terminology, code systems data-absent-reason and v3-NullFlavor.
 """
 
-from __future__ import annotations
-
 ABSENT_URI = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 NO_VALUE = "no value"
 WORDS = {

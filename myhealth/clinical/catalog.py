@@ -9,8 +9,6 @@ LOINC codes: loinc.org. UCUM: ucum.org. Ranges are for adults who are not pregna
 `possible` bounds are generous: what has been survived, at any age, or what the instrument can mean at all.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: HL7 table 0396; HL7 FHIR R4, "Using codes in resources"; terminology.hl7.org for the OIDs.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from urllib.parse import quote, unquote

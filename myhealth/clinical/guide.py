@@ -5,8 +5,6 @@ Nothing here is a diagnosis: a second threshold only tells a value that is a lit
 far outside. Each has its source, which the pages name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Values, ranges and coded texts in words for people. Pure. Another program may have stored values of any form."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from decimal import Decimal

@@ -3,8 +3,6 @@
 Source: HL7 terminology, code system v3-ObservationInterpretation, and HL7 v2 table 0078, its predecessor.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -6,8 +6,6 @@ source's code is kept beside what is found here. Sources: IEEE 11073-10101 and t
 one of FHIR's vital signs for the same quantity, so that all devices make one trend.
 """
 
-from __future__ import annotations
-
 import re
 
 from myhealth.clinical.catalog import name_of

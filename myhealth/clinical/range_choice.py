@@ -4,8 +4,6 @@ A range is the mapping that a result carries in `ranges`: `low`, `high`, `text`,
 (in `age_unit`, years by default), `applies_to`. Source: HL7 FHIR R4, "Observation.referenceRange".
 """
 
-from __future__ import annotations
-
 import re
 from calendar import monthrange
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ Only what can be read in one way is read: two numbers with a dash or "to", or a 
 12-15", "see note", a titre (1:40) and a date are refused, and so is a unit that is not the result's.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Any

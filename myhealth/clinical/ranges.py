@@ -4,8 +4,6 @@ A value is a number, or text as instruments write it: of a number alone ("230"),
 lies beyond all that they can measure. Numbers are compared as they are written: 36.10 is no less than 36.1.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Which results make one series over time: those of one test, in one unit, of one kind of specimen. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple

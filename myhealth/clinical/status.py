@@ -4,8 +4,6 @@ The statuses are FHIR R4's ObservationStatus and DiagnosticReportStatus; None is
 (OBX-11) and 0123 (OBR-25); HL7 Version 2 to FHIR, concept maps of these tables.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 ReportStatus = Literal[

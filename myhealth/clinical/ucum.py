@@ -5,8 +5,6 @@ left out on purpose: a source with 37 C, 98 F, 250 K/uL or 5 T/L does not mean c
 Source: ucum.org, "The Unified Code for Units of Measure" 2.2, §§ 4 to 12 and tables 1 to 25.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

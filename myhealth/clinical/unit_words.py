@@ -1,7 +1,5 @@
 """UCUM units as people write them. Source: ucum.org, "The Unified Code for Units of Measure", tables of units."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ A unit is stored as it was sent (`unit_text`), with its UCUM code (`unit`) where
 compared here; no value is ever converted. Source: ucum.org.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Reports as CSV (RFC 4180, UTF-8), for spreadsheets: one line for each result. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ What came in as FHIR goes out the same; myhealth/README.md names what does not. 
 "Patient", "DiagnosticReport".
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation", "Specimen", "Device".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Each function returns an element without empty parts, or an empty one. Source: HL7 FHIR R4 (4.0.1), "Data Types".
 """
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal

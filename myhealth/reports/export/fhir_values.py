@@ -4,8 +4,6 @@ Marks and ranges that our catalogue added are not the source's, so they stay her
 "Observation".
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping) and "DiagnosticReport".
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from dataclasses import dataclass, field
 

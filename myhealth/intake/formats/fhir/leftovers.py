@@ -3,8 +3,6 @@
 What is too long is left out. Narratives repeat the rest, and attached files may be large, so neither is kept.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.common.text import UNSTORABLE

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping: components, members).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.intake.formats.fhir.element import Element, codings, compact

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Patient", "References", "Data Types" (Identifier); HL7 table 0203 (identifier types).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple

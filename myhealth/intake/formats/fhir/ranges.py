@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation.referenceRange".
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.clinical.range_choice import sex_named

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from myhealth.intake.formats import json_reader

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "References", "Device", "Data Types" (Identifier).
 """
 
-from __future__ import annotations
-
 import re
 from datetime import tzinfo
 from functools import partial

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Observation", and "Data Types" for the kinds of values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any

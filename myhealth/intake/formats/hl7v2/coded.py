@@ -4,8 +4,6 @@ What a short field says is cached: the same codes come in every message. Treat w
 Source: HL7 v2.8, chapter 2.A, and table 0396 (coding systems).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import lru_cache

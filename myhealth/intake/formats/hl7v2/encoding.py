@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 2 (message delimiters, escape sequences, character sets); table 0211.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 from dataclasses import dataclass

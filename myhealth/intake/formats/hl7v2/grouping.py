@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 7 (ORU^R01, OUL^R22) and chapter 2 (segment groups).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

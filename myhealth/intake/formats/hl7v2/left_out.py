@@ -5,8 +5,6 @@ Sources: HL7 v2.8, tables 0065 (OBR-11), 0103 (MSH-11) and 0369 (SPM-11); Mindra
 analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR… and the containment of a device).
 """
 
-from __future__ import annotations
-
 import re
 
 from myhealth.intake.formats.hl7v2.coded import cached, label_of

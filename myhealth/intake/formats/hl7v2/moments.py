@@ -1,7 +1,5 @@
 """Read the moments of HL7 v2: DT, TM, TS and DTM. Source: HL7 v2.8, chapter 2.A."""
 
-from __future__ import annotations
-
 import re
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache

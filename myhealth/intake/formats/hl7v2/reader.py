@@ -7,8 +7,6 @@ a declared Latin-1; hl7apy 1.3.5 parses 90 and loses segments (crs4/hl7apy issue
 Source: HL7 v2.8, chapter 7 (ORU^R01 and the like).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from myhealth.common.text import printable

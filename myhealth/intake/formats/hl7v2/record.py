@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 2 (NTE), 3 (PID), 4 (OBR) and 7 (OBX, SPM), and the tables named below.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from datetime import tzinfo

@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 7 (OBX), and the tables named below.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import tzinfo

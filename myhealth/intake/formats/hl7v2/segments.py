@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 2 (message delimiters, escape sequences, batches, character sets) and the MLLP transport.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 from collections.abc import Iterator

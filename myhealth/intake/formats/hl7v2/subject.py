@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 2 (NTE), 3 (PID) and 7 (SPM), tables 0105, 0203 and 0487, and table 0070 of earlier versions.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from datetime import tzinfo

@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 7, and chapter 2.A.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import tzinfo
