@@ -217,12 +217,16 @@ class LazyApplication:
             raise SystemExit(error.exit_code) from None
 
     def started(self) -> None:
-        """Serve the metrics at their own address, if they have one. Each worker calls it before its first request."""
+        """Read the settings, and serve the metrics at their own address, if they have one.
+
+        Each worker calls it before its first request, which may come after the settings file has been changed.
+        """
         metrics.mark_start()
         try:
+            self._application()
             listener = metrics_server.listen(getattr(load(), self._name).metrics_listen)
         except MyHealthError as error:  # the requests that come report the settings
-            log.error("no metrics at their own address: %s", error.message)
+            log.error("%s", error.message)
         else:
             if listener:
                 metrics_server.serve(listener, lambda: metrics.render(self._application().context.gauges))
