@@ -36,6 +36,7 @@ LOCK_TIMEOUT_S = 60
 TABLE_LOCK_S = 3
 # So long a migration is tried again while others hold its tables, and they are looked at so often.
 PATIENCE_S, POLL_S = 600, 0.5
+IN_THE_WAY = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 # The client that has used our tables for the longest, unless that is less than a second.
 HOLDER = """
 select concat('process ', pid, ' (', coalesce(nullif(application_name, ''), 'no name'), '), at work since ',
@@ -227,7 +228,7 @@ def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
             try:
                 return step(name)
             except (peewee.OperationalError, psycopg2.OperationalError) as error:
-                if not isinstance(cause_of(error), psycopg2.errors.LockNotAvailable):
+                if not isinstance(cause_of(error), IN_THE_WAY):
                     raise
                 holder = "somebody who holds a lock"
         if time.monotonic() > until:

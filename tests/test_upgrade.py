@@ -16,6 +16,7 @@ import psycopg2
 import pymongo
 import pytest
 from support.paths import DATA, ROOT
+from support.sync_processes import Writers, wait_for
 
 from myhealth.common.settings import Settings
 
@@ -136,3 +137,22 @@ def test_every_file_of_another_format_is_known_again(old: tuple[str, str], run: 
     assert sum(each["duplicate"] for each in again) == 105 - 2
     assert [row for row in rows(old[0], VALUES) if row in before] == before
     assert rows(old[0], "select count(*) from checkup_versions") == [(0,)]
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_an_upgrade_with_clients_at_work(old: tuple[str, str], run: Run) -> None:
+    """They write as the programs of that commit do, in transactions of any order, and none of them fails."""
+    with Writers(old[0], 4, options="-c lock_timeout=20s") as writers:
+        wait_for(lambda: writers.commits > 20)
+        migrated = run("migrate")
+        assert migrated.returncode == 0, migrated.stderr
+        done = writers.commits
+        wait_for(lambda: writers.commits > done + 20)
+        assert run("sync", "--once").returncode == 0
+    assert "timeout" not in migrated.stderr
+    assert run("migrate", "--check").returncode == 0
+    assert run("sync", "--once").returncode == 0
+    verified = run("verify")
+    assert verified.returncode == 0, verified.stdout
+    assert "No difference" in verified.stdout
