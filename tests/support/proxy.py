@@ -54,8 +54,7 @@ class Proxy:
         self.folder = folder
         self.plain, self.secure = free_ports()
         write_certificate(folder)
-        self._context = ssl.create_default_context(cafile=str(self.folder / "own.pem"))
-        self._context.check_hostname = False
+        self._context = trusting(folder)
         text = (ROOT / "examples/nginx.conf").read_text()
         text = re.sub(r"listen \[::\].*\n", "\n", text)
         text = text.replace("listen 80;", f"listen 127.0.0.1:{self.plain};")
@@ -69,6 +68,13 @@ class Proxy:
         tried = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
         assert tried.returncode == 0, tried.stderr + (folder / "error.log").read_text()
         self.process = subprocess.Popen(words)
+
+    @classmethod
+    def existing(cls, folder: Path, secure: int) -> Proxy:
+        """Return the one that another process runs."""
+        found = cls.__new__(cls)
+        found.folder, found.secure, found._context = folder, secure, trusting(folder)
+        return found
 
     def serves(self, host: str) -> bool:
         """Return whether an API answers through nginx."""
@@ -85,11 +91,17 @@ class Proxy:
                                                  source_address=(address, 0))  # fmt: skip
         content = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body).encode()
         named = {name.replace("_", "-"): text for name, text in headers.items()}
-        kind = {"Content-Type": "application/json"} if content is not None else {}
+        kind = {"Content-Type": "application/json"} if content is not None and "Content-Type" not in named else {}
         with contextlib.closing(connection):
             connection.request(method, path, content, {"Host": f"{host}.example", **kind, **named})
             found = connection.getresponse()
             return Answer(found.status, found.headers, found.read())
+
+
+def trusting(folder: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(folder / "own.pem"))
+    context.check_hostname = False
+    return context
 
 
 def free_ports() -> tuple[int, int]:
