@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.factories import PASSWORD
 
+from myhealth.intake.file_import import BATCH_RECORDS
 from wsgi.upload_api import table_page
 
 LONG = (
@@ -122,6 +123,15 @@ def test_a_table_is_previewed_then_stored_and_its_layout_is_remembered(upload, p
     assert db(VALUES) == [("BP-9", "8480-6", "114")]
     assert "0 accepted, 1 stored already" in page.send(data, action="store", machine="BP-9", patient="savita")
     assert db("select action, subject from audit_events where action = 'upload'") == [("upload", "savita")] * 2
+
+
+def test_a_preview_of_many_batches_stores_nothing(upload, people, db) -> None:
+    rows = "".join(f"bholanath,2026-11-20,T{i},,1,\n" for i in range(BATCH_RECORDS + 1))
+    data = gzip.compress(("patient,taken_at,name,code,value,unit\n" + rows + "nobody,2026-11-20,T,,1,\n").encode())
+    text = Page(upload).send(data, action="preview", username="tara", password=PASSWORD)
+    assert f"{BATCH_RECORDS + 1} accepted, 0 stored already, 1 refused" in text
+    assert "there is no user named nobody" in text
+    assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(0, 0)]
 
 
 def test_refused_rows_are_shown_with_their_reasons_and_kept(upload, people, db) -> None:

@@ -456,3 +456,29 @@ def test_files_are_dropped_and_names_are_text(page: Any, enter: Callable[..., No
     assert box.locator("h2").inner_text() == name
     assert box.locator("img, b").count() == 0
     assert "over" not in (page.locator("#drop").get_attribute("class") or "").split()
+
+
+def test_a_table_is_previewed_and_stored_on_its_page(page: Any, url: str, db: Any) -> None:
+    page.goto(url)
+    page.get_by_role("link", name="Preview and upload it here.").click()
+    browser.check_accessible(page)
+    browser.shoot(page, "table")
+    page.get_by_label("Username", exact=True).fill("tara")
+    page.get_by_label("Password").fill(PASSWORD)
+    text = "patient,date,Glucose (mg/dL)\nbholanath,2026-11-20 07:30,105\nnobody,2026-11-20,99\n"
+    file = {"name": "sugar.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    page.get_by_label("File").set_input_files([file])
+    page.get_by_label("Machine's serial").fill("GL-1")
+    page.get_by_label("Layout").select_option("wide")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("Preview: nothing is stored yet").wait_for()
+    assert "Glucose 105 mg/dL" in page.locator("tbody").inner_text()
+    assert page.get_by_label("Layout").input_value() == "wide"
+    assert browser.fits(page)
+    assert browser.too_small(page) == []
+    browser.check_accessible(page)
+    browser.shoot(page, "table-preview")
+    page.get_by_role("button", name="Store").click()
+    page.get_by_role("heading", name="Stored").wait_for()
+    assert db("select serial, layout from machines") == [("GL-1", '{"kind":"wide"}')]
+    assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(1, 1)]

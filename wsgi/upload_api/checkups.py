@@ -29,7 +29,7 @@ from myhealth.intake.formats.tables.reader import CSV
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
 from myhealth.intake.machine_layouts import use_layout_of_machine
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
-from myhealth.intake.pipeline import Intake
+from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.layouts import NAMES, named_layout
 from myhealth.machines.services import register_machine
@@ -194,11 +194,13 @@ class TakesRecords(UploadView):
         if second is None and not dump.describes_machine:
             answer.add(first, intake.store_batch(first, atomic=atomic))
             return
-        with transaction():
+        with contextlib.suppress(Rollback), transaction():
             if dump.describes_machine:
                 register_machine(**dump.machine)
             for batch in itertools.chain([first], [second] if second else [], batches):
                 answer.add(batch, intake.store_batch(batch, atomic=atomic))
+            if dry_run:
+                raise Rollback
 
     def intake(
         self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False, *, dry_run: bool = False
