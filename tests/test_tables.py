@@ -389,7 +389,7 @@ def test_a_dry_run_shows_ten_lines_and_stores_nothing(db, people, run_cli, tmp_p
     shown = run_cli("rejections", "show", str(db("select id from rejections")[0][0])).stdout
     assert shown.endswith("Patient;Date;Glucose (mg/dL);Body weight (kg);Notes\nnobody;03/04/2026;105;71,2;\n")
     wrong = run_cli("import-machine", str(path), "--layout", "nowhere.toml")
-    assert (wrong.returncode, "--layout must be wide, long or a file" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "--layout must be wide, long, freestyle-libre" in wrong.stderr) == (2, True)
 
 
 def generated(megabytes: int) -> Iterator[bytes]:
