@@ -3,7 +3,7 @@
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_json
+from cli.output import as_json, print_json, tell, told_as_json
 from myhealth.embedded import servers
 
 
@@ -17,21 +17,26 @@ def db() -> None:
 
 
 @db.command()
+@told_as_json
 @pass_app
 def start(app: App) -> None:
     """Start both servers, unless they are running."""
+    done = []
     for server in servers(app.settings().folder):
         running = server.answers()
         server.ensure()
-        click.echo(f"{server.title} {'is running already' if running else 'started'}: {server.url}")
+        done.append({"server": server.title, "done": "is running already" if running else "started", "url": server.url})
+    tell("\n".join(f"{each['server']} {each['done']}: {each['url']}" for each in done), done)
 
 
 @db.command()
+@told_as_json
 @pass_app
 def stop(app: App) -> None:
     """Stop both servers in an orderly way; the data stays."""
-    for server in servers(app.settings().folder):
-        click.echo(f"{server.title} {'stopped' if server.stop() else 'was not running'}")
+    both = servers(app.settings().folder)
+    done = [{"server": each.title, "done": "stopped" if each.stop() else "was not running"} for each in both]
+    tell("\n".join(f"{each['server']} {each['done']}" for each in done), done)
 
 
 @db.command()

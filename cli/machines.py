@@ -4,7 +4,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.import_machine import load_layout
-from cli.output import as_json, print_records
+from cli.output import as_json, print_records, tell, told_as_json
 from myhealth.intake.formats.tables.layout import dump_layout
 from myhealth.machines import services
 
@@ -35,6 +35,7 @@ def list_(app: App, as_json: bool) -> None:
 @click.option("--site", help="The machine's location.")
 @click.option("--firmware", help="The version of its software.")
 @click.option("--layout", help="What the columns of its CSV files mean, as for import-machine.")
+@told_as_json
 @pass_app
 def register(
     app: App, serial: str, model: str | None, site: str | None, firmware: str | None, layout: str | None
@@ -43,4 +44,4 @@ def register(
     text = dump_layout(load_layout(layout)) if layout else None
     with app.database():
         machine = services.register_machine(serial, model=model, site=site, firmware=firmware, layout=text)
-    click.echo(f"Registered {machine.serial} (id {machine.id}).")
+    tell(f"Registered {machine.serial} (id {machine.id}).", {"id": machine.id, "serial": machine.serial})

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.context import App
+from cli.examples import add_examples
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError
 from myhealth.common.settings import wants_colour
@@ -17,6 +18,7 @@ from myhealth.common.settings import wants_colour
 # help. So `myhealth --help` loads no command.
 COMMANDS = {
     "audit": ("cli.audit:audit", "Show who did what, to whose data, from where."),
+    "completion": ("cli.completion:completion", "Print the script with which a shell completes commands and options."),
     "db": ("cli.db:db", "Start, stop and inspect the embedded servers."),
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
     "doctor": ("cli.doctor:doctor", "Examine this installation, and say what to do."),
@@ -64,6 +66,7 @@ class Commands(click.Group):
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
+        add_examples(command, cmd_name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
-from cli.output import cell_text, confirm, print_table
+from cli.output import cell_text, confirm, is_json, print_json, print_table, tell, told_as_json
 from myhealth import stores
 from myhealth.grants import RIGHTS, grant, keep_data_out_of_the_log
 
@@ -32,6 +32,7 @@ DONE = "applied"
     "--grants", is_flag=True, help="Only grant, and keep data out of PostgreSQL's log, for these roles and our own."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
+@told_as_json
 @pass_app
 def migrate(
     app: App, /, status: bool, check: bool, to: int | None, grants: bool, yes: bool, **named: str | None
@@ -50,40 +51,41 @@ def migrate(
     stores.bind_database(settings)
     try:
         if grants:
-            grant_all(roles)
-            for statement in keep_data_out_of_the_log(roles.values()):
-                click.echo(statement)
-            click.echo("PostgreSQL's log gets no data from failing statements.")
+            statements = [*grant_all(roles), *keep_data_out_of_the_log(roles.values())]
+            text = "\n".join([*statements, "PostgreSQL's log gets no data from failing statements."])
+            tell(text, {"sql": statements})
         elif status or check:
             with app.reports(settings) as reports:
                 found = [*planned(to), *((name, "missing") for name in reports.missing_indexes())]
-            if status:
+            if is_json():
+                print_json([{"name": name, "state": state} for name, state in found])
+            elif status:
                 print_table(found, ("", ""))
             click.get_current_context().exit(int(any(not state.startswith(DONE) for _, state in found)))
         else:
-            go_to(app, settings, to, yes)
-            grant_all(roles)
+            steps = go_to(app, settings, to, yes)
+            statements = grant_all(roles)
+            reached = "The schema is up to date." if to is None else f"The schema is at migration {to}."
+            text = "\n".join([*(f"{change} {name}" for change, name in steps), reached, *statements])
+            tell(text, {"steps": [{"name": name, "state": change} for change, name in steps], "sql": statements})
     finally:
         stores.close_database()
 
 
-def grant_all(roles: Mapping[str, str]) -> None:
-    """Grant roles, by their kind, what they need, and print the SQL."""
-    for kind, role in roles.items():
-        for statement in grant(kind, role):
-            click.echo(statement)
+def grant_all(roles: Mapping[str, str]) -> list[str]:
+    """Grant roles, by their kind, what they need; return the SQL."""
+    return [statement for kind, role in roles.items() for statement in grant(kind, role)]
 
 
-def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> None:
-    """Migrate, and make the report store's indexes. Asks before anything is reverted, unless `yes`."""
+def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> list[tuple[str, str]]:
+    """Migrate, and make the report store's indexes; return the steps. Asks before one is reverted, unless `yes`."""
     reverted = [name for name, state in planned(to) if state == "would be reverted"]
     if reverted and not yes:
         confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
-    for change, name in stores.migrate(settings, to):
-        click.echo(f"{change} {name}")
+    steps = stores.migrate(settings, to)
     with app.reports(settings) as reports:
         reports.make_indexes()
-    click.echo("The schema is up to date." if to is None else f"The schema is at migration {to}.")
+    return steps
 
 
 def planned(to: int | None) -> list[tuple[str, str]]:

@@ -16,6 +16,24 @@ from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import escape_unsafe, printable
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+# The same for commands that change something: `tell` knows of it.
+told_as_json = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    help="Print JSON, for scripts.",
+    callback=lambda context, _, given: context.meta.update({"json": given}),
+)
+
+
+def is_json() -> bool:
+    """Return whether the command prints JSON (`told_as_json`)."""
+    return bool(click.get_current_context().meta.get("json"))
+
+
+def tell(text: str, value: Any, *, err: bool = False) -> None:
+    """Print what was done: the value as JSON, or the text for people."""
+    print_json(value) if is_json() else click.echo(text, err=err)
 
 
 def print_json(value: Any) -> None:

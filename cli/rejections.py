@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, confirm, plural, print_json, print_table
+from cli.output import as_json, confirm, is_json, plural, print_json, print_table, told_as_json
 from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
@@ -88,6 +88,7 @@ def show(app: App, rejection_id: int, as_json: bool) -> None:
     metavar="U",
     help="With IDs: whose they are, whatever they say. Alone: those that wait for U.",
 )
+@told_as_json
 @pass_app
 def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: str | None) -> None:
     """Try again to store rejected records, after the cause of their errors has changed.
@@ -112,10 +113,13 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
                 click.echo(f"{rejection_id}: {error.message}", err=True)  # another command was quicker
                 continue
             if outcome.status == "rejected":
-                done.tell("still rejected", f"{rejection_id}: still rejected: {first_reason(outcome.errors)}")
+                text = f"{rejection_id}: still rejected: {first_reason(outcome.errors)}"
+                done.tell("still rejected", text, id=rejection_id, errors=outcome.errors)
             else:
                 what = f"check-up {outcome.id}" if outcome.id else printable(outcome.warnings[0]["message"])
-                done.tell(outcome.status, f"{rejection_id}: {outcome.status}, {what}")
+                done.tell(
+                    outcome.status, f"{rejection_id}: {outcome.status}, {what}", id=rejection_id, checkup_id=outcome.id
+                )
     done.sum_up()
     if done.counts["still rejected"]:
         click.get_current_context().exit(1)
@@ -128,6 +132,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 @click.option("--erase", is_flag=True, help="Remove what the records say, also of resolved ones.")
 @click.option("--patient", metavar="U", help="With --all and --erase: only records of this person.")
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
+@told_as_json
 @pass_app
 def discard(
     app: App,
@@ -155,17 +160,19 @@ def discard(
                     erase_rejection(rejection_id)
                 else:
                     domain.discard(rejection_id, reason)
-                done.tell("erased" if erase else "discarded", f"{rejection_id}: {'erased' if erase else 'discarded'}")
+                what = "erased" if erase else "discarded"
+                done.tell(what, f"{rejection_id}: {what}", id=rejection_id)
     done.sum_up()
 
 
 class Progress:
-    """Prints the result of each rejected record; with `everything`, only the first of each kind, with a progress bar
-    and a summary."""
+    """Prints the result of each rejected record, as JSON all of them; with `everything`, only the first of each kind,
+    with a progress bar and a summary."""
 
     def __init__(self, everything: bool) -> None:
         self.everything = everything
         self.counts: Counter[str] = Counter()
+        self.items: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
     def counting(self, ids: Sequence[int]) -> Iterator[Iterable[int]]:
@@ -175,13 +182,17 @@ class Progress:
         with click.progressbar(ids, label="Rejected records", file=sys.stderr) as bar:
             yield bar
 
-    def tell(self, status: str, line: str) -> None:
+    def tell(self, status: str, line: str, **facts: Any) -> None:
         self.counts[status] += 1
-        if not self.everything or self.counts[status] <= SHOWN_MAX:
+        if is_json():
+            self.items.append({**facts, "status": status})
+        elif not self.everything or self.counts[status] <= SHOWN_MAX:
             click.echo(line)
 
     def sum_up(self) -> None:
-        if self.everything:
+        if is_json():
+            print_json(self.items)
+        elif self.everything:
             counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
             click.echo(f"{plural(self.counts.total(), 'rejected record')}: {counts}." if counts else "There is none.")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
+from cli.output import is_json, print_json, tell, told_as_json
 from myhealth.common.errors import BadInput, MissingPrivilege, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     help="Make a key pair for the sync over HTTP: write the private key to FILE, print the public one, and end.",
 )
 @click.option("-v", "--verbose", count=True, help="Print what was done.")
+@told_as_json
 @pass_app
 def sync(
     app: App,
@@ -80,6 +82,8 @@ def sync(
 
     if once and interval is not None:
         raise click.UsageError("--interval is for the loop; leave out --once or --interval")
+    if is_json() and not once:
+        raise click.UsageError("--json goes with --once; the loop logs JSON lines with log.format")
     if expect_removals is not None and not restart:
         raise click.UsageError("--expect-removals is for --restart")
     if away_file is not None and not once:
@@ -88,7 +92,7 @@ def sync(
     with told_once(away_file), stores.opened_database(settings), opened_target(app, settings) as target:
         source_url = stores.database_url(settings)
         if restart and not restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
-            click.echo("Another sync is at work; nothing was restarted.", err=True)
+            tell("Another sync is at work; nothing was restarted.", {"locked_out": True}, err=True)
         elif once:
             report(run_pass(source_url, target, settings, retry_quarantined=retry_failed), app.verbose or verbose)
         else:
@@ -149,6 +153,8 @@ def opened_target(app: App, settings: Settings) -> Iterator[Target]:
 
 def report(done: Pass, verbose: int) -> None:
     """Print the result of a pass; exit 1 if MongoDB refused a document."""
+    if is_json():
+        print_json({**done.figures(), "secs": round(done.secs, 3), "locked_out": done.locked_out})
     if done.locked_out:
         if verbose:
             click.echo("Another sync is at work; nothing to do.", err=True)

@@ -1,23 +1,34 @@
 """myhealth users"""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, confirm, plural, print_error, print_json, print_records, print_table
+from cli.identifiers import identifier_rows, identifiers_, tell_stored
+from cli.output import (
+    as_json,
+    confirm,
+    is_json,
+    plural,
+    print_error,
+    print_json,
+    print_records,
+    print_table,
+    tell,
+    told_as_json,
+)
 from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import link_patient, store_waiting
+from myhealth.intake.linking import link_patient
 from myhealth.privacy.erasure import erase_user
 from myhealth.privacy.export import export_user
 from myhealth.privacy.rules import LEFT_TO_DO
-from myhealth.profiles import identifiers, services
+from myhealth.profiles import services
 from myhealth.profiles.models import ROLES, SEXES, User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import check_acceptable, generate_password
@@ -59,6 +70,7 @@ def users() -> None:
 @password_options
 @click.option("--no-password", is_flag=True, help="Set no password: the user cannot log in until one is set.")
 @click.option("--reuse-erased-name", is_flag=True, help="Give out the name of a user who was deleted.")
+@told_as_json
 @pass_app
 def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_password: bool, **values: Any) -> None:
     """Create a user; asks for the password unless an option gives it."""
@@ -70,9 +82,8 @@ def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_
     with app.database() as settings:
         password = None if no_password else read_password(password_stdin, generate)
         user = services.create_user(username, password=password, rounds=settings.bcrypt_rounds, **values)
-    click.echo(f"Created {user.role} {user.username} (id {user.id}).", err=generate)
-    if generate:
-        click.echo(password)
+        shown = user_row(services.get_user(user.username))
+    tell_password(f"Created {user.role} {user.username} (id {user.id}).", shown, password if generate else None)
 
 
 @users.command("list")
@@ -110,6 +121,7 @@ def show(app: App, username: str, as_json: bool) -> None:
 
 @users.command()
 @click.argument("username", help="The user name.")
+@told_as_json
 @pass_app
 def link(app: App, username: str) -> None:
     """Link an account that registered itself to its person: it then receives records.
@@ -118,65 +130,16 @@ def link(app: App, username: str) -> None:
     """
     with app.database() as settings:
         done = link_patient(username, settings.intake.folded_authorities)
-    print_stored(f"{username} is linked", done)
+    tell_stored(f"{username} is linked", done)
 
 
-@users.group("identifiers")
-def identifiers_() -> None:
-    """List, add and remove the numbers that authorities, such as hospitals, gave to a patient.
-
-    A record with a number of an authority is the patient's who has it here, and nobody else's.
-    """
-
-
-@identifiers_.command("list")
-@click.argument("username", help="The user name.")
-@as_json
-@pass_app
-def list_identifiers(app: App, username: str, as_json: bool) -> None:
-    """List the identifiers of a user."""
-    with app.database():
-        found = services.get_user(username)
-        record_event("read", subject_id=found.id, subject=found.username, what="profile")
-        rows = identifier_rows(found)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table([[row["system"], row["value"]] for row in rows], ("authority", "value"))
-
-
-@identifiers_.command("add")
-@click.argument("username", help="The user name.")
-@click.argument("authority", help="Who gave the number, as records name it.")
-@click.argument("value", help="The number.")
-@click.option("--reuse-erased", is_flag=True, help="Also a number of a user who was deleted.")
-@pass_app
-def add_identifier(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
-    """Give a user an identifier, and store the rejected records that waited for it.
-
-    Adding one that the user has forgets under which name sources sent it.
-    """
-    with app.database() as settings:
-        user = identifiers.add_identifier(username, authority, value, reuse_erased=reuse_erased)
-        done = store_waiting(user, settings.intake.folded_authorities)
-    print_stored(f"{user.username} is {printable(value.strip())} of {printable(authority.strip())}", done)
-
-
-@identifiers_.command("remove")
-@click.argument("username", help="The user name.")
-@click.argument("authority", help="Who gave the number.")
-@click.argument("value", help="The number.")
-@pass_app
-def remove_identifier(app: App, username: str, authority: str, value: str) -> None:
-    """Take an identifier from a user; check-ups that are stored stay."""
-    with app.database():
-        identifiers.remove_identifier(username, authority, value)
-    click.echo(f"{username} is not {printable(value)} of {printable(authority)} any more.")
+users.add_command(identifiers_)
 
 
 @users.command("set-password")
 @click.argument("username", help="The user name.")
 @password_options
+@told_as_json
 @pass_app
 def set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
     """Set a user's password; it logs the user out everywhere."""
@@ -185,37 +148,41 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
         password = read_password(password_stdin, generate)
         services.set_password(user.username, password, rounds=settings.bcrypt_rounds)
         end_logins(settings, services.get_user(user.username))
-    click.echo(f"Set the password of {user.username}.", err=generate)
-    if generate:
-        click.echo(password)
+        shown = user_row(services.get_user(user.username))
+    tell_password(f"Set the password of {user.username}.", shown, password if generate else None)
 
 
 @users.command("set-role")
 @click.argument("username", help="The user name.")
 @click.argument("role", type=click.Choice(ROLES), help="The new role.")
+@told_as_json
 @pass_app
 def set_role(app: App, username: str, role: str) -> None:
     """Set a user's role."""
     with app.database() as settings:
         services.set_role(username, role)
         end_logins(settings, services.get_user(username))
-    click.echo(f"{username} is {role} now.")
+        shown = user_row(services.get_user(username))
+    tell(f"{username} is {role} now.", shown)
 
 
 @users.command("set-name")
 @click.argument("username", help="The user name.")
 @click.argument("full_name", help="The full name.")
+@told_as_json
 @pass_app
 def set_name(app: App, username: str, full_name: str) -> None:
     """Set a user's full name, by which doctors find a patient."""
     with app.database():
         services.set_full_name(username, full_name)
-    click.echo(f"{username} is called {printable(full_name)} now.")
+        shown = user_row(services.get_user(username))
+    tell(f"{username} is called {printable(full_name)} now.", shown)
 
 
 @users.command("set-person")
 @click.argument("username", help="The user name.")
 @person_options
+@told_as_json
 @pass_app
 def set_person(app: App, /, username: str, **given: str | None) -> None:
     """Set a user's birth date and sex: a record that contradicts them is rejected."""
@@ -224,24 +191,28 @@ def set_person(app: App, /, username: str, **given: str | None) -> None:
         raise click.UsageError("name a --birth-date, a --sex, or both")
     with app.database():
         services.set_person(username, **values)
-    click.echo(f"Changed {username}.")
+        shown = user_row(services.get_user(username))
+    tell(f"Changed {username}.", shown)
 
 
 @users.command()
 @click.argument("username", help="The user name.")
+@told_as_json
 @pass_app
 def disable(app: App, username: str) -> None:
     """Disable a user: no login, and logged out everywhere. Nothing is deleted."""
     with app.database() as settings:
         services.set_active(username, False)
         at_once = end_logins(settings, services.get_user(username))
+        shown = user_row(services.get_user(username))
     later = "" if at_once else "; the browse API could not be reached, and ends the logins with the next sync"
-    click.echo(f"{username} cannot log in any more{later}.")
+    tell(f"{username} cannot log in any more{later}.", {**shown, "ended_at_once": at_once})
 
 
 @users.command()
 @click.argument("username", required=False, help="The user name.")
 @click.option("--address", metavar="A", help="Only, or without a user all, attempts from this address.")
+@told_as_json
 @pass_app
 def unblock(app: App, username: str | None, address: str | None) -> None:
     """Forget failed logins of a user, of an address (its /64 if it is IPv6), or both: the waiting ends."""
@@ -249,17 +220,19 @@ def unblock(app: App, username: str | None, address: str | None) -> None:
         raise click.UsageError("name a user, an --address, or both")
     with app.database():
         found = services.unblock(username, address)
-    click.echo(f"Forgot {plural(found, 'failed login')}.")
+    tell(f"Forgot {plural(found, 'failed login')}.", {"forgotten": found})
 
 
 @users.command()
 @click.argument("username", help="The user name.")
+@told_as_json
 @pass_app
 def enable(app: App, username: str) -> None:
     """Enable a disabled user again."""
     with app.database():
         services.set_active(username, True)
-    click.echo(f"{username} can log in again.")
+        shown = user_row(services.get_user(username))
+    tell(f"{username} can log in again.", shown)
 
 
 @users.command()
@@ -297,6 +270,7 @@ def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
 @users.command()
 @click.argument("username", help="The user name.")
 @click.option("--output", type=click.Path(), help="The file to write, a zip; USERNAME.zip without it.", metavar="FILE")
+@told_as_json
 @pass_app
 def export(app: App, username: str, output: str | None) -> None:
     """Write everything that is held on a person into a zip: readable JSON, and the reports as FHIR R4 Bundles.
@@ -307,12 +281,14 @@ def export(app: App, username: str, output: str | None) -> None:
         user = services.get_user(username)
         path = Path(output or f"{user.username}.zip")
         counts = export_user(user, reports, path)
-    click.echo(f"Wrote {path}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}.")
+    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    tell(f"Wrote {path}: {listed}.", {"file": str(path), **counts})
 
 
 @users.command("import")
 @click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"), help="The CSV file.")
 @click.option("--skip-existing", is_flag=True, help="Do not report usernames that are taken.")
+@told_as_json
 @pass_app
 def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     """Create users from a CSV file (- is standard input).
@@ -321,22 +297,25 @@ def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     with identifier. A user without a password
     cannot log in until one is set. A bad line is reported and does not stop the others; the exit code is then 1.
     """
-    made, refused = 0, 0
+    made, errors = 0, list[dict[str, Any]]()
     try:
         with app.database() as settings:
             for row in import_users(file, rounds=settings.bcrypt_rounds, skip_existing=skip_existing):
-                made, refused = made + (not row.error), refused + bool(row.error)
-                if row.error and refused <= SHOWN_MAX:
-                    click.echo(f"{file.name}: line {row.line}: {printable(row.error)}", err=True)
+                made += not row.error
+                if row.error:
+                    errors.append({"line": row.line, "error": row.error})
+                    if len(errors) <= SHOWN_MAX:
+                        click.echo(f"{file.name}: line {row.line}: {printable(row.error)}", err=True)
     except UnicodeDecodeError as error:
         problem = f"it is not UTF-8 ({error.reason} at byte {error.start})"
         raise BadInput(f"{file.name}: {problem}; {plural(made, 'user')} created before") from error
     except BadInput as error:
         raise BadInput(f"{file.name}: {error.message}; {plural(made, 'user')} created before") from error
-    if refused > SHOWN_MAX:
-        click.echo(f"… and {refused - SHOWN_MAX:,} more refused lines.", err=True)
-    click.echo(f"{plural(made, 'user')} created, {refused:,} refused.")
-    if refused:
+    if len(errors) > SHOWN_MAX:
+        click.echo(f"… and {len(errors) - SHOWN_MAX:,} more refused lines.", err=True)
+    text = f"{plural(made, 'user')} created, {len(errors):,} refused."
+    tell(text, {"created": made, "refused": len(errors), "errors": errors})
+    if errors:
         click.get_current_context().exit(1)
 
 
@@ -377,13 +356,10 @@ def user_row(user: User) -> dict[str, Any]:
     return {**shown, "linked": user.linked_at is not None, "password": user.password_hash is not None}
 
 
-def identifier_rows(user: User) -> list[dict[str, str]]:
-    """Return a user's identifiers for tables and JSON."""
-    return [{"system": system, "value": value} for system, value in identifiers.list_identifiers(user)]
-
-
-def print_stored(done: str, counts: Mapping[str, int]) -> None:
-    """Print what was done, and the result of the records that waited for it."""
-    click.echo(f"{done}; {plural(counts['accepted'], 'kept record')} stored.")
-    if counts["rejected"]:
-        click.echo(f"{plural(counts['rejected'], 'record')} still rejected; see: myhealth rejections list", err=True)
+def tell_password(text: str, user: dict[str, Any], generated: str | None) -> None:
+    """Print what was done, and a generated password, which is shown this once."""
+    if generated is None or is_json():
+        tell(text, user if generated is None else {**user, "generated_password": generated})
+    else:
+        click.echo(text, err=True)
+        click.echo(generated)

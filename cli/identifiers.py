@@ -1,0 +1,81 @@
+"""myhealth users identifiers"""
+
+from collections.abc import Mapping
+
+import click
+
+from cli.context import App, pass_app
+from cli.output import as_json, plural, print_json, print_table, tell, told_as_json
+from myhealth.audit.events import record_event
+from myhealth.common.text import printable
+from myhealth.intake.linking import store_waiting
+from myhealth.profiles import identifiers, services
+from myhealth.profiles.models import User
+
+
+@click.group("identifiers")
+def identifiers_() -> None:
+    """List, add and remove the numbers that authorities, such as hospitals, gave to a patient.
+
+    A record with a number of an authority is the patient's who has it here, and nobody else's.
+    """
+
+
+@identifiers_.command("list")
+@click.argument("username", help="The user name.")
+@as_json
+@pass_app
+def list_identifiers(app: App, username: str, as_json: bool) -> None:
+    """List the identifiers of a user."""
+    with app.database():
+        found = services.get_user(username)
+        record_event("read", subject_id=found.id, subject=found.username, what="profile")
+        rows = identifier_rows(found)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([[row["system"], row["value"]] for row in rows], ("authority", "value"))
+
+
+@identifiers_.command("add")
+@click.argument("username", help="The user name.")
+@click.argument("authority", help="Who gave the number, as records name it.")
+@click.argument("value", help="The number.")
+@click.option("--reuse-erased", is_flag=True, help="Also a number of a user who was deleted.")
+@told_as_json
+@pass_app
+def add_identifier(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
+    """Give a user an identifier, and store the rejected records that waited for it.
+
+    Adding one that the user has forgets under which name sources sent it.
+    """
+    with app.database() as settings:
+        user = identifiers.add_identifier(username, authority, value, reuse_erased=reuse_erased)
+        done = store_waiting(user, settings.intake.folded_authorities)
+    tell_stored(f"{user.username} is {printable(value.strip())} of {printable(authority.strip())}", done)
+
+
+@identifiers_.command("remove")
+@click.argument("username", help="The user name.")
+@click.argument("authority", help="Who gave the number.")
+@click.argument("value", help="The number.")
+@told_as_json
+@pass_app
+def remove_identifier(app: App, username: str, authority: str, value: str) -> None:
+    """Take an identifier from a user; check-ups that are stored stay."""
+    with app.database():
+        identifiers.remove_identifier(username, authority, value)
+    text = f"{username} is not {printable(value)} of {printable(authority)} any more."
+    tell(text, {"username": username, "system": authority, "value": value})
+
+
+def identifier_rows(user: User) -> list[dict[str, str]]:
+    """Return a user's identifiers for tables and JSON."""
+    return [{"system": system, "value": value} for system, value in identifiers.list_identifiers(user)]
+
+
+def tell_stored(done: str, counts: Mapping[str, int]) -> None:
+    """Print what was done, and the result of the records that waited for it."""
+    tell(f"{done}; {plural(counts['accepted'], 'kept record')} stored.", dict(counts))
+    if counts["rejected"]:
+        click.echo(f"{plural(counts['rejected'], 'record')} still rejected; see: myhealth rejections list", err=True)
