@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from myhealth.common import settings as settings_module
+from myhealth.common.logs import configure_logging
 
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
     from myhealth.reports.repository import ReportRepository
+
+
+# Of a command's log: warnings, with -v each step, with -vv the messages of libraries too.
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class App:
@@ -24,10 +30,13 @@ class App:
         self._file = file
         self._options = options
         self.verbose = verbose
+        configure_logging(level=LEVELS[min(verbose, 2)])
 
     def settings(self, **options: Any) -> Settings:
         """Return the settings, with further options of the command itself by dotted name."""
-        return settings_module.load({**self._options, **options}, file=self._file)
+        found = settings_module.load({**self._options, **options}, file=self._file)
+        configure_logging(found.log, LEVELS[min(self.verbose, 2)])
+        return found
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Settings]:

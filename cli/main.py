@@ -1,7 +1,6 @@
 """The entry point: global options, commands that are loaded on use, and exit codes of errors."""
 
 import importlib
-import logging
 import os
 import sys
 from typing import Any
@@ -108,18 +107,8 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
     differs, 2 wrong usage or bad input, 74 the output cannot be written, 75 try again later, 77 not allowed, 78 wrong
     settings, 130 interrupted.
     """
-    configure_logging(verbose)
     ctx.color = wants_colour()
     ctx.obj = App(file, options, verbose)
-
-
-def configure_logging(verbose: int) -> None:
-    """Log to stderr: warnings, with -v each step, with -vv the messages of libraries too."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("myhealth").setLevel(level)
-    if verbose > 1:
-        logging.getLogger().setLevel(logging.DEBUG)
 
 
 def main() -> None:

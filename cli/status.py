@@ -8,8 +8,8 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_json, print_table
+from cli.sync import opened_target
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import ReportWriter
 from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.lag import Holder, LastPass
 from myhealth.sync.status import Status, collect_status, raise_if_unavailable
@@ -24,14 +24,21 @@ QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
     metavar="SECONDS",
     help="Exit 1 if the oldest change that is not carried over yet is older than this.",
 )
+@click.option(
+    "--max-age",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Exit 1 if the sync's last pass ended longer ago than this, or none has.",
+)
 @as_json
 @pass_app
-def status(app: App, max_lag: float | None, as_json: bool) -> None:
+def status(app: App, max_lag: float | None, max_age: float | None, as_json: bool) -> None:
     """Show how far the report store is behind, and why.
 
     Shows the rows and seconds behind PostgreSQL, the checkpoint, the last pass of the sync, the documents that MongoDB
     refused, the sizes of both stores, and the oldest writing transaction, which holds the sync back until it ends.
-    Exit 1 if the store is further behind than --max-lag, 75 if a store is unavailable; the other one's figures are
+    Exit 1 if the store is further behind than --max-lag, or the
+    last pass older than --max-age, 75 if a store is unavailable; the other one's figures are
     shown all the same.
     """
     from myhealth import stores
@@ -40,13 +47,13 @@ def status(app: App, max_lag: float | None, as_json: bool) -> None:
     with contextlib.suppress(Unavailable):  # collect_status reports it, and goes on
         stores.open_database(settings)
     try:
-        with app.reports(settings) as reports:
-            found = collect_status(stores.database_url(settings), ReportWriter(reports))
+        with opened_target(app, settings) as target:
+            found = collect_status(stores.database_url(settings), target)
     finally:
         stores.close_database()
     print_json(as_dict(found)) if as_json else print_status(found)
     raise_if_unavailable(found)
-    if found.is_behind(max_lag):
+    if found.is_behind(max_lag) or found.is_old(max_age):
         click.get_current_context().exit(1)
 
 

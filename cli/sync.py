@@ -98,7 +98,7 @@ def sync(
         else:
             from myhealth.sync.scheduler import run_loop  # one pass needs neither `schedule` nor `verify`
 
-            logging.getLogger("myhealth.sync").setLevel(logging.INFO)
+            logging.getLogger("myhealth.sync").setLevel(settings.log.level.upper())
             run_loop(source_url, target, settings)
 
 

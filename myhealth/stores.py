@@ -69,6 +69,9 @@ def mongo_url(settings: Settings) -> str:
     """Return MongoDB's URL: that of the settings, or of the embedded server, which this starts if necessary."""
     if settings.mongo_url:
         return settings.mongo_url
+    if settings.sync.reports_api_url:
+        hint = "run this where mongo_url is set, on the browse API's host; `myhealth status` works here too"
+        raise SettingsError("the report store is behind sync.reports_api_url, and mongo_url is not set", hint=hint)
     from myhealth.embedded import servers
 
     return servers(settings.folder)[1].ensure()

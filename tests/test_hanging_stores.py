@@ -15,9 +15,11 @@ from support.servers import hanging, running_apis
 
 from myhealth import processes
 from myhealth.common.database import database
+from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
+from myhealth.sync.source import Source
 
 QUICK_S = 0.1
 LONGEST_S = 5.0
@@ -116,6 +118,19 @@ def test_a_lock_holds_no_upload_for_long(upload: Caller, log_in: Any, connect: A
         assert upload("GET", "/readyz").status_code == 200
     holder.rollback()
     assert upload("POST", "/checkups/", [record(2)], token=token).status_code == 201
+
+
+@pytest.mark.process
+def test_the_sync_does_not_wait_for_ever_for_a_postgresql_that_hangs(postgres, people, settings, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.sync.hang_watch.ASK_EVERY_S", 0.2)
+    monkeypatch.setattr("myhealth.sync.hang_watch.ANSWER_S", 1.0)
+    database.close_all()
+    with Source.opened(settings.database_url) as source:
+        source.state()
+        started = time.monotonic()
+        with hanging(postgres), pytest.raises(Unavailable):
+            source.state()
+        assert time.monotonic() - started < 30
 
 
 def test_sessions_of_the_upload_api_have_limits(upload: Caller) -> None:

@@ -142,6 +142,15 @@ def test_a_store_that_is_away_is_told_and_the_other_answers(db, reports, sync, r
     assert (list(answer["unavailable"]), answer["store"]["reports"], answer["behind"]) == (["PostgreSQL"], 1, None)
 
 
+@pytest.mark.process
+def test_max_age_ends_with_1_if_the_sync_has_not_run_for_long(db, run_cli, sync) -> None:
+    assert run_cli("status", "--max-age", "60").returncode == 1, "it has never run"
+    sync()
+    assert run_cli("status", "--max-age", "600").returncode == 0
+    db("update sync_pass set ended_at = now() - interval '1 hour'")
+    assert run_cli("status", "--max-age", "600", "--max-lag", "600").returncode == 1
+
+
 def gauges(upload: Any) -> dict[str, float]:
     text = upload("GET", "/metrics").text
     return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[0] != "#" and "{" not in line}

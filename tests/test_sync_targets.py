@@ -250,6 +250,12 @@ def test_the_command_goes_over_http(db, reports, remote, run_cli, settings) -> N
     refused = run_cli("sync", "--once", env={**env, "MYHEALTH_SYNC_PASSWORD": "wrong"})
     assert refused.returncode == 78
     assert "does not let runner in" in refused.stderr
+    shown = run_cli("status", "--json", "--max-age", "300", env=env)
+    assert (shown.returncode, json.loads(shown.stdout)["store"]) == (0, {"reports": 1, "users": 6}), shown.stderr
+    without = {name: value for name, value in env.items() if name != "MYHEALTH_MONGO_URL"}
+    assert json.loads(run_cli("status", "--json", env=without).stdout)["behind"]["rows"] == 0
+    refused = run_cli("verify", env=without)
+    assert (refused.returncode, "behind sync.reports_api_url" in refused.stderr) == (78, True)
     del env["MYHEALTH_SYNC_PASSWORD"]
     assert run_cli("sync", "--once", env=env).returncode == 78
 

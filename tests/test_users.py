@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import jwt
 import pytest
@@ -21,6 +22,7 @@ from myhealth.profiles.tokens import (
     ALGORITHM,
     AUDIENCE,
     ISSUER,
+    KEYS_KEPT_S,
     LEEWAY_S,
     CheckedTokens,
     Signer,
@@ -342,6 +344,50 @@ def test_keys_are_kept_while_the_upload_api_is_away() -> None:
     assert verifier.verify(signer.sign(OTHER)[0]).subject == OTHER
     with pytest.raises(Unavailable):
         Verifier(fetch).verify(signer.sign(WHO)[0])
+
+
+def test_a_withdrawn_key_is_forgotten_within_minutes(monkeypatch) -> None:
+    old, new = Signer(SECRET, 60), Signer(b"another secret of at least 32 bytes", 60)
+    answers = [old.jwks()]
+    verifier = Verifier(lambda: answers[-1])
+    token = old.sign(WHO)[0]
+    assert verifier.verify(token).subject == WHO
+    answers.append(new.jwks())
+    assert verifier.verify(token).subject == WHO, "not asked again at once"
+    now = time.monotonic()
+    monkeypatch.setattr("myhealth.profiles.tokens.time.monotonic", lambda: now + KEYS_KEPT_S + 1)
+    with pytest.raises(NotLoggedIn):
+        verifier.verify(token)
+    assert verifier.verify(new.sign(WHO)[0]).subject == WHO
+
+
+def test_kept_keys_let_a_process_start_while_the_upload_api_is_away(tmp_path: Path) -> None:
+    signer, file = Signer(SECRET, 60), tmp_path / "keys.json"
+
+    def gone() -> dict:
+        raise Unavailable("gone")
+
+    Verifier(signer.jwks, file).fetch()
+    assert file.stat().st_mode & 0o777 == 0o600
+    later = Verifier(gone, file)
+    later.fetch()
+    assert later.verify(signer.sign(WHO)[0]).subject == WHO
+    for spoil in (
+        lambda: file.write_text("{"),
+        lambda: file.write_text('{"keys": [1]}'),
+        lambda: file.chmod(0o666),
+        file.unlink,
+    ):
+        spoil()
+        with pytest.raises(Unavailable):
+            Verifier(gone, file).fetch()
+
+
+def test_a_token_from_ahead_of_the_clock_is_told_in_the_log(caplog) -> None:
+    signer = Signer(SECRET, 600)
+    with pytest.raises(NotLoggedIn):
+        Verifier(signer.jwks).verify(signer.sign(WHO, time.time() + 60)[0])
+    assert "ahead of this host's clock" in caplog.text
 
 
 def test_forged_key_names_do_not_make_it_ask_again_and_again() -> None:

@@ -80,7 +80,7 @@ class Watch:
             except NoAnswer:
                 self._pool.refused_until = math.inf
                 for connection in self._pool.in_use():
-                    _break(connection)
+                    break_connection(connection)
                 self._pool.close_idle()
                 log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
             except MyHealthError:
@@ -89,7 +89,7 @@ class Watch:
                 self._pool.refused_until = 0.0
 
 
-def _break(connection: Any) -> None:
+def break_connection(connection: Any) -> None:
     """Shut a connection's socket down: the thread that waits for it gets an error of the driver."""
     with contextlib.suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)

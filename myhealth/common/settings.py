@@ -92,6 +92,9 @@ class BrowseSettings:
     metrics_listen: str = setting(
         "", "The same for the browse API's `/metrics`; another address than the upload API's."
     )
+    keys_file: str = setting(
+        "", "File in which the browse API keeps the upload API's public keys, to start without it; empty: none."
+    )
     sync_public_key: str = setting(
         "",
         "The public half of `sync.signing_key`, for the browse API to check; several with commas, while keys change;"

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from myhealth.common.errors import NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.common.settings_checks import SECRET_HINT
+from myhealth.common.settings_checks import SECRET_HINT, read_private_file
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ AUDIENCE = "myhealth"
 KEY_PURPOSE = b"myhealth token signing key, Ed25519, 1"
 REFETCH_AFTER_S = 10  # a forged key id must not cause a call of the upload API at every request
 RETRY_AFTER_S = 1
+# A key that was withdrawn, because the secret was changed, is trusted for at most so long.
+KEYS_KEPT_S = 300
 LEEWAY_S = 30  # the clocks of hosts differ
 # A valid signature is remembered for this time. Whether the user is active is checked at every request.
 CHECKED_FOR_S = 60
@@ -136,12 +138,15 @@ class Signer:
 class Verifier:
     """Verifies tokens with the keys that `fetch` returns as a JSON Web Key Set.
 
-    Keys are kept, and fetched again when a token names an unknown key. So logins work while the upload API is
-    unavailable, and a new key is known at its first use.
+    Keys are kept, and fetched again when a token names an unknown key, and every five minutes. So logins work while the
+    upload API is unavailable, a new key is known at its first use, and a withdrawn one is forgotten.
+
+    `file`: keeps the keys beyond the process's end, so that it can start while the upload API is unavailable.
     """
 
-    def __init__(self, fetch: Callable[[], dict[str, Any]]) -> None:
-        self._fetch = fetch
+    def __init__(self, fetch: Callable[[], dict[str, Any]], file: Path | None = None) -> None:
+        self._fetch, self._file = fetch, file
+        self._stale_at = float("-inf")
         self._keys: dict[str, Any] = {}
         self._fetch_again_at = float("-inf")
         self._error: Unavailable | None = None
@@ -166,6 +171,9 @@ class Verifier:
             )
         except jwt.ExpiredSignatureError as error:
             raise NotLoggedIn("The login has ended; log in again.", code="token_expired") from error
+        except jwt.ImmatureSignatureError as error:
+            log.warning("a token was issued more than %d s ahead of this host's clock: run NTP on all hosts", LEEWAY_S)
+            raise NotLoggedIn("The token is not valid; log in again.", code="token_invalid") from error
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise NotLoggedIn("The token is not valid; log in again.", code="token_invalid") from error
 
@@ -179,7 +187,15 @@ class Verifier:
 
     def _key_for(self, kid: Any) -> Any:
         if isinstance(kid, str) and kid in self._keys:  # without the lock: a forged kid must not make others wait
-            return self._keys[kid]
+            if time.monotonic() < self._stale_at or not self._lock.acquire(blocking=False):
+                return self._keys[kid]
+            try:
+                if time.monotonic() >= max(self._stale_at, self._fetch_again_at):
+                    self._refresh()
+            finally:
+                self._lock.release()
+            if kid in self._keys:
+                return self._keys[kid]
         with self._lock:
             if kid not in self._keys and time.monotonic() >= self._fetch_again_at:
                 self._refresh()
@@ -189,13 +205,38 @@ class Verifier:
 
     def _refresh(self) -> None:
         try:
-            self._keys = {jwk["kid"]: jwt.PyJWK(jwk, ALGORITHM).key for jwk in self._fetch()["keys"]}
+            found = self._fetch()
+            self._keys = self._parse(found)
             self._error, wait_s = None, REFETCH_AFTER_S
+            self._stale_at = time.monotonic() + KEYS_KEPT_S
+            self._keep(found)
         except Unavailable as error:
             self._error, wait_s = error, RETRY_AFTER_S
+            self._keys = self._keys or self._kept()
         except jwt.PyJWTError as error:
             self._error, wait_s = Unavailable(f"the upload API's keys cannot be used: {error}"), RETRY_AFTER_S
         self._fetch_again_at = time.monotonic() + wait_s
+
+    @staticmethod
+    def _parse(found: dict[str, Any]) -> dict[str, Any]:
+        return {jwk["kid"]: jwt.PyJWK(jwk, ALGORITHM).key for jwk in found["keys"]}
+
+    def _keep(self, found: dict[str, Any]) -> None:
+        text = json.dumps(found).encode()
+        try:
+            if self._file is not None and not (self._file.exists() and self._file.read_bytes() == text):
+                self._file.unlink(missing_ok=True)
+                _write_once(self._file, text)
+        except OSError as error:
+            log.warning("browse.keys_file cannot be written: %s", error.strerror)
+
+    def _kept(self) -> dict[str, Any]:
+        """Return the keys of the file, none if there is no file of ours."""
+        try:
+            return {} if self._file is None else self._parse(json.loads(read_private_file(self._file, "keys' file")))
+        except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError, SettingsError) as error:
+            log.warning("browse.keys_file cannot be used: %s", error)
+            return {}
 
 
 class CheckedTokens:

@@ -59,5 +59,7 @@ CALLS = {
     "quarantined_ids": Call(tuple[Kind], list[int]),
     "quarantined_among": Call(tuple[Kind, Ids], set[int]),
     "count_quarantined": Call(tuple[()], int),
+    "list_quarantined": Call(tuple[Annotated[int, Meta(ge=1, le=1000)]], list[dict[str, Any]]),
+    "count": Call(tuple[()], tuple[int, int]),
     "fingerprints": Call(tuple[Kind, Ids], list[Fingerprint]),
 }

@@ -34,6 +34,7 @@ from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.sync.checkpoint import History, Position
+from myhealth.sync.hang_watch import broken_if_hanging
 from myhealth.sync.rows import JOINS, ROWS, SELECTED, Row
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.
@@ -137,6 +138,7 @@ class Source:
         self._primary = primary
         self._reader = reader
         self._locked = False
+        self._to_primary = {primary}
 
     @classmethod
     @contextlib.contextmanager
@@ -148,6 +150,9 @@ class Source:
             reader = connect(standby_url, "sync.source_url") if standby_url else primary
             stack.callback(reader.close)
             source = cls(url, primary, reader)
+            stack.enter_context(broken_if_hanging(url, source._to_primary))
+            if standby_url:
+                stack.enter_context(broken_if_hanging(standby_url, (reader,)))
             if reader is not primary:
                 source._check_standby()
             stack.callback(source._unlock)
@@ -212,11 +217,13 @@ class Source:
         read before the crash.
         """
         connection = connect(self._url)
+        self._to_primary.add(connection)
         try:
             with translate_source_errors(), connection.cursor() as cursor:
                 cursor.execute(WITNESS)
                 witness = str(cursor.fetchall()[0][0])
         finally:
+            self._to_primary.discard(connection)
             connection.close()
         self._one("select true", at=self._primary)
         return witness

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import ReportWriter
 from myhealth.sync.checkpoint import Checkpoint, from_document, new_epoch_reason
 from myhealth.sync.lag import Holder, Lag, LastPass, find_holder, measure_lag, read_last_pass
 from myhealth.sync.source import Source
+
+if TYPE_CHECKING:
+    from myhealth.sync.targets import Target
 
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 
@@ -40,8 +43,14 @@ class Status:
         """Return whether the lag is known and longer than `max_lag_s`."""
         return max_lag_s is not None and self.lag is not None and self.lag.seconds > max_lag_s
 
+    def is_old(self, max_age_s: float | None) -> bool:
+        """Return whether the last pass ended more than `max_age_s` ago, or none has."""
+        if max_age_s is None or "PostgreSQL" in self.unavailable:
+            return False
+        return self.last_pass is None or (datetime.now(UTC) - self.last_pass.ended_at).total_seconds() > max_age_s
 
-def collect_status(source_url: str, writer: ReportWriter, *, quarantined: int = 100) -> Status:
+
+def collect_status(source_url: str, target: Target, *, quarantined: int = 100) -> Status:
     """Ask both stores. If one is unavailable, report it and ask the other. PostgreSQL must be bound.
 
     Without MongoDB, the lag is measured from the checkpoint that the last pass recorded in PostgreSQL.
@@ -49,7 +58,7 @@ def collect_status(source_url: str, writer: ReportWriter, *, quarantined: int = 
     """
     status = Status()
     try:
-        _ask_store(writer, status, quarantined)
+        _ask_store(target, status, quarantined)
     except Unavailable as error:
         status.unavailable["MongoDB"] = error.message
     try:
@@ -59,10 +68,10 @@ def collect_status(source_url: str, writer: ReportWriter, *, quarantined: int = 
     return status
 
 
-def _ask_store(writer: ReportWriter, status: Status, quarantined: int) -> None:
-    status.checkpoint = from_document(writer.read_checkpoint())
-    status.quarantined, status.quarantined_count = writer.list_quarantined(quarantined), writer.count_quarantined()
-    status.reports, status.report_users = writer.count()
+def _ask_store(target: Target, status: Status, quarantined: int) -> None:
+    status.checkpoint = from_document(target.read_checkpoint())
+    status.quarantined, status.quarantined_count = target.list_quarantined(quarantined), target.count_quarantined()
+    status.reports, status.report_users = target.count()
 
 
 def _ask_source(source_url: str, status: Status) -> None:

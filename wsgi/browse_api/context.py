@@ -1,6 +1,7 @@
 """The browse API's context, its authentication, and the rule of who may see whose reports."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import bottle
@@ -51,7 +52,7 @@ class BrowseContext:
         self._overviews = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
-        self._keys = Verifier(self.upload_api.fetch_keys)
+        self._keys = Verifier(self.upload_api.fetch_keys, Path(file) if (file := settings.browse.keys_file) else None)
         self.verifier = CheckedTokens(self._keys)
 
     def close(self) -> None:
