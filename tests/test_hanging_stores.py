@@ -156,7 +156,9 @@ def test_readiness_tells_how_old_the_last_pass_is(upload: Caller, sync: Any) -> 
 
 @pytest.mark.parametrize(
     "sql",
-    ["insert into schema_migration (name, applied) values ('0999_later', now())", "delete from schema_migration",
+    ["insert into schema_migration (name, applied) values ('0999_later', now());"
+     " comment on table schema_migration is 'programs of migration 999 and later work with this schema'",
+     "delete from schema_migration",
      "alter table schema_migration rename to moved"],
     ids=["newer", "empty", "without a history"],
 )  # fmt: skip
@@ -165,6 +167,8 @@ def test_an_api_is_not_ready_on_another_schema_while_it_lives(upload: Caller, co
     other = connect()
     with other.cursor() as cursor:
         cursor.execute("create table kept as select * from schema_migration")
+        cursor.execute("select obj_description('schema_migration'::regclass)")
+        (comment,) = cursor.fetchone()
         cursor.execute(sql)
     other.commit()
     try:
@@ -176,6 +180,7 @@ def test_an_api_is_not_ready_on_another_schema_while_it_lives(upload: Caller, co
             cursor.execute("delete from schema_migration")
             cursor.execute("insert into schema_migration select * from kept")
             cursor.execute("drop table kept")
+            cursor.execute("comment on table schema_migration is %s", (comment,))
         other.commit()
     time.sleep(1)
     assert upload("GET", "/readyz").status_code == 200

@@ -59,9 +59,9 @@ def test_a_password_typed_on_another_keyboard_is_the_same() -> None:
 
 def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
     def seconds(password: str, hashed: str | None) -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()  # of the processor: the clock's also depends on who else uses the machine
         password_matches(password, hashed, 10)
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
     hashed = hash_password(PASSWORD, 10)
     known = sorted(seconds("wrong password", hashed) for _ in range(7))[3]
