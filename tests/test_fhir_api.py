@@ -224,6 +224,18 @@ def test_a_search_that_cannot_be_done_is_refused_at_its_place(fhir, reports: Rep
     assert list(reports.access_log.find_events()) == [], "what is no question is no look"
 
 
+def test_the_work_of_a_page_and_of_a_count_is_bounded(fhir, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.reports.fhir.search.MADE_MAX", 0)
+    pages, path = 0, "Observation?status=amended"
+    while path:
+        bundle = fhir(path)
+        pages, path = pages + 1, link(bundle, "next")
+        assert ids(bundle) == []
+    assert pages == 3, "short pages, each a report further"
+    monkeypatch.setattr("myhealth.reports.fhir.search.COUNTED_MAX", 2)
+    assert refused(fhir("Observation?_summary=count", status=400)) == ("too-costly", "http._summary")
+
+
 def test_counts_beyond_the_limits(fhir) -> None:
     assert len(ids(fhir("Observation?_count=1000000000"))) == 3
     found = fhir("Observation?_count=0")

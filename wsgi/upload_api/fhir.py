@@ -59,8 +59,7 @@ def _operation(summary: str, answers: dict[int, str], body: dict[str, Any], **de
     return Operation(summary, told, SENDERS, body, errors=errors, content=FHIR, others=others, **details)
 
 
-REQUEST = shape({"method": {"enum": ["POST", "DELETE"]}, "url": TEXT}, closed=False)
-ENTRIES = {"type": "array", "items": shape({"request": REQUEST}, closed=False)}
+ENTRIES = {"type": "array", "items": {"type": "object"}}  # each has its own answer
 IF_NONE_EXIST = ("If-None-Exist", TEXT, "identifier=system|value: only if it is not stored yet.")
 LOCATION = ("Location", TEXT, "Where the browse API has it.")
 
@@ -101,8 +100,9 @@ class FhirWriteView(TakesRecords):
         used = {number for each in heads.values() for number in each.entries}
         for number in range(len(entries.texts)):
             if number not in used and number not in entries.problems:
-                message = f"{entries.kind(number)[:60] or 'It'} is taken only where a result refers to it."
-                entries.refuse(number, ".resource", message)
+                kind = entries.kind(number)
+                reason = "is about no patient" if kind in RESULTS else "is taken only where a result refers to it"
+                entries.refuse(number, ".resource", f"{kind[:60]} {reason}.")
         known = _find_known(entries, heads)
         _refuse_all(entries, atomic)
         left = [each for head, each in heads.items() if head not in known and head not in entries.problems]

@@ -15,12 +15,15 @@ from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_types import Element
 from myhealth.reports.fhir.parameters import COUNT_MAX, FhirSearch
 from myhealth.reports.fhir.resources import patient_of, report_id_of, resources_of
+from myhealth.reports.fhir.values import refuse
 from myhealth.reports.filters import PageCursor, reports_query, sort_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search, SearchCursor
 
-SCANNED_MAX = 1_000  # reports that are read for one page: a page may be short, and the next one goes on
-BATCH_MAX = 100
+# Reports that are read, and resources made, for one page: a page may be short, and the next one goes on.
+SCANNED_MAX, MADE_MAX = 1_000, 5_000
+COUNTED_MAX = 50_000  # resources that are made for a count
+BATCH_MAX = 51
 NO_PATIENT = ("service",)  # roles of accounts that are no people
 
 
@@ -44,10 +47,15 @@ def find_page(
 ) -> Page:
     """Return one page of the resources of these kinds of the owners' reports."""
     found: list[tuple[Element, Document]] = []
+    made = 0
     reports = _reports(store, search, owners, after)
     for report in itertools.islice(reports, SCANNED_MAX):
+        if made > MADE_MAX:
+            return Page(found, Place(PageCursor.of(report), 0))
         skipped = after.skipped if after and after.report == PageCursor.of(report) else 0
-        for number, resource in enumerate(resources_of(report, kinds)):
+        resources = resources_of(report, kinds)
+        made += len(resources)
+        for number, resource in enumerate(resources):
             if number >= skipped and search.finds(resource):
                 if len(found) == search.count:
                     return Page(found, Place(PageCursor.of(report), number))
@@ -57,11 +65,16 @@ def find_page(
 
 
 def count_found(store: ReportRepository, search: FhirSearch, owners: Sequence[Document]) -> int:
-    """Return how many resources a search finds in all, in bounded memory."""
-    if search.kind != "Patient":
-        kinds, reports = frozenset((search.kind,)), _reports(store, search, owners, None)
-        return sum(search.finds(resource) for report in reports for resource in resources_of(report, kinds))
+    """Return how many resources a search finds in all, in bounded memory. Raises BadInput if too many must be made."""
     total, after = 0, None
+    if search.kind != "Patient":
+        kinds, made = frozenset((search.kind,)), 0
+        for report in _reports(store, search, owners, None):
+            resources = resources_of(report, kinds)
+            made, total = made + len(resources), total + sum(map(search.finds, resources))
+            if made > COUNTED_MAX:
+                raise refuse("_summary", "there are too many to count; name a shorter span by date.", "too_costly")
+        return total
     search.count = COUNT_MAX
     while True:
         page = find_patients(store, search, after)
