@@ -75,7 +75,6 @@ async def is_closed(connection: Connection) -> bool:
 def test_a_connection_without_a_message_is_closed_and_garbage_does_not_keep_it() -> None:
     async def scenario(_: Server, connect: Connect) -> None:
         silent, noisy = await connect(), await connect()
-        assert await ask(silent, b"a") == framed(b"a")
 
         async def make_noise() -> None:
             with contextlib.suppress(ConnectionError):
@@ -89,7 +88,7 @@ def test_a_connection_without_a_message_is_closed_and_garbage_does_not_keep_it()
         assert await is_closed(noisy)
         noise.cancel()
 
-    assert serve(scenario, idle_s=0.3).figures.answers == {"AA": 1}
+    assert serve(scenario, idle_s=0.3).figures.answers == {}
 
 
 def test_a_message_that_drips_in_is_left_and_others_are_answered_meanwhile() -> None:
