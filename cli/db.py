@@ -39,10 +39,10 @@ def stop(app: App) -> None:
     tell("\n".join(f"{each['server']} {each['done']}" for each in done), done)
 
 
-@db.command()
+@db.command("status")
 @as_json
 @pass_app
-def status(app: App, as_json: bool) -> None:
+def db_status(app: App, as_json: bool) -> None:
     """Show the state, address and data folder of both servers; exit 1 unless both run."""
     found = [server.status() for server in servers(app.settings().folder)]
     if as_json:

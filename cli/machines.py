@@ -22,7 +22,7 @@ def machines() -> None:
 @machines.command("list")
 @as_json
 @pass_app
-def list_(app: App, as_json: bool) -> None:
+def machines_list(app: App, as_json: bool) -> None:
     """List machines by serial, with the time of their last upload (to the minute)."""
     with app.database():
         rows = [{name: getattr(machine, name) for name in COLUMNS} for machine in services.list_machines()]

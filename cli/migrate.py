@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DONE = "applied"
 
 
-@click.command()
+@click.command("migrate")
 @click.option(
     "--status", is_flag=True, help="Only list what both stores have and lack; exit 1 if anything would change."
 )
@@ -34,7 +34,7 @@ DONE = "applied"
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
 @told_as_json
 @pass_app
-def migrate(
+def migrate_command(
     app: App, /, status: bool, check: bool, to: int | None, grants: bool, yes: bool, **named: str | None
 ) -> None:
     """Bring the stores' schema up to date.

@@ -41,7 +41,7 @@ def rejections() -> None:
 @click.option("--after", type=ID, default=0, metavar="ID", help="Only records with a higher id.")
 @as_json
 @pass_app
-def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
+def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
     """List rejected records, oldest first."""
     with app.database():
         record_event("read", what="rejections")
@@ -58,11 +58,11 @@ def list_(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> No
         click.echo(f"There may be more: --after {found[-1].id}", err=True)
 
 
-@rejections.command()
+@rejections.command("show")
 @click.argument("rejection_id", type=ID, metavar="ID", help="The number of a rejected record.")
 @as_json
 @pass_app
-def show(app: App, rejection_id: int, as_json: bool) -> None:
+def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
     """Show one rejected record: its source, its errors, and its text as it was sent."""
     with app.database():
         rejection = domain.open_rejection(rejection_id)
@@ -125,7 +125,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
         click.get_current_context().exit(1)
 
 
-@rejections.command()
+@rejections.command("discard")
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option("--reason", default="", help="The reason, stored with the record.")
@@ -134,7 +134,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
 @told_as_json
 @pass_app
-def discard(
+def rejections_discard(
     app: App,
     rejection_ids: tuple[int, ...],
     everything: bool,

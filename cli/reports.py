@@ -64,7 +64,7 @@ def reports() -> None:
 @as_csv
 @as_json
 @pass_app
-def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **asked: Any) -> None:
+def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **asked: Any) -> None:
     """List a person's reports, the newest first."""
     check_form(as_csv, as_json)
     for option, name in (("from", "since"), ("to", "until")):
@@ -90,13 +90,13 @@ def list_(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **ask
     warn_of_more(len(found) > limit, limit, "reports")
 
 
-@reports.command()
+@reports.command("show")
 @click.argument("user", help="The patient's user name.")
 @click.argument("report_id", type=click.IntRange(min=0), help="The report's number.")
 @as_csv
 @as_json
 @pass_app
-def show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
+def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
     """Show one report of a person's, with its results."""
     check_form(as_csv, as_json)
     with app.reports(app.settings()) as store:

@@ -17,7 +17,7 @@ from myhealth.sync.status import Status, collect_status, raise_if_unavailable
 QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 
 
-@click.command()
+@click.command("status")
 @click.option(
     "--max-lag",
     type=click.FloatRange(min=0),
@@ -32,7 +32,7 @@ QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 )
 @as_json
 @pass_app
-def status(app: App, max_lag: float | None, max_age: float | None, as_json: bool) -> None:
+def status_command(app: App, max_lag: float | None, max_age: float | None, as_json: bool) -> None:
     """Show how far the report store is behind, and why.
 
     Shows the rows and seconds behind PostgreSQL, the checkpoint, the last pass of the sync, the documents that MongoDB

@@ -91,7 +91,7 @@ def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_
 @click.option("--to-review", is_flag=True, help="Only accounts that registered themselves and were not reviewed.")
 @as_json
 @pass_app
-def list_(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
+def users_list(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
     """List users by name."""
     with app.database():
         record_event("read", what="people")
@@ -100,11 +100,11 @@ def list_(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
     print_records([user_row(user) for user in found], columns, as_json=as_json)
 
 
-@users.command()
+@users.command("show")
 @click.argument("username", help="The user name.")
 @as_json
 @pass_app
-def show(app: App, username: str, as_json: bool) -> None:
+def users_show(app: App, username: str, as_json: bool) -> None:
     """Show one user."""
     with app.database():
         found = services.get_user(username)
@@ -119,11 +119,11 @@ def show(app: App, username: str, as_json: bool) -> None:
         print_table(list({**user, "identifiers": numbers}.items()), ("", ""))
 
 
-@users.command()
+@users.command("link")
 @click.argument("username", help="The user name.")
 @told_as_json
 @pass_app
-def link(app: App, username: str) -> None:
+def users_link(app: App, username: str) -> None:
     """Link an account that registered itself to its person: it then receives records.
 
     Records that were rejected because it was not linked are stored now.
@@ -141,7 +141,7 @@ users.add_command(identifiers_)
 @password_options
 @told_as_json
 @pass_app
-def set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
+def users_set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
     """Set a user's password; it logs the user out everywhere."""
     with app.database() as settings:
         user = services.get_user(username)
@@ -157,7 +157,7 @@ def set_password(app: App, username: str, password_stdin: bool, generate: bool) 
 @click.argument("role", type=click.Choice(ROLES), help="The new role.")
 @told_as_json
 @pass_app
-def set_role(app: App, username: str, role: str) -> None:
+def users_set_role(app: App, username: str, role: str) -> None:
     """Set a user's role."""
     with app.database() as settings:
         services.set_role(username, role)
@@ -184,7 +184,7 @@ def set_name(app: App, username: str, full_name: str) -> None:
 @person_options
 @told_as_json
 @pass_app
-def set_person(app: App, /, username: str, **given: str | None) -> None:
+def users_set_person(app: App, /, username: str, **given: str | None) -> None:
     """Set a user's birth date and sex: a record that contradicts them is rejected."""
     values = {name: value for name, value in given.items() if value is not None}
     if not values:
@@ -209,12 +209,12 @@ def disable(app: App, username: str) -> None:
     tell(f"{username} cannot log in any more{later}.", {**shown, "ended_at_once": at_once})
 
 
-@users.command()
+@users.command("unblock")
 @click.argument("username", required=False, help="The user name.")
 @click.option("--address", metavar="A", help="Only, or without a user all, attempts from this address.")
 @told_as_json
 @pass_app
-def unblock(app: App, username: str | None, address: str | None) -> None:
+def users_unblock(app: App, username: str | None, address: str | None) -> None:
     """Forget failed logins of a user, of an address (its /64 if it is IPv6), or both: the waiting ends."""
     if username is None and address is None:
         raise click.UsageError("name a user, an --address, or both")

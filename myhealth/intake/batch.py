@@ -27,15 +27,15 @@ from myhealth.intake.originals import (
     find_deleted_originals,
 )
 from myhealth.intake.parsed_record import ParsedRecord, named_in
-from myhealth.intake.patients import Patients, Refusal
+from myhealth.intake.patients import NoPatient, Patients
 from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record_ids import Occurrences
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import (
     ERASED,
     ConcurrentChange,
-    Entry,
     ImportSource,
+    Pending,
     RecordKey,
     RecordResult,
     ValidatedRecord,
@@ -76,7 +76,7 @@ class Batch:
         self.outcomes: list[RecordResult] = []
         self.created: list[str] = []
         self.owners: set[int] = set()
-        self.good: list[Entry] = []
+        self.good: list[Pending] = []
         self.refused: list[tuple[RecordResult, ValidatedRecord]] = []
         self.erased: set[str] = set()
         self.logged = False
@@ -91,7 +91,7 @@ class Batch:
             else:
                 for warning in record.warnings:
                     result.warn(*warning)
-                self.good.append(Entry(record, item, result))
+                self.good.append(Pending(record, item, result))
 
     def store(self, cursor: Any) -> None:
         """Store the valid records: plain ones of a small batch in one statement, all others by set operations."""
@@ -101,7 +101,7 @@ class Batch:
         if pending:
             self._store_sets(cursor, pending)
 
-    def insert_plain(self) -> list[Entry]:
+    def insert_plain(self) -> list[Pending]:
         """Insert the plain records in one statement, with the event if these are all records. Return the others."""
         plain = [entry for entry in self.good if is_plain(entry)]
         if not plain:
@@ -118,7 +118,7 @@ class Batch:
         self.logged = event is not None and len(stored) == len(plain)
         return [entry for entry in self.good if entry.result.status != "accepted"]
 
-    def _store_sets(self, cursor: Any, pending: list[Entry]) -> None:
+    def _store_sets(self, cursor: Any, pending: list[Pending]) -> None:
         deletions = [entry for entry in pending if entry.item.names_nobody]
         self._store_records(
             cursor, [entry for entry in pending if not entry.item.names_nobody] if deletions else pending
@@ -126,7 +126,7 @@ class Batch:
         if deletions:  # a history begins with the newest
             self._withdraw(cursor, deletions)
 
-    def _store_records(self, cursor: Any, pending: list[Entry]) -> None:
+    def _store_records(self, cursor: Any, pending: list[Pending]) -> None:
         patients = Patients(self.origin)
         patients.look_up(cursor, [entry.item for entry in pending])
         self.created, self.erased = patients.created, patients.erased
@@ -148,7 +148,7 @@ class Batch:
         if touched := sorted(filter(None, machines.values())):
             cursor.execute(TOUCH, (touched,))
 
-    def _store_rows(self, cursor: Any, rows: list[Entry], *, again: bool = False) -> None:
+    def _store_rows(self, cursor: Any, rows: list[Pending], *, again: bool = False) -> None:
         """Insert the rows that are new; settle those whose number is known. `again`: with a number of our own."""
         gone = find_deleted_originals(cursor, rows)
         if gone:
@@ -216,7 +216,7 @@ class Batch:
             "patients": list(self._patient_names(item)),
             "identifiers": item.identifiers,
         }
-        return {name: _storable(value) for name, value in context.items()}
+        return {name: _without_unstorable(value) for name, value in context.items()}
 
     def _patient_names(self, item: ValidatedRecord) -> tuple[str, ...]:
         """Return the names that the record's patient may have; for an invalid record, as far as they can be read."""
@@ -228,14 +228,14 @@ class Batch:
     def _forms(self, item: ValidatedRecord) -> list[str]:
         return [*self._patient_names(item), *item.erased_forms]
 
-    def _refuse(self, entry: Entry, name: str | None, message: str, code: str) -> None:
+    def _refuse(self, entry: Pending, name: str | None, message: str, code: str) -> None:
         entry.result.reject(name and entry.item.parsed.locate(name), message, code)
         self.refused.append((entry.result, entry.item))
 
-    def _has_patient(self, entry: Entry, patients: Patients) -> bool:
+    def _has_patient(self, entry: Pending, patients: Patients) -> bool:
         """Set the record's patient and return True; reject a record that has none here."""
         found = patients.of(entry.item)
-        if isinstance(found, Refusal):
+        if isinstance(found, NoPatient):
             self._refuse(entry, *found)
             return False
         entry.patient_id = found.id
@@ -245,7 +245,7 @@ class Batch:
             entry.result.warn(entry.item.parsed.patient_field, news, PATIENT_CREATED)
         return True
 
-    def _without_erased(self, cursor: Any, pending: list[Entry]) -> list[Entry]:
+    def _without_erased(self, cursor: Any, pending: list[Pending]) -> list[Pending]:
         """Reject the records that an erased person had, and return the others."""
         cursor.execute(ANY_ERASED)
         if not cursor.fetchone()[0]:  # the usual case: no look-up for each record
@@ -258,7 +258,7 @@ class Batch:
             self._refuse(entry, "record_id", f"{entry.called} was of a user who was erased", ERASED)
         return [entry for position, entry in enumerate(pending) if position not in erased]
 
-    def _machines(self, cursor: Any, pending: list[Entry]) -> dict[str | None, int | None]:
+    def _machines(self, cursor: Any, pending: list[Pending]) -> dict[str | None, int | None]:
         """Return the machine id of every serial; a machine that is not registered yet is registered."""
         serials = sorted({entry.record.machine for entry in pending if entry.record.machine is not None})
         found: dict[str | None, int | None] = {None: None}
@@ -268,7 +268,7 @@ class Batch:
                 found.update(fetch_all(cursor, statement, (missing,)))
         return found
 
-    def _settle(self, cursor: Any, known: list[Entry], again: bool) -> list[Entry]:
+    def _settle(self, cursor: Any, known: list[Pending], again: bool) -> list[Pending]:
         """Tell duplicates, versions of stored check-ups, and records with other content. Return the rows of other
         samples under the same number, with a number of our own."""
         found = find_stored(cursor, (row.key for row in known))
@@ -282,7 +282,7 @@ class Batch:
                 differing.append(row)
             else:
                 row.result.status, row.result.id = "duplicate", found[row.key]["id"]
-        others: list[Entry] = []
+        others: list[Pending] = []
         if not differing:
             return others
         settlement = Settlement(cursor, differing, found, self.origin.format)
@@ -294,7 +294,7 @@ class Batch:
                 self._tell(settlement.settle(row), settlement.stored[row.key], row)
         return others
 
-    def _withdraw(self, cursor: Any, deletions: list[Entry]) -> None:
+    def _withdraw(self, cursor: Any, deletions: list[Pending]) -> None:
         """Carry out the records that only name one which was withdrawn."""
         stored: dict[str, list[tuple[int, int, int | None]]] = {}
         names = dict.fromkeys(str(entry.record.record_id) for entry in deletions)
@@ -314,7 +314,7 @@ class Batch:
         if found:
             self._settle(cursor, found, again=True)
 
-    def _tell(self, done: Merge | Unsettled, stored: StoredRow, row: Entry) -> None:
+    def _tell(self, done: Merge | Unsettled, stored: StoredRow, row: Pending) -> None:
         """Say in the record's result what became of the stored check-up."""
         if isinstance(done, Unsettled):
             message, name = f"{row.called} {done.message}", "record_id"
@@ -331,7 +331,7 @@ class Batch:
         for name, text, code in done.notes:
             row.warn(name, f"{row.called}: {text}", code)
 
-    def _pass_over(self, cursor: Any, gone: dict[RecordKey, list[OriginalFingerprint]], deleted: list[Entry]) -> None:
+    def _pass_over(self, cursor: Any, gone: dict[RecordKey, list[OriginalFingerprint]], deleted: list[Pending]) -> None:
         """Answer for records that were deleted here: as they came they are known, with other content refused."""
         for row in deleted:
             if was_deleted(cursor, row, gone[row.key], self.origin.format):
@@ -341,16 +341,16 @@ class Batch:
                 self._refuse(row, "record_id", f"{row.called} was deleted here with other content", "deleted_here")
 
 
-def _warn_of_deletion(entry: Entry) -> None:
+def _warn_of_deletion(entry: Pending) -> None:
     message = f"{entry.called} was deleted here; it is not taken in again"
     entry.result.warnings.insert(0, error(entry.result.index, "record_id", message, "deleted_here"))
 
 
-def _storable(value: Any) -> Any:
+def _without_unstorable(value: Any) -> Any:
     """Return a value of a damaged record without the characters that PostgreSQL's JSON cannot hold."""
     if isinstance(value, str):
         return UNSTORABLE.sub("\ufffd", value)
-    return [_storable(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_without_unstorable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _named(parsed: ParsedRecord) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from psycopg2.extras import execute_values
 from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, select_list
 from myhealth.common.database import database
 from myhealth.intake.record import Record, encode_json
-from myhealth.intake.results import Entry, RecordKey
+from myhealth.intake.results import Pending, RecordKey
 
 COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column in RECORD_COLUMNS)))
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"
@@ -69,7 +69,7 @@ def new_ids(cursor: Any, count: int) -> Sequence[int]:
     return scattered if scattered else range(first, last + 1)
 
 
-def store_rows(cursor: Any, rows: Sequence[Entry]) -> set[int]:
+def store_rows(cursor: Any, rows: Sequence[Pending]) -> set[int]:
     """Insert each row whose (machine, record_id) is neither in the table nor earlier among the rows.
 
     Return the ids of the inserted rows. Waits for another transaction that stores the same records. All transactions
@@ -79,10 +79,10 @@ def store_rows(cursor: Any, rows: Sequence[Entry]) -> set[int]:
     if len(rows) < COPY_FROM_ROWS:
         return _insert(cursor, rows)
     stored = None
-    if not _known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
+    if not _find_known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
         stored = _copy(cursor, _without(rows, set()))
     if stored is None:
-        fresh = _without(rows, _known(cursor, rows))
+        fresh = _without(rows, _find_known(cursor, rows))
         stored = _copy(cursor, fresh)
     return _insert(cursor, fresh) if stored is None else stored
 
@@ -110,11 +110,11 @@ def find_by_number(cursor: Any, record_ids: list[str]) -> list[tuple[int, int, i
     return list(cursor.fetchall())
 
 
-def _by_key(row: Entry) -> tuple[int, str]:
+def _by_key(row: Pending) -> tuple[int, str]:
     return row.machine_id or 0, row.record.record_id or ""
 
 
-def _without(rows: Sequence[Entry], known: set[RecordKey]) -> list[Entry]:
+def _without(rows: Sequence[Pending], known: set[RecordKey]) -> list[Pending]:
     """Return the rows whose keys are not known, only the first row of each key."""
     fresh = []
     for row in rows:
@@ -125,7 +125,7 @@ def _without(rows: Sequence[Entry], known: set[RecordKey]) -> list[Entry]:
     return fresh
 
 
-def _known(cursor: Any, rows: Sequence[Entry]) -> set[RecordKey]:
+def _find_known(cursor: Any, rows: Sequence[Pending]) -> set[RecordKey]:
     cursor.execute(FIND_KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
 
@@ -143,7 +143,7 @@ def _split(keys: Iterable[RecordKey]) -> dict[str, list[Any]]:
     return split
 
 
-def _copy(cursor: Any, rows: Sequence[Entry]) -> set[int] | None:
+def _copy(cursor: Any, rows: Sequence[Pending]) -> set[int] | None:
     """Insert all rows with COPY and return their ids; insert no row and return None if one is stored already."""
     lines = io.BytesIO("".join(map(_copy_line, rows)).encode())
     try:
@@ -156,7 +156,7 @@ def _copy(cursor: Any, rows: Sequence[Entry]) -> set[int] | None:
     return {row.id for row in rows}
 
 
-def _insert(cursor: Any, rows: Sequence[Entry]) -> set[int]:
+def _insert(cursor: Any, rows: Sequence[Pending]) -> set[int]:
     if not rows:
         return set()
     values = [(row.id, row.patient_id, row.machine_id, *row.record.columns()) for row in rows]
@@ -189,6 +189,6 @@ def _copied(value: Any) -> str:
     return str(value).translate(COPY_ESCAPES)
 
 
-def _copy_line(row: Entry) -> str:
+def _copy_line(row: Pending) -> str:
     machine_id = COPY_NULL if row.machine_id is None else row.machine_id
     return f"{row.id}\t{row.patient_id}\t{machine_id}\t{row.item.copied or copy_text(row.record)}\n"

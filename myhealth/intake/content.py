@@ -64,10 +64,10 @@ def is_known_before(stored: Content, sent: Content) -> bool:
     """Return whether a check-up of an earlier reader, which kept fewer facts, has the record's moment and values."""
     if sent["taken_at"] not in (None, stored["taken_at"]) and sent["taken_precision"] != UNKNOWN:
         return False
-    shown = {key for key, each in keyed(results_of(stored)) if each.get("status") != WITHDRAWN}
-    if any(key in shown and each.get("status") == WITHDRAWN for key, each in keyed(results_of(sent))):
+    shown = {key for key, each in keyed(results_in(stored)) if each.get("status") != WITHDRAWN}
+    if any(key in shown and each.get("status") == WITHDRAWN for key, each in keyed(results_in(sent))):
         return False
-    return not _values(sent) - _values(stored)
+    return not _current_values(sent) - _current_values(stored)
 
 
 def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bool:
@@ -127,7 +127,7 @@ def comparable(value: Any) -> Any:
     return value
 
 
-def results_of(content: Content) -> list[Content]:
+def results_in(content: Content) -> list[Content]:
     found = content["results"]
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
@@ -152,7 +152,7 @@ def _said(content: Content) -> Content:
         found["taken_at"] = None
     details = {name: value for name, value in (content["details"] or {}).items() if name not in ENVELOPE}
     found["details"] = details or None
-    found["results"] = [_result_said(each) for each in results_of(content)]
+    found["results"] = [_result_said(each) for each in results_in(content)]
     return {name: comparable(value) for name, value in found.items()}
 
 
@@ -161,12 +161,12 @@ def _placer(content: Content) -> str:
     return next((str(each["value"]) for each in found if each.get("type") == "PLAC"), "")
 
 
-def _values(content: Content) -> Counter[str]:
+def _current_values(content: Content) -> Counter[str]:
     """Return the values of the results that are not withdrawn: numbers by their digits, of words the letters."""
-    return Counter(_plain(each.get("value")) for each in results_of(content) if each.get("status") != WITHDRAWN)
+    return Counter(_letters_of(each.get("value")) for each in results_in(content) if each.get("status") != WITHDRAWN)
 
 
-def _plain(value: Any) -> str:
+def _letters_of(value: Any) -> str:
     if not isinstance(value, str):
         return str(comparable(value)[1]) if isinstance(value, int | float | Decimal) else str(value)
     text = LEADING_POINT.sub("0.", DECIMAL_COMMA.sub(".", COMMAND.sub("", value)))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
-from myhealth.intake.results import Entry
+from myhealth.intake.results import Pending
 
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)")
 # By the end of a number after its last / or #, which is the resource's id. Deletions are few, so no index is kept.
@@ -38,7 +38,7 @@ class Meant(NamedTuple):
     status: str | None
     withdrawn: str = ""
 
-    def carry_out(self, entry: Entry) -> Entry:
+    def carry_out(self, entry: Pending) -> Pending:
         """Turn the record of a deletion into one of this check-up."""
         record = entry.record
         record.record_id = self.record_id

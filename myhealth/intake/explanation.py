@@ -37,7 +37,7 @@ def explain(record: Any, machine: str | None = None) -> Faults:
     _explain_struct(record, _record_type(), "", faults)
     named = record.get("machine") if isinstance(record, dict) else None
     if named is not None and machine is not None and named != machine:
-        faults.append(("machine", f"is {_shown(named)}, but the whole dump is of {machine!r}"))
+        faults.append(("machine", f"is {_quoted(named)}, but the whole dump is of {machine!r}"))
     return faults
 
 
@@ -134,7 +134,7 @@ def _scalar_fault(value: Any, type_: inspect.Type, extra: dict[str, Any], others
         return _moment_fault(value)
     if isinstance(type_, inspect.LiteralType):
         values = extra.get("values", type_.values)
-        return "" if value in values else f"must be one of {', '.join(values)} or null, not {_shown(value)}"
+        return "" if value in values else f"must be one of {', '.join(values)} or null, not {_quoted(value)}"
     if isinstance(type_, inspect.DictType):
         return "" if isinstance(value, dict) else f"must be an object, not {json_kind(value)}"
     if isinstance(type_, inspect.BoolType):
@@ -179,7 +179,7 @@ def _moment_fault(value: Any) -> str:
     try:
         moment = msgspec.convert(FRACTION.sub(r"\1", value), datetime)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
-        return f"{_shown(value)} is not a date and time like {MOMENT_EXAMPLE}"
+        return f"{_quoted(value)} is not a date and time like {MOMENT_EXAMPLE}"
     if moment.tzinfo is None:
         return f"{value} has no zone; add one, like +05:30 or Z"
     fault = _calendar_fault(moment)
@@ -198,7 +198,7 @@ def _blank_fault(value: Any) -> str:
     return "is empty" if isinstance(value, str) and value.isspace() else ""
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return f"'{printable(value, 40)}'" if isinstance(value, str) else json_kind(value)
 
 

@@ -22,7 +22,7 @@ from myhealth.intake.content import (
     is_same,
     keyed,
     renumbered,
-    results_of,
+    results_in,
     same_result,
 )
 from myhealth.intake.parsed_record import DECODER
@@ -65,7 +65,7 @@ def merge(
         return _withdraw(stored, sent)
     if sent["status"] == WITHDRAWN:  # each of its results is, which says nothing of others
         sent = {**sent, "status": None if stored["status"] == WITHDRAWN else stored["status"]}
-    order = compare(sent, stored) or int(legacy)
+    order = compare_versions(sent, stored) or int(legacy)
     if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
         return Merge(stored, notes=[WAS_WITHDRAWN])
     if not by_result:
@@ -79,7 +79,7 @@ WAS_WITHDRAWN = ("status", "its source withdrew it; this earlier version is not 
 EARLIER = ("record_id", "a later version is stored; this earlier one changes nothing", "earlier_version")
 
 
-def compare(new: Content, old: Content) -> int:
+def compare_versions(new: Content, old: Content) -> int:
     """Return 1 if `new` is the later version, -1 if the earlier one, 0 if nothing tells.
 
     The source's own number of its version decides, else the status, else the moment of the change.
@@ -112,11 +112,11 @@ class _ResultMerge:
         self.changed: list[str] = []
 
     def run(self) -> Merge:
-        results = dict(keyed([_expanded(each, self.ours) for each in results_of(self.stored)]))
+        results = dict(keyed([_expanded(each, self.ours) for each in results_in(self.stored)]))
         before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
-        for place, (key, new) in enumerate(keyed([_expanded(each, self.theirs) for each in results_of(self.sent)])):
+        for place, (key, new) in enumerate(keyed([_expanded(each, self.theirs) for each in results_in(self.sent)])):
             results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
-        mentioned = {key for key, _ in keyed(results_of(self.sent))}
+        mentioned = {key for key, _ in keyed(results_in(self.sent))}
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
             self._judge_columns(content, whole=mentioned.issuperset(before))
@@ -152,14 +152,14 @@ class _ResultMerge:
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
         """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
         order = _version_order(self.sent, self.stored)
-        moved = _sign(_moment(new.get("updated_at")), _moment(old.get("updated_at")))
+        moved = _sign(_as_moment(new.get("updated_at")), _as_moment(old.get("updated_at")))
         reissued = moved > 0 and new["status"] in status.CORRECTED
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
         order = order or _status_order(new["status"], old["status"])
         if order:
             return order
-        order = moved or _sign(_moment(new.get("taken_at")), _moment(old.get("taken_at"))) or int(self.legacy)
+        order = moved or _sign(_as_moment(new.get("taken_at")), _as_moment(old.get("taken_at"))) or int(self.legacy)
         if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
@@ -172,7 +172,7 @@ class _ResultMerge:
     def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
         for content in self.earlier:
             facts = _facts(content)
-            found = dict(keyed([_expanded(each, facts) for each in results_of(content)])).get(key)
+            found = dict(keyed([_expanded(each, facts) for each in results_in(content)])).get(key)
             if found is not None and same_result(new, {**found, "status": new["status"]} if of_any_status else found):
                 return True
         return False
@@ -241,7 +241,7 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
         return Merge(stored, "", places=differing(stored, sent))
     if order < 0:
         return Merge(stored, notes=[EARLIER])
-    results = _corrected(results_of(sent), results_of(stored), _updated(sent))
+    results = _corrected(results_in(sent), results_in(stored), _updated(sent))
     return Merge({**sent, "results": results}, "replaced")
 
 
@@ -263,7 +263,7 @@ def _corrected(results: list[Any], before: list[Any], at: str | None) -> list[An
 
 def _is_withdrawn_whole(content: Content) -> bool:
     """Return whether the source withdrew the record itself, not only each of its results."""
-    results = results_of(content)
+    results = results_in(content)
     return content["status"] == WITHDRAWN and not (results and all(each.get("status") == WITHDRAWN for each in results))
 
 
@@ -273,9 +273,9 @@ def _facts(content: Content) -> Facts:
     moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
     until = content["taken_until"]
     found = {
-        "taken_at": moment and _written(moment),
+        "taken_at": moment and _moment_json(moment),
         "taken_precision": content["taken_precision"] if moment else None,
-        "taken_until": until and _written(until),
+        "taken_until": until and _moment_json(until),
         "status": content["status"] or "final",
         **{name: details.get(name) for name in ("specimen", "performers", "updated_at")},
     }
@@ -314,7 +314,7 @@ def _status_order(new: str | None, old: str | None) -> int:
 
 
 def _moment_order(new: Content, old: Content) -> int:
-    order = _sign(_moment(_updated(new)), _moment(_updated(old)))
+    order = _sign(_as_moment(_updated(new)), _as_moment(_updated(old)))
     return order or _sign(new["issued_at"], old["issued_at"])
 
 
@@ -323,7 +323,7 @@ def _updated(content: Content) -> str | None:
     return None if found is None else str(found)
 
 
-def _moment(text: Any) -> datetime | None:
+def _as_moment(text: Any) -> datetime | None:
     """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
     try:
         found = datetime.fromisoformat(str(text))
@@ -332,7 +332,7 @@ def _moment(text: Any) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _written(moment: datetime) -> str:
+def _moment_json(moment: datetime) -> str:
     """Return a moment as the JSON of a result has it."""
     return encode_json(moment.astimezone(UTC)).decode().strip('"')
 

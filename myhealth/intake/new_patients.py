@@ -57,7 +57,7 @@ class NewPatients:
         new = _group(item for item in self._items if erased.isdisjoint(item.erased_forms))
         if not new:
             return []
-        _name(cursor, new, {*map(fold_name, users)})
+        _choose_usernames(cursor, new, {*map(fold_name, users)})
         values = [(each.username, fold_name(each.username), each.full_name, each.birth_date, each.sex) for each in new]
         cursor.execute(CREATE_PATIENTS, [list(column) for column in zip(*values, strict=True)])
         created = cursor.fetchall()
@@ -102,7 +102,7 @@ def _group(items: Any) -> list[NewPatient]:
     return new
 
 
-def _name(cursor: Any, new: Sequence[NewPatient], taken: set[str]) -> None:
+def _choose_usernames(cursor: Any, new: Sequence[NewPatient], taken: set[str]) -> None:
     """Find a username for each: the wanted one if it can be one and is free, else a cleaned one with a suffix."""
     waiting = []
     taken |= {*map(fold_name, find_erased_names(cursor, {each.wanted for each in new}))}

@@ -19,7 +19,7 @@ from myhealth.clinical.catalog import as_sent
 from myhealth.intake.bulk_insert import StoredRow, find_stored
 from myhealth.intake.content import ENVELOPE
 from myhealth.intake.models import Original
-from myhealth.intake.results import Entry, RecordKey
+from myhealth.intake.results import Pending, RecordKey
 
 # A record need not contain a moment: `taken_at` is stored beside the digest. JSON needs a comparison of its own.
 MOMENT_NAMES = ("taken_at", "taken_precision")
@@ -47,7 +47,7 @@ class OriginalFingerprint(Struct):
     deleted: bool
     at: datetime
 
-    def is_same(self, row: Entry) -> bool:
+    def is_same(self, row: Pending) -> bool:
         """Return whether the row has the content that first came. A moment that was not sent does not differ."""
         record = row.record
         if record.taken_at is not None and record.taken_at != self.taken_at:
@@ -90,7 +90,7 @@ def find_originals(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, li
     return found
 
 
-def find_deleted(cursor: Any, rows: Sequence[Entry]) -> dict[RecordKey, list[OriginalFingerprint]]:
+def find_deleted(cursor: Any, rows: Sequence[Pending]) -> dict[RecordKey, list[OriginalFingerprint]]:
     """Return the originals of the rows whose check-up was deleted, including those that are stored again."""
     cursor.execute(ANY_DELETED, ([*{row.machine_id or 0 for row in rows}],))
     if not cursor.fetchone()[0]:  # the usual case: no look-up for each record
@@ -100,14 +100,14 @@ def find_deleted(cursor: Any, rows: Sequence[Entry]) -> dict[RecordKey, list[Ori
     return {key: originals for key, originals in gone.items() if originals}
 
 
-def find_deleted_originals(cursor: Any, rows: Sequence[Entry]) -> dict[RecordKey, list[OriginalFingerprint]]:
+def find_deleted_originals(cursor: Any, rows: Sequence[Pending]) -> dict[RecordKey, list[OriginalFingerprint]]:
     """Return the originals of the rows whose check-up was deleted and is not stored again."""
     deleted = find_deleted(cursor, rows)
     again = find_stored(cursor, deleted) if deleted else {}
     return {key: originals for key, originals in deleted.items() if key not in again}
 
 
-def differing_columns(row: Entry, stored: StoredRow) -> list[str]:
+def differing_columns(row: Pending, stored: StoredRow) -> list[str]:
     """Return the fields in which a record differs from the check-up stored under its number. A moment that was not
     sent does not differ; results are compared as they were sent."""
     record = row.record

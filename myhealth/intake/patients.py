@@ -52,7 +52,7 @@ on conflict (value, system) do update set patient_id = excluded.patient_id, sour
     else excluded.source_name end"""
 
 
-class Refusal(NamedTuple):
+class NoPatient(NamedTuple):
     """Why a record has no patient here."""
 
     field: str
@@ -106,7 +106,7 @@ class Patients:
         self.erased = find_erased_names(cursor, forms | {n for i in items for n in i.patients} - self._users.keys())
         self._find_stored_before(cursor, detailed)
 
-    def of(self, item: ValidatedRecord) -> Account | Refusal:
+    def of(self, item: ValidatedRecord) -> Account | NoPatient:
         """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
         linked make nothing ambiguous: anybody can register an account with another's number as its name."""
         if item.patient is not None or item.reference:
@@ -114,34 +114,34 @@ class Patients:
         account = self._found.get(item.patients)  # of the same names before
         if account is None:
             settled = self._settle(item)
-            if isinstance(settled, Refusal):  # it names a field of its own record
+            if isinstance(settled, NoPatient):  # it names a field of its own record
                 return settled
             account = self._found[item.patients] = settled
         return account
 
-    def _settle(self, item: ValidatedRecord) -> Account | Refusal:
+    def _settle(self, item: ValidatedRecord) -> Account | NoPatient:
         found = self._matching(item)
         linked = [account for account in found if account.linked]
         if len(linked) == 1:
             return self._contradiction(item, linked[0]) or linked[0]
         if id(item) in self._before:
             return self._before[id(item)]
-        place, shown = item.parsed.patient_field, _shown(item)
+        place, shown = item.parsed.patient_field, _who(item)
         if found and not linked:
             message = f"the account of {shown} is not linked to a person yet; an admin must link it"
-            return Refusal(place, message, "account_not_linked")
+            return NoPatient(place, message, "account_not_linked")
         if not self.erased.isdisjoint(item.erased_forms):
-            return Refusal(place, f"the user {shown} was erased", ERASED)
+            return NoPatient(place, f"the user {shown} was erased", ERASED)
         if linked:
             message = f"{shown} are different users here; say who is meant with a patient map"
-            return Refusal(place, message, "ambiguous_user")
+            return NoPatient(place, message, "ambiguous_user")
         if item.identifiers:
             return self._unknown_number(item)
         if not shown:
-            return Refusal(place, "has no number that names a patient here", "unknown_user")
+            return NoPatient(place, "has no number that names a patient here", "unknown_user")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
-        return Refusal(place, fault or f"there is no user named {shown}", "unknown_user")
+        return NoPatient(place, fault or f"there is no user named {shown}", "unknown_user")
 
     def learn(self, cursor: Any) -> None:
         """Store what the sources call the patients that were found."""
@@ -159,7 +159,7 @@ class Patients:
         self.look_up(cursor, items)
         for item in items:
             found = self.of(item)
-            if not isinstance(found, Refusal):
+            if not isinstance(found, NoPatient):
                 system = item.identifiers[0][0] if item.identifiers else ""
                 self._learnt[FHIR_REFERENCE + system, item.parsed.raw] = found.id, None
         self.learn(cursor)
@@ -210,23 +210,25 @@ class Patients:
         found = [(self._users[key[1]], key) for key in item.identifiers if key[1] in self._users]
         return [(account, key) for account, key in found if not self._held.get(account.id)]
 
-    def _unknown_number(self, item: ValidatedRecord) -> Refusal:
+    def _unknown_number(self, item: ValidatedRecord) -> NoPatient:
         place = item.parsed.patient_field
         for account, (system, value) in self._namesakes(item):
             words = shlex.join(["myhealth", "users", "identifiers", "add", account.username, system, value])
-            message = f"nobody said that the account {account.username} is {_number(system, value)}; if it is: {words}"
-            return Refusal(place, printable(message, 500), "identifier_unconfirmed")
+            message = (
+                f"nobody said that the account {account.username} is {_numbered(system, value)}; if it is: {words}"
+            )
+            return NoPatient(place, printable(message, 500), "identifier_unconfirmed")
         system, value = item.identifiers[0]
         words = shlex.join(["myhealth", "users", "identifiers", "add", "USERNAME", system, value])
-        message = f"there is no patient with {_shown(item)}; if there is: {words}"
-        return Refusal(place, printable(message, 500), "unknown_user")
+        message = f"there is no patient with {_who(item)}; if there is: {words}"
+        return NoPatient(place, printable(message, 500), "unknown_user")
 
-    def _contradiction(self, item: ValidatedRecord, account: Account) -> Refusal | None:
+    def _contradiction(self, item: ValidatedRecord, account: Account) -> NoPatient | None:
         """Return a refusal if the source says of its patient what cannot be true of the account; else learn what the
         source calls the patient."""
         place, only = item.parsed.patient_field, self.origin.patient
         if only and fold_name(account.username) != fold_name(only):
-            return Refusal(place, f"is not {only}, whose all records are", "")
+            return NoPatient(place, f"is not {only}, whose all records are", "")
         if item.patient is None:
             return None
         keys = [key for key in item.identifiers if key in self._held.get(account.id, ())]
@@ -239,9 +241,9 @@ class Patients:
         if not what and any(system not in same and any(system == s for s, _ in has) for system, _ in item.identifiers):
             what = "number"
         if what:
-            message = f"the {what} contradicts what is known of {_shown(item)}; if it is this person, store it with"
+            message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, store it with"
             message = f"{message} `myhealth rejections retry --patient USERNAME ID`"
-            return Refusal(place, message, "identity_conflict")
+            return NoPatient(place, message, "identity_conflict")
         if item.patient.name:
             for key in keys:
                 if not known.get(key):
@@ -269,9 +271,11 @@ def _keys_of_names(item: ValidatedRecord) -> list[Key]:
     return [("", fold_name(name)) for name in item.patients] if item.patient and item.patient.name else []
 
 
-def _number(system: str, value: str) -> str:
+def _numbered(system: str, value: str) -> str:
     return f"{printable(value, 60)} of {printable(system, 60)}"
 
 
-def _shown(item: ValidatedRecord) -> str:
-    return " or ".join([*(printable(name, 60) for name in item.patients), *(_number(*key) for key in item.identifiers)])
+def _who(item: ValidatedRecord) -> str:
+    return " or ".join(
+        [*(printable(name, 60) for name in item.patients), *(_numbered(*key) for key in item.identifiers)]
+    )

@@ -89,7 +89,7 @@ def store_rejections(
         digest = hashlib.sha256(json.dumps(same).encode()).digest()
         digests.append(digest)
         user_id = quota.user_id if quota else None
-        rows[digest] = (_storable(source), payload, json.dumps(context), json.dumps(item.errors), digest, user_id)
+        rows[digest] = (_storable_name(source), payload, json.dumps(context), json.dumps(item.errors), digest, user_id)
     excess = quota.excess(cursor, rows) if quota and rows else set()
     ids: dict[bytes, int] = {}
     # as they came: ids follow the source, and the same source twice locks rows in one order
@@ -183,6 +183,6 @@ def payload_text(rejection: Rejection) -> str:
     return str(rejection.payload)
 
 
-def _storable(text: str) -> str:
+def _storable_name(text: str) -> str:
     """Return a file's name as text that PostgreSQL can store, whatever its bytes are."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")

@@ -115,7 +115,7 @@ class ValidatedRecord(Struct):
         return [*self.patients, *(erased_form(*key) for key in self.identifiers)]
 
 
-class Entry(Struct):
+class Pending(Struct):
     """A valid record in one attempt to store its batch. `id`: that its check-up will have; `patient_id`, `machine_id`:
     set once they are found."""
 

@@ -16,12 +16,12 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
-from myhealth.intake.merge import Merge, compare, merge
+from myhealth.intake.merge import Merge, compare_versions, merge
 from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
-from myhealth.intake.results import Entry, RecordKey
+from myhealth.intake.results import Pending, RecordKey
 
 # In the order in which records are inserted, so that two uploads of the same records never wait for each other.
 LOCK = """
@@ -47,7 +47,7 @@ class Unsettled(NamedTuple):
 class Settlement:
     """The stored check-ups of records that differ from them, locked, and what the records mean for them."""
 
-    def __init__(self, cursor: Any, rows: Sequence[Entry], stored: dict[RecordKey, StoredRow], format_: str) -> None:
+    def __init__(self, cursor: Any, rows: Sequence[Pending], stored: dict[RecordKey, StoredRow], format_: str) -> None:
         self.format = format_
         cursor.execute(LOCK, ([stored[row.key]["id"] for row in rows],))
         keys = {row.key for row in rows}
@@ -57,7 +57,7 @@ class Settlement:
         cursor.execute(UPGRADED)
         self.upgraded_at: datetime = cursor.fetchone()[0]
 
-    def is_other_sample(self, row: Entry) -> bool:
+    def is_other_sample(self, row: Pending) -> bool:
         """Return whether an analyser used the record's number for another sample before."""
         stored = self.stored[row.key]
         if self.format != PARTIAL or self._is_known_before(row, stored):
@@ -65,7 +65,7 @@ class Settlement:
         same_patient = row.patient_id == stored["patient_id"]
         return is_other_sample(_content(stored), _content_of(row, stored), same_patient=same_patient)
 
-    def settle(self, row: Entry) -> Merge | Unsettled:
+    def settle(self, row: Pending) -> Merge | Unsettled:
         """Change the stored check-up as the record says. Return what was done, or why the record is refused."""
         stored = self.stored[row.key]
         ours, theirs = _content(stored), _content_of(row, stored)
@@ -93,7 +93,7 @@ class Settlement:
             self._store(row, stored, done)
         return done
 
-    def _store(self, row: Entry, stored: StoredRow, done: Merge) -> None:
+    def _store(self, row: Pending, stored: StoredRow, done: Merge) -> None:
         values = {name: done.content[name] for name in CHANGEABLE}
         values |= {name: _encoded(values[name]) for name in JSON_NAMES & values.keys()}
         changed = {name: value for name, value in values.items() if value != stored[name]}
@@ -104,26 +104,26 @@ class Settlement:
         self.versions.setdefault(stored["id"], []).append((done.effect, before))
         self.stored[row.key] = {**stored, **values}
 
-    def _came_first(self, row: Entry, stored: StoredRow, theirs: Content) -> bool:
+    def _came_first(self, row: Pending, stored: StoredRow, theirs: Content) -> bool:
         """Return whether the record has the content that came before the check-up was corrected."""
         originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
         if any(first.is_same(row) for first in originals):
             return True
-        return any(self._is_legacy(first) for first in originals) and compare(theirs, _content(stored)) <= 0
+        return any(self._is_legacy(first) for first in originals) and compare_versions(theirs, _content(stored)) <= 0
 
     def _is_legacy(self, first: OriginalFingerprint) -> bool:
         """Return whether the digest is of an earlier reader's content, so that it says nothing of today's."""
         return self.format in BY_RESULT and first.at < self.upgraded_at
 
-    def _is_known_before(self, row: Entry, stored: StoredRow) -> bool:
+    def _is_known_before(self, row: Pending, stored: StoredRow) -> bool:
         legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
         same_patient = row.patient_id == stored["patient_id"]
         theirs = _content_of(row, stored)
         ours = _content(stored)
-        return legacy and same_patient and compare(theirs, ours) <= 0 and is_known_before(ours, theirs)
+        return legacy and same_patient and compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
-def find_exported(cursor: Any, rows: Sequence[Entry]) -> dict[int, int | None]:
+def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]:
     """Return the ids of the check-ups from which our own export made records, by the ids of their rows; None for one
     that was deleted here.
 
@@ -167,7 +167,7 @@ def _exported(content: Content) -> Content:
     return {**content, "taken_at": _to_millisecond(content["taken_at"])}
 
 
-def was_deleted(cursor: Any, row: Entry, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
+def was_deleted(cursor: Any, row: Pending, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:
     """Return whether the record is that of a check-up which was deleted here, or its source's withdrawal."""
     if row.record.status == WITHDRAWN or any(first.is_same(row) for first in deleted):
         return True
@@ -179,7 +179,7 @@ def was_deleted(cursor: Any, row: Entry, deleted: Sequence[OriginalFingerprint],
     return any(first.at < upgraded_at and moment in (None, first.taken_at) for first in deleted)
 
 
-def other_number(row: Entry) -> str:
+def other_number(row: Pending) -> str:
     """Return the number of a record whose own number is that of another sample."""
     return f"{row.record.record_id}~{sample_of(_content_of(row, None), row.patient_id)}"
 
@@ -201,7 +201,7 @@ def _content(row: StoredRow) -> Content:
     return {**found, "record_id": row.get("record_id")}
 
 
-def _content_of(row: Entry, stored: StoredRow | None) -> Content:
+def _content_of(row: Pending, stored: StoredRow | None) -> Content:
     """Return the columns of a record; a moment that it lacks is the stored one."""
     record = row.record
     found = _content({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})

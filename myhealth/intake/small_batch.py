@@ -20,7 +20,7 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
-from myhealth.intake.results import Entry
+from myhealth.intake.results import Pending
 
 NAMES = ", ".join(RECORD_NAMES)
 # A column of JSON is sent as text within the JSON of the records, so that its numbers keep their digits.
@@ -83,7 +83,7 @@ class PreparedElsewhere(Exception):
     """The statement is prepared on another session of a pooler: repeat the transaction, which does without."""
 
 
-def is_plain(entry: Entry) -> bool:
+def is_plain(entry: Pending) -> bool:
     """Return whether the statement may take the record: it names one patient, and nothing else that is known of the
     patient matters: neither who it is nor which range holds. Our own export may be stored already."""
     item, record = entry.item, entry.record
@@ -92,7 +92,7 @@ def is_plain(entry: Entry) -> bool:
     return not (record.record_id or "").startswith(OUR_REPORT)
 
 
-def insert_small_batch(entries: Sequence[Entry], event: tuple[Any, ...] | None = None) -> dict[int, int]:
+def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None = None) -> dict[int, int]:
     """Insert the plain records that are not stored yet, and return the check-up's id by position in `entries`.
 
     `event`: `event_values` of an audit event, which is added only if all records were inserted. Outside a transaction,

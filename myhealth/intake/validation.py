@@ -140,7 +140,7 @@ def validate_record(record: Any, machine: str | None = None) -> tuple[Record | N
     if type(record) is dict and record.get("checkup_for") is None and (number := _first_number(record.get("patient"))):
         record = {**record, "checkup_for": number}
     try:
-        checked = _complete(_convert(record), machine)
+        checked = _complete(_to_struct(record), machine)
     except _Refused as refused:
         return None, explain(record, machine) or [refused.args or ("", "it cannot be stored as it is")]
     except REFUSALS as error:
@@ -162,16 +162,16 @@ def latest_moment() -> datetime:
     return datetime.now(UTC) + timedelta(days=1)
 
 
-def _convert(record: Any) -> DetailedRecord:
+def _to_struct(record: Any) -> DetailedRecord:
     """Convert a decoded record. Raises _Refused or msgspec.ValidationError."""
-    if not _is_storable(record):
+    if not _can_be_stored(record):
         raise _Refused
     if type(moment := record.get("taken_at")) is str:
         record = {**record, "taken_at": FRACTION.sub(r"\1", moment)}
     return msgspec.convert(record, DetailedRecord)
 
 
-def _is_storable(record: Any) -> bool:
+def _can_be_stored(record: Any) -> bool:
     """Return whether it is an object whose keys, numbers and texts can all be stored, at every depth."""
     if type(record) is not dict:
         return False
@@ -285,7 +285,7 @@ def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Find
         if low is not None and high is not None and low > high:
             raise _Refused
         if code is not None and unit is not None and (result.__class__ is Result or _may_be_blood(result)):
-            words = result.range_text if result.__class__ is Result else _range_words(result)
+            words = result.range_text if result.__class__ is Result else _words_of_range(result)
             found = findings(code, value, unit, low, high, result.flag, words)
             if found:
                 all_found.append((place, found))
@@ -310,7 +310,7 @@ def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: 
     for place, found in all_found:
         result = results[place]
         if "range_text" in found or "flag_source" in found or not is_first(result.code, result.unit):
-            words = result.range_text if result.__class__ is Result else _range_words(result)
+            words = result.range_text if result.__class__ is Result else _words_of_range(result)
             values = (result.code, result.value, result.unit, result.low, result.high, result.flag, words)
             first[place] = replace(result, **first_findings(*values))
         for name, finding in found.items():
@@ -332,7 +332,7 @@ def _may_be_blood(result: Any) -> bool:
     return specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
 
 
-def _range_words(result: Any) -> str | None:
+def _words_of_range(result: Any) -> str | None:
     """Return "" for a result that has a range of its source, whether or not it holds for this patient."""
     return "" if result.range_text is None and result.ranges else result.range_text
 

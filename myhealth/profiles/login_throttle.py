@@ -85,7 +85,7 @@ def attempt(username: str, address: str) -> Iterator[Attempt]:
         begun = _begin(username, network_of(address))
         made = Attempt()
         yield made
-        _end(begun, made.succeeded)
+        _end_of_block(begun, made.succeeded)
 
 
 def _begin(username: str, network: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _begin(username: str, network: str) -> dict[str, Any]:
         return values | {"id": cursor.fetchone()[0]}
 
 
-def _end(begun: dict[str, Any], succeeded: bool) -> None:
+def _end_of_block(begun: dict[str, Any], succeeded: bool) -> None:
     """Note how an attempt ended. Of the successes of one user in one network, the last one is kept."""
     with transaction():
         LoginAttempt.update(finished=True, succeeded=succeeded).where(LoginAttempt.id == begun["id"]).execute()

@@ -25,7 +25,7 @@ def may_be_one_person(one: str, other: str) -> bool:
 
     Titles, particles and initials do not count. Worked example: "MUELLER, Anna" and "Frau A. Müller" have one.
     """
-    words, others = _words(one), _words(other)
+    words, others = _name_words(one), _name_words(other)
     if not words or not others or words & others:
         return True
     # Names in scripts that need no blanks between their words.
@@ -44,7 +44,7 @@ def birth_date_fault(value: Any) -> str:
     return f"is not between {OLDEST} and today" if born.year < OLDEST or born > today else ""
 
 
-def _words(name: str) -> set[str]:
+def _name_words(name: str) -> set[str]:
     found = set()
     for word in WORDS.findall(APOSTROPHES.sub("", unicodedata.normalize("NFC", name).casefold())):
         for form in (word, word.translate(DIGRAPHS)):

@@ -29,7 +29,7 @@ def detect(source: Source) -> bool:
     return not (start.whole or start.by_line or start.names & REQUIRED_NAMES)
 
 
-def read(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+def read_memory(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of a dump; the machine is known before the first of them.
 
     Raises BadInput if no machine is named, or another one than `dump.machine` names already.
@@ -106,7 +106,7 @@ MEMORY = Format(
     "memory",
     "application/json",
     detect=detect,
-    read=read,
+    read=read_memory,
     write_rejected=write_rejected,
     reread=reread_json,
     has_record_numbers=True,
