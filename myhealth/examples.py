@@ -3,7 +3,6 @@
 needs: common
 """
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from myhealth.common.errors import NotFound
@@ -11,6 +10,8 @@ from myhealth.common.errors import NotFound
 
 def example(name: str) -> Path:
     """Return the path of an example file. Raises NotFound if this installation has no such file."""
+    from importlib.metadata import PackageNotFoundError, distribution  # which takes long to load
+
     root = Path(__file__).parent.parent
     places = [root / "examples" / name, root / "share/myhealth/examples" / name]  # a checkout; `pip install --target`
     try:

@@ -27,9 +27,8 @@ def _any(codes: str) -> str:
 
 ANNOTATION = r"\{[!-z|~]*\}"
 # One part between operators: a unit with its exponent, a whole number, or an annotation in braces.
-PART = re.compile(
-    rf"(?:(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
-)
+# Compiled when it is first used, because that takes long.
+PART = rf"(?:(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
 PARTS = re.compile(r"(?:[^./()\[\]{}]|\[[^\]]*\]|\{[^}]*\})+")
 TERM = r"/?u(?:[./]u)*"
 IN_BRACKETS = re.compile(rf"\({TERM}\)")
@@ -38,7 +37,7 @@ IN_BRACKETS = re.compile(rf"\({TERM}\)")
 @lru_cache(maxsize=1024)
 def is_ucum(unit: str) -> bool:
     """Worked examples: `mm[Hg]`, `10*3/uL`, `mL/min/{1.73_m2}` and `/min` are; `mmHg`, `bpm` and `IU/L` are not."""
-    shape = PARTS.sub(lambda found: "u" if PART.fullmatch(found[0]) else "?", unit)
+    shape = PARTS.sub(lambda found: "u" if re.fullmatch(PART, found[0]) else "?", unit)
     while (shorter := IN_BRACKETS.sub("u", shape)) != shape:
         shape = shorter
     return re.fullmatch(TERM, shape) is not None

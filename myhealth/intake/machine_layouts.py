@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.registry import CSV
 from myhealth.intake.formats.tables.layout import Layout, dump_layout, parse_layout
-from myhealth.intake.formats.tables.reader import CSV
 from myhealth.machines.services import find_machine, register_machine
 
 

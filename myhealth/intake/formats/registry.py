@@ -1,31 +1,37 @@
 """All formats of input. To add one, write its module and name it here.
 
-The readers of HL7 v2 and FHIR are loaded when the first such source is read: they take longer than a small dump.
+The readers of HL7 v2, FHIR and tables are loaded for the first such source: they take longer than a small dump.
 """
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format, RejectedLayout, encode_raw, reread_json
 from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_values, require_end
 from myhealth.intake.formats.machine_memory import MEMORY
 from myhealth.intake.formats.source import Source
-from myhealth.intake.formats.tables.reader import CSV
 from myhealth.intake.parsed_record import ParsedRecord
 
 HL7_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 
 
-def _read_hl7(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
-    from myhealth.intake.formats.hl7v2.reader import read_hl7
+def _hl7() -> Any:
+    from myhealth.intake.formats.hl7v2 import reader
 
-    return read_hl7(source.stream(), dump)
+    return reader
 
 
-def _read_fhir(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
-    from myhealth.intake.formats.fhir.reader import read_fhir
+def _fhir() -> Any:
+    from myhealth.intake.formats.fhir import reader
 
-    return read_fhir(JsonBuffer(source.stream()), dump)
+    return reader
+
+
+def _tables() -> Any:
+    from myhealth.intake.formats.tables import reader
+
+    return reader
 
 
 def _read_json_list(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
@@ -44,7 +50,7 @@ HL7 = Format(
     "hl7",
     "application/hl7-v2",
     detect=lambda source: bool(HL7_START.match(source.head())),
-    read=_read_hl7,
+    read=lambda source, dump: _hl7().read_hl7(source.stream(), dump),
     # the text of a message includes its line ends
     write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
     has_record_numbers=True,
@@ -53,7 +59,7 @@ FHIR = Format(
     "fhir",
     "application/json",
     detect=lambda source: "resourceType" in source.json_start.names,
-    read=_read_fhir,
+    read=lambda source, dump: _fhir().read_fhir(JsonBuffer(source.stream()), dump),
     write_rejected=lambda dump: ONE_A_LINE,
     has_record_numbers=True,
 )
@@ -84,6 +90,15 @@ NDJSON = Format(
     read=lambda source, dump: read_values(JsonBuffer(source.stream())),
     write_rejected=lambda dump: ONE_A_LINE,
     reread=reread_json,
+)
+# Each row of a table, or each group of rows with one number.
+CSV = Format(
+    "csv",
+    "text/csv",
+    detect=lambda source: _tables().is_table(source),
+    read=lambda source, dump: _tables().read_table(source, dump),
+    write_rejected=lambda dump: _tables().write_rejected(dump),
+    has_record_numbers=True,
 )
 # In this order they are asked whether they know a source: the particular ones before the general ones.
 FORMATS: list[Format] = [HL7, FHIR, LIST, MEMORY, OBJECT, NDJSON, CSV]

@@ -16,11 +16,12 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.errors import BadInput
 from myhealth.common.text import UNSTORABLE
-from myhealth.intake.formats.format import Dump, Format, RejectedLayout
+from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.cells import AmbiguousDate, read_moment, read_number, read_value
 from myhealth.intake.formats.tables.layout import LOINC, Layout, Table
-from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, Row, is_table, read_header, read_rows
+from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, Row, read_header, read_rows
+from myhealth.intake.formats.tables.rows import is_table as is_table
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import RESULTS_MAX, TEXT_MAX
@@ -172,7 +173,7 @@ def _result(name: str, code: str, unit: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def read(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     """Return the records of a table. Memory does not grow with it.
 
     Raises BadInput naming the line if no layout fits the header, nobody says whose the rows are, or the first moment
@@ -244,6 +245,3 @@ def write_rejected(dump: Dump) -> RejectedLayout:
         return _after_header(parsed.raw.removeprefix(header)).encode("utf-8", "surrogateescape")
 
     return RejectedLayout(codecs.BOM_UTF8 + header.encode(), b"", b"", encode)
-
-
-CSV = Format("csv", "text/csv", detect=is_table, read=read, write_rejected=write_rejected, has_record_numbers=True)
