@@ -28,7 +28,8 @@ def _any(codes: str) -> str:
 ANNOTATION = r"\{[!-z|~]*\}"
 # One part between operators: a unit with its exponent, a whole number, or an annotation in braces.
 # Compiled when it is first used, because that takes long.
-PART = rf"(?:(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
+UNIT = rf"(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?"
+PART = rf"(?:{UNIT}|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
 PARTS = re.compile(r"(?:[^./()\[\]{}]|\[[^\]]*\]|\{[^}]*\})+")
 TERM = r"/?u(?:[./]u)*"
 IN_BRACKETS = re.compile(rf"\({TERM}\)")
