@@ -25,7 +25,7 @@ def identifiers_() -> None:
 @click.argument("username", help="The user name.")
 @as_json
 @pass_app
-def list_identifiers(app: App, username: str, as_json: bool) -> None:
+def identifiers_list(app: App, username: str, as_json: bool) -> None:
     """List the identifiers of a user."""
     with app.database():
         found = services.get_user(username)
@@ -44,7 +44,7 @@ def list_identifiers(app: App, username: str, as_json: bool) -> None:
 @click.option("--reuse-erased", is_flag=True, help="Also a number of a user who was deleted.")
 @told_as_json
 @pass_app
-def add_identifier(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
+def identifiers_add(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
     """Give a user an identifier, and store the rejected records that waited for it.
 
     Adding one that the user has forgets under which name sources sent it.
@@ -61,7 +61,7 @@ def add_identifier(app: App, username: str, authority: str, value: str, reuse_er
 @click.argument("value", help="The number.")
 @told_as_json
 @pass_app
-def remove_identifier(app: App, username: str, authority: str, value: str) -> None:
+def identifiers_remove(app: App, username: str, authority: str, value: str) -> None:
     """Take an identifier from a user; check-ups that are stored stay."""
     with app.database():
         identifiers.remove_identifier(username, authority, value)
