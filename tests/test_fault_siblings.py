@@ -314,6 +314,7 @@ def test_an_absent_reason_in_another_system_comes_out_as_it_went_in() -> None:
         assert "absent_coded" in result
         assert sent_out(read)[1]["dataAbsentReason"] == reason
     assert value_text("ASKU", "ASKU", "ASKU") == "not given: asked, but not known"
+    assert value_text("no value", "Haemolysed", "not-performed") == "not given: not measured (Haemolysed)"
 
 
 def test_a_contained_device_keeps_its_name_type_and_numbers() -> None:

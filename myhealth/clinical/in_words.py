@@ -43,7 +43,10 @@ def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -
     why it is missing, reads "not given", with the reason if there is one."""
     reason = plain_text(absent_reason)
     if is_missing(value) or (reason and value in (reason, absent_reasons.NO_VALUE)):
-        told = absent_reasons.words_of(plain_text(absent_code), reason)
+        code = plain_text(absent_code)
+        told = absent_reasons.words_of(code, reason)
+        if reason not in (absent_reasons.NO_VALUE, code, told) and WORDS.search(reason):
+            told = f"{told} ({reason})"  # in the source's words too
         return "not given" if told == absent_reasons.NO_VALUE else f"not given: {told}"
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         return number_text(value)
