@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from wsgi.browse_pages.charts import DOT, SMALL_DOT, TICKS_MAX, Point, chart, value_ticks
+from wsgi.browse_pages.charts import DOT, SMALL_DOT, TICKS_MAX, TINY_DOT, Point, chart, value_ticks
 from wsgi.browse_pages.dates import Dates
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_many_points_have_small_dots_but_for_the_last_and_the_outermost(count: i
     sizes = [float(text) for text in re.findall(r'class="dot" [^>]*r="([\d.]+)"', svg)]
     assert len(sizes) == count
     assert sizes.count(DOT) == large
-    assert sizes.count(SMALL_DOT) == count - large
+    assert sizes.count(TINY_DOT if count == 500 else SMALL_DOT) == count - large
 
 
 def test_a_long_gap_is_dashed_and_each_point_says_its_value_and_leads_to_its_report() -> None:

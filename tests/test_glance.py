@@ -272,6 +272,13 @@ def test_the_days_of_an_axis_are_few_and_lie_within_it(first: datetime, days: fl
     assert all(begin <= tick <= last for tick in ticks)
 
 
+def test_many_measurements_are_behind_a_fold(browser: Browser, synced) -> None:
+    synced(record(1, results=[result(f"Hemoglobin {i}", i, "g/dL") for i in range(20)] + pressure(120, 80)))
+    browser.log_in("bholanath")
+    before, after = browser.get("/my/").text.split("<summary>7 more measurements</summary>")
+    assert (before.count('<span class="now">'), after.partition("</details>")[0].count('<span class="now">')) == (14, 7)
+
+
 def test_a_person_without_reports_is_told_so(application, synced) -> None:
     create_user("new.one", password="correct-horse")
     synced()

@@ -29,6 +29,7 @@ DRAWN_MAX = 1e15
 TICKS_MAX = 6
 NICE_STEPS = (1, 2, 2.5, 5, 10)
 DOT, SMALL_DOT, MANY_POINTS = 3.8, 2.4, 30
+TINY_DOT, CROWDED = 1.2, 150
 LONG_GAP = 3  # times the median distance of two points
 # Steps of the time axis: days and months from one tick to the next. The first that gives few ticks is used.
 DAYS, MONTHS = (1, 2, 7, 14), (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 6000, 24_000)
@@ -192,8 +193,9 @@ def _dots(points: Sequence[Point], scale: Scale) -> Iterator[str]:
     """Return the marks of the points. Of many, only the last, the highest and the lowest have shapes."""
     many = len(points) >= MANY_POINTS
     chosen = {points[-1], *(end(points, key=lambda point: point.value) for end in (min, max))} if many else set(points)
+    small = TINY_DOT if len(points) >= CROWDED else SMALL_DOT
     for point in points:
-        dot = _dot(point, scale, SMALL_DOT if many and point not in chosen else DOT, point in chosen)
+        dot = _dot(point, scale, small if many and point not in chosen else DOT, point in chosen)
         told = f"{dot}<title>{escape(point.text)}</title></g>" if point.text else f"{dot}</g>"
         yield f'<a href="{escape(point.path)}" tabindex="-1">{told}</a>' if point.path else told
 

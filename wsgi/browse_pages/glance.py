@@ -62,13 +62,14 @@ def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: C
 
 def folded(groups: Groups) -> tuple[Groups, Groups, int]:
     """Return the groups to show at once, those behind a fold, and how many measurements these have."""
-    shown: Groups = []
-    hidden: Groups = []
-    count = 0
+    shown, hidden = [], []
+    rest = MANY
     for name, items in groups:
-        (shown if count < MANY else hidden).append((name, items))
-        count += len(items)
-    return shown, hidden, sum(len(items) for _, items in hidden)
+        shown.append((name, items[:rest]))
+        hidden.append((name, items[rest:]))
+        rest = max(rest - len(items), 0)
+    kept, folds = ([(name, items) for name, items in each if items] for each in (shown, hidden))
+    return kept, folds, sum(len(items) for _, items in folds)
 
 
 def _is_pair(upper: Sequence[TrendPoint] | None, lower: Sequence[TrendPoint] | None) -> bool:
