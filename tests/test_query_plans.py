@@ -65,6 +65,7 @@ PATHS = {
     "/login/": [""],
     "/logout/": [""],
     "/livez": [""],
+    "/metrics": [""],
     "/readyz": [""],
     "/healthz": [""],
 }
@@ -121,7 +122,7 @@ def test_an_index_answers_every_query_of(
         assert answer.status_code == {"/login/": 401, "/logout/": 405}.get(path, 200), (query, answer.data)
     profiled.state.database.command("profile", 0)
     asked = commands(profiled)
-    assert asked or path in ("/login/", "/logout/", "/livez", "/fhir/metadata/")
+    assert asked or path in ("/login/", "/logout/", "/livez", "/metrics", "/fhir/metadata/")
     for command in asked:
         kept = ("find", "aggregate", "filter", "sort", "projection", "limit", "pipeline", "cursor", "hint")
         clean = {name: command[name] for name in command if name in kept}
