@@ -106,10 +106,18 @@ class Server:
         before = self.workers()
         self.process.send_signal(signal.SIGHUP)
         wait_for(lambda: not self.workers() & before and len(self.workers()) >= 2, 120)
+        wait_for(lambda: all(map(is_serving, self.workers())), 120)
 
     def end(self) -> None:
         self.process.terminate()
         assert self.process.wait(120) == 0
+
+
+def is_serving(pid: str) -> bool:
+    """Return whether a worker has started: it watches its socket then."""
+    with contextlib.suppress(OSError):
+        return any("tfd:" in path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return False
 
 
 @pytest.fixture
