@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,14 @@ def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> list[tuple
     reverted = [name for name, state in planned(to) if state == "would be reverted"]
     if reverted and not yes:
         confirm(f"This reverts {', '.join(reverted)} and deletes their data. Go on?")
-    steps = stores.migrate(settings, to)
+    steps = stores.migrate(settings, to, show_step if sys.stderr.isatty() else lambda name: None)
     with app.reports(settings) as reports:
         reports.make_indexes()
     return steps
+
+
+def show_step(name: str) -> None:
+    click.echo(f"{name} …", err=True)
 
 
 def planned(to: int | None) -> list[tuple[str, str]]:

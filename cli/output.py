@@ -1,9 +1,11 @@
 """Print results: tables for people, JSON and CSV for scripts."""
 
+import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -118,6 +120,29 @@ def confirm(question: str) -> None:
     if not click.confirm(question, err=True):
         click.echo("Nothing was changed.", err=True)
         raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def counting(label: str, count: Callable[[], int], total: int) -> Iterator[None]:
+    """Draw a bar on stderr, if it is a terminal, while the block takes longer than a second."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        if not ended.wait(1):
+            with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+                while not ended.wait(0.2):
+                    bar.update(min(count(), total) - bar.pos)
+                bar.update(total - bar.pos)
+
+    thread = threading.Thread(target=draw, daemon=True)
+    if sys.stderr.isatty() and total > 0:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()
 
 
 def called_as() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
-from cli.output import is_json, print_json, tell, told_as_json
+from cli.output import counting, is_json, print_json, tell, told_as_json
 from myhealth.common.errors import BadInput, MissingPrivilege, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.runner import restart_epoch, run_pass
+from myhealth.sync.status import count_at_most
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
@@ -94,7 +96,10 @@ def sync(
         if restart and not restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
             tell("Another sync is at work; nothing was restarted.", {"locked_out": True}, err=True)
         elif once:
-            report(run_pass(source_url, target, settings, retry_quarantined=retry_failed), app.verbose or verbose)
+            done = Pass()
+            with counting("Rows carried over", lambda: done.read, count_at_most() if sys.stderr.isatty() else 0):
+                run_pass(source_url, target, settings, retry_quarantined=retry_failed, done=done)
+            report(done, app.verbose or verbose)
         else:
             from myhealth.sync.scheduler import run_loop  # one pass needs neither `schedule` nor `verify`
 

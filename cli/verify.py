@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_json, print_table
+from cli.output import as_json, counting, plural, print_json, print_table
 from myhealth.audit.events import record_event
 from myhealth.reports.writer import ReportWriter
+from myhealth.sync.status import count_at_most
 from myhealth.sync.verify import SHOWN, Comparison, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")
@@ -31,7 +32,10 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
 
     with app.database() as settings, app.reports(settings) as reports:
         record_event("read", what="verify")
-        found = verify(stores.database_url(settings), ReportWriter(reports), settings.sync.batch_rows, repair=repair)
+        growing = Comparison()
+        with counting("Rows compared", lambda: growing.rows, count_at_most()):
+            writer, rows = ReportWriter(reports), settings.sync.batch_rows
+            found = verify(stores.database_url(settings), writer, rows, repair=repair, found=growing)
     if as_json:
         print_json(as_dict(found))
     else:

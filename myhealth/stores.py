@@ -185,13 +185,16 @@ def migrations() -> list[Migration]:
         return _status(_runner())
 
 
-def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
+def migrate(
+    settings: Settings, to: int | None = None, begun: Callable[[str], object] = lambda name: None
+) -> list[tuple[str, str]]:
     """Migrate the bound database up or down to migration `to` (None: the newest; 0: empty), each step a transaction.
 
-    Return ("applied" or "reverted", name) for each step. Two runs at once are safe: the second waits for the first, up
-    to a minute, and has nothing left to do. A step waits until nobody uses the tables for longer than a moment, so that
-    no upload waits behind it. Raises BadInput for a number without a migration, SchemaMismatch for a newer schema, and
-    Unavailable if another migration, or a user of the tables, takes too long.
+    Return ("applied" or "reverted", name) for each step; `begun` is called with the name before. Two runs at once are
+    safe: the second waits for the first, up to a minute, and has nothing left to do. A step waits until nobody uses the
+    tables for longer than a moment, so that no upload waits behind it. Raises BadInput for a number without a
+    migration, SchemaMismatch for a newer schema, and Unavailable if another migration, or a user of the tables, takes
+    too long.
     """
     numbers = [*map(_number, _names())]
     to = numbers[-1] if to is None else to
@@ -205,9 +208,11 @@ def migrate(settings: Settings, to: int | None = None) -> list[tuple[str, str]]:
         database.execute_sql(f"comment on table schema_migration is '{PROGRAMS.format(min(OLDEST_PROGRAM, to))}'")
         for row in reversed(rows):
             if row.applied and row.idx > to:
+                begun(row.name)
                 steps += [("reverted", name) for name in _patiently(runner.down, row.name)]
         for row in rows:
             if not row.applied and row.idx <= to:
+                begun(row.name)
                 steps += [("applied", name) for name in _patiently(runner.up, row.name)]
     for change, name in steps:
         log.info("migration %s %s", name, change)

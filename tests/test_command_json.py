@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import shlex
 import shutil
 import subprocess
@@ -110,3 +112,28 @@ def test_a_shell_gets_its_completion(shell: str, run_cli) -> None:
     program = Path(sys.executable).with_name("myhealth")
     answer = subprocess.run([program], env={**os.environ, **asked}, capture_output=True, text=True)
     assert {"plain,set-name", "plain,set-role"} <= set(answer.stdout.split()), answer
+
+
+PROGRAM = """
+import time
+from cli.output import counting
+began = time.monotonic()
+with counting("Rows compared", lambda: 5 * (time.monotonic() - began > 1.2), 10):
+    time.sleep({seconds})
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("seconds", "shown"), [(2, True), (0, False)], ids=["long", "quick"])
+def test_a_terminal_sees_how_far_long_work_is(seconds: int, shown: bool) -> None:
+    words = [sys.executable, "-c", PROGRAM.format(seconds=seconds)]
+    assert subprocess.run(words, capture_output=True).stderr == b"", "nothing in a pipe"
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(words, stderr=theirs)
+    os.close(theirs)
+    text = b""
+    with contextlib.suppress(OSError):  # the terminal is closed
+        while part := os.read(ours, 65536):
+            text += part
+    assert running.wait(60) == 0
+    assert (b"Rows compared" in text) == shown

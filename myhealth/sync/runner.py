@@ -70,14 +70,15 @@ def run_pass(
     *,
     retry_quarantined: bool = False,
     stop: threading.Event | None = None,
+    done: Pass | None = None,
 ) -> Pass:
     """Run one pass. `retry_quarantined`: write the quarantined documents again. `stop`: ends the pass between two
-    batches when set, with the same guarantees as a killed pass.
+    batches when set, with the same guarantees as a killed pass. `done`: the result, for who watches it grow.
 
     A store that becomes unavailable within the pass is retried for a minute, from the checkpoint on. Raises Unavailable
     if it stays unavailable, or was so at the start: nothing is lost, and the next pass goes on from the checkpoint.
     """
-    started, done, stop = time.monotonic(), Pass(), stop or threading.Event()
+    started, done, stop = time.monotonic(), done or Pass(), stop or threading.Event()
     backoff = Backoff(stop)
     while True:
         try:

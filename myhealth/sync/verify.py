@@ -91,8 +91,11 @@ class Comparison:
             self.first.append(difference)
 
 
-def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bool = False) -> Comparison:
+def verify(
+    source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bool = False, found: Comparison | None = None
+) -> Comparison:
     """Compare users and check-ups. `repair`: also mend the differences, as the only runner of the sync meanwhile.
+    `found`: the result, for who watches it grow.
 
     Raises MyHealthError without a checkpoint of this history of PostgreSQL; Unavailable if a store is unavailable, or
     if a sync is at work beside a repair.
@@ -101,6 +104,7 @@ def verify(source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bo
         if repair and not source.lock():
             raise Unavailable("a sync is at work, and a repair must be alone; try again when it has ended")
         verifier = _Verifier(source, second, writer, batch_rows, repair)
+        verifier.found = found or verifier.found
         return verifier.compare_and_mend() if repair else verifier.compare()
 
 
