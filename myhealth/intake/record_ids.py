@@ -3,16 +3,19 @@
 import hashlib
 import re
 import sqlite3
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from myhealth.clinical.catalog import first_findings
-from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import NUMBERS, Result
+from myhealth.intake.record import Result
 
 # Text whose results had to be written anew, as `results_as_sent` judges it.
-FIRST_FIELDS = frozenset(Result.__struct_fields__[:7])
+FIRST_FIELDS = 7
+NO_OTHERS = (None,) * (len(Result.__struct_fields__) - FIRST_FIELDS)
 MANY_DIGITS = re.compile(r"[0-9.eE+-]{18}")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -45,26 +48,27 @@ class _ResultsText(msgspec.Struct):
 _decode_results_text = msgspec.json.Decoder(_ResultsText).decode
 
 
-def results_as_sent(raw: str, stored: str) -> str:
+def results_as_sent(results: Sequence[Result], findings: Iterable[tuple[int, Any]], raw: str) -> str:
     """Return the text of a record's results if they are stored as they came, else "".
 
     The number of a record that has none is derived from this text. The rule must not change: with another number, a
-    dump that is imported again would be stored twice.
+    dump that is imported again would be stored twice. `results`: complete as sent; `findings`: what the catalogue finds
+    in them, by index. `raw`: the record's text.
     """
-    sent = str(_decode_results_text(raw).results, "utf-8")
-    results = DECODER.decode(sent)
-    if results is None:
-        return ""
     broken = False
     for result in results:
-        numbers = [result.get(name) for name in NUMBERS]
-        fraction = any(isinstance(number, (float, Decimal)) for number in numbers)
-        if result.keys() != FIRST_FIELDS or (fraction and 0 in numbers):
+        code, value, unit = result.code, result.value, result.unit
+        numbers = (value, result.low, result.high)
+        fraction = any(isinstance(number, float | Decimal) for number in numbers)
+        if (fraction and 0 in numbers) or astuple(result)[FIRST_FIELDS:] != NO_OTHERS:
             return ""
-        value, unit = result["value"], result["unit"]
-        if type(value) is str and first_findings(result["code"], value, unit, None, None, None, None):
+        if type(value) is str and first_findings(code, value, unit, None, None, None, None):
             return ""
         broken = broken or fraction
-    if results != DECODER.decode(stored) or (broken and MANY_DIGITS.search(raw)) or SURROGATE_ESCAPE.search(raw):
+    for place, _ in findings:
+        found = results[place]
+        if first_findings(found.code, found.value, found.unit, found.low, found.high, found.flag, None):
+            return ""
+    if (broken and MANY_DIGITS.search(raw)) or ("\\" in raw and SURROGATE_ESCAPE.search(raw)):
         return ""
-    return sent
+    return str(_decode_results_text(raw).results, "utf-8")

@@ -101,13 +101,14 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
         if encoded.count(b",") != raw.count(",") + added:
             return None
         record = _make_record(sent, machine)
+        as_sent = ""
+        if record.record_id is None and not added and sent.results is not None:
+            as_sent = results_as_sent(sent.results or (), found, raw)
         if sent.results:
             _add_results(record, sent.results, encoded[encoded.find(RESULTS) + len(RESULTS) : -1], found)
     except REFUSALS:
         return None
-    if record.record_id is None:
-        first = record.results_as_sent
-        record.results_as_sent = results_as_sent(raw, first or record.results) or first
+    record.results_as_sent = as_sent or record.results_as_sent
     return record
 
 
