@@ -45,7 +45,7 @@ def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: b
     """List rejected records, oldest first."""
     with app.database():
         record_event("read", what="rejections")
-        found = domain.list_rejections(after=after, limit=limit, resolved=resolved)
+        found = domain.list_rejections(after=after, limit=limit, state="all" if resolved else "open")
     if as_json:
         print_json([rejection_row(rejection) for rejection in found])
         return

@@ -342,9 +342,9 @@ def signed(browse: Caller, settings: Settings, log_in: Callable[[str], str]) -> 
 
 @pytest.fixture
 def two_checkups(upload: Caller, log_in: Callable[[str], str]) -> None:
-    """Store check-up 1 of bholanath and check-up 2 of savita."""
-    sent = upload("POST", "/checkups/", [record(1), record(2, "savita")], token=log_in("tara"))
-    assert [item["id"] for item in sent.json["items"]] == [1, 2]
+    """Store check-up 1 of bholanath and check-up 2 of savita, and rejection 1 of tara's."""
+    sent = upload("POST", "/checkups/", [record(1), record(2, "savita"), record(3, "nobody")], token=log_in("tara"))
+    assert [item["id"] for item in sent.json["items"]] == [1, 2, None]
 
 
 @pytest.fixture

@@ -291,7 +291,7 @@ def test_what_was_discarded_stays_so(db) -> None:
     (refused,) = take(record(1, patient="nobody"))
     resolve(refused.rejection_id, "discarded: by hand")
     assert list_rejections() == []
-    assert len(list_rejections(resolved=True)) == 1
+    assert len(list_rejections(state="all")) == 1
     with pytest.raises(Conflict, match="by hand"):
         resolve(refused.rejection_id, "discarded")
     with pytest.raises(NotFound):

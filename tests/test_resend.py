@@ -257,7 +257,7 @@ def test_the_command_line_says_what_was_deleted(db, people, run_cli, tmp_path) -
     assert (done.returncode, done.stdout) == (0, f"{path}: 0 accepted, 61 duplicate, 0 rejected.\n"), done.stderr
     assert done.stderr == f"{path}, line 1: record 61 (record_id 77): record_id: {GONE}\n"
     retried = run_cli("rejections", "retry", str(list_rejections()[0].id))
-    assert (retried.returncode, retried.stdout) == (0, f"{list_rejections(resolved=True)[0].id}: duplicate, {GONE}\n")
+    assert (retried.returncode, retried.stdout) == (0, f"{list_rejections(state='all')[0].id}: duplicate, {GONE}\n")
 
 
 def test_what_was_kept_goes_with_the_patient(db, people) -> None:

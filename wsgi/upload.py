@@ -18,6 +18,7 @@ from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
+from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.table_page import TablePage
 from wsgi.upload_api.users import LinkView, UsersView, UserView
@@ -38,6 +39,7 @@ VIEWS: dict[str, Any] = {
     "/reports/": CheckupsView,
     "/machines/": MachinesView,
     "/machines/<serial>/dumps/": DumpsView,
+    **REJECTION_VIEWS,
     **FHIR_WRITE_VIEWS,
     **HEALTH_VIEWS,
 }

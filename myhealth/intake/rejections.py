@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
 from msgspec import Struct
@@ -108,13 +109,33 @@ def store_rejections(
     return [ids.get(digest) for digest in digests]
 
 
-def list_rejections(*, after: int = 0, limit: int | None = None, resolved: bool = False) -> list[Rejection]:
-    """Return rejections by id, without their payloads. `after`: only ids above it. `resolved`: also resolved
-    ones."""
+def list_rejections(
+    *,
+    after: int = 0,
+    before: int | None = None,
+    limit: int | None = None,
+    state: str = "open",
+    machine: str | None = None,
+    code: str | None = None,
+    since: datetime | None = None,
+    user_id: int | None = None,
+) -> list[Rejection]:
+    """Return rejections by id, without their payloads. `after`: only ids above it; `before`: only ids below it, the
+    highest first. `state`: open, resolved or all. `code`: of one of its errors. `since`: received then or later.
+    `user_id`: uploaded by this user."""
     columns = [field for field in Rejection._meta.sorted_fields if field.name not in ("payload", "digest")]
-    query = Rejection.select(*columns).where(Rejection.id > after).order_by(Rejection.id).limit(limit)
-    if not resolved:
-        query = query.where(Rejection.resolved_at.is_null())
+    order = Rejection.id if before is None else Rejection.id.desc()
+    query = Rejection.select(*columns).where(Rejection.id > after).order_by(order).limit(limit)
+    for asked, condition in (
+        (before, Rejection.id < before),
+        (state != "all" or None, Rejection.resolved_at.is_null(state == "open")),
+        (machine, Rejection.context["machine"] == machine),
+        (code, Rejection.errors.contains([{"code": code}])),
+        (since, Rejection.received_at >= since),
+        (user_id, Rejection.user_id == user_id),
+    ):
+        if asked is not None:
+            query = query.where(condition)
     with transaction():
         return list(query)
 
@@ -127,11 +148,11 @@ def open_ids() -> list[int]:
         return [rejection.id for rejection in query]
 
 
-def get_rejection(rejection_id: int) -> Rejection:
-    """Return a rejection. Raises NotFound."""
+def get_rejection(rejection_id: int, user_id: int | None = None) -> Rejection:
+    """Return a rejection. `user_id`: only if this user uploaded it. Raises NotFound."""
     with transaction():
         found = Rejection.get_or_none(Rejection.id == rejection_id)
-    if found is None:
+    if found is None or user_id not in (None, found.user_id):
         raise NotFound(f"there is no rejection {rejection_id}")
     return found
 
@@ -164,9 +185,9 @@ def discard(rejection_id: int, reason: str = "") -> None:
         record_event("rejection.discard", subject=patient_named(get_rejection(rejection_id)), rejection=rejection_id)
 
 
-def open_rejection(rejection_id: int) -> Rejection:
-    """Return a rejection for a person to read, and log that access. Raises NotFound."""
-    found = get_rejection(rejection_id)
+def open_rejection(rejection_id: int, user_id: int | None = None) -> Rejection:
+    """Return a rejection for a person to read, and log that access. Raises as `get_rejection` does."""
+    found = get_rejection(rejection_id, user_id)
     record_event("read", subject=patient_named(found), what="rejection", rejection=rejection_id)
     return found
 

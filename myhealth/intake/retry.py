@@ -11,15 +11,16 @@ from myhealth.checkups.columns import CHANGEABLE
 from myhealth.checkups.models import Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
-from myhealth.intake.formats.registry import get_format
+from myhealth.intake.formats.registry import OBJECT, get_format
 from myhealth.intake.formats.tables.layout import GUESSED, parse_layout
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.models import Rejection
-from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import get_rejection, patient_named, payload_text, resolve
 from myhealth.intake.results import ImportSource, RecordResult, error
 from myhealth.profiles.models import User
+from myhealth.profiles.names import username_error
 
 # A record that comes again need not have the same moment: without one it was stored with that of its upload.
 CONTENT_NAMES = ("patient_id", "machine_id", *(name for name in CHANGEABLE if name != "taken_at"))
@@ -30,10 +31,16 @@ class _StillRejected(Exception):
 
 
 def retry_rejection(
-    rejection_id: int, *, own_authorities: Collection[str] = (), patient: str | None = None
+    rejection_id: int,
+    *,
+    own_authorities: Collection[str] = (),
+    patient: str | None = None,
+    correction: str = "",
+    names_fields: bool = True,
 ) -> RecordResult:
     """Try to store a rejected record again, under its first record_id. If it is rejected again, store the new errors.
-    `patient`: the username of its patient, whatever it says.
+    `patient`: the username of its patient, whatever it says. `correction`: a check-up record as JSON to store in its
+    place; it is kept beside the record as sent, and later retries use it. `names_fields`: as in ImportSource.
 
     An account that its user registered after the record was received, and that staff did not review, may belong to
     another person: its records are rejected again. A record without a record_id that was sent again meanwhile is a
@@ -42,7 +49,10 @@ def retry_rejection(
     rejection = get_rejection(rejection_id)
     if rejection.resolved_at is not None:
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {rejection.resolution}")
+    if correction:
+        _correct(rejection, correction)
     context = rejection.context
+    corrected = {"context": context} if correction else {}
     origin = ImportSource(
         rejection.source,
         context.get("machine"),
@@ -53,7 +63,9 @@ def retry_rejection(
         own_authorities=own_authorities,
         zone=context.get("zone") or "UTC",
         layout=context.get("layout") or "",
+        names_fields=names_fields,
     )
+    unresolved = (Rejection.id == rejection_id) & Rejection.resolved_at.is_null()
     result: RecordResult
     try:
         with transaction():
@@ -62,13 +74,23 @@ def retry_rejection(
                 _check_changes(rejection, result)
             if result.status == "rejected":
                 raise _StillRejected
+            if corrected:
+                Rejection.update(**corrected).where(unresolved).execute()
             resolve(rejection_id, result.status, result.id)
-            record_event("rejection.retry", subject=patient_named(rejection), rejection=rejection_id, checkup=result.id)
+            subject = patient or patient_named(rejection)
+            record_event("rejection.retry", subject=subject, rejection=rejection_id, checkup=result.id)
     except _StillRejected:
         with transaction():
-            Rejection.update(errors=result.errors).where(Rejection.id == rejection_id).execute()
+            Rejection.update(errors=result.errors, **corrected).where(unresolved).execute()
         result.rejection_id = rejection_id
     return result
+
+
+def _correct(rejection: Rejection, correction: str) -> None:
+    """Set the correction, and the patients whom it names, so that it is erased with each of them."""
+    known = rejection.context.get("patients") or []
+    named = [name for name in named_in(correction) if not username_error(name)]
+    rejection.context |= {"correction": correction, "patients": list(dict.fromkeys([*known, *named]))}
 
 
 def _check_changes(rejection: Rejection, result: RecordResult) -> None:
@@ -105,14 +127,16 @@ def _find_twin(checkup_id: int | None, since: datetime) -> int | None:
 def reread(rejection: Rejection) -> ParsedRecord:
     """Read the record again, with the number and the patient that were found for it when it first came."""
     context = rejection.context
-    found = get_format(context.get("format") or "")
+    correction = context.get("correction")
+    found = OBJECT if correction else get_format(context.get("format") or "")
     layout = parse_layout(context["layout"]) if context.get("layout") else GUESSED
     zone = read_zone(context.get("zone") or "UTC")
-    parsed = found.reread(found, payload_text(rejection), zone, layout)
+    parsed = found.reread(found, correction or payload_text(rejection), zone, layout)
     parsed.index, parsed.line = context.get("index") or 0, context.get("line") or 1
     record = None if parsed.faults else parsed.decoded()
-    # Earlier releases took numbers with an authority for names too.
-    if "identifiers" in context or not (isinstance(record, dict) and record.get("patient")):
+    has_patient = isinstance(record, dict) and record.get("patient")
+    # Earlier releases took numbers with an authority for names too. A correction says itself whose it is.
+    if not correction and ("identifiers" in context or not has_patient):
         parsed.patients = tuple(context.get("patients") or parsed.patients)
     if isinstance(record, dict) and context.get("record_id") and record.get("record_id") is None:
         record["record_id"] = context["record_id"]

@@ -80,7 +80,8 @@ def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> Fou
     parts = fold_name(full_name).split()
     found = FoundRejections([], [], set())
     for rejection in _candidates([*mentions.held, *parts[:1], *(value for _, value in mentions.identifiers)]):
-        context, text = rejection.context, payload_text(rejection)
+        context = rejection.context
+        text = f"{payload_text(rejection)} {context.get('correction', '')}"
         patients = {name for name in (context.get("patient"), *context.get("patients", ()), *named_in(text)) if name}
         words = set(re.findall(r"\w+", fold_name(text))) if len(parts) > 1 else set()
         mine = {name for name in patients if mentions.names(name, rejection.received_at)}

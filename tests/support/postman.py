@@ -23,6 +23,7 @@ VARIABLES = {
     "report_id": "1",
     "resource_id": "1",
     "checkup_id": "1",
+    "rejection_id": "1",
     "serial": "HC-2031-0007",
 }
 CREDENTIALS = '{"username": "{{username}}", "password": "{{password}}"}'

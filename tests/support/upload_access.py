@@ -12,6 +12,7 @@ from support.factories import PASSWORD, record
 
 CALLERS = ("bholanath", "savita", "dr.ayush", "tara", "root", "runner")
 USER, CHECKUPS = "/users/<username>/", "/users/<username>/checkups/"
+REJECTION, REJECTING = "/rejections/<rejection_id:int>/", ("dr.ayush", "tara", "root")  # it is tara's
 CHECKUP = "/users/<username>/checkups/<checkup_id:int>/"
 
 
@@ -52,6 +53,10 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/machines/"): only(200, "tara"),
     ("POST", "/machines/"): only(201, "tara"),
     ("POST", "/machines/<serial>/dumps/"): only(201, "tara"),
+    ("GET", "/rejections/"): only(200, *REJECTING),
+    ("GET", REJECTION): only(200, *REJECTING),
+    ("POST", REJECTION + "retry/"): only(422, *REJECTING),
+    ("POST", REJECTION + "discard/"): {**only(409, *REJECTING), REJECTING[0]: 204},
     ("POST", "/fhir/"): only(200, "dr.ayush", "tara"),
     ("POST", "/fhir/Observation/"): only(201, "dr.ayush", "tara"),
     ("POST", "/fhir/DiagnosticReport/"): only(201, "dr.ayush", "tara"),
@@ -65,6 +70,8 @@ BODIES: dict[str, Any] = {
     USER: {"username": "bholanath", "full_name": "Bholanath M"},
     CHECKUP: {"disease": "none"},
     "/machines/": {"serial": "HC-9"},
+    REJECTION + "retry/": {},
+    REJECTION + "discard/": {"reason": "sent twice"},
     "/fhir/": {"resourceType": "Bundle", "type": "batch", "entry": [{"resource": FHIR_RESULT, "request": {"method": "POST", "url": "Observation"}}]},
     "/fhir/Observation/": FHIR_RESULT,
     "/fhir/DiagnosticReport/": {**FHIR_RESULT, "resourceType": "DiagnosticReport"},
@@ -76,11 +83,16 @@ def ask(upload: Caller, method: str, path: str, token: str, number: int = 7, *, 
     body = BODIES.get(path, [record(number)]) if method in ("POST", "PUT", "PATCH") else None
     if isinstance(body, dict) and body.get("username") == "new.one":
         body = {**body, "username": f"new.{number}"}
-    if path in ("/fhir/Observation/", "/fhir/DiagnosticReport/"):
+    if isinstance(body, dict) and path in ("/fhir/Observation/", "/fhir/DiagnosticReport/"):
         body = {**body, "id": str(number)}
     filled_path = filled(path) if closing_slash else filled(path).rstrip("/")
     return upload(method, filled_path, body, token=token)
 
 
 def filled(path: str) -> str:
-    return path.replace("<username>", "bholanath").replace("<checkup_id:int>", "1").replace("<serial>", "HC-1")
+    return (
+        path.replace("<username>", "bholanath")
+        .replace("<checkup_id:int>", "1")
+        .replace("<rejection_id:int>", "1")
+        .replace("<serial>", "HC-1")
+    )

@@ -16,7 +16,7 @@ from myhealth.profiles.models import ROLES, SEXES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from myhealth.profiles.services import FULL_NAME_MAX
-from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, shape, struct_schemas, undescribed
+from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, ref, shape, struct_schemas, undescribed
 
 ID = {"type": "integer", "minimum": 1}
 FLAG = {"type": "boolean"}
@@ -101,6 +101,27 @@ ITEM = shape(
         "record_id": {"type": ["string", "null"]},
     },
 )
+REASON_MAX = 150  # characters
+NULLABLE_TEXT = {"type": ["string", "null"]}
+REJECTION = shape(
+    {
+        "id": ID,
+        "received_at": MOMENT,
+        "source": TEXT,
+        **dict.fromkeys(("machine", "format", "record_id", "patient"), NULLABLE_TEXT),
+        "line": maybe(COUNT),
+        "errors": errors_of(code=TEXT),
+        "times": ID,
+        "resolved_at": maybe(MOMENT),
+        "resolution": NULLABLE_TEXT,
+        "checkup_id": maybe(ID),
+    }
+)
+WHOLE = {
+    "payload": {**TEXT, "description": "The record as it was sent; base64 of it where `base64` is true."},
+    "base64": FLAG,
+    "correction": {**NULLABLE_TEXT, "description": "The corrected record, as JSON; `payload` stays."},
+}
 SCHEMAS: dict[str, Any] = {
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
     "Details": shape({"details": TEXT}),
@@ -174,6 +195,14 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     "CheckupChanges": CHANGES,
+    "Rejection": REJECTION,
+    "RejectionWhole": {
+        **REJECTION,
+        "required": [*REJECTION["required"], *WHOLE],
+        "properties": REJECTION["properties"] | WHOLE,
+    },
+    "RejectionRetry": shape({}, {"patient": maybe({"oneOf": [USERNAME, ID]}), "record": maybe(ref("Record"))}),
+    "RejectionDiscard": shape({}, {"reason": text(REASON_MAX)}),
     "Machine": shape(
         {
             "id": ID,
