@@ -1,6 +1,7 @@
 """The description of an API: OpenAPI for programs, and a page for people that loads nothing from other sites."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ def description_views(
 
     class DocsPage(View):
         def get(self) -> Any:
-            return html_response("docs.html", document=document, operations=operations(document), show=show_schema)
+            shown: dict[str, Any] = {"groups": by_tag(document), "errors": shared_errors(document), "show": show_schema}
+            return html_response("docs.html", document=document, **shown)
 
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
 
@@ -39,13 +41,28 @@ class DocsStyle(View):
         return static_file("docs.css")
 
 
-def operations(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Return (method, path, operation) of each operation in the document."""
-    return [
-        (verb.upper(), path, operation)
-        for path, verbs in document["paths"].items()
-        for verb, operation in verbs.items()
-    ]
+Operations = dict[str, list[tuple[str, str, Mapping[str, Any]]]]
+
+
+def by_tag(document: Mapping[str, Any]) -> Operations:
+    """Return the operations of each tag, as (method, path, operation)."""
+    found: Operations = {}
+    for path, verbs in document["paths"].items():
+        for verb, operation in verbs.items():
+            found.setdefault(operation["tags"][0], []).append((verb.upper(), path, operation))
+    return found
+
+
+def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the description of each error, by its status, as most of the operations that may answer it have it."""
+    told: dict[str, Counter[str]] = {}
+    for verbs in document["paths"].values():
+        for operation in verbs.values():
+            for status, answer in operation["responses"].items():
+                if status >= "4":
+                    told.setdefault(status, Counter())[answer["description"]] += 1
+    usual = {status: count.most_common(1)[0] for status, count in sorted(told.items())}
+    return {status: text for status, (text, times) in usual.items() if times > 2}
 
 
 def show_schema(schema: Any) -> str:

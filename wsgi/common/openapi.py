@@ -34,6 +34,12 @@ PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may
 # The variables of a path, by their filters in Bottle.
 PATH_TYPES: dict[str, dict[str, Any]] = {"": TEXT, ":int": {"type": "integer"}}
 PATH_TYPES[":fhir_id"] = {**TEXT, "pattern": f"^{FHIR_ID}$"}
+# The tag of a path, by its first part; other paths have that part itself.
+TAGS = {
+    **dict.fromkeys(("login", "logout", "registration", ".well-known"), "logging in"),
+    **dict.fromkeys(("livez", "readyz", "healthz", "metrics"), "running it"),
+    "fhir": "FHIR R4",
+}
 # The headers of errors.
 SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 
@@ -93,7 +99,9 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
         {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
         for name, schema, text in said.headers
     ]
+    first = path.split("/")[1]
     found: dict[str, Any] = {
+        "tags": [TAGS.get(first, first)],
         "summary": said.summary,
         "operationId": f"{verb}_{re.sub(r'[^a-z]+', '_', path.lower()).strip('_') or 'page'}",
         "parameters": parameters,
