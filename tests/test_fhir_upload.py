@@ -134,6 +134,23 @@ def test_a_conditional_create_stores_nothing_twice(send, db) -> None:
     assert issues(send("", other, 422)) == [("not-supported", "Bundle.entry[1].request.ifNoneExist")]
 
 
+def test_a_condition_that_another_patients_result_meets_hides_nothing(send, db) -> None:
+    known = {"identifier": [{"system": "http://lab", "value": "7"}]}
+    send("", posted(PATIENT, glucose("a", **known)))
+    savita = {"resourceType": "Patient", "id": "p1", "identifier": [{"value": "savita"}]}
+    for machine, entry in (("", "422 Unprocessable Entity"), ("HC-9", "201 Created")):
+        device = {"device": {"identifier": {"value": machine}}} if machine else {}
+        sent = posted(
+            savita, glucose("a", **known, **device), kind="batch", entry1={"ifNoneExist": "identifier=http://lab|7"}
+        )
+        answer = send("", sent)
+        assert responses(answer)[1][0] == entry
+        assert str(get_user("bholanath").subject) not in json.dumps(answer)
+    assert db("select username from checkups join users on users.id = patient_id order by checkups.id") == [
+        ("bholanath",), ("savita",)
+    ]  # fmt: skip
+
+
 def test_one_resource_by_itself(send, db) -> None:
     alone = observation(
         "o",

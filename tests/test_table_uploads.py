@@ -185,3 +185,30 @@ def test_a_form_that_is_none_is_told(upload, people, body: bytes) -> None:
         answer = upload.client.post("/csv", data=body, headers={"Content-Type": kind})
         assert answer.status_code in (400, 401)
         assert '<form method="post"' in answer.text
+
+
+def test_what_is_sent_without_a_login_costs_little(upload, people, monkeypatch) -> None:
+    packed = gzip.compress(b"token=x")
+
+    def read(*_: Any, **__: Any) -> bytes:
+        raise AssertionError("read before the login")
+
+    monkeypatch.setattr(table_page.gzip, "compress", read)
+    monkeypatch.setattr(table_page.base64, "b64decode", read)
+    form = {"token": "guessed", "content": "H4sI"}
+    assert upload.client.post("/csv", data=form).status_code == 401
+    answer = upload.client.post("/csv", data=packed, headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize("date_format", ["%d/%d/%m/%Y", "%c %d %m %Y"])
+def test_a_date_format_with_a_part_twice_is_refused(upload, log_in, date_format: str) -> None:
+    layout = {"serial": "BP-7", "layout": f'date_format = "{date_format}"'}
+    answer = upload("POST", "/machines/", layout, token=log_in("tara"))
+    assert (answer.status_code, "must be dmy, mdy, ymd" in answer.json["details"]) == (400, True)
+
+
+def test_a_header_of_too_many_columns_is_refused(upload, log_in) -> None:
+    body = f"date,patient,{','.join(f'a{number}' for number in range(100_000))}\n".encode()
+    answer = upload("POST", "/checkups/", body, token=log_in("tara"), headers={"Content-Type": "text/csv"})
+    assert (answer.status_code, "more than 2,100 columns" in answer.json["details"]) == (400, True)

@@ -93,6 +93,17 @@ class Intake:
             notify_sync()
         return batch.outcomes
 
+    def patients_of(self, parsed: Sequence[ParsedRecord]) -> list[int | None]:
+        """Return the id of each record's patient; None if it has none here, or is not valid. Stores no record."""
+        self.learn_people()
+        checked, patients = self.validate(parsed), Patients(self.origin)
+        valid = [item for item in checked if item.record is not None]
+        with contextlib.suppress(ConcurrentChange), transaction() as cursor:
+            patients.look_up(cursor, valid)
+            found = {id(item): patients.of(item) for item in valid}
+            return [getattr(found.get(id(item)), "id", None) for item in checked]
+        return [None] * len(checked)
+
     def learn_people(self) -> None:
         """Learn which patients the references of the Patient resources mean that were read so far."""
         people = []

@@ -161,7 +161,10 @@ class SearchBase(FhirView):
             page, total = Page([]), count_found(self.context.reports, search, ())
         else:
             page = find_patients(self.context.reports, search, after)
-            self._log([user for _, user in page.found], "profile")
+            if page.found:
+                self._log([user for _, user in page.found], "profile")
+            else:  # that nobody is like this says something too
+                self.log_access(None, "people")
             total = len(page.found)
         entries = [] if search.counts_only else entries_of(resource for resource, _ in page.found)
         next_ = format_search_cursor(page.after) if page.after else ""
@@ -175,8 +178,7 @@ class SearchBase(FhirView):
                 self._log(owners, "reports")
                 return self.answer_bundle(search, [], total=count_found(store, search, owners))
         page = find_page(store, search, owners, frozenset((self.kind,)), after)
-        shown = {report["subject"] for _, report in page.found}
-        self._log([owner for owner in owners if owner["subject"] in shown], "reports")
+        self._log(owners, "reports")
         entries = entries_of(resource for resource, _ in page.found)
         entries += entries_of(self._included(search, page, owners), "include")
         next_ = format_place(page.after) if page.after else ""
@@ -207,7 +209,8 @@ class SearchBase(FhirView):
         return found
 
     def _log(self, patients: list[Document], what: str) -> None:
-        """Log the access to each of these patients, in one write, before anything is shown."""
+        """Log the access to each of these patients, in one write, before anything is shown: also that they have no such
+        result."""
         accesses = [Access(self.user, patient, what, address=self.address) for patient in patients]
         self.context.reports.access_log.log(*accesses)
 

@@ -18,6 +18,7 @@ from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.bulk_insert import find_by_number
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import RecordResult
 from myhealth.profiles.models import User
 from myhealth.reports.documents import Document, decode_json
@@ -104,10 +105,10 @@ class FhirWriteView(TakesRecords):
                 kind = entries.kind(number)
                 reason = "is about no patient" if kind in RESULTS else "is taken only where a result refers to it"
                 entries.refuse(number, ".resource", f"{kind[:60]} {reason}.")
-        known = _find_known(entries, heads)
+        intake = self.intake(dump, f"POST {bottle.request.path}"[:200])
+        known = _find_known(entries, heads, intake)
         _refuse_all(entries, atomic)
         left = [each for head, each in heads.items() if head not in known and head not in entries.problems]
-        intake = self.intake(dump, f"POST {bottle.request.path}"[:200])
         results = intake.store_batch(left, atomic=atomic) if left else []
         for each in results:
             RECORDS.labels(each.status).inc()
@@ -184,9 +185,9 @@ def _refuse_all(entries: Entries, atomic: bool) -> None:
         raise Unprocessable("Nothing was stored, because something was refused.", errors=problems[:PROBLEMS_MAX])
 
 
-def _find_known(entries: Entries, heads: dict[int, ParsedRecord]) -> dict[int, int]:
+def _find_known(entries: Entries, heads: dict[int, ParsedRecord], intake: Intake) -> dict[int, int]:
     """Return the check-ups that make conditional creates unnecessary, by the places of their entries. Refuse conditions
-    that name another resource."""
+    that name another resource. A check-up of another patient is another one: the intake says what becomes of it."""
     asked: dict[int, str] = {}
     for number, condition in entries.conditions.items():
         if entries.kind(number) in RESULTS:
@@ -200,8 +201,11 @@ def _find_known(entries: Entries, heads: dict[int, ParsedRecord]) -> dict[int, i
     if not asked:
         return {}
     with transaction() as cursor:
-        found = {record_id: id_ for id_, _, _, record_id in find_by_number(cursor, [*asked.values()])}
-    return {number: found[own] for number, own in asked.items() if own in found}
+        rows = find_by_number(cursor, [*asked.values()])
+    stored: dict[tuple[str, int | None], int] = {(record_id, patient_id): id_ for id_, patient_id, _, record_id in rows}
+    owners = intake.patients_of([heads[number] for number in asked]) if stored else [None] * len(asked)
+    keys = zip(asked.items(), owners, strict=True)
+    return {number: stored[own, owner] for (number, own), owner in keys if (own, owner) in stored}
 
 
 def _answer(

@@ -10,7 +10,7 @@ import contextlib
 import gzip
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bottle
@@ -26,7 +26,7 @@ from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.results import RecordResult, counts
 from myhealth.layouts import NAMES
 from wsgi.common.pages import html_response
-from wsgi.common.requests import client_address, spool_body
+from wsgi.common.requests import WrongMediaType, client_address, header, spool_body
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords, layout_of
 
@@ -69,19 +69,26 @@ class TablePage(TakesRecords):
 
     def post(self) -> Any:
         form: dict[str, Any] = {}
-        try:
-            with spool_body(self.context.settings.upload.max_body_bytes) as body:
-                form |= _form(body)
+        with contextlib.ExitStack() as held:
+            try:
+                if header("Content-Encoding"):  # no browser packs a form, and nobody has logged in yet
+                    raise WrongMediaType("The form is taken as it is only.")
+                body: Any = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
+                size = body.seek(0, io.SEEK_END)
+                read_table = _read_form(body, size, form, held)
                 form["token"] = form["token"] or self._log_in(form["username"], form["password"])
                 self.user = self.context.user_of_token(form["token"])
                 with acting_as(Actor(self.user.id, self.user.username, self.address)):
                     self.require(*SENDERS)
+                    if size > HIDDEN_MAX_BYTES:
+                        held.enter_context(self.context.large_bodies.enter())
+                    form["data"] = read_table()
                     return self._take(form)
-        except MyHealthError as error:
-            if isinstance(error, NotLoggedIn):
-                form["token"] = ""
-            hint = f" ({error.hint})" if error.hint else ""
-            return self._page(form, error.status, message=error.message + hint)
+            except MyHealthError as error:
+                if isinstance(error, NotLoggedIn):
+                    form["token"] = ""
+                hint = f" ({error.hint})" if error.hint else ""
+                return self._page(form, error.status, message=error.message + hint)
 
     def _log_in(self, username: str, password: str) -> str:
         login = UploadLogin(self.context)
@@ -99,45 +106,48 @@ class TablePage(TakesRecords):
         patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
         dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
         outcome = Preview()
-        with self.context.large_bodies.enter() if len(form["data"]) > HIDDEN_MAX_BYTES else contextlib.nullcontext():
-            self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
+        self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
         if store and machine and (form["layout"] or form["date_format"]):
             remember_layout(machine, layout)
         return self._page(form, outcome=outcome, dump=dump, stored=store)
 
     def _page(self, form: dict[str, Any], status: int = 200, **found: Any) -> bottle.HTTPResponse:
-        data = form.get("data", b"")
-        packed = data if data.startswith(GZIP_MAGIC) else gzip.compress(data, mtime=0)
-        content = base64.b64encode(packed).decode() if len(packed) <= HIDDEN_MAX_BYTES else ""
+        content = _packed(form["data"]) if found.get("outcome") else ""
         values = {"message": "", "outcome": None, "dump": Dump, "stored": False, **found}
-        form = {**dict.fromkeys(FIELDS, ""), **form, "content": content if values["outcome"] else "", "password": ""}
+        form = {**dict.fromkeys(FIELDS, ""), **form, "content": content, "password": ""}
         return html_response("table.html", status, form=form, names=NAMES, orders=ORDERS, columns=COLUMNS, **values)
 
 
-def _form(body: Any) -> dict[str, Any]:
-    """Return the fields of the form; `data`: the table. Raises BadInput."""
-    size = body.seek(0, io.SEEK_END)
+def _read_form(body: Any, size: int, form: dict[str, Any], held: contextlib.ExitStack) -> Callable[[], bytes]:
+    """Add the fields of a form to `form`; return what reads its table: the chosen file, else that which the page
+    carried. Raises BadInput."""
     body.seek(0)
     bottle.request.environ |= {"wsgi.input": body, "CONTENT_LENGTH": str(size)}
-    with contextlib.ExitStack() as opened:
-        try:
-            opened.enter_context(bottle.request.body)
-            sent = bottle.request.POST
-            files = {
-                name: opened.enter_context(value.file) for name, value in sent.items() if not isinstance(value, str)
-            }
-            return _values({**sent, **files}, getattr(sent.get("file"), "filename", ""))
-        except (bottle.HTTPError, ValueError) as error:
-            raise BadInput(f"The form cannot be read: {error}") from error
-
-
-def _values(sent: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the fields of the form and its table: the chosen one, else that which the page carried."""
-    content, chosen = sent.pop("content", ""), sent.pop("file", "")
-    values = {field: sent.get(field) or "" for field in FIELDS}
+    try:
+        held.enter_context(bottle.request.body)
+        sent = bottle.request.POST
+    except (bottle.HTTPError, ValueError) as error:
+        raise BadInput(f"The form cannot be read: {error}") from error
+    files = {name: held.enter_context(value.file) for name, value in sent.items() if not isinstance(value, str)}
+    values = {field: files.get(field) or sent.get(field) or "" for field in FIELDS}
     if any(not isinstance(value, str) or len(value) > FIELD_MAX for value in values.values()):
         raise BadInput("A field of the form is too long.")
-    if name:
-        return {**values, "data": chosen.read(), "name": name}
-    text = content if isinstance(content, str) else content.read()  # a long field is kept as a file
-    return {**values, "data": base64.b64decode(text, validate=True)}
+    form |= values
+    if name := getattr(sent.get("file"), "filename", ""):
+        form["name"] = name
+        return files["file"].read  # type: ignore[no-any-return]
+    return lambda: _unpacked(files["content"].read() if "content" in files else sent.get("content", ""))
+
+
+def _packed(table: bytes) -> str:
+    """Return the table as the page carries it, "" if it is too large."""
+    packed = table if table.startswith(GZIP_MAGIC) else gzip.compress(table, mtime=0)
+    return base64.b64encode(packed).decode() if len(packed) <= HIDDEN_MAX_BYTES else ""
+
+
+def _unpacked(content: bytes | str) -> bytes:
+    """Return the table that the page carried. Raises BadInput."""
+    try:
+        return base64.b64decode(content, validate=True)
+    except ValueError as error:
+        raise BadInput(f"The form cannot be read: {error}") from error

@@ -23,6 +23,7 @@ from myhealth.reports.user_search import Search, SearchCursor
 # Reports that are read, and resources made, for one page: a page may be short, and the next one goes on.
 SCANNED_MAX, MADE_MAX = 1_000, 5_000
 COUNTED_MAX = 50_000  # resources that are made for a count
+TOO_MANY = "there are too many to count; search for less."
 BATCH_MAX = 51
 NO_PATIENT = ("service",)  # roles of accounts that are no people
 
@@ -73,14 +74,15 @@ def count_found(store: ReportRepository, search: FhirSearch, owners: Sequence[Do
             resources = resources_of(report, kinds)
             made, total = made + len(resources), total + sum(map(search.finds, resources))
             if made > COUNTED_MAX:
-                raise refuse("_summary", "there are too many to count; name a shorter span by date.", "too_costly")
+                raise refuse("_summary", TOO_MANY, "too_costly")
         return total
     search.count = COUNT_MAX
-    while True:
+    for _ in range(COUNTED_MAX // COUNT_MAX):
         page = find_patients(store, search, after)
         total, after = total + len(page.found), page.after
         if after is None:
             return total
+    raise refuse("_summary", TOO_MANY, "too_costly")
 
 
 def find_named(store: ReportRepository, search: FhirSearch) -> list[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,10 @@ import msgspec
 from myhealth.clinical.catalog import ANALYTES, name_of
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.errors import BadInput
+from myhealth.intake.record_types import RESULTS_MAX
 
 LAYOUT_MAX = 20_000  # characters
+COLUMNS_MAX = RESULTS_MAX + 100
 ORDERS = ("dmy", "mdy", "ymd")
 # The fields of a record, of the result in each row of a long table, and the fields that several columns may make up.
 RECORD_FIELDS = ("patient", "taken_at", "machine", "record_id", "checkup_type", "checkup_report", "disease", "taken_by")
@@ -145,7 +148,7 @@ def _is_whole(date_format: str) -> bool:
         try:
             if datetime.strptime(moment.strftime(date_format), date_format).date() != moment.date():
                 return False
-        except ValueError:
+        except (ValueError, re.error):  # a part that stands there twice
             return False
     return True
 
@@ -170,6 +173,8 @@ class Table:
 
 def fit(layout: Layout, cells: Sequence[str]) -> Table | str:
     """Return the table if the cells are its header, else why they are not."""
+    if len(cells) > COLUMNS_MAX:
+        return f"it has more than {COLUMNS_MAX:,} columns"
     names = [cell.strip() for cell in cells]
     folded = [fold(name) for name in names]
     return _fit_given(layout, names, folded) if layout.is_given else _guess(layout, names, folded)
@@ -196,9 +201,10 @@ def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> Table | s
 
 def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
     places: dict[str, list[int]] = {}
+    counted = Counter(folded)
     for place, name in enumerate(folded):
         field = FIELD_OF.get(name)
-        if field and folded.count(name) > 1:
+        if field and counted[name] > 1:
             return f"the column {names[place]!r} stands there twice"
         if field:
             places.setdefault(field, []).append(place)
@@ -216,7 +222,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
     results = {place: _described(Measured(name)) for place, name in enumerate(names) if name and place not in taken}
     if "taken_at" not in wide or not results:
         return "a wide table has a column named taken_at, date or the like, and a column for each test"
-    double = next((name for place, name in enumerate(folded) if name and folded.count(name) > 1), "")
+    double = next((name for place, name in enumerate(folded) if name and counted[name] > 1), "")
     double = double or next((field for field, each in wide.items() if len(each) > 1 and field not in JOINED), "")
     return f"two columns are named or may be {double!r}" if double else Table(layout, names, wide, results)
 
