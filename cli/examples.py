@@ -36,6 +36,7 @@ EXAMPLES = {
     "users identifiers list": "myhealth users identifiers list savita",
     "users identifiers remove": "myhealth users identifiers remove savita urn:oid:2.16.840.1.113883.19.5 MRN-4711",
     "users import": "myhealth users import patients.csv --skip-existing",
+    "users invite": "myhealth users invite --all-without-password --html > slips.html",
     "users link": "myhealth users link savita",
     "users list": "myhealth users list --role doctor",
     "users set-name": "myhealth users set-name savita 'Savita Rao'",

@@ -8,6 +8,7 @@ import click
 
 from cli.context import App, pass_app
 from cli.identifiers import identifier_rows, identifiers_, tell_stored
+from cli.invitations import users_invite
 from cli.output import (
     as_json,
     confirm,
@@ -133,6 +134,7 @@ def users_link(app: App, username: str) -> None:
     tell_stored(f"{username} is linked", done)
 
 
+users.add_command(users_invite)
 users.add_command(identifiers_)
 
 

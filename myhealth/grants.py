@@ -30,7 +30,9 @@ RIGHTS = {
         **dict.fromkeys(("schema_migration", "users", "patient_identifiers", "machines", "checkups"), "select"),
         **dict.fromkeys(("tombstones", "audit_events"), "select"),
         # Each pass removes what has been kept long enough.
-        **dict.fromkeys(("rejections", "refusals", "login_attempts", "idempotency_keys"), "select, delete"),
+        **dict.fromkeys(
+            ("rejections", "refusals", "login_attempts", "invitations", "idempotency_keys"), "select, delete"
+        ),
         **dict.fromkeys(("sync_pass", "sync_witness"), CHANGE),
     },
 }

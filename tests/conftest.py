@@ -113,7 +113,7 @@ def settings(postgres: Postgres, mongo: Mongo) -> Settings:
     return found
 
 
-TABLES = ("idempotency_keys", "login_attempts", "audit_events", "rejections", "superseded", "checkup_versions", "checkups", "machines",
+TABLES = ("idempotency_keys", "invitations", "login_attempts", "audit_events", "rejections", "superseded", "checkup_versions", "checkups", "machines",
           "patient_identifiers", "users", "refusals", "erased_digests", "tombstones", "sync_witness", "sync_pass")  # fmt: skip
 MANY_ROWS = 1000
 

@@ -97,6 +97,16 @@ def test_every_page_of_a_patient_is_accessible_and_fits_a_phone(page: Any, site:
     page.get_by_role("button", name="Log in").click()
     assert "is not right" in page.get_by_role("alert").inner_text()
     check(page, "login-wrong")
+    page.goto(f"{site}/my/welcome#username=savita&code=K7WD-9XQM-TT3C-HV5P-2AJR")
+    page.get_by_label("Code").wait_for()
+    assert (page.get_by_label("Username").input_value(), page.url) == ("savita", f"{site}/my/welcome")
+    assert page.get_by_label("Code").input_value() == "K7WD-9XQM-TT3C-HV5P-2AJR"
+    check(page, "welcome")
+    page.get_by_label("New password", exact=True).fill("another horse")
+    page.get_by_label("New password, once more").fill("another horse")
+    page.get_by_role("button", name="Set it and log in").click()
+    assert "is not right" in page.get_by_role("alert").inner_text()
+    check(page, "welcome-wrong")
     log_in(page, site, "bholanath")
     for name in pages_of_a_patient(page, site):
         check(page, name)

@@ -16,6 +16,7 @@ from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, Upl
 from wsgi.upload_api.checkups import CheckupsView, HistoryView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
+from wsgi.upload_api.invitations import InvitationsView, WelcomeView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
@@ -28,6 +29,8 @@ VIEWS: dict[str, Any] = {
     "/login/": UploadLogin,
     "/logout/": LogoutView,
     "/registration/": RegistrationView,
+    "/invitations/": InvitationsView,
+    "/welcome/": WelcomeView,
     "/.well-known/jwks.json": JwksView,
     "/users/": UsersView,
     "/users/<username>/": UserView,

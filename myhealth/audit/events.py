@@ -32,6 +32,7 @@ ACTIONS = (
     "user.create",
     "user.change",
     "user.delete",
+    "user.invite",
     "user.link",
     "checkup.change",
     "checkup.delete",

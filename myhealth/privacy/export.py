@@ -40,6 +40,7 @@ QUERIES = {
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",
     "rejections": "select to_jsonb(t) - 'digest' from rejections t where id = any(%(rejections)s) order by id",
     "idempotency_keys": "select to_jsonb(t) - 'request' from idempotency_keys t where user_id = %(id)s order by key",
+    "invitations": "select to_jsonb(t) - 'digest' from invitations t where user_id = %(id)s",
     "login_attempts": "select to_jsonb(t) from login_attempts t where user_id = %(id)s or (user_id is null and"
     f" {BY_NAME.format('username')}) order by id",
     "audit_events": "select case when is_subject then to_jsonb(t)"

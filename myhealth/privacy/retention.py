@@ -1,13 +1,13 @@
 """Remove old rows by age, a bounded number at a time: the sync calls this once a pass.
 
-Raw SQL: one round trip, which costs five index look-ups if nothing is old.
+Raw SQL: one round trip, which costs six index look-ups if nothing is old.
 """
 
 from typing import Any
 
 from myhealth.common.settings import RetentionSettings
 from myhealth.intake.models import KEPT_DAYS
-from myhealth.profiles.models import KNOWN_DAYS
+from myhealth.profiles.models import INVITATION_DAYS, KNOWN_DAYS
 
 PURGE_ROWS = 5000
 PURGE = """
@@ -17,14 +17,17 @@ with answers as (delete from idempotency_keys where ctid = any(array(
     attempts as (delete from login_attempts where ctid = any(array(
         select ctid from login_attempts where at < now() - make_interval(days => %(login_attempts)s)
         order by at limit %(most)s)) returning 1),
+    invited as (delete from invitations where ctid = any(array(
+        select ctid from invitations where created_at < now() - make_interval(days => %(invitations)s)
+        order by created_at limit %(most)s)) returning 1),
     resolved as (delete from rejections where ctid = any(array(
         select ctid from rejections where resolved_at < now() - make_interval(days => %(rejections)s)
         order by resolved_at limit %(most)s)) returning 1),
     summed as (delete from refusals where ctid = any(array(
         select ctid from refusals where at < now() - make_interval(days => %(refusals)s)
         order by at limit %(most)s)) returning 1)
-select (select count(*) from answers), (select count(*) from attempts), (select count(*) from resolved),
-    (select count(*) from summed),
+select (select count(*) from answers), (select count(*) from attempts), (select count(*) from invited),
+    (select count(*) from resolved), (select count(*) from summed),
        audit_upkeep(now() - make_interval(days => %(audit_events)s), %(most)s)"""
 
 
@@ -33,6 +36,7 @@ def kept_days(retention: RetentionSettings) -> dict[str, int | None]:
     return {
         "idempotency_keys": KEPT_DAYS,
         "login_attempts": KNOWN_DAYS + 1,
+        "invitations": INVITATION_DAYS,
         "rejections": retention.rejections_days or None,
         "refusals": retention.audit_days or None,  # they belong to audit events
         "audit_events": retention.audit_days or None,

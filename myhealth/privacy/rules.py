@@ -53,6 +53,7 @@ TABLES = {
         "own: deleted with the user; others': items of the person's records are blanked", "idempotency_keys", "7 days",
         CRUD, "shown to their sender only", NO,
     ),
+    "invitations": Rule("deleted with the user", "invitations", "14 days", CRUD, "shown to nobody", NO),
     "login_attempts": Rule("deleted", "login_attempts", "31 days", CRUD, "shown to nobody", NO),
     "audit_events": Rule(
         "names become a pseudonym, own addresses go", "audit_events", "retention.audit_days",

@@ -1,4 +1,4 @@
-"""The tables `users`, `patient_identifiers`, `login_attempts`, `erased_digests` and `erasure_key`."""
+"""The tables `users`, `patient_identifiers`, `invitations`, `login_attempts`, `erased_digests` and `erasure_key`."""
 
 import peewee
 
@@ -6,6 +6,7 @@ from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, Iden
 
 # Days for which a network, from which a user has logged in, counts as known.
 KNOWN_DAYS = 30
+INVITATION_DAYS = 14
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 SEXES = ("male", "female", "other", "unknown")
 
@@ -53,6 +54,17 @@ class PatientIdentifier(Table):
     class Meta:
         table_name = "patient_identifiers"
         indexes = ((("value", "system"), True),)
+
+
+class Invitation(Table):
+    """The keyed digest of the code with which a patient sets a password, for INVITATION_DAYS."""
+
+    user = peewee.ForeignKeyField(User, primary_key=True, on_delete="CASCADE")
+    digest = peewee.BlobField()
+    created_at = TimestampField(index=True, constraints=[DEFAULT_NOW])
+
+    class Meta:
+        table_name = "invitations"
 
 
 class LoginAttempt(Table):

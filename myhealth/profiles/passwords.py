@@ -16,6 +16,7 @@ COMMON = Path(__file__).with_name("common_passwords.txt")
 MAX_BYTES = 72  # bcrypt ignores further bytes: two long passwords with the same beginning would be equal
 # Without characters that people confuse (0 O, 1 l I), for passwords that are read aloud or copied from paper.
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # in capitals, I is one of them
 # Few threads of a process compute hashes or wait to: that leaves most of its eight threads, and half of the cores, to
 # other requests (two processes of eight threads are the default of `serve` and of the examples for gunicorn).
 HASHING = Gate(slots=min(2, max(1, (os.cpu_count() or 1) // 2)), waiting=2)
@@ -27,7 +28,12 @@ def hash_password(password: str, rounds: int) -> str:
     """Return the bcrypt hash of an acceptable password. Raises BadInput, with the reason, for any other, and Busy."""
     check_acceptable(password)
     with HASHING.enter():
-        return bcrypt.hashpw(_encode(password), bcrypt.gensalt(rounds)).decode()
+        return hash_in_gate(password, rounds)
+
+
+def hash_in_gate(password: str, rounds: int) -> str:
+    """Return the bcrypt hash of an acceptable password; the caller is within HASHING."""
+    return bcrypt.hashpw(_encode(password), bcrypt.gensalt(rounds)).decode()
 
 
 def check_acceptable(password: str) -> None:
@@ -66,8 +72,16 @@ def password_matches(password: str, hashed: str | None, rounds: int) -> bool:
 
 def generate_password() -> str:
     """Return sixteen random characters (80 bits) in four groups: `k7wd-9xqm-tt3c-hv5p`."""
-    letters = "".join(secrets.choice(ALPHABET) for _ in range(16))
-    return "-".join(letters[i : i + 4] for i in range(0, 16, 4))
+    return _in_groups(ALPHABET, 4)
+
+
+def generate_code() -> str:
+    """Return twenty random characters (99 bits) in five groups: `K7WD-9XQM-TT3C-HV5P-2AJR`."""
+    return _in_groups(CODE_ALPHABET, 5)
+
+
+def _in_groups(alphabet: str, groups: int) -> str:
+    return "-".join("".join(secrets.choice(alphabet) for _ in range(4)) for _ in range(groups))
 
 
 def _encode(password: str) -> bytes:

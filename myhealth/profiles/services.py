@@ -116,7 +116,7 @@ def get_user_by_subject(subject: str) -> User | None:
 
 
 def _find(username: Any) -> User | None:
-    if not _storable(username):
+    if not is_storable(username):
         return None
     found: User | None = User.get_or_none(User.folded_name == fold_name(username.strip()))
     return found
@@ -148,7 +148,7 @@ def set_password(username: str, password: str, *, rounds: int = 12) -> None:
     """
     hashed = hash_password(password, rounds)
     with transaction():
-        _update(username, "password", password_hash=hashed)
+        update_user(username, "password", password_hash=hashed)
         clear_failures(username)
     notify_sync()
 
@@ -184,7 +184,7 @@ def rename_user(username: str, new_name: str) -> str:
         try:
             with database.atomic():
                 change = f"username {new_name}"
-                _update(user.username, change, username=new_name, folded_name=fold_name(new_name))
+                update_user(user.username, change, username=new_name, folded_name=fold_name(new_name))
         except peewee.IntegrityError as taken:
             raise _name_taken(new_name) from taken
         if user.linked_at is not None:  # what waits for a name is not an unlinked account's
@@ -221,7 +221,7 @@ def set_role(username: str, role: str) -> None:
     """Set the role; revoke the tokens of a user who loses another role than patient. Raises BadInput, NotFound."""
     check_role(role)
     loses = get_user(username).role not in ("patient", role)
-    _update(username, f"role {role}", role=role, **({"tokens_valid_after": fn.clock_timestamp()} if loses else {}))
+    update_user(username, f"role {role}", role=role, **({"tokens_valid_after": fn.clock_timestamp()} if loses else {}))
 
 
 def set_full_name(username: str, full_name: str) -> None:
@@ -229,14 +229,14 @@ def set_full_name(username: str, full_name: str) -> None:
     problem = _full_name_error(full_name)
     if problem:
         raise BadInput(problem)
-    _update(username, "full_name", full_name=full_name)
+    update_user(username, "full_name", full_name=full_name)
 
 
 def set_person(username: str, **values: str | None) -> None:
     """Set `birth_date` (YYYY-MM-DD), `sex` or both; None: not known. Raises BadInput, NotFound."""
     checked = checked_person(**values)
     if checked:
-        _update(username, " and ".join(checked), **checked)
+        update_user(username, " and ".join(checked), **checked)
 
 
 def checked_person(**values: str | None) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def checked_person(**values: str | None) -> dict[str, Any]:
 
 def set_active(username: str, active: bool) -> None:
     """Enable or disable a user. The database revokes the tokens of a user who is disabled. Raises NotFound."""
-    _update(username, "enabled" if active else "disabled", active=active)
+    update_user(username, "enabled" if active else "disabled", active=active)
 
 
 def revoke_tokens(user_id: int) -> datetime | None:
@@ -296,8 +296,8 @@ def check_role(role: Any) -> None:
         raise BadInput(f"{role!r} is not a role; the roles are {', '.join(ROLES)}")
 
 
-def _update(username: str, change: str, /, **values: Any) -> None:
-    """Change columns of a user; `change`: the audit event's text."""
+def update_user(username: str, change: str, /, **values: Any) -> None:
+    """Change columns of a user; `change`: the audit event's text. Raises NotFound."""
     user = get_user(username)
     with transaction():
         User.update(**values).where(User.id == user.id).execute()
@@ -315,6 +315,6 @@ def _full_name_error(full_name: Any) -> str:
     return ""
 
 
-def _storable(text: Any) -> bool:
+def is_storable(text: Any) -> bool:
     """Return whether PostgreSQL can store it; a text that it cannot store is the name of no user."""
     return isinstance(text, str) and "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)

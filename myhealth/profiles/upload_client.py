@@ -93,9 +93,20 @@ class UploadClient:
         `address`: the caller's, so that someone who guesses passwords slows down only himself or herself.
         Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout, BadGateway.
         """
-        credentials = {"username": username, "password": password}
+        return self._log_in("/login/", {"username": username, "password": password}, address, repeatable=True)
+
+    def accept_invitation(self, username: str, code: str, password: str, address: str) -> dict[str, str] | None:
+        """Set a password with the code of an invitation, and log in: as `log_in`; None too if the code is wrong.
+
+        After GatewayTimeout the password may be set.
+        """
+        return self._log_in("/welcome/", {"username": username, "code": code, "password": password}, address)
+
+    def _log_in(
+        self, path: str, secrets: dict[str, Any], address: str, *, repeatable: bool = False
+    ) -> dict[str, str] | None:
         with self._logins.enter():
-            response = self._call(LOG_IN, "POST", "/login/", credentials, address=address, repeatable=True)
+            response = self._call(LOG_IN, "POST", path, secrets, address=address, repeatable=repeatable)
         if response.status in (400, 401):
             return None
         try:

@@ -31,6 +31,8 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("POST", "/login/"): everybody(200),
     ("POST", "/logout/"): only(204, *CALLERS),
     ("POST", "/registration/"): everybody(201),
+    ("POST", "/invitations/"): only(201, "root"),
+    ("POST", "/welcome/"): everybody(401),  # with a wrong code
     ("GET", "/.well-known/jwks.json"): everybody(200),
     **dict.fromkeys((("GET", path) for path in ("/livez", "/readyz", "/healthz")), everybody(200)),
     ("GET", "/metrics"): everybody(200),
@@ -66,6 +68,8 @@ FHIR_RESULT = {"resourceType": "Observation", "status": "final", "code": {"text"
 BODIES: dict[str, Any] = {
     "/login/": {"username": "savita", "password": PASSWORD},
     "/registration/": {"username": "new.one", "password": "a long password"},
+    "/invitations/": {"username": "bholanath"},
+    "/welcome/": {"username": "new.one", "code": "K7WD-9XQM-TT3C-HV5P-2AJR", "password": "a long password"},
     "/users/": {"username": "new.one", "role": "doctor"},
     USER: {"username": "bholanath", "full_name": "Bholanath M"},
     CHECKUP: {"disease": "none"},

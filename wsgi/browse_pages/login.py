@@ -72,7 +72,11 @@ class LoginPage(Page):
             return self._refused(error, form)
         if token is None:
             return self._form(WRONG, "bad", form.get("next", ""), 401, username)
-        answer = redirect(self._target(token["token"], session.safe_target(form.get("next", ""))))
+        return self.logged_in(token, session.safe_target(form.get("next", "")))
+
+    def logged_in(self, token: dict[str, str], target: str = session.HOME) -> bottle.HTTPResponse:
+        """Return the redirect to the first page, with the cookies of the session."""
+        answer = redirect(self._target(token["token"], target))
         ttl_s = seconds_until(token["expires_at"])
         session.keep_session(answer, token["token"], ttl_s)
         if "previous_login_at" in token:

@@ -23,6 +23,17 @@ UNSURE = (
 )
 
 
+def check_new(new: str, again: str) -> str:
+    """Return the error of a new password that a page finds without the upload API, or ""."""
+    if new != again:
+        return DIFFERENT
+    try:
+        check_acceptable(new)
+    except BadInput as error:
+        return UNACCEPTABLE.format(error.message)
+    return ""
+
+
 class PasswordPage(LoggedInPage):
     """GET shows the form. POST changes the password and ends all sessions, or shows the reason of a failure."""
 
@@ -34,7 +45,7 @@ class PasswordPage(LoggedInPage):
         form = session.read_form()
         session.require_form_key(form, token)
         current, new = form.get("current", ""), form.get("new", "")
-        error_text = self._check(current, new, form.get("again", ""))
+        error_text = SAME if new == current else check_new(new, form.get("again", ""))
         if error_text:
             return self._form(error_text, 400)
         try:
@@ -55,18 +66,6 @@ class PasswordPage(LoggedInPage):
         answer = redirect("/my/login?said=password")
         session.end_session(answer)
         return answer
-
-    def _check(self, current: str, new: str, again: str) -> str:
-        """Return the error that this page finds without the upload API, or ""."""
-        if new != again:
-            return DIFFERENT
-        if new == current:
-            return SAME
-        try:
-            check_acceptable(new)
-        except BadInput as error:
-            return UNACCEPTABLE.format(error.message)
-        return ""
 
     def _form(self, message: str = "", status: int = 200, retry_after_s: int = 0) -> bottle.HTTPResponse:
         answer = self.render("password", status, message=message, username=self.user["username"], fewest=MIN_CHARACTERS)

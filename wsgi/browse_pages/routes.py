@@ -16,12 +16,14 @@ from wsgi.browse_pages.password import PasswordPage
 from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
 from wsgi.browse_pages.trends import TrendsPage
+from wsgi.browse_pages.welcome import WelcomePage
 from wsgi.common.application import Application
 from wsgi.common.views import add_view
 
 PAGES: dict[str, Any] = {
     "/my/login": LoginPage,
     "/my/logout": LogoutPage,
+    "/my/welcome": WelcomePage,
     "/my/password": PasswordPage,
     "/my/": ReportsPage,
     "/my/filter": FilterPage,

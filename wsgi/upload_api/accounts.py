@@ -1,5 +1,6 @@
 """Login, logout, registration, and the public key."""
 
+from collections.abc import Callable
 from typing import Any
 
 import bottle
@@ -9,7 +10,7 @@ from myhealth.common.errors import BadInput, Busy, Conflict, NotAllowed, TooMany
 from myhealth.common.request_context import note_caller
 from myhealth.common.text import fold_name
 from myhealth.profiles.login_throttle import attempt, count_registration
-from myhealth.profiles.services import check_login, create_user, revoke_tokens
+from myhealth.profiles.services import Login, check_login, create_user, revoke_tokens
 from myhealth.profiles.upload_client import PREVIOUS_LOGIN
 from wsgi.common.application import json_error
 from wsgi.common.metrics import LOGINS
@@ -27,18 +28,18 @@ BEFORE = (
 )
 
 
-class UploadLogin(LoginView, UploadView):
+class LoginWith(UploadView):
+    """Gives a token for something that only the user knows; guesses are throttled. `wrong`: the answer to a wrong one.
+    `noted`: details of the audit events."""
+
     login_required = False
+    wrong: str = WRONG[401]
+    noted: dict[str, Any] = {}
 
-    spec = {
-        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",), sends=(BEFORE,)),
-        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG, sends=(BEFORE,)),
-    }
-
-    def log_in(self, username: Any, password: Any) -> Any:
+    def log_in_if(self, username: Any, check: Callable[[], Login | None]) -> Any:
         outcome = "failed"
         try:
-            answer = self._log_in(username, password)
+            answer = self._log_in(username, check)
             outcome = "done" if answer.status_code == 200 else "wrong"
             return answer
         except TooManyAttempts:
@@ -50,29 +51,46 @@ class UploadLogin(LoginView, UploadView):
         finally:
             LOGINS.labels(outcome).inc()
 
-    def _log_in(self, username: Any, password: Any) -> bottle.HTTPResponse:
+    def _log_in(self, username: Any, check: Callable[[], Login | None]) -> bottle.HTTPResponse:
         named = username.strip() if isinstance(username, str) else ""
         unknown = Actor(None, None, self.address)  # who tries that name is not known
         try:
             with attempt(named, self.address) as made:
-                login = check_login(username, password, rounds=self.context.settings.bcrypt_rounds)
+                login = check()
                 made.succeeded = login is not None
         except TooManyAttempts:
             record_refusal(
-                "login", fold_name(named), kind="429", actor=unknown, subject=named, reason="too many attempts"
+                "login",
+                fold_name(named),
+                kind="429",
+                actor=unknown,
+                subject=named,
+                reason="too many attempts",
+                **self.noted,
             )
             raise
         if login is None:
-            record_event("login", outcome="refused", actor=unknown, subject=named)
-            return json_error(401, WRONG[401], "wrong_credentials", WWW_Authenticate=BASIC)
+            record_event("login", outcome="refused", actor=unknown, subject=named, **self.noted)
+            return json_error(401, self.wrong, "wrong_credentials", WWW_Authenticate=BASIC)
         since = find_last_login(login.user.id)
         note_caller(login.user.id, login.user.role)
-        record_event("login", actor=Actor(login.user.id, login.user.username, self.address))
+        record_event("login", actor=Actor(login.user.id, login.user.username, self.address), **self.noted)
         service = login.user.role == "service"
         token, expires_at = self.context.signer.sign(login.user.subject, login.at.timestamp(), service=service)
         before = since.pop("previous_login_at", None)
         headers = {PREVIOUS_LOGIN: before.isoformat()} if before else {}
         return json_response({"token": token, "expires_at": expires_at, **since}, headers=headers)
+
+
+class UploadLogin(LoginView, LoginWith):
+    spec = {
+        "get": Operation("Log in with HTTP Basic", TOKEN, errors=WRONG, security=("basic",), sends=(BEFORE,)),
+        "post": Operation("Log in", TOKEN, body="Credentials", errors=WRONG, sends=(BEFORE,)),
+    }
+
+    def log_in(self, username: Any, password: Any) -> Any:
+        rounds = self.context.settings.bcrypt_rounds
+        return self.log_in_if(username, lambda: check_login(username, password, rounds=rounds))
 
 
 class LogoutView(UploadView):

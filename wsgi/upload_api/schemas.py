@@ -124,6 +124,9 @@ WHOLE = {
 }
 SCHEMAS: dict[str, Any] = {
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),
+    "NewInvitation": shape({"username": TEXT}),
+    "Invitation": shape({"username": TEXT, "code": TEXT, "expires_at": MOMENT}),
+    "Welcome": shape({"username": TEXT, "code": TEXT, "password": NEW_PASSWORD}),
     "Details": shape({"details": TEXT}),
     "Jwks": shape({"keys": {"type": "array", "items": {"type": "object"}}}),
     "User": shape(
