@@ -175,7 +175,7 @@ def test_an_attempt_under_way_may_be_waited_for_and_then_counts_no_more(db: Any,
     with pytest.raises(Busy) as refused:
         fail(1, "savita")
     assert refused.value.retry_after_s <= 2
-    login_throttle._end(begun, succeeded=True)
+    login_throttle._end_of_block(begun, succeeded=True)
     succeed("savita", "192.0.2.1")
     fail(PER_PAIR - 1, "savita")
     login_throttle._begin("savita", "192.0.2.1")
