@@ -19,6 +19,7 @@ from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.invitations import InvitationsView, WelcomeView
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.pages import UploadFiles, UploadPage
+from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.table_page import TablePage
@@ -55,6 +56,7 @@ PAGES: dict[str, Any] = {
     **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
     "/": UploadPage,
     "/csv": TablePage,
+    "/refused": RefusedPage,
     "/static/<name>": UploadFiles,
 }
 

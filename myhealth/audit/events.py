@@ -161,6 +161,14 @@ def find_last_login(user_id: int) -> dict[str, datetime]:
     return {name: at for name, at in named if at is not None}
 
 
+def find_last_uploads(user_id: int, limit: int = 10) -> list[dict[str, Any]]:
+    """Return the last uploads of a user, the newest first: `at`, and the event's details, which name no patient."""
+    mine = (AuditEvent.actor_id == user_id, AuditEvent.action == "upload", AuditEvent.outcome == "done")
+    with transaction():
+        found = list(AuditEvent.select().where(*mine).order_by(AuditEvent.id.desc()).limit(limit))
+    return [{"at": each.at, **each.details} for each in found]
+
+
 def event_values(
     action: str,
     details: dict[str, Any],

@@ -59,7 +59,7 @@ class SeesRejections(UploadView):
         """The user whose uploads the caller may see; None for all."""
         return self.user.id if self.user.role == "technician" else None
 
-    def opened(self, rejection_id: int) -> dict[str, Any]:
+    def shown_whole(self, rejection_id: int) -> dict[str, Any]:
         """Return a rejected record to show, and log that. Raises NotFound."""
         self.check(rejection_id)
         found = open_rejection(storable(rejection_id), self.uploader)
@@ -116,7 +116,7 @@ class RejectionView(SeesRejections):
     }
 
     def get(self, rejection_id: int) -> Any:
-        return json_response(self.opened(rejection_id))
+        return json_response(self.shown_whole(rejection_id))
 
 
 class RejectionsView(SeesRejections):
