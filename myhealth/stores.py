@@ -249,13 +249,12 @@ def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
 
 @contextlib.contextmanager
 def _migration_lock() -> Iterator[None]:
-    database.execute_sql(f"set lock_timeout = '{LOCK_TIMEOUT_S}s'")
-    try:
-        database.execute_sql("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-    except peewee.OperationalError as error:
-        if isinstance(error.__cause__ or error.__context__, psycopg2.errors.LockNotAvailable):
-            raise Unavailable(f"another migration has been running for {LOCK_TIMEOUT_S} s") from error
-        raise
+    until = time.monotonic() + LOCK_TIMEOUT_S
+    # Asked again and again: an index that is built concurrently would wait for a statement that waits for the lock.
+    while not database.execute_sql("select pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)).fetchone()[0]:
+        if time.monotonic() > until:
+            raise Unavailable(f"another migration has been running for {LOCK_TIMEOUT_S} s")
+        time.sleep(POLL_S)
     database.execute_sql(f"set lock_timeout = '{TABLE_LOCK_S}s'")
     try:
         yield

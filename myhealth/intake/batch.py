@@ -19,6 +19,7 @@ from myhealth.intake.bulk_insert import (
     store_rows,
 )
 from myhealth.intake.deletions import find_meant
+from myhealth.intake.members import is_alone
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
     OriginalFingerprint,
@@ -41,6 +42,7 @@ from myhealth.intake.results import (
     ValidatedRecord,
     error,
 )
+from myhealth.intake.reunion import Reunion
 from myhealth.intake.settlement import Settlement, Unsettled, find_exported, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import find_erased_names
@@ -103,7 +105,8 @@ class Batch:
 
     def insert_plain(self) -> list[Pending]:
         """Insert the plain records in one statement, with the event if these are all records. Return the others."""
-        plain = [entry for entry in self.good if is_plain(entry)]
+        # An Observation may be stored as a result of a report, or the other way round.
+        plain = [entry for entry in self.good if is_plain(entry)] if self.origin.format != "fhir" else []
         if not plain:
             return self.good
         event = self._event if len(plain) == len(self.outcomes) else None
@@ -144,9 +147,27 @@ class Batch:
                 if entry.result.id is None:
                     _warn_of_deletion(entry)
             pending = [entry for entry in pending if entry.id not in exported]
-        self._store_rows(cursor, pending)
+        if self.origin.format == "fhir":
+            # Observations first: a report of this batch takes in those that are alone in it.
+            for rows in ([row for row in pending if is_alone(row)], [row for row in pending if not is_alone(row)]):
+                self._store_related(cursor, rows)
+        else:
+            self._store_rows(cursor, pending)
         if touched := sorted(filter(None, machines.values())):
             cursor.execute(TOUCH, (touched,))
+
+    def _store_related(self, cursor: Any, rows: list[Pending]) -> None:
+        """Store records of FHIR: an Observation within the report that contains it, and a report with its results."""
+        if not rows:
+            return
+        reunion = Reunion(cursor, rows)
+        for row, why in reunion.refused:
+            self._refuse(row, why.places[0] if why.places else "record_id", f"{row.called} {why.message}", why.code)
+        if reunion.others:
+            self._store_rows(cursor, reunion.others)
+        if reunion.parts:
+            self._settle(cursor, reunion.parts, again=True)
+        reunion.retire()
 
     def _store_rows(self, cursor: Any, rows: list[Pending], *, again: bool = False) -> None:
         """Insert the rows that are new; settle those whose number is known. `again`: with a number of our own."""
@@ -278,7 +299,7 @@ class Batch:
             raise ConcurrentChange(DELETED_MEANWHILE)
         differing = []
         for row in known:
-            if differing_columns(row, found[row.key]):
+            if row.part is not None or differing_columns(row, found[row.key]):
                 differing.append(row)
             else:
                 row.result.status, row.result.id = "duplicate", found[row.key]["id"]
@@ -300,12 +321,16 @@ class Batch:
         names = dict.fromkeys(str(entry.record.record_id) for entry in deletions)
         for id_, patient_id, machine_id, name in find_by_number(cursor, list(names)):
             stored.setdefault(name, []).append((id_, patient_id, machine_id))
-        meant = find_meant(cursor, unknown) if (unknown := names.keys() - stored.keys()) else {}
+        meant = find_meant(cursor, names)
         found = []
         for entry in deletions:
             name = str(entry.record.record_id)
-            found += [replace(entry, id=ids[0], patient_id=ids[1], machine_id=ids[2]) for ids in stored.get(name, ())]
-            if len(meant.get(name, ())) == 1:
+            of = stored.get(name, ())
+            found += [replace(entry, id=ids[0], patient_id=ids[1], machine_id=ids[2]) for ids in of]
+            if of:  # a report of the same patient may contain it
+                members = [each for each in meant[name] if each.member and each.patient_id in {ids[1] for ids in of}]
+                found += [each.carry_out(entry) for each in members]
+            elif len(meant[name]) == 1:
                 found.append(meant[name][0].carry_out(entry))
             elif name in meant:
                 message = f"may be {len(meant[name])} check-ups here" if meant[name] else "is not stored here"

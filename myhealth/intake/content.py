@@ -145,6 +145,19 @@ def keyed(results: Sequence[Any]) -> list[tuple[tuple[Any, ...], Content]]:
     return found
 
 
+def numbers_in(content: Content) -> list[str]:
+    """Return the number of the Observation of each result; "" if it has none."""
+    panels = (content["details"] or {}).get("panels", ())
+    known = {each["name"]: each.get("sub_id") for each in panels if each.get("components")}
+    own = str(content["record_id"] or "")
+    return [str(each.get("sub_id") or known.get(each.get("group")) or own) for each in results_in(content)]
+
+
+def held_in(content: Content) -> set[str]:
+    """Return the numbers of the Observations that a check-up contains."""
+    return {number for number in numbers_in(content) if number not in ("", content["record_id"])}
+
+
 def _said(content: Content) -> Content:
     """Return what a content says, without versions and moments of sending, in a form to be compared."""
     found = {name: value for name, value in content.items() if name not in ("issued_at", "record_id")}

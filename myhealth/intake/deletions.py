@@ -11,66 +11,69 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from myhealth.clinical.status import WITHDRAWN
+from myhealth.intake.content import Content, held_in, numbers_in
 from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import encode_json
 from myhealth.intake.results import Pending
 
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)")
-# By the end of a number after its last / or #, which is the resource's id. Deletions are few, so no index is kept.
-CANDIDATES = """
-select id, patient_id, machine_id, record_id, status, results::text, coalesce(details ? 'panels', false)
-from checkups
-where record_id ~ '[/#|]' and status is distinct from 'entered-in-error' and (
-    regexp_replace(record_id, '^.*[/#]', '') = any(%(ids)s) or split_part(record_id, '#', 1) = any(%(names)s)
-    or exists (select from jsonb_path_query(results, '$[*].sub_id') as found (sub_id)
-               where regexp_replace(sub_id #>> '{}', '^.*[/#]', '') = any(%(ids)s) or sub_id #>> '{}' = any(%(names)s)))
+# By the index of migration 21, whatever else a statement asks.
+FOUND = """
+with found as materialized (
+    select id from checkups
+    where checkup_numbers(record_id, results, details) && %s::text[]
+        and (record_id ~ '[/#|]|^urn:' or results @? '$[*].sub_id ? (@ like_regex "[^0-9.]")'
+             or details @? '$.panels[*].sub_id'))"""
+CANDIDATES = f"""{FOUND}
+select id, patient_id, machine_id, record_id, results::text, details::text from checkups
+where id in (select id from found) and status is distinct from 'entered-in-error' and record_id is not null
 order by id"""
 
 
 class Meant(NamedTuple):
-    """A check-up of which a resource was deleted. `withdrawn`: the deleted one of its results, as JSON, as it is then;
-    "" if it is the whole check-up."""
+    """A check-up of which a resource was deleted. `member`: the number of the one of its results that was; "" if it is
+    the whole check-up."""
 
     id: int
     patient_id: int
     machine_id: int | None
     record_id: str
-    status: str | None
-    withdrawn: str = ""
+    member: str = ""
 
     def carry_out(self, entry: Pending) -> Pending:
-        """Turn the record of a deletion into one of this check-up."""
-        record = entry.record
-        record.record_id = self.record_id
-        if self.withdrawn:
-            record.status, record.results = self.status, self.withdrawn
-        return replace(entry, id=self.id, patient_id=self.patient_id, machine_id=self.machine_id)
+        """Return the record of a deletion as one of this check-up."""
+        part: Content = {"record_id": self.member, "status": WITHDRAWN, "results": [], "details": None}
+        record = replace(entry.record, record_id=self.record_id)
+        ids = {"id": self.id, "patient_id": self.patient_id, "machine_id": self.machine_id}
+        return replace(entry, record=record, part=part if self.member else None, **ids)
 
 
 def find_meant(cursor: Any, names: Iterable[str]) -> dict[str, list[Meant]]:
     """Return the check-ups that the deleted resources may be, by the addresses or identifiers that were sent; more than
     one where nothing tells which of them is meant."""
     wanted = list(names)
-    ids = [re.split("[/#]", name)[-1] for name in wanted]
-    cursor.execute(CANDIDATES, {"ids": ids, "names": [each.partition("#")[0] for each in wanted]})
+    cursor.execute(CANDIDATES, ([*{part for name in wanted for part in parts_of(name)}],))
     found: dict[str, list[Meant]] = {name: [] for name in wanted}
-    for id_, patient_id, machine_id, number, status, text, has_panels in cursor.fetchall():
-        stored = (id_, patient_id, machine_id, number, status)
-        results = [each for each in DECODER.decode(text) if isinstance(each, dict)]
-        alone = [each for each in results if "sub_id" not in each]  # not results of a report
-        kinds = {"Observation"} if alone or has_panels else set()
+    for id_, patient_id, machine_id, number, results, details in cursor.fetchall():
+        content = {"record_id": number, "results": DECODER.decode(results), "details": DECODER.decode(details or "{}")}
+        stored, members = (id_, patient_id, machine_id, number), held_in(content)
+        alone = len(members) < len(set(numbers_in(content)))
+        kinds = {"Observation"} if alone or "panels" in content["details"] else set()
         kinds |= set() if alone else {"DiagnosticReport"}
         for name in wanted:
-            if _is_number_of(name, number, kinds):
+            if is_number_of(name, number, kinds):
                 found[name].append(Meant(*stored))
-            for each in results:
-                if _is_number_of(name, str(each.get("sub_id") or ""), {"Observation"}):
-                    withdrawn = encode_json([{**each, "status": WITHDRAWN}]).decode()
-                    found[name].append(Meant(*stored, withdrawn))
+            found[name] += [
+                Meant(*stored, each) for each in sorted(members) if is_number_of(name, each, {"Observation"})
+            ]
     return found
 
 
-def _is_number_of(name: str, number: str, kinds: set[str]) -> bool:
+def parts_of(name: str) -> tuple[str, str]:
+    """Return what the numbers of a resource of this name have in common with it: the name without its id, or the id."""
+    return name.partition("#")[0], re.split("[/#]", name)[-1]
+
+
+def is_number_of(name: str, number: str, kinds: set[str]) -> bool:
     """Return whether a number may be that of the resource of this name. `kinds`: what the number's resource may be.
 
     Worked example: Observation/o6 may be Observation/o6, http://a.example/Observation/o6 and http://lab.example|77#o6.

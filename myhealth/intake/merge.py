@@ -103,7 +103,7 @@ class _ResultMerge:
         self, stored: Content, sent: Content, order: int, partial: bool, legacy: bool, earlier: Sequence[Content]
     ) -> None:
         self.stored, self.sent, self.order, self.legacy = stored, sent, order, legacy
-        self.ours, self.theirs = _facts(stored), _facts(sent)
+        self.ours, self.theirs = facts_of(stored), facts_of(sent)
         self.partial = partial
         self.earlier = earlier
         self.counts: Counter[str] = Counter()
@@ -122,7 +122,7 @@ class _ResultMerge:
             self._judge_columns(content, whole=mentioned.issuperset(before))
         if self.unclear:
             return Merge(self.stored, "", places=self.unclear)
-        facts = _facts(content)
+        facts = facts_of(content)
         content["results"] = [_compacted(each, facts) for each in results.values()]
         return self._verdict(content, results)
 
@@ -152,14 +152,14 @@ class _ResultMerge:
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
         """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
         order = _version_order(self.sent, self.stored)
-        moved = _sign(_as_moment(new.get("updated_at")), _as_moment(old.get("updated_at")))
+        moved = _sign(as_moment(new.get("updated_at")), as_moment(old.get("updated_at")))
         reissued = moved > 0 and new["status"] in status.CORRECTED
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
         order = order or _status_order(new["status"], old["status"])
         if order:
             return order
-        order = moved or _sign(_as_moment(new.get("taken_at")), _as_moment(old.get("taken_at"))) or int(self.legacy)
+        order = moved or _sign(as_moment(new.get("taken_at")), as_moment(old.get("taken_at"))) or int(self.legacy)
         if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
@@ -171,7 +171,7 @@ class _ResultMerge:
 
     def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
         for content in self.earlier:
-            facts = _facts(content)
+            facts = facts_of(content)
             found = dict(keyed([_expanded(each, facts) for each in results_in(content)])).get(key)
             if found is not None and same_result(new, {**found, "status": new["status"]} if of_any_status else found):
                 return True
@@ -267,7 +267,7 @@ def _is_withdrawn_whole(content: Content) -> bool:
     return content["status"] == WITHDRAWN and not (results and all(each.get("status") == WITHDRAWN for each in results))
 
 
-def _facts(content: Content) -> Facts:
+def facts_of(content: Content) -> Facts:
     """Return what a check-up says for all its results that do not say otherwise, as results say it."""
     details = content["details"] or {}
     moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
@@ -314,7 +314,7 @@ def _status_order(new: str | None, old: str | None) -> int:
 
 
 def _moment_order(new: Content, old: Content) -> int:
-    order = _sign(_as_moment(_updated(new)), _as_moment(_updated(old)))
+    order = _sign(as_moment(_updated(new)), as_moment(_updated(old)))
     return order or _sign(new["issued_at"], old["issued_at"])
 
 
@@ -323,7 +323,7 @@ def _updated(content: Content) -> str | None:
     return None if found is None else str(found)
 
 
-def _as_moment(text: Any) -> datetime | None:
+def as_moment(text: Any) -> datetime | None:
     """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
     try:
         found = datetime.fromisoformat(str(text))

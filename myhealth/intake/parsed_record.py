@@ -92,7 +92,8 @@ class ParsedRecord(Struct):
     reference by which a FHIR resource names a patient whose resource the source does not contain. `warnings`: what
     looks wrong in a record that can be read, as (the source's own field, message). `locate`: returns the source's own
     name for a field of ours, as errors name it. `entries`: the places of the Bundle's entries that it is made of, the
-    head first, each with the number of its result (`sub_id`), "" where it is none.
+    head first, each with the number of its result (`sub_id`), "" where it is none. `elsewhere`: the addresses of its
+    results that the source does not contain.
     """
 
     index: int
@@ -107,6 +108,7 @@ class ParsedRecord(Struct):
     warnings: list[tuple[str, str]] = []
     locate: Callable[[str], str] = str
     entries: dict[int, str] = {}
+    elsewhere: list[str] = []
 
     def decoded(self) -> Any:
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""

@@ -117,7 +117,7 @@ class ValidatedRecord(Struct):
 
 class Pending(Struct):
     """A valid record in one attempt to store its batch. `id`: that its check-up will have; `patient_id`, `machine_id`:
-    set once they are found."""
+    set once they are found. `part`: its content, if it is a result of the report that is stored as the check-up."""
 
     record: Record
     item: ValidatedRecord
@@ -125,6 +125,7 @@ class Pending(Struct):
     id: int = 0
     patient_id: int = 0
     machine_id: int | None = None
+    part: dict[str, Any] | None = None
 
     @property
     def key(self) -> RecordKey:

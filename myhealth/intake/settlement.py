@@ -16,6 +16,7 @@ from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
 from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
+from myhealth.intake.members import merge_part
 from myhealth.intake.merge import Merge, compare_versions, merge
 from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
@@ -32,7 +33,7 @@ BY_RESULT = ("fhir", "hl7")
 PARTIAL = "hl7"
 # The number of a record of our own export: the check-up's id.
 EXPORTED = re.compile(re.escape(OUR_REPORT) + r"\|([0-9]{1,18})(?:#|$)")
-OTHER_CONTENT = "is stored with other content"
+DIFFERS = ("is stored with other content", "stored_with_other_content")
 MOMENTS = ("taken_at", "taken_until", "issued_at")
 
 
@@ -42,6 +43,9 @@ class Unsettled(NamedTuple):
     message: str
     code: str
     places: list[str]
+
+
+CORRECTED_HERE = Unsettled("was corrected here, and its source has another version", "corrected_here", ["record_id"])
 
 
 class Settlement:
@@ -63,32 +67,31 @@ class Settlement:
         if self.format != PARTIAL or self._is_known_before(row, stored):
             return False
         same_patient = row.patient_id == stored["patient_id"]
-        return is_other_sample(_content(stored), _content_of(row, stored), same_patient=same_patient)
+        return is_other_sample(content_of_row(stored), content_of(row, stored), same_patient=same_patient)
 
     def settle(self, row: Pending) -> Merge | Unsettled:
         """Change the stored check-up as the record says. Return what was done, or why the record is refused."""
         stored = self.stored[row.key]
-        ours, theirs = _content(stored), _content_of(row, stored)
+        ours, theirs = content_of_row(stored), content_of(row, stored)
         if row.patient_id != stored["patient_id"]:
-            return Unsettled(OTHER_CONTENT, "stored_with_other_content", differing_columns(row, stored))
-        if self._came_first(row, stored, theirs) or self._is_known_before(row, stored):
+            return Unsettled(*DIFFERS, differing_columns(row, stored))
+        if row.part is None and (self._came_first(row, stored, theirs) or self._is_known_before(row, stored)):
             return Merge(ours)
-        versions = [(reason, _decoded(text)) for reason, text in self.versions.get(stored["id"], ())]
-        said, corrected = _as_source_said(ours, versions)
+        versions = [(reason, decoded_version(text)) for reason, text in self.versions.get(stored["id"], ())]
+        said, corrected = as_source_said(ours, versions)
         corrected = corrected or any(first.checkup_id == stored["id"] for first in self.originals.get(row.key, ()))
         by_result = self.format in BY_RESULT
-        done = merge(
-            said,
-            theirs,
-            by_result=by_result,
-            partial=self.format == PARTIAL,
-            legacy=by_result and stored["created_at"] < self.upgraded_at,
-            earlier=[content for _, content in versions],
-        )
+        legacy = by_result and stored["created_at"] < self.upgraded_at
+        if row.part is not None:
+            done = merge_part(said, row.part, legacy=legacy)
+        else:
+            earlier = [content for _, content in versions]
+            partial = self.format == PARTIAL
+            done = merge(said, theirs, by_result=by_result, partial=partial, legacy=legacy, earlier=earlier)
         if not done.effect:
-            return Unsettled(OTHER_CONTENT, "stored_with_other_content", done.places)
+            return Unsettled(*DIFFERS, done.places)
         if done.effect != "none" and corrected:
-            return Unsettled("was corrected here, and its source has another version", "corrected_here", ["record_id"])
+            return CORRECTED_HERE
         if done.effect != "none":
             self._store(row, stored, done)
         return done
@@ -109,7 +112,9 @@ class Settlement:
         originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
         if any(first.is_same(row) for first in originals):
             return True
-        return any(self._is_legacy(first) for first in originals) and compare_versions(theirs, _content(stored)) <= 0
+        return (
+            any(self._is_legacy(first) for first in originals) and compare_versions(theirs, content_of_row(stored)) <= 0
+        )
 
     def _is_legacy(self, first: OriginalFingerprint) -> bool:
         """Return whether the digest is of an earlier reader's content, so that it says nothing of today's."""
@@ -118,8 +123,8 @@ class Settlement:
     def _is_known_before(self, row: Pending, stored: StoredRow) -> bool:
         legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
         same_patient = row.patient_id == stored["patient_id"]
-        theirs = _content_of(row, stored)
-        ours = _content(stored)
+        theirs = content_of(row, stored)
+        ours = content_of_row(stored)
         return legacy and same_patient and compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
@@ -141,10 +146,10 @@ def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]
     versions = find_versions(cursor, stored)
     found: dict[int, int | None] = {}
     for row in ours:
-        number, sent = numbers.get(row.id, 0), _content_of(row, None)
+        number, sent = numbers.get(row.id, 0), content_of(row, None)
         held, original = stored.get(number), deleted.get(number)
         if held is not None and held["patient_id"] == row.patient_id:
-            known = [_content(held), *(_decoded(text) for _, text in versions.get(number, ()))]
+            known = [content_of_row(held), *(decoded_version(text) for _, text in versions.get(number, ()))]
             if any(is_known_before(_exported(each), sent) for each in known):
                 found[row.id] = number
         elif original is not None and _is_of(original, row.patient_id, sent["taken_at"]):
@@ -181,10 +186,10 @@ def was_deleted(cursor: Any, row: Pending, deleted: Sequence[OriginalFingerprint
 
 def other_number(row: Pending) -> str:
     """Return the number of a record whose own number is that of another sample."""
-    return f"{row.record.record_id}~{sample_of(_content_of(row, None), row.patient_id)}"
+    return f"{row.record.record_id}~{sample_of(content_of(row, None), row.patient_id)}"
 
 
-def _as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) -> tuple[Content, bool]:
+def as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) -> tuple[Content, bool]:
     """Return the content that the source sent last, and whether a person corrected it since."""
     said, corrected = current, False
     for reason, content in reversed(versions):
@@ -194,23 +199,23 @@ def _as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) -
     return said, corrected
 
 
-def _content(row: StoredRow) -> Content:
+def content_of_row(row: StoredRow) -> Content:
     """Return the columns of a stored check-up, JSON decoded."""
     found = {name: row[name] for name in CHANGEABLE}
     found |= {name: row[name] and DECODER.decode(row[name]) for name in JSON_NAMES}
     return {**found, "record_id": row.get("record_id")}
 
 
-def _content_of(row: Pending, stored: StoredRow | None) -> Content:
+def content_of(row: Pending, stored: StoredRow | None) -> Content:
     """Return the columns of a record; a moment that it lacks is the stored one."""
     record = row.record
-    found = _content({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})
+    found = content_of_row({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})
     if record.taken_at is None and stored is not None:
         found |= {name: stored[name] for name in ("taken_at", "taken_precision")}
     return found
 
 
-def _decoded(text: str) -> Content:
+def decoded_version(text: str) -> Content:
     """Return the columns of a version from its JSON."""
     found = DECODER.decode(text)
     for name in MOMENTS:

@@ -25,9 +25,9 @@ class FhirGroup:
     """The resources of one record.
 
     `observations`: those with its results, in order; the head is one of them if it is an Observation. `elsewhere`: its
-    results that are not in the source. `parents`: the panel of each member, by the `id()` of both. `rest`: those beyond
-    MEMBERS_MAX. `in_circle`: the head is a member of one of its own members. `entries`: all entries examined; it grows
-    while the record is read, as `faults` does.
+    results that are not in the source; `addresses`: theirs. `parents`: the panel of each member, by the `id()` of both.
+    `rest`: those beyond MEMBERS_MAX. `in_circle`: the head is a member of one of its own members. `entries`: all
+    entries examined; it grows while the record is read, as `faults` does.
     """
 
     scope: Scope
@@ -36,6 +36,7 @@ class FhirGroup:
     faults: list[FieldError] = field(default_factory=list)
     observations: list[tuple[Entry, Element]] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
     parents: dict[int, int] = field(default_factory=dict)
     entries: dict[Entry, None] = field(default_factory=dict)
     characters: int = 0
@@ -156,6 +157,7 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             member = scope.resolve(reference, entry)
             if member is None or member.kind != "Observation":
                 group.elsewhere.append(label(reference))
+                group.addresses += filter(None, [reference.text("reference").strip()])
                 continue
             group.examine(member.outermost)
             if _size_fault(group):

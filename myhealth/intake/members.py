@@ -1,0 +1,153 @@
+"""Bring together what FHIR sends both alone and as a result of a report or a panel.
+
+An Observation's number is the record_id of its check-up if it was sent alone, else the `sub_id` of its result, or of
+its panel if it has components.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from myhealth.checkups.columns import select_list
+from myhealth.clinical.status import WITHDRAWN
+from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
+from myhealth.intake.content import Content, held_in, keyed, numbers_in, results_in
+from myhealth.intake.deletions import FOUND, is_number_of, parts_of
+from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, facts_of, merge, with_previous
+from myhealth.intake.results import Pending
+
+SHARED = ("category", "device", "performers", "specimen")  # a result does not repeat those of its report
+FIND = f"""{FOUND}
+select machine_id, record_id, {select_list(STORED_NAMES)} from checkups
+where id in (select id from found) and patient_id = any(%s) and record_id is not null order by id"""
+
+
+def is_alone(row: Pending) -> bool:
+    """Return whether the record is that of an Observation, not of a report."""
+    return row.item.parsed.patient_field.startswith("Observation.")
+
+
+def find_related(cursor: Any, rows: Sequence[Pending], contents: Sequence[Content]) -> dict[int, list[StoredRow]]:
+    """Return by patient the other check-ups that have a number of the records or of their results."""
+    wanted: set[str] = set()
+    for row, content in zip(rows, contents, strict=True):
+        wanted.update(filter(None, numbers_in(content)))
+        wanted.update(part for name in row.item.parsed.elsewhere for part in parts_of(name))
+    if not wanted:
+        return {}
+    cursor.execute(FIND, (sorted(wanted), sorted({row.patient_id for row in rows})))
+    found: dict[int, list[StoredRow]] = {}
+    for values in cursor.fetchall():
+        stored = dict(zip(("machine_id", "record_id", *STORED_NAMES), values, strict=True))
+        found.setdefault(stored["patient_id"], []).append(stored)
+    return found
+
+
+def contains(whole: Content, alone: Content) -> bool:
+    """Return whether a check-up has the Observation of another record, or every one of its members."""
+    held = held_in(whole)
+    return alone["record_id"] in held or bool(results_in(alone) and held.issuperset(numbers_in(alone)))
+
+
+def is_member(whole: Content, elsewhere: Sequence[str], number: str) -> bool:
+    """Return whether a check-up of this number is a result of the record, or one that it only refers to."""
+    if number == whole["record_id"]:
+        return False
+    return number in numbers_in(whole) or any(is_number_of(name, number, {"Observation"}) for name in elsewhere)
+
+
+def merge_part(whole: Content, alone: Content, *, legacy: bool = False) -> Merge:
+    """Return what an Observation means for the check-up that contains it; nothing but its results and their status.
+
+    `legacy`: as in `merge`.
+    """
+    places = _places(whole, alone)
+    results = results_in(whole)
+    if whole["status"] == WITHDRAWN and not all(each.get("status") == WITHDRAWN for each in results):
+        return Merge(whole, notes=[WAS_WITHDRAWN])
+    ours = {**whole, "results": [results[place] for place in places]}
+    ours["status"] = None if whole["status"] == WITHDRAWN else whole["status"]
+    part = _part(whole, ours["results"], alone)
+    done = merge(ours, {**ours, "results": part}, by_result=True, legacy=legacy)
+    if done.effect in ("", "none"):
+        return Merge(whole, done.effect, done.notes, done.places)
+    return Merge(_spliced(whole, places, results_in(done.content)), done.effect, done.notes)
+
+
+def take_in(whole: Content, alone: Content, *, forced: bool = False) -> Content:
+    """Return a report with the history of an Observation that is stored alone; `whole`: after their merge. `forced`:
+    with its results whichever is later."""
+    places = _places(whole, alone)
+    ours = [results_in(whole)[place] for place in places]
+    part = dict(keyed(_part(whole, ours, alone)))
+    if forced:
+        return _spliced(whole, places, [*(dict(keyed(ours)) | part).values()])
+    at = str((whole["details"] or {}).get("updated_at") or datetime.now(UTC).isoformat(timespec="seconds"))
+    made = [
+        with_previous(each, part[key], each.get("updated_at") or at) if key in part else each
+        for key, each in keyed(ours)
+    ]
+    return _spliced(whole, places, made)
+
+
+def _places(whole: Content, alone: Content) -> list[int]:
+    names = {str(alone["record_id"]), *numbers_in(alone)}
+    return [place for place, number in enumerate(numbers_in(whole)) if number in names]
+
+
+def _spliced(whole: Content, places: Sequence[int], made: Sequence[Content]) -> Content:
+    """Return the check-up with these results in the places, and any further ones at the end."""
+    results = [*results_in(whole)]
+    for place, result in zip(places, made, strict=False):
+        results[place] = result
+    results += made[len(places) :]
+    gone = bool(results) and all(each.get("status") == WITHDRAWN for each in results)
+    status = WITHDRAWN if gone else None if whole["status"] == WITHDRAWN else whole["status"]
+    return {**whole, "results": results, "status": status}
+
+
+def _part(whole: Content, ours: list[Content], alone: Content) -> list[Content]:
+    """Return the results of an Observation as they would be in the check-up that contains it."""
+    if alone["status"] == WITHDRAWN:
+        return [{**each, "status": WITHDRAWN} for each in ours or _own(alone)]
+    known, found = dict(keyed(ours)), []
+    for key, result in keyed(_own(alone)):
+        old = known.get(key)
+        found.append(result if old is None else _as_in(whole, old, result))
+    return found
+
+
+def _own(alone: Content) -> list[Content]:
+    """Return the results with what their own check-up says for them."""
+    details = alone["details"] or {}
+    shared: Facts = facts_of(alone) | {name: details[name] for name in SHARED if name in details}
+    if alone["taken_by"] and "performers" not in shared:
+        shared["performers"] = [{"name": alone["taken_by"]}]
+    components = {each["name"] for each in details.get("panels", ()) if each.get("components")}
+    found = []
+    for each in results_in(alone):
+        made = {**shared, **{name: value for name, value in each.items() if name != "number"}}
+        if each.get("taken_at"):
+            made = {name: value for name, value in made.items() if name not in MOMENT or name in each}
+        if "sub_id" not in each and each.get("group") not in components:
+            made["sub_id"] = alone["record_id"]
+            if "identifiers" in details:
+                made.setdefault("identifiers", details["identifiers"])
+        found.append(made)
+    return found
+
+
+def _as_in(whole: Content, old: Content, result: Content) -> Content:
+    """Return a result without what the check-up says for it, where that is the same."""
+    made = {**result, "group": old.get("group")}
+    shared = {**facts_of(whole), **(whole["details"] or {})}
+    if whole["taken_by"]:
+        shared.setdefault("performers", [{"name": whole["taken_by"]}])
+    for name in SHARED:
+        if name not in old and made.get(name) == shared.get(name):
+            made.pop(name, None)
+    for name in ("taken_at", "taken_until"):
+        said = old.get(name) or shared.get(name)
+        if said and as_moment(made.get(name)) == as_moment(said):
+            made[name] = said
+    return {name: value for name, value in made.items() if value is not None}

@@ -1,0 +1,99 @@
+"""Look up, for the FHIR records of a batch, the check-ups that contain them or that they contain.
+
+All functions work within the transaction that stores the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from myhealth.checkups.models import Checkup
+from myhealth.checkups.services import record_change
+from myhealth.checkups.versions import find_versions, keep_version
+from myhealth.clinical.status import WITHDRAWN
+from myhealth.intake.bulk_insert import StoredRow
+from myhealth.intake.content import Content, held_in, results_in
+from myhealth.intake.members import contains, find_related, is_alone, is_member, merge_part, take_in
+from myhealth.intake.record import encode_json
+from myhealth.intake.results import Pending
+from myhealth.intake.settlement import (
+    CORRECTED_HERE,
+    DIFFERS,
+    Unsettled,
+    as_source_said,
+    content_of,
+    content_of_row,
+    decoded_version,
+)
+
+
+class Reunion:
+    """`parts`: the records of Observations that belong to a stored report, once for each one. `refused`: reports that
+    contradict a stored Observation, and why. `others`: the remaining records; those of reports contain the results of
+    the Observations that are stored alone, which `retire` then takes away."""
+
+    def __init__(self, cursor: Any, rows: Sequence[Pending]) -> None:
+        self.parts: list[Pending] = []
+        self.refused: list[tuple[Pending, Unsettled]] = []
+        self.others: list[Pending] = []
+        self._alone: list[tuple[Pending, StoredRow, str]] = []
+        contents = [content_of(row, None) for row in rows]
+        self._related = find_related(cursor, rows, contents)
+        of_one = [each for found in self._related.values() for each in found]
+        self._versions = find_versions(cursor, [each["id"] for each in of_one]) if of_one else {}
+        self._held = {each["id"]: content_of_row(each) for each in of_one}
+        for row, content in zip(rows, contents, strict=True):
+            if not self._find_parts(row, content) and not self._take_in(row, content):
+                self.others.append(row)
+
+    def _others(self, row: Pending) -> Iterator[tuple[StoredRow, Content]]:
+        for stored in self._related.get(row.patient_id, ()):
+            if (stored["machine_id"], stored["record_id"]) != row.key:
+                yield stored, self._held[stored["id"]]
+
+    def _find_parts(self, row: Pending, content: Content) -> bool:
+        """Note the check-ups that contain the record's Observation, and return whether there are any."""
+        if not is_alone(row):
+            return False
+        found = [stored for stored, held in self._others(row) if contains(held, content)]
+        for stored in found:
+            record = replace(row.record, record_id=stored["record_id"])
+            self.parts.append(replace(row, record=record, machine_id=stored["machine_id"], part=content))
+        for stored in self._related.get(row.patient_id, ()) if found else ():
+            if (stored["machine_id"], stored["record_id"]) == row.key:
+                self._alone.append((row, stored, str(stored["record_id"])))
+        return bool(found)
+
+    def _take_in(self, row: Pending, content: Content) -> bool:
+        """Add the results of stored Observations to the record that contains them. Return whether it is refused."""
+        elsewhere = row.item.parsed.elsewhere
+        known = {number for each in self._related.get(row.patient_id, ()) for number in held_in(self._held[each["id"]])}
+        changed = content
+        for stored, held in self._others(row):
+            number = str(held["record_id"])
+            if not is_member(content, elsewhere, number) or (held["status"] == WITHDRAWN and number in known):
+                continue
+            versions = [(reason, decoded_version(text)) for reason, text in self._versions.get(stored["id"], ())]
+            said, corrected = as_source_said(held, versions)
+            done = merge_part(changed, said)
+            if not done.effect or (corrected and done.notes):
+                self.refused.append((row, CORRECTED_HERE if corrected else Unsettled(*DIFFERS, done.places)))
+                return True
+            changed = take_in(done.content, held, forced=corrected)
+            self._alone.append((row, stored, number))
+        if changed is not content:
+            row.record.results, row.item.copied = encode_json(results_in(changed)).decode(), ""
+        return False
+
+    def retire(self) -> None:
+        """Withdraw the check-ups of Observations that are now shown in that of a report, each with its history."""
+        for row, stored, number in self._alone:
+            holder = Checkup.get_or_none(Checkup.id == row.result.id) if row.result.id else None
+            if holder is None or stored["status"] == WITHDRAWN or holder.id == stored["id"]:
+                continue
+            held = {"record_id": holder.record_id, "results": holder.results, "details": holder.details}
+            if number in held_in(held):
+                keep_version(stored["id"], "withdrawn")
+                Checkup.update(status=WITHDRAWN).where(Checkup.id == stored["id"]).execute()
+                record_change("checkup.change", row.patient_id, stored["id"], changed=["status"], by="its source")

@@ -1,0 +1,259 @@
+"""An Observation sent alone and in a report is one result, whichever comes first."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from support.factories import record
+from support.factories import take as take_plain
+from support.fhir import concept, observation, quantity, report
+
+from myhealth import stores
+from myhealth.common.database import database
+from myhealth.intake.corrections import change_checkup
+from myhealth.intake.deletions import CANDIDATES
+from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.members import FIND
+from myhealth.intake.results import RecordResult
+
+LATER = {"versionId": "2", "lastUpdated": "2026-11-25T10:00:00Z"}
+SHOWN = "status is distinct from 'entered-in-error'"
+
+
+def take(*resources: Any, lines: bool = False, **options: Any) -> list[RecordResult]:
+    """Import resources, or whole entries of a Bundle."""
+    entries = [each if "resourceType" not in each else {"resource": each} for each in resources]
+    text = json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+    if lines:
+        text = "\n".join(map(json.dumps, resources))
+    started = FileImport(io.BytesIO(text.encode()), "bundle", ImportOptions(create_patients=True, **options))
+    return [result for batch in started for _, result in batch]
+
+
+def patient_of(db: Any) -> int:
+    ((id_,),) = db("select distinct patient_id from checkups")
+    return int(id_)
+
+
+def effects(outcomes: list[RecordResult]) -> list[tuple[str, str]]:
+    return [(outcome.status, outcome.effect) for outcome in outcomes]
+
+
+def deleted(url: str) -> dict[str, Any]:
+    return {"request": {"method": "DELETE", "url": url}}
+
+
+def glucose(value: Any = 5.1, **changes: Any) -> dict[str, Any]:
+    return observation("a", **{"valueQuantity": quantity(value, "mmol/L"), **changes})
+
+
+def sodium(value: Any = 140, **changes: Any) -> dict[str, Any]:
+    return observation("b", code={"text": "Sodium"}, valueQuantity=quantity(value, "mmol/L"), **changes)
+
+
+PRESSURE = {
+    "valueQuantity": ...,
+    "code": {"text": "Blood pressure"},
+}
+
+
+def pressure(systolic: int, name: str = "p", **changes: Any) -> dict[str, Any]:
+    parts = [{"code": concept(code, system="http://loinc.org"), "valueQuantity": quantity(value, "mm[Hg]")}
+             for code, value in (("8480-6", systolic), ("8462-4", 80))]  # fmt: skip
+    return observation(name, **PRESSURE, component=parts, **changes)
+
+
+PANEL = report("Observation/a", "Observation/b", conclusion="See the values.")
+
+
+def plan_of(db: Any, statement: str) -> str:
+    """Return how PostgreSQL executes the look-up, where reading the whole table costs too much."""
+    with database.atomic():
+        db("set local enable_seqscan = off")
+        return "\n".join(line for (line,) in db(f"explain {statement}"))
+
+
+@pytest.fixture
+def shown(db: Any) -> Any:
+    """The check-ups that are shown: each one's number and its results that are shown, as JSON."""
+
+    def read() -> dict[str, list[dict[str, Any]]]:
+        return {
+            number: [each for each in json.loads(text) if each.get("status") != "entered-in-error"]
+            for number, text in db(f"select record_id, results::text from checkups where {SHOWN} order by id")
+        }
+
+    return read
+
+
+def values(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[Any]]:
+    return {number: [each["value"] for each in results] for number, results in found.items()}
+
+
+ENVELOPES = {
+    "by its id": ({}, ""),
+    "by its address": ({}, "http://lab.example/Observation/a"),
+    "by an identifier": ({"identifier": [{"system": "http://lab.example", "value": "77"}]}, ""),
+    "with other facts": (
+        {
+            "effectiveDateTime": "2026-11-20T07:00:00+05:30",
+            "performer": [{"display": "Dr. Rao"}],
+            "category": [concept("laboratory")],
+            "note": [{"text": "fasting"}],
+            "issued": "2026-11-20T12:00:00Z",
+        },
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "url"), ENVELOPES.values(), ids=ENVELOPES)
+def test_a_member_corrected_alone_is_corrected_in_its_report(db, people, shown, changes, url) -> None:
+    def sent(**other: Any) -> dict[str, Any]:
+        entry = {"resource": glucose(**{**changes, **other})}
+        return entry | ({"fullUrl": url, "request": {"method": "PUT", "url": "Observation/a"}} if url else {})
+
+    panel = {**PANEL, "result": [{"reference": url or "Observation/a"}, {"reference": "Observation/b"}]}
+    take({"resource": panel, "fullUrl": "http://lab.example/DiagnosticReport/r1"}, sent(), sodium())
+    (number,) = shown()
+    assert effects(take(sent())) == [("duplicate", "none")]
+    corrected = sent(value=6.9, status="corrected", meta=LATER)
+    (outcome,) = take(corrected)
+    assert (outcome.status, outcome.effect) == ("accepted", "replaced")
+    assert values(shown()) == {number: [6.9, 140]}
+    changed = shown()[number][0]
+    assert (changed["previous_value"], changed["status"]) == (5.1, "corrected")
+    assert changed["corrected_at"].startswith("2026-11-25T10:00:00")
+    assert db("select id, checkup_report, status from checkups") == [(outcome.id, "See the values.", None)]
+    for again in (corrected, sent()):
+        assert effects(take(again)) == [("duplicate", "none")]
+    assert values(shown()) == {number: [6.9, 140]}
+    assert len(db("select reason from checkup_versions")) == 1
+
+
+def test_a_member_entered_in_error_alone_is_withdrawn_and_not_resurrected(db, people, shown) -> None:
+    take(PANEL, glucose(), sodium())
+    wrong = glucose(status="entered-in-error", valueQuantity=...)
+    assert effects(take(wrong)) == [("accepted", "withdrawn")]
+    assert effects(take(wrong)) == [("duplicate", "none")]
+    assert effects(take(glucose(meta=LATER))) == [("duplicate", "none")]
+    assert effects(take(PANEL, glucose(), sodium())) == [("duplicate", "none")]
+    assert values(shown()) == {"DiagnosticReport/r1": [140]}
+    assert effects(take(sodium(status="entered-in-error"))) == [("accepted", "withdrawn")]
+    assert shown() == {}
+
+
+def test_the_only_result_of_a_report_leaves_the_report_as_it_is(db, people, shown) -> None:
+    take({**PANEL, "result": PANEL["result"][:1]}, glucose())
+    assert effects(take(glucose(6.9, status="amended", meta=LATER))) == [("accepted", "replaced")]
+    assert db("select record_id, checkup_type, checkup_report, status from checkups") == [
+        ("DiagnosticReport/r1", "Lipid panel", "See the values.", None)
+    ]
+
+
+def test_the_same_number_of_another_patient_is_another_result(db, people, shown) -> None:
+    take(PANEL, glucose(), sodium())
+    other = glucose(7.7, subject={"reference": "Patient/other"}, meta=LATER)
+    assert effects(take(other)) == [("accepted", "created")]
+    assert values(shown()) == {"DiagnosticReport/r1": [5.1, 140], "Observation/a": [7.7]}
+    third = {"reference": "Patient/third"}
+    take(report("Observation/a", subject=third, id="r3"), glucose(8.8, subject=third))
+    assert values(shown()) == {
+        "DiagnosticReport/r1": [5.1, 140], "Observation/a": [7.7], "DiagnosticReport/r3": [8.8]
+    }  # fmt: skip
+
+
+def test_other_content_that_nothing_calls_later_is_refused(db, people, shown) -> None:
+    take(PANEL, glucose(), sodium())
+    (outcome,) = take(glucose(6.9))
+    assert (outcome.status, outcome.errors[0]["code"]) == ("rejected", "stored_with_other_content")
+    assert values(shown()) == {"DiagnosticReport/r1": [5.1, 140]}
+
+
+def test_a_member_that_a_person_corrected_here_is_not_overwritten(db, people, shown) -> None:
+    (first,) = take(PANEL, glucose(), sodium())
+    results = [{**each, "value": 5.5} if each["name"] == "Glucose" else each for each in shown()["DiagnosticReport/r1"]]
+    change_checkup(patient_of(db), first.id, {"results": results})
+    (outcome,) = take(glucose(6.9, status="corrected", meta=LATER))
+    assert (outcome.status, outcome.errors[0]["code"]) == ("rejected", "corrected_here")
+    assert effects(take(glucose())) == [("duplicate", "none")]
+    assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
+
+
+def test_a_blood_pressure_is_found_by_its_panel_and_not_by_its_components(db, people, shown) -> None:
+    take(report("Observation/q", "Observation/p"), pressure(130, "q"), pressure(120))
+    assert effects(take(pressure(125, status="corrected", meta=LATER))) == [("accepted", "replaced")]
+    assert values(shown()) == {"DiagnosticReport/r1": [130, 80, 125, 80]}
+    assert effects(take(pressure(125, status="corrected", meta=LATER))) == [("duplicate", "none")]
+    assert effects(take(deleted("Observation/p"))) == [("accepted", "withdrawn")]
+    assert values(shown()) == {"DiagnosticReport/r1": [130, 80]}
+
+
+@pytest.mark.parametrize("contained", [True, False], ids=["contains", "refers"])
+@pytest.mark.parametrize("lines", [True, False], ids=["one file", "one after the other"])
+def test_a_report_takes_in_what_was_sent_alone(db, people, shown, contained, lines) -> None:
+    alone = [glucose(), sodium()]
+    panel = [PANEL, *(alone if contained else ())]
+    if lines and not contained:
+        assert [effect for _, effect in effects(take(*alone, PANEL, lines=True))] == ["created"] * 3
+    else:
+        take(*alone)
+        assert effects(take(*panel)) == [("accepted", "created")]
+    assert values(shown()) == {"DiagnosticReport/r1": [5.1, 140]}
+    for again in (panel, alone):
+        assert {effect for _, effect in effects(take(*again))} == {"none"}
+    assert effects(take(glucose(6.9, status="corrected", meta=LATER))) == [("accepted", "replaced")]
+    assert effects(take(deleted("Observation/b"))) == [("accepted", "withdrawn")]
+    assert {effect for _, effect in effects(take(*panel))} == {"none"}
+    assert values(shown()) == {"DiagnosticReport/r1": [6.9]}
+
+
+ORDERS = {
+    "the report is later": ({"status": "preliminary"}, {"meta": LATER}, [5.5], 5.1),
+    "the report is earlier": ({"status": "corrected", "meta": LATER}, {}, [5.1], 5.5),
+    "it was withdrawn": ({"status": "entered-in-error"}, {}, [], None),
+}
+
+
+@pytest.mark.parametrize(("first", "then", "expected", "previous"), ORDERS.values(), ids=ORDERS)
+def test_the_later_of_both_counts(db, people, shown, first, then, expected, previous) -> None:
+    take(glucose(**first))
+    take({**PANEL, "result": PANEL["result"][:1]}, glucose(5.5, **then))
+    found = shown()
+    assert [value for each in values(found).values() for value in each] == expected
+    assert [each.get("previous_value") for results in found.values() for each in results] == (
+        [previous] * len(expected)
+    )
+
+
+def test_what_a_person_corrected_alone_stays_in_the_report(db, people, shown) -> None:
+    (first,) = take(glucose())
+    change_checkup(patient_of(db), first.id, {"results": [{**shown()["Observation/a"][0], "value": 5.5}]})
+    (outcome, *_) = take(PANEL, glucose(6.9, status="corrected", meta=LATER), sodium())
+    assert (outcome.status, outcome.errors[0]["code"]) == ("rejected", "corrected_here")
+    assert values(shown()) == {"Observation/a": [5.5]}
+    assert effects(take(PANEL, glucose(), sodium())) == [("accepted", "created")]
+    assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
+
+
+def test_the_look_ups_use_an_index_in_which_plain_records_have_no_part(db, people) -> None:
+    take(PANEL, glucose(), sodium())
+    take_plain(*map(record, range(30)))
+    numbers = "array['Observation/a']"
+    for statement in (CANDIDATES.replace("%s", numbers), FIND.replace("%s", numbers, 1).replace("%s", "array[1]")):
+        assert "Bitmap Index Scan on checkups_numbers" in plan_of(db, statement)
+    db("analyze checkups")
+    assert db("select reltuples from pg_class where relname = 'checkups'") == [(31,)]
+    db("reindex index checkups_numbers")
+    assert db("select reltuples from pg_class where relname = 'checkups_numbers'") == [(1,)]
+
+
+def test_check_ups_from_before_the_index_are_found(db, people, settings, shown) -> None:
+    take(PANEL, glucose(), sodium())
+    stores.migrate(settings, 20)
+    assert db("select to_regclass('checkups_numbers')") == [(None,)]
+    stores.migrate(settings)
+    assert effects(take(glucose(6.9, status="corrected", meta=LATER))) == [("accepted", "replaced")]
