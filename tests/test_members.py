@@ -248,7 +248,7 @@ def test_the_look_ups_use_an_index_in_which_plain_records_have_no_part(db, peopl
     db("analyze checkups")
     assert db("select reltuples from pg_class where relname = 'checkups'") == [(31,)]
     db("reindex index checkups_numbers")
-    assert db("select reltuples from pg_class where relname = 'checkups_numbers'") == [(6,)]  # r1, a, b: each whole, and its id
+    assert db("select reltuples from pg_class where relname = 'checkups_numbers'") == [(6,)]
 
 
 def test_check_ups_from_before_the_index_are_found(db, people, settings, shown) -> None:
