@@ -33,7 +33,8 @@ BY_RESULT = ("fhir", "hl7")
 PARTIAL = "hl7"
 # The number of a record of our own export: the check-up's id.
 EXPORTED = re.compile(re.escape(OUR_REPORT) + r"\|([0-9]{1,18})(?:#|$)")
-DIFFERS = ("is stored with other content", "stored_with_other_content")
+OTHER_CONTENT = "is stored with other content"
+DIFFERS = (OTHER_CONTENT, "stored_with_other_content")
 MOMENTS = ("taken_at", "taken_until", "issued_at")
 
 
