@@ -253,7 +253,7 @@ def test_the_look_ups_use_an_index_in_which_plain_records_have_no_part(db, peopl
 
 def test_check_ups_from_before_the_index_are_found(db, people, settings, shown) -> None:
     take(PANEL, glucose(), sodium())
-    stores.migrate(settings, 20)
+    stores.migrate(settings, 21)
     assert db("select to_regclass('checkups_numbers')") == [(None,)]
     stores.migrate(settings)
     assert effects(take(glucose(6.9, status="corrected", meta=LATER))) == [("accepted", "replaced")]
