@@ -16,7 +16,7 @@ from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.results import Pending
 
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)")
-# By the index of migration 23, whatever else a statement asks.
+# By the index of migration 22, whatever else a statement asks.
 FOUND = """
 with found as materialized (
     select id from checkups
