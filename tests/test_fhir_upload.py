@@ -120,6 +120,15 @@ def test_a_refused_result_refuses_a_whole_transaction_but_not_a_batch(send, db) 
     assert issue["details"]["coding"][0]["code"] == "unknown_user"
 
 
+def test_a_refused_transaction_teaches_nothing_of_its_patients(send, db) -> None:
+    learnt = "select value from patient_identifiers where system like 'fhir-reference%'"
+    for when, status, known in (("yesterday", 422, []), ("2026-11-20", 200, [("http://h/Patient/123",)])):
+        sent = posted(PATIENT, glucose("a", subject={"reference": "http://h/Patient/123"}, effectiveDateTime=when))
+        sent["entry"][0]["fullUrl"] = "http://h/Patient/123"
+        send("", sent, status)
+        assert db(learnt) == known
+
+
 def test_a_conditional_create_stores_nothing_twice(send, db) -> None:
     known = {"identifier": [{"system": "http://lab", "value": "7"}]}
     for value, status in ((5, "201"), (6, "200")):

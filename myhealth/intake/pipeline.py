@@ -86,8 +86,11 @@ class Intake:
 
     def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Store validated records, as `store_batch` does, and notify the sync."""
-        self.learn_people()
+        if not atomic:
+            self.learn_people()
         batch = self._store_single(checked) or self._store(checked, atomic)
+        if atomic and not batch.refused:
+            self.learn_people()
         self._kept += sum(outcome.rejection_id is not None for outcome, _ in batch.refused)
         if not self.origin.dry_run:
             notify_sync()
@@ -95,7 +98,6 @@ class Intake:
 
     def patients_of(self, parsed: Sequence[ParsedRecord]) -> list[int | None]:
         """Return the id of each record's patient; None if it has none here, or is not valid. Stores no record."""
-        self.learn_people()
         checked, patients = self.validate(parsed), Patients(self.origin)
         valid = [item for item in checked if item.record is not None]
         with contextlib.suppress(ConcurrentChange), transaction() as cursor:
