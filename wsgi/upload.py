@@ -13,7 +13,7 @@ from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, UploadLogin
-from wsgi.upload_api.checkups import CheckupsView, HistoryView, UserCheckupsView, UserCheckupView
+from wsgi.upload_api.checkups import CheckupsView, HistoryView, ReviewView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.invitations import InvitationsView, WelcomeView
@@ -39,6 +39,7 @@ VIEWS: dict[str, Any] = {
     "/users/<username>/checkups/": UserCheckupsView,
     "/users/<username>/checkups/<checkup_id:int>/": UserCheckupView,
     "/users/<username>/checkups/<checkup_id:int>/history/": HistoryView,
+    "/users/<username>/checkups/<checkup_id:int>/review/": ReviewView,
     "/checkups/": CheckupsView,
     "/reports/": CheckupsView,
     "/machines/": MachinesView,

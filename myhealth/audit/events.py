@@ -36,6 +36,7 @@ ACTIONS = (
     "user.link",
     "checkup.change",
     "checkup.delete",
+    "checkup.review",
     "rejection.retry",
     "rejection.discard",
     "machine.change",

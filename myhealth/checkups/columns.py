@@ -14,8 +14,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from myhealth.checkups.models import Checkup
 from myhealth.common.stored_types import Id, Integer, StoredMoment
 
-# The database or the intake sets these; a record does not contain them.
-ASSIGNED = ("id", "patient_id", "machine_id", "created_at", "updated_at", "revision", "changed_in")
+# A review sets these. They are no content of the check-up: no record contains them, and no earlier version.
+REVIEW = ("reviewed_at", "reviewed_by", "review_note")
+# The database, the intake or a review sets these; a record does not contain them.
+ASSIGNED = ("id", "patient_id", "machine_id", "created_at", "updated_at", "revision", "changed_in", *REVIEW)
 # A machine matches its records by this number, so a correction never changes it.
 FIXED = ("record_id",)
 # These never leave PostgreSQL: no report and no answer contains them.
@@ -26,7 +28,11 @@ RESULTS_NOTE = (
     "A list of results, each with `code` (LOINC), `name`, `value` (a number or text), `unit`, `low`, `high` and `flag`,"
     " as the upload API's Result has them; a program that writes to the source itself may have stored others."
 )
-NOTES = {"results": RESULTS_NOTE}
+NOTES = {
+    "results": RESULTS_NOTE,
+    "reviewed_by": "The id of the user who reviewed it.",
+    "review_note": "The reviewer's note for the patient. Without `reviewed_at` the check-up was changed since.",
+}
 TYPES: dict[str, Any] = {"text": str, "int": Integer, "bigint": Id, "timestamptz": StoredMoment, "jsonb": msgspec.Raw}
 
 
@@ -77,7 +83,9 @@ COLUMNS = tuple(
     for field in Checkup._meta.sorted_fields
 )
 RECORD_COLUMNS = tuple(column for column in COLUMNS if column.name not in ASSIGNED)
-SHOWN_COLUMNS = tuple(column for column in RECORD_COLUMNS if column.is_shown)
+SHOWN_COLUMNS = tuple(
+    column for column in COLUMNS if column.is_shown and (column in RECORD_COLUMNS or column.name in REVIEW)
+)
 OMITTED_NULLS = frozenset(column.name for column in SHOWN_COLUMNS if column.omits_null)
 RECORD_NAMES = tuple(column.name for column in RECORD_COLUMNS)
 CHANGEABLE = tuple(column.name for column in RECORD_COLUMNS if column.changeable)
@@ -97,8 +105,9 @@ def select_fields(names: Iterable[str]) -> list[Any]:
 
 
 def assignments(values: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return new values of columns as peewee's `update` takes them: JSON text is stored digit by digit."""
+    """Return a new content as peewee's `update` takes it: JSON text is stored digit by digit. It ends the review, for
+    the reviewer saw other values."""
     return {
         Checkup._meta.columns[name]: peewee.Value(value, converter=str).cast("jsonb") if name in JSON_NAMES else value
-        for name, value in values.items()
+        for name, value in {**values, "reviewed_at": None, "reviewed_by": None}.items()
     }

@@ -19,7 +19,8 @@ class Checkup(FeedModel):
 
     `status`: FHIR's DiagnosticReport.status; null is final. `taken_precision`: day, month, year or unknown; null is an
     instant; an unknown `taken_at` only sorts. `taken_offset`: minutes east of UTC as sent. `details`: what
-    `CheckupDetails` has; `sent`: what the source contains and no field holds.
+    `CheckupDetails` has; `sent`: what the source contains and no field holds. `reviewed_by`: the id of the user who
+    reviewed it; a new content ends the review and leaves its note.
     """
 
     patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
@@ -38,6 +39,9 @@ class Checkup(FeedModel):
     issued_at = TimestampField(null=True)
     details = BinaryJSONField(null=True)
     sent = BinaryJSONField(null=True)
+    reviewed_at = TimestampField(null=True)
+    reviewed_by = peewee.BigIntegerField(null=True)
+    review_note = peewee.TextField(null=True)
 
     class Meta:
         table_name = "checkups"

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from myhealth.audit.events import current_actor, record_event
+from myhealth.checkups.columns import REVIEW
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import NotFound
 
 CORRECTED = "corrected"  # here, by a person; other reasons are a source's
+NOT_KEPT = ["id", "patient_id", "machine_id", "revision", "changed_in", *REVIEW]
 KEEP = """
 insert into checkup_versions (checkup_id, revision, replaced_by, reason, content)
-select id, revision, %s, %s, to_jsonb(t) - '{id,patient_id,machine_id,revision,changed_in}'::text[]
+select id, revision, %s, %s, to_jsonb(t) - %s::text[]
 from checkups t where id = %s"""
 FIND = """
 select checkup_id, reason, content::text from checkup_versions where checkup_id = any(%s)
@@ -24,7 +26,7 @@ PATIENT = "select patient_id, username from checkups join users on users.id = pa
 
 def keep_version(checkup_id: int, reason: str) -> None:
     """Store the check-up as it is, in the transaction that will change it. `reason`: as in CheckupVersion."""
-    database.execute_sql(KEEP, (current_actor().id, reason, checkup_id))
+    database.execute_sql(KEEP, (current_actor().id, reason, NOT_KEPT, checkup_id))
 
 
 def find_versions(cursor: Any, checkup_ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
-from myhealth.checkups import services
+from myhealth.checkups import reviews, services
 from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.versions import open_history
 from myhealth.common.database import transaction
@@ -35,7 +35,7 @@ from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.metrics import RECORDS
 from wsgi.common.openapi import Operation, one_of
-from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, spool_body
+from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
 from wsgi.upload_api.context import UploadView
@@ -43,6 +43,7 @@ from wsgi.upload_api.users import LIMIT_QUERY
 
 # The text of a batch: its records take some twenty times as much memory.
 BATCH_CHARACTERS, ATOMIC_CHARACTERS = 4 * 1024 * 1024, 8 * 1024 * 1024
+REVIEW_MAX_BYTES = 32 * 1024  # a note whose every character is escaped
 REQUEST_MAX_S = 120  # from the first record to the last one; checked between records
 
 BULK_ANSWERS = {
@@ -86,7 +87,7 @@ TABLE_QUERY = (
     ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
-DOCTOR, SENDERS = ("doctor",), ("doctor", "technician")
+DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
 BEFORE_QUERY = (
     "after",
     {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
@@ -311,6 +312,28 @@ class HistoryView(UploadView):
         patient = self.person(username, "doctor", "admin")
         found = open_history(storable(checkup_id), patient.id)
         return json_response([{**each, "content": msgspec.Raw(each["content"].encode())} for each in found])
+
+
+class ReviewView(UploadView):
+    """A check-up's review. It is not sent with records."""
+
+    unknown_user = UNKNOWN_USER
+    spec = {
+        "post": Operation(
+            "Mark a check-up as reviewed, with a note for its patient", {200: ("The check-up.", "Checkup")}, REVIEWERS,
+            body="Review", errors={**UNKNOWN, 409: "It was changed since `revision`."},
+        ),
+        "delete": Operation("Take a review back", {204: ("It is gone.", None)}, REVIEWERS, errors=UNKNOWN),
+    }  # fmt: skip
+
+    def post(self, username: str, checkup_id: int) -> Any:
+        patient = self.person(username, *REVIEWERS)
+        sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
+        return json_response(public(reviews.review_checkup(patient.id, storable(checkup_id), **sent)))
+
+    def delete(self, username: str, checkup_id: int) -> Any:
+        reviews.withdraw_review(self.person(username, *REVIEWERS).id, storable(checkup_id))
+        return bottle.HTTPResponse(status=204)
 
 
 def layout_of(name: str | None, date_format: str | None) -> Layout:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from myhealth.checkups.columns import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
+from myhealth.checkups.reviews import NOTE_MAX
 from myhealth.common.stored_types import Count, Id, StoredMoment
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
@@ -69,7 +70,7 @@ CHECKUP_FIELDS: list[tuple[Any, ...]] = [
 ]
 CHECKUP = struct_schemas(msgspec.defstruct("Checkup", CHECKUP_FIELDS, kw_only=True))["Checkup"]
 # Details are those of a record; a moment that is not known is null.
-CHECKUP["properties"] |= {**{name: FIELDS[name] for name in OMITTED_NULLS}, "taken_at": maybe(MOMENT)}
+CHECKUP["properties"] |= {**{name: FIELDS[name] for name in OMITTED_NULLS & FIELDS.keys()}, "taken_at": maybe(MOMENT)}
 # A corrected check-up keeps its patient, machine and number, and always has a moment.
 CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": MOMENT, "revision": ID})
 
@@ -206,6 +207,7 @@ SCHEMAS: dict[str, Any] = {
     },
     "RejectionRetry": shape({}, {"patient": maybe({"oneOf": [USERNAME, ID]}), "record": maybe(ref("Record"))}),
     "RejectionDiscard": shape({}, {"reason": text(REASON_MAX)}),
+    "Review": shape({}, {"note": maybe(text(NOTE_MAX)), "revision": maybe(ID)}),
     "Machine": shape(
         {
             "id": ID,
