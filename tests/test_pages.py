@@ -146,7 +146,11 @@ def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> 
     whose = "savita" if who != "savita" else "bholanath"
     number = re.search(r"/my/reports/(\d+)", staff.get(f"/my/patients/{whose}").text).group(1)
     browser.log_in(who)
-    pairs = [(f"/my/reports/{number}", "/my/reports/999999"), ("/my/patients", "/my/nothing")]
+    pairs = [
+        (f"/my/reports/{number}", "/my/reports/999999"),
+        ("/my/patients", "/my/nothing"),
+        ("/my/to-review", "/my/nothing"),
+    ]
     pairs += [
         (f"/my/patients/{whose}{page}", f"/my/patients/nobody{page}")
         for page in ("", "/trends", "/matrix", "/print", "/access-log", "/filter")

@@ -459,3 +459,22 @@ def test_whatever_is_known_of_a_report_is_accessible_and_fits(
     page.get_by_role("link", name="Earlier versions").click()
     page.get_by_role("heading", name="Version 1, until").wait_for()
     check(page, "rich-history")
+
+
+def test_what_is_to_review_and_the_form_are_accessible_and_fit(
+    page: Any, site: str, settings: Any, reports: Any
+) -> None:
+    log_in(page, site, "dr.ayush")
+    page.goto(f"{site}/my/to-review")
+    check(page, "to-review")
+    browser.shoot(page, "to-review")
+    page.locator(".row").first.click()
+    page.get_by_label("Note for the patient").fill("Please come again in a week, in the morning.")
+    browser.shoot(page, "review-form")
+    page.get_by_role("button", name="Reviewed").click()
+    page.get_by_text("It is noted.").wait_for()
+    run_pass(settings.database_url, ReportWriter(reports), settings)
+    page.reload()
+    page.get_by_role("heading", name="Reviewed by").wait_for()
+    check(page, "reviewed")
+    browser.shoot(page, "reviewed")

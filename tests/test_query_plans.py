@@ -1,13 +1,15 @@
 """Every query of every route is answered by an index: nothing reads a whole collection or sorts in memory."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from support.clients import Caller
-from support.factories import document
+from support.factories import NOW, document
 
 from myhealth.profiles.services import get_user
+from myhealth.reports.filters import PageCursor, ReportFilter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter
 from wsgi.browse import VIEWS
@@ -120,9 +122,14 @@ def test_an_index_answers_every_query_of(
     for query in PATHS[path]:
         answer = browse("GET", f"{path}?{query}".format(**known), token=log_in(caller))
         assert answer.status_code == {"/login/": 401, "/logout/": 405}.get(path, 200), (query, answer.data)
+    asked = check_plans(profiled)
+    assert asked or path in ("/login/", "/logout/", "/livez", "/metrics", "/fhir/metadata/")
+
+
+def check_plans(profiled: ReportRepository) -> list[Any]:
+    """Return the commands since profiling began; each was answered by an index."""
     profiled.state.database.command("profile", 0)
     asked = commands(profiled)
-    assert asked or path in ("/login/", "/logout/", "/livez", "/metrics", "/fhir/metadata/")
     for command in asked:
         kept = ("find", "aggregate", "filter", "sort", "projection", "limit", "pipeline", "cursor", "hint")
         clean = {name: command[name] for name in command if name in kept}
@@ -130,6 +137,25 @@ def test_an_index_answers_every_query_of(
         names = set(stages(plan))
         assert names & {"IXSCAN", "IDHACK"}, (clean, names)
         assert not names & REFUSED, (clean, names)
+    return asked
+
+
+@pytest.mark.parametrize("wanted", [ReportFilter(), ReportFilter(machine="HC-1", since=NOW, until=NOW)])
+@pytest.mark.parametrize("after", [None, PageCursor(NOW, 2)])
+def test_an_index_answers_what_is_to_review(stored, profiled: ReportRepository, wanted: Any, after: Any) -> None:
+    profiled.to_review(wanted, limit=2, after=after)
+    assert len(check_plans(profiled)) == 1
+
+
+def test_what_is_to_review_reads_no_more_than_it_shows(profiled: ReportRepository) -> None:
+    days = [{"taken_at": NOW + timedelta(days=i), "results": '[{"flag": "H"}]'} for i in range(300)]
+    rows = [document(i, **day, **({} if i % 3 else {"reviewed_at": NOW})) for i, day in enumerate(days, 1)]
+    ReportWriter(profiled).insert("checkup", [*rows, *(document(i) for i in range(400, 500))])
+    found = profiled.to_review(ReportFilter(), limit=20)
+    assert [each["_id"] for each in found][:3] == [299, 298, 296]
+    (noted,) = profiled.state.database["system.profile"].find({"command.find": "reports"})
+    assert noted["docsExamined"] <= 21
+    assert noted["keysExamined"] <= 25
 
 
 def test_every_route_is_among_them() -> None:
@@ -141,10 +167,6 @@ def test_every_route_is_among_them() -> None:
 
 
 def test_a_late_page_reads_no_more_than_the_first(profiled: ReportRepository) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    from myhealth.reports.filters import PageCursor
-
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     rows = [document(i, taken_at=begin + timedelta(days=i // 3)) for i in range(1, 2001)]
     ReportWriter(profiled).insert("checkup", rows)

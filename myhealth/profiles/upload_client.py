@@ -178,6 +178,14 @@ class UploadClient:
         path = f"{_user_path(username)}checkups/{checkup_id}/history/"
         return self._list(path, ("revision", "replaced_at", "replaced_by", "reason", "content"), token, address)
 
+    def review_checkup(
+        self, username: str, checkup_id: int, token: str, note: str, revision: int, address: str = ""
+    ) -> None:
+        """Mark a check-up of that revision as reviewed by the holder of `token`. Raises as `delete_user`."""
+        body = {"note": note, "revision": revision}
+        path = f"{_user_path(username)}checkups/{checkup_id}/review/"
+        self._change("POST", path, body, token=token, address=address)
+
     def change_password(self, username: str, token: str, current: str, new: str, address: str = "") -> datetime | None:
         """Change the password of the holder of `token`; return the moment before which revoked tokens were issued.
 

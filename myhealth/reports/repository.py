@@ -25,7 +25,16 @@ from myhealth.reports.connection import (
     translate_mongo_errors,
 )
 from myhealth.reports.documents import Document
-from myhealth.reports.filters import NO_FILTER, Owner, PageCursor, ReportFilter, Sort, reports_query, sort_keys
+from myhealth.reports.filters import (
+    ALL_PATIENTS,
+    NO_FILTER,
+    Owner,
+    PageCursor,
+    ReportFilter,
+    Sort,
+    reports_query,
+    sort_keys,
+)
 from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query
 from myhealth.reports.trends import (
     TREND_LIMIT,
@@ -49,6 +58,9 @@ NEWEST_READ = 100  # reports that one query for the newest values reads
 # Documents of one reply while all reports are read: MongoDB's default is as many as fit into 16 MB.
 ITERATED_BATCH = 100
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
+# Of abnormal reports alone. One that nobody has reviewed lacks the first field, which the index holds as null.
+REVIEWED_BY = [("reviewed_at", 1), ("taken_at", -1), ("_id", -1), ("machine", 1)]
+ABNORMAL = {"abnormal": True}
 
 
 class ReportRepository:
@@ -120,7 +132,7 @@ class ReportRepository:
         user_indexes = [IndexModel([("subject", 1)]), *map(_name_index, (*SEARCH_FIELDS, "birth_date"))]
         user_indexes.append(IndexModel([("identifiers.value", 1)], sparse=True))
         return (
-            (self.reports, [IndexModel(BROWSED_BY)]),
+            (self.reports, [IndexModel(BROWSED_BY), IndexModel(REVIEWED_BY, partialFilterExpression=ABNORMAL)]),
             (self.users, user_indexes),
             (self.access_log.collection, list(ACCESS_LOG_INDEXES)),
         )
@@ -147,12 +159,13 @@ class ReportRepository:
                 collection.create_indexes(indexes, **options)
 
     def defer_index(self) -> None:
-        """Drop the browsing index while there are no reports. Building it after a first sync takes MongoDB a third of
-        the time that updating it during the sync takes."""
+        """Drop the browsing indexes while there are no reports. Building one after a first sync takes MongoDB a third
+        of the time that updating it during the sync takes."""
         with translate_mongo_errors():
             if self.reports.find_one({}, {"_id": 1}) is None:
-                with contextlib.suppress(OperationFailure):  # not there, or no permission
-                    self.reports.drop_index(BROWSED_BY)
+                for keys in (BROWSED_BY, REVIEWED_BY):
+                    with contextlib.suppress(OperationFailure):  # not there, or no permission
+                        self.reports.drop_index(keys)
 
     def find(
         self,
@@ -178,6 +191,11 @@ class ReportRepository:
             size = limit + 1 if limit else ITERATED_BATCH
             found = self._readable.find(query, sort=sort, limit=limit, batch_size=size).to_list()
         return [restore_decimals(report) for report in found]
+
+    def to_review(self, wanted: ReportFilter, *, limit: int, after: PageCursor | None = None) -> list[Document]:
+        """Return at most `limit` abnormal reports of all patients that nobody has reviewed, the newest first."""
+        query = {**reports_query(ALL_PATIENTS, wanted, after=after), **ABNORMAL, "reviewed_at": None}
+        return self.find_by_query(query, sort_keys("-taken_at"), limit)
 
     def iterate(
         self, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"

@@ -99,6 +99,12 @@ class UserDirectory:
         with translate_mongo_errors():
             return self._collection.find_one({"subject": subject})
 
+    def name_of_id(self, user_id: int) -> str:
+        """Return the full name of a user, or the username; "" if there is no such user any more."""
+        with translate_mongo_errors():
+            user = self._collection.find_one({"_id": user_id})
+        return (user["full_name"].strip() or user["username"]) if user else ""
+
     def find_by_username(self, username: str) -> Document | None:
         """Return the user with this name, in any case; None also if several names differ only in case."""
         username = username.strip()

@@ -15,7 +15,7 @@ from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedI
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import session
 from wsgi.browse_pages.dates import Dates, reader_zone
-from wsgi.browse_pages.navigation import ACCOUNTS, OWN_MENU, OWN_RECORD, PATIENTS, menu_links
+from wsgi.browse_pages.navigation import ACCOUNTS, OWN_MENU, OWN_RECORD, PATIENTS, TO_REVIEW, menu_links
 from wsgi.browse_pages.person_view import person_view
 from wsgi.common.application import Application, ErrorPlugin, error_response, log_exception
 from wsgi.common.pages import html_response
@@ -68,7 +68,7 @@ class Page(View):
     def menus(self, here: str) -> dict[str, Any]:
         """Return the menus of the frame. `patient`: the patient whose record staff reads; `is_own_record`: the page
         shows the user's record, so that paper needs the user's name."""
-        of_staff = (PATIENTS,) * self.is_staff + (ACCOUNTS,) * self.is_admin
+        of_staff = (PATIENTS, TO_REVIEW) * self.is_staff + (ACCOUNTS,) * self.is_admin
         menu = menu_links((*of_staff, *OWN_MENU), here)
         is_own_record = self.user is not None and here in OWN_RECORD
         return {"menu": menu, "patient": None, "patient_menu": [], "is_own_record": is_own_record}

@@ -34,6 +34,11 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     raw_name: str
     parts: tuple[tuple[str, ResultView], ...]
 
+    @property
+    def is_far(self) -> bool:
+        """Whether a value is far outside its range."""
+        return any(view.words.startswith("far ") for _, view in self.parts)
+
     def trend(self, path: Callable[..., str]) -> str:
         """Return the address of the measurement's trend. `path`: `link` for the pages about the person."""
         return path("trends", code=self.code, name=None if self.code else self.raw_name)

@@ -29,6 +29,7 @@ class MenuLink:
 
 
 PATIENTS = MenuItem("patients", "Patients", ("patients",))
+TO_REVIEW = MenuItem("to-review", "To review", ("to-review",))
 ACCOUNTS = MenuItem("accounts", "Accounts", ("accounts",))
 # The reader's own record. Staff have PATIENTS before it.
 OWN_MENU = (

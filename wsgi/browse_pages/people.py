@@ -24,6 +24,7 @@ ACCESS_WORDS = {
     "reports to print": "reports, to print them",
     "export": "reports, to download them",
     "access log": "who looked",
+    "to review": "the list of reports to review",
     "profile": "name and account",
     "checkups": "check-ups, where they are entered",
     "history": "earlier versions of a check-up",

@@ -26,8 +26,8 @@ SYNC_DELAY = timedelta(minutes=10)
 @dataclass(frozen=True)
 class ReportView:
     """One report. `kind`: its heading; `status`: in words, "" if it is final; `text`: the report's text, or "";
-    `notes`: with their authors; `facts`: what else is known; `summary`: one sentence about the results; `unusual`: the
-    results outside their range."""
+    `review_note`: the reviewer's, or ""; `notes`: the source's, with their authors; `facts`: what else is known;
+    `summary`: one sentence about the results; `unusual`: the results outside their range."""
 
     number: int
     kind: str
@@ -35,6 +35,7 @@ class ReportView:
     status: str
     taken_by: str
     text: str
+    review_note: str
     notes: list[str]
     facts: Facts
     summary: str
@@ -45,12 +46,14 @@ class ReportView:
 
 @dataclass(frozen=True)
 class ReportRow:
-    """A report in a list. `mark`: "new" or "changed" since the last login, or ""; `values`: the first measurements,
-    those outside their range before the others; `more`: the count of the rest; `text`: the beginning of the report's
-    text, if it has no measurements; `ago`: how long ago it was, if that is less than a month."""
+    """A report in a list. `is_far`: a value is far outside its range; `mark`: "new" or "changed" since the last login,
+    or ""; `values`: the first measurements, those far outside their range first, then those outside; `more`: the count
+    of the rest; `text`: the beginning of the report's text, if it has no measurements; `ago`: how long ago it was, if
+    that is less than a month."""
 
     path: str
     kind: str
+    is_far: bool
     date: ReportDate
     day: str
     ago: str
@@ -80,6 +83,7 @@ def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> Re
         status=_status(report),
         taken_by=plain_text(report["taken_by"]),
         text=plain_text(report["checkup_report"]),
+        review_note=plain_text(report.get("review_note")),
         notes=notes_of(report.get("details"), dates.moment),
         facts=checkup_facts(report, dates.moment),
         summary=summary(results),
@@ -97,19 +101,24 @@ def months_of(
     reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None
 ) -> list[tuple[str, list[ReportRow]]]:
     """Return the rows of a page's reports under the names of their months. `since`: the last login before this one."""
-    results = present_all(reports, dates.moment)
-    pairs = zip(reports, results, strict=True)
-    rows = [(dates.month(report), _row(report, views, dates, since)) for report, views in pairs]
+    rows = zip(map(dates.month, reports), report_rows(reports, dates, since), strict=True)
     return [(month, [row for _, row in same]) for month, same in groupby(rows, key=lambda row: row[0])]
 
 
+def report_rows(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
+    """Return the rows of reports."""
+    results = present_all(reports, dates.moment)
+    return [_row(report, views, dates, since) for report, views in zip(reports, results, strict=True)]
+
+
 def _row(report: dict[str, Any], results: list[ResultView], dates: Dates, since: datetime | None) -> ReportRow:
-    blocks = sorted(blocks_of(results), key=lambda block: not block.is_unusual)
+    blocks = sorted(blocks_of(results), key=lambda block: (not block.is_far, not block.is_unusual))
     texts = (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
     date = dates.report_date(report)
     return ReportRow(
         path=link("reports", report["_id"]),
         kind=kind_text(report["checkup_type"]),
+        is_far=any(block.is_far for block in blocks),
         date=date,
         day=date.short,
         ago="" if report.get("taken_precision") else dates.ago(report["taken_at"]),

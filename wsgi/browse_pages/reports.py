@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,12 +12,13 @@ import bottle
 
 from myhealth.clinical.guide import far_of
 from myhealth.clinical.in_words import mappings, plain_text
+from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.reports.facts import Facts
 from myhealth.reports.filters import PageCursor
 from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages import session
-from wsgi.browse_pages.base import LoggedInPage
+from wsgi.browse_pages.base import LoggedInPage, redirect
 from wsgi.browse_pages.blocks import Block, blocks_of
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
 from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time
@@ -30,6 +32,11 @@ PAGE, PRINT_MAX = 20, 200
 SET_BY_ANOTHER = (
     "Since your last login, somebody else has set your password. If you did not ask for that, please change it, and ask"
     " the place where you had your check-up."
+)
+NOTED = "It is noted. It shows here in a few minutes."
+NOT_REVIEWED = (
+    "Nothing was noted: the report has been changed meanwhile, perhaps by your own review. Look at it again in a few"
+    " minutes."
 )
 MANY = 12  # more results than a reader sees at a glance
 KINDS = 3  # chips for kinds of check-ups
@@ -141,15 +148,43 @@ class FilterPage(PatientPage):
 class ReportPage(PatientPage):
     """One report, for a screen and for paper."""
 
+    parameters = ("said",)
+
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
+        said = bottle.request.query.get("said") == "reviewed" and not report.get("reviewed_at")
+        return self.show(report, person, NOTED if said else "")
+
+    def post(self, report_id: int) -> Any:
+        """Mark the report as reviewed. It is the upload API that decides whether the user may."""
+        form = session.read_form()
+        session.require_form_key(form, self.token)
+        report, person = self.report(report_id)
+        note, revision = form.get("note", "").replace("\r\n", "\n"), form.get("revision", "")
+        seen = int(revision) if re.fullmatch(r"[0-9]{1,9}", revision) else 0
+        try:
+            self.context.upload_api.review_checkup(person["username"], report_id, self.token, note, seen, self.address)
+        except (BadInput, Conflict, NotFound) as error:
+            return self.show(report, person, NOT_REVIEWED, error.status, note)
+        return redirect(link("reports", report_id, said="reviewed"))
+
+    def show(
+        self, report: dict[str, Any], person: dict[str, Any], message: str = "", status: int = 200, typed: str = ""
+    ) -> bottle.HTTPResponse:
+        """Return the page of a report. `typed`: a note that was not stored."""
         self.set_patient(person)
         view = report_view(report, self.dates)
         blocks = list(enumerate(self.blocks(report, view.results, person)))
         changed = [("Last changed", self.dates.day(report["updated_at"]))] if report["revision"] > 1 else []
         return self.render(
             "report",
+            status,
             report=view,
+            message=message,
+            reviewed=self.reviewed(report),
+            revision=report["revision"],
+            note=typed or view.review_note,
+            may_review=self.is_staff,
             blocks=blocks,
             general_note=GENERAL if view.has_general else "",
             far_notes=far_notes(view.results),
@@ -165,6 +200,14 @@ class ReportPage(PatientPage):
             to_csv=link("reports", view.number, "download", "csv"),
             to_fhir=link("reports", view.number, "download", "fhir"),
         )
+
+    def reviewed(self, report: dict[str, Any]) -> str:
+        """Say who reviewed the report, and when; "" if nobody did, or if it was changed since."""
+        if not report.get("reviewed_at"):
+            return ""
+        reviewer = report.get("reviewed_by")
+        name = self.context.reports.people.name_of_id(reviewer) if reviewer else ""
+        return f"Reviewed{name and f' by {name}'} on {self.dates.day(report['reviewed_at'])}"
 
     def blocks(self, report: dict[str, Any], views: list[ResultView], person: dict[str, Any]) -> list[ReportBlock]:
         """Return the measurements of a report, each with its values of the last time and the address of its trend."""

@@ -15,6 +15,7 @@ from wsgi.browse_pages.matrix import MatrixPage
 from wsgi.browse_pages.password import PasswordPage
 from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, PatientsPage
 from wsgi.browse_pages.reports import FilterPage, PrintPage, ReportPage, ReportsPage
+from wsgi.browse_pages.to_review import ToReviewPage
 from wsgi.browse_pages.trends import TrendsPage
 from wsgi.browse_pages.welcome import WelcomePage
 from wsgi.common.application import Application
@@ -35,6 +36,7 @@ PAGES: dict[str, Any] = {
     "/my/reports/<report_id:int>": ReportPage,
     "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
     "/my/reports/<report_id:int>/history": HistoryPage,
+    "/my/to-review": ToReviewPage,
     "/my/accounts": AccountsPage,
     "/my/patients": PatientsPage,
     "/my/patients/<username>": ReportsPage,

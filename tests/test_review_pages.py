@@ -1,0 +1,126 @@
+"""Reviews on the pages: the list for staff, the form on a report, and the note that the patient reads."""
+
+import re
+
+import pytest
+from support.factories import record, take
+from support.page_client import Browser, plain
+
+from myhealth.profiles.services import set_full_name
+
+XSS = "<script>alert(1)</script></textarea>"
+FAR = [{"code": "8480-6", "name": "Systolic blood pressure", "value": 182, "unit": "mm[Hg]", "low": 90, "high": 120, "flag": "H"}]  # fmt: skip
+FINE = [{**FAR[0], "value": 110, "flag": "N"}]
+
+
+@pytest.fixture
+def staff(application, stored) -> Browser:
+    set_full_name("dr.ayush", "Dr Ayush Rao")
+    found = Browser(application)
+    found.log_in("dr.ayush")
+    return found
+
+
+def numbers(page) -> list[int]:
+    return [int(number) for number in re.findall(r'class="row" href="/my/reports/(\d+)"', page.text)]
+
+
+def test_a_doctor_reviews_and_the_patient_reads_the_note_as_text(staff, browser, application, sync, db) -> None:
+    report = staff.get("/my/reports/1")
+    answer = staff.submit(report, "/my/reports/1", note=f"Drink more.\r\n{XSS}")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/my/reports/1?said=reviewed")
+    assert "It is noted." in plain(staff.get("/my/reports/1?said=reviewed"))
+    sync()
+    browser.log_in("bholanath")
+    page = browser.get("/my/reports/1")
+    assert "Reviewed by Dr Ayush Rao on" in plain(page)
+    assert f"Drink more.\n{XSS}" == db("select review_note from checkups where id = 1")[0][0]
+    for shown in (page, staff.get("/my/reports/1"), browser.get("/my/print")):
+        assert "Drink more." in shown.text
+        assert "<script>alert" not in shown.text
+        assert "&lt;/textarea&gt;" in shown.text
+    assert page.text.index("Drink more.") < page.text.index("What was measured")
+    assert "<textarea" not in page.text
+    assert "It is noted." not in plain(staff.get("/my/reports/1?said=reviewed"))
+
+
+def test_a_correction_leaves_the_note_and_ends_the_review(staff, upload, log_in, sync) -> None:
+    staff.submit(staff.get("/my/reports/1"), "/my/reports/1", note="Drink more.")
+    upload("PUT", "/users/bholanath/checkups/1/", {"disease": "x"}, token=log_in("dr.ayush"))
+    sync()
+    page = plain(staff.get("/my/reports/1"))
+    assert "Note from before the report was changed" in page
+    assert "Reviewed by" not in page
+    assert 1 in numbers(staff.get("/my/to-review"))
+
+
+def test_a_report_that_changed_meanwhile_is_not_reviewed(staff, upload, log_in, db) -> None:
+    report = staff.get("/my/reports/1")
+    upload("PUT", "/users/bholanath/checkups/1/", {"disease": "x"}, token=log_in("dr.ayush"))
+    answer = staff.submit(report, "/my/reports/1", note=XSS)
+    assert answer.status_code == 409
+    assert "Nothing was noted" in plain(answer)
+    assert "&lt;script&gt;" in answer.text
+    assert "<script>alert" not in answer.text
+    assert db("select reviewed_at, review_note from checkups where id = 1") == [(None, None)]
+
+
+@pytest.mark.parametrize("note", ["\u0928" * 2000, "\U0001f600" * 2000], ids=["devanagari", "emoji"])
+def test_a_note_may_be_long_in_any_script(staff, db, note: str) -> None:
+    assert staff.submit(staff.get("/my/reports/1"), "/my/reports/1", note=note).status_code == 303
+    assert db("select review_note from checkups where id = 1") == [(note,)]
+
+
+def test_nobody_else_reviews_on_the_page(staff, application, db) -> None:
+    report = staff.get("/my/reports/1")
+    for who, status in (("bholanath", 403), ("savita", 404), ("tara", 404)):
+        other = Browser(application)
+        other.log_in(who)
+        key = re.search(r'name="form_key" value="(\w+)"', other.get("/my/").text).group(1)
+        answer = other.post("/my/reports/1", form_key=key, note="I am well", revision="1")
+        assert answer.status_code == status, who
+    assert staff.post("/my/reports/1", note="no key").status_code == 403
+    assert report.status_code == 200
+    assert db("select count(*) from checkups where reviewed_at is not null") == [(0,)]
+
+
+def test_what_is_to_review_is_of_all_patients_newest_first_and_leaves_when_reviewed(staff, sync, reports) -> None:
+    take(record("far", "savita", results=FAR, taken_at="2026-11-25T09:00:00Z"), machine="HC-2")
+    take(record("fine", "savita", results=FINE, taken_at="2026-11-26T09:00:00Z"))
+    sync()
+    page = staff.get("/my/to-review")
+    found = numbers(page)
+    assert found[1:] == [4, 3, 2, 1]
+    assert page.text.count("far outside") == 1
+    assert "savita" in plain(page)
+    assert "You are reading the record of" not in page.text
+    assert numbers(staff.get("/my/to-review?machine=HC-2")) == found[:1]
+    assert numbers(staff.get("/my/to-review?from=2026-11-02&to=2026-11-02")) == [2]
+    staff.submit(staff.get("/my/reports/3"), "/my/reports/3", note="")
+    sync()
+    assert numbers(staff.get("/my/to-review")) == [found[0], 4, 2, 1]
+
+
+def test_each_patient_on_the_page_finds_one_access_of_one_write(staff, application, reports) -> None:
+    before = reports.access_log.collection.count_documents({})
+    staff.get("/my/to-review")
+    events = list(reports.access_log.collection.find({"what": "to review"}))
+    assert sorted(event["username"] for event in events) == ["bholanath", "savita"]
+    assert len({event["at"] for event in events}) == 1
+    assert reports.access_log.collection.count_documents({}) == before + 2
+    patient = Browser(application)
+    patient.log_in("savita")
+    assert "the list of reports to review" in plain(patient.get("/my/access-log"))
+
+
+def test_to_review_is_read_page_by_page(staff, sync) -> None:
+    take(*[record(f"p{i}", taken_at=f"2026-10-{i // 2 + 1:02}T09:00:00Z") for i in range(45)])
+    sync()
+    seen, path = [], "/my/to-review"
+    while path:
+        page = staff.get(path)
+        seen += numbers(page)
+        older = re.search(r'href="([^"]+)" rel="next"', page.text)
+        path = older and older.group(1)
+    assert len(seen) == len(set(seen)) == 49
+    assert "Nothing to review" in plain(staff.get("/my/to-review?machine=none"))
