@@ -65,6 +65,9 @@ def test_lists_are_pages_with_filters(people, send, ask, upload: Caller, log_in)
     assert len(ask("?machine=HC-2").json) == 1
     assert [row["id"] for row in ask("?machine=HC-1&code=unknown_user").json] == [ids[2]]
     assert len(ask("?since=2020-01-01").json) == 3
+    for moment in ("0266-08-10T14:25:41-19:01", "0001-01-01T00:00:00%2B23:59"):
+        assert len(ask(f"?since={moment}").json) == 3
+    assert ask("?since=9999-12-31T23:59:59-23:59").json == []
     assert ask("?since=2999-01-01T00:00:00Z").json == []
     assert "since=2020" in ask("?since=2020-01-01&limit=1").headers["Link"]
     for wrong in ("state=x", "since=soon", "machine=%00", "code=%00", "after=x", "limit=0", "what=1"):

@@ -35,7 +35,7 @@ UNSAYABLE = re.compile(
     "|there is no patient with|nobody said that the account|contradicts what is known|are different users here"
     "|has no number that names|is not a date like 1983|is not between 1[0-9]+ and today|was corrected here|must be a whole number, not a number"
     "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
-    "|; the columns are|there is no header|the header holds bytes|the file is empty"  # text that is no table
+    "|; the columns are|there is no header|the header holds bytes|the file is empty|the layout cannot be read"  # no table
 )
 
 
@@ -83,7 +83,12 @@ def aim(case: Any, luck: Any) -> None:
     """Every other request is about people and check-ups that are there, and every other good one brings what can be
     taken in."""
     parts = case.path_parameters or {}
-    there = {"username": luck.choice(list(ROLES)), "checkup_id": luck.choice([1, 2]), "serial": "HC-1"}
+    there = {
+        "username": luck.choice(list(ROLES)),
+        "checkup_id": luck.choice([1, 2]),
+        "serial": "HC-1",
+        "rejection_id": 1,
+    }
     if parts and not case.meta.is_negative_at(ParameterLocation.PATH) and luck.random() < 0.5:
         case.path_parameters = parts = {name: there[name] for name in parts}
     if case.meta.generation.mode.is_positive and luck.random() < 0.5:

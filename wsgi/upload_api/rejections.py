@@ -1,5 +1,6 @@
 """Rejected records: technicians see and resolve those of their own uploads, doctors and admins all."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -197,7 +198,11 @@ def parse_moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadInput("since must be a moment like 2026-11-28T09:00:00Z, or a day.") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    with contextlib.suppress(OverflowError):  # outside the years 1 to 9999: the zone does not matter then
+        return moment.astimezone(UTC)  # PostgreSQL knows no zone beyond 15:59
+    return moment.replace(tzinfo=UTC)
 
 
 def _read(kind: type[Any]) -> Any:
