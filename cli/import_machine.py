@@ -310,7 +310,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
     if summary.patients_created:
         made = "would be created" if dry_run else "created"
         patients = plural(summary.patients_created, "patient")
-        click.echo(f"{summary.file}: {patients} {made}, without a password: they cannot log in yet.", err=True)
+        they = "this patient" if summary.patients_created == 1 else "they"
+        click.echo(f"{summary.file}: {patients} {made}, without a password: {they} cannot log in yet.", err=True)
     if any(error.get("code") == "unknown_user" for item in summary.items for error in item["errors"]):
         click.echo("Unknown patients can be created (--create-patients) or mapped (--patient-map).", err=True)
     if summary.rejected > summary.kept and not dry_run:

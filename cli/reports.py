@@ -60,7 +60,7 @@ def reports() -> None:
 @click.option("--abnormal/--normal", default=None, help="Only with a result outside its range, or only without.")
 @click.option("--code", metavar="LOINC", help="Only with a result of this code.")
 @click.option("--text", metavar="TEXT", help="Only with this text in its words.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
 @as_csv
 @as_json
 @pass_app
@@ -142,7 +142,7 @@ def history(app: App, /, report_id: int, as_json: bool) -> None:
     type=click.IntRange(1, TREND_LIMIT_MAX),
     default=TREND_LIMIT,
     show_default=True,
-    help="At most so many reports.",
+    help="Show at most this many reports.",
 )
 @as_csv
 @as_json

@@ -5,6 +5,7 @@
 # audit_events; PYTHON is the Python of MyHealth. pg_dump must be of the server's version, or newer.
 # Not in it, on purpose: /etc/myhealth with the passwords and the secret key. Keep these apart from the data.
 set -eu
+[ $# -eq 1 ] || { echo "usage: backup.sh FOLDER" >&2; exit 64; }
 umask 077
 python=${PYTHON:-/opt/myhealth/.venv/bin/python}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -3,6 +3,7 @@
 # First stop every unit of MyHealth: what is uploaded into a database that is being restored would be lost again.
 # PostgreSQL's database must be there and empty (dropdb, createdb --owner); see README.md for the order, and what follows.
 set -eu
+[ $# -ge 1 ] || { echo "usage: restore.sh FOLDER/MOMENT [postgresql] [audit_events]" >&2; exit 64; }
 python=${PYTHON:-/opt/myhealth/.venv/bin/python}
 here=$(cd "$(dirname "$0")" && pwd)
 backup=$(cd "$1" && pwd)

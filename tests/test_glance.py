@@ -216,7 +216,11 @@ def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(appli
     synced(*days, record(99, taken_at="2026-11-09T10:00:00Z", results=[result("Grip", 40, "kg")]))
     staff = Browser(application)
     staff.log_in("dr.ayush")
-    assert 'href="/my/patients/bholanath/matrix"' in staff.get("/my/patients/bholanath").text
+    browser = Browser(application)
+    browser.log_in("bholanath")
+    for reader, path in ((staff, "/my/patients/bholanath"), (browser, "/my/")):
+        for page in (path, f"{path.rstrip('/')}/trends"):
+            assert f'href="{path.rstrip("/")}/matrix"' in reader.get(page).text
     page = staff.get("/my/patients/bholanath/matrix").text
     assert re.findall(r'<th scope="col">(.*?)</th>', page)[1:] == [f"{day} Nov 2026" for day in range(10, 2, -1)]
     first, grip = (re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in page.split('<th scope="row">')[1:])

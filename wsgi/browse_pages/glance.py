@@ -21,7 +21,7 @@ from wsgi.browse_pages.result_view import present_all, shortened
 SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning", "status", "ranges")
 POINTS = 12  # of a sparkline
 MANY = 14  # measurements beyond these are behind a fold
-SAME = "as on {}"
+SAME = "unchanged since {}"
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def _item(
 
 
 def change_text(lines: list[list[TrendPoint]], dates: Dates) -> str:
-    """Return the change of the latest values since the last time: "+4 / −2 since 10 Aug 2026", "as on 10 Aug 2026";
-    "" if there was none, or it is not known when."""
+    """Return the change of the latest values since the last time: "+4 / −2 since 10 Aug 2026", or "unchanged since 10
+    Aug 2026"; "" if there was none, or it is not known when."""
     lines = [[line[0], *(point for point in line[1:] if not point.warning)] for line in lines]
     points = lines[0]
     if any(len(line) < 2 for line in lines) or points[0].taken_at is None or points[1].taken_at is None:

@@ -114,7 +114,7 @@ class ReportsPage(PatientPage):
             to_csv=path("download", "csv", **query.values),
             to_fhir=path("download", "fhir", **query.values),
             to_filter=path("filter", **query.values),
-            to_matrix=path("matrix") if self.is_staff else "",
+            to_matrix=path("matrix"),
             is_later_page=after is not None,
             filter_words=query.words(self.dates, found),
             backwards=BACKWARDS if query.is_backwards else "",

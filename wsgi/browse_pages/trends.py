@@ -120,7 +120,8 @@ class TrendsPage(PatientPage):
         newest = self.context.reports.newest(person, POINTS)
         title = "My trends" if self.patient is None else "Trends"
         groups = glance_groups(newest.points(), self.dates, self.path)
-        return self.render("trends", title=title, groups=groups, here="trends")
+        to_matrix = self.path("matrix")
+        return self.render("trends", title=title, groups=groups, to_matrix=to_matrix, here="trends")
 
     def one(self, person: dict[str, Any], what: dict[str, Any], months: int, after: PageCursor | None) -> Any:
         """Return the page of one measurement. Raises NotFound."""
