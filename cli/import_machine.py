@@ -183,7 +183,9 @@ def import_machine(
     elif len(files) > 1:
         counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
         in_all = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        click.echo(f"In all: {in_all}{NOTHING_STORED if options.dry_run else ''}.")
+        unread = [cell_text(summary.file) for summary in summaries if summary.error]
+        failed = f"; {plural(len(unread), 'file')} could not be read: {', '.join(unread)}" if unread else ""
+        click.echo(f"In all: {in_all}{NOTHING_STORED if options.dry_run else ''}{failed}.")
     if any(summary.error for summary in summaries):
         click.get_current_context().exit(BadInput.exit_code)
     if any(summary.rejected for summary in summaries):
@@ -292,7 +294,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
     if more > 0:
         click.echo(f"… and {more:,} more.", err=True)
     if summary.skipped:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(summary.skipped.items()))
+        kinds = ", ".join(f"{count:,} {'× ' * (count > 1)}{kind}" for kind, count in sorted(summary.skipped.items()))
         click.echo(f"{summary.file}: not results, passed over: {cell_text(kinds)}", err=True)
     for notice in summary.notices:
         click.echo(f"{summary.file}: {cell_text(notice)}", err=True)

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import importlib.util
+import ipaddress
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from myhealth.common.addresses import DIRECT
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.http_client import HttpClient
 from myhealth.common.settings import Settings, child_environ
@@ -72,10 +74,16 @@ def gunicorn(
     # Workers report that they are alive by touching a file; on a busy disk that takes too long.
     shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn creates its files there safely
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
+    direct = {DIRECT: "1"} if ipaddress.ip_address(listener.getsockname()[0]).is_loopback else {}
     with (
         tempfile.TemporaryDirectory(prefix="myhealth-metrics-") as metrics,
         started(
-            words, settings, log_file, without, {"PROMETHEUS_MULTIPROC_DIR": metrics}, pass_fds=(listener.fileno(),)
+            words,
+            settings,
+            log_file,
+            without,
+            {**direct, "PROMETHEUS_MULTIPROC_DIR": metrics},
+            pass_fds=(listener.fileno(),),
         ) as process,
     ):
         try:

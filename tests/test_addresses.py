@@ -6,7 +6,7 @@ import bottle
 import pytest
 from support.factories import PASSWORD
 
-from myhealth.common.addresses import fold_address, is_trusted
+from myhealth.common.addresses import DIRECT, fold_address, is_trusted
 from wsgi.common import requests
 from wsgi.common.requests import client_address
 
@@ -100,7 +100,7 @@ def test_bytes_beyond_ascii_in_a_header_are_no_500(upload: Any, browse: Any, log
     assert "failed" not in caplog.text
 
 
-def test_a_proxy_that_hides_its_clients_is_warned_of_once(upload, caplog) -> None:
+def test_a_proxy_that_hides_its_clients_is_warned_of_once(upload, caplog, monkeypatch) -> None:
     requests._warn_of_proxy.cache_clear()
     login = {"username": "bholanath", "password": PASSWORD}
     elsewhere: list[dict[str, Any]] = [
@@ -109,6 +109,9 @@ def test_a_proxy_that_hides_its_clients_is_warned_of_once(upload, caplog) -> Non
     ]
     for options in elsewhere:
         assert upload("POST", "/login/", login, **options).status_code == 200
+    with monkeypatch.context() as served:
+        served.setenv(DIRECT, "1")
+        assert upload("POST", "/login/", login, environ_overrides={"REMOTE_ADDR": "127.0.0.1"}).status_code == 200
     assert "X-Forwarded-For" not in caplog.text
     for address in ("127.0.0.1", "", "::1"):
         assert upload("POST", "/login/", login, environ_overrides={"REMOTE_ADDR": address}).status_code == 200

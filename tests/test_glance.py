@@ -228,6 +228,8 @@ def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(appli
     assert [bool(cell) for cell in grip] == [False, True] + [False] * 6
     earlier = staff.get(re.search(r'href="([^"]+)" rel="next"', page)[1]).text
     assert re.findall(r'<th scope="col">(.*?)</th>', earlier)[1:] == ["2 Nov 2026", "1 Nov 2026"]
+    assert "Earlier days" in page
+    assert "Earlier days" not in earlier
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ def test_it_takes_in_what_a_glob_names_and_says_so_in_all(db, run_cli, file) -> 
     paths = [file(dump([record(i)]), f"{i}.json") for i in range(3)]
     done = run_cli("import-machine", *paths)
     assert done.stdout.splitlines()[-1] == "In all: 3 accepted, 0 duplicate, 0 rejected."
+    done = run_cli("import-machine", *paths, bad := file(b"?", "bad.json"), away := file(b"", "away.json"))
+    said = f"In all: 0 accepted, 3 duplicate, 0 rejected; 2 files could not be read: {bad}, {away}."
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (2, said)
 
 
 def test_it_reads_standard_input(db, run_cli) -> None:

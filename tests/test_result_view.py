@@ -11,6 +11,7 @@ from myhealth.intake.record import DetailedResult
 from myhealth.reports.facts import checkup_facts
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages import summary as summaries
+from wsgi.browse_pages.blocks import blocks_of
 
 RESULTS = {
     "?": result("Grip", 5), "N": result("Pulse", 70, None, 60, 100), "H": result("Pulse", 130, None, 60, 100),
@@ -33,7 +34,7 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert summaries.summary([present(RESULTS[kind]) for kind in kinds]) == summary
+    assert summaries.summary(blocks_of([present(RESULTS[kind]) for kind in kinds])) == summary
 
 
 def test_why_there_is_no_value_is_told() -> None:
@@ -63,7 +64,27 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert summaries.summary([present(result) for result in results]) == said
+    assert summaries.summary(blocks_of([present(result) for result in results])) == said
+
+
+def test_a_blood_pressure_counts_as_the_one_result_it_is_shown_as() -> None:
+    upper, lower = ({"code": code, "value": 1, "unit": "mm[Hg]", "flag": "H"} for code in ("8480-6", "8462-4"))
+    views = [present(each) for each in (upper, lower, {"name": "Pulse", "value": 1, "flag": "N"})]
+    assert summaries.summary(blocks_of(views)) == "1 of 2 results outside the usual range"
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "unit", "shown", "words"),
+    [("2345-7", "HI", "mg/dL", "too high to measure", "far above the usual range"),
+     ("99504-3", " lo", "mmol/L", "too low to measure", "far below the usual range"),
+     ("2345-7", "High", "mg/dL", "too high to measure", "above the usual range"),
+     ("1988-5", "LO", "mg/L", "too low to measure", "no usual range given"),
+     ("2345-7", "HI", None, "HI", "no usual range given")],
+)  # fmt: skip
+def test_what_a_meter_cannot_measure_is_told(code: str, value: str, unit: str | None, shown: str, words: str) -> None:
+    view = present({"code": code, "name": "A test", "value": value, "unit": unit})
+    assert (view.value, view.unit, view.words) == (shown, unit or "", words)
+    assert view.is_unusual == ("above" in words or "below" in words)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ VIEWS: dict[str, Any] = {
     "/sync/call/<method>/": CallView,
 }
 DESCRIPTION = (
-    "People read their own reports; doctors and admins read others', and whoever is read can see it. Lists are pages,"
+    "People read their own reports; doctors and admins read others', who can see who read theirs. Lists are pages,"
     " linked by the Link header. Every path answers with and without its closing slash."
     " Every answer has an `X-Request-ID`, the one that was sent or a new one."
 )

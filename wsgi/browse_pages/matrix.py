@@ -42,18 +42,24 @@ class MatrixPage(PatientPage):
     def get(self, username: str = "") -> Any:
         after = parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "trends")
-        found = self.context.reports.newest(person, POINTS_READ, after=after, rounds=QUERIES).points()
+        found = self._points(person, after)
         days = newest_days(found, self.dates)
         behind = PageCursor(self.dates.begin_of(days[-1]), 0) if days else None
+        has_older = behind and any(
+            point.taken_at for points in self._points(person, behind).values() for point in points
+        )
         return self.render(
             "matrix",
             title="All values",
             days=[self.dates.short_day(self.dates.begin_of(day)) for day in days],
             groups=self.groups(found, days),
-            older=self.path("matrix", after=format_page_cursor(behind)) if behind else "",
+            older=self.path("matrix", after=format_page_cursor(behind)) if behind and has_older else "",
             first=self.path("matrix") if after else "",
             up=self.path(),
         )
+
+    def _points(self, person: dict[str, Any], after: PageCursor | None) -> dict[Measured, list[TrendPoint]]:
+        return self.context.reports.newest(person, POINTS_READ, after=after, rounds=QUERIES).points()
 
     def groups(self, found: dict[Measured, list[TrendPoint]], days: list[date]) -> list[tuple[str, list[MatrixRow]]]:
         """Return (group, its rows) in the order of the guide."""

@@ -86,7 +86,7 @@ def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> Re
         review_note=plain_text(report.get("review_note")),
         notes=notes_of(report.get("details"), dates.moment),
         facts=checkup_facts(report, dates.moment),
-        summary=summary(results),
+        summary=summary(blocks_of(results)),
         results=results,
         unusual=[result for result in results if result.is_unusual],
         has_general=any(result.is_general for result in results),

@@ -45,6 +45,12 @@ IN_WORDS = "the usual range is told in words, so it is not compared here"
 MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
 SPELLED_OUT = {"BP": "Blood pressure"}
+# What a meter shows instead of a number beyond what it can measure.
+METER_WORDS = {"HI": ABOVE, "HIGH": ABOVE, "LO": BELOW, "LOW": BELOW}
+CERTAIN = ("HI", "LO")  # HIGH and LOW may be what somebody thinks of the value
+TOO_FAR = {ABOVE: "too high to measure", BELOW: "too low to measure"}
+# Glucose: all that a meter can measure includes all that is usual. Of other tests, too low to measure may be usual.
+GLUCOSE = {*catalog.codes_of("2345-7"), *catalog.codes_of("1558-6"), "99504-3"}
 SHORT = 60  # characters of a value in a list
 
 
@@ -120,7 +126,11 @@ def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> Resu
     is_impossible = compared.measured and catalog.IMPOSSIBLE in plain_text(result.get("warning"))
     position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, flag)
     words = _words(position, result, compared, usual)
-    shown_unit = unit if not is_missing(raw) and MEASURED.match(value) else ""
+    if beyond := beyond_meter(raw, unit):
+        value = TOO_FAR[beyond]
+        if result.get("code") in GLUCOSE:
+            position, words, note = beyond, f"{'far ' * (raw.strip().upper() in CERTAIN)}{WORDS[beyond]}", ""
+    shown_unit = unit if beyond or (not is_missing(raw) and MEASURED.match(value)) else ""
     return ResultView(
         name=name_text(result.get("name")) or "A measurement without a name",
         value=value,
@@ -141,6 +151,11 @@ def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> Resu
         high=high,
         number=compared.number,
     )
+
+
+def beyond_meter(value: Any, unit: str) -> str | None:
+    """Return ABOVE or BELOW for the word that a meter shows in place of a number it cannot measure, else None."""
+    return METER_WORDS.get(value.strip().upper()) if unit and isinstance(value, str) else None
 
 
 def position_of(compared: str | None, flag: Any) -> tuple[str, str]:

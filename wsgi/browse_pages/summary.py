@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wsgi.browse_pages.result_view import IMPOSSIBLE, UNKNOWN, ResultView
+from wsgi.browse_pages.blocks import Block
+from wsgi.browse_pages.result_view import IMPOSSIBLE, UNKNOWN
 
 
-def summary(results: Sequence[ResultView]) -> str:
-    """Return the sentence: "1 of 2 results outside the usual range"."""
+def summary(results: Sequence[Block]) -> str:
+    """Return the sentence: "1 of 2 results outside the usual range"; a blood pressure is one result."""
     impossible = sum(result.position == IMPOSSIBLE for result in results)
     unusual = sum(result.is_unusual for result in results) - impossible
     uncompared = [result for result in results if result.position == UNKNOWN]

@@ -1,6 +1,8 @@
 """The description of an API: OpenAPI for programs, and a page for people that loads nothing from other sites."""
 
+import html
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +26,12 @@ def description_views(
 
     class DocsPage(View):
         def get(self) -> Any:
-            shown: dict[str, Any] = {"groups": by_tag(document), "errors": shared_errors(document), "show": show_schema}
+            shown: dict[str, Any] = {
+                "groups": by_tag(document),
+                "errors": shared_errors(document),
+                "show": show_schema,
+                "marked": marked,
+            }
             return html_response("docs.html", document=document, **shown)
 
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
@@ -63,6 +70,11 @@ def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
                     told.setdefault(status, Counter())[answer["description"]] += 1
     usual = {status: count.most_common(1)[0] for status, count in sorted(told.items())}
     return {status: text for status, (text, times) in usual.items() if times > 2}
+
+
+def marked(text: str) -> str:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def show_schema(schema: Any) -> str:

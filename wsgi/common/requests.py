@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import logging
+import os
 import re
 import tempfile
 import zlib
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 import bottle
 import msgspec
 
-from myhealth.common.addresses import LOCAL, fold_address, is_trusted
+from myhealth.common.addresses import DIRECT, LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 
 log = logging.getLogger(__name__)
@@ -279,8 +280,10 @@ def client_address(trusted_proxies: str) -> str:
 
 
 def note_login() -> None:
-    """Warn once if logins come from this machine without X-Forwarded-For, as through a proxy that does not set it."""
-    if peer_address() in HERE and not header("X-Forwarded-For"):
+    """Warn once if logins come from this machine without X-Forwarded-For, as through a proxy that does not set it;
+    not under `myhealth serve` on this machine's own address, where people log in without a proxy.
+    """
+    if peer_address() in HERE and not header("X-Forwarded-For") and DIRECT not in os.environ:
         _warn_of_proxy()
 
 
