@@ -19,10 +19,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from myhealth.common.addresses import DIRECT
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.http_client import HttpClient
-from myhealth.common.settings import Settings, child_environ
+from myhealth.common.settings import DIRECT, Settings, child_environ
 
 READY_TIMEOUT_S = 30
 RESPONSE_TIMEOUT_S = 5  # the parent holds the socket: after a server's end, callers would wait

@@ -6,7 +6,8 @@ import bottle
 import pytest
 from support.factories import PASSWORD
 
-from myhealth.common.addresses import DIRECT, fold_address, is_trusted
+from myhealth.common.addresses import fold_address, is_trusted
+from myhealth.common.settings import DIRECT
 from wsgi.common import requests
 from wsgi.common.requests import client_address
 

@@ -131,6 +131,8 @@ def test_the_page_shows_every_call_and_loads_nothing_from_elsewhere(request, nam
     loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
     assert set(loaded) == {"/docs/docs.css", "/openapi.json"}
     assert "<script" not in page.text
+    assert "`" not in page.text
+    assert "<code>X-Request-ID</code>" in page.text
     style = caller("GET", "/docs/docs.css")
     assert style.mimetype == "text/css"
     assert "url(" not in style.text

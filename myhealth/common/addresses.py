@@ -8,7 +8,6 @@ from myhealth.common.errors import SettingsError
 
 Networks = tuple[IPv4Network | IPv6Network | str, ...]
 UNIX = "unix"  # in trusted_proxies: every client of a Unix socket
-DIRECT = "SERVED_WITHOUT_PROXY"  # the variable that `myhealth serve` sets for servers on a loopback address
 LOCAL = "local"  # the address of such a client
 PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
 IPV6_PREFIX, TEXT_MAX = 64, 100

@@ -20,6 +20,7 @@ from msgspec import Meta
 from myhealth.common.errors import SettingsError
 
 PREFIX = "MYHEALTH_"
+DIRECT = "SERVED_WITHOUT_PROXY"  # `myhealth serve` sets it for servers on a loopback address
 SYSTEM_FILE = Path("/etc/myhealth/myhealth.toml")
 # Kubernetes sets these variables for a service named "myhealth"; they are not settings.
 INJECTED = re.compile(r"MYHEALTH_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
@@ -327,6 +328,10 @@ def child_environ(settings: Settings, without: Collection[str] = ()) -> dict[str
     are left empty."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return environ | {key.variable: "" if key.name in without else str(_value(settings, key)) for key in keys()}
+
+
+def is_served_directly() -> bool:
+    return DIRECT in os.environ
 
 
 def sudo_uid() -> int | None:

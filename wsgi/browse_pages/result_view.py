@@ -46,8 +46,8 @@ MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*[0-9]")
 PROGRAM_NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
 SPELLED_OUT = {"BP": "Blood pressure"}
 # What a meter shows instead of a number beyond what it can measure.
-METER_WORDS = {"HI": ABOVE, "HIGH": ABOVE, "LO": BELOW, "LOW": BELOW}
-CERTAIN = ("HI", "LO")  # HIGH and LOW may be what somebody thinks of the value
+# HIGH and LOW may be what somebody thinks of the value, so these are not far.
+METER_WORDS = {"HI": (ABOVE, "far "), "HIGH": (ABOVE, ""), "LO": (BELOW, "far "), "LOW": (BELOW, "")}
 TOO_FAR = {ABOVE: "too high to measure", BELOW: "too low to measure"}
 # Glucose: all that a meter can measure includes all that is usual. Of other tests, too low to measure may be usual.
 GLUCOSE = {*catalog.codes_of("2345-7"), *catalog.codes_of("1558-6"), "99504-3"}
@@ -127,9 +127,10 @@ def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> Resu
     position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, flag)
     words = _words(position, result, compared, usual)
     if beyond := beyond_meter(raw, unit):
-        value = TOO_FAR[beyond]
+        side, far = beyond
+        value = TOO_FAR[side]
         if result.get("code") in GLUCOSE:
-            position, words, note = beyond, f"{'far ' * (raw.strip().upper() in CERTAIN)}{WORDS[beyond]}", ""
+            position, words, note = side, f"{far}{WORDS[side]}", ""
     shown_unit = unit if beyond or (not is_missing(raw) and MEASURED.match(value)) else ""
     return ResultView(
         name=name_text(result.get("name")) or "A measurement without a name",
@@ -153,8 +154,8 @@ def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> Resu
     )
 
 
-def beyond_meter(value: Any, unit: str) -> str | None:
-    """Return ABOVE or BELOW for the word that a meter shows in place of a number it cannot measure, else None."""
+def beyond_meter(value: Any, unit: str) -> tuple[str, str] | None:
+    """Return ABOVE or BELOW, and how far, for the word that a meter shows for what it cannot measure, else None."""
     return METER_WORDS.get(value.strip().upper()) if unit and isinstance(value, str) else None
 
 

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import logging
-import os
 import re
 import tempfile
 import zlib
@@ -16,8 +15,9 @@ from urllib.parse import parse_qsl
 import bottle
 import msgspec
 
-from myhealth.common.addresses import DIRECT, LOCAL, fold_address, is_trusted
+from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
+from myhealth.common.settings import is_served_directly
 
 log = logging.getLogger(__name__)
 HERE = (LOCAL, "127.0.0.1", "::1")
@@ -283,7 +283,7 @@ def note_login() -> None:
     """Warn once if logins come from this machine without X-Forwarded-For, as through a proxy that does not set it;
     not under `myhealth serve` on this machine's own address, where people log in without a proxy.
     """
-    if peer_address() in HERE and not header("X-Forwarded-For") and DIRECT not in os.environ:
+    if peer_address() in HERE and not header("X-Forwarded-For") and not is_served_directly():
         _warn_of_proxy()
 
 
