@@ -18,7 +18,6 @@ ITEMS_MAX_BYTES = 5_200_000
 DETAILS_MAX_BYTES = 2_500_000  # the items with errors or warnings among them
 REJECTED_FILE_MAX_BYTES = 2_000_000
 PLAIN = b',"effect":"%s","errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
-NOT_ALL = " {} of {} records rejected; each has its errors in items."
 NOT_LISTED = " The errors of {} more are not listed; `myhealth rejections` shows them, or send these alone."
 NOT_IN_FILE = " {} more are not in refused_file."
 
@@ -83,8 +82,6 @@ class BulkAnswer:
         found = self.counts
         if found["accepted"]:
             status, details = 201, "User checkup created…"
-            if found["rejected"]:
-                details += NOT_ALL.format(found["rejected"], sum(found.values()))
         elif found["rejected"] and not found["duplicate"]:
             status, details = 422, "No record was stored; each has its errors in items."
         else:
