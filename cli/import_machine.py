@@ -94,8 +94,9 @@ READING = (
         " authority also authority.",
     ),
     click.option(
-        "--timezone", "zone", default="UTC", show_default=True, metavar="ZONE",
-        help="The zone of moments without one in FHIR and HL7, like Asia/Kolkata or +05:30.",
+        "--timezone", "zone", metavar="ZONE",
+        help="The zone of moments without one in FHIR and HL7 (else UTC) and CSV (else the layout's, else they are"
+        " rejected), like Asia/Kolkata or +05:30.",
     ),
     click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password."),
     click.option("--include-training", is_flag=True, help="Take HL7 messages for training or debugging for results."),
@@ -157,12 +158,13 @@ def import_machine(
     for name in ("machine", "patient"):
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
-    read_zone(given["zone"])
+    read_zone(given["zone"] or "UTC")
     overrides = {name: value for name in ("date_format", "encoding") if (value := given.pop(name))}
     named = given.pop("layout")
     layout = check_layout(replace(load_layout(named) if named else GUESSED, **overrides))
     if named or overrides:
         given["format"] = given["format"] or "csv"
+    layout = replace(layout, zone=given["zone"] or layout.zone)
     chosen = {name: value for name, value in given.items() if value is not None}
     mapped = load_map(patient_map)
     summaries = []
@@ -200,7 +202,10 @@ def load_layout(name: str) -> Layout:
         return parse_layout(Path(name).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(NAMES)
-        raise BadInput(f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {error}") from error
+        hint = f"it is built in: --layout {Path(name).stem}" if Path(name).stem in NAMES else ""
+        raise BadInput(
+            f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {error}", hint=hint
+        ) from error
 
 
 def load_map(file: TextIO | None) -> PatientMap:

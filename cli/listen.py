@@ -73,6 +73,7 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
     if allow is None and not is_loopback(f"tcp://[{host}]" if ":" in host else f"tcp://{host}"):
         raise click.UsageError(f"--host {host} lets others in; name those who may send with --allow")
     parse_networks(allow or "", "--allow")
+    given["zone"] = given["zone"] or "UTC"
     read_zone(given["zone"])
     tls = tls_context(given["tls_cert"], given["tls_key"], given["tls_client_ca"])
     receiver = Receiver(Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])

@@ -137,6 +137,7 @@ def test_layout_reads_the_export_of_its_device_once(db, people, run_cli, tmp_pat
     path = tmp_path / "export.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     words = ("import-machine", str(path), "--layout", str(EXAMPLES / f"{name}.toml"), "--patient", "bholanath")
+    words += () if name == "table-layout" else ("--timezone", "UTC")
     for counts in (f"{len(rows)} accepted, 0 duplicate", f"0 accepted, {len(rows)} duplicate"):
         done = run_cli(*words)
         assert (done.returncode, done.stdout) == (0, f"{path}: {counts}, 0 rejected.\n"), done.stderr

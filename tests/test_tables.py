@@ -3,7 +3,6 @@
 import io
 import tracemalloc
 from collections.abc import Iterator
-from datetime import UTC
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def test_a_long_table_is_guessed_and_has_a_record_a_row() -> None:
 
 
 def test_a_wide_table_is_guessed_with_the_units_of_its_header() -> None:
-    (parsed,) = read(f"{WIDE}bholanath;2026-11-20 07:30;105;71,2;fasting\n", Layout(decimal=","), zone=UTC)
+    (parsed,) = read(f"{WIDE}bholanath;2026-11-20 07:30;105;71,2;fasting\n", Layout(decimal=",", zone="UTC"))
     assert parsed.record["taken_at"] == "2026-11-20T07:30:00+00:00"
     assert parsed.record["checkup_report"] == "fasting"
     assert parsed.record["results"] == [
@@ -128,7 +127,7 @@ def test_a_day_that_may_be_a_month_is_asked_for_before_anything_is_read(day: str
     ],
 )
 def test_days_are_read_as_the_layout_says(date_format: str, text: str, moment: str) -> None:
-    (parsed,) = read(f"{LONG}bholanath,{text},Glucose,,5,\n", Layout(date_format=date_format))
+    (parsed,) = read(f"{LONG}bholanath,{text},Glucose,,5,\n", Layout(date_format=date_format, zone="UTC"))
     assert (parsed.record["taken_at"], parsed.faults) == (moment, [])
 
 
@@ -139,6 +138,41 @@ def test_a_moment_that_is_none_is_rejected_with_its_column(text: str) -> None:
     (fault,) = faults(f"{LONG}bholanath,{text},Glucose,,5,\n", Layout(date_format="dmy"))
     assert fault[:2] == (2, "taken_at")
     assert f"is no date and time (day first): '{text}'" in fault[2]
+
+
+@pytest.mark.parametrize(
+    ("date_format", "text"),
+    [("", "2026-11-20 07:30"), ("dmy", "3.4.2026 7:30 PM"), ("%d %b %Y %H:%M", "20 Nov 2026 07:30")],
+)
+def test_a_time_without_a_zone_is_rejected_until_one_is_named(date_format: str, text: str) -> None:
+    table = f"{LONG}bholanath,{text},Glucose,,5,\n"
+    ((line, column, message),) = faults(table, Layout(date_format=date_format))
+    assert (line, column) == (2, "taken_at")
+    assert message == (
+        f"'{text}' has no zone; add one, or name that of all rows:"
+        " --timezone, timezone= in the address, or zone in the layout"
+    )
+    (parsed,) = read(table, Layout(date_format=date_format, zone="+05:30"))
+    assert parsed.record["taken_at"].endswith("+05:30")
+
+
+def test_the_zone_of_the_command_is_that_of_the_table(db, people, run_cli) -> None:
+    table = f"{LONG}bholanath,2026-11-20 07:30,Glucose,,5,\n"
+    assert run_cli("import-machine", "-", stdin=table).returncode == 1
+    done = run_cli("import-machine", "-", "--timezone", "Asia/Kolkata", stdin=table)
+    assert done.stdout == "standard input: 1 accepted, 0 duplicate, 0 rejected.\n", done.stderr
+    assert db("select taken_at at time zone 'UTC' = '2026-11-20 02:00' from checkups") == [(True,)]
+
+
+@pytest.mark.parametrize("forced", [{}, {"format": "csv"}])
+def test_a_binary_file_is_no_table(forced: dict[str, str]) -> None:
+    said = refusal(b"\x7fELF\2\1\0\0\n" + b"a,b;c|d\n" * 50, **forced)
+    assert said.startswith("it is a binary file")
+
+
+def test_text_that_no_layout_fits_gets_a_short_line() -> None:
+    for text in (f"# {'Title, ' * 5000}\n", f"{'date,' + 'x' * 5000},{'x' * 5000}\n"):
+        assert len(refusal(text)) < 350
 
 
 def test_moments_have_the_zone_of_the_layout_and_its_clocks_doubts() -> None:
@@ -390,6 +424,8 @@ def test_a_dry_run_shows_ten_lines_and_stores_nothing(db, people, run_cli, tmp_p
     assert shown.endswith("Patient;Date;Glucose (mg/dL);Body weight (kg);Notes\nnobody;03/04/2026;105;71,2;\n")
     wrong = run_cli("import-machine", str(path), "--layout", "nowhere.toml")
     assert (wrong.returncode, "--layout must be wide, long, freestyle-libre" in wrong.stderr) == (2, True)
+    built_in = run_cli("import-machine", str(path), "--layout", "withings-scale.toml")
+    assert "it is built in: --layout withings-scale" in built_in.stderr
 
 
 def generated(megabytes: int) -> Iterator[bytes]:

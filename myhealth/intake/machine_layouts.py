@@ -18,7 +18,7 @@ def use_layout_of_machine(dump: Dump) -> None:
     machine = find_machine(dump.serial)
     if machine is not None and machine.layout:
         layout = parse_layout(machine.layout)
-        named = {name: value for name in ("date_format", "encoding") if (value := getattr(asked, name))}
+        named = {name: value for name in ("date_format", "encoding", "zone") if (value := getattr(asked, name))}
         dump.layout = replace(layout, **named)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from myhealth.common.text import printable
@@ -9,6 +10,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult
 
 PREVIEWED = 10
+MOMENT = re.compile(r"(.{10})T(.{5})(?::[0-9.]*)?([+-].*|Z)")
 COLUMNS = ("line", "outcome", "patient", "taken", "results")
 
 
@@ -17,6 +19,8 @@ def preview_row(parsed: ParsedRecord, result: RecordResult) -> list[str]:
     found = parsed.decoded()
     record: dict[str, Any] = found if isinstance(found, dict) else {}
     taken = str(record.get("taken_at") or "")[: 10 if record.get("taken_precision") == "day" else None]
+    if match := MOMENT.fullmatch(taken):
+        taken = " ".join(match.groups())
     words = [_in_words(each) for each in record.get("results") or ()] or [record.get("checkup_report") or ""]
     if result.errors:
         words = [": ".join(filter(None, (each["field"], each["message"]))) for each in result.errors]

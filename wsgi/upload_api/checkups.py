@@ -52,7 +52,7 @@ BULK_ANSWERS = {
     422: ("Every record was rejected.", "BulkAnswer"),
 }
 BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
-FURTHER = ("layout", "date_format", "patient")
+FURTHER = ("layout", "date_format", "timezone", "patient")
 
 
 def bulk_body(*json_schemas: str) -> dict[str, Any]:
@@ -85,6 +85,7 @@ BULK_QUERY = (
 TABLE_QUERY = (
     ("layout", {"enum": [*NAMES]}, "What the columns of a table mean; without it the machine's layout, or guessed."),
     ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
+    ("timezone", {"type": "string", "maxLength": 100}, "The zone of a table's moments without one, like Asia/Kolkata."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
 DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
@@ -133,7 +134,7 @@ class TakesRecords(UploadView):
             if key is not None:
                 further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
                 digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
-            layout = layout_of(self.parameters.get("layout"), self.parameters.get("date_format"))
+            layout = layout_of(*map(self.parameters.get, ("layout", "date_format", "timezone")))
             is_table = header("Content-Type").startswith(CSV.media_type)
             bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
 
@@ -336,10 +337,10 @@ class ReviewView(UploadView):
         return bottle.HTTPResponse(status=204)
 
 
-def layout_of(name: str | None, date_format: str | None) -> Layout:
-    """Return the layout of a name, else one that is guessed, with another order of day and month. Raises BadInput."""
+def layout_of(name: str | None, date_format: str | None, zone: str | None) -> Layout:
+    """Return the layout of a name, else one that is guessed, with another order of days or zone. Raises BadInput."""
     layout = named_layout(name) if name else GUESSED
-    return check_layout(replace(layout, date_format=date_format or layout.date_format))
+    return check_layout(replace(layout, date_format=date_format or layout.date_format, zone=zone or layout.zone))
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:

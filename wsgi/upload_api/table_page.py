@@ -20,6 +20,7 @@ from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
 from myhealth.intake.formats.tables.layout import ORDERS
+from myhealth.intake.formats.tables.reader import DAY_FIRST, FORM, ZONE
 from myhealth.intake.machine_layouts import remember_layout
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
@@ -30,10 +31,17 @@ from wsgi.common.requests import WrongMediaType, client_address, header, spool_b
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords, layout_of
 
-FIELDS = ("username", "password", "token", "machine", "patient", "layout", "date_format", "action", "name")
+FIELDS = ("username", "password", "token", "machine", "patient", "layout", "date_format", "timezone", "action", "name")
 FIELD_MAX = 10_000  # characters
 HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
 REJECTED_SHOWN = 100
+IN_PAGE_WORDS = {
+    DAY_FIRST: "choose it under Order of dates",
+    FORM: "choose another Order of dates",
+    ZONE: "fill in Time zone",
+    " (--patient), or a layout that says which column it is (columns.patient)": "",
+    "name a layout that fits: --layout wide, long or a file; examples/table-layout.toml explains it": "choose a Layout",
+}
 
 
 class Preview:
@@ -49,9 +57,20 @@ class Preview:
             self.counts[status] += count
         for record, result in zip(parsed, results, strict=True):
             if len(self.rows) < PREVIEWED:
-                self.rows.append(preview_row(record, result))
+                self.rows.append(_row(record, result))
             elif result.errors and len(self.rejected) < REJECTED_SHOWN:
-                self.rejected.append(preview_row(record, result))
+                self.rejected.append(_row(record, result))
+
+
+def _row(parsed: ParsedRecord, result: RecordResult) -> list[str]:
+    return [_in_page_words(cell) for cell in preview_row(parsed, result)]
+
+
+def _in_page_words(text: str) -> str:
+    """Name the fields of the page where a message names options of the command."""
+    for option, words in IN_PAGE_WORDS.items():
+        text = text.replace(option, words)
+    return text
 
 
 class TablePage(TakesRecords):
@@ -88,7 +107,7 @@ class TablePage(TakesRecords):
                 if isinstance(error, NotLoggedIn):
                     form["token"] = ""
                 hint = f" ({error.hint})" if error.hint else ""
-                return self._page(form, error.status, message=error.message + hint)
+                return self._page(form, error.status, message=_in_page_words(error.message + hint))
 
     def _log_in(self, username: str, password: str) -> str:
         login = UploadLogin(self.context)
@@ -102,13 +121,14 @@ class TablePage(TakesRecords):
     def _take(self, form: dict[str, Any]) -> Any:
         """Preview or store the table of the form."""
         store = form["action"] == "store"
-        machine, layout = form["machine"].strip(), layout_of(form["layout"], form["date_format"])
+        machine = form["machine"].strip()
+        layout = layout_of(form["layout"], form["date_format"], form["timezone"].strip())
         patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
         dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
         outcome = Preview()
         self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
-        if store and machine and (form["layout"] or form["date_format"]):
-            remember_layout(machine, layout)
+        if store and machine and (form["layout"] or form["date_format"] or form["timezone"].strip()):
+            remember_layout(machine, dump.layout)
         return self._page(form, outcome=outcome, dump=dump, stored=store)
 
     def _page(self, form: dict[str, Any], status: int = 200, **found: Any) -> bottle.HTTPResponse:

@@ -59,6 +59,8 @@ def detect_format(source: Source) -> Format:
     head = source.head()
     if head.startswith(UTF16_BOMS):
         raise BadInput("it is UTF-16; save it as UTF-8")
+    if b"\0" in head:
+        raise BadInput("it is a binary file; JSON, HL7 v2, tables and gzip are read")
     start = head.removeprefix(BOM).lstrip(b" \t\r\n")
     line = 1 + head[: len(head) - len(start)].count(b"\n")
     if start.startswith(b"<"):

@@ -25,6 +25,10 @@ class AmbiguousDate(ValueError):
     """A day of which only a layout can say what it means."""
 
 
+class NoZone(ValueError):
+    """A time of which nothing says the zone."""
+
+
 def read_number(text: str, layout: Layout) -> Number | None:
     """Return a number, None if the text is none. Raises ValueError if its separators may mean two things."""
     plain = text
@@ -52,16 +56,21 @@ def read_value(text: str, layout: Layout) -> Number | str:
     return text
 
 
-def read_moment(text: str, layout: Layout, zone: tzinfo) -> PartialDateTime:
+def read_moment(text: str, layout: Layout, zone: tzinfo | None) -> PartialDateTime:
     """Return the moment of a text; its precision is the day if it has no time.
 
-    Raises ValueError if it is none, AmbiguousDate if the layout must say which number is the month.
+    Raises ValueError if it is none, AmbiguousDate if the layout must say which number is the month, NoZone if it has a
+    time and neither an offset nor `zone`.
     """
     order = layout.date_format
     if order and order not in ORDERS:
         found = datetime.strptime(re.sub(r"\s+", " ", text), order)
         parts = (found.year, found.month, found.day, found.hour, found.minute, found.second)
-        return parse_partial(parts[: 6 if HAS_TIME.search(order) else 3], found.microsecond, found.tzinfo or zone)
+        if not HAS_TIME.search(order):
+            return parse_partial(parts[:3], 0, UTC)
+        if not (zone := found.tzinfo or zone):
+            raise NoZone(text)
+        return parse_partial(parts, found.microsecond, zone)
     if match := YEAR_FIRST.fullmatch(text):
         return _moment_of(match, match.group(1, 2, 3), zone)
     match = YEAR_LAST.fullmatch(text)
@@ -74,19 +83,21 @@ def read_moment(text: str, layout: Layout, zone: tzinfo) -> PartialDateTime:
     return _moment_of(match, (year, second, first) if order == "dmy" else (year, first, second), zone)
 
 
-def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo) -> PartialDateTime:
+def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo | None) -> PartialDateTime:
     hour, minute, second, fraction, half, offset = match.groups()[3:]
     digits = tuple(map(int, day))
     if hour is None:
-        return parse_partial(digits, 0, zone)
+        return parse_partial(digits, 0, UTC)
     hours = int(hour)
     if half:
         if not 1 <= hours <= 12:
             raise ValueError(match[0])
         hours = hours % 12 + (12 if half in "pP" else 0)
-    return parse_partial(
-        (*digits, hours, int(minute), int(second or 0)), int(f"{fraction or ''}000000"[:6]), _zone(offset, zone)
-    )
+    micro = int(f"{fraction or ''}000000"[:6])
+    found = parse_partial((*digits, hours, int(minute), int(second or 0)), micro, _zone(offset, zone or UTC))
+    if not offset and zone is None:
+        raise NoZone(match[0])
+    return found
 
 
 def _zone(offset: str | None, zone: tzinfo) -> tzinfo:

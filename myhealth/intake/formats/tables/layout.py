@@ -16,6 +16,7 @@ import msgspec
 from myhealth.clinical.catalog import ANALYTES, name_of
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.errors import BadInput
+from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.record_types import RESULTS_MAX
 
 LAYOUT_MAX = 20_000  # characters
@@ -139,6 +140,8 @@ def check_layout(layout: Layout) -> Layout:
             fault = f"the encoding {layout.encoding!r} is not known; known are utf-8, utf-16, windows-1252 and the like"
     if fault:
         raise BadInput(f"the layout cannot be used: {fault}")
+    if layout.zone:
+        read_zone(layout.zone)
     return layout
 
 
@@ -191,7 +194,7 @@ def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> Table | s
     wanted = [*(name for each in places.values() for name in each), *(each.column for each in layout.results)]
     for name in wanted:
         if folded.count(fold(name)) != 1:
-            return f"the column {name!r} {'stands there twice' if fold(name) in folded else 'is missing'}"
+            return f"the column {name[:40]!r} {'stands there twice' if fold(name) in folded else 'is missing'}"
     found = {field: [folded.index(fold(name)) for name in each] for field, each in places.items()} | {
         "ignored": ignored
     }
@@ -205,7 +208,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
     for place, name in enumerate(folded):
         field = FIELD_OF.get(name)
         if field and counted[name] > 1:
-            return f"the column {names[place]!r} stands there twice"
+            return f"the column {names[place][:40]!r} stands there twice"
         if field:
             places.setdefault(field, []).append(place)
     is_exported = set(folded) >= EXPORTED
@@ -224,7 +227,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
         return "a wide table has a column named taken_at, date or the like, and a column for each test"
     double = next((name for place, name in enumerate(folded) if name and counted[name] > 1), "")
     double = double or next((field for field, each in wide.items() if len(each) > 1 and field not in JOINED), "")
-    return f"two columns are named or may be {double!r}" if double else Table(layout, names, wide, results)
+    return f"two columns are named or may be {double[:40]!r}" if double else Table(layout, names, wide, results)
 
 
 def _described(column: Measured) -> Measured:

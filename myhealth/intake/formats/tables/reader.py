@@ -18,7 +18,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
-from myhealth.intake.formats.tables.cells import AmbiguousDate, read_moment, read_number, read_value
+from myhealth.intake.formats.tables.cells import AmbiguousDate, NoZone, read_moment, read_number, read_value
 from myhealth.intake.formats.tables.layout import LOINC, Layout, Table
 from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, Row, read_header, read_rows
 from myhealth.intake.formats.tables.rows import is_table as is_table
@@ -31,14 +31,15 @@ SEVERAL = "Measurements"  # the type of a check-up with several tests, where the
 EXPECTED = {"": "year first", "ymd": "year first", "dmy": "day first", "mdy": "month first"}
 DAY_FIRST = "--date-format dmy or mdy, or date_format in the layout"
 FORM = "--date-format, or date_format in the layout, names another form"
+ZONE = "--timezone, timezone= in the address, or zone in the layout"
 
 
 class TableReader:
     """Makes records of the rows of one table. Its faults name columns."""
 
-    def __init__(self, table: Table, dump: Dump, encoding: str) -> None:
+    def __init__(self, table: Table, encoding: str) -> None:
         self.table, self.layout, self.encoding = table, table.layout, encoding
-        self.zone = read_zone(self.layout.zone) if self.layout.zone else dump.zone
+        self.zone = read_zone(self.layout.zone) if self.layout.zone else None
         self._read_a_moment = False
 
     def column(self, field: str) -> str:
@@ -100,6 +101,9 @@ class TableReader:
             if not self._read_a_moment:  # so is every row
                 raise BadInput(f"line {row.line}, {column}: {message}") from None
             parsed.faults.append((column, message))
+        except NoZone:
+            self._read_a_moment = True
+            parsed.faults.append((column, f"'{text[:40]}' has no zone; add one, or name that of all rows: {ZONE}"))
         except ValueError:
             wanted = EXPECTED.get(self.layout.date_format, self.layout.date_format)
             message = f"is no date and time ({wanted}): '{text[:40]}'; {FORM}"
@@ -186,7 +190,7 @@ def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
                        " says which column it is (columns.patient)")  # fmt: skip
     if table.unread and not table.is_exported:
         dump.notices.append(f"the layout reads no column named {', '.join(table.unread)[:500]}")
-    reader = TableReader(table, dump, lines.encoding)
+    reader = TableReader(table, lines.encoding)
     for index, parsed in enumerate(_grouped(_records(reader, read_rows(lines, delimiter), dump))):
         parsed.index, parsed.raw = index, _after_header(dump.header) + parsed.raw
         yield parsed

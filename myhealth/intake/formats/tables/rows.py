@@ -120,8 +120,12 @@ def is_table(source: Source) -> bool:
     head = source.head()
     text = head.decode("utf-16" if BOMS.get(head[:2]) else "utf-8", "ignore")
     text = text.strip("\ufeff \r\n")
-    first = (line.replace("\t", " ").isprintable() and any(map(line.count, DELIMITERS)) for line in text.splitlines())
-    return not text.startswith("<") and any(first)
+    for line in text.splitlines():
+        if "\0" in line:
+            return False
+        if line.replace("\t", " ").isprintable() and any(map(line.count, DELIMITERS)):
+            return not text.startswith("<")
+    return False
 
 
 def cells_of(text: str, delimiter: str) -> list[str]:
@@ -160,6 +164,10 @@ def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
                 raise BadInput(f"line {place + 1}: the header {NOT_UTF8.format(lines.encoding)}")
             lines.begin_behind(first, place + count)
             return table, mark, text
+    if any("\0" in line for line in first):
+        raise BadInput(
+            "it is a binary file, or UTF-16 without a byte order mark", hint="name its encoding, if it is text"
+        )
     raise BadInput(
         max(why, key=lambda each: each[0])[1] if why else "there is no header",
         hint="name a layout that fits: --layout wide, long or a file; examples/table-layout.toml explains it",
@@ -167,7 +175,7 @@ def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
 
 
 def _shown(cells: Sequence[str]) -> str:
-    return printable(", ".join(filter(None, cells)), 200)
+    return printable(", ".join(filter(None, cells)), 100)
 
 
 def read_rows(lines: Lines, delimiter: str) -> Iterator[Row]:
