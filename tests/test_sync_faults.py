@@ -49,7 +49,7 @@ def test_a_sync_killed_at_random_moments_loses_nothing_that_six_writers_write(db
             seen["runs"] += 1
             anew = seen["runs"] % 6 == 0 and deadline - time.monotonic() > SECONDS / 2  # it would heal what was lost
             words = ["--restart"] if anew else ["--once"]
-            with syncing(settings, *words, MYHEALTH_SYNC_BATCH_ROWS="20", **way) as process:
+            with syncing(settings, *words, "--verbose", MYHEALTH_SYNC_BATCH_ROWS="20", **way) as process:
                 try:
                     process.wait(chance.uniform(0.2, 1.2))
                 except subprocess.TimeoutExpired:
@@ -279,7 +279,7 @@ def test_two_at_once_do_not_come_in_each_others_way(db, reports, settings) -> No
     at_work = begun(reports)
     with syncing(settings, "--once", MYHEALTH_SYNC_BATCH_ROWS="2") as first:
         wait_for(at_work)
-        with syncing(settings, "--once") as second:
+        with syncing(settings, "--once", "--verbose") as second:
             assert TAKEN in second.communicate(timeout=60)[1]
         assert first.poll() is None
         assert first.wait(120) == second.returncode == 0

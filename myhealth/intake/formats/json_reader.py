@@ -136,6 +136,11 @@ class JsonBuffer:
         if len(self.text) > end + CHUNK_BYTES:
             self.text, self._ahead, self.ended = self.text[:end], self.text[end:] + self._ahead, False
 
+    def _forget(self) -> None:
+        """Drop the text before the position: Python's error for malformed JSON counts its lines, each time anew."""
+        if self._held is None and self.position > CHUNK_BYTES // 8:
+            self.text, self.position = self.text[self.position :], 0
+
     def _parts_end(self) -> int:
         """Return an index before which the text has a little more than PARTS_MAX parts; 0 if it has fewer."""
         parts = 0
@@ -218,7 +223,9 @@ class JsonBuffer:
                 fault, end = "it is cut short: the file ends in it", len(self.text)
                 break
         if fault:
-            return ParsedRecord(index, line, self.consume(end), None, [("", fault)])
+            raw = self.consume(end)
+            self._forget()
+            return ParsedRecord(index, line, raw, None, [("", fault)])
         return ParsedRecord(index, line, self.consume(end), UNREAD if scan else record)
 
     def read_complete_records(self, index: int) -> list[ParsedRecord]:
