@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "no body": (request(), 400, "empty"),
     "a page": (request("Content-Type: text/html", body=b"<html>"), 400, "it is XML"),
     "a form": (request("Content-Type: application/x-www-form-urlencoded", body=b"checkup_for=bholanath"), 400, "neither JSON"),
-    "a picture": (request("Content-Type: image/png", body=b"\x89PNG\r\n\x1a\n" + bytes(100)), 400, "neither JSON"),
+    "a picture": (request("Content-Type: image/png", body=b"\x89PNG\r\n\x1a\n" + bytes(100)), 400, "a binary file"),
     "parts": (request("Content-Type: multipart/form-data; boundary=x", body=b"--x\r\n\r\n[]\r\n--x--"), 400, "neither JSON"),
     "UTF-16": (request("Content-Type: application/json; charset=utf-16", body=GOOD.decode().encode("utf-16")), 400, ""),
     "UTF-32": (request("Content-Type: application/json; charset=utf-32", body=GOOD.decode().encode("utf-32")), 400, ""),
