@@ -19,6 +19,7 @@ from myhealth.intake.bulk_insert import (
     store_rows,
 )
 from myhealth.intake.deletions import find_meant
+from myhealth.intake.formats.registry import get_format
 from myhealth.intake.members import is_alone
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import (
@@ -83,6 +84,7 @@ class Batch:
         self.erased: set[str] = set()
         self.logged = False
         self._event = event
+        self._shares_results = get_format(origin.format).shares_results
         for item in checked:
             result, record = RecordResult(item.parsed.index), item.record
             self.outcomes.append(result)
@@ -105,8 +107,7 @@ class Batch:
 
     def insert_plain(self) -> list[Pending]:
         """Insert the plain records in one statement, with the event if these are all records. Return the others."""
-        # An Observation may be stored as a result of a report, or the other way round.
-        plain = [entry for entry in self.good if is_plain(entry)] if self.origin.format != "fhir" else []
+        plain = [entry for entry in self.good if is_plain(entry)] if not self._shares_results else []
         if not plain:
             return self.good
         event = self._event if len(plain) == len(self.outcomes) else None
@@ -147,7 +148,7 @@ class Batch:
                 if entry.result.id is None:
                     _warn_of_deletion(entry)
             pending = [entry for entry in pending if entry.id not in exported]
-        if self.origin.format == "fhir":
+        if self._shares_results:
             # Observations first: a report of this batch takes in those that are alone in it.
             for rows in ([row for row in pending if is_alone(row)], [row for row in pending if not is_alone(row)]):
                 self._store_related(cursor, rows)

@@ -85,7 +85,8 @@ class Format(Struct, frozen=True):
 
     `has_record_numbers`: its records usually have numbers of their own, so one without a number gets a derived one
     also over HTTP, and sending it twice stores it once. Otherwise two equal records over HTTP are two measurements.
-    `is_single`: a source is one record, and its sender expects one answer.
+    `is_single`: a source is one record, and its sender expects one answer. `shares_results`: one result may come alone
+    and within a report.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Format(Struct, frozen=True):
     reread: Callable[["Format", str, tzinfo, Layout], ParsedRecord] = reread_source
     has_record_numbers: bool = False
     is_single: bool = False
+    shares_results: bool = False
 
 
 def reread_json(format: Format, raw: str, zone: tzinfo, layout: Layout) -> ParsedRecord:

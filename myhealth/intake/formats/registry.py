@@ -62,6 +62,7 @@ FHIR = Format(
     read=lambda source, dump: _fhir().read_fhir(JsonBuffer(source.stream()), dump),
     write_rejected=lambda dump: ONE_A_LINE,
     has_record_numbers=True,
+    shares_results=True,
 )
 # A list of check-up records, each with its machine if it has one.
 LIST = Format(
