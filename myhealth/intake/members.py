@@ -32,6 +32,8 @@ def find_related(cursor: Any, rows: Sequence[Pending], contents: Sequence[Conten
     wanted: set[str] = set()
     for row, content in zip(rows, contents, strict=True):
         wanted.update(filter(None, numbers_in(content)))
+        if row.item.parsed.elsewhere:
+            wanted.add(str(content["record_id"]))
         wanted.update(part for name in row.item.parsed.elsewhere for part in parts_of(name))
     if not wanted:
         return {}

@@ -67,7 +67,11 @@ class Reunion:
 
     def _take_in(self, row: Pending, content: Content) -> bool:
         """Add the results of stored Observations to the record that contains them. Return whether it is refused."""
-        elsewhere = row.item.parsed.elsewhere
+        # A report that is stored already says nothing new with what it only refers to.
+        is_stored = any(
+            (each["machine_id"], each["record_id"]) == row.key for each in self._related.get(row.patient_id, ())
+        )
+        elsewhere = () if is_stored else row.item.parsed.elsewhere
         known = {number for each in self._related.get(row.patient_id, ()) for number in held_in(self._held[each["id"]])}
         changed = content
         for stored, held in self._others(row):
