@@ -470,6 +470,7 @@ def test_a_table_is_previewed_and_stored_on_its_page(page: Any, url: str, db: An
     page.get_by_label("File").set_input_files([file])
     page.get_by_label("Machine's serial").fill("GL-1")
     page.get_by_label("Layout").select_option("wide")
+    page.get_by_label("Time zone").fill("Asia/Kolkata")
     page.get_by_role("button", name="Preview").click()
     page.get_by_text("Preview: nothing is stored yet").wait_for()
     assert "Glucose 105 mg/dL" in page.locator("tbody").inner_text()
@@ -480,5 +481,5 @@ def test_a_table_is_previewed_and_stored_on_its_page(page: Any, url: str, db: An
     browser.shoot(page, "table-preview")
     page.get_by_role("button", name="Store").click()
     page.get_by_role("heading", name="Stored").wait_for()
-    assert db("select serial, layout from machines") == [("GL-1", '{"kind":"wide"}')]
+    assert db("select serial, layout from machines") == [("GL-1", '{"kind":"wide","zone":"Asia/Kolkata"}')]
     assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(1, 1)]
