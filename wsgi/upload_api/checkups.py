@@ -82,10 +82,11 @@ BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
     ("refused_file", {"type": "boolean", "default": False}, "Answer with the rejected records too, as they came."),
 )
+ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
 TABLE_QUERY = (
     ("layout", {"enum": [*NAMES]}, "What the columns of a table mean; without it the machine's layout, or guessed."),
     ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
-    ("timezone", {"type": "string", "maxLength": 100}, "The zone of a table's moments without one, like Asia/Kolkata."),
+    ("timezone", ZONE, "The zone of a table's moments without one, like Asia/Kolkata."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
 DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
