@@ -14,7 +14,7 @@ DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
                            {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip
 SCHEMAS = {"date": DATES, "token": VALUES, "string": VALUES, "reference": VALUES}
 FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media type, in place of Accept.")
-COUNTED = ("_count", {"type": "integer", "minimum": 0, "default": COUNT}, "Most of a page.")
+COUNTED = ("_count", {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT}, "Most of a page.")
 PLACE = {**TEXT, "pattern": r"^-?[0-9]{1,15}_[0-9]{1,18}_[0-9]{1,9}$"}
 PREFER = ("Prefer", TEXT, "handling=strict: refuse parameters that are not known.")
 NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
