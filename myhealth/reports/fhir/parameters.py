@@ -81,7 +81,7 @@ INCLUDES: dict[str, tuple[str, ...]] = {
     "DiagnosticReport": ("DiagnosticReport:patient", "DiagnosticReport:subject", "DiagnosticReport:result"),
 }
 # What is said of the answer; each but `_include` once.
-COUNT_MAX = 10**9
+ASKED_MAX = 10**9
 CONTROLS = ("_count", "_sort", "_include", "_summary", "_format", "_after")
 
 
@@ -225,8 +225,8 @@ def _control(search: FhirSearch, name: str, value: str) -> None:
     if name != "_include" and name in (each for each, _ in search.used):
         raise refuse(name, "stands there twice.")
     if name == "_count":
-        if not re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) or int(value) > COUNT_MAX:
-            raise refuse(name, f"must be a whole number up to {COUNT_MAX}.")
+        if not re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) or int(value) > ASKED_MAX:
+            raise refuse(name, f"must be a whole number up to {ASKED_MAX}.")
         search.count = min(int(value), COUNT_MAX)
         search.counts_only |= search.count == 0
     elif name == "_summary":
