@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta
 from msgspec.structs import astuple
 
 from myhealth.clinical.status import ReportStatus, ResultStatus
+from myhealth.common.decoding import prepare
 from myhealth.intake.details import (
     CheckupDetails,
     Coding,
@@ -202,3 +203,4 @@ NUMBERS = ("value", "low", "high")  # the fields of a result that may be numbers
 FURTHER_FIELDS = ("patient", *DETAIL_COLUMNS)
 COLUMN_COUNT = Record.__struct_fields__.index("checkup_for")
 encode_json = msgspec.json.Encoder(decimal_format="number").encode
+prepare(SentRecord, DetailedRecord)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from myhealth.common.decoding import prepare
 from myhealth.common.stored_types import Count, Id
 from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.upload_events import UploadEvent
@@ -63,3 +64,4 @@ CALLS = {
     "count": Call(tuple[()], tuple[int, int]),
     "fingerprints": Call(tuple[Kind, Ids], list[Fingerprint]),
 }
+prepare(*(form for call in CALLS.values() for form in (call.arguments, call.result)))

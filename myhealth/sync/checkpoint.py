@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from myhealth.common.decoding import prepare
 from myhealth.common.errors import SchemaMismatch
 from myhealth.common.stored_types import Count, Id
 from myhealth.reports.documents import FORM
@@ -130,6 +131,9 @@ class Checkpoint:
             return position.xid < self.horizon and position.id <= self.scanned.get(feed, ID_MAX)
         reached = self.feeds[feed]
         return (position.xid, position.id) <= (reached.xid, reached.id)
+
+
+prepare(Checkpoint)
 
 
 def to_document(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.withdrawn import shown_results
 from myhealth.common.database import transaction
+from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.bulk_insert import find_by_number
 from myhealth.intake.formats.detect import read_dump
@@ -47,6 +48,9 @@ class Bundle(msgspec.Struct, rename="camel"):
     resource_type: str
     type: str = ""
     entry: list[msgspec.Raw] = []
+
+
+prepare(Bundle)
 
 
 def _body(kind: str, **more: Any) -> dict[str, Any]:

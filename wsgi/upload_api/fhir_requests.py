@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from myhealth.common.decoding import prepare
 from wsgi.common.fhir_outcome import operation_outcome
 
 RESULTS = ("Observation", "DiagnosticReport")
@@ -26,6 +27,9 @@ class Resource(msgspec.Struct, rename="camel"):
 class Entry(msgspec.Struct):
     resource: Resource | None = None
     request: dict[str, Any] = {}
+
+
+prepare(Entry)
 
 
 class Entries:

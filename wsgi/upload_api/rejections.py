@@ -8,6 +8,7 @@ import bottle
 import msgspec
 
 from myhealth.audit.events import record_event
+from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.intake.models import Rejection
 from myhealth.intake.rejections import discard, get_rejection, list_rejections, open_rejection, patient_named
@@ -50,6 +51,9 @@ class Retry(msgspec.Struct, forbid_unknown_fields=True):
 
 class Discard(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
+
+
+prepare(Retry, Discard)
 
 
 class SeesRejections(UploadView):

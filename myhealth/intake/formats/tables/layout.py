@@ -15,6 +15,7 @@ import msgspec
 
 from myhealth.clinical.catalog import ANALYTES, name_of
 from myhealth.clinical.units import ucum_unit
+from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.record_types import RESULTS_MAX
@@ -94,6 +95,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, fro
         return bool(self.columns or self.results)
 
 
+prepare(Layout)
 GUESSED = Layout()
 
 
