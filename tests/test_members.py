@@ -16,8 +16,8 @@ from myhealth.common.database import database
 from myhealth.intake.corrections import change_checkup
 from myhealth.intake.deletions import CANDIDATES
 from myhealth.intake.file_import import FileImport, ImportOptions
-from myhealth.intake.members import FIND
 from myhealth.intake.results import RecordResult
+from myhealth.intake.reunion import FIND
 
 LATER = {"versionId": "2", "lastUpdated": "2026-11-25T10:00:00Z"}
 SHOWN = "status is distinct from 'entered-in-error'"

@@ -6,43 +6,19 @@ its panel if it has components.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from myhealth.checkups.columns import select_list
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, keyed, numbers_in, results_in
-from myhealth.intake.deletions import FOUND, is_number_of, parts_of
+from myhealth.intake.deletions import is_number_of
 from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, facts_of, merge, with_previous
 from myhealth.intake.results import Pending
 
 SHARED = ("category", "device", "performers", "specimen")  # a result does not repeat those of its report
-FIND = f"""{FOUND}
-select machine_id, record_id, {select_list(STORED_NAMES)} from checkups
-where id in (select id from found) and patient_id = any(%s) and record_id is not null order by id"""
 
 
 def is_alone(row: Pending) -> bool:
     """Return whether the record is that of an Observation, not of a report."""
     return row.item.parsed.patient_field.startswith("Observation.")
-
-
-def find_related(cursor: Any, rows: Sequence[Pending], contents: Sequence[Content]) -> dict[int, list[StoredRow]]:
-    """Return by patient the other check-ups that have a number of the records or of their results."""
-    wanted: set[str] = set()
-    for row, content in zip(rows, contents, strict=True):
-        wanted.update(filter(None, numbers_in(content)))
-        if row.item.parsed.elsewhere:
-            wanted.add(str(content["record_id"]))
-        wanted.update(part for name in row.item.parsed.elsewhere for part in parts_of(name))
-    if not wanted:
-        return {}
-    cursor.execute(FIND, (sorted(wanted), sorted({row.patient_id for row in rows})))
-    found: dict[int, list[StoredRow]] = {}
-    for values in cursor.fetchall():
-        stored = dict(zip(("machine_id", "record_id", *STORED_NAMES), values, strict=True))
-        found.setdefault(stored["patient_id"], []).append(stored)
-    return found
 
 
 def contains(whole: Content, alone: Content) -> bool:

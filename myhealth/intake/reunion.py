@@ -8,13 +8,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from myhealth.checkups.columns import select_list
 from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import record_change
 from myhealth.checkups.versions import find_versions, keep_version
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import StoredRow
-from myhealth.intake.content import Content, held_in, results_in
-from myhealth.intake.members import contains, find_related, is_alone, is_member, merge_part, take_in
+from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
+from myhealth.intake.content import Content, held_in, numbers_in, results_in
+from myhealth.intake.deletions import FOUND, parts_of
+from myhealth.intake.members import contains, is_alone, is_member, merge_part, take_in
 from myhealth.intake.record import encode_json
 from myhealth.intake.results import Pending
 from myhealth.intake.settlement import (
@@ -27,6 +29,10 @@ from myhealth.intake.settlement import (
     decoded_version,
 )
 
+FIND = f"""{FOUND}
+select machine_id, record_id, {select_list(STORED_NAMES)} from checkups
+where id in (select id from found) and patient_id = any(%s) and record_id is not null order by id"""
+
 
 class Reunion:
     """`parts`: the records of Observations that belong to a stored report, once for each one. `refused`: reports that
@@ -38,14 +44,20 @@ class Reunion:
         self.refused: list[tuple[Pending, Unsettled]] = []
         self.others: list[Pending] = []
         self._alone: list[tuple[Pending, StoredRow, str]] = []
-        contents = [content_of(row, None) for row in rows]
-        self._related = find_related(cursor, rows, contents)
+        self._related = _find_related(cursor, rows)
         of_one = [each for found in self._related.values() for each in found]
         self._versions = find_versions(cursor, [each["id"] for each in of_one]) if of_one else {}
         self._held = {each["id"]: content_of_row(each) for each in of_one}
-        for row, content in zip(rows, contents, strict=True):
-            if not self._find_parts(row, content) and not self._take_in(row, content):
+        for row in rows:
+            if not self._is_settled(row):
                 self.others.append(row)
+
+    def _is_settled(self, row: Pending) -> bool:
+        """Return whether the record belongs to stored reports, or is refused."""
+        if row.patient_id not in self._related:
+            return False
+        content = content_of(row, None)
+        return self._find_parts(row, content) or self._take_in(row, content)
 
     def _others(self, row: Pending) -> Iterator[tuple[StoredRow, Content]]:
         for stored in self._related.get(row.patient_id, ()):
@@ -101,3 +113,22 @@ class Reunion:
                 keep_version(stored["id"], "withdrawn")
                 Checkup.update(status=WITHDRAWN).where(Checkup.id == stored["id"]).execute()
                 record_change("checkup.change", row.patient_id, stored["id"], changed=["status"], by="its source")
+
+
+def _find_related(cursor: Any, rows: Sequence[Pending]) -> dict[int, list[StoredRow]]:
+    """Return by patient the other check-ups that have a number of the records or of their results."""
+    wanted: set[str] = set()
+    for row in rows:
+        content = content_of(row, None)
+        wanted.update(filter(None, numbers_in(content)))
+        if row.item.parsed.elsewhere:
+            wanted.add(str(content["record_id"]))
+        wanted.update(part for name in row.item.parsed.elsewhere for part in parts_of(name))
+    if not wanted:
+        return {}
+    cursor.execute(FIND, (sorted(wanted), sorted({row.patient_id for row in rows})))
+    found: dict[int, list[StoredRow]] = {}
+    for values in cursor.fetchall():
+        stored = dict(zip(("machine_id", "record_id", *STORED_NAMES), values, strict=True))
+        found.setdefault(stored["patient_id"], []).append(stored)
+    return found
