@@ -24,7 +24,7 @@ class RejectedRecord(Struct):
     """A record to store as rejected: its text as sent, its errors, and the context that a retry needs."""
 
     raw: str
-    errors: list[dict[str, Any]]
+    errors: Sequence[dict[str, Any]]
     context: dict[str, Any]
 
 

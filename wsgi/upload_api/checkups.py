@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Protocol
 
@@ -42,7 +43,7 @@ from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.users import LIMIT_QUERY
 
 # The text of a batch: its records take some twenty times as much memory.
-BATCH_CHARACTERS, ATOMIC_CHARACTERS = 4 * 1024 * 1024, 8 * 1024 * 1024
+BATCH_CHARACTERS, ATOMIC_CHARACTERS = 2 * 1024 * 1024, 8 * 1024 * 1024
 REVIEW_MAX_BYTES = 32 * 1024  # a note whose every character is escaped
 REQUEST_MAX_S = 120  # from the first record to the last one; checked between records
 
@@ -190,16 +191,17 @@ class TakesRecords(UploadView):
         if atomic:
             limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1
         batches = read_batches(self._records(dump), *limits)
-        first, second = next(batches, []), next(batches, None)
-        if atomic and second is not None:
+        ahead = deque(itertools.islice(batches, 2))
+        if atomic and len(ahead) > 1:
             raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
-        if second is None and not dump.describes_machine:
+        if len(ahead) < 2 and not dump.describes_machine:
+            first = ahead[0] if ahead else []
             answer.add(first, intake.store_batch(first, atomic=atomic))
             return
         with contextlib.suppress(Rollback), transaction():
             if dump.describes_machine:
                 register_machine(**dump.machine)
-            for batch in itertools.chain([first], [second] if second else [], batches):
+            while batch := ahead.popleft() if ahead else next(batches, None):
                 answer.add(batch, intake.store_batch(batch, atomic=atomic))
             if dry_run:
                 raise Rollback

@@ -112,6 +112,18 @@ class KnownPatients(dict[str, "Entry | None"]):
         self.resources = Resources(counted=False)
 
 
+def _add(entries: dict[Any, list[Entry]], name: Any, entry: Entry) -> None:
+    """Add an entry under a name. Nearly all names have one entry, whose list is small if nothing is appended."""
+    found = entries.get(name)
+    if found is None:
+        entries[name] = [entry]
+    else:
+        found.append(entry)
+
+
+NOTHING_INSIDE: dict[str, Entry] = {}  # of most entries; nobody adds to it
+
+
 class Scope:
     """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
     `known`: patients of earlier parts of the source."""
@@ -125,14 +137,12 @@ class Scope:
         self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
             if entry.full_url:
-                self._by_url.setdefault(entry.full_url, []).append(entry)
+                _add(self._by_url, entry.full_url, entry)
             address = ADDRESS.fullmatch(entry.full_url)
-            names = {(entry.kind, entry.id)} | (
-                {(address[2], address[3])} if address and address[2] == entry.kind else set()
-            )
-            for name in names:
-                if name[1]:
-                    self._by_type.setdefault(name, []).append(entry)
+            if entry.id:
+                _add(self._by_type, (entry.kind, entry.id), entry)
+            if address and address[2] == entry.kind and address[3] != entry.id:
+                _add(self._by_type, (entry.kind, address[3]), entry)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """Return the entry that a Reference in the resource `at` refers to; None if it is not here."""
@@ -206,7 +216,7 @@ def _inside(container: Entry) -> list[Any]:
 def _contained(container: Entry) -> dict[str, Entry]:
     """Return the resources contained in another one, by their ids."""
     if container.contained is None:
-        container.contained = {}
+        container.contained = {} if "contained" in container.resource else NOTHING_INSIDE
         for i, resource in enumerate(_inside(container)):
             name = resource.get("id") if isinstance(resource, dict) else None
             if isinstance(name, str) and name not in container.contained:
