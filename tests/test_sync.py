@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -287,6 +286,8 @@ run_pass(settings.database_url, ReportWriter(ReportRepository.connect(settings.m
 @pytest.mark.parametrize("analyzed", [True, False])
 def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
     """The scan, each feed, and the look whether there is anything: also where nothing was analyzed since a load."""
+    for table in ("checkups", "users", "tombstones"):  # autovacuum would analyze some of them in between
+        db(f"alter table {table} set (autovacuum_enabled = off)")
     db("insert into checkups (patient_id, checkup_type, checkup_report, disease) select 1, 'T', '', '' from"
        " generate_series(1, 20000)")  # fmt: skip
     db("insert into users (username) select 'u' || n from generate_series(1, 5000) n")
@@ -308,8 +309,6 @@ def test_the_feed_is_read_by_its_index(db, settings, analyzed: bool) -> None:
 
 
 def check_plan(plan: str, table: str, index: str) -> None:
-    if re.search(rf"rows=1 width=\d+\)\n +Recheck.*\n +->  Bitmap Index Scan on {index} ", plan):
-        return  # autovacuum has just counted: where one row is expected, a bitmap of the index costs the same
     assert f"using {index}" in plan, plan
     assert f"Seq Scan on {table} t" not in plan, plan
     assert "Sort" not in plan.split("SubPlan")[0], plan  # a user's few identifiers are sorted
