@@ -106,30 +106,6 @@ def test_ci_runs_the_readmes_own_test_command(tmp_path: Path) -> None:
     assert done.stdout.endswith("1 passed in 0.1s\n2 passed in 0.1s\n")
 
 
-@pytest.mark.parametrize(
-    ("line", "again", "code"),
-    [("2 failed, 9 passed", 0, 0), ("2 failed, 9 passed", 1, 1), ("4 failed, 9 passed", 0, 1), ("3 errors", 0, 1)],
-)
-def test_ci_runs_a_few_failed_tests_once_more(tmp_path: Path, line: str, again: int, code: int) -> None:
-    programs = tmp_path / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    (programs / "pytest").write_text(f"""#!/bin/sh
-case "$*" in *last-failed*) echo "2 passed in 0.1s"; exit {again};; *) echo "7 passed in 0.1s";; esac
-""")
-    for path in [*(programs / name for name in ("ruff", "mypy")), tmp_path / "apt-get"]:
-        path.write_text("#!/bin/sh\n")
-    for path in (programs / "pytest", programs / "ruff", programs / "mypy", tmp_path / "apt-get"):
-        path.chmod(0o755)
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
-    (tmp_path / "README.md").write_text(f"## Test it\n\n```sh\necho '{line} in 3.1s'; exit 1\n```\n")
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run([tmp_path / ".ci" / "run"], env=environ, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout
-    if not code:
-        assert done.stdout.endswith(f"{line} in 3.1s\n2 passed in 0.1s\n7 passed in 0.1s\n")
-
-
 def test_every_route_is_documented() -> None:
     from wsgi import browse, upload
 
