@@ -60,7 +60,7 @@ PRESSURE = {
 }
 
 
-def pressure(systolic: int, name: str = "p", **changes: Any) -> dict[str, Any]:
+def pressure(systolic: Any, name: str = "p", **changes: Any) -> dict[str, Any]:
     parts = [{"code": concept(code, system="http://loinc.org"), "valueQuantity": quantity(value, "mm[Hg]")}
              for code, value in (("8480-6", systolic), ("8462-4", 80))]  # fmt: skip
     return observation(name, **PRESSURE, component=parts, **changes)
@@ -132,6 +132,40 @@ def test_a_member_corrected_alone_is_corrected_in_its_report(db, people, shown, 
         assert effects(take(again)) == [("duplicate", "none")]
     assert values(shown()) == {number: [6.9, 140]}
     assert len(db("select reason from checkup_versions")) == 1
+
+
+VERSIONS = {
+    "its number": [{"meta": {"versionId": each}} for each in ("2", '"3"', "10")],
+    "its moment": [{"meta": {"lastUpdated": f"2026-11-2{day}T10:00:00Z"}} for day in (1, 2, 3)],
+    "when it was issued": [{"issued": f"2026-11-2{day}T10:00:00+05:30"} for day in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in its report"])
+@pytest.mark.parametrize("sent", [glucose, pressure], ids=["a value", "components"])
+@pytest.mark.parametrize("versions", VERSIONS.values(), ids=VERSIONS)
+def test_of_a_member_its_own_version_tells_which_is_later(db, people, shown, versions, sent, alone) -> None:
+    panel = report("Observation/a", meta={"versionId": "7", "lastUpdated": "2026-11-20T10:00:00Z"})
+    first, second, third = (sent(value, **({"id": "a"} | meta)) for value, meta in zip((5, 6, 7), versions, strict=True))
+
+    def send(member: Any) -> tuple[str, str, list[str]]:
+        outcome = take(*([] if alone else [panel]), member)[0]
+        return outcome.status, outcome.effect, [each["code"] for each in outcome.warnings if "code" in each]
+
+    take(panel, second)
+    assert [send(second), send(first)] == [("duplicate", "none", []), ("duplicate", "none", ["earlier_version"])]
+    assert send(third) == ("accepted", "replaced", [])
+    assert [send(third), send(second)] == [("duplicate", "none", []), ("duplicate", "none", ["earlier_version"])]
+    ((found, *_),) = values(shown()).values()
+    assert found == 7
+
+
+def test_a_panel_within_a_report_has_a_version_of_its_own_which_is_none_of_its_results(db, people, shown) -> None:
+    panel = observation("q", code={"text": "Panel"}, valueQuantity=..., hasMember=PANEL["result"], meta=LATER)
+    assert effects(take(report("Observation/q"), panel, glucose(), sodium(meta={"versionId": "1"}))) == [
+        ("accepted", "created")
+    ]
+    assert [each.get("version") for each in shown()["DiagnosticReport/r1"]] == [None, "1"]
 
 
 def test_a_member_entered_in_error_alone_is_withdrawn_and_not_resurrected(db, people, shown) -> None:

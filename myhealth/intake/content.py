@@ -187,4 +187,4 @@ def _letters_of(value: Any) -> str:
 
 
 def _result_said(result: Content) -> Content:
-    return {name: value for name, value in as_sent(result).items() if name not in (*ADDED, "issued_at")}
+    return {name: value for name, value in as_sent(result).items() if name not in (*ADDED, "issued_at", "version")}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.content import Content, held_in, keyed, numbers_in, results_in
+from myhealth.intake.content import ENVELOPE, Content, held_in, keyed, numbers_in, results_in
 from myhealth.intake.deletions import is_number_of
 from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, facts_of, merge, with_previous
 from myhealth.intake.results import Pending
@@ -87,7 +87,9 @@ def _spliced(whole: Content, places: Sequence[int], made: Sequence[Content]) -> 
 def _part(whole: Content, ours: list[Content], alone: Content) -> list[Content]:
     """Return the results of an Observation as they would be in the check-up that contains it."""
     if alone["status"] == WITHDRAWN:
-        return [{**each, "status": WITHDRAWN} for each in ours or _own(alone)]
+        told = {name: (alone["details"] or {}).get(name) for name in ENVELOPE}
+        said = {name: value for name, value in told.items() if value} | {"status": WITHDRAWN}
+        return [each | said for each in ours or _own(alone)]
     known, found = dict(keyed(ours)), []
     for key, result in keyed(_own(alone)):
         old = known.get(key)
@@ -107,6 +109,8 @@ def _own(alone: Content) -> list[Content]:
         made = {**shared, **{name: value for name, value in each.items() if name != "number"}}
         if each.get("taken_at"):
             made = {name: value for name, value in made.items() if name not in MOMENT or name in each}
+        if "sub_id" not in each and "version" in details:
+            made["version"] = details["version"]
         if "sub_id" not in each and each.get("group") not in components:
             made["sub_id"] = alone["record_id"]
             if "identifiers" in details:

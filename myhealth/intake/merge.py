@@ -151,15 +151,15 @@ class _ResultMerge:
 
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
         """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
-        order = _version_order(self.sent, self.stored)
-        moved = _sign(as_moment(new.get("updated_at")), as_moment(old.get("updated_at")))
+        order = _version_order(new, old) or _version_order(self.sent, self.stored)
+        moved = _later(new, old, "updated_at") or _later(new, old, "issued_at")
         reissued = moved > 0 and new["status"] in status.CORRECTED
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
         order = order or _status_order(new["status"], old["status"])
         if order:
             return order
-        order = moved or _sign(as_moment(new.get("taken_at")), as_moment(old.get("taken_at"))) or int(self.legacy)
+        order = moved or _later(new, old, "taken_at") or int(self.legacy)
         if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
@@ -272,7 +272,9 @@ def facts_of(content: Content) -> Facts:
     details = content["details"] or {}
     moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
     until = content["taken_until"]
+    issued = content["issued_at"]
     found = {
+        "issued_at": issued and _moment_json(issued),
         "taken_at": moment and _moment_json(moment),
         "taken_precision": content["taken_precision"] if moment else None,
         "taken_until": until and _moment_json(until),
@@ -300,7 +302,8 @@ def _compacted(result: Content, facts: Facts) -> Content:
 
 
 def _version_order(new: Content, old: Content) -> int:
-    versions = [str((content["details"] or {}).get("version", "")) for content in (new, old)]
+    """Return the order of the source's own numbers of two versions, of check-ups or of results."""
+    versions = [str((content.get("details") or content).get("version", "")) for content in (new, old)]
     if not all(each.isdecimal() for each in versions):
         return 0
     return _sign(int(versions[0]), int(versions[1]))
@@ -335,6 +338,11 @@ def as_moment(text: Any) -> datetime | None:
 def _moment_json(moment: datetime) -> str:
     """Return a moment as the JSON of a result has it."""
     return encode_json(moment.astimezone(UTC)).decode().strip('"')
+
+
+def _later(new: Content, old: Content, name: str) -> int:
+    """Return the order of a moment of two results."""
+    return _sign(as_moment(new.get(name)), as_moment(old.get(name)))
 
 
 def _sign(new: Any, old: Any) -> int:

@@ -160,8 +160,13 @@ def _comparable(name: str, text: str) -> Any:
 
 
 def _results(text: str) -> list[Any]:
-    """Return results as the machine sent them: without the additions of the catalogue, as far as they are known."""
-    return [as_sent(result) if isinstance(result, dict) else result for result in _exact_json(text)]
+    """Return results as the machine sent them: without the additions of the catalogue, as far as they are known, and
+    without the versions of the source."""
+    found = [as_sent(each) if isinstance(each, dict) else each for each in _exact_json(text)]
+    for each in found:
+        if isinstance(each, dict):
+            each.pop("version", None)
+    return found
 
 
 def _exact_json(text: str) -> Any:

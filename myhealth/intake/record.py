@@ -82,7 +82,8 @@ class DetailedResult(Result):
     source's number of the result within its order. `group`: the name of the panel that contains it. `value_type`:
     FHIR's type of the value where `value` does not tell it. `unit_coding`: the unit's code in another system than UCUM.
     `absent_code`: of FHIR's data-absent-reason; `absent_coded`: the reason as sent, if it has other codes.
-    `updated_at`: when the source changed it. `corrected_at`, `previous_value`, `previous_unit`: of the version before.
+    `updated_at`: when the source changed it; `version`: its version there, where that is not its check-up's.
+    `corrected_at`, `previous_value`, `previous_unit`: of the version before.
     """
 
     number: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
@@ -117,6 +118,7 @@ class DetailedResult(Result):
     identifiers: Identifiers | None = None
     group: Text | None = None
     updated_at: MomentText | None = None
+    version: Text | None = None
     corrected_at: MomentText | None = None
     previous_value: Value = None
     previous_unit: Text | None = None

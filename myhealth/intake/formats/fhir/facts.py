@@ -5,6 +5,7 @@ Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "Specimen", "Dev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
@@ -19,6 +20,7 @@ from myhealth.intake.formats.fhir.moments import Moments
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
 # The systems of our own export for a check-up and a machine: numbers that the record has elsewhere.
 OURS = (OUR_REPORT, OUR_SERIAL)
+ETAG = re.compile(r'(?:W/)?"(.*)"')
 NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 
 
@@ -53,7 +55,14 @@ def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
         notes=[*_notes(place)],
         identifiers=identifiers_of(part),
         updated_at=part.part("meta").text("lastUpdated"),
+        version=_version(part.part("meta").text("versionId")),
     )
+
+
+def _version(sent: str) -> str:
+    """Return a versionId; some servers send the ETag of the same, W/"3"."""
+    tag = ETAG.fullmatch(sent)
+    return tag[1] if tag else sent
 
 
 def _status(place: Place) -> str:

@@ -5,12 +5,13 @@ Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping: components, members).
 
 from typing import Any
 
+from myhealth.intake.content import ENVELOPE
 from myhealth.intake.formats.fhir.element import Element, codings, compact
 from myhealth.intake.formats.fhir.values import lacks_own_value, name_of, result_of
 
 # What a component has of its Observation; the panel does not repeat it.
 OF_COMPONENTS = (
-    *("status", "updated_at", "taken_at", "taken_precision", "taken_until", "issued_at"),
+    *("status", "updated_at", "version", "taken_at", "taken_precision", "taken_until", "issued_at"),
     *("specimen", "method", "body_site", "device", "performers"),
 )
 
@@ -57,7 +58,7 @@ class Collector:
         self._names[key] = name
         panel = compact(name=name, group=group, components=components or None, valued=valued or None)
         if not valued:
-            dropped = (*OF_COMPONENTS, "notes") if components else ()
+            dropped = (*OF_COMPONENTS, "notes") if components else ENVELOPE
             panel |= {each: value for each, value in facts.items() if each not in dropped}
             panel |= compact(codings=codings(part.part("code")))
         self.panels.append(panel)

@@ -34,7 +34,6 @@ PLACES = {
     "checkup_report": "conclusion",
 }
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
-ETAG = re.compile(r'(?:W/)?"(.*)"')
 SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 # What a check-up has for all its results, in `details`; a result repeats it only where it differs.
 SHARED_DETAILS = ("performers", "category", "specimen", "device")
@@ -116,7 +115,7 @@ def _conclusions(top: Element) -> dict[str, Any]:
 
 def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
     top = group.top
-    found = {name: shared[name] for name in (*SHARED_DETAILS, "identifiers", "updated_at") if name in shared}
+    found = {name: shared[name] for name in (*SHARED_DETAILS, "identifiers", "updated_at", "version") if name in shared}
     if [set(each) for each in found.get("performers", ())] == [{"name"}]:
         del found["performers"]  # `taken_by` says it
     if group.head.kind == "DiagnosticReport":
@@ -126,13 +125,7 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
     found |= _order(group)
     concluded = [*concepts(top, "conclusionCode"), *concepts(top, "codedDiagnosis")]
     concluded = [each for each in concluded if OUR_DISEASE not in str(each)]
-    return found | compact(conclusion_codes=concluded, version=_version(top.part("meta").text("versionId")))
-
-
-def _version(sent: str) -> str:
-    """Return a versionId; some servers send the ETag of the same, W/"3"."""
-    tag = ETAG.fullmatch(sent)
-    return tag[1] if tag else sent
+    return found | compact(conclusion_codes=concluded)
 
 
 def _order(group: FhirGroup) -> dict[str, Any]:
@@ -155,7 +148,7 @@ def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials
         facts = dict(shared) if entry is group.head else facts_of(Place(group, entry, part), moments)
         facts.pop("taken_offset", None)
         if entry is group.head:
-            facts.pop("identifiers", None)  # the check-up's
+            facts = {name: value for name, value in facts.items() if name not in ("identifiers", "version")}
         elif number := record_id(entry, part):
             facts["sub_id"] = number
         if serials and (serial := serial_of(group, part.part("device"), entry)):
