@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from support.factories import record
 from support.factories import take as take_plain
 from support.fhir import concept, observation, quantity, report
+from support.sync_processes import wait_for
 
 from myhealth import stores
 from myhealth.common.database import database
@@ -141,12 +143,13 @@ VERSIONS = {
 }
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in its report"])
-@pytest.mark.parametrize("sent", [glucose, pressure], ids=["a value", "components"])
+@pytest.mark.parametrize(("sent", "alone"), [(glucose, False), (pressure, True)], ids=["in its report", "alone"])
 @pytest.mark.parametrize("versions", VERSIONS.values(), ids=VERSIONS)
 def test_of_a_member_its_own_version_tells_which_is_later(db, people, shown, versions, sent, alone) -> None:
     panel = report("Observation/a", meta={"versionId": "7", "lastUpdated": "2026-11-20T10:00:00Z"})
-    first, second, third = (sent(value, **({"id": "a"} | meta)) for value, meta in zip((5, 6, 7), versions, strict=True))
+    first, second, third = (
+        sent(value, **({"id": "a"} | meta)) for value, meta in zip((5, 6, 7), versions, strict=True)
+    )
 
     def send(member: Any) -> tuple[str, str, list[str]]:
         outcome = take(*([] if alone else [panel]), member)[0]
@@ -270,6 +273,41 @@ def test_what_a_person_corrected_alone_stays_in_the_report(db, people, shown) ->
     assert (outcome.status, outcome.errors[0]["code"]) == ("rejected", "corrected_here")
     assert values(shown()) == {"Observation/a": [5.5]}
     assert effects(take(PANEL, glucose(), sodium())) == [("accepted", "created")]
+    assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
+
+
+ALONE_CORRECTED = glucose(6.9, status="corrected", meta=LATER)
+AT_ONCE = {
+    "its report": ([], [glucose()], [PANEL, glucose(), sodium()], [5.1, 140]),
+    "it alone": ([], [PANEL, glucose(), sodium()], [glucose()], [5.1, 140]),
+    "its report, it corrected": ([glucose()], [ALONE_CORRECTED], [PANEL, glucose(), sodium()], [6.9, 140]),
+    "it corrected, its report": ([glucose()], [PANEL, glucose(), sodium()], [ALONE_CORRECTED], [6.9, 140]),
+}
+
+
+@pytest.mark.parametrize(("before", "first", "then", "expected"), AT_ONCE.values(), ids=AT_ONCE)
+def test_two_uploads_at_once_find_each_other(db, people, shown, before, first, then, expected) -> None:
+    take(observation("z", code={"text": "Potassium"}, valueQuantity=quantity(4, "mmol/L")), *before)
+    with ThreadPoolExecutor(1) as threads:
+        with database.atomic():
+            take(*first)
+            other = threads.submit(take, *then)
+            wait_for(lambda: other.done() or db("select 1 from pg_locks where not granted"))
+        outcomes = other.result(timeout=60)
+    assert {outcome.status for outcome in outcomes} <= {"accepted", "duplicate"}
+    found = values(shown())
+    assert found.pop("Observation/z") == [4]
+    assert found == {"DiagnosticReport/r1": expected}
+
+
+def test_what_a_person_corrects_while_its_report_comes_is_in_the_report(db, people, shown) -> None:
+    (alone,) = take(glucose())
+    with ThreadPoolExecutor(1) as threads:
+        with database.atomic():
+            change_checkup(patient_of(db), alone.id, {"results": [{**shown()["Observation/a"][0], "value": 5.5}]})
+            report_ = threads.submit(take, PANEL, glucose(), sodium())
+            wait_for(lambda: report_.done() or db("select 1 from pg_locks where not granted"))
+        assert effects(report_.result(timeout=60)) == [("accepted", "created")]
     assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
 
 

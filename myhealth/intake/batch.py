@@ -43,7 +43,7 @@ from myhealth.intake.results import (
     ValidatedRecord,
     error,
 )
-from myhealth.intake.reunion import Reunion
+from myhealth.intake.reunion import LOCK_PATIENTS, Reunion
 from myhealth.intake.settlement import Settlement, Unsettled, find_exported, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.profiles.erasure import find_erased_names
@@ -135,6 +135,8 @@ class Batch:
         patients.look_up(cursor, [entry.item for entry in pending])
         self.created, self.erased = patients.created, patients.erased
         pending = [entry for entry in pending if self._has_patient(entry, patients)]
+        if self._shares_results:
+            cursor.execute(LOCK_PATIENTS, (sorted({entry.patient_id for entry in pending}),))
         patients.learn(cursor)
         pending = self._without_erased(cursor, pending)
         if not pending:

@@ -31,7 +31,10 @@ from myhealth.intake.settlement import (
 
 FIND = f"""{FOUND}
 select machine_id, record_id, {select_list(STORED_NAMES)} from checkups
-where id in (select id from found) and patient_id = any(%s) and record_id is not null order by id"""
+where id in (select id from found) and patient_id = any(%s) and record_id is not null
+order by coalesce(machine_id, 0), record_id collate "C" for update"""
+# Two uploads at once, of an Observation and of its report, would not see each other's rows.
+LOCK_PATIENTS = "select 1 from users where id = any(%s) order by id for no key update"
 
 
 class Reunion:
