@@ -207,7 +207,7 @@ def reasons(rejection: Rejection) -> str:
     return first_reason(rejection.errors)
 
 
-def first_reason(errors: Sequence[dict[str, Any]]) -> str:
+def first_reason(errors: list[dict[str, Any]]) -> str:
     first = errors[0] if errors else {"field": None, "message": ""}
     more = f" (+{len(errors) - 1})" if len(errors) > 1 else ""
     return printable(": ".join(filter(None, (first["field"], first["message"]))), most=80) + more

@@ -371,7 +371,7 @@ class Batch:
 
 def _warn_of_deletion(entry: Pending) -> None:
     message = f"{entry.called} was deleted here; it is not taken in again"
-    entry.result.warnings = [error(entry.result.index, "record_id", message, "deleted_here"), *entry.result.warnings]
+    entry.result.warnings.insert(0, error(entry.result.index, "record_id", message, "deleted_here"))
 
 
 def _without_unstorable(value: Any) -> Any:

@@ -24,7 +24,7 @@ class RejectedRecord(Struct):
     """A record to store as rejected: its text as sent, its errors, and the context that a retry needs."""
 
     raw: str
-    errors: Sequence[dict[str, Any]]
+    errors: list[dict[str, Any]]
     context: dict[str, Any]
 
 

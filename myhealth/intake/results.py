@@ -1,6 +1,6 @@
 """The types of the intake pipeline: the source of records, validated records, and results."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from msgspec import Struct, field
@@ -33,9 +33,9 @@ class RecordResult(Struct):
     index: int
     status: str = "rejected"
     id: int | None = None
-    errors: Sequence[dict[str, Any]] = ()
+    errors: list[dict[str, Any]] = []
     rejection_id: int | None = None
-    warnings: Sequence[dict[str, Any]] = ()
+    warnings: list[dict[str, Any]] = []
     effect: str = "none"
 
     def accept(self, checkup_id: int, effect: str) -> None:
@@ -44,10 +44,10 @@ class RecordResult(Struct):
 
     def reject(self, name: str | None, message: str, code: str = "") -> None:
         self.status, self.id, self.effect = "rejected", None, "none"
-        self.errors = [*self.errors, error(self.index, name, message, code)]
+        self.errors.append(error(self.index, name, message, code))
 
     def warn(self, name: str | None, message: str, code: str = "") -> None:
-        self.warnings = [*self.warnings, error(self.index, name, message, code)]
+        self.warnings.append(error(self.index, name, message, code))
 
 
 class ImportSource(Struct):
