@@ -63,7 +63,7 @@ def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
             stack.enter_context(lock)
         except filelock.Timeout:
             raise Unavailable("another demo is at work here; wait for its end") from None
-        upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
+        upload, browse = (stack.enter_context(processes.open_listening_socket("127.0.0.1", 0)) for _ in range(2))
         settings = demo_settings(settings, postgres, mongo, processes.url_of(upload))
         versions = f"PostgreSQL {postgres.version()} and MongoDB {mongo.version()}"
         print_result(f"{versions} run ({since(begun)}); data in {settings.folder}.")

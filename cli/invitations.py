@@ -18,7 +18,7 @@ from myhealth.profiles.invitations import invite, list_without_password
 
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
-    from myhealth.profiles.invitations import Invitation
+    from myhealth.profiles.invitations import IssuedInvitation
 
 COLUMNS = ("username", "full_name", "address", "code", "expires_at")
 HEAD = """<!DOCTYPE html>
@@ -87,7 +87,7 @@ def users_invite(
         click.get_current_context().exit(1)
 
 
-def _invite_each(usernames: Iterable[str], errors: list[str]) -> Iterator[Invitation]:
+def _invite_each(usernames: Iterable[str], errors: list[str]) -> Iterator[IssuedInvitation]:
     for username in usernames:
         try:
             yield invite(username)
@@ -95,7 +95,7 @@ def _invite_each(usernames: Iterable[str], errors: list[str]) -> Iterator[Invita
             errors.append(error.message)
 
 
-def _slips(invitations: Iterable[Invitation], address: str, settings: Settings) -> Iterator[str]:
+def _slips(invitations: Iterable[IssuedInvitation], address: str, settings: Settings) -> Iterator[str]:
     """Yield a page of HTML with a slip for each. What the QR code carries behind # is sent to no server."""
     import segno  # only here: other commands do without it
 

@@ -23,7 +23,7 @@ from myhealth.intake.formats.terminology import read_zone
 from myhealth.mllp.metrics import serve_metrics
 from myhealth.mllp.receiver import Receiver
 from myhealth.mllp.senders import Senders
-from myhealth.mllp.server import Limits, Server
+from myhealth.mllp.server import Limits, MllpServer
 
 SECONDS = click.FloatRange(min=0.1, max=86400)
 
@@ -78,13 +78,13 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
     tls = tls_context(given["tls_cert"], given["tls_key"], given["tls_client_ca"])
     receiver = Receiver(Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])
     receiver.create_patients, receiver.include_training = given["create_patients"], given["include_training"]
-    server = Server(receiver.answer, Limits(allow or Limits.allow, *limits))
+    server = MllpServer(receiver.answer, Limits(allow or Limits.allow, *limits))
     if given["metrics"]:
         serve_metrics(server.figures, given["metrics"])
     settings = app.settings()
     receiver.own_authorities = settings.intake.folded_authorities
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(fileno=fd) if fd else processes.listen(host, port))
+        listener = stack.enter_context(socket.socket(fileno=fd) if fd else processes.open_listening_socket(host, port))
         stack.enter_context(stores.opened_database(settings, is_served=True))
         warn_of_data_in_the_log()
         stack.callback(Watch(database.obj, stores.database_url(settings)).stop)

@@ -12,13 +12,13 @@ from myhealth.checkups.versions import open_history
 from myhealth.clinical import catalog
 from myhealth.clinical.in_words import usual_range
 from myhealth.clinical.ranges import classify, parse_measurement
-from myhealth.clinical.status import words_of
+from myhealth.clinical.status import status_text
 from myhealth.common.errors import NotFound
 from myhealth.common.text import printable
 from myhealth.intake.parsed_record import DECODER
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document, public_report
-from myhealth.reports.export.csv_table import CSV_COLUMNS, report_rows
+from myhealth.reports.export.csv_table import CSV_COLUMNS, csv_rows
 from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, results_facts
 from myhealth.reports.filters import ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
@@ -73,17 +73,17 @@ def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool
         raise click.UsageError("--from is after --to")
     wanted = ReportFilter(**{name: value for name, value in asked.items() if value != ""})
     with app.reports(app.settings()) as store:
-        patient = log_access(store, user, "export" if as_csv or as_json else "reports")
+        patient = _log_access_by_cli(store, user, "export" if as_csv or as_json else "reports")
         found = store.find(patient, wanted, limit=limit + 1)
     listed = found[:limit]
     if as_json:
         print_json([public_report(report, patient["username"]) for report in listed])
     elif as_csv:
-        print_csv(list(report_rows(listed, patient["username"])), CSV_COLUMNS)
+        print_csv(list(csv_rows(listed, patient["username"])), CSV_COLUMNS)
     else:
         columns = ("checkup_type", "disease", "taken_by", "abnormal")
         rows = [
-            [report["_id"], taken_text(report), *(report[name] for name in columns), shortened(report_text(report))]
+            [report["_id"], taken_text(report), *(report[name] for name in columns), _shorten(report_text(report))]
             for report in listed
         ]
         print_table(rows, LIST_HEADER)
@@ -109,7 +109,7 @@ def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: 
     if as_json:
         print_json(public_report(report, patient["username"]))
     elif as_csv:
-        print_csv(list(report_rows([report], patient["username"])), CSV_COLUMNS)
+        print_csv(list(csv_rows([report], patient["username"])), CSV_COLUMNS)
     else:
         print_report(report, patient["username"])
 
@@ -154,7 +154,7 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
         raise click.UsageError("--code and --name are two; say one of them")
     more = False
     with app.reports(app.settings()) as store:
-        patient = log_access(store, user, "trends")
+        patient = _log_access_by_cli(store, user, "trends")
         if code is None and name is None:
             found: list[Any] = store.measurements(patient)
             columns = MEASUREMENT_COLUMNS
@@ -184,7 +184,7 @@ def warn_of_more(more: bool, limit: int, what: str) -> None:
         click.echo(f"There are more: these are of the newest {limit:,} {what}; see --limit.", err=True)
 
 
-def shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     """Shorten a report's text for the list; `reports show` prints all of it."""
     return text if len(text) <= LIST_TEXT_MAX else f"{text[:LIST_TEXT_MAX].rstrip()}…"
 
@@ -193,7 +193,7 @@ def print_report(report: Document, username: str) -> None:
     """Print one report: what is known of the check-up, its text, its results, and what is known of these."""
     click.echo(f"Report {report['_id']} of {username}")
     known = [(name.replace("_", " "), report[name]) for name in ("checkup_type", "disease", "machine", "taken_by")]
-    known += [("taken at", taken_text(report)), ("status", words_of(report.get("status")))]
+    known += [("taken at", taken_text(report)), ("status", status_text(report.get("status")))]
     known += [(name.lower(), text) for name, text in checkup_facts(report, written)]
     print_table([line for line in known if line[1] != "" or line[0] != "status"], ("", ""))
     for line in report_text(report).splitlines():
@@ -258,7 +258,7 @@ def joined(value: Any) -> Any:
     return " ".join(value) if isinstance(value, tuple) else value
 
 
-def log_access(store: ReportRepository, username: str, what: str) -> Document:
+def _log_access_by_cli(store: ReportRepository, username: str, what: str) -> Document:
     """Return the user of that name, after logging the access to `what`. Raises NotFound."""
     patient = find_user(store, username)
     store.access_log.log(Access.by_operator(operator_name(), patient, what))

@@ -51,8 +51,8 @@ def serve(
     settings = app.settings()
     warn_of_exposed_secrets(settings)
     with contextlib.ExitStack() as stack:
-        upload = stack.enter_context(processes.listen(host, upload_port))
-        browse = stack.enter_context(processes.listen(host, browse_port))
+        upload = stack.enter_context(processes.open_listening_socket(host, upload_port))
+        browse = stack.enter_context(processes.open_listening_socket(host, browse_port))
         if "auth_url" not in settings.origins:
             settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
         if "sync.listen" not in settings.origins:
@@ -68,7 +68,7 @@ def serve(
             )
             running[f"the {name} API"] = stack.enter_context(server)
         if mllp is not None:
-            listener = stack.enter_context(processes.listen(host, mllp))
+            listener = stack.enter_context(processes.open_listening_socket(host, mllp))
             words = ["-m", "cli", "listen", "--host", host, "--fd", str(listener.fileno())]
             words += ["--allow", mllp_allow] if mllp_allow else []
             listening = processes.started(words, settings, without=API_SECRETS, pass_fds=(listener.fileno(),))

@@ -51,13 +51,13 @@ def status_command(app: App, max_lag: float | None, max_age: float | None, as_js
             found = collect_status(stores.database_url(settings), target)
     finally:
         stores.close_database()
-    print_json(as_dict(found)) if as_json else print_status(found)
+    print_json(status_as_dict(found)) if as_json else print_status(found)
     raise_if_unavailable(found)
     if found.is_behind(max_lag) or found.is_old(max_age):
         click.get_current_context().exit(1)
 
 
-def as_dict(found: Status) -> dict[str, Any]:
+def status_as_dict(found: Status) -> dict[str, Any]:
     """Return the status in the names that scripts read."""
     return {
         "unavailable": found.unavailable,

@@ -10,7 +10,7 @@ from cli.output import as_json, counting, plural, print_json, print_table
 from myhealth.audit.events import record_event
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.status import count_at_most
-from myhealth.sync.verify import SHOWN, Comparison, verify
+from myhealth.sync.verify import SHOWN, StoreComparison, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")
 
@@ -32,26 +32,26 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
 
     with app.database() as settings, app.reports(settings) as reports:
         record_event("read", what="verify")
-        growing = Comparison()
+        growing = StoreComparison()
         with counting("Rows compared", lambda: growing.rows, count_at_most()):
             writer, rows = ReportWriter(reports), settings.sync.batch_rows
             found = verify(stores.database_url(settings), writer, rows, repair=repair, found=growing)
     if as_json:
-        print_json(as_dict(found))
+        print_json(comparison_as_dict(found))
     else:
         show(found)
     if found.differences > found.mended:
         click.get_current_context().exit(1)
 
 
-def as_dict(found: Comparison) -> dict[str, Any]:
+def comparison_as_dict(found: StoreComparison) -> dict[str, Any]:
     """Return the comparison in the names that scripts read."""
     figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
     first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
     return {**figures, "differences": found.counts, "mended": found.mended, "first": first}
 
 
-def show(found: Comparison) -> None:
+def show(found: StoreComparison) -> None:
     click.echo(
         f"Compared {plural(found.rows, 'row')} with {plural(found.documents, 'document')};"
         f" {found.not_yet:,} not carried over yet."

@@ -46,7 +46,7 @@ def grant(kind: str, role: str) -> list[str]:
     """Give a role the rights of the upload API or of the sync (`kind`), and no others; return the SQL."""
     if fetch_one("select 1 from pg_roles where rolname = %s", (role,)).fetchone() is None:
         raise BadInput(f"PostgreSQL has no role {role!r}", hint="create it first: create role NAME login password '…'")
-    name = _quoted(role)
+    name = _quote_identifier(role)
     rights = RIGHTS[kind]
     statements = [f"revoke all on all tables in schema public from {name}", f"grant usage on schema public to {name}"]
     for (table,) in fetch_one(TABLES, ()).fetchall():
@@ -61,7 +61,7 @@ def grant(kind: str, role: str) -> list[str]:
     return statements
 
 
-def _quoted(role: str) -> str:
+def _quote_identifier(role: str) -> str:
     return str(fetch_one("select quote_ident(%s)", (role,)).fetchone()[0])
 
 
@@ -87,7 +87,7 @@ def keep_data_out_of_the_log(roles: Iterable[str] = ()) -> list[str]:
     """
     statements = quiet_log_statements()
     for role in roles:
-        name = _quoted(role)
+        name = _quote_identifier(role)
         (done,) = fetch_one(SET_FOR_ROLE, (name,)).fetchone()
         statements += _alter_role(name, [each for each in QUIET_LOG if f"{each}={QUIET_LOG[each]}" not in done])
     try:

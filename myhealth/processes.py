@@ -29,7 +29,7 @@ RESPONSE_MAX_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 30
 
 
-def listen(host: str, port: int) -> socket.socket:
+def open_listening_socket(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 is any free port. Raises SettingsError if the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -91,7 +91,7 @@ def open_database(settings: Settings, **options: Any) -> None:
     bind_database(settings, **options)
     require_utf8()
     found = schema_numbers()
-    if found[0] < _number(_names()[-1]) and not settings.database_url:
+    if found[0] < _migration_number(_names()[-1]) and not settings.database_url:
         migrate(settings)
     else:
         require_schema(*found)
@@ -103,7 +103,7 @@ def require_schema(found: int, oldest_program: int | None = None) -> None:
     `found`: the number of its newest migration. `oldest_program`: that of the oldest program that works with it; by
     default only the one with the same.
     """
-    ours = _number(_names()[-1])
+    ours = _migration_number(_names()[-1])
     if found < ours:
         state = f"at migration {found}" if found else "empty"
         raise SchemaMismatch(
@@ -182,7 +182,7 @@ def migrations() -> list[Migration]:
     Raises SchemaMismatch if one was applied that this program does not have.
     """
     with translate_errors():
-        return _status(_runner())
+        return _migration_status(_runner())
 
 
 def migrate(
@@ -196,14 +196,14 @@ def migrate(
     migration, SchemaMismatch for a newer schema, and Unavailable if another migration, or a user of the tables, takes
     too long.
     """
-    numbers = [*map(_number, _names())]
+    numbers = [*map(_migration_number, _names())]
     to = numbers[-1] if to is None else to
     if to not in (0, *numbers):
         raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
     require_utf8()
     with translate_errors(), database.connection_context(), _migration_lock():
         runner, steps = _runner(), []
-        rows = _status(runner)
+        rows = _migration_status(runner)
         runner.History.create_table()
         database.execute_sql(f"comment on table schema_migration is '{PROGRAMS.format(min(OLDEST_PROGRAM, to))}'")
         for row in reversed(rows):
@@ -219,7 +219,7 @@ def migrate(
     return steps
 
 
-def _status(runner: Runner) -> list[Migration]:
+def _migration_status(runner: Runner) -> list[Migration]:
     rows: list[Migration] = runner.status()
     if unknown := [row.idx for row in rows if row.path is None]:
         require_schema(max(unknown))
@@ -273,5 +273,5 @@ def _names() -> list[str]:
     return sorted(path.stem for path in MIGRATIONS.glob("[0-9]*.py"))
 
 
-def _number(name: str) -> int:
+def _migration_number(name: str) -> int:
     return int(name.partition("_")[0])

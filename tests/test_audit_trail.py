@@ -295,7 +295,7 @@ def test_servers_logs_hold_nothing_of_what_was_sent(people, settings, db, tmp_pa
         f"{MARK}".encode(),
     ):
         sent.append(("POST", "/checkups/", body, {"Authorization": f"Bearer {token}"}))
-    with (tmp_path / "log").open("w+b") as log_file, processes.listen("127.0.0.1", 0) as listener:
+    with (tmp_path / "log").open("w+b") as log_file, processes.open_listening_socket("127.0.0.1", 0) as listener:
         with processes.gunicorn("wsgi.upload:app", listener, settings, log_file=log_file):
             with urllib.request.urlopen(f"{processes.url_of(listener)}/docs/") as answer:
                 assert answer.headers.get_all("Server") == ["MyHealth"]

@@ -228,7 +228,7 @@ def test_a_worker_and_an_answer_stay_small_whatever_64_mb_say(
     body = LARGE[shape]()
     assert len(body) <= settings.upload.max_body_bytes
     with (
-        processes.listen("127.0.0.1", 0) as listener,
+        processes.open_listening_socket("127.0.0.1", 0) as listener,
         processes.gunicorn("wsgi.upload:app", listener, settings, threads=8) as process,
     ):
         before = _peak_mb(process.pid)

@@ -32,7 +32,7 @@ def test_the_first_interpretation_with_a_flag_gives_it_and_one_in_text_counts() 
      ({"code": "H", "system": "HL70078"}, "high"), ({}, "")],
 )  # fmt: skip
 def test_an_interpretation_is_told_in_words(found: dict[str, Any], words: str) -> None:
-    assert interpretations.words_of(found) == words
+    assert interpretations.interpretation_text(found) == words
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ LIFE = ["registered", "partial", "preliminary", "final", "amended", "entered-in-
 @pytest.mark.parametrize("new", range(len(LIFE)))
 @pytest.mark.parametrize("old", range(len(LIFE)))
 def test_statuses_are_ordered_as_a_result_lives(new: int, old: int) -> None:
-    assert status.compare(LIFE[new], LIFE[old]) == (new > old) - (new < old)
+    assert status.compare_status(LIFE[new], LIFE[old]) == (new > old) - (new < old)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_statuses_are_ordered_as_a_result_lives(new: int, old: int) -> None:
      ("final", "cancelled", -1), ("entered-in-error", "cancelled", 1), ("corrected", None, 1)],
 )  # fmt: skip
 def test_no_status_is_final_and_an_unknown_one_tells_nothing(new: Any, old: Any, order: int) -> None:
-    assert status.compare(new, old) == order
+    assert status.compare_status(new, old) == order
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_statuses_of_hl7_v2_are_those_of_fhir(code: str, of_result: str | None, 
 
 
 def test_each_status_but_final_has_words() -> None:
-    assert {each for each in (*status.RANKS, "unknown", None) if not status.words_of(each)} == {"final", None}
+    assert {each for each in (*status.RANKS, "unknown", None) if not status.status_text(each)} == {"final", None}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_each_status_but_final_has_words() -> None:
      (None, "", "no value")],
 )  # fmt: skip
 def test_an_absent_value_says_why(code: str | None, reason: str, words: str) -> None:
-    assert absent_reasons.words_of(code, reason) == words
+    assert absent_reasons.absent_reason_text(code, reason) == words
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from support.paths import ROOT
 
 from myhealth.common.errors import Unavailable
 from myhealth.embedded import servers
-from myhealth.processes import gunicorn, listen
+from myhealth.processes import gunicorn, open_listening_socket
 
 pytestmark = pytest.mark.process
 
@@ -128,7 +128,7 @@ def test_serve_runs_both_apis_and_the_sync_until_it_is_told_to_end(folder: Path)
 
 
 def test_a_port_that_is_taken_is_told(folder: Path) -> None:
-    with listen("127.0.0.1", 0) as taken:
+    with open_listening_socket("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         done = run(folder, "serve", "--upload-port", str(port))
     assert done.returncode == 78
@@ -138,7 +138,7 @@ def test_a_port_that_is_taken_is_told(folder: Path) -> None:
 
 def test_a_server_that_cannot_start_is_told_with_its_last_words(settings) -> None:
     told = r"ended with exit code 3 .*: .*No module named 'wsgi.nothing'"
-    with tempfile.TemporaryFile() as log_file, contextlib.closing(listen("127.0.0.1", 0)) as listener:
+    with tempfile.TemporaryFile() as log_file, contextlib.closing(open_listening_socket("127.0.0.1", 0)) as listener:
         server = gunicorn("wsgi.nothing:app", listener, settings, log_file=log_file)
         with pytest.raises(Unavailable, match=told), server:
             pytest.fail("it is ready")

@@ -22,7 +22,7 @@ from support.factories import PASSWORD
 from support.paths import ROOT
 
 from myhealth.common.settings import keys, load
-from myhealth.processes import listen, url_of
+from myhealth.processes import open_listening_socket, url_of
 
 EXAMPLES = ROOT / "examples"
 
@@ -231,7 +231,7 @@ def test_gunicorn_confs_serve_both_apis_that_do_not_meet(named: str, people, rep
     The browse API ends; the upload API goes on.
     """
     short = Path(tempfile.mkdtemp(prefix="mh"))  # a socket's path has 108 characters at most
-    listeners = {name: listen("127.0.0.1", 0) for name in ("upload", "browse")}
+    listeners = {name: open_listening_socket("127.0.0.1", 0) for name in ("upload", "browse")}
     urls = {name: url_of(listener) for name, listener in listeners.items()}
     environ = {
         **os.environ,

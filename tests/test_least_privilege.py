@@ -160,7 +160,7 @@ def test_grants_say_what_is_missing(db: Any, run_cli: Run) -> None:
 @pytest.fixture
 def guarded_mongo(mongo: Any, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Run a mongod with authentication and the example's roles; return a function that gives the URL of a role's user."""
-    with processes.listen("127.0.0.1", 0) as probe:
+    with processes.open_listening_socket("127.0.0.1", 0) as probe:
         port = probe.getsockname()[1]
     words = ["--auth", "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(tmp_path), "--nounixsocket"]
     log = tmp_path / "log"

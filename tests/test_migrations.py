@@ -12,7 +12,7 @@ from myhealth.common.errors import BadInput, SchemaMismatch, Unavailable
 from myhealth.common.settings import Settings, child_environ
 from myhealth.embedded.postgres import Postgres
 
-NEWEST, COUNT = stores._number(stores._names()[-1]), len(stores._names())
+NEWEST, COUNT = stores._migration_number(stores._names()[-1]), len(stores._names())
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.mllp import server as module
 from myhealth.mllp.frames import Frames
 from myhealth.mllp.metrics import serve_metrics
-from myhealth.mllp.server import Figures, Limits, Server
-from myhealth.processes import listen
+from myhealth.mllp.server import Figures, Limits, MllpServer
+from myhealth.processes import open_listening_socket
 
 TIMEOUT_S = 60
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -30,12 +30,12 @@ def echo(message: bytes, _: str) -> tuple[str, list[bytes]]:
     return "AA", [message]
 
 
-def serve(scenario: Callable[[Server, Connect], Awaitable[None]], answer: Any = echo, **limits: Any) -> Server:
+def serve(scenario: Callable[[MllpServer, Connect], Awaitable[None]], answer: Any = echo, **limits: Any) -> MllpServer:
     """Run a scenario against a server; it gets the server and a function that connects to it."""
 
-    async def main() -> Server:
-        server = Server(answer, Limits(**limits))
-        with listen("127.0.0.1", 0) as listener:
+    async def main() -> MllpServer:
+        server = MllpServer(answer, Limits(**limits))
+        with open_listening_socket("127.0.0.1", 0) as listener:
             opened: list[Connection] = []
 
             async def connect() -> Connection:
@@ -73,7 +73,7 @@ async def is_closed(connection: Connection) -> bool:
 
 
 def test_a_connection_without_a_message_is_closed_and_garbage_does_not_keep_it() -> None:
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(_: MllpServer, connect: Connect) -> None:
         silent, noisy = await connect(), await connect()
 
         async def make_noise() -> None:
@@ -92,7 +92,7 @@ def test_a_connection_without_a_message_is_closed_and_garbage_does_not_keep_it()
 
 
 def test_a_message_that_drips_in_is_left_and_others_are_answered_meanwhile() -> None:
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(_: MllpServer, connect: Connect) -> None:
         slow, other = await connect(), await connect()
         slow[1].write(b"\x0b")
         closing = asyncio.create_task(is_closed(slow))
@@ -109,7 +109,7 @@ def test_a_message_that_drips_in_is_left_and_others_are_answered_meanwhile() -> 
 def test_a_sender_that_takes_no_answers_is_left(monkeypatch) -> None:
     monkeypatch.setattr(module, "WRITE_S", 0.3)
 
-    async def scenario(server: Server, connect: Connect) -> None:
+    async def scenario(server: MllpServer, connect: Connect) -> None:
         deaf, other = await connect(), await connect()
         deaf[1].write(framed(*[b"a"] * 100))
         while server.figures.answers["AA"] < 1:
@@ -130,7 +130,7 @@ def test_small_messages_pass_large_ones_that_are_being_stored() -> None:
             stored.wait(TIMEOUT_S)
         return "AA", [message[:1]]
 
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(_: MllpServer, connect: Connect) -> None:
         large = [await connect() for _ in range(6)]
         for connection in large:
             connection[1].write(framed(b"L" * (module.LARGE_BYTES + 1)))
@@ -148,7 +148,7 @@ def test_too_many_connections_and_too_many_bytes_are_refused(monkeypatch) -> Non
     monkeypatch.setattr(module, "CONNECTIONS_MAX", 2)
     monkeypatch.setattr(module, "HELD_MAX", 3 * module.LARGE_BYTES)
 
-    async def scenario(server: Server, connect: Connect) -> None:
+    async def scenario(server: MllpServer, connect: Connect) -> None:
         first, second = await connect(), await connect()
         assert await ask(first, b"a") + await ask(second, b"b") == framed(b"a", b"b")
         assert await is_closed(await connect())
@@ -172,7 +172,7 @@ def test_what_cannot_be_stored_now_is_not_answered_and_nothing_behind_it_either(
             raise Unavailable("PostgreSQL is unavailable")
         return "AA", [message]
 
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(_: MllpServer, connect: Connect) -> None:
         connection = await connect()
         connection[1].write(framed(b"a", b"b", b"c"))
         assert await connection[0].read() == framed(b"a")
@@ -182,7 +182,7 @@ def test_what_cannot_be_stored_now_is_not_answered_and_nothing_behind_it_either(
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists its sockets there")
 def test_the_system_asks_whether_a_silent_peer_is_still_there() -> None:
-    async def scenario(_: Server, connect: Connect) -> None:
+    async def scenario(_: MllpServer, connect: Connect) -> None:
         connection = await connect()
         assert await ask(connection, b"a") == framed(b"a")
         _, port = connection[1].get_extra_info("peername")

@@ -16,7 +16,7 @@ from support.paths import DATA
 from support.servers import crash, hanging
 
 from myhealth.mllp.receiver import Receiver
-from myhealth.processes import listen
+from myhealth.processes import open_listening_socket
 
 pytestmark = [pytest.mark.long, pytest.mark.process]
 
@@ -59,7 +59,7 @@ class Repeating(threading.Thread):
 
 
 def free_port() -> int:
-    with listen("127.0.0.1", 0) as probe:
+    with open_listening_socket("127.0.0.1", 0) as probe:
         return int(probe.getsockname()[1])
 
 

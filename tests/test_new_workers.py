@@ -22,7 +22,7 @@ from support.paths import ROOT
 from support.sync_processes import wait_for
 
 from myhealth.common.settings import Settings
-from myhealth.processes import listen, url_of
+from myhealth.processes import open_listening_socket, url_of
 
 pytestmark = [pytest.mark.long, pytest.mark.process]
 
@@ -129,7 +129,7 @@ def started(tmp_path: Path, settings: Settings, people: Any) -> Iterator[tuple[C
     own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_SECRET_KEY": settings.secret_key}
     own |= {"MYHEALTH_SETTINGS": str(tmp_path / "myhealth.toml"), "PYTHONPATH": str(tmp_path)}
     running: list[Server] = []
-    listener = listen("127.0.0.1", 0)
+    listener = open_listening_socket("127.0.0.1", 0)
 
     def start() -> Server:
         running.append(Server(tmp_path, listener, {**os.environ, **own}))

@@ -38,7 +38,7 @@ def proxy(settings: Settings) -> Iterator[Proxy]:
     folder.chmod(0o755)
     own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url,
            "MYHEALTH_SECRET_KEY": settings.secret_key, "MYHEALTH_BCRYPT_ROUNDS": "4", "TMPDIR": str(folder)}  # fmt: skip
-    with processes.listen("127.0.0.1", 0) as probe:
+    with processes.open_listening_socket("127.0.0.1", 0) as probe:
         upload = processes.url_of(probe)
     running: list[subprocess.Popen[bytes]] = []
     try:

@@ -28,7 +28,7 @@ from support.paths import ROOT
 
 from myhealth.common.logs import LogHandler, configure_logging
 from myhealth.common.settings import LogSettings, Settings, child_environ
-from myhealth.processes import listen, url_of
+from myhealth.processes import open_listening_socket, url_of
 
 EXAMPLES = ROOT / "examples"
 
@@ -194,7 +194,7 @@ def test_metrics_count_requests_records_and_logins(upload: Caller, log_in) -> No
 @pytest.mark.process
 def test_metrics_are_those_of_all_workers_also_of_one_that_ended(people, reports, settings, tmp_path: Path) -> None:
     """gunicorn-upload.conf.py with JSON lines, and metrics at an address of their own."""
-    sockets = [listen("127.0.0.1", 0) for _ in range(2)]
+    sockets = [open_listening_socket("127.0.0.1", 0) for _ in range(2)]
     url, metrics = map(url_of, sockets)
     for each in sockets:
         each.close()

@@ -13,13 +13,13 @@ from support.servers import running_apis
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi import browse, upload
-from wsgi.common.docs import document_of
+from wsgi.common.docs import openapi_document
 
 FILE = ROOT / "examples" / "myhealth.postman_collection.json"
 
 
 def test_the_collection_is_the_descriptions() -> None:
-    documents = {"upload": document_of(upload.PAGES), "browse": document_of(browse.PAGES)}
+    documents = {"upload": openapi_document(upload.PAGES), "browse": openapi_document(browse.PAGES)}
     made = collection(documents)
     assert json.loads(FILE.read_text()) == made, "make it anew: PYTHONPATH=tests python -m support.postman"
     requests = sum(len(folder["item"]) for folder in made["item"])

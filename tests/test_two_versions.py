@@ -24,7 +24,7 @@ from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import restart_epoch
 from myhealth.sync.verify import verify
 
-OURS = stores._number(stores._names()[-1])
+OURS = stores._migration_number(stores._names()[-1])
 LATER = "9901_later"
 MIGRATION = """
 from myhealth.migrations import run_sql

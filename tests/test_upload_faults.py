@@ -131,7 +131,7 @@ def committed(connect) -> Callable[[], None]:
 def test_workers_killed_at_any_moment_lose_and_double_nothing(settings, people, db, log_in) -> None:
     kills, kill_at = 0, 5
     with (
-        processes.listen("127.0.0.1", 0) as listener,
+        processes.open_listening_socket("127.0.0.1", 0) as listener,
         processes.gunicorn("wsgi.upload:app", listener, settings, workers=2) as master,
     ):
         clients = Clients(processes.url_of(listener), log_in("tara"))
@@ -153,7 +153,7 @@ def test_a_server_killed_as_a_whole_at_any_moment_loses_and_doubles_nothing(
 ) -> None:
     """Every other kill comes at a random moment, the rest as soon as a commit is seen: some of them before its answer."""
     kills, more = 0, True
-    with processes.listen("127.0.0.1", 0) as listener:
+    with processes.open_listening_socket("127.0.0.1", 0) as listener:
         clients = Clients(processes.url_of(listener), log_in("tara"))
         clients.start()
         while more:
@@ -180,7 +180,7 @@ def test_what_was_committed_and_not_acknowledged_is_known_again(settings, people
         cursor.execute(f"alter system set synchronous_standby_names = '{names}'")
         cursor.execute("select pg_reload_conf()")
 
-    with processes.listen("127.0.0.1", 0) as listener:
+    with processes.open_listening_socket("127.0.0.1", 0) as listener:
         clients = Clients(processes.url_of(listener), log_in("tara"), uploads=1)
         sending = threading.Thread(target=clients.send, args=(number,), daemon=True)
         with processes.gunicorn("wsgi.upload:app", listener, settings) as master:
@@ -232,7 +232,7 @@ def test_postgresql_that_crashes_again_and_again_is_503_and_loses_and_doubles_no
     Whatever else is asked meanwhile is answered, or put off."""
     crashes, away, asked = 0, [0.0, 0.5, 1.5], collections.Counter[int]()
     with (
-        processes.listen("127.0.0.1", 0) as listener,
+        processes.open_listening_socket("127.0.0.1", 0) as listener,
         processes.gunicorn("wsgi.upload:app", listener, settings, workers=2),
     ):
         clients = Clients(processes.url_of(listener), log_in("tara"), reachable=True)

@@ -21,20 +21,20 @@ from myhealth.sync import source
 from myhealth.sync.checkpoint import from_document
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.source import Source
-from myhealth.sync.verify import Comparison, verify
+from myhealth.sync.verify import StoreComparison, verify
 
 pytestmark = pytest.mark.usefixtures("people")
 
 
 @pytest.fixture
 def compare(settings: Settings, reports: ReportRepository):
-    def once(repair: bool = False, batch_rows: int = 3) -> Comparison:
+    def once(repair: bool = False, batch_rows: int = 3) -> StoreComparison:
         return verify(settings.database_url, ReportWriter(reports), batch_rows, repair=repair)
 
     return once
 
 
-def found(comparison: Comparison) -> dict[str, list[Any]]:
+def found(comparison: StoreComparison) -> dict[str, list[Any]]:
     ids: dict[str, list[Any]] = {}
     for each in comparison.first:
         ids.setdefault(f"{each.what} {each.kind}", []).append(each.id)

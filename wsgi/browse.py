@@ -6,14 +6,14 @@
 from typing import Any
 
 from myhealth.common.settings import Settings
-from wsgi.browse_api.accounts import BrowseLogin, LogoutView
+from wsgi.browse_api.accounts import BrowseLogin, ForwardedLogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
-from wsgi.browse_api.reports import ReportsView, ReportView, UserReportsView
+from wsgi.browse_api.reports import ReportsView, SingleReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import CallView, ReportDocumentsView
 from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
-from wsgi.browse_api.users import AccessLogView, TrendsView, UsersView, UserView
+from wsgi.browse_api.users import AccessLogView, BrowsedUsersView, BrowsedUserView, TrendsView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.docs import description_views
@@ -24,11 +24,11 @@ from wsgi.common.views import add_view, merge_views
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
     "/login/": BrowseLogin,
-    "/logout/": LogoutView,
+    "/logout/": ForwardedLogoutView,
     "/reports/": merge_views(ReportsView, ReportDocumentsView),
-    "/reports/<report_id:int>/": ReportView,
-    "/users/": UsersView,
-    "/users/<username>/": UserView,
+    "/reports/<report_id:int>/": SingleReportView,
+    "/users/": BrowsedUsersView,
+    "/users/<username>/": BrowsedUserView,
     "/users/<username>/reports/": UserReportsView,
     "/users/<username>/trends/": TrendsView,
     "/users/<username>/access-log/": AccessLogView,

@@ -24,7 +24,7 @@ def list_checkups(*, patient_id: int | None = None, before: int | None = None, l
     if before is not None:
         query = query.where(Checkup.id < before)
     with transaction():
-        return [_without_withdrawn(row) for row in query.dicts()]
+        return [_with_shown_results(row) for row in query.dicts()]
 
 
 def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
         found = _select().where(Checkup.id == checkup_id, Checkup.patient == patient_id).dicts().first()
     if found is None:
         raise NotFound("There is no such check-up.", code="unknown_checkup")
-    return _without_withdrawn(found)
+    return _with_shown_results(found)
 
 
 def _select() -> Any:
@@ -54,7 +54,7 @@ def _select() -> Any:
     )
 
 
-def _without_withdrawn(row: dict[str, Any]) -> dict[str, Any]:
+def _with_shown_results(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "results": shown_results(row["results"])}
 
 

@@ -41,6 +41,6 @@ def absent_code(code: str) -> str | None:
     return code.lower() if code.lower() in WORDS else NULL_FLAVORS.get(code.upper())
 
 
-def words_of(code: str | None, reason: str = "") -> str:
+def absent_reason_text(code: str | None, reason: str = "") -> str:
     """Return why there is no value, in words: those of a known code, else the source's `reason`."""
     return WORDS.get(absent_code(code or "") or "", "") or reason or NO_VALUE

@@ -142,7 +142,7 @@ class Guide(NamedTuple):
     far: dict[str, Far]
 
 
-def _read(block: str) -> tuple[str, Guide]:
+def _parse_guide(block: str) -> tuple[str, Guide]:
     name, *lines = block.splitlines()
     far, text = {}, []
     for line in lines:
@@ -155,7 +155,7 @@ def _read(block: str) -> tuple[str, Guide]:
 
 
 FAR_LINE = re.compile(r"(\S+) (\S+) (\S+); (.+)")
-GUIDES = dict(map(_read, _TABLE.strip().split("\n\n")))
+GUIDES = dict(map(_parse_guide, _TABLE.strip().split("\n\n")))
 
 
 def codes_asked(code: str) -> tuple[str, ...]:
@@ -202,9 +202,9 @@ def group_of(result: Mapping[str, Any]) -> str:
     """Return the group of a measurement: one of NAMES."""
     code = result.get("code")
     known = BY_CODE.get(code) if isinstance(code, str) else None
-    return _group(known.name if known else str(result.get("name") or ""))
+    return _group_by_name(known.name if known else str(result.get("name") or ""))
 
 
 @lru_cache(maxsize=1024)
-def _group(name: str) -> str:
+def _group_by_name(name: str) -> str:
     return next((group for group, words in PATTERNS if words.search(name)), OTHER)

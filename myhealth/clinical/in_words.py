@@ -7,7 +7,7 @@ from typing import Any
 
 from myhealth.clinical import absent_reasons
 from myhealth.clinical.range_choice import is_normal
-from myhealth.clinical.ranges import ADULT_AGE, Number, number
+from myhealth.clinical.ranges import ADULT_AGE, Number, as_number
 from myhealth.clinical.unit_words import unit_text
 from myhealth.common.text import strip_unsafe
 
@@ -44,7 +44,7 @@ def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -
     reason = plain_text(absent_reason)
     if is_missing(value) or (reason and value in (reason, absent_reasons.NO_VALUE)):
         code = plain_text(absent_code)
-        told = absent_reasons.words_of(code, reason)
+        told = absent_reasons.absent_reason_text(code, reason)
         if reason not in (absent_reasons.NO_VALUE, code, told) and WORDS.search(reason):
             told = f"{told} ({reason})"  # in the source's words too
         return "not given" if told == absent_reasons.NO_VALUE else f"not given: {told}"
@@ -90,7 +90,7 @@ def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
 
     If it is not known which one holds, all are in the first text: "women: 12 to 16 g/dL · men: 14 to 18 g/dL".
     """
-    low, high = number(result.get("low")), number(result.get("high"))
+    low, high = as_number(result.get("low")), as_number(result.get("high"))
     unit = unit_text(plain_text(result.get("unit")))
     chosen, ranges = range_text(low, high, unit), mappings(result.get("ranges"))
     if not ranges:
@@ -99,7 +99,10 @@ def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
     texts = list(dict.fromkeys(filter(None, (range_words(each, unit) for each in ranges))))
     if not chosen:
         return BETWEEN_RANGES.join(texts), ""
-    same = next((each for each in ranges if (number(each.get("low")), number(each.get("high"))) == (low, high)), None)
+    same = next(
+        (each for each in ranges if (as_number(each.get("low")), as_number(each.get("high"))) == (low, high)),
+        None,
+    )
     own = range_words(same, unit) if same else chosen
     return own, BETWEEN_RANGES.join(text for text in texts if text != own)
 
@@ -107,7 +110,11 @@ def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
 def range_words(each: Mapping[str, Any], unit: str = "") -> str:
     """Return a reference range with its condition: "women, 18 years and older: 12 to 16 g/dL"."""
     text, own_unit = plain_text(each.get("text")), plain_text(each.get("unit"))
-    numbers = range_text(number(each.get("low")), number(each.get("high")), unit_text(own_unit) if own_unit else unit)
+    numbers = range_text(
+        as_number(each.get("low")),
+        as_number(each.get("high")),
+        unit_text(own_unit) if own_unit else unit,
+    )
     condition = condition_words(each)
     if WORDS.search(text) and text.casefold() != condition.casefold():
         has_digits = any(character.isdigit() for character in text)
@@ -117,7 +124,7 @@ def range_words(each: Mapping[str, Any], unit: str = "") -> str:
 
 def condition_words(each: Mapping[str, Any]) -> str:
     """Return the condition of a reference range: "treatment", "women", "men, 18 years and older"; "" without one."""
-    low, high = number(each.get("age_low")), number(each.get("age_high"))
+    low, high = as_number(each.get("age_low")), as_number(each.get("age_high"))
     unit = AGE_UNITS.get(plain_text(each.get("age_unit")) or "a", plain_text(each.get("age_unit")))
     low_unit = plain_text(each.get("age_low_unit"))
     is_child = high is not None and (unit != "years" or high < ADULT_AGE)

@@ -56,7 +56,7 @@ def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
     return max(flags, key=SEVERITY.index, default=None)
 
 
-def words_of(interpretation: Mapping[str, Any]) -> str:
+def interpretation_text(interpretation: Mapping[str, Any]) -> str:
     """Return what an interpretation says to a person: in plain words if the code is HL7's, else in the source's own."""
     known = _known(interpretation)
     own = (interpretation.get(name) for name in ("text", "display", "code"))

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from myhealth.clinical.catalog import ADDED, SOURCE, findings, source_flag
-from myhealth.clinical.ranges import number
+from myhealth.clinical.ranges import as_number
 from myhealth.clinical.units import series_unit
 
 Result = dict[str, Any]
@@ -71,7 +71,7 @@ def is_normal(type_: Any) -> bool:
 
 
 def _is_comparable(each: Mapping[str, Any]) -> bool:
-    low, high = number(each.get("low")), number(each.get("high"))
+    low, high = as_number(each.get("low")), as_number(each.get("high"))
     if (low is None and high is None) or (low is not None and high is not None and low > high):
         return False
     if each.get("applies_to") or not is_normal(each.get("type")):
@@ -100,7 +100,7 @@ def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool
     least, most = (YEARS_OF.get(text.strip().lower()) for text in (str(each.get("age_low_unit") or unit), unit))
     if age is None or least is None or most is None:
         return False
-    low, high = number(each.get("age_low")), number(each.get("age_high"))
+    low, high = as_number(each.get("age_low")), as_number(each.get("age_high"))
     if low is not None and age < float(low) * least:
         return False
     # "to 17 years" is until the eighteenth birthday, but "to 1 year" not until the second, nor "36 months" the fourth.

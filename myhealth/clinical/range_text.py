@@ -73,7 +73,7 @@ def parse_range(text: str, unit: str | None = None) -> tuple[Number | None, Numb
     for pattern in PATTERNS:
         found = pattern.fullmatch(plain)
         if found and all(_is_unit(words, unit) for name, words in found.groupdict().items() if name in WORDS):
-            low, high = (_number(found.groupdict().get(end)) for end in ("low", "high"))
+            low, high = (_parse_bound(found.groupdict().get(end)) for end in ("low", "high"))
             return (low, high) if low is None or high is None or low <= high else None
     return None
 
@@ -87,7 +87,7 @@ def _is_unit(words: str | None, unit: str | None) -> bool:
     return not found or (unit is not None and series_unit(found) == series_unit(unit))
 
 
-def _number(text: str | None) -> Number | None:
+def _parse_bound(text: str | None) -> Number | None:
     if text is None:
         return None
     sign, digits = ("-" if text[0] == "-" else ""), text.lstrip("+-").replace(",", ".")
@@ -106,19 +106,19 @@ def conditional_ranges(text: str, unit: str | None) -> list[dict[str, Any]]:
         if match is None or bounds is None:
             return []
         ends = {name: end for name, end in zip(("low", "high"), bounds, strict=True) if end is not None}
-        found.append({**ends, "text": part.strip(), **_condition(match)})
+        found.append({**ends, "text": part.strip(), **_range_condition(match)})
     return found
 
 
-def _condition(match: re.Match[str]) -> dict[str, Any]:
+def _range_condition(match: re.Match[str]) -> dict[str, Any]:
     if match["sex"]:
         return {"sex": sex_named(match["sex"])}
     if match["group"]:
         return {"age_low": 18} if match["group"].lower().startswith("adult") else {"age_high": 17}
     unit = AGE_UNITS[match["unit"][0].lower()]
     if match["low"]:
-        return {"age_low": _number(match["low"]), "age_high": _number(match["high"]), "age_unit": unit}
-    age = _number(match["age"])
+        return {"age_low": _parse_bound(match["low"]), "age_high": _parse_bound(match["high"]), "age_unit": unit}
+    age = _parse_bound(match["age"])
     if match["beyond"][0] in ">≥" or match["beyond"].lower() == "over":
         return {"age_low": age, "age_unit": unit}
     if unit == "a" and type(age) is int and age > 1 and match["beyond"].lower() in ("<", "under"):

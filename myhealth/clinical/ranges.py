@@ -17,7 +17,7 @@ ABOVE, BELOW, WITHIN = "above", "below", "within"
 MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9}))", re.ASCII)
 
 
-def number(value: Any) -> Number | None:
+def as_number(value: Any) -> Number | None:
     """The value where it is a number that can be compared."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
@@ -32,7 +32,7 @@ def parse_measurement(value: Any) -> tuple[str, Number] | None:
     if type(value) is str:
         match = MEASUREMENT_PATTERN.fullmatch(value.strip(" "))
         return (match[1].replace("≤", "<=").replace("≥", ">="), Decimal(match[2])) if match else None
-    found = number(value)
+    found = as_number(value)
     return None if found is None else ("", found)
 
 
@@ -47,7 +47,7 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
             return WITHIN
         if value - value == 0 and low <= high:  # none is infinite or no number
             return ABOVE if value > high else BELOW
-    found, bottom, top = parse_measurement(value), number(low), number(high)
+    found, bottom, top = parse_measurement(value), as_number(low), as_number(high)
     if found is None or (bottom is None and top is None):
         return None
     beyond, at = found[0], _as_decimal(found[1])

@@ -84,7 +84,7 @@ def report_status(obr_25: str) -> str | None:
     return OBR_25.get(obr_25.strip().upper())
 
 
-def compare(new: str | None, old: str | None) -> int:
+def compare_status(new: str | None, old: str | None) -> int:
     """Return 1 if `new` is a later status than `old`, -1 if an earlier one, 0 if the statuses do not tell.
 
     Worked examples: final after preliminary is 1, preliminary after final -1; corrected after corrected and unknown
@@ -96,6 +96,6 @@ def compare(new: str | None, old: str | None) -> int:
     return (ranks[0] > ranks[1]) - (ranks[0] < ranks[1])
 
 
-def words_of(status: str | None) -> str:
+def status_text(status: str | None) -> str:
     """Return what a status says to a person; "" where it is final, which needs no word."""
     return "" if status in (None, "final") else WORDS.get(str(status), str(status))

@@ -84,7 +84,7 @@ def configure_logging(settings: LogSettings | None = None, level: int | None = N
         logging.getLogger(name).setLevel(level)
 
 
-def log_access(log: logging.Logger, request: RequestContext, status: int, ms: float, sent_bytes: int) -> None:
+def log_request(log: logging.Logger, request: RequestContext, status: int, ms: float, sent_bytes: int) -> None:
     """Log one answered request at the level INFO."""
     facts = {
         "method": request.method, "route": request.route, "status": status, "ms": round(ms, 1), "role": request.role,

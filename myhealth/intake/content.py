@@ -85,7 +85,7 @@ def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bo
         return in_rack
     moments = [content["taken_at"] for content in (stored, sent) if content["taken_precision"] != UNKNOWN]
     moved = len(moments) == 2 and None not in moments and moments[0] != moments[1]
-    same_status = not status.compare(sent["status"], stored["status"]) and sent["status"] not in status.CORRECTED
+    same_status = not status.compare_status(sent["status"], stored["status"]) and sent["status"] not in status.CORRECTED
     return moved and (same_status or in_rack)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.content import ENVELOPE, Content, held_in, keyed, numbers_in, results_in
 from myhealth.intake.deletions import is_number_of
-from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, facts_of, merge, with_previous
+from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, merge, shared_facts, with_previous
 from myhealth.intake.results import Pending
 
 SHARED = ("category", "device", "performers", "specimen")  # a result does not repeat those of its report
@@ -89,18 +89,18 @@ def _part(whole: Content, ours: list[Content], alone: Content) -> list[Content]:
     if alone["status"] == WITHDRAWN:
         told = {name: (alone["details"] or {}).get(name) for name in ENVELOPE}
         said = {name: value for name, value in told.items() if value} | {"status": WITHDRAWN}
-        return [each | said for each in ours or _own(alone)]
+        return [each | said for each in ours or _own_results(alone)]
     known, found = dict(keyed(ours)), []
-    for key, result in keyed(_own(alone)):
+    for key, result in keyed(_own_results(alone)):
         old = known.get(key)
         found.append(result if old is None else _as_in(whole, old, result))
     return found
 
 
-def _own(alone: Content) -> list[Content]:
+def _own_results(alone: Content) -> list[Content]:
     """Return the results with what their own check-up says for them."""
     details = alone["details"] or {}
-    shared: Facts = facts_of(alone) | {name: details[name] for name in SHARED if name in details}
+    shared: Facts = shared_facts(alone) | {name: details[name] for name in SHARED if name in details}
     if alone["taken_by"] and "performers" not in shared:
         shared["performers"] = [{"name": alone["taken_by"]}]
     components = {each["name"] for each in details.get("panels", ()) if each.get("components")}
@@ -122,7 +122,7 @@ def _own(alone: Content) -> list[Content]:
 def _as_in(whole: Content, old: Content, result: Content) -> Content:
     """Return a result without what the check-up says for it, where that is the same."""
     made = {**result, "group": old.get("group")}
-    shared = {**facts_of(whole), **(whole["details"] or {})}
+    shared = {**shared_facts(whole), **(whole["details"] or {})}
     if whole["taken_by"]:
         shared.setdefault("performers", [{"name": whole["taken_by"]}])
     for name in SHARED:

@@ -84,7 +84,11 @@ def compare_versions(new: Content, old: Content) -> int:
 
     The source's own number of its version decides, else the status, else the moment of the change.
     """
-    return _version_order(new, old) or status.compare(new.get("status"), old.get("status")) or _moment_order(new, old)
+    return (
+        _version_order(new, old)
+        or status.compare_status(new.get("status"), old.get("status"))
+        or _moment_order(new, old)
+    )
 
 
 def with_previous(new: Content, old: Content, at: str) -> Content:
@@ -103,7 +107,7 @@ class _ResultMerge:
         self, stored: Content, sent: Content, order: int, partial: bool, legacy: bool, earlier: Sequence[Content]
     ) -> None:
         self.stored, self.sent, self.order, self.legacy = stored, sent, order, legacy
-        self.ours, self.theirs = facts_of(stored), facts_of(sent)
+        self.ours, self.theirs = shared_facts(stored), shared_facts(sent)
         self.partial = partial
         self.earlier = earlier
         self.counts: Counter[str] = Counter()
@@ -122,7 +126,7 @@ class _ResultMerge:
             self._judge_columns(content, whole=mentioned.issuperset(before))
         if self.unclear:
             return Merge(self.stored, "", places=self.unclear)
-        facts = facts_of(content)
+        facts = shared_facts(content)
         content["results"] = [_compacted(each, facts) for each in results.values()]
         return self._verdict(content, results)
 
@@ -171,7 +175,7 @@ class _ResultMerge:
 
     def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
         for content in self.earlier:
-            facts = facts_of(content)
+            facts = shared_facts(content)
             found = dict(keyed([_expanded(each, facts) for each in results_in(content)])).get(key)
             if found is not None and same_result(new, {**found, "status": new["status"]} if of_any_status else found):
                 return True
@@ -267,7 +271,7 @@ def _is_withdrawn_whole(content: Content) -> bool:
     return content["status"] == WITHDRAWN and not (results and all(each.get("status") == WITHDRAWN for each in results))
 
 
-def facts_of(content: Content) -> Facts:
+def shared_facts(content: Content) -> Facts:
     """Return what a check-up says for all its results that do not say otherwise, as results say it."""
     details = content["details"] or {}
     moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
@@ -311,9 +315,9 @@ def _version_order(new: Content, old: Content) -> int:
 
 def _status_order(new: str | None, old: str | None) -> int:
     """Return the order of two statuses; nothing is later than a withdrawal."""
-    return ((new == WITHDRAWN) > (old == WITHDRAWN)) - ((new == WITHDRAWN) < (old == WITHDRAWN)) or status.compare(
-        new, old
-    )
+    return ((new == WITHDRAWN) > (old == WITHDRAWN)) - (
+        (new == WITHDRAWN) < (old == WITHDRAWN)
+    ) or status.compare_status(new, old)
 
 
 def _moment_order(new: Content, old: Content) -> int:

@@ -54,7 +54,7 @@ class NewPatients:
 
         Erased persons are not created. Raises ConcurrentChange."""
         erased = find_erased_names(cursor, {form for item in self._items for form in item.erased_forms})
-        new = _group(item for item in self._items if erased.isdisjoint(item.erased_forms))
+        new = _group_by_identity(item for item in self._items if erased.isdisjoint(item.erased_forms))
         if not new:
             return []
         _choose_usernames(cursor, new, {*map(fold_name, users)})
@@ -77,7 +77,7 @@ class NewPatients:
         return [*ids]
 
 
-def _group(items: Any) -> list[NewPatient]:
+def _group_by_identity(items: Any) -> list[NewPatient]:
     """Return a patient for all records that have an identifier or a name in common."""
     new: list[NewPatient] = []
     known: dict[Key | str, NewPatient] = {}

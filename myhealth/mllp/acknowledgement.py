@@ -74,14 +74,14 @@ def acknowledge(head: Segment | None, verdict: Verdict) -> list[bytes]:
     # Mindray writes the kind of a run into MSH-16: any other value means the original mode.
     accept, application = (mode if mode in MODES else "" for mode in (head.text(15).upper(), head.text(16).upper()))
     if not (accept or application):
-        return [_message(head, verdict.code, verdict)]
+        return [_build_message(head, verdict.code, verdict)]
     is_received = verdict.is_safe and verdict.code != "AR"
     answers = []
     if _is_wanted(accept, is_received):
         code = "CA" if is_received else ACCEPT_CODES[verdict.code]
-        answers.append(_message(head, code, Verdict(code) if is_received else verdict))
+        answers.append(_build_message(head, code, Verdict(code) if is_received else verdict))
     if _is_wanted(application, verdict.code == "AA"):
-        answers.append(_message(head, verdict.code, verdict))
+        answers.append(_build_message(head, verdict.code, verdict))
     return answers
 
 
@@ -89,7 +89,7 @@ def _is_wanted(mode: str, succeeded: bool) -> bool:
     return mode == "AL" or mode == ("SU" if succeeded else "ER")
 
 
-def _message(head: Segment, code: str, verdict: Verdict) -> bytes:
+def _build_message(head: Segment, code: str, verdict: Verdict) -> bytes:
     encoding = head.encoding
     kind = ["ACK", *([head.text(9, 2), "ACK"] if head.text(9, 3) else filter(None, [head.text(9, 2)]))]
     is_old = bool(OLD_VERSION.fullmatch(head.text(12)))

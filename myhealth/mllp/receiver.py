@@ -133,9 +133,9 @@ def _verdict_of(
     for parsed, result in zip(records, results, strict=True):
         kept = f"; kept as rejection {result.rejection_id}" if result.rejection_id else "; not kept"
         for each in result.errors:
-            problems.append(_problem(each, parsed, names, kept))
+            problems.append(_error_segment(each, parsed, names, kept))
         for each in result.warnings if result.status != "rejected" else ():
-            problems.append(replace(_problem(each, parsed, names), code="0", severity="W"))
+            problems.append(replace(_error_segment(each, parsed, names), code="0", severity="W"))
     problems += [Problem("0", notice, severity="W") for notice in dump.notices]
     if not rejected:
         return Verdict("AA", "", problems)
@@ -143,7 +143,7 @@ def _verdict_of(
     return Verdict("AE", text, problems, all(result.rejection_id for result in rejected))
 
 
-def _problem(found: dict[str, Any], parsed: ParsedRecord, names: list[str], more: str = "") -> Problem:
+def _error_segment(found: dict[str, Any], parsed: ParsedRecord, names: list[str], more: str = "") -> Problem:
     """Return the ERR segment of an error. `names`: those of the message's segments, of each line one."""
     named, message = parsed.locate(found["field"] or ""), str(found["message"])
     missing = "101" if MISSING.match(message) else "102" if named else "207"

@@ -61,7 +61,7 @@ class Figures:
     answers: Counter[str] = field(default_factory=Counter)
 
 
-class Server:
+class MllpServer:
     """`answer`: stores the message of an address; returns the code of its acknowledgement and what to send back. It is
     called in threads, and raises MyHealthError if the message is not to be answered."""
 

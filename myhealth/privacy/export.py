@@ -79,10 +79,10 @@ def _write_rows(archive: zipfile.ZipFile, user: User) -> dict[str, int]:
         mentions = Mentions(held, held, list_identifiers(user))
         rejections = find_rejections(cursor, mentions).certain
         values = {"id": user.id, "rejections": rejections, **find_spellings(cursor, mentions)}
-        return {table: _write_list(archive, f"{table}.json", _rows(sql, values)) for table, sql in QUERIES.items()}
+        return {table: _write_list(archive, f"{table}.json", _json_rows(sql, values)) for table, sql in QUERIES.items()}
 
 
-def _rows(sql: str, values: dict[str, Any]) -> Iterator[bytes]:
+def _json_rows(sql: str, values: dict[str, Any]) -> Iterator[bytes]:
     """Yield each row as PostgreSQL's own JSON, which keeps all digits of a number, in bounded memory."""
     with database.connection().cursor(name="export", withhold=True) as cursor:
         cursor.execute(f"select jsonb_pretty(row) from ({sql}) as rows (row)", values)

@@ -34,7 +34,7 @@ select id from users join invitations on user_id = id where id = %s and active a
 
 
 @dataclass(frozen=True)
-class Invitation:
+class IssuedInvitation:
     """A code that was made for a user, to be shown once; it works until `expires_at`."""
 
     username: str
@@ -43,7 +43,7 @@ class Invitation:
     expires_at: datetime
 
 
-def invite(username: str) -> Invitation:
+def invite(username: str) -> IssuedInvitation:
     """Make a code for a patient; an earlier one ends.
 
     Raises NotFound, Conflict (`account_not_linked`, `account_disabled`, `not_a_patient`).
@@ -55,7 +55,7 @@ def invite(username: str) -> Invitation:
         _check_may_be_invited(user)
         [(created_at,)] = fetch_all(cursor, STORE, (user.id, _hashed(code)))
         record_event("user.invite", subject_id=user.id, subject=user.username)
-    return Invitation(user.username, user.full_name, code, created_at + timedelta(days=INVITATION_DAYS))
+    return IssuedInvitation(user.username, user.full_name, code, created_at + timedelta(days=INVITATION_DAYS))
 
 
 def _check_may_be_invited(user: User) -> None:

@@ -53,7 +53,7 @@ class StoredBson:
         else:
             document = self.document()
             self.id = document.get("_id")
-            self.revision, self.epoch = (_integer(document.get(name)) for name in ("revision", "epoch"))
+            self.revision, self.epoch = (_integer_or_minus_one(document.get(name)) for name in ("revision", "epoch"))
 
     def document(self) -> Document:
         """Return the decoded document."""
@@ -95,7 +95,7 @@ def split(batch: bytes) -> Iterator[StoredBson]:
         start = end
 
 
-def _integer(value: Any) -> int:
+def _integer_or_minus_one(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 

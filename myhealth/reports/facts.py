@@ -39,13 +39,13 @@ def _result_facts(result: Mapping[str, Any], write: Write) -> Facts:
         return []
     get = result.get
     corrected = _correction(result, write)
-    told = "" if corrected and str(get("status")) in status.CORRECTED else status.words_of(get("status"))
+    told = "" if corrected and str(get("status")) in status.CORRECTED else status.status_text(get("status"))
     facts = [
         ("Status", told),
         ("Corrected", corrected),
         ("Measured", moment_text(get("taken_at"), write, get("taken_precision"), get("taken_until"))),
         ("Marked as", _interpretations(result)),
-        *_specimen(get("specimen"), write),
+        *_specimen_facts(get("specimen"), write),
         ("Body site", concept_text(get("body_site"))),
         ("Method", concept_text(get("method"))),
         ("Device", concept_text(get("device"))),
@@ -64,7 +64,7 @@ def checkup_facts(report: Mapping[str, Any], write: Write) -> Facts:
     facts = [
         ("Done by", "" if performers == report.get("taken_by") else performers),
         ("Kind", concept_texts(details.get("category"))),
-        *_specimen(details.get("specimen"), write),
+        *_specimen_facts(details.get("specimen"), write),
         ("Device", concept_text(details.get("device"))),
         ("Reason", concept_texts(details.get("reasons"))),
         ("Clinical information", plain_text(details.get("clinical_information"))),
@@ -114,11 +114,13 @@ def _interpretations(result: Mapping[str, Any]) -> str:
     """Return the interpretations in words, but for one that says no more than the flag."""
     sent = mappings(result.get("interpretations"))
     found = [{name: text for name, text in each.items() if isinstance(text, str)} for each in sent]
-    words = [interpretations.words_of(each) for each in found if each.get("code") != (result.get("flag") or "N")]
+    words = [
+        interpretations.interpretation_text(each) for each in found if each.get("code") != (result.get("flag") or "N")
+    ]
     return ", ".join(dict.fromkeys(filter(None, map(plain_text, words))))
 
 
-def _specimen(specimen: Any, write: Write) -> Facts:
+def _specimen_facts(specimen: Any, write: Write) -> Facts:
     if not isinstance(specimen, Mapping):
         return [("Specimen", plain_text(specimen))]
     site, at = concept_text(specimen.get("body_site")), moment_text(specimen.get("collected_at"), write)

@@ -169,7 +169,7 @@ def _point(report: Document, result: Document, shared: Document, code: Any) -> T
     rest = get("unit"), low, high, get("flag"), get("range_source"), get("warning"), get("range_text"), code
     if not shared and OWN.isdisjoint(result):
         return TrendPoint(report["_id"], report["taken_at"], get("name"), value, *rest)
-    taken_at, more = _own(result, report["taken_at"], shared)
+    taken_at, more = _own_facts(result, report["taken_at"], shared)
     return TrendPoint(report["_id"], taken_at, get("name"), value, *rest, **more)
 
 
@@ -194,7 +194,7 @@ def _shared(report: Document) -> Document:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _own(result: Document, taken_at: datetime, shared: Document) -> tuple[datetime | None, Document]:
+def _own_facts(result: Document, taken_at: datetime, shared: Document) -> tuple[datetime | None, Document]:
     """Return the moment of a result, and its further fields of a TrendPoint."""
     more = shared | {name: restore_value(result[name]) for name in OWN if result.get(name) is not None}
     try:
@@ -243,10 +243,10 @@ def measurements(groups: Iterable[Document]) -> list[Measurement]:
     for each in map(_measurement, groups):
         if each.code is not None or each.name is not None:
             tests.setdefault((each.name,) if each.code is None else codes_of(each.code), []).append(each)
-    return sorted(map(_joined, tests.values()), key=lambda each: (each.name or "", each.code or ""))
+    return sorted(map(_join_measurements, tests.values()), key=lambda each: (each.name or "", each.code or ""))
 
 
-def _joined(same: list[Measurement]) -> Measurement:
+def _join_measurements(same: list[Measurement]) -> Measurement:
     """Return the measurements of one test as one; its name and code are those of the newest."""
     newest = max(same, key=lambda each: (each.last_at or EARLIEST, each.code or ""))
     first, last = ([at for each in same if (at := getattr(each, name))] for name in ("first_at", "last_at"))

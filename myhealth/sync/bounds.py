@@ -46,7 +46,7 @@ class BoundedWriter(ReportWriter):
         return super().put(kind, documents)
 
     def quarantine(self, kind: str, refused: Sequence[tuple[Any, str]]) -> WriteResult:
-        versions = [(_version(document), reason) for document, reason in refused]
+        versions = [(_version_fields(document), reason) for document, reason in refused]
         self._admit(FEED_OF[kind], (document["epoch"] for document, _ in versions))
         return super().quarantine(kind, versions)
 
@@ -148,7 +148,7 @@ def _progress(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, run="", finished=True, began=Position(), recheck=None, witness="")
 
 
-def _version(document: Quarantined | Document) -> Document:
+def _version_fields(document: Quarantined | Document) -> Document:
     if isinstance(document, Quarantined):
         return {"_id": document.id, "epoch": document.epoch, "revision": document.revision}
     return document

@@ -46,7 +46,7 @@ class RequestSigner:
     def sign(self, method: str, path: str, body: bytes, now: float | None = None) -> str:
         """Return the header's value. `now`: Unix seconds; its microseconds make each signature another one."""
         at = f"{time.time() if now is None else now:.6f}"
-        return f"t={at}, key={self._public}, sig={_text(self._key.sign(_message(method, path, body, at)))}"
+        return f"t={at}, key={self._public}, sig={_text(self._key.sign(_signed_text(method, path, body, at)))}"
 
 
 class SignatureChecker:
@@ -75,7 +75,7 @@ class SignatureChecker:
         if key not in self._keys:
             raise NotAllowed("The signature's key is not browse.sync_public_key's.", code="signature_unknown_key")
         try:
-            self._keys[key].verify(_bytes(signature), _message(method, path, body, at))
+            self._keys[key].verify(_bytes(signature), _signed_text(method, path, body, at))
         except (InvalidSignature, ValueError):
             raise NotAllowed("The signature is not this request's.", code="signature_wrong") from None
         if abs(now - float(at)) > TOLERANCE_S:
@@ -92,7 +92,7 @@ class SignatureChecker:
                 del self._seen[old]
 
 
-def _message(method: str, path: str, body: bytes, at: str) -> bytes:
+def _signed_text(method: str, path: str, body: bytes, at: str) -> bytes:
     return "\n".join((VERSION, method, path, hashlib.sha256(body).hexdigest(), at)).encode()
 
 

@@ -230,7 +230,7 @@ class Source:
 
     def record_pass(self, secs: float, problem: str, checkpoint: dict[str, Any] | None, done: dict[str, Any]) -> None:
         """Record how a pass went, for readers of PostgreSQL alone; the sync itself never reads the record."""
-        values = {"secs": secs, "problem": problem, "mark": checkpoint and _json(checkpoint), "done": _json(done)}
+        values = {"secs": secs, "problem": problem, "mark": checkpoint and _to_json(checkpoint), "done": _to_json(done)}
         with translate_source_errors(), self._primary.cursor() as cursor:
             try:
                 cursor.execute(RECORD, values)
@@ -265,7 +265,7 @@ class Source:
     def record_sample(self, figures: dict[str, Any]) -> None:
         """Record the figures of a comparison of both stores, for readers of PostgreSQL alone."""
         with translate_source_errors(), self._primary.cursor() as cursor:
-            cursor.execute(RECORD_SAMPLE, (_json(figures),))
+            cursor.execute(RECORD_SAMPLE, (_to_json(figures),))
 
     def pending(self, feeds: Mapping[str, Position], horizon: int) -> list[str]:
         """Return the feeds that have a row after their position and below the horizon, by one index look-up each."""
@@ -343,7 +343,7 @@ def connect(url: str, key: str = "database_url") -> Connection:
         return connection
 
 
-def _json(value: dict[str, Any]) -> str:
+def _to_json(value: dict[str, Any]) -> str:
     return json.dumps(value, default=str)
 
 

@@ -69,12 +69,12 @@ class ReportsApi:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         response = self._service.call("POST", f"/sync/call/{method}", msgspec.json.encode(arguments))
-        return _result(response, CALLS[method].result)
+        return _decode_result(response, CALLS[method].result)
 
     def _send(self, kind: str, documents: Sequence[Document], path: str) -> WriteResult:
         done = WriteResult()
         refused: list[tuple[Document, str]] = []
-        for part in _parts(documents, refused):
+        for part in _split_into_requests(documents, refused):
             content = b"[" + b",".join(each for _, each in part) + b"]"
             try:
                 response = self._service.call("POST", path, content if kind == "checkup" else b"[" + content + b"]")
@@ -83,7 +83,7 @@ class ReportsApi:
                     raise
                 refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
                 continue
-            found = _reports_result(response) if kind == "checkup" else _result(response, WriteResult)
+            found = _reports_result(response) if kind == "checkup" else _decode_result(response, WriteResult)
             if found.written + found.unchanged + len(found.quarantined) != len(part):
                 raise Unavailable("the browse API does not report the result of each document")
             done += found
@@ -93,7 +93,7 @@ class ReportsApi:
 Target = ReportWriter | ReportsApi
 
 
-def _result(response: dict[str, Any], form: Any) -> Any:
+def _decode_result(response: dict[str, Any], form: Any) -> Any:
     try:
         return msgspec.convert(response["result"], form)
     except (KeyError, msgspec.ValidationError) as error:
@@ -106,7 +106,7 @@ def _reports_result(response: dict[str, Any]) -> WriteResult:
     return WriteResult(response["written"], response["unchanged"], quarantined=failed)
 
 
-def _parts(
+def _split_into_requests(
     documents: Sequence[Document], refused: list[tuple[Document, str]]
 ) -> Iterator[list[tuple[Document, bytes]]]:
     """Yield (document, its JSON), as many as fit into a request; append what JSON cannot hold to `refused`."""

@@ -69,7 +69,7 @@ class Difference:
 
 
 @dataclass
-class Comparison:
+class StoreComparison:
     """`not_yet`: rows that the sync has yet to carry over. `counts`: differences by kind; `first`: some of each."""
 
     rows: int = 0
@@ -92,8 +92,13 @@ class Comparison:
 
 
 def verify(
-    source_url: str, writer: ReportWriter, batch_rows: int, *, repair: bool = False, found: Comparison | None = None
-) -> Comparison:
+    source_url: str,
+    writer: ReportWriter,
+    batch_rows: int,
+    *,
+    repair: bool = False,
+    found: StoreComparison | None = None,
+) -> StoreComparison:
     """Compare users and check-ups. `repair`: also mend the differences, as the only runner of the sync meanwhile.
     `found`: the result, for who watches it grow.
 
@@ -108,7 +113,7 @@ def verify(
         return verifier.compare_and_mend() if repair else verifier.compare()
 
 
-def verify_sample(source_url: str, target: Target, settings: Settings, stop: threading.Event) -> Comparison:
+def verify_sample(source_url: str, target: Target, settings: Settings, stop: threading.Event) -> StoreComparison:
     """Compare a share of the rows, picked at random, and the documents of their ids; mend nothing. `stop` ends it.
 
     Logs the differences and records the figures in PostgreSQL, for `myhealth status` and metrics. Raises as `verify`.
@@ -142,7 +147,7 @@ class _Verifier:
         self.writer = writer
         self.batch_rows = batch_rows
         self.repair = repair
-        self.found = Comparison()
+        self.found = StoreComparison()
         self.epoch = 0
 
     def load_checkpoint(self) -> Checkpoint:
@@ -156,7 +161,7 @@ class _Verifier:
             raise MyHealthError(NOT_COMPARABLE.format(reason=reason), code="epoch_ended", hint=hint)
         return checkpoint
 
-    def compare_and_mend(self) -> Comparison:
+    def compare_and_mend(self) -> StoreComparison:
         """Repair as a pass of the sync, so that the pass after a killed repair repeats the deletions."""
         checkpoint = self.load_checkpoint().with_new_run(uuid.uuid4().hex, datetime.now(UTC))
         self.writer.begin(to_document(checkpoint))
@@ -164,7 +169,7 @@ class _Verifier:
         self.writer.write_checkpoint({**to_document(checkpoint), "finished": True}, checkpoint.run)
         return self.found
 
-    def compare(self) -> Comparison:
+    def compare(self) -> StoreComparison:
         """Compare both kinds."""
         self.epoch = self.load_checkpoint().epoch
         for table, kind in KINDS.items():

@@ -322,7 +322,7 @@ def run(options: Any, folder: Path, url: str) -> None:
         print(f"filled with {options.reports:,} reports in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         settings = Settings(mongo_url=url, auth_url=stack.enter_context(keys_served()), data_dir=str(folder))
-        listener = stack.enter_context(processes.listen("127.0.0.1", 0))
+        listener = stack.enter_context(processes.open_listening_socket("127.0.0.1", 0))
         stack.enter_context(processes.gunicorn("wsgi.browse:app", listener, settings, workers=2, threads=4))
         urls = {"browse": processes.url_of(listener)}
         urls["bare"] = stack.enter_context(served(sys.executable, folder, "bare", BARE.format(url=url)))

@@ -220,7 +220,7 @@ def bench_import(bench: Bench, rows: int, rounds: int) -> float:
 
 def bench_uploads(bench: Bench, rounds: int, only: set[str]) -> None:
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(processes.listen("127.0.0.1", 0))
+        listener = stack.enter_context(processes.open_listening_socket("127.0.0.1", 0))
         stack.enter_context(processes.gunicorn("wsgi.upload:app", listener, bench.settings, workers=2, threads=8))
         port = listener.getsockname()[1]
         token = log_in(port)

@@ -149,7 +149,7 @@ class Site:
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.folder / f"myhealth-{name}.sock"))
         unix.listen(2048)
-        return [unix, processes.listen("127.0.0.1", 0)]
+        return [unix, processes.open_listening_socket("127.0.0.1", 0)]
 
     def part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from wsgi import browse, upload
-from wsgi.common.docs import document_of
+from wsgi.common.docs import openapi_document
 from wsgi.common.openapi import JSON
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -80,7 +80,7 @@ def _script(path: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    documents = {"upload": document_of(upload.PAGES), "browse": document_of(browse.PAGES)}
+    documents = {"upload": openapi_document(upload.PAGES), "browse": openapi_document(browse.PAGES)}
     json.dump(collection(documents), sys.stdout, indent=1)
     sys.stdout.write("\n")
 

@@ -105,7 +105,7 @@ def trusting(folder: Path) -> ssl.SSLContext:
 
 
 def free_ports() -> tuple[int, int]:
-    with processes.listen("127.0.0.1", 0) as one, processes.listen("127.0.0.1", 0) as two:
+    with processes.open_listening_socket("127.0.0.1", 0) as one, processes.open_listening_socket("127.0.0.1", 0) as two:
         return one.getsockname()[1], two.getsockname()[1]
 
 

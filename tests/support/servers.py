@@ -32,7 +32,7 @@ DATABASE_NAME = "myhealth_test"
 def running_apis(settings: Settings, **options: Any) -> Iterator[tuple[str, str]]:
     """Run both APIs under gunicorn on free ports; yield their URLs."""
     with contextlib.ExitStack() as stack:
-        upload, browse = (stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(2))
+        upload, browse = (stack.enter_context(processes.open_listening_socket("127.0.0.1", 0)) for _ in range(2))
         settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
         stack.enter_context(processes.gunicorn("wsgi.upload:app", upload, settings, **options))
         stack.enter_context(processes.gunicorn("wsgi.browse:app", browse, settings, **options))
@@ -93,7 +93,7 @@ class ReplicaSet:
 
     def __init__(self, folder: Path, binary: Path) -> None:
         with contextlib.ExitStack() as stack:
-            probes = [stack.enter_context(processes.listen("127.0.0.1", 0)) for _ in range(3)]
+            probes = [stack.enter_context(processes.open_listening_socket("127.0.0.1", 0)) for _ in range(3)]
             self.ports = [probe.getsockname()[1] for probe in probes]
         self._folder, self._binary = folder, binary
         self._members: dict[int, subprocess.Popen[bytes]] = {}

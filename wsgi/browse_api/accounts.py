@@ -39,7 +39,7 @@ class BrowseLogin(LoginView):
         return json_response(token)
 
 
-class LogoutView(ApiView):
+class ForwardedLogoutView(ApiView):
     """Revoke all tokens of the caller, at the upload API and here at once."""
 
     spec = {

@@ -7,7 +7,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.reports.access_log import AccessCursor, AccessEvent
 from myhealth.reports.documents import Document
-from myhealth.reports.fhir.search import Place
+from myhealth.reports.fhir.search import SearchPosition
 from myhealth.reports.filters import PageCursor, is_unicode
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.user_search import SearchCursor
@@ -43,12 +43,12 @@ def parse_page_cursor(text: str) -> PageCursor | None:
     return PageCursor(UNIX_EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), INT_MAX))
 
 
-def format_place(place: Place) -> str:
+def format_place(place: SearchPosition) -> str:
     """Return the cursor of the report at which a page begins, _, how many of its resources were shown."""
     return f"{format_page_cursor(place.report)}_{place.skipped}"
 
 
-def parse_place(text: str) -> Place | None:
+def parse_place(text: str) -> SearchPosition | None:
     """Return None for "". Raises BadInput."""
     if not text:
         return None
@@ -56,7 +56,7 @@ def parse_place(text: str) -> Place | None:
     cursor = parse_page_cursor(report)
     if cursor is None or not re.fullmatch(r"[0-9]{1,9}", skipped, re.ASCII):
         raise BadInput(MALFORMED)
-    return Place(cursor, int(skipped))
+    return SearchPosition(cursor, int(skipped))
 
 
 def access_cursor(event: AccessEvent) -> str:

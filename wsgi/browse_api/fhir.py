@@ -11,9 +11,9 @@ from myhealth.common.errors import NotFound
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_types import Element
-from myhealth.reports.fhir.parameters import PARAMETERS, FhirSearch, parse_search
+from myhealth.reports.fhir.parameters import PARAMETERS, FhirSearch, parse_fhir_search
 from myhealth.reports.fhir.resources import find_resource, is_withdrawn, patient_of, report_id_of, resources_of
-from myhealth.reports.fhir.search import NO_PATIENT, Page, count_found, find_named, find_page, find_patients
+from myhealth.reports.fhir.search import NO_PATIENT, ResourcePage, count_found, find_named, find_page, find_patients
 from myhealth.reports.fhir.values import refuse
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
 from wsgi.browse_api.cursors import format_place, format_search_cursor, parse_place, parse_search_cursor
@@ -147,7 +147,7 @@ class ReadView(FhirView):
 class SearchBase(FhirView):
     def search(self) -> Any:
         strict = "handling=strict" in header("Prefer").replace(" ", "").lower()
-        search = parse_search(self.kind, self.pairs, fhir_base(), strict=strict)
+        search = parse_fhir_search(self.kind, self.pairs, fhir_base(), strict=strict)
         return self._patients(search) if self.kind == "Patient" else self._results(search)
 
     def _patients(self, search: FhirSearch) -> Any:
@@ -155,10 +155,10 @@ class SearchBase(FhirView):
         if self.user["role"] not in STAFF:
             own = patient_of(self.user)
             found = [(own, self.user)] if after is None and search.finds(own) else []
-            page, total = Page(found), len(found)
+            page, total = ResourcePage(found), len(found)
         elif search.counts_only:
             self.log_access(None, "people")
-            page, total = Page([]), count_found(self.context.reports, search, ())
+            page, total = ResourcePage([]), count_found(self.context.reports, search, ())
         else:
             page = find_patients(self.context.reports, search, after)
             if page.found:
@@ -196,7 +196,7 @@ class SearchBase(FhirView):
         subjects = {report["subject"] for report in find_named(self.context.reports, search)}
         return self.context.reports.people.named([*subjects], ())
 
-    def _included(self, search: FhirSearch, page: Page, owners: list[Document]) -> list[Element]:
+    def _included(self, search: FhirSearch, page: ResourcePage, owners: list[Document]) -> list[Element]:
         found = []
         if any(each.endswith((":patient", ":subject")) for each in search.includes):
             shown = {report["subject"] for _, report in page.found}
@@ -253,7 +253,7 @@ class EverythingView(FhirView):
             elif name not in ("_since", "_count", "_format", "_after"):
                 raise refuse(name, "is not supported here.", "not_supported")
             pairs.append(("_lastUpdated", f"ge{value}") if name == "_since" else (name, value))
-        search = parse_search("DiagnosticReport", [each for each in pairs if each[0] != "_type"], fhir_base())
+        search = parse_fhir_search("DiagnosticReport", [each for each in pairs if each[0] != "_type"], fhir_base())
         if search.counts_only:
             raise refuse("_count", "must be at least 1.")
         search.used = self.pairs

@@ -30,7 +30,7 @@ def fhir_operation(summary: str, answer: tuple[str, str], roles: str = WHO, **de
     )
 
 
-def _after(schema: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+def _after_parameter(schema: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
     return "_after", schema, "Where the page begins; the next link has it."
 
 
@@ -39,7 +39,7 @@ def search_operation(kind: str, *, form: bool = False) -> Operation:
     begin = SEARCH_AFTER[1] if kind == "Patient" else PLACE
     controls = [
         COUNTED,
-        _after(begin),
+        _after_parameter(begin),
         FORMAT,
         ("_summary", {"enum": ["count", "false"]}, "count: only how many there are."),
     ]
@@ -70,7 +70,7 @@ EVERYTHING = fhir_operation(
     query=(
         ("_type", VALUES, "Only these types."),
         ("_since", {**TEXT, "format": "date-time"}, "Changed since."),
-        *(COUNTED, _after(PLACE), FORMAT),
+        *(COUNTED, _after_parameter(PLACE), FORMAT),
     ),
     errors={**NOT_THERE, **refusals(429)},
 )

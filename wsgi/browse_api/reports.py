@@ -87,7 +87,7 @@ class UserReportsView(ReportAnswersView):
         return self.page(self.person(username, "reports" if self.media_type == JSON else "export"))
 
 
-class ReportView(ReportAnswersView):
+class SingleReportView(ReportAnswersView):
     """One report: the caller's own, or anybody's for staff."""
 
     spec = {

@@ -40,7 +40,7 @@ def describe(user: Document) -> Document:
     return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
 
 
-class UsersView(ApiView):
+class BrowsedUsersView(ApiView):
     spec = {
         "get": reading(
             "Find people",
@@ -60,7 +60,7 @@ class UsersView(ApiView):
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 
-class UserView(ApiView):
+class BrowsedUserView(ApiView):
     spec = {
         "get": reading("A person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON),
         "delete": Operation(

@@ -40,7 +40,7 @@ class AccountsPage(LoggedInPage):
             done = self.context.upload_api.link_user(username, self.token, self.address)
         except NotFound:
             return self._list(GONE.format(username), 404)
-        return self._list(LINKED.format(username, words(done)))
+        return self._list(LINKED.format(username, account_outcome(done)))
 
     def _list(self, message: str = "", status: int = 200) -> bottle.HTTPResponse:
         after = bottle.request.query.getunicode("after", "")
@@ -66,7 +66,7 @@ def waiting_words(count: int) -> str:
     return f"{count:,} record{'s'[: count != 1]} waiting" if count else "no record waiting"
 
 
-def words(done: dict[str, Any]) -> str:
+def account_outcome(done: dict[str, Any]) -> str:
     """Say what became of the records that waited for an account."""
     counts = [(done["accepted"], "stored"), (done["duplicate"], "already stored"), (done["rejected"], "still rejected")]
     told = ", ".join(f"{count:,} {what}" for count, what in counts if count)

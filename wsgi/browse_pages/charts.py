@@ -80,7 +80,7 @@ def chart(lines: Sequence[Sequence[Point]], dates: Dates) -> str:
     points = sorted((point for line in lines for point in line), key=lambda point: point.at)
     low, high = _span(points)
     values = value_ticks(low, high)
-    left = 32 + 6 * max(len(digits(value)) for value in values)
+    left = 32 + 6 * max(len(axis_number(value)) for value in values)
     scale = Scale(left, points[0].at.timestamp(), points[-1].at.timestamp(), low, high)
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true" focusable="false">',
@@ -94,7 +94,7 @@ def chart(lines: Sequence[Sequence[Point]], dates: Dates) -> str:
     return "".join(parts)
 
 
-def digits(value: float) -> str:
+def axis_number(value: float) -> str:
     """Return a number without an exponent if a label can hold it: 5000000 and 0.000032, not 5e+06 and 3.2e-05."""
     return f"{Decimal(f'{value:.6g}'):f}" if value == 0 or 1e-7 <= abs(value) < 1e9 else f"{value:.6g}"
 
@@ -139,7 +139,7 @@ def _value_axis(values: Sequence[float], scale: Scale) -> Iterator[str]:
     for value in values:
         y = scale.y(value)
         yield f'<path class="guide" d="M{scale.left} {y}H{RIGHT}"/>'
-        yield f'<text x="{scale.left - 5}" y="{y + 3.5:.2f}">{digits(value)}</text>'
+        yield f'<text x="{scale.left - 5}" y="{y + 3.5:.2f}">{axis_number(value)}</text>'
     yield "</g>"
 
 
@@ -215,7 +215,7 @@ def _dot(point: Point, scale: Scale, size: float, shaped: bool) -> str:
     return f'<g><circle class="dot{" away" if shape else ""}" cx="{x}" cy="{y}" r="{size}"/>'
 
 
-def sparkline(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultView]) -> str:
+def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultView]) -> str:
     """Return a small SVG of lines, the newest point of each first, behind them the range of each one's newest value.
 
     It has no words: the latest value and its range stand beside it. "" if a line has not two numbers.

@@ -14,7 +14,7 @@ from myhealth.clinical.ranges import parse_measurement
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
 from wsgi.browse_pages.blocks import Block, pressure, result_fields, single
-from wsgi.browse_pages.charts import sparkline
+from wsgi.browse_pages.charts import sparkline_svg
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.result_view import present_all, shortened
 
@@ -89,7 +89,7 @@ def _item(
         change=change_text(lines, dates),
         day=dates.short_day(point.taken_at, point.taken_precision),
         iso=dates.iso(point.taken_at),
-        svg=sparkline(lines, [view for _, view in block.parts]),
+        svg=sparkline_svg(lines, [view for _, view in block.parts]),
         path=block.trend(path),
     )
 

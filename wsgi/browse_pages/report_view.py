@@ -94,18 +94,18 @@ def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> Re
 
 
 def _status(report: dict[str, Any]) -> str:
-    return plain_text(status.words_of(report.get("status")))
+    return plain_text(status.status_text(report.get("status")))
 
 
 def months_of(
     reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None
 ) -> list[tuple[str, list[ReportRow]]]:
     """Return the rows of a page's reports under the names of their months. `since`: the last login before this one."""
-    rows = zip(map(dates.month, reports), report_rows(reports, dates, since), strict=True)
+    rows = zip(map(dates.month, reports), rows_of_reports(reports, dates, since), strict=True)
     return [(month, [row for _, row in same]) for month, same in groupby(rows, key=lambda row: row[0])]
 
 
-def report_rows(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
+def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
     """Return the rows of reports."""
     results = present_all(reports, dates.moment)
     return [_row(report, views, dates, since) for report, views in zip(reports, results, strict=True)]

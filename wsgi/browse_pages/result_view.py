@@ -16,7 +16,7 @@ import msgspec
 
 from myhealth.clinical import catalog, guide
 from myhealth.clinical.in_words import is_missing, mappings, plain_text, usual_range, value_text
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, classify, number, parse_measurement
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, as_number, classify, parse_measurement
 from myhealth.clinical.unit_words import unit_text
 from myhealth.reports.facts import Facts, Write, results_facts
 
@@ -101,7 +101,7 @@ def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list
     compared = iter(compare([result for results in found for result in results]))
     facts = [results_facts(results, write) for results in found]
     return [
-        [_view(result, next(compared), told) for result, told in zip(results, each, strict=True)]
+        [_result_view(result, next(compared), told) for result, told in zip(results, each, strict=True)]
         for results, each in zip(found, facts, strict=True)
     ]
 
@@ -109,7 +109,12 @@ def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list
 def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
     """Compare the value of each result with its range."""
     read = [
-        (each, number(each.get("low")), number(each.get("high")), parse_measurement(each.get("value")))
+        (
+            each,
+            as_number(each.get("low")),
+            as_number(each.get("high")),
+            parse_measurement(each.get("value")),
+        )
         for each in results
     ]
     positions = [classify(each.get("value"), low, high) for each, low, high, _ in read]
@@ -119,7 +124,7 @@ def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
     ]
 
 
-def _view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> ResultView:
+def _result_view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> ResultView:
     low, high, raw, flag = compared.low, compared.high, result.get("value"), result.get("flag")
     unit, value = unit_of(result), value_text(raw, result.get("absent_reason"), result.get("absent_code"))
     usual, other_ranges = usual_range(result)

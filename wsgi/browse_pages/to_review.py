@@ -13,7 +13,7 @@ from wsgi.browse_pages.base import LoggedInPage
 from wsgi.browse_pages.filters import BACKWARDS, parse_report_query
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.person_view import person_view
-from wsgi.browse_pages.report_view import report_rows
+from wsgi.browse_pages.report_view import rows_of_reports
 
 PAGE = 20
 
@@ -32,7 +32,7 @@ class ToReviewPage(LoggedInPage):
         patients = {each["subject"]: each for each in self.patients({report["subject"] for report in shown})}
         rows = [
             (row, person_view(patients[report["subject"]]))
-            for report, row in zip(shown, report_rows(shown, self.dates), strict=True)
+            for report, row in zip(shown, rows_of_reports(shown, self.dates), strict=True)
             if report["subject"] in patients
         ]
         return self.render(

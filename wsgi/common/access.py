@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from myhealth.common.logs import log_access
+from myhealth.common.logs import log_request
 from myhealth.common.request_context import HEADER, RequestContext, accept_id, current_request
 from wsgi.common.metrics import count_request
 
@@ -52,7 +52,7 @@ class Exchange:
         seconds, request = time.perf_counter() - self._began, self._request
         count_request(self._app, request.route, request.method, self._status, seconds)
         if log.isEnabledFor(logging.INFO):
-            log_access(log, request, self._status, seconds * 1000, self._bytes)
+            log_request(log, request, self._status, seconds * 1000, self._bytes)
 
 
 class _Parts:

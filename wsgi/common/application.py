@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 _logged = MinuteTexts()
 
 
-def _plain(value: Any) -> int:
+def _plain_integer(value: Any) -> int:
     """Convert Int64, the type of MongoDB's integers beyond 32 bits."""
     if isinstance(value, int):
         return int(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
+encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain_integer).encode
 
 # No cache keeps an error: the next request may succeed, and an error may contain a username.
 ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -210,7 +210,7 @@ class LazyApplication:
         try:
             settings = load()
             self._check_settings(settings)
-            if listener := metrics_server.listen(getattr(settings, self._name).metrics_listen):
+            if listener := metrics_server.bind_metrics_server(getattr(settings, self._name).metrics_listen):
                 listener.server_close()
         except MyHealthError as error:
             print("\n".join(filter(None, (f"Error: {error.message}", error.hint))), file=sys.stderr)
@@ -224,12 +224,12 @@ class LazyApplication:
         metrics.mark_start()
         try:
             self._application()
-            listener = metrics_server.listen(getattr(load(), self._name).metrics_listen)
+            listener = metrics_server.bind_metrics_server(getattr(load(), self._name).metrics_listen)
         except MyHealthError as error:  # the requests that come report the settings
             log.error("%s", error.message)
         else:
             if listener:
-                metrics_server.serve(listener, lambda: metrics.render(self._application().context.gauges))
+                metrics_server.answer_scrapes(listener, lambda: metrics.render(self._application().context.gauges))
 
     def _start(self) -> Application:
         configure_logging()

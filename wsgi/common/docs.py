@@ -37,7 +37,7 @@ def description_views(
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
 
 
-def document_of(pages: Mapping[str, Any]) -> dict[str, Any]:
+def openapi_document(pages: Mapping[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI document that these pages serve."""
     found: dict[str, Any] = pages["/openapi.json"].described
     return found

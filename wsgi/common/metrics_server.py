@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: a scrape is no event."""
 
 
-def listen(address: str) -> _Server | None:
+def bind_metrics_server(address: str) -> _Server | None:
     """Return a server that listens at `HOST:PORT`, None for "". Raises SettingsError."""
     parts = split_address(address)
     if parts is None:
@@ -62,7 +62,7 @@ def listen(address: str) -> _Server | None:
         raise SettingsError(f"metrics_listen: cannot listen on {address}: {error.strerror or error}") from error
 
 
-def serve(server: _Server, render: Callable[[], bytes]) -> None:
+def answer_scrapes(server: _Server, render: Callable[[], bytes]) -> None:
     """Answer `GET /metrics` in a thread of its own with what `render` returns."""
     server.render = render
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -53,7 +53,7 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
     Raises TooLarge beyond `max_bytes` before or after decompression, BadInput for damaged gzip, WrongMediaType for
     another encoding.
     """
-    body = b"".join(_read(max_bytes))
+    body = b"".join(_read_chunks(max_bytes))
     if check is not None:
         check(body)
     return b"".join(_decompressed([body], max_bytes))
@@ -63,7 +63,7 @@ def spool_body(max_bytes: int) -> BinaryIO:
     """Return the request's body as a file, in memory while it is small. Raises as `read_body` does."""
     with contextlib.ExitStack() as opened:
         file: Any = io.BytesIO()
-        for part in _decompressed(_read(max_bytes), max_bytes):
+        for part in _decompressed(_read_chunks(max_bytes), max_bytes):
             if file.tell() + len(part) > SMALL_BODY_BYTES and isinstance(file, io.BytesIO):
                 small, file = file, opened.enter_context(tempfile.TemporaryFile())
                 file.write(small.getbuffer())
@@ -216,7 +216,7 @@ def basic_credentials() -> tuple[str, str]:
     return name, password
 
 
-def _read(max_bytes: int) -> Iterator[bytes]:
+def _read_chunks(max_bytes: int) -> Iterator[bytes]:
     environ = bottle.request.environ
     source = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH")

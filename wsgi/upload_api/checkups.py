@@ -233,7 +233,7 @@ class CheckupsView(TakesRecords):
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
         for patient_id, username in others:
             record_event("read", subject_id=patient_id, subject=username, what="checkups")
-        return list_response([public(row) for row in found], limit, _place)
+        return list_response([public(row) for row in found], limit, _cursor_of)
 
     def post(self) -> Any:
         return self.take()
@@ -255,7 +255,7 @@ class UserCheckupsView(TakesRecords):
         found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
         if patient.id != self.user.id:
             record_event("read", subject_id=patient.id, subject=patient.username, what="checkups")
-        return list_response([public(row) for row in found], limit, _place)
+        return list_response([public(row) for row in found], limit, _cursor_of)
 
     def post(self, username: str) -> Any:
         return self.take(patient=self.person(username, *SENDERS).username)
@@ -274,7 +274,7 @@ class UserCheckupView(UploadView):
 
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        found = services.get_checkup(patient.id, storable(checkup_id))
+        found = services.get_checkup(patient.id, _id_in_range(checkup_id))
         self._log_access(patient, checkup_id)
         return json_response(public(found))
 
@@ -286,7 +286,7 @@ class UserCheckupView(UploadView):
             raise BadInput(f"The body is not JSON: {error}") from error
         if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
-        found = corrections.change_checkup(patient.id, storable(checkup_id), changes)
+        found = corrections.change_checkup(patient.id, _id_in_range(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing was changed, but the check-up is shown
             self._log_access(patient, checkup_id)
         return json_response(public(found))
@@ -297,7 +297,7 @@ class UserCheckupView(UploadView):
 
     def delete(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        corrections.delete_checkup(patient.id, storable(checkup_id))
+        corrections.delete_checkup(patient.id, _id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 
@@ -314,7 +314,7 @@ class HistoryView(UploadView):
 
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor", "admin")
-        found = open_history(storable(checkup_id), patient.id)
+        found = open_history(_id_in_range(checkup_id), patient.id)
         return json_response([{**each, "content": msgspec.Raw(each["content"].encode())} for each in found])
 
 
@@ -333,10 +333,10 @@ class ReviewView(UploadView):
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
         sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
-        return json_response(public(reviews.review_checkup(patient.id, storable(checkup_id), **sent)))
+        return json_response(public(reviews.review_checkup(patient.id, _id_in_range(checkup_id), **sent)))
 
     def delete(self, username: str, checkup_id: int) -> Any:
-        reviews.withdraw_review(self.person(username, *REVIEWERS).id, storable(checkup_id))
+        reviews.withdraw_review(self.person(username, *REVIEWERS).id, _id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 
@@ -380,7 +380,7 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
     return shown | {"taken_at": None} if row["taken_precision"] == "unknown" else shown  # the stored one only sorts
 
 
-def _place(row: dict[str, Any]) -> str:
+def _cursor_of(row: dict[str, Any]) -> str:
     return str(row["id"])
 
 
@@ -393,6 +393,6 @@ def _before() -> int | None:
     return int(text)
 
 
-def storable(checkup_id: int) -> int:
+def _id_in_range(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1

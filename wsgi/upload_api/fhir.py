@@ -58,7 +58,7 @@ def _body(kind: str, **more: Any) -> dict[str, Any]:
     return {"content": {media_type: {"schema": schema} for media_type in (FHIR, JSON)}}
 
 
-def _operation(summary: str, answers: dict[int, str], body: dict[str, Any], **details: Any) -> Operation:
+def _fhir_operation(summary: str, answers: dict[int, str], body: dict[str, Any], **details: Any) -> Operation:
     told: dict[int, Any] = {status: (text, "FhirResource") for status, text in answers.items()}
     errors = {406: "The answer has no media type that `Accept` allows.", 422: "Refused; each issue has its place."}
     others = {JSON: ref("FhirResource")}
@@ -110,7 +110,7 @@ class FhirWriteView(TakesRecords):
                 reason = "is about no patient" if kind in RESULTS else "is taken only where a result refers to it"
                 entries.refuse(number, ".resource", f"{kind[:60]} {reason}.")
         intake = self.intake(dump, f"POST {bottle.request.path}"[:200])
-        known = _find_known(entries, heads, intake)
+        known = _find_existing(entries, heads, intake)
         _refuse_all(entries, atomic)
         left = [each for head, each in heads.items() if head not in known and head not in entries.problems]
         results = intake.store_batch(left, atomic=atomic) if left else []
@@ -129,7 +129,7 @@ class FhirWriteView(TakesRecords):
 
 class FhirBundleView(FhirWriteView):
     spec = {
-        "post": _operation(
+        "post": _fhir_operation(
             "Upload a FHIR transaction or batch",
             {200: "A response to each entry."},
             _body("Bundle", type={"enum": list(TYPES)}, entry=ENTRIES),
@@ -155,7 +155,7 @@ class FhirResultView(FhirWriteView):
     def of(cls, kind: str) -> type:
         answers = {201: "Stored.", 200: "Stored already, or in place of an earlier version."}
         summary, body = f"Upload one FHIR {kind}", _body(kind)
-        spec = {"post": _operation(summary, answers, body, headers=(IF_NONE_EXIST,), sends=(LOCATION,))}
+        spec = {"post": _fhir_operation(summary, answers, body, headers=(IF_NONE_EXIST,), sends=(LOCATION,))}
         return type(f"Fhir{kind}View", (cls,), {"kind": kind, "spec": spec})
 
     def post(self) -> Any:
@@ -189,7 +189,7 @@ def _refuse_all(entries: Entries, atomic: bool) -> None:
         raise Unprocessable("Nothing was stored, because something was refused.", errors=problems[:PROBLEMS_MAX])
 
 
-def _find_known(entries: Entries, heads: dict[int, ParsedRecord], intake: Intake) -> dict[int, int]:
+def _find_existing(entries: Entries, heads: dict[int, ParsedRecord], intake: Intake) -> dict[int, int]:
     """Return the check-ups that make conditional creates unnecessary, by the places of their entries. Refuse conditions
     that name another resource. A check-up of another patient is another one: the intake says what becomes of it."""
     asked: dict[int, str] = {}

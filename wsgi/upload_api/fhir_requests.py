@@ -24,12 +24,12 @@ class Resource(msgspec.Struct, rename="camel"):
     resource_type: str
 
 
-class Entry(msgspec.Struct):
+class RequestEntry(msgspec.Struct):
     resource: Resource | None = None
     request: dict[str, Any] = {}
 
 
-prepare(Entry)
+prepare(RequestEntry)
 
 
 class Entries:
@@ -41,13 +41,13 @@ class Entries:
         self.problems: dict[int, list[dict[str, Any]]] = {}
         self.conditions: dict[int, str] = {}
         self.responses: list[dict[str, Any]] = [{} for _ in texts]
-        self._entries: list[Entry] = []
+        self._entries: list[RequestEntry] = []
         for number, text in enumerate(texts):
             try:
-                self._entries.append(msgspec.json.decode(text, type=Entry))
+                self._entries.append(msgspec.json.decode(text, type=RequestEntry))
                 self._check(number)
             except (msgspec.MsgspecError, RecursionError) as error:
-                self._entries.append(Entry())
+                self._entries.append(RequestEntry())
                 self.refuse(number, "", f"cannot be read: {error}", "bad_input")
 
     def refuse(self, number: int, place: str, message: str, code: str = "not_supported") -> None:

@@ -20,7 +20,7 @@ from wsgi.common.openapi import JSON, MOMENT, Operation, ref
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import item_of
-from wsgi.upload_api.checkups import BEFORE_QUERY, storable
+from wsgi.upload_api.checkups import BEFORE_QUERY, _id_in_range
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.schemas import REASON_MAX, REJECTION, text
 from wsgi.upload_api.users import LIMIT_QUERY
@@ -67,14 +67,14 @@ class SeesRejections(UploadView):
     def shown_whole(self, rejection_id: int) -> dict[str, Any]:
         """Return a rejected record to show, and log that. Raises NotFound."""
         self.check(rejection_id)
-        found = open_rejection(storable(rejection_id), self.uploader)
+        found = open_rejection(_id_in_range(rejection_id), self.uploader)
         as_base64, correction = bool(found.context.get("base64")), found.context.get("correction")
         return {**self.shown(found), "payload": found.payload, "base64": as_base64, "correction": correction}
 
     def check(self, rejection_id: int) -> None:
         """Raise NotFound, and record the refusal, if there is none that the caller may see."""
         try:
-            get_rejection(storable(rejection_id), self.uploader)
+            get_rejection(_id_in_range(rejection_id), self.uploader)
         except NotFound:
             self.record_refusal()
             raise
@@ -153,7 +153,7 @@ class RejectionsView(SeesRejections):
             state=state,
             machine=asked.get("machine"),
             code=asked.get("code"),
-            since=parse_moment(since) if since else None,
+            since=_parse_since(since) if since else None,
             user_id=self.uploader,
         )
         return [self.shown(each) for each in found]
@@ -169,7 +169,7 @@ class RetryView(SeesRejections):
     }  # fmt: skip
 
     def post(self, rejection_id: int) -> Any:
-        body = _read(Retry)
+        body = _read_body(Retry)
         record = bytes(body.record).decode()
         result = self.retried(rejection_id, body.patient, "" if record == "null" else record)
         parsed = reread(get_rejection(rejection_id))
@@ -186,7 +186,7 @@ class DiscardView(SeesRejections):
     }  # fmt: skip
 
     def post(self, rejection_id: int) -> Any:
-        self.discarded(rejection_id, _read(Discard).reason)
+        self.discarded(rejection_id, _read_body(Discard).reason)
         return bottle.HTTPResponse(status=204)
 
 
@@ -196,7 +196,7 @@ def without_fields(error: dict[str, Any]) -> dict[str, Any]:
     return {**error, "field": "record_id", "message": f"{before}{OTHER_CONTENT}"} if words and fields else error
 
 
-def parse_moment(text: str) -> datetime:
+def _parse_since(text: str) -> datetime:
     """Parse a moment or a day (UTC). Raises BadInput."""
     try:
         moment = datetime.fromisoformat(text)
@@ -209,7 +209,7 @@ def parse_moment(text: str) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def _read(kind: type[Any]) -> Any:
+def _read_body(kind: type[Any]) -> Any:
     """Return the body, a JSON object, or nothing. Raises BadInput."""
     body = read_body(SMALL_BODY_BYTES)
     try:

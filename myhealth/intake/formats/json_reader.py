@@ -202,7 +202,7 @@ class JsonBuffer:
             try:
                 record, end = decoder.raw_decode(self.text[:cut] if cut else self.text, self.position)
                 if by_line and not LINE_REST.match(self.text, end):
-                    fault, end = "something follows it on its line", self._broken_end(by_line)
+                    fault, end = "it is not one JSON value: something follows it on its line", self._broken_end(by_line)
             except JSONDecodeError as error:
                 if cut:
                     return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, f"{PARTS_MAX} values")

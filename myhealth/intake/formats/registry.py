@@ -98,7 +98,7 @@ CSV = Format(
     "text/csv",
     detect=lambda source: _tables().is_table(source),
     read=lambda source, dump: _tables().read_table(source, dump),
-    write_rejected=lambda dump: _tables().write_rejected(dump),
+    write_rejected=lambda dump: _tables().write_rejected_rows(dump),
     has_record_numbers=True,
 )
 # In this order they are asked whether they know a source: the particular ones before the general ones.

@@ -7,7 +7,7 @@ from myhealth.clinical.in_words import concept_texts, mappings, range_words
 from myhealth.clinical.ranges import classify
 from myhealth.common.csv_writer import csv_line
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir_values import code_of
+from myhealth.reports.export.fhir_values import code_element
 from myhealth.reports.trends import readable_results
 
 REPORT_COLUMNS = ("taken_at", "checkup_type", "disease", "checkup_report", "machine", "taken_by", "abnormal")
@@ -25,11 +25,11 @@ CSV_COLUMNS = ("id", "username", *REPORT_COLUMNS, *RESULT_COLUMNS, *MORE_COLUMNS
 def report_lines(reports: Iterable[Document], username: str | None) -> Iterator[str]:
     """Yield the header line, then a line for each result. A report without results has one line."""
     yield csv_line(CSV_COLUMNS)
-    for row in report_rows(reports, username):
+    for row in csv_rows(reports, username):
         yield csv_line(row)
 
 
-def report_rows(reports: Iterable[Document], username: str | None) -> Iterator[list[Any]]:
+def csv_rows(reports: Iterable[Document], username: str | None) -> Iterator[list[Any]]:
     """Yield the lines as lists of values, without the header."""
     for report in reports:
         shared = [report["_id"], username, *(report[name] for name in REPORT_COLUMNS)]
@@ -54,6 +54,8 @@ def _later(report: Document, result: Document, place: int) -> Document:
         "result_status": result.get("status") or report.get("status") or "final",
         "result_taken_at": result.get("taken_at"),
         "taken_precision": result.get("taken_precision") or report.get("taken_precision"),
-        "codes": "; ".join(f"{each.get('system', '')}|{each['code']}" for each in code_of(result).get("coding", ())),
+        "codes": "; ".join(
+            f"{each.get('system', '')}|{each['code']}" for each in code_element(result).get("coding", ())
+        ),
         "ranges": "; ".join(map(range_words, mappings(result.get("ranges")))),
     }

@@ -15,13 +15,13 @@ from myhealth.reports.export.fhir_observations import Observations
 from myhealth.reports.export.fhir_types import (
     Element,
     clean,
-    codings,
+    coding_elements,
     compact,
-    concepts,
+    concept_elements,
     date_time,
     effective,
     has_role,
-    identifiers,
+    identifier_elements,
     instant,
     notes,
     parts,
@@ -78,7 +78,7 @@ def patient_resource(patient: Document) -> Element:
     ]
     sex = patient.get("sex")
     return {"resourceType": "Patient", "id": str(patient["_id"])} | compact(
-        identifier=[*own, *identifiers(patient.get("identifiers"))],
+        identifier=[*own, *identifier_elements(patient.get("identifiers"))],
         name=[{"text": name}] if (name := clean(patient["full_name"])) else [],
         gender=sex if sex in ("male", "female", "other", "unknown") else "",
         birthDate=date_time(patient.get("birth_date"))[:10],
@@ -92,18 +92,22 @@ def _report(report: Document, subject: Element) -> Element:
     status, disease = report.get("status"), clean(report["disease"])
     coded = [{"coding": [{"system": OUR_DISEASE, "display": disease}], "text": disease}] if disease else []
     people = performers_of(report, details)
-    order = _order(details, subject)
+    order = _service_request(details, subject)
     return {
         "resourceType": "DiagnosticReport",
         "id": str(report["_id"]),
         **compact(contained=[order] if order else [], extension=_note_extensions(details)),
         "identifier": [
             {"use": "usual", "system": OUR_REPORT, "value": str(report["_id"])},
-            *identifiers(details.get("identifiers")),
+            *identifier_elements(details.get("identifiers")),
         ],
-        **compact(basedOn=[{"reference": "#order"}] if order else [], category=concepts(details.get("category"))),
+        **compact(
+            basedOn=[{"reference": "#order"}] if order else [], category=concept_elements(details.get("category"))
+        ),
         "status": status if status in STATUS_WORDS else "final" if status is None else "unknown",
-        "code": compact(coding=codings(details.get("codings")), text=clean(report["checkup_type"]) or "Check-up"),
+        "code": compact(
+            coding=coding_elements(details.get("codings")), text=clean(report["checkup_type"]) or "Check-up"
+        ),
         "subject": subject,
         **effective(report, report.get("taken_offset")),
         "issued": instant(report.get("issued_at") or report["updated_at"]),
@@ -111,7 +115,7 @@ def _report(report: Document, subject: Element) -> Element:
             performer=[party(each) for each in people if not has_role(each)],
             resultsInterpreter=[party(each) for each in people if has_role(each)],
             conclusion=clean(report["checkup_report"]),
-            conclusionCode=[*coded, *concepts(details.get("conclusion_codes"))],
+            conclusionCode=[*coded, *concept_elements(details.get("conclusion_codes"))],
         ),
     }
 
@@ -128,10 +132,10 @@ def _note_extensions(details: Element) -> list[Element]:
     return [{"url": NOTE_EXTENSION, "valueAnnotation": note} for note in notes(details.get("notes"))]
 
 
-def _order(details: Element, subject: Element) -> Element:
+def _service_request(details: Element, subject: Element) -> Element:
     """Return the order of the check-up, if the source told its reason or what the laboratory should know."""
     said = compact(
-        reasonCode=concepts(details.get("reasons")),
+        reasonCode=concept_elements(details.get("reasons")),
         note=notes([{"text": details.get("clinical_information")}]),
     )
     if not said:

@@ -11,20 +11,20 @@ from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.export.fhir_types import (
     Element,
     clean,
-    codings,
+    coding_elements,
     compact,
-    concept,
-    concepts,
+    concept_element,
+    concept_elements,
     date_time,
     effective,
     has_role,
-    identifiers,
+    identifier_elements,
     instant,
     notes,
     parts,
     party,
 )
-from myhealth.reports.export.fhir_values import interpretations_of, measured
+from myhealth.reports.export.fhir_values import interpretation_elements, measured
 
 CATEGORY_URI = "http://terminology.hl7.org/CodeSystem/observation-category"
 CATEGORY_WORDS = {"vital-signs": "Vital Signs", "laboratory": "Laboratory", "exam": "Exam"}
@@ -103,8 +103,10 @@ class Observations:
         else:
             of_all = inside[0][1] if panel.get("components") and inside else {}
             facts = {each: of_all[each] for each in NOT_OF_COMPONENTS if each in of_all} | panel
-            code = compact(coding=codings(panel.get("codings")), text=clean(panel["name"]) or "Panel")
-            made = self._observation(name, facts, {"code": code, **compact(interpretation=interpretations_of(panel))})
+            code = compact(coding=coding_elements(panel.get("codings")), text=clean(panel["name"]) or "Panel")
+            made = self._observation(
+                name, facts, {"code": code, **compact(interpretation=interpretation_elements(panel))}
+            )
         if panel.get("components"):
             made["component"] = [measured(each) for _, each in inside]
             made |= compact(note=[note for each in (made, *made["component"]) for note in each.pop("note", [])])
@@ -123,7 +125,7 @@ class Observations:
 
     def _observation(self, name: str, facts: Element, measured: Element) -> Element:
         """Return an Observation with these facts, and with those of the report where it has none of its own."""
-        specimen, contained = _specimen(facts.get("specimen") or self._details.get("specimen"))
+        specimen, contained = _specimen_element(facts.get("specimen") or self._details.get("specimen"))
         device, instrument = self._device(facts.get("device") or self._details.get("device"))
         inherited = self._report.get("status")
         status = facts.get("status") or RESULT_STATUS.get(inherited, inherited)
@@ -133,7 +135,7 @@ class Observations:
         return {
             "resourceType": "Observation",
             "id": f"{self._report['_id']}-{name}",
-            **compact(contained=[*contained, *instrument], identifier=identifiers(facts.get("identifiers"))),
+            **compact(contained=[*contained, *instrument], identifier=identifier_elements(facts.get("identifiers"))),
             "status": status if status in STATUSES else "unknown",
             "category": self._category(facts),
             "subject": self._subject,
@@ -141,8 +143,8 @@ class Observations:
             **compact(
                 issued=instant(issued),
                 performer=[found for each in people if not has_role(each) and (found := party(each))],
-                bodySite=concept(facts.get("body_site")),
-                method=concept(facts.get("method")),
+                bodySite=concept_element(facts.get("body_site")),
+                method=concept_element(facts.get("method")),
                 specimen=specimen,
                 device=device,
                 note=[*notes(facts.get("notes")), *measured.pop("note", [])],
@@ -152,12 +154,16 @@ class Observations:
 
     def _category(self, facts: Element) -> list[Element]:
         """Return the categories as they were sent, or what the code tells."""
-        if own := concepts(facts.get("category")):
+        if own := concept_elements(facts.get("category")):
             return own
-        shared = concepts(self._details.get("category"))
+        shared = concept_elements(self._details.get("category"))
         if any(each.get("system") == CATEGORY_URI for found in shared for each in found.get("coding", ())):
             return shared
-        codes = {facts.get("code")} if "code" in facts else {each.get("code") for each in codings(facts.get("codings"))}
+        codes = (
+            {facts.get("code")}
+            if "code" in facts
+            else {each.get("code") for each in coding_elements(facts.get("codings"))}
+        )
         laboratory = facts.get("specimen") or None not in codes
         code = "vital-signs" if codes & VITAL_SIGNS else "laboratory" if laboratory else "exam"
         return [{"coding": [{"system": CATEGORY_URI, "code": code, "display": CATEGORY_WORDS[code]}]}]
@@ -170,23 +176,23 @@ class Observations:
         if not isinstance(device, dict):
             return found | compact(display=clean(device)), []
         contained = {"resourceType": "Device", "id": "device"} | compact(
-            identifier=[*own, *identifiers(device.get("identifiers"))],
+            identifier=[*own, *identifier_elements(device.get("identifiers"))],
             deviceName=[{"name": name, "type": "other"}] if (name := clean(device.get("text"))) else [],
-            type_=compact(coding=codings(device.get("codings"))),
+            type_=compact(coding=coding_elements(device.get("codings"))),
         )
         return found | {"reference": "#device"}, [contained]
 
 
-def _specimen(specimen: Any) -> tuple[Element, list[Element]]:
+def _specimen_element(specimen: Any) -> tuple[Element, list[Element]]:
     """Return the Reference to a specimen, and the Specimen where it has more than words."""
     if not isinstance(specimen, dict):
         return compact(display=clean(specimen)), []
     collection = compact(
-        collectedDateTime=date_time(specimen.get("collected_at")), bodySite=concept(specimen.get("body_site"))
+        collectedDateTime=date_time(specimen.get("collected_at")), bodySite=concept_element(specimen.get("body_site"))
     )
     found = {"resourceType": "Specimen", "id": "specimen"} | compact(
-        identifier=identifiers(specimen.get("identifiers")),
-        type_=concept({"text": specimen.get("text"), "codings": specimen.get("codings")}),
+        identifier=identifier_elements(specimen.get("identifiers")),
+        type_=concept_element({"text": specimen.get("text"), "codings": specimen.get("codings")}),
         collection=collection,
         note=notes(specimen.get("notes")),
     )

@@ -30,10 +30,10 @@ def compact(**parts: Any) -> Element:
 
 def clean(value: Any) -> str:
     """Return the stripped text, "" for anything else."""
-    return printable(value.strip()) if isinstance(value, str) else ""
+    return without_controls(value.strip()) if isinstance(value, str) else ""
 
 
-def printable(text: str) -> str:
+def without_controls(text: str) -> str:
     return CONTROL_PATTERN.sub("\ufffd", text)
 
 
@@ -55,7 +55,7 @@ def date_time(value: Any) -> str:
     return found if DATE_TIME_PATTERN.fullmatch(found := clean(value)) else ""
 
 
-def coding(value: Any) -> Element:
+def coding_element(value: Any) -> Element:
     """Return a Coding; a system by a name of HL7 v2 gets its URI."""
     if not isinstance(value, dict):
         return {}
@@ -68,21 +68,21 @@ def coding(value: Any) -> Element:
     )
 
 
-def codings(value: Any) -> list[Element]:
-    return [found for each in parts(value) if (found := coding(each))]
+def coding_elements(value: Any) -> list[Element]:
+    return [found for each in parts(value) if (found := coding_element(each))]
 
 
-def concept(value: Any) -> Element:
+def concept_element(value: Any) -> Element:
     if not isinstance(value, dict):
         return compact(text=clean(value))
-    return compact(coding=codings(value.get("codings")), text=clean(value.get("text")))
+    return compact(coding=coding_elements(value.get("codings")), text=clean(value.get("text")))
 
 
-def concepts(value: Any) -> list[Element]:
-    return [found for each in parts(value) if (found := concept(each))]
+def concept_elements(value: Any) -> list[Element]:
+    return [found for each in parts(value) if (found := concept_element(each))]
 
 
-def identifiers(value: Any) -> list[Element]:
+def identifier_elements(value: Any) -> list[Element]:
     found = []
     for each in parts(value):
         if isinstance(each, dict) and clean(each.get("value")):
@@ -96,7 +96,7 @@ def system_of(value: Any) -> str:
     return uri(value) or uri(uri_of(clean(value)))
 
 
-def is_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_finite()
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -108,7 +108,7 @@ def quantity(number: Any, unit: Any, text: Any = None, unit_coding: Any = None) 
     coded: Element = {"system": UCUM, "code": unit} if is_ucum(unit) else {}
     if isinstance(unit_coding, dict):
         coded = compact(system=uri(unit_coding.get("system")), code=code(unit_coding.get("code")))
-    return compact(unit=clean(text) or unit, **coded) | ({"value": number} if is_number(number) else {})
+    return compact(unit=clean(text) or unit, **coded) | ({"value": number} if is_finite_number(number) else {})
 
 
 def stored_quantity(value: Any) -> Element:
@@ -139,7 +139,7 @@ def party(value: Any) -> Element:
     return compact(
         reference=uri(value.get("reference")),
         type=code(value.get("kind")),
-        identifier=next(iter(identifiers(value.get("identifiers"))), None),
+        identifier=next(iter(identifier_elements(value.get("identifiers"))), None),
         display=clean(value.get("name")) or clean(value.get("reference")),
     )
 

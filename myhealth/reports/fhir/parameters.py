@@ -193,7 +193,7 @@ class FhirSearch:
             self.conditions.append({"$or": [{each: {"$in": codes}} for each in CODE_FIELDS]})
 
 
-def parse_search(kind: str, pairs: Iterable[tuple[str, str]], base: str, *, strict: bool = False) -> FhirSearch:
+def parse_fhir_search(kind: str, pairs: Iterable[tuple[str, str]], base: str, *, strict: bool = False) -> FhirSearch:
     """Return the search of these parameters. `base`: the address of the FHIR API. `strict`: refuse parameters that are
     not known; else they do not count. Raises BadInput naming the parameter."""
     search, values = FhirSearch(kind), 0

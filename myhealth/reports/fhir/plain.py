@@ -52,12 +52,12 @@ def plain_observations(report: Document, meta: Element) -> list[Element] | None:
         return None
     subject, at = {"reference": f"Patient/{report['subject']}"}, instant(moment)
     return [
-        _filled(each, results, report, {"meta": meta, "subject": subject, "effectiveDateTime": at})
+        _fill_template(each, results, report, {"meta": meta, "subject": subject, "effectiveDateTime": at})
         for each in templates
     ]
 
 
-def _filled(template: Template, results: list[Element], report: Document, own: Element) -> Element:
+def _fill_template(template: Template, results: list[Element], report: Document, own: Element) -> Element:
     observation, suffix, places = template
     made = {**observation, "id": f"{report['_id']}-{suffix}", **own}
     if "device" in made:

@@ -41,7 +41,7 @@ def resources_of(report: Document, kinds: frozenset[str] | None = None) -> list[
                 resource["device"].setdefault("reference", device)
             found.append(_versioned(resource, report))
     if device and (kinds is None or "Device" in kinds):
-        found.append(_versioned(_device(report), report))
+        found.append(_versioned(_device_element(report), report))
     return found
 
 
@@ -81,7 +81,7 @@ def is_withdrawn(report: Document, id_: str) -> bool:
     return asked.isdecimal() and int(asked) not in numbers and int(asked) < max(numbers, default=0)
 
 
-def _device(report: Document) -> Element:
+def _device_element(report: Document) -> Element:
     """Return the machine of a report."""
     serial = clean(report["machine"])
     return {

@@ -28,14 +28,14 @@ BATCH_MAX = 51
 NO_PATIENT = ("service",)  # roles of accounts that are no people
 
 
-class Place(NamedTuple):
+class SearchPosition(NamedTuple):
     """Where a page begins: at this report, behind the first resources that it makes."""
 
     report: PageCursor
     skipped: int
 
 
-class Page(NamedTuple):
+class ResourcePage(NamedTuple):
     """Resources with the documents that they are made of. `after`: where the next page begins, a Place or, of Patients,
     a SearchCursor; None on the last."""
 
@@ -44,25 +44,29 @@ class Page(NamedTuple):
 
 
 def find_page(
-    store: ReportRepository, search: FhirSearch, owners: Sequence[Document], kinds: frozenset[str], after: Place | None
-) -> Page:
+    store: ReportRepository,
+    search: FhirSearch,
+    owners: Sequence[Document],
+    kinds: frozenset[str],
+    after: SearchPosition | None,
+) -> ResourcePage:
     """Return one page of the resources of these kinds of the owners' reports."""
     found: list[tuple[Element, Document]] = []
     made = 0
     reports = _reports(store, search, owners, after)
     for report in itertools.islice(reports, SCANNED_MAX):
         if made > MADE_MAX:
-            return Page(found, Place(PageCursor.of(report), 0))
+            return ResourcePage(found, SearchPosition(PageCursor.of(report), 0))
         skipped = after.skipped if after and after.report == PageCursor.of(report) else 0
         resources = resources_of(report, kinds)
         made += len(resources)
         for number, resource in enumerate(resources):
             if number >= skipped and search.finds(resource):
                 if len(found) == search.count:
-                    return Page(found, Place(PageCursor.of(report), number))
+                    return ResourcePage(found, SearchPosition(PageCursor.of(report), number))
                 found.append((resource, report))
     more = next(reports, None)
-    return Page(found, more and Place(PageCursor.of(more), 0))
+    return ResourcePage(found, more and SearchPosition(PageCursor.of(more), 0))
 
 
 def count_found(store: ReportRepository, search: FhirSearch, owners: Sequence[Document]) -> int:
@@ -93,7 +97,7 @@ def find_named(store: ReportRepository, search: FhirSearch) -> list[Document]:
 
 
 def _reports(
-    store: ReportRepository, search: FhirSearch, owners: Sequence[Document], place: Place | None
+    store: ReportRepository, search: FhirSearch, owners: Sequence[Document], place: SearchPosition | None
 ) -> Iterator[Document]:
     """Yield the reports in which the search may find something, from a place on."""
     newest_first = search.sort == "-taken_at"
@@ -128,7 +132,7 @@ def _position(report: Document) -> tuple[object, int]:
     return report["taken_at"], report["_id"]
 
 
-def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCursor | None) -> Page:
+def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCursor | None) -> ResourcePage:
     """Return one page of the Patients that a search finds among all people, in the order of the index that it uses."""
     limit, people = search.count, store.people
     sought = Search(max((each[0] for each in search.names if len(each) == 1), key=len, default=""), after=after)
@@ -145,7 +149,7 @@ def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCurs
         users = people.search(sought, limit=limit + 1)
     found = [(patient_of(user), user) for user in users[:limit] if user["role"] not in NO_PATIENT]
     found = [(resource, user) for resource, user in found if search.finds(resource)]
-    return Page(found, cursor_of(users[limit - 1]) if len(users) > limit else None)
+    return ResourcePage(found, cursor_of(users[limit - 1]) if len(users) > limit else None)
 
 
 def _by_name(user: Document) -> SearchCursor:

@@ -192,13 +192,13 @@ class Scope:
         if index is None:
             index = self._indexes[id(entries)] = {}
             for entry in entries:
-                at, of = root_of(entry), _version(entry)
+                at, of = root_of(entry), _entry_version(entry)
                 for key in ((at, ""), (at, of), (None, ""), (None, of)):
                     index.setdefault(key, entry)
         return index.get((root, version)) or index.get((root, ""))
 
 
-def _version(entry: Entry) -> str:
+def _entry_version(entry: Entry) -> str:
     return Element(entry.resource, "", []).part("meta").text("versionId") if entry.kind else ""
 
 
@@ -279,14 +279,14 @@ def read_bundle(window: JsonBuffer, resources: Resources) -> list[Entry] | None:
 
 def slice_bundle(raw: str, first_line: int, resources: Resources) -> list[Entry]:
     """Return the entries of a well-formed Bundle, each with its part of the text `raw` that begins at `first_line`."""
-    return _moved(_read_entries(JsonBuffer(_source(raw)), resources), first_line)
+    return _moved(_read_entries(JsonBuffer(_as_stream(raw)), resources), first_line)
 
 
 def slice_nested(entry: Entry) -> list[Entry]:
     """Return the entries of a Bundle that is itself the resource of an entry. Raises TooLarge."""
     entry.resources.examine(entry)
     entry.resources.nested = True
-    window = JsonBuffer(_source(entry.raw))
+    window = JsonBuffer(_as_stream(entry.raw))
     found: list[Entry] = []
     for name, _ in read_members(window):
         if name == "resource":
@@ -296,7 +296,7 @@ def slice_nested(entry: Entry) -> list[Entry]:
     return found
 
 
-def _source(raw: str) -> io.BytesIO:
+def _as_stream(raw: str) -> io.BytesIO:
     return io.BytesIO(raw.encode("utf-8", "surrogateescape"))
 
 
@@ -315,7 +315,7 @@ def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
         if name in members:
             raise BadInput(f"line {line}: the Bundle has two members named {printable(name, 60)}")
         if name == "entry" and window.peek() == "[":
-            entries = list(_read_list(window, resources))
+            entries = list(_list_entries(window, resources))
             members[name] = None
             continue
         members[name] = value = window.read_value()
@@ -340,7 +340,7 @@ def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:
     return f"the Bundle has {count} (Bundle.total, Bundle.link): send the other pages too"
 
 
-def _read_list(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
+def _list_entries(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
     for number, parsed in enumerate(read_list(window, scan=False)):
         if parsed.faults:
             raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")

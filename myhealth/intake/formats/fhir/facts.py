@@ -44,28 +44,28 @@ def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
     part = place.part
     return compact(
         **moments.of(part),
-        status=_status(place),
+        status=_known_status(place),
         category=concepts(part, "category"),
-        specimen=_specimen(place),
+        specimen=_read_specimen(place),
         method=concept(part.part("method")),
         body_site=concept(part.part("bodySite")),
-        device=_device(place),
+        device=_read_device(place),
         performers=[*_performers(place)],
         interpretations=interpretations_of(part),
         notes=[*_notes(place)],
         identifiers=identifiers_of(part),
         updated_at=part.part("meta").text("lastUpdated"),
-        version=_version(part.part("meta").text("versionId")),
+        version=_version_id(part.part("meta").text("versionId")),
     )
 
 
-def _version(sent: str) -> str:
+def _version_id(sent: str) -> str:
     """Return a versionId; some servers send the ETag of the same, W/"3"."""
     tag = ETAG.fullmatch(sent)
     return tag[1] if tag else sent
 
 
-def _status(place: Place) -> str:
+def _known_status(place: Place) -> str:
     status = place.part.text("status")
     known = get_args(ReportStatus if place.entry.kind == "DiagnosticReport" else ResultStatus)
     return status if not status or status in known else "unknown"
@@ -134,7 +134,7 @@ def name_behind(place: Place, reference: Element) -> str:
     return (person_name(found.part) if found else "") or label(reference)
 
 
-def _specimen(place: Place) -> dict[str, Any] | str | None:
+def _read_specimen(place: Place) -> dict[str, Any] | str | None:
     """Return the specimen: its type, when and where it was taken, its numbers; of several the first."""
     for reference in place.part.parts("specimen"):
         found = place.resolve(reference)
@@ -159,7 +159,7 @@ def _specimen(place: Place) -> dict[str, Any] | str | None:
     return None
 
 
-def _device(place: Place) -> dict[str, Any] | str | None:
+def _read_device(place: Place) -> dict[str, Any] | str | None:
     """Return what measured: its type or name, and its numbers. A serial alone is the record's machine."""
     reference = place.part.part("device")
     found = place.resolve(reference) if reference else None

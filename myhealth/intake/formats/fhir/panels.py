@@ -7,7 +7,7 @@ from typing import Any
 
 from myhealth.intake.content import ENVELOPE
 from myhealth.intake.formats.fhir.element import Element, codings, compact
-from myhealth.intake.formats.fhir.values import lacks_own_value, name_of, result_of
+from myhealth.intake.formats.fhir.values import lacks_own_value, observation_name, observation_result
 
 # What a component has of its Observation; the panel does not repeat it.
 OF_COMPONENTS = (
@@ -16,7 +16,7 @@ OF_COMPONENTS = (
 )
 
 
-class Collector:
+class PanelCollector:
     """`results` and `panels` of a record. `shared`: the facts of the check-up, which its results do not repeat."""
 
     def __init__(self, shared: dict[str, Any]) -> None:
@@ -38,18 +38,18 @@ class Collector:
         if components or part.parts("hasMember"):
             group = self._add_panel(part, facts, group, key)
         if valued:
-            self.results.append(result_of(part) | facts | compact(group=group))
+            self.results.append(observation_result(part) | facts | compact(group=group))
         inherited = {name: facts[name] for name in OF_COMPONENTS if name in facts}
         notes = [] if valued else facts.get("notes", [])
         for component in components:
-            result = result_of(component) | inherited | compact(group=group, notes=notes)
+            result = observation_result(component) | inherited | compact(group=group, notes=notes)
             self.results.append(result)
             notes = []  # a component has none of its own; the first one carries those of all
 
     def _add_panel(self, part: Element, facts: dict[str, Any], group: str | None, key: int) -> str:
         """Add a panel, and return the name under which its results find it."""
         components, valued = bool(part.parts("component")), not lacks_own_value(part)
-        name = plain = name_of(part) or "Panel"
+        name = plain = observation_name(part) or "Panel"
         number = 1
         while name in self._used:
             number += 1

@@ -64,7 +64,7 @@ def _may_be_one(one: Entry, other: Entry) -> bool:
 
 def subject_of(group: FhirGroup) -> Subject:
     """Return the patient of a group. Add a fault if a result is about another patient than its report."""
-    subjects = [(entry, part.part("subject")) for entry, part in _parts(group) if part.part("subject")]
+    subjects = [(entry, part.part("subject")) for entry, part in _group_entries(group) if part.part("subject")]
     if not subjects:
         return Subject([], {})
     found = [group.resolve(part, at) for at, part in subjects]
@@ -78,7 +78,7 @@ def subject_of(group: FhirGroup) -> Subject:
 def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Subject:
     """Return what names the patient: the identifiers of the Patient resource and of the Reference; where there is none,
     the id in the Reference."""
-    named = _condition(subject)
+    named = _conditional_identifier(subject)
     identifiers = [*identifiers_of(subject), *([named] if named else [])]
     facts: dict[str, Any] = {"name": subject.text("display").strip()}
     if entry is not None and entry.kind == "Patient":
@@ -114,13 +114,13 @@ def facts_of_patient(patient: Element) -> dict[str, Any]:
     )
 
 
-def _parts(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
+def _group_entries(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
     """Return the head and then every Observation, each once."""
     yield group.head, group.top
     yield from ((entry, part) for entry, part in group.observations if entry is not group.head)
 
 
-def _condition(subject: Element) -> dict[str, Any] | None:
+def _conditional_identifier(subject: Element) -> dict[str, Any] | None:
     """Return the identifier by which a Reference searches its patient."""
     condition = CONDITION.fullmatch(subject.text("reference").strip())
     return compact(system=condition[1], value=condition[2]) if condition else None

@@ -47,7 +47,7 @@ def read_unit(quantity: Element) -> Unit:
     return Unit(code, text if text != code else "", coding)
 
 
-def digits(quantity: Element) -> str:
+def quantity_digits(quantity: Element) -> str:
     """Return a Quantity's comparator and number as text, digit by digit; "" if it has no number."""
     value = quantity.number("value")
     if value is None:
@@ -57,7 +57,7 @@ def digits(quantity: Element) -> str:
 
 def span(low: Element, high: Element, units: tuple[Unit, ...] = ()) -> str:
     """Return a range in words, each end with its unit if `units` are given; either end may be open."""
-    first, last = digits(low), digits(high)
+    first, last = quantity_digits(low), quantity_digits(high)
     if first and last:
         codes = [unit.code for unit in units] or ["", ""]
         return f"{first} {codes[0]}".strip() + " - " + f"{last} {codes[1]}".strip()

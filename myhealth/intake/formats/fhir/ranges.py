@@ -14,7 +14,7 @@ from myhealth.intake.formats.terminology import in_order
 GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 
 
-def ranges_of(part: Element, unit: Unit) -> dict[str, Any]:
+def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
     """Return `low` and `high` of a single plain range, or its words; else all in `ranges`, of which validation chooses
     the one that holds for the patient. `unit`: the value's."""
     ranges: list[dict[str, Any]] = []

@@ -16,9 +16,9 @@ from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
-from myhealth.intake.formats.fhir.panels import Collector
+from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
-from myhealth.intake.formats.fhir.values import codes_of, lacks_own_value, shown_name
+from myhealth.intake.formats.fhir.values import lacks_own_value, observation_codes, shown_name
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 
@@ -60,7 +60,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
         "checkup_for": subject.names[0] if subject.names else None,
         "machine": machine,
         "record_id": record_id(group.head, group.top),
-        "checkup_type": shown_name(group.top, codes_of(group.top.part("code"))["code"]),
+        "checkup_type": shown_name(group.top, observation_codes(group.top.part("code"))["code"]),
         **_conclusions(group.top),
         **_checkup_facts(shared),
         "patient": subject.facts or None,
@@ -74,7 +74,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     faults = list(dict.fromkeys(group.faults))
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
-    found.locate, found.elsewhere = partial(locate, group.head.kind), group.addresses
+    found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
         results = (each for each in group.observations if each[0].container is None and each[0] is not group.head)
@@ -82,7 +82,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     return found
 
 
-def locate(kind: str, name: str) -> str:
+def locate_element(kind: str, name: str) -> str:
     """Return the element of a resource of this kind that a field of the record comes from; else the same name."""
     element = PLACES.get(name)
     return f"{kind}.{element}" if element else name
@@ -138,12 +138,12 @@ def _order(group: FhirGroup) -> dict[str, Any]:
     return compact(reasons=reasons, clinical_information="\n".join(said))
 
 
-def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials: list[str]) -> Collector:
+def _collect(group: FhirGroup, moments: Moments, shared: dict[str, Any], serials: list[str]) -> PanelCollector:
     """Return the results and panels of all Observations of the group."""
     status = shared.get("status")
     inherited = {name: shared[name] for name in SHARED if name in shared}
     inherited |= compact(status=INHERITED_STATUS.get(status or "", status))
-    collected = Collector(inherited)
+    collected = PanelCollector(inherited)
     for entry, part in group.observations:
         facts = dict(shared) if entry is group.head else facts_of(Place(group, entry, part), moments)
         facts.pop("taken_offset", None)

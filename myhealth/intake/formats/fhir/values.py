@@ -14,8 +14,8 @@ from myhealth.clinical.mdc import device_name, is_mdc_reference, mdc_loinc
 from myhealth.clinical.ranges import parse_measurement
 from myhealth.intake.formats.fhir.element import Element, codings, compact, concept, kind, words
 from myhealth.intake.formats.fhir.facts import interpretations_of
-from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, digits, quantity_of, read_unit, span
-from myhealth.intake.formats.fhir.ranges import ends_of, ranges_of
+from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, quantity_digits, quantity_of, read_unit, span
+from myhealth.intake.formats.fhir.ranges import ends_of, read_ranges
 from myhealth.intake.formats.terminology import Number
 
 ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
@@ -38,7 +38,7 @@ def lacks_own_value(observation: Element) -> bool:
     return bool(observation.parts("component") or observation.parts("hasMember"))
 
 
-def name_of(part: Element) -> str:
+def observation_name(part: Element) -> str:
     """Return the name of an Observation, a component or a report. Add a fault if it has none."""
     code = part.part("code")
     loinc = (coding for coding in code.parts("coding") if uri_of(coding.text("system")) == LOINC)
@@ -49,22 +49,22 @@ def name_of(part: Element) -> str:
     return found
 
 
-def result_of(part: Element) -> dict[str, Any]:
+def observation_result(part: Element) -> dict[str, Any]:
     """Return the result of an Observation or a component as a record has it, without the facts of its measurement."""
-    value = _value(part)
+    value = _observed_value(part)
     if value.value is None and not value.unit.code:
         value = replace(value, unit=_unit_of_ranges(part))
-    code = codes_of(part.part("code"), value.unit.code)
+    code = observation_codes(part.part("code"), value.unit.code)
     result: dict[str, Any] = {**code, "name": shown_name(part, code["code"]), "value": value.value}
-    ranges = ranges_of(part, value.unit)
+    ranges = read_ranges(part, value.unit)
     interpretations = interpretations_of(part)
     result |= {"unit": None, **value.unit.fields(), **ranges, "flag": flag_of(interpretations), **value.exact}
     if interpretations:
         result["interpretations"] = interpretations
-    return result | _absent(part, value)
+    return result | _read_absent_reason(part, value)
 
 
-def codes_of(code: Element, unit: str = "") -> dict[str, Any]:
+def observation_codes(code: Element, unit: str = "") -> dict[str, Any]:
     """Return `code` if there is a LOINC code, or one of a device that means one; else `other_code` and `code_system`.
 
     `codings`: all as sent, if these do not tell all.
@@ -92,12 +92,12 @@ def _device_loinc(coding: dict[str, Any], text: str, unit: str) -> str | None:
 
 def shown_name(part: Element, code: str | None) -> str:
     """Return the name; in place of a device's term or of a bare code, the catalogue's name."""
-    name = name_of(part)
+    name = observation_name(part)
     codes = {each["code"] for each in codings(part.part("code")) if "code" in each}
     return (device_name(code) if is_mdc_reference(name) or name in codes else None) or name
 
 
-def _absent(part: Element, value: Value) -> dict[str, Any]:
+def _read_absent_reason(part: Element, value: Value) -> dict[str, Any]:
     """Return why there is no value, also as the value; {} if there is one.
 
     The reason may be in an extension in place of the value.
@@ -125,7 +125,7 @@ def _unit_of_ranges(part: Element) -> Unit:
     return next((unit for end in ends if (unit := read_unit(end)).code), NO_UNIT)
 
 
-def _value(part: Element) -> Value:
+def _observed_value(part: Element) -> Value:
     names = [name for name, value in part.data.items() if name[:5] == "value" and value is not None]
     if not names:
         return Value()
@@ -138,42 +138,42 @@ def _value(part: Element) -> Value:
     return Value()
 
 
-def _quantity(part: Element, name: str) -> Value:
+def _read_quantity(part: Element, name: str) -> Value:
     quantity = part.part(name)
     value: Number | str | None = quantity.number("value")
     if value is not None and quantity.text("comparator"):
-        value = digits(quantity)
+        value = quantity_digits(quantity)
     return Value(value, read_unit(quantity))
 
 
-def _coded(part: Element, name: str) -> Value:
+def _read_concept(part: Element, name: str) -> Value:
     coded = concept(part.part(name))
     return Value(words(part.part(name)) or None, exact=compact(value_coded=coded))
 
 
-def _range_value(part: Element, name: str) -> Value:
+def _read_range_value(part: Element, name: str) -> Value:
     low, high = ends_of(part.part(name))
     own = read_unit(low) if read_unit(low).code else read_unit(high)
     exact = compact(low=quantity_of(low), high=quantity_of(high))
     return Value(span(low, high) or None, own, compact(value_range=exact or None))
 
 
-def _ratio(part: Element, name: str) -> Value:
+def _read_ratio(part: Element, name: str) -> Value:
     over, under = part.part(name).part("numerator"), part.part(name).part("denominator")
-    if not digits(over) and not digits(under):
+    if not quantity_digits(over) and not quantity_digits(under):
         return Value()
-    ends = [f"{digits(end)} {read_unit(end).code}".strip() for end in (over, under)]
+    ends = [f"{quantity_digits(end)} {read_unit(end).code}".strip() for end in (over, under)]
     exact = compact(numerator=quantity_of(over), denominator=quantity_of(under))
     return Value(":".join(ends), exact={"value_ratio": exact})
 
 
-def _period(part: Element, name: str) -> Value:
+def _read_period(part: Element, name: str) -> Value:
     start, end = part.part(name).text("start"), part.part(name).text("end")
     text = f"{start} - {end}" if start and end else f"from {start}" if start else f"until {end}" if end else None
     return Value(text, exact=compact(value_period=compact(start=start, end=end) or None))
 
 
-def _sampled(part: Element, name: str) -> Value:
+def _read_samples(part: Element, name: str) -> Value:
     """Return a series of samples as sent: numbers with blanks between them, which are the value.
 
     It has the unit of its origin only if no factor or offset applies to the numbers.
@@ -189,7 +189,7 @@ def _sampled(part: Element, name: str) -> Value:
     return Value(sampled.text("data") or None, unit, compact(value_samples=exact or None))
 
 
-def _boolean(part: Element, name: str) -> Value:
+def _read_boolean(part: Element, name: str) -> Value:
     value = part.data[name]
     if isinstance(value, bool):
         return Value("true" if value else "false", exact={"value_boolean": value})
@@ -197,32 +197,32 @@ def _boolean(part: Element, name: str) -> Value:
     return Value()
 
 
-def _integer(part: Element, name: str) -> Value:
+def _read_integer(part: Element, name: str) -> Value:
     value = part.number(name)
     return Value(value, exact={} if value is None else {"value_type": "integer"})
 
 
-def _string(part: Element, name: str) -> Value:
+def _read_string(part: Element, name: str) -> Value:
     """Return a text. `value_type` keeps it a text if it reads like a measurement."""
     text = part.text(name)
     return Value(text or None, exact={"value_type": "string"} if parse_measurement(text) else {})
 
 
-def _moment(part: Element, name: str) -> Value:
+def _read_moment(part: Element, name: str) -> Value:
     text = part.text(name)
     return Value(text or None, exact=compact(value_moment=text))
 
 
 READERS: dict[str, Callable[[Element, str], Value]] = {
-    "Quantity": _quantity,
-    "CodeableConcept": _coded,
-    "Boolean": _boolean,
-    "Integer": _integer,
-    "Range": _range_value,
-    "Ratio": _ratio,
-    "SampledData": _sampled,
-    "Period": _period,
-    "String": _string,
-    "Time": _moment,
-    "DateTime": _moment,
+    "Quantity": _read_quantity,
+    "CodeableConcept": _read_concept,
+    "Boolean": _read_boolean,
+    "Integer": _read_integer,
+    "Range": _read_range_value,
+    "Ratio": _read_ratio,
+    "SampledData": _read_samples,
+    "Period": _read_period,
+    "String": _read_string,
+    "Time": _read_moment,
+    "DateTime": _read_moment,
 }

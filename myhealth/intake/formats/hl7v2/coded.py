@@ -51,7 +51,7 @@ def without_empty(**facts: Any) -> Facts:
 
 
 @cached
-def code_of(text: str, encoding: Encoding) -> Facts:
+def parse_code(text: str, encoding: Encoding) -> Facts:
     """Return `code` if a coded field has a LOINC code, first or alternate; else `other_code` and `code_system`."""
     coded = encoding.parts(text, 6)
     pairs = [(coded[0], coded[2]), (coded[3], coded[5])]
@@ -67,7 +67,7 @@ def code_of(text: str, encoding: Encoding) -> Facts:
 
 
 @cached
-def words_of(text: str, encoding: Encoding) -> str:
+def coded_text(text: str, encoding: Encoding) -> str:
     """Return the words of a coded field: its text, its original or alternate text; "" if it has only codes."""
     coded = encoding.parts(text, 9)
     return next((words for words in (coded[1], coded[8], coded[4]) if words), "")
@@ -77,14 +77,14 @@ def words_of(text: str, encoding: Encoding) -> str:
 def label_of(text: str, encoding: Encoding) -> str:
     """Return the words of a coded field, else its code."""
     coded = encoding.parts(text, 4)
-    return words_of(text, encoding) or coded[0] or coded[3]
+    return coded_text(text, encoding) or coded[0] or coded[3]
 
 
 @cached
 def codings_of(text: str, encoding: Encoding) -> list[Facts]:
     """Return the codes of a coded field with their systems as URIs: the first, the alternate, the second alternate."""
     coded = encoding.parts(text, 13)
-    loinc = code_of(text, encoding)["code"]
+    loinc = parse_code(text, encoding)["code"]
     found = []
     for at, version in ((0, 6), (3, 7), (9, 12)):
         code, display, system = coded[at : at + 3]
@@ -97,19 +97,19 @@ def codings_of(text: str, encoding: Encoding) -> list[Facts]:
 @cached
 def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
     """Return a coded field as words with codes, or as words alone; None if it is empty."""
-    codings, words = codings_of(text, encoding), words_of(text, encoding)[:TEXT_MAX]
+    codings, words = codings_of(text, encoding), coded_text(text, encoding)[:TEXT_MAX]
     if not codings:
         return words or None
     original = encoding.parts(text, 9)[8] or ("" if codings[0].get("display") else words)
     return without_empty(text=original, codings=codings)
 
 
-def concept(segment: Segment, field: int) -> Facts | str | None:
+def field_concept(segment: Segment, field: int) -> Facts | str | None:
     """Return the first repetition of a coded field as `concept_of` does."""
     return concept_of(segment.first(field), segment.encoding)
 
 
-def concepts(segment: Segment, field: int) -> list[Any]:
+def field_concepts(segment: Segment, field: int) -> list[Any]:
     """Return the repetitions of a coded field as `concept_of` does."""
     found = (concept_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
     return [each for each in found if each]
@@ -139,7 +139,7 @@ def identifier_of(text: str, encoding: Encoding) -> Facts | None:
     return without_empty(value=value, system=authority_of(sub.join(parts[1:4]), encoding))
 
 
-def identifiers(segment: Segment, field: int, **facts: str) -> list[Facts]:
+def field_identifiers(segment: Segment, field: int, **facts: str) -> list[Facts]:
     found = (identifier_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
     return [{**each, **facts} for each in found if each]
 

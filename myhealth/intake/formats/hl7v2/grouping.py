@@ -64,7 +64,7 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
             patient, specimen, waiting, inside, head = [segment], [], None, False, None
         elif led and segment.name == "SPM":
             specimen, waiting, inside, head = [segment], None, False, None
-        elif not groups and not waiting and (found := _place(segments[i : i + 2])):
+        elif not groups and not waiting and (found := _find_rack_segment(segments[i : i + 2])):
             place = found
         elif segment.name == "OBR" or (segment.name == "OBX" and not inside):
             head = head or [*common, *patient, *specimen]
@@ -92,7 +92,7 @@ def repeated_bytes(groups: list[OrderGroup]) -> int:
     return sum(sizes[id(group.head)] for group in groups)
 
 
-def _place(segments: list[Segment]) -> re.Match[str] | None:
+def _find_rack_segment(segments: list[Segment]) -> re.Match[str] | None:
     """Return the match of a ZMH segment if a group begins after it."""
     if [segment.name for segment in segments] not in (["ZMH", "ORC"], ["ZMH", "OBR"], ["ZMH", "OBX"]):
         return None

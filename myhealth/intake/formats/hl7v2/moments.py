@@ -19,13 +19,13 @@ def moment_of(segment: Segment, field: int, zone: tzinfo) -> PartialDateTime | N
     text = segment.text(field)
     if not text.strip("0"):  # 00000000 is not a day
         return None
-    return parse_moment(text, segment.text(field, 2), zone)
+    return parse_hl7_moment(text, segment.text(field, 2), zone)
 
 
 @lru_cache(maxsize=1024)
-def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
+def parse_hl7_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     """Return the moment of a text such as 20261120091403.25+0530. Raises ValueError if it is none."""
-    match = TIME.fullmatch(_plain(text))
+    match = TIME.fullmatch(_without_iso_marks(text))
     if match is None:
         raise ValueError(text)
     *digits, fraction, offset = match.groups()
@@ -33,7 +33,7 @@ def parse_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime:
     return parse_partial(numbers, microseconds(fraction), _offset(offset) if offset else zone)
 
 
-def _plain(text: str) -> str:
+def _without_iso_marks(text: str) -> str:
     """Return a moment as HL7 writes it; some senders write it as ISO 8601 does: 2026-11-20T09:14:03Z."""
     if not ISO.match(text):
         return text
@@ -51,7 +51,7 @@ def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
 
 def named_offset(text: str) -> str:
     """Return the offset that a moment names, such as +0530; "" if it names none."""
-    match = None if text.isdigit() else TIME.fullmatch(_plain(text))
+    match = None if text.isdigit() else TIME.fullmatch(_without_iso_marks(text))
     return match[8] or "" if match else ""
 
 
@@ -61,7 +61,7 @@ def iso_moment(text: str, zone: tzinfo) -> str:
     Worked examples: 201612 is 2016-12, 20161230 is 2016-12-30, 201612300915+0100 is 2016-12-30T09:15:00+01:00.
     """
     try:
-        found = parse_moment(text, "", zone)
+        found = parse_hl7_moment(text, "", zone)
     except ValueError:
         return ""
     return found.text[: {"year": 4, "month": 7, "day": 10}.get(found.known)]

@@ -13,7 +13,7 @@ from myhealth.common.text import printable
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, repeated_bytes
 from myhealth.intake.formats.hl7v2.left_out import kind_of_group, kind_of_message
-from myhealth.intake.formats.hl7v2.record import read_group
+from myhealth.intake.formats.hl7v2.record import read_order_group
 from myhealth.intake.formats.hl7v2.segments import Line, parse_message, read_messages
 from myhealth.intake.formats.json_reader import Readable
 from myhealth.intake.parsed_record import ParsedRecord
@@ -66,5 +66,5 @@ def _read_groups(groups: list[OrderGroup], dump: Dump, reports: bool) -> Iterato
             dump.skipped[kind] += 1
         elif not (reports or group.all("OBX")):
             dump.skipped["OBR without results"] += 1
-        elif parsed := read_group(group, dump.zone, dump.skipped):
+        elif parsed := read_order_group(group, dump.zone, dump.skipped):
             yield parsed

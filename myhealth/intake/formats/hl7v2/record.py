@@ -14,21 +14,21 @@ from myhealth.clinical.status import WITHDRAWN, report_status, result_status
 from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
-    code_of,
+    coded_text,
     codings_of,
-    concepts,
-    identifiers,
+    field_concepts,
+    field_identifiers,
     label_of,
+    parse_code,
     person_of,
     practitioner_of,
     without_empty,
-    words_of,
 )
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
 from myhealth.intake.formats.hl7v2.result import ObxResult, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.subject import notes_of, patient_of, specimen_of
+from myhealth.intake.formats.hl7v2.subject import parse_notes, parse_patient, specimen_of
 from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
@@ -67,7 +67,7 @@ PLACES = {name: place for place, *names in map(str.split, _PLACES.strip().split(
 FIELD = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*|(details\.[a-z_]+|patient\.[a-z_]+|[a-z_]+).*")
 
 
-def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord | None:
+def read_order_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> ParsedRecord | None:
     """Return the record of a group, None if nothing in it is a result. Its text is the message without the other
     groups. A moment without a zone is in the zone of MSH-7, or else in `zone`."""
     _report_unreadable(group)
@@ -75,8 +75,8 @@ def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> Parsed
     results = results_of(group, zone, skipped)
     if not results and group.all("OBX"):
         return None
-    patient = patient_of(group)
-    fields = {"checkup_for": patient.number, "machine": machine_of(group), "record_id": record_id_of(group)}
+    patient = parse_patient(group)
+    fields = {"checkup_for": patient.number, "machine": sending_machine(group), "record_id": record_id_of(group)}
     record = without_empty(**fields, patient=patient.facts)
     report = "\n".join(filter(None, dict.fromkeys(each.free_text() for each in results)))
     record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report}
@@ -88,7 +88,7 @@ def read_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> Parsed
     parsed = ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), full_name=patient.name)
     parsed.patient_field, parsed.warnings = patient.field, group.warnings
     places = tuple(each.place for each in results if each.is_short())
-    parsed.locate = partial(locate, places, patient.field)
+    parsed.locate = partial(locate_field, places, patient.field)
     return parsed
 
 
@@ -114,7 +114,7 @@ def taken_by_of(group: OrderGroup) -> str | None:
     return None
 
 
-def machine_of(group: OrderGroup) -> str:
+def sending_machine(group: OrderGroup) -> str:
     """Return the instrument (OBX-18) if all results have the same, else the sending application (MSH-3, MSH-4).
 
     Return "" if that cannot be a serial.
@@ -142,8 +142,8 @@ def checkup_type_of(group: OrderGroup) -> str:
     places = [*((each, 4) for each in group.all("OBR")), *((each, 3) for each in group.all("OBX"))]
     for segment, place in places:
         text = segment.first(place)
-        code = code_of(text, segment.encoding)["code"]
-        if found := words_of(text, segment.encoding) or name_of(code) or label_of(text, segment.encoding):
+        code = parse_code(text, segment.encoding)["code"]
+        if found := coded_text(text, segment.encoding) or name_of(code) or label_of(text, segment.encoding):
             return found
     group.faults.append(("OBR-4", "is empty: what was examined?"))
     return ""
@@ -159,13 +159,13 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
     first: tuple[Segment, int, PartialDateTime] | None = None
     standing = next((each for each in group.all("OBX") if result_status(each.text(11)) != WITHDRAWN), None)
     for at, segment in results:
-        found = _moment(group, segment, 14, zone, f"OBX[{at}]-14", is_fault=segment is standing)
+        found = _moment_in_field(group, segment, 14, zone, f"OBX[{at}]-14", is_fault=segment is standing)
         if found:
             moments[id(segment)] = found
             first = (segment, 14, found) if segment is standing else first
     others = [*((each, 7) for each in group.all("OBR")), *((each, 17) for each in group.all("SPM"))]
     for segment, field in others if first is None and not group.faults else ():
-        found = _moment(group, segment, field, zone, f"{segment.name}-{field}", is_fault=segment.name == "OBR")
+        found = _moment_in_field(group, segment, field, zone, f"{segment.name}-{field}", is_fault=segment.name == "OBR")
         first = (segment, field, found) if found else None
         if first or group.faults:
             break
@@ -179,13 +179,13 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
     elif named_offset(segment.text(field)) or named_offset(group.head[0].text(7)):
         record["taken_offset"] = offset_of(found)
     for order in group.all("OBR")[:1]:
-        end = _moment(group, order, 8, zone, "OBR-8") if order.text(7) == segment.text(field) else None
+        end = _moment_in_field(group, order, 8, zone, "OBR-8") if order.text(7) == segment.text(field) else None
         if end and not end.known and not found.known and end.is_after(found):
             record["taken_until"] = end.text
     return moments
 
 
-def _moment(
+def _moment_in_field(
     group: OrderGroup, segment: Segment, field: int, zone: tzinfo, place: str, *, is_fault: bool = False
 ) -> PartialDateTime | None:
     """Return the moment in a field; None if there is none. Add a fault or a warning if it is not valid, and a warning
@@ -204,7 +204,7 @@ def _moment(
 def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zone: tzinfo) -> None:
     """Add the facts of the order: status, issued, and the details."""
     head = group.head[0]
-    notes = notes_of(group, zone)
+    notes = parse_notes(group, zone)
     details: Facts = {}
     for order in group.all("OBR")[:1]:
         if codings := codings_of(order.first(4), order.encoding):
@@ -214,13 +214,13 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         status = report_status(order.text(25))
         if status and status != "final":
             record["status"] = status
-        issued = _moment(group, order, 22, zone, "OBR-22")
+        issued = _moment_in_field(group, order, 22, zone, "OBR-22")
         if issued and not issued.known:
             record["issued_at"] = details["updated_at"] = issued.text
     details |= without_empty(
         notes=notes.get(0), identifiers=_order_numbers(group), specimen=specimen_of(group, zone, notes)
     )
-    if "updated_at" not in details and (sent := _moment(group, head, 7, zone, "MSH-7")):
+    if "updated_at" not in details and (sent := _moment_in_field(group, head, 7, zone, "MSH-7")):
         details["updated_at"] = iso_moment(head.text(7), zone) if sent.known else sent.text
     if details:
         record["details"] = details
@@ -240,7 +240,7 @@ def _order_facts(order: Segment, taken_by: str | None) -> Facts:
     return without_empty(
         performers=[each for each in people if each and each.get("name") != taken_by][:LIST_MAX],
         category=[{"codings": [coding]}] if 1 < len(section) < 20 else None,
-        reasons=concepts(order, 31),
+        reasons=field_concepts(order, 31),
     ) | ({"clinical_information": words} if words else {})
 
 
@@ -249,7 +249,7 @@ def _order_numbers(group: OrderGroup) -> list[Facts]:
     found: list[Facts] = []
     for place, kind in ((2, "PLAC"), (3, "FILL")):
         segments = (*group.all("OBR"), *group.all("ORC"))
-        found += next(filter(None, (identifiers(each, place, type=kind) for each in segments)), [])
+        found += next(filter(None, (field_identifiers(each, place, type=kind) for each in segments)), [])
     return found
 
 
@@ -274,7 +274,7 @@ def _finish_results(
     record["results"] = [each.result for each in results if each.is_short()]
 
 
-def locate(places: tuple[int, ...], patient: str, name: str) -> str:
+def locate_field(places: tuple[int, ...], patient: str, name: str) -> str:
     """Return the field of the message that a field of the record comes from; the same name if it is not one field.
 
     `places`: the numbers of the OBX segments of the results; `patient`: the field with the patient's number.

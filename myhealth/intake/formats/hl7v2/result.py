@@ -17,21 +17,21 @@ from myhealth.clinical.status import WITHDRAWN, result_status
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     cached,
-    code_of,
+    coded_text,
     codings_of,
-    concept,
-    identifiers,
+    field_concept,
+    field_identifiers,
     label_of,
     organization_of,
+    parse_code,
     practitioner_of,
     without_empty,
-    words_of,
 )
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.left_out import kind_of_result
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, range_of, unit_of, value_of
+from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, parse_unit, parse_value, range_of
 from myhealth.intake.formats.terminology import number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
 
@@ -83,7 +83,7 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
         if kind := kind_of_result(segment.field(3), segment.encoding):
             skipped[kind] += 1
             continue
-        current = ObxResult(place, result_of(segment, zone), [segment])
+        current = ObxResult(place, parse_result(segment, zone), [segment])
         result = current.result
         if not result["name"]:
             orders = (label_of(each.field(4), each.encoding) for each in group.all("OBR"))
@@ -113,11 +113,11 @@ def _continues(before: ObxResult, current: ObxResult) -> bool:
     return one == other
 
 
-def result_of(segment: Segment, zone: tzinfo) -> Facts:
+def parse_result(segment: Segment, zone: tzinfo) -> Facts:
     """Return the result of an OBX segment as a record has it; numbers as they were sent."""
     encoding = segment.encoding
-    value = value_of(segment, zone)
-    unit, unit_text = unit_of(segment.first(6), encoding)
+    value = parse_value(segment, zone)
+    unit, unit_text = parse_unit(segment.first(6), encoding)
     if unit is None:
         unit, unit_text = value.get("unit"), value.get("unit_text")
     observed, mdc = observed_of(segment.first(3), encoding)
@@ -134,7 +134,7 @@ def result_of(segment: Segment, zone: tzinfo) -> Facts:
         if _names_the_result(observed, sub_id):
             result["name"] = sub_id
     result |= range_of(_range_words([*map(encoding.plain, segment.repetitions(7))]), unit_text or unit)
-    result["flag"], interpretations = interpretations_of(segment.field(8), encoding)
+    result["flag"], interpretations = parse_interpretations(segment.field(8), encoding)
     if interpretations:
         result["interpretations"] = interpretations
     if unit_text:
@@ -157,9 +157,9 @@ def observed_of(text: str, encoding: Encoding) -> tuple[Facts, tuple[str, str] |
 
     A code without words is named as the catalogue names it. `codings` are left out where they are LOINC's alone.
     """
-    found, codings = code_of(text, encoding), codings_of(text, encoding)
+    found, codings = parse_code(text, encoding), codings_of(text, encoding)
     code = found["code"]
-    words = words_of(text, encoding)
+    words = coded_text(text, encoding)
     name = words or name_of(code) or label_of(text, encoding)
     facts = {**found, "name": name}
     lone = len(codings) == 1 and codings[0].get("system") == LOINC and codings[0].get("display", name) == name
@@ -183,7 +183,7 @@ def _names_the_result(observed: Facts, sub_id: str) -> bool:
 
 
 @cached
-def interpretations_of(text: str, encoding: Encoding) -> tuple[str | None, list[Facts] | None]:
+def parse_interpretations(text: str, encoding: Encoding) -> tuple[str | None, list[Facts] | None]:
     """Return our flag, and the interpretations (OBX-8, table 0078) as sent, if the flag does not say it all.
 
     Worked examples: "H" is (H, None), "H~U" (H, both), "<" (None, that one), for off the scale is not low.
@@ -207,9 +207,9 @@ def _circumstances(segment: Segment) -> Facts:
     """
     encoding = segment.encoding
     producers = [organization_of(each, encoding) for place in (15, 23) for each in segment.repetitions(place)]
-    method, observers = concept(segment, 17), segment.repetitions(16)
+    method, observers = field_concept(segment, 17), segment.repetitions(16)
     if not method and len(observers) == 1 and _is_coded(observers[0], encoding):
-        method, observers = concept(segment, 16), []
+        method, observers = field_concept(segment, 16), []
     if (
         not any(producers)
         and segment.text(21)
@@ -218,14 +218,14 @@ def _circumstances(segment: Segment) -> Facts:
     ):
         producers = [organization_of(segment.repetitions(21)[0], encoding)]
     people = [practitioner_of(each, encoding) for each in observers]
-    numbers = identifiers(segment, 18)
+    numbers = field_identifiers(segment, 18)
     performers = [each for each in (*producers, *people) if each]
     unique = [each for at, each in enumerate(performers) if each not in performers[:at]]
     return without_empty(
         performers=unique[:LIST_MAX],
         method=method,
         device=without_empty(identifiers=numbers),
-        body_site=concept(segment, 20),
+        body_site=field_concept(segment, 20),
     )
 
 

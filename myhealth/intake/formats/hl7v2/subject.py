@@ -12,8 +12,8 @@ from myhealth.clinical.range_choice import YEARS_OF
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     authority_of,
-    concept,
     concept_of,
+    field_concept,
     identifier_of,
     label_of,
     person_of,
@@ -49,7 +49,7 @@ class PatientFacts:
     field: str = "PID-3"
 
 
-def patient_of(group: OrderGroup) -> PatientFacts:
+def parse_patient(group: OrderGroup) -> PatientFacts:
     """Return who the patient is. PID-2 counts only if PID-3 is empty; PID-4 may be a bed."""
     segment = group.first("PID")
     if segment is None:
@@ -96,20 +96,20 @@ def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) 
     inside = group.all("SPM")
     segment = inside[0] if inside else next((each for each in reversed(group.head) if each.name == "SPM"), None)
     if segment is None:
-        return next((found for each in group.all("OBR") if (found := _source(each))), None)
-    encoding, type_ = segment.encoding, concept(segment, 4)
+        return next((found for each in group.all("OBR") if (found := _specimen_source(each))), None)
+    encoding, type_ = segment.encoding, field_concept(segment, 4)
     # An EI whose parts are subcomponents.
     sent = (encoding.subcomponents(each) for each in encoding.components(segment.first(2)))
     numbers = (identifier_of(encoding.component.join(each), encoding) for each in sent)
     return (type_ if isinstance(type_, dict) else without_empty(text=type_)) | without_empty(
         collected_at=iso_moment(segment.text(17), zone),
-        body_site=concept(segment, 8),
+        body_site=field_concept(segment, 8),
         identifiers=[each for each in numbers if each],
         notes=notes.get(id(segment)),
     )
 
 
-def _source(segment: Segment) -> Facts | str | None:
+def _specimen_source(segment: Segment) -> Facts | str | None:
     """Return the specimen source of OBR-15: a code whose parts are subcomponents, else free text."""
     encoding = segment.encoding
     raw = [*encoding.components(segment.first(15)), *[""] * 3]
@@ -123,7 +123,7 @@ def _source(segment: Segment) -> Facts | str | None:
     return found or (words[:TEXT_MAX] if any(map(str.isalpha, words)) else None)
 
 
-def notes_of(group: OrderGroup, zone: tzinfo) -> dict[int, list[Facts]]:
+def parse_notes(group: OrderGroup, zone: tzinfo) -> dict[int, list[Facts]]:
     """Return the notes (NTE) by the id of the OBX or SPM segment that they stand behind; those of the patient, the
     order and the message under CHECKUP. The segments of one author, behind each other, are the lines of one note."""
     found: dict[int, list[Facts]] = {}

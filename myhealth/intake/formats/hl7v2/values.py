@@ -47,28 +47,28 @@ RANGE_MAX = 200  # characters; what is longer is words
 SIMPLE = re.compile(r"[-+]?[0-9.]+\s*(?:[-–_]|to|\.\.+)\s*[-+]?[0-9.]+", re.IGNORECASE)
 
 
-def value_of(segment: Segment, zone: tzinfo) -> Facts:
+def parse_value(segment: Segment, zone: tzinfo) -> Facts:
     """Return `value`, exact if it is a number, and what else its type says; why it is absent, if it is."""
     kind = segment.text(2).upper()
     encoding = segment.encoding
     repetitions = segment.repetitions(5)
     if kind in ("TX", "FT"):  # free text: a repetition is a new line; it has no components
         text = "\n".join(encoding.plain(each) for each in repetitions)
-        return {"value": text} if text.strip() else _absent(segment)
+        return {"value": text} if text.strip() else _absent_facts(segment)
     if len(repetitions) == 1:
-        found = _single(encoding, kind, repetitions[0], zone)
+        found = _parse_repetition(encoding, kind, repetitions[0], zone)
     else:
-        several = [_single(encoding, kind, each, zone) for each in repetitions]
-        found = _joined([each for each in several if each.get("value") not in (None, "")], kind)
-    return found if found.get("value") not in (None, "") else _absent(segment)
+        several = [_parse_repetition(encoding, kind, each, zone) for each in repetitions]
+        found = _join_repetitions([each for each in several if each.get("value") not in (None, "")], kind)
+    return found if found.get("value") not in (None, "") else _absent_facts(segment)
 
 
-def _absent(segment: Segment) -> Facts:
+def _absent_facts(segment: Segment) -> Facts:
     code = ABSENT_BY_STATUS.get(segment.text(11).upper())
     return {"value": NO_VALUE, "absent_reason": NO_VALUE} | without_empty(absent_code=code)
 
 
-def _joined(several: list[Facts], kind: str) -> Facts:
+def _join_repetitions(several: list[Facts], kind: str) -> Facts:
     """Return the values of several repetitions as one text, with all their codes."""
     if len(several) < 2:
         return several[0] if several else {}
@@ -78,13 +78,13 @@ def _joined(several: list[Facts], kind: str) -> Facts:
     return {"value": text} | without_empty(value_coded=coded)
 
 
-def _single(encoding: Encoding, kind: str, text: str, zone: tzinfo) -> Facts:
+def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) -> Facts:
     """Return one repetition of OBX-5, read by its type (OBX-2)."""
     if kind == "ST":
         plain = encoding.plain(text).strip()
         return _unmeasured(plain, "error") if UNMEASURED.fullmatch(plain) else {"value": plain}
     if kind in CODED_TYPES:
-        return _coded(encoding, text)
+        return _parse_coded(encoding, text)
     parts = [encoding.plain(each).strip() for each in encoding.components(text)]
     if kind in MOMENT_TYPES:
         moment = iso_time(parts[0]) if kind == "TM" else iso_moment(parts[0], zone)
@@ -98,10 +98,10 @@ def _single(encoding: Encoding, kind: str, text: str, zone: tzinfo) -> Facts:
         return {"value": plain}
     if len(parts) > 1 and UNMEASURED.fullmatch(printed := "".join(parts)):  # ^***
         return _unmeasured(printed, "error")
-    return (_number(plain, kind) if len(parts) == 1 else _structured(parts)) or {"value": plain}
+    return (_parse_number(plain, kind) if len(parts) == 1 else _parse_structured(parts)) or {"value": plain}
 
 
-def _number(plain: str, kind: str) -> Facts:
+def _parse_number(plain: str, kind: str) -> Facts:
     found = number(plain)
     if found is not None:
         return {"value": found}
@@ -110,7 +110,7 @@ def _number(plain: str, kind: str) -> Facts:
     if kind in ("NM", "SN") and (code := NOT_A_NUMBER.get(plain.upper())):
         return _unmeasured(plain, code)
     if kind == "SN" and (match := COMPARED.fullmatch(plain)):
-        return _structured([match[1], match[2]]) or {}
+        return _parse_structured([match[1], match[2]]) or {}
     return {}
 
 
@@ -118,13 +118,13 @@ def _unmeasured(sent: str, code: str) -> Facts:
     return {"value": NO_VALUE, "absent_reason": sent[:TEXT_MAX], "absent_code": code}
 
 
-def _coded(encoding: Encoding, text: str) -> Facts:
+def _parse_coded(encoding: Encoding, text: str) -> Facts:
     """Return a coded value: its words, else its code, and its codes."""
     coded = concept_of(text, encoding)
     return {"value": label_of(text, encoding)} | ({"value_coded": coded} if isinstance(coded, dict) else {})
 
 
-def _structured(parts: list[str]) -> Facts | None:
+def _parse_structured(parts: list[str]) -> Facts | None:
     """Read a structured number (SN): a number if it has no other part, else text; None if it is not an SN.
 
     Worked example: ["", "182"] is 182, [">", "100"] is ">100", ["", "1", ":", "128"] is "1:128" and a ratio.
@@ -149,7 +149,7 @@ def _written(digits: str) -> str:
     return re.sub(r"^([+-]?)\.", r"\g<1>0.", digits)
 
 
-def _period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
+def _parse_period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
     """Return a period of dates (DR)."""
     ends = [iso_moment(each, zone) for each in (*parts, "", "")[:2]]
     if not any(ends):
@@ -157,7 +157,7 @@ def _period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
     return {"value": " to ".join(filter(None, ends)), "value_period": without_empty(start=ends[0], end=ends[1])}
 
 
-def _range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
+def _parse_range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     """Return a range of numbers (NR)."""
     low, high = (number(each) for each in (*parts, "", "")[:2])
     if low is None and high is None:
@@ -166,32 +166,32 @@ def _range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     return {"value": "-".join(str(end["value"]) for end in ends.values()), "value_range": ends}
 
 
-def _quantity(parts: list[str], encoding: Encoding, _: tzinfo) -> Facts:
+def _parse_quantity(parts: list[str], encoding: Encoding, _: tzinfo) -> Facts:
     """Return a number with its unit (CQ)."""
     found = number(parts[0])
     if found is None:
         return {"value": "^".join(parts)}
-    unit, sent = unit_of(parts[1] if len(parts) > 1 else "", encoding)
+    unit, sent = parse_unit(parts[1] if len(parts) > 1 else "", encoding)
     return {"value": found} | without_empty(unit=unit, unit_text=sent)
 
 
-def _document(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
+def _describe_document(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     """Return what a document in base64 (ED) is; a result cannot contain it."""
     return {"value": f"document ({'/'.join(filter(None, parts[1:3]))})"}
 
 
 READERS: dict[str, Callable[[list[str], Encoding, tzinfo], Facts]] = {
-    "DR": _period,
-    "NR": _range,
-    "CQ": _quantity,
-    "ED": _document,
+    "DR": _parse_period,
+    "NR": _parse_range,
+    "CQ": _parse_quantity,
+    "ED": _describe_document,
     "NA": lambda parts, encoding, zone: {"value": ", ".join(parts)},
     **dict.fromkeys(("CX", "EI"), lambda parts, encoding, zone: {"value": parts[0] or "^".join(parts)}),
 }
 
 
 @cached
-def unit_of(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
+def parse_unit(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
     """Return the unit (OBX-6) in UCUM if that is certain, else as sent; and as sent, if that differs.
 
     Worked examples: "266016^MDC_DIM_MMHG^MDC^mm[Hg]^mm[Hg]^UCUM" is mm[Hg], "mmol/L^^ISO+" mmol/L, "10^3/uL" 10*3/uL.
@@ -227,11 +227,11 @@ def range_of(text: str, unit: str | None) -> Facts:
     text = text.strip()
     if len(text) > RANGE_MAX:
         return {"low": None, "high": None, "range_text": text}
-    return _range_of(text, unit)
+    return _parse_reference_range(text, unit)
 
 
 @lru_cache(maxsize=2048)
-def _range_of(text: str, unit: str | None) -> Facts:
+def _parse_reference_range(text: str, unit: str | None) -> Facts:
     found: Facts = {"low": None, "high": None}
     if not text or not any(map(str.isalnum, text)):  # "-" stands for none
         return found

@@ -94,13 +94,13 @@ def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo | None) 
             raise ValueError(match[0])
         hours = hours % 12 + (12 if half in "pP" else 0)
     micro = int(f"{fraction or ''}000000"[:6])
-    found = parse_partial((*digits, hours, int(minute), int(second or 0)), micro, _zone(offset, zone or UTC))
+    found = parse_partial((*digits, hours, int(minute), int(second or 0)), micro, _offset_zone(offset, zone or UTC))
     if not offset and zone is None:
         raise NoZone(match[0])
     return found
 
 
-def _zone(offset: str | None, zone: tzinfo) -> tzinfo:
+def _offset_zone(offset: str | None, zone: tzinfo) -> tzinfo:
     if not offset:
         return zone
     if offset in "zZ":

@@ -159,7 +159,7 @@ def _is_whole(date_format: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Table:
+class FittedLayout:
     """A layout that fits a header. `names`: of the columns. `places`: the columns of each field. `results`: the columns
     of a wide table with what is known of their test."""
 
@@ -176,35 +176,35 @@ class Table:
         return [name for place, name in enumerate(self.names) if place not in read and name]
 
 
-def fit(layout: Layout, cells: Sequence[str]) -> Table | str:
+def fit(layout: Layout, cells: Sequence[str]) -> FittedLayout | str:
     """Return the table if the cells are its header, else why they are not."""
     if len(cells) > COLUMNS_MAX:
         return f"it has more than {COLUMNS_MAX:,} columns"
     names = [cell.strip() for cell in cells]
-    folded = [fold(name) for name in names]
+    folded = [fold_column(name) for name in names]
     return _fit_given(layout, names, folded) if layout.is_given else _guess(layout, names, folded)
 
 
-def fold(name: str) -> str:
+def fold_column(name: str) -> str:
     """Return the name of a column as it is compared: without case, with one blank for blanks and underscores."""
     return re.sub(r"[\s_\ufeff]+", " ", name).strip().casefold()
 
 
-def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
+def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout | str:
     places = {field: [value] if isinstance(value, str) else value for field, value in layout.columns.items()}
-    ignored = [folded.index(fold(name)) for name in places.pop("ignored", ()) if fold(name) in folded]
+    ignored = [folded.index(fold_column(name)) for name in places.pop("ignored", ()) if fold_column(name) in folded]
     wanted = [*(name for each in places.values() for name in each), *(each.column for each in layout.results)]
     for name in wanted:
-        if folded.count(fold(name)) != 1:
-            return f"the column {name[:40]!r} {'stands there twice' if fold(name) in folded else 'is missing'}"
-    found = {field: [folded.index(fold(name)) for name in each] for field, each in places.items()} | {
+        if folded.count(fold_column(name)) != 1:
+            return f"the column {name[:40]!r} {'stands there twice' if fold_column(name) in folded else 'is missing'}"
+    found = {field: [folded.index(fold_column(name)) for name in each] for field, each in places.items()} | {
         "ignored": ignored
     }
-    results = {folded.index(fold(each.column)): each for each in layout.results}
-    return Table(layout, names, found, {place: _described(each) for place, each in results.items()})
+    results = {folded.index(fold_column(each.column)): each for each in layout.results}
+    return FittedLayout(layout, names, found, {place: _described(each) for place, each in results.items()})
 
 
-def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
+def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout | str:
     places: dict[str, list[int]] = {}
     counted = Counter(folded)
     for place, name in enumerate(folded):
@@ -219,7 +219,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
     is_long = "value" in places and ("name" in places or "code" in places)
     if is_long and layout.kind != "wide":
         double = next((field for field, each in places.items() if len(each) > 1 and field not in JOINED), "")
-        return f"two columns may be {double}" if double else Table(layout, names, places, {}, is_exported)
+        return f"two columns may be {double}" if double else FittedLayout(layout, names, places, {}, is_exported)
     if layout.kind == "long":
         return "a long table has columns named value and name or code"
     wide = {field: each for field, each in places.items() if field in (*RECORD_FIELDS, "ignored")}
@@ -229,7 +229,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> Table | str:
         return "a wide table has a column named taken_at, date or the like, and a column for each test"
     double = next((name for place, name in enumerate(folded) if name and counted[name] > 1), "")
     double = double or next((field for field, each in wide.items() if len(each) > 1 and field not in JOINED), "")
-    return f"two columns are named or may be {double[:40]!r}" if double else Table(layout, names, wide, results)
+    return f"two columns are named or may be {double[:40]!r}" if double else FittedLayout(layout, names, wide, results)
 
 
 def _described(column: Measured) -> Measured:

@@ -19,8 +19,8 @@ from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.cells import AmbiguousDate, NoZone, read_moment, read_number, read_value
-from myhealth.intake.formats.tables.layout import LOINC, Layout, Table
-from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, Row, read_header, read_rows
+from myhealth.intake.formats.tables.layout import LOINC, FittedLayout, Layout
+from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, TableRow, read_header, read_rows
 from myhealth.intake.formats.tables.rows import is_table as is_table
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.parsed_record import ParsedRecord
@@ -37,7 +37,7 @@ ZONE = "--timezone, timezone= in the address, or zone in the layout"
 class TableReader:
     """Makes records of the rows of one table. Its faults name columns."""
 
-    def __init__(self, table: Table, encoding: str) -> None:
+    def __init__(self, table: FittedLayout, encoding: str) -> None:
         self.table, self.layout, self.encoding = table, table.layout, encoding
         self.zone = read_zone(self.layout.zone) if self.layout.zone else None
         self._read_a_moment = False
@@ -45,7 +45,7 @@ class TableReader:
     def column(self, field: str) -> str:
         return " ".join(self.table.names[place] for place in self.table.places.get(field, ()))
 
-    def read(self, row: Row) -> ParsedRecord | None:
+    def read(self, row: TableRow) -> ParsedRecord | None:
         """Return the record of a row; None if the row says nothing."""
         parsed = ParsedRecord(0, row.line, row.text, {}, [], warnings=[], patient_field=self.column("patient"))
         record, texts = parsed.record, self._texts(row)
@@ -67,7 +67,7 @@ class TableReader:
         record |= {"checkup_report": report, "disease": texts.get("disease", ""), "results": results}
         return parsed
 
-    def _texts(self, row: Row) -> dict[str, str]:
+    def _texts(self, row: TableRow) -> dict[str, str]:
         """Return the texts of the fields that say something; of several columns together."""
         found = {}
         for field, places in self.table.places.items():
@@ -77,7 +77,7 @@ class TableReader:
                 found[field] = text
         return found
 
-    def _fault_of(self, row: Row) -> tuple[str, str] | None:
+    def _fault_of(self, row: TableRow) -> tuple[str, str] | None:
         names = self.table.names
         if row.fault:
             return names[min(len(row.cells), len(names)) - 1], row.fault
@@ -89,7 +89,7 @@ class TableReader:
             return "", f"the row has {len(row.cells)} cells, and the header has {len(names)}"
         return None
 
-    def _add_moment(self, row: Row, parsed: ParsedRecord, text: str) -> None:
+    def _add_moment(self, row: TableRow, parsed: ParsedRecord, text: str) -> None:
         column = self.column("taken_at")
         if not text:
             parsed.record["taken_precision"] = "unknown"
@@ -116,14 +116,14 @@ class TableReader:
             if found.doubt:
                 parsed.warnings.append((column, found.doubt))
 
-    def _wide(self, row: Row, parsed: ParsedRecord) -> list[dict[str, Any]]:
+    def _wide(self, row: TableRow, parsed: ParsedRecord) -> list[dict[str, Any]]:
         results, columns = [], []
         for place, test in self.table.results.items():
             text = row.cells[place].strip()
             if text and text not in self.layout.blank:
                 columns.append(self.table.names[place])
                 value = _checked(parsed, columns[-1], read_value, text, self.layout)
-                results.append(_result(test.name, test.code, test.unit, value))
+                results.append(_table_result(test.name, test.code, test.unit, value))
         parsed.locate = partial(self.locate, columns)
         return results
 
@@ -140,7 +140,7 @@ class TableReader:
         if not text:
             parsed.faults.append((column, "is missing"))
         value = _checked(parsed, column, read_value, text, self.layout)
-        result = _result(name or name_of(code) or code, code, texts.get("unit", ""), value)
+        result = _table_result(name or name_of(code) or code, code, texts.get("unit", ""), value)
         if texts.get("range_source") != SOURCE:  # what our catalogue added to our own export
             for end in [each for each in ("low", "high") if each in texts]:
                 result[end] = _checked(parsed, self.column(end), read_number, texts[end], self.layout)
@@ -165,7 +165,7 @@ def _checked(parsed: ParsedRecord, column: str, read: Callable[[str, Layout], An
         return text
 
 
-def _result(name: str, code: str, unit: str, value: Any) -> dict[str, Any]:
+def _table_result(name: str, code: str, unit: str, value: Any) -> dict[str, Any]:
     """Return a result; what it lacks is left out."""
     found: dict[str, Any] = {"name": name, "value": value}
     if code:
@@ -200,7 +200,7 @@ def _after_header(header: str) -> str:
     return header if header.endswith(("\n", "\r")) else f"{header}\n"
 
 
-def _records(reader: TableReader, rows: Iterator[Row], dump: Dump) -> Iterator[ParsedRecord]:
+def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Iterator[ParsedRecord]:
     for row in rows:
         parsed = reader.read(row)
         if parsed is None:
@@ -241,7 +241,7 @@ def _add(first: ParsedRecord, parsed: ParsedRecord) -> None:
     first.raw = _after_header(first.raw) + parsed.raw
 
 
-def write_rejected(dump: Dump) -> RejectedLayout:
+def write_rejected_rows(dump: Dump) -> RejectedLayout:
     """Write the header once. The file is UTF-8 with a BOM, whatever the encoding of the source was."""
     header = _after_header(dump.header)
 

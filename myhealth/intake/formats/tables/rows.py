@@ -14,7 +14,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.intake.formats.json_reader import CHUNK_BYTES, Readable
 from myhealth.intake.formats.source import Source
-from myhealth.intake.formats.tables.layout import Layout, Table, fit
+from myhealth.intake.formats.tables.layout import FittedLayout, Layout, fit
 from myhealth.intake.parsed_record import is_utf8
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -26,7 +26,7 @@ BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A row: its first line, its text, its cells, and why they could not be told apart, if so."""
 
     line: int
@@ -136,7 +136,7 @@ def cells_of(text: str, delimiter: str) -> list[str]:
         return text.split(delimiter)
 
 
-def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
+def read_header(lines: Lines, layout: Layout) -> tuple[FittedLayout, str, str]:
     """Find the header among the first lines; return the table, its delimiter, and the text of the header.
 
     Raises BadInput naming the line that comes nearest, and what it lacks.
@@ -145,7 +145,7 @@ def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
     marks = [layout.delimiter] if layout.delimiter else list(DELIMITERS)
     why: list[tuple[int, str]] = []
     for place in range(len(first)):
-        found: list[tuple[int, Table, str, int]] = []
+        found: list[tuple[int, FittedLayout, str, int]] = []
         for mark in marks:
             reader = csv.reader(first[place:], delimiter=mark)
             try:
@@ -153,7 +153,7 @@ def read_header(lines: Lines, layout: Layout) -> tuple[Table, str, str]:
             except csv.Error:
                 continue
             table = fit(layout, cells)
-            if isinstance(table, Table):
+            if isinstance(table, FittedLayout):
                 found.append((len(cells), table, mark, reader.line_num))
             else:
                 why.append((len(cells), f"line {place + 1}: {table}; the columns are {_shown(cells)}"))
@@ -178,7 +178,7 @@ def _shown(cells: Sequence[str]) -> str:
     return printable(", ".join(filter(None, cells)), 100)
 
 
-def read_rows(lines: Lines, delimiter: str) -> Iterator[Row]:
+def read_rows(lines: Lines, delimiter: str) -> Iterator[TableRow]:
     """Return the rows. One whose quotes are not closed has the first of its lines only, and reading continues behind
     it, so that it takes no other row with it."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -193,7 +193,7 @@ def read_rows(lines: Lines, delimiter: str) -> Iterator[Row]:
             lines.give_back(1)
             text = lines.row[0]
             cells = cells_of(text, delimiter)
-            yield Row(number, text, cells, QUOTES)
+            yield TableRow(number, text, cells, QUOTES)
             continue
         if any(cell and not cell.isspace() for cell in cells):
-            yield Row(number, "".join(lines.row), cells)
+            yield TableRow(number, "".join(lines.row), cells)
