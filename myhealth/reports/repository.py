@@ -241,12 +241,17 @@ class ReportRepository:
         only: Sequence[Mapping[str, Any]] | None = None,
         after: PageCursor | None = None,
         rounds: int | None = None,
+        read: Sequence[Document] = (),
     ) -> NewestPoints:
         """Return the `most` newest points of each measurement, or of those of the results `only`, behind `after`.
 
-        `rounds`: how many queries at most; a point that is not among their reports is not found."""
+        `rounds`: how many queries at most; a point that is not among their reports is not found. `read`: the newest
+        reports, if the caller has them and there may be more; they are not read again."""
         found = NewestPoints(most, only)
-        lacking = found.lacking() if only is not None else None
+        if read:
+            found.add(read)
+            after = PageCursor.of(read[-1])
+        lacking = found.lacking() if read or only is not None else None
         while (only is None or lacking is not None) and rounds != 0:
             query = newest_query(patient, lacking, after)
             options: Any = {"sort": sort_keys("-taken_at"), "limit": NEWEST_READ, "batch_size": NEWEST_READ + 1}

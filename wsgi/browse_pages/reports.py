@@ -96,7 +96,8 @@ class ReportsPage(PatientPage):
         person = self.read_person(username, "reports")
         found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
         path, is_first = self.path, not query.values and after is None
-        newest = self.context.reports.newest(person, POINTS, rounds=None if is_first else 1)
+        rounds, read = (1, ()) if not is_first else (None, found) if len(found) > PAGE else (0, found)
+        newest = self.context.reports.newest(person, POINTS, rounds=rounds, read=read)
         groups = glance_groups(newest.points(), self.dates, path) if is_first else []
         has_notice = self.patient is None and session.has_notice()
         answer = self.render(
