@@ -181,7 +181,7 @@ def test_staff_reads_a_patients_pages_and_the_patient_sees_that(application, who
                  "/my/patients/bholanath/print", "/my/patients/bholanath/access-log"):  # fmt: skip
         assert staff.get(path).status_code == 200
     log = patient.get("/my/access-log").text
-    assert log.count(who) == 6
+    assert log.count(who) == 7, "the search told of the last report"
     assert f'<a href="/my/reports/{number}">' in log
     assert "Nobody else has looked" in staff.get("/my/access-log").text
 
@@ -194,21 +194,25 @@ def test_a_doctor_finds_patients_by_name_page_by_page(application, people, setti
     create_user("joshi", full_name="  ")
     run_pass(settings.database_url, ReportWriter(reports), settings)
     doctor.log_in("dr.ayush")
-    seen, path, page = [], "/my/patients?q=+JOSHI+", None
-    while path:
-        page = doctor.get(path).text
-        seen.append(re.findall(r'href="/my/patients/([^"?]+)"><strong', page))
-        found = re.search(r'href="([^"]+)" rel="next"', page)
-        path = html.unescape(found.group(1)) if found else ""
+    lists = {}
+    for begin in ("/my/patients", "/my/patients?q=+JOSHI+"):
+        seen, path = lists.setdefault(begin, []), begin
+        while path:
+            page = doctor.get(path).text
+            seen.append(re.findall(r'href="/my/patients/([^"?]+)"><strong', page))
+            found = re.search(r'href="([^"]+)" rel="next"', page)
+            path = html.unescape(found.group(1)) if found else ""
     assert seen == [["joshi", "p1"], ["p0", "p2"]]
+    by_name = [["p0", "p1"], ["p3", "p2"], ["bholanath", "joshi"], ["savita"]]
+    assert lists["/my/patients"] == by_name, "those without a name are the last"
     assert '<strong dir="auto">joshi</strong>' in doctor.get("/my/patients?q=joshi").text
     assert 'value="JOSHI"' in page
     assert "Back to the first" in page
     assert "Nobody found" in doctor.get("/my/patients?q=nobody+like+that").text
     assert "Zoë" in doctor.get("/my/patients?q=zoe").text
     assert {(look.what, look.username) for look in reports.access_log.find_events(actor="dr.ayush")} == {
-        ("people", None)
-    }
+        ("people", None), *(("search", name) for name in ("joshi", "p0", "p1", "p2")),
+    }  # fmt: skip
     assert doctor.get("/my/patients?after=x").status_code == 400
 
 

@@ -1,12 +1,14 @@
 """Reviews on the pages: the list for staff, the form on a report, and the note that the patient reads."""
 
+import dataclasses
 import re
 
 import pytest
 from support.factories import record, take
 from support.page_client import Browser, plain
 
-from myhealth.profiles.services import set_full_name
+from myhealth.profiles.services import create_user, set_full_name
+from wsgi.browse import make_app
 
 XSS = "<script>alert(1)</script></textarea>"
 FAR = [{"code": "8480-6", "name": "Systolic blood pressure", "value": 182, "unit": "mm[Hg]", "low": 90, "high": 120, "flag": "H"}]  # fmt: skip
@@ -124,3 +126,67 @@ def test_to_review_is_read_page_by_page(staff, sync) -> None:
         path = older and older.group(1)
     assert len(seen) == len(set(seen)) == 49
     assert "Nothing to review" in plain(staff.get("/my/to-review?machine=none"))
+
+
+def test_a_review_is_taken_back_on_the_page(staff, browser, sync, db) -> None:
+    staff.submit(staff.get("/my/reports/1"), "/my/reports/1", note="Of another patient")
+    page = staff.get("/my/reports/1?said=reviewed")  # before the sync has carried it here
+    assert "Take the review back" in page.text
+    answer = staff.submit(page, "/my/reports/1", take_back="yes")
+    assert answer.headers["Location"] == "/my/reports/1?said=taken-back"
+    assert db("select reviewed_at, reviewed_by, review_note from checkups where id = 1") == [(None, None, None)]
+    sync()
+    assert "Take the review back" not in staff.get("/my/reports/1?said=taken-back").text
+    staff.submit(staff.get("/my/reports/1"), "/my/reports/1", note="")
+    sync()
+    staff.submit(staff.get("/my/reports/1"), "/my/reports/1", take_back="yes")
+    page = staff.get("/my/reports/1?said=taken-back")
+    assert "The review is taken back" in page.text
+    assert "Take the review back" not in page.text
+    sync()
+    assert 1 in numbers(staff.get("/my/to-review"))
+    browser.log_in("bholanath")
+    assert "Of another patient" not in browser.get("/my/reports/1").text
+
+
+def test_what_is_to_review_at_a_site_is_of_its_machines(staff, sync, db, settings, upload, calling, serving) -> None:
+    take(record("far", "savita", results=FAR), machine="HC-2")
+    take(record("near", "savita", results=FAR), machine="HC-3")
+    db("update machines set site = case serial when 'HC-1' then 'Camp 1' else 'Nashik' end")
+    sync()
+    page = staff.get("/my/to-review")
+    assert re.findall(r'<option value="([^"]*)"', page.text) == ["", "Camp 1", "Nashik"]
+    of_nashik = numbers(staff.get("/my/to-review?site=Nashik"))
+    assert len(of_nashik) == 2
+    assert numbers(staff.get("/my/to-review?site=Camp+1")) == [each for each in numbers(page) if each not in of_nashik]
+    assert len(numbers(staff.get("/my/to-review?site=Nashik&machine=HC-3"))) == 1
+    assert numbers(staff.get("/my/to-review?site=Nashik&machine=HC-1")) == []
+    assert "Nothing to review" in plain(staff.get("/my/to-review?site=Elsewhere"))
+    other = calling(make_app(dataclasses.replace(settings, auth_url=serving(upload.application)))).application
+    without = Browser(other)
+    without.client.set_cookie("myhealth_session", staff.cookie().value, domain="localhost")
+    db("alter table machines rename to machines_away")
+    try:
+        page = without.get("/my/to-review")
+        assert (page.status_code, "<option" in page.text) == (200, False)
+        assert without.get("/my/to-review?site=Nashik").status_code == 503
+    finally:
+        db("alter table machines_away rename to machines")
+
+
+def test_a_doctor_finds_what_was_opened_and_what_the_last_report_was(staff, sync, reports) -> None:
+    create_user("mina", rounds=4)
+    take(record("far", "savita", results=[*FAR, *FINE], taken_at="2026-11-25T09:00:00Z"))
+    sync()
+    assert "Recently opened" not in staff.get("/my/patients").text
+    for path in ("/my/reports/4", "/my/patients/bholanath", "/my/to-review", "/my/patients?q=mina"):
+        staff.get(path)
+    page = staff.get("/my/patients").text
+    chips = re.findall(r'href="/my/patients/(\w+)"', page[: page.index("All patients")])
+    assert chips == ["bholanath", "savita"]
+    assert "Last report" not in page
+    found = plain(staff.get("/my/patients?q=savita"))
+    assert "Last report 25 November 2026: Blood pressure, ◆ 1 outside the usual range, far outside too" in found
+    assert "No report yet" in plain(staff.get("/my/patients?q=mina"))
+    events = reports.access_log.collection.find({"what": "search"})
+    assert [event["username"] for event in events] == ["mina", "savita", "mina"]

@@ -33,8 +33,9 @@ BUNDLE_REPORTS = 200
 QUERIES = {
     "users": "select to_jsonb(t) - '{password_hash,changed_in}'::text[] from users t where id = %(id)s",
     "patient_identifiers": "select to_jsonb(t) from patient_identifiers t where patient_id = %(id)s order by t.id",
-    "checkups": "select to_jsonb(t) || jsonb_build_object('machine', serial) - 'changed_in' from checkups t"
-    " left join machines on machines.id = machine_id where patient_id = %(id)s order by t.id",
+    "checkups": "select to_jsonb(t) || jsonb_build_object('machine', serial, 'reviewer', reviewer.username)"
+    " - 'changed_in' from checkups t left join machines on machines.id = machine_id"
+    " left join users reviewer on reviewer.id = reviewed_by where patient_id = %(id)s order by t.id",
     "checkup_versions": "select to_jsonb(t) from checkup_versions t join checkups on checkups.id = checkup_id"
     " where patient_id = %(id)s order by checkup_id, t.revision",
     "superseded": "select to_jsonb(t) - 'digest' from superseded t where patient_id = %(id)s order by checkup_id",

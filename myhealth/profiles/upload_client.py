@@ -179,12 +179,17 @@ class UploadClient:
         return self._list(path, ("revision", "replaced_at", "replaced_by", "reason", "content"), token, address)
 
     def review_checkup(
-        self, username: str, checkup_id: int, token: str, note: str, revision: int, address: str = ""
+        self, username: str, checkup_id: int, token: str, review: dict[str, Any] | None, address: str = ""
     ) -> None:
-        """Mark a check-up of that revision as reviewed by the holder of `token`. Raises as `delete_user`."""
-        body = {"note": note, "revision": revision}
+        """Mark a check-up as reviewed by the holder of `token` (`review`: its `note` and `revision`); None: take the
+        review back. Raises as `delete_user`."""
+        method, done = ("DELETE", 204) if review is None else ("POST", 200)
         path = f"{_user_path(username)}checkups/{checkup_id}/review/"
-        self._change("POST", path, body, token=token, address=address)
+        self._change(method, path, review, token=token, address=address, done=done)
+
+    def list_machines(self, token: str, address: str = "") -> list[dict[str, Any]]:
+        """Return `serial` and `site` of all machines. Raises as `delete_user`."""
+        return self._list("/machines/", ("serial", "site"), token, address)
 
     def change_password(self, username: str, token: str, current: str, new: str, address: str = "") -> datetime | None:
         """Change the password of the holder of `token`; return the moment before which revoked tokens were issued.

@@ -26,9 +26,11 @@ from myhealth.reports.documents import Document
 ACCESS_LOG_INDEXES = (
     IndexModel([("patient_id", 1), ("at", -1), ("_id", -1)]),
     IndexModel([("at", 1), ("_id", 1)]),
+    IndexModel([("actor_subject", 1), ("what", 1), ("at", -1)]),
     IndexModel([("refusal", 1)], unique=True, sparse=True),
 )
 PSEUDONYM = "erased user "  # no username contains a blank
+OPENED, OPENED_READ = ["reports", "report", "trends"], 200  # what opens a record; events to find patients in
 PURGE_EVENTS, KEPT_DAYS_MIN = 5000, 31
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
 
@@ -170,6 +172,13 @@ class AccessLog:
         with translate_mongo_errors():
             found = self.collection.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
             return [_event_of(document) for document in found]
+
+    def opened_by(self, actor: Document, most: int) -> list[str]:
+        """Return the subjects of the patients whose records the actor opened last, the newest first."""
+        query = {"actor_subject": actor["subject"], "what": {"$in": OPENED}, "outcome": "done"}
+        with translate_mongo_errors():
+            found = self.collection.find(query, {"subject": 1}, sort=[("at", -1)], limit=OPENED_READ)
+            return [*dict.fromkeys(event["subject"] for event in found if event["subject"])][:most]
 
     def find_of_person(self, person: Document) -> Iterator[AccessEvent]:
         """Yield all events of a person, as patient or as actor, refused ones too, in their order."""

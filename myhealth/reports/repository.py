@@ -192,9 +192,19 @@ class ReportRepository:
             found = self._readable.find(query, sort=sort, limit=limit, batch_size=size).to_list()
         return [restore_decimals(report) for report in found]
 
-    def to_review(self, wanted: ReportFilter, *, limit: int, after: PageCursor | None = None) -> list[Document]:
-        """Return at most `limit` abnormal reports of all patients that nobody has reviewed, the newest first."""
+    def to_review(
+        self,
+        wanted: ReportFilter,
+        *,
+        limit: int,
+        after: PageCursor | None = None,
+        machines: Sequence[str] | None = None,
+    ) -> list[Document]:
+        """Return at most `limit` abnormal reports of all patients that nobody has reviewed, the newest first.
+        `machines`: only of these."""
         query = {**reports_query(ALL_PATIENTS, wanted, after=after), **ABNORMAL, "reviewed_at": None}
+        if machines is not None:
+            query["machine"] = {**query.get("machine", {}), "$in": [*machines]}
         return self.find_by_query(query, sort_keys("-taken_at"), limit)
 
     def iterate(

@@ -160,6 +160,28 @@ class UserDirectory:
                 break
         return found
 
+    def patients_by_name(self, *, limit: int, after: SearchCursor | None = None) -> list[Document]:
+        """Return at most `limit` patients by full name, behind them those without one by username."""
+        found: list[Document] = []
+        for number, field in ((1, WHOLE_NAME), (0, SEARCH_FIELDS[0])):
+            if after and after.field < number:
+                continue  # it is among those without a name
+            begin = after if after and after.field == number else SearchCursor(number, "", -1)
+            behind = {"$or": [{field: {"$gt": begin.key}}, {"_id": {"$gt": begin.user_id}}]}
+            nameless = {} if number else {WHOLE_NAME: None}
+            query = {field: {"$gte": begin.key}, "role": "patient", **behind, **nameless}
+            with translate_mongo_errors():
+                found += self._collection.find(query, sort=[(field, 1), ("_id", 1)], limit=limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+
+def name_cursor(user: Document) -> SearchCursor:
+    """Return the position of a user among the patients by name."""
+    key = user.get("name_keys", {}).get("1")
+    return SearchCursor(1, key, user["_id"]) if key else SearchCursor(0, user["username_key"], user["_id"])
+
 
 def search_query(wanted: Search, number: int) -> Document:
     """Return the query for the users whom one field finds and no earlier field.

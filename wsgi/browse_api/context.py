@@ -1,5 +1,6 @@
 """The browse API's context, its authentication, and the rule of who may see whose reports."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ FOR_SERVICE = "Only the task runner may do that (role service)."
 # every second, and ends the calls that wait if there is no answer.
 TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heartbeatFrequencyMS": 1_000}
 # Trends may be this old; the report store itself is some minutes behind the source.
-RECENT_S = 5
+RECENT_S, SITES_S = 5, 60
 TRENDS_MAX, OVERVIEWS_MAX = 40, 500
 TRENDS_MAX_BYTES = 16 * 1024 * 1024  # a trend of 1,000 values has a quarter of a megabyte, with long texts much more
 
@@ -49,7 +50,7 @@ class BrowseContext:
         self._logged_syncs = MinuteTexts()
         self.trends = RecentAnswers(RECENT_S, TRENDS_MAX, TRENDS_MAX_BYTES, lambda answer: len(answer[0]))
         self.exports = OnePerUser()
-        self._overviews = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
+        self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
         self._keys = Verifier(self.upload_api.fetch_keys, Path(file) if (file := settings.browse.keys_file) else None)
@@ -113,6 +114,20 @@ class BrowseContext:
         key = ("choices", patient["_id"], patient["subject"])
         found: FilterChoices = self._overviews.get(key, lambda: self.reports.filter_choices(patient))
         return found
+
+    def sites(self, token: str, address: str) -> dict[str, list[str]] | None:
+        """Return the serials of the machines of each site as of a minute ago; None if the upload API is unavailable."""
+
+        def make() -> dict[str, list[str]] | None:
+            found: dict[str, list[str]] = {}
+            with contextlib.suppress(Unavailable):
+                for machine in self.upload_api.list_machines(token, address):
+                    found.setdefault((machine["site"] or "").strip(), []).append(machine["serial"])
+                return {site: found[site] for site in sorted(filter(None, found))}
+            return None
+
+        known: dict[str, list[str]] | None = self._sites.get("sites", make)
+        return known
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import bottle
 
 from myhealth.common.errors import NotFound
-from myhealth.reports.access_log import AccessEvent
+from myhealth.reports.access_log import Access, AccessEvent
+from myhealth.reports.user_search import name_cursor
 from wsgi.browse_api.cursors import access_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search
 from wsgi.browse_pages.base import LoggedInPage, Page, redirect
+from wsgi.browse_pages.blocks import blocks_of
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.navigation import link
-from wsgi.browse_pages.person_view import person_view
+from wsgi.browse_pages.person_view import PersonView, person_view
+from wsgi.browse_pages.report_view import report_views
 from wsgi.browse_pages.reports import PatientPage
 
-PAGE = 50
+EVENTS, PAGE, RECENT = 50, 20, 8
 # The words for an event's `what`, for the person whose record it is.
 ACCESS_WORDS = {
     "reports": "the list of reports",
     "reports to print": "reports, to print them",
     "export": "reports, to download them",
     "access log": "who looked",
+    "search": "a search for patients, with what the last report was",
     "to review": "the list of reports to review",
     "profile": "name and account",
     "checkups": "check-ups, where they are entered",
@@ -47,6 +51,15 @@ class AccessView:
     path: str
 
 
+class LastReport(NamedTuple):
+    """The newest report of a patient. `outside`: how many measurements are outside their range; `is_far`: one far."""
+
+    kind: str
+    day: str
+    outside: int
+    is_far: bool
+
+
 class PatientsPage(LoggedInPage):
     """Patients by their names. For users who are not staff this page does not exist."""
 
@@ -58,18 +71,39 @@ class PatientsPage(LoggedInPage):
         search = bottle.request.query.getunicode("q", "").strip()
         after = bottle.request.query.getunicode("after", "")
         wanted = parse_search({"search": search, "role": "patient", "after": after})
-        found = self.context.reports.people.search(wanted, limit=PAGE + 1)
-        self.log_access(None, "people")
+        people, cursor_of = self.context.reports.people, wanted.cursor_of if search else name_cursor
+        if search:
+            found = people.search(wanted, limit=PAGE + 1)
+        else:
+            found = people.patients_by_name(limit=PAGE + 1, after=wanted.after)
+        shown = found[:PAGE]
+        accesses = [Access(self.user, person, "search", address=self.address) for person in shown if search]
+        self.context.reports.access_log.log(Access(self.user, None, "people", address=self.address), *accesses)
+        rows = [(person_view(person), self.last_report(person) if search else None) for person in shown]
         return self.render(
             "patients",
             search=search,
-            people=[person_view(person) for person in found[:PAGE]],
-            older=link("patients", q=search, after=format_search_cursor(wanted.cursor_of(found[PAGE - 1])))
+            people=sorted(rows, key=lambda row: row[0].name.casefold()) if search else rows,
+            recent=[] if search or after else self.recent(),
+            older=link("patients", q=search, after=format_search_cursor(cursor_of(found[PAGE - 1])))
             if len(found) > PAGE
             else "",
             first=link("patients", q=search) if after else "",
             here="patients",
         )
+
+    def last_report(self, person: dict[str, Any]) -> LastReport | None:
+        """Return the newest report of a patient, None without one."""
+        for view in report_views(self.context.reports.find(person, limit=1), self.dates):
+            outside = [block for block in blocks_of(view.results) if block.is_unusual]
+            return LastReport(view.kind, view.date.day, len(outside), any(block.is_far for block in outside))
+        return None
+
+    def recent(self) -> list[PersonView]:
+        """Return the patients whose records the user opened last."""
+        subjects = self.context.reports.access_log.opened_by(self.user, RECENT)
+        known = {each["subject"]: each for each in self.context.reports.people.named(subjects, ())}
+        return [person_view(known[subject]) for subject in subjects if subject in known]
 
 
 class AccessLogPage(PatientPage):
@@ -80,13 +114,13 @@ class AccessLogPage(PatientPage):
     def get(self, username: str = "") -> Any:
         after = parse_access_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "access log")
-        found = self.context.reports.access_log.find_for_patient(person, limit=PAGE + 1, after=after)
+        found = self.context.reports.access_log.find_for_patient(person, limit=EVENTS + 1, after=after)
         actors = {event.actor_subject for event in found if event.actor_subject}
         full_names = self.context.reports.people.full_names(actors) if actors else {}
         return self.render(
             "access_log",
-            events=[access_view(event, full_names, self.dates) for event in found[:PAGE]],
-            older=self.path("access-log", after=access_cursor(found[PAGE - 1])) if len(found) > PAGE else "",
+            events=[access_view(event, full_names, self.dates) for event in found[:EVENTS]],
+            older=self.path("access-log", after=access_cursor(found[EVENTS - 1])) if len(found) > EVENTS else "",
             first=self.path("access-log"),
             is_later_page=after is not None,
             here="access-log",

@@ -34,6 +34,7 @@ SET_BY_ANOTHER = (
     " the place where you had your check-up."
 )
 NOTED = "It is noted. It shows here in a few minutes."
+TAKEN_BACK = "The review is taken back, with its note. It leaves this page in a few minutes."
 NOT_REVIEWED = (
     "Nothing was noted: the report has been changed meanwhile, perhaps by your own review. Look at it again in a few"
     " minutes."
@@ -153,28 +154,29 @@ class ReportPage(PatientPage):
 
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
-        said = bottle.request.query.get("said") == "reviewed" and not report.get("reviewed_at")
-        return self.show(report, person, NOTED if said else "")
+        pending = ("taken-back", TAKEN_BACK) if report.get("reviewed_at") else ("reviewed", NOTED)
+        return self.show(report, person, pending[1] if bottle.request.query.get("said") == pending[0] else "")
 
     def post(self, report_id: int) -> Any:
-        """Mark the report as reviewed. It is the upload API that decides whether the user may."""
+        """Mark the report as reviewed, or take that back. It is the upload API that decides whether the user may."""
         form = session.read_form()
         session.require_form_key(form, self.token)
         report, person = self.report(report_id)
         note, revision = form.get("note", "").replace("\r\n", "\n"), form.get("revision", "")
         seen = int(revision) if re.fullmatch(r"[0-9]{1,9}", revision) else 0
+        review = None if "take_back" in form else {"note": note, "revision": seen}
         try:
-            self.context.upload_api.review_checkup(person["username"], report_id, self.token, note, seen, self.address)
+            self.context.upload_api.review_checkup(person["username"], report_id, self.token, review, self.address)
         except (BadInput, Conflict, NotFound) as error:
             return self.show(report, person, NOT_REVIEWED, error.status, note)
-        return redirect(link("reports", report_id, said="reviewed"))
+        return redirect(link("reports", report_id, said="reviewed" if review else "taken-back"))
 
     def show(
         self, report: dict[str, Any], person: dict[str, Any], message: str = "", status: int = 200, typed: str = ""
     ) -> bottle.HTTPResponse:
         """Return the page of a report. `typed`: a note that was not stored."""
         self.set_patient(person)
-        view = report_view(report, self.dates)
+        view, reviewed = report_view(report, self.dates), self.reviewed(report)
         blocks = list(enumerate(self.blocks(report, view.results, person)))
         changed = [("Last changed", self.dates.day(report["updated_at"]))] if report["revision"] > 1 else []
         return self.render(
@@ -182,7 +184,8 @@ class ReportPage(PatientPage):
             status,
             report=view,
             message=message,
-            reviewed=self.reviewed(report),
+            reviewed=reviewed,
+            may_take_back=message == NOTED or (reviewed and message != TAKEN_BACK),
             revision=report["revision"],
             note=typed or view.review_note,
             may_review=self.is_staff,

@@ -16,13 +16,13 @@ from wsgi.upload_api.schemas import USERNAME
 
 BODY_MAX_BYTES = 16 * 1024
 FIELDS = ("serial", "model", "site", "firmware", "layout")
-TECHNICIAN = ("technician",)
+TECHNICIAN, READERS = ("technician",), ("doctor", "technician", "admin")
 PATIENT = (("patient", USERNAME, "The patient of every record, for a source that names none."),)
 
 
 class MachinesView(UploadView):
     spec = {
-        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, TECHNICIAN),
+        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, READERS),
         "post": Operation(
             "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, TECHNICIAN, "NewMachine"
         ),
