@@ -54,7 +54,7 @@ SPECIFICATION: dict[tuple[str, str], dict[str, int]] = {
     ("POST", "/checkups/"): only(201, "dr.ayush", "tara"),
     ("GET", "/reports/"): only(200, "dr.ayush"),
     ("POST", "/reports/"): only(201, "dr.ayush", "tara"),
-    ("GET", "/machines/"): only(200, "tara"),
+    ("GET", "/machines/"): only(200, "tara", "dr.ayush", "root"),
     ("POST", "/machines/"): only(201, "tara"),
     ("POST", "/machines/<serial>/dumps/"): only(201, "tara"),
     ("GET", "/rejections/"): only(200, *REJECTING),
