@@ -276,6 +276,69 @@ def test_what_a_person_corrected_alone_stays_in_the_report(db, people, shown) ->
     assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
 
 
+AT = {"effectiveDateTime": "2026-11-20T07:00:00+05:30"}
+LAB, OTHER, HERE = ("http://lab.example/fhir/", "http://other.example/", "")
+UUID = {"id": "5b7a1d0e-6f0f-4f43-9a11-3f2c1de0a001"}
+ADDRESSES = {
+    "at one instant": ((LAB, HERE), [{**AT}, {"valueQuantity": quantity(6, "mmol/L"), **AT}], 1),
+    "the other way": ((HERE, LAB), [{**AT}, {"valueQuantity": quantity(6, "mmol/L"), **AT}], 1),
+    "on one day": ((LAB, HERE), [{"effectiveDateTime": "2026-11-20"}] * 2, 1),
+    "an id that no two have": ((LAB, HERE), [{**AT, **UUID}, {"effectiveDateTime": "2026-11-21", **UUID}], 1),
+    "two servers": ((LAB, OTHER), [AT, AT], 2),
+    "one of two servers": ((LAB, OTHER, HERE), [AT, AT, AT], 3),
+    "other moments": ((LAB, HERE), [AT, {"effectiveDateTime": "2026-11-20T07:01:00+05:30"}], 2),
+    "other tests": ((LAB, HERE), [AT, {"code": {"text": "Urea"}, **AT}], 2),
+    "other values of one day": (
+        (LAB, HERE),
+        [{"effectiveDateTime": "2026-11-20", "valueQuantity": quantity(value, "mmol/L")} for value in (5, 6)],
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("reported", [False, True], ids=["alone", "in a report"])
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_an_address_with_and_without_its_server_is_one_resource(db, people, shown, case, reported) -> None:
+    roots, changes, count = ADDRESSES[case]
+    for number, (root, changed) in enumerate(zip(roots, changes, strict=True)):
+        version = {"valueQuantity": quantity(5, "mmol/L"), "meta": {"versionId": str(number)}}
+        sent = observation("a", **{**version, **changed})
+        url = f"{root}Observation/{sent['id']}"
+        same = {name: sent[name] for name in ("id", "effectiveDateTime")} | {"code": {"text": sent["code"]["text"]}}
+        entries = [{"resource": report(url, **same)}] if reported else []
+        entries.append({"resource": sent})
+        for each in entries if root else ():
+            each["fullUrl"] = f"{root}{each['resource']['resourceType']}/{sent['id']}"
+        assert [outcome.status for outcome in take(*entries)] != ["rejected"]
+        assert effects(take(*entries)) == [("duplicate", "none")]
+    found = shown()
+    assert [len(results) for results in found.values()] == [1] * count
+
+
+def test_a_member_is_corrected_by_its_address_on_its_server(db, people, shown) -> None:
+    take(PANEL, glucose(**AT), sodium())
+    corrected = {"resource": glucose(6.9, status="corrected", meta=LATER, **AT), "fullUrl": f"{LAB}Observation/a"}
+    assert effects(take(corrected)) == [("accepted", "replaced")]
+    assert effects(take(corrected)) == [("duplicate", "none")]
+    assert values(shown()) == {"DiagnosticReport/r1": [6.9, 140]}
+
+
+def test_a_report_takes_in_what_it_refers_to_on_its_own_server_alone(db, people, shown) -> None:
+    take(
+        *(
+            {"resource": glucose(value, **AT), "fullUrl": f"{root}Observation/a"}
+            for value, root in ((5, LAB), (6, OTHER))
+        )
+    )
+    panel = {**PANEL, "result": PANEL["result"][:1]}
+    take({**panel, "id": "nowhere"})
+    assert sorted(each for found in values(shown()).values() for each in found) == [5, 6]
+    assert sum(not found for found in shown().values()) == 1
+    take({"resource": panel, "fullUrl": f"{OTHER}DiagnosticReport/r1"})
+    assert values(shown())[f"{OTHER}DiagnosticReport/r1"] == [6]
+    assert values(shown())[f"{LAB}Observation/a"] == [5]
+
+
 ALONE_CORRECTED = glucose(6.9, status="corrected", meta=LATER)
 AT_ONCE = {
     "its report": ([], [glucose()], [PANEL, glucose(), sodium()], [5.1, 140]),

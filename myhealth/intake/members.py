@@ -4,15 +4,17 @@ An Observation's number is the record_id of its check-up if it was sent alone, e
 its panel if it has components.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.content import ENVELOPE, Content, held_in, keyed, numbers_in, results_in
-from myhealth.intake.deletions import is_number_of
+from myhealth.intake.content import ENVELOPE, Content, comparable, held_in, keyed, numbers_in, results_in
+from myhealth.intake.deletions import is_number_of, parts_of
 from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, as_moment, merge, shared_facts, with_previous
 from myhealth.intake.results import Pending
 
+UUID_LENGTH = 32
 SHARED = ("category", "device", "performers", "specimen")  # a result does not repeat those of its report
 
 
@@ -32,6 +34,48 @@ def is_member(whole: Content, elsewhere: Sequence[str], number: str) -> bool:
     if number == whole["record_id"]:
         return False
     return number in numbers_in(whole) or any(is_number_of(name, number, {"Observation"}) for name in elsewhere)
+
+
+def known_addresses(sent: Content, stored: Iterable[Content]) -> dict[str, str]:
+    """Return, by the numbers of a record's resources, the addresses under which the same ones are stored.
+
+    One of the two addresses names no server. As other servers give the same ids, it is the same one only if that has
+    the code at the same instant (on the same day: with the same value) or an id as long as a UUID, and is the only one.
+    """
+    known: dict[str, set[Any]] = {}
+    for content in stored:
+        for number, facts in _occasions(content).items():
+            known.setdefault(number, set()).update(facts)
+    same_id: dict[str, list[str]] = {}
+    for number in known:
+        same_id.setdefault(parts_of(number)[1], []).append(number)
+    found = {}
+    for number, facts in _occasions(sent).items():
+        others = same_id.get(parts_of(number)[1], ()) if number not in known else ()
+        same = [other for other in others if is_number_of(number, other, set()) and facts & known[other]]
+        if len(same) == 1:
+            found[number] = same[0]
+    return found
+
+
+def _occasions(content: Content) -> dict[str, set[Any]]:
+    """Return by the numbers of a check-up's resources what is so of no two servers' resources with the same id."""
+    whole, found, values = shared_facts(content), dict[str, set[Any]](), []
+    for number, result in zip(numbers_in(content), results_in(content), strict=True):
+        values.append(str(comparable(result.get("value"))))
+        code = result.get("code") or result.get("other_code") or result.get("name")
+        found.setdefault(number, set()).add(_occasion(code, result if result.get("taken_at") else whole, values[-1]))
+    number = str(content["record_id"] or "")
+    found.setdefault(number, set()).add(_occasion(content["checkup_type"], whole, " ".join(values)))
+    for number, facts in found.items():
+        if len(id_ := parts_of(number)[1]) >= UUID_LENGTH:
+            facts.add(id_)
+    return found
+
+
+def _occasion(code: Any, facts: Content, value: str) -> tuple[Any, ...]:
+    is_instant = facts.get("taken_at") and not facts.get("taken_precision")
+    return code, as_moment(facts.get("taken_at")), "" if is_instant else value
 
 
 def merge_part(whole: Content, alone: Content, *, legacy: bool = False) -> Merge:

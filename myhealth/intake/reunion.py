@@ -15,8 +15,8 @@ from myhealth.checkups.versions import find_versions, keep_version
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, numbers_in, results_in
-from myhealth.intake.deletions import FOUND, parts_of
-from myhealth.intake.members import contains, is_alone, is_member, merge_part, take_in
+from myhealth.intake.deletions import FOUND, is_number_of, parts_of
+from myhealth.intake.members import contains, is_alone, is_member, known_addresses, merge_part, take_in
 from myhealth.intake.record import encode_json
 from myhealth.intake.results import Pending
 from myhealth.intake.settlement import (
@@ -36,6 +36,8 @@ order by coalesce(machine_id, 0), record_id collate "C" for update"""
 # Two uploads at once, of an Observation and of its report, would not see each other's rows.
 LOCK_PATIENTS = "select 1 from users where id = any(%s) order by id for no key update"
 
+OBSERVATION = {"Observation"}
+
 
 class Reunion:
     """`parts`: the records of Observations that belong to a stored report, once for each one. `refused`: reports that
@@ -52,8 +54,24 @@ class Reunion:
         self._versions = find_versions(cursor, [each["id"] for each in of_one]) if of_one else {}
         self._held = {each["id"]: content_of_row(each) for each in of_one}
         for row in rows:
+            self._use_known_addresses(row)
             if not self._is_settled(row):
                 self.others.append(row)
+
+    def _use_known_addresses(self, row: Pending) -> None:
+        """Call the record and its results as they are stored, where their address has, or lacks, the server."""
+        content, parsed = content_of(row, None), row.item.parsed
+        names = known_addresses(content, (self._held[each["id"]] for each in self._related.get(row.patient_id, ())))
+        if not names:
+            return
+        details = content["details"] or {}
+        for each in (*results_in(content), *details.get("panels", ())):
+            if "sub_id" in each:
+                each["sub_id"] = names.get(each["sub_id"], each["sub_id"])
+        row.record.record_id = names.get(str(row.record.record_id), row.record.record_id)
+        row.record.results, row.item.copied = encode_json(content["results"]).decode(), ""
+        row.record.details = encode_json(details).decode() if details else None
+        parsed.entries = {place: names.get(number, number) for place, number in parsed.entries.items()}
 
     def _is_settled(self, row: Pending) -> bool:
         """Return whether the record belongs to stored reports, or is refused."""
@@ -88,8 +106,11 @@ class Reunion:
         )
         elsewhere = () if is_stored else row.item.parsed.elsewhere
         known = {number for each in self._related.get(row.patient_id, ()) for number in held_in(self._held[each["id"]])}
-        changed = content
-        for stored, held in self._others(row):
+        changed, others = content, [*self._others(row)]
+        numbers = [str(held["record_id"]) for _, held in others]
+        # Without its server, an address that several have means none of them.
+        elsewhere = [name for name in elsewhere if sum(is_number_of(name, each, OBSERVATION) for each in numbers) == 1]
+        for stored, held in others:
             number = str(held["record_id"])
             if not is_member(content, elsewhere, number) or (held["status"] == WITHDRAWN and number in known):
                 continue
@@ -123,10 +144,8 @@ def _find_related(cursor: Any, rows: Sequence[Pending]) -> dict[int, list[Stored
     wanted: set[str] = set()
     for row in rows:
         content = content_of(row, None)
-        wanted.update(filter(None, numbers_in(content)))
-        if row.item.parsed.elsewhere:
-            wanted.add(str(content["record_id"]))
-        wanted.update(part for name in row.item.parsed.elsewhere for part in parts_of(name))
+        numbers = [each for each in (*numbers_in(content), content["record_id"]) if each]
+        wanted.update(part for name in (*numbers, *row.item.parsed.elsewhere) for part in parts_of(name))
     if not wanted:
         return {}
     cursor.execute(FIND, (sorted(wanted), sorted({row.patient_id for row in rows})))

@@ -154,6 +154,13 @@ class Scope:
             return next(iter(self._by_url.get(text, [])), None) or self.known.get(text)
         return self._find(address, at, text) or self._known(address, at)
 
+    @staticmethod
+    def address_of(reference: Element, at: Entry) -> str:
+        """Return what a Reference in the resource `at` names; without a server, one on the server of that resource."""
+        text = reference.text("reference").strip()
+        address = ADDRESS.fullmatch(text)
+        return f"{root_of(at.outermost)}{address[2]}/{address[3]}" if address and not address[1] else text
+
     def about(self, entry: Entry) -> tuple[str, Entry | None]:
         """Return the type of resource that an entry is about, and that resource if it is here; "Patient" if it does not
         tell."""

@@ -157,7 +157,7 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             member = scope.resolve(reference, entry)
             if member is None or member.kind != "Observation":
                 group.elsewhere.append(label(reference))
-                group.addresses += filter(None, [reference.text("reference").strip()])
+                group.addresses += filter(None, [scope.address_of(reference, entry)])
                 continue
             group.examine(member.outermost)
             if _size_fault(group):
