@@ -25,12 +25,12 @@ COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outco
 @click.option(
     "--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Maximum number of events."
 )
-@click.option("--newest", is_flag=True, help="The newest events, instead of the oldest.")
+@click.option("--newest/--oldest", default=None, help="Which, if there are more; the newest unless --after is given.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @as_json
 @pass_app
 def audit(
-    app: App, /, source: str | None, limit: int, newest: bool, as_csv: bool, as_json: bool, **filters: Any
+    app: App, /, source: str | None, limit: int, newest: bool | None, as_csv: bool, as_json: bool, **filters: Any
 ) -> None:
     """Show who did what, to whose data, from where.
 
@@ -39,6 +39,7 @@ def audit(
     added; they contain no measured values and no passwords.
     """
     check_form(as_csv, as_json)
+    newest = not filters["after"] if newest is None else newest
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
     with app.database() as settings, app.reports(settings) as store:
@@ -53,8 +54,8 @@ def audit(
         records = [{**record, "details": details_text(record["details"])} for record in records]
     print_records(records, COLUMNS, as_json=as_json, as_csv=as_csv)
     if len(found) > limit:
-        others = "--since or a higher --limit" if newest else "--newest, --since or a higher --limit"
-        click.echo(f"There are more: these are the {'last' if newest else 'first'} {limit:,}; see {others}.", err=True)
+        which, others = ("last", "--until") if newest else ("first", "--newest, --since")
+        click.echo(f"There are more: these are the {which} {limit:,}; see {others} or a higher --limit.", err=True)
 
 
 def details_text(value: Any) -> str:

@@ -9,6 +9,11 @@ from cli.context import App, pass_app
 from cli.output import as_json, print_records, warn_of_exposed_secrets
 from myhealth.common.settings import keys, setting_rows
 
+HEADER = """# MyHealth's settings, with their defaults. Remove the # before those that shall differ. Put this file at
+# ./myhealth.toml or /etc/myhealth/myhealth.toml, or name it with --settings or MYHEALTH_SETTINGS. MYHEALTH_KEY (in a
+# section, MYHEALTH_SECTION_KEY) in the environment overrides it, and a command-line option that. Secrets are better
+# kept in files of their own: MYHEALTH_SECRET_KEY_FILE=/etc/myhealth/secret_key."""
+
 
 @click.command()
 @click.option("--example", is_flag=True, help="Print a settings file with every key, its explanation and its default.")
@@ -29,12 +34,12 @@ def settings(app: App, example: bool, as_json: bool) -> None:
 
 
 def example_lines() -> Iterator[str]:
-    """Return the lines of a TOML file in which every key is a comment with its default."""
-    yield "# MyHealth's settings. Remove the # before those that shall differ from the default."
+    """Return the lines of a TOML file in which every key is a comment with its default: examples/myhealth.toml."""
+    yield HEADER
     section = ""
     for key in keys():
         of, _, name = key.name.rpartition(".")
         if of != section:
             section = of
             yield f"\n[{of}]"
-        yield f"\n# {key.text}\n#{name} = {json.dumps(key.default)}"
+        yield f"\n# {key.text}\n#{name} = {json.dumps(key.default, ensure_ascii=False)}"

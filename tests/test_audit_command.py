@@ -72,13 +72,17 @@ def test_the_last_events_can_be_asked_for_and_a_cut_is_told(run_cli) -> None:
         return run_cli("audit", "--json", "--source", "browse", *options)
 
     everything = json.loads(ask().stdout)
-    cut = ask("--limit", "1")
+    cut = ask("--oldest", "--limit", "1")
     assert json.loads(cut.stdout) == everything[:1]
     assert "There are more: these are the first 1" in cut.stderr
-    last = ask("--newest", "--limit", "1")
-    assert json.loads(last.stdout) == everything[-1:]
-    assert "There are more: these are the last 1" in last.stderr
-    assert ask("--newest", "--limit", str(len(everything))).stderr == ""
+    for options in ((), ("--newest",)):
+        last = ask(*options, "--limit", "1")
+        assert json.loads(last.stdout) == everything[-1:]
+        assert "There are more: these are the last 1" in last.stderr
+    assert ask("--limit", str(len(everything))).stderr == ""
+    one = run_cli("audit", "--json", "--after", "1", "--limit", "1")
+    assert [event["source"] for event in json.loads(one.stdout)] == ["upload"]
+    assert "these are the first 1" in one.stderr
 
 
 @pytest.mark.usefixtures("people")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,23 +26,22 @@ from myhealth.processes import open_listening_socket, url_of
 EXAMPLES = ROOT / "examples"
 
 
-def own_copy(folder: Path) -> Path:
-    """Copy the example's settings as a user does: the checkout may belong to somebody else."""
-    path = folder / "myhealth.toml"
-    path.write_text((EXAMPLES / "myhealth.toml").read_text())
+def own_copy(folder: Path, name: str) -> Path:
+    """Copy an example's settings as a user does: the checkout may belong to somebody else."""
+    path = folder / name
+    path.write_text((EXAMPLES / name).read_text())
     path.chmod(0o600)
     return path
 
 
-def test_myhealth_toml_has_every_key_with_its_explanation(tmp_path: Path) -> None:
-    found = load(environ={}, file=own_copy(tmp_path))
-    assert {name for name, origin in found.origins.items() if origin} == {key.name for key in keys()}
-    lines = (EXAMPLES / "myhealth.toml").read_text().splitlines()
-    for i, line in enumerate(lines):
-        if re.match(r"\w+ = ", line):
-            assert lines[i - 1].startswith("#"), f"{line} has no explanation"
-    values = tomllib.loads((EXAMPLES / "myhealth.toml").read_text())
-    assert values["token_ttl_s"] == 18000
+def test_myhealth_toml_is_what_the_command_prints_and_takes(run_cli, tmp_path: Path) -> None:
+    text = (EXAMPLES / "myhealth.toml").read_text()
+    assert text == run_cli("settings", "--example").stdout
+    path = tmp_path / "myhealth.toml"
+    path.write_text(re.sub("^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
+    path.chmod(0o600)
+    assert load(environ={}, file=path).origins.keys() == {key.name for key in keys()}
+    assert load(environ={}, file=path) == load(environ={})
 
 
 def test_machine_dump_json_goes_in(db, people, run_cli) -> None:
@@ -199,7 +197,7 @@ def test_gunicorn_conf_ends_with_wrong_settings(
     known = {"MYHEALTH_DATABASE_URL": "postgresql://db.invalid/x", "MYHEALTH_MONGO_URL": "mongodb://db.invalid/x"}
     environ = {**os.environ, **known, "TMPDIR": str(tmp_path), **wrong}
     if "MYHEALTH_SETTINGS" in wrong:
-        environ["MYHEALTH_SETTINGS"] = str(own_copy(tmp_path_factory.mktemp("settings")))
+        environ["MYHEALTH_SETTINGS"] = str(own_copy(tmp_path_factory.mktemp("settings"), "upload.toml"))
     words = [
         sys.executable,
         "-m",

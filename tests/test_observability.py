@@ -118,7 +118,7 @@ def test_each_request_has_one_line_with_its_route_and_no_name(upload: Caller, lo
         [
             rf"GET /users/<username>/ 400 [\d.]+ ms {who} bytes={size} request_id=r-1",
             rf"GET /users/<username>/ 200 [\d.]+ ms {who} bytes=\d+ request_id=r-1",
-            r"GET / 200 [\d.]+ ms role=- user_id=None bytes=\d+ request_id=r-1",
+            r"GET / 200 [\d.]+ ms role=- user_id=- bytes=\d+ request_id=r-1",
         ],
         strict=True,
     ):
@@ -162,7 +162,7 @@ def test_a_warning_of_throttling_names_route_and_network_for_fail2ban(upload: Ca
             upload("GET", "/login/", headers=basic("savita", "wrong one"), environ_overrides=origin)
     throttled = [line for line in lines if "too_many_attempts for 203.0.113.77: " in line]
     assert 1 <= len(throttled) <= 2  # two if the minute ended meanwhile
-    assert "[method=GET route=/login/ user_id=None network=203.0.113.77 request_id=" in throttled[0]
+    assert "[method=GET route=/login/ user_id=- network=203.0.113.77 request_id=" in throttled[0]
     assert "savita" not in "".join(lines)
 
 

@@ -1,8 +1,12 @@
 """Types that msgspec converts to and decodes."""
 
+import re
 from typing import Any
 
 import msgspec
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "object": "an object",
+         "array": "a list"}  # fmt: skip
 
 
 def prepare(*types: Any) -> None:
@@ -13,3 +17,12 @@ def prepare(*types: Any) -> None:
     """
     for each in types:
         msgspec.json.Decoder(each)
+
+
+def plain(error: Exception) -> str:
+    """Return msgspec's message of a wrong value, or of a wrong form, in words of the field."""
+    text, _, place = str(error).partition(" - at ")
+    field = place.strip("`").removeprefix("$.")
+    text = re.sub("^Invalid enum .*", "it is none of the values that there are", text).replace(", got", ", not")
+    text = re.sub("^Expected ", f"{field or 'it'} must be ", text)
+    return re.sub(r"`(\w+)( \| null)?`", lambda found: KINDS.get(found[1], found[1]), text)

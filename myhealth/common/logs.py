@@ -30,7 +30,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         first, newline, rest = super().format(record).partition("\n")
-        facts = " ".join(f"{name}={value}" for name, value in request_facts(record).items())
+        facts = " ".join(f"{name}={'-' if value is None else value}" for name, value in request_facts(record).items())
         return f"{first}{facts and f' [{facts}]'}{newline}{rest}"
 
 
@@ -90,7 +90,7 @@ def log_request(log: logging.Logger, request: RequestContext, status: int, ms: f
         "method": request.method, "route": request.route, "status": status, "ms": round(ms, 1), "role": request.role,
         "user_id": request.user_id, "bytes": sent_bytes, "request_id": request.id,
     }  # fmt: skip
-    log.info(ACCESS, facts, extra={"access": facts})
+    log.info(ACCESS, {**facts, "user_id": request.user_id or "-"}, extra={"access": facts})
 
 
 def _json_formatter() -> logging.Formatter:

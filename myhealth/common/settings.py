@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from myhealth.common.decoding import plain
 from myhealth.common.errors import SettingsError
 
 PREFIX = "MYHEALTH_"
@@ -121,7 +122,9 @@ class RetentionSettings:
 class LogSettings:
     format: Literal["text", "json"] = setting("text", "Form of the log's lines: text or json.")
     level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", "Lowest level that the APIs and the loop of `myhealth sync` log; info has a line for each request."
+        "info",
+        "Lowest level that the APIs and the loop of `myhealth sync` log: debug, info, warning or error; info has a line"
+        " for each request.",
     )
 
 
@@ -309,7 +312,7 @@ def _convert(key: Key, value: Any, origin: str) -> Any:
         return msgspec.convert(value, key.type, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         shown = "" if key.secret else f": {value!r}"
-        raise SettingsError(f"{place} is wrong{shown}. {error}") from None
+        raise SettingsError(f"{place} is wrong{shown}; {plain(error)}", hint=key.text) from None
 
 
 def _build(of: Any, values: Mapping[str, Any], prefix: str = "", **extra: Any) -> Any:

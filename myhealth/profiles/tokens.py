@@ -30,7 +30,7 @@ from myhealth.common.settings_checks import SECRET_HINT, read_private_file
 
 log = logging.getLogger(__name__)
 
-EXAMPLES_SECRET = "replace-this-with-48-random-bytes-of-your-own"  # noqa: S105 - examples/myhealth.toml
+EXAMPLES_SECRET = "replace-this-with-48-random-bytes-of-your-own"  # noqa: S105 - examples/upload.toml
 ALGORITHM = "EdDSA"
 ISSUER = "myhealth-upload"
 AUDIENCE = "myhealth"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -144,17 +145,23 @@ def translate_mongo_errors() -> Iterator[None]:
     except DuplicateKeyError:
         raise
     except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
-        raise Unavailable(f"MongoDB is unavailable: {str(error).split(', Timeout:')[0]}") from error
+        raise Unavailable(f"MongoDB is unavailable: {reason_of(error)}") from error
     except OperationFailure as error:
         if error.code in AUTH_CODES:
-            raise SettingsError(f"MongoDB refuses us: {error}", hint="look at mongo_url") from error
+            raise SettingsError(f"MongoDB refuses us: {reason_of(error)}", hint="look at mongo_url") from error
         if is_transient(error):
-            raise Unavailable(f"MongoDB cannot do it now: {error}") from error
+            raise Unavailable(f"MongoDB cannot do it now: {reason_of(error)}") from error
         raise
     except PyMongoError as error:
         if is_transient(error):
-            raise Unavailable(f"MongoDB is unavailable: {error}") from error
+            raise Unavailable(f"MongoDB is unavailable: {reason_of(error)}") from error
         raise
+
+
+def reason_of(error: PyMongoError) -> str:
+    """Return the message of an error without the driver's state, its options, and what the server sent beside it."""
+    text = str((getattr(error, "details", None) or {}).get("errmsg") or error)
+    return re.sub(r" \(configured timeouts: [^)]*\)|\[Errno -?\d+\] |, (Timeout|full error):.*", "", text)
 
 
 def is_transient(error: PyMongoError) -> bool:

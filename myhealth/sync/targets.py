@@ -97,7 +97,7 @@ def _decode_result(response: dict[str, Any], form: Any) -> Any:
     try:
         return msgspec.convert(response["result"], form)
     except (KeyError, msgspec.ValidationError) as error:
-        raise Unavailable(f"the browse API's answer is not one of this version: {error}") from error
+        raise Unavailable("the browse API's answer is not one of this version") from error
 
 
 def _reports_result(response: dict[str, Any]) -> WriteResult:

@@ -8,13 +8,15 @@ what has ended, after a second. Of the clients, two fifths upload (one record, n
 browse API as a patient, its pages, and as a doctor or by logging in; each pauses between 0.5 and 1.5 seconds, and
 comes from an address of its own.
 
-Faults, in turn: kill -9 of a worker, of gunicorn, of the sync; SIGQUIT of PostgreSQL and kill -9 of mongod, both started
-again after three seconds; each store stopped for eight seconds (SIGSTOP), which is what a firewall that drops packets looks
-like to its clients. Where a network namespace can be made, the last is a rule in it instead: not done here.
+All of it runs in a network namespace of its own (unshare, of util-linux), in which the stores are reached by TCP. Faults,
+in turn: kill -9 of a worker, of gunicorn, of the sync; SIGQUIT of PostgreSQL and kill -9 of mongod, both started again
+after three seconds; each store stopped for eight seconds (SIGSTOP); and for as long, a rule of nftables that drops all
+packets to and from PostgreSQL, MongoDB, or both.
 
 Told: calls, statuses, median, 99th percentile and longest time by kind; memory of the workers and connections to the
-stores, first, highest, last. Exit 1 if a call is refused undisturbed (but a login, for a second), if an acknowledged record is missing in either store (looked for in both, without
-MyHealth's code), if the stores differ, if an answer of 5xx is no 503 with Retry-After, or connections exceed their bound.
+stores, first, highest, last. Exit 1 if a call is refused undisturbed (but a login, for a second), if an acknowledged record
+is missing in either store (looked for in both, without MyHealth's code), if the stores differ, if an answer of 5xx is no 503
+with Retry-After, or memory or connections exceed their bounds.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ from support.paths import ROOT
 from support.proxy import Answer, Proxy
 
 from myhealth import processes, stores
+from myhealth.common.database_watch import ask
+from myhealth.common.errors import MyHealthError
 from myhealth.common.settings import Settings
 from myhealth.embedded.mongo import Mongo
 from myhealth.embedded.postgres import Postgres
@@ -60,9 +64,27 @@ from myhealth.reports.repository import ReportRepository
 PATIENTS = [f"patient-{n}" for n in range(40)]
 STAFF = {"tara": "technician", "dr.ayush": "doctor", **{f"tech-{n}": "technician" for n in range(10)}}
 WORKERS, THREADS = 2, 8
-# 8 for each worker, as many for health and the watch, and those of the sync and of this program.
-CONNECTIONS_MOST = 2 * WORKERS * THREADS + 12
+# 8 for each worker, as many that a fault has cut off and the server still holds, and those of the sync and of this program.
+MOST = {"PostgreSQL, connections": 2 * WORKERS * THREADS + 12, "MongoDB, connections": 2 * WORKERS * (THREADS + 3) + 12,
+        "upload, MB": 300, "browse, MB": 300, "sync, MB": 300}  # fmt: skip
 CLIENT_PROCESSES = 4
+PORTS = {"PostgreSQL": "5432", "MongoDB": "27017"}
+
+
+class TcpPostgres(Postgres):
+    """The embedded server, which is also reached by TCP."""
+
+    def command(self, words: list[str], **options: Any) -> Any:
+        words = [word.replace("listen_addresses=''", "listen_addresses='127.0.0.1'") for word in words]
+        return super().command(words, **options)
+
+
+class TcpMongo(Mongo):
+    """The embedded server, which is also reached by TCP."""
+
+    def command(self, words: list[str], **options: Any) -> Any:
+        words = [f"{word},127.0.0.1" if word == str(self.socket_file) else word for word in words]
+        return super().command(words, **options)
 
 
 class Part:
@@ -115,11 +137,13 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.postgres, self.mongo = Postgres(folder), Mongo(folder)
+        self.postgres, self.mongo = TcpPostgres(folder), TcpMongo(folder)
         self.postgres.ensure(), self.mongo.ensure()
         self.postgres.make_database("soak", anew=True)
         self.settings = Settings(
-            database_url=self.postgres.url_of("soak"), mongo_url=self.mongo.url_of("soak"), data_dir=str(folder)
+            database_url="postgresql://myhealth@127.0.0.1/soak",
+            mongo_url="mongodb://127.0.0.1/soak",
+            data_dir=str(folder),
         )
         self.environ = {
             **os.environ, "TMPDIR": str(folder), "MYHEALTH_BCRYPT_ROUNDS": "4", "MYHEALTH_ALLOW_INSECURE": "true",
@@ -281,6 +305,7 @@ class Watch(threading.Thread):
     def __init__(self, site: Site) -> None:
         super().__init__()
         self._site, self._ending = site, threading.Event()
+        self._mongo: Any = pymongo.MongoClient(site.mongo.url_of("soak"), timeoutMS=2000)
         self.samples: dict[str, list[float]] = collections.defaultdict(list)
 
     def run(self) -> None:
@@ -290,15 +315,21 @@ class Watch(threading.Thread):
                 for process in part.workers() or [psutil.Process(part.process.pid)]:
                     with contextlib.suppress(psutil.Error):
                         self.samples[f"{part.name}, MB"].append(process.memory_info().rss / 1e6)
-            with contextlib.suppress(psycopg2.Error), contextlib.closing(
-                psycopg2.connect(self._site.settings.database_url, connect_timeout=2, options="-c statement_timeout=2000")
-            ) as connection, connection.cursor() as cursor:  # fmt: skip
-                cursor.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'")
-                self.samples["PostgreSQL, connections"].append(cursor.fetchone()[0])
+            count = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+            with contextlib.suppress(MyHealthError):  # not over the network
+                self.samples["PostgreSQL, connections"].append(ask(self._site.postgres.url_of("soak"), count, 2.0)[0])
+            with contextlib.suppress(pymongo.errors.PyMongoError):
+                current = self._mongo.admin.command("serverStatus")["connections"]["current"]
+                self.samples["MongoDB, connections"].append(current)
 
     def end(self) -> None:
         self._ending.set()
         self.join()
+        self._mongo.close()
+
+
+def nft(*commands: str) -> None:
+    subprocess.run(["nft", "-f", "-"], input="\n".join(commands), text=True, check=True)
 
 
 def faults(site: Site) -> Iterator[tuple[str, Any]]:
@@ -326,13 +357,23 @@ def faults(site: Site) -> Iterator[tuple[str, Any]]:
                     each.send_signal(how)
             time.sleep(8 if how == signal.SIGSTOP else 0)
 
+    def cut_off(*stores: str) -> None:
+        ports = ", ".join(PORTS[store] for store in stores)
+        rules = [f"add rule inet soak packets tcp {side} {{ {ports} }} drop" for side in ("dport", "sport")]
+        nft("add table inet soak", "add chain inet soak packets { type filter hook output priority 0; }", *rules)
+        time.sleep(8)
+        nft("delete table inet soak")
+
     yield from itertools.cycle((
         ("a worker of the upload API killed", lambda: kill("upload", worker=True)),
         ("PostgreSQL crashed", lambda: crash(site.postgres, signal.SIGQUIT)),
+        ("packets to and from PostgreSQL dropped for 8 s", lambda: cut_off("PostgreSQL")),
         ("the sync killed", lambda: kill("sync", worker=False)),
         ("mongod killed", lambda: crash(site.mongo, signal.SIGKILL)),
+        ("packets to and from MongoDB dropped for 8 s", lambda: cut_off("MongoDB")),
         ("gunicorn of the browse API killed", lambda: kill("browse", worker=False)),
         ("PostgreSQL stopped for 8 s", lambda: stop(site.postgres)),
+        ("packets to and from both stores dropped for 8 s", lambda: cut_off("PostgreSQL", "MongoDB")),
         ("a worker of the browse API killed", lambda: kill("browse", worker=True)),
         ("gunicorn of the upload API killed", lambda: kill("upload", worker=False)),
         ("MongoDB stopped for 8 s", lambda: stop(site.mongo)),
@@ -443,8 +484,9 @@ def main() -> None:
             ]
         for name, values in sorted(watch.samples.items()):
             print(f"{name:26} first {values[0]:.0f}, most {max(values):.0f}, last {values[-1]:.0f}")
-        most = max(watch.samples["PostgreSQL, connections"])
-        wrong += [f"{most} connections to PostgreSQL"] if most > CONNECTIONS_MOST else []
+        wrong += [
+            f"{name}: {max(watch.samples[name]):.0f}" for name, most in MOST.items() if max(watch.samples[name]) > most
+        ]
         print(f"starts: { {part.name: part.starts for part in site.parts} }")
         wrong += compare(site, acknowledged)
     finally:
@@ -460,5 +502,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--part"]:
         folder_, port, until_, phase_, numbers_ = sys.argv[2:]
         run_clients(folder_, int(port), [int(each) for each in numbers_.split(",") if each], float(until_), phase_)
+    elif os.environ.get("SOAK_NAMESPACE") != "own":
+        own = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else []), sys.executable, *sys.argv]
+        os.execvpe(own[0], own, {**os.environ, "SOAK_NAMESPACE": "own"})
     else:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         main()

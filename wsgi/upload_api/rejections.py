@@ -8,7 +8,7 @@ import bottle
 import msgspec
 
 from myhealth.audit.events import record_event
-from myhealth.common.decoding import prepare
+from myhealth.common.decoding import plain, prepare
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.intake.models import Rejection
 from myhealth.intake.rejections import discard, get_rejection, list_rejections, open_rejection, patient_named
@@ -215,7 +215,7 @@ def _read_body(kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"The body cannot be read: {error}") from error
+        raise BadInput(f"The body cannot be read: {plain(error)}") from error
 
 
 REJECTION_VIEWS: dict[str, Any] = {
