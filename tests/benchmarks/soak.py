@@ -418,6 +418,10 @@ def tell(found: dict[str, list[Any]], seconds: float) -> None:
         print(
             f"  {kind:26} {len(times):6}  median {statistics.median(times):6.0f} ms  99 % {last:7.0f}  most {max(times):7.0f}"
         )
+    if late := sorted(secs for _, status, secs in calls if status == 503):
+        print(
+            f"  503 after: median {statistics.median(late):.1f} s, 99 % {late[int(len(late) * 0.99)]:.1f}, most {late[-1]:.1f}"
+        )
     for what, count in collections.Counter(found["refused"]).most_common(12):
         print(f"  503 {count} x {what}")
     for what, count in collections.Counter(found["wrong"]).most_common(10):
