@@ -10,7 +10,7 @@ from myhealth.common.errors import SettingsError
 from myhealth.common.settings import wants_colour
 from myhealth.common.text import printable
 
-MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "fault": ("✗", "red")}
+MARKS = {"ok": ("✓", "green"), "note": ("·", "green"), "advice": ("!", "yellow"), "fault": ("✗", "red")}
 
 
 @click.command()
@@ -21,10 +21,10 @@ def doctor(app: App, as_json: bool) -> None:
 
     Looks at the settings, secrets and their files, proxies, both stores (version, encryption, clock, schema, indexes,
     rights, logs), the upload API, the age of the sync and the disk, as this host and these settings see them. Changes
-    nothing and starts nothing. On a terminal it lists all, in a pipe only what is to be done. Exit 0 if there is
-    nothing to do, 1 if something should be changed, 78 if something must be.
+    nothing and starts nothing. What does not matter on embedded servers is a note. On a terminal it lists all, in a
+    pipe only what is to be done. Exit 0 if there is nothing to do, 1 if something should be changed, 78 if it must be.
     """
-    from myhealth.doctor import ADVICE, FAULT, OK, Finding, examine
+    from myhealth.doctor import ADVICE, FAULT, NOTE, OK, Finding, examine
 
     try:
         found = examine(app.settings())
@@ -34,7 +34,7 @@ def doctor(app: App, as_json: bool) -> None:
     if as_json:
         print_json([finding._asdict() for finding in found])
     else:
-        shown = found if sys.stdout.isatty() else [finding for finding in found if finding.level != OK]
+        shown = found if sys.stdout.isatty() else [finding for finding in found if finding.level not in (OK, NOTE)]
         width = max((len(finding.area) for finding in shown), default=0)
         for area, level, text, todo in shown:
             mark, colour = MARKS[level]

@@ -15,9 +15,9 @@ const roles = {
     "sync_failures": ["find", "insert", "update", "remove"]
   },
   "myhealthBrowse": {
-    "reports": ["find"],
-    "users": ["find", "update"],
-    "audit_events": ["find", "insert", "update"]
+    "reports": ["find", "listIndexes"],
+    "users": ["find", "update", "listIndexes"],
+    "audit_events": ["find", "insert", "update", "listIndexes"]
   }
 };
 for (const [role, rights] of Object.entries(roles)) {

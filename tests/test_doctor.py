@@ -18,7 +18,7 @@ import pytest
 from myhealth import stores
 from myhealth.common.database import database
 from myhealth.common.settings import Settings
-from myhealth.doctor import ADVICE, FAULT, OK, Finding, _Clock, examine
+from myhealth.doctor import ADVICE, FAULT, MONGODB, NOTE, OK, Finding, clock_facts, examine, judge
 
 ROLE = "myhealth_test_doctor"
 
@@ -129,7 +129,8 @@ def test_a_lost_index_an_exposed_file_and_a_wide_proxy_are_found(examined, repor
     ("theirs", "level"), [(0.5, OK), (3, OK), (8, ADVICE), (-10, ADVICE), (60, FAULT), (-60, FAULT)]
 )
 def test_a_clock_is_judged_by_how_far_it_is_off(theirs: float, level: str) -> None:
-    assert _Clock(1000.0, 1001.5).judge("MongoDB", 1000.0 + theirs).level == level
+    facts = clock_facts(1000.0, 1001.5, 1000.0 + theirs)
+    assert [found.level for check in MONGODB if (found := judge(check, facts))] == [level]
 
 
 @pytest.mark.process
@@ -147,6 +148,22 @@ def test_the_command_ends_with_what_it_found_and_shows_no_secret(run_cli, settin
     assert done.returncode == 78
     assert "the nearest name is" in done.stdout
     assert "✓" not in run_cli("doctor").stdout
+
+
+def test_nothing_is_to_be_done_on_embedded_servers(postgres, mongo, settings: Settings) -> None:
+    """Before the first command has made its schema, and after; no upload API and no sync runs."""
+    own = Settings(data_dir=str(postgres.root), auth_url="http://127.0.0.1:9")
+    postgres.make_database("myhealth", anew=True)
+    try:
+        for noted in ({"this program needs"}, {"a superuser", "it has never run", "cannot be reached"}):
+            found = examine(own)
+            assert {each.level for each in found} == {OK, NOTE}, found
+            said = "\n".join(each.text for each in found if each.level == NOTE)
+            assert all(words in said for words in noted), said
+            with stores.opened_database(own):
+                pass
+    finally:
+        stores.bind_database(settings)
 
 
 @pytest.mark.process

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,38 @@ def guarded_mongo(mongo: Any, tmp_path: Path) -> Iterator[Callable[[str], str]]:
         client.close()
         server.terminate()
         server.wait(60)
+
+
+@pytest.mark.process
+def test_doctor_has_nothing_to_say_to_a_right_installation(
+    guarded_mongo: Any, roles: dict[str, Settings], settings: Settings, run_cli: Run, serving: Any, tmp_path: Path
+) -> None:
+    """Each program's example of settings, with a role of its own in each store."""
+    from wsgi.upload import make_app
+
+    env = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": guarded_mongo("myhealthMigrate")}
+    assert run_cli("migrate", env=env).returncode == 0
+    assert run_cli("migrate", "--grants", "--upload-role", UPLOAD, "--sync-role", SYNC).returncode == 0
+    url = serving(make_app(settings))
+    values = {"mh_upload": roles["upload"].database_url, "mh_sync": roles["sync"].database_url, "auth_url": url,
+              "secret_key": secrets.token_urlsafe(48)}  # fmt: skip
+    for name in ("sync", "upload", "browse", "listen"):
+        text = (ROOT / f"examples/{name}.toml").read_text()
+        values["mongo"] = guarded_mongo("myhealthSync" if name == "sync" else "myhealthBrowse")
+        for pattern, value in (
+            (r"postgresql://(mh_\w+)[^\"]*", lambda found: values[found[1]]), (r"mongodb://[^\"]*", lambda _: values["mongo"]),
+            (r'(?<=secret_key = ")[^"]*', lambda _: values["secret_key"]), (r"http://[^\"]*", lambda _: url),
+        ):  # fmt: skip
+            text = re.sub(pattern, value, text)
+        file = tmp_path / f"{name}.toml"
+        file.write_text(text)
+        file.chmod(0o400)
+        own = {"MYHEALTH_SETTINGS": str(file), **({"MYHEALTH_AUTH_URL": url} if name == "upload" else {})}
+        if name == "sync":
+            assert run_cli("sync", "--once", env=own).returncode == 0
+        done = run_cli("doctor", "--json", env=own)
+        found = [each for each in json.loads(done.stdout) if each["level"] != "ok"]
+        assert (done.returncode, found) == (0, []), name
 
 
 @pytest.mark.process

@@ -5,8 +5,7 @@ from typing import Any
 
 import msgspec
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "object": "an object",
-         "array": "a list"}  # fmt: skip
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "object": "an object"}
 
 
 def prepare(*types: Any) -> None:

@@ -18,7 +18,6 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
-    DuplicateKeyError,
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
@@ -142,19 +141,12 @@ def translate_mongo_errors() -> Iterator[None]:
             if failed["code"] in TRANSIENT_CODES:
                 raise Unavailable(f"MongoDB cannot do it now: {failed['errmsg']}") from error
         raise
-    except DuplicateKeyError:
-        raise
-    except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
-        raise Unavailable(f"MongoDB is unavailable: {reason_of(error)}") from error
-    except OperationFailure as error:
-        if error.code in AUTH_CODES:
-            raise SettingsError(f"MongoDB refuses us: {reason_of(error)}", hint="look at mongo_url") from error
-        if is_transient(error):
-            raise Unavailable(f"MongoDB cannot do it now: {reason_of(error)}") from error
-        raise
     except PyMongoError as error:
-        if is_transient(error):
-            raise Unavailable(f"MongoDB is unavailable: {reason_of(error)}") from error
+        if isinstance(error, OperationFailure) and error.code in AUTH_CODES:
+            raise SettingsError(f"MongoDB refuses us: {reason_of(error)}", hint="look at mongo_url") from error
+        if is_transient(error) or isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError)):
+            what = "cannot do it now" if isinstance(error, OperationFailure) else "is unavailable"
+            raise Unavailable(f"MongoDB {what}: {reason_of(error)}") from error
         raise
 
 
