@@ -547,3 +547,35 @@ def test_a_killed_session_leaves_the_version_and_the_change_or_neither(db, peopl
         db("drop trigger die on checkups; drop function die()")
     assert (values(db), versions(db)) == ([6.9], [])
     assert effects(send(lab(result(6.1)))) == [("accepted", "replaced")]
+
+
+def send_hl7(minute: int, *observations: str) -> tuple[str, str]:
+    """Send the values of one order, each as OBX-5 to OBX-11 with an instance identifier (OBX-21) behind it, or none."""
+    lines = [f"MSH|^~\\&|LAB|A|||202611200{minute}||ORU^R01|{minute}|P|2.8.2", "PID|||bholanath", "OBR|1|P7|F7|BG^Gas"]
+    for place, each in enumerate(observations, 1):
+        value, _, name = each.partition("#")
+        lines.append(f"OBX|{place}|NM|2339-0^Glucose^LN|1|{value}|||20261120|||||||{name}")
+    started = FileImport(io.BytesIO("\r".join(lines).encode()), "a.hl7", ImportOptions(format="hl7"))
+    ((outcome,),) = [[result for _, result in batch] for batch in started]
+    return outcome.status, outcome.effect
+
+
+F, C, X = "|mmol/L|||||F", "|mmol/L|||||C", "|mmol/L|||||X"
+INSTANCES = {
+    "one of two": ([f"5{F}#a^LAB", f"6{F}#b^LAB"], [f"7{C}#b^LAB"], [5, 7]),
+    "one of two is withdrawn": ([f"5{F}#a", f"6{F}#b"], [f"6{X}#b"], [5]),
+    "in another order": ([f"5{F}#a", f"6{F}#b"], [f"6{F}#b", f"7{C}#a"], [7, 6]),
+    "first without": ([f"5{F}", f"6{F}"], [f"5{F}#a", f"7{C}#b"], [5, 7]),
+    "then without": ([f"5{F}#a", f"6{F}#b"], [f"5{F}", f"7{C}"], [5, 7]),
+    "a third": ([f"5{F}#a", f"6{F}#b"], [f"7{F}#c"], [5, 6, 7]),
+}
+
+
+@pytest.mark.parametrize(("first", "then", "expected"), INSTANCES.values(), ids=INSTANCES)
+def test_an_instance_identifier_tells_which_result_is_meant(db, people, first, then, expected) -> None:
+    assert send_hl7(800, *first) == ("accepted", "created")
+    assert send_hl7(801, *[each.partition("#")[0] for each in first]) == ("duplicate", "none")
+    assert send_hl7(805, *then)[0] == "accepted"
+    assert values(db) == expected
+    assert send_hl7(805, *then) == ("duplicate", "none")
+    assert values(db) == expected

@@ -57,7 +57,10 @@ def differing(one: Content, other: Content) -> list[str]:
 
 def same_result(one: Content, other: Content) -> bool:
     """Return whether two results say the same."""
-    return bool(comparable(_result_said(one)) == comparable(_result_said(other)))
+    ours, theirs = _result_said(one), _result_said(other)
+    if not (ours.get("identifiers") and theirs.get("identifiers")):  # what one of them lacks does not differ
+        ours, theirs = ours | {"identifiers": None}, theirs | {"identifiers": None}
+    return bool(comparable(ours) == comparable(theirs))
 
 
 def is_known_before(stored: Content, sent: Content) -> bool:
@@ -132,16 +135,28 @@ def results_in(content: Content) -> list[Content]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def keyed(results: Sequence[Any]) -> list[tuple[tuple[Any, ...], Content]]:
-    """Return the results with their identities."""
+def keyed(results: Sequence[Any], *, named: bool = True) -> list[tuple[tuple[Any, ...], Content]]:
+    """Return the results with their identities. `named`: by their identifiers too."""
     seen: Counter[tuple[Any, ...]] = Counter()
     found = []
     for result in results:
-        identifiers = result.get("identifiers") or [{}]
+        identifiers = (named and result.get("identifiers")) or [{}]
         code = result.get("code") or result.get("other_code") or result.get("name")
         key = (code, result.get("sub_id"), identifiers[0].get("value"))
         seen[key] += 1
         found.append(((*key, seen[key]), result))
+    return found
+
+
+def matched(sent: Sequence[Any], stored: Sequence[Any]) -> list[tuple[tuple[Any, ...], Content]]:
+    """Return the sent results with the identities of the stored ones. If only one of two has an identifier, their
+    place among those of the same code and sub_id tells."""
+    known = dict(zip((key for key, _ in keyed(stored, named=False)), (key for key, _ in keyed(stored)), strict=True))
+    found, names = [], {*known.values()}
+    for (key, result), (place, _) in zip(keyed(sent), keyed(sent, named=False), strict=True):
+        other = known.get(place)
+        is_other = key not in names and other is not None and (other[2] is None) != (key[2] is None)
+        found.append((other if is_other and other else key, result))
     return found
 
 

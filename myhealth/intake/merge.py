@@ -21,6 +21,7 @@ from myhealth.intake.content import (
     differing,
     is_same,
     keyed,
+    matched,
     renumbered,
     results_in,
     same_result,
@@ -118,9 +119,10 @@ class _ResultMerge:
     def run(self) -> Merge:
         results = dict(keyed([_expanded(each, self.ours) for each in results_in(self.stored)]))
         before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
-        for place, (key, new) in enumerate(keyed([_expanded(each, self.theirs) for each in results_in(self.sent)])):
+        sent = matched([_expanded(each, self.theirs) for each in results_in(self.sent)], results_in(self.stored))
+        for place, (key, new) in enumerate(sent):
             results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
-        mentioned = {key for key, _ in keyed(results_in(self.sent))}
+        mentioned = {key for key, _ in sent}
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
             self._judge_columns(content, whole=mentioned.issuperset(before))
@@ -146,6 +148,7 @@ class _ResultMerge:
             self.changed.append(str(old.get("name")))
             at = new.get("updated_at") or datetime.now(UTC).isoformat(timespec="seconds")
             kept = {"number": old["number"]} if "number" in old else {}
+            new = {"identifiers": old["identifiers"], **new} if "identifiers" in old else new
             # Of a withdrawn result the source need not repeat the value.
             return {**old, **new} if withdrawn else {**with_previous(new, old, at), **kept}
         if order == 0:

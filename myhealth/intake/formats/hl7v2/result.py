@@ -108,7 +108,7 @@ def _continues(before: ObxResult, current: ObxResult) -> bool:
     types = {each.segments[0].text(2).upper() for each in (before, current)}
     if not types <= set(TEXT_TYPES) or "X" in (before.segments[0].text(11), current.segments[0].text(11)):
         return False
-    own = ("value", "absent_reason", *(() if "ST" in types else ("sub_id",)))
+    own = ("value", "absent_reason", *(() if "ST" in types else ("sub_id", "identifiers")))
     one, other = ({name: each for name, each in of.result.items() if name not in own} for of in (before, current))
     return one == other
 
@@ -210,13 +210,9 @@ def _circumstances(segment: Segment) -> Facts:
     method, observers = field_concept(segment, 17), segment.repetitions(16)
     if not method and len(observers) == 1 and _is_coded(observers[0], encoding):
         method, observers = field_concept(segment, 16), []
-    if (
-        not any(producers)
-        and segment.text(21)
-        and not segment.text(23)
-        and len(encoding.components(segment.field(22))) > 2
-    ):
-        producers = [organization_of(segment.repetitions(21)[0], encoding)]
+    instance = field_identifiers(segment, 21)
+    if instance and not any(producers) and len(encoding.components(segment.field(22))) > 2:
+        producers, instance = [organization_of(segment.repetitions(21)[0], encoding)], []
     people = [practitioner_of(each, encoding) for each in observers]
     numbers = field_identifiers(segment, 18)
     performers = [each for each in (*producers, *people) if each]
@@ -226,6 +222,7 @@ def _circumstances(segment: Segment) -> Facts:
         method=method,
         device=without_empty(identifiers=numbers),
         body_site=field_concept(segment, 20),
+        identifiers=instance,
     )
 
 
