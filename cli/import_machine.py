@@ -4,7 +4,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -151,10 +151,7 @@ def import_machine(
     Rejected records are kept (`myhealth rejections`), and the import continues. Exit 1 if a record was rejected, 2 if a
     file could not be read to its end.
     """
-    if rejected is not None and len(files) > 1 and not rejected.is_dir():
-        raise click.UsageError("--rejected must name a folder that is there when several files are imported")
-    if rejected is not None and not rejected.is_dir() and not rejected.absolute().parent.is_dir():
-        raise click.UsageError(f"--rejected: there is no folder {cell_text(rejected.absolute().parent)}")
+    _check_rejected(rejected, files)
     for name in ("machine", "patient"):
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
@@ -183,15 +180,29 @@ def import_machine(
     if as_json:
         print_json([vars(summary) for summary in summaries])
     elif len(files) > 1:
-        counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
-        in_all = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        unread = [cell_text(summary.file) for summary in summaries if summary.error]
-        failed = f"; {plural(len(unread), 'file')} could not be read: {', '.join(unread)}" if unread else ""
-        click.echo(f"In all: {in_all}{NOTHING_STORED if options.dry_run else ''}{failed}.")
+        _print_total(summaries, options.dry_run)
     if any(summary.error for summary in summaries):
         click.get_current_context().exit(BadInput.exit_code)
     if any(summary.rejected for summary in summaries):
         click.get_current_context().exit(1)
+
+
+def _check_rejected(rejected: Path | None, files: Sequence[Path]) -> None:
+    """Raise UsageError if rejected records cannot be written there."""
+    if rejected is None or rejected.is_dir():
+        return
+    if len(files) > 1:
+        raise click.UsageError("--rejected must name a folder that is there when several files are imported")
+    if not rejected.absolute().parent.is_dir():
+        raise click.UsageError(f"--rejected: there is no folder {cell_text(rejected.absolute().parent)}")
+
+
+def _print_total(summaries: Sequence[Summary], is_dry_run: bool) -> None:
+    counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
+    in_all = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    unread = [cell_text(summary.file) for summary in summaries if summary.error]
+    failed = f"; {plural(len(unread), 'file')} could not be read: {', '.join(unread)}" if unread else ""
+    click.echo(f"In all: {in_all}{NOTHING_STORED if is_dry_run else ''}{failed}.")
 
 
 def load_layout(name: str) -> Layout:

@@ -3,7 +3,11 @@
 import contextlib
 import dataclasses
 import signal
+import socket
+import subprocess
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -11,6 +15,7 @@ from cli.context import App, pass_app
 from cli.output import warn_of_exposed_secrets
 from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
+from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import load_secret
 
 # Settings that neither the browse API nor the listener needs.
@@ -30,17 +35,7 @@ API_SECRETS = ("secret_key", "sync.source_url", "sync.password", "sync.signing_k
 @click.option("--mllp-allow", metavar="NETWORKS", help="Who may send there: --allow of `myhealth listen`.")
 @click.option("--no-sync", is_flag=True, help="Leave the sync to cron or another host.")
 @pass_app
-def serve(
-    app: App,
-    host: str,
-    upload_port: int,
-    browse_port: int,
-    workers: int,
-    threads: int,
-    mllp: int | None,
-    mllp_allow: str | None,
-    no_sync: bool,
-) -> None:
+def serve(app: App, /, host: str, upload_port: int, browse_port: int, **given: Any) -> None:
     """Run both APIs and the sync on this machine.
 
     Use it on one machine and for trials; Ctrl-C or SIGTERM end it. The sync carries uploads over at once
@@ -60,21 +55,7 @@ def serve(
         load_secret(settings)
         with stores.opened_database(settings), app.reports(settings):
             pass  # report an unavailable store or an older schema before anything is started
-        running = {}
-        for name, listener in (("upload", upload), ("browse", browse)):
-            without = ("database_url", *API_SECRETS) if name == "browse" else ()
-            server = processes.gunicorn(
-                f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
-            )
-            running[f"the {name} API"] = stack.enter_context(server)
-        if mllp is not None:
-            listener = stack.enter_context(processes.open_listening_socket(host, mllp))
-            words = ["-m", "cli", "listen", "--host", host, "--fd", str(listener.fileno())]
-            words += ["--allow", mllp_allow] if mllp_allow else []
-            listening = processes.started(words, settings, without=API_SECRETS, pass_fds=(listener.fileno(),))
-            running["the listener"] = stack.enter_context(listening)
-        if not no_sync:
-            running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
+        running = _start(stack, settings, host, {"upload": upload, "browse": browse}, **given)
         click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)
         click.echo(f"pages for people to read their reports on  {processes.url_of(browse)}/", err=True)
         click.echo("Ctrl-C ends them.", err=True)
@@ -84,3 +65,34 @@ def serve(
             for name, process in running.items():
                 if process.poll() is not None:
                     raise Unavailable(f"{name} ended unexpectedly with exit code {process.returncode}")
+
+
+def _start(
+    stack: contextlib.ExitStack,
+    settings: Settings,
+    host: str,
+    listeners: Mapping[str, socket.socket],
+    *,
+    workers: int,
+    threads: int,
+    mllp: int | None,
+    mllp_allow: str | None,
+    no_sync: bool,
+) -> dict[str, subprocess.Popen[bytes]]:
+    """Start the processes, by name; they end with `stack`."""
+    running = {}
+    for name, listener in listeners.items():
+        without = ("database_url", *API_SECRETS) if name == "browse" else ()
+        server = processes.gunicorn(
+            f"wsgi.{name}:app", listener, settings, workers=workers, threads=threads, without=without
+        )
+        running[f"the {name} API"] = stack.enter_context(server)
+    if mllp is not None:
+        listener = stack.enter_context(processes.open_listening_socket(host, mllp))
+        words = ["-m", "cli", "listen", "--host", host, "--fd", str(listener.fileno())]
+        words += ["--allow", mllp_allow] if mllp_allow else []
+        listening = processes.started(words, settings, without=API_SECRETS, pass_fds=(listener.fileno(),))
+        running["the listener"] = stack.enter_context(listening)
+    if not no_sync:
+        running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
+    return running

@@ -48,7 +48,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
             finally:
                 if isinstance(items, Generator):  # now, so that it closes its resources in this thread
                     items.close()
-        except BaseException as raised:  # noqa: BLE001 - the consumer raises it again
+        except BaseException as raised:  # noqa: BLE001 - the consumer raises all, so none is lost
             error = raised
         put(_End(error))
 

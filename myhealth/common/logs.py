@@ -21,7 +21,7 @@ class LogHandler(logging.Handler):
         try:
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001 - as every handler: a log that fails must not end what is logged
+        except Exception:  # noqa: BLE001 - of any kind: a log that fails must not end what is logged
             self.handleError(record)
 
 

@@ -125,7 +125,7 @@ def audited_import(source: BinaryIO, name: str, options: ImportOptions) -> Itera
         yield started
     except Unavailable:  # the database cannot store the event either
         raise
-    except BaseException:
+    except BaseException:  # also Ctrl-C: what was stored until then is logged
         if any(started.counts.values()):
             with contextlib.suppress(MyHealthError):
                 _record_import(started, ended=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from peewee import Expression
 
@@ -51,20 +52,8 @@ def retry_rejection(
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {rejection.resolution}")
     if correction:
         _correct(rejection, correction)
-    context = rejection.context
-    corrected = {"context": context} if correction else {}
-    origin = ImportSource(
-        rejection.source,
-        context.get("machine"),
-        context.get("format") or "",
-        patient=context.get("patient"),
-        assigned=patient,
-        overrides_machine=context.get("overrides_machine", False),
-        own_authorities=own_authorities,
-        zone=context.get("zone") or "UTC",
-        layout=context.get("layout") or "",
-        names_fields=names_fields,
-    )
+    corrected = {"context": rejection.context} if correction else {}
+    origin = _origin(rejection, assigned=patient, own_authorities=own_authorities, names_fields=names_fields)
     unresolved = (Rejection.id == rejection_id) & Rejection.resolved_at.is_null()
     result: RecordResult
     try:
@@ -84,6 +73,21 @@ def retry_rejection(
             Rejection.update(errors=result.errors, **corrected).where(unresolved).execute()
         result.rejection_id = rejection_id
     return result
+
+
+def _origin(rejection: Rejection, **given: Any) -> ImportSource:
+    """Return the source as it was when the record first came, with the values `given` for this attempt."""
+    context = rejection.context
+    return ImportSource(
+        rejection.source,
+        context.get("machine"),
+        context.get("format") or "",
+        patient=context.get("patient"),
+        overrides_machine=context.get("overrides_machine", False),
+        zone=context.get("zone") or "UTC",
+        layout=context.get("layout") or "",
+        **given,
+    )
 
 
 def _correct(rejection: Rejection, correction: str) -> None:

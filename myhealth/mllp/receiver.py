@@ -64,7 +64,8 @@ class Receiver:
             verdict = self._verdict(message, head, address)
         except (Unavailable, SettingsError):
             raise
-        except Exception as error:  # noqa: BLE001 - its text may quote the record, so it is not logged
+        except Exception as error:  # noqa: BLE001 - a message that meets any error must not end the listener
+            # Its text may quote the record, so it is not logged.
             where = traceback.extract_tb(error.__traceback__)[-1]
             log.error("a message met %s in %s, line %s", type(error).__name__, where.name, where.lineno)
             text = "it met an error of the receiver, and may not be stored"

@@ -162,7 +162,7 @@ class PageErrors:
                 return Page(self._context).failed(error)
             except bottle.HTTPResponse:
                 raise
-            except Exception:  # noqa: BLE001 - the edge of the program
+            except Exception:  # noqa: BLE001 - whatever it is, a person gets a page and the log the trace
                 log_exception(route.rule)
                 return Page(self._context).failed(MyHealthError("Something went wrong here."))
 

@@ -29,7 +29,7 @@ class Exchange:
         current_request.set(self._request)
         try:
             answer = application(environ, self._respond)
-        except BaseException:
+        except BaseException:  # whatever ends a request, its line is logged
             self.end()
             raise
         if isinstance(answer, list):

@@ -129,7 +129,7 @@ class ErrorPlugin:
                 return error_response(error)
             except bottle.HTTPResponse:
                 raise
-            except Exception:  # noqa: BLE001 - the edge of the program
+            except Exception:  # noqa: BLE001 - whatever it is, a client gets JSON and the log the trace
                 log_exception(route.rule)
                 return json_error(500, *SENTENCES[500])
 
