@@ -18,9 +18,6 @@ IDENTIFIER_MAX = 500
 FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
 # The condition of identifiers that an authority gave.
 OF_AUTHORITIES = f"system <> '' and not starts_with(system, '{FHIR_REFERENCE}')"
-ADD = """
-insert into patient_identifiers (patient_id, system, value) values (%s, %s, %s) on conflict (value, system)
-do update set source_name = null where patient_identifiers.patient_id = excluded.patient_id returning id"""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Key = tuple[str, str]  # system, value
@@ -46,11 +43,15 @@ def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool
     erased = erased_form(system, value)
     with transaction() as cursor:
         if reuse_erased:
-            forget_erased_name(cursor, erased)
+            forget_erased_name(erased)
         elif find_erased_names(cursor, [erased]):
             raise Conflict(f"the user with {value} of {system} was erased; see --reuse-erased", code="name_erased")
-        cursor.execute(ADD, (user.id, system, value))
-        if cursor.fetchone() is None:
+        insert = PatientIdentifier.insert(patient=user.id, system=system, value=value).on_conflict(
+            conflict_target=[PatientIdentifier.value, PatientIdentifier.system],
+            update={PatientIdentifier.source_name: None},
+            where=PatientIdentifier.patient == user.id,
+        )
+        if not list(insert.returning(PatientIdentifier.id).execute()):
             holder = User.select(User.username).join(PatientIdentifier).where(
                 PatientIdentifier.system == system, PatientIdentifier.value == value
             )  # fmt: skip

@@ -9,28 +9,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from peewee import fn
+from peewee import EXCLUDED, fn
 
 from myhealth.audit.events import acting_as, current_actor, record_event
-from myhealth.common.database import fetch_all, transaction
+from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
-from myhealth.profiles.models import INVITATION_DAYS, User
+from myhealth.profiles.models import INVITATION_DAYS, Invitation, User
 from myhealth.profiles.passwords import generate_code, hash_in_gate
 from myhealth.profiles.services import Login, get_user, is_storable, update_user
-
-# The digest of a digest: the database, which has the key, never sees a code.
-STORE = """
-insert into invitations (user_id, digest) values (%s, keyed_digest('invitation', %s))
-on conflict (user_id) do update set digest = excluded.digest, created_at = excluded.created_at returning created_at"""
-# A wait for the user's lock ends before the second statement looks, so that of two requests one finds the code.
-LOCK = "select id, username from users where folded_name = %s for no key update"
-MATCHES = f"""
-select id from users join invitations on user_id = id where id = %s and active and linked_at is not null
-    and role = 'patient' and digest = keyed_digest('invitation', %s)
-    and invitations.created_at > now() - interval '{INVITATION_DAYS} days'"""
 
 
 @dataclass(frozen=True)
@@ -49,13 +39,16 @@ def invite(username: str) -> IssuedInvitation:
     Raises NotFound, Conflict (`account_not_linked`, `account_disabled`, `not_a_patient`).
     """
     code = generate_code()
-    with transaction() as cursor:
+    changed = {Invitation.digest: EXCLUDED.digest, Invitation.created_at: EXCLUDED.created_at}
+    with transaction():
         query = User.select().where(User.id == get_user(username).id)
         user: User = query.for_update("FOR NO KEY UPDATE").get()  # type: ignore[arg-type]
         _check_may_be_invited(user)
-        [(created_at,)] = fetch_all(cursor, STORE, (user.id, _hashed(code)))
+        insert = Invitation.insert(user=user.id, digest=_keyed_digest(code))
+        insert = insert.on_conflict(conflict_target=[Invitation.user], update=changed)
+        [stored] = insert.returning(Invitation.created_at).execute()
         record_event("user.invite", subject_id=user.id, subject=user.username)
-    return IssuedInvitation(user.username, user.full_name, code, created_at + timedelta(days=INVITATION_DAYS))
+    return IssuedInvitation(user.username, user.full_name, code, stored.created_at + timedelta(days=INVITATION_DAYS))
 
 
 def _check_may_be_invited(user: User) -> None:
@@ -84,18 +77,27 @@ def accept(username: str, code: str, password: str, *, rounds: int = 12) -> Logi
     hashed = hash_in_gate(password, rounds)
     if not is_storable(username):
         return None
-    with transaction() as cursor:
-        user_id, name = next(iter(fetch_all(cursor, LOCK, (fold_name(username.strip()),))), (None, ""))
-        if not fetch_all(cursor, MATCHES, (user_id, _hashed(code))):
+    named = User.select().where(User.folded_name == fold_name(username.strip()))
+    since = fn.now() - timedelta(days=INVITATION_DAYS)
+    is_valid = (Invitation.digest == _keyed_digest(code)) & (Invitation.created_at > since)
+    with transaction():
+        # A wait for the user's lock ends before the second statement looks, so that of two requests one finds the code.
+        user = next(iter(named.for_update("FOR NO KEY UPDATE")), None)  # type: ignore[arg-type]
+        if user is None or not (user.active and user.linked_at and user.role == "patient"):
             return None
-        with acting_as(replace(current_actor(), id=user_id, name=name)):
-            update_user(name, "password", password_hash=hashed)
-        login = Login(get_user(name), User.select(fn.clock_timestamp()).where(User.id == user_id).scalar())
+        if not Invitation.select().where(Invitation.user == user.id, is_valid).exists():
+            return None
+        with acting_as(replace(current_actor(), id=user.id, name=user.username)):
+            update_user(user.username, "password", password_hash=hashed)
+        login = Login(get_user(user.username), User.select(fn.clock_timestamp()).where(User.id == user.id).scalar())
     notify_sync()
     return login
 
 
-def _hashed(code: str) -> str:
-    """Return the digest of a code, however it was typed: groups and capitals do not matter."""
+def _keyed_digest(code: str) -> Any:
+    """Return the call that makes a code's digest, however it was typed: groups and capitals do not matter.
+
+    It is made of a digest: the database, which has the key, never sees a code.
+    """
     letters = "".join(filter(str.isalnum, code)).upper()
-    return hashlib.sha256(letters.encode("utf-8", "surrogatepass")).hexdigest()
+    return fn.keyed_digest("invitation", hashlib.sha256(letters.encode("utf-8", "surrogatepass")).hexdigest())

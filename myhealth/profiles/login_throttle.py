@@ -143,14 +143,15 @@ def _until(left_s: list[float], limit: int) -> float:
 def clear_failures(username: str | None = None, address: str | None = None) -> int:
     """Forget the failed attempts of this user, in this network, or both; return their number. They wait no longer."""
     with transaction() as cursor:
-        conditions, values = ["not succeeded"], {"network": network_of(address)}
+        failed = ~LoginAttempt.succeeded
         if username is not None:
             found = _find_user(cursor, username)
-            conditions, values = ["not succeeded", "kind = 'login'", f"({found['mine']})"], values | found
+            of_name = LoginAttempt.user.is_null() & (LoginAttempt.username == found["folded"])
+            mine = of_name if found["user_id"] is None else LoginAttempt.user == found["user_id"]
+            failed &= (LoginAttempt.kind == "login") & mine
         if address is not None:
-            conditions.append("address = %(network)s")
-        cursor.execute(f"delete from login_attempts where {' and '.join(conditions)}", values)
-        return int(cursor.rowcount)
+            failed &= LoginAttempt.address == network_of(address)
+        return int(LoginAttempt.delete().where(failed).execute())
 
 
 def count_registration(address: str) -> None:

@@ -73,7 +73,7 @@ def create_user(
     linked_at = None if self_registered else fn.now()
     with transaction() as cursor:
         if reuse_erased_name:
-            forget_erased_name(cursor, username)
+            forget_erased_name(username)
         _check_not_erased(cursor, username)
         insert = User.insert(**columns, full_name=full_name, linked_at=linked_at, **person).on_conflict_ignore()
         user = next(iter(insert.returning(User.id).execute()), None)
