@@ -329,6 +329,18 @@ def test_everything_is_all_of_a_patient(fhir) -> None:
     assert named <= known, "every reference leads somewhere"
 
 
+def test_what_nothing_has_is_no_page_that_goes_on(fhir, monkeypatch) -> None:
+    monkeypatch.setattr("myhealth.reports.fhir.search.SCANNED_MAX", 1)
+    own = id_of("bholanath")
+    for asked in ("Condition", "x", ",", "Patient&_type=Device"):
+        outcome = fhir(f"Patient/{own}/$everything?_type={asked}", status=400)
+        assert refused(outcome) == ("not-supported", "http._type"), asked
+    for path, found in ((f"Patient/{own}/$everything?_type=Patient,Condition", [own]), ("Observation?status=x", [])):
+        answer = fhir(path)
+        assert (ids(answer), link(answer, "next")) == (found, "")
+    assert link(fhir("Observation?status=x,final"), "next")
+
+
 def test_ids_stay_and_what_was_withdrawn_is_gone(fhir, db, sync) -> None:
     pair = [{"name": name, "code": code, "value": value, "unit": "mm[Hg]"} for name, code, value in
             (("Systolic", "8480-6", 120), ("Diastolic", "8462-4", 80))]  # fmt: skip

@@ -180,12 +180,22 @@ def test_one_resource_by_itself(send, db) -> None:
     assert "DiagnosticReport" in send("DiagnosticReport", alone, 400)["issue"][0]["details"]["text"]
 
 
-def test_what_a_source_withdraws_by_delete(send, db) -> None:
+def test_what_a_source_withdraws_by_delete(send, upload, log_in, db) -> None:
     send("", posted(PATIENT, glucose("a")))
     gone = {"request": {"method": "DELETE", "url": "Observation/a"}, "fullUrl": "urn:uuid:a"}
     answer = send("", {"resourceType": "Bundle", "type": "transaction", "entry": [gone]})
     assert responses(answer) == [("204 No Content", "")]
     assert db("select status from checkups") == [("entered-in-error",)]
+    unknown = {"request": {"method": "DELETE", "url": "Observation/unknown"}}
+    answer = send("", {"resourceType": "Bundle", "type": "batch", "entry": [unknown]})
+    (issue,) = answer["entry"][0]["response"]["outcome"]["issue"]
+    assert (issue["details"]["text"], "nothing was withdrawn" in issue["diagnostics"]) == (
+        "Nothing was withdrawn.",
+        True,
+    )
+    sent = {"resourceType": "Bundle", "type": "transaction", "entry": [unknown]}
+    bulk = upload("POST", "/checkups/", sent, token=log_in("tara"))
+    assert (bulk.status_code, bulk.json["details"]) == (200, "What was to be withdrawn is not stored here.")
 
 
 BAD: dict[str, tuple[bytes, int]] = {

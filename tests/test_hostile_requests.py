@@ -126,6 +126,13 @@ def test_it_is_refused_in_json(send: Raw, db: Any, sent: bytes, status: int, sai
     assert send(request(body=GOOD))[0] == 201
 
 
+@pytest.mark.parametrize(
+    "path", ["//metrics", "///metrics", "/%2Fmetrics", "//metrics/", "/metrics//", "//fhir/metadata"]
+)
+def test_a_path_has_one_spelling(send: Raw, path: str) -> None:
+    assert send(request(line=f"GET {path} HTTP/1.1"))[0] == 404
+
+
 @pytest.mark.parametrize(("sent", "statuses"), GUNICORNS.values(), ids=list(GUNICORNS))
 def test_it_is_refused_before_it_reaches_us(send: Raw, db: Any, sent: bytes, statuses: tuple[int, ...]) -> None:
     answer, _, body = send(sent)

@@ -287,20 +287,37 @@ def test_an_error_of_ours_is_no_acceptance_and_logs_no_data(db, people, caplog) 
 
 def test_the_options_say_which_machine_sends(db, people) -> None:
     senders = Senders(["HC9000=HC-1", "10.1.0.0/16=HC-2", "OTHER@PUNE=HC-3", "2001:db8::/32=HC-4", "HC-9"])
-    assert senders.serial(ADDRESS, "HC9000", "PUNE") == "HC-1"
+    assert senders.serial("10.2.2.2", "HC9000", "PUNE") == "HC-1"
     assert senders.serial("10.2.2.2", "OTHER", "PUNE") == "HC-3"
     assert senders.serial(ADDRESS, "OTHER", "DELHI") == "HC-2"
     assert senders.serial("2001:db8::7", "", "") == "HC-4"
     assert senders.serial("10.2.2.2", "OTHER", "DELHI") == "HC-9"
     assert Senders().serial(ADDRESS, "HC9000", "PUNE") == ""
-    ask(message(1), Receiver(senders))
-    ask(message(2, "nobody"), Receiver(senders))
-    ask(message(3, "bholanath").replace(b"20261120090000", b"x"), Receiver(senders))
+    named = Receiver(Senders(["HC9000=HC-1", "10.2.0.0/16=HC-2"]))
+    ask(message(1), named)
+    ask(message(2, "nobody"), named)
+    ask(message(3, "bholanath").replace(b"20261120090000", b"x"), named)
     assert [row[:2] for row in db(STORED)] == [("F1^LAB", "HC-1")]
     assert db("select distinct context->>'machine' from rejections") == [("HC-1",)]
     assert db("select actor, details->>'machine' from audit_events where action = 'upload' order by id limit 1") == [
         ("HC-1 over MLLP", "HC-1")
     ]
+
+
+def test_an_address_speaks_for_its_machine_alone_whatever_it_calls_itself(db, people) -> None:
+    bound = Receiver(Senders([f"{ADDRESS}=HC-2", "10.1.9.9=HC-3", "HC9000=HC-1"]))
+    assert bound.senders.serial(ADDRESS, "HC9000", "PUNE") == "HC-2"
+    ask(message(1), bound)
+    assert [row[1] for row in db(STORED)] == ["HC-2"]
+    claimed = OBX + "|||||||HC-3"
+    for obx, msh in ((claimed, MSH), (OBX, MSH.replace("HC9000|PUNE", "HC-3|"))):
+        answer = ask(message(2, msh=msh, obx=obx), Receiver(Senders(["10.1.9.9=HC-3"])))[0]
+        assert (answer["MSA"][0][1], answer["MSA"][0][3]) == (
+            "AR",
+            "it names a machine that sends from another address",
+        )
+    assert db("select count(*) from checkups union all select count(*) from rejections") == [(1,), (0,)]
+    assert ask(message(2, obx=claimed), Receiver(Senders([f"{ADDRESS}=HC-3"])))[0]["MSA"][0][1] == "AA"
 
 
 def test_a_rejection_stays_with_its_mapped_machine_when_it_is_retried(db, people) -> None:

@@ -408,10 +408,18 @@ def test_a_patient_resource_teaches_what_its_reference_means(asha: int, people: 
 
     assert (owner(refer(1, "7")), owner(refer(2, "8")), refer(3, "9").status) == ("asha", "8", "rejected")
     create_user("bo")
-    add_identifier("bo", "HOSP_B", "7")
-    dump_people.append(("Patient/7", {"identifiers": [{"system": "HOSP_B", "value": "7"}]}))
-    Intake(source, dump_people).learn_people()  # another hospital's server has the same id
-    assert code(refer(4, "7")) == "ambiguous_user"
+    for number, system in enumerate(
+        ("HOSP_B", A[0]), 4
+    ):  # another hospital's server has the same id; the same one gave it anew
+        add_identifier("bo", system, "7")
+        dump_people.append(("Patient/7", {"identifiers": [{"system": system, "value": "7"}]}))
+        Intake(source, dump_people).learn_people()
+        assert code(kept := refer(number, "7")) == "ambiguous_user"
+        assert (kept.errors[0]["message"].partition(";")[0], kept.rejection_id is not None) == (
+            "Patient/7 has meant different users here", True,
+        )  # fmt: skip
+        remove_identifier("bo", system, "7")  # staff decide, and that is audited
+        assert owner(refer(number + 10, "7")) == "asha"
     assert list_identifiers(type("U", (), {"id": asha})) == [A]
 
 

@@ -205,6 +205,36 @@ def test_what_is_sent_without_a_login_costs_little(upload, people, monkeypatch) 
     assert answer.status_code == 415
 
 
+class Counted(io.BytesIO):
+    """Counts the bytes that were read."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self.taken += len(part)
+        return part
+
+
+MULTIPART = "multipart/form-data; boundary=x"
+PATHS = [("/csv", MULTIPART), ("/csv", "text/plain"), ("/refused", "application/x-www-form-urlencoded"), ("/refused", MULTIPART),
+         *((path, "application/json") for path in ("/checkups/", "/reports/", "/machines/HC-1/dumps/", "/fhir/", "/fhir/Observation/",
+           "/users/bholanath/checkups/", "/users/", "/machines/", "/rejections/1/retry/", "/users/bholanath/checkups/1/review/"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("caller", ["", "guessed", "bholanath"])
+def test_no_body_is_read_before_it_is_known_who_sends_it(upload, people, log_in, caller: str) -> None:
+    token = log_in(caller) if caller == "bholanath" else caller
+    part = f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{token}\r\n--x\r\n'
+    for path, kind in PATHS:
+        form = part if kind == MULTIPART else f"token={token}&file="
+        body, headers = Counted(form.encode() + b"a" * 2_000_000), {"Content-Type": kind}
+        if token and path not in ("/csv", "/refused"):
+            headers["Authorization"] = f"Bearer {token}"
+        answer = upload.client.post(path, input_stream=body, headers=headers, content_length=2_000_000)
+        assert (answer.status_code in (401, 403, 404), body.taken <= 64 * 1024) == (True, True), (path, kind)
+
+
 @pytest.mark.parametrize("date_format", ["%d/%d/%m/%Y", "%c %d %m %Y"])
 def test_a_date_format_with_a_part_twice_is_refused(upload, log_in, date_format: str) -> None:
     layout = {"serial": "BP-7", "layout": f'date_format = "{date_format}"'}

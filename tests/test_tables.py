@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from myhealth.common.errors import BadInput
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats.detect import read_dump
-from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout, parse_layout
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, dump_layout, parse_layout
 from myhealth.intake.formats.tables.rows import LINE_MAX
 from myhealth.intake.rejections import get_rejection, payload_text
 from myhealth.intake.retry import retry_rejection
@@ -313,6 +313,9 @@ def test_a_title_may_come_before_the_header_and_numbers_of_rows_are_passed_over(
     assert values(text) == [5]
 
 
+NO_TEXT = ("punycode", "idna", "rot13", "unicode_escape", "Raw-Unicode-Escape", "utf-7", "zlib", "hex", "undefined")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -323,6 +326,7 @@ def test_a_title_may_come_before_the_header_and_numbers_of_rows_are_passed_over(
         ("decimal = ','\nthousands = ','", "are the same character"),
         ("date_format = '%d/%m'", "must be dmy, mdy, ymd, or have a whole day"),
         ("encoding = 'klingon'", "the encoding 'klingon' is not known"),
+        *((f"encoding = '{name}'", f"the encoding '{name}' is not known") for name in NO_TEXT),
         ("zone = 'Mars/Base'", "is not a zone"),
         ("colour = 'red'", "unknown field `colour`"),
         ("delimiter = 'x'", "Invalid enum value 'x'"),
@@ -332,6 +336,13 @@ def test_a_title_may_come_before_the_header_and_numbers_of_rows_are_passed_over(
 )
 def test_a_layout_that_cannot_be_used_says_why(text: str, said: str) -> None:
     assert said in refusal(LONG + ROWS, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["Latin1", "windows-1252", "cp437", "koi8-r", "SJIS", "EUC-JP", "GBK", "big5", "macroman"]
+)
+def test_encodings_of_text_are_known_by_their_names(name: str) -> None:
+    assert check_layout(Layout(encoding=name)).encoding == name
 
 
 def test_a_layout_survives_its_text() -> None:

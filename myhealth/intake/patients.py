@@ -18,7 +18,7 @@ from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.erasure import erased_form, find_erased_names
-from myhealth.profiles.identifiers import FHIR_REFERENCE, OF_AUTHORITIES, Key
+from myhealth.profiles.identifiers import FHIR_REFERENCE, OF_AUTHORITIES, Key, reference_system
 from myhealth.profiles.names import username_error
 
 ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
@@ -49,7 +49,8 @@ LEARN = """
 insert into patient_identifiers as known (patient_id, system, value, source_name) values %s
 on conflict (value, system) do update set patient_id = excluded.patient_id, source_name = case
     when known.patient_id = excluded.patient_id then coalesce(known.source_name, excluded.source_name)
-    else excluded.source_name end"""
+    else excluded.source_name end
+where known.patient_id = excluded.patient_id or known.system = ''"""  # a username's patient is known otherwise
 
 
 class NoPatient(NamedTuple):
@@ -133,7 +134,8 @@ class Patients:
         if not self.erased.isdisjoint(item.erased_forms):
             return NoPatient(place, f"the user {shown} was erased", ERASED)
         if linked:
-            message = f"{shown} are different users here; say who is meant with a patient map"
+            meant = f"{printable(item.reference, 60)} has meant" if item.reference else f"{shown} are"
+            message = f"{meant} different users here; say who is meant with a patient map"
             return NoPatient(place, message, "ambiguous_user")
         if item.identifiers:
             return self._unknown_number(item)
@@ -150,7 +152,8 @@ class Patients:
             execute_values(cursor, LEARN, rows)
 
     def teach(self, cursor: Any, people: Iterable[tuple[str, Patient]]) -> None:
-        """Store by which references FHIR resources mean the patients that are known here."""
+        """Store by which references FHIR resources mean the patients that are known here. A reference that meant
+        another patient before means both, so that nothing is stored for either by it alone."""
         items = []
         for reference, patient in people:
             names, identifiers = claim_of("", patient, self.origin.own_authorities)
@@ -161,7 +164,7 @@ class Patients:
             found = self.of(item)
             if not isinstance(found, NoPatient):
                 system = item.identifiers[0][0] if item.identifiers else ""
-                self._learnt[FHIR_REFERENCE + system, item.parsed.raw] = found.id, None
+                self._learnt[reference_system(system, found.id), item.parsed.raw] = found.id, None
         self.learn(cursor)
 
     def _all(self) -> Iterable[Account]:

@@ -88,6 +88,8 @@ class Receiver:
             if not records:
                 return _without_records(dump, head)
             origin, actor = self._origin(head, address)
+            if not origin.machine and any(map(self.senders.is_elsewhere, _machines(records))):
+                return refused("207", "it names a machine that sends from another address", "3")
             with acting_as(actor):
                 results = Intake(origin).store_batch(records)
         except BadInput as error:
@@ -105,6 +107,11 @@ class Receiver:
         origin.own_authorities = self.own_authorities
         sender = printable(serial or "@".join(filter(None, (application, facility))) or "an analyzer", 100)
         return origin, Actor(None, f"{sender} over MLLP", address)
+
+
+def _machines(records: Sequence[ParsedRecord]) -> set[str]:
+    """Return the serials that the records of a message name."""
+    return {str(each.record.get("machine")) for each in records if isinstance(each.record, dict)}
 
 
 def refused(code: str, text: str, field: str = "") -> Verdict:

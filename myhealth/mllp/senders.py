@@ -1,4 +1,4 @@
-"""Which machine sends: by its address, or by what it calls itself (MSH-3 and MSH-4)."""
+"""Which machine sends: by its address, or by what it calls itself (MSH-3 and MSH-4), which anybody can write."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ class Senders:
                 raise BadInput(f"{text!r}: the sender has another machine already")
 
     def serial(self, address: str, application: str, facility: str) -> str:
-        """Return the serial of a sender's machine, "" if none is known: by its names, else by its address."""
-        named = self._names.get(f"{application}@{facility}") or (application and self._names.get(application))
+        """Return the serial of a sender's machine, "" if none is known: by its address, else by its names."""
         by_address = (serial for network, serial in self._networks.items() if is_trusted(address, network))
-        return named or next(by_address, "") or self._names.get("", "")
+        named = self._names.get(f"{application}@{facility}") or (application and self._names.get(application))
+        return next(by_address, "") or named or self._names.get("", "")
+
+    def is_elsewhere(self, serial: str) -> bool:
+        """Return whether only other addresses speak for a machine that a message names."""
+        return serial in self._networks.values()
 
 
 def _is_network(sender: str) -> bool:

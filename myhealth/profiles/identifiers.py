@@ -84,9 +84,16 @@ def remove_identifier(username: str, system: str, value: str) -> None:
         delete = PatientIdentifier.delete()
         if not delete.where(own, PatientIdentifier.system == system, PatientIdentifier.value == value).execute():
             raise NotFound(f"{user.username} has no identifier {printable(value)} of {printable(system)}")
-        delete.where(own, PatientIdentifier.system == FHIR_REFERENCE + system).execute()
+        references = (FHIR_REFERENCE + system, reference_system(system, user.id))  # the first: of earlier releases
+        delete.where(own, PatientIdentifier.system.in_(references)).execute()
         _record(user, f"identifier of {system} removed")
     notify_sync()
+
+
+def reference_system(system: str, patient_id: int) -> str:
+    """Return the system of a patient's references that an identifier of `system` explains. Each patient has an own one:
+    a reference that comes to mean another patient keeps its earlier meaning."""
+    return f"{FHIR_REFERENCE}{system}#{patient_id}"
 
 
 def clean_part(name: str, text: object) -> str:

@@ -240,7 +240,8 @@ class EverythingView(FhirView):
         search.count -= len(first)
         with self.context.exports.hold(self.user["subject"]):
             self.log_access(patient, "export")
-            page = find_page(self.context.reports, search, [patient], kinds - {"Patient"}, after)
+            kinds -= {"Patient"}
+            page = find_page(self.context.reports, search, [patient], kinds, after) if kinds else ResourcePage([])
         entries = entries_of([*first, *(resource for resource, _ in page.found)])
         return self.answer_bundle(search, entries, format_place(page.after) if page.after else "")
 
@@ -256,6 +257,8 @@ class EverythingView(FhirView):
         search = parse_fhir_search("DiagnosticReport", [each for each in pairs if each[0] != "_type"], fhir_base())
         if search.counts_only:
             raise refuse("_count", "must be at least 1.")
+        if not kinds:
+            raise refuse("_type", f"supported are: {', '.join(EVERYTHING_KINDS)}.", "not_supported")
         search.used = self.pairs
         return search, kinds
 

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import itertools
 import logging
 import re
 import tempfile
@@ -59,11 +60,14 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
     return b"".join(_decompressed([body], max_bytes))
 
 
-def spool_body(max_bytes: int) -> BinaryIO:
-    """Return the request's body as a file, in memory while it is small. Raises as `read_body` does."""
+def spool_body(max_bytes: int, begin: Callable[[bytes], None] = lambda _: None) -> BinaryIO:
+    """Return the request's body as a file, in memory while it is small. `begin` gets its first CHUNK before more is
+    read. Raises as `read_body` does."""
     with contextlib.ExitStack() as opened:
         file: Any = io.BytesIO()
-        for part in _decompressed(_read_chunks(max_bytes), max_bytes):
+        parts = iter(_decompressed(_read_chunks(max_bytes), max_bytes))
+        begin(first := next(parts, b""))
+        for part in itertools.chain([first], parts):
             if file.tell() + len(part) > SMALL_BODY_BYTES and isinstance(file, io.BytesIO):
                 small, file = file, opened.enter_context(tempfile.TemporaryFile())
                 file.write(small.getbuffer())

@@ -18,6 +18,8 @@ ITEMS_MAX_BYTES = 5_200_000
 DETAILS_MAX_BYTES = 2_500_000  # the items with errors or warnings among them
 REJECTED_FILE_MAX_BYTES = 2_000_000
 PLAIN = b',"effect":"%s","errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
+ALREADY = "Every record that could be stored was stored already."
+NOTHING_WITHDRAWN = "What was to be withdrawn is not stored here."
 NOT_LISTED = " The errors of {} more are not listed; `myhealth rejections` shows them, or send these alone."
 NOT_IN_FILE = " {} more are not in refused_file."
 
@@ -38,6 +40,7 @@ class BulkAnswer:
         self._detailed: dict[int, bytes] = {}
         self._details_bytes = 0
         self._first: RecordResult | None = None
+        self._only_unknown = True  # only withdrawals of what is not stored
         self._file: list[bytes] = []
         self._file_bytes = self._not_in_file = 0
 
@@ -49,6 +52,7 @@ class BulkAnswer:
             short = {"index": result.index, "status": result.status, "id": result.id}
             self._short.append(encode_json(short))
             self._effects.append(result.effect.encode())
+            self._only_unknown &= any(warning.get("code") == "not_stored" for warning in result.warnings)
             if result.errors or result.warnings:
                 self._add_detailed(record, result)
             if result.errors and self._with_rejected:
@@ -85,7 +89,7 @@ class BulkAnswer:
         elif found["rejected"] and not found["duplicate"]:
             status, details = 422, "No record was stored; each has its errors in items."
         else:
-            status, details = 200, "Every record that could be stored was stored already."
+            status, details = 200, NOTHING_WITHDRAWN if self._only_unknown and self._first else ALREADY
         items, shortened = self._items()
         details += NOT_LISTED.format(shortened) if shortened else ""
         details += NOT_IN_FILE.format(self._not_in_file) if self._not_in_file else ""

@@ -221,7 +221,8 @@ def _answer(
         entries.refuse(head, f".resource{place and '.'}{place}", error["message"], error.get("code", "refused"))
     for number, own in parts.items() if head not in entries.problems else ():
         if entries.deletes(number):
-            entries.answer(number, 204, warnings=result.warnings)
+            done = "It was withdrawn." if result.effect == "withdrawn" else "Nothing was withdrawn."
+            entries.answer(number, 204, "", result.warnings, done)
         else:
             status = 201 if result.effect == "created" and entries.kind(number) in RESULTS else 200
             location = _location(entries.kind(number), own, document) if document else ""

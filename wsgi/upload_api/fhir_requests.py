@@ -93,12 +93,14 @@ class Entries:
         left = (b"{}" if i in self.problems or self.responses[i] else bytes(text) for i, text in enumerate(self.texts))
         return b'{"resourceType":"Bundle","type":"batch","entry":[' + b",".join(left) + b"]}"
 
-    def answer(self, number: int, status: int, location: str = "", warnings: Sequence[dict[str, Any]] = ()) -> None:
+    def answer(
+        self, number: int, status: int, location: str, warnings: Sequence[dict[str, Any]], done: str = "It was stored."
+    ) -> None:
         response: dict[str, Any] = {"status": STATUSES[status]}
         if location:
             response["location"] = location
         if warnings:
-            response["outcome"] = operation_outcome(200, "It was stored.", "warning", warnings, "warning")
+            response["outcome"] = operation_outcome(200, done, "warning", warnings, "warning")
         self.responses[number] = response
 
     def finish(self) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The page of refused records: the list, one record, whose it is, a correction, another try, putting it aside."""
 
 import re
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,11 +17,11 @@ from myhealth.intake.rejections import get_rejection, payload_text
 from myhealth.intake.retry import reread
 from myhealth.profiles.models import PatientIdentifier, User
 from wsgi.common.pages import html_response
-from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, header, parameter_pairs, read_body
+from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, header, parameter_pairs, spool_body
 from wsgi.upload_api.rejections import ROLES, RejectionsView
-from wsgi.upload_api.table_page import TablePage
+from wsgi.upload_api.table_page import CREDENTIALS, TablePage
 
-FIELDS = ("username", "password", "token", "action", "id", "after", "search", "patient", "record", "reason")
+FIELDS = (*CREDENTIALS, "action", "id", "after", "search", "patient", "record", "reason")
 CORRECTED = "field:"  # before the place of a field in the name of its input
 FORM_MAX_BYTES = 3 * SMALL_BODY_BYTES  # a record, each of its bytes escaped
 LISTED, FOUND_MAX, SHOWN_CHARACTERS = 50, 10, 20_000
@@ -34,11 +35,11 @@ class RefusedPage(TablePage, RejectionsView):
     def post(self) -> Any:
         form: dict[str, Any] = {}
         try:
-            form |= _read_form()
-            form["token"] = form["token"] or self._log_in(form["username"], form["password"])
-            self.user = self.context.user_of_token(form["token"])
+            if header("Content-Encoding"):
+                raise WrongMediaType("The form is taken as it is only.")
+            with spool_body(FORM_MAX_BYTES, partial(self.enter, form, ROLES)) as body:
+                form = _read_form(body.read()) | form
             with acting_as(Actor(self.user.id, self.user.username, self.address)):
-                self.require(*ROLES)
                 return self._answer(form)
         except MyHealthError as error:
             if isinstance(error, NotLoggedIn):
@@ -106,11 +107,9 @@ class RefusedPage(TablePage, RejectionsView):
         return list(query.limit(FOUND_MAX))
 
 
-def _read_form() -> dict[str, Any]:
-    """Return the fields of the form. Raises BadInput, TooLarge, and WrongMediaType if it is packed: no browser does."""
-    if header("Content-Encoding"):
-        raise WrongMediaType("The form is taken as it is only.")
-    form = dict.fromkeys(FIELDS, "") | dict(parameter_pairs(read_body(FORM_MAX_BYTES).decode("latin-1")))
+def _read_form(body: bytes) -> dict[str, Any]:
+    """Return the fields of the form. Raises BadInput."""
+    form = dict.fromkeys(FIELDS, "") | dict(parameter_pairs(body.decode("latin-1")))
     if any("\0" in value for value in form.values()) or (form["id"] and not form["id"].isdecimal()):
         raise BadInput("The form cannot be read.")
     return form

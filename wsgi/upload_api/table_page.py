@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import email.message
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 
 import bottle
 
@@ -31,7 +35,9 @@ from wsgi.common.requests import WrongMediaType, client_address, header, spool_b
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords, layout_of
 
-FIELDS = ("username", "password", "token", "machine", "patient", "layout", "date_format", "timezone", "action", "name")
+CREDENTIALS = ("username", "password", "token")  # they come first in a form, so that only known users' forms are read
+FIELDS = (*CREDENTIALS, "machine", "patient", "layout", "date_format", "timezone", "action", "name")
+NAMED = re.compile(rb'[; ]name="?(\w+)"?')
 FIELD_MAX = 10_000  # characters
 HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
 REJECTED_SHOWN = 100
@@ -92,13 +98,11 @@ class TablePage(TakesRecords):
             try:
                 if header("Content-Encoding"):  # no browser packs a form, and nobody has logged in yet
                     raise WrongMediaType("The form is taken as it is only.")
-                body: Any = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
+                begin = partial(self.enter, form, SENDERS)
+                body: Any = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes, begin))
                 size = body.seek(0, io.SEEK_END)
-                read_table = _read_form(body, size, form, held)
-                form["token"] = form["token"] or self._log_in(form["username"], form["password"])
-                self.user = self.context.user_of_token(form["token"])
                 with acting_as(Actor(self.user.id, self.user.username, self.address)):
-                    self.require(*SENDERS)
+                    read_table = _read_form(body, size, form, held)
                     if size > HIDDEN_MAX_BYTES:
                         held.enter_context(self.context.large_bodies.enter())
                     form["data"] = read_table()
@@ -108,6 +112,14 @@ class TablePage(TakesRecords):
                     form["token"] = ""
                 hint = f" ({error.hint})" if error.hint else ""
                 return self._page(form, error.status, message=_in_page_words(error.message + hint))
+
+    def enter(self, form: dict[str, Any], roles: Sequence[str], head: bytes) -> None:
+        """Let the user in with whose token or password a form begins: nobody else's form is read further."""
+        form |= _first_fields(head)
+        form["token"] = form["token"] or self._log_in(form["username"], form["password"])
+        self.user = self.context.user_of_token(form["token"])
+        with acting_as(Actor(self.user.id, self.user.username, self.address)):
+            self.require(*roles)
 
     def _log_in(self, username: str, password: str) -> str:
         login = UploadLogin(self.context)
@@ -138,6 +150,24 @@ class TablePage(TakesRecords):
         return html_response("table.html", status, form=form, names=NAMES, orders=ORDERS, columns=COLUMNS, **values)
 
 
+def _first_fields(head: bytes) -> dict[str, str]:
+    """Return who sends a form, as its beginning says it. Raises BadInput."""
+    described = email.message.Message()
+    described["Content-Type"] = header("Content-Type").encode("ascii", "replace").decode()
+    pairs: list[tuple[str, str]] = []
+    if boundary := described.get_boundary():
+        for part in (b"\r\n" + head).split(b"\r\n--" + boundary.encode()):
+            start, _, value = part.partition(b"\r\n\r\n")
+            if named := NAMED.search(start):
+                pairs.append((named[1].decode(), value.decode(errors="replace")))
+    else:
+        pairs = parse_qsl(head.decode("latin-1"))
+    found = {name: value for name, value in pairs if name in CREDENTIALS}
+    if any(len(value) > FIELD_MAX for value in found.values()):
+        raise BadInput("A field of the form is too long.")
+    return dict.fromkeys(CREDENTIALS, "") | found
+
+
 def _read_form(body: Any, size: int, form: dict[str, Any], held: contextlib.ExitStack) -> Callable[[], bytes]:
     """Add the fields of a form to `form`; return what reads its table: the chosen file, else that which the page
     carried. Raises BadInput."""
@@ -152,7 +182,7 @@ def _read_form(body: Any, size: int, form: dict[str, Any], held: contextlib.Exit
     values = {field: files.get(field) or sent.get(field) or "" for field in FIELDS}
     if any(not isinstance(value, str) or len(value) > FIELD_MAX for value in values.values()):
         raise BadInput("A field of the form is too long.")
-    form |= values
+    form |= {name: value for name, value in values.items() if name not in CREDENTIALS}
     if name := getattr(sent.get("file"), "filename", ""):
         form["name"] = name
         return files["file"].read  # type: ignore[no-any-return]

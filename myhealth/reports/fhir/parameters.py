@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from urllib.parse import urlencode
 
+from myhealth.clinical.status import ReportStatus
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_observations import SYSTOLIC
 from myhealth.reports.export.fhir_types import Element
@@ -37,6 +38,7 @@ from myhealth.reports.fhir.values import (
 from myhealth.reports.filters import Sort
 
 COUNT, COUNT_MAX = 50, 500
+STATUSES = frozenset(get_args(ReportStatus))  # those of results are among them
 VALUES_MAX = 100  # of all parameters of a search
 ADDRESS_MAX = 3_000  # the bytes of the parameters: a server takes addresses of 4,094
 BLOOD_PRESSURE_PANEL = "85354-9"
@@ -191,6 +193,8 @@ class FhirSearch:
         elif name in ("code", "combo-code") and all(codes):
             codes += [SYSTOLIC] if BLOOD_PRESSURE_PANEL in codes else []
             self.conditions.append({"$or": [{each: {"$in": codes}} for each in CODE_FIELDS]})
+        elif name == "status" and all(codes) and STATUSES.isdisjoint(codes):
+            self.conditions.append({"_id": {"$in": []}})  # nothing has it, so no report is read
 
 
 def parse_fhir_search(kind: str, pairs: Iterable[tuple[str, str]], base: str, *, strict: bool = False) -> FhirSearch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections import Counter
@@ -54,6 +55,11 @@ FIELD_OF = {
 }
 # A file of our own export: its numbers are those of our check-ups.
 EXPORTED = {"id", "username", "number", "result status"}
+# Encodings of text by the names of their codecs. Others of Python's unpack, escape or rewrite.
+ENCODINGS = re.compile(
+    r"utf-(8(-sig)?|(16|32)(-[bl]e)?)|ascii|(iso8859|koi8|mac)-\w+|cp\d+|tis-620"
+    r"|gb2312|gbk|gb18030|big5(hkscs)?|euc_\w+|shift_jis\w*|johab"
+)
 LOINC = re.compile(r"\b[0-9]{1,7}-[0-9]\b")
 UNIT = re.compile(r"\s*[(\[]([^()\[\]]*(?:\[[^\]]*\])?[^()\[\]]*)[)\]]\s*$")
 
@@ -137,8 +143,10 @@ def check_layout(layout: Layout) -> Layout:
         fault = f"date_format {layout.date_format!r} must be dmy, mdy, ymd, or have a whole day, as %d/%m/%Y has"
     else:
         try:
-            "".encode(layout.encoding or "utf-8")
+            is_text = ENCODINGS.fullmatch(codecs.lookup(layout.encoding or "utf-8").name)
         except (LookupError, ValueError):
+            is_text = None
+        if not is_text:
             fault = f"the encoding {layout.encoding!r} is not known; known are utf-8, utf-16, windows-1252 and the like"
     if fault:
         raise BadInput(f"the layout cannot be used: {fault}")
