@@ -47,7 +47,7 @@ def test_the_list_tells_reasons_and_the_last_uploads(upload, refused) -> None:
     text = page.send()
     assert "there is no user named B. Joshi" in text
     assert "disease: " in text
-    assert "HC-1 : 1 accepted, 0 stored already, 2 refused" in text.replace("HC-1:", "HC-1 :")
+    assert "HC-1 : 1 accepted, 0 duplicate, 2 rejected" in text.replace("HC-1:", "HC-1 :")
     other = Page(upload, "dr.ayush").send()
     assert "B. Joshi" in other
     assert "None yet." in other
@@ -82,7 +82,7 @@ def test_a_field_is_corrected_and_the_record_stored(upload, refused, db) -> None
     page = Page(upload, "tara")
     page.send(id=str(refused[1]))
     assert 'name="field:disease" value="5"' in page.text
-    assert "It is still refused." in page.send(422, action="retry", **{"field:disease": "5"})
+    assert "It is still rejected." in page.send(422, action="retry", **{"field:disease": "5"})
     assert "correction" not in get_rejection(refused[1]).context
     assert "is stored as check-up" in page.send(action="retry", **{"field:disease": "BP"})
     assert db("select disease, checkup_report from checkups where record_id = '3'") == [("BP", HOSTILE)]

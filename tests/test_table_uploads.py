@@ -117,14 +117,14 @@ def test_a_table_is_previewed_then_stored_and_its_layout_is_remembered(upload, p
     choices = {"machine": "BP-9", "patient": "savita", "layout": "omron-blood-pressure", "timezone": "+05:30"}
     text = page.send(gzip.compress(data) if packed else data, action="preview", **login, **choices)
     assert "Preview: nothing is stored yet" in text
-    assert "1 accepted, 0 stored already, 0 refused" in text
+    assert "1 accepted, 0 duplicate, 0 rejected" in text
     assert "Systolic blood pressure 114 mm[Hg] (8480-6)" in text
     assert "2026-01-12 08:12 +05:30" in text
     assert PASSWORD not in text
     assert db("select (select count(*) from checkups), (select count(*) from machines)") == [(0, 0)]
     assert '<h2 id="outcome">Stored</h2>' in page.send(action="store", **choices)
     assert db(VALUES) == [("BP-9", "8480-6", "114")]
-    assert "0 accepted, 1 stored already" in page.send(data, action="store", machine="BP-9", patient="savita")
+    assert "0 accepted, 1 duplicate" in page.send(data, action="store", machine="BP-9", patient="savita")
     assert db("select action, subject from audit_events where action = 'upload'") == [("upload", "savita")] * 2
 
 
@@ -132,7 +132,7 @@ def test_a_preview_of_many_batches_stores_nothing(upload, people, db) -> None:
     rows = "".join(f"bholanath,2026-11-20,T{i},,1,\n" for i in range(BATCH_RECORDS + 1))
     data = gzip.compress(("patient,taken_at,name,code,value,unit\n" + rows + "nobody,2026-11-20,T,,1,\n").encode())
     text = Page(upload).send(data, action="preview", username="tara", password=PASSWORD)
-    assert f"{BATCH_RECORDS + 1} accepted, 0 stored already, 1 refused" in text
+    assert f"{BATCH_RECORDS + 1} accepted, 0 duplicate, 1 rejected" in text
     assert "there is no user named nobody" in text
     assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(0, 0)]
 
@@ -144,7 +144,7 @@ def test_refused_rows_are_shown_with_their_reasons_and_kept(upload, people, db) 
     assert "may be day first or month first; say which: choose it under Order of dates" in asked
     assert "--" not in asked.split("<form")[0]
     text = page.send(data, action="store", date_format="dmy")
-    assert "1 accepted, 0 stored already, 1 refused" in text
+    assert "1 accepted, 0 duplicate, 1 rejected" in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text
     assert "<b>x" not in text
     assert db("select payload from rejections") == [
@@ -217,7 +217,7 @@ class Counted(io.BytesIO):
 
 
 MULTIPART = "multipart/form-data; boundary=x"
-PATHS = [("/csv", MULTIPART), ("/csv", "text/plain"), ("/refused", "application/x-www-form-urlencoded"), ("/refused", MULTIPART),
+PATHS = [("/csv", MULTIPART), ("/csv", "text/plain"), ("/refused", "application/x-www-form-urlencoded"), ("/refused", MULTIPART), ("/type-in", MULTIPART),
          *((path, "application/json") for path in ("/checkups/", "/reports/", "/machines/HC-1/dumps/", "/fhir/", "/fhir/Observation/",
            "/users/bholanath/checkups/", "/users/", "/machines/", "/rejections/1/retry/", "/users/bholanath/checkups/1/review/"))]  # fmt: skip
 
@@ -229,7 +229,7 @@ def test_no_body_is_read_before_it_is_known_who_sends_it(upload, people, log_in,
     for path, kind in PATHS:
         form = part if kind == MULTIPART else f"token={token}&file="
         body, headers = Counted(form.encode() + b"a" * 2_000_000), {"Content-Type": kind}
-        if token and path not in ("/csv", "/refused"):
+        if token and path not in ("/csv", "/refused", "/type-in"):
             headers["Authorization"] = f"Bearer {token}"
         answer = upload.client.post(path, input_stream=body, headers=headers, content_length=2_000_000)
         assert (answer.status_code in (401, 403, 404), body.taken <= 64 * 1024) == (True, True), (path, kind)

@@ -112,16 +112,16 @@ def test_a_good_dump_goes_in_and_is_known_again(page: Any, enter: Callable[..., 
     box = outcome(page, "good.json")
     assert counts(box) == {"accepted": "3", "duplicate": "0", "rejected": "0"}
     assert box.locator("tbody tr").count() == 3
-    assert box.get_by_text("Download the refused records").is_hidden()
+    assert box.get_by_text("Download the rejected records").is_hidden()
     assert focused(page) == "file-0"
-    assert page.locator("#announce").inner_text() == "good.json: 3 accepted, 0 stored already, 0 refused"
+    assert page.locator("#announce").inner_text() == "good.json: 3 accepted, 0 duplicate, 0 rejected"
     shown = [row.split("\t")[2] for row in box.locator("tbody").inner_text().splitlines()]
     assert shown == [str(row[0]) for row in db("select id from checkups order by id")]
     browser.check_accessible(page)
     browser.shoot(page, "good")
     choose(page, ("good.json", dump([record(n) for n in (1, 2, 3)])))
     again = outcome(page, "good.json").first
-    again.get_by_text("= stored already").first.wait_for()
+    again.get_by_text("= duplicate").first.wait_for()
     assert counts(again) == {"accepted": "0", "duplicate": "3", "rejected": "0"}
     assert db("select count(*) from checkups") == [(3,)]
 
@@ -140,7 +140,7 @@ def test_refused_records_are_told_and_can_be_downloaded_and_corrected(
     assert db("select count(*) from checkups") == [(len(sent) - refused,)]
     assert box.locator("tbody tr").count() == refused, "the refused ones alone are shown at first"
     for row in box.locator("tbody tr").all():
-        assert row.locator("td").nth(1).inner_text() == "✗ refused"
+        assert row.locator("td").nth(1).inner_text() == "✗ rejected"
         assert row.locator("td").nth(3).inner_text() != ""
     assert browser.fits(page)
     browser.check_accessible(page)
@@ -148,8 +148,8 @@ def test_refused_records_are_told_and_can_be_downloaded_and_corrected(
     box.get_by_label("all", exact=True).check()
     assert box.locator("tbody tr").count() == len(sent)
     with page.expect_download() as saved:
-        box.get_by_text("Download the refused records").click()
-    assert saved.value.suggested_filename == "refused-machine-dump-with-faults.json"
+        box.get_by_text("Download the rejected records").click()
+    assert saved.value.suggested_filename == "rejected-machine-dump-with-faults.json"
     kept = json.loads(Path(saved.value.path()).read_text())
     assert len(kept["records"]) == refused
     assert [each for each in sent if each in kept["records"]] == kept["records"]
@@ -170,7 +170,7 @@ def test_a_refused_record_is_found_in_the_file_and_nothing_refused_is_no_alarm(
     assert remark.startswith("Line 2, record_id A-1\n")
     assert "nobody.knows" in remark
     said = page.locator("#announce").inner_text()
-    assert said == "some.ndjson: 1,499 accepted, 0 stored already, 1 refused"
+    assert said == "some.ndjson: 1,499 accepted, 0 duplicate, 1 rejected"
     heading, state = box.locator("h2"), box.locator(".state")
     page.keyboard.press("Tab")  # whoever uses the keyboard sees where the focus is
     style, frame = heading.evaluate("""e => {
@@ -421,7 +421,7 @@ def test_it_is_done_by_keyboard_alone(page: Any, url: str, db: Any) -> None:
     assert counts(outcome(page, "mixed.json"))["rejected"] == "1"
     assert focused(page) == "file-0"
     page.keyboard.press("Tab")
-    assert focused(page) == "Download the refused records"
+    assert focused(page) == "Download the rejected records"
     with page.expect_download():
         page.keyboard.press("Enter")
     page.keyboard.press("Tab")

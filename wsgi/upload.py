@@ -23,6 +23,7 @@ from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.table_page import TablePage
+from wsgi.upload_api.type_in_page import TypeInPage
 from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
@@ -58,6 +59,7 @@ PAGES: dict[str, Any] = {
     "/": UploadPage,
     "/csv": TablePage,
     "/refused": RefusedPage,
+    "/type-in": TypeInPage,
     "/static/<name>": UploadFiles,
 }
 

@@ -68,6 +68,6 @@ def waiting_words(count: int) -> str:
 
 def account_outcome(done: dict[str, Any]) -> str:
     """Say what became of the records that waited for an account."""
-    counts = [(done["accepted"], "stored"), (done["duplicate"], "already stored"), (done["rejected"], "still rejected")]
+    counts = [(done["accepted"], "stored"), (done["duplicate"], "duplicate"), (done["rejected"], "still rejected")]
     told = ", ".join(f"{count:,} {what}" for count, what in counts if count)
     return f"Of the records that waited: {told}." if told else NONE_WAITED

@@ -5,12 +5,12 @@
 const ROWS = 200; // shown first, and added with each press; thousands of rows make a tablet slow
 const ANNOUNCED_PART = 25; // percent between two announcements to a screen reader
 const STATUSES = ["accepted", "duplicate", "rejected"];
-const SIGNS = { accepted: "✓ accepted", duplicate: "= stored already", rejected: "✗ refused" };
+const SIGNS = { accepted: "✓ accepted", duplicate: "= duplicate", rejected: "✗ rejected" };
 const EFFECTS = { replaced: "✓ replaced an earlier version", withdrawn: "✓ withdrawn: not shown any more" };
 const UPLOADERS = ["doctor", "technician"];
 const AWAY = "The server cannot be reached. Check the network";
-const maxBytes = Number(document.body.dataset.maxBodyBytes);
 const byId = (id) => document.getElementById(id);
+const maxBytes = Number(byId("upload").dataset.maxBodyBytes);
 const session = { token: "", name: "" };
 let jobs = []; // the files chosen since the login, in order: {file, key, box, state, items, …}
 let request = null; // the current request
@@ -263,7 +263,7 @@ function showOutcome(job, body) {
   }
   const total = counted(body.items.length, "record", "records");
   const isWell = body.items.length && !body.notices;
-  box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} refused` : isWell ? `${total}, all well` : total;
+  box.querySelector(".state").textContent = body.rejected ? `${total}, ${body.rejected.toLocaleString("en")} rejected` : isWell ? `${total}, all well` : total;
   box.querySelector("progress").hidden = true;
   const kinds = Object.entries(body.skipped ?? {}).map(([kind, count]) => `${count.toLocaleString("en")} ${kind}`);
   const left = kinds.length ? [`Not results, passed over: ${kinds.join(", ")}.`] : [];
@@ -274,7 +274,7 @@ function showOutcome(job, body) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
     const download = box.querySelector(".download");
     download.href = job.link;
-    download.download = `refused-${file.name.replace(/\.gz$/i, "")}`;
+    download.download = `rejected-${file.name.replace(/\.gz$/i, "")}`;
     box.querySelector(".refused").hidden = false;
   }
   box.querySelector(`input[value=${body.rejected ? "rejected" : "all"}]`).checked = true;

@@ -19,6 +19,6 @@ class UploadPage(View):
 
 
 class UploadFiles(StaticView):
-    """The page's script and style sheet."""
+    """The pages' script, style sheet and icon."""
 
-    files = frozenset({"upload.js", "upload.css"})
+    files = frozenset({"upload.js", "upload.css", "icon.svg"})

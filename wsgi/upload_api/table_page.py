@@ -1,26 +1,19 @@
-"""The page on which tables (CSV) are uploaded: choose a layout, look at a preview, store. It works without JavaScript.
-
-No cookie is set. The token and, if it is small, the table travel in hidden fields from the preview to the next request.
+"""The page on which tables (CSV) are uploaded: choose a layout, look at a preview, store. The table, if it is
+small, travels in a hidden field from the preview to the next request.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import email.message
 import gzip
 import io
-import json
-import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
 
 import bottle
 
-from myhealth.audit.events import Actor, acting_as
-from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
+from myhealth.common.errors import BadInput
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
 from myhealth.intake.formats.tables.layout import ORDERS
@@ -30,15 +23,10 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.results import RecordResult, counts
 from myhealth.layouts import NAMES
-from wsgi.common.pages import html_response
-from wsgi.common.requests import WrongMediaType, client_address, header, spool_body
-from wsgi.upload_api.accounts import UploadLogin
-from wsgi.upload_api.checkups import SENDERS, TakesRecords, layout_of
+from wsgi.upload_api.checkups import SENDERS, layout_of
+from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
 
-CREDENTIALS = ("username", "password", "token")  # they come first in a form, so that only known users' forms are read
 FIELDS = (*CREDENTIALS, "machine", "patient", "layout", "date_format", "timezone", "action", "name")
-NAMED = re.compile(rb'[; ]name="?(\w+)"?')
-FIELD_MAX = 10_000  # characters
 HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
 REJECTED_SHOWN = 100
 IN_PAGE_WORDS = {
@@ -79,59 +67,23 @@ def _in_page_words(text: str) -> str:
     return text
 
 
-class TablePage(TakesRecords):
-    """GET is the form; POST is the preview or, with `action` store, stores the table."""
+class TablePage(FormPage):
+    """POST is the preview or, with `action` store, stores the table."""
 
-    spec = {}
+    template, fields = "table.html", FIELDS
 
-    def perform(self, verb: str, **parts: Any) -> Any:
-        self.context.open()
-        self.address = client_address(self.context.settings.trusted_proxies)
-        return getattr(self, verb)()
+    @property
+    def max_bytes(self) -> int:
+        return self.context.settings.upload.max_body_bytes
 
-    def get(self) -> Any:
-        return self._page({})
+    def read_form(self, body: Any, form: dict[str, Any], held: contextlib.ExitStack) -> None:
+        self.size = body.seek(0, io.SEEK_END)
+        self.read_table = _read_form(body, self.size, form, held)
 
-    def post(self) -> Any:
-        form: dict[str, Any] = {}
-        with contextlib.ExitStack() as held:
-            try:
-                if header("Content-Encoding"):  # no browser packs a form, and nobody has logged in yet
-                    raise WrongMediaType("The form is taken as it is only.")
-                begin = partial(self.enter, form, SENDERS)
-                body: Any = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes, begin))
-                size = body.seek(0, io.SEEK_END)
-                with acting_as(Actor(self.user.id, self.user.username, self.address)):
-                    read_table = _read_form(body, size, form, held)
-                    if size > HIDDEN_MAX_BYTES:
-                        held.enter_context(self.context.large_bodies.enter())
-                    form["data"] = read_table()
-                    return self._take(form)
-            except MyHealthError as error:
-                if isinstance(error, NotLoggedIn):
-                    form["token"] = ""
-                hint = f" ({error.hint})" if error.hint else ""
-                return self._page(form, error.status, message=_in_page_words(error.message + hint))
-
-    def enter(self, form: dict[str, Any], roles: Sequence[str], head: bytes) -> None:
-        """Let the user in with whose token or password a form begins: nobody else's form is read further."""
-        form |= _first_fields(head)
-        form["token"] = form["token"] or self._log_in(form["username"], form["password"])
-        self.user = self.context.user_of_token(form["token"])
-        with acting_as(Actor(self.user.id, self.user.username, self.address)):
-            self.require(*roles)
-
-    def _log_in(self, username: str, password: str) -> str:
-        login = UploadLogin(self.context)
-        login.address = self.address
-        with acting_as(Actor(None, None, self.address)):
-            body = json.loads(login.log_in(username, password).body)
-        if "token" not in body:
-            raise NotLoggedIn(body["details"])
-        return str(body["token"])
-
-    def _take(self, form: dict[str, Any]) -> Any:
-        """Preview or store the table of the form."""
+    def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
+        if self.size > HIDDEN_MAX_BYTES:
+            held.enter_context(self.context.large_bodies.enter())
+        form["data"] = self.read_table()
         store = form["action"] == "store"
         machine = form["machine"].strip()
         layout = layout_of(form["layout"], form["date_format"], form["timezone"].strip())
@@ -141,31 +93,14 @@ class TablePage(TakesRecords):
         self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
         if store and machine and (form["layout"] or form["date_format"] or form["timezone"].strip()):
             remember_layout(machine, dump.layout)
-        return self._page(form, outcome=outcome, dump=dump, stored=store)
+        return self.page(form, outcome=outcome, dump=dump, stored=store)
 
-    def _page(self, form: dict[str, Any], status: int = 200, **found: Any) -> bottle.HTTPResponse:
-        content = _packed(form["data"]) if found.get("outcome") else ""
-        values = {"message": "", "outcome": None, "dump": Dump, "stored": False, **found}
-        form = {**dict.fromkeys(FIELDS, ""), **form, "content": content, "password": ""}
-        return html_response("table.html", status, form=form, names=NAMES, orders=ORDERS, columns=COLUMNS, **values)
-
-
-def _first_fields(head: bytes) -> dict[str, str]:
-    """Return who sends a form, as its beginning says it. Raises BadInput."""
-    described = email.message.Message()
-    described["Content-Type"] = header("Content-Type").encode("ascii", "replace").decode()
-    pairs: list[tuple[str, str]] = []
-    if boundary := described.get_boundary():
-        for part in (b"\r\n" + head).split(b"\r\n--" + boundary.encode()):
-            start, _, value = part.partition(b"\r\n\r\n")
-            if named := NAMED.search(start):
-                pairs.append((named[1].decode(), value.decode(errors="replace")))
-    else:
-        pairs = parse_qsl(head.decode("latin-1"))
-    found = {name: value for name, value in pairs if name in CREDENTIALS}
-    if any(len(value) > FIELD_MAX for value in found.values()):
-        raise BadInput("A field of the form is too long.")
-    return dict.fromkeys(CREDENTIALS, "") | found
+    def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
+        found = {"message": "", "outcome": None, "dump": Dump, "stored": False, **values}
+        found["message"] = _in_page_words(found["message"])
+        content = _packed(form["data"]) if found["outcome"] else ""
+        choices = {"names": NAMES, "orders": ORDERS, "columns": COLUMNS}
+        return super().page({**form, "content": content}, status, **choices, **found)
 
 
 def _read_form(body: Any, size: int, form: dict[str, Any], held: contextlib.ExitStack) -> Callable[[], bytes]:

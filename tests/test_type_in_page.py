@@ -1,0 +1,101 @@
+"""The page on which a check-up is typed in, as a browser without JavaScript uses it."""
+
+import html
+import re
+from typing import Any
+
+import pytest
+from support.clients import Caller
+from support.factories import PASSWORD
+
+from myhealth.profiles.services import set_full_name
+
+HOSTILE = '"><script>alert(1)</script>'
+
+
+class Page:
+    """Sends the form that was shown last, with what it holds."""
+
+    def __init__(self, upload: Any, caller: str = "tara") -> None:
+        self.client, self.text = upload.client, ""
+        self.send(username=caller, password=PASSWORD)
+
+    def send(self, status: int = 200, **fields: str) -> str:
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', self.text))
+        answer = self.client.post("/type-in", data={**hidden, **fields})
+        assert answer.status_code == status, answer.text
+        self.text = answer.text
+        assert "<script" not in self.text
+        assert PASSWORD not in self.text
+        return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", self.text)))
+
+    def store(self, status: int = 200, **fields: str) -> str:
+        return self.send(status, action="store", patient="bholanath", **fields)
+
+
+@pytest.fixture
+def page(upload: Caller, people) -> Page:
+    return Page(upload)
+
+
+def test_any_tests_are_stored_as_the_apis_record(page, db) -> None:
+    page.send(action="find", search="BHOLANATH")
+    assert 'type="radio" name="patient" value="bholanath"' in page.text
+    values = {"value:1558-6": "5.60", "unit:1558-6": "mmol/L", "value:59408-5": "<95", "value:29463-7": " 71 "}
+    text = page.store(pressure=" 128 / 82", taken_at="2026-11-20T09:30", machine="HC-5", remark=HOSTILE, **values)
+    assert re.search(r"Stored as check-up \d+ of bholanath\.", text)
+    ((results, taken_at, taken_by, remark, serial),) = db(
+        "select results::text, taken_at::text, taken_by, checkup_report, serial from checkups join machines"
+        " on machines.id = machine_id where patient_id = 1"
+    )
+    assert re.findall(r'"code": "([^"]+)"', results) == ["8480-6", "8462-4", "59408-5", "29463-7", "1558-6"]
+    assert re.findall(r'"value": ([^,}]+)', results) == ["128", "82", '"<95"', "71", "5.60"]
+    assert re.findall(r'"unit": "([^"]+)"', results)[-1] == "mmol/L"
+    assert (taken_at[:16], taken_by, remark, serial) == ("2026-11-20 09:30", "tara", HOSTILE, "HC-5")
+    assert 'value="5.60"' not in page.text, "the next form is empty"
+
+
+def test_a_form_that_is_sent_twice_is_stored_once(page, db) -> None:
+    page.send(action="find", search="bholanath")
+    first = page.text
+    stored = re.search(r"check-up \d+", page.store(pressure="128/82")).group()
+    page.text = first
+    assert stored in page.store(pressure="128/82")
+    assert db("select count(*) from checkups") == [(1,)]
+    page.store(pressure="128/82")
+    assert db("select count(*) from checkups") == [(2,)], "another form"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"pressure": "128"}, "must be written like 128/82"),
+        ({"value:1558-6": "5,6"}, "Fasting glucose: decimals follow a full stop"),
+        ({"value:1558-6": "5", "unit:1558-6": "kg"}, "Fasting glucose has no unit"),
+        ({}, "Nothing was typed in"),
+        ({"pressure": "128/82", "taken_at": "yesterday"}, "The time must be written like"),
+        ({"value:1558-6": "x" * 50_000}, "Fasting glucose: "),
+        ({"pressure": "128/82", "machine": "a/b"}, "machine: "),
+    ],
+)
+def test_what_is_wrong_is_told_beside_what_was_typed_and_nothing_is_kept(page, db, fields, told) -> None:
+    page.send(action="find", search="bholanath")
+    status = 422 if told.endswith(": ") else 400
+    assert told in page.store(status, remark="Seated.", **fields) if fields else page.store(status)
+    assert all(html.escape(value) in page.text for value in fields.values() if value != "kg")
+    assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(0, 0)]
+    assert "Stored as check-up" in page.store(pressure="128/82", **{name: "" for name in fields if name != "pressure"})
+
+
+def test_whose_it_is_must_be_chosen_and_only_senders_type_in(page, upload, db) -> None:
+    assert "choose whose check-up it is" in page.send(422, action="store", search="bholanath", pressure="128/82")
+    set_full_name("bholanath", "Bholanath Joshi")
+    assert "No patient is found." in page.send(action="find", search="joshi")
+    assert "Bholanath Joshi" not in page.send(action="find", search="bholanath")
+    assert "bholanath · Bholanath Joshi" in Page(upload, "dr.ayush").send(action="find", search="joshi")
+    assert "Does not Exists" in page.send(404, action="store", patient="nobody", pressure="128/82")
+    for who in ("bholanath", "root"):
+        answer = upload.client.post("/type-in", data={"username": who, "password": PASSWORD})
+        assert answer.status_code == 403
+    assert upload.client.post("/type-in", data={"token": "x", "action": "store"}).status_code == 401
+    assert db("select count(*) from checkups") == [(0,)]
