@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from support.browser import check_accessible, fits, shoot, too_small
 from support.clients import Caller
 from support.factories import PASSWORD
 
@@ -34,15 +35,15 @@ class Page:
 
 
 @pytest.fixture
-def page(upload: Caller, people) -> Page:
+def typing(upload: Caller, people) -> Page:
     return Page(upload)
 
 
-def test_any_tests_are_stored_as_the_apis_record(page, db) -> None:
-    page.send(action="find", search="BHOLANATH")
-    assert 'type="radio" name="patient" value="bholanath"' in page.text
+def test_any_tests_are_stored_as_the_apis_record(typing, db) -> None:
+    typing.send(action="find", search="BHOLANATH")
+    assert 'type="radio" name="patient" value="bholanath"' in typing.text
     values = {"value:1558-6": "5.60", "unit:1558-6": "mmol/L", "value:59408-5": "<95", "value:29463-7": " 71 "}
-    text = page.store(pressure=" 128 / 82", taken_at="2026-11-20T09:30", machine="HC-5", remark=HOSTILE, **values)
+    text = typing.store(pressure=" 128 / 82", taken_at="2026-11-20T09:30", machine="HC-5", remark=HOSTILE, **values)
     assert re.search(r"Stored as check-up \d+ of bholanath\.", text)
     ((results, taken_at, taken_by, remark, serial),) = db(
         "select results::text, taken_at::text, taken_by, checkup_report, serial from checkups join machines"
@@ -52,17 +53,17 @@ def test_any_tests_are_stored_as_the_apis_record(page, db) -> None:
     assert re.findall(r'"value": ([^,}]+)', results) == ["128", "82", '"<95"', "71", "5.60"]
     assert re.findall(r'"unit": "([^"]+)"', results)[-1] == "mmol/L"
     assert (taken_at[:16], taken_by, remark, serial) == ("2026-11-20 09:30", "tara", HOSTILE, "HC-5")
-    assert 'value="5.60"' not in page.text, "the next form is empty"
+    assert 'value="5.60"' not in typing.text, "the next form is empty"
 
 
-def test_a_form_that_is_sent_twice_is_stored_once(page, db) -> None:
-    page.send(action="find", search="bholanath")
-    first = page.text
-    stored = re.search(r"check-up \d+", page.store(pressure="128/82")).group()
-    page.text = first
-    assert stored in page.store(pressure="128/82")
+def test_a_form_that_is_sent_twice_is_stored_once(typing, db) -> None:
+    typing.send(action="find", search="bholanath")
+    first = typing.text
+    stored = re.search(r"check-up \d+", typing.store(pressure="128/82")).group()
+    typing.text = first
+    assert stored in typing.store(pressure="128/82")
     assert db("select count(*) from checkups") == [(1,)]
-    page.store(pressure="128/82")
+    typing.store(pressure="128/82")
     assert db("select count(*) from checkups") == [(2,)], "another form"
 
 
@@ -78,24 +79,46 @@ def test_a_form_that_is_sent_twice_is_stored_once(page, db) -> None:
         ({"pressure": "128/82", "machine": "a/b"}, "machine: "),
     ],
 )
-def test_what_is_wrong_is_told_beside_what_was_typed_and_nothing_is_kept(page, db, fields, told) -> None:
-    page.send(action="find", search="bholanath")
+def test_what_is_wrong_is_told_beside_what_was_typed_and_nothing_is_kept(typing, db, fields, told) -> None:
+    typing.send(action="find", search="bholanath")
     status = 422 if told.endswith(": ") else 400
-    assert told in page.store(status, remark="Seated.", **fields) if fields else page.store(status)
-    assert all(html.escape(value) in page.text for value in fields.values() if value != "kg")
+    assert told in typing.store(status, remark="Seated.", **fields) if fields else typing.store(status)
+    assert all(html.escape(value) in typing.text for value in fields.values() if value != "kg")
     assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(0, 0)]
-    assert "Stored as check-up" in page.store(pressure="128/82", **{name: "" for name in fields if name != "pressure"})
+    assert "Stored as check-up" in typing.store(
+        pressure="128/82", **{name: "" for name in fields if name != "pressure"}
+    )
 
 
-def test_whose_it_is_must_be_chosen_and_only_senders_type_in(page, upload, db) -> None:
-    assert "choose whose check-up it is" in page.send(422, action="store", search="bholanath", pressure="128/82")
+def test_whose_it_is_must_be_chosen_and_only_senders_type_in(typing, upload, db) -> None:
+    assert "choose whose check-up it is" in typing.send(422, action="store", search="bholanath", pressure="128/82")
     set_full_name("bholanath", "Bholanath Joshi")
-    assert "No patient is found." in page.send(action="find", search="joshi")
-    assert "Bholanath Joshi" not in page.send(action="find", search="bholanath")
+    assert "No patient is found." in typing.send(action="find", search="joshi")
+    assert "Bholanath Joshi" not in typing.send(action="find", search="bholanath")
     assert "bholanath · Bholanath Joshi" in Page(upload, "dr.ayush").send(action="find", search="joshi")
-    assert "Does not Exists" in page.send(404, action="store", patient="nobody", pressure="128/82")
+    assert "Does not Exists" in typing.send(404, action="store", patient="nobody", pressure="128/82")
     for who in ("bholanath", "root"):
         answer = upload.client.post("/type-in", data={"username": who, "password": PASSWORD})
         assert answer.status_code == 403
     assert upload.client.post("/type-in", data={"token": "x", "action": "store"}).status_code == 401
     assert db("select count(*) from checkups") == [(0,)]
+
+
+@pytest.mark.long
+def test_a_technician_types_a_check_up_in_at_a_tablet(page: Any, served: tuple[str, str], people, db) -> None:
+    page.goto(f"{served[0]}/type-in")
+    page.get_by_label("Username").fill("tara")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_label("Patient").fill("bholanath")
+    page.get_by_role("button", name="Find the patient").click()
+    page.get_by_label("bholanath").check()
+    page.get_by_label("Blood pressure").fill("128/82")
+    check_accessible(page)
+    assert fits(page)
+    assert too_small(page) == []
+    shoot(page, "type-in")
+    page.get_by_role("button", name="Store").click()
+    page.get_by_role("status").get_by_text("Stored as check-up").wait_for()
+    check_accessible(page)
+    assert db("select count(*) from checkups") == [(1,)]

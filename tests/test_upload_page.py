@@ -460,7 +460,7 @@ def test_files_are_dropped_and_names_are_text(page: Any, enter: Callable[..., No
 
 def test_a_table_is_previewed_and_stored_on_its_page(page: Any, url: str, db: Any) -> None:
     page.goto(url)
-    page.get_by_role("link", name="Preview and upload it here.").click()
+    page.get_by_role("link", name="Upload a table").click()
     browser.check_accessible(page)
     browser.shoot(page, "table")
     page.get_by_label("Username", exact=True).fill("tara")
