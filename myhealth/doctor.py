@@ -46,7 +46,10 @@ Facts = dict[str, Any]
 
 
 class Finding(NamedTuple):
-    """`level`: ok; note: need not be changed; advice: should be; fault: must be. `todo`: what to do, "" if nothing."""
+    """The result of one check.
+
+    `level`: ok; note: need not be changed; advice: should be; fault: must be. `todo`: what to do, "" if nothing.
+    """
 
     area: str
     level: str

@@ -246,10 +246,10 @@ ADDED = ("warning", "range_source", "flag_source")
 
 
 def as_sent(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored result without what the catalogue added and which of its `ranges` was chosen, so that a later
-    catalogue, and what is learned of the patient, change no comparison.
+    """Return a stored result as its source sent it, for comparison with a record that comes again.
 
-    A flag is left out where the catalogue may have set it.
+    What the catalogue added and which of its `ranges` was chosen are left out, because a later catalogue may add other
+    values and the patient's sex may become known. A flag is left out where the catalogue may have set it.
     """
     kept = {name: value for name, value in result.items() if name not in ADDED}
     if result.get("range_source") == SOURCE:

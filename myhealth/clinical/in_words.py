@@ -39,8 +39,8 @@ def is_missing(value: Any) -> bool:
 
 
 def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -> str:
-    """Return a value with its digits as the source sent them, or its text. A missing value, and one that only repeats
-    why it is missing, reads "not given", with the reason if there is one."""
+    """Return a value with its digits as the source sent them, or its text. A value that is missing, or only
+    repeats the reason of its absence, is "not given", with the reason if there is one."""
     reason = plain_text(absent_reason)
     if is_missing(value) or (reason and value in (reason, absent_reasons.NO_VALUE)):
         code = plain_text(absent_code)

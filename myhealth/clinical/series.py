@@ -19,7 +19,10 @@ BLOOD_KIND, URINE_KIND = "blood", "urine"
 
 
 class SeriesKey(NamedTuple):
-    """`test`: a LOINC code, else the name; `unit`: as `series_unit` has it; `specimen`: its kind, "" if not known."""
+    """The key of a trend: results with one key are comparable.
+
+    `test`: a LOINC code, else the name; `unit`: as `series_unit` has it; `specimen`: its kind, "" if not known.
+    """
 
     test: str
     unit: str

@@ -101,7 +101,7 @@ class Busy(Unavailable):
 
 
 class TooManyAttempts(Unavailable):
-    """`network`: the one that the attempts came from, if it is known."""
+    """The caller must wait. `network`: the one that the attempts came from, if it is known."""
 
     status, code = 429, "too_many_attempts"
     network = ""

@@ -11,8 +11,11 @@ WAIT_S = 2.0
 
 
 class Gate:
-    """`slots` threads are within at once, `waiting` more may wait for up to `wait_s`; any further one is refused at
-    once. `refusal`: the message, if not that for logins, and the seconds after which to try again."""
+    """A limit on the threads within.
+
+    `slots` are within at once, `waiting` more may wait for up to `wait_s`; any further one is refused at once.
+    `refusal`: the message, if not that for logins, and the seconds after which to try again.
+    """
 
     def __init__(self, slots: int, waiting: int, wait_s: float = WAIT_S, refusal: tuple[Any, ...] = ()) -> None:
         self._wait_s, self._refusal = wait_s, refusal

@@ -11,8 +11,11 @@ ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 @dataclass(slots=True)
 class RequestContext:
-    """`route`: the pattern of the path, never the path, which contains names. `network`: of the client, as limits count
-    it. `user_id`, `role`: of the caller, once known."""
+    """What is known of a request.
+
+    `route`: the pattern of the path, never the path, which contains names. `network`: of the client, as limits count
+    it. `user_id`, `role`: of the caller, once known.
+    """
 
     id: str
     method: str = ""

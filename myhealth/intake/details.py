@@ -174,8 +174,10 @@ Identifiers = Annotated[list[Identifier], Meta(max_length=LIST_MAX)]
 
 
 class Panel(Detail):
-    """The facts of a group of results that belong to none of them. Its results have its `name` as their `group`, and so
-    has a panel within it. `components`: they are parts of one measurement; `valued`: the first one is its own value."""
+    """The facts of a group of results as a whole. Its results, and panels within it, have its `name` as their `group`.
+
+    `components`: the results are parts of one measurement. `valued`: the first of them is the value of the whole.
+    """
 
     name: RequiredText
     group: Text | None = None

@@ -23,7 +23,10 @@ NOT_COMPARED = (FHIR_REFERENCE, OUR_USERNAME)
 
 
 class Claim(NamedTuple):
-    """`names`: usernames that the patient may have, best first. `identifiers`: those of authorities."""
+    """How a record calls its patient.
+
+    `names`: usernames that the patient may have, best first. `identifiers`: those of authorities.
+    """
 
     names: tuple[str, ...] = ()
     identifiers: tuple[Key, ...] = ()

@@ -35,9 +35,11 @@ MOMENT = ("taken_at", "taken_precision", "taken_until")
 
 
 class Merge(Struct):
-    """What a record means for the stored check-up. `effect`: none, replaced, withdrawn, or "" if the record has other
-    content and nothing says which is later. `content`: the columns afterwards. `notes`: (field, message, code) to tell.
-    `places`: the fields that differ."""
+    """What a record means for the stored check-up.
+
+    `effect`: none, replaced, withdrawn, or "" if the contents differ and nothing says which is later. `content`: the
+    columns afterwards. `notes`: (field, message, code) for the answer. `places`: the fields that differ.
+    """
 
     content: Content
     effect: str = "none"
@@ -211,7 +213,7 @@ class _ResultMerge:
         return ({**found, "notes": notes} if notes else found) or None
 
     def _judge_columns(self, content: Content, *, whole: bool) -> None:
-        """Results are the same or earlier: what else differs is later, earlier, or unclear."""
+        """Note whether the columns beside the results are earlier, later, or differ without telling which."""
         if self.counts["earlier"] or self.order < 0:
             self.counts["earlier"] += 1
             return
@@ -242,7 +244,8 @@ def _withdraw(stored: Content, sent: Content) -> Merge:
 
 
 def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
-    """Return the verdict on a record of a dump, which must say itself that it is later."""
+    """Return what a whole record means for the stored one. It replaces it only if it names its own status or version,
+    and nothing says that it is earlier."""
     says = sent["status"] is not None or any(name in (sent["details"] or {}) for name in ENVELOPE) or sent["issued_at"]
     if not says or order == 0:
         return Merge(stored, "", places=differing(stored, sent))

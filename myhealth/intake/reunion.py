@@ -40,7 +40,9 @@ OBSERVATION = {"Observation"}
 
 
 class Reunion:
-    """`parts`: the records of Observations that belong to a stored report, once for each one. `refused`: reports that
+    """Records sorted by the stored check-ups that they belong to.
+
+    `parts`: the records of Observations that belong to a stored report, once for each one. `refused`: reports that
     contradict a stored Observation, and why. `others`: the remaining records; those of reports contain the results of
     the Observations that are stored alone, which `retire` then takes away."""
 

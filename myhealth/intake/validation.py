@@ -334,7 +334,7 @@ def _may_be_blood(result: Any) -> bool:
 
 
 def _words_of_range(result: Any) -> str | None:
-    """Return "" for a result that has a range of its source, whether or not it holds for this patient."""
+    """Return the range in words; "" if the source gave ranges without words, even if none holds for this patient."""
     return "" if result.range_text is None and result.ranges else result.range_text
 
 

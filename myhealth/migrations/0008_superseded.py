@@ -1,7 +1,7 @@
 """superseded: check-ups of a machine that are no longer stored as they came, corrected or deleted here since.
 
-Machines send their whole memory again and again: by this the same record is known again. What a record said is kept as
-a digest alone, beside the moment, which a record need not name; it goes with the patient.
+Machines send their whole memory again and again; by its digest such a record is recognised. Only the digest of the
+content and the moment are kept, and they are deleted with the patient.
 """
 
 from myhealth.migrations import run_sql

@@ -40,8 +40,11 @@ KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 @dataclass(frozen=True)
 class Limits:
-    """`allow`: the addresses and networks that may send, with commas between them. `message_max`: bytes of a message.
-    `idle_s`: from one message to the next; `frame_s`: from the beginning of a message to its end."""
+    """Limits of connections.
+
+    `allow`: the addresses and networks that may send, with commas between them. `message_max`: bytes of a message.
+    `idle_s`: from one message to the next; `frame_s`: from the beginning of a message to its end.
+    """
 
     allow: str = "127.0.0.0/8,::1"
     message_max: int = 16 * 1024 * 1024
@@ -62,7 +65,9 @@ class Figures:
 
 
 class MllpServer:
-    """`answer`: stores the message of an address; returns the code of its acknowledgement and what to send back. It is
+    """Takes messages over MLLP and acknowledges each.
+
+    `answer`: stores the message of an address; returns the code of its acknowledgement and what to send back. It is
     called in threads, and raises MyHealthError if the message is not to be answered."""
 
     def __init__(self, answer: Callable[[bytes, str], tuple[str, list[bytes]]], limits: Limits) -> None:

@@ -12,9 +12,12 @@ LEFT_TO_DO = (
 
 
 class Rule(NamedTuple):
-    """`erase`: what an erasure does. `export`: the file of an export. `kept`: for how long. `grants`: what the APIs'
-    role in the database needs. `access_log`: how a look at somebody's rows is recorded. `verify`: how `myhealth verify`
-    knows that it is right."""
+    """How MyHealth treats the rows of a table or collection.
+
+    `erase`: what an erasure does. `export`: the file of an export. `kept`: for how long. `grants`: what the APIs' role
+    in the database needs. `access_log`: how reading a person's rows is recorded. `verify`: how `myhealth verify`
+    compares them.
+    """
 
     erase: str
     export: str

@@ -76,7 +76,7 @@ class NewestPoints:
         return series
 
     def lacking(self) -> Document | None:
-        """Return the condition on a result of which more points are wanted; None if there can be none."""
+        """Return the condition for measurements that still have too few points; None if no more can be found."""
         full, found = set(), {name: self._is_full(*each) for each in self._names.items() for name in each[1]}
         full = {name for name, is_full in found.items() if is_full}
         verb, names = ("$nin", full) if self._wanted is None else ("$in", self._wanted - full)

@@ -29,7 +29,10 @@ RECORD = "select began_at, ended_at, problem, mark, done from sync_pass"
 
 @dataclass(frozen=True)
 class Lag:
-    """`rows`: changes and deletions that are not carried over yet. `seconds`: the age of the oldest of them."""
+    """How far the report store is behind.
+
+    `rows`: changes and deletions that are not carried over yet. `seconds`: the age of the oldest of them.
+    """
 
     rows: int
     seconds: float
@@ -51,8 +54,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class LastPass:
-    """`problem`: why the pass failed, or "". `done`: its figures by name. `verified`: the figures of the loop's last
-    comparison of both stores: `at` (RFC 3339), `ids`, and `differences` by kind."""
+    """The last pass of the sync.
+
+    `problem`: why the pass failed, or "". `done`: its figures by name. `verified`: the figures of the loop's last
+    comparison of both stores: `at` (RFC 3339), `ids`, and `differences` by kind.
+    """
 
     began_at: datetime
     ended_at: datetime

@@ -46,7 +46,10 @@ def run_loop(source_url: str, target: Target, settings: Settings) -> None:
 
 
 class _Loop:
-    """`failures`: passes in a row that failed. `rechecks`: passes still to come soon after a notification."""
+    """Runs passes at intervals and after notifications.
+
+    `failures`: passes in a row that failed. `rechecks`: passes still to come soon after a notification.
+    """
 
     def __init__(self, source_url: str, target: Target, settings: Settings, wakeup: Wakeup) -> None:
         self.source_url = source_url

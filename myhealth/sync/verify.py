@@ -58,8 +58,11 @@ Finding = tuple[str, Row | None, StoredBson | None]
 
 @dataclass(frozen=True)
 class Difference:
-    """`what`: one of DIFFERENCES. `id`: the row's; a ghost's may be of any type. A revision is None without a row or
-    document."""
+    """One difference of the stores.
+
+    `what`: one of DIFFERENCES. `id`: the row's; a ghost's may be of any type. A revision is None without a row or
+    document.
+    """
 
     what: str
     kind: str
@@ -70,7 +73,10 @@ class Difference:
 
 @dataclass
 class StoreComparison:
-    """`not_yet`: rows that the sync has yet to carry over. `counts`: differences by kind; `first`: some of each."""
+    """The result of comparing both stores.
+
+    `not_yet`: rows that the sync has yet to carry over. `counts`: differences by kind; `first`: some of each.
+    """
 
     rows: int = 0
     documents: int = 0
@@ -203,8 +209,10 @@ class _Verifier:
                 self._add_stranger(table, kind, stored)
 
     def _rows(self, table: str) -> Iterator[tuple[int, dict[int, bytes]]]:
-        """Yield batches of the table in order of id: the last id, and by id the BSON of each row's document, b"" for a
-        row that cannot become one."""
+        """Yield batches of the table in order of id: the last id, and the BSON of each row's document by id.
+
+        The BSON is b"" for a row that cannot become a document.
+        """
         position, seen = 0, SLICE_ROWS
         while seen >= SLICE_ROWS:
             seen = 0

@@ -59,7 +59,7 @@ class MetadataView(View):
 
 
 class FhirView(AuthenticatedBrowseView):
-    """`kind`: the type of resource; `pairs`: the parameters of the address and of the form."""
+    """A view of one type of resource. `kind`: the type; `pairs`: the parameters of the address and of the form."""
 
     kind: ClassVar[str]
     pairs: list[tuple[str, str]]
@@ -209,8 +209,7 @@ class SearchBase(FhirView):
         return found
 
     def _log(self, patients: list[Document], what: str) -> None:
-        """Log the access to each of these patients, in one write, before anything is shown: also that they have no such
-        result."""
+        """Log the access to these patients in one write, before anything is shown. An empty answer is an access too."""
         accesses = [Access(self.user, patient, what, address=self.address) for patient in patients]
         self.context.reports.access_log.log(*accesses)
 

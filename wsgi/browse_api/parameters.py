@@ -55,7 +55,7 @@ def parse_search(values: Mapping[str, str]) -> Search:
 
 
 def parse_trend(values: Mapping[str, str]) -> TrendQuery:
-    """Return the measurement, span and position; `name` does not count beside `code`. Raises BadInput."""
+    """Return the measurement, span and position of a trend. If `code` is given, `name` is ignored. Raises BadInput."""
     span: dict[str, Any] = {
         field: parse_moment(name, values[name]) for name, field in SPAN_FIELD.items() if values.get(name)
     }

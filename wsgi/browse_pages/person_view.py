@@ -10,9 +10,12 @@ from wsgi.browse_pages.navigation import link
 
 @dataclass(frozen=True)
 class PersonView:
-    """`name`: the full name, or the username of a user without one. `username`: the username to show beside the name;
-    "" if the name contains the same. `path`: the address of the person's reports for staff. `born`: the birth date
-    (ISO 8601), or ""."""
+    """A person as pages show one.
+
+    `name`: the full name, or the username of a user without one. `username`: the username to show beside the name; ""
+    if the name contains the same. `path`: the address of the person's reports for staff. `born`: the birth date (ISO
+    8601), or "".
+    """
 
     name: str
     username: str

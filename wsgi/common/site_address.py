@@ -1,4 +1,4 @@
-"""The address under which users see an application, and requests that other sites make browsers send."""
+"""The address under which users see an application, and the refusal of forged requests from other sites (CSRF)."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ HSTS = "max-age=31536000"  # a year, as hstspreload.org asks for
 
 @dataclass(frozen=True)
 class Site:
-    """`public_url`: the setting, "" to take the address from each request; `trusted_proxies`: the setting."""
+    """The site that a request came to.
+
+    `public_url`: the setting, "" to take the address from each request; `trusted_proxies`: the setting.
+    """
 
     public_url: str = ""
     trusted_proxies: str = ""

@@ -71,7 +71,7 @@ LOCATION = ("Location", TEXT, "Where the browse API has it.")
 
 
 class FhirWriteView(TakesRecords):
-    """`kind`: the type of resource that is sent to this address."""
+    """Store a resource of one type. `kind`: the type that this address takes."""
 
     kind = "Bundle"
 

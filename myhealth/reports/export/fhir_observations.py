@@ -169,7 +169,7 @@ class Observations:
         return [{"coding": [{"system": CATEGORY_URI, "code": code, "display": CATEGORY_WORDS[code]}]}]
 
     def _device(self, device: Any) -> tuple[Element, list[Element]]:
-        """Return the Reference to the machine, and what it contains of it."""
+        """Return the Reference to the machine, and the contained Device if it has more than a serial or a name."""
         serial = clean(self._report.get("machine"))
         own = [{"system": OUR_SERIAL, "value": serial}] if serial else []
         found = compact(identifier=own[0] if own else None)

@@ -162,8 +162,7 @@ class Scope:
         return f"{root_of(at.outermost)}{address[2]}/{address[3]}" if address and not address[1] else text
 
     def about(self, entry: Entry) -> tuple[str, Entry | None]:
-        """Return the type of resource that an entry is about, and that resource if it is here; "Patient" if it does not
-        tell."""
+        """Return the type of resource that an entry is about, by default "Patient", and the resource if it is here."""
         subject = Element(entry.subject, "", [])
         found = self.resolve(subject, entry) if subject.text("reference") else None
         if found is not None and found.kind not in RESULTS and (found.kind != "Patient" or not entry.focus):

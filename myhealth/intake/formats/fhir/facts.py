@@ -72,7 +72,10 @@ def _known_status(place: Place) -> str:
 
 
 def identifiers_of(part: Element) -> list[dict[str, Any]]:
-    """Return the identifiers of a resource but ours, the usual one first. `type`: the first code of its type."""
+    """Return the identifiers of a resource, the usual one first, without those that MyHealth's own export adds.
+
+    `type`: the first code of an identifier's type.
+    """
     found = []
     for each in by_use(part.parts("identifier")):
         if each.text("value").strip() and each.text("system") not in OURS:

@@ -17,7 +17,10 @@ OF_COMPONENTS = (
 
 
 class PanelCollector:
-    """`results` and `panels` of a record. `shared`: the facts of the check-up, which its results do not repeat."""
+    """Collects the `results` and `panels` of a record.
+
+    `shared`: the facts of the check-up, which its results do not repeat.
+    """
 
     def __init__(self, shared: dict[str, Any]) -> None:
         self.results: list[dict[str, Any]] = []

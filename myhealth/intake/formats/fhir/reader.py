@@ -100,7 +100,7 @@ def _read_bundle(entries: list[Entry], resources: Resources, dump: Dump) -> Iter
 
 
 def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterator[ParsedRecord]:
-    """Return the records of these entries. `alone`: the text of the entry if it was not in a Bundle."""
+    """Yield the records that these entries of one Bundle make. `alone`: the text of a resource without a Bundle."""
     if dump.known is None:
         dump.known = KnownPatients()
     scope = Scope(entries, dump.known)

@@ -107,7 +107,7 @@ def _checkup_facts(shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conclusions(top: Element) -> dict[str, Any]:
-    """Return the report in the words of people, and the disease that our own export coded."""
+    """Return the conclusion as `checkup_report`, and the `disease` that MyHealth's own export coded in it."""
     codes = [coding for each in top.parts("conclusionCode") for coding in each.parts("coding")]
     disease = next((each.text("display") for each in codes if each.text("system") == OUR_DISEASE), "")
     return {"disease": disease, "checkup_report": top.text("conclusion")}

@@ -27,7 +27,7 @@ BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row: its first line, its text, its cells, and why they could not be told apart, if so."""
+    """A row. `line`: the number of its first line. `fault`: why its cells cannot be told apart, "" if they can."""
 
     line: int
     text: str
