@@ -97,8 +97,10 @@ def merge_part(whole: Content, alone: Content, *, legacy: bool = False) -> Merge
 
 
 def take_in(whole: Content, alone: Content, *, forced: bool = False) -> Content:
-    """Return a report with the history of an Observation that is stored alone; `whole`: after their merge. `forced`:
-    with its results whichever is later."""
+    """Return a report that takes over the history of an Observation stored alone.
+
+    `whole`: the report after both were merged. `forced`: take the Observation's results even if they are earlier.
+    """
     places = _places(whole, alone)
     ours = [results_in(whole)[place] for place in places]
     part = dict(keyed(_part(whole, ours, alone)))

@@ -127,7 +127,7 @@ def list_users(
 ) -> list[User]:
     """Return users by name, without regard to case: those after the name `after`, at most `limit`.
 
-    `to_review`: only accounts that are not linked to a person, or that registered themselves before that was asked.
+    `to_review`: only accounts that are not linked to a person, or registered themselves before linking was required.
     """
     query = User.select().order_by(User.folded_name)
     if role:

@@ -36,8 +36,8 @@ class SearchPosition(NamedTuple):
 
 
 class ResourcePage(NamedTuple):
-    """Resources with the documents that they are made of. `after`: where the next page begins, a Place or, of Patients,
-    a SearchCursor; None on the last."""
+    """Resources with the documents that they are made of. `after`: where the next page begins, a SearchPosition or, of
+    Patients, a SearchCursor; None on the last."""
 
     found: list[tuple[Element, Document]]
     after: Any = None

@@ -65,7 +65,7 @@ UNIT = re.compile(r"\s*[(\[]([^()\[\]]*(?:\[[^\]]*\])?[^()\[\]]*)[)\]]\s*$")
 
 
 class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A column of a wide table with the values of one test. `name`, `unit`: else from the column's name."""
+    """A column of a wide table with the values of one test. `name`, `unit`: "" to take them from the column's name."""
 
     column: str
     name: str = ""
