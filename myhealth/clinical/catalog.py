@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from myhealth.clinical.ranges import ABOVE, ADULT_AGE, BELOW, WITHIN, classify, parse_measurement
@@ -58,73 +59,7 @@ class Analyte:
 
 # The name and the LOINC codes of each; then, for each unit, `low`, `high`, `least` and `most` (- is open), and the
 # ranges of women and of men.
-_TABLE = """
-# Normal below 120/80: Whelton et al., ACC/AHA guideline, Hypertension 2018;71:e13. Low below 90/60: NHLBI.
-Systolic blood pressure: 8480-6 76534-7
-  mm[Hg] 90 120 20 370
-Diastolic blood pressure: 8462-4 76535-4
-  mm[Hg] 60 80 5 360
-# Resting adults 60 to 100: American Heart Association.
-Heart rate: 8867-4 8889-8
-  /min 60 100 5 600
-# Resting adults 12 to 20: Royal College of Physicians, National Early Warning Score 2, 2017.
-Respiratory rate: 9279-1
-  /min 12 20 1 150
-# 36.1 to 37.2 °C: Sund-Levander et al., Scand J Caring Sci 2002;16:122 (oral, rounded as clinics use it).
-# Survived: 11.8 °C (accidental hypothermia, 2014) and 46.5 °C (heat stroke, 1980).
-Body temperature: 8310-5 8331-1
-  Cel 36.1 37.2 10 47
-  [degF] 97.0 99.0 50 117
-# 95 % or more at sea level: WHO, Pulse oximetry training manual, 2011.
-Oxygen saturation: 59408-5 2708-6
-  % 95 100 5 100
-# No range for weight and height alone. Survived extremes: 0.212 kg at birth (2020), 635 kg (1978); 55 cm to 272 cm
-# as adults (newborn from 22 cm).
-Body weight: 29463-7
-  kg - - 0.1 800
-  [lb_av] - - 0.2 1760
-Body height: 8302-2
-  cm - - 15 300
-  m - - 0.15 3
-  [in_i] - - 6 118
-# 18.5 to 24.9: WHO, Technical Report Series 894, 2000.
-Body mass index: 39156-5
-  kg/m2 18.5 24.9 4 250
-# Fasting 70 to 99 mg/dL: American Diabetes Association, Standards of Care, Diabetes Care 2024;47(S1):S20.
-Fasting glucose: 1558-6 14771-0
-  mg/dL 70 99 1 3000
-  mmol/L 3.9 5.5 0.05 170
-# Not known to be fasting, below 140 mg/dL: the same.
-Glucose: 2345-7 2339-0 41653-7 15074-8 14749-6 14743-9
-  mg/dL 70 139 1 3000
-  mmol/L 3.9 7.7 0.05 170
-# Below 5.7 % (39 mmol/mol): the same.
-Haemoglobin A1c: 4548-4 17856-6 59261-8
-  % - 5.6 2 25
-  mmol/mol - 38 2 250
-# Total below 200, LDL below 100, HDL from 40, triglycerides below 150 mg/dL: NCEP Adult Treatment Panel III,
-# Circulation 2002;106:3143. In mmol/L: 38.67 mg/dL of cholesterol, 88.57 of triglycerides a mmol/L.
-Total cholesterol: 2093-3 14647-2
-  mg/dL - 199 5 3000
-  mmol/L - 5.17 0.1 78
-HDL cholesterol: 2085-9 14646-4
-  mg/dL 40 - 1 400
-  mmol/L 1.03 - 0.02 11
-LDL cholesterol: 13457-7 18262-6 2089-1 22748-8 39469-2
-  mg/dL - 99 1 2000
-  mmol/L - 2.58 0.02 52
-Triglycerides: 2571-8 14927-8
-  mg/dL - 149 1 50000
-  mmol/L - 1.69 0.01 570
-# Women 12 to 16, men 14 to 18 g/dL: American Board of Internal Medicine, Laboratory Reference Ranges, 2024.
-Haemoglobin: 718-7 30313-1 20509-6
-  g/dL 12 18 0.5 30 12 16 14 18
-  g/L 120 180 5 300 120 160 140 180
-# Women 0.50 to 1.10, men 0.70 to 1.30 mg/dL: the same. 88.42 µmol/L a mg/dL.
-Creatinine: 2160-0 38483-4 14682-9
-  mg/dL 0.5 1.3 0.02 100 0.5 1.1 0.7 1.3
-  umol/L 44 115 2 8900 44 97 62 115
-"""
+_TABLE = Path(__file__).with_name("catalog.txt").read_text(encoding="utf-8")
 
 
 def _analyte(name: str, codes: str, *units: str) -> Analyte:

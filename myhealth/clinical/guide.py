@@ -8,6 +8,7 @@ far outside. Each has its source, which the pages name.
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -35,96 +36,7 @@ PATTERNS = [(name, re.compile(words, re.IGNORECASE)) for name, words in GROUPS]
 
 # Each test: what it is, then for each unit from which value on a result is far below and far above (- is never), and
 # the source of these two.
-_TABLE = """
-Systolic blood pressure
-The first number of a blood pressure: the pressure in the arteries at each beat of the heart. Effort, worry and coffee
-raise it for a while, so several readings at rest say more than one.
-mm[Hg] - 160; ESC/ESH guidelines on arterial hypertension, 2018
-
-Diastolic blood pressure
-The second number of a blood pressure: the pressure in the arteries while the heart rests between two beats. It is
-read together with the first number, best after some minutes of sitting.
-mm[Hg] - 100; ESC/ESH guidelines on arterial hypertension, 2018
-
-Heart rate
-How often the heart beats in a minute at rest. Fitness lowers it; movement, fever and excitement raise it.
-/min 40 131; National Early Warning Score 2, 2017
-
-Respiratory rate
-How many breaths a person takes in a minute at rest. Effort and fever raise it.
-/min 8 25; National Early Warning Score 2, 2017
-
-Body temperature
-How warm the body is. It is lower in the morning than in the evening, and depends on where it is measured.
-Cel 35 39.1; National Early Warning Score 2, 2017
-[degF] 95 102.4; National Early Warning Score 2, 2017
-
-Oxygen saturation
-How much of the blood’s red pigment carries oxygen, measured with a clip on a finger. Cold fingers, movement and nail
-varnish can make it read too low, and high places lower it.
-% 91 -; National Early Warning Score 2, 2017
-
-Body weight
-How heavy the body is. Clothes, meals and the time of the day change it by a kilogram or two, so it is best compared
-under the same conditions.
-
-Body height
-How tall the body is. It is needed to judge other values, such as the weight.
-
-Body mass index
-The weight in kilograms divided by the square of the height in metres. It is a rough measure for adults: it cannot
-tell muscle from fat.
-kg/m2 16 30; WHO, Technical Report Series 894, 2000
-
-Fasting glucose
-The sugar in the blood after at least eight hours without food. The body needs it as fuel and keeps it within narrow
-bounds with the hormone insulin.
-mg/dL 53.9 126; American Diabetes Association, Standards of Care, 2024
-mmol/L 2.9 7; American Diabetes Association, Standards of Care, 2024
-
-Glucose
-The sugar in the blood, which the body uses as fuel. After a meal it rises for some hours, so it matters when one has
-eaten last.
-mg/dL 53.9 200; American Diabetes Association, Standards of Care, 2024
-mmol/L 2.9 11.1; American Diabetes Association, Standards of Care, 2024
-
-Haemoglobin A1c
-The share of the red blood pigment that sugar has attached itself to. It tells how high the blood sugar was on average
-over the last two or three months.
-% - 6.5; American Diabetes Association, Standards of Care, 2024
-mmol/mol - 48; American Diabetes Association, Standards of Care, 2024
-
-Total cholesterol
-All cholesterol in the blood together, a fat that the body needs to build cells. It is judged by its parts, LDL and
-HDL, more than by the sum.
-mg/dL - 240; NCEP Adult Treatment Panel III, 2002
-mmol/L - 6.21; NCEP Adult Treatment Panel III, 2002
-
-HDL cholesterol
-The part of the cholesterol that is on its way back from the vessels to the liver. Here more is usually better.
-
-LDL cholesterol
-The part of the cholesterol that can settle in the walls of the vessels. Which value is right for a person depends on
-his or her other risks.
-mg/dL - 190; NCEP Adult Treatment Panel III, 2002
-mmol/L - 4.91; NCEP Adult Treatment Panel III, 2002
-
-Triglycerides
-The fat in which the body stores energy. A meal or a drink before the test raises it, so it is best measured fasting.
-mg/dL - 500; NCEP Adult Treatment Panel III, 2002
-mmol/L - 5.64; NCEP Adult Treatment Panel III, 2002
-
-Haemoglobin
-The red pigment of the blood, which carries oxygen through the body. Iron and some vitamins are needed to make it.
-g/dL 7.9 -; WHO, Haemoglobin concentrations for the diagnosis of anaemia, 2011
-g/L 79 -; WHO, Haemoglobin concentrations for the diagnosis of anaemia, 2011
-
-Creatinine
-A waste product of the muscles, which the kidneys remove from the blood. How much is usual depends on the muscles, and
-so on age and sex.
-mg/dL - 4; KDIGO guideline for acute kidney injury, 2012
-umol/L - 354; KDIGO guideline for acute kidney injury, 2012
-"""
+_TABLE = Path(__file__).with_name("guide.txt").read_text(encoding="utf-8")
 
 
 class Far(NamedTuple):

@@ -22,13 +22,6 @@ MOMENT_EXAMPLE = "2026-11-20T09:14:03+05:30"
 FRACTION = re.compile(r"(\.\d{6})\d+")
 Faults = list[tuple[str, str]]
 
-# The types that a JSON value of a kind may fit.
-FITTING: dict[type, Any] = {
-    dict: (inspect.StructType, inspect.DictType),
-    list: inspect.ListType,
-    str: inspect.StrType,
-}
-
 
 def explain(record: Any, machine: str | None = None) -> Faults:
     """Return the faults of a decoded record as (field, message), in the order of the Structs' fields. Of more than

@@ -5,6 +5,7 @@ The readers of HL7 v2, FHIR and tables are loaded for the first such source: the
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format, RejectedLayout, encode_raw, reread_json
@@ -16,22 +17,8 @@ from myhealth.intake.parsed_record import ParsedRecord
 HL7_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 
 
-def _hl7() -> Any:
-    from myhealth.intake.formats.hl7v2 import reader
-
-    return reader
-
-
-def _fhir() -> Any:
-    from myhealth.intake.formats.fhir import reader
-
-    return reader
-
-
-def _tables() -> Any:
-    from myhealth.intake.formats.tables import reader
-
-    return reader
+def _reader(package: str) -> Any:
+    return import_module(f"myhealth.intake.formats.{package}.reader")
 
 
 def _read_json_list(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
@@ -50,7 +37,7 @@ HL7 = Format(
     "hl7",
     "application/hl7-v2",
     detect=lambda source: bool(HL7_START.match(source.head())),
-    read=lambda source, dump: _hl7().read_hl7(source.stream(), dump),
+    read=lambda source, dump: _reader("hl7v2").read_hl7(source.stream(), dump),
     # the text of a message includes its line ends
     write_rejected=lambda dump: RejectedLayout(b"", b"", b"", encode_raw),
     has_record_numbers=True,
@@ -59,7 +46,7 @@ FHIR = Format(
     "fhir",
     "application/json",
     detect=lambda source: "resourceType" in source.json_start.names,
-    read=lambda source, dump: _fhir().read_fhir(JsonBuffer(source.stream()), dump),
+    read=lambda source, dump: _reader("fhir").read_fhir(JsonBuffer(source.stream()), dump),
     write_rejected=lambda dump: ONE_A_LINE,
     has_record_numbers=True,
     shares_results=True,
@@ -96,9 +83,9 @@ NDJSON = Format(
 CSV = Format(
     "csv",
     "text/csv",
-    detect=lambda source: _tables().is_table(source),
-    read=lambda source, dump: _tables().read_table(source, dump),
-    write_rejected=lambda dump: _tables().write_rejected_rows(dump),
+    detect=lambda source: _reader("tables").is_table(source),
+    read=lambda source, dump: _reader("tables").read_table(source, dump),
+    write_rejected=lambda dump: _reader("tables").write_rejected_rows(dump),
     has_record_numbers=True,
 )
 # In this order they are asked whether they know a source: the particular ones before the general ones.
