@@ -8,7 +8,7 @@ the names and types at fixed distances from the end, and decodes a document with
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import bson
@@ -30,9 +30,25 @@ def encode(document: Document) -> bytes:
     return bson.encode(document, codec_options=CODEC)
 
 
+def encode_all(documents: Sequence[Document]) -> list[bytes]:
+    """Return the BSON of each document: as one array, which takes two thirds of the time, cut into its elements."""
+    content, start, contents = encode({"": documents}), 6 + 4, []
+    for i in range(len(documents)):
+        start += len(str(i)) + 2  # each has its type, its index as text and a NUL before it
+        end = start + int.from_bytes(content[start : start + 4], "little")
+        contents.append(content[start:end])
+        start = end
+    return contents
+
+
 def ends_with_version(content: bytes) -> bool:
     """Return whether a document's last two fields are the integers `revision` and `epoch`."""
     return content[EPOCH_NAME] == EPOCH and content[REVISION_NAME] == REVISION
+
+
+def but_for_epoch(content: bytes) -> bytes | None:
+    """Return a document's bytes without the epoch's value, to compare them; None if it does not end with a version."""
+    return content[: EPOCH_VALUE.start] if ends_with_version(content) else None
 
 
 class StoredBson:
@@ -59,10 +75,6 @@ class StoredBson:
         """Return the decoded document."""
         return bson.decode(self.content, codec_options=CODEC)
 
-    def equals(self, content: bytes) -> bool:
-        """Return whether this is that document, byte for byte but for the epoch's value."""
-        return self.content[: EPOCH_VALUE.start] == content[: EPOCH_VALUE.start] and ends_with_version(content)
-
     def equals_ignoring_epoch(self, document: Document) -> bool:
         """Return whether this is that document but for the epoch and the order of the fields."""
         return _in_order(self.document()) == _in_order(document)
@@ -86,12 +98,12 @@ class Fingerprint(NamedTuple):
         return self.digest == hashlib.sha256(_in_order(document)).hexdigest()
 
 
-def split(batch: bytes) -> Iterator[StoredBson]:
-    """Yield the documents of a batch, which follow each other; each begins with its length."""
+def split(batch: bytes) -> Iterator[bytes]:
+    """Yield the BSON of each document of a batch, which follow each other; each begins with its length."""
     start = 0
     while start < len(batch):
         end = start + int.from_bytes(batch[start : start + 4], "little")
-        yield StoredBson(batch[start:end])
+        yield batch[start:end]
         start = end
 
 

@@ -13,23 +13,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bson.errors import InvalidDocument
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.bson_compare import StoredBson, encode, split
+from myhealth.reports.bson_compare import EPOCH_VALUE, StoredBson, but_for_epoch, split
 from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
-from myhealth.reports.inserts import insert_batch
+from myhealth.reports.inserts import UNENCODABLE, encodable, insert_batch
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.upload_events import UploadEvents
 from myhealth.reports.versions import EPOCH_MAX, not_after, older_than, older_version, same_version
 
-DOCUMENT_MAX = 16 * 1024 * 1024  # bytes; MongoDB manual, "MongoDB Limits and Thresholds"
-# Errors for documents that BSON cannot hold: too large, a number beyond its range, an object of an unknown type.
-UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, ArithmeticError, ValueError)
 KINDS = ("checkup", "user")
 # The checkpoint's document in `sync_state`; the name is that of existing stores.
 CHECKPOINT = {"_id": "mark"}
@@ -150,13 +146,16 @@ class ReportWriter(Epochs, UploadEvents):
 
     def raw(self, kind: str, query: Document) -> Iterator[StoredBson]:
         """Yield the documents that a query finds, not decoded, in order of id, in constant memory."""
-        with translate_mongo_errors():
-            for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
-                yield from split(batch)
+        return map(StoredBson, self._read(kind, query))
 
     def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[StoredBson]:
         """Yield those of the documents that are stored."""
         return self.raw(kind, {"_id": {"$in": list(ids)}})
+
+    def _read(self, kind: str, query: Document) -> Iterator[bytes]:
+        with translate_mongo_errors():
+            for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
+                yield from split(batch)
 
     def non_integer_ids(self, kind: str) -> Iterator[StoredBson]:
         """Yield the documents whose id is not a finite number: those that sort before and after all numbers."""
@@ -164,7 +163,7 @@ class ReportWriter(Epochs, UploadEvents):
         for bounds in ({"max": {"_id": -float("inf")}}, {"min": {"_id": float("inf")}}):
             with translate_mongo_errors():
                 for batch in collection.find_raw_batches({}, hint=[("_id", 1)], **bounds):
-                    yield from split(batch)
+                    yield from map(StoredBson, split(batch))
 
     def discard(self, kind: str, seen: Sequence[StoredBson]) -> int:
         """Remove documents that still have the version that was seen; return how many."""
@@ -291,15 +290,20 @@ class ReportWriter(Epochs, UploadEvents):
         """Return the stored epoch by id for documents whose content is stored already, and the documents that are
         stored as another patient's."""
         ours = {document["_id"]: (document, content) for document, content in encoded}
+        same = {but_for_epoch(content): id_ for id_, (_, content) in ours.items()}
+        same.pop(None, None)
+        is_dense = bool(ours) and max(ours) - min(ours) < len(ours)  # MongoDB reads a range in half of the time
+        ids = {"$gte": min(ours), "$lte": max(ours)} if is_dense else {"$in": list(ours)}
         found, elsewhere = {}, []
-        for stored in self.find_stored(kind, list(ours)):
-            if stored.id not in ours:
-                continue
-            document, content = ours[stored.id]
-            if stored.epoch <= EPOCH_MAX and stored.equals(content):
-                found[stored.id] = stored.epoch
-            elif kind == "checkup" and stored.document().get("patient_id") != document["patient_id"]:
-                elsewhere.append(document)
+        for content in self._read(kind, {"_id": ids}):
+            epoch = int.from_bytes(content[EPOCH_VALUE], "little", signed=True)
+            if (id_ := same.get(but_for_epoch(content))) is not None and epoch <= EPOCH_MAX:
+                found[id_] = epoch
+            elif kind == "checkup":
+                stored = StoredBson(content)
+                document = ours[stored.id][0] if stored.id in ours else stored.document()
+                if stored.document().get("patient_id") != document.get("patient_id"):
+                    elsewhere.append(document)
         return found, elsewhere
 
     def _replace(self, kind: str, documents: Sequence[Document]) -> WriteResult:
@@ -381,19 +385,3 @@ def _check_transient(errors: Sequence[Any]) -> None:
     for error in errors:
         if error["code"] in TRANSIENT_CODES:
             raise Unavailable(f"MongoDB cannot do it now: {error['errmsg']}")
-
-
-def encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
-    """Return (document, its BSON), and (document, reason) for those that BSON or MongoDB cannot hold."""
-    good, refused = [], []
-    for document in documents:
-        try:
-            content = encode(document)
-        except UNENCODABLE as error:
-            refused.append((document, f"BSON cannot hold it: {error}"))
-            continue
-        if len(content) > DOCUMENT_MAX:
-            refused.append((document, f"it has {len(content)} bytes; MongoDB holds at most {DOCUMENT_MAX}"))
-        else:
-            good.append((document, content))
-    return good, refused

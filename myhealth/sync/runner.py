@@ -38,6 +38,7 @@ from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import LeaseLost, WriteResult
 from myhealth.sync.checkpoint import (
     FEEDS,
+    ID_MAX,
     TABLES,
     Checkpoint,
     Position,
@@ -172,6 +173,7 @@ class _Runner:
         self.checkpoint: Checkpoint = None  # type: ignore[assignment] # until _load_checkpoint
         self.checkpoint_lock = threading.RLock()
         self.checkpoint_written_at = time.monotonic()
+        self.was_empty = False  # this pass began the first epoch, over no reports: there are none of earlier epochs
 
     def run(self, retry_quarantined: bool) -> None:
         """Go through the phases that the checkpoint leaves to do."""
@@ -214,8 +216,7 @@ class _Runner:
 
     def scan(self) -> None:
         """Read the tables in order of id, then enter the phase "follow"."""
-        for table in TABLES:
-            self._write_all(self._scan_batches(table))
+        self._write_all(self._scan_batches())
         self.target.prepare()  # makes the index that begin_epoch deferred
         self._write_checkpoint(self.checkpoint.with_scan_done())
 
@@ -231,7 +232,7 @@ class _Runner:
         recheck = self.checkpoint.recheck
         if self.checkpoint.phase != "follow" and not (recheck is not None and recheck.sweep):
             return
-        after: int | None = FIRST_ID
+        after: int | None = ID_MAX if self.was_empty else FIRST_ID
         while after is not None:
             if self.stop.is_set():
                 raise _Stopped
@@ -252,6 +253,8 @@ class _Runner:
             check_removals(self.source, self.target, found, state.history)
             self.done.new_epoch = reason
             self.checkpoint = begin_epoch(self.source, self.target, found, reason)
+            is_first = self.checkpoint.epoch == 1
+            self.was_empty = is_first and not self.target.has_documents_after("checkup", FIRST_ID)
         return state.horizon
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -274,7 +277,11 @@ class _Runner:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _scan_batches(self, table: str) -> Iterator[_Batch]:
+    def _scan_batches(self) -> Iterator[_Batch]:
+        for table in TABLES:
+            yield from self._scan_table(table)
+
+    def _scan_table(self, table: str) -> Iterator[_Batch]:
         """Yield the table in order of id from the checkpoint on, slice by slice."""
         position, seen = self.checkpoint.scanned[table], SLICE_ROWS
         while seen >= SLICE_ROWS:

@@ -32,7 +32,8 @@ from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.bson_compare import StoredBson
-from myhealth.reports.writer import ReportWriter, WriteResult, encodable
+from myhealth.reports.inserts import encodable
+from myhealth.reports.writer import ReportWriter, WriteResult
 from myhealth.sync.checkpoint import Checkpoint, Position, from_store, new_epoch_reason, to_document
 from myhealth.sync.row_documents import KINDS, build_documents
 from myhealth.sync.rows import Row
