@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +13,12 @@ import pytest
 from support.clients import Caller
 from support.factories import PASSWORD, record, take
 from support.servers import hanging, running_apis
+from support.sync_processes import syncing, wait_for
 
 from myhealth import processes
-from myhealth.common.database import database
+from myhealth.common import database_watch
+from myhealth.common.database import database, make_database
+from myhealth.common.database_watch import ask
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.writer import ReportWriter
@@ -131,6 +135,46 @@ def test_the_sync_does_not_wait_for_ever_for_a_postgresql_that_hangs(postgres, p
         with hanging(postgres), pytest.raises(Unavailable):
             source.state()
         assert time.monotonic() - started < 30
+
+
+@pytest.mark.long
+@pytest.mark.process
+def test_the_sync_ends_with_75_or_goes_on_by_itself(postgres, mongo, people, reports, settings) -> None:
+    take(record(1))
+    quick = f"{settings.mongo_url}?serverSelectionTimeoutMS=2000"
+    for server, said in ((postgres, "PostgreSQL is unavailable"), (mongo, "MongoDB is unavailable")):
+        with hanging(server), syncing(settings, "--once", MYHEALTH_MONGO_URL=quick) as once:
+            _, errors = once.communicate(timeout=60)
+            assert (once.returncode, said in errors) == (75, True), errors
+    assert reports.count() == (0, 0)
+    with syncing(settings, "--interval", "0.2") as loop:
+        wait_for(lambda: reports.count()[0] == 1)
+        with hanging(postgres, mongo):
+            time.sleep(2)
+            assert loop.poll() is None
+        take(record(2))
+        wait_for(lambda: reports.count()[0] == 2)
+        loop.send_signal(signal.SIGTERM)
+        assert loop.wait(60) == 0
+
+
+def test_a_hang_is_logged_once(postgres, people, settings, monkeypatch, caplog) -> None:
+    asked = []
+    monkeypatch.setattr(database_watch, "ANSWER_S", 0.2)
+    monkeypatch.setattr(database_watch, "POLL_S", 0.05)
+    monkeypatch.setattr(database_watch, "ask", lambda *of: (asked.append(of), ask(*of))[1])
+    database.close_all()
+    pool = make_database(settings.database_url, is_served=True)
+    pool.connect()
+    watch = database_watch.Watch(pool, settings.database_url)
+    try:
+        with hanging(postgres):
+            wait_for(lambda: len(asked) > 3)
+        wait_for(lambda: pool.refused_until == 0)
+        assert caplog.text.count("PostgreSQL does not answer") == 1
+    finally:
+        watch.stop()
+        pool.close_all()
 
 
 def test_sessions_of_the_upload_api_have_limits(upload: Caller) -> None:

@@ -78,11 +78,12 @@ class Watch:
             try:
                 ask(self._url, "select true", ANSWER_S)
             except NoAnswer:
+                if self._pool.refused_until < math.inf:
+                    log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
                 self._pool.refused_until = math.inf
                 for connection in self._pool.in_use():
                     break_connection(connection)
                 self._pool.close_idle()
-                log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
             except MyHealthError:
                 self._pool.refused_until = 0.0  # it says no, so its connections end by themselves
             else:
