@@ -240,20 +240,39 @@ def metric_names(text: str) -> set[str]:
     return {name for name in re.findall(r"\b(?:http|myhealth)_[a-z_]+", text) if not name.endswith("_")}
 
 
+def label_names(text: str) -> set[str]:
+    """Return the labels that an expression, a legend or an annotation names."""
+    grouped = ",".join(re.findall(r"\bby \(([^)]*)\)", text))
+    named = re.findall(r"[{,]\s*(\w+)\s*(?:=|!=|=~|!~)\s*\"", text) + re.findall(
+        r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", text
+    )
+    return {each.strip() for each in grouped.split(",") if each.strip()} | set(named)
+
+
 @pytest.mark.parametrize("name", ["alerts.yml", "dashboard.json"])
-def test_the_examples_use_metrics_that_there_are(name: str, upload: Caller, sync, log_in) -> None:
+def test_the_examples_use_metrics_and_labels_that_there_are(name: str, upload: Caller, sync, log_in) -> None:
     text = (EXAMPLES / name).read_text()
     read: Any = yaml.safe_load(text) if name == "alerts.yml" else json.loads(text)
     if name == "alerts.yml":
-        asked = [rule["expr"] for group in read["groups"] for rule in group["rules"]]
-        assert all({"alert", "expr", "labels", "annotations"} <= rule.keys() for rule in read["groups"][0]["rules"])
+        rules = [rule for group in read["groups"] for rule in group["rules"]]
+        assert all({"alert", "expr", "labels", "annotations"} <= rule.keys() for rule in rules)
+        asked = [(rule["expr"], rule["annotations"]["summary"].replace("$value", "")) for rule in rules]
     else:
-        asked = [target["expr"] for panel in read["panels"] for target in panel["targets"]]
+        targets = [target for panel in read["panels"] for target in panel["targets"]]
+        asked = [(target["expr"], target.get("legendFormat", "")) for target in targets]
     sync()
     upload("POST", "/checkups/", record(1), token=log_in("tara"))
     upload("POST", "/login/", {"username": "savita", "password": PASSWORD})
-    exported = metric_names(upload("GET", "/metrics").text)
-    assert metric_names(" ".join(asked)) <= exported
+    labels: dict[str, set[str]] = {"up": set()}
+    exported = wait_for(lambda: "database_connections{" in (text := upload("GET", "/metrics").text) and text)
+    for family in text_string_to_metric_families(exported):
+        for sample in family.samples:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    for expression, shown in asked:
+        used = metric_names(expression) or {"up"}
+        assert used <= labels.keys(), expression
+        known = {"instance", "job"}.union(*(labels[each] for each in used))  # these two are of Prometheus itself
+        assert label_names(f"{expression} {shown}") <= known, expression
     assert len(asked) > 10
 
 
