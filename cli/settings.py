@@ -9,10 +9,9 @@ from cli.context import App, pass_app
 from cli.output import as_json, print_records, warn_of_exposed_secrets
 from myhealth.common.settings import keys, setting_rows
 
-HEADER = """# MyHealth's settings, with their defaults. Remove the # before those that shall differ. Put this file at
-# ./myhealth.toml or /etc/myhealth/myhealth.toml, or name it with --settings or MYHEALTH_SETTINGS. MYHEALTH_KEY (in a
-# section, MYHEALTH_SECTION_KEY) in the environment overrides it, and a command-line option that. Secrets are better
-# kept in files of their own: MYHEALTH_SECRET_KEY_FILE=/etc/myhealth/secret_key."""
+HEADER = """# MyHealth's settings, with their defaults. Remove the # before those that shall differ. This is read from
+# ./myhealth.toml, /etc/myhealth/myhealth.toml or --settings PATH. MYHEALTH_KEY in the environment (in a section,
+# MYHEALTH_SECTION_KEY) overrides it. Secrets are better kept in files: MYHEALTH_SECRET_KEY_FILE=/etc/myhealth/key."""
 
 
 @click.command()

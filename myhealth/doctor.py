@@ -30,8 +30,8 @@ DISK_MIN_GIB, DISK_MIN_SHARE = 1, 0.1
 NETWORKS_WIDE = {4: 8, 6: 32}  # a shorter prefix is most likely a slip
 TRIGGERS = ("feed_stamp_insert", "feed_stamp_update", "feed_bury")
 FACTS = """
-select current_setting('server_version_num')::int as version, current_setting('server_version') as version_text,
-    pg_encoding_to_char(encoding) as encoding, datcollate as locale, current_user as role,
+select current_setting('server_version_num')::int as version, current_user as role,
+    format('version %%s, %%s, %%s', current_setting('server_version'), pg_encoding_to_char(encoding), datcollate) as of,
     current_setting('is_superuser')::bool as superuser,
     coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false) as tls,
     extract(epoch from clock_timestamp())::float8 as clock, pg_has_role('pg_read_all_stats', 'usage') as sees_all,
@@ -94,8 +94,7 @@ SETTINGS = (
 )  # fmt: skip
 POSTGRESQL = (
     *_clock_checks("PostgreSQL"),
-    Check("PostgreSQL", lambda f: f["version"] >= 140_000, "version {version_text}, {encoding}, {locale}", FAULT,
-          "version {version_text}", "MyHealth needs PostgreSQL 14 or later"),
+    Check("PostgreSQL", lambda f: f["version"] >= 140_000, "{of}", FAULT, "{of}", "MyHealth needs version 14 or later"),
     Check("PostgreSQL", lambda f: f["tls"] or f["is_local"], "", ADVICE, "the connection is not encrypted",
           "add ?sslmode=verify-full to database_url"),
     Check("PostgreSQL", lambda f: not f["log"], "its log gets no data from failing statements", ADVICE,
@@ -117,15 +116,14 @@ POSTGRESQL = (
           "grant pg_read_all_stats to {role}"),
     Check("sync", lambda f: f["has_run"], "", ADVICE, "it has never run",
           "start myhealth-sync.service, or install the crontab", of_servers=True),
-    Check("sync", lambda f: f["age_s"] <= f["late_s"], "the last pass ended {age_s:,.0f} s ago", FAULT,
-          "the last pass ended {age_s:,.0f} s ago", "look at cron or myhealth-sync.service", of_servers=True),
+    Check("sync", lambda f: f["age_s"] <= f["late_s"], "{age}", FAULT, "{age}", "look at cron or myhealth-sync.service",
+          of_servers=True),
     Check("sync", lambda f: not f["problem"], "", FAULT, "the last pass failed: {problem}", SEE_STATUS),
     Check("sync", lambda f: not f["set_aside"], "", ADVICE, "MongoDB refused {set_aside} documents", SEE_STATUS),
 )  # fmt: skip
 MONGODB = (
     *_clock_checks("MongoDB"),
-    Check("MongoDB", lambda f: f["version"] >= [6], "version {version_text}", FAULT, "version {version_text}",
-          "MyHealth needs MongoDB 6 or later"),
+    Check("MongoDB", lambda f: f["version"] >= [6], "{of}", FAULT, "{of}", "MyHealth needs version 6 or later"),
     Check("MongoDB", lambda f: f["authenticated"] or f["is_local"], "", FAULT, "anybody who reaches it may read it",
           "switch authorization on now, and load mongodb-roles.js"),
     Check("MongoDB", lambda f: f["authenticated"] or not f["is_local"], "", ADVICE, "anybody on this host may read it",
@@ -143,9 +141,8 @@ UPLOAD_API = (
     *_clock_checks("upload API"),
 )  # fmt: skip
 DISK = (
-    Check("disk", lambda f: f["free"] >= max(DISK_MIN_GIB, f["total"] * DISK_MIN_SHARE),
-          "{free:,.1f} GiB of {total:,.1f} are free at {folder}", ADVICE,
-          "{free:,.1f} GiB of {total:,.1f} are free at {folder}", "make room: a full disk stops every upload"),
+    Check("disk", lambda f: f["free"] >= max(DISK_MIN_GIB, f["total"] * DISK_MIN_SHARE), "{of}", ADVICE, "{of}",
+          "make room: a full disk stops every upload"),
 )  # fmt: skip
 
 
@@ -238,21 +235,18 @@ def _rights(facts: Facts) -> Facts:
     standing = "a superuser" if facts["superuser"] else "the owner of the tables" if facts["owner"] else ""
     if standing:
         return {"standing": standing}
-    upkeep = [] if facts["upkeep"] else ["audit_upkeep()"]
-    lacking = {kind: [*_lacking(kind), *upkeep] for kind in grants.RIGHTS}
+    lacking = {kind: _lacking(kind) + ([] if facts["upkeep"] else ["audit_upkeep()"]) for kind in grants.RIGHTS}
     kind = min(lacking, key=lambda each: len(lacking[each]))
     complete = " and of the ".join(each for each in lacking if not lacking[each])
     return {"standing": "", "complete": complete, "kind": kind, "lacking": ", ".join(lacking[kind])}
 
 
 def _lacking(kind: str) -> list[str]:
-    rights, found = grants.RIGHTS[kind], []
-    for (table,) in fetch_all(database.cursor(), grants.TABLES):
-        for right in filter(None, rights.get(table, rights.get("", "")).split(", ")):
-            if fetch_all(database.cursor(), "select has_table_privilege(%s, %s)", (table, right)) != [(True,)]:
-                found.append(table)
-                break
-    return found
+    """Return the tables to which our role lacks a right of this kind of role."""
+    rights, asked = grants.RIGHTS[kind], "select bool_and(has_table_privilege(%s, r)) from unnest(%s) as r"
+    wanted = {table: rights.get(table, rights.get("", "")) for (table,) in fetch_all(database.cursor(), grants.TABLES)}
+    return [table for table, names in wanted.items()
+            if names and fetch_all(database.cursor(), asked, (table, names.split(", "))) != [(True,)]]  # fmt: skip
 
 
 def _last_pass(settings: Settings) -> Facts:
@@ -260,10 +254,9 @@ def _last_pass(settings: Settings) -> Facts:
         last = read_last_pass(cursor)
     if last is None:
         return {"has_run": False}
-    age_s = (datetime.now(UTC) - last.ended_at).total_seconds()
-    late_s = 3 * settings.sync.interval_s + TIMEOUT_S
-    refused = last.done.get("set_aside")
-    return {"has_run": True, "age_s": age_s, "late_s": late_s, "problem": last.problem, "set_aside": refused}
+    age_s, late_s = (datetime.now(UTC) - last.ended_at).total_seconds(), 3 * settings.sync.interval_s + TIMEOUT_S
+    return {"has_run": True, "age_s": age_s, "late_s": late_s, "age": f"the last pass ended {age_s:,.0f} s ago",
+            "problem": last.problem, "set_aside": last.done.get("set_aside")}  # fmt: skip
 
 
 def _mongodb(settings: Settings) -> Facts:
@@ -276,7 +269,7 @@ def _mongodb(settings: Settings) -> Facts:
         facts = reports.server_facts()
         facts |= clock_facts(began, time.time(), facts["clock"])
         reports.ping(TIMEOUT_S)
-        facts |= {"version_text": ".".join(map(str, facts["version"][:3])), "is_local": is_loopback(url)}
+        facts |= {"of": "version " + ".".join(map(str, facts["version"][:3])), "is_local": is_loopback(url)}
         return {**facts, "missing": ", ".join(reports.missing_indexes())}
     finally:
         reports.close()
@@ -301,8 +294,8 @@ def _disk(settings: Settings) -> Facts:
     folder = settings.folder
     while not folder.exists():
         folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    return {"free": usage.free / (1 << 30), "total": usage.total / (1 << 30), "folder": folder}
+    total, _, free = (each / (1 << 30) for each in shutil.disk_usage(folder))
+    return {"free": free, "total": total, "of": f"{free:,.1f} GiB of {total:,.1f} are free at {folder}"}
 
 
 AREAS = {_settings: SETTINGS, _postgresql: POSTGRESQL, _mongodb: MONGODB, _upload_api: UPLOAD_API, _disk: DISK}

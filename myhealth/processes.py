@@ -73,18 +73,12 @@ def gunicorn(
     # Workers report that they are alive by touching a file; on a busy disk that takes too long.
     shared_memory = Path("/dev/shm")  # noqa: S108 - gunicorn creates its files there safely
     words += ["--worker-tmp-dir", str(shared_memory if shared_memory.is_dir() else tempfile.gettempdir())]
-    direct = {DIRECT: "1"} if ipaddress.ip_address(listener.getsockname()[0]).is_loopback else {}
-    with (
-        tempfile.TemporaryDirectory(prefix="myhealth-metrics-") as metrics,
-        started(
-            words,
-            settings,
-            log_file,
-            without,
-            {**direct, "PROMETHEUS_MULTIPROC_DIR": metrics},
-            pass_fds=(listener.fileno(),),
-        ) as process,
-    ):
+    environ = {DIRECT: "1"} if ipaddress.ip_address(listener.getsockname()[0]).is_loopback else {}
+    with contextlib.ExitStack() as stack:
+        metrics = stack.enter_context(tempfile.TemporaryDirectory(prefix="myhealth-metrics-"))
+        environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        server = started(words, settings, log_file, without, environ, pass_fds=(listener.fileno(),))
+        process = stack.enter_context(server)
         try:
             _wait_until_ready(process, url_of(listener), application)
         except (Unavailable, SettingsError) as error:

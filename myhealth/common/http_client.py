@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from myhealth.common.errors import Unavailable
 from myhealth.common.request_context import HEADER, request_id
+from myhealth.common.text import plain_reason
 
 if TYPE_CHECKING:
     import urllib3  # its import binds a socket, to find out about IPv6: so functions import it when they need it
@@ -158,9 +159,10 @@ class HttpClient:
 
         timeouts = (ConnectTimeoutError, ReadTimeoutError)
         if isinstance(error, timeouts) and not isinstance(error, NewConnectionError):
-            return ResponseTimeout(f"{self._base_url} does not respond in time: {error}")
+            return ResponseTimeout(f"{self._base_url} does not respond in time: {plain_reason(error)}")
         closed = isinstance(error, ProtocolError) and isinstance(error.args[-1], ConnectionError)
-        return (_ConnectionClosed if closed else NoResponse)(f"{self._base_url} cannot be reached: {error}")
+        kind = _ConnectionClosed if closed else NoResponse
+        return kind(f"{self._base_url} cannot be reached: {plain_reason(error)}")
 
 
 class _ConnectionClosed(NoResponse):

@@ -89,12 +89,9 @@ def split_address(text: str) -> tuple[str, int] | None:
 
 
 def _web_addresses(settings: Settings) -> dict[str, str]:
-    return {
-        "auth_url": settings.auth_url,
-        "sync.reports_api_url": settings.sync.reports_api_url,
-        "upload.public_url": settings.upload.public_url,
-        "browse.public_url": settings.browse.public_url,
-    }
+    sync, upload, browse = settings.sync, settings.upload, settings.browse
+    return {"auth_url": settings.auth_url, "sync.reports_api_url": sync.reports_api_url,
+            "upload.public_url": upload.public_url, "browse.public_url": browse.public_url}  # fmt: skip
 
 
 def _check_exposure(settings: Settings) -> None:

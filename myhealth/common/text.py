@@ -17,6 +17,12 @@ def printable(text: str, most: int = 200) -> str:
     return shown if len(text) <= most else f"{shown}…"
 
 
+def plain_reason(error: object) -> str:
+    """Return a driver's message without its objects, options, error numbers and state."""
+    inner = r"^\w+\(host=[^)]*\): |\[Errno -?\d+\] | \(configured timeouts: [^)]*\)|, (Timeout|full error):.*"
+    return re.sub(inner, "", str(error))
+
+
 def fold_name(username: str) -> str:
     """Return the username as it is compared everywhere, and stored in `users.folded_name`.
 

@@ -57,16 +57,8 @@ class Mongo(Server):
     def start(self) -> None:
         # By default WiredTiger's cache takes half of the memory, which PostgreSQL and the APIs need too.
         words = ["--nounixsocket", "--filePermissions", "0600", "--wiredTigerCacheSizeGB", "0.5", "--fork"]
-        words += [
-            "--dbpath",
-            str(self.data),
-            "--bind_ip",
-            str(self.socket_file),
-            "--logpath",
-            str(self.log_file),
-            "--logappend",
-            *("--slowms", "2147483647"),  # slow queries would be logged, with names and filters
-        ]
+        words += ["--dbpath", str(self.data), "--bind_ip", str(self.socket_file), "--logpath", str(self.log_file)]
+        words += ["--logappend", "--slowms", "2147483647"]  # slow queries would be logged, with names and filters
         done = self.command([str(self.binary()), *words])
         if done.returncode or not self.answers():
             raise self.failed(done)

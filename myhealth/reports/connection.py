@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from pymongo.errors import (
 )
 
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.common.text import plain_reason
 from myhealth.reports.documents import Document
 
 # Driver options that apply unless the URL sets them: no call waits forever for an unavailable server.
@@ -152,8 +152,7 @@ def translate_mongo_errors() -> Iterator[None]:
 
 def reason_of(error: PyMongoError) -> str:
     """Return the message of an error without the driver's state, its options, and what the server sent beside it."""
-    text = str((getattr(error, "details", None) or {}).get("errmsg") or error)
-    return re.sub(r" \(configured timeouts: [^)]*\)|\[Errno -?\d+\] |, (Timeout|full error):.*", "", text)
+    return plain_reason((getattr(error, "details", None) or {}).get("errmsg") or error)
 
 
 def is_transient(error: PyMongoError) -> bool:
