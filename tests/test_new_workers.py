@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 from support.factories import record
 from support.paths import ROOT
-from support.sync_processes import wait_for
+from support.sync_processes import Threads, wait_for
 
 from myhealth.common.settings import Settings
 from myhealth.processes import open_listening_socket, url_of
@@ -36,29 +35,18 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Clients:
+class Clients(Threads):
     """Four tablets, each of which sends one record after the other, over a new connection each time."""
 
     def __init__(self, url: str, token: str) -> None:
         self.acknowledged: list[str] = []
         self.faults: list[str] = []
         self._url, self._token = url, token
-        self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(4)]
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(self._send, 4)
 
     def _send(self, number: int) -> None:
         count = 0
-        while not self._ending.is_set():
+        while not self.ending.is_set():
             count += 1
             record_id = f"{number}-{count}"
             body = json.dumps([record(0, record_id=record_id)]).encode()

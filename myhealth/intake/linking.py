@@ -10,6 +10,7 @@ from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.models import User
 from myhealth.profiles.services import link_user, names_in_rejections
 
+# Raw SQL: conditions on JSON.
 # Reasons that end when the account is linked, or existed only because it was not known then whose it is.
 IS_WAITING = """resolved_at is null
 and jsonb_path_query_array(errors, '$[*].code') ?|

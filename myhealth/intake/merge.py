@@ -295,7 +295,7 @@ def shared_facts(content: Content) -> Facts:
 
 
 def _expanded(result: Content, facts: Facts) -> Content:
-    """Return a result with what its check-up says for it."""
+    """Return a result with the facts that its check-up states for all its results."""
     inherited = {name: value for name, value in facts.items() if not (name in MOMENT and result.get("taken_at"))}
     return {**inherited, **{name: value for name, value in result.items() if value is not None or name not in facts}}
 

@@ -18,6 +18,7 @@ from myhealth.profiles.names import username_error
 from myhealth.profiles.person import may_be_one_person
 from myhealth.profiles.services import FULL_NAME_MAX
 
+# Raw SQL: all patients of a batch in one statement.
 CREATE_PATIENTS = """
 insert into users (username, folded_name, full_name, birth_date, sex, linked_at)
 select *, now() from unnest(%s::text[], %s::text[], %s::text[], %s::date[], %s::text[])

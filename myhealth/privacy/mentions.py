@@ -21,6 +21,7 @@ from myhealth.profiles.identifiers import Key
 # No person is called so: a patient whose name has one of these is called by the username.
 NO_PERSONS_NAME = re.compile(r"[\d._@]")
 JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+# Raw SQL: conditions on text and JSON.
 # Rows without the name in ASCII, without a character beyond ASCII, an escape or base64 cannot name the person.
 CANDIDATES = """
 select id, payload, context, source, errors, received_at from (

@@ -16,6 +16,7 @@ BY_NAME = (
     "exists (select from unnest(%(names)s::text[], %(held)s::tstzrange[]) as mine (name, span)"
     " where name = {} and at <@ span)"
 )
+# Raw SQL: spans of time and JSON.
 RENAMES = """
 select event.subject_id, event.subject, event.at from audit_events event join users on users.id = event.subject_id
 where (linked_at is not null or users.id = %s) and action = 'user.change' and details->>'changed' like 'username %%'

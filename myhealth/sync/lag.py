@@ -14,6 +14,7 @@ COUNTED = 1_000_000
 CHANGED_AT = {"checkups": "updated_at", "users": "updated_at", "tombstones": "deleted_at"}
 FOLLOWING = "(changed_in, id) > (%(xid)s::text::xid8, %(id)s)"
 SCANNING = "(id > %(scanned)s or changed_in >= %(horizon)s::text::xid8)"
+# Raw SQL: transaction ids, and PostgreSQL's own views.
 BACKLOG = """
 select (select count(*) from (select from {table} where {beyond} limit %(most)s) as counted),
        (select {changed_at} from {table} where {beyond} order by {order} limit 1), now()"""

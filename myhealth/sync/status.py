@@ -15,6 +15,7 @@ from myhealth.sync.source import Source
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
 
+# Raw SQL: two tables in one statement, so in one snapshot.
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 HIGHEST = "select (select coalesce(max(id), 0) from checkups) + (select coalesce(max(id), 0) from users)"
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import psycopg2
 import psycopg2.errors
@@ -90,7 +90,25 @@ def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-class Writers:
+class Threads:
+    """Threads that run until the block ends; `run` gets the number of its thread and waits for `ending` to be set."""
+
+    def __init__(self, run: Callable[[int], None], count: int) -> None:
+        self.ending = threading.Event()
+        self._threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ending.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Writers(Threads):
     """Concurrent writers in plain SQL, until the block ends: slow commits, rollbacks, edits, renames, reports that move
     to another patient, deletions, also of users with all their data. They survive a crash of the server.
 
@@ -100,32 +118,24 @@ class Writers:
     def __init__(self, url: str, count: int = 6, options: str = "") -> None:
         self.commits = 0
         self._url, self._options = url, options
-        self._ending = threading.Event()
         self._faults: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(count)]
-
-    def __enter__(self) -> Writers:
-        for thread in self._threads:
-            thread.start()
-        return self
+        super().__init__(self._run, count)
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         if self._faults:
             raise self._faults[0]
 
     def _run(self, seed: int) -> None:
         chance = random.Random(seed)
         try:
-            while not self._ending.is_set():
+            while not self.ending.is_set():
                 with surviving():
                     connection = psycopg2.connect(self._url, options=self._options)
                     with contextlib.closing(connection):
-                        while not self._ending.is_set():
+                        while not self.ending.is_set():
                             self._transact(connection, chance)
-                self._ending.wait(0.1)
+                self.ending.wait(0.1)
         except BaseException as error:  # noqa: BLE001 - it is asserted on when the block ends
             self._faults.append(error)
 

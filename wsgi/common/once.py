@@ -15,10 +15,10 @@ RETRY_S = 1.0
 
 
 class Once(Generic[T]):
-    """Return what `make` returned up to `keep_s` ago, for ever by default. Safe to share between threads.
+    """Cache what `make` returned for `keep_s` seconds, for ever by default. Safe to share between threads.
 
-    An error is raised again for as long as it took, but not longer than a second: so requests that wait for an attempt
-    do not try one after the other.
+    An error is cached too, for as long as the failed call took, at most a second: requests that waited for it would
+    otherwise repeat the call one after the other.
     """
 
     def __init__(self, make: Callable[[], T], keep_s: float = math.inf) -> None:

@@ -7,6 +7,7 @@ from myhealth.common.database import transaction
 from myhealth.stores import schema_numbers
 from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
 
+# Raw SQL: several tables in one round trip.
 GAUGES = """
 select (select count(*) from rejections where resolved_at is null),
        (select coalesce(max(id), 0) from checkups), (select coalesce(max(id), 0) from tombstones)"""
