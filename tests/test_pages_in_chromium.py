@@ -125,7 +125,7 @@ def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: 
     page.get_by_text("About this check-up").wait_for()
     check(page, "their-report")
     for tab in ("Trends", "Who looked"):
-        page.get_by_label("Whose record this is").get_by_role("link", name=tab).click()
+        page.get_by_label("Pages about this patient").get_by_role("link", name=tab).click()
         page.get_by_role("heading", level=1, name=tab).wait_for()
         check(page, f"their-{tab.lower().replace(' ', '-')}")
     with browser.open_page(chromium) as patient:

@@ -79,7 +79,8 @@ class PatientsPage(LoggedInPage):
         shown = found[:PAGE]
         accesses = [Access(self.user, person, "search", address=self.address) for person in shown if search]
         self.context.reports.access_log.log(Access(self.user, None, "people", address=self.address), *accesses)
-        rows = [(person_view(person), self.last_report(person) if search else None) for person in shown]
+        last = self.last_reports(shown) if search else {}
+        rows = [(person_view(person), last.get(person["subject"])) for person in shown]
         return self.render(
             "patients",
             search=search,
@@ -92,12 +93,14 @@ class PatientsPage(LoggedInPage):
             here="patients",
         )
 
-    def last_report(self, person: dict[str, Any]) -> LastReport | None:
-        """Return the newest report of a patient, None without one."""
-        for view in report_views(self.context.reports.find(person, limit=1), self.dates):
+    def last_reports(self, people: list[dict[str, Any]]) -> dict[str, LastReport]:
+        """Return the newest report of each patient who has one, by subject."""
+        reports, found = self.context.reports.last_of_each(people), {}
+        for subject, view in zip(reports, report_views([*reports.values()], self.dates), strict=True):
             outside = [block for block in blocks_of(view.results) if block.is_unusual]
-            return LastReport(view.kind, view.date.day, len(outside), any(block.is_far for block in outside))
-        return None
+            is_far = any(block.is_far for block in outside)
+            found[subject] = LastReport(view.kind, view.date.day, len(outside), is_far)
+        return found
 
     def recent(self) -> list[PersonView]:
         """Return the patients whose records the user opened last."""
