@@ -131,7 +131,7 @@ def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: 
     with browser.open_page(chromium) as patient:
         log_in(patient, site, "savita")
         patient.get_by_role("link", name="Who looked").click()
-        assert patient.get_by_role("row").count() == 5  # its head, the list, the report, the trends, and this very page
+        assert patient.get_by_role("row").count() == 6, "its head, the search, list, report, trends, this page"
         check(patient, "looks-some")
 
 
