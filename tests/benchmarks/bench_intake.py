@@ -1,7 +1,7 @@
 """How quick imports and uploads are, against a ceiling in the same run: COPY of ready rows, no parsing, no checks.
 
     .venv/bin/python tests/benchmarks/bench_intake.py [--rows 100000] [--large 1000000] [--rounds 3]
-        [--only import,memory,bulk,single] [--ceiling SCRIPT]
+        [--only import,memory,fhir,hl7,bulk,single,login] [--ceiling SCRIPT]
 
 PostgreSQL of its own, in a temporary folder (--folder PATH keeps it for the next run). Each figure is a median of the
 rounds, turn and turn about with its ceiling; an import is a process of its own and timed with its start. --ceiling
@@ -26,16 +26,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import psycopg2
 
 from myhealth import processes, stores
 from myhealth.common.database import transaction
 from myhealth.common.settings import Settings, child_environ
 from myhealth.embedded.postgres import Postgres
+from myhealth.profiles.passwords import hash_password
 from myhealth.profiles.services import create_user
 
 NAME = "myhealth_bench_test"
@@ -79,6 +81,50 @@ def write_dump(path: Path, count: int, serial: str) -> None:
         for number in range(1, count + 1):
             file.write(json.dumps(record(rng, number)) + (",\n" if number < count else "\n"))
         file.write("]}\n")
+
+
+def write_fhir(path: Path, count: int, _: str) -> None:
+    """A Bundle of Observations, each with the two components of a blood pressure."""
+    rng = random.Random(count)
+    with path.open("w") as file:
+        file.write('{"resourceType": "Bundle", "type": "collection", "entry": [\n')
+        for number in range(1, count + 1):
+            made = record(rng, number)
+            coding = [{"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure"}]
+            observation = {
+                "resourceType": "Observation",
+                "id": str(number),
+                "status": "final",
+                "code": {"coding": coding},
+                "subject": {"identifier": {"value": made["checkup_for"]}},
+                "effectiveDateTime": made["taken_at"],
+                "component": [
+                    {
+                        "code": {
+                            "coding": [{"system": "http://loinc.org", "code": each["code"]}],
+                            "text": each["name"],
+                        },
+                        "valueQuantity": {"value": each["value"], "unit": each["unit"], "code": each["unit"]},
+                    }
+                    for each in made["results"]
+                ],
+            }
+            file.write(json.dumps({"resource": observation}) + (",\n" if number < count else "\n"))
+        file.write("]}\n")
+
+
+def write_hl7(path: Path, count: int, serial: str) -> None:
+    """Messages ORU^R01, each with the two OBX of a blood pressure."""
+    rng = random.Random(count)
+    with path.open("w", newline="") as file:
+        for number in range(1, count + 1):
+            made = record(rng, number)
+            at = re.sub(r"[-:T]", "", made["taken_at"][:19]) + "+0530"
+            file.write(f"MSH|^~\\&|{serial}|PUNE|||{at}||ORU^R01^ORU_R01|{number}|P|2.5.1\r")
+            file.write(f"PID|1||{made['checkup_for']}\rOBR|1||{number}|85354-9^Blood pressure^LN|||{at}\r")
+            for place, each in enumerate(made["results"], 1):
+                what, span = f"{each['code']}^{each['name']}^LN", f"{each['low']}-{each['high']}"
+                file.write(f"OBX|{place}|NM|{what}||{each['value']}|{each['unit']}|{span}|{each['flag']}|||F\r")
 
 
 class Bench:
@@ -201,10 +247,10 @@ class Bench:
         return made
 
 
-def bench_import(bench: Bench, rows: int, rounds: int) -> float:
+def bench_import(bench: Bench, rows: int, rounds: int, write: Callable[[Path, int, str], None] = write_dump) -> float:
     path = bench.folder / f"dump-{rows}.json"
-    write_dump(path, rows, "HC-BENCH-1")
-    print(f"import-machine of {rows:,} records ({path.stat().st_size / 1e6:.0f} MB)")
+    write(path, rows, "HC-BENCH-1")
+    print(f"import-machine of {rows:,} records, {FORMATS[write]} ({path.stat().st_size / 1e6:.0f} MB)")
     ceilings, imports, peaks = [], [], []
     for _ in range(rounds):
         ceilings.append(bench.ceiling(min(rows, 100_000)))
@@ -218,12 +264,33 @@ def bench_import(bench: Bench, rows: int, rounds: int) -> float:
     return max(peaks)
 
 
+FORMATS: dict[Any, str] = {write_dump: "a machine's memory", write_fhir: "FHIR", write_hl7: "HL7"}
+
+
+def bench_logins(port: int, rounds: int) -> None:
+    """A login against its check of the password alone, in milliseconds."""
+    digest = hash_password(PASSWORD, 12).encode()  # as create_user does
+    alone, ours = [], []
+    for _ in range(5 * rounds):
+        for took, work in (
+            (alone, lambda: bcrypt.checkpw(PASSWORD.encode(), digest)),
+            (ours, lambda: log_in(port, "bench.login")),
+        ):
+            start = time.perf_counter()
+            work()
+            took.append((time.perf_counter() - start) * 1000)
+    middle, floor = statistics.median(ours), statistics.median(alone)
+    print(f"a login\n  median: {middle:.0f} ms, {middle / floor:.2f} times bcrypt alone")
+
+
 def bench_uploads(bench: Bench, rounds: int, only: set[str]) -> None:
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(processes.open_listening_socket("127.0.0.1", 0))
         stack.enter_context(processes.gunicorn("wsgi.upload:app", listener, bench.settings, workers=2, threads=8))
         port = listener.getsockname()[1]
         token = log_in(port)
+        if "login" in only:
+            bench_logins(port, rounds)
         if "bulk" in only:
             bulk = [
                 (bench.ceiling(100_000), bench.upload(port, token, bench.bodies(25, BULK_RECORDS)))
@@ -259,9 +326,9 @@ def read_answer(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def log_in(port: int) -> str:
+def log_in(port: int, username: str = "bench.tech") -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("POST", "/login/", json.dumps({"username": "bench.tech", "password": PASSWORD}))
+    connection.request("POST", "/login/", json.dumps({"username": username, "password": PASSWORD}))
     return str(json.load(connection.getresponse())["token"])
 
 
@@ -274,6 +341,7 @@ def prepare(settings: Settings) -> None:
         found = cursor.fetchone()
     if not found:
         create_user("bench.tech", password=PASSWORD, role="technician", rounds=4)
+        create_user("bench.login", password=PASSWORD)
     stores.close_database()
 
 
@@ -282,7 +350,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="import,memory,bulk,single")
+    parser.add_argument("--only", default="import,memory,fhir,hl7,bulk,single,login")
     parser.add_argument("--ceiling", default="")
     parser.add_argument("--folder", type=Path)
     said = parser.parse_args()
@@ -302,8 +370,11 @@ def main() -> None:
         peak = bench_import(bench, said.rows, said.rounds) if only & {"import", "memory"} else 0.0
         if "memory" in only:
             large = bench_import(bench, said.large, 1)
-            print(f"  peak memory {large / peak:.2f} times that of {said.rows:,} records")
-        if only & {"bulk", "single"}:
+            print(f"  peak memory: {large / peak:.2f} times that of {said.rows:,} records")
+        for name, write in (("fhir", write_fhir), ("hl7", write_hl7)):
+            if name in only:
+                bench_import(bench, said.rows, said.rounds, write)
+        if only & {"bulk", "single", "login"}:
             bench_uploads(bench, said.rounds, only)
     finally:
         server.stop()
