@@ -1,6 +1,7 @@
 """The credential of a sync over HTTP can only sync: a token alone opens nothing, and the key's holder is bounded."""
 
 import dataclasses
+import io
 import json
 import stat
 import time
@@ -55,6 +56,10 @@ def test_a_stolen_token_alone_changes_nothing(browse: Caller, log_in, reports) -
         assert (answer.status_code, answer.json["code"]) == (403, "signature_missing"), path
     for method in CALLS:
         assert browse("POST", f"/sync/call/{method}", [], token=token).status_code == 403
+    body = io.BytesIO(b"[]")
+    headers = {"Authorization": f"Bearer {token}"}
+    unsigned = browse.client.post("/reports/", input_stream=body, content_length=2, headers=headers)
+    assert (unsigned.status_code, body.tell()) == (403, 0), "nothing of the body is read"
     assert contents(reports) == before
     assert browse("GET", "/users/bholanath/reports/", token=token).status_code == 404
     events = [event for event in reports.access_log.find_events(action="refused") if event.what == "sync"]

@@ -62,18 +62,22 @@ class SignatureChecker:
         self._seen: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
+    def read(self, header: str) -> tuple[str, str, str]:
+        """Return the time, the key and the signature. Raises NotAllowed without them, and for an unknown key."""
+        found = FORM.fullmatch(header)
+        if not found:
+            raise NotAllowed(f"The request needs the header {HEADER}.", code="signature_missing")
+        if found[2] not in self._keys:
+            raise NotAllowed("The signature's key is not browse.sync_public_key's.", code="signature_unknown_key")
+        return found[1], found[2], found[3]
+
     def check(self, header: str, method: str, path: str, body: bytes, now: float | None = None) -> None:
         """Raise NotAllowed unless the request is signed by one of the keys and its time is near.
 
         Raise NotLoggedIn for a signature that this process has accepted before: its sender signs anew.
         """
         now = time.time() if now is None else now
-        found = FORM.fullmatch(header)
-        if not found:
-            raise NotAllowed(f"The request needs the header {HEADER}.", code="signature_missing")
-        at, key, signature = found.groups()
-        if key not in self._keys:
-            raise NotAllowed("The signature's key is not browse.sync_public_key's.", code="signature_unknown_key")
+        at, key, signature = self.read(header)
         try:
             self._keys[key].verify(_bytes(signature), _signed_text(method, path, body, at))
         except (InvalidSignature, ValueError):

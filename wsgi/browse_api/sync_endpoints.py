@@ -37,6 +37,7 @@ class SignedView(View):
         super().prepare()
         self.user = self.context.service_of_token(bearer_token())
         try:
+            self.context.signatures.read(header(HEADER))  # without one, nothing of the body is read
             self.body = read_body(self.context.settings.upload.max_body_bytes, self._check_signature)
         except MyHealthError as error:
             if error.code.startswith("signature_"):
