@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pytest
 from support.compare import NONE, differences
 from support.factories import PASSWORD, record, statuses, take
+from support.fhir import observation
 
 from myhealth.common.errors import BadInput, Conflict
+from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.linking import link_patient, store_waiting
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap, read_patient_map
@@ -480,3 +484,36 @@ def test_an_invalid_record_whose_number_cannot_be_stored_is_kept(db, people, odd
     (result,) = take(bad)
     assert result.status == "rejected"
     assert db("select id from rejections") == [(result.rejection_id,)]
+
+
+SERVERS = ("http://a.example/fhir", "https://b.example")
+
+
+def about_one(server: str, name: str, *, resource: bool = False, inside: bool = False) -> list[RecordResult]:
+    """Send a result of the patient with this id, who has no identifier, on this server."""
+    reference = f"Patient/{name}" if inside else f"{server}/Patient/{name}"
+    sent = observation("a", subject={"reference": reference})
+    entries = [{"resource": sent, "fullUrl": f"{server}/Observation/{name}"}]
+    if resource:
+        entries.append({"resource": {"resourceType": "Patient", "id": name}, "fullUrl": f"{server}/Patient/{name}"})
+    text = json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    started = FileImport(io.BytesIO(text.encode()), "a.json", ImportOptions(create_patients=name == "77"))
+    return [result for batch in started for _, result in batch]
+
+
+WAYS = {"by address": {}, "by the server of the result": {"inside": True}, "with the resource": {"resource": True}}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_one_id_on_two_fhir_servers_is_two_patients(db, people, way) -> None:
+    first, second = SERVERS
+    assert statuses(about_one(first, "bholanath", **way)) == ["accepted"]
+    (refused,) = about_one(second, "bholanath", **way)
+    assert (refused.status, refused.errors[0]["code"]) == ("rejected", "identity_conflict")
+    assert statuses(about_one(first.replace("http:", "https:"), "bholanath", **way)) == ["duplicate"]
+    assert retry_rejection(refused.rejection_id, patient="bholanath").status == "accepted"
+    assert statuses(about_one(second, "bholanath", **way)) == ["duplicate"]
+    for server in (*SERVERS, *SERVERS):
+        about_one(server, "77", **way)
+    found = db("select username, count(*) from checkups join users on users.id = patient_id group by 1 order by 1")
+    assert found == [("77", 1), ("77-2", 1), ("bholanath", 2)]

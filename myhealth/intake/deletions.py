@@ -82,5 +82,6 @@ def is_number_of(name: str, number: str, kinds: set[str]) -> bool:
     if address is None or number == name:
         return name in (number, number.partition("#")[0])
     if other is not None:
-        return address.groups()[1:] == other.groups()[1:] and not (address[1] and other[1])
+        servers = {(each[1] or "").partition("://")[2] for each in (address, other)} - {""}
+        return address.groups()[1:] == other.groups()[1:] and len(servers) < 2
     return address[2] in kinds and "#" in number and number.rpartition("#")[2] == address[3]

@@ -13,7 +13,7 @@ from myhealth.audit.events import record_events
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
 from myhealth.profiles.erasure import find_erased_names
-from myhealth.profiles.identifiers import Key
+from myhealth.profiles.identifiers import FHIR_REFERENCE, Key, reference_system
 from myhealth.profiles.names import username_error
 from myhealth.profiles.person import may_be_one_person
 from myhealth.profiles.services import FULL_NAME_MAX
@@ -33,13 +33,15 @@ MEANWHILE = "another session created the same patient; try again"
 
 
 class NewPatient(Struct):
-    """A patient to create. `wanted`: the username, as its source gives it. `username`: "" until one is found."""
+    """A patient to create. `wanted`: the username, as its source gives it. `username`: "" until one is found. `server`:
+    the patient's address on its FHIR server, if that is known."""
 
     wanted: str
     full_name: str
     birth_date: str | None
     sex: str | None
     identifiers: dict[Key, None] = {}
+    server: str = ""
     username: str = ""
 
 
@@ -67,13 +69,19 @@ class NewPatients:
         identified = [each for each in new if each.identifiers]
         if not all(each.username in ids for each in identified):
             raise ConcurrentChange(MEANWHILE)
-        rows = [(ids[each.username], *key, each.full_name or None) for each in identified for key in each.identifiers]
+        rows = [
+            (id_, reference_system("", id_) if system == FHIR_REFERENCE else system, value, each.full_name or None)
+            for each in identified
+            for id_ in (ids[each.username],)
+            for system, value in each.identifiers
+        ]
         if rows:
             execute_values(cursor, ADD_IDENTIFIERS, rows)
         for each in identified:
             if each.username != each.wanted:
                 system, value = next(iter(each.identifiers))
-                shown = f"{printable(value, 60)} of {printable(system, 60)}"
+                system = system.removeprefix(FHIR_REFERENCE)
+                shown = " of ".join(printable(each, 60) for each in (value, system) if each)
                 self.news[ids[each.username]] = f"the patient with {shown} was created as {each.username}"
         return [*ids]
 
@@ -83,9 +91,12 @@ def _group_by_identity(items: Any) -> list[NewPatient]:
     new: list[NewPatient] = []
     known: dict[Key | str, NewPatient] = {}
     for item in items:
-        keys: list[Key | str] = [*item.identifiers, *map(fold_name, item.patients)]
+        server = [(FHIR_REFERENCE, item.reference)] if item.reference.startswith("http") else []
+        keys: list[Key | str] = [*item.identifiers, *server, *map(fold_name, item.patients)]
         patient, full_name = item.patient, item.parsed.full_name or (item.patient and item.patient.name) or ""
         found = next((known[key] for key in keys if key in known), None)
+        if found and server and found.server not in ("", item.reference):  # the same id on another server
+            found = known.get(server[0])
         if found is None:
             wanted = next((name for name in item.patients if not username_error(name)), None)
             if wanted is None and item.identifiers:
@@ -98,7 +109,8 @@ def _group_by_identity(items: Any) -> list[NewPatient]:
             new.append(found)
         elif not may_be_one_person(found.full_name, full_name):
             continue
-        found.identifiers.update(dict.fromkeys(item.identifiers))
+        found.identifiers.update(dict.fromkeys([*item.identifiers, *server]))
+        found.server = found.server or (item.reference if server else "")
         known.update((key, found) for key in keys if key not in known)
     return new
 

@@ -3,6 +3,7 @@
 A number with an authority is the patient's who has this identifier; a name or a number without one is a username.
 """
 
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.erasure import erased_form, find_erased_names
-from myhealth.profiles.identifiers import FHIR_REFERENCE, OF_AUTHORITIES, Key, reference_system
+from myhealth.profiles.identifiers import FHIR_REFERENCE, Key, reference_system
 from myhealth.profiles.names import username_error
 
 ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
@@ -31,7 +32,8 @@ with held as (
     where value = any(%s) and system like '{FHIR_REFERENCE}%%'
     union all select '{OUR_SUBJECT}', subject::text, null, id from users where subject::text = any(%s))
 select held.system, held.value, held.source_name, {ACCOUNT} from held join users on users.id = patient_id"""
-FIND_HELD = f"select patient_id, system, value from patient_identifiers where patient_id = any(%s) and {OF_AUTHORITIES}"
+FIND_HELD = "select patient_id, system, value from patient_identifiers where patient_id = any(%s) and system <> ''"
+ON_SERVER = re.compile(r"https?://(.*)(/Patient/[^/]+)")
 # A lock: an account that is linked at this moment takes in the records that are rejected before.
 STILL_UNLINKED = "select id from users where id = any(%s) and linked_at is null for share"
 LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
@@ -51,6 +53,7 @@ on conflict (value, system) do update set patient_id = excluded.patient_id, sour
     when known.patient_id = excluded.patient_id then coalesce(known.source_name, excluded.source_name)
     else excluded.source_name end
 where known.patient_id = excluded.patient_id or known.system = ''"""  # a username's patient is known otherwise
+RETRY = "store it with `myhealth rejections retry --patient USERNAME ID`"
 
 
 class NoPatient(NamedTuple):
@@ -84,6 +87,7 @@ class Patients:
         self._holders: dict[Key, tuple[Account, str | None]] = {}
         self._references: dict[str, set[Account]] = {}
         self._held: dict[int, set[Key]] = {}
+        self._called: dict[int, set[str]] = {}
         self._before: dict[int, Account] = {}
         self._learnt: dict[Key, tuple[int, str | None]] = {}
         self._found: dict[tuple[str, ...], Account] = {}
@@ -139,6 +143,11 @@ class Patients:
             return NoPatient(place, message, "ambiguous_user")
         if item.identifiers:
             return self._unknown_number(item)
+        if item.reference and any(name in self._users for name in item.patients):
+            message = (
+                f"{shown} is known from another server; if {printable(item.reference, 100)} is the same person, {RETRY}"
+            )
+            return NoPatient(place, message, "identity_conflict")
         if not shown:
             return NoPatient(place, "has no number that names a patient here", "unknown_user")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
@@ -194,10 +203,13 @@ class Patients:
                 self._references[value].add(Account(*account))
             else:
                 self._holders[system, value] = Account(*account), source_name
-        self._held = defaultdict(set)
+        self._held, self._called = defaultdict(set), defaultdict(set)
         cursor.execute(FIND_HELD, ([account.id for account in self._all()],))
         for id_, system, value in cursor.fetchall():
-            self._held[id_].add((system, value))
+            if system.startswith(FHIR_REFERENCE):
+                self._called[id_].add(value)
+            else:
+                self._held[id_].add((system, value))
 
     def _matching(self, item: ValidatedRecord) -> set[Account]:
         """Return the accounts that the record may mean; several are an ambiguity."""
@@ -205,8 +217,15 @@ class Patients:
             return self._references[item.reference]
         found = {self._users[name] for name in item.patients if name in self._users}
         if not item.identifiers:
-            return found
+            return {account for account in found if not self._is_of_other_server(item.reference, account)}
         return found | {self._holders[key][0] for key in item.identifiers if key in self._holders}
+
+    def _is_of_other_server(self, reference: str, account: Account) -> bool:
+        """Return whether the account is known as the patient with the same id of another server."""
+        address = ON_SERVER.fullmatch(reference)
+        others = [*filter(None, map(ON_SERVER.fullmatch, self._called.get(account.id, ())))] if address else []
+        servers = {other[1] for other in others if address and other[2] == address[2]}
+        return bool(servers) and address is not None and address[1] not in servers
 
     def _namesakes(self, item: ValidatedRecord) -> list[tuple[Account, Key]]:
         """Return accounts that are called by a number of an authority and have no identifiers; each with the number."""
@@ -232,6 +251,10 @@ class Patients:
         place, only = item.parsed.patient_field, self.origin.patient
         if only and fold_name(account.username) != fold_name(only):
             return NoPatient(place, f"is not {only}, whose all records are", "")
+        reference = item.parsed.patient_reference if self.origin.assigned else item.reference
+        if ON_SERVER.fullmatch(reference) and reference not in self._references:
+            self._learnt[reference_system("", account.id), reference] = account.id, None
+            self._called.setdefault(account.id, set()).add(reference)
         if item.patient is None:
             return None
         keys = [key for key in item.identifiers if key in self._held.get(account.id, ())]
@@ -244,8 +267,7 @@ class Patients:
         if not what and any(system not in same and any(system == s for s, _ in has) for system, _ in item.identifiers):
             what = "number"
         if what:
-            message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, store it with"
-            message = f"{message} `myhealth rejections retry --patient USERNAME ID`"
+            message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, {RETRY}"
             return NoPatient(place, message, "identity_conflict")
         if item.patient.name:
             for key in keys:

@@ -72,10 +72,10 @@ def subject_of(group: FhirGroup) -> Subject:
     for identity, (_, part) in zip(identities[1:], subjects[1:], strict=True):
         if _differ(identities[0], identity):
             part.add_error("", "is another one than the record's")
-    return _read_subject(group, subjects[0][1], found[0])
+    return _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
 
 
-def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Subject:
+def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: Entry) -> Subject:
     """Return what names the patient: the identifiers of the Patient resource and of the Reference; where there is none,
     the id in the Reference."""
     named = _conditional_identifier(subject)
@@ -99,7 +99,9 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None) -> Su
     elif not usable:
         subject.add_error("", "has only identifiers that are not a patient's, such as an insurance number")
     names = list(dict.fromkeys(name for name in names if name.strip()))
-    reference = "" if identifiers or entry is not None else subject.text("reference").strip()
+    reference = "" if identifiers else group.scope.address_of(subject, at)
+    if reference and entry is not None:  # it is here: what it is called elsewhere tells only whose server it is on
+        reference = f"{root_of(entry)}Patient/{entry.id}" if entry.kind == "Patient" and root_of(entry) else ""
     return Subject(names, compact(identifiers=usable, **facts), reference)
 
 
