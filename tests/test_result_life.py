@@ -579,3 +579,58 @@ def test_an_instance_identifier_tells_which_result_is_meant(db, people, first, t
     assert values(db) == expected
     assert send_hl7(805, *then) == ("duplicate", "none")
     assert values(db) == expected
+
+
+def test_a_value_may_follow_what_was_cancelled_without_one(db, people) -> None:
+    def order(hour: int, *segments: str) -> tuple[str, str]:
+        head = [f"MSH|^~\\&|LAB|A|||2026112{hour}||ORU^R01|{hour}|P|2.5.1", "PID|||bholanath"]
+        head.append(f"OBR|1|P7|F7|BG^Gas|||20261120080000|||||||||||||||202611200{hour}00||")
+        started = FileImport(io.BytesIO("\r".join([*head, *segments]).encode()), "a.hl7", ImportOptions(format="hl7"))
+        ((outcome,),) = [[result for _, result in batch] for batch in started]
+        return outcome.status, outcome.effect
+
+    def value(number: str, status: str) -> str:
+        return f"OBX|1|NM|2339-0^Glucose^LN||{number}|mmol/L|||||{status}"
+
+    assert order(1, value("", "X")) == ("accepted", "withdrawn")
+    assert order(1, value("5.1", "F")) == ("duplicate", "none")
+    assert order(2, value("5.1", "F")) == ("accepted", "replaced")
+    assert values(db) == [5.1]
+    assert order(3, value("", "X")) == ("accepted", "withdrawn")
+    assert order(4, value("5.1", "F")) == ("duplicate", "none")  # what was withdrawn does not come back
+    assert values(db) == []
+
+
+def history(*versions: Any) -> list[tuple[str, str]]:
+    """Send a history: the version and value of each entry, None for a deletion."""
+    entries = []
+    for number, value in versions:
+        entry: dict[str, Any] = {"fullUrl": "http://lab.example/Observation/o6"}
+        if value is None:
+            entry["request"] = {"method": "DELETE", "url": "Observation/o6"}
+            entry["response"] = {"status": "204", "etag": f'W/"{number}"'}
+        else:
+            entry["resource"] = observation("o6", valueQuantity=quantity(value), meta={"versionId": str(number)})
+        entries.append(entry)
+    return effects(take_fhir(*entries))
+
+
+HISTORIES = {
+    "created again": ([(3, 8), (2, None), (1, 5)], [8]),
+    "deleted last": ([(3, None), (2, 8), (1, 5)], []),
+    "oldest first": ([(1, 5), (2, None), (3, 8)], [8]),
+}
+
+
+@pytest.mark.parametrize(("versions", "expected"), HISTORIES.values(), ids=HISTORIES)
+def test_a_deletion_in_a_history_has_its_place_among_the_versions(db, people, versions, expected) -> None:
+    history(*versions)
+    assert values(db) == expected
+    history(*versions)
+    assert values(db) == expected
+
+
+def test_any_status_is_later_than_an_unknown_one(db, people) -> None:
+    send(lab(result(5.1), status="unknown"), format="fhir")
+    assert effects(send(lab(result(5.1)), format="fhir")) == [("accepted", "replaced")]
+    assert effects(send(lab(result(5.1), status="unknown"), format="fhir")) == [("duplicate", "none")]

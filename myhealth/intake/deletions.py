@@ -41,7 +41,8 @@ class Meant(NamedTuple):
 
     def carry_out(self, entry: Pending) -> Pending:
         """Return the record of a deletion as one of this check-up."""
-        part: Content = {"record_id": self.member, "status": WITHDRAWN, "results": [], "details": None}
+        part: Content = {"record_id": self.member, "status": WITHDRAWN, "results": []}
+        part["details"] = DECODER.decode(entry.record.details or "null")
         record = replace(entry.record, record_id=self.record_id)
         ids = {"id": self.id, "patient_id": self.patient_id, "machine_id": self.machine_id}
         return replace(entry, record=record, part=part if self.member else None, **ids)

@@ -43,7 +43,7 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
     `own_authorities`: folded; their numbers are usernames, as numbers without an authority are.
     """
     names: list[str] = []
-    found: dict[Key, None] = {}
+    found: dict[Key, bool] = {}
     values = set()
     for each in (patient and patient.identifiers) or ():
         value, system = composed(each.value), composed(each.system or "")
@@ -52,13 +52,14 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         if not value or not may_name_patient(kind) or system.startswith(NOT_COMPARED):
             continue
         if system and system.casefold() not in own_authorities:
-            found[system, value] = None
+            found[system, value] = bool(STATE_KIND.fullmatch(kind))
         elif not STATE_KIND.fullmatch(kind):
             names.append(value)
     name = composed(named)
     if name and name not in values:
         names.insert(0, name)
-    return Claim(tuple(dict.fromkeys(names)), tuple(found))
+    # A patient who is created is called by the first one: not by a state's number, which is secret.
+    return Claim(tuple(dict.fromkeys(names)), tuple(sorted(found, key=found.__getitem__)))
 
 
 def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:

@@ -165,6 +165,8 @@ class _ResultMerge:
         reissued = moved > 0 and new["status"] in status.CORRECTED
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
+        if old["status"] == WITHDRAWN and old.get("absent_reason") and self.partial and self._is_changed_later():
+            return -1 if self._came_before(key, new, of_any_status=True) else 1  # it had no value to withdraw
         order = order or _status_order(new["status"], old["status"])
         if order:
             return order
@@ -237,7 +239,7 @@ class _ResultMerge:
 def _withdraw(stored: Content, sent: Content) -> Merge:
     if _is_withdrawn_whole(stored):
         return Merge(stored)
-    if _version_order(sent, stored) < 0:
+    if (_version_order(sent, stored) or _moment_order(sent, stored)) < 0:
         return Merge(stored, notes=[EARLIER])
     details = {**(stored["details"] or {}), **{n: v for n, v in (sent["details"] or {}).items() if n in ENVELOPE}}
     return Merge({**stored, "status": WITHDRAWN, "details": details or None}, "withdrawn")

@@ -293,7 +293,8 @@ class Intake:
 
 def _is_withdrawal(record: Any) -> bool:
     """Return whether the record only says which one its source withdrew; the stored check-up says whose it is."""
-    return isinstance(record, dict) and record.keys() == {"record_id", "status"} and record["status"] == WITHDRAWN
+    names = record.keys() - {"details"} if isinstance(record, dict) else ()
+    return names == {"record_id", "status"} and record["status"] == WITHDRAWN
 
 
 def _located(parsed: ParsedRecord, faults: Iterable[tuple[str, ...]]) -> list[Any]:

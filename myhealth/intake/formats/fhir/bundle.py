@@ -40,7 +40,7 @@ class Entry:
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
     the reference and the type of whom it is about; `focus`: whom or what it is about instead. `deleted`: it only says
     that the resource `kind`/`id` was deleted. `included`: a search found it only as a part of what was sought.
-    `number`: its place in its Bundle, from 0.
+    `number`: its place in its Bundle, from 0. `response`: what a history says of its deletion.
     """
 
     resources: Resources = field(repr=False)
@@ -61,6 +61,7 @@ class Entry:
     deleted: bool = False
     included: bool = False
     number: int = 0
+    response: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
@@ -380,6 +381,7 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
             found.included = isinstance(search := value.get("search"), dict) and search.get("mode", "match") != "match"
     if found.fault is None and isinstance(request := value.get("request"), dict) and request.get("method") == "DELETE":
         _note_deletion(found, request, value.get("fullUrl", ""))
+        found.response = answer if isinstance(answer := value.get("response"), dict) else {}
     return found
 
 

@@ -55,11 +55,11 @@ def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
         notes=[*_notes(place)],
         identifiers=identifiers_of(part),
         updated_at=part.part("meta").text("lastUpdated"),
-        version=_version_id(part.part("meta").text("versionId")),
+        version=read_version_id(part.part("meta").text("versionId")),
     )
 
 
-def _version_id(sent: str) -> str:
+def read_version_id(sent: str) -> str:
     """Return a versionId; some servers send the ETag of the same, W/"3"."""
     tag = ETAG.fullmatch(sent)
     return tag[1] if tag else sent

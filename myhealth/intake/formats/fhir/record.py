@@ -12,7 +12,7 @@ from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concepts
-from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of
+from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
@@ -44,7 +44,9 @@ def read_deleted(entry: Entry) -> ParsedRecord:
     """Return the record of a resource of which a transaction only says that it was deleted."""
     is_named = ABSOLUTE.fullmatch(entry.full_url) or not entry.id  # a condition has no id
     url = entry.full_url if is_named else f"{entry.kind}/{entry.id}"
-    record = {"record_id": url, "status": WITHDRAWN}
+    answer = Element(entry.response, "", [])
+    details = compact(version=read_version_id(answer.text("etag")), updated_at=answer.text("lastModified"))
+    record = {"record_id": url, "status": WITHDRAWN} | ({"details": details} if details else {})
     return ParsedRecord(0, entry.line, small_bundle([entry]), record, entries={entry.number: ""})
 
 

@@ -25,7 +25,7 @@ MOMENT_TYPES = ("DT", "TS", "DTM", "TM")
 # Types whose values are text even if they look like a number. A value of any other type is a number if it looks so.
 OTHER_TYPES = re.compile("D[TR]|T[MSNQ]|DTM|I[DS]|SI|C[KNMPQ]|MO|X[CP]N|P?PN|X?AD|XTN|XON|PL|R[PI]")
 # A structured number (SN): comparator, number, separator or suffix, number.
-DIGITS = r"[+-]?[0-9]*\.?[0-9]+"
+DIGITS = r"[+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf"(<>|[<>]=?|=)\s*({DIGITS})")
 STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DIGITS})?)?)?")
 # What instruments print where they have no number: ***.**, ----, ##.
