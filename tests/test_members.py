@@ -276,6 +276,7 @@ def test_what_a_person_corrected_alone_stays_in_the_report(db, people, shown) ->
     assert values(shown()) == {"DiagnosticReport/r1": [5.5, 140]}
 
 
+SAME = {"subject": {"reference": "Patient/p1", "identifier": {"value": "p1"}}}  # whatever the server
 AT = {"effectiveDateTime": "2026-11-20T07:00:00+05:30"}
 LAB, OTHER, HERE = ("http://lab.example/fhir/", "http://other.example/", "")
 UUID = {"id": "5b7a1d0e-6f0f-4f43-9a11-3f2c1de0a001"}
@@ -302,10 +303,10 @@ def test_an_address_with_and_without_its_server_is_one_resource(db, people, show
     roots, changes, count = ADDRESSES[case]
     for number, (root, changed) in enumerate(zip(roots, changes, strict=True)):
         version = {"valueQuantity": quantity(5, "mmol/L"), "meta": {"versionId": str(number)}}
-        sent = observation("a", **{**version, **changed})
+        sent = observation("a", **{**version, **SAME, **changed})
         url = f"{root}Observation/{sent['id']}"
         same = {name: sent[name] for name in ("id", "effectiveDateTime")} | {"code": {"text": sent["code"]["text"]}}
-        entries = [{"resource": report(url, **same)}] if reported else []
+        entries = [{"resource": report(url, **same, **SAME)}] if reported else []
         entries.append({"resource": sent})
         for each in entries if root else ():
             each["fullUrl"] = f"{root}{each['resource']['resourceType']}/{sent['id']}"
@@ -326,11 +327,11 @@ def test_a_member_is_corrected_by_its_address_on_its_server(db, people, shown) -
 def test_a_report_takes_in_what_it_refers_to_on_its_own_server_alone(db, people, shown) -> None:
     take(
         *(
-            {"resource": glucose(value, **AT), "fullUrl": f"{root}Observation/a"}
+            {"resource": glucose(value, **AT, **SAME), "fullUrl": f"{root}Observation/a"}
             for value, root in ((5, LAB), (6, OTHER))
         )
     )
-    panel = {**PANEL, "result": PANEL["result"][:1]}
+    panel = {**PANEL, **SAME, "result": PANEL["result"][:1]}
     take({**panel, "id": "nowhere"})
     assert sorted(each for found in values(shown()).values() for each in found) == [5, 6]
     assert sum(not found for found in shown().values()) == 1
