@@ -158,8 +158,7 @@ class Scope:
     @staticmethod
     def address_of(reference: Element, at: Entry) -> str:
         """Return what a Reference in the resource `at` names; without a server, one on the server of that resource."""
-        text = reference.text("reference").strip()
-        address = ADDRESS.fullmatch(text)
+        address = ADDRESS.fullmatch(text := reference.text("reference").strip())
         return f"{root_of(at.outermost)}{address[2]}/{address[3]}" if address and not address[1] else text
 
     def about(self, entry: Entry) -> tuple[str, Entry | None]:
