@@ -628,9 +628,3 @@ def test_a_deletion_in_a_history_has_its_place_among_the_versions(db, people, ve
     assert values(db) == expected
     history(*versions)
     assert values(db) == expected
-
-
-def test_any_status_is_later_than_an_unknown_one(db, people) -> None:
-    send(lab(result(5.1), status="unknown"), format="fhir")
-    assert effects(send(lab(result(5.1)), format="fhir")) == [("accepted", "replaced")]
-    assert effects(send(lab(result(5.1), status="unknown"), format="fhir")) == [("duplicate", "none")]

@@ -30,7 +30,6 @@ ResultStatus = Literal[
 ]
 # In the order of a life. Those of one rank do not tell which is later.
 RANKS = {
-    "unknown": 0,
     "registered": 1,
     "partial": 2,
     "preliminary": 3,
@@ -88,8 +87,8 @@ def report_status(obr_25: str) -> str | None:
 def compare_status(new: str | None, old: str | None) -> int:
     """Return 1 if `new` is a later status than `old`, -1 if an earlier one, 0 if the statuses do not tell.
 
-    Worked examples: final after preliminary is 1, preliminary after final -1; corrected after corrected is 0, and
-    anything after unknown 1. What was withdrawn is later than anything.
+    Worked examples: final after preliminary is 1, preliminary after final -1; corrected after corrected and unknown
+    after anything are 0. What was withdrawn is later than anything.
     """
     ranks = [RANKS.get(status or "final") for status in (new, old)]
     if ranks[0] is None or ranks[1] is None:
