@@ -239,7 +239,7 @@ class _ResultMerge:
 def _withdraw(stored: Content, sent: Content) -> Merge:
     if _is_withdrawn_whole(stored):
         return Merge(stored)
-    if (_version_order(sent, stored) or _moment_order(sent, stored)) < 0:
+    if _version_order(sent, stored) < 0:
         return Merge(stored, notes=[EARLIER])
     details = {**(stored["details"] or {}), **{n: v for n, v in (sent["details"] or {}).items() if n in ENVELOPE}}
     return Merge({**stored, "status": WITHDRAWN, "details": details or None}, "withdrawn")
