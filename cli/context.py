@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -11,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from myhealth.common import settings as settings_module
-from myhealth.common.logs import configure_logging
-
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
     from myhealth.reports.repository import ReportRepository
 
 
-# Of a command's log: warnings, with -v each step, with -vv the messages of libraries too.
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+# Of a command's log: with -v each step, with -vv the messages of libraries too.
+LEVELS = ("WARNING", "INFO", "DEBUG")
 
 
 class App:
@@ -30,11 +26,13 @@ class App:
         self._file = file
         self._options = options
         self.verbose = verbose
-        configure_logging(level=LEVELS[min(verbose, 2)])
 
     def settings(self, **options: Any) -> Settings:
-        """Return the settings, with further options of the command itself by dotted name."""
-        found = settings_module.load({**self._options, **options}, file=self._file)
+        """Return the settings, with further options of the command itself by dotted name, and log as they say."""
+        from myhealth.common.logs import configure_logging  # a command's help needs neither
+        from myhealth.common.settings import load
+
+        found = load({**self._options, **options}, file=self._file)
         configure_logging(found.log, LEVELS[min(self.verbose, 2)])
         return found
 
@@ -65,7 +63,9 @@ def operator_name() -> str:
 
     The account is the process's real user, not LOGNAME or USER, which anybody may set.
     """
-    caller = settings_module.sudo_uid()
+    from myhealth.common.settings import sudo_uid
+
+    caller = sudo_uid()
     sudo = "" if caller is None else f" (sudo by {account_name(caller)})"
     return f"{account_name(os.getuid())}{sudo} at the command line"
 

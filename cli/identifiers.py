@@ -8,7 +8,6 @@ from cli.context import App, pass_app
 from cli.output import as_json, plural, print_json, print_table, tell, told_as_json
 from myhealth.audit.events import record_event
 from myhealth.common.text import printable
-from myhealth.intake.linking import store_waiting
 from myhealth.profiles import identifiers, services
 from myhealth.profiles.models import User
 
@@ -49,6 +48,8 @@ def identifiers_add(app: App, username: str, authority: str, value: str, reuse_e
 
     Adding one that the user has forgets under which name sources sent it.
     """
+    from myhealth.intake.linking import store_waiting  # it loads all that reads records
+
     with app.database() as settings:
         user = identifiers.add_identifier(username, authority, value, reuse_erased=reuse_erased)
         done = store_waiting(user, settings.intake.folded_authorities)

@@ -3,9 +3,7 @@
 import click
 
 from cli.context import App, pass_app
-from cli.import_machine import load_layout
 from cli.output import as_json, print_records, tell, told_as_json
-from myhealth.intake.formats.tables.layout import dump_layout
 from myhealth.machines import services
 
 COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
@@ -41,7 +39,12 @@ def register(
     app: App, serial: str, model: str | None, site: str | None, firmware: str | None, layout: str | None
 ) -> None:
     """Register a machine, or update its details."""
-    text = dump_layout(load_layout(layout)) if layout else None
+    text = None
+    if layout:  # imported here: only this reads CSV
+        from cli.import_machine import load_layout
+        from myhealth.intake.formats.tables.layout import dump_layout
+
+        text = dump_layout(load_layout(layout))
     with app.database():
         machine = services.register_machine(serial, model=model, site=site, firmware=firmware, layout=text)
     tell(f"Registered {machine.serial} (id {machine.id}).", {"id": machine.id, "serial": machine.serial})

@@ -11,7 +11,6 @@ from cli.context import App
 from cli.examples import add_examples
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError
-from myhealth.common.settings import wants_colour
 
 # For each command its module and object, and its line in the list of commands, which a test compares with the command's
 # help. So `myhealth --help` loads no command.
@@ -107,6 +106,8 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
     differs, 2 wrong usage or bad input, 74 the output cannot be written, 75 try again later, 77 not allowed, 78 wrong
     settings, 130 interrupted.
     """
+    from myhealth.common.settings import wants_colour  # `myhealth --help` needs no settings
+
     ctx.color = wants_colour()
     ctx.obj = App(file, options, verbose)
 

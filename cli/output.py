@@ -1,5 +1,7 @@
 """Print results: tables for people, JSON and CSV for scripts."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import shutil
@@ -9,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from myhealth.common.csv_writer import csv_lines
-from myhealth.common.settings import Settings, exposed_secrets, wants_colour
 from myhealth.common.text import escape_unsafe, printable
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 # The same for commands that change something: `tell` knows of it.
@@ -83,6 +86,8 @@ def check_form(as_csv: bool, as_json: bool) -> None:
 
 def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
     """Print CSV, with each cell as the browse API writes it; a terminal obeys TAB and CR, so they are escaped too."""
+    from myhealth.common.csv_writer import csv_lines  # few commands print CSV
+
     sys.stdout.writelines(csv_lines(header, ([_csv_cell(cell) for cell in row] for row in rows)))
 
 
@@ -103,11 +108,15 @@ def cell_text(value: Any) -> str:
 
 def print_error(message: str) -> None:
     """Print an error to stderr, in the form of the error that ends a command."""
+    from myhealth.common.settings import wants_colour
+
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {escape_unsafe(message)}", err=True, color=wants_colour())
 
 
 def warn_of_exposed_secrets(settings: Settings) -> None:
     """Warn on stderr of each settings file with secrets that every user of this machine may read."""
+    from myhealth.common.settings import exposed_secrets, wants_colour
+
     for path, names in exposed_secrets(settings).items():
         what = f"every user of this machine may read {path}, which contains {', '.join(names)}: chmod o-r {path}"
         click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {what}", err=True, color=wants_colour())

@@ -14,10 +14,7 @@ from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
-from myhealth.intake.linking import find_waiting
 from myhealth.intake.models import Rejection
-from myhealth.intake.retry import retry_rejection
-from myhealth.privacy.erasure import erase_rejection, find_rejections_of
 from myhealth.profiles.services import get_user
 
 PAYLOAD_SHOWN = 20_000
@@ -95,6 +92,9 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 
     Exit 1 if one is still rejected.
     """
+    from myhealth.intake.linking import find_waiting  # these load all that reads records
+    from myhealth.intake.retry import retry_rejection
+
     if patient is not None and everything:
         raise click.UsageError("--patient goes with IDs or alone, not with --all")
     done = Progress(everything)
@@ -147,6 +147,8 @@ def rejections_discard(
 
     They are not retried any more, and are deleted after retention.rejections_days; --erase removes their content now.
     """
+    from myhealth.privacy.erasure import erase_rejection, find_rejections_of
+
     if patient is not None and not (everything and erase):
         raise click.UsageError("--patient goes with --all --erase")
     done = Progress(everything)

@@ -20,12 +20,10 @@ from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document, public_report
 from myhealth.reports.export.csv_table import CSV_COLUMNS, csv_rows
 from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, results_facts
-from myhealth.reports.filters import ReportFilter, parse_moment
+from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX, ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import (
     MEASUREMENT_COLUMNS,
-    TREND_LIMIT,
-    TREND_LIMIT_MAX,
     TrendPoint,
     TrendQuery,
     readable_results,

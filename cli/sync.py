@@ -20,7 +20,7 @@ from myhealth.common.text import printable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.runner import restart_epoch, run_pass
-from myhealth.sync.status import count_at_most
+from myhealth.sync.source import count_at_most
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target

@@ -25,15 +25,10 @@ from myhealth.audit.events import record_event
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import link_patient
-from myhealth.privacy.erasure import erase_user
-from myhealth.privacy.export import export_user
-from myhealth.privacy.rules import LEFT_TO_DO
 from myhealth.profiles import services
 from myhealth.profiles.models import ROLES, SEXES, User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import check_acceptable, generate_password
-from myhealth.profiles.user_import import import_users
 
 role_option = click.option(
     "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="The user's role."
@@ -129,6 +124,8 @@ def users_link(app: App, username: str) -> None:
 
     Records that were rejected because it was not linked are stored now.
     """
+    from myhealth.intake.linking import link_patient  # it loads all that reads records
+
     with app.database() as settings:
         done = link_patient(username, settings.intake.folded_authorities)
     tell_stored(f"{username} is linked", done)
@@ -247,6 +244,9 @@ def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
 
     Prints what was removed, and what an operator must still do.
     """
+    from myhealth.privacy.erasure import erase_user
+    from myhealth.privacy.rules import LEFT_TO_DO
+
     with app.database() as settings:
         user, checkups = services.get_user(username), services.count_checkups(username)
         if not yes:
@@ -279,6 +279,8 @@ def export(app: App, username: str, output: str | None) -> None:
 
     Only the user who runs the command may read the file; a file that is there is not replaced.
     """
+    from myhealth.privacy.export import export_user  # it loads FHIR
+
     with app.database() as settings, app.reports(settings) as reports:
         user = services.get_user(username)
         path = Path(output or f"{user.username}.zip")
@@ -299,6 +301,8 @@ def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     with identifier. A user without a password
     cannot log in until one is set. A bad line is reported and does not stop the others; the exit code is then 1.
     """
+    from myhealth.profiles.user_import import import_users
+
     made, errors = 0, list[dict[str, Any]]()
     try:
         with app.database() as settings:

@@ -9,7 +9,7 @@ from cli.context import App, pass_app
 from cli.output import as_json, counting, plural, print_json, print_table
 from myhealth.audit.events import record_event
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.status import count_at_most
+from myhealth.sync.source import count_at_most
 from myhealth.sync.verify import SHOWN, StoreComparison, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")

@@ -68,20 +68,20 @@ def request_facts(record: logging.LogRecord) -> dict[str, Any]:
     return {**facts, "request_id": request.id}
 
 
-def configure_logging(settings: LogSettings | None = None, level: int | None = None) -> None:
+def configure_logging(settings: LogSettings | None = None, level: str = "") -> None:
     """Log to stderr in the form of the settings. `level`: of our own modules, if not that of the settings; libraries
     log warnings, everything below DEBUG."""
     settings = settings or LogSettings()
-    level = logging.getLevelNamesMapping()[settings.level.upper()] if level is None else level
+    number = logging.getLevelNamesMapping()[(level or settings.level).upper()]
     root = logging.getLogger()
     handler = next((each for each in root.handlers if isinstance(each, LogHandler)), None)
     if handler is None:
         handler = LogHandler()
         root.addHandler(handler)
     handler.setFormatter(_json_formatter() if settings.format == "json" else TextFormatter(TEXT, MOMENT))
-    root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    root.setLevel(number if number <= logging.DEBUG else max(number, logging.WARNING))
     for name in OURS:
-        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).setLevel(number)
 
 
 def log_request(log: logging.Logger, request: RequestContext, status: int, ms: float, sent_bytes: int) -> None:

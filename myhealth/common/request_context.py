@@ -1,7 +1,7 @@
 """The HTTP request that a thread serves: what its log lines, audit events and calls of other servers say of it."""
 
+import os
 import re
-import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ current_request: ContextVar[RequestContext | None] = ContextVar("request", defau
 
 def accept_id(sent: str) -> str:
     """Return the id that a client or a proxy has sent, or a new one if it has another form."""
-    return sent if ID_FORM.fullmatch(sent) else secrets.token_hex(8)
+    return sent if ID_FORM.fullmatch(sent) else os.urandom(8).hex()
 
 
 def request_id() -> str:

@@ -5,11 +5,9 @@ value), settings file, default. An entry point builds the settings once and pass
 """
 
 import dataclasses
-import difflib
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -250,6 +248,8 @@ def _settings_file(file: str | os.PathLike[str] | None, environ: Mapping[str, st
 def _from_file(path: Path | None, known: Mapping[str, Key]) -> dict[str, tuple[Any, str]]:
     if path is None:
         return {}
+    import tomllib
+
     from myhealth.common.settings_checks import read_private_file
 
     try:
@@ -298,6 +298,8 @@ def _read_secret(variable: str, path: str) -> str:
 
 
 def _unknown(place: str, name: str, names: list[str]) -> str:
+    import difflib  # only a mistake needs it
+
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
     return f"{place} is not a setting; the nearest one is {nearest}"
 
@@ -343,10 +345,9 @@ def sudo_uid() -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
-def wants_colour(environ: Mapping[str, str] | None = None) -> bool | None:
+def wants_colour() -> bool | None:
     """Return False if the user (NO_COLOR, no-color.org) or the terminal excludes colours, else None."""
-    environ = os.environ if environ is None else environ
-    return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _value(settings: Settings, key: Key) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from ipaddress import ip_address
@@ -127,6 +126,8 @@ def _check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        import difflib  # only a mistake needs it
+
         nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.0)[0]
         raise SettingsError(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
 

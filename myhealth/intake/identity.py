@@ -9,7 +9,7 @@ import msgspec
 
 from myhealth.clinical.coding_systems import OUR_USERNAME
 from myhealth.intake.details import Identifier, Patient
-from myhealth.profiles.identifiers import FHIR_REFERENCE, Key
+from myhealth.profiles.models import FHIR_REFERENCE, Key
 from myhealth.profiles.person import may_be_one_person
 
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.

@@ -13,10 +13,9 @@ from myhealth.audit.events import record_events
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
 from myhealth.profiles.erasure import find_erased_names
-from myhealth.profiles.identifiers import FHIR_REFERENCE, Key, reference_system
+from myhealth.profiles.models import FHIR_REFERENCE, FULL_NAME_MAX, Key, reference_system
 from myhealth.profiles.names import username_error
 from myhealth.profiles.person import may_be_one_person
-from myhealth.profiles.services import FULL_NAME_MAX
 
 # Raw SQL: all patients of a batch in one statement.
 CREATE_PATIENTS = """

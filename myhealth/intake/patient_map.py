@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.identity import composed
-from myhealth.profiles.identifiers import Key
+from myhealth.profiles.models import Key
 
 
 class PatientMap(dict[str | Key, str]):

@@ -11,7 +11,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.record import Record
 from myhealth.profiles.erasure import erased_form
-from myhealth.profiles.identifiers import Key
+from myhealth.profiles.models import Key
 
 FAULTS_MAX = 20  # errors reported for one record
 ERASED = "erased"  # the code of an error

@@ -16,7 +16,7 @@ from myhealth.intake.rejections import payload_text
 from myhealth.intake.retry import reread
 from myhealth.profiles.erasure import erased_form
 from myhealth.profiles.held_names import HeldNames
-from myhealth.profiles.identifiers import Key
+from myhealth.profiles.models import Key
 
 # No person is called so: a patient whose name has one of these is called by the username.
 NO_PERSONS_NAME = re.compile(r"[\d._@]")

@@ -11,16 +11,11 @@ from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.notify import notify_sync
 from myhealth.common.text import printable
 from myhealth.profiles.erasure import erased_form, find_erased_names, forget_erased_name
-from myhealth.profiles.models import PatientIdentifier, User
+from myhealth.profiles.models import FHIR_REFERENCE, Key, PatientIdentifier, User, reference_system
 from myhealth.profiles.services import get_user
 
 IDENTIFIER_MAX = 500
-FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
-# The condition of identifiers that an authority gave.
-OF_AUTHORITIES = f"system <> '' and not starts_with(system, '{FHIR_REFERENCE}')"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-Key = tuple[str, str]  # system, value
 
 
 def list_identifiers(user: User) -> list[Key]:
@@ -88,12 +83,6 @@ def remove_identifier(username: str, system: str, value: str) -> None:
         delete.where(own, PatientIdentifier.system.in_(references)).execute()
         _record(user, f"identifier of {system} removed")
     notify_sync()
-
-
-def reference_system(system: str, patient_id: int) -> str:
-    """Return the system of a patient's references that an identifier of `system` explains. Each patient has an own one:
-    a reference that comes to mean another patient keeps its earlier meaning."""
-    return f"{FHIR_REFERENCE}{system}#{patient_id}"
 
 
 def clean_part(name: str, text: object) -> str:

@@ -9,6 +9,18 @@ KNOWN_DAYS = 30
 INVITATION_DAYS = 14
 ROLES = ("patient", "doctor", "technician", "admin", "service")
 SEXES = ("male", "female", "other", "unknown")
+FULL_NAME_MAX = 300
+FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
+# The condition of identifiers that an authority gave.
+OF_AUTHORITIES = f"system <> '' and not starts_with(system, '{FHIR_REFERENCE}')"
+
+Key = tuple[str, str]  # an identifier: system, value
+
+
+def reference_system(system: str, patient_id: int) -> str:
+    """Return the system of a patient's references that an identifier of `system` explains. Each patient has an own one:
+    a reference that comes to mean another patient keeps its earlier meaning."""
+    return f"{FHIR_REFERENCE}{system}#{patient_id}"
 
 
 class User(FeedModel):

@@ -16,12 +16,11 @@ from myhealth.common.text import fold_name, printable
 from myhealth.profiles.erasure import find_erased_names, forget_erased_name
 from myhealth.profiles.held_names import find_held_names
 from myhealth.profiles.login_throttle import clear_failures
-from myhealth.profiles.models import ROLES, SEXES, User
+from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES, User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.passwords import hash_password, password_matches
 from myhealth.profiles.person import birth_date_fault
 
-FULL_NAME_MAX = 300
 # Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
 SUBJECT_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from myhealth.common.errors import BadInput
 from myhealth.reports.documents import Document
 
+TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
 Sort = Literal["-taken_at", "taken_at"]
 SORTS: tuple[Sort, ...] = ("-taken_at", "taken_at")
 FILTER_TEXT_MAX = 200  # characters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 from pymongo import IndexModel
@@ -28,6 +28,7 @@ from myhealth.reports.documents import Document
 from myhealth.reports.filters import (
     ALL_PATIENTS,
     NO_FILTER,
+    TREND_LIMIT,
     Owner,
     PageCursor,
     ReportFilter,
@@ -35,22 +36,11 @@ from myhealth.reports.filters import (
     reports_query,
     sort_keys,
 )
-from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query
-from myhealth.reports.trends import (
-    TREND_LIMIT,
-    FilterChoices,
-    Measurement,
-    TrendPage,
-    TrendQuery,
-    choices_pipeline,
-    filter_choices,
-    measurements,
-    measurements_pipeline,
-    trend_points,
-    trend_projection,
-    trend_query,
-)
 from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
+
+if TYPE_CHECKING:
+    from myhealth.reports.newest import NewestPoints
+    from myhealth.reports.trends import FilterChoices, Measurement, TrendPage, TrendQuery
 
 # An overview reads all reports of a patient; one that takes longer is not worth the server's time.
 OVERVIEW_MAX_MS = 10_000
@@ -249,6 +239,8 @@ class ReportRepository:
 
     def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> TrendPage:
         """Return the results of one measurement, the newest first, out of at most `limit` reports."""
+        from myhealth.reports.trends import TrendPage, trend_points, trend_projection, trend_query  # not for the sync
+
         query, projection = trend_query(patient, wanted), trend_projection(wanted)
         options: Any = {"sort": sort_keys("-taken_at"), "limit": limit + 1, "batch_size": limit + 2}
         with translate_mongo_errors():
@@ -270,6 +262,8 @@ class ReportRepository:
 
         `rounds`: how many queries at most; a point that is not among their reports is not found. `read`: the newest
         reports, if the caller has them and there may be more; they are not read again."""
+        from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query  # not for the sync
+
         found = NewestPoints(most, only)
         if read:
             found.add(read)
@@ -289,11 +283,15 @@ class ReportRepository:
 
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""
+        from myhealth.reports.trends import measurements, measurements_pipeline  # not for the sync
+
         with translate_mongo_errors():
             return measurements(self._readable.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
     def filter_choices(self, patient: Document) -> FilterChoices:
         """Return the types, diseases, machines and takers of a patient's reports."""
+        from myhealth.reports.trends import choices_pipeline, filter_choices  # not for the sync
+
         with translate_mongo_errors():
             return filter_choices(self._readable.aggregate(choices_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 

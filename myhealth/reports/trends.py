@@ -15,8 +15,6 @@ from myhealth.reports.connection import restore_decimal, restore_value
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
 
-TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend
-
 
 @dataclass(frozen=True)
 class TrendQuery:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from myhealth.checkups.columns import COLUMNS, Column
 from myhealth.checkups.models import Checkup
 from myhealth.common.stored_types import Id, StoredMoment
-from myhealth.profiles.identifiers import OF_AUTHORITIES
-from myhealth.profiles.models import User
+from myhealth.profiles.models import OF_AUTHORITIES, User
 from myhealth.reports.documents import UserRow
 from myhealth.sync.models import Tombstone
 

@@ -28,6 +28,7 @@ from myhealth.common.database import (
     UNCLASSIFIED_ERRORS,
     check_url,
     is_unavailable,
+    transaction,
     translate_driver_errors,
     unavailable_error,
 )
@@ -60,6 +61,7 @@ PENDING = (
     " and t.changed_in < %(horizon)s::text::xid8 order by t.changed_in, t.id limit 1) is not null"
 )
 BY_ID = "select {columns} from {table} t {join} where t.id = any(%(ids)s) order by t.id limit %(limit)s"
+HIGHEST = "select (select coalesce(max(id), 0) from checkups) + (select coalesce(max(id), 0) from users)"
 TOMBSTONES_SQL = """
 select distinct on (row_id) row_id, changed_in::text::bigint, id from tombstones
 where kind = %(kind)s and row_id = any(%(ids)s) order by row_id, changed_in desc, id desc"""
@@ -327,6 +329,13 @@ class Source:
         if row is None:
             raise LookupError(f"no row: {sql}")
         return row
+
+
+def count_at_most() -> int:
+    """Return about how many rows a whole scan reads: at once, from the highest ids of the bound database."""
+    with transaction() as cursor:
+        cursor.execute(HIGHEST)
+        return int(cursor.fetchone()[0])
 
 
 def connect(url: str, key: str = "database_url") -> Connection:

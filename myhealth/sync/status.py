@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 # Raw SQL: two tables in one statement, so in one snapshot.
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
-HIGHEST = "select (select coalesce(max(id), 0) from checkups) + (select coalesce(max(id), 0) from users)"
-
-
-def count_at_most() -> int:
-    """Return about how many rows a whole scan reads: at once, from the highest ids of the bound database."""
-    with transaction() as cursor:
-        cursor.execute(HIGHEST)
-        return int(cursor.fetchone()[0])
 
 
 @dataclass

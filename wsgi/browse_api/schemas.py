@@ -5,9 +5,9 @@ from typing import Any
 
 from myhealth.profiles.models import ROLES
 from myhealth.reports.access_log import AccessEvent
-from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS
+from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.name_matching import KEYS
-from myhealth.reports.trends import TREND_LIMIT, TREND_LIMIT_MAX, Measurement, TrendPoint
+from myhealth.reports.trends import Measurement, TrendPoint
 from myhealth.sync.json_codec import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR
 from wsgi.common.openapi import MOMENT, Operation, listed, maybe, ref, shape, struct_schemas

@@ -9,7 +9,8 @@ import bottle
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.reports.documents import Document
-from myhealth.reports.trends import MEASUREMENT_COLUMNS, TREND_LIMIT, TREND_LIMIT_MAX, TrendPoint
+from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX
+from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
 from wsgi.browse_api.context import STAFF, ApiView
 from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
 from wsgi.browse_api.parameters import parse_search, parse_trend

@@ -13,10 +13,9 @@ from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.layouts import NAMES
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.identifiers import IDENTIFIER_MAX
-from myhealth.profiles.models import ROLES, SEXES
+from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
-from myhealth.profiles.services import FULL_NAME_MAX
 from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, ref, shape, struct_schemas, undescribed
 
 ID = {"type": "integer", "minimum": 1}
