@@ -28,7 +28,7 @@ ROLES = {"bholanath": "patient", "savita": "patient", "dr.ayush": "doctor", "tar
          "runner": "service"}  # fmt: skip
 # Rules that JSON Schema cannot state, in the words of the answers.
 UNSAYABLE = re.compile(
-    "there is no user named|look alike|look like others|bytes; at most 72|the username (holds|contains|mixes|is a path)|common passwords|is too common"
+    "there is no user named|look alike|look like others|bytes; at most 72|the username (holds|contains|mixes|is a path)|most common ones"
     "|with same information|came under this Idempotency-Key|the dump is of the machine|, whose all records are"
     "|is not between the years|a zone that is nowhere|, above high|cannot be kept exactly|, but the whole dump is of"
     "|(holds|contains) a control character|account_not_linked|is not linked to a person|was erased|begins or ends with a space|must be text or a whole number, not a number|is empty"
