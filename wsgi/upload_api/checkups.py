@@ -90,6 +90,7 @@ TABLE_QUERY = (
     ("timezone", ZONE, "The zone of a table's moments without one, like Asia/Kolkata."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
+REVIEWED = ("id", "revision", "reviewed_at", "reviewed_by", "review_note")
 DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
 BEFORE_QUERY = (
     "after",
@@ -324,7 +325,7 @@ class ReviewView(UploadView):
     unknown_user = UNKNOWN_USER
     spec = {
         "post": Operation(
-            "Mark a check-up as reviewed, with a note for its patient", {200: ("The check-up.", "Checkup")}, REVIEWERS,
+            "Mark a check-up as reviewed, with a note for its patient", {200: ("The review.", "Reviewed")}, REVIEWERS,
             body="Review", errors={**UNKNOWN, 409: "It was changed since `revision`."},
         ),
         "delete": Operation("Take a review back", {204: ("It is gone.", None)}, REVIEWERS, errors=UNKNOWN),
@@ -333,7 +334,8 @@ class ReviewView(UploadView):
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
         sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
-        return json_response(public(reviews.review_checkup(patient.id, _id_in_range(checkup_id), **sent)))
+        found = public(reviews.review_checkup(patient.id, _id_in_range(checkup_id), **sent))
+        return json_response({name: found[name] for name in REVIEWED if name in found})  # admins read no check-up here
 
     def delete(self, username: str, checkup_id: int) -> Any:
         reviews.withdraw_review(self.person(username, *REVIEWERS).id, _id_in_range(checkup_id))

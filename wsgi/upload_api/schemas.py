@@ -206,6 +206,9 @@ SCHEMAS: dict[str, Any] = {
     },
     "RejectionRetry": shape({}, {"patient": maybe({"oneOf": [USERNAME, ID]}), "record": maybe(ref("Record"))}),
     "RejectionDiscard": shape({}, {"reason": text(REASON_MAX)}),
+    "Reviewed": shape(
+        {"id": ID, "revision": ID, "reviewed_at": MOMENT, "reviewed_by": ID}, {"review_note": maybe(TEXT)}
+    ),
     "Review": shape({}, {"note": maybe(text(NOTE_MAX)), "revision": maybe(ID)}),
     "Machine": shape(
         {
