@@ -39,7 +39,7 @@ RECORD = (
             "for call in CALLS.values():\n    msgspec.json.Decoder(call.arguments), msgspec.json.Decoder(call.result)",
         ),
         ("from wsgi.upload_api import fhir", "msgspec.json.Decoder(fhir.Bundle)"),
-        ("from wsgi.upload_api import fhir_requests", "msgspec.json.Decoder(fhir_requests.Entry)"),
+        ("from wsgi.upload_api import fhir_requests", "msgspec.json.Decoder(fhir_requests.RequestEntry)"),
         (
             "from wsgi.upload_api import rejections as r",
             "msgspec.json.Decoder(r.Retry), msgspec.json.Decoder(r.Discard)",
