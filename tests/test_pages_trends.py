@@ -136,7 +136,7 @@ def test_what_a_chart_does_not_draw_is_told(browser: Browser, people, settings, 
     [(0.0, "0"), (120.0, "120"), (37.2, "37.2"), (0.1 + 0.2, "0.3"), (4.6e6, "4600000"), (-2e6, "-2000000"), (3.2e-5, "0.000032"), (1e12, "1e+12")],
 )  # fmt: skip
 def test_the_axis_of_a_chart_has_digits_and_no_exponents(value: float, label: str) -> None:
-    assert charts.digits(value) == label
+    assert charts.axis_number(value) == label
 
 
 def test_a_trend_by_name_is_of_what_has_no_code(browser: Browser, people, settings, reports) -> None:

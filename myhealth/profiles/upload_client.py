@@ -91,9 +91,12 @@ class UploadClient:
         With `previous_login_at`, the user's last login before this one, and `password_reset_at` if another person has
         set the password since, each if there was one.
         `address`: the caller's, so that someone who guesses passwords slows down only himself or herself.
-        Raises TooManyAttempts, Busy, UploadApiUnavailable, GatewayTimeout, BadGateway.
+        Raises TooManyAttempts, Busy, UploadApiUnavailable, BadGateway.
         """
-        return self._log_in("/login/", {"username": username, "password": password}, address, repeatable=True)
+        try:
+            return self._log_in("/login/", {"username": username, "password": password}, address, repeatable=True)
+        except GatewayTimeout as error:  # a login changes nothing, so it may be repeated as after any 503
+            raise UploadApiUnavailable(LOG_IN.timeout) from error
 
     def accept_invitation(self, username: str, code: str, password: str, address: str) -> dict[str, str] | None:
         """Set a password with the code of an invitation, and log in: as `log_in`; None too if the code is wrong.

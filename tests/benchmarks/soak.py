@@ -16,7 +16,7 @@ packets to and from PostgreSQL, MongoDB, or both.
 Told: calls, statuses, median, 99th percentile and longest time by kind; memory of the workers and connections to the
 stores, first, highest, last. Exit 1 if a call is refused undisturbed (but a login, for a second), if an acknowledged record
 is missing in either store (looked for in both, without MyHealth's code), if the stores differ, if an answer of 5xx is no 503
-with Retry-After (or 504, of a login for which the upload API took ten seconds), or memory or connections exceed their bounds.
+with Retry-After, or memory or connections exceed their bounds.
 """
 
 from __future__ import annotations
@@ -208,8 +208,7 @@ class Client(threading.Thread):
             if status == 503:
                 code = answer.body.decode(errors="replace").partition('"code": "')[2].partition('"')[0]
                 self.refused.append(f"{kind}: {code or 'a page'}")
-            known = status == 503 or (status == 504 and kind.endswith("login"))  # the upload API took ten seconds
-            if status >= 500 and not (known and answer.headers.get("Retry-After")):
+            if status >= 500 and not (status == 503 and answer.headers.get("Retry-After")):
                 self.wrong.append(f"{kind}: {status} {answer.body[:100]!r}")
         except OSError as error:
             self.wrong.append(f"{kind}: {type(error).__name__} {error}")

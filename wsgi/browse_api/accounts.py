@@ -16,8 +16,7 @@ LOGIN_ERRORS = {
     401: "The username or the password is wrong.",
     429: "Too many attempts; `Retry-After` says when to try again.",
     502: "The upload API is not well.",
-    503: "The upload API is away; `Retry-After` says when to try again.",
-    504: "The upload API takes too long.",
+    503: "The upload API is away or takes too long; `Retry-After` says when to try again.",
 }
 
 
