@@ -18,7 +18,7 @@ from myhealth.reports.fhir.values import refuse
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
 from wsgi.browse_api.cursors import format_place, format_search_cursor, parse_place, parse_search_cursor
 from wsgi.browse_api.fhir_capability import capability_statement
-from wsgi.browse_api.fhir_schemas import EVERYTHING, METADATA, READ, search_operation
+from wsgi.browse_api.fhir_schemas import EVERYTHING, EVERYTHING_KINDS, METADATA, READ, search_operation
 from wsgi.browse_api.responses import FHIR, JSON, answer
 from wsgi.common.application import encode_json
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body
@@ -28,7 +28,6 @@ from wsgi.common.views import View
 FORM = "application/x-www-form-urlencoded"
 FORM_MAX_BYTES = 64 * 1024
 FORMATS = {"json": FHIR, FHIR: FHIR, JSON: JSON, "text/json": JSON}
-EVERYTHING_KINDS = ("Patient", "DiagnosticReport", "Observation", "Device")
 NO_RESOURCE = "There is no such report."  # as of a report that the caller may not see
 
 

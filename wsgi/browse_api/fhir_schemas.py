@@ -17,6 +17,8 @@ FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media typ
 COUNTED = ("_count", {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT}, "Most of a page.")
 PLACE = {**TEXT, "pattern": r"^-?[0-9]{1,15}_[0-9]{1,18}_[0-9]{1,9}$"}
 PREFER = ("Prefer", TEXT, "handling=strict: refuse parameters that are not known.")
+EVERYTHING_KINDS = ("Patient", "DiagnosticReport", "Observation", "Device")
+TYPES = {**TEXT, "pattern": rf"^([^\u0000]*,)?({'|'.join(EVERYTHING_KINDS)})(,[^\u0000]*)?$"}
 NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
 WHO = "whose it is, doctor, admin"
 
@@ -68,9 +70,10 @@ EVERYTHING = fhir_operation(
     "All of a patient",
     ("The Patient, DiagnosticReports, Observations and Devices.", "FhirSearchset"),
     query=(
-        ("_type", VALUES, "Only these types."),
+        ("_type", TYPES, "Only these types; others than the four are passed over."),
         ("_since", {**TEXT, "format": "date-time"}, "Changed since."),
-        *(COUNTED, _after_parameter(PLACE), FORMAT),
+        (COUNTED[0], {**COUNTED[1], "minimum": 1}, COUNTED[2]),
+        *(_after_parameter(PLACE), FORMAT),
     ),
     errors={**NOT_THERE, **refusals(429)},
 )
