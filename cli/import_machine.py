@@ -212,10 +212,11 @@ def load_layout(name: str) -> Layout:
     try:
         return parse_layout(Path(name).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(NAMES)
+        known, reason = ", ".join(NAMES), getattr(error, "strerror", None) or error
         hint = f"it is built in: --layout {Path(name).stem}" if Path(name).stem in NAMES else ""
         raise BadInput(
-            f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {error}", hint=hint
+            f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {reason}",
+            hint=hint,
         ) from error
 
 

@@ -69,7 +69,7 @@ def users_invite(
     errors: list[str] = []
     with app.database() as settings:
         if not settings.browse.public_url:
-            hint = "set it to the address at which patients open the pages"
+            hint = "set it (MYHEALTH_BROWSE_PUBLIC_URL) to the address of the pages, like https://health.example"
             raise SettingsError("browse.public_url is empty, and slips need it", hint=hint)
         address = f"{settings.browse.public_url.rstrip('/')}/my/welcome"
         made = _invite_each(list_without_password() if all_without_password else usernames, errors)

@@ -126,7 +126,7 @@ MONGODB = (
     Check("MongoDB", lambda f: f["version"] >= [6], "{of}", FAULT, "{of}", "MyHealth needs version 6 or later"),
     Check("MongoDB", lambda f: f["authenticated"] or f["is_local"], "", FAULT, "anybody who reaches it may read it",
           "switch authorization on now, and load mongodb-roles.js"),
-    Check("MongoDB", lambda f: f["authenticated"] or not f["is_local"], "", ADVICE, "anybody on this host may read it",
+    Check("MongoDB", lambda f: f["authenticated"] or not f["is_local"], "", ADVICE, "whoever connects here may read it",
           "switch authorization on, and load mongodb-roles.js", of_servers=True),
     Check("MongoDB", lambda f: f["tls"] or f["is_local"], "", ADVICE, "the connection is not encrypted",
           "add tls=true to mongo_url"),

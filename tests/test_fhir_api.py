@@ -203,7 +203,7 @@ REFUSED = {
     "_include=Observation:encounter": ("not-supported", "http._include"), "_include:iterate=Observation:patient": ("not-supported", "http._include:iterate"),
     "code=": ("invalid", "http.code"), "code=a,,b": ("invalid", "http.code"), "code=%00": ("invalid", "http.code"), f"code={'x' * 201}": ("invalid", "http.code"),
     f"code={','.join(['1'] * 101)}": ("too-costly", "http.code"), "&".join(f"code={'x' * 200}" for _ in range(20)): ("too-costly", "http.Observation"),
-    "_after=x": ("invalid", ""), "_after=1_2_x": ("invalid", ""), "code=%ff": ("invalid", ""), "&".join("a=1" for _ in range(101)): ("invalid", ""),
+    "_after=x": ("invalid", ""), "_after=1_2_x": ("invalid", ""), "code=%ff": ("invalid", ""), "code=a%5C": ("invalid", "http.code"), "status=a%5Cb": ("invalid", "http.status"), "&".join("a=1" for _ in range(101)): ("invalid", ""),
 }  # fmt: skip
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -91,7 +91,9 @@ def test_a_record_is_stored_for_the_patient_who_is_named(people, send, ask, db) 
     assert ask(f"{first}/discard/").status_code == 409
     assert ask(f"{second}/retry/", {"patient": people["bholanath"]}).status_code == 404  # tara sees no ids
     assert ask(f"{second}/retry/", {"patient": "nobody"}).status_code == 404
-    assert ask(f"{second}/retry/", {"patient": people["bholanath"]}, caller="dr.ayush").status_code == 200
+    assert ask(f"{second}/retry/", {"patient": people["bholanath"] + 0.5}, caller="dr.ayush").status_code == 400
+    whole = float(people["bholanath"])  # 4.0 is an integer in JSON Schema
+    assert ask(f"{second}/retry/", {"patient": whole}, caller="dr.ayush").status_code == 200
     assert db("select distinct patient_id from checkups") == [(people["bholanath"],)]
     (subject,) = db("select distinct subject from audit_events where action = 'rejection.retry'")
     assert subject == ("bholanath",)

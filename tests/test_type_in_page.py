@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -71,6 +72,7 @@ def test_a_form_that_is_sent_twice_is_stored_once(typing, db) -> None:
     ("fields", "told"),
     [
         ({"pressure": "128"}, "must be written like 128/82"),
+        ({"pressure": "82/128"}, "the upper (systolic) value first"),
         ({"value:1558-6": "5,6"}, "Fasting glucose: decimals follow a full stop"),
         ({"value:1558-6": "5", "unit:1558-6": "kg"}, "Fasting glucose has no unit"),
         ({}, "Nothing was typed in"),
@@ -88,6 +90,21 @@ def test_what_is_wrong_is_told_beside_what_was_typed_and_nothing_is_kept(typing,
     assert "Stored as check-up" in typing.store(
         pressure="128/82", **{name: "" for name in fields if name != "pressure"}
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"value:8310-5": "98.6", "unit:8310-5": "Cel"}, "outside what a living body has"),
+     ({"pressure": "128/82", "taken_at": f"{date.today() + timedelta(40)}T10:00"}, "taken_at")],
+)  # fmt: skip
+def test_what_seems_mistyped_is_stored_only_if_it_is_said_to_be_right(typing, db, fields, told) -> None:
+    typing.send(action="find", search="bholanath")
+    asked = typing.store(422, **fields)
+    assert ("Nothing is stored yet" in asked, told in asked) == (True, True)
+    assert db("select count(*) from checkups") == [(0,)]
+    stored = typing.send(action="store_as_typed", patient="bholanath", **fields)
+    assert ("Stored as check-up" in stored, told in stored) == (True, True)
+    assert db("select count(*) from checkups") == [(1,)]
 
 
 def test_whose_it_is_must_be_chosen_and_only_senders_type_in(typing, upload, db) -> None:

@@ -8,6 +8,7 @@ from myhealth.checkups.models import Checkup
 from myhealth.checkups.services import get_checkup, record_change
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
+from myhealth.common.exact_numbers import whole_number
 
 NOTE_MAX = 2000  # characters
 
@@ -21,8 +22,8 @@ def review_checkup(patient_id: int, checkup_id: int, note: Any = None, revision:
     text = "" if note is None else note
     if not isinstance(text, str) or len(text) > NOTE_MAX or "\0" in text:
         raise BadInput(f"note must be text of at most {NOTE_MAX} characters, without NUL.")
-    is_whole = type(revision) is int or (type(revision) is float and revision.is_integer())  # 3.0 is a JSON integer
-    if revision is not None and not is_whole:
+    revision = whole_number(revision)
+    if revision is not None and type(revision) is not int:
         raise BadInput("revision must be a number.")
     by = {"reviewed_at": datetime.now(UTC), "reviewed_by": current_actor().id, "review_note": text.strip() or None}
     return _store(patient_id, checkup_id, by, revision)

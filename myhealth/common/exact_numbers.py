@@ -13,3 +13,8 @@ def exact_number(text: str) -> float | Decimal:
     """
     value = float(text)
     return value if repr(value) == text else Decimal(text)
+
+
+def whole_number(value: object) -> object:
+    """Return a number such as 3.0 as the integer that it is in JSON Schema, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,7 +8,7 @@ from wsgi.browse_api.responses import FHIR, JSON
 from wsgi.browse_api.schemas import CACHED, KNOWN_TAG, SEARCH_AFTER, refusals
 from wsgi.common.openapi import TEXT, Operation, ref
 
-VALUE = rf"[^\u0000,\\]{{1,{FILTER_TEXT_MAX}}}"
+VALUE = rf"([^\u0000,\\]|\\[,|$\\]){{1,{FILTER_TEXT_MAX}}}"
 VALUES = {**TEXT, "minLength": 1, "pattern": f"^{VALUE}(,{VALUE})*$"}
 DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
                            {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip

@@ -10,6 +10,7 @@ import msgspec
 from myhealth.audit.events import record_event
 from myhealth.common.decoding import plain, prepare
 from myhealth.common.errors import BadInput, NotFound
+from myhealth.common.exact_numbers import whole_number
 from myhealth.intake.models import Rejection
 from myhealth.intake.rejections import discard, get_rejection, list_rejections, open_rejection, patient_named
 from myhealth.intake.results import RecordResult, counts
@@ -45,7 +46,7 @@ def optional(schema: str) -> dict[str, Any]:
 
 
 class Retry(msgspec.Struct, forbid_unknown_fields=True):
-    patient: str | int | None = None
+    patient: str | int | float | None = None
     record: msgspec.Raw = msgspec.Raw()
 
 
@@ -171,7 +172,10 @@ class RetryView(SeesRejections):
     def post(self, rejection_id: int) -> Any:
         body = _read_body(Retry)
         record = bytes(body.record).decode()
-        result = self.retried(rejection_id, body.patient, "" if record == "null" else record)
+        patient: Any = whole_number(body.patient)
+        if isinstance(patient, float):
+            raise BadInput("patient must be a username or an id.")
+        result = self.retried(rejection_id, patient, "" if record == "null" else record)
         parsed = reread(get_rejection(rejection_id))
         told = {"details": DETAILS[result.status], **counts([result]), "items": [item_of(parsed, result)]}
         return json_response(told, 422 if result.status == "rejected" else 200)

@@ -41,13 +41,14 @@ class _Outcomes(list[RecordResult]):
 
 
 class TypeInPage(FormPage):
-    """POST finds the patient or, with `action` store, stores what was typed in once."""
+    """POST finds the patient or, with `action` store, stores what was typed in once. What seems to be mistyped is
+    stored with `action` store_as_typed only."""
 
     template, fields = "type_in.html", FIELDS
 
     def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
-        if form["action"] != "store" or not form["patient"]:
-            missing = form["action"] == "store"
+        missing = form["action"] in ("store", "store_as_typed")
+        if not missing or not form["patient"]:
             message = "Find the patient, and choose whose check-up it is." if missing else ""
             return self.page(form, 422 if missing else 200, message=message, people=self.find_patients(form["search"]))
         patient = self.person(form["patient"], *SENDERS).username
@@ -55,6 +56,8 @@ class TypeInPage(FormPage):
         (checked,) = self._take(record, patient, dry_run=True)
         if checked.errors:  # nothing is kept: whoever typed it in corrects it here
             return self.page(form, 422, errors=in_words(checked.errors, record))
+        if checked.warnings and form["action"] == "store":
+            return self.page(form, 422, doubts=in_words(checked.warnings, record))
 
         def work() -> Answer:
             (stored,) = self._take(record, patient, dry_run=False)
@@ -69,7 +72,7 @@ class TypeInPage(FormPage):
         form = {**form, "key": form.get("key") or secrets.token_urlsafe(18)}
         zone = self.context.settings.time_zone
         is_staff = hasattr(self, "user") and self.finds_by_name
-        found = {"people": None, "errors": (), "warnings": (), **values}
+        found = {"people": None, "errors": (), "warnings": (), "doubts": (), **values}
         return super().page(form, status, tests=TESTS, zone=zone, is_staff=is_staff, **found)
 
     def record(self, form: dict[str, Any], patient: str) -> dict[str, Any]:
@@ -105,6 +108,8 @@ def results_of(form: dict[str, Any]) -> Any:
         both = PRESSURE.fullmatch(form["pressure"])
         if both is None:
             raise BadInput("The blood pressure must be written like 128/82.")
+        if int(both[1]) <= int(both[2]):
+            raise BadInput("The blood pressure must have the upper (systolic) value first, like 128/82.")
         for code, digits in zip((SYSTOLIC, DIASTOLIC), both.groups(), strict=True):
             yield {"code": code, "name": BY_CODE[code].name, "value": int(digits), "unit": "mm[Hg]"}
     for code, name, units in TESTS:

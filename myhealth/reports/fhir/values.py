@@ -23,6 +23,7 @@ MOMENT = re.compile(
     re.ASCII,
 )
 ZONE = re.compile(r"Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
+VALUE = re.compile(r"(?:[^\\\0]|\\[,|$\\])+")  # a backslash escapes one of four characters
 PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
@@ -40,8 +41,9 @@ def split_list(name: str, value: str) -> list[str]:
     found = re.split(r"(?<!\\)((?:\\\\)*),", value)
     values = [text + (found[i + 1] if i + 1 < len(found) else "") for i, text in enumerate(found) if i % 2 == 0]
     for each in values:
-        if not each or len(each) > FILTER_TEXT_MAX or "\0" in each or not is_unicode(each):
-            raise refuse(name, f"each value must be text of 1 to {FILTER_TEXT_MAX} characters, without NUL.")
+        if not VALUE.fullmatch(each) or len(unescape(each)) > FILTER_TEXT_MAX or not is_unicode(each):
+            limit = f"each value must be text of 1 to {FILTER_TEXT_MAX} characters, without NUL"
+            raise refuse(name, f"{limit}; a backslash stands only before a comma, a bar, a dollar or a backslash.")
     return values
 
 
