@@ -118,6 +118,8 @@ def excused(case: Any, answer: Any) -> bool:
     said = answer.json()
     if "resourceType" in said:
         return True
+    if said["details"] == "It is still rejected." and not (isinstance(case.body, dict) and case.body.get("record")):
+        return True  # what was stored before, not what was sent
     faults = [fault for item in said.get("items", [said]) for fault in item["errors"]]
     told = [fault["message"] for fault in faults if not str(fault["field"]).startswith("sent")]  # `sent` has any form
     return all(UNSAYABLE.search(message) for message in (told if faults else [said["details"]]))
