@@ -45,7 +45,12 @@ def test_nothing_breaks_it_and_nothing_leaks(browse: Caller, log_in, reports: Re
 
 
 def excused(case: Any, answer: Any) -> bool:
-    """Whether a search of the FHIR API was refused for what JSON Schema cannot say."""
+    """Whether a search of the FHIR API was refused for what JSON Schema cannot say, or has an object in its form, which
+    the client leaves out."""
+    if case.operation.path.endswith("/_search/") and isinstance(case.body, dict):
+        values = [each for value in case.body.values() for each in (value if isinstance(value, list) else [value])]
+        if any(isinstance(each, dict) for each in values):
+            return True
     return any(words in answer.text for words in ("is needed: name a patient", "ask in parts"))
 
 
