@@ -49,23 +49,25 @@ class Reunion:
     def __init__(self, cursor: Any, rows: Sequence[Pending]) -> None:
         self.parts: list[Pending] = []
         self.refused: list[tuple[Pending, Unsettled]] = []
-        self.others: list[Pending] = []
         self._alone: list[tuple[Pending, StoredRow, str]] = []
         self._related = _find_related(cursor, rows)
         of_one = [each for found in self._related.values() for each in found]
         self._versions = find_versions(cursor, [each["id"] for each in of_one]) if of_one else {}
         self._held = {each["id"]: content_of_row(each) for each in of_one}
-        for row in rows:
-            self._use_known_addresses(row)
-            if not self._is_settled(row):
-                self.others.append(row)
+        self.others = [row for row in rows if row.patient_id not in self._related or not self._is_settled(row)]
 
-    def _use_known_addresses(self, row: Pending) -> None:
-        """Call the record and its results as they are stored, where their address has, or lacks, the server."""
+    def _is_settled(self, row: Pending) -> bool:
+        """Return whether the record belongs to stored reports, or is refused."""
+        content = self._at_known_addresses(row)
+        return self._find_parts(row, content) or self._take_in(row, content)
+
+    def _at_known_addresses(self, row: Pending) -> Content:
+        """Return a record's content. Where the stored addresses of it and its results have, or lack, the server, they
+        become the record's."""
         content, parsed = content_of(row, None), row.item.parsed
-        names = known_addresses(content, (self._held[each["id"]] for each in self._related.get(row.patient_id, ())))
+        names = known_addresses(content, (self._held[each["id"]] for each in self._related[row.patient_id]))
         if not names:
-            return
+            return content
         details = content["details"] or {}
         for each in (*results_in(content), *details.get("panels", ())):
             if "sub_id" in each:
@@ -74,13 +76,7 @@ class Reunion:
         row.record.results, row.item.copied = encode_json(content["results"]).decode(), ""
         row.record.details = encode_json(details).decode() if details else None
         parsed.entries = {place: names.get(number, number) for place, number in parsed.entries.items()}
-
-    def _is_settled(self, row: Pending) -> bool:
-        """Return whether the record belongs to stored reports, or is refused."""
-        if row.patient_id not in self._related:
-            return False
-        content = content_of(row, None)
-        return self._find_parts(row, content) or self._take_in(row, content)
+        return content_of(row, None)
 
     def _others(self, row: Pending) -> Iterator[tuple[StoredRow, Content]]:
         for stored in self._related.get(row.patient_id, ()):
