@@ -61,7 +61,7 @@ class Entry:
     deleted: bool = False
     included: bool = False
     number: int = 0
-    response: dict[str, Any] = field(default_factory=dict, repr=False)
+    response: dict[str, Any] | None = None
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
@@ -113,18 +113,6 @@ class KnownPatients(dict[str, "Entry | None"]):
         self.resources = Resources(counted=False)
 
 
-def _add(entries: dict[Any, list[Entry]], name: Any, entry: Entry) -> None:
-    """Add an entry under a name. Nearly all names have one entry, whose list is small if nothing is appended."""
-    found = entries.get(name)
-    if found is None:
-        entries[name] = [entry]
-    else:
-        found.append(entry)
-
-
-NOTHING_INSIDE: dict[str, Entry] = {}  # of most entries; nobody adds to it
-
-
 class Scope:
     """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
     `known`: patients of earlier parts of the source."""
@@ -138,12 +126,12 @@ class Scope:
         self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
             if entry.full_url:
-                _add(self._by_url, entry.full_url, entry)
+                self._by_url.setdefault(entry.full_url, []).append(entry)
             address = ADDRESS.fullmatch(entry.full_url)
             if entry.id:
-                _add(self._by_type, (entry.kind, entry.id), entry)
+                self._by_type.setdefault((entry.kind, entry.id), []).append(entry)
             if address and address[2] == entry.kind and address[3] != entry.id:
-                _add(self._by_type, (entry.kind, address[3]), entry)
+                self._by_type.setdefault((entry.kind, address[3]), []).append(entry)
 
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """Return the entry that a Reference in the resource `at` refers to; None if it is not here."""
@@ -222,7 +210,7 @@ def _inside(container: Entry) -> list[Any]:
 def _contained(container: Entry) -> dict[str, Entry]:
     """Return the resources contained in another one, by their ids."""
     if container.contained is None:
-        container.contained = {} if "contained" in container.resource else NOTHING_INSIDE
+        container.contained = {}
         for i, resource in enumerate(_inside(container)):
             name = resource.get("id") if isinstance(resource, dict) else None
             if isinstance(name, str) and name not in container.contained:
@@ -380,7 +368,7 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
             found.included = isinstance(search := value.get("search"), dict) and search.get("mode", "match") != "match"
     if found.fault is None and isinstance(request := value.get("request"), dict) and request.get("method") == "DELETE":
         _note_deletion(found, request, value.get("fullUrl", ""))
-        found.response = answer if isinstance(answer := value.get("response"), dict) else {}
+        found.response = answer if isinstance(answer := value.get("response"), dict) else None
     return found
 
 

@@ -44,7 +44,7 @@ def read_deleted(entry: Entry) -> ParsedRecord:
     """Return the record of a resource of which a transaction only says that it was deleted."""
     is_named = ABSOLUTE.fullmatch(entry.full_url) or not entry.id  # a condition has no id
     url = entry.full_url if is_named else f"{entry.kind}/{entry.id}"
-    answer = Element(entry.response, "", [])
+    answer = Element(entry.response or {}, "", [])
     details = compact(version=read_version_id(answer.text("etag")), updated_at=answer.text("lastModified"))
     record = {"record_id": url, "status": WITHDRAWN} | ({"details": details} if details else {})
     return ParsedRecord(0, entry.line, small_bundle([entry]), record, entries={entry.number: ""})
