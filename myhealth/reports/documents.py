@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from myhealth.clinical.ranges import PLAIN, is_outside
+from myhealth.clinical.ranges import is_outside
 from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
 from myhealth.common.text import fold_name
 from myhealth.reports.name_matching import name_keys
@@ -54,14 +54,8 @@ def finish_results(results: Any) -> bool:
     abnormal = False
     for result in results if type(results) is list else ():
         if type(result) is dict:
-            get: Any = result.get
+            get = result.get
             value, low, high = get("value"), get("low"), get("high")
-            if (
-                (type(value) in PLAIN and type(low) in PLAIN and type(high) in PLAIN)
-                and INT_MIN <= low <= value <= high <= INT_MAX
-                and get("flag") in NORMAL
-            ):
-                continue  # nearly all, in half of the time
             if not abnormal:
                 abnormal = get("flag") not in NORMAL or is_outside(value, low, high)
             if (

@@ -301,8 +301,8 @@ class ReportWriter(Epochs, UploadEvents):
                 found[id_] = epoch
             elif kind == "checkup":
                 stored = StoredBson(content)
-                document = ours[stored.id][0] if stored.id in ours else stored.document()
-                if stored.document().get("patient_id") != document.get("patient_id"):
+                document, _ = ours.get(stored.id, (None, b""))  # a range may hold an id that is no whole number
+                if document and stored.document().get("patient_id") != document["patient_id"]:
                     elsewhere.append(document)
         return found, elsewhere
 
