@@ -118,15 +118,15 @@ class BrowseContext:
     def sites(self, token: str, address: str) -> dict[str, list[str]] | None:
         """Return the serials of the machines of each site as of a minute ago; None if the upload API is unavailable."""
 
-        def make() -> dict[str, list[str]] | None:
+        def make() -> dict[str, list[str]]:
             found: dict[str, list[str]] = {}
-            with contextlib.suppress(Unavailable):
-                for machine in self.upload_api.list_machines(token, address):
-                    found.setdefault((machine["site"] or "").strip(), []).append(machine["serial"])
-                return {site: found[site] for site in sorted(filter(None, found))}
-            return None
+            for machine in self.upload_api.list_machines(token, address):
+                found.setdefault((machine["site"] or "").strip(), []).append(machine["serial"])
+            return {site: found[site] for site in sorted(filter(None, found))}
 
-        known: dict[str, list[str]] | None = self._sites.get("sites", make)
+        known: dict[str, list[str]] | None = None
+        with contextlib.suppress(Unavailable):
+            known = self._sites.get("sites", make)
         return known
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:

@@ -40,7 +40,7 @@ class BulkAnswer:
         self._detailed: dict[int, bytes] = {}
         self._details_bytes = 0
         self._first: RecordResult | None = None
-        self._only_unknown = True  # only withdrawals of what is not stored
+        self._unknown = 0  # withdrawals of what is not stored
         self._file: list[bytes] = []
         self._file_bytes = self._not_in_file = 0
 
@@ -52,8 +52,8 @@ class BulkAnswer:
             short = {"index": result.index, "status": result.status, "id": result.id}
             self._short.append(encode_json(short))
             self._effects.append(result.effect.encode())
-            self._only_unknown &= any(warning.get("code") == "not_stored" for warning in result.warnings)
             if result.errors or result.warnings:
+                self._unknown += any(warning.get("code") == "not_stored" for warning in result.warnings)
                 self._add_detailed(record, result)
             if result.errors and self._with_rejected:
                 self._add_rejected(record)
@@ -89,7 +89,7 @@ class BulkAnswer:
         elif found["rejected"] and not found["duplicate"]:
             status, details = 422, "No record was stored; each has its errors in items."
         else:
-            status, details = 200, NOTHING_WITHDRAWN if self._only_unknown and self._first else ALREADY
+            status, details = 200, NOTHING_WITHDRAWN if 0 < self._unknown == len(self._short) else ALREADY
         items, shortened = self._items()
         details += NOT_LISTED.format(shortened) if shortened else ""
         details += NOT_IN_FILE.format(self._not_in_file) if self._not_in_file else ""

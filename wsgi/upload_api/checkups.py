@@ -275,7 +275,7 @@ class UserCheckupView(UploadView):
 
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        found = services.get_checkup(patient.id, _id_in_range(checkup_id))
+        found = services.get_checkup(patient.id, id_in_range(checkup_id))
         self._log_access(patient, checkup_id)
         return json_response(public(found))
 
@@ -287,7 +287,7 @@ class UserCheckupView(UploadView):
             raise BadInput(f"The body is not JSON: {error}") from error
         if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
             raise BadInput("The body must be a JSON object in which no name stands twice.")
-        found = corrections.change_checkup(patient.id, _id_in_range(checkup_id), changes)
+        found = corrections.change_checkup(patient.id, id_in_range(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing was changed, but the check-up is shown
             self._log_access(patient, checkup_id)
         return json_response(public(found))
@@ -298,7 +298,7 @@ class UserCheckupView(UploadView):
 
     def delete(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        corrections.delete_checkup(patient.id, _id_in_range(checkup_id))
+        corrections.delete_checkup(patient.id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 
@@ -315,7 +315,7 @@ class HistoryView(UploadView):
 
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor", "admin")
-        found = open_history(_id_in_range(checkup_id), patient.id)
+        found = open_history(id_in_range(checkup_id), patient.id)
         return json_response([{**each, "content": msgspec.Raw(each["content"].encode())} for each in found])
 
 
@@ -334,11 +334,11 @@ class ReviewView(UploadView):
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
         sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
-        found = public(reviews.review_checkup(patient.id, _id_in_range(checkup_id), **sent))
+        found = public(reviews.review_checkup(patient.id, id_in_range(checkup_id), **sent))
         return json_response({name: found[name] for name in REVIEWED if name in found})  # admins read no check-up here
 
     def delete(self, username: str, checkup_id: int) -> Any:
-        reviews.withdraw_review(self.person(username, *REVIEWERS).id, _id_in_range(checkup_id))
+        reviews.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 
@@ -395,6 +395,6 @@ def _before() -> int | None:
     return int(text)
 
 
-def _id_in_range(checkup_id: int) -> int:
+def id_in_range(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1

@@ -21,7 +21,7 @@ from wsgi.common.openapi import JSON, MOMENT, Operation, ref
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import item_of
-from wsgi.upload_api.checkups import BEFORE_QUERY, _id_in_range
+from wsgi.upload_api.checkups import BEFORE_QUERY, id_in_range
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.schemas import REASON_MAX, REJECTION, text
 from wsgi.upload_api.users import LIMIT_QUERY
@@ -68,14 +68,14 @@ class SeesRejections(UploadView):
     def shown_whole(self, rejection_id: int) -> dict[str, Any]:
         """Return a rejected record to show, and log that. Raises NotFound."""
         self.check(rejection_id)
-        found = open_rejection(_id_in_range(rejection_id), self.uploader)
+        found = open_rejection(id_in_range(rejection_id), self.uploader)
         as_base64, correction = bool(found.context.get("base64")), found.context.get("correction")
         return {**self.shown(found), "payload": found.payload, "base64": as_base64, "correction": correction}
 
     def check(self, rejection_id: int) -> None:
         """Raise NotFound, and record the refusal, if there is none that the caller may see."""
         try:
-            get_rejection(_id_in_range(rejection_id), self.uploader)
+            get_rejection(id_in_range(rejection_id), self.uploader)
         except NotFound:
             self.record_refusal()
             raise
