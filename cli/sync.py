@@ -28,16 +28,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Do one pass and end, for cron; print nothing when all is well, unless -v.")
-@click.option("--interval", type=click.FloatRange(min=0, min_open=True, max=86400), metavar="S",
-              help="Seconds from the end of a pass to the next one; overrides sync.interval_s.")  # fmt: skip
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    metavar="S",
+    help="Seconds from the end of a pass to the next one; overrides sync.interval_s.",
+)
 @click.option("--restart", is_flag=True, help="Read everything anew, whatever the checkpoint is.")
-@click.option("--expect-removals", type=click.IntRange(min=0), metavar="N",
-              help="With --restart: up to N documents of the report store may go. Needed once when database_url names"
-              " another system and more than a tenth would go.")  # fmt: skip
+@click.option(
+    "--expect-removals",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --restart: up to N documents of the report store may go. Needed once when database_url names"
+    " another system and more than a tenth would go.",
+)
 @click.option("--retry-failed", is_flag=True, help="Write again the documents that MongoDB refused earlier.")
-@click.option("--away-file", type=click.Path(path_type=Path), metavar="FILE",
-              help="With --once: say only once that a store is unavailable, and that it is available again; FILE"
-              " remembers it.")  # fmt: skip
+@click.option(
+    "--away-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --once: say only once that a store is unavailable, and that it is available again; FILE remembers it.",
+)
 @click.option(
     "--new-key",
     type=click.Path(),

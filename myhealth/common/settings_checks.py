@@ -88,9 +88,12 @@ def split_address(text: str) -> tuple[str, int] | None:
 
 
 def _web_addresses(settings: Settings) -> dict[str, str]:
-    sync, upload, browse = settings.sync, settings.upload, settings.browse
-    return {"auth_url": settings.auth_url, "sync.reports_api_url": sync.reports_api_url,
-            "upload.public_url": upload.public_url, "browse.public_url": browse.public_url}  # fmt: skip
+    return {
+        "auth_url": settings.auth_url,
+        "sync.reports_api_url": settings.sync.reports_api_url,
+        "upload.public_url": settings.upload.public_url,
+        "browse.public_url": settings.browse.public_url,
+    }
 
 
 def _check_exposure(settings: Settings) -> None:
