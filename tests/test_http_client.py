@@ -119,10 +119,12 @@ def test_it_says_how_a_response_failed(server: Any, client: HttpClient, path: st
 def test_a_server_that_is_not_there_has_not_timed_out() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        client = HttpClient(f"http://127.0.0.1:{unused.getsockname()[1]}", timeout_s=5, response_max_bytes=1)
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        client = HttpClient(url, timeout_s=5, response_max_bytes=1)
         with pytest.raises(NoResponse) as caught:
             client.call("GET", "/")
     assert not isinstance(caught.value, ResponseTimeout)
+    assert str(caught.value) == f"{url} cannot be reached: Failed to establish a new connection: Connection refused"
 
 
 def test_a_proxy_of_the_environment_serves_all_but_this_machine(server: Any, monkeypatch) -> None:
