@@ -13,11 +13,13 @@ from support.compare import NONE, differences
 from support.factories import PASSWORD, record, statuses, take
 from support.fhir import observation
 
+from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.linking import link_patient, store_waiting
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patient_map import PatientMap, read_patient_map
+from myhealth.intake.patients import Patients
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import retry_rejection
@@ -484,6 +486,16 @@ def test_an_invalid_record_whose_number_cannot_be_stored_is_kept(db, people, odd
     (result,) = take(bad)
     assert result.status == "rejected"
     assert db("select id from rejections") == [(result.rejection_id,)]
+
+
+def test_a_number_that_another_session_gave_away_meanwhile_is_not_moved(db, asha: int) -> None:
+    found = Patients(ImportSource("x"))
+    found._learnt["HOSP_C", "9"] = asha, None  # as looked up before
+    bo = create_user("bo").id
+    add_identifier("bo", "HOSP_C", "9")
+    with transaction() as cursor:
+        found.learn(cursor)
+    assert db("select patient_id from patient_identifiers where system = 'HOSP_C'") == [(bo,)]
 
 
 SERVERS = ("http://a.example/fhir", "https://b.example")
