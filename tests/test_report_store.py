@@ -2,13 +2,17 @@
 
 import itertools
 import json
+import uuid
 from decimal import Decimal
 
+import bson
 import pytest
+from pymongo.errors import OperationFailure
 from support.factories import NOW, document
 
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.reports.bson_compare import StoredBson, but_for_epoch, encode, encode_all, ends_with_version
+from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.writer import ReportWriter, WriteResult
@@ -104,6 +108,16 @@ def test_a_store_that_is_away_is_told_so() -> None:
     with pytest.raises(Unavailable, match=r"^MongoDB is unavailable: 127\.0\.0\.1:1: Connection refused$"):
         repository.ping()
     repository.close()
+
+
+def test_a_write_that_the_driver_repeats_on_a_server_alone_may_succeed_later(reports: ReportRepository) -> None:
+    """The server's real refusal of a retryable write; PyMongo 4.20 sends one after a failed connection."""
+    session = {"id": bson.Binary.from_uuid(uuid.uuid4())}
+    write = {"insert": "x", "documents": [{}], "lsid": session, "txnNumber": bson.Int64(1)}
+    with pytest.raises(Unavailable, match="cannot do it now: Transaction numbers"), translate_mongo_errors():
+        reports.state.database.command(write)
+    with pytest.raises(OperationFailure), translate_mongo_errors():
+        reports.state.database.command({"collMod": "no_such_collection"})
 
 
 @pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:x/db"])

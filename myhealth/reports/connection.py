@@ -41,7 +41,7 @@ TRANSIENT_CODES = frozenset(
     | {11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
 TRANSIENT_LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
-DUPLICATE_KEY = 11000
+DUPLICATE_KEY, ILLEGAL_OPERATION = 11000, 20
 AUTH_CODES = (13, 18)  # Unauthorized, AuthenticationFailed
 
 
@@ -156,6 +156,12 @@ def reason_of(error: PyMongoError) -> str:
 
 
 def is_transient(error: PyMongoError) -> bool:
-    """Return whether the same call may succeed later."""
-    code = error.code if isinstance(error, OperationFailure) else None
+    """Return whether the same call may succeed later.
+
+    One case is PyMongo's own: it repeats a write whose connection failed as a retryable one, which a server that is in
+    no replica set refuses (seen with 4.20, while mongod starts again).
+    """
+    code, details = (error.code, error.details or {}) if isinstance(error, OperationFailure) else (None, {})
+    if code == ILLEGAL_OPERATION and str(details.get("errmsg", "")).startswith("Transaction numbers"):
+        return True
     return code in TRANSIENT_CODES or any(error.has_error_label(label) for label in TRANSIENT_LABELS)
