@@ -75,18 +75,24 @@ def _cpu_s(data: bytes) -> float:
     return time.process_time() - started
 
 
+def _few_and_many_s(shape: str, few: int) -> tuple[float, float]:
+    """The least of two turns each, taken in turn: what other programs take away, they take from both."""
+    turns = [[_cpu_s(SHAPES[shape](n)) for n in (few, 4 * few)] for _ in range(2)]
+    return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_with_the_length_of_the_source(shape: str) -> None:
-    few, many = (min(_cpu_s(SHAPES[shape](n)) for _ in range(2)) for n in (1_000, 4_000))
+    few, many = _few_and_many_s(shape, 1_000)
     assert many < max(10 * few, 1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
-def test_twice_the_entries_cost_about_twice_the_time(shape: str) -> None:
-    """Measured beyond every cap. Other programs disturb it, so 3.4 times is allowed; what is quadratic takes four."""
-    few, many = (min(_cpu_s(SHAPES[shape](n)) for _ in range(4)) for n in (12_000, 24_000))
-    assert many < 3.4 * max(few, 0.25)
+def test_four_times_the_entries_cost_about_four_times_the_time(shape: str) -> None:
+    """Measured beyond every cap. Other programs disturb it, so 10 times is allowed; what is quadratic takes 16."""
+    few, many = _few_and_many_s(shape, 6_000)
+    assert many < 10 * max(few, 0.1)
 
 
 def test_a_bundle_with_too_many_entries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
