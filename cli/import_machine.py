@@ -215,8 +215,7 @@ def load_layout(name: str) -> Layout:
         known, reason = ", ".join(NAMES), getattr(error, "strerror", None) or error
         hint = f"it is built in: --layout {Path(name).stem}" if Path(name).stem in NAMES else ""
         raise BadInput(
-            f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {reason}",
-            hint=hint,
+            f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {reason}", hint=hint
         ) from error
 
 

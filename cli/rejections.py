@@ -81,9 +81,7 @@ def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
 @click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option(
-    "--patient",
-    metavar="U",
-    help="With IDs: whose they are, whatever they say. Alone: those that wait for U.",
+    "--patient", metavar="U", help="With IDs: whose they are, whatever they say. Alone: those that wait for U."
 )
 @told_as_json
 @pass_app
@@ -135,13 +133,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 @told_as_json
 @pass_app
 def rejections_discard(
-    app: App,
-    rejection_ids: tuple[int, ...],
-    everything: bool,
-    reason: str,
-    erase: bool,
-    patient: str | None,
-    yes: bool,
+    app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str, erase: bool, patient: str | None, yes: bool
 ) -> None:
     """Resolve rejected records without storing them.
 

@@ -22,13 +22,7 @@ from myhealth.reports.export.csv_table import CSV_COLUMNS, csv_rows
 from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, results_facts
 from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX, ReportFilter, parse_moment
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.trends import (
-    MEASUREMENT_COLUMNS,
-    TrendPoint,
-    TrendQuery,
-    readable_results,
-    split_series,
-)
+from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint, TrendQuery, readable_results, split_series
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "report")

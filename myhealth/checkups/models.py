@@ -3,12 +3,7 @@
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from myhealth.common.database import (
-    DEFAULT_NOW,
-    FeedModel,
-    Table,
-    TimestampField,
-)
+from myhealth.common.database import DEFAULT_NOW, FeedModel, Table, TimestampField
 from myhealth.machines.models import Machine
 from myhealth.profiles.models import User
 

@@ -100,8 +100,7 @@ def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
     if not chosen:
         return BETWEEN_RANGES.join(texts), ""
     same = next(
-        (each for each in ranges if (as_number(each.get("low")), as_number(each.get("high"))) == (low, high)),
-        None,
+        (each for each in ranges if (as_number(each.get("low")), as_number(each.get("high"))) == (low, high)), None
     )
     own = range_words(same, unit) if same else chosen
     return own, BETWEEN_RANGES.join(text for text in texts if text != own)
@@ -111,9 +110,7 @@ def range_words(each: Mapping[str, Any], unit: str = "") -> str:
     """Return a reference range with its condition: "women, 18 years and older: 12 to 16 g/dL"."""
     text, own_unit = plain_text(each.get("text")), plain_text(each.get("unit"))
     numbers = range_text(
-        as_number(each.get("low")),
-        as_number(each.get("high")),
-        unit_text(own_unit) if own_unit else unit,
+        as_number(each.get("low")), as_number(each.get("high")), unit_text(own_unit) if own_unit else unit
     )
     condition = condition_words(each)
     if WORDS.search(text) and text.casefold() != condition.casefold():

@@ -19,14 +19,7 @@ ReportStatus = Literal[
     "unknown",
 ]
 ResultStatus = Literal[
-    "registered",
-    "preliminary",
-    "final",
-    "amended",
-    "corrected",
-    "cancelled",
-    "entered-in-error",
-    "unknown",
+    "registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"
 ]
 # In the order of a life. Those of one rank do not tell which is later.
 RANKS = {

@@ -86,8 +86,7 @@ class UploadSettings:
 @dataclasses.dataclass(frozen=True)
 class BrowseSettings:
     public_url: str = setting(
-        "",
-        "The same of the browse API and its pages. If it is https, cookies are Secure and browsers stay with HTTPS.",
+        "", "The same of the browse API and its pages. If it is https, cookies are Secure and browsers stay with HTTPS."
     )
     metrics_listen: str = setting(
         "", "The same for the browse API's `/metrics`; another address than the upload API's."
@@ -154,8 +153,7 @@ class Settings:
         "UTC", "IANA name of the zone in which pages show dates and times, such as `Asia/Kolkata`."
     )
     allow_insecure: bool = setting(
-        False,
-        "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are taken.",
+        False, "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are taken."
     )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
     intake: IntakeSettings = dataclasses.field(default_factory=IntakeSettings)

@@ -22,12 +22,7 @@ from myhealth.intake.deletions import find_meant
 from myhealth.intake.formats.registry import get_format
 from myhealth.intake.members import is_alone
 from myhealth.intake.merge import Merge
-from myhealth.intake.originals import (
-    OriginalFingerprint,
-    differing_columns,
-    find_deleted,
-    find_deleted_originals,
-)
+from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_deleted, find_deleted_originals
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import NoPatient, Patients
 from myhealth.intake.person_ranges import fit_to_person

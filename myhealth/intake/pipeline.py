@@ -31,14 +31,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences
-from myhealth.intake.results import (
-    ConcurrentChange,
-    ImportSource,
-    RecordResult,
-    ValidatedRecord,
-    counts,
-    first_faults,
-)
+from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3

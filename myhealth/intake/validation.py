@@ -33,13 +33,7 @@ from myhealth.intake.explanation import (
     explain,
     json_faults,
 )
-from myhealth.intake.parsed_record import (
-    UNREAD,
-    DuplicateKeyDict,
-    ParsedRecord,
-    UnrepresentableNumber,
-    parse_float,
-)
+from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
 from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record import (
     DETAIL_COLUMNS,

@@ -225,14 +225,7 @@ class UploadClient:
             raise BadGateway(CHANGE_USER.failed) from error
 
     def _change(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        *,
-        token: str,
-        address: str,
-        done: int = 200,
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, token: str, address: str, done: int = 200
     ) -> Response:
         """Send one request about users; return its response, of the status `done`. Raises as `delete_user`."""
         response = self._call(CHANGE_USER, method, path, body, token=token, address=address)

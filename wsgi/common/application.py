@@ -12,14 +12,7 @@ import bottle
 import msgspec
 
 from myhealth.common.addresses import network_of
-from myhealth.common.errors import (
-    Busy,
-    MissingPrivilege,
-    MyHealthError,
-    SettingsError,
-    TooManyAttempts,
-    Unavailable,
-)
+from myhealth.common.errors import Busy, MissingPrivilege, MyHealthError, SettingsError, TooManyAttempts, Unavailable
 from myhealth.common.logs import configure_logging
 from myhealth.common.refusals import MinuteTexts
 from myhealth.common.request_context import current_request

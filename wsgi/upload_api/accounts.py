@@ -96,10 +96,7 @@ class UploadLogin(LoginView, LoginWith):
 class LogoutView(UploadView):
     spec = {
         "post": Operation(
-            "Log out everywhere",
-            {204: ("All tokens issued so far are revoked.", None)},
-            "everybody",
-            sends=(ENDED,),
+            "Log out everywhere", {204: ("All tokens issued so far are revoked.", None)}, "everybody", sends=(ENDED,)
         )
     }
 

@@ -20,14 +20,7 @@ from myhealth.common.text import fold_name
 from myhealth.intake.parsed_record import DECODER
 from myhealth.profiles.models import PatientIdentifier, User
 from wsgi.common.pages import html_response
-from wsgi.common.requests import (
-    SMALL_BODY_BYTES,
-    WrongMediaType,
-    client_address,
-    header,
-    parameter_pairs,
-    spool_body,
-)
+from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, client_address, header, parameter_pairs, spool_body
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords
 

@@ -135,8 +135,7 @@ def _note_extensions(details: Element) -> list[Element]:
 def _service_request(details: Element, subject: Element) -> Element:
     """Return the order of the check-up, if the source told its reason or what the laboratory should know."""
     said = compact(
-        reasonCode=concept_elements(details.get("reasons")),
-        note=notes([{"text": details.get("clinical_information")}]),
+        reasonCode=concept_elements(details.get("reasons")), note=notes([{"text": details.get("clinical_information")}])
     )
     if not said:
         return {}
