@@ -1,7 +1,5 @@
 """myhealth listen"""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

@@ -3,8 +3,6 @@
 needs: everything of ours
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable

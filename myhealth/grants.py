@@ -3,8 +3,6 @@
 needs: common
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 

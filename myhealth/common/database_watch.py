@@ -3,8 +3,6 @@
 A server that is stopped, or behind a firewall that drops packets, answers neither statements nor cancellations.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -1,7 +1,5 @@
 """The layout that was chosen for the tables of a machine."""
 
-from __future__ import annotations
-
 from msgspec.structs import replace
 
 from myhealth.intake.formats.format import Dump

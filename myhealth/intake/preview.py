@@ -1,7 +1,5 @@
 """Show in a few lines what an import of a table would store."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -3,8 +3,6 @@
 Source: HL7 v2.8, chapter 2 (message acknowledgment, original and enhanced mode; MSA; ERR) and table 0357.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Source: HL7 Minimal Lower Layer Protocol, release 1: a frame is VT, the message, FS, CR.
 """
 
-from __future__ import annotations
-
 VT, FS = b"\x0b", b"\x1c"
 BLANK = b"\r\n \t\0"  # between two frames nobody means anything by them
 

@@ -1,7 +1,5 @@
 """The figures of a server of MLLP connections, for Prometheus, at an address of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

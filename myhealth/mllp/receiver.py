@@ -1,7 +1,5 @@
 """Store one message through the intake, as a file's import does, and say what became of it."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

@@ -1,7 +1,5 @@
 """Which machine sends: by its address, or by what it calls itself (MSH-3 and MSH-4), which anybody can write."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from myhealth.common.addresses import is_trusted, parse_networks

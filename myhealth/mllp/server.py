@@ -3,8 +3,6 @@
 The loop holds at most one message of each connection; a sender that sends several at once gets its answers in order.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """The connection to MongoDB: options, BSON codecs, and the translation of the driver's errors."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import sys

@@ -3,8 +3,6 @@
 Source: myhealth/README.md, "Data model".
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple

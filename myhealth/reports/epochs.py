@@ -3,8 +3,6 @@
 No index covers the epoch, so one operation over many millions of reports would run into a call's timeout.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from myhealth.reports.access_log import AccessLog

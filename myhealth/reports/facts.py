@@ -3,8 +3,6 @@
 The caller writes moments: `write(moment, precision)` returns one as text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any

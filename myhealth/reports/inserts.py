@@ -3,8 +3,6 @@
 PyMongo's `insert_many` inspects every document by itself: 4.2 µs a document of the client's time, against 2.5 here.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Normalized names for searching, independent of case, accents and punctuation. Pure."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -4,8 +4,6 @@ Reports are read from the newest on, and only as long as they have a measurement
 somebody who measures the blood pressure every day has a cholesterol of three years ago too.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Events of the upload API in the access log, which the sync carries over, each once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 

@@ -6,8 +6,6 @@ then the full name from its first word on, from its second word on, and so on. U
 left out of later fields, and a cursor names the field that it is in.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

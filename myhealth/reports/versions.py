@@ -1,7 +1,5 @@
 """MongoDB's conditions on a document's version, (epoch, revision). Pure."""
 
-from __future__ import annotations
-
 from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.documents import Document
 

@@ -4,8 +4,6 @@ The sync's own key signs every request, and even a request with that key can nei
 the checkpoint past something that was not sent in this pass. `myhealth verify` finds any other damage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property

@@ -4,8 +4,6 @@ A request's body is the JSON list of the arguments, the response is `{"result": 
 `ReportWriter`, which describes them. Reports go to `POST /reports/`.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, NamedTuple
 
 import msgspec

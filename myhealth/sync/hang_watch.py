@@ -1,7 +1,5 @@
 """What ends the sync's wait for a PostgreSQL that hangs: neither its driver nor TCP does, if the host answers."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import threading

@@ -3,8 +3,6 @@
 Decoding checks every field but for those of JSON, which may have any form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any

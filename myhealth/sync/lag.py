@@ -1,7 +1,5 @@
 """How far the report store is behind PostgreSQL, and which transaction holds it back. Functions take a cursor."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any

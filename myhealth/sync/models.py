@@ -1,7 +1,5 @@
 """The tables of the sync in PostgreSQL: `tombstones`, `sync_witness` and `sync_pass`."""
 
-from __future__ import annotations
-
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 

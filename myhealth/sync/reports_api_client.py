@@ -1,7 +1,5 @@
 """The browse API as the task runner calls it: a renewed login, signatures, gzip, the meaning of each status."""
 
-from __future__ import annotations
-
 import gzip
 import threading
 import time

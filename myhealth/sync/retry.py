@@ -1,7 +1,5 @@
 """Retry within a pass: exponential backoff when a store becomes unavailable."""
 
-from __future__ import annotations
-
 import logging
 import random
 import threading

@@ -1,7 +1,5 @@
 """Rows of the source as documents of the report store, and the rows that cannot become one. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

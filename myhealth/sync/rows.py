@@ -1,7 +1,5 @@
 """Rows of the source as the sync reads them, and the SQL of their columns. A check-up's follow from its model."""
 
-from __future__ import annotations
-
 from collections import namedtuple
 from typing import Any, NamedTuple, Protocol
 

@@ -4,8 +4,6 @@ The signed text has a line each for: VERSION, the method, the path with its quer
 (after compression), and the time. The path is the one that the browse API receives, without a proxy's prefix.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -4,8 +4,6 @@ Both keep the same promises, which one test checks: MongoDB has kept what a call
 journaled), a call that raises has moved no checkpoint, and each call may be repeated.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

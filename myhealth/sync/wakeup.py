@@ -1,7 +1,5 @@
 """The wait between two passes, which a signal or a PostgreSQL notification of an upload ends early."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import select

@@ -1,7 +1,5 @@
 """What is done around every request: its id, its access line, its metrics."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator

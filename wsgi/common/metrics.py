@@ -4,8 +4,6 @@ gunicorn's workers share a folder if its configuration sets PROMETHEUS_MULTIPROC
 Source: prometheus.github.io/client_python/multiprocess.
 """
 
-from __future__ import annotations
-
 import logging
 import platform
 import time

@@ -1,7 +1,5 @@
 """Metrics at an address of their own. Each worker listens there; any of them knows the figures of all."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Callable

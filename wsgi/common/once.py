@@ -1,7 +1,5 @@
 """Work that is done once for all requests; a failure is remembered for a moment."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

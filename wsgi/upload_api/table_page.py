@@ -2,8 +2,6 @@
 small, travels in a hidden field from the preview to the next request.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import gzip

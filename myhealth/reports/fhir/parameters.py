@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Search", and the search parameters of Patient, Observation and DiagnosticReport.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

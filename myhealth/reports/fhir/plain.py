@@ -3,8 +3,6 @@
 A template is made by the same code as any other Observation, from numbers that mark their places.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple

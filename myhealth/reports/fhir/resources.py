@@ -5,8 +5,6 @@ id; an Observation's the check-up's id and the number of the result (or p and th
 through corrections. Source: HL7 FHIR R4 (4.0.1), "Resource".
 """
 
-from __future__ import annotations
-
 import re
 
 from myhealth.clinical.coding_systems import OUR_SERIAL

@@ -4,8 +4,6 @@ The order is that of the check-ups, so that an index answers every search: resul
 their check-up.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Source: HL7 FHIR R4 (4.0.1), "Search" (date, token, string, reference; escaping).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
