@@ -13,8 +13,8 @@ from support.clients import Caller
 from support.factories import record, take
 
 from myhealth import processes
+from myhealth.common.concurrency import Gate
 from myhealth.common.errors import Busy
-from myhealth.common.gate import Gate
 from myhealth.intake import rejections
 from wsgi.upload_api import bulk_answer, checkups
 

@@ -126,8 +126,8 @@ def test_a_lock_holds_no_upload_for_long(upload: Caller, log_in: Any, connect: A
 
 @pytest.mark.process
 def test_the_sync_does_not_wait_for_ever_for_a_postgresql_that_hangs(postgres, people, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.hang_watch.ASK_EVERY_S", 0.2)
-    monkeypatch.setattr("myhealth.sync.hang_watch.ANSWER_S", 1.0)
+    monkeypatch.setattr("myhealth.common.database_watch.PASS_ASK_S", 0.2)
+    monkeypatch.setattr("myhealth.common.database_watch.PASS_ANSWER_S", 1.0)
     database.close_all()
     with Source.opened(settings.database_url) as source:
         source.state()

@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.factories import record, statuses, take
 
-from myhealth.common.database import database, transaction
+from myhealth.common.database import database, notify_sync, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
-from myhealth.common.notify import notify_sync
 from myhealth.intake import batch as module
 from myhealth.intake.bulk_insert import new_ids
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve

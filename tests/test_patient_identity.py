@@ -28,7 +28,7 @@ from myhealth.profiles.identifiers import add_identifier, list_identifiers, remo
 from myhealth.profiles.person import birth_date_fault, may_be_one_person
 from myhealth.profiles.services import create_user, rename_user, set_full_name, set_person
 from myhealth.reports.user_search import Search
-from myhealth.sync.json_codec import decode_documents, encode_document
+from myhealth.sync.calls import decode_documents, encode_document
 
 DATA = Path(__file__).parent / "data" / "faults"
 A, B = ("HOSP_A", "4711"), ("HOSP_B", "4711")

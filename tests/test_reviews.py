@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from support.factories import record, statuses, take
 
-from myhealth.checkups.reviews import NOTE_MAX
+from myhealth.checkups.services import NOTE_MAX
 from myhealth.privacy.erasure import erase_user
 
 PATH = "/users/bholanath/checkups/1/"

@@ -268,7 +268,7 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.common.notify.database", Broken())
+    monkeypatch.setattr("myhealth.common.database.database", Broken())
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
 
 

@@ -19,9 +19,8 @@ from myhealth.profiles.services import get_user
 from myhealth.profiles.tokens import Signer, load_secret
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.calls import CALLS
+from myhealth.sync.calls import CALLS, encode_document
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, to_document
-from myhealth.sync.json_codec import encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import run_pass
 from myhealth.sync.signature import RequestSigner, SignatureChecker, new_key

@@ -22,6 +22,7 @@ from myhealth.reports.repository import ReportRepository
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter
+from myhealth.sync.calls import decode_documents, encode_document
 from myhealth.sync.checkpoint import (
     FEEDS,
     ID_MAX,
@@ -32,7 +33,6 @@ from myhealth.sync.checkpoint import (
     from_document,
     to_document,
 )
-from myhealth.sync.json_codec import decode_documents, encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.signature import HEADER

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from myhealth.common.concurrency import WAIT_S
 from myhealth.common.errors import Busy, NotAllowed, TooManyAttempts, Unavailable
-from myhealth.common.gate import WAIT_S
 from myhealth.profiles.upload_client import (
     LOGINS_MAX,
     TOKENS_VALID_AFTER,

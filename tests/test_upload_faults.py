@@ -22,7 +22,7 @@ from support.factories import PASSWORD, record
 from support.servers import crash
 
 from myhealth import processes, stores
-from myhealth.common.notify import CHANNEL
+from myhealth.common.database import CHANNEL
 
 UPLOADS, RECORDS, CLIENTS = 200, 20, 4
 

@@ -12,7 +12,7 @@ import peewee
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from myhealth.checkups.models import Checkup
-from myhealth.common.stored_types import Id, Integer, StoredMoment
+from myhealth.common.decoding import Id, Integer, StoredMoment
 
 # A review sets these. They are no content of the check-up: no record contains them, and no earlier version.
 REVIEW = ("reviewed_at", "reviewed_by", "review_note")

@@ -6,6 +6,8 @@ The statuses are FHIR R4's ObservationStatus and DiagnosticReportStatus; None is
 
 from typing import Literal
 
+import msgspec
+
 ReportStatus = Literal[
     "registered",
     "partial",
@@ -92,3 +94,21 @@ def compare_status(new: str | None, old: str | None) -> int:
 def status_text(status: str | None) -> str:
     """Return what a status says to a person; "" where it is final, which needs no word."""
     return "" if status in (None, "final") else WORDS.get(str(status), str(status))
+
+
+_decode = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+
+
+def shown_results(text: str) -> str:
+    """Return results, as JSON, without withdrawn ones; the others keep their number and every digit."""
+    if WITHDRAWN not in text:
+        return text
+    try:
+        results = _decode(text)
+    except msgspec.MsgspecError:  # another program stored results of another form
+        return text
+    kept = []
+    for place, result in enumerate(results, 1):
+        if bytes(result.get("status", b"")) != f'"{WITHDRAWN}"'.encode():
+            kept.append({**result, "number": result.get("number", msgspec.Raw(str(place).encode()))})
+    return text if len(kept) == len(results) else msgspec.json.encode(kept).decode()

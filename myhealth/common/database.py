@@ -308,3 +308,23 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text; drivers add positions and hints behind it."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+CHANNEL = "myhealth_checkups"
+# It stores nothing, so it need not wait for the write-ahead log.
+NOTIFY_SQL = f"begin; set local synchronous_commit to off; notify {CHANNEL}; commit"
+
+
+def notify_sync() -> None:
+    """Notify the sync, after the commit if a transaction is open. It is not part of that transaction: PostgreSQL
+    commits transactions with a NOTIFY one by one, and uploads would wait for each other. If the connection breaks, only
+    the notification is lost."""
+    database.after_commit(_notify)
+
+
+def _notify() -> None:
+    try:
+        database.execute_sql(NOTIFY_SQL)
+    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+        if not is_unavailable(error):
+            raise

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psycopg2
@@ -92,3 +92,32 @@ def break_connection(connection: Any) -> None:
     """Shut a connection's socket down: the thread that waits for it gets an error of the driver."""
     with contextlib.suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
+
+
+# A server under load may be slow; a pass is no request that somebody waits for.
+PASS_ASK_S, PASS_ANSWER_S = 10.0, 20.0
+
+
+@contextlib.contextmanager
+def broken_if_hanging(url: str, connections: Collection[Any]) -> Iterator[None]:
+    """Within the block, ask the server every ten seconds over a connection of its own; without an answer, break the
+    connections, so that who waits for them gets an error."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(PASS_ASK_S):
+            try:
+                ask(url, "select true", PASS_ANSWER_S)
+            except NoAnswer as error:
+                log.warning("%s; the sync's connections are broken", error.message)
+                for connection in tuple(connections):
+                    break_connection(connection)
+            except MyHealthError:
+                pass  # it says no, so the connections end by themselves
+
+    thread = threading.Thread(target=watch, name="sync watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()

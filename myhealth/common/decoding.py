@@ -1,9 +1,18 @@
-"""Types that msgspec converts to and decodes."""
+"""Types that msgspec checks and decodes, with their bounds and JSON Schemas, and its messages in plain words."""
 
 import re
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Integer = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# Schemas of datetimes without a `tz` constraint have no format.
+StoredMoment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "object": "an object"}
 

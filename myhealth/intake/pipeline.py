@@ -18,9 +18,8 @@ import psycopg2.errors
 
 from myhealth.audit.events import current_actor, event_values, record_event
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.common.database import cause_of, database, first_line, transaction
+from myhealth.common.database import cause_of, database, first_line, notify_sync, transaction
 from myhealth.common.errors import Unavailable
-from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text

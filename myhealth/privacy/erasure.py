@@ -14,8 +14,7 @@ from typing import Any
 from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import fetch_all, transaction
-from myhealth.common.notify import notify_sync
+from myhealth.common.database import fetch_all, notify_sync, transaction
 from myhealth.common.text import fold_name
 from myhealth.intake.rejections import get_rejection
 from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings

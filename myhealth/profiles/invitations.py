@@ -14,9 +14,8 @@ from typing import Any
 from peewee import EXCLUDED, fn
 
 from myhealth.audit.events import acting_as, current_actor, record_event
-from myhealth.common.database import transaction
+from myhealth.common.database import notify_sync, transaction
 from myhealth.common.errors import Conflict
-from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import INVITATION_DAYS, Invitation, User
 from myhealth.profiles.passwords import generate_code, hash_in_gate

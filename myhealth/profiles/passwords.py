@@ -8,8 +8,8 @@ from pathlib import Path
 
 import bcrypt
 
+from myhealth.common.concurrency import Gate
 from myhealth.common.errors import BadInput
-from myhealth.common.gate import Gate
 
 MIN_CHARACTERS = 8
 COMMON = Path(__file__).with_name("common_passwords.txt")

@@ -9,9 +9,8 @@ import peewee
 from peewee import fn
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import database, fetch_all, fetch_one, transaction
+from myhealth.common.database import database, fetch_all, fetch_one, notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.common.notify import notify_sync
 from myhealth.common.text import fold_name, printable
 from myhealth.profiles.erasure import find_erased_names, forget_erased_name
 from myhealth.profiles.held_names import find_held_names

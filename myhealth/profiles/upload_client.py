@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from myhealth.common.concurrency import Gate
 from myhealth.common.errors import (
     BadInput,
     Conflict,
@@ -19,7 +20,6 @@ from myhealth.common.errors import (
     too_many_attempts,
 )
 from myhealth.common.exact_numbers import exact_number
-from myhealth.common.gate import Gate
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
 TIMEOUT_S = 10

@@ -16,10 +16,10 @@ from bson import ObjectId
 from pymongo import IndexModel
 from pymongo.collection import Collection
 
+from myhealth.common.decoding import StoredMoment
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
 from myhealth.common.request_context import request_id
-from myhealth.common.stored_types import StoredMoment
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 

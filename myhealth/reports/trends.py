@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from bson.decimal128 import Decimal128
 
-from myhealth.common.stored_types import StoredMoment
+from myhealth.common.decoding import StoredMoment
 from myhealth.reports.connection import restore_decimal, restore_value
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query

@@ -8,7 +8,7 @@ from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from myhealth.common.stored_types import Id
+from myhealth.common.decoding import Id
 from myhealth.reports.access_log import AccessLog
 from myhealth.reports.connection import DUPLICATE_KEY, translate_mongo_errors
 from myhealth.reports.documents import Document

@@ -16,10 +16,9 @@ from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteResult
-from myhealth.sync.calls import Quarantined
+from myhealth.sync.calls import Quarantined, UserDocument, document_of
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
-from myhealth.sync.json_codec import UserDocument, document_of
-from myhealth.sync.row_documents import KINDS
+from myhealth.sync.rows import KINDS
 
 FEED_OF = {kind: feed for feed, kind in KINDS.items()}
 # The phase that a checkpoint may move to, beside its own.

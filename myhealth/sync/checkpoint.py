@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from myhealth.common.decoding import prepare
+from myhealth.common.decoding import Count, Id, prepare
 from myhealth.common.errors import SchemaMismatch
-from myhealth.common.stored_types import Count, Id
 from myhealth.reports.documents import FORM
 from myhealth.reports.versions import EPOCH_MAX
 

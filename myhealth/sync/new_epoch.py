@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from myhealth.common.errors import SettingsError
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.sync.checkpoint import Checkpoint, History, last_epoch, to_document
-from myhealth.sync.row_documents import KINDS
+from myhealth.sync.rows import KINDS
 from myhealth.sync.source import Source
 
 if TYPE_CHECKING:

@@ -50,8 +50,7 @@ from myhealth.sync.checkpoint import (
 from myhealth.sync.new_epoch import begin_epoch, check_removals
 from myhealth.sync.pass_result import Pass
 from myhealth.sync.retry import Backoff
-from myhealth.sync.row_documents import KINDS, build_documents
-from myhealth.sync.rows import Row, TombstoneRow
+from myhealth.sync.rows import KINDS, Row, TombstoneRow, build_documents
 from myhealth.sync.source import SLICE_ROWS, Source
 
 if TYPE_CHECKING:

@@ -32,12 +32,12 @@ from myhealth.common.database import (
     translate_driver_errors,
     unavailable_error,
 )
+from myhealth.common.database_watch import broken_if_hanging
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
 from myhealth.privacy.retention import purge
 from myhealth.reports.upload_events import UploadEvent
 from myhealth.sync.checkpoint import History, Position
-from myhealth.sync.hang_watch import broken_if_hanging
 from myhealth.sync.rows import JOINS, ROWS, SELECTED, Row
 
 # The key of the advisory lock that a runner holds: any constant that nothing else in this database locks.

@@ -15,8 +15,7 @@ from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import QuarantinedDocument, ReportWriter, WriteResult
-from myhealth.sync.calls import CALLS
-from myhealth.sync.json_codec import encode_document
+from myhealth.sync.calls import CALLS, encode_document
 from myhealth.sync.reports_api_client import ReportsApiClient, RequestRejected
 
 # The most bytes of one request before compression; a single larger document has a request of its own.

@@ -35,8 +35,7 @@ from myhealth.reports.bson_compare import StoredBson
 from myhealth.reports.inserts import encodable
 from myhealth.reports.writer import ReportWriter, WriteResult
 from myhealth.sync.checkpoint import Checkpoint, Position, from_store, new_epoch_reason, to_document
-from myhealth.sync.row_documents import KINDS, build_documents
-from myhealth.sync.rows import Row
+from myhealth.sync.rows import KINDS, Row, build_documents
 from myhealth.sync.source import SLICE_ROWS, Source
 
 if TYPE_CHECKING:

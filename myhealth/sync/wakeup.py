@@ -12,9 +12,8 @@ from typing import Any
 
 import psycopg2.extensions
 
-from myhealth.common.database import UNAVAILABLE_ERRORS, UNCLASSIFIED_ERRORS
+from myhealth.common.database import CHANNEL, UNAVAILABLE_ERRORS, UNCLASSIFIED_ERRORS
 from myhealth.common.errors import Unavailable
-from myhealth.common.notify import CHANNEL
 from myhealth.sync.source import connect, translate_source_errors
 
 log = logging.getLogger(__name__)

@@ -46,8 +46,7 @@ from myhealth.profiles.tokens import Signer
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.repository import ReportRepository
-from myhealth.sync.row_documents import report_document
-from myhealth.sync.rows import CheckupRow
+from myhealth.sync.rows import CheckupRow, report_document
 from wsgi.browse_api.cursors import format_page_cursor
 
 NAME = "myhealth_bench_test"

@@ -9,8 +9,7 @@ from typing import Any
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.sync.row_documents import report_document
-from myhealth.sync.rows import CheckupRow
+from myhealth.sync.rows import CheckupRow, report_document
 
 PASSWORD = "correct-horse"
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)

@@ -8,7 +8,7 @@ from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import Measurement, TrendPoint
-from myhealth.sync.json_codec import ReportDocument, UserDocument
+from myhealth.sync.calls import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR
 from wsgi.common.openapi import MOMENT, Operation, listed, maybe, ref, shape, struct_schemas
 from wsgi.common.views import LIMIT, LIMIT_MAX

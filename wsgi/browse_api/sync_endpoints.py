@@ -11,8 +11,7 @@ import msgspec
 from myhealth.common.errors import BadInput, MyHealthError, NotFound
 from myhealth.reports.access_log import Access
 from myhealth.sync.bounds import BoundedWriter
-from myhealth.sync.calls import CALLS
-from myhealth.sync.json_codec import decode_documents
+from myhealth.sync.calls import CALLS, decode_documents
 from myhealth.sync.signature import HEADER
 from wsgi.browse_api.context import BrowseContext
 from wsgi.common.openapi import TEXT, Operation

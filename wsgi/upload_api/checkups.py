@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
-from myhealth.checkups import reviews, services
+from myhealth.checkups import services
 from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.versions import open_history
 from myhealth.common.database import transaction
@@ -334,11 +334,11 @@ class ReviewView(UploadView):
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
         sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
-        found = public(reviews.review_checkup(patient.id, id_in_range(checkup_id), **sent))
+        found = public(services.review_checkup(patient.id, id_in_range(checkup_id), **sent))
         return json_response({name: found[name] for name in REVIEWED if name in found})  # admins read no check-up here
 
     def delete(self, username: str, checkup_id: int) -> Any:
-        reviews.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
+        services.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
 
 

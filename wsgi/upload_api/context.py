@@ -7,10 +7,10 @@ from typing import Any
 import bottle
 
 from myhealth.audit.events import Actor, acting_as, record_refusal
+from myhealth.common.concurrency import Gate
 from myhealth.common.database import database
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
-from myhealth.common.gate import Gate
 from myhealth.common.request_context import note_caller
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name

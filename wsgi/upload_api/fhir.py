@@ -12,7 +12,7 @@ import bottle
 import msgspec
 
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.withdrawn import shown_results
+from myhealth.clinical.status import shown_results
 from myhealth.common.database import transaction
 from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput, TooLarge

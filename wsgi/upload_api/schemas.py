@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from myhealth.checkups.columns import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
-from myhealth.checkups.reviews import NOTE_MAX
-from myhealth.common.stored_types import Count, Id, StoredMoment
+from myhealth.checkups.services import NOTE_MAX
+from myhealth.common.decoding import Count, Id, StoredMoment
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
