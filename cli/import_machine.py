@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
+from myhealth.examples import NAMES, named_layout
 from myhealth.intake.file_import import FileImport, ImportOptions, audited_import
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import format_names
@@ -25,7 +26,6 @@ from myhealth.intake.patient_map import PatientMap, read_patient_map
 from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
-from myhealth.layouts import NAMES, named_layout
 
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # rejected records that the summary names; all of them are stored

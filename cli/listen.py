@@ -18,10 +18,8 @@ from myhealth.common.errors import SettingsError
 from myhealth.common.settings_checks import is_loopback
 from myhealth.grants import warn_of_data_in_the_log
 from myhealth.intake.formats.terminology import read_zone
-from myhealth.mllp.metrics import serve_metrics
-from myhealth.mllp.receiver import Receiver
-from myhealth.mllp.senders import Senders
-from myhealth.mllp.server import Limits, MllpServer
+from myhealth.mllp.receiver import Receiver, Senders
+from myhealth.mllp.server import Limits, MllpServer, serve_metrics
 
 SECONDS = click.FloatRange(min=0.1, max=86400)
 

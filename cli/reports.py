@@ -1,13 +1,14 @@
 """myhealth reports"""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import click
 
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
-from cli.sparkline import sparkline
 from myhealth.checkups.versions import open_history
 from myhealth.clinical import catalog
 from myhealth.clinical.in_words import usual_range
@@ -263,3 +264,20 @@ def find_user(store: ReportRepository, username: str) -> Document:
     if patient is None:
         raise NotFound(f"the report store has no user {username}; the sync may not have brought him or her yet")
     return patient
+
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 60
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a bar for each value, scaled from the lowest to the highest; for many values, of each interval's mean.
+
+    Worked example: [1, 2, 3] is "▁▅█".
+    """
+    if len(values) > WIDTH:
+        ends = [len(values) * i // WIDTH for i in range(WIDTH + 1)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
+    low, span = min(values), max(values) - min(values)
+    top = len(BARS) - 1
+    return "".join(BARS[int((value - low) / span * top + 0.5) if span else top // 2] for value in values)

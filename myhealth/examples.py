@@ -1,11 +1,12 @@
-"""Find the example files: beside the source in a checkout, else in the installed package's data.
+"""Find the example files, beside the source in a checkout or in the installed package's data, and layouts of tables.
 
-needs: common
+needs: common, intake
 """
 
 from pathlib import Path
 
-from myhealth.common.errors import NotFound
+from myhealth.common.errors import BadInput, NotFound
+from myhealth.intake.formats.tables.layout import Layout, parse_layout
 
 
 def example(name: str) -> Path:
@@ -23,3 +24,15 @@ def example(name: str) -> Path:
         if path.is_file():
             return path
     raise NotFound(f"the example {name} was not installed with this myhealth")
+
+
+GENERAL = ("wide", "long")
+DEVICES = ("freestyle-libre", "omron-blood-pressure", "withings-scale")
+NAMES = (*GENERAL, *DEVICES)
+
+
+def named_layout(name: str) -> Layout:
+    """Return the layout of a name. Raises BadInput."""
+    if name not in NAMES:
+        raise BadInput(f"there is no layout named {name!a}; there are {', '.join(NAMES)}")
+    return parse_layout(name if name in GENERAL else example(f"{name}.toml").read_text(encoding="utf-8"))

@@ -19,8 +19,7 @@ import click
 import pytest
 from support.factories import record, take
 
-from cli.examples import EXAMPLES
-from cli.main import COMMANDS, cli
+from cli.main import COMMANDS, EXAMPLES, cli
 from myhealth.common.settings import keys, load
 
 # These run until they are ended, or print a script.

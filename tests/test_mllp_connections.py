@@ -17,8 +17,7 @@ from support.mllp import framed
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.mllp import server as module
 from myhealth.mllp.frames import Frames
-from myhealth.mllp.metrics import serve_metrics
-from myhealth.mllp.server import Figures, Limits, MllpServer
+from myhealth.mllp.server import Figures, Limits, MllpServer, serve_metrics
 from myhealth.processes import open_listening_socket
 
 TIMEOUT_S = 60

@@ -16,8 +16,7 @@ from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.retry import retry_rejection
 from myhealth.mllp.acknowledgement import PROBLEMS_MAX, Problem, Verdict, acknowledge, read_head
 from myhealth.mllp.frames import Frames, FrameTooLong
-from myhealth.mllp.receiver import Receiver
-from myhealth.mllp.senders import Senders
+from myhealth.mllp.receiver import Receiver, Senders
 from myhealth.profiles.services import create_user
 
 ADDRESS = "10.1.2.3"

@@ -14,8 +14,7 @@ from myhealth.reports.name_matching import KEYS, name_keys, name_words
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter
-from wsgi.browse_api.cursors import format_search_cursor
-from wsgi.browse_api.parameters import parse_search
+from wsgi.browse_api.parameters import format_search_cursor, parse_search
 
 PEOPLE = {
     "bholanath": "Bholanath Joshi",

@@ -14,14 +14,14 @@ from myhealth.reports.filters import ALL_PATIENTS, PageCursor, ReportFilter
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import TrendPoint, TrendQuery
 from myhealth.reports.writer import ReportWriter
-from wsgi.browse_api.cursors import (
+from wsgi.browse_api.parameters import (
     access_cursor,
     format_page_cursor,
     parse_access_cursor,
+    parse_filter,
     parse_page_cursor,
     report_cursor,
 )
-from wsgi.browse_api.parameters import parse_filter
 
 DAY = timedelta(days=1)
 PULSE = '{"code": "8867-4", "name": "Heart rate", "value": %s, "unit": "/min", "low": 60, "high": 100, "flag": %s}'

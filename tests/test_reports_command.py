@@ -10,7 +10,7 @@ import pytest
 from support.factories import record, take
 from support.page_data import rich, temperatures
 
-from cli.sparkline import sparkline
+from cli.reports import sparkline
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 

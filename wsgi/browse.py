@@ -11,8 +11,7 @@ from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
 from wsgi.browse_api.reports import ReportsView, SingleReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
-from wsgi.browse_api.sync_endpoints import CallView, ReportDocumentsView
-from wsgi.browse_api.sync_schemas import SYNC_SCHEMAS
+from wsgi.browse_api.sync_endpoints import SYNC_SCHEMAS, CallView, ReportDocumentsView
 from wsgi.browse_api.users import AccessLogView, BrowsedUsersView, BrowsedUserView, TrendsView
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication

@@ -12,13 +12,12 @@ from wsgi.common.docs import description_views
 from wsgi.common.health import HEALTH_VIEWS
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
-from wsgi.upload_api.accounts import JwksView, LogoutView, RegistrationView, UploadLogin
+from wsgi.upload_api.accounts import InvitationsView, JwksView, LogoutView, RegistrationView, UploadLogin, WelcomeView
 from wsgi.upload_api.checkups import CheckupsView, HistoryView, ReviewView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
-from wsgi.upload_api.invitations import InvitationsView, WelcomeView
+from wsgi.upload_api.form_page import UploadFiles, UploadPage
 from wsgi.upload_api.machines import DumpsView, MachinesView
-from wsgi.upload_api.pages import UploadFiles, UploadPage
 from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS

@@ -11,13 +11,17 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
 from myhealth.common.addresses import fold_address, is_trusted
-from myhealth.common.errors import MyHealthError
+from myhealth.common.errors import MyHealthError, SettingsError
 from myhealth.mllp.acknowledgement import acknowledge, read_head
 from myhealth.mllp.frames import FS, VT, Frames, FrameTooLong
 from myhealth.mllp.receiver import refused
@@ -216,3 +220,29 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         async with asyncio.timeout(LINGER_S):
             while await reader.read(CHUNK):
                 pass
+
+
+@dataclass(eq=False)
+class _Collector:
+    figures: Figures
+
+    def collect(self) -> Iterable[Metric]:
+        found = self.figures
+        answers = CounterMetricFamily("myhealth_mllp_messages", "Messages by acknowledgement.", labels=("code",))
+        for code, count in list(found.answers.items()):
+            answers.add_metric((code,), count)
+        yield answers
+        yield CounterMetricFamily("myhealth_mllp_seconds", "Seconds until messages were stored.", found.seconds)
+        yield CounterMetricFamily("myhealth_mllp_refused", "Connections that were not taken.", found.refused)
+        yield GaugeMetricFamily("myhealth_mllp_connections", "Open connections.", found.connections)
+
+
+def serve_metrics(figures: Figures, address: str) -> Any:
+    """Answer scrapes at `HOST:PORT` in a thread; return the server. Raises SettingsError."""
+    host, _, port = address.rpartition(":")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(figures))
+    try:
+        return prometheus_client.start_http_server(int(port), host.strip("[]"), registry)[0]
+    except (OSError, ValueError, OverflowError) as error:
+        raise SettingsError(f"metrics cannot be served at {address}: {error}", hint="name HOST:PORT") from error

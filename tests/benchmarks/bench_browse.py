@@ -47,7 +47,7 @@ from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.repository import ReportRepository
 from myhealth.sync.rows import CheckupRow, report_document
-from wsgi.browse_api.cursors import format_page_cursor
+from wsgi.browse_api.parameters import format_page_cursor
 
 NAME = "myhealth_bench_test"
 SECRET = b"a secret of the benchmark, 32 bytes and more"

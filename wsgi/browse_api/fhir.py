@@ -16,9 +16,15 @@ from myhealth.reports.fhir.resources import find_resource, is_withdrawn, patient
 from myhealth.reports.fhir.search import NO_PATIENT, ResourcePage, count_found, find_named, find_page, find_patients
 from myhealth.reports.fhir.values import refuse
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
-from wsgi.browse_api.cursors import format_place, format_search_cursor, parse_place, parse_search_cursor
-from wsgi.browse_api.fhir_capability import capability_statement
-from wsgi.browse_api.fhir_schemas import EVERYTHING, EVERYTHING_KINDS, METADATA, READ, search_operation
+from wsgi.browse_api.fhir_capability import (
+    EVERYTHING,
+    EVERYTHING_KINDS,
+    METADATA,
+    READ,
+    capability_statement,
+    search_operation,
+)
+from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
 from wsgi.browse_api.responses import FHIR, JSON, answer
 from wsgi.common.application import encode_json
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body

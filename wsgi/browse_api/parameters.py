@@ -1,16 +1,104 @@
-"""Query strings as the repository's query objects. The pages read their forms with the same functions."""
+"""Query strings as the repository's query objects. The pages read their forms with the same functions.
 
+Cursors are the parameter `after` of an address, which the Link header gives. Clients treat them as opaque."""
+
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from myhealth.common.errors import BadInput
+from myhealth.common.exact_numbers import INT_MAX
 from myhealth.profiles.models import ROLES
-from myhealth.reports.filters import SORTS, ReportFilter, Sort, check_filter_text, parse_moment
+from myhealth.reports.access_log import AccessCursor, AccessEvent
+from myhealth.reports.documents import Document
+from myhealth.reports.fhir.search import SearchPosition
+from myhealth.reports.filters import SORTS, PageCursor, ReportFilter, Sort, check_filter_text, is_unicode, parse_moment
+from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import TrendQuery
-from myhealth.reports.user_search import Search
-from wsgi.browse_api.cursors import parse_page_cursor, parse_search_cursor
+from myhealth.reports.user_search import Search, SearchCursor
 from wsgi.common.requests import parse_boolean
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999, since 1970
+PAGE_CURSOR = re.compile(r"(-?[0-9]{1,15})_([0-9]{1,19})", re.ASCII)
+ACCESS_CURSOR = re.compile(r"([0-9]{1,14})_([0-9a-f]{24})", re.ASCII)
+# The key comes last, because it may contain any character.
+SEARCH_CURSOR = re.compile(rf"([0-{KEYS}])_([0-9]{{1,19}})_([^\0]*)", re.ASCII | re.DOTALL)
+MALFORMED = "after must be the value that a Link header gave."
+
+
+def format_page_cursor(cursor: PageCursor) -> str:
+    """Return milliseconds since 1970, _, the report's id."""
+    return f"{(cursor.taken_at - UNIX_EPOCH) // timedelta(milliseconds=1)}_{cursor.report_id}"
+
+
+def report_cursor(report: Document) -> str:
+    """Return the cursor behind a report."""
+    return format_page_cursor(PageCursor.of(report))
+
+
+def parse_page_cursor(text: str) -> PageCursor | None:
+    """Return None for "". Raises BadInput."""
+    if not text:
+        return None
+    match = PAGE_CURSOR.fullmatch(text)
+    if match is None:
+        raise BadInput(MALFORMED)
+    # No report is outside these years, so the first or the last moment finds the same.
+    milliseconds = min(max(int(match[1]), FIRST_MS), LAST_MS)
+    return PageCursor(UNIX_EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), INT_MAX))
+
+
+def format_place(place: SearchPosition) -> str:
+    """Return the cursor of the report at which a page begins, _, how many of its resources were shown."""
+    return f"{format_page_cursor(place.report)}_{place.skipped}"
+
+
+def parse_place(text: str) -> SearchPosition | None:
+    """Return None for "". Raises BadInput."""
+    if not text:
+        return None
+    report, _, skipped = text.rpartition("_")
+    cursor = parse_page_cursor(report)
+    if cursor is None or not re.fullmatch(r"[0-9]{1,9}", skipped, re.ASCII):
+        raise BadInput(MALFORMED)
+    return SearchPosition(cursor, int(skipped))
+
+
+def access_cursor(event: AccessEvent) -> str:
+    """Return the cursor behind an event: milliseconds since 1970, _, the event's id."""
+    return f"{round(event.at.timestamp() * 1000)}_{event.id}"
+
+
+def parse_access_cursor(text: str) -> AccessCursor | None:
+    """Return None for "". Raises BadInput."""
+    if not text:
+        return None
+    match = ACCESS_CURSOR.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        return AccessCursor(datetime.fromtimestamp(int(match[1]) / 1000, UTC), match[2])
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadInput(MALFORMED) from error
+
+
+def format_search_cursor(cursor: SearchCursor) -> str:
+    """Return the field's number, _, the user's id, _, the key."""
+    return f"{cursor.field}_{cursor.user_id}_{cursor.key}"
+
+
+def parse_search_cursor(text: str) -> SearchCursor | None:
+    """Return None for "". Raises BadInput."""
+    if not text:
+        return None
+    match = SEARCH_CURSOR.fullmatch(text)
+    if match is None or not is_unicode(text):
+        raise BadInput(MALFORMED)
+    return SearchCursor(int(match[1]), match[3], min(int(match[2]), INT_MAX))
+
 
 SPAN_FIELD = {"from": "since", "to": "until"}
 # Parameter of an address: the filter's field.

@@ -7,8 +7,7 @@ from myhealth.reports.documents import Document, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.browse_api.context import ApiView
-from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
-from wsgi.browse_api.parameters import parse_filter, parse_sort
+from wsgi.browse_api.parameters import parse_filter, parse_page_cursor, parse_sort, report_cursor
 from wsgi.browse_api.responses import CSV, FHIR, JSON, answer, answer_json, cut_page, next_link
 from wsgi.browse_api.schemas import (
     LIST_FILTERS,

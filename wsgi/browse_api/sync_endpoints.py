@@ -14,7 +14,8 @@ from myhealth.sync.bounds import BoundedWriter
 from myhealth.sync.calls import CALLS, decode_documents
 from myhealth.sync.signature import HEADER
 from wsgi.browse_api.context import BrowseContext
-from wsgi.common.openapi import TEXT, Operation
+from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE
+from wsgi.common.openapi import COUNT, TEXT, Operation, listed, shape
 from wsgi.common.requests import bearer_token, client_address, header, query_flag, read_body
 from wsgi.common.views import View, json_response
 
@@ -106,3 +107,18 @@ class CallView(SignedView):
         if call.writes:
             self._log_write()
         return json_response({"result": getattr(self.writer, method)(*arguments)})
+
+
+FAILED = {"type": "array", "items": shape({"id": WHOLE, "reason": {"type": "string"}})}
+TAKEN = {"report_ids": {"type": "array", "items": WHOLE}, "written": COUNT, "unchanged": COUNT, "failed": FAILED}
+ARGUMENTS, STRUCTS = msgspec.json.schema_components(
+    [call.arguments for call in CALLS.values()], ref_template="#/components/schemas/{name}"
+)
+SYNC_SCHEMAS: dict[str, Any] = {
+    **STRUCTS,
+    **DOCUMENTS,
+    "ReportDocuments": listed("ReportDocument"),
+    "TakenReports": shape(TAKEN),
+    "CallArguments": {"anyOf": [{"title": method, **schema} for method, schema in zip(CALLS, ARGUMENTS, strict=True)]},
+    "CallResult": shape({"result": ANYTHING}),
+}

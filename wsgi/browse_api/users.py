@@ -12,8 +12,14 @@ from myhealth.reports.documents import Document
 from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
 from wsgi.browse_api.context import STAFF, ApiView
-from wsgi.browse_api.cursors import access_cursor, format_page_cursor, format_search_cursor, parse_access_cursor
-from wsgi.browse_api.parameters import parse_search, parse_trend
+from wsgi.browse_api.parameters import (
+    access_cursor,
+    format_page_cursor,
+    format_search_cursor,
+    parse_access_cursor,
+    parse_search,
+    parse_trend,
+)
 from wsgi.browse_api.responses import CSV, JSON, answer, answer_json, cut_page, next_link, url_after
 from wsgi.browse_api.schemas import (
     ACCESS_LOG_AFTER,

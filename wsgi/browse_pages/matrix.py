@@ -13,7 +13,7 @@ from myhealth.clinical.guide import DIASTOLIC, NAMES, SYSTOLIC, group_of
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
-from wsgi.browse_api.cursors import format_page_cursor, parse_page_cursor
+from wsgi.browse_api.parameters import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages.blocks import Block, pressure, result_fields, single
 from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.glance import SHOWN

@@ -10,8 +10,7 @@ import bottle
 from myhealth.common.errors import NotFound
 from myhealth.reports.access_log import Access, AccessEvent
 from myhealth.reports.user_search import name_cursor
-from wsgi.browse_api.cursors import access_cursor, format_search_cursor, parse_access_cursor
-from wsgi.browse_api.parameters import parse_search
+from wsgi.browse_api.parameters import access_cursor, format_search_cursor, parse_access_cursor, parse_search
 from wsgi.browse_pages.base import LoggedInPage, Page, redirect
 from wsgi.browse_pages.blocks import blocks_of
 from wsgi.browse_pages.dates import Dates

@@ -15,8 +15,7 @@ from myhealth.clinical.in_words import mappings, plain_text
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.reports.facts import Facts
 from myhealth.reports.filters import PageCursor
-from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
-from wsgi.browse_api.parameters import FILTER_PARAMETERS
+from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_page_cursor, report_cursor
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
 from wsgi.browse_pages.blocks import Block, blocks_of

@@ -8,7 +8,7 @@ import bottle
 
 from myhealth.common.errors import NotFound, Unavailable
 from myhealth.reports.access_log import Access
-from wsgi.browse_api.cursors import parse_page_cursor, report_cursor
+from wsgi.browse_api.parameters import parse_page_cursor, report_cursor
 from wsgi.browse_pages.base import LoggedInPage
 from wsgi.browse_pages.filters import BACKWARDS, choices, parse_report_query
 from wsgi.browse_pages.navigation import link

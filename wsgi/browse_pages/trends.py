@@ -16,7 +16,7 @@ from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, parse_measurement
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.trends import EARLIEST, TrendPoint, TrendQuery, split_series
-from wsgi.browse_api.cursors import format_page_cursor, parse_page_cursor
+from wsgi.browse_api.parameters import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts
 from wsgi.browse_pages.blocks import LOWER, PRESSURE_NAME, UPPER, Block, pressure, result_fields, single
 from wsgi.browse_pages.dates import Dates

@@ -17,7 +17,7 @@ from myhealth.common.logs import configure_logging
 from myhealth.common.refusals import MinuteTexts
 from myhealth.common.request_context import current_request
 from myhealth.common.settings import Settings, load
-from wsgi.common import metrics, metrics_server
+from wsgi.common import metrics
 from wsgi.common.access import Exchange
 from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
 from wsgi.common.once import Once
@@ -203,7 +203,7 @@ class LazyApplication:
         try:
             settings = load()
             self._check_settings(settings)
-            if listener := metrics_server.bind_metrics_server(getattr(settings, self._name).metrics_listen):
+            if listener := metrics.bind_metrics_server(getattr(settings, self._name).metrics_listen):
                 listener.server_close()
         except MyHealthError as error:
             print("\n".join(filter(None, (f"Error: {error.message}", error.hint))), file=sys.stderr)
@@ -217,12 +217,12 @@ class LazyApplication:
         metrics.mark_start()
         try:
             self._application()
-            listener = metrics_server.bind_metrics_server(getattr(load(), self._name).metrics_listen)
+            listener = metrics.bind_metrics_server(getattr(load(), self._name).metrics_listen)
         except MyHealthError as error:  # the requests that come report the settings
             log.error("%s", error.message)
         else:
             if listener:
-                metrics_server.answer_scrapes(listener, lambda: metrics.render(self._application().context.gauges))
+                metrics.answer_scrapes(listener, lambda: metrics.render(self._application().context.gauges))
 
     def _start(self) -> Application:
         configure_logging()

@@ -6,19 +6,25 @@ Source: prometheus.github.io/client_python/multiprocess.
 
 import logging
 import platform
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
 from myhealth import __version__
 from myhealth.common.database import Pool
-from myhealth.common.errors import MissingPrivilege, MyHealthError
+from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError
+from myhealth.common.settings_checks import split_address
 
 log = logging.getLogger(__name__)
 prometheus_client.disable_created_metrics()
@@ -98,3 +104,56 @@ class _Stores:
         yield GaugeMetricFamily("myhealth_stores_available", "Whether the figures of the stores are here.", available)
         for name, (text, value) in found.items():
             yield GaugeMetricFamily(name, text, value)
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    """Workers share the address, and the kernel picks one for each connection."""
+
+    daemon_threads = allow_reuse_address = True
+    render: Callable[[], bytes]
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 10
+
+    def do_GET(self) -> None:
+        status, body = 404, b"There is nothing at this address.\n"
+        if self.path == "/metrics":
+            try:
+                status, body = 200, self.server.render()
+            except MyHealthError:  # the settings are wrong; the application's log says why
+                status, body = 503, b"The service is not set up.\n"
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return "MyHealth"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: a scrape is no event."""
+
+
+def bind_metrics_server(address: str) -> _Server | None:
+    """Return a server that listens at `HOST:PORT`, None for "". Raises SettingsError."""
+    parts = split_address(address)
+    if parts is None:
+        return None
+    _Server.address_family = socket.AF_INET6 if ":" in parts[0] else socket.AF_INET
+    try:
+        return _Server(parts, _Handler)
+    except OSError as error:
+        raise SettingsError(f"metrics_listen: cannot listen on {address}: {error.strerror or error}") from error
+
+
+def answer_scrapes(server: _Server, render: Callable[[], bytes]) -> None:
+    """Answer `GET /metrics` in a thread of its own with what `render` returns."""
+    server.render = render
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

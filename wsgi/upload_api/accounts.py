@@ -1,4 +1,4 @@
-"""Login, logout, registration, and the public key."""
+"""Login, logout, registration, invitations, and the public key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,16 @@ from myhealth.audit.events import Actor, find_last_login, record_event, record_r
 from myhealth.common.errors import BadInput, Busy, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.request_context import note_caller
 from myhealth.common.text import fold_name
+from myhealth.end_logins import end_logins
+from myhealth.profiles.invitations import accept, invite
 from myhealth.profiles.login_throttle import attempt, count_registration
-from myhealth.profiles.services import Login, check_login, create_user, revoke_tokens
+from myhealth.profiles.passwords import check_acceptable
+from myhealth.profiles.services import Login, check_login, create_user, get_user, revoke_tokens
 from myhealth.profiles.upload_client import PREVIOUS_LOGIN
 from wsgi.common.application import json_error
 from wsgi.common.metrics import LOGINS
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, read_json
+from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, note_login, read_json
 from wsgi.common.views import LoginView, View, json_response
 from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header
 
@@ -146,3 +149,51 @@ class JwksView(View):
 
     def get(self) -> Any:
         return json_response(self.context.signer.jwks(), headers={"Cache-Control": "public, max-age=300"})
+
+
+WRONG_CODE = "The username or the code is wrong. A code works once, for 14 days, and until there is a newer one."
+
+
+class InvitationsView(UploadView):
+    spec = {
+        "post": Operation(
+            "Make a code with which a patient sets a password; an earlier code ends",
+            {201: ("The code, which is shown this once.", "Invitation")},
+            ("admin",),
+            body="NewInvitation",
+            errors={404: "No user has that name.", 409: "Not a patient's, disabled, or not linked to a person."},
+        )
+    }
+
+    def post(self) -> Any:
+        username = read_json(CREDENTIALS_MAX_BYTES, "username").get("username")
+        if not isinstance(username, str):
+            raise BadInput("A username is needed, as text.")
+        made = invite(username)
+        return json_response({"username": made.username, "code": made.code, "expires_at": made.expires_at}, 201)
+
+
+class WelcomeView(LoginWith):
+    wrong = WRONG_CODE
+    noted = {"with": "invitation"}
+    spec = {
+        "post": Operation(
+            "Set one's password with the code of an invitation, and log in; logins before it end",
+            TOKEN,
+            body="Welcome",
+            errors={**WRONG, 401: WRONG_CODE},
+            sends=(BEFORE,),
+        )
+    }
+
+    def post(self) -> Any:
+        note_login()
+        body = read_json(CREDENTIALS_MAX_BYTES, "username", "code", "password")
+        if not all(isinstance(body.get(name), str) for name in ("username", "code", "password")):
+            raise BadInput("A username, a code and the new password are needed, each as text.")
+        check_acceptable(body["password"])
+        settings = self.context.settings
+        answer = self.log_in_if(body["username"], lambda: accept(**body, rounds=settings.bcrypt_rounds))
+        if answer.status_code == 200:
+            end_logins(settings, get_user(body["username"]))
+        return answer

@@ -19,6 +19,7 @@ from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.versions import open_history
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
+from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
 from myhealth.intake.file_import import BATCH_RECORDS, read_batches
 from myhealth.intake.formats.detect import read_dump
@@ -31,7 +32,6 @@ from myhealth.intake.machine_layouts import use_layout_of_machine
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.layouts import NAMES, named_layout
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.metrics import RECORDS

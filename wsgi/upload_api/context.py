@@ -8,7 +8,7 @@ import bottle
 
 from myhealth.audit.events import Actor, acting_as, record_refusal
 from myhealth.common.concurrency import Gate
-from myhealth.common.database import database
+from myhealth.common.database import database, transaction
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.request_context import note_caller
@@ -19,12 +19,69 @@ from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
-from myhealth.stores import check_ready, close_database, database_url, open_database
+from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
+from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
 from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
-from wsgi.upload_api.gauges import database_gauges
+
+# Raw SQL: several tables in one round trip.
+GAUGES = """
+select (select count(*) from rejections where resolved_at is null),
+       (select coalesce(max(id), 0) from checkups), (select coalesce(max(id), 0) from tombstones)"""
+HELD = "select extract(epoch from now() - %s)::float8, pg_has_role('pg_read_all_stats', 'usage')"
+# A scrape must be quick, however far the sync is behind.
+LAG_COUNTED = 100_000
+
+
+def database_gauges() -> dict[str, tuple[str, float]]:
+    """Return the figures of the schema, the stored data and the sync, each (help, value) by name."""
+    with transaction() as cursor:
+        cursor.execute(GAUGES)
+        open_rejections, newest_checkup, newest_tombstone = cursor.fetchone()
+        return {
+            "myhealth_schema_migration": ("Number of the newest migration.", schema_numbers()[0]),
+            "myhealth_rejections_open": ("Rejected records that nobody has dealt with.", open_rejections),
+            "myhealth_checkups_newest_id": ("Highest check-up id.", newest_checkup),
+            "myhealth_tombstones_newest_id": ("Highest id of a deletion.", newest_tombstone),
+            **sync_gauges(cursor),
+        }
+
+
+def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
+    """Return the sync's metrics from PostgreSQL alone, where the runner records each pass.
+
+    So they are available, and as quick, while MongoDB is unavailable; `last_pass_ok` is 0 then.
+    """
+    last, holder = read_last_pass(cursor), find_holder(cursor)
+    lag = measure_lag(cursor, last.checkpoint if last else None, most=LAG_COUNTED)
+    cursor.execute(HELD, (holder.since if holder else None,))
+    held_s, sees_all = cursor.fetchone()
+    # Without that right PostgreSQL hides what other roles do: no figure is better than a wrong one.
+    held = (
+        {"myhealth_sync_held_back_seconds": ("Age of the oldest writing transaction.", held_s or 0)} if sees_all else {}
+    )
+    mark = last.checkpoint if last else None
+    verified = (last and last.verified) or {"at": "1970-01-01T00:00:00+00:00", "ids": 0, "differences": {}}
+    return {
+        "myhealth_sync_rows_behind": (f"Rows not carried over yet; of a table at most {LAG_COUNTED}.", lag.rows),
+        "myhealth_sync_seconds_behind": ("Seconds since the first change not carried over yet.", lag.seconds),
+        "myhealth_sync_mark_checkup_id": ("Last check-up id stored.", mark.last_checkup_id if mark else 0),
+        "myhealth_sync_epoch": ("Number of the epoch.", mark.epoch if mark else 0),
+        "myhealth_sync_last_pass_ok": ("Whether it reached both stores.", int(bool(last and not last.problem))),
+        "myhealth_sync_last_pass_timestamp_seconds": ("When it ended.", last.ended_at.timestamp() if last else 0),
+        "myhealth_sync_last_pass_seconds": (
+            "How long it took.", (last.ended_at - last.began_at).total_seconds() if last else 0,
+        ),
+        "myhealth_sync_set_aside": ("Documents that MongoDB refused.", (last and last.done.get("set_aside")) or 0),
+        "myhealth_sync_verify_timestamp_seconds": (
+            "When a sample of both stores was compared.", datetime.fromisoformat(verified["at"]).timestamp(),
+        ),
+        "myhealth_sync_verify_ids": ("Ids in that sample.", verified["ids"]),
+        "myhealth_sync_verify_differences": ("Differences in it.", sum(verified["differences"].values())),
+    } | held  # fmt: skip
+
 
 LARGE_BODIES_BUSY = "Other large uploads are being stored; send it again in a moment.", 10
 

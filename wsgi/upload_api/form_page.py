@@ -1,7 +1,6 @@
-"""The base of the upload API's pages with forms. They work without JavaScript.
+"""The upload API's pages: the one that uploads a file, and the base of those with forms, which work without JavaScript.
 
-No cookie is set: the token travels in a hidden field from each page to the next request.
-"""
+No cookie is set: the token travels in a hidden field from each page to the next request."""
 
 import contextlib
 import email.message
@@ -14,15 +13,35 @@ from urllib.parse import parse_qsl
 import bottle
 from peewee import Expression
 
+from myhealth import __version__
 from myhealth.audit.events import Actor, acting_as, record_event
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
 from myhealth.common.text import fold_name
 from myhealth.intake.parsed_record import DECODER
 from myhealth.profiles.models import PatientIdentifier, User
-from wsgi.common.pages import html_response
+from wsgi.common.pages import StaticView, html_response
 from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, client_address, header, parameter_pairs, spool_body
+from wsgi.common.views import View
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords
+from wsgi.upload_api.context import UploadContext
+
+
+class UploadPage(View):
+    """The page; its script calls the API."""
+
+    context: UploadContext
+
+    def get(self) -> Any:
+        max_body_bytes = self.context.settings.upload.max_body_bytes
+        return html_response("upload.html", version=__version__, max_body_bytes=max_body_bytes)
+
+
+class UploadFiles(StaticView):
+    """The pages' script, style sheet and icon."""
+
+    files = frozenset({"upload.js", "upload.css", "icon.svg"})
+
 
 CREDENTIALS = ("username", "password", "token")  # they come first in a form, so that only known users' forms are read
 NAMED = re.compile(rb'[; ]name="?(\w+)"?')

@@ -3,8 +3,8 @@
 from typing import Any
 
 from myhealth.common.errors import BadInput
+from myhealth.examples import NAMES, named_layout
 from myhealth.intake.formats.tables.layout import dump_layout, parse_layout
-from myhealth.layouts import NAMES, named_layout
 from myhealth.machines.models import Machine
 from myhealth.machines.services import list_machines, register_machine
 from wsgi.common.openapi import Operation

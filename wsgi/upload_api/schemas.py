@@ -7,10 +7,10 @@ import msgspec
 from myhealth.checkups.columns import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
 from myhealth.checkups.services import NOTE_MAX
 from myhealth.common.decoding import Count, Id, StoredMoment
+from myhealth.examples import NAMES
 from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
-from myhealth.layouts import NAMES
 from myhealth.machines.services import SERIAL_MAX
 from myhealth.profiles.identifiers import IDENTIFIER_MAX
 from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES

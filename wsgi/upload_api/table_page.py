@@ -12,6 +12,7 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput
+from myhealth.examples import NAMES
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
 from myhealth.intake.formats.tables.layout import ORDERS
@@ -20,7 +21,6 @@ from myhealth.intake.machine_layouts import remember_layout
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.results import RecordResult, counts
-from myhealth.layouts import NAMES
 from wsgi.upload_api.checkups import SENDERS, layout_of
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
 
