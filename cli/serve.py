@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import signal
 import socket
 import subprocess
@@ -16,10 +17,16 @@ from cli.output import warn_of_exposed_secrets
 from myhealth import processes, stores
 from myhealth.common.errors import Unavailable
 from myhealth.common.settings import Settings
+from myhealth.common.settings_checks import check_settings
 from myhealth.profiles.tokens import load_secret
 
 # Settings that neither the browse API nor the listener needs.
 API_SECRETS = ("secret_key", "sync.source_url", "sync.password", "sync.signing_key")
+
+UNPROTECTED = (
+    "Other hosts reach these ports without HTTPS, and a few slow clients can hold all threads: let a firewall keep them"
+    " out, and nginx (examples/nginx.conf) in front."
+)
 
 
 @click.command()
@@ -50,6 +57,7 @@ def serve(app: App, /, host: str, upload_port: int, browse_port: int, **given: A
         browse = stack.enter_context(processes.open_listening_socket(host, browse_port))
         if "auth_url" not in settings.origins:
             settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
+            check_settings(settings)
         if "sync.listen" not in settings.origins:
             settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, listen=True))
         load_secret(settings)
@@ -58,6 +66,8 @@ def serve(app: App, /, host: str, upload_port: int, browse_port: int, **given: A
         running = _start(stack, settings, host, {"upload": upload, "browse": browse}, **given)
         click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)
         click.echo(f"pages for people to read their reports on  {processes.url_of(browse)}/", err=True)
+        if not ipaddress.ip_address(browse.getsockname()[0]).is_loopback:
+            click.echo(UNPROTECTED, err=True)
         click.echo("Ctrl-C ends them.", err=True)
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: ended.set())

@@ -113,6 +113,7 @@ def test_serve_runs_both_apis_and_the_sync_until_it_is_told_to_end(folder: Path)
         assert line, "".join(said)
         said.append(line)
     try:
+        assert "Other hosts" not in "".join(said)
         for url in urls[:2]:
             with urllib.request.urlopen(f"{url}/healthz") as answer:
                 assert answer.status == 200
@@ -125,6 +126,20 @@ def test_serve_runs_both_apis_and_the_sync_until_it_is_told_to_end(folder: Path)
         process.communicate(timeout=60)
     assert gunicorns(folder) == before
     assert not syncs[0].is_running()
+
+
+def test_serving_other_hosts_is_warned_of(folder: Path) -> None:
+    words = [sys.executable, "-m", "cli", "serve", "--host", "0.0.0.0", "--upload-port", "0", "--browse-port", "0"]
+    words += ["--workers", "1", "--no-sync"]
+    process = subprocess.Popen(words, env=environment(folder), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    said = ""
+    while "Ctrl-C" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert "Other hosts reach these ports without HTTPS, and a few slow clients can hold all threads" in said
 
 
 def test_a_port_that_is_taken_is_told(folder: Path) -> None:

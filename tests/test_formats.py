@@ -114,6 +114,7 @@ LONG = json.dumps(record(3, checkup_report="x" * 900_000))
         ('{"unknown": [1, 2', "memory"),
         ('{"resourceType": "Observation"}', "fhir"),
         ('[{"resourceType": "Observation"}]', "fhir"),
+        ('{"resourceType": "Bundle", "machine": "HC-1", "records": []}', "memory"),
         ("MSH|^~\\&|HC9000", "hl7"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",

@@ -35,7 +35,7 @@ UNSAYABLE = re.compile(
     "|there is no patient with|nobody said that the account|contradicts what is known|are different users here"
     "|has no number that names|is not a date like 1983|is not between 1[0-9]+ and today|was corrected here|must be a whole number, not a number"
     "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
-    "|is not a zone|; the columns are|there is no header|the header holds bytes|the file is empty|the layout cannot be read"  # no table
+    "|is not a zone|; the columns are|there is no header|the header holds bytes|the file is empty|it is a binary file|the layout cannot be read"  # no table
 )
 
 

@@ -19,6 +19,7 @@ DETAILS_MAX_BYTES = 2_500_000  # the items with errors or warnings among them
 REJECTED_FILE_MAX_BYTES = 2_000_000
 PLAIN = b',"effect":"%s","errors":[],"rejection_id":null}'  # the rest of the item of a record without errors
 ALREADY = "Every record that could be stored was stored already."
+NO_RECORD = "There is no record in it."
 NOTHING_WITHDRAWN = "What was to be withdrawn is not stored here."
 NOT_LISTED = " The errors of {} more are not listed; `myhealth rejections` shows them, or send these alone."
 NOT_IN_FILE = " {} more are not in refused_file."
@@ -88,8 +89,10 @@ class BulkAnswer:
             status, details = 201, "User checkup created…"
         elif found["rejected"] and not found["duplicate"]:
             status, details = 422, "No record was stored; each has its errors in items."
+        elif not self._short:
+            status, details = 200, NO_RECORD
         else:
-            status, details = 200, NOTHING_WITHDRAWN if 0 < self._unknown == len(self._short) else ALREADY
+            status, details = 200, NOTHING_WITHDRAWN if self._unknown == len(self._short) else ALREADY
         items, shortened = self._items()
         details += NOT_LISTED.format(shortened) if shortened else ""
         details += NOT_IN_FILE.format(self._not_in_file) if self._not_in_file else ""

@@ -45,7 +45,8 @@ HL7 = Format(
 FHIR = Format(
     "fhir",
     "application/json",
-    detect=lambda source: "resourceType" in source.json_start.names,
+    # no resource has a list named records: that is a dump
+    detect=lambda source: "resourceType" in source.json_start.names and "records" not in source.json_start.names,
     read=lambda source, dump: _reader("fhir").read_fhir(JsonBuffer(source.stream()), dump),
     write_rejected=lambda dump: ONE_A_LINE,
     has_record_numbers=True,
