@@ -5,6 +5,7 @@ Source: HL7 terminology, code systems data-absent-reason and v3-NullFlavor.
 
 ABSENT_URI = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 NO_VALUE = "no value"
+NOT_SENT_AGAIN = "not sent again"  # only the status changed: the value is the one that came before
 WORDS = {
     "unknown": "not known",
     "asked-unknown": "asked, but not known",

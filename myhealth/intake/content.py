@@ -7,17 +7,20 @@ them. What the intake adds, and the versions and moments of sending, make no oth
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import Record
+from myhealth.intake.record import Record, encode_json
 
 Content = dict[str, Any]
+Key = tuple[Any, ...]  # the identity of a result: code, sub_id, identifier, occurrence
+Matches = list[tuple[Key | None, Content]]
 
 UNKNOWN = "unknown"
 # What the intake adds to a stored result: it is not a part of what the source says.
@@ -88,6 +91,7 @@ def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bo
         return in_rack
     moments = [content["taken_at"] for content in (stored, sent) if content["taken_precision"] != UNKNOWN]
     moved = len(moments) == 2 and None not in moments and moments[0] != moments[1]
+    moved = moved and moment_json(sent["taken_at"]) not in [each.get("taken_at") for each in results_in(stored)]
     same_status = not status.compare_status(sent["status"], stored["status"]) and sent["status"] not in status.CORRECTED
     return moved and (same_status or in_rack)
 
@@ -135,9 +139,9 @@ def results_in(content: Content) -> list[Content]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def keyed(results: Sequence[Any], *, named: bool = True) -> list[tuple[tuple[Any, ...], Content]]:
+def keyed(results: Sequence[Any], *, named: bool = True) -> list[tuple[Key, Content]]:
     """Return the results with their identities. `named`: by their identifiers too."""
-    seen: Counter[tuple[Any, ...]] = Counter()
+    seen: Counter[Key] = Counter()
     found = []
     for result in results:
         identifiers = (named and result.get("identifiers")) or [{}]
@@ -148,16 +152,81 @@ def keyed(results: Sequence[Any], *, named: bool = True) -> list[tuple[tuple[Any
     return found
 
 
-def matched(sent: Sequence[Any], stored: Sequence[Any]) -> list[tuple[tuple[Any, ...], Content]]:
-    """Return the sent results with the identities of the stored ones. If only one of two has an identifier, their
-    place among those of the same code and sub_id tells."""
+def matched(sent: Sequence[Any], stored: Sequence[Any]) -> Matches:
+    """Return the sent results with the identities of the stored ones; None where nothing tells which one is meant.
+
+    If only one of two has an identifier, their place among those of the same code and sub_id tells. Of several of one
+    identity the moment tells, else their place if none is missing. A result that lost or got its LOINC code is known
+    by another code.
+    """
     known = dict(zip((key for key, _ in keyed(stored, named=False)), (key for key, _ in keyed(stored)), strict=True))
-    found, names = [], {*known.values()}
+    names = dict(keyed(stored))
+    found: Matches = []
     for (key, result), (place, _) in zip(keyed(sent), keyed(sent, named=False), strict=True):
         other = known.get(place)
         is_other = key not in names and other is not None and (other[2] is None) != (key[2] is None)
         found.append((other if is_other and other else key, result))
-    return found
+    for identity in {name[:3] for name, _ in found if name}:
+        several = [key for key in names if key[:3] == identity]
+        if len(several) > 1:
+            at = [index for index, (name, _) in enumerate(found) if name and name[:3] == identity]
+            for index, one in zip(at, _among([found[each][1] for each in at], several, names), strict=True):
+                found[index] = one, found[index][1]
+    return _recoded(found, names)
+
+
+def _among(sent: Sequence[Content], keys: Sequence[Key], stored: Mapping[Key, Content]) -> list[Key | None]:
+    """Return which of several stored results of one identity each sent one is."""
+    moments = [stored[key].get("taken_at") for key in keys]
+    wanted = [each.get("taken_at") for each in sent]
+    if None not in moments and len({*moments}) == len(moments) and len({*wanted}) == len(wanted):
+        at, new = dict(zip(moments, keys, strict=True)), count(len(keys) + 1)
+        if len(sent) < len(keys) or not at.keys().isdisjoint(wanted):
+            changes = [each.get("status") in (*status.CORRECTED, WITHDRAWN) for each in sent]
+            found = zip((at.get(moment) for moment in wanted), changes, strict=True)
+            return [key or (None if changed else (*keys[0][:3], next(new))) for key, changed in found]
+    if len(sent) >= len(keys):
+        return [(*keys[0][:3], place) for place in range(1, len(sent) + 1)]
+    live = [key for key in keys if stored[key].get("status") != WITHDRAWN]
+    if len(sent) == len(live):
+        return [*live]
+    return [next((key for key in keys if same_result(stored[key], each)), None) for each in sent]
+
+
+def _recoded(found: Matches, stored: Mapping[Key, Content]) -> Matches:
+    """Return the sent results, those with other codes than before by the stored ones with which they share one."""
+    left = {key: each for key, each in stored.items() if key not in {name for name, _ in found}}
+    made: Matches = []
+    for key, result in found:
+        if key and key not in stored:
+            same = [
+                other
+                for other, each in left.items()
+                if other[1:3] == key[1:3] and None in (each.get("code"), result.get("code"))
+                if not _codes_of(each).isdisjoint(_codes_of(result))
+            ]
+            key = same[0] if len(same) == 1 else key
+            left.pop(key, None)
+        made.append((key, result))
+    return made
+
+
+def by_number(found: Matches, numbers: Sequence[str], stored: Sequence[Key], known: Sequence[str]) -> Matches:
+    """Return the sent results with the identities of the stored ones of the same numbers: of an Observation that has
+    another code than before. `numbers`, `known`: those of the Observations of the sent and of the stored results."""
+    counts, others = Counter(numbers), Counter(known)
+    used = {key for key, _ in found}
+    left = {number: key for number, key in zip(known, stored, strict=True) if others[number] == 1 and key not in used}
+    return [
+        (left.get(number, key) if number and key not in stored and counts[number] == 1 else key, result)
+        for number, (key, result) in zip(numbers, found, strict=True)
+    ]
+
+
+def _codes_of(result: Content) -> set[Any]:
+    codings = [(each.get("system"), each.get("code")) for each in result.get("codings") or () if isinstance(each, dict)]
+    own = (result.get("code_system"), result.get("other_code"))
+    return {*codings, own} - {(None, None)}
 
 
 def numbers_in(content: Content) -> list[str]:
@@ -184,6 +253,11 @@ def _said(content: Content) -> Content:
     return {name: comparable(value) for name, value in found.items()}
 
 
+def moment_json(moment: datetime) -> str:
+    """Return a moment as the JSON of a result has it."""
+    return encode_json(moment.astimezone(UTC)).decode().strip('"')
+
+
 def _placer(content: Content) -> str:
     found = (content["details"] or {}).get("identifiers") or ()
     return next((str(each["value"]) for each in found if each.get("type") == "PLAC"), "")
@@ -192,6 +266,17 @@ def _placer(content: Content) -> str:
 def _current_values(content: Content) -> Counter[str]:
     """Return the values of the results that are not withdrawn: numbers by their digits, of words the letters."""
     return Counter(_letters_of(each.get("value")) for each in results_in(content) if each.get("status") != WITHDRAWN)
+
+
+def came_with(content: Content, sent: Content) -> bool:
+    """Return whether a content has every value of another one, which has some."""
+    values = _current_values(sent)
+    return bool(values) and not values - _current_values(content)
+
+
+def has_value(content: Content) -> bool:
+    """Return whether a result of the content has a value."""
+    return any(not each.get("absent_reason") for each in results_in(content))
 
 
 def _letters_of(value: Any) -> str:

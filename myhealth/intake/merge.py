@@ -11,17 +11,23 @@ from typing import Any
 from msgspec import Struct
 
 from myhealth.clinical import status
+from myhealth.clinical.absent_reasons import NOT_SENT_AGAIN
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.content import (
     ADDED,
     ENVELOPE,
     UNKNOWN,
     Content,
+    by_number,
+    came_with,
     comparable,
     differing,
+    has_value,
     is_same,
     keyed,
     matched,
+    moment_json,
+    numbers_in,
     renumbered,
     results_in,
     same_result,
@@ -71,11 +77,28 @@ def merge(
     order = compare_versions(sent, stored) or int(legacy)
     if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
         return Merge(stored, notes=[WAS_WITHDRAWN])
+    if order < 0 and _is_resumed(sent, stored) and not any(came_with(each, sent) for each in earlier):
+        order = 1
     if not by_result:
         return _replace_whole(stored, sent, order)
     if order < 0 and not partial:
         return Merge(stored, notes=[EARLIER])
     return _ResultMerge(stored, sent, order, partial, legacy, earlier).run()
+
+
+def _is_resumed(new: Content, old: Content) -> bool:
+    """Return whether a value follows what was cancelled without one, and nothing but the status says that it is older.
+    Of two results or two records."""
+    is_result = "details" not in new
+    values = [not each.get("absent_reason") if is_result else has_value(each) for each in (new, old)]
+    moved = _later(new, old, "updated_at") or _later(new, old, "issued_at") if is_result else _moment_order(new, old)
+    return (
+        values == [True, False]
+        and old["status"] == "cancelled"
+        and new["status"] not in ("cancelled", WITHDRAWN)
+        and not _version_order(new, old)
+        and moved >= 0
+    )
 
 
 WAS_WITHDRAWN = ("status", "its source withdrew it; this earlier version is not shown", "withdrawn")
@@ -121,9 +144,15 @@ class _ResultMerge:
     def run(self) -> Merge:
         results = dict(keyed([_expanded(each, self.ours) for each in results_in(self.stored)]))
         before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
-        sent = matched([_expanded(each, self.theirs) for each in results_in(self.sent)], results_in(self.stored))
+        sent = matched([_expanded(each, self.theirs) for each in results_in(self.sent)], [*results.values()])
+        if not self.partial:
+            known = numbers_in({**self.stored, "record_id": self.sent["record_id"]})
+            sent = by_number(sent, numbers_in(self.sent), [*results], known)
         for place, (key, new) in enumerate(sent):
-            results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
+            if key is None:
+                self.unclear.append(f"results[{place}]")
+            else:
+                results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
         mentioned = {key for key, _ in sent}
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
@@ -136,6 +165,11 @@ class _ResultMerge:
 
     def _settle(self, key: tuple[Any, ...], new: Content, old: Content | None, place: str) -> Content:
         """Return the result that counts of the stored one and the record's, and count which it was."""
+        if old is not None and new.get("absent_reason") == NOT_SENT_AGAIN:
+            said = {
+                name: each for name, each in new.items() if each is not None and name not in ("value", "absent_reason")
+            }
+            new = {**old, **said}
         if old is None:
             self.counts["withdrawn" if new["status"] == WITHDRAWN else "later"] += 1
             return new
@@ -167,6 +201,8 @@ class _ResultMerge:
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
         if old["status"] == WITHDRAWN and old.get("absent_reason") and self.partial and self._is_changed_later():
             return -1 if self._came_before(key, new, of_any_status=True) else 1  # it had no value to withdraw
+        if not order and _is_resumed(new, old):
+            return -1 if self._came_before(key, new, of_any_status=True) else 1
         order = order or _status_order(new["status"], old["status"])
         if order:
             return order
@@ -286,10 +322,10 @@ def shared_facts(content: Content) -> Facts:
     until = content["taken_until"]
     issued = content["issued_at"]
     found = {
-        "issued_at": issued and _moment_json(issued),
-        "taken_at": moment and _moment_json(moment),
+        "issued_at": issued and moment_json(issued),
+        "taken_at": moment and moment_json(moment),
         "taken_precision": content["taken_precision"] if moment else None,
-        "taken_until": until and _moment_json(until),
+        "taken_until": until and moment_json(until),
         "status": content["status"] or "final",
         **{name: details.get(name) for name in ("specimen", "performers", "updated_at")},
     }
@@ -345,11 +381,6 @@ def as_moment(text: Any) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _moment_json(moment: datetime) -> str:
-    """Return a moment as the JSON of a result has it."""
-    return encode_json(moment.astimezone(UTC)).decode().strip('"')
 
 
 def _later(new: Content, old: Content, name: str) -> int:

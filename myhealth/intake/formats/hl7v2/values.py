@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import tzinfo
 from functools import lru_cache
 
-from myhealth.clinical.absent_reasons import NO_VALUE
+from myhealth.clinical.absent_reasons import NO_VALUE, NOT_SENT_AGAIN
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
 from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.units import ucum_unit
@@ -65,7 +65,9 @@ def parse_value(segment: Segment, zone: tzinfo) -> Facts:
 
 def _absent_facts(segment: Segment) -> Facts:
     code = ABSENT_BY_STATUS.get(segment.text(11).upper())
-    return {"value": NO_VALUE, "absent_reason": NO_VALUE} | without_empty(absent_code=code)
+    # U: final, without sending what was preliminary again (table 0085)
+    reason = NOT_SENT_AGAIN if segment.text(11).upper() == "U" and segment.fields[5:6] != ['""'] else NO_VALUE
+    return {"value": NO_VALUE, "absent_reason": reason} | without_empty(absent_code=code)
 
 
 def _join_repetitions(several: list[Facts], kind: str) -> Facts:
