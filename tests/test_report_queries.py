@@ -195,9 +195,30 @@ def test_a_trend_goes_on_behind_odd_results(reports: ReportRepository) -> None:
 ])  # fmt: skip
 def test_what_is_read_at_once_is_what_is_there_digit_by_digit(reports: ReportRepository, results: str) -> None:
     ReportWriter(reports).insert("checkup", [document(1, results=results)])
-    there = reports.reports.find_one({"_id": 1})
+    there = {
+        name: value.astimezone(UTC) if isinstance(value, datetime) else value
+        for name, value in reports.reports.find_one({"_id": 1}).items()
+    }
     for [found] in (reports.find(PATIENT), list(reports.iterate(PATIENT)), [reports.get(1)]):
         assert repr(found) == repr(there)
+
+
+def test_every_moment_that_is_read_names_its_zone(filled: ReportRepository) -> None:
+    """A moment without a zone would be one of the server's own zone. Another program may have stored others."""
+    odd = {"issued_at": NOW, "details": {"at": [NOW]}, "results": [{"code": "8867-4", "value": NOW}]}
+    filled.reports.update_one({"_id": 1}, {"$set": odd})
+    filled.reports.delete_one({"_id": 9})
+    report = filled.get(1)
+    assert report["results"] == odd["results"] and report["details"] == odd["details"]
+    assert filled.find(PATIENT)[0] == report == next(filled.iterate(PATIENT)) == filled.last_of_each([PATIENT])["s7"]
+    assert {report[name] for name in ("taken_at", "created_at", "updated_at", "issued_at")} == {NOW}
+    found, after = filled.trend(PATIENT, TrendQuery("8867-4"), limit=1)
+    newest = [line[0] for line in filled.newest(PATIENT, 1).points().values()]
+    listed = filled.measurements(PATIENT)
+    assert after.taken_at == NOW
+    assert all(
+        at.tzinfo for at in [found[0].taken_at, *(each.taken_at for each in newest), *(m.last_at for m in listed)]
+    )
 
 
 def test_what_was_measured_is_listed(filled: ReportRepository) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from myhealth.clinical.in_words import is_missing
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import PageCursor, reports_query
-from myhealth.reports.trends import EARLIEST, PLAIN_FIELDS, TrendPoint, _point, _shared, readable_results
+from myhealth.reports.trends import EARLIEST, PLAIN_FIELDS, TrendPoint, point_of, readable_results, shared_facts
 
 # Of each result, what a point and its series need.
 FIELDS = ("code", "name", "value", "unit", "unit_text", "low", "high", "flag", "range_source", "range_text", "warning")
@@ -40,7 +40,7 @@ class NewestPoints:
     def add(self, reports: Iterable[Document]) -> None:
         """Take the points of reports, the newest first."""
         for report in reports:
-            shared = _shared(report) if len(report) > PLAIN_FIELDS + 1 else {}
+            shared = shared_facts(report) if len(report) > PLAIN_FIELDS + 1 else {}
             if isinstance(report.get("checkup_type"), str):
                 self.kinds[report["checkup_type"]] += 1
             for result in readable_results(report):
@@ -53,7 +53,7 @@ class NewestPoints:
         measured, unit = series
         points = self._found.setdefault(measured, [])
         if len(points) < self._most and self._units.setdefault(measured, unit) == unit:
-            points.append(_point(report, result, shared, result.get("code")))
+            points.append(point_of(report, result, shared, result.get("code")))
 
     def _series(self, result: Mapping[str, Any], specimen: Any) -> tuple[Measured, str] | None:
         """Return the measurement of a result and its unit, None for one that has no name or is not wanted."""

@@ -19,9 +19,11 @@ from myhealth.reports.access_log import ACCESS_LOG_INDEXES, AccessLog
 from myhealth.reports.connection import (
     CODEC,
     READ_CODEC,
+    REPORT_CODEC,
+    aware,
     close_client,
     connect_client,
-    restore_decimals,
+    restore_report,
     translate_mongo_errors,
 )
 from myhealth.reports.documents import Document
@@ -67,8 +69,9 @@ class ReportRepository:
         self._database = client.get_database(name, codec_options=CODEC, write_concern=concern)
         self.reports = self._database["reports"]
         self.users = self._database.get_collection("users", codec_options=READ_CODEC)  # users have no decimals
-        # All reading of reports goes through this collection, and through `restore_decimals`.
-        self._readable: Collection[Document] = self.reports.with_options(codec_options=READ_CODEC)
+        # All reading of reports goes through this collection, and through `restore_report`.
+        self._readable: Collection[Document] = self.reports.with_options(codec_options=REPORT_CODEC)
+        self._counted: Collection[Document] = self.reports.with_options(codec_options=READ_CODEC)
         self.people = UserDirectory(self.users)
         self.access_log = AccessLog(self._database["audit_events"])
         # The checkpoint is read where it is written, whatever read preference the URL has.
@@ -180,7 +183,7 @@ class ReportRepository:
         with translate_mongo_errors():
             size = limit + 1 if limit else ITERATED_BATCH
             found = self._readable.find(query, sort=sort, limit=limit, batch_size=size).to_list()
-        return [restore_decimals(report) for report in found]
+        return [restore_report(report) for report in found]
 
     def to_review(
         self,
@@ -206,7 +209,7 @@ class ReportRepository:
             {"$group": {"_id": "$patient_id", "report": {"$first": "$$ROOT"}}},
         ]
         with translate_mongo_errors():
-            reports = [restore_decimals(each["report"]) for each in self._readable.aggregate(found)]
+            reports = [restore_report(each["report"]) for each in self._readable.aggregate(found)]
         of_them = {patient["subject"] for patient in patients}  # an id may have been somebody else's before
         return {report["subject"]: report for report in reports if report["subject"] in of_them}
 
@@ -216,13 +219,13 @@ class ReportRepository:
         """Yield all matching reports of a patient, in bounded memory."""
         query, keys = reports_query(patient, wanted, sort=sort), sort_keys(sort)
         with translate_mongo_errors(), self._readable.find(query, sort=keys, batch_size=ITERATED_BATCH) as found:
-            yield from map(restore_decimals, found)
+            yield from map(restore_report, found)
 
     def get(self, report_id: int) -> Document | None:
         """Return a report, or None."""
         with translate_mongo_errors():
             report = self._readable.find_one({"_id": report_id})
-        return restore_decimals(report) if report else None
+        return restore_report(report) if report else None
 
     def get_with_patient(self, report_id: int) -> tuple[Document, Document] | None:
         """Return a report and its patient, or None. The caller must check who may see it.
@@ -242,9 +245,7 @@ class ReportRepository:
         from myhealth.reports.trends import TrendPage, trend_points, trend_projection, trend_query  # not for the sync
 
         query, projection = trend_query(patient, wanted), trend_projection(wanted)
-        options: Any = {"sort": sort_keys("-taken_at"), "limit": limit + 1, "batch_size": limit + 2}
-        with translate_mongo_errors():
-            found = self._readable.find(query, projection, **options).to_list()
+        found = self._find_measured(query, projection, limit + 1)
         after = PageCursor.of(found[limit - 1]) if len(found) > limit else None
         return TrendPage(trend_points(found[:limit], wanted), after)
 
@@ -271,9 +272,7 @@ class ReportRepository:
         lacking = found.lacking() if read or only is not None else None
         while (only is None or lacking is not None) and rounds != 0:
             query = newest_query(patient, lacking, after)
-            options: Any = {"sort": sort_keys("-taken_at"), "limit": NEWEST_READ, "batch_size": NEWEST_READ + 1}
-            with translate_mongo_errors():
-                reports = self._readable.find(query, PROJECTION, max_time_ms=OVERVIEW_MAX_MS, **options).to_list()
+            reports = self._find_measured(query, PROJECTION, NEWEST_READ, max_time_ms=OVERVIEW_MAX_MS)
             found.add(reports)
             if len(reports) < NEWEST_READ:
                 break
@@ -281,19 +280,28 @@ class ReportRepository:
             rounds = None if rounds is None else rounds - 1
         return found
 
+    def _find_measured(self, query: Document, projection: Document, limit: int, **options: Any) -> list[Document]:
+        """Return the newest reports of a query with these fields; of their values, only the moment is converted."""
+        options |= {"sort": sort_keys("-taken_at"), "limit": limit, "batch_size": limit + 1}
+        with translate_mongo_errors():
+            found = self._readable.find(query, projection, **options).to_list()
+        for report in found:
+            report["taken_at"] = aware(report["taken_at"])
+        return found
+
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""
         from myhealth.reports.trends import measurements, measurements_pipeline  # not for the sync
 
         with translate_mongo_errors():
-            return measurements(self._readable.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
+            return measurements(self._counted.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
     def filter_choices(self, patient: Document) -> FilterChoices:
         """Return the types, diseases, machines and takers of a patient's reports."""
         from myhealth.reports.trends import choices_pipeline, filter_choices  # not for the sync
 
         with translate_mongo_errors():
-            return filter_choices(self._readable.aggregate(choices_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
+            return filter_choices(self._counted.aggregate(choices_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
 
 def _name_index(field: str) -> IndexModel:
