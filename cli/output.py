@@ -88,11 +88,10 @@ def print_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
     """Print CSV, with each cell as the browse API writes it; a terminal obeys TAB and CR, so they are escaped too."""
     from myhealth.common.csv_writer import csv_lines  # few commands print CSV
 
-    sys.stdout.writelines(csv_lines(header, ([_csv_cell(cell) for cell in row] for row in rows)))
+    def escaped(cell: Any) -> Any:
+        return cell.replace("\r\n", "\n").translate({9: r"\t", 13: r"\r"}) if isinstance(cell, str) else cell
 
-
-def _csv_cell(value: Any) -> Any:
-    return value.replace("\r\n", "\n").translate({9: r"\t", 13: r"\r"}) if isinstance(value, str) else value
+    sys.stdout.writelines(csv_lines(header, ([escaped(cell) for cell in row] for row in rows)))
 
 
 def cell_text(value: Any) -> str:

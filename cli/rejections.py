@@ -47,7 +47,14 @@ def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: b
         print_json([rejection_row(rejection) for rejection in found])
         return
     rows = [
-        [row.id, row.received_at, row.source, row.context.get("line"), row.resolution or "open", reasons(row)]
+        [
+            row.id,
+            row.received_at,
+            row.source,
+            row.context.get("line"),
+            row.resolution or "open",
+            first_reason(row.errors),
+        ]
         for row in found
     ]
     print_table(rows, ("id", "received", "source", "line", "state", "reasons"))
@@ -195,10 +202,6 @@ def chosen(rejection_ids: tuple[int, ...], everything: bool) -> list[int]:
     if bool(rejection_ids) == everything:
         raise BadInput("name the rejections by id" + (", or all of them with --all, not both" if everything else ""))
     return domain.open_ids() if everything else list(rejection_ids)
-
-
-def reasons(rejection: Rejection) -> str:
-    return first_reason(rejection.errors)
 
 
 def first_reason(errors: list[dict[str, Any]]) -> str:

@@ -10,7 +10,6 @@ from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_json, print_table
 from cli.sync import opened_target
 from myhealth.common.errors import Unavailable
-from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.lag import Holder, LastPass
 from myhealth.sync.status import Status, collect_status, raise_if_unavailable
 
@@ -59,10 +58,17 @@ def status_command(app: App, max_lag: float | None, max_age: float | None, as_js
 
 def status_as_dict(found: Status) -> dict[str, Any]:
     """Return the status in the names that scripts read."""
+    checkpoint = found.checkpoint
     return {
         "unavailable": found.unavailable,
         "behind": asdict(found.lag) if found.lag else None,
-        "checkpoint": checkpoint_as_dict(found.checkpoint) if found.checkpoint else None,
+        "checkpoint": checkpoint
+        and {
+            "checkup_id": checkpoint.last_checkup_id,
+            "epoch": checkpoint.epoch,
+            "phase": checkpoint.phase,
+            "feeds": {feed: asdict(position) for feed, position in checkpoint.feeds.items()},
+        },
         "epoch_ended": found.new_epoch or None,
         "held_back_by": asdict(found.held_back_by) if found.held_back_by else None,
         "last_pass": last_pass_as_dict(found.last_pass) if found.last_pass else None,
@@ -78,28 +84,18 @@ def last_pass_as_dict(last: LastPass) -> dict[str, Any]:
     return {"began_at": last.began_at, "ended_at": last.ended_at, "problem": last.problem or None, **done}
 
 
-def checkpoint_as_dict(checkpoint: Checkpoint) -> dict[str, Any]:
-    feeds = {feed: asdict(position) for feed, position in checkpoint.feeds.items()}
-    head = {"checkup_id": checkpoint.last_checkup_id, "epoch": checkpoint.epoch, "phase": checkpoint.phase}
-    return {**head, "feeds": feeds}
-
-
 def print_status(found: Status) -> None:
-    print_table([["PostgreSQL", source_line(found)], ["report store", store_line(found)], *lines(found)], ["", ""])
+    source = counts_line(found, "PostgreSQL", "check-up", found.checkups, found.users)
+    store = counts_line(found, "MongoDB", "report", found.reports, found.report_users)
+    print_table([["PostgreSQL", source], ["report store", store], *lines(found)], ["", ""])
     if found.quarantined:
         print_table([[entry.get(name) for name in QUARANTINE_FIELDS] for entry in found.quarantined], QUARANTINE_FIELDS)
 
 
-def source_line(found: Status) -> str:
-    if found.checkups is None or found.users is None:
-        return found.unavailable.get("PostgreSQL", "")
-    return f"{plural(found.checkups, 'check-up')}, {plural(found.users, 'user')}"
-
-
-def store_line(found: Status) -> str:
-    if found.reports is None or found.report_users is None:
-        return found.unavailable.get("MongoDB", "")
-    return f"{plural(found.reports, 'report')}, {plural(found.report_users, 'user')}"
+def counts_line(found: Status, store: str, word: str, records: int | None, users: int | None) -> str:
+    if records is None or users is None:
+        return found.unavailable.get(store, "")
+    return f"{plural(records, word)}, {plural(users, 'user')}"
 
 
 def lines(found: Status) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """myhealth verify"""
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -37,18 +36,13 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
             writer, rows = ReportWriter(reports), settings.sync.batch_rows
             found = verify(stores.database_url(settings), writer, rows, repair=repair, found=growing)
     if as_json:
-        print_json(comparison_as_dict(found))
+        figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
+        first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
+        print_json({**figures, "differences": found.counts, "mended": found.mended, "first": first})
     else:
         show(found)
     if found.differences > found.mended:
         click.get_current_context().exit(1)
-
-
-def comparison_as_dict(found: StoreComparison) -> dict[str, Any]:
-    """Return the comparison in the names that scripts read."""
-    figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
-    first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
-    return {**figures, "differences": found.counts, "mended": found.mended, "first": first}
 
 
 def show(found: StoreComparison) -> None:

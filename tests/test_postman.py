@@ -13,13 +13,12 @@ from support.servers import running_apis
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from wsgi import browse, upload
-from wsgi.common.docs import openapi_document
 
 FILE = ROOT / "examples" / "myhealth.postman_collection.json"
 
 
 def test_the_collection_is_the_descriptions() -> None:
-    documents = {"upload": openapi_document(upload.PAGES), "browse": openapi_document(browse.PAGES)}
+    documents = {name: app.PAGES["/openapi.json"].described for name, app in (("upload", upload), ("browse", browse))}
     made = collection(documents)
     assert json.loads(FILE.read_text()) == made, "make it anew: PYTHONPATH=tests python -m support.postman"
     requests = sum(len(folder["item"]) for folder in made["item"])

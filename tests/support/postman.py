@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from wsgi import browse, upload
-from wsgi.common.docs import openapi_document
 from wsgi.common.openapi import JSON
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -80,7 +79,7 @@ def _script(path: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    documents = {"upload": openapi_document(upload.PAGES), "browse": openapi_document(browse.PAGES)}
+    documents = {name: app.PAGES["/openapi.json"].described for name, app in (("upload", upload), ("browse", browse))}
     json.dump(collection(documents), sys.stdout, indent=1)
     sys.stdout.write("\n")
 

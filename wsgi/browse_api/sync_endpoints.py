@@ -16,7 +16,7 @@ from myhealth.sync.signature import HEADER
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE
 from wsgi.common.openapi import COUNT, TEXT, Operation, listed, shape
-from wsgi.common.requests import bearer_token, client_address, header, query_flag, read_body
+from wsgi.common.requests import bearer_token, client_address, header, parse_boolean, read_body
 from wsgi.common.views import View, json_response
 
 NEW = ("new", {"type": "boolean"}, "They are believed to be new, which is quicker where it is so.")
@@ -72,7 +72,8 @@ class ReportDocumentsView(SignedView):
 
     def post(self) -> Any:
         self._log_write()
-        new, documents = query_flag("new"), decode_documents("checkup", self.body)
+        new = parse_boolean("new", bottle.request.query.get("new", "false"))
+        documents = decode_documents("checkup", self.body)
         if len({document["_id"] for document in documents}) != len(documents):
             raise BadInput("The list has two documents of one _id.")
         done = (self.writer.insert if new else self.writer.put)("checkup", documents)

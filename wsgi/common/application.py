@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from wsgi.common import metrics
 from wsgi.common.access import Exchange
 from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
 from wsgi.common.once import Once
-from wsgi.common.requests import client_address, has_token
+from wsgi.common.requests import client_address, sent_token
 from wsgi.common.site_address import Site
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Application(bottle.Bottle):
         """
         path, method = bottle.request.path, bottle.request.method
         changes = method not in ("GET", "HEAD", "OPTIONS") or path.rstrip("/") == "/login"
-        if changes and not path.startswith("/my/") and not has_token() and self.site.is_foreign():
+        if changes and not path.startswith("/my/") and not sent_token() and self.site.is_foreign():
             raise json_error(403, "A page of another site sent this; nothing was done.", "cross_site")
 
     def _add_headers(self) -> None:
@@ -214,7 +215,7 @@ class LazyApplication:
 
         Each worker calls it before its first request, which may come after the settings file has been changed.
         """
-        metrics.mark_start()
+        metrics.STARTED.set(time.time())
         try:
             self._application()
             listener = metrics.bind_metrics_server(getattr(load(), self._name).metrics_listen)

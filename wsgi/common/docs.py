@@ -37,12 +37,6 @@ def description_views(
     return {"/openapi.json": DescriptionView, "/docs/": DocsPage, "/docs/docs.css": DocsStyle}
 
 
-def openapi_document(pages: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document that these pages serve."""
-    found: dict[str, Any] = pages["/openapi.json"].described
-    return found
-
-
 class DocsStyle(View):
     def get(self) -> Any:
         return static_file("docs.css")

@@ -8,7 +8,6 @@ import logging
 import platform
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
@@ -72,11 +71,6 @@ def observe_pool(pool: Pool) -> None:
     POOL.labels("idle").set(idle)
     POOL_MAX.set(most)
     POOL_WAITS.inc(waits)
-
-
-def mark_start() -> None:
-    """Publish the moment at which this process starts to serve."""
-    STARTED.set(time.time())
 
 
 def render(gauges: Callable[[], Gauges]) -> bytes:

@@ -90,7 +90,7 @@ def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
     Without a token the media type must be JSON's, or missing: a form of another site can send any other one.
     """
     media_type = header("Content-Type").partition(";")[0].strip().lower()
-    if not has_token() and media_type and not JSON_TYPE.fullmatch(media_type):
+    if not sent_token() and media_type and not JSON_TYPE.fullmatch(media_type):
         raise WrongMediaType(f"The Content-Type {media_type[:60]!a} is not taken here; application/json is.")
     try:
         value = msgspec.json.decode(read_body(max_bytes))
@@ -105,11 +105,6 @@ def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
         place = {"index": None, "field": unknown[0][:100], "message": f"is not a field; known are {', '.join(fields)}"}
         raise BadInput("The body has a field that is not known.", errors=[place])
     return value
-
-
-def query_flag(name: str) -> bool:
-    """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
-    return parse_boolean(name, bottle.request.query.get(name, "false"))
 
 
 def parse_boolean(name: str, text: str) -> bool:
@@ -190,19 +185,15 @@ def takes_gzip() -> bool:
     return False
 
 
-def has_token() -> bool:
-    """Return whether the request carries a token, valid or not."""
-    return bool(_token())
-
-
-def _token() -> str:
+def sent_token() -> str:
+    """Return the token that the request carries, valid or not; "" without one."""
     scheme, _, value = header("Authorization").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else header("x-access-token").strip()
 
 
 def bearer_token() -> str:
     """Return the token of `Authorization: Bearer T` or `x-access-token: T`. Raises NotLoggedIn without one."""
-    token = _token()
+    token = sent_token()
     if not token:
         raise NotLoggedIn("A token is needed: log in at /login/ first.", code="token_missing")
     return token
