@@ -48,7 +48,7 @@ def identifiers_add(app: App, username: str, authority: str, value: str, reuse_e
 
     Adding one that the user has forgets under which name sources sent it.
     """
-    from myhealth.intake.linking import store_waiting  # it loads all that reads records
+    from myhealth.intake.retry import store_waiting  # it loads all that reads records
 
     with app.database() as settings:
         user = identifiers.add_identifier(username, authority, value, reuse_erased=reuse_erased)

@@ -16,15 +16,21 @@ from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
 from myhealth.examples import NAMES, named_layout
-from myhealth.intake.file_import import FileImport, ImportOptions, audited_import
+from myhealth.intake.file_import import (
+    PREVIEW_COLUMNS,
+    PREVIEWED,
+    FileImport,
+    ImportOptions,
+    RejectedFile,
+    audited_import,
+    preview_row,
+)
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import format_names
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, parse_layout
 from myhealth.intake.formats.terminology import read_zone
+from myhealth.intake.identity import PatientMap, read_patient_map
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.patient_map import PatientMap, read_patient_map
-from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
-from myhealth.intake.rejected_files import RejectedFile
 from myhealth.intake.results import RecordResult
 
 NOTHING_STORED = " (dry run: nothing was stored)"
@@ -320,7 +326,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
             return
     would = NOTHING_STORED if dry_run else ""
     if summary.preview:
-        print_table(summary.preview, COLUMNS)
+        print_table(summary.preview, PREVIEW_COLUMNS)
     done = [f"{count:,} {name}" for name in EFFECTS if (count := getattr(summary, name))]
     effects = f" ({', '.join(done)})" if done else ""
     counts = f"{summary.accepted:,} accepted{effects}, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"

@@ -97,8 +97,10 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 
     Exit 1 if one is still rejected.
     """
-    from myhealth.intake.linking import find_waiting  # these load all that reads records
-    from myhealth.intake.retry import retry_rejection
+    from myhealth.intake.retry import (
+        find_waiting,  # these load all that reads records
+        retry_rejection,
+    )
 
     if patient is not None and everything:
         raise click.UsageError("--patient goes with IDs or alone, not with --all")

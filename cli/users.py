@@ -124,7 +124,7 @@ def users_link(app: App, username: str) -> None:
 
     Records that were rejected because it was not linked are stored now.
     """
-    from myhealth.intake.linking import link_patient  # it loads all that reads records
+    from myhealth.intake.retry import link_patient  # it loads all that reads records
 
     with app.database() as settings:
         done = link_patient(username, settings.intake.folded_authorities)

@@ -15,10 +15,9 @@ from support.page_client import Browser
 
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import fold_name
-from myhealth.intake.linking import link_patient
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
-from myhealth.intake.retry import retry_rejection
+from myhealth.intake.retry import link_patient, retry_rejection
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import services
 from myhealth.profiles.passwords import hash_password

@@ -16,13 +16,12 @@ from support.fhir import observation
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.intake.file_import import FileImport, ImportOptions
-from myhealth.intake.linking import link_patient, store_waiting
+from myhealth.intake.identity import PatientMap, read_patient_map
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.patient_map import PatientMap, read_patient_map
 from myhealth.intake.patients import Patients
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.intake.retry import retry_rejection
+from myhealth.intake.retry import link_patient, retry_rejection, store_waiting
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
 from myhealth.profiles.person import birth_date_fault, may_be_one_person

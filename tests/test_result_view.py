@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from support.page_data import present, result
 
 from myhealth.clinical.series import series_key
-from myhealth.intake.details import CheckupDetails
 from myhealth.intake.record import DetailedResult
+from myhealth.intake.record_types import CheckupDetails
 from myhealth.reports.facts import checkup_facts
 from wsgi.browse_pages import result_view
 from wsgi.browse_pages import summary as summaries

@@ -69,8 +69,8 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def concept_text(concept: Any) -> str:
-    """Return the words of a concept, a person or a device: text, or an object of myhealth/intake/details.py, of which
-    the first of its text, its name, its display, its code, its number and its reference is told."""
+    """Return the words of a concept, a person or a device: text, or an object (myhealth/intake/record_types.py), of
+    which the first of its text, its name, its display, its code, its number and its reference is told."""
     if not isinstance(concept, Mapping):
         return plain_text(concept)
     codings, identifiers = mappings(concept.get("codings")), mappings(concept.get("identifiers"))

@@ -1,25 +1,75 @@
-"""Import a machine's file: from bytes to stored records, batch by batch, in bounded memory."""
+"""Import a machine's file: from bytes to stored records, batch by batch, in bounded memory.
+
+With the layout that was chosen for a machine's tables, a preview of what would be stored, and the file of rejected
+records in the format in which they came, ready to be corrected and imported again."""
 
 import contextlib
+import re
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
+from myhealth.common.text import printable
 from myhealth.intake.formats.detect import read_dump
-from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.registry import CSV
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout, parse_layout
 from myhealth.intake.formats.terminology import read_zone
-from myhealth.intake.machine_layouts import use_layout_of_machine
+from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
-from myhealth.machines.services import register_machine
+from myhealth.machines.services import find_machine, register_machine
+
+PREVIEWED = 10
+MOMENT = re.compile(r"(.{10})T(.{5})(?::[0-9.]*)?([+-].*|Z)")
+PREVIEW_COLUMNS = ("line", "outcome", "patient", "taken", "results")
+
+
+def preview_row(parsed: ParsedRecord, result: RecordResult) -> list[str]:
+    """Return the cells of PREVIEW_COLUMNS for one record; of a rejected one the reasons instead of the results."""
+    found = parsed.decoded()
+    record: dict[str, Any] = found if isinstance(found, dict) else {}
+    taken = str(record.get("taken_at") or "")[: 10 if record.get("taken_precision") == "day" else None]
+    if match := MOMENT.fullmatch(taken):
+        taken = " ".join(match.groups())
+    words = [_in_words(each) for each in record.get("results") or ()] or [record.get("checkup_report") or ""]
+    if result.errors:
+        words = [": ".join(filter(None, (each["field"], each["message"]))) for each in result.errors]
+    cells = (parsed.line, result.status, record.get("checkup_for") or "", taken, "; ".join(words))
+    return [printable(str(cell)) for cell in cells]
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    code = result.get("code") or result.get("other_code")
+    words = " ".join(str(each) for each in (result["name"], result["value"], result.get("unit")) if each is not None)
+    return f"{words} ({code})" if code else words
+
+
+def use_layout_of_machine(dump: Dump) -> None:
+    """Give a table that came without a layout that of its machine, if it has one."""
+    asked = dump.layout
+    if dump.format is not CSV or dump.serial is None or asked.is_given or asked.kind:
+        return
+    machine = find_machine(dump.serial)
+    if machine is not None and machine.layout:
+        layout = parse_layout(machine.layout)
+        named = {name: value for name in ("date_format", "encoding", "zone") if (value := getattr(asked, name))}
+        dump.layout = replace(layout, **named)
+
+
+def remember_layout(serial: str, layout: Layout) -> None:
+    """Keep a layout for the tables of a machine. Raises BadInput for an invalid serial."""
+    register_machine(serial, layout=dump_layout(layout))
+
 
 BATCH_RECORDS = 5000
 # A batch ends early if its records are large, so that memory stays bounded.
@@ -159,3 +209,39 @@ def read_batches(
         raise
     if batch:
         yield batch
+
+
+class RejectedFile:
+    """A file that is created when the first record is added; closing it writes its end."""
+
+    def __init__(self, path: Path, dump: Dump) -> None:
+        """Raises BadInput if the file exists: it may contain corrections that are not imported yet."""
+        if path.exists():
+            raise BadInput(f"{path} is there already; move it away first, it may hold what is not imported yet")
+        self.path = path
+        self._dump = dump
+        self._file: BinaryIO | None = None
+
+    def add(self, parsed: ParsedRecord) -> None:
+        """Raises BadInput if it cannot be written."""
+        layout = self._dump.format.write_rejected(self._dump)
+        with self._writing():
+            if self._file is None:
+                self._file = self.path.open("xb")
+                self._file.write(layout.before)
+            else:
+                self._file.write(layout.between)
+            self._file.write(layout.encode(parsed))
+
+    def close(self) -> None:
+        """Raises BadInput if it cannot be written."""
+        if self._file is not None:
+            with self._writing(), self._file as file:
+                file.write(self._dump.format.write_rejected(self._dump).after)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from error

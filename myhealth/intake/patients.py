@@ -13,10 +13,10 @@ from psycopg2.extras import execute_values
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT
 from myhealth.common.text import fold_name, printable
-from myhealth.intake.details import Patient
 from myhealth.intake.identity import claim_of, contradiction
 from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.erasure import erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system

@@ -24,12 +24,12 @@ from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
 from myhealth.intake.content import warn_of_withdrawn
-from myhealth.intake.details import Patient
 from myhealth.intake.identity import claim_of, claim_of_invalid, composed
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record
 from myhealth.intake.record_ids import Occurrences
+from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 

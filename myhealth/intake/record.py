@@ -13,7 +13,9 @@ from msgspec.structs import astuple
 
 from myhealth.clinical.status import ReportStatus, ResultStatus
 from myhealth.common.decoding import prepare
-from myhealth.intake.details import (
+from myhealth.intake.record_types import (
+    LIST_MAX,
+    RESULTS_MAX,
     CheckupDetails,
     Coding,
     Codings,
@@ -22,27 +24,23 @@ from myhealth.intake.details import (
     Device,
     Identifiers,
     Interpretation,
+    LongText,
+    Moment,
     MomentText,
     Notes,
+    Number,
     Parties,
     Patient,
     Period,
     Precision,
     QuantityRange,
     Ratio,
-    ReferenceRange,
-    Samples,
-    Specimen,
-)
-from myhealth.intake.record_types import (
-    LIST_MAX,
-    RESULTS_MAX,
-    LongText,
-    Moment,
-    Number,
     RecordId,
+    ReferenceRange,
     RequiredText,
+    Samples,
     Serial,
+    Specimen,
     Text,
     Value,
 )

@@ -6,10 +6,10 @@ from typing import Any
 from msgspec import Struct, field
 
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.details import Patient
+from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.record import Record
+from myhealth.intake.record_types import Patient
 from myhealth.profiles.erasure import erased_form
 from myhealth.profiles.models import Key
 

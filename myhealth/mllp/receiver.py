@@ -17,8 +17,8 @@ from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.terminology import read_zone
+from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.patient_map import PatientMap
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import serial_fault

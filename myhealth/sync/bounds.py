@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from myhealth.common.errors import Conflict
+from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteResult
 from myhealth.sync.calls import Quarantined, UserDocument, document_of
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document

@@ -14,9 +14,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from myhealth.common.decoding import Count, Id, StoredMoment, prepare
 from myhealth.common.errors import BadInput
+from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_compare import Fingerprint
 from myhealth.reports.documents import Document, decode_json, finish_results, storable
-from myhealth.reports.upload_events import UploadEvent
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.rows import FURTHER_FIELDS, MOMENTS, REPORT_FIELDS

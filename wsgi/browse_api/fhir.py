@@ -10,7 +10,7 @@ import bottle
 from myhealth.common.errors import NotFound
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir_types import Element
+from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.fhir.parameters import PARAMETERS, FhirSearch, parse_fhir_search
 from myhealth.reports.fhir.resources import find_resource, is_withdrawn, patient_of, report_id_of, resources_of
 from myhealth.reports.fhir.search import NO_PATIENT, ResourcePage, count_found, find_named, find_page, find_patients

@@ -21,14 +21,13 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
-from myhealth.intake.file_import import BATCH_RECORDS, read_batches
+from myhealth.intake.file_import import BATCH_RECORDS, read_batches, use_layout_of_machine
 from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import CSV, FORMATS
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
 from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
 from myhealth.intake.idempotency import KEY_MAX, Answer, once
-from myhealth.intake.machine_layouts import use_layout_of_machine
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.results import ImportSource, RecordResult

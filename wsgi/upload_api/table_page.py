@@ -13,13 +13,12 @@ import bottle
 
 from myhealth.common.errors import BadInput
 from myhealth.examples import NAMES
+from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row, remember_layout
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
 from myhealth.intake.formats.tables.layout import ORDERS
 from myhealth.intake.formats.tables.reader import DAY_FIRST, FORM, ZONE
-from myhealth.intake.machine_layouts import remember_layout
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.preview import COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.results import RecordResult, counts
 from wsgi.upload_api.checkups import SENDERS, layout_of
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
@@ -97,7 +96,7 @@ class TablePage(FormPage):
         found = {"message": "", "outcome": None, "dump": Dump, "stored": False, **values}
         found["message"] = _in_page_words(found["message"])
         content = _packed(form["data"]) if found["outcome"] else ""
-        choices = {"names": NAMES, "orders": ORDERS, "columns": COLUMNS}
+        choices = {"names": NAMES, "orders": ORDERS, "columns": PREVIEW_COLUMNS}
         return super().page({**form, "content": content}, status, **choices, **found)
 
 

@@ -10,7 +10,7 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotAllowed, TooManyAttempts
 from myhealth.common.text import fold_name
 from myhealth.end_logins import end_logins
-from myhealth.intake.linking import count_waiting, link_patient, store_waiting
+from myhealth.intake.retry import count_waiting, link_patient, store_waiting
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import identifiers, services
 from myhealth.profiles.login_throttle import attempt

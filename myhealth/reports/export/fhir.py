@@ -12,7 +12,7 @@ from myhealth.clinical.coding_systems import OUR_DISEASE, OUR_REPORT, OUR_SUBJEC
 from myhealth.clinical.status import WORDS as STATUS_WORDS
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_observations import Observations
-from myhealth.reports.export.fhir_types import (
+from myhealth.reports.export.fhir_values import (
     Element,
     clean,
     coding_elements,

@@ -8,7 +8,7 @@ from typing import Any
 
 from myhealth.clinical.coding_systems import LOINC, OUR_SERIAL
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.reports.export.fhir_types import (
+from myhealth.reports.export.fhir_values import (
     Element,
     clean,
     coding_elements,
@@ -20,11 +20,12 @@ from myhealth.reports.export.fhir_types import (
     has_role,
     identifier_elements,
     instant,
+    interpretation_elements,
+    measured,
     notes,
     parts,
     party,
 )
-from myhealth.reports.export.fhir_values import interpretation_elements, measured
 
 CATEGORY_URI = "http://terminology.hl7.org/CodeSystem/observation-category"
 CATEGORY_WORDS = {"vital-signs": "Vital Signs", "laboratory": "Laboratory", "exam": "Exam"}

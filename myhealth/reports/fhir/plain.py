@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_observations import Observations
-from myhealth.reports.export.fhir_types import Element, instant
+from myhealth.reports.export.fhir_values import Element, instant
 
 FACTS = ("code", "name", "unit", "low", "high", "flag")
 # A result with anything else is not plain, nor is a report with one of these.

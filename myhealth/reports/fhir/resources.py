@@ -12,7 +12,7 @@ from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir import patient_resource, report_resources
 from myhealth.reports.export.fhir_observations import Observations
-from myhealth.reports.export.fhir_types import Element, clean, instant
+from myhealth.reports.export.fhir_values import Element, clean, instant
 from myhealth.reports.fhir.plain import plain_observations
 from myhealth.reports.trends import readable_results
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from myhealth.common.exact_numbers import INT_MAX
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir_types import Element
+from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.fhir.parameters import COUNT_MAX, FhirSearch
 from myhealth.reports.fhir.resources import patient_of, report_id_of, resources_of
 from myhealth.reports.fhir.values import refuse
