@@ -89,7 +89,8 @@ class ParsedRecord(Struct):
     and then `raw` is the JSON text of the record itself. `faults`: why it cannot be read, as (field or "", message).
     `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
     the format gives it. `patient_field`: the source's own field that names the patient. `patient_reference`: the
-    reference by which a FHIR resource names a patient whose resource the source does not contain. `warnings`: what
+    reference by which a FHIR resource names a patient whose resource the source does not contain. `patient_doubt`: why
+    it may be about another patient than it names, so that a person must say whose it is. `warnings`: what
     looks wrong in a record that can be read, as (the source's own field, message). `locate`: returns the source's own
     name for a field of ours, as errors name it. `entries`: the places of the Bundle's entries that it is made of, the
     head first, each with the number of its result (`sub_id`), "" where it is none. `elsewhere`: the addresses of its
@@ -105,6 +106,7 @@ class ParsedRecord(Struct):
     full_name: str = ""
     patient_field: str = "checkup_for"
     patient_reference: str = ""
+    patient_doubt: str = ""
     warnings: list[tuple[str, str]] = []
     locate: Callable[[str], str] = str
     entries: dict[int, str] = {}

@@ -97,7 +97,7 @@ class Patients:
         detailed = [item for item in items if item.patient is not None or item.reference]
         self._find(cursor, items, detailed)
         if self.origin.create_patients:
-            new = NewPatients([item for item in items if not self._matching(item) and not self._namesakes(item)])
+            new = NewPatients([item for item in items if self._may_be_new(item)])
             created = new.create(cursor, self._users)
             if created:
                 self.created, self.news = [*created], new.news
@@ -114,7 +114,7 @@ class Patients:
     def of(self, item: ValidatedRecord) -> Account | NoPatient:
         """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
         linked make nothing ambiguous: anybody can register an account with another's number as its name."""
-        if item.patient is not None or item.reference:
+        if item.is_detailed:
             return self._settle(item)
         account = self._found.get(item.patients)  # of the same names before
         if account is None:
@@ -125,6 +125,10 @@ class Patients:
         return account
 
     def _settle(self, item: ValidatedRecord) -> Account | NoPatient:
+        if doubt := item.parsed.patient_doubt:
+            return NoPatient(
+                item.parsed.patient_field, f"{doubt}; when you know whose it is, {RETRY}", "identity_conflict"
+            )
         found = self._matching(item)
         linked = [account for account in found if account.linked]
         if len(linked) == 1:
@@ -143,10 +147,9 @@ class Patients:
             return NoPatient(place, message, "ambiguous_user")
         if item.identifiers:
             return self._unknown_number(item)
-        if item.reference and any(name in self._users for name in item.patients):
-            message = (
-                f"{shown} is known from another server; if {printable(item.reference, 100)} is the same person, {RETRY}"
-            )
+        if item.reference and (self._bare(item) or any(name in self._users for name in item.patients)):
+            known = "without a server" if self._bare(item) else "from another server"
+            message = f"{shown} is known {known}; if {printable(item.reference, 100)} is the same person, {RETRY}"
             return NoPatient(place, message, "identity_conflict")
         if not shown:
             return NoPatient(place, "has no number that names a patient here", "unknown_user")
@@ -192,7 +195,7 @@ class Patients:
         if not detailed:
             return
         keys = {key for item in detailed for key in (*item.identifiers, *_keys_of_names(item))}
-        references = sorted({item.reference for item in detailed if item.reference})
+        references = sorted({each for item in detailed for each in (item.reference, _without_server(item)) if each})
         subjects = [value for system, value in keys if system == OUR_SUBJECT]
         cursor.execute(
             FIND_HOLDERS, ([system for system, _ in keys], [value for _, value in keys], references, subjects)
@@ -217,8 +220,19 @@ class Patients:
             return self._references[item.reference]
         found = {self._users[name] for name in item.patients if name in self._users}
         if not item.identifiers:
+            if (bare := self._bare(item)) and bare != found:
+                return set()
             return {account for account in found if not self._is_of_other_server(item.reference, account)}
         return found | {self._holders[key][0] for key in item.identifiers if key in self._holders}
+
+    def _bare(self, item: ValidatedRecord) -> set[Account]:
+        """Return whom the record's reference means without its server; another server's may mean somebody else."""
+        return self._references.get(_without_server(item), set())
+
+    def _may_be_new(self, item: ValidatedRecord) -> bool:
+        """Return whether nobody here may be the record's patient."""
+        known = self._matching(item) or self._namesakes(item) or (not item.identifiers and self._bare(item))
+        return not known and not item.parsed.patient_doubt
 
     def _is_of_other_server(self, reference: str, account: Account) -> bool:
         """Return whether the account is known as the patient with the same id of another server."""
@@ -289,6 +303,12 @@ class Patients:
         columns = [machine for machine, _ in records], [id_ for _, id_ in records], [acc.id for _, acc in asked]
         cursor.execute(STORED_BEFORE, columns)
         self._before = {id(asked[position - 1][0]): asked[position - 1][1] for (position,) in cursor.fetchall()}
+
+
+def _without_server(item: ValidatedRecord) -> str:
+    """Return the reference of a record's patient without its server; "" if it names none."""
+    address = ON_SERVER.fullmatch(item.reference)
+    return address[2].removeprefix("/") if address else ""
 
 
 def _keys_of_names(item: ValidatedRecord) -> list[Key]:

@@ -243,7 +243,7 @@ class Intake:
         """Set whom the record may be about."""
         origin, parsed = self.origin, item.parsed
         if origin.assigned:
-            item.patients = (origin.assigned,)
+            item.patients, parsed.patient_doubt = (origin.assigned,), ""
             return
         if record.patient is None:
             item.patients = (composed(record.checkup_for),)
@@ -259,7 +259,7 @@ class Intake:
         if origin.patient_map:
             mapped = origin.patient_map.find(item.patients, item.identifiers)
             if mapped is not None:
-                item.patients, item.reference = (mapped,), ""
+                item.patients, item.reference, parsed.patient_doubt = (mapped,), "", ""
 
     def _about(self, record: Any) -> Any:
         """Return the record; if it names no patient, with the patient of all records of this source, and of its machine

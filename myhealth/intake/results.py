@@ -107,7 +107,7 @@ class ValidatedRecord(Struct):
     @property
     def is_detailed(self) -> bool:
         """Whether more than a name says who its patient is."""
-        return self.patient is not None or self.reference != ""
+        return self.patient is not None or self.reference != "" or self.parsed.patient_doubt != ""
 
     @property
     def erased_forms(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Element, kind
+from myhealth.intake.formats.fhir.element import Element, bundle_fault, kind, resource_fault
 from myhealth.intake.formats.fhir.resources import Resources
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
@@ -24,7 +24,6 @@ from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 RESULTS = ("Observation", "DiagnosticReport")
 PERSONS = ("Patient", "RelatedPerson", "Practitioner", "PractitionerRole", "Group")
 THINGS = ("Device", "Location", "Substance", "Specimen")
-TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 # A deletion of the one resource with an identifier.
@@ -123,6 +122,7 @@ class Scope:
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}
         self._by_type: dict[tuple[str, str], list[Entry]] = {}
+        self._doubles: dict[tuple[str, int], Entry | None] = {}
         self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
             if entry.full_url:
@@ -142,6 +142,21 @@ class Scope:
         if address is None:
             return next(iter(self._by_url.get(text, [])), None) or self.known.get(text)
         return self._find(address, at, text) or self._known(address, at)
+
+    def double(self, reference: Element, found: Entry, may_be_one: Callable[[Entry, Entry], bool]) -> Entry | None:
+        """Return an entry that a Reference may mean as it means `found`, and that is certainly not the same."""
+        text = reference.text("reference").strip()
+        address = ADDRESS.fullmatch(text)
+        key = text, id(found)
+        if key not in self._doubles:
+            same = self._by_url.get(text, [])
+            if address and not address[1]:
+                same = self._by_type.get((address[2], address[3]), []) if not address[4] else []
+                same = [each for each in same if root_of(each) == root_of(found)]
+            self._doubles[key] = next(
+                (each for each in same if each is not found and not may_be_one(found, each)), None
+            )
+        return self._doubles[key]
 
     @staticmethod
     def address_of(reference: Element, at: Entry) -> str:
@@ -222,27 +237,6 @@ def _contained(container: Entry) -> dict[str, Entry]:
 
 def contained_in(container: Entry) -> list[Entry]:
     return list(_contained(container).values())
-
-
-def resource_fault(resource: Any) -> tuple[str, str] | None:
-    """Return the reason why a JSON value is not a FHIR resource; None if it is one."""
-    if not isinstance(resource, dict):
-        return "", f"must be an object, not {kind(resource)}"
-    if "resourceType" not in resource:
-        return "resourceType", "is missing: it is no FHIR resource"
-    if not isinstance(resource["resourceType"], str) or not TYPE.fullmatch(resource["resourceType"]):
-        return "resourceType", "does not name a type of FHIR resource"
-    return None
-
-
-def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the reason why the entries of a Bundle cannot be read; None if they can."""
-    if isinstance(bundle, DuplicateKeyDict):
-        return f"Bundle.{printable(bundle.name, 60)}", "is there twice"
-    entries = bundle.get("entry")
-    if entries is not None and not isinstance(entries, list):
-        return "Bundle.entry", f"must be a list, not {kind(entries)}"
-    return None
 
 
 def read_bundle(window: JsonBuffer, resources: Resources) -> list[Entry] | None:

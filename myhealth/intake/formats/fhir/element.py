@@ -5,6 +5,7 @@ Source: HL7 FHIR R4 (4.0.1), "JSON Representation" and "Data Types".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from myhealth.common.text import printable
 from myhealth.intake.formats.terminology import FieldError, Number, joined_name
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
+TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
@@ -153,3 +155,24 @@ def person_name(person: Element) -> str:
         if found:
             return found
     return ""
+
+
+def resource_fault(resource: Any) -> tuple[str, str] | None:
+    """Return the reason why a JSON value is not a FHIR resource; None if it is one."""
+    if not isinstance(resource, dict):
+        return "", f"must be an object, not {kind(resource)}"
+    if "resourceType" not in resource:
+        return "resourceType", "is missing: it is no FHIR resource"
+    if not isinstance(resource["resourceType"], str) or not TYPE.fullmatch(resource["resourceType"]):
+        return "resourceType", "does not name a type of FHIR resource"
+    return None
+
+
+def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the reason why the entries of a Bundle cannot be read; None if they can."""
+    if isinstance(bundle, DuplicateKeyDict):
+        return f"Bundle.{printable(bundle.name, 60)}", "is there twice"
+    entries = bundle.get("entry")
+    if entries is not None and not isinstance(entries, list):
+        return "Bundle.entry", f"must be a list, not {kind(entries)}"
+    return None

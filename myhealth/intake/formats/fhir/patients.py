@@ -8,28 +8,34 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
+from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, KnownPatients, root_of
 from myhealth.intake.formats.fhir.element import Element, compact, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.moments import is_date
-from myhealth.intake.identity import may_name_patient
+from myhealth.intake.identity import contradiction, may_name_patient
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
+from myhealth.intake.record_types import Patient
 
 # A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
 CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:([^|&]*)\|)?([^|&]+)(?:&.*)?")
-TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender")
+TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender", "link", "modifierExtension")
 GENDERS = ("male", "female", "other", "unknown")
 
 
 class Subject(NamedTuple):
     """The patient of a record. `names`: what may identify the patient here, best first. `facts`: record.patient.
-    `reference`: how the record names a patient of whom nothing more is known."""
+    `reference`: how the record names a patient of whom nothing more is known. `doubt`: why it may be another patient.
+    `warnings`: what of the patient cannot be read.
+    """
 
     names: list[str]
     facts: dict[str, Any]
     reference: str = ""
+    doubt: str = ""
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,16 +56,40 @@ def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dic
         for name in {entry.full_url, "" if root_of(entry) else f"Patient/{entry.id}"} - {"", "Patient/"}:
             before = known.get(name, taught)
             known[name] = taught if before is not None and _may_be_one(before, taught) else None
-            yield name, facts_of_patient(Element(patient, "Patient", []))
+            faults: list[Any] = []
+            facts = facts_of_patient(Element(patient, "Patient", faults))
+            if not faults and not replacement_of(patient):
+                yield name, facts
+
+
+def replacement_of(patient: dict[str, Any]) -> str:
+    """Return the reference of the patient by whom the source replaced this one; "" if it did not."""
+    for link in Element(patient, "Patient", []).parts("link"):
+        if link.text("type") in ("replaced-by", "replace"):  # replace: DSTU2
+            other = link.part("other")
+            return other.text("reference") or other.text("display") or "another one"
+    return ""
 
 
 def _may_be_one(one: Entry, other: Entry) -> bool:
-    """Return whether two Patient resources may be versions of one: they share an identifier, or one has none."""
-    values = [
-        {(each.get("system"), each["value"]) for each in identifiers_of(Element(entry.resource, "", []))}
-        for entry in (one, other)
-    ]
-    return not all(values) or not values[0].isdisjoint(values[1])
+    """Return whether two Patient resources may be one: two versions, or nothing that they say contradicts.
+
+    With an identifier in common the name may change."""
+    parts = [Element(entry.resource, "", []) for entry in (one, other)]
+    versions = {part.part("meta").text("versionId") for part in parts}
+    if len(versions) == 2 and "" not in versions and root_of(one) and one.full_url == other.full_url:
+        return True
+    ours, theirs = map(facts_of_patient, parts)
+    length = min(len(facts.get("birth_date", "")) for facts in (ours, theirs))  # to the precision of both
+    born, known = (facts.get("birth_date", "")[:length] or None for facts in (ours, theirs))
+    if contradiction(Patient(birth_date=born), (), known, None):
+        return False
+    numbers = [facts.get("identifiers", ()) for facts in (ours, theirs)]
+    values = [{(each.get("system"), each["value"]) for each in every} for every in numbers]
+    if all(values):
+        return not values[0].isdisjoint(values[1])
+    patient = Patient(name=ours.get("name"), sex=ours.get("sex"))
+    return not contradiction(patient, filter(None, [theirs.get("name")]), None, theirs.get("sex"))
 
 
 def subject_of(group: FhirGroup) -> Subject:
@@ -72,7 +102,21 @@ def subject_of(group: FhirGroup) -> Subject:
     for identity, (_, part) in zip(identities[1:], subjects[1:], strict=True):
         if _differ(identities[0], identity):
             part.add_error("", "is another one than the record's")
-    return _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
+    subject = _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
+    doubts = (_doubt(group, part, entry) for (_, part), entry in zip(subjects, found, strict=True))
+    return subject._replace(doubt=next(filter(None, doubts), ""))
+
+
+def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:
+    """Return why a subject may mean another patient than its resource; "" if nothing says so."""
+    if entry is None or entry.kind != "Patient":
+        return ""
+    named = printable(subject.text("reference").strip(), 100)
+    if other := group.scope.double(subject, entry, _may_be_one):
+        group.examine(other.outermost)
+        return f"{named} is the address of two different patients here"
+    by = replacement_of(entry.resource)
+    return f"the source replaced {named} by {printable(by, 100)} (Patient.link)" if by else ""
 
 
 def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: Entry) -> Subject:
@@ -81,9 +125,11 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
     named = _conditional_identifier(subject)
     identifiers = [*identifiers_of(subject), *([named] if named else [])]
     facts: dict[str, Any] = {"name": subject.text("display").strip()}
+    warnings: list[tuple[str, str]] = []
     if entry is not None and entry.kind == "Patient":
         known = facts_of_patient(Element(entry.resource, "Patient", group.faults))
         identifiers = [*known.pop("identifiers", ()), *identifiers]
+        warnings += _birth_date_warnings(entry.resource, known)
         facts |= known
     if not any(
         each.get("system") == OUR_SUBJECT for each in identifiers
@@ -102,7 +148,14 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
     reference = "" if identifiers else group.scope.address_of(subject, at)
     if reference and entry is not None:  # it is here: what it is called elsewhere tells only whose server it is on
         reference = f"{root_of(entry)}Patient/{entry.id}" if entry.kind == "Patient" and root_of(entry) else ""
-    return Subject(names, compact(identifiers=usable, **facts), reference)
+    return Subject(names, compact(identifiers=usable, **facts), reference, warnings=tuple(warnings))
+
+
+def _birth_date_warnings(patient: dict[str, Any], facts: dict[str, Any]) -> list[tuple[str, str]]:
+    born = patient.get("birthDate")
+    if not born or "birth_date" in facts or not isinstance(born, str):
+        return []
+    return [("Patient.birthDate", f"is no date, so it is not compared: '{printable(born, 40)}'")]
 
 
 def facts_of_patient(patient: Element) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from myhealth.intake.formats.fhir.bundle import (
     Entry,
     KnownPatients,
     Scope,
-    bundle_fault,
     read_bundle,
-    resource_fault,
     slice_bundle,
     slice_nested,
     small_bundle,
 )
+from myhealth.intake.formats.fhir.element import bundle_fault, resource_fault
 from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
 from myhealth.intake.formats.fhir.patients import teach
 from myhealth.intake.formats.fhir.record import read_deleted, read_group

@@ -77,7 +77,7 @@ def iso_time(text: str) -> str:
 
 def birth_date_of(segment: Segment, field: int) -> str:
     """Return a birth date as YYYY-MM-DD, YYYY-MM or YYYY; "" if there is none, or it is no day."""
-    match = TIME.fullmatch(segment.text(field))
+    match = TIME.fullmatch(_without_iso_marks(segment.text(field)))
     if match is None or not match[1].strip("0"):
         return ""
     parts = [each for each in match.groups()[:3] if each and each != "00"]

@@ -9,6 +9,7 @@ from datetime import tzinfo
 
 from myhealth.clinical.coding_systems import HL7_TABLE
 from myhealth.clinical.range_choice import YEARS_OF
+from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     authority_of,
@@ -60,9 +61,10 @@ def parse_patient(group: OrderGroup) -> PatientFacts:
         group.faults.append((f"PID-{place}", NOBODYS))
     number = next((each["value"] for each in found if "system" not in each), found[0]["value"] if found else "")
     name = next(filter(None, (person_of(each, segment.encoding, 0)[0] for each in segment.repetitions(5))), "")
-    facts = without_empty(
-        identifiers=found, name=name, birth_date=birth_date_of(segment, 7), sex=SEXES.get(segment.text(8)[:1].upper())
-    )
+    born = birth_date_of(segment, 7)
+    if not born and segment.text(7).strip("0"):
+        group.warnings.append(("PID-7", f"is no date, so it is not compared: '{printable(segment.text(7), 40)}'"))
+    facts = without_empty(identifiers=found, name=name, birth_date=born, sex=SEXES.get(segment.text(8)[:1].upper()))
     if "birth_date" not in facts and (age := _age(group)) is not None:
         facts["age"] = age
     return PatientFacts(facts, number, name, f"PID-{place}")
