@@ -1,11 +1,9 @@
 """myhealth users invite: codes with which patients set a password, as printable slips or as a table."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -14,11 +12,8 @@ import click
 from cli.context import App, pass_app
 from cli.output import as_json, print_csv, print_error, print_json
 from myhealth.common.errors import Conflict, NotFound, SettingsError
-from myhealth.profiles.invitations import invite, list_without_password
-
-if TYPE_CHECKING:
-    from myhealth.common.settings import Settings
-    from myhealth.profiles.invitations import IssuedInvitation
+from myhealth.common.settings import Settings
+from myhealth.profiles.invitations import IssuedInvitation, invite, list_without_password
 
 COLUMNS = ("username", "full_name", "address", "code", "expires_at")
 HEAD = """<!DOCTYPE html>

@@ -1,20 +1,15 @@
 """myhealth migrate"""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import cell_text, confirm, is_json, print_json, print_table, tell, told_as_json
 from myhealth import stores
+from myhealth.common.settings import Settings
 from myhealth.grants import RIGHTS, grant, keep_data_out_of_the_log
-
-if TYPE_CHECKING:
-    from myhealth.common.settings import Settings
 
 DONE = "applied"
 

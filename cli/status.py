@@ -11,7 +11,7 @@ from cli.output import as_json, cell_text, plural, print_json, print_table
 from cli.sync import opened_target
 from myhealth.common.errors import Unavailable
 from myhealth.sync.lag import Holder, LastPass
-from myhealth.sync.status import Status, collect_status, raise_if_unavailable
+from myhealth.sync.status import Status, collect_status
 
 QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 
@@ -51,7 +51,8 @@ def status_command(app: App, max_lag: float | None, max_age: float | None, as_js
     finally:
         stores.close_database()
     print_json(status_as_dict(found)) if as_json else print_status(found)
-    raise_if_unavailable(found)
+    if found.unavailable:
+        raise Unavailable("; ".join(found.unavailable.values()))
     if found.is_behind(max_lag) or found.is_old(max_age):
         click.get_current_context().exit(1)
 

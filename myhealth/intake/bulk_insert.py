@@ -75,7 +75,8 @@ def store_rows(cursor: Any, rows: Sequence[Pending]) -> set[int]:
     Return the ids of the inserted rows. Waits for another transaction that stores the same records. All transactions
     insert in the order of the keys, so two of them never wait for each other.
     """
-    rows = sorted(rows, key=_by_key)  # stable: of equal keys the first remains first
+    # stable: of equal keys the first remains first
+    rows = sorted(rows, key=lambda row: (row.machine_id or 0, row.record.record_id or ""))
     if len(rows) < COPY_FROM_ROWS:
         return _insert(cursor, rows)
     stored = None
@@ -108,10 +109,6 @@ def find_by_number(cursor: Any, record_ids: list[str]) -> list[tuple[int, int, i
     """Return (id, patient's id, machine's id, record_id) of the check-ups of these numbers, of whatever machine."""
     cursor.execute(FIND_BY_NUMBER, {"records": record_ids})
     return list(cursor.fetchall())
-
-
-def _by_key(row: Pending) -> tuple[int, str]:
-    return row.machine_id or 0, row.record.record_id or ""
 
 
 def _without(rows: Sequence[Pending], known: set[RecordKey]) -> list[Pending]:

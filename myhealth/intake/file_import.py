@@ -66,11 +66,6 @@ def use_layout_of_machine(dump: Dump) -> None:
         dump.layout = replace(layout, **named)
 
 
-def remember_layout(serial: str, layout: Layout) -> None:
-    """Keep a layout for the tables of a machine. Raises BadInput for an invalid serial."""
-    register_machine(serial, layout=dump_layout(layout))
-
-
 BATCH_RECORDS = 5000
 # A batch ends early if its records are large, so that memory stays bounded.
 BATCH_CHARACTERS = 8 * 1024 * 1024

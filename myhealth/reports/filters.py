@@ -164,11 +164,6 @@ def reports_query(
 
         query["results.code"] = {"$in": [*codes_of(wanted.code)]}
     if wanted.text is not None:
-        query["$and"] = [_contains(wanted.text)]
+        contains = {"$regex": re.escape(wanted.text), "$options": "i"}  # literally, in any case
+        query["$and"] = [{"$or": [{name: contains} for name in SEARCHED]}]
     return query
-
-
-def _contains(text: str) -> Document:
-    """Match reports whose text contains this one literally, in any case."""
-    pattern = {"$regex": re.escape(text), "$options": "i"}
-    return {"$or": [{name: pattern} for name in SEARCHED]}

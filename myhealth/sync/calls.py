@@ -6,7 +6,7 @@ body, and answers `{"result": …}`. The methods are those of `ReportWriter`, wh
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -58,9 +58,8 @@ _decoders = {kind: msgspec.json.Decoder(list[form]) for kind, form in KINDS.item
 
 def encode_document(document: Document) -> bytes:
     """Return the document as JSON. Raises a ValueError or an OverflowError if JSON cannot hold it."""
-    moments = {
-        name: _aware(document[name]) for name in (*MOMENTS, "tokens_valid_after") if document.get(name) is not None
-    }
+    found = {name: moment for name in (*MOMENTS, "tokens_valid_after") if (moment := document.get(name)) is not None}
+    moments = {name: each if each.tzinfo else each.replace(tzinfo=UTC) for name, each in found.items()}
     return _encode({**document, **moments})
 
 
@@ -87,10 +86,6 @@ def document_of(given: Any) -> Document:
         elif value is not UNSET:
             document[name] = value
     return document
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _positions(message: str) -> Sequence[dict[str, Any]]:

@@ -59,7 +59,9 @@ def collect_status(source_url: str, target: Target, *, quarantined: int = 100) -
     """
     status = Status()
     try:
-        _ask_store(target, status, quarantined)
+        status.checkpoint = from_document(target.read_checkpoint())
+        status.quarantined, status.quarantined_count = target.list_quarantined(quarantined), target.count_quarantined()
+        status.reports, status.report_users = target.count()
     except Unavailable as error:
         status.unavailable["MongoDB"] = error.message
     try:
@@ -67,12 +69,6 @@ def collect_status(source_url: str, target: Target, *, quarantined: int = 100) -
     except Unavailable as error:
         status.unavailable["PostgreSQL"] = error.message
     return status
-
-
-def _ask_store(target: Target, status: Status, quarantined: int) -> None:
-    status.checkpoint = from_document(target.read_checkpoint())
-    status.quarantined, status.quarantined_count = target.list_quarantined(quarantined), target.count_quarantined()
-    status.reports, status.report_users = target.count()
 
 
 def _ask_source(source_url: str, status: Status) -> None:
@@ -88,9 +84,3 @@ def _ask_source(source_url: str, status: Status) -> None:
         status.held_back_by = find_holder(cursor)
         cursor.execute(COUNTS)
         status.checkups, status.users = cursor.fetchone()
-
-
-def raise_if_unavailable(status: Status) -> None:
-    """Raise Unavailable if a store did not answer."""
-    if status.unavailable:
-        raise Unavailable("; ".join(status.unavailable.values()))

@@ -80,7 +80,11 @@ class ReportsApi:
                     raise
                 refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
                 continue
-            found = _reports_result(response) if kind == "checkup" else _decode_result(response, WriteResult)
+            if kind == "checkup":
+                failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in response["failed"]]
+                found = WriteResult(response["written"], response["unchanged"], quarantined=failed)
+            else:
+                found = _decode_result(response, WriteResult)
             if found.written + found.unchanged + len(found.quarantined) != len(part):
                 raise Unavailable("the browse API does not report the result of each document")
             done += found
@@ -95,12 +99,6 @@ def _decode_result(response: dict[str, Any], form: Any) -> Any:
         return msgspec.convert(response["result"], form)
     except (KeyError, msgspec.ValidationError) as error:
         raise Unavailable("the browse API's answer is not one of this version") from error
-
-
-def _reports_result(response: dict[str, Any]) -> WriteResult:
-    """Return the result in an answer of `POST /reports/`."""
-    failed = [QuarantinedDocument("checkup", each["id"], each["reason"]) for each in response["failed"]]
-    return WriteResult(response["written"], response["unchanged"], quarantined=failed)
 
 
 def _split_into_requests(

@@ -18,7 +18,7 @@ class Exchange:
     def __init__(self, app: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
         self._app, self._start = app, start_response
         self._began = time.perf_counter()
-        self._status, self._bytes = 500, 0
+        self._status, self.bytes_sent = 500, 0
         sent = environ.get("HTTP_X_REQUEST_ID", "")
         self._request = RequestContext(accept_id(sent), environ.get("REQUEST_METHOD", "")[:20])
 
@@ -31,7 +31,7 @@ class Exchange:
             self.end()
             raise
         if isinstance(answer, list):
-            self._bytes = sum(map(len, answer))
+            self.bytes_sent = sum(map(len, answer))
             self.end()
             return answer
         return _Parts(answer, self)
@@ -40,9 +40,6 @@ class Exchange:
         self._status = int(status[:3])
         return self._start(status, [*headers, (HEADER, self._request.id)], *error)
 
-    def add_bytes(self, count: int) -> None:
-        self._bytes += count
-
     def end(self) -> None:
         """Log and count the request, once."""
         if current_request.get() is self._request:
@@ -50,7 +47,7 @@ class Exchange:
         seconds, request = time.perf_counter() - self._began, self._request
         count_request(self._app, request.route, request.method, self._status, seconds)
         if log.isEnabledFor(logging.INFO):
-            log_request(log, request, self._status, seconds * 1000, self._bytes)
+            log_request(log, request, self._status, seconds * 1000, self.bytes_sent)
 
 
 class _Parts:
@@ -62,7 +59,7 @@ class _Parts:
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._parts:
-            self._exchange.add_bytes(len(part))
+            self._exchange.bytes_sent += len(part)
             yield part
         self.close()
 

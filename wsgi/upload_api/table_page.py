@@ -13,13 +13,14 @@ import bottle
 
 from myhealth.common.errors import BadInput
 from myhealth.examples import NAMES
-from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row, remember_layout
+from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
-from myhealth.intake.formats.tables.layout import ORDERS
+from myhealth.intake.formats.tables.layout import ORDERS, dump_layout
 from myhealth.intake.formats.tables.reader import DAY_FIRST, FORM, ZONE
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult, counts
+from myhealth.machines.services import register_machine
 from wsgi.upload_api.checkups import SENDERS, layout_of
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
 
@@ -89,7 +90,7 @@ class TablePage(FormPage):
         outcome = Preview()
         self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
         if store and machine and (form["layout"] or form["date_format"] or form["timezone"].strip()):
-            remember_layout(machine, dump.layout)
+            register_machine(machine, layout=dump_layout(dump.layout))
         return self.page(form, outcome=outcome, dump=dump, stored=store)
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:

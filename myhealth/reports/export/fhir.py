@@ -93,10 +93,11 @@ def _report(report: Document, subject: Element) -> Element:
     coded = [{"coding": [{"system": OUR_DISEASE, "display": disease}], "text": disease}] if disease else []
     people = performers_of(report, details)
     order = _service_request(details, subject)
+    extensions = [{"url": NOTE_EXTENSION, "valueAnnotation": note} for note in notes(details.get("notes"))]
     return {
         "resourceType": "DiagnosticReport",
         "id": str(report["_id"]),
-        **compact(contained=[order] if order else [], extension=_note_extensions(details)),
+        **compact(contained=[order] if order else [], extension=extensions),
         "identifier": [
             {"use": "usual", "system": OUR_REPORT, "value": str(report["_id"])},
             *identifier_elements(details.get("identifiers")),
@@ -126,10 +127,6 @@ def performers_of(report: Document, details: Element) -> list[Any]:
     taken_by = clean(report["taken_by"])
     names = {party(each).get("display") for each in found}
     return [taken_by, *found] if taken_by and taken_by not in names else found
-
-
-def _note_extensions(details: Element) -> list[Element]:
-    return [{"url": NOTE_EXTENSION, "valueAnnotation": note} for note in notes(details.get("notes"))]
 
 
 def _service_request(details: Element, subject: Element) -> Element:

@@ -65,9 +65,8 @@ def coding_element(value: Any) -> Element:
     """Return a Coding; a system by a name of HL7 v2 gets its URI."""
     if not isinstance(value, dict):
         return {}
-    system = clean(value.get("system"))
     return compact(
-        system=uri(system) or uri(uri_of(system)),
+        system=system_of(value.get("system")),
         version=clean(value.get("version")),
         code=code(value.get("code")),
         display=clean(value.get("display")),
@@ -127,15 +126,11 @@ def stored_quantity(value: Any) -> Element:
 
 
 def notes(value: Any) -> list[Element]:
-    found = []
-    for each in parts(value):
-        if isinstance(each, dict) and clean(each.get("text")):
-            found.append(
-                compact(
-                    authorString=clean(each.get("author")), time=date_time(each.get("at")), text=clean(each["text"])
-                )
-            )
-    return found
+    return [
+        compact(authorString=clean(each.get("author")), time=date_time(each.get("at")), text=clean(each["text"]))
+        for each in parts(value)
+        if isinstance(each, dict) and clean(each.get("text"))
+    ]
 
 
 def party(value: Any) -> Element:
@@ -206,11 +201,7 @@ def code_element(result: Element) -> Element:
     """Return all codes as they were sent; of a device's code also the LOINC code that it means here."""
     name, loinc, other = clean(result.get("name")), code(result.get("code")), code(result.get("other_code"))
     found = coding_elements(result.get("codings"))
-    own = (
-        {"system": LOINC, "code": loinc}
-        if loinc
-        else coding_element({"system": result.get("code_system"), "code": other})
-    )
+    own = coding_element({"system": LOINC if loinc else result.get("code_system"), "code": loinc or other})
     if own.get("code") and not any(_same(each, own) for each in found):
         found.append(own)  # a display would have to be the system's own name
     return compact(coding=found, text=name or clean(result.get("code")) or other or "Result")

@@ -4,7 +4,7 @@ Source: HL7 FHIR R4 (4.0.1), "Search", and the search parameters of Patient, Obs
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple, get_args
@@ -85,38 +85,19 @@ ASKED_MAX = 10**9
 CONTROLS = ("_count", "_sort", "_include", "_summary", "_format", "_after")
 
 
-def _codings(concept: Element) -> Iterator[tuple[str, str]]:
-    for each in concept.get("coding", ()):
-        yield each.get("system", ""), each.get("code", "")
+def _codings(concepts: Iterable[Element]) -> Tokens:
+    """Return (system, code) of all codings of these concepts."""
+    return [(each.get("system", ""), each.get("code", "")) for found in concepts for each in found.get("coding", ())]
 
 
-def _codes_of(resource: Element) -> Tokens:
-    return _codings(resource["code"])
-
-
-def _all_codes_of(resource: Element) -> Tokens:
-    return [pair for each in (resource, *resource.get("component", ())) for pair in _codings(each["code"])]
-
-
-def _categories_of(resource: Element) -> Tokens:
-    return [pair for each in resource.get("category", ()) for pair in _codings(each)]
-
-
-def _status_of(resource: Element) -> Tokens:
-    return [(STATUS_SYSTEM[resource["resourceType"]], resource["status"])]
-
-
-def _identifiers_of(resource: Element) -> Tokens:
-    return [(each.get("system", ""), each["value"]) for each in resource["identifier"]]
-
-
+# What a parameter is compared with in a resource: pairs of system and value.
 TOKENS: dict[str, Any] = {
     "_id": lambda resource: [("", resource["id"])],
-    "identifier": _identifiers_of,
-    "code": _codes_of,
-    "combo-code": _all_codes_of,
-    "category": _categories_of,
-    "status": _status_of,
+    "identifier": lambda resource: [(each.get("system", ""), each["value"]) for each in resource["identifier"]],
+    "code": lambda resource: _codings([resource["code"]]),
+    "combo-code": lambda resource: _codings(each["code"] for each in (resource, *resource.get("component", ()))),
+    "category": lambda resource: _codings(resource.get("category", ())),
+    "status": lambda resource: [(STATUS_SYSTEM[resource["resourceType"]], resource["status"])],
 }
 SPANS: dict[str, Any] = {
     "date": effective_span,
