@@ -9,7 +9,7 @@ import click
 
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
-from myhealth.checkups.versions import open_history
+from myhealth.checkups.services import open_history
 from myhealth.clinical import catalog
 from myhealth.clinical.in_words import usual_range
 from myhealth.clinical.ranges import classify, parse_measurement

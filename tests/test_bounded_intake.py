@@ -11,9 +11,9 @@ from support.fhir import bundle, named, observation, read, read_text, report
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.fhir import resources
 from myhealth.intake.formats.json_reader import PARTS_MAX
+from myhealth.intake.formats.registry import read_dump
 
 MESSAGE = b"MSH|^~\\&|LAB|A|||20260101||ORU^R01|1|P|2.5\rPID|1||p1\r"
 RESULT = b"OBX|1|NM|X||1||||||F\r"

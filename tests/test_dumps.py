@@ -12,8 +12,8 @@ from support.factories import dump, record
 
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.intake.formats import json_reader
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.parsed_record import ParsedRecord, UnrepresentableNumber
 
 

@@ -11,7 +11,7 @@ from support.page_client import HOST
 from myhealth.profiles.services import get_user
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.writer import ReportWriter
-from wsgi.browse_api.limits import RecentAnswers
+from wsgi.browse_api.context import RecentAnswers
 from wsgi.common.application import encode_json
 
 REPORTS = 800

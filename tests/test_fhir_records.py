@@ -21,7 +21,7 @@ from support.fhir import (
     same_again,
 )
 
-from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.parsed_record import ParsedRecord
 
 

@@ -16,8 +16,8 @@ from support.paths import ROOT
 
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats import registry
-from myhealth.intake.formats.detect import detect_format
 from myhealth.intake.formats.format import Format
+from myhealth.intake.formats.registry import detect_format
 from myhealth.intake.formats.source import Source
 from myhealth.intake.rejections import list_rejections
 from myhealth.intake.retry import retry_rejection

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from support.hl7 import MSH, OBR, OBX, PID, SAMPLE, obx, read, read_bytes, record_of, result_of
 
 from myhealth.common.errors import BadInput
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2 import segments
 from myhealth.intake.formats.hl7v2.reader import read_hl7
-from myhealth.intake.formats.registry import HL7
+from myhealth.intake.formats.registry import HL7, read_dump
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.validation import validate_record
 

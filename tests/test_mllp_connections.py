@@ -16,7 +16,7 @@ from support.mllp import framed
 
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.mllp import server as module
-from myhealth.mllp.frames import Frames
+from myhealth.mllp.protocol import Frames
 from myhealth.mllp.server import Figures, Limits, MllpServer, serve_metrics
 from myhealth.processes import open_listening_socket
 

@@ -14,8 +14,7 @@ from myhealth import stores
 from myhealth.common.errors import BadInput, Unavailable
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.retry import retry_rejection
-from myhealth.mllp.acknowledgement import PROBLEMS_MAX, Problem, Verdict, acknowledge, read_head
-from myhealth.mllp.frames import Frames, FrameTooLong
+from myhealth.mllp.protocol import PROBLEMS_MAX, Frames, FrameTooLong, Problem, Verdict, acknowledge, read_head
 from myhealth.mllp.receiver import Receiver, Senders
 from myhealth.profiles.services import create_user
 

@@ -13,7 +13,7 @@ from support.page_client import Browser, pages_of, plain
 from support.page_data import history, present, result, rich, sixty, temperatures, varied
 
 from myhealth.checkups.models import Checkup
-from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
 from myhealth.profiles.services import create_user, set_active, set_full_name

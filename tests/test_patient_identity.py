@@ -24,7 +24,7 @@ from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import link_patient, retry_rejection, store_waiting
 from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
-from myhealth.profiles.person import birth_date_fault, may_be_one_person
+from myhealth.profiles.names import birth_date_fault, may_be_one_person
 from myhealth.profiles.services import create_user, rename_user, set_full_name, set_person
 from myhealth.reports.user_search import Search
 from myhealth.sync.calls import decode_documents, encode_document

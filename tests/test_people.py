@@ -9,8 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from myhealth.common.errors import BadInput
-from myhealth.reports.documents import UserRow, user_document
-from myhealth.reports.name_matching import KEYS, name_keys, name_words
+from myhealth.reports.documents import KEYS, UserRow, name_keys, name_words, user_document
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import ReportWriter

@@ -12,8 +12,7 @@ from myhealth.common.database import database
 from myhealth.common.settings import RetentionSettings
 from myhealth.intake.corrections import change_checkup
 from myhealth.privacy import export
-from myhealth.privacy.retention import kept_days
-from myhealth.privacy.rules import COLLECTIONS, NOT_PERSONAL, TABLES
+from myhealth.privacy.rules import COLLECTIONS, NOT_PERSONAL, TABLES, kept_days
 from myhealth.profiles import services
 from myhealth.reports.access_log import Access
 from myhealth.sync.checkpoint import TABLES as FEED_TABLES

@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 from support.factories import NOW, document
 
 from myhealth.common.errors import SettingsError, Unavailable
-from myhealth.reports.bson_compare import StoredBson, but_for_epoch, encode, encode_all, ends_with_version
+from myhealth.reports.bson_documents import StoredBson, but_for_epoch, encode, encode_all, ends_with_version
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.repository import ReportRepository

@@ -12,7 +12,7 @@ from support.factories import record, take
 from myhealth.audit.events import record_event
 from myhealth.common.settings import RetentionSettings
 from myhealth.intake.rejections import discard
-from myhealth.privacy import retention
+from myhealth.privacy import rules
 from myhealth.reports.access_log import Access
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
@@ -64,7 +64,7 @@ def test_nothing_goes_by_age_where_it_is_kept_for_ever(old, db, settings, report
 
 
 def test_a_pass_removes_a_bounded_number(db, settings, reports, monkeypatch) -> None:
-    monkeypatch.setattr(retention, "PURGE_ROWS", 3)
+    monkeypatch.setattr(rules, "PURGE_ROWS", 3)
     db("insert into login_attempts (at, kind, username, address) select '2020-01-01', 'login', 'x', 'y'"
        " from generate_series(1, 7)")  # fmt: skip
     left = []

@@ -16,9 +16,8 @@ from support.factories import NOW, PASSWORD, document, record, take
 from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.access_log import UploadEvent
-from myhealth.reports.documents import UserRow, user_document
+from myhealth.reports.documents import UserRow, name_keys, user_document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.name_matching import name_keys
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.file_import import FileImport, ImportOptions
-from myhealth.intake.formats.detect import read_dump
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, dump_layout, parse_layout
 from myhealth.intake.formats.tables.rows import LINE_MAX
 from myhealth.intake.rejections import get_rejection, payload_text

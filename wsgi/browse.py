@@ -6,17 +6,22 @@
 from typing import Any
 
 from myhealth.common.settings import Settings
-from wsgi.browse_api.accounts import BrowseLogin, ForwardedLogoutView
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
 from wsgi.browse_api.reports import ReportsView, SingleReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import SYNC_SCHEMAS, CallView, ReportDocumentsView
-from wsgi.browse_api.users import AccessLogView, BrowsedUsersView, BrowsedUserView, TrendsView
+from wsgi.browse_api.users import (
+    AccessLogView,
+    BrowsedUsersView,
+    BrowsedUserView,
+    BrowseLogin,
+    ForwardedLogoutView,
+    TrendsView,
+)
 from wsgi.browse_pages.routes import add_pages
 from wsgi.common.application import Application, LazyApplication
-from wsgi.common.docs import description_views
-from wsgi.common.health import HEALTH_VIEWS
+from wsgi.common.shared_views import HEALTH_VIEWS, description_views
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view, merge_views
 

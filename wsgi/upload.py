@@ -8,8 +8,7 @@ from typing import Any
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
-from wsgi.common.docs import description_views
-from wsgi.common.health import HEALTH_VIEWS
+from wsgi.common.shared_views import HEALTH_VIEWS, description_views
 from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import InvitationsView, JwksView, LogoutView, RegistrationView, UploadLogin, WelcomeView

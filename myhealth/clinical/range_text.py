@@ -11,7 +11,7 @@ from typing import Any
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.ranges import Number
 from myhealth.clinical.units import series_unit
-from myhealth.common.exact_numbers import exact_number
+from myhealth.common.decoding import exact_number
 
 TEXT_MAX = 100  # characters; what is longer is not plain
 POINT = r"[+-]?(?:[0-9]{1,15}(?:\.(?!\.)[0-9]{0,15})?|\.[0-9]{1,15})(?:[eE][+-]?[0-9]{1,2})?"

@@ -1,11 +1,31 @@
-"""Types that msgspec checks and decodes, with their bounds and JSON Schemas, and its messages in plain words."""
+"""Types that msgspec checks and decodes, with their bounds and JSON Schemas; numbers that keep the digits with which
+they were written; and msgspec's messages in plain words."""
 
 import re
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+# The range of BSON's and PostgreSQL's 64-bit integers.
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def exact_number(text: str) -> float | Decimal:
+    """Parse a JSON number exactly: 5.1 as a float, 5.10 as a Decimal, because the float would print as 5.1.
+
+    Raises ValueError or decimal.InvalidOperation if the text is not a number.
+    """
+    value = float(text)
+    return value if repr(value) == text else Decimal(text)
+
+
+def whole_number(value: object) -> object:
+    """Return a number such as 3.0 as the integer that it is in JSON Schema, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Integer = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]

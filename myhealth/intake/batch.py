@@ -25,7 +25,6 @@ from myhealth.intake.merge import Merge
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_deleted, find_deleted_originals
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import NoPatient, Patients
-from myhealth.intake.person_ranges import fit_to_person
 from myhealth.intake.record_ids import Occurrences
 from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
 from myhealth.intake.results import (
@@ -41,7 +40,8 @@ from myhealth.intake.results import (
 from myhealth.intake.reunion import LOCK_PATIENTS, Reunion
 from myhealth.intake.settlement import Settlement, Unsettled, find_exported, other_number, was_deleted
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
-from myhealth.profiles.erasure import find_erased_names
+from myhealth.intake.validation import fit_to_person
+from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.names import username_error
 
 ANY_ERASED = "select exists (select from erased_digests where kind = 'record')"

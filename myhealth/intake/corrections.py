@@ -4,8 +4,7 @@ from typing import Any
 
 from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.services import get_checkup, record_change
-from myhealth.checkups.versions import CORRECTED, keep_version
+from myhealth.checkups.services import CORRECTED, get_checkup, keep_version, record_change
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound

@@ -17,9 +17,8 @@ from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.common.text import printable
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.registry import CSV
+from myhealth.intake.formats.registry import CSV, read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout, parse_layout
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap

@@ -13,7 +13,7 @@ from myhealth.clinical.coding_systems import OUR_USERNAME
 from myhealth.common.errors import BadInput
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
-from myhealth.profiles.person import may_be_one_person
+from myhealth.profiles.names import may_be_one_person
 
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
 OTHERS_KIND = re.compile(

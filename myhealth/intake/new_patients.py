@@ -12,10 +12,9 @@ from psycopg2.extras import execute_values
 from myhealth.audit.events import record_events
 from myhealth.common.text import fold_name, printable
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
-from myhealth.profiles.erasure import find_erased_names
+from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, FULL_NAME_MAX, Key, reference_system
-from myhealth.profiles.names import username_error
-from myhealth.profiles.person import may_be_one_person
+from myhealth.profiles.names import may_be_one_person, username_error
 
 # Raw SQL: all patients of a batch in one statement.
 CREATE_PATIENTS = """

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
+from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
 
 # The digits of BSON's decimal128 (IEEE 754-2008), and the characters of a number that has as many.
 DECIMAL_DIGITS = 34

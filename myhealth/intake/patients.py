@@ -18,7 +18,7 @@ from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
-from myhealth.profiles.erasure import erased_form, find_erased_names
+from myhealth.profiles.held_names import erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system
 from myhealth.profiles.names import username_error
 

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Meta
 
 from myhealth.clinical.status import ResultStatus
-from myhealth.common.exact_numbers import INT_MAX, INT_MIN
+from myhealth.common.decoding import INT_MAX, INT_MIN
 from myhealth.intake.parsed_record import UnrepresentableNumber
 from myhealth.machines.services import SERIAL_MAX, serial_fault
-from myhealth.profiles.person import BIRTH_DATE, birth_date_fault
+from myhealth.profiles.names import BIRTH_DATE, birth_date_fault
 
 # Characters. A report is a doctor's text; the whole record must fit in one MongoDB document (16 MiB).
 REPORT_MAX = 1_000_000

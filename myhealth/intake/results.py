@@ -10,7 +10,7 @@ from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_types import Patient
-from myhealth.profiles.erasure import erased_form
+from myhealth.profiles.held_names import erased_form
 from myhealth.profiles.models import Key
 
 FAULTS_MAX = 20  # errors reported for one record

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from myhealth.checkups.columns import select_list
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.services import record_change
-from myhealth.checkups.versions import find_versions, keep_version
+from myhealth.checkups.services import find_versions, keep_version, record_change
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, numbers_in, results_in

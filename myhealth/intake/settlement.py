@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments, select_fields
 from myhealth.checkups.models import Checkup
-from myhealth.checkups.services import record_change
-from myhealth.checkups.versions import CORRECTED, find_versions, keep_version
+from myhealth.checkups.services import CORRECTED, find_versions, keep_version, record_change
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored

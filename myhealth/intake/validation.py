@@ -19,8 +19,9 @@ from msgspec import inspect
 from msgspec.structs import replace
 
 from myhealth.clinical.catalog import findings, first_findings, is_first
+from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
-from myhealth.common.exact_numbers import INT_MAX, INT_MIN
+from myhealth.common.decoding import INT_MAX, INT_MIN
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.explanation import (
     FRACTION,
@@ -33,8 +34,14 @@ from myhealth.intake.explanation import (
     explain,
     json_faults,
 )
-from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
-from myhealth.intake.person_ranges import fit_to_person
+from myhealth.intake.parsed_record import (
+    DECODER,
+    UNREAD,
+    DuplicateKeyDict,
+    ParsedRecord,
+    UnrepresentableNumber,
+    parse_float,
+)
 from myhealth.intake.record import (
     DETAIL_COLUMNS,
     NOT_SENT,
@@ -351,3 +358,24 @@ def _contains_struct(type_: inspect.Type) -> bool:
 
 
 INLINE = ("name", *NUMBERS)  # `_check_results` checks these
+
+
+def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None = None) -> bool:
+    """Choose the range of each result by what is known of the patient; return whether any result changed.
+
+    `sex`, `birth_date`: what is stored of the patient; what the source says in `record.patient` comes first. The number
+    of a record that has none stays the same: it is derived from `results_as_sent`.
+    """
+    text = record.results
+    if '"range' not in text or ('"ranges"' not in text and '"range_source"' not in text):
+        return False
+    if record.patient is not None:
+        sex, birth_date = record.patient.sex or sex, record.patient.birth_date or birth_date
+    age = age_at(birth_date, (record.taken_at or datetime.now(UTC)).date())
+    if age is None and record.patient is not None:
+        age = record.patient.age
+    results = DECODER.decode(text)
+    fitted = [for_person(result, sex, age) for result in results]
+    if fitted != results:
+        record.results = encode_json(fitted).decode()
+    return record.results is not text

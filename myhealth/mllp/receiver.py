@@ -13,17 +13,16 @@ from myhealth.common.addresses import is_trusted, parse_networks
 from myhealth.common.database import database
 from myhealth.common.errors import BadInput, SettingsError, Unavailable
 from myhealth.common.text import printable
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import serial_fault
-from myhealth.mllp.acknowledgement import LINE_END, Problem, Verdict, acknowledge, read_head
-from myhealth.mllp.frames import FS, VT
+from myhealth.mllp.protocol import FS, LINE_END, VT, Problem, Verdict, acknowledge, read_head
 
 
 class Senders:

@@ -22,8 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from myhealth.common.addresses import fold_address, is_trusted
 from myhealth.common.errors import MyHealthError, SettingsError
-from myhealth.mllp.acknowledgement import acknowledge, read_head
-from myhealth.mllp.frames import FS, VT, Frames, FrameTooLong
+from myhealth.mllp.protocol import FS, VT, Frames, FrameTooLong, acknowledge, read_head
 from myhealth.mllp.receiver import refused
 
 log = logging.getLogger(__name__)

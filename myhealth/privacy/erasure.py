@@ -18,8 +18,7 @@ from myhealth.common.database import fetch_all, notify_sync, transaction
 from myhealth.common.text import fold_name
 from myhealth.intake.rejections import get_rejection
 from myhealth.privacy.mentions import FoundRejections, Mentions, find_rejections, find_spellings
-from myhealth.profiles.erasure import REMEMBER_NAMES, remember_erased
-from myhealth.profiles.held_names import BY_NAME, find_held_names, find_taken
+from myhealth.profiles.held_names import BY_NAME, REMEMBER_NAMES, find_held_names, find_taken, remember_erased
 from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user

@@ -14,8 +14,7 @@ from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import named_in
 from myhealth.intake.rejections import payload_text
 from myhealth.intake.retry import reread
-from myhealth.profiles.erasure import erased_form
-from myhealth.profiles.held_names import HeldNames
+from myhealth.profiles.held_names import HeldNames, erased_form
 from myhealth.profiles.models import Key
 
 # No person is called so: a patient whose name has one of these is called by the username.

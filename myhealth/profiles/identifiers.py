@@ -9,7 +9,7 @@ from myhealth.audit.events import record_event
 from myhealth.common.database import notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import printable
-from myhealth.profiles.erasure import erased_form, find_erased_names, forget_erased_name
+from myhealth.profiles.held_names import erased_form, find_erased_names, forget_erased_name
 from myhealth.profiles.models import FHIR_REFERENCE, Key, PatientIdentifier, User, reference_system
 from myhealth.profiles.services import get_user
 

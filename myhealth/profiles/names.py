@@ -1,7 +1,11 @@
-"""Check usernames: they must work in URLs, HTTP Basic and tables, and no two may look alike."""
+"""Names: usernames, of which no two may look alike, and names and birth dates of persons as sources write them. Pure.
+
+Usernames must work in URLs, HTTP Basic and tables.
+"""
 
 import re
 import unicodedata
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 USERNAME_MAX = 150
@@ -36,3 +40,56 @@ def username_error(username: Any) -> str:
     if len(scripts) > 1 and not any(scripts - {"LATIN"} <= mixed for mixed in EAST_ASIAN):
         return f"the username mixes {' and '.join(map(str.capitalize, sorted(scripts)))} letters, which look alike"
     return ""
+
+
+# Words that many persons' names contain.
+COMMON = re.compile(
+    r"(mrs?|ms|miss|dr|prof|sir|jr|sr|phd|med?|herr|frau|hr|fr|sri|shri|smt|mme|monsieur|madame|senora?|sra"
+    r"|d[aeiou]|das|dos|de[lnr]|della|l[ae]s?|el|al|van|von|ter|ten|zu|bint?|ibn|y|und|and|[a-z])"
+)
+APOSTROPHES = re.compile("['`\u00b4\u02bc\u2018\u2019]")
+BIRTH_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
+OLDEST = 1850
+WORDS = re.compile(r"[^\W_]+")
+ACCENTS = re.compile("[\u0300-\u036f]")
+# Letters that no decomposition reduces to Latin ones, and the digraphs that are written for some: Müller, Mueller.
+PLAIN = str.maketrans({"ø": "o", "å": "a", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+
+
+def may_be_one_person(one: str, other: str) -> bool:
+    """Return whether two names have a word in common, in any order, without case and accents, or cannot be compared.
+
+    Titles, particles and initials do not count. Worked example: "MUELLER, Anna" and "Frau A. Müller" have one.
+    """
+    words, others = _name_words(one), _name_words(other)
+    if not words or not others or words & others:
+        return True
+    # Names in scripts that need no blanks between their words.
+    return _contains_word(one, others) or _contains_word(other, words)
+
+
+def birth_date_fault(value: Any) -> str:
+    """Return why this cannot be a birth date, or a part of one: YYYY, YYYY-MM or YYYY-MM-DD."""
+    try:
+        if not BIRTH_DATE.fullmatch(value):
+            raise ValueError
+        born = date.fromisoformat(value + "-01-01"[len(value) - 4 :])
+    except (TypeError, ValueError):
+        return "is not a date like 1983-07-19"
+    today = datetime.now(UTC).date() + timedelta(days=1)  # in every zone
+    return f"is not between {OLDEST} and today" if born.year < OLDEST or born > today else ""
+
+
+def _name_words(name: str) -> set[str]:
+    found = set()
+    for word in WORDS.findall(APOSTROPHES.sub("", unicodedata.normalize("NFC", name).casefold())):
+        for form in (word, word.translate(DIGRAPHS)):
+            plain = ACCENTS.sub("", unicodedata.normalize("NFKD", form.translate(PLAIN)))
+            found.add(unicodedata.normalize("NFC", plain))
+    return {word for word in found if not COMMON.fullmatch(word)}
+
+
+def _contains_word(name: str, words: set[str]) -> bool:
+    joined = "".join(WORDS.findall(unicodedata.normalize("NFKC", name).casefold()))
+    return any(len(word) > 1 and unicodedata.category(word[0]) == "Lo" and word in joined for word in words)

@@ -12,13 +12,11 @@ from myhealth.audit.events import record_event
 from myhealth.common.database import database, fetch_all, fetch_one, notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import fold_name, printable
-from myhealth.profiles.erasure import find_erased_names, forget_erased_name
-from myhealth.profiles.held_names import find_held_names
+from myhealth.profiles.held_names import find_erased_names, find_held_names, forget_erased_name
 from myhealth.profiles.login_throttle import clear_failures
 from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES, User
-from myhealth.profiles.names import username_error
+from myhealth.profiles.names import birth_date_fault, username_error
 from myhealth.profiles.passwords import hash_password, password_matches
-from myhealth.profiles.person import birth_date_fault
 
 # Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
 SUBJECT_COLUMNS = (

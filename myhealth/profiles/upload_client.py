@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from myhealth.common.concurrency import Gate
+from myhealth.common.decoding import exact_number
 from myhealth.common.errors import (
     BadInput,
     Conflict,
@@ -19,7 +20,6 @@ from myhealth.common.errors import (
     Unavailable,
     too_many_attempts,
 )
-from myhealth.common.exact_numbers import exact_number
 from myhealth.common.http_client import BadResponse, HttpClient, NoResponse, Response, ResponseTimeout
 
 TIMEOUT_S = 10

@@ -1,8 +1,10 @@
-"""Documents of the report store: a report for each check-up, and a document for each user. Pure.
+"""Documents of the report store: a report for each check-up, and a document for each user with keys to search its name.
 
-Source: myhealth/README.md, "Data model".
+Pure. Source: myhealth/README.md, "Data model".
 """
 
+import re
+import unicodedata
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -10,9 +12,39 @@ from typing import Any, NamedTuple
 import msgspec
 
 from myhealth.clinical.ranges import is_outside
-from myhealth.common.exact_numbers import INT_MAX, INT_MIN, exact_number
+from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
 from myhealth.common.text import fold_name
-from myhealth.reports.name_matching import name_keys
+
+# Number of search keys of a full name: from each of its first words, and from its last.
+KEYS = 5
+NAME_KEY_MAX = 200  # characters
+# Combining accents of decomposed Latin, Greek and Cyrillic letters. Vowel signs of other scripts are marks too, but
+# their readers treat them as letters; they stay.
+ACCENT_PATTERN = re.compile("[\u0300-\u036f]")
+APOSTROPHE_PATTERN = re.compile("['`\u00b4\u02bc\u2018\u2019]")
+BORDER_PATTERN = re.compile(r"[\s,.;:/()\[\]\"\-\u2010-\u2015\u00b7\u201c\u201d]+")
+
+
+def name_words(text: str) -> list[str]:
+    """Split a full name into words, without case, accents, apostrophes, hyphens and invisible characters.
+
+    Worked example: "José O’Neill-García" gives jose, oneill, garcia.
+    """
+    if not text.isascii():
+        plain = ACCENT_PATTERN.sub("", unicodedata.normalize("NFKD", text))
+        text = unicodedata.normalize("NFC", "".join(c for c in plain if unicodedata.category(c) != "Cf"))
+    return BORDER_PATTERN.sub(" ", APOSTROPHE_PATTERN.sub("", text.casefold())).split()
+
+
+def name_keys(full_name: str) -> dict[str, str]:
+    """Return the full name from each of its words on, by number from "1".
+
+    A name of more than KEYS words has keys from its first KEYS - 1 words and from its last.
+    """
+    words = name_words(full_name)
+    begins = [*range(len(words))] if len(words) <= KEYS else [*range(KEYS - 1), len(words) - 1]
+    return {str(number): " ".join(words[begin:])[:NAME_KEY_MAX] for number, begin in enumerate(begins, 1)}
+
 
 Document = dict[str, Any]
 # The form of the documents below. The next sync fills a report store of another form anew.

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from myhealth.common.exact_numbers import INT_MAX
+from myhealth.common.decoding import INT_MAX
 from myhealth.reports.access_log import ACCESS_LOG_INDEXES, AccessLog
 from myhealth.reports.connection import (
     CODEC,

@@ -17,8 +17,7 @@ from pymongo.collection import Collection
 
 from myhealth.common.text import fold_name
 from myhealth.reports.connection import translate_mongo_errors
-from myhealth.reports.documents import Document, next_millisecond
-from myhealth.reports.name_matching import KEYS, name_words
+from myhealth.reports.documents import KEYS, Document, name_words, next_millisecond
 
 # The fields that a search runs through, in this order; each has an index with _id behind it.
 SEARCH_FIELDS = ("username_key", *(f"name_keys.{number}" for number in range(1, KEYS + 1)))

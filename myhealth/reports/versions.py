@@ -1,6 +1,6 @@
 """MongoDB's conditions on a document's version, (epoch, revision). Pure."""
 
-from myhealth.reports.bson_compare import StoredBson
+from myhealth.reports.bson_documents import StoredBson
 from myhealth.reports.documents import Document
 
 # The highest epoch of a sync. Another program wrote a document or checkpoint with a higher one: it counts as older.

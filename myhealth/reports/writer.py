@@ -18,11 +18,18 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.access_log import UploadEvents
-from myhealth.reports.bson_compare import EPOCH_VALUE, StoredBson, but_for_epoch, split
+from myhealth.reports.bson_documents import (
+    EPOCH_VALUE,
+    UNENCODABLE,
+    StoredBson,
+    but_for_epoch,
+    encodable,
+    insert_batch,
+    split,
+)
 from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
-from myhealth.reports.inserts import UNENCODABLE, encodable, insert_batch
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.versions import EPOCH_MAX, not_after, older_than, older_version, same_version
 

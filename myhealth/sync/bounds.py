@@ -11,7 +11,7 @@ from typing import Any
 
 from myhealth.common.errors import Conflict
 from myhealth.reports.access_log import UploadEvent
-from myhealth.reports.bson_compare import Fingerprint
+from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID

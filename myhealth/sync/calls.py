@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from myhealth.common.decoding import Count, Id, StoredMoment, prepare
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import UploadEvent
-from myhealth.reports.bson_compare import Fingerprint
+from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.documents import Document, decode_json, finish_results, storable
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint

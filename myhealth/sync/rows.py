@@ -106,7 +106,7 @@ FIRST_FURTHER = len(CheckupRow._fields) - len(FURTHER_NAMES)
 def report_document(row: Any, epoch: int) -> Document:
     """Return the report of one check-up, a CheckupRow. MongoDB keeps moments to the millisecond.
 
-    `revision` and `epoch` are the last two fields; bson_compare.py reads them there.
+    `revision` and `epoch` are the last two fields; bson_documents.py reads them there.
     """
     if WITHDRAWN in row.results or row.status == WITHDRAWN:
         row = _without_withdrawn(row)

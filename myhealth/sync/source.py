@@ -35,7 +35,7 @@ from myhealth.common.database import (
 from myhealth.common.database_watch import broken_if_hanging
 from myhealth.common.errors import SettingsError, Unavailable
 from myhealth.common.settings import RetentionSettings
-from myhealth.privacy.retention import purge
+from myhealth.privacy.rules import purge
 from myhealth.reports.access_log import UploadEvent
 from myhealth.sync.checkpoint import History, Position
 from myhealth.sync.rows import JOINS, ROWS, SELECTED, Row

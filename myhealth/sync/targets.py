@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from myhealth.common.errors import Unavailable
-from myhealth.reports.bson_compare import Fingerprint
+from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import QuarantinedDocument, ReportWriter, WriteResult

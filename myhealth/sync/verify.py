@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING, Any
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.common.settings import Settings
-from myhealth.reports.bson_compare import StoredBson
-from myhealth.reports.inserts import encodable
+from myhealth.reports.bson_documents import StoredBson, encodable
 from myhealth.reports.writer import ReportWriter, WriteResult
 from myhealth.sync.checkpoint import Checkpoint, Position, from_store, new_epoch_reason, to_document
 from myhealth.sync.rows import KINDS, Row, build_documents

@@ -8,14 +8,13 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import BadInput
-from myhealth.common.exact_numbers import INT_MAX
 from myhealth.profiles.models import ROLES
 from myhealth.reports.access_log import AccessCursor, AccessEvent
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import KEYS, Document
 from myhealth.reports.fhir.search import SearchPosition
 from myhealth.reports.filters import SORTS, PageCursor, ReportFilter, Sort, check_filter_text, is_unicode, parse_moment
-from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import TrendQuery
 from myhealth.reports.user_search import Search, SearchCursor
 from wsgi.common.requests import parse_boolean

@@ -8,8 +8,8 @@ import bottle
 
 from wsgi.common import fhir_outcome
 from wsgi.common.application import encode_json
-from wsgi.common.http_cache import etag, etag_matches, pack
 from wsgi.common.site_address import site
+from wsgi.common.views import etag, etag_matches, pack
 
 JSON, FHIR, CSV = "application/json", fhir_outcome.FHIR, "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}

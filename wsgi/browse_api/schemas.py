@@ -5,8 +5,8 @@ from typing import Any
 
 from myhealth.profiles.models import ROLES
 from myhealth.reports.access_log import AccessEvent
+from myhealth.reports.documents import KEYS
 from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_LIMIT_MAX
-from myhealth.reports.name_matching import KEYS
 from myhealth.reports.trends import Measurement, TrendPoint
 from myhealth.sync.calls import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR

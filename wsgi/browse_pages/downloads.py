@@ -18,8 +18,8 @@ from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_api.responses import CONTENT_TYPES, CSV, FHIR
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.common.application import encode_json
-from wsgi.common.http_cache import pack, pack_stream
 from wsgi.common.pages import SECURITY_HEADERS
+from wsgi.common.views import pack, pack_stream
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets recognise UTF-8 by it

@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 import bottle
 
 from myhealth.common.text import strip_unsafe
-from wsgi.common.http_cache import etag, etag_matches, pack
-from wsgi.common.views import View
+from wsgi.common.views import View, etag, etag_matches, pack
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 STATIC = Path(__file__).parent.parent / "static"

@@ -1,6 +1,8 @@
-"""Class-based views: one class for each path, one method for each verb."""
+"""Class-based views, one class for each path and one method for each verb; and answers: JSON, lists, ETags, gzip."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -10,7 +12,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.request_context import current_request
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, note_login, read_json
+from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, header, note_login, read_json, takes_gzip
 from wsgi.common.site_address import site
 
 VERBS = ("get", "post", "put", "delete")
@@ -116,3 +118,45 @@ def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str],
         asked = urlencode({**query, "limit": limit, "after": place(found[-1])})
         headers["Link"] = f'<{site().link_base()}{quote(bottle.request.path)}?{asked}>; rel="next"'
     return json_response(list(found), headers=headers)
+
+
+GZIP_FROM_BYTES = 1024  # a smaller answer fits into one packet
+ANSWER_GZIP_LEVEL = 4
+
+
+def pack(content: bytes, headers: dict[str, str]) -> bytes:
+    """Return the content, gzipped if the client accepts it and it is large; set Content-Encoding in `headers`."""
+    if len(content) < GZIP_FROM_BYTES or not takes_gzip():
+        return content
+    packer = zlib.compressobj(ANSWER_GZIP_LEVEL, wbits=31)
+    headers["Content-Encoding"] = "gzip"
+    return packer.compress(content) + packer.flush()
+
+
+def pack_stream(blocks: Iterable[bytes], headers: dict[str, str]) -> Iterator[bytes]:
+    """Return an iterator over the blocks, gzipped if the client accepts it; set Content-Encoding in `headers`."""
+    if not takes_gzip():
+        return iter(blocks)
+    headers["Content-Encoding"] = "gzip"
+    return _gzipped(blocks)
+
+
+def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(ANSWER_GZIP_LEVEL, wbits=31)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
+
+
+def etag(content: bytes) -> str:
+    """Return the weak ETag of the uncompressed content."""
+    return f'W/"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
+
+
+def etag_matches(tag: str) -> bool:
+    """Return whether If-None-Match contains the tag, by weak comparison. Source: RFC 9110, 13.1.2."""
+    known = header("If-None-Match")
+    if not known:
+        return False
+    opaque = tag.removeprefix("W/")
+    return any(each.strip() == "*" or each.strip().removeprefix("W/") == opaque for each in known.split(","))

@@ -16,15 +16,14 @@ from msgspec.structs import replace
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
-from myhealth.checkups.versions import open_history
+from myhealth.checkups.services import open_history
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
 from myhealth.intake.file_import import BATCH_RECORDS, read_batches, use_layout_of_machine
-from myhealth.intake.formats.detect import read_dump
 from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.registry import CSV, FORMATS
+from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
 from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
 from myhealth.intake.idempotency import KEY_MAX, Answer, once

@@ -8,9 +8,8 @@ import bottle
 import msgspec
 
 from myhealth.audit.events import record_event
-from myhealth.common.decoding import plain, prepare
+from myhealth.common.decoding import plain, prepare, whole_number
 from myhealth.common.errors import BadInput, NotFound
-from myhealth.common.exact_numbers import whole_number
 from myhealth.intake.models import Rejection
 from myhealth.intake.rejections import discard, get_rejection, list_rejections, open_rejection, patient_named
 from myhealth.intake.results import RecordResult, counts

@@ -15,7 +15,7 @@ from myhealth.clinical.catalog import source_flag
 from myhealth.clinical.coding_systems import LOINC, UCUM, uri_of
 from myhealth.clinical.interpretations import V3_URI
 from myhealth.clinical.ucum import is_ucum
-from myhealth.common.exact_numbers import exact_number
+from myhealth.common.decoding import exact_number
 
 Element = dict[str, Any]
 CODE_PATTERN = re.compile(r"\S+(?: \S+)*")

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from myhealth.common.exact_numbers import INT_MAX
+from myhealth.common.decoding import INT_MAX
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.fhir.parameters import COUNT_MAX, FhirSearch

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from myhealth.common.errors import BadInput
+from myhealth.reports.documents import name_words
 from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.filters import FILTER_TEXT_MAX, is_unicode
-from myhealth.reports.name_matching import name_words
 
 Predicate = Callable[[Element], bool]
 Tokens = Iterable[tuple[str, str]]
