@@ -26,8 +26,8 @@ SELECTION_TIMEOUT_MS = 2_000
 
 
 def end_logins(settings: Settings, user: User) -> bool:
-    """Write to the report store, as a pass of the sync does, what PostgreSQL has of the user now; if that is nothing,
-    remove the user's document and reports. So a call that comes late undoes nothing.
+    """Write the user's row as it is now to the report store, as a pass of the sync does. If the row is gone, remove the
+    user's document and reports. So a late call undoes nothing.
 
     Return False if that is not possible now; the next pass of the sync carries the same over.
     """

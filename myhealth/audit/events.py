@@ -89,6 +89,7 @@ select (select at from last), (select max(at) from audit_events where subject_id
     and details->>'changed' = 'password' and actor_id is distinct from subject_id
     and id > coalesce((select id from last), 0))"""
 NOBODY = Actor(None, None, None)
+LAST_UPLOADS = 10
 _acting: ContextVar[Actor] = ContextVar("acting", default=NOBODY)
 
 
@@ -162,11 +163,11 @@ def find_last_login(user_id: int) -> dict[str, datetime]:
     return {name: at for name, at in named if at is not None}
 
 
-def find_last_uploads(user_id: int, limit: int = 10) -> list[dict[str, Any]]:
+def find_last_uploads(user_id: int) -> list[dict[str, Any]]:
     """Return the last uploads of a user, the newest first: `at`, and the event's details, which name no patient."""
     mine = (AuditEvent.actor_id == user_id, AuditEvent.action == "upload", AuditEvent.outcome == "done")
     with transaction():
-        found = list(AuditEvent.select().where(*mine).order_by(AuditEvent.id.desc()).limit(limit))
+        found = list(AuditEvent.select().where(*mine).order_by(AuditEvent.id.desc()).limit(LAST_UPLOADS))
     return [{"at": each.at, **each.details} for each in found]
 
 

@@ -30,8 +30,8 @@ class NoAnswer(Unavailable):
 
 
 def ask(url: str, sql: str, seconds: float) -> tuple[Any, ...]:
-    """Return the row of a statement, over a connection of its own. Raises NoAnswer after these seconds, and the errors
-    of `translate_driver_errors`."""
+    """Run a statement over a connection of its own, and return its row. Raises NoAnswer if that takes longer than
+    `seconds`, and the errors of `translate_driver_errors`."""
     until = time.monotonic() + seconds
     with translate_driver_errors():
         connection = psycopg2.connect(check_url(url), async_=1, application_name="myhealth health")

@@ -184,7 +184,7 @@ def _verdict_of(
 
 
 def _error_segment(found: dict[str, Any], parsed: ParsedRecord, names: list[str], more: str = "") -> Problem:
-    """Return the ERR segment of an error. `names`: those of the message's segments, of each line one."""
+    """Return the ERR segment of an error. `names`: of the message's segments, one for each line."""
     named, message = parsed.locate(found["field"] or ""), str(found["message"])
     missing = "101" if MISSING.match(message) else "102" if named else "207"
     code = CODES.get(found.get("code", ""), missing)

@@ -23,7 +23,7 @@ TOLD = frozenset(
 
 
 def results_facts(results: Sequence[Mapping[str, Any]], write: Write) -> list[Facts]:
-    """Return the further facts of each result of a check-up; the panel that contains it, if there are several."""
+    """Return the further facts of each result of a check-up, and its panel if the check-up has several."""
     groups = [plain_text(result.get("group")) for result in results]
     several = len(set(groups)) > 1
     return [

@@ -112,14 +112,14 @@ class UserDirectory:
         return candidates[0] if len(candidates) == 1 else None
 
     def full_names(self, subjects: Iterable[str]) -> dict[str, str]:
-        """Return the full names by subject, of the users who have one."""
+        """Return, by subject, the full names of those of the users who have one."""
         with translate_mongo_errors():
             found = self._collection.find({"subject": {"$in": sorted(set(subjects))}}, {"subject": 1, "full_name": 1})
             return {user["subject"]: user["full_name"] for user in found if user["full_name"].strip()}
 
     def named(self, subjects: Sequence[str], identifiers: Sequence[str]) -> list[Document]:
-        """Return the users with one of these permanent ids, or one of these usernames (in any case) or numbers of
-        authorities, by username."""
+        """Return the users with one of these permanent ids, usernames (in any case) or numbers of authorities, in the
+        order of their usernames."""
         queries: list[Document] = [{"subject": {"$in": [*subjects]}}] if subjects else []
         if identifiers:
             queries.append({"username_key": {"$in": [fold_name(each) for each in identifiers]}})
@@ -158,7 +158,7 @@ class UserDirectory:
         return found
 
     def patients_by_name(self, *, limit: int, after: SearchCursor | None = None) -> list[Document]:
-        """Return at most `limit` patients by full name, behind them those without one by username."""
+        """Return at most `limit` patients: those with a full name in its order, then the others by username."""
         found: list[Document] = []
         for number, field in ((1, WHOLE_NAME), (0, SEARCH_FIELDS[0])):
             if after and after.field < number:

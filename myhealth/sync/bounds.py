@@ -103,7 +103,7 @@ class BoundedWriter(ReportWriter):
         super().write_checkpoint(to_document(checkpoint), run)
 
     def fingerprints(self, kind: str, ids: Sequence[int]) -> list[Fingerprint]:
-        """Return the fingerprints of those of the documents that are stored."""
+        """Return the fingerprints of the documents with these ids, as far as they are stored."""
         return [stored.fingerprint() for stored in self.find_stored(kind, ids)]
 
     # -- within -------------------------------------------------------------------------------------------------

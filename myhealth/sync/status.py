@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from myhealth.sync.targets import Target
 
 # Raw SQL: two tables in one statement, so in one snapshot.
+QUARANTINED_SHOWN = 100
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 
 
@@ -51,16 +52,16 @@ class Status:
         return self.last_pass is None or (datetime.now(UTC) - self.last_pass.ended_at).total_seconds() > max_age_s
 
 
-def collect_status(source_url: str, target: Target, *, quarantined: int = 100) -> Status:
+def collect_status(source_url: str, target: Target) -> Status:
     """Ask both stores. If one is unavailable, report it and ask the other. PostgreSQL must be bound.
 
     Without MongoDB, the lag is measured from the checkpoint that the last pass recorded in PostgreSQL.
-    `quarantined`: how many entries of the quarantine to list at most.
     """
     status = Status()
     try:
         status.checkpoint = from_document(target.read_checkpoint())
-        status.quarantined, status.quarantined_count = target.list_quarantined(quarantined), target.count_quarantined()
+        status.quarantined = target.list_quarantined(QUARANTINED_SHOWN)
+        status.quarantined_count = target.count_quarantined()
         status.reports, status.report_users = target.count()
     except Unavailable as error:
         status.unavailable["MongoDB"] = error.message

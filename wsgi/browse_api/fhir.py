@@ -138,7 +138,7 @@ class ReadView(FhirView):
         return self.answer_resource(found)
 
     def _report(self, number: int) -> Document:
-        """Return a report that the caller may see. Raises NotFound, for staff Gone if its source took it back."""
+        """Return a report that the caller may see. Raises NotFound; for staff, Gone if its source withdrew it."""
         try:
             return self.report(number)[0]
         except NotFound:

@@ -62,7 +62,7 @@ def by_tag(document: Mapping[str, Any]) -> Operations:
 
 
 def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the description of each error, by its status, as most of the operations that may answer it have it."""
+    """Return, by status, the description of each error that most of the operations with that error have."""
     told: dict[str, Counter[str]] = {}
     for verbs in document["paths"].values():
         for operation in verbs.values():
@@ -118,7 +118,7 @@ class ReadyView(View):
 
 
 class MetricsView(View):
-    """Metrics for Prometheus, without personal data; nothing is here if they have an address of their own."""
+    """Metrics for Prometheus, without personal data; 404 if they have an address of their own."""
 
     spec = {
         "get": Operation(

@@ -208,7 +208,7 @@ class TakesRecords(UploadView):
     def intake(
         self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False, *, dry_run: bool = False
     ) -> Intake:
-        """Return what stores the records of this upload."""
+        """Return the Intake that stores the records of this upload."""
         derive_ids = as_dump or dump.format.has_record_numbers
         origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
         origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id

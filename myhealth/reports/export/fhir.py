@@ -122,7 +122,7 @@ def _report(report: Document, subject: Element) -> Element:
 
 
 def performers_of(report: Document, details: Element) -> list[Any]:
-    """Return who measured: all whom the source named, and the one of `taken_by`, who may have been corrected."""
+    """Return who measured: everybody whom the source named, and `taken_by`, which a person may have corrected."""
     found = [each for each in parts(details.get("performers")) if party(each)]
     taken_by = clean(report["taken_by"])
     names = {party(each).get("display") for each in found}
