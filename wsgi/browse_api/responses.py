@@ -1,14 +1,11 @@
 """The browse API's answers: media type, ETag, compression, and links to the next page."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import bottle
 
 from wsgi.common import fhir_outcome
 from wsgi.common.application import encode_json
-from wsgi.common.site_address import site
 from wsgi.common.views import etag, etag_matches, pack
 
 JSON, FHIR, CSV = "application/json", fhir_outcome.FHIR, "text/csv"
@@ -35,26 +32,3 @@ def answer(content: bytes, media_type: str = JSON, link: str = "", tag: str = ""
 def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
     """Return `answer` with the value as JSON."""
     return answer(encode_json(value), JSON, link)
-
-
-def cut_page(
-    found: Sequence[Any], limit: int, cursor_of: Callable[[Any], str], asked: dict[str, str]
-) -> tuple[Any, str]:
-    """Split a query's results, one entry more than `limit`, into the page and the next page's address; "" on the last.
-
-    `cursor_of`: gives the cursor behind an entry. `asked`: the request's parameters, which the next page keeps.
-    """
-    if len(found) <= limit:
-        return found, ""
-    found = found[:limit]
-    return found, url_after(cursor_of(found[-1]), limit, asked)
-
-
-def url_after(cursor: str, limit: int, asked: dict[str, str]) -> str:
-    """Return the address of the page behind a cursor."""
-    return f"{quote(bottle.request.path)}?{urlencode({**asked, 'limit': limit, 'after': cursor})}"
-
-
-def next_link(url: str) -> str:
-    """Return the Link header's value, "" without a next page. Source: RFC 8288."""
-    return f'<{site().link_base()}{url}>; rel="next"' if url else ""

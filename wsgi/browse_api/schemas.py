@@ -10,7 +10,17 @@ from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_
 from myhealth.reports.trends import Measurement, TrendPoint
 from myhealth.sync.calls import ReportDocument, UserDocument
 from wsgi.browse_api.responses import CSV, FHIR
-from wsgi.common.openapi import MOMENT, Operation, listed, maybe, ref, shape, struct_schemas
+from wsgi.common.openapi import (
+    MOMENT,
+    Operation,
+    after_parameter,
+    limit_parameter,
+    listed,
+    maybe,
+    ref,
+    shape,
+    struct_schemas,
+)
 from wsgi.common.views import LIMIT, LIMIT_MAX
 
 WHOLE = {"type": "integer"}
@@ -20,17 +30,9 @@ WHEN = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]
 ANYTHING: dict[str, Any] = {}
 
 
-def limit(most: int, default: int) -> tuple[str, dict[str, Any], str]:
-    return "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "Most entries of a page."
-
-
-def after(pattern: str) -> tuple[str, dict[str, Any], str]:
-    return "after", {"type": "string", "pattern": pattern}, "Where the page begins; the `Link` header has it."
-
-
 PAGE_PARAMETERS = (
-    limit(LIMIT_MAX, LIMIT),
-    after(r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
+    limit_parameter(LIMIT_MAX, LIMIT),
+    after_parameter(type="string", pattern=r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
     ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "The newest first, or the oldest."),
 )
 SPAN_PARAMETERS = (
@@ -57,10 +59,10 @@ SEARCH_PARAMETERS = (
     ),
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
-SEARCH_AFTER = after(rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
-ACCESS_LOG_AFTER = after(r"^[0-9]{1,13}_[0-9a-f]{24}$")
+SEARCH_AFTER = after_parameter(type="string", pattern=rf"^[0-{KEYS}]_[0-9]{{1,18}}_[^\u0000]*$")
+ACCESS_LOG_AFTER = after_parameter(type="string", pattern=r"^[0-9]{1,13}_[0-9a-f]{24}$")
 TREND_PARAMETERS = (
-    limit(TREND_LIMIT_MAX, TREND_LIMIT),
+    limit_parameter(TREND_LIMIT_MAX, TREND_LIMIT),
     PAGE_PARAMETERS[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
     ("name", SOUGHT, "The name of a measurement, with a code or without; of no effect beside `code`."),

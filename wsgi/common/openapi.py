@@ -31,6 +31,7 @@ NEXT_PAGE = ("Link", TEXT, 'The next page, as `<…>; rel="next"` (RFC 8288); no
 TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still the same.")
 CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
 PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
+Parameter = tuple[str, dict[str, Any], str]
 # The variables of a path, by their filters in Bottle.
 PATH_TYPES: dict[str, dict[str, Any]] = {"": TEXT, ":int": {"type": "integer"}}
 PATH_TYPES[":fhir_id"] = {**TEXT, "pattern": f"^{FHIR_ID}$"}
@@ -56,13 +57,13 @@ class Operation:
     answers: Mapping[int, tuple[str, Any]]
     roles: str | tuple[str, ...] = ""
     body: Any = None
-    query: tuple[tuple[str, dict[str, Any], str], ...] = ()
-    headers: tuple[tuple[str, dict[str, Any], str], ...] = ()
+    query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
     errors: Mapping[int, str] = field(default_factory=dict)
     security: tuple[str, ...] = ("bearer", "token")
     content: str = JSON
     others: Mapping[str, Any] = field(default_factory=dict)
-    sends: tuple[tuple[str, dict[str, Any], str], ...] = ()
+    sends: tuple[Parameter, ...] = ()
 
 
 def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,13 +137,13 @@ def _responses(said: Operation) -> dict[str, Any]:
     return dict(sorted(responses.items()))
 
 
-def _usual_headers(said: Operation) -> list[tuple[str, dict[str, Any], str]]:
+def _usual_headers(said: Operation) -> list[Parameter]:
     """Those of a page of a list, and of what a client may keep."""
     taken = {name for name, _, _ in (*said.query, *said.headers)}
     return [NEXT_PAGE] * ({"limit", "after"} <= taken) + [TAG] * ("If-None-Match" in taken)
 
 
-def _headers(*sent: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
+def _headers(*sent: Parameter) -> dict[str, Any]:
     found = {name: {"schema": schema, "description": text} for name, schema, text in sent}
     return {"headers": found} if found else {}
 
@@ -158,6 +159,14 @@ def errors_of(**more: Any) -> dict[str, Any]:
     """Return the schema of a list of errors with their places; `more`: further properties that one may have."""
     place = {"index": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "message": TEXT}
     return {"type": "array", "items": shape(place, more, closed=False)}
+
+
+def limit_parameter(most: int, default: int) -> Parameter:
+    return "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "Most entries of a page."
+
+
+def after_parameter(**schema: Any) -> Parameter:
+    return "after", schema, "Where the page begins; the `Link` header has it."
 
 
 def maybe(schema: dict[str, Any]) -> dict[str, Any]:

@@ -112,12 +112,30 @@ def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str],
 
     `place`: returns the cursor of an entry, for the parameter `after`. Source: RFC 8288.
     """
-    headers = {}
-    if len(found) > limit:
-        found = found[:limit]
-        asked = urlencode({**query, "limit": limit, "after": place(found[-1])})
-        headers["Link"] = f'<{site().link_base()}{quote(bottle.request.path)}?{asked}>; rel="next"'
-    return json_response(list(found), headers=headers)
+    page, url = cut_page(found, limit, place, query)
+    return json_response(list(page), headers={"Link": next_link(url)} if url else {})
+
+
+def cut_page(
+    found: Sequence[Any], limit: int, cursor_of: Callable[[Any], str], asked: Mapping[str, str]
+) -> tuple[Any, str]:
+    """Split a query's results, one entry more than `limit`, into the page and the next page's address; "" on the last.
+
+    `cursor_of`: gives the cursor behind an entry. `asked`: the request's parameters, which the next page keeps.
+    """
+    if len(found) <= limit:
+        return found, ""
+    return found[:limit], url_after(cursor_of(found[limit - 1]), limit, asked)
+
+
+def url_after(cursor: str, limit: int, asked: Mapping[str, str]) -> str:
+    """Return the address of the page behind a cursor."""
+    return f"{quote(bottle.request.path)}?{urlencode({**asked, 'limit': limit, 'after': cursor})}"
+
+
+def next_link(url: str) -> str:
+    """Return the Link header's value, "" without a next page. Source: RFC 8288."""
+    return f'<{site().link_base()}{url}>; rel="next"' if url else ""
 
 
 GZIP_FROM_BYTES = 1024  # a smaller answer fits into one packet

@@ -33,7 +33,7 @@ from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import register_machine
 from myhealth.profiles.models import User
 from wsgi.common.metrics import RECORDS
-from wsgi.common.openapi import Operation, one_of
+from wsgi.common.openapi import Operation, after_parameter, one_of
 from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
@@ -90,11 +90,7 @@ TABLE_QUERY = (
 UNKNOWN = {404: UNKNOWN_USER}
 REVIEWED = ("id", "revision", "reviewed_at", "reviewed_by", "review_note")
 DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
-BEFORE_QUERY = (
-    "after",
-    {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
-    "Where the page begins; the `Link` header has it.",
-)
+BEFORE_QUERY = after_parameter(type="integer", minimum=0, maximum=10**18 - 1)
 REPLAYED = (
     "Idempotent-Replayed", {"const": "true"}, "Present if this is the earlier answer to the same `Idempotency-Key`."
 )  # fmt: skip

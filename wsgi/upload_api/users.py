@@ -17,18 +17,14 @@ from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
 from wsgi.common.application import json_error
-from wsgi.common.openapi import Operation
+from wsgi.common.openapi import Operation, after_parameter, limit_parameter
 from wsgi.common.requests import address_with_proxy, read_json
-from wsgi.common.views import json_response, list_response, page_limit
+from wsgi.common.views import LIMIT, LIMIT_MAX, json_response, list_response, page_limit
 from wsgi.upload_api.context import ENDED, UploadView, ended_header
 
 BODY_MAX_BYTES = 16 * 1024
-LIMIT_QUERY = ("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Entries of a page.")
-AFTER_QUERY = (
-    "after",
-    {"type": "string", "minLength": 1, "pattern": r"^[^\x00]*$"},
-    "Where the page begins; from the `Link` header.",
-)
+LIMIT_QUERY = limit_parameter(LIMIT_MAX, LIMIT)
+AFTER_QUERY = after_parameter(type="string", minLength=1, pattern=r"^[^\x00]*$")
 TO_REVIEW_QUERY = (
     "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",
 )  # fmt: skip
