@@ -74,6 +74,11 @@ def test_lists_are_pages_with_filters(people, send, ask, upload: Caller, log_in)
         assert ask(f"?{wrong}").status_code == 400, wrong
 
 
+def test_a_records_number_is_text_whatever_was_sent(people, send, ask) -> None:
+    ids = send(*(record(number, "nobody", disease=5) for number in (0, 7, "", "007")))
+    assert {row["id"]: row["record_id"] for row in ask().json} == dict(zip(ids, ("0", "7", "", "007"), strict=True))
+
+
 def test_showing_one_is_logged_for_its_patient(people, send, ask, db) -> None:
     (id_,) = send(record(1, disease=5))
     shown = ask(f"{id_}/").json

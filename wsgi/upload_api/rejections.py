@@ -84,7 +84,8 @@ class SeesRejections(UploadView):
         known = {**found.context, "patient": patient_named(found)}
         row = {name: known[name] if name in known else getattr(found, name, None) for name in REJECTION["properties"]}
         errors = found.errors if self.user.role == "doctor" else list(map(without_fields, found.errors))
-        return {**row, "record_id": known.get("record_id") and str(known["record_id"]), "errors": errors}
+        number = known.get("record_id")
+        return {**row, "record_id": None if number is None else str(number), "errors": errors}
 
     def retried(self, rejection_id: int, patient: str | int | None, record: str) -> RecordResult:
         """Try to store a record again. Raises NotFound, Conflict."""
