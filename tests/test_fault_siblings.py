@@ -360,3 +360,15 @@ def test_missing_pages_are_told(changes: dict[str, Any], told: str) -> None:
         dump = Dump(FHIR)
         assert len(list(read_fhir(JsonBuffer(io.BytesIO(json.dumps(whole).encode())), dump))) == 1
         assert [told in notice for notice in dump.notices] == ([True] if told else [])
+
+
+def test_a_panel_of_panels_goes_out_without_a_member_that_is_not_there() -> None:
+    def panel(name: str, member: str) -> dict[str, Any]:
+        return observation(
+            name, code={"text": name}, valueQuantity=..., hasMember=[{"reference": f"Observation/{member}"}]
+        )
+
+    entries = [{"resource": each} for each in (panel("outer", "inner"), panel("inner", "a"), observation("a"))]
+    (read,) = fhir_read({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    outer, inner = (each for each in sent_out(read) if "hasMember" in each)
+    assert [[*each] for each in (*outer["hasMember"], *inner["hasMember"])] == [["reference"]] * 2

@@ -29,6 +29,8 @@ from myhealth.common.errors import BadInput
 from myhealth.intake.formats import json_reader
 from myhealth.intake.validation import validate_record
 
+MODIFIER = [{"url": "http://x.example/negated", "valueBoolean": True}]
+
 
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
@@ -50,6 +52,17 @@ from myhealth.intake.validation import validate_record
         ({"subject": "Patient/p1"}, "Observation.subject", "must be an object, not text"),
         ({"subject": {"identifier": {"value": 17}}}, "Observation.subject.identifier.value", "must be text"),
         ({"effectiveDateTime": 2026}, "Observation.effectiveDateTime", "must be text, not a number"),
+        ({"valueQuantity": {**quantity(5), "comparator": "ad"}}, "Observation.valueQuantity.comparator", "is not known: 'ad'"),
+        ({"valueQuantity": ..., "valueRatio": {"numerator": {"value": 1, "comparator": "~"}, "denominator": quantity(8)}},
+         "Observation.valueRatio.numerator.comparator", "is not known: '~'"),
+        ({"modifierExtension": MODIFIER}, "Observation.modifierExtension", "may change what the rest means"),
+        ({"implicitRules": "http://x.example"}, "Observation.implicitRules", "may change what the rest means"),
+        ({"component": [{"code": {"text": "k"}, "modifierExtension": MODIFIER}]},
+         "Observation.component[0].modifierExtension", "may change what the rest means"),
+        ({"referenceRange": [{"text": "<5", "modifierExtension": MODIFIER}]},
+         "Observation.referenceRange[0].modifierExtension", "may change what the rest means"),
+        ({"contained": [{"resourceType": "Specimen", "id": "s", "modifierExtension": MODIFIER}], "specimen": {"reference": "#s"}},
+         "Specimen.modifierExtension", "may change what the rest means"),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
@@ -67,6 +80,7 @@ def test_a_part_of_the_wrong_kind_is_a_fault_with_its_place(changes: dict[str, A
         {"component": []},
         {"encounter": 5},
         {"issued": None},
+        {"modifierExtension": []},
         {"code": {"text": "x", "coding": None}},
     ],
     ids=str,
@@ -107,6 +121,46 @@ def test_an_entry_that_is_no_resource_spoils_nothing_else(entry: Any, field: str
     assert good.faults == []
     again, _ = read_text(bad.raw)
     assert [reading.faults for reading in again] == [bad.faults]
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "said"),
+    [
+        ({"resource": observation(), "modifierExtension": MODIFIER}, "Bundle.entry.modifierExtension", "may change"),
+        ({"request": {"method": "DELETE", "url": "Observation?code=5&patient=p1"}}, "Bundle.entry.request", "name the resource by"),
+        ({"request": {"method": "DELETE", "url": "https://a.example/DiagnosticReport?_lastUpdated=lt2020"}},
+         "Bundle.entry.request", "is not carried out"),
+        ({"request": {"method": "PATCH", "url": "Observation/a"}, "resource": {"resourceType": "Parameters"}},
+         "Bundle.entry.request", "send the whole resource"),
+    ],
+)  # fmt: skip
+def test_a_change_that_cannot_be_carried_out_is_told(entry: dict[str, Any], field: str, said: str) -> None:
+    whole = bundle(observation("b"))
+    whole["entry"].insert(0, entry)
+    bad, good = read(whole)
+    ((place, message),) = bad.faults
+    assert (place, said in message, good.faults) == (field, True, [])
+
+
+@pytest.mark.parametrize("url", ["Patient/p1", "Specimen/s", "ObservationDefinition/a", "Patient?identifier=5"])
+def test_a_change_of_what_is_no_result_is_counted(url: str) -> None:
+    found, skipped = read_text(json.dumps(bundle() | {"entry": [{"request": {"method": "DELETE", "url": url}}]}))
+    assert (found, skipped) == ([], {"Bundle entry without a resource": 1})
+
+
+def test_what_a_server_left_out_is_told() -> None:
+    tagged = observation(meta={"tag": [{"code": "SUBSETTED"}]})
+    (reading,) = read(bundle(tagged, report("Observation/glucose")))
+    assert reading.warnings == [("Observation.meta.tag", "its server left parts of it out (SUBSETTED)")]
+
+
+def test_a_specimen_or_a_device_that_is_an_error_is_not_the_results() -> None:
+    for status, expected in (("entered-in-error", None), ("available", "Urine")):
+        inside = [{"resourceType": "Specimen", "id": "s", "status": status, "type": {"text": "Urine"}},
+                  {"resourceType": "Device", "id": "d", "status": status, "deviceName": [{"name": "Urine"}]}]  # fmt: skip
+        (reading,) = read(observation(contained=inside, specimen={"reference": "#s"}, device={"reference": "#d"}))
+        details = reading.record.get("details", {})
+        assert (details.get("specimen"), details.get("device")) == (expected, expected)
 
 
 def test_a_bundle_whose_entries_are_no_list_is_a_fault() -> None:

@@ -97,3 +97,11 @@ def test_a_birth_date_is_read_as_iso_8601_writes_it_and_told_where_it_is_none(pe
     assert (told.status, told.warnings[0]["field"]) == ("accepted", "PID-7")
     of_fhir = sent_with(asha_resource(birthDate="30.02.1980"))
     assert (of_fhir.status, of_fhir.warnings[0]["field"]) == ("accepted", "Patient.birthDate")
+
+
+def test_a_reference_that_leads_nowhere_is_told_in_words(people) -> None:
+    result = sent_with(subject={"reference": "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0"})
+    message = result.errors[0]["message"]
+    assert message.startswith(
+        "there is no user named urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0, and none can be created"
+    )

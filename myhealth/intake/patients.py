@@ -155,7 +155,8 @@ class Patients:
             return NoPatient(place, "has no number that names a patient here", "unknown_user")
         faults = [username_error(name) for name in item.patients] if self.origin.create_patients else []
         fault = faults[0] if faults and all(faults) else ""
-        return NoPatient(place, fault or f"there is no user named {shown}", "unknown_user")
+        message = f"there is no user named {shown}" + (f", and none can be created: {fault}" if fault else "")
+        return NoPatient(place, message, "unknown_user")
 
     def learn(self, cursor: Any) -> None:
         """Store what the sources call the patients that were found."""

@@ -39,6 +39,7 @@ BLOOD_PRESSURE = {
     "components": True,
     "codings": [{"system": LOINC, "code": "85354-9", "display": "Blood pressure panel with all children optional"}],
 }
+MISSING = {"display": "members that did not come along"}
 STATUSES = ("registered", "preliminary", "final", "amended", "corrected", "cancelled", "unknown")
 # Of a report's statuses that a result cannot have.
 RESULT_STATUS = {None: "final", "partial": "preliminary", "appended": "amended"}
@@ -94,7 +95,8 @@ class Observations:
         return found, [self._address(each["id"]) for _, each in order]
 
     def _add_member(self, panel: Element, member: Element) -> None:
-        panel.setdefault("hasMember", []).append({"reference": self._address(member["id"])})
+        panel["hasMember"] = [each for each in panel.get("hasMember", ()) if each != MISSING]
+        panel["hasMember"].append({"reference": self._address(member["id"])})
 
     def _panel(self, name: str, panel: Element, inside: list[Numbered]) -> list[Element]:
         """Return the Observation of a panel, then those of its members. Its own value is the first result."""
@@ -118,7 +120,7 @@ class Observations:
         for each in members:
             self._add_member(made, each)
         if not members and not panel.get("valued"):
-            made["hasMember"] = [{"display": "members that did not come along"}]
+            made["hasMember"] = [MISSING]
         return [made, *members]
 
     def _result(self, number: int, result: Element) -> Element:

@@ -28,6 +28,7 @@ THINGS = ("Device", "Location", "Substance", "Specimen")
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 # A deletion of the one resource with an identifier.
 CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
+RESULT_URL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)(?:[/?]|$)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
 
 
@@ -360,10 +361,25 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
             found.full_url = value.get("fullUrl", "")
             found.describe(value["resource"])
             found.included = isinstance(search := value.get("search"), dict) and search.get("mode", "match") != "match"
-    if found.fault is None and isinstance(request := value.get("request"), dict) and request.get("method") == "DELETE":
-        _note_deletion(found, request, value.get("fullUrl", ""))
-        found.response = answer if isinstance(answer := value.get("response"), dict) else None
+    if found.fault is None and isinstance(value, dict):
+        faults: list[tuple[str, str]] = []
+        Element(value, "Bundle.entry", faults)
+        found.fault = next(iter(faults), None)
+    if found.fault is None and isinstance(request := value.get("request"), dict):
+        if request.get("method") == "DELETE":
+            _note_deletion(found, request, value.get("fullUrl", ""))
+            found.response = answer if isinstance(answer := value.get("response"), dict) else None
+        if not found.deleted and request.get("method") in ("DELETE", "PATCH"):
+            found.fault = _untaken_request(request)
     return found
+
+
+def _untaken_request(request: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the fault of a change of a result that cannot be carried out; None if it is about another resource."""
+    method, url = request["method"], str(request.get("url", "")).strip()
+    todo = "send the whole resource" if method == "PATCH" else "name the resource by its id or its identifier"
+    message = f"{method} {printable(url, 100)} is not carried out: {todo}"
+    return ("Bundle.entry.request", message) if RESULT_URL.match(url) else None
 
 
 def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None:

@@ -18,6 +18,9 @@ TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
+# FHIR forbids to use a resource in which one of these is not understood.
+MODIFIERS = {"modifierExtension", "implicitRules"}
+
 
 class Element:
     """A JSON object of a resource, and its place (`path`, in FHIRPath).
@@ -34,6 +37,9 @@ class Element:
         self.faults = faults
         if isinstance(data, DuplicateKeyDict):
             self.add_error(printable(data.name, 60), "is there twice")
+        for name in MODIFIERS & data.keys():
+            if data[name]:
+                self.add_error(name, "may change what the rest means, and is not known here")
 
     def __bool__(self) -> bool:
         return bool(self.data)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
 from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
-from myhealth.clinical.status import ReportStatus, ResultStatus
+from myhealth.clinical.status import WITHDRAWN, ReportStatus, ResultStatus
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concept, concepts, person_name
 from myhealth.intake.formats.fhir.grouping import FhirGroup, label
@@ -141,6 +141,8 @@ def _read_specimen(place: Place) -> dict[str, Any] | str | None:
     """Return the specimen: its type, when and where it was taken, its numbers; of several the first."""
     for reference in place.part.parts("specimen"):
         found = place.resolve(reference)
+        if found and found.part.text("status") == WITHDRAWN:
+            continue
         if found is None or found.entry.kind != "Specimen":
             parts: dict[str, Any] = {"identifiers": identifiers_of(reference)}
         else:
@@ -166,6 +168,8 @@ def _read_device(place: Place) -> dict[str, Any] | str | None:
     """Return what measured: its type or name, and its numbers. A serial alone is the record's machine."""
     reference = place.part.part("device")
     found = place.resolve(reference) if reference else None
+    if found and found.part.text("status") == WITHDRAWN:
+        return None
     if found is None or found.entry.kind not in ("Device", "DeviceMetric"):
         made = compact(text=reference.text("display").strip(), identifiers=identifiers_of(reference))
     else:

@@ -12,6 +12,7 @@ from myhealth.clinical.coding_systems import MDC, UCUM, uri_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
 from myhealth.clinical.ucum import is_ucum
 from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element, compact
 
 
@@ -52,7 +53,7 @@ def quantity_digits(quantity: Element) -> str:
     value = quantity.number("value")
     if value is None:
         return ""
-    return quantity.text("comparator") + (repr(value) if isinstance(value, float) else str(value))
+    return _comparator(quantity) + (repr(value) if isinstance(value, float) else str(value))
 
 
 def span(low: Element, high: Element, units: tuple[Unit, ...] = ()) -> str:
@@ -67,10 +68,13 @@ def span(low: Element, high: Element, units: tuple[Unit, ...] = ()) -> str:
 
 def quantity_of(quantity: Element) -> dict[str, Any] | None:
     """Return a Quantity within a value as a record has it; None if it is empty."""
-    comparator = quantity.text("comparator")
-    found = compact(
-        value=quantity.number("value"),
-        comparator=comparator if comparator in ("<", "<=", ">=", ">") else "",
-        **read_unit(quantity).fields(),
-    )
-    return found or None
+    value, comparator = quantity.number("value"), _comparator(quantity)
+    return compact(value=value, comparator=comparator, **read_unit(quantity).fields()) or None
+
+
+def _comparator(quantity: Element) -> str:
+    """Return the comparator; add a fault if it is none of R4's, for the number alone means something else."""
+    comparator = quantity.text("comparator").strip()
+    if comparator not in ("", "<", "<=", ">=", ">"):
+        quantity.add_error("comparator", f"is not known: '{printable(comparator, 40)}'")
+    return comparator

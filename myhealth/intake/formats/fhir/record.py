@@ -76,13 +76,21 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     faults = list(dict.fromkeys(group.faults))
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
-    found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings]
+    found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
     found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
         results = (each for each in group.observations if each[0].container is None and each[0] is not group.head)
         found.entries |= {entry.number: record_id(entry, part) or "" for entry, part in results}
     return found
+
+
+def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
+    """Return a warning where the server says that it left out parts of a resource."""
+    parts = [(group.head, group.top), *group.observations]
+    tags = [(entry.kind, tag) for entry, part in parts for tag in part.part("meta").parts("tag")]
+    kinds = dict.fromkeys(kind for kind, tag in tags if tag.text("code") == "SUBSETTED")
+    return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
 
 
 def locate_element(kind: str, name: str) -> str:
