@@ -75,8 +75,9 @@ def test_lists_are_pages_with_filters(people, send, ask, upload: Caller, log_in)
 
 
 def test_a_records_number_is_text_whatever_was_sent(people, send, ask) -> None:
-    ids = send(*(record(number, "nobody", disease=5) for number in (0, 7, "", "007")))
-    assert {row["id"]: row["record_id"] for row in ask().json} == dict(zip(ids, ("0", "7", "", "007"), strict=True))
+    numbers: list[Any] = [0, 7, "", "007", False, 1.5, [0]]
+    ids = send(*(record(number, "nobody", disease=5) for number in numbers))
+    assert {row["id"]: row["record_id"] for row in ask().json} == dict(zip(ids, map(str, numbers), strict=True))
 
 
 def test_showing_one_is_logged_for_its_patient(people, send, ask, db) -> None:
