@@ -41,6 +41,8 @@ def is_missing(value: Any) -> bool:
 def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -> str:
     """Return a value with its digits as the source sent them, or its text. A value that is missing, or only
     repeats the reason of its absence, is "not given", with the reason if there is one."""
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return number_text(value)
     reason = plain_text(absent_reason)
     if is_missing(value) or (reason and value in (reason, absent_reasons.NO_VALUE)):
         code = plain_text(absent_code)
@@ -48,8 +50,6 @@ def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -
         if reason not in (absent_reasons.NO_VALUE, code, told) and WORDS.search(reason):
             told = f"{told} ({reason})"  # in the source's words too
         return "not given" if told == absent_reasons.NO_VALUE else f"not given: {told}"
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        return number_text(value)
     return plain_text(value)
 
 

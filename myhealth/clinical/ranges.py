@@ -19,6 +19,8 @@ MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?(?:[0-9]{1,9}(?:\.[
 
 def as_number(value: Any) -> Number | None:
     """The value where it is a number that can be compared."""
+    if value is None or type(value) is int:  # nearly all
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
     if isinstance(value, int):

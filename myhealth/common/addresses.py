@@ -33,6 +33,7 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: str | None) -> str:
     """Return the network by which limits count a client: `198.51.100.1`, `2001:db8::/64`, or a text that is no address.
 

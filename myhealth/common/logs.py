@@ -90,7 +90,9 @@ def log_request(log: logging.Logger, request: RequestContext, status: int, ms: f
         "method": request.method, "route": request.route, "status": status, "ms": round(ms, 1), "role": request.role,
         "user_id": request.user_id, "bytes": sent_bytes, "request_id": request.id,
     }  # fmt: skip
-    log.info(ACCESS, {**facts, "user_id": request.user_id or "-"}, extra={"access": facts})
+    shown = {**facts, "user_id": request.user_id or "-"}
+    # Without the line of code, which is always this one and takes a third of the time.
+    log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, ACCESS, (shown,), None, extra={"access": facts}))
 
 
 def _json_formatter() -> logging.Formatter:

@@ -24,6 +24,8 @@ TOLD = frozenset(
 
 def results_facts(results: Sequence[Mapping[str, Any]], write: Write) -> list[Facts]:
     """Return the further facts of each result of a check-up, and its panel if the check-up has several."""
+    if all(map(TOLD.isdisjoint, results)):  # nearly all
+        return [[] for _ in results]
     groups = [plain_text(result.get("group")) for result in results]
     several = len(set(groups)) > 1
     return [

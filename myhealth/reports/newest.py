@@ -48,12 +48,16 @@ class NewestPoints:
 
     def _add(self, report: Document, result: Document, shared: Document) -> None:
         series = self._series(result, result.get("specimen") or shared.get("specimen"))
-        if series is None or is_missing(result.get("value")):
+        if series is None:
             return
         measured, unit = series
-        points = self._found.setdefault(measured, [])
-        if len(points) < self._most and self._units.setdefault(measured, unit) == unit:
-            points.append(point_of(report, result, shared, result.get("code")))
+        points = self._found.get(measured)
+        if (points and (len(points) >= self._most or self._units[measured] != unit)) or is_missing(result.get("value")):
+            return
+        if points is None:
+            points = self._found[measured] = []
+            self._units[measured] = unit
+        points.append(point_of(report, result, shared, result.get("code")))
 
     def _series(self, result: Mapping[str, Any], specimen: Any) -> tuple[Measured, str] | None:
         """Return the measurement of a result and its unit, None for one that has no name or is not wanted."""

@@ -18,7 +18,8 @@ PRESSURE_NAME, ABSENT = "Blood pressure", "–"
 class Block(msgspec.Struct, frozen=True, gc=False):
     """One measurement: a result, or both values of a blood pressure. `parts`: (its own words, result): "" for a single
     one. `short`: the value with its unit, cut for a list; `usual`, `words`: of all parts; `position` and `shape`: of
-    the part that is outside its range, if one is. `code`, `raw_name`: how its trend is asked for."""
+    the part that is outside its range, if one is. `is_far`: a value is far outside its range. `code`, `raw_name`: how
+    its trend is asked for."""
 
     name: str
     value: str
@@ -30,14 +31,10 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     words: str
     is_unusual: bool
     is_general: bool
+    is_far: bool
     code: str
     raw_name: str
     parts: tuple[tuple[str, ResultView], ...]
-
-    @property
-    def is_far(self) -> bool:
-        """Whether a value is far outside its range."""
-        return any(view.words.startswith("far ") for _, view in self.parts)
 
     def trend(self, path: Callable[..., str]) -> str:
         """Return the address of the measurement's trend. `path`: `link` for the pages about the person."""
@@ -61,34 +58,38 @@ def blocks_of(results: Sequence[ResultView]) -> list[Block]:
 def single(view: ResultView, kind: str = "") -> Block:
     """Return the block of one result. `kind`: the specimen's, as the end of the name."""
     v = view
-    shown = v.value, v.unit, v.short, v.usual, v.position, v.shape, v.words, v.is_unusual, v.is_general
+    shown = v.value, v.unit, v.short, v.usual, v.position, v.shape, v.words, v.is_unusual, v.is_general, is_far(v)
     return Block(f"{v.name}{kind}", *shown, v.code, v.raw_name, (("", v),))
 
 
 def pressure(upper: ResultView | None, lower: ResultView | None) -> Block:
     """Return the block of a blood pressure, of which one value may be absent."""
     parts = tuple((words, view) for words, view in (("upper", upper), ("lower", lower)) if view)
-    chief = next((view for _, view in parts if view.is_unusual), parts[0][1])
-    value = "/".join(shortened(view.value) if view else ABSENT for view in (upper, lower))
-    told = [(each, view) for each, view in parts if view.is_unusual is chief.is_unusual]
-    same = len(told) == len(parts) and len({view.words for _, view in told}) == 1
-    words = chief.words if same else ", ".join(f"{each} value {view.words}" for each, view in told)
-    usual = "; ".join(f"{each} {view.usual}" for each, view in parts if view.usual)
+    unusual = tuple(part for part in parts if part[1].is_unusual)
+    told, chief = unusual or parts, (unusual or parts)[0][1]
+    same = len(told) == len(parts) and all(view.words == chief.words for _, view in told)
+    value = "/".join([shortened(view.value) if view else ABSENT for view in (upper, lower)])
     return Block(
         PRESSURE_NAME,
         value,
         chief.unit,
         f"{shortened(value, SHORT)} {chief.unit}".rstrip(),
-        usual,
+        "; ".join([f"{each} {view.usual}" for each, view in parts if view.usual]),
         chief.position,
         chief.shape,
-        words,
-        any(view.is_unusual for _, view in parts),
+        chief.words if same else ", ".join([f"{each} value {view.words}" for each, view in told]),
+        bool(unusual),
         any(view.is_general for _, view in parts),
+        any(is_far(view) for _, view in parts),
         BLOOD_PRESSURE,
         "",
         parts,
     )
+
+
+def is_far(view: ResultView) -> bool:
+    """Return whether a value is far outside its range."""
+    return view.words.startswith("far ")
 
 
 def result_fields(point: Any, fields: Sequence[str], code: str | None = None) -> dict[str, Any]:

@@ -4,10 +4,9 @@ sent it, else the site's."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from myhealth.reports.facts import LENGTHS
@@ -43,14 +42,15 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-@dataclass(frozen=True)
-class ReportDate:
+class ReportDate(NamedTuple):
     """The moment of a report. `text`: as much as is known, with the time if it is known; `day`: without the time;
-    `short`: 20 Nov, for below the name of its month; `iso`: the same for programs."""
+    `short`: 20 Nov, for below the name of its month; `month`: November 2026, or as much as is known of it; `iso`: the
+    moment for programs."""
 
     text: str
     day: str
     short: str
+    month: str
     iso: str
 
 
@@ -66,13 +66,16 @@ class Dates:
         which it was received."""
         at, precision = report["taken_at"], report.get("taken_precision")
         if precision == "unknown":
-            received = f"received on {self.day(report['created_at'])}"
-            return ReportDate(f"time not known; {received}", received, "", self.iso(report["created_at"]))
-        text, until = self.moment(at, precision), report.get("taken_until")
+            received, iso = f"received on {self.day(report['created_at'])}", self.iso(report["created_at"])
+            return ReportDate(f"time not known; {received}", received, "", "Time not known", iso)
+        day = self.moment(at, precision) if precision else self.day(at)
+        text, until = day if precision else f"{day}, {self.clock(at)}", report.get("taken_until")
+        is_whole = precision in ("month", "year")
         return ReportDate(
             text=f"{text} to {self.moment(until)}" if until else text,
-            day=text if precision else self.day(at),
-            short="" if precision in ("month", "year") else " ".join(self.short_day(at, precision).split()[:2]),
+            day=day,
+            short="" if is_whole else " ".join(_shortened(day).split()[:2]),
+            month=day if is_whole else day.partition(" ")[2],
             iso=self.iso(at)[: LENGTHS.get(precision or "")],
         )
 
@@ -104,21 +107,12 @@ class Dates:
         """Return 20 Nov 2026, or as much as is known."""
         if moment is None:
             return "time not known"
-        words = (self.moment(moment, precision) if precision else self.day(moment)).split()
-        return " ".join([*words[:-2], *(month[:3] for month in words[-2:-1]), words[-1]])
-
-    def month(self, report: Mapping[str, Any]) -> str:
-        """Return November 2026, or as much as is known of the month of a report."""
-        precision = report.get("taken_precision")
-        if precision == "unknown":
-            return "Time not known"
-        text = self.moment(report["taken_at"], precision) if precision else self.day(report["taken_at"])
-        return text if precision in ("month", "year") else text.partition(" ")[2]
+        return _shortened(self.moment(moment, precision) if precision else self.day(moment))
 
     def ago(self, moment: Any) -> str:
         """Return today, yesterday or 8 days ago; "" for what is not of the last month."""
         local = self._local(moment)
-        days = (self.now().date() - local.date()).days if local else -1
+        days = (self.today - local.date()).days if local else -1
         return {0: "today", 1: "yesterday"}.get(days, f"{days} days ago" if 0 < days < 32 else "")
 
     def clock(self, moment: Any) -> str:
@@ -129,6 +123,11 @@ class Dates:
     def iso(self, moment: Any) -> str:
         """Return 2026-11-20T03:44:03+00:00, for programs."""
         return moment.astimezone(UTC).isoformat() if isinstance(moment, datetime) else ""
+
+    @cached_property
+    def today(self) -> date:
+        """The present day in this zone."""
+        return self.now().date()
 
     def now(self) -> datetime:
         """Return the present moment in this zone."""
@@ -149,3 +148,9 @@ class Dates:
             return moment.astimezone(self.zone)
         except OverflowError:  # on the first or the last day that Python knows
             return moment
+
+
+def _shortened(day: str) -> str:
+    """Return a day, or as much of it as is known, with the first three letters of its month."""
+    words = day.split()
+    return " ".join([*words[:-2], *(month[:3] for month in words[-2:-1]), words[-1]])

@@ -56,6 +56,11 @@ def link(*parts: object, **query: object) -> str:
 
     link("patients", "bholanath", "trends", code="8480-6") -> "/my/patients/bholanath/trends?code=8480-6"
     """
-    path = "/my/" + "/".join(quote(str(part), safe="") for part in parts)
-    given = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value not in ("", None))
+    path = "/my/" + "/".join(map(_quoted, parts))
+    given = "&".join([f"{name}={_quoted(value)}" for name, value in query.items() if value not in ("", None)])
     return f"{path}?{given}" if given else path
+
+
+def _quoted(part: object) -> str:
+    text = str(part)
+    return text if text.isascii() and text.isalnum() else quote(text, safe="")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from myhealth.clinical import status
 from myhealth.clinical.in_words import plain_text
@@ -44,8 +44,7 @@ class ReportView:
     has_general: bool
 
 
-@dataclass(frozen=True)
-class ReportRow:
+class ReportRow(NamedTuple):
     """A report in a list. `is_far`: a value is far outside its range; `mark`: "new" or "changed" since the last login,
     or ""; `values`: the first measurements, those far outside their range first, then those outside; `more`: the count
     of the rest; `text`: the beginning of the report's text, if it has no measurements; `ago`: how long ago it was, if
@@ -101,8 +100,8 @@ def months_of(
     reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None
 ) -> list[tuple[str, list[ReportRow]]]:
     """Return the rows of a page's reports under the names of their months. `since`: the last login before this one."""
-    rows = zip(map(dates.month, reports), rows_of_reports(reports, dates, since), strict=True)
-    return [(month, [row for _, row in same]) for month, same in groupby(rows, key=lambda row: row[0])]
+    rows = rows_of_reports(reports, dates, since)
+    return [(month, list(same)) for month, same in groupby(rows, key=lambda row: row.date.month)]
 
 
 def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
@@ -113,7 +112,7 @@ def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: date
 
 def _row(report: dict[str, Any], results: list[ResultView], dates: Dates, since: datetime | None) -> ReportRow:
     blocks = sorted(blocks_of(results), key=lambda block: (not block.is_far, not block.is_unusual))
-    texts = (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
+    texts = () if blocks else (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
     date = dates.report_date(report)
     return ReportRow(
         path=link("reports", report["_id"]),
@@ -126,7 +125,7 @@ def _row(report: dict[str, Any], results: list[ResultView], dates: Dates, since:
         status=_status(report),
         values=blocks[:SHOWN_MAX],
         more=max(len(blocks) - SHOWN_MAX, 0),
-        text="" if blocks else " ".join(filter(None, map(plain_text, texts)))[:TEXT_MAX],
+        text=" ".join(filter(None, map(plain_text, texts)))[:TEXT_MAX],
     )
 
 

@@ -95,73 +95,61 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
 
 
 def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list[ResultView]]:
-    """Return the views of each report's results, in the order that the source sent. Each step runs once over the
-    results of all reports. `write`: writes a moment (Dates.moment)."""
+    """Return the views of each report's results, in the order that the source sent. `write`: writes a moment
+    (Dates.moment)."""
     found = [mappings(report.get("results")) for report in reports]
-    compared = iter(compare([result for results in found for result in results]))
-    facts = [results_facts(results, write) for results in found]
-    return [
-        [_result_view(result, next(compared), told) for result, told in zip(results, each, strict=True)]
-        for results, each in zip(found, facts, strict=True)
-    ]
+    return [list(map(_result_view, results, results_facts(results, write))) for results in found]
 
 
-def compare(results: Iterable[Mapping[str, Any]]) -> list[Comparison]:
-    """Compare the value of each result with its range."""
-    read = [
-        (
-            each,
-            as_number(each.get("low")),
-            as_number(each.get("high")),
-            parse_measurement(each.get("value")),
-        )
-        for each in results
-    ]
-    positions = [classify(each.get("value"), low, high) for each, low, high, _ in read]
-    return [
-        Comparison(low, high, found[1] if found and not found[0] else None, found is not None, position)
-        for (_, low, high, found), position in zip(read, positions, strict=True)
-    ]
+def compare(result: Mapping[str, Any]) -> Comparison:
+    """Compare the value of a result with its range."""
+    value, low, high = result.get("value"), as_number(result.get("low")), as_number(result.get("high"))
+    found = parse_measurement(value)
+    number = found[1] if found and not found[0] else None
+    return Comparison(low, high, number, found is not None, classify(value, low, high))
 
 
-def _result_view(result: Mapping[str, Any], compared: Comparison, facts: Facts) -> ResultView:
-    low, high, raw, flag = compared.low, compared.high, result.get("value"), result.get("flag")
-    unit, value = unit_of(result), value_text(raw, result.get("absent_reason"), result.get("absent_code"))
+def _result_view(result: Mapping[str, Any], facts: Facts) -> ResultView:
+    get, compared = result.get, compare(result)
+    low, high, number, raw = compared.low, compared.high, compared.number, get("value")
+    unit, value = unit_of(result), value_text(raw, get("absent_reason"), get("absent_code"))
     usual, other_ranges = usual_range(result)
-    is_impossible = compared.measured and catalog.IMPOSSIBLE in plain_text(result.get("warning"))
-    position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, flag)
+    is_impossible = compared.measured and get("warning") and catalog.IMPOSSIBLE in plain_text(get("warning"))
+    position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, get("flag"))
     words = _words(position, result, compared, usual)
     if beyond := beyond_meter(raw, unit):
         side, far = beyond
         value = TOO_FAR[side]
-        if result.get("code") in GLUCOSE:
+        if get("code") in GLUCOSE:
             position, words, note = side, f"{far}{WORDS[side]}", ""
-    shown_unit = unit if beyond or (not is_missing(raw) and MEASURED.match(value)) else ""
+    takes_unit = number is not None or beyond or (not is_missing(raw) and MEASURED.match(value))
+    shown_unit, short = unit if takes_unit else "", shortened(value)
+    name, raw_unit = get("name"), get("unit")
     return ResultView(
-        name=name_text(result.get("name")) or "A measurement without a name",
+        name=name_text(name) or "A measurement without a name",
         value=value,
         unit=shown_unit,
-        short=f"{shortened(value)} {shown_unit}" if shown_unit else shortened(value),
+        short=f"{short} {shown_unit}" if shown_unit else short,
         usual=usual,
-        is_general=result.get("range_source") == catalog.SOURCE,
+        is_general=get("range_source") == catalog.SOURCE,
         position=position,
         shape=SHAPES[position],
         words=f"marked as {words}" if note == MARKED else words,
         note=note,
         facts=[*facts, ("Other ranges", other_ranges)] if other_ranges else facts,
-        code=plain_text(result.get("code")),
-        raw_name=name if isinstance(name := result.get("name"), str) else "",
-        raw_unit=raw_unit if isinstance(raw_unit := result.get("unit"), str) else None,
+        code=plain_text(get("code")),
+        raw_name=name if isinstance(name, str) else "",
+        raw_unit=raw_unit if isinstance(raw_unit, str) else None,
         is_unusual=position in UNUSUAL,
         low=low,
         high=high,
-        number=compared.number,
+        number=number,
     )
 
 
 def beyond_meter(value: Any, unit: str) -> tuple[str, str] | None:
     """Return ABOVE or BELOW, and how far, for the word that a meter shows for what it cannot measure, else None."""
-    return METER_WORDS.get(value.strip().upper()) if unit and isinstance(value, str) else None
+    return METER_WORDS.get(value.strip().upper()) if isinstance(value, str) and unit else None
 
 
 def position_of(compared: str | None, flag: Any) -> tuple[str, str]:

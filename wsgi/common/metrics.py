@@ -9,6 +9,7 @@ import platform
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -60,8 +61,14 @@ Gauges = Mapping[str, tuple[str, float]]
 def count_request(app: str, route: str, method: str, status: int, seconds: float) -> None:
     """Count one request that was answered."""
     labels = (app, route, method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other", status)
-    REQUESTS.labels(*labels).inc()
-    DURATION.labels(*labels).observe(seconds)
+    requests, duration = _with_labels(*labels)
+    requests.inc()
+    duration.observe(seconds)
+
+
+@lru_cache(maxsize=1024)
+def _with_labels(*labels: Any) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(*labels), DURATION.labels(*labels)
 
 
 def observe_pool(pool: Pool) -> None:
