@@ -94,6 +94,7 @@ def test_the_glance_follows_corrections_deletions_and_what_is_withdrawn(browser:
 def test_the_newest_values_are_those_of_all_reports(reports: ReportRepository, monkeypatch, seed: int) -> None:
     """However few reports one query reads, and whatever else was measured meanwhile."""
     monkeypatch.setattr(repository, "NEWEST_READ", 3)
+    monkeypatch.setattr(repository, "NEWEST_READ_FIRST", 2)
     chosen = random.Random(seed)
     tests = [("2345-7", "Glucose"), ("2339-0", "Blood sugar"), (None, "Grip"), (None, "Colour"), ("8480-6", "BP")]
     documents = []

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from pymongo.monitoring import CommandListener
 from support.factories import NOW, document
 
 from myhealth.common.errors import BadInput
@@ -239,6 +240,27 @@ def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportReposito
     assert filled.get_with_patient(-1) is filled.get_with_patient(2**63) is filled.get_with_patient(77) is None
     report, patient = filled.get_with_patient(1) or ({}, {})
     assert (report["_id"], patient["username"]) == (1, "savita")
+
+
+def test_the_number_of_queries_does_not_tell_whether_a_report_exists(filled: ReportRepository, settings) -> None:
+    class Counting(CommandListener):
+        count = 0
+
+        def started(self, event: object) -> None:
+            self.count += 1
+
+        def succeeded(self, event: object) -> None: ...
+        def failed(self, event: object) -> None: ...
+
+    counting, counts = Counting(), {}
+    store = ReportRepository.connect(settings.mongo_url, event_listeners=[counting])
+    for reader, asked in (("owner", 1), ("other", 1), ("other", 77), ("owner", 77)):
+        before, user = counting.count, {**PATIENT, "subject": "s7" if reader == "owner" else "s8"}
+        found = store.get_with_patient(asked, user)
+        assert (found is not None) == (asked == 1) and (found is None or found[1]["subject"] == "s7")
+        counts[reader, asked] = counting.count - before
+    store.close()
+    assert list(counts.values()) == [1, 2, 2, 2]
 
 
 def test_accesses_are_logged_but_not_those_to_ones_own_record(filled: ReportRepository) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 # An overview reads all reports of a patient; one that takes longer is not worth the server's time.
 OVERVIEW_MAX_MS = 10_000
 NEWEST_READ = 100  # reports that one query for the newest values reads
+NEWEST_READ_FIRST = 10  # times the values of each measurement: reports that the first query reads at most
 # Documents of one reply while all reports are read: MongoDB's default is as many as fit into 16 MB.
 ITERATED_BATCH = 100
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
@@ -227,15 +228,17 @@ class ReportRepository:
             report = self._readable.find_one({"_id": report_id})
         return restore_report(report) if report else None
 
-    def get_with_patient(self, report_id: int) -> tuple[Document, Document] | None:
-        """Return a report and its patient, or None. The caller must check who may see it.
+    def get_with_patient(self, report_id: int, reader: Document | None = None) -> tuple[Document, Document] | None:
+        """Return a report and its patient, or None. The caller must check who may see it. `reader`: the user who asks,
+        as just read.
 
-        A missing report takes the same number of queries as a present one, so that the time reveals nothing.
+        A missing report takes the same number of queries as another person's, so that the time reveals nothing.
         """
         if not 0 <= report_id <= INT_MAX:
             return None
         report = self.get(report_id)
-        patient = self.people.get(report["subject"] if report else "")
+        subject = report["subject"] if report else ""
+        patient = reader if reader and reader["subject"] == subject else self.people.get(subject)
         if report is None or patient is None or patient["_id"] != report["patient_id"]:
             return None
         return report, patient
@@ -270,13 +273,14 @@ class ReportRepository:
             found.add(read)
             after = PageCursor.of(read[-1])
         lacking = found.lacking() if read or only is not None else None
+        size = min(NEWEST_READ_FIRST * most, NEWEST_READ)
         while (only is None or lacking is not None) and rounds != 0:
             query = newest_query(patient, lacking, after)
-            reports = self._find_measured(query, PROJECTION, NEWEST_READ, max_time_ms=OVERVIEW_MAX_MS)
+            reports = self._find_measured(query, PROJECTION, size, max_time_ms=OVERVIEW_MAX_MS)
             found.add(reports)
-            if len(reports) < NEWEST_READ:
+            if len(reports) < size:
                 break
-            after, lacking = PageCursor.of(reports[-1]), found.lacking()
+            after, lacking, size = PageCursor.of(reports[-1]), found.lacking(), NEWEST_READ
             rounds = None if rounds is None else rounds - 1
         return found
 

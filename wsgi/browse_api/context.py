@@ -272,7 +272,7 @@ class AuthenticatedBrowseView(View):
 
         Raises NotFound, and logs the refusal.
         """
-        found = self.context.reports.get_with_patient(report_id)
+        found = self.context.reports.get_with_patient(report_id, self.user)
         if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
             number = report_id if abs(report_id) <= INT_MAX else None
             self._log_refusal(found[1] if found else None, "report", str(report_id), number)

@@ -40,7 +40,7 @@ NOT_REVIEWED = (
 )
 MANY = 12  # more results than a reader sees at a glance
 KINDS = 3  # chips for kinds of check-ups
-ROUNDS = 3  # queries for the values of the last time
+ROUNDS = 4  # queries for the values of the last time, of which the first reads few reports
 TAKERS = ("doctor", "technician", "admin")
 
 
