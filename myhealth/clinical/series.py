@@ -49,6 +49,8 @@ def specimen_kind(specimen: Any) -> str:
 
     Worked examples: "Serum", {"codings": [{"code": "119361006"}]} and "BLDV" are blood, "UR" is urine, None is "".
     """
+    if not specimen:
+        return ""
     if isinstance(specimen, Mapping):
         codings = mappings(specimen.get("codings"))
         words = [specimen.get("text"), *(coding.get(name) for name in ("display", "code") for coding in codings)]

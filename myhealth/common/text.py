@@ -42,4 +42,4 @@ def escape_unsafe(text: str) -> str:
 
 def strip_unsafe(text: str) -> str:
     """Return the text without control characters and direction overrides; TAB and line breaks stay."""
-    return text if text.isprintable() else UNSAFE.sub("", text)
+    return text if text.replace("\n", "").isprintable() else UNSAFE.sub("", text)  # twice as quick for a page

@@ -93,5 +93,7 @@ def is_far(view: ResultView) -> bool:
 
 
 def result_fields(point: Any, fields: Sequence[str], code: str | None = None) -> dict[str, Any]:
-    """Return the fields of a trend's point as a result. `code`: what was asked for."""
-    return {name: getattr(point, name) for name in fields} | {"code": point.code or code}
+    """Return the fields of a trend's point as a result, without those that are None. `code`: what was asked for."""
+    found = {name: value for name in fields if (value := getattr(point, name)) is not None}
+    found["code"] = point.code or code
+    return found

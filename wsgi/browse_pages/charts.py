@@ -14,6 +14,7 @@ from decimal import Decimal
 from html import escape
 from itertools import groupby, pairwise
 from statistics import median
+from typing import NamedTuple
 
 from myhealth.clinical.ranges import ABOVE, BELOW, Number, parse_measurement
 from myhealth.reports.trends import TrendPoint
@@ -37,8 +38,7 @@ DAY_TICKS_MAX = 5
 NEAR_EDGE = 30  # a label so near to the plot's edge begins or ends there
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One measured number with its range at that time. `position`: ABOVE, BELOW, OUTSIDE or another one. `text`: what
     a pointer reads there; `path`: the address of its report."""
 
@@ -82,13 +82,14 @@ def chart(lines: Sequence[Sequence[Point]], dates: Dates) -> str:
     values = value_ticks(low, high)
     left = 32 + 6 * max(len(axis_number(value)) for value in values)
     scale = Scale(left, points[0].at.timestamp(), points[-1].at.timestamp(), low, high)
+    drawn = [(line, [(scale.x(point.at.timestamp()), scale.y(point.value)) for point in line]) for line in lines]
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true" focusable="false">',
         *(band for line in lines for band in _bands(line, scale)),
         *_value_axis(values, scale),
         *_day_axis(points, dates, scale),
-        *(part for line in lines for part in _line(line, scale)),
-        *(dot for line in lines for dot in _dots(line, scale)),
+        *(part for line, places in drawn for part in _line(line, places)),
+        *(dot for line, places in drawn for dot in _dots(line, places)),
         "</svg>",
     ]
     return "".join(parts)
@@ -178,41 +179,41 @@ def _between(points: Sequence[Point], i: int, scale: Scale) -> float:
     return scale.x((points[i - 1].at.timestamp() + points[i].at.timestamp()) / 2)
 
 
-def _line(points: Sequence[Point], scale: Scale) -> Iterator[str]:
+def _line(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Iterator[str]:
     """Return the line through all points, dashed over long gaps."""
-    places = [f"{scale.x(point.at.timestamp())} {scale.y(point.value)}" for point in points]
     gaps = [(last.at - first.at).total_seconds() for first, last in pairwise(points)]
     longest = LONG_GAP * median(gaps) if len(gaps) > LONG_GAP else math.inf
     for is_long, same in groupby(range(len(gaps)), key=lambda i: gaps[i] > longest):
         numbers = list(same)
-        path = "L".join(places[numbers[0] : numbers[-1] + 2])
+        path = "L".join([f"{x} {y}" for x, y in places[numbers[0] : numbers[-1] + 2]])
         yield f'<path class="{"line gap" if is_long else "line"}" d="M{path}"/>'
 
 
-def _dots(points: Sequence[Point], scale: Scale) -> Iterator[str]:
+def _dots(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Iterator[str]:
     """Return the marks of the points. Of many, only the last, the highest and the lowest have shapes."""
     many = len(points) >= MANY_POINTS
-    chosen = {points[-1], *(end(points, key=lambda point: point.value) for end in (min, max))} if many else set(points)
+    chosen = (points[-1], *(end(points, key=lambda point: point.value) for end in (min, max)))
     small = TINY_DOT if len(points) >= CROWDED else SMALL_DOT
-    for point in points:
-        dot = _dot(point, scale, small if many and point not in chosen else DOT, point in chosen)
+    for point, (x, y) in zip(points, places, strict=True):
+        is_small = many and point not in chosen
+        dot = _dot(point.position, x, y, small if is_small else DOT, not is_small)
         told = f"{dot}<title>{escape(point.text)}</title></g>" if point.text else f"{dot}</g>"
         yield f'<a href="{escape(point.path)}" tabindex="-1">{told}</a>' if point.path else told
 
 
-def _dot(point: Point, scale: Scale, size: float, shaped: bool) -> str:
+def _dot(position: str, x: float, y: float, size: float, shaped: bool) -> str:
     """Return the mark of one point, in an open group; a value outside its range has a shape of its own."""
-    x, y = scale.x(point.at.timestamp()), scale.y(point.value)
+    is_away = position in (ABOVE, BELOW, OUTSIDE)
+    if not (is_away and shaped):
+        return f'<g><circle class="dot{" away" if is_away else ""}" cx="{x}" cy="{y}" r="{size}"/>'
     reach, half, tall = round(1.7 * size, 2), round(1.53 * size, 2), round(2.63 * size, 2)
-    shapes = {
-        ABOVE: f"M{x} {y - reach:.2f}l{half} {tall}h-{2 * half:.2f}Z",
-        BELOW: f"M{x} {y + reach:.2f}l{half}-{tall}h-{2 * half:.2f}Z",
-        OUTSIDE: f"M{x} {y - reach:.2f}l{reach} {reach}l-{reach} {reach}l-{reach}-{reach}Z",
-    }
-    shape = shapes.get(point.position)
-    if shape and shaped:
-        return f'<g><path class="dot away" d="{shape}"/>'
-    return f'<g><circle class="dot{" away" if shape else ""}" cx="{x}" cy="{y}" r="{size}"/>'
+    if position == OUTSIDE:
+        shape = f"M{x} {y - reach:.2f}l{reach} {reach}l-{reach} {reach}l-{reach}-{reach}Z"
+    elif position == ABOVE:
+        shape = f"M{x} {y - reach:.2f}l{half} {tall}h-{2 * half:.2f}Z"
+    else:
+        shape = f"M{x} {y + reach:.2f}l{half}-{tall}h-{2 * half:.2f}Z"
+    return f'<g><path class="dot away" d="{shape}"/>'
 
 
 def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultView]) -> str:

@@ -107,6 +107,9 @@ class Dates:
         """Return 20 Nov 2026, or as much as is known."""
         if moment is None:
             return "time not known"
+        local = None if precision else self._local(moment)
+        if local:
+            return f"{local.day} {MONTHS[local.month - 1][:3]} {local.year}"
         return _shortened(self.moment(moment, precision) if precision else self.day(moment))
 
     def ago(self, moment: Any) -> str:
