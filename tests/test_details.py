@@ -15,6 +15,7 @@ from myhealth.intake.validation import validate_record
 SODIUM = {"code": "2951-2", "name": "Sodium", "value": 140, "unit": "mmol/L", "low": None, "high": None, "flag": None}
 RESULT = {
     **SODIUM,
+    "flag": "H",
     "number": 7,
     "sub_id": "1",
     "taken_at": "2026-11-20T03:44:03Z",

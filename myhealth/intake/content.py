@@ -14,6 +14,7 @@ from typing import Any
 
 from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
+from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import Record, encode_json
@@ -287,4 +288,11 @@ def _letters_of(value: Any) -> str:
 
 
 def _result_said(result: Content) -> Content:
-    return {name: value for name, value in as_sent(result).items() if name not in (*ADDED, "issued_at", "version")}
+    said = as_sent(result)
+    if words := result.get("range_text"):  # earlier releases did not read them
+        unit = result.get("unit_text") or result.get("unit")
+        if (said.get("low"), said.get("high")) == parse_range(words, unit):
+            said |= {"low": None, "high": None}
+        elif said.get("ranges") == conditional_ranges(words, unit):
+            said["ranges"] = None
+    return {name: value for name, value in said.items() if name not in (*ADDED, "issued_at", "version")}

@@ -285,12 +285,34 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
     """Return what a whole record means for the stored one. It replaces it only if it names its own status or version,
     and nothing says that it is earlier."""
     says = sent["status"] is not None or any(name in (sent["details"] or {}) for name in ENVELOPE) or sent["issued_at"]
+    effect = "replaced"
     if not says or order == 0:
-        return Merge(stored, "", places=differing(stored, sent))
+        order, effect = _order_of_results(sent, stored)
+        if order == 0:
+            return Merge(stored, "", places=differing(stored, sent))
     if order < 0:
         return Merge(stored, notes=[EARLIER])
     results = _corrected(results_in(sent), results_in(stored), _updated(sent))
-    return Merge({**sent, "results": results}, "replaced")
+    is_withdrawn = bool(results) and all(each.get("status") == WITHDRAWN for each in results)
+    status_now = WITHDRAWN if is_withdrawn else sent["status"]
+    return Merge({**sent, "status": status_now, "results": results}, effect)
+
+
+def _order_of_results(sent: Content, stored: Content) -> tuple[int, str]:
+    """Return 1 if the results that differ are later by their own status or version, -1 if they are earlier, else 0; and
+    the effect. It is 0 too where anything else differs, or another result is there."""
+    new, old = dict(keyed(results_in(sent))), dict(keyed(results_in(stored)))
+    if {*differing(stored, sent)} - {"status"} != {"results"} or new.keys() != old.keys():
+        return 0, ""
+    pairs = [(new[key], old[key]) for key in new if not same_result(new[key], old[key])]
+    orders = {_own_order(one, other, sent["status"]) for one, other in pairs}
+    withdrawn = all(one.get("status") == WITHDRAWN for one, _ in pairs)
+    return orders.pop() if len(orders) == 1 else 0, "withdrawn" if withdrawn else "replaced"
+
+
+def _own_order(new: Content, old: Content, of_record: str | None) -> int:
+    statuses = (new.get("status") or of_record, old.get("status") or of_record)
+    return _version_order(new, old) or _status_order(*statuses) or _later(new, old, "updated_at")
 
 
 def corrected_results(new: str, old: str) -> str:

@@ -222,7 +222,7 @@ class Intake:
             faults = [("checkup_for", f"is not {origin.patient}, whose all records are")]
             return ValidatedRecord(parsed, None, _located(parsed, faults))
         if record.record_id is None and origin.derive_ids:
-            record.record_id = self._stored.name(record.content())
+            record.record_id = self._stored.name(record.content_before())
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
         if record.status == WITHDRAWN or WITHDRAWN in record.results:

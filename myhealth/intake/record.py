@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from myhealth.clinical.status import ReportStatus, ResultStatus
+from myhealth.clinical.status import WITHDRAWN, ReportStatus, ResultStatus
 from myhealth.common.decoding import prepare
 from myhealth.intake.record_types import (
     LIST_MAX,
@@ -195,6 +195,14 @@ class Record(msgspec.Struct, gc=False):
         texts = (self.checkup_for, self.machine, self.checkup_type, self.checkup_report, self.disease, self.taken_by)
         more = [[name, value] for name in FURTHER_FIELDS if (value := getattr(self, name)) is not None]
         return encode_json([*texts, taken_at, self.results_as_sent or self.results, *more]).decode()
+
+    def content_before(self) -> str:
+        """Return the content of the same record before its source withdrew it, by which its number is derived."""
+        if self.status != WITHDRAWN and WITHDRAWN not in self.results:
+            return self.content()
+        texts = [text.replace(f'"status":"{WITHDRAWN}",', "") for text in (self.results, self.results_as_sent)]
+        status = None if self.status == WITHDRAWN else self.status
+        return replace(self, status=status, results=texts[0], results_as_sent=texts[1]).content()
 
 
 # The columns that only a DetailedRecord fills.

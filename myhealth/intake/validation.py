@@ -54,6 +54,7 @@ from myhealth.intake.record import (
 )
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
+from myhealth.intake.told import read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -96,6 +97,8 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
     try:
         sent = _decode(raw)
         if not _is_plain(sent, machine, raw, latest):
+            return None
+        if '"range_text"' in raw and any(map(tells_range, sent.results or ())):
             return None
         added, found = _check_results(sent.results or ())
         encoded = encode_json(sent)
@@ -221,6 +224,11 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
     record = _make_record(sent, machine)
     if sent.results:
         _give_specimen(sent)
+        if any(map(says_more, sent.results)):
+            if record.record_id is None:
+                record.results_as_sent = _results_before(sent.results, record)
+            for result in sent.results:
+                read_words(result)
         _, found = _check_results(sent.results)
         _add_results(record, sent.results, encode_json(sent.results), found)
     for name in DETAIL_COLUMNS:
@@ -324,8 +332,16 @@ def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: 
     if len(encoded) > RESULTS_MAX_BYTES:
         raise _Refused("results", f"has {len(encoded)} bytes; at most {RESULTS_MAX_BYTES} are allowed")
     record.results = encoded.decode()
-    if record.record_id is None and first != results:
+    if record.record_id is None and first != results and not record.results_as_sent:
         record.results_as_sent = encode_json(first).decode()
+
+
+def _results_before(results: Sequence[Result], record: Record) -> str:
+    """Return the results from which the number of a record is derived, as JSON: without what their words tell."""
+    copies, made = [replace(result) for result in results], replace(record)
+    _, found = _check_results(copies)
+    _add_results(made, copies, encode_json(copies), found)
+    return made.results_as_sent or made.results
 
 
 def _may_be_blood(result: Any) -> bool:

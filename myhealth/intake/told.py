@@ -1,0 +1,53 @@
+"""Read what a record of ours says in words or codes alone: a range, a LOINC code among others, a mark. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from myhealth.clinical.coding_systems import LOINC, uri_of
+from myhealth.clinical.interpretations import flag_of
+from myhealth.clinical.range_text import conditional_ranges, parse_range
+from myhealth.intake.details import ReferenceRange
+from myhealth.intake.record import NOT_SENT
+
+ABSENT = (None, NOT_SENT)
+
+
+def tells_range(result: Any) -> bool:
+    """Return whether a Result has no range but in words that can be read."""
+    if result.range_text is None or result.low not in ABSENT or result.high not in ABSENT or result.range_source:
+        return False
+    unit = _unit_of(result)
+    return bool(parse_range(result.range_text, unit) or conditional_ranges(result.range_text, unit))
+
+
+def says_more(result: Any) -> bool:
+    """Return whether a DetailedResult says in words or codes what belongs into a field that was not sent."""
+    if result.ranges and result.low in ABSENT and result.high in ABSENT:
+        if any(each.text and each.low is None and each.high is None for each in result.ranges):
+            return True
+    elif tells_range(result):
+        return True
+    return bool((result.interpretations and result.flag in ABSENT) or (result.codings and result.code is NOT_SENT))
+
+
+def read_words(result: Any) -> None:
+    """Fill fields of a DetailedResult that were not sent from its words and codes, which stay; see `says_more`."""
+    if result.codings and result.code is NOT_SENT:
+        result.code = next((each.code for each in result.codings if uri_of(each.system or "") == LOINC), None)
+    if result.interpretations and result.flag in ABSENT:
+        result.flag = flag_of(map(msgspec.to_builtins, result.interpretations))
+    unit = _unit_of(result)
+    if not result.ranges and tells_range(result):
+        if plain := parse_range(result.range_text, unit):
+            result.low, result.high = plain
+        else:
+            told = conditional_ranges(result.range_text, unit)
+            result.ranges = [msgspec.convert(each, ReferenceRange) for each in told]
+    for each in result.ranges or ():
+        if each.text and each.low is None and each.high is None and (plain := parse_range(each.text, unit)):
+            each.low, each.high = plain
+
+
+def _unit_of(result: Any) -> str | None:
+    return None if result.unit in ABSENT else getattr(result, "unit_text", None) or result.unit

@@ -1,0 +1,110 @@
+"""Records of our own form: the life of one result, and what only words and codes say."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from support.factories import record
+
+from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.validation import validate_record
+
+GLUCOSE = {"code": "2345-7", "name": "Glucose", "value": 90, "unit": "mg/dL"}
+HB = {"code": "718-7", "name": "Hb", "value": 13, "unit": "g/dL"}
+
+
+def send(*results: dict[str, Any], number: str | None = "1", **fields: Any) -> dict[str, int]:
+    made = record(number, **fields) | {"results": [*results]}
+    dump = json.dumps({"machine": "HC-1", "records": [made]}).encode()
+    started = FileImport(io.BytesIO(dump), "dump.json", ImportOptions())
+    for _ in started:
+        pass
+    return {name: count for name, count in started.counts.items() if count}
+
+
+def first_result(db: Any) -> Any:
+    return db("select results->0 from checkups")[0][0]
+
+
+def stored(**fields: Any) -> Any:
+    result = {name: value for name, value in {**GLUCOSE, **fields}.items() if value is not ...}
+    found, faults = validate_record(record("1") | {"results": [result]})
+    assert found is not None and faults == []
+    return json.loads(found.results)[0]
+
+
+def test_one_result_of_a_dump_is_withdrawn_and_stays_so(db, people) -> None:
+    assert send(GLUCOSE, HB) == {"accepted": 1}
+    assert send({**GLUCOSE, "status": "entered-in-error"}, HB) == {"accepted": 1}
+    assert first_result(db)["status"] == "entered-in-error"
+    assert send(GLUCOSE, HB) == {"duplicate": 1}
+    assert first_result(db)["status"] == "entered-in-error"
+    assert db("select reason from checkup_versions") == [("withdrawn",)]
+
+
+def test_the_only_result_of_a_dump_is_withdrawn(db, people) -> None:
+    send(GLUCOSE)
+    assert send({**GLUCOSE, "status": "entered-in-error"}) == {"accepted": 1}
+    assert db("select status from checkups") == [("entered-in-error",)]
+
+
+def test_one_result_of_a_dump_is_corrected_by_its_own_status(db, people) -> None:
+    send({**GLUCOSE, "status": "preliminary"}, HB)
+    assert send({**GLUCOSE, "value": 91}, HB) == {"accepted": 1}
+    assert send({**GLUCOSE, "value": 92, "status": "corrected"}, HB) == {"accepted": 1}
+    assert (first_result(db)["value"], first_result(db)["previous_value"]) == (92, 91)
+    assert send({**GLUCOSE, "value": 91}, HB) == {"duplicate": 1}
+    assert first_result(db)["value"] == 92
+
+
+UNTOLD = {
+    "another correction": [{**GLUCOSE, "value": 93, "status": "corrected"}, HB],
+    "one later and one earlier": [
+        {**GLUCOSE, "status": "entered-in-error"},
+        {**HB, "value": 9, "status": "registered"},
+    ],
+    "a result less": [{**GLUCOSE, "status": "entered-in-error"}],
+}
+
+
+@pytest.mark.parametrize("results", UNTOLD.values(), ids=UNTOLD)
+def test_what_the_results_do_not_tell_is_refused(results: list[Any], db, people) -> None:
+    send({**GLUCOSE, "value": 92, "status": "corrected"}, HB)
+    assert send(*results) == {"rejected": 1}
+    assert first_result(db)["value"] == 92
+
+
+def test_a_record_without_a_number_is_withdrawn_when_it_comes_again(db, people) -> None:
+    assert send(GLUCOSE, number=None) == {"accepted": 1}
+    assert send(GLUCOSE, number=None, status="entered-in-error") == {"accepted": 1}
+    assert db("select status from checkups") == [("entered-in-error",)]
+
+
+def test_a_range_in_words_is_read(db, people) -> None:
+    assert (stored(range_text="60 - 80")["low"], stored(range_text="<150 mg/dl")["high"]) == (60, 150)
+    assert stored(range_text="M: 60-110; F: 50-100")["ranges"][1]["sex"] == "female"
+    assert stored(ranges=[{"text": "60 - 80"}])["high"] == 80
+    assert stored(range_text="see note")["low"] is None
+    assert stored(range_text="60 - 80", low=61)["low"] == 61
+    words = stored(range_text="women 12 to 16, men 14 to 18", range_source="catalogue")
+    assert "ranges" not in words  # the catalogue's own words, given back
+
+
+def test_a_range_in_words_makes_no_other_number_and_no_other_content(db, people) -> None:
+    told = {**GLUCOSE, "range_text": "60 - 80"}
+    plain = validate_record(record(None) | {"results": [told]})[0]
+    assert plain is not None
+    assert ('"low":60' in plain.results, '"low":null' in plain.results_as_sent) == (True, True)
+    send(told)
+    db("update checkups set results = jsonb_set(jsonb_set(results, '{0,low}', 'null'), '{0,high}', 'null')")
+    assert send(told) == {"duplicate": 1}  # stored by an earlier release
+
+
+def test_a_mark_and_a_code_are_read_from_interpretations_and_codings() -> None:
+    assert stored(interpretations=[{"code": "HH"}])["flag"] == "HH"
+    assert stored(interpretations=[{"code": "HH"}], flag="N")["flag"] == "N"
+    assert stored(interpretations=[{"code": "HH"}], flag=None)["flag"] == "HH"
+    coded = stored(code=..., codings=[{"system": "http://loinc.org", "code": "2345-7"}])
+    assert (coded["code"], coded["low"]) == ("2345-7", 70)
+    assert stored(code=..., codings=[{"system": "urn:local", "code": "2345-7"}])["code"] is None
