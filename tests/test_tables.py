@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.tables import LONG, faults, read, refusal, take_in, values
 
-from myhealth.common.errors import BadInput
-from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, dump_layout, parse_layout
 from myhealth.intake.formats.tables.rows import LINE_MAX
@@ -19,41 +18,12 @@ from myhealth.intake.retry import retry_rejection
 from myhealth.profiles.services import create_user
 from myhealth.reports.export.csv_table import report_lines
 
-LONG = "patient,taken_at,name,code,value,unit\n"
 ROWS = (
     "bholanath,2026-11-20T09:14:03+05:30,Systolic blood pressure,8480-6,128,mm[Hg]\n"
     "bholanath,2026-11-20T09:14:03+05:30,Diastolic blood pressure,8462-4,82,mm[Hg]\n"
     "savita,2026-11-21,Glucose,2345-7,5.10,mmol/L\n"
 )
 WIDE = "Patient;Date;Glucose (mg/dL);Body weight (kg);Notes\n"
-
-
-def read(text: str | bytes, layout: str | Layout = GUESSED, **options: Any) -> list[Any]:
-    data = text.encode() if isinstance(text, str) else text
-    layout = parse_layout(layout) if isinstance(layout, str) else layout
-    return list(read_dump(io.BytesIO(data), layout=layout, **options).records)
-
-
-def refusal(text: str | bytes, layout: str | Layout = GUESSED, **options: Any) -> str:
-    with pytest.raises(BadInput) as caught:
-        read(text, layout, **options)
-    return f"{caught.value.message} {caught.value.hint}"
-
-
-def take_in(text: str | bytes, **options: Any) -> dict[str, int]:
-    data = text.encode() if isinstance(text, str) else text
-    coming = FileImport(io.BytesIO(data), "table.csv", ImportOptions(**options))
-    for _ in coming:
-        pass
-    return coming.counts
-
-
-def faults(text: str | bytes, layout: str | Layout = GUESSED) -> list[tuple[int, Any, str]]:
-    return [(each.line, *fault) for each in read(text, layout) for fault in each.faults]
-
-
-def values(text: str | bytes, layout: str | Layout = GUESSED) -> list[Any]:
-    return [result["value"] for each in read(text, layout) for result in each.record["results"]]
 
 
 def test_a_long_table_is_guessed_and_has_a_record_a_row() -> None:
@@ -76,7 +46,7 @@ def test_a_wide_table_is_guessed_with_the_units_of_its_header() -> None:
     assert parsed.record["taken_at"] == "2026-11-20T07:30:00+00:00"
     assert parsed.record["checkup_report"] == "fasting"
     assert parsed.record["results"] == [
-        {"name": "Glucose", "value": 105, "unit": "mg/dL"},  # by its unit, not its code: which one is not certain
+        {"name": "Glucose", "value": 105, "code": "2345-7", "unit": "mg/dL"},
         {"name": "Body weight", "value": 71.2, "code": "29463-7", "unit": "kg"},
     ]
 
@@ -424,7 +394,7 @@ def test_a_dry_run_shows_ten_lines_and_stores_nothing(db, people, run_cli, tmp_p
     lines = run_cli(*words, "--dry-run").stdout.splitlines()
     assert lines[0].split() == ["line", "outcome", "patient", "taken", "results"]
     assert lines[1].split(maxsplit=4) == [
-        "2", "accepted", "bholanath", "2026-04-03", "Glucose 105 mg/dL; Body weight 71.2 kg (29463-7)"
+        "2", "accepted", "bholanath", "2026-04-03", "Glucose 105 mg/dL (2345-7); Body weight 71.2 kg (29463-7)"
     ]  # fmt: skip
     assert len(lines) == 12
     assert lines[-1].endswith("11 accepted, 0 duplicate, 1 rejected (dry run: nothing was stored).")

@@ -81,6 +81,13 @@ FLAG_WHERE: dict[str | None, str] = {ABOVE: "H", BELOW: "L", WITHIN: "N"}
 BY_CODE = {code: analyte for analyte in ANALYTES for code in analyte.codes}
 
 
+# Codes of amounts of substance: LOINC has another code for the same test as a mass.
+MOLAR = {
+    *("14771-0", "15074-8", "14749-6", "14743-9", "59261-8", "14647-2", "14646-4"),
+    *("22748-8", "39469-2", "14927-8", "14682-9"),
+}
+
+
 # The spellings of units that the catalogue knew, and the codes that it did not, when numbers of records were first
 # derived from its findings.
 FIRST_UNITS = re.compile(
@@ -218,6 +225,28 @@ def source_flag(result: Mapping[str, Any]) -> str | None:
 def name_of(code: str | None) -> str | None:
     """Return the catalogue's name of the test with a LOINC code, such as "Total cholesterol" for 2093-3."""
     return BY_CODE[code].name if code in BY_CODE else None
+
+
+def code_of(name: str, unit: str) -> str:
+    """Return the first LOINC code of the test with a name of the catalogue, in either spelling of English; "" if there
+    is none, or if its codes differ by unit and the catalogue does not know this one.
+
+    Worked examples: "hemoglobin" is 718-7; "Glucose" in mg/dL is 2345-7, in mmol/L 14749-6, and without a unit "".
+    """
+    analyte = BY_NAME.get(_folded(name))
+    if analyte is None:
+        return ""
+    key = series_unit(unit.lower())
+    if MOLAR.isdisjoint(analyte.codes):
+        return analyte.codes[0]
+    return next((each for each in analyte.codes if key in analyte.ranges and (each in MOLAR) == ("mol" in key)), "")
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().replace("ae", "e").split())
+
+
+BY_NAME = {_folded(analyte.name): analyte for analyte in ANALYTES}
 
 
 def codes_of(code: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 LOINC = "http://loinc.org"
+LOINC_CODE = re.compile(r"([0-9]{1,7})-([0-9])")
 UCUM = "http://unitsofmeasure.org"
 SNOMED = "http://snomed.info/sct"
 MDC = "urn:iso:std:iso:11073:10101"
@@ -78,3 +79,17 @@ def v2_name_of(uri: str) -> str:
 def is_local(uri: str) -> bool:
     """Return whether a URI is that of a laboratory's own system, whose codes mean nothing elsewhere."""
     return uri.startswith(LOCAL)
+
+
+def is_loinc(code: str) -> bool:
+    """Return whether it has the shape and the check digit of a LOINC code.
+
+    Mod 10 (loinc.org, Users' Guide): 12345 has 5, for 5, 3 and 1 are doubled as 531 to 1062, and the digits of 42 and
+    1062 add up to 15, which lacks 5 to 20.
+    """
+    match = LOINC_CODE.fullmatch(code)
+    if match is None:
+        return False
+    digits = match[1][::-1]
+    total = sum(map(int, digits[1::2])) + sum(map(int, str(2 * int(digits[::2][::-1]))))
+    return -total % 10 == int(match[2])

@@ -56,6 +56,17 @@ def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
     return max(flags, key=SEVERITY.index, default=None)
 
 
+def read_mark(text: str) -> tuple[str | None, dict[str, Any] | None]:
+    """Return our flag of a mark in a table, and the interpretation if the flag does not say it all.
+
+    Worked examples: "h" is ("H", None), "High" ("H", those words), "POS" ("A", that code), "*" (None, those words).
+    """
+    code = text.upper()
+    found = {"code": code} if code in INTERPRETATIONS else {"text": text}
+    flag = flag_of([found])
+    return flag, None if code == flag else found
+
+
 def interpretation_text(interpretation: Mapping[str, Any]) -> str:
     """Return what an interpretation says to a person: in plain words if the code is HL7's, else in the source's own."""
     known = _known(interpretation)

@@ -40,6 +40,8 @@ def _patterns(number: str) -> tuple[re.Pattern[str], ...]:
     )
 
 
+RANGE_MAX = 200  # characters; what is longer is words
+SIMPLE = re.compile(r"[-+]?[0-9.]+\s*(?:[-–_]|to|\.\.+)\s*[-+]?[0-9.]+", re.IGNORECASE)
 PATTERNS = (*_patterns(POINT), *_patterns(COMMA))
 # A part of a range for people of one sex or age: "M: 13-17", "Women 12 - 16", "0-1 years: 5-10", "Adults < 5".
 AGE = r"[0-9]{1,3}(?:\.[0-9])?"
@@ -124,3 +126,31 @@ def _range_condition(match: re.Match[str]) -> dict[str, Any]:
     if unit == "a" and type(age) is int and age > 1 and match["beyond"].lower() in ("<", "under"):
         return {"age_high": age - 1, "age_unit": unit} if age > 2 else {"age_high": 12 * age, "age_unit": "mo"}
     return {"age_high": age, "age_unit": unit}
+
+
+def range_facts(text: str, unit: str | None) -> dict[str, Any]:
+    """Return `low` and `high` of a reference range in words, and `range_text` where the numbers do not say it all;
+    `ranges`, where it differs by sex or age.
+
+    Worked examples: "70_105" is 70 to 105, "<5" has high 5 and its text, "negative" only its text, "M: 13-17; F: 12-16"
+    two ranges, one of each sex, and its text.
+    """
+    text = text.strip()
+    if len(text) > RANGE_MAX:
+        return {"low": None, "high": None, "range_text": text}
+    return _parse_reference_range(text, unit)
+
+
+@lru_cache(maxsize=2048)
+def _parse_reference_range(text: str, unit: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"low": None, "high": None}
+    if not text or not any(map(str.isalnum, text)):  # "-" stands for none
+        return found
+    plain = parse_range(text, unit)
+    if plain is not None:
+        found["low"], found["high"] = plain
+        if SIMPLE.fullmatch(text.removesuffix(unit or "").strip()):
+            return found
+    elif parts := conditional_ranges(text, unit):
+        found["ranges"] = parts
+    return found | {"range_text": text}

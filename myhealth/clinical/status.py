@@ -4,7 +4,8 @@ The statuses are FHIR R4's ObservationStatus and DiagnosticReportStatus; None is
 (OBX-11) and 0123 (OBR-25); HL7 Version 2 to FHIR, concept maps of these tables.
 """
 
-from typing import Literal
+import re
+from typing import Literal, get_args
 
 import msgspec
 
@@ -55,6 +56,16 @@ OBR_25 = {
     "X": "cancelled",
     **dict.fromkeys("YZ", "unknown"),
 }
+# What tables write, beside FHIR's codes and those of HL7 v2.
+PLAIN_WORDS = {
+    **dict.fromkeys(("pending", "ordered"), "registered"),
+    **dict.fromkeys(("provisional", "interim"), "preliminary"),
+    **dict.fromkeys(("complete", "completed", "verified", "validated", "released", "approved", "ok"), "final"),
+    **dict.fromkeys(("appended", "updated"), "amended"),
+    **dict.fromkeys(("correction", "revised"), "corrected"),
+    "canceled": "cancelled",
+    **dict.fromkeys(("withdrawn", "retracted", "deleted", "in error", "void", "voided", "invalid"), WITHDRAWN),
+}
 WORDS = {
     "registered": "not measured yet",
     "partial": "some results are still missing",
@@ -72,6 +83,16 @@ WORDS = {
 def result_status(obx_11: str) -> str | None:
     """Return the status of a result by its OBX-11; None where that is empty or not in table 0085."""
     return OBX_11.get(obx_11.strip().upper())
+
+
+def status_of_words(text: str) -> str | None:
+    """Return the status of a result by its code of FHIR or HL7 v2 or in plain words; None if it is none of them.
+
+    Worked examples: "C" and "Corrected" are corrected, "entered in error" is entered-in-error.
+    """
+    words = " ".join(re.sub(r"[\s_-]+", " ", text).casefold().split())
+    code = words.replace(" ", "-")
+    return code if code in get_args(ResultStatus) else PLAIN_WORDS.get(words) or result_status(text)
 
 
 def report_status(obr_25: str) -> str | None:

@@ -16,8 +16,9 @@ from myhealth.examples import NAMES
 from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
+from myhealth.intake.formats.tables.cells import DAY_FIRST
 from myhealth.intake.formats.tables.layout import ORDERS, dump_layout
-from myhealth.intake.formats.tables.reader import DAY_FIRST, FORM, ZONE
+from myhealth.intake.formats.tables.reader import FORM, ZONE
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine

@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
 
+from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.common.errors import BadInput
 from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
+from myhealth.intake.record_types import TEXT_MAX
 from myhealth.machines.services import serial_fault
 
 Number = int | float | Decimal
@@ -19,6 +21,13 @@ FieldError = tuple[str, str]  # (field, message)
 NOON = 12
 NOTHING = timedelta()
 
+# What instruments and spreadsheets print where they have no number: ***.**, ##, #N/A, #DIV/0!.
+UNMEASURED = re.compile(r"(?=.*[*#])[*#.\s]{2,}|#(?:N/A|(?:DIV/0|VALUE|REF|NUM|NULL)!|NAME\?)")
+NOT_A_NUMBER = {
+    "NAN": "not-a-number",
+    **dict.fromkeys(("INF", "+INF", "INFINITY"), "positive-infinity"),
+    **dict.fromkeys(("-INF", "-INFINITY"), "negative-infinity"),
+}
 # A number in HL7 (section 2.A, NM), also with an exponent, as some machines send it.
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
 
@@ -97,6 +106,11 @@ def number(text: str) -> Number | None:
     rest = (f".{fraction}" if fraction else "") + exponent
     found: Any = parse_float(plain + rest) if rest else parse_int(plain)
     return None if isinstance(found, UnrepresentableNumber) else found
+
+
+def absent_value(sent: str, code: str) -> dict[str, Any]:
+    """Return a value that is absent. `sent`: what stands in its place; `code`: FHIR's code of the reason."""
+    return {"value": NO_VALUE, "absent_reason": sent[:TEXT_MAX], "absent_code": code}
 
 
 def in_order(low: Number | None, high: Number | None) -> bool:

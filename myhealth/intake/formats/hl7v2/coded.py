@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from myhealth.clinical.coding_systems import LOINC, uri_of
+from myhealth.clinical.coding_systems import LOINC, LOINC_CODE, is_loinc, uri_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
@@ -20,7 +20,6 @@ Read = TypeVar("Read")
 OTHER_SYSTEM = re.compile(
     r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
 )
-LOINC_CODE = re.compile(r"([0-9]{1,7})-([0-9])")
 UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI": "", "URL": ""}
 CACHED_MAX = 200  # characters: longer texts do not come again
 
@@ -29,20 +28,6 @@ def cached(read: Callable[[str, Encoding], Read]) -> Callable[[str, Encoding], R
     """Cache what `read` returns for a short text."""
     quick = lru_cache(maxsize=2048)(read)
     return lambda text, encoding: (quick if len(text) < CACHED_MAX else read)(text, encoding)
-
-
-def is_loinc(code: str) -> bool:
-    """Return whether it has the shape and the check digit of a LOINC code.
-
-    Mod 10 (loinc.org, Users' Guide): 12345 has 5, for 5, 3 and 1 are doubled as 531 to 1062, and the digits of 42 and
-    1062 add up to 15, which lacks 5 to 20.
-    """
-    match = LOINC_CODE.fullmatch(code)
-    if match is None:
-        return False
-    digits = match[1][::-1]
-    total = sum(map(int, digits[1::2])) + sum(map(int, str(2 * int(digits[::2][::-1]))))
-    return -total % 10 == int(match[2])
 
 
 def without_empty(**facts: Any) -> Facts:

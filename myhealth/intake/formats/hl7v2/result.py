@@ -13,6 +13,7 @@ from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.mdc import device_name, is_mdc_reference, mdc_loinc
+from myhealth.clinical.range_text import range_facts
 from myhealth.clinical.status import WITHDRAWN, result_status
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
@@ -31,7 +32,7 @@ from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.left_out import kind_of_result
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, parse_unit, parse_value, range_of
+from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, parse_unit, parse_value
 from myhealth.intake.formats.terminology import number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
 
@@ -133,7 +134,7 @@ def parse_result(segment: Segment, zone: tzinfo) -> Facts:
         result["sub_id"] = sub_id[:TEXT_MAX]
         if _names_the_result(observed, sub_id):
             result["name"] = sub_id
-    result |= range_of(_range_words([*map(encoding.plain, segment.repetitions(7))]), unit_text or unit)
+    result |= range_facts(_range_words([*map(encoding.plain, segment.repetitions(7))]), unit_text or unit)
     result["flag"], interpretations = parse_interpretations(segment.field(8), encoding)
     if interpretations:
         result["interpretations"] = interpretations

@@ -6,17 +6,15 @@ Source: HL7 v2.8, chapter 7, and chapter 2.A.
 import re
 from collections.abc import Callable
 from datetime import tzinfo
-from functools import lru_cache
 
 from myhealth.clinical.absent_reasons import NO_VALUE, NOT_SENT_AGAIN
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
-from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.units import ucum_unit
 from myhealth.intake.formats.hl7v2.coded import Facts, cached, concept_of, label_of, without_empty
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import number
+from myhealth.intake.formats.terminology import NOT_A_NUMBER, UNMEASURED, absent_value, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 TEXT_TYPES = ("ST", "TX", "FT")
@@ -28,23 +26,13 @@ OTHER_TYPES = re.compile("D[TR]|T[MSNQ]|DTM|I[DS]|SI|C[KNMPQ]|MO|X[CP]N|P?PN|X?A
 DIGITS = r"[+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 COMPARED = re.compile(rf"(<>|[<>]=?|=)\s*({DIGITS})")
 STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DIGITS})?)?)?")
-# What instruments print where they have no number: ***.**, ----, ##.
-UNMEASURED = re.compile(r"(?=.*[*#])[*#.\s]{2,}")
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
 # 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
 DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
-NOT_A_NUMBER = {
-    "NAN": "not-a-number",
-    "INF": "positive-infinity",
-    "+INF": "positive-infinity",
-    "-INF": "negative-infinity",
-}
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
 # 10^3/uL and m^2, where the sender did not escape the power although ^ parts the components.
 POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\s*\^\s*(-?[0-9]{1,2})(?:\^(?=/))?(?![0-9A-Za-z.])")
 RAISED = "\x1a"
-RANGE_MAX = 200  # characters; what is longer is words
-SIMPLE = re.compile(r"[-+]?[0-9.]+\s*(?:[-–_]|to|\.\.+)\s*[-+]?[0-9.]+", re.IGNORECASE)
 
 
 def parse_value(segment: Segment, zone: tzinfo) -> Facts:
@@ -84,7 +72,7 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
     """Return one repetition of OBX-5, read by its type (OBX-2)."""
     if kind == "ST":
         plain = encoding.plain(text).strip()
-        return _unmeasured(plain, "error") if UNMEASURED.fullmatch(plain) else {"value": plain}
+        return absent_value(plain, "error") if UNMEASURED.fullmatch(plain) else {"value": plain}
     if kind in CODED_TYPES:
         return _parse_coded(encoding, text)
     parts = [encoding.plain(each).strip() for each in encoding.components(text)]
@@ -99,7 +87,7 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
     if OTHER_TYPES.fullmatch(kind) or (kind == "NM" and len(parts) > 1):
         return {"value": plain}
     if len(parts) > 1 and UNMEASURED.fullmatch(printed := "".join(parts)):  # ^***
-        return _unmeasured(printed, "error")
+        return absent_value(printed, "error")
     return (_parse_number(plain, kind) if len(parts) == 1 else _parse_structured(parts)) or {"value": plain}
 
 
@@ -108,16 +96,12 @@ def _parse_number(plain: str, kind: str) -> Facts:
     if found is not None:
         return {"value": found}
     if UNMEASURED_NUMBER.fullmatch(plain) if kind == "NM" else UNMEASURED.fullmatch(plain):
-        return _unmeasured(plain, "error")
+        return absent_value(plain, "error")
     if kind in ("NM", "SN") and (code := NOT_A_NUMBER.get(plain.upper())):
-        return _unmeasured(plain, code)
+        return absent_value(plain, code)
     if kind == "SN" and (match := COMPARED.fullmatch(plain)):
         return _parse_structured([match[1], match[2]]) or {}
     return {}
-
-
-def _unmeasured(sent: str, code: str) -> Facts:
-    return {"value": NO_VALUE, "absent_reason": sent[:TEXT_MAX], "absent_code": code}
 
 
 def _parse_coded(encoding: Encoding, text: str) -> Facts:
@@ -217,31 +201,3 @@ def parse_unit(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
 
 def _differing(sent: str, unit: str) -> str | None:
     return sent[:TEXT_MAX] if sent and sent != unit else None
-
-
-def range_of(text: str, unit: str | None) -> Facts:
-    """Return `low` and `high` of a reference range in words, and `range_text` where the numbers do not say it all;
-    `ranges`, where it differs by sex or age.
-
-    Worked examples: "70_105" is 70 to 105, "<5" has high 5 and its text, "negative" only its text, "M: 13-17; F: 12-16"
-    two ranges, one of each sex, and its text.
-    """
-    text = text.strip()
-    if len(text) > RANGE_MAX:
-        return {"low": None, "high": None, "range_text": text}
-    return _parse_reference_range(text, unit)
-
-
-@lru_cache(maxsize=2048)
-def _parse_reference_range(text: str, unit: str | None) -> Facts:
-    found: Facts = {"low": None, "high": None}
-    if not text or not any(map(str.isalnum, text)):  # "-" stands for none
-        return found
-    plain = parse_range(text, unit)
-    if plain is not None:
-        found["low"], found["high"] = plain
-        if SIMPLE.fullmatch(text.removesuffix(unit or "").strip()):
-            return found
-    elif parts := conditional_ranges(text, unit):
-        found["ranges"] = parts
-    return found | {"range_text": text}

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any, get_args
 
+from myhealth.clinical.status import ResultStatus, status_of_words
 from myhealth.intake.formats.tables.layout import ORDERS, Layout
-from myhealth.intake.formats.terminology import Number, PartialDateTime, number, parse_partial
+from myhealth.intake.formats.terminology import (
+    NOT_A_NUMBER,
+    NUMBER,
+    UNMEASURED,
+    Number,
+    PartialDateTime,
+    absent_value,
+    number,
+    parse_partial,
+)
+from myhealth.intake.parsed_record import UnrepresentableNumber
+from myhealth.intake.record_types import refused_number
+from myhealth.profiles.person import BIRTH_DATE
 
 COMPARED = re.compile(r"([<>]=?|[≤≥~])\s*(.+)")
 # A text such as 1,5 or 1'000 that is a number to some reader.
@@ -18,6 +32,11 @@ TIME = (
 YEAR_FIRST = re.compile(rf"([0-9]{{4}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}", re.IGNORECASE)
 YEAR_LAST = re.compile(rf"([0-9]{{1,2}})[-/. ]([0-9]{{1,2}})[-/. ]([0-9]{{4}}|[0-9]{{2}}){TIME}", re.IGNORECASE)
 HAS_TIME = re.compile(r"%[HIcXT]")
+MINUS = re.compile(r"[\u2212\u2012\u2013](?=[0-9.,])")  # as word processors write it
+NO_NUMBER = re.compile(r"-{2,}")
+SHORT_YEAR = re.compile(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ][0-9]{2}(?![0-9])")
+DAY_FIRST = "--date-format dmy or mdy, date_format= in the address, or date_format in the layout"
+EITHER_FIRST = f"may be day first or month first; say which: {DAY_FIRST}"
 CENTURY = 69  # the last two digits of years from here on are of 19..: POSIX, strptime
 
 
@@ -30,12 +49,16 @@ class NoZone(ValueError):
 
 
 def read_number(text: str, layout: Layout) -> Number | None:
-    """Return a number, None if the text is none. Raises ValueError if its separators may mean two things."""
-    plain = text
+    """Return a number, None if the text is none. Raises ValueError if its separators may mean two things, or if it
+    cannot be kept exactly."""
+    plain = text = MINUS.sub("-", text)
     if layout.thousands and re.fullmatch(rf"[+-]?[0-9]{{1,3}}(?:[{layout.thousands}][0-9]{{3}})+(?:[.,][0-9]+)?", text):
         plain = text.replace(layout.thousands, "")
     mark = layout.decimal or "."
-    found = None if mark == "," and "." in plain else number(plain.replace(mark, "."))
+    is_other = mark == "," and "." in plain
+    found = None if is_other else number(plain.replace(mark, "."))
+    if found is None and not is_other and NUMBER.fullmatch(plain.replace(mark, ".")):
+        raise ValueError(f"must be a number, not {refused_number(UnrepresentableNumber(text))}")
     if found is None and LIKE_A_NUMBER.fullmatch(text):
         raise ValueError(f"'{text[:40]}' is no number with the decimal separator '{mark}'; the layout names others"
                          " (decimal, thousands)")  # fmt: skip
@@ -54,6 +77,40 @@ def read_value(text: str, layout: Layout) -> Number | str:
         bound = read_number(match[2], layout)
         return text if bound is None else f"{match[1]}{bound}"
     return text
+
+
+def read_result(text: str, layout: Layout) -> dict[str, Any]:
+    """Return the value of a cell, and the reason if what stands there says that there is none.
+
+    Raises ValueError as `read_number` does.
+    """
+    if UNMEASURED.fullmatch(text) or NO_NUMBER.fullmatch(text):
+        return absent_value(text, "error")
+    if code := NOT_A_NUMBER.get(text.upper()):
+        return absent_value(text, code)
+    return {"value": read_value(text, layout)}
+
+
+def read_status(text: str) -> str:
+    """Return the status of a result. Raises ValueError if the text is none."""
+    found = status_of_words(text)
+    if found is None:
+        raise ValueError(f"'{text[:40]}' is no status; known are {', '.join(get_args(ResultStatus))}")
+    return found
+
+
+def read_birth_date(text: str, layout: Layout) -> str:
+    """Return a birth date as YYYY-MM-DD, or the part of it that is given. Raises ValueError if it may mean two days."""
+    if BIRTH_DATE.fullmatch(text):
+        return text
+    try:
+        if SHORT_YEAR.match(text):
+            raise ValueError(text)
+        return read_moment(text, layout, UTC).text[:10]
+    except AmbiguousDate:
+        raise ValueError(f"'{text[:40]}' {EITHER_FIRST}") from None
+    except ValueError:
+        raise ValueError(f"is no birth date with a year of four digits: '{text[:40]}'") from None
 
 
 def read_moment(text: str, layout: Layout, zone: tzinfo | None) -> PartialDateTime:

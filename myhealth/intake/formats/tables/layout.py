@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from myhealth.clinical.catalog import ANALYTES, name_of
+from myhealth.clinical.catalog import code_of, name_of
 from myhealth.clinical.units import ucum_unit
 from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput
@@ -25,8 +25,16 @@ LAYOUT_MAX = 20_000  # characters
 COLUMNS_MAX = RESULTS_MAX + 100
 ORDERS = ("dmy", "mdy", "ymd")
 # The fields of a record, of the result in each row of a long table, and the fields that several columns may make up.
-RECORD_FIELDS = ("patient", "taken_at", "machine", "record_id", "checkup_type", "checkup_report", "disease", "taken_by")
-RESULT_FIELDS = ("name", "code", "value", "unit", "low", "high", "flag", "range_source")
+PATIENT_FIELDS = ("authority", "patient_name", "birth_date", "sex", "age")
+RECORD_FIELDS = (
+    *("patient", "taken_at", "machine", "record_id", "checkup_type", "checkup_report", "disease", "taken_by", "status"),
+    *PATIENT_FIELDS,
+)
+RESULT_FIELDS = (
+    *("name", "code", "value", "unit", "low", "high", "flag", "range_source"),
+    *("range_text", "interpretation", "specimen", "method"),
+)
+WIDE_FIELDS = (*RECORD_FIELDS, "specimen", "method")  # of a wide table: those of a result hold for the whole row
 JOINED = ("taken_at", "checkup_report", "ignored")
 # Names of columns, of which a layout that is guessed knows these, folded.
 _NAMES = """
@@ -38,6 +46,12 @@ checkup_type: checkup type, type
 checkup_report: checkup report, report, notes, note, comments, comment, remarks
 disease: disease
 taken_by: taken by, doctor, operator
+status: status, result status
+authority: authority, assigning authority, patient authority, issuer
+patient_name: patient name, name of patient, full name
+birth_date: birth date, date of birth, birthdate, dob
+sex: sex, gender
+age: age, patient age
 name: name, test, analyte, parameter
 code: code, loinc
 value: value, result
@@ -46,6 +60,10 @@ low: low
 high: high
 flag: flag
 range_source: range source
+range_text: range text, range, reference range, reference interval, ref range, ref. range, normal range
+interpretation: interpretation, interpretations, abnormal flag
+specimen: specimen, specimen type, sample type
+method: method
 ignored: no, no., nr, nr., #, row, index
 """
 FIELD_OF = {
@@ -80,8 +98,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, fro
     `thousands`: the separators of numbers; without `thousands` there are none. `blank`: cells that say nothing, such as
     "-". `date_format`: of days whose year does not come first: dmy, mdy, or as for strptime. `zone`: of moments that
     name none. `checkup_type`: of all records. `columns`: the columns of RECORD_FIELDS and RESULT_FIELDS, and
-    those `ignored`. `results`: the
-    tests of a wide table.
+    those `ignored`. `results`: the tests of a wide table.
     """
 
     kind: Literal["", "wide", "long"] = ""
@@ -137,6 +154,8 @@ def check_layout(layout: Layout) -> Layout:
         fault = f"columns.{several[0]} must be one column"
     elif layout.is_given and bool(layout.results) == ("value" in layout.columns):
         fault = "it needs either results (a wide table) or columns.value (a long one)"
+    elif layout.results and (long := layout.columns.keys() - {*WIDE_FIELDS, "ignored"}):
+        fault = f"columns.{min(long)} is of a long table, and results make it a wide one"
     elif layout.decimal and layout.decimal == layout.thousands:
         fault = "decimal and thousands are the same character"
     elif layout.date_format and layout.date_format not in ORDERS and not _is_whole(layout.date_format):
@@ -169,13 +188,19 @@ def _is_whole(date_format: str) -> bool:
 @dataclass(frozen=True)
 class FittedLayout:
     """A layout that fits a header. `names`: of the columns. `places`: the columns of each field. `results`: the columns
-    of a wide table with what is known of their test."""
+    of a wide table with what is known of their test. `unit`: of the values of a long one, from the column's name."""
 
     layout: Layout
     names: list[str]
     places: dict[str, list[int]]
     results: dict[int, Measured]
     is_exported: bool = False
+    unit: str = ""
+
+    @cached_property
+    def unnamed(self) -> list[int]:
+        """The places of the columns without a name."""
+        return [place for place, name in enumerate(self.names) if not name]
 
     @cached_property
     def unread(self) -> list[str]:
@@ -209,14 +234,19 @@ def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> FittedLay
         "ignored": ignored
     }
     results = {folded.index(fold_column(each.column)): each for each in layout.results}
-    return FittedLayout(layout, names, found, {place: _described(each) for place, each in results.items()})
+    described = {place: _described(each) for place, each in results.items()}
+    unit = "" if results else _split_unit(layout.columns["value"])[1]  # type: ignore[arg-type]
+    return FittedLayout(layout, names, found, described, unit=unit)
 
 
 def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout | str:
     places: dict[str, list[int]] = {}
     counted = Counter(folded)
+    unit = ""
     for place, name in enumerate(folded):
         field = FIELD_OF.get(name)
+        if not field and FIELD_OF.get(fold_column((split := _split_unit(names[place]))[0])) == "value":
+            field, unit = "value", split[1]
         if field and counted[name] > 1:
             return f"the column {names[place][:40]!r} stands there twice"
         if field:
@@ -227,12 +257,19 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout 
     is_long = "value" in places and ("name" in places or "code" in places)
     if is_long and layout.kind != "wide":
         double = next((field for field, each in places.items() if len(each) > 1 and field not in JOINED), "")
-        return f"two columns may be {double}" if double else FittedLayout(layout, names, places, {}, is_exported)
+        return f"two columns may be {double}" if double else FittedLayout(layout, names, places, {}, is_exported, unit)
     if layout.kind == "long":
         return "a long table has columns named value and name or code"
-    wide = {field: each for field, each in places.items() if field in (*RECORD_FIELDS, "ignored")}
+    wide = {field: each for field, each in places.items() if field in (*WIDE_FIELDS, "ignored")}
+    if "name" in folded:
+        wide.setdefault("patient_name", [folded.index("name")])
     taken = {place for each in wide.values() for place in each}
     results = {place: _described(Measured(name)) for place, name in enumerate(names) if name and place not in taken}
+    long = next(
+        (names[place] for place in results if folded[place] in FIELD_OF or place in places.get("value", ())), ""
+    )
+    if "taken_at" in wide and long:
+        return f"the column {long[:40]!r} is of a long table, which has columns named value and name or code"
     if "taken_at" not in wide or not results:
         return "a wide table has a column named taken_at, date or the like, and a column for each test"
     double = next((name for place, name in enumerate(folded) if name and counted[name] > 1), "")
@@ -243,13 +280,17 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout 
 def _described(column: Measured) -> Measured:
     """Return the column with its name, code and unit, from "Glucose (mg/dL)" and "Glucose 2345-7" as far as it says.
 
-    A name of the catalogue has its first code, unless another code belongs to another of its units.
+    A name of the catalogue has the code of its unit.
     """
-    text, unit = column.column.strip(), column.unit
-    if (in_header := UNIT.search(text)) and ucum_unit(in_header[1]):
-        text, unit = text[: in_header.start()], unit or in_header[1].strip()
+    text, in_header = _split_unit(column.column.strip())
+    unit = column.unit or in_header
     coded = LOINC.search(text)
     code = column.code or (coded[0] if coded else "")
     name = column.name or LOINC.sub("", text).strip() or name_of(code) or code
-    named = (each for each in ANALYTES if each.name.casefold() == name.casefold() and "mol" not in "".join(each.ranges))
-    return Measured(column.column, name, code or next((each.codes[0] for each in named), ""), unit)
+    return Measured(column.column, name, code or code_of(name, unit), unit)
+
+
+def _split_unit(name: str) -> tuple[str, str]:
+    """Return the name of a column without a unit in brackets at its end, and that unit, "" if there is none."""
+    found = UNIT.search(name)
+    return (name[: found.start()], found[1].strip()) if found and ucum_unit(found[1]) else (name, "")

@@ -7,19 +7,33 @@ Source: RFC 4180, and what devices and spreadsheets make of it.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from myhealth.clinical.catalog import SOURCE, name_of
-from myhealth.clinical.coding_systems import OUR_REPORT
-from myhealth.clinical.units import ucum_unit
+from myhealth.clinical.coding_systems import OUR_REPORT, is_loinc
+from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
+from myhealth.clinical.interpretations import read_mark
+from myhealth.clinical.range_choice import sex_named
+from myhealth.clinical.range_text import range_facts
+from myhealth.clinical.units import series_unit, ucum_unit
 from myhealth.common.errors import BadInput
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
-from myhealth.intake.formats.tables.cells import AmbiguousDate, NoZone, read_moment, read_number, read_value
-from myhealth.intake.formats.tables.layout import LOINC, FittedLayout, Layout
+from myhealth.intake.formats.tables.cells import (
+    EITHER_FIRST,
+    AmbiguousDate,
+    NoZone,
+    read_birth_date,
+    read_moment,
+    read_number,
+    read_result,
+    read_status,
+)
+from myhealth.intake.formats.tables.layout import FittedLayout, Layout, fold_column
 from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, TableRow, read_header, read_rows
 from myhealth.intake.formats.tables.rows import is_table as is_table
 from myhealth.intake.formats.terminology import read_zone
@@ -27,9 +41,17 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import RESULTS_MAX, TEXT_MAX
 
 TEXTS = ("machine", "record_id", "taken_by")  # fields of a record that have the column's text
+BLANK = ("-", "--", "n/a", "N/A", "null", "NULL")  # typed into other cells than values, they say nothing
+LATIN = re.compile(r"(WINDOWS-|CP)1252|LATIN-?[19]|ISO-?8859-(1|15)", re.IGNORECASE)
+CODED = re.compile(r"(?:(?:LOINC|LN|http://loinc\.org)[\s:|]*)?([1-9][0-9]{0,6}-[0-9])", re.IGNORECASE)
+GUARDED = re.compile('="([^"]*)"')
+PRESSURE = re.compile(r"([0-9]{2,3})\s*/\s*([0-9]{2,3})")
+PRESSURES = frozenset(("bp", "blood pressure", "nibp"))
 SEVERAL = "Measurements"  # the type of a check-up with several tests, where the layout names none
 EXPECTED = {"": "year first", "ymd": "year first", "dmy": "day first", "mdy": "month first"}
-DAY_FIRST = "--date-format dmy or mdy, or date_format in the layout"
+AGE = re.compile(r"([0-9]{1,3})\s*(?:a|y|yrs?|years?)?", re.IGNORECASE)
+SEXES = {"o": "other", "u": "unknown"}
+FINAL, MMHG = "final", "mm[Hg]"
 FORM = "--date-format, or date_format in the layout, names another form"
 ZONE = "--timezone, timezone= in the address, or zone in the layout"
 
@@ -41,6 +63,8 @@ class TableReader:
         self.table, self.layout, self.encoding = table, table.layout, encoding
         self.zone = read_zone(self.layout.zone) if self.layout.zone else None
         self._read_a_moment = False
+        self._header = [*map(fold_column, table.names)]
+        self._is_latin = LATIN.fullmatch(encoding) is not None
 
     def column(self, field: str) -> str:
         return " ".join(self.table.names[place] for place in self.table.places.get(field, ()))
@@ -51,6 +75,8 @@ class TableReader:
         record, texts = parsed.record, self._texts(row)
         if patient := texts.get("patient"):
             record["checkup_for"] = patient
+        if about := self._patient(parsed, texts):
+            record["patient"] = about
         if fault := self._fault_of(row):
             parsed.faults.append(fault)
             return parsed
@@ -58,22 +84,41 @@ class TableReader:
         if self.table.is_exported and "record_id" in record:
             record["record_id"] = f"{OUR_REPORT}|{record['record_id']}"
         self._add_moment(row, parsed, texts.get("taken_at", ""))
-        results = self._wide(row, parsed) if self.table.results else self._long(parsed, texts)
+        results = self._wide(row, parsed, texts) if self.table.results else self._long(parsed, texts)
         report = texts.get("checkup_report", "")
         if not results and not report and not parsed.faults:
             return None
+        if self.table.results and "status" in texts:
+            record["status"] = _checked(parsed, self.column("status"), read_status, texts["status"])
         named = results[0]["name"][:TEXT_MAX] if len(results) == 1 else SEVERAL
-        record["checkup_type"] = texts.get("checkup_type") or self.layout.checkup_type or named
+        record["checkup_type"] = texts.get("checkup_type") or self.layout.checkup_type or named or SEVERAL
         record |= {"checkup_report": report, "disease": texts.get("disease", ""), "results": results}
         return parsed
+
+    def _patient(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
+        """Return what the row says of its patient beside a username; {} if it says nothing."""
+        found: dict[str, Any] = {}
+        if "authority" in texts and "patient" in texts:
+            found["identifiers"] = [{"system": texts["authority"], "value": texts["patient"]}]
+        if "patient_name" in texts:
+            found["name"] = texts["patient_name"]
+        if "birth_date" in texts:
+            column = self.column("birth_date")
+            found["birth_date"] = _checked(parsed, column, read_birth_date, texts["birth_date"], self.layout)
+        if sex := texts.get("sex", "").casefold():
+            found["sex"] = sex_named(sex) or SEXES.get(sex, sex)
+        if match := AGE.fullmatch(texts.get("age", "")):
+            found["age"] = int(match[1])
+        return found
 
     def _texts(self, row: TableRow) -> dict[str, str]:
         """Return the texts of the fields that say something; of several columns together."""
         found = {}
         for field, places in self.table.places.items():
-            texts = [row.cells[place].strip() for place in places if place < len(row.cells)]
+            texts = [_plain(row.cells[place]) for place in places if place < len(row.cells)]
             joint = "\n" if field == "checkup_report" else " "
-            if text := joint.join(each for each in texts if each and each not in self.layout.blank):
+            text = joint.join(each for each in texts if each and each not in self.layout.blank)
+            if text and (field == "value" or text not in BLANK):
                 found[field] = text
         return found
 
@@ -85,9 +130,24 @@ class TableReader:
             if found := UNSTORABLE.search(cell):
                 is_nul = found[0] == "\0"
                 return name, "holds a NUL character" if is_nul else NOT_UTF8.format(self.encoding)
+            if self._is_latin and not cell.isascii() and _is_utf8_read_as(cell, self.encoding):
+                return name, f"holds bytes that are UTF-8, not {self.encoding}; name no encoding, or the right one"
         if len(row.cells) < len(names) or any(map(str.strip, row.cells[len(names) :])):
             return "", f"the row has {len(row.cells)} cells, and the header has {len(names)}"
         return None
+
+    def is_header(self, row: TableRow) -> bool:
+        """Return whether the row is the header again, as where two files were joined.
+
+        Raises BadInput if its columns are in another order: the rows behind it cannot be read.
+        """
+        if len(row.cells) != len(self._header) or fold_column(row.cells[0]) not in self._header:
+            return False
+        cells = [*map(fold_column, row.cells)]
+        if cells != self._header and sorted(cells) == sorted(self._header):
+            raise BadInput(f"line {row.line}: another header begins here, with its columns in another order",
+                           hint="make a file of its own of what follows")  # fmt: skip
+        return cells == self._header
 
     def _add_moment(self, row: TableRow, parsed: ParsedRecord, text: str) -> None:
         column = self.column("taken_at")
@@ -97,7 +157,7 @@ class TableReader:
         try:
             found = read_moment(text, self.layout, self.zone)
         except AmbiguousDate:
-            message = f"'{text[:40]}' may be day first or month first; say which: {DAY_FIRST}"
+            message = f"'{text[:40]}' {EITHER_FIRST}"
             if not self._read_a_moment:  # so is every row
                 raise BadInput(f"line {row.line}, {column}: {message}") from None
             parsed.faults.append((column, message))
@@ -116,19 +176,22 @@ class TableReader:
             if found.doubt:
                 parsed.warnings.append((column, found.doubt))
 
-    def _wide(self, row: TableRow, parsed: ParsedRecord) -> list[dict[str, Any]]:
+    def _wide(self, row: TableRow, parsed: ParsedRecord, texts: dict[str, str]) -> list[dict[str, Any]]:
         results, columns = [], []
         for place, test in self.table.results.items():
-            text = row.cells[place].strip()
+            text = _plain(row.cells[place])
             if text and text not in self.layout.blank:
-                columns.append(self.table.names[place])
-                value = _checked(parsed, columns[-1], read_value, text, self.layout)
-                results.append(_table_result(test.name, test.code, test.unit, value))
+                column = self.table.names[place]
+                value = _checked_value(parsed, column, text, self.layout)
+                found = _table_results(test.name, test.code, test.unit, value)
+                results += [each | _circumstances(texts) for each in found]
+                columns += [column] * len(found)
         parsed.locate = partial(self.locate, columns)
         return results
 
     def _long(self, parsed: ParsedRecord, texts: dict[str, str]) -> list[dict[str, Any]]:
-        """Return the result of a row of a long table; none if it has neither a value nor the name of a test."""
+        """Return the result of a row of a long table, or both of a blood pressure; none if it has neither a value nor
+        the name of a test."""
         name, code, text, column = (
             texts.get("name"),
             texts.get("code", ""),
@@ -139,42 +202,101 @@ class TableReader:
             return []
         if not text:
             parsed.faults.append((column, "is missing"))
-        value = _checked(parsed, column, read_value, text, self.layout)
-        result = _table_result(name or name_of(code) or code, code, texts.get("unit", ""), value)
-        if texts.get("range_source") != SOURCE:  # what our catalogue added to our own export
-            for end in [each for each in ("low", "high") if each in texts]:
-                result[end] = _checked(parsed, self.column(end), read_number, texts[end], self.layout)
-            if "flag" in texts:
-                result["flag"] = texts["flag"]
+        unit, in_header = texts.get("unit", ""), self.table.unit
+        if unit and in_header and series_unit(unit) != series_unit(in_header):
+            parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
+        value = _checked_value(parsed, column, text, self.layout)
+        results = _table_results(name or name_of(code) or code, code, unit or in_header, value)
+        more = _circumstances(texts)
+        if "status" in texts:
+            status = _checked(parsed, self.column("status"), read_status, texts["status"])
+            more |= {} if status == FINAL else {"status": status}
+        if len(results) == 1:
+            more |= self._range(parsed, texts) | self._mark(texts)
         parsed.locate = partial(self.locate, [])
-        return [result]
+        return [each | more for each in results]
+
+    def _range(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
+        if texts.get("range_source") == SOURCE:  # what our catalogue added to our own export
+            return {}
+        ends = [name for name in ("low", "high") if name in texts]
+        found: dict[str, Any] = {}
+        for end in ends:
+            found[end] = _checked(parsed, self.column(end), read_number, texts[end], self.layout)
+        if "range_text" not in texts:
+            return found
+        words = texts["range_text"]
+        return found | {"range_text": words} if found else range_facts(words, texts.get("unit") or self.table.unit)
+
+    def _mark(self, texts: dict[str, str]) -> dict[str, Any]:
+        if texts.get("range_source") == SOURCE or not (text := texts.get("flag") or texts.get("interpretation", "")):
+            return {}
+        flag, interpretation = read_mark(text)
+        return {"flag": flag} | ({"interpretations": [interpretation]} if interpretation else {})
 
     def locate(self, columns: list[str], name: str) -> str:
         """Return the name of the column that a field of the record comes from. `columns`: those of a wide table."""
         first, _, part = name.partition(".")
         if first.startswith("results["):
             return columns[int(first[8:-1])] if columns else self.column(part) or self.column("value")
+        if first == "patient" and part:
+            return self.column("patient_name" if part == "name" else part) or self.column("authority") or name
         return self.column("patient" if first == "checkup_for" else first) or name
 
 
-def _checked(parsed: ParsedRecord, column: str, read: Callable[[str, Layout], Any], text: str, layout: Layout) -> Any:
+def _checked(parsed: ParsedRecord, column: str, read: Callable[..., Any], text: str, *layout: Layout) -> Any:
     try:
-        return read(text, layout)
+        return read(text, *layout)
     except ValueError as error:
         parsed.faults.append((column, str(error)))
         return text
 
 
-def _table_result(name: str, code: str, unit: str, value: Any) -> dict[str, Any]:
-    """Return a result; what it lacks is left out."""
-    found: dict[str, Any] = {"name": name, "value": value}
+def _checked_value(parsed: ParsedRecord, column: str, text: str, layout: Layout) -> dict[str, Any]:
+    found = _checked(parsed, column, read_result, text, layout)
+    return found if isinstance(found, dict) else {"value": found}
+
+
+def _table_results(name: str, code: str, unit: str, value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a result, or the two of a blood pressure such as 128/82; what they lack is left out."""
+    pressure = PRESSURE.fullmatch(str(value["value"]))
+    is_pressure = code == BLOOD_PRESSURE or (not code and name.casefold() in PRESSURES)
+    if pressure and is_pressure and series_unit(unit) in ("", MMHG) and int(pressure[1]) > int(pressure[2]):
+        both = zip((SYSTOLIC, DIASTOLIC), pressure.groups(), strict=True)
+        return [_table_result(name_of(code) or code, code, MMHG, {"value": int(digits)}) for code, digits in both]
+    return [_table_result(name, code, unit, value)]
+
+
+def _table_result(name: str, code: str, unit: str, value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, **value}
     if code:
-        found["code" if LOINC.fullmatch(code) else "other_code"] = code
+        coded = CODED.fullmatch(code)
+        found |= {"code": coded[1]} if coded and is_loinc(coded[1]) else {"other_code": code}
     if unit:
         found["unit"] = ucum_unit(unit) or unit
         if found["unit"] != unit:
             found["unit_text"] = unit
     return found
+
+
+def _plain(cell: str) -> str:
+    """Return the text of a cell, without what keeps a spreadsheet from reading it as a number: ="007"."""
+    text = cell.strip()
+    guarded = GUARDED.fullmatch(text)
+    return guarded[1].strip() if guarded else text
+
+
+def _circumstances(texts: dict[str, str]) -> dict[str, Any]:
+    return {name: texts[name] for name in ("specimen", "method") if name in texts}
+
+
+def _is_utf8_read_as(cell: str, encoding: str) -> bool:
+    """Return whether a text was made of bytes that are UTF-8, in another encoding than that."""
+    try:
+        cell.encode(encoding).decode()
+    except ValueError:
+        return False
+    return True
 
 
 def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
@@ -201,9 +323,14 @@ def _after_header(header: str) -> str:
 
 
 def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Iterator[ParsedRecord]:
+    unnamed = reader.table.unnamed
     for row in rows:
-        parsed = reader.read(row)
-        if parsed is None:
+        if told := next((place for place in unnamed if "".join(row.cells[place : place + 1]).strip()), None):
+            dump.notices.append(f"column {told + 1} has no name and is not read")
+            unnamed = []
+        if reader.is_header(row):
+            dump.skipped["header again"] += 1
+        elif (parsed := reader.read(row)) is None:
             dump.skipped["row without a value"] += 1
         else:
             yield parsed
