@@ -296,3 +296,36 @@ def _result_said(result: Content) -> Content:
         elif said.get("ranges") == conditional_ranges(words, unit):
             said["ranges"] = None
     return {name: value for name, value in said.items() if name not in (*ADDED, "issued_at", "version")}
+
+
+def version_order(new: Content, old: Content) -> int:
+    """Return the order of the source's own numbers of two versions, of check-ups or of results."""
+    versions = [str((content.get("details") or content).get("version", "")) for content in (new, old)]
+    if not all(each.isdecimal() for each in versions):
+        return 0
+    return sign(int(versions[0]), int(versions[1]))
+
+
+def status_order(new: str | None, old: str | None) -> int:
+    """Return the order of two statuses; nothing is later than a withdrawal."""
+    return ((new == WITHDRAWN) > (old == WITHDRAWN)) - (
+        (new == WITHDRAWN) < (old == WITHDRAWN)
+    ) or status.compare_status(new, old)
+
+
+def as_moment(text: Any) -> datetime | None:
+    """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def later(new: Content, old: Content, name: str) -> int:
+    """Return the order of a moment of two results."""
+    return sign(as_moment(new.get(name)), as_moment(old.get(name)))
+
+
+def sign(new: Any, old: Any) -> int:
+    return 0 if new is None or old is None else (new > old) - (new < old)

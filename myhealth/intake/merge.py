@@ -18,6 +18,7 @@ from myhealth.intake.content import (
     ENVELOPE,
     UNKNOWN,
     Content,
+    as_moment,
     by_number,
     came_with,
     comparable,
@@ -25,12 +26,16 @@ from myhealth.intake.content import (
     has_value,
     is_same,
     keyed,
+    later,
     matched,
     moment_json,
     numbers_in,
     renumbered,
     results_in,
     same_result,
+    sign,
+    status_order,
+    version_order,
 )
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.record import encode_json
@@ -75,7 +80,7 @@ def merge(
     if sent["status"] == WITHDRAWN:  # each of its results is, which says nothing of others
         sent = {**sent, "status": None if stored["status"] == WITHDRAWN else stored["status"]}
     order = compare_versions(sent, stored) or int(legacy)
-    if _is_withdrawn_whole(stored) and _version_order(sent, stored) <= 0:
+    if _is_withdrawn_whole(stored) and version_order(sent, stored) <= 0:
         return Merge(stored, notes=[WAS_WITHDRAWN])
     if order < 0 and _is_resumed(sent, stored) and not any(came_with(each, sent) for each in earlier):
         order = 1
@@ -91,12 +96,12 @@ def _is_resumed(new: Content, old: Content) -> bool:
     Of two results or two records."""
     is_result = "details" not in new
     values = [not each.get("absent_reason") if is_result else has_value(each) for each in (new, old)]
-    moved = _later(new, old, "updated_at") or _later(new, old, "issued_at") if is_result else _moment_order(new, old)
+    moved = later(new, old, "updated_at") or later(new, old, "issued_at") if is_result else _moment_order(new, old)
     return (
         values == [True, False]
         and old["status"] == "cancelled"
         and new["status"] not in ("cancelled", WITHDRAWN)
-        and not _version_order(new, old)
+        and not version_order(new, old)
         and moved >= 0
     )
 
@@ -111,7 +116,7 @@ def compare_versions(new: Content, old: Content) -> int:
     The source's own number of its version decides, else the status, else the moment of the change.
     """
     return (
-        _version_order(new, old)
+        version_order(new, old)
         or status.compare_status(new.get("status"), old.get("status"))
         or _moment_order(new, old)
     )
@@ -194,8 +199,8 @@ class _ResultMerge:
 
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
         """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
-        order = _version_order(new, old) or _version_order(self.sent, self.stored)
-        moved = _later(new, old, "updated_at") or _later(new, old, "issued_at")
+        order = version_order(new, old) or version_order(self.sent, self.stored)
+        moved = later(new, old, "updated_at") or later(new, old, "issued_at")
         reissued = moved > 0 and new["status"] in status.CORRECTED
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
             return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
@@ -203,10 +208,10 @@ class _ResultMerge:
             return -1 if self._came_before(key, new, of_any_status=True) else 1  # it had no value to withdraw
         if not order and _is_resumed(new, old):
             return -1 if self._came_before(key, new, of_any_status=True) else 1
-        order = order or _status_order(new["status"], old["status"])
+        order = order or status_order(new["status"], old["status"])
         if order:
             return order
-        order = moved or _later(new, old, "taken_at") or int(self.legacy)
+        order = moved or later(new, old, "taken_at") or int(self.legacy)
         if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
@@ -214,7 +219,7 @@ class _ResultMerge:
     def _is_changed_later(self) -> bool:
         """Return whether the source says when it changed the report (OBR-22), and that it is later than before. When a
         message was sent (MSH-7) says less: an old one may be sent again."""
-        return _sign(self.sent["issued_at"], self.stored["issued_at"]) > 0
+        return sign(self.sent["issued_at"], self.stored["issued_at"]) > 0
 
     def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
         for content in self.earlier:
@@ -230,7 +235,7 @@ class _ResultMerge:
         if whole and later:
             return {**self.sent, "record_id": self.stored["record_id"]}
         content = dict(self.stored)
-        if _status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == WITHDRAWN:
+        if status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == WITHDRAWN:
             content["status"] = self.sent["status"]
         content["checkup_report"] = self._report() if self.counts else self.stored["checkup_report"]
         content["details"] = self._details() if later else self.stored["details"]
@@ -275,7 +280,7 @@ class _ResultMerge:
 def _withdraw(stored: Content, sent: Content) -> Merge:
     if _is_withdrawn_whole(stored):
         return Merge(stored)
-    if _version_order(sent, stored) < 0:
+    if version_order(sent, stored) < 0:
         return Merge(stored, notes=[EARLIER])
     details = {**(stored["details"] or {}), **{n: v for n, v in (sent["details"] or {}).items() if n in ENVELOPE}}
     return Merge({**stored, "status": WITHDRAWN, "details": details or None}, "withdrawn")
@@ -312,7 +317,7 @@ def _order_of_results(sent: Content, stored: Content) -> tuple[int, str]:
 
 def _own_order(new: Content, old: Content, of_record: str | None) -> int:
     statuses = (new.get("status") or of_record, old.get("status") or of_record)
-    return _version_order(new, old) or _status_order(*statuses) or _later(new, old, "updated_at")
+    return version_order(new, old) or status_order(*statuses) or later(new, old, "updated_at")
 
 
 def corrected_results(new: str, old: str) -> str:
@@ -371,44 +376,11 @@ def _compacted(result: Content, facts: Facts) -> Content:
     return kept
 
 
-def _version_order(new: Content, old: Content) -> int:
-    """Return the order of the source's own numbers of two versions, of check-ups or of results."""
-    versions = [str((content.get("details") or content).get("version", "")) for content in (new, old)]
-    if not all(each.isdecimal() for each in versions):
-        return 0
-    return _sign(int(versions[0]), int(versions[1]))
-
-
-def _status_order(new: str | None, old: str | None) -> int:
-    """Return the order of two statuses; nothing is later than a withdrawal."""
-    return ((new == WITHDRAWN) > (old == WITHDRAWN)) - (
-        (new == WITHDRAWN) < (old == WITHDRAWN)
-    ) or status.compare_status(new, old)
-
-
 def _moment_order(new: Content, old: Content) -> int:
-    order = _sign(as_moment(_updated(new)), as_moment(_updated(old)))
-    return order or _sign(new["issued_at"], old["issued_at"])
+    order = sign(as_moment(_updated(new)), as_moment(_updated(old)))
+    return order or sign(new["issued_at"], old["issued_at"])
 
 
 def _updated(content: Content) -> str | None:
     found = (content["details"] or {}).get("updated_at")
     return None if found is None else str(found)
-
-
-def as_moment(text: Any) -> datetime | None:
-    """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _later(new: Content, old: Content, name: str) -> int:
-    """Return the order of a moment of two results."""
-    return _sign(as_moment(new.get(name)), as_moment(old.get(name)))
-
-
-def _sign(new: Any, old: Any) -> int:
-    return 0 if new is None or old is None else (new > old) - (new < old)

@@ -7,8 +7,8 @@ import msgspec
 from myhealth.clinical.coding_systems import LOINC, uri_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.range_text import conditional_ranges, parse_range
-from myhealth.intake.details import ReferenceRange
 from myhealth.intake.record import NOT_SENT
+from myhealth.intake.record_types import ReferenceRange
 
 ABSENT = (None, NOT_SENT)
 
