@@ -20,7 +20,7 @@ from myhealth.intake.formats.terminology import (
 )
 from myhealth.intake.parsed_record import UnrepresentableNumber
 from myhealth.intake.record_types import refused_number
-from myhealth.profiles.person import BIRTH_DATE
+from myhealth.profiles.names import BIRTH_DATE
 
 COMPARED = re.compile(r"([<>]=?|[≤≥~])\s*(.+)")
 # A text such as 1,5 or 1'000 that is a number to some reader.
