@@ -76,7 +76,7 @@ def test_lists_are_pages_with_filters(people, send, ask, upload: Caller, log_in)
 
 def test_a_records_number_is_text_whatever_was_sent(people, send, ask) -> None:
     numbers: list[Any] = [0, 7, "", "007"]
-    ids = send(*({**record(1, "nobody"), "record_id": number} for number in numbers))
+    ids = send(*({**record(1, "nobody", disease=5), "record_id": number} for number in numbers))
     assert {row["id"]: row["record_id"] for row in ask().json} == dict(zip(ids, map(str, numbers), strict=True))
 
 
