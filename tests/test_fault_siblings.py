@@ -162,6 +162,15 @@ def test_a_devices_code_has_a_name_for_people(sent: str, code: str | None, name:
 NOT_RESULTS = {
     "an order of control material": (PID, f"{OBR}||||Q", obx(), {"quality control": 1}),
     "a patient called quality control": ("PID|1||L1^^^HOSP^MR||QC^Level 1", OBR, obx(), {"quality control": 1}),
+    "a control's level": ("PID|1||L1^^^HOSP^MR||CONTROL^LEVEL 2", OBR, obx(), {"quality control": 1}),
+    "a calibrator": ("PID|1||L1^^^HOSP^MR||CALIBRATOR^A", OBR, obx(), {"calibration": 1}),
+    "a proficiency test": (
+        PID,
+        OBR.replace("24331-1^Lipid panel^LN", "PT^Proficiency Testing^L"),
+        obx(),
+        {"quality control": 1},
+    ),
+    "a result of quality control": (PID, OBR, obx(code="Q^Quality control result^L"), {"quality control": 1}),
     "the patient's sex": (PID, OBR, obx("F", kind="ST", code="46098-0^Sex^LN"), {"patient's data": 1}),
     "the patient's name": (PID, OBR, obx("X", kind="ST", code="^Patient Name^L"), {"patient's data": 1}),
     "the operator": (PID, OBR, obx("X", kind="ST", code="^Operator^L"), {"run setting": 1}),
@@ -176,8 +185,9 @@ def test_what_is_no_result_is_counted(pid: str, obr: str, result: str, kinds: di
 
 
 def test_a_person_whose_name_begins_alike_is_a_patient() -> None:
-    found, skipped = read_bytes("\r".join((MSH, "PID|1||L1^^^HOSP^MR||Qcumber^Ann", OBR, obx(), "")).encode())
-    assert (len(found), skipped) == (1, {})
+    for name in ("Qcumber^Ann", "Control^Ann", "Blank^Ann", "Controlla^Levelle"):
+        found, skipped = read_bytes("\r".join((MSH, f"PID|1||L1^^^HOSP^MR||{name}", OBR, obx(), "")).encode())
+        assert (len(found), skipped) == (1, {}), name
 
 
 ABSENT = {

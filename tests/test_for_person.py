@@ -131,7 +131,19 @@ def test_the_number_of_a_record_without_one_is_that_of_the_first_catalogue(code:
 @pytest.mark.parametrize(
     ("born", "age"),
     [("1990-01-01", 36), ("2008-11-21", 17), ("2008-11", 17), ("2008", 17), ("2007", 18), ("2027-01-01", None), (None, None),
-     ("1990-02-31", 36)],
+     ("1990-02-31", 36), ("2026", 0), ("2026-12", None)],
 )  # fmt: skip
 def test_an_age_is_the_youngest_that_a_birth_date_allows(born: str | None, age: float | None) -> None:
     assert age_at(born, date(2026, 11, 20)) == age
+
+
+@pytest.mark.parametrize(
+    ("born", "low"), [("2008", None), ("2008-11", None), ("2009", 2), ("2007", 1), ("2008-11-21", 2), ("2008-11-20", 1)]
+)
+def test_a_range_of_an_age_is_used_where_the_birth_date_leaves_no_doubt(born: str, low: int | None) -> None:
+    ranges = [{"low": 1, "high": 5, "age_low": 18}, {"low": 2, "high": 9, "age_high": 17}]
+    sent = {"checkup_for": "x", "checkup_type": "T", "checkup_report": "", "disease": "", "taken_at": "2026-11-20T09:00:00Z",
+            "patient": {"birth_date": born}, "results": [{"name": "T", "value": 5, "ranges": ranges}]}  # fmt: skip
+    made, faults = validate_record(sent)
+    assert made is not None and faults == []
+    assert json.loads(made.results)[0]["low"] == low

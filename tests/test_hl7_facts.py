@@ -71,6 +71,48 @@ def test_a_value_keeps_its_kind(kind: str, text: str, name: str, value: Any) -> 
 
 
 @pytest.mark.parametrize(
+    ("kind", "sent", "text"),
+    [
+        ("RP", r"\\host\ecg^viewer^application^PDF", r"\\host\ecg (application/PDF)"),
+        ("RP", "https://x.example/?a=1&b=2", "https://x.example/?a=1&b=2"),
+        ("PN", "Rao^Ayush^K", "Ayush Rao"),
+        ("XPN", "Rao&van^Ayush", "Ayush Rao"),
+        ("XCN", "17^Rao^Ayush", "Ayush Rao"),
+        ("XCN", "17", "17"),
+        ("AD", "1 Main St^^Pune^MH^411001^IN", "1 Main St, Pune, MH, 411001, IN"),
+        ("XAD", r"Rao \T\ Sons&Main St^^Pune", "Rao & Sons, Pune"),
+        ("PL", "W1^R2^B3", "W1, R2, B3"),
+        ("XTN", "^PRN^PH^^91^20^555", "91 20 555"),
+        ("XTN", "555-1234^PRN", "555-1234"),
+        ("XTN", "^NET^Internet^a@b.example", "a@b.example"),
+        ("XON", "City Lab^L^55", "City Lab"),
+        ("HD", "LAB^1.2.3^ISO", "LAB"),
+        ("MO", "12.5^USD", "12.5 USD"),
+        ("PN", "^^^^^", "^^^^^"),
+        ("NR", "^5", "<=5"),
+        ("NR", "5^", ">=5"),
+        ("DR", "20261101^", "from 2026-11-01"),
+        ("DR", "^20261102", "until 2026-11-02"),
+        ("SN", "^^-^5", "^^-^5"),
+    ],
+)  # fmt: skip
+def test_a_value_with_parts_reads_as_words(kind: str, sent: str, text: str) -> None:
+    assert result_of(obx(kind, sent))["value"] == text
+
+
+def test_the_ends_of_a_range_have_the_unit_of_the_result() -> None:
+    for kind, sent in (("SN", "^5^-^7"), ("NR", "5^7")):
+        ends = result_of(obx(kind, sent, f6="mg/dL"))["value_range"]
+        assert ends == {"low": {"value": 5, "unit": "mg/dL"}, "high": {"value": 7, "unit": "mg/dL"}}
+
+
+def test_a_reference_range_may_have_components() -> None:
+    for sent in ("3.5^5.1", "3.5-5.1^mmol/L", "3.5-5.1^^mmol/L"):
+        result = result_of(obx("NM", "5", f6="mmol/L", f7=sent))
+        assert (result["low"], result["high"], "^" in result.get("range_text", "")) == (3.5, 5.1, False)
+
+
+@pytest.mark.parametrize(
     ("sent", "text"),
     [
         (r"a\X000d\\X000A\b", "a\nb"), (r"a\X0D\b", "a\nb"), (r"a\X00\b", "ab"), (r"\X00B5\g", "µg"), (r"\X0041\b", "Ab"),

@@ -47,15 +47,16 @@ def sex_named(code_or_words: str) -> str | None:
 
 
 def choose_range(
-    ranges: Iterable[Mapping[str, Any]], sex: str | None = None, age: float | None = None
+    ranges: Iterable[Mapping[str, Any]], sex: str | None = None, age: float | None = None, oldest: float | None = None
 ) -> Mapping[str, Any] | None:
     """Return the one range of a source whose conditions the patient is known to meet, else None.
 
-    `sex`: "male", "female", or anything else for not known; `age`: in years at the measurement, None if not known. The
+    `sex`: "male", "female", or anything else for not known; `age`: in years at the measurement, None if not known;
+    `oldest`: the highest that it may be, where only the year or the month of birth is known. The
     most specific range wins: one of the sex and the age before one of everybody. None if several that differ are left,
     for any of them might be meant. Treatment, therapeutic, critical and other ranges than the normal one never compare.
     """
-    met = [(_specificity(each), each) for each in ranges if _is_comparable(each) and _is_met(each, sex, age)]
+    met = [(_specificity(each), each) for each in ranges if _is_comparable(each) and _is_met(each, sex, age, oldest)]
     most = max((rank for rank, _ in met), default=0)
     found = [each for rank, each in met if rank == most]
     same = {(str(each.get("low")), str(each.get("high"))) for each in found}
@@ -91,7 +92,7 @@ def _has_age(each: Mapping[str, Any]) -> bool:
     return each.get("age_low") is not None or each.get("age_high") is not None
 
 
-def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool:
+def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None, oldest: float | None) -> bool:
     if each.get("sex") and (sex not in ("male", "female") or each["sex"] != sex):
         return False
     if not _has_age(each):
@@ -104,6 +105,7 @@ def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None) -> bool
     if low is not None and age < float(low) * least:
         return False
     # "to 17 years" is until the eighteenth birthday, but "to 1 year" not until the second, nor "36 months" the fourth.
+    age = age if oldest is None else oldest
     return high is None or (int(age) if most == 1 and high >= 2 else age) <= float(high) * most
 
 
@@ -111,7 +113,7 @@ def _specificity(each: Mapping[str, Any]) -> int:
     return bool(each.get("sex")) + _has_age(each)
 
 
-def for_person(result: Result, sex: str | None, age: float | None) -> Result:
+def for_person(result: Result, sex: str | None, age: float | None, oldest: float | None = None) -> Result:
     """Return a result with the range that holds for a person of this sex and age, as far as they are known.
 
     `low` and `high` become those of the one of `ranges` whose conditions are met, or null; a source's own `low` and
@@ -119,7 +121,7 @@ def for_person(result: Result, sex: str | None, age: float | None) -> Result:
     the source stays.
     """
     if result.get("ranges"):
-        return _with_chosen_range(result, sex, age)
+        return _with_chosen_range(result, sex, age, oldest)
     if result.get("range_source") != SOURCE:
         return result
     own = {name: value for name, value in result.items() if name not in (*ADDED, "range_text")}
@@ -128,17 +130,21 @@ def for_person(result: Result, sex: str | None, age: float | None) -> Result:
     return own | findings(code, value, unit, None, None, flag, None, sex=sex, age=age)
 
 
-def age_at(birth_date: str | None, on: date) -> float | None:
-    """Return the age at a date by a birth date of YYYY[-MM[-DD]]; the youngest possible; None if it is not known."""
+def age_at(birth_date: str | None, on: date, *, oldest: bool = False) -> float | None:
+    """Return the age at a date by a birth date of YYYY[-MM[-DD]]; the youngest possible, or the `oldest`; None if it is
+    not known."""
     parts = [int(part) for part in birth_date.split("-")] if birth_date else []
     if not parts:
         return None
-    year, month, day = (*parts, *(12, 31)[len(parts) - 1 :])[:3]
     try:
-        born = date(year, month, min(day, monthrange(year, month)[1]))
+        first, last = (_day(*parts, *rest[len(parts) - 1 :]) for rest in ((1, 1), (12, 31)))
     except ValueError:
         return None
-    return age_in_years(born, on) if born <= on else None
+    return age_in_years(first if oldest else min(last, on), on) if first <= on else None
+
+
+def _day(year: int, month: int, day: int) -> date:
+    return date(year, month, min(day, monthrange(year, month)[1]))
 
 
 def age_in_years(birth_date: date, on: date) -> float:
@@ -147,12 +153,12 @@ def age_in_years(birth_date: date, on: date) -> float:
     return float(whole) if whole >= 2 else (on - birth_date).days / 365.25
 
 
-def _with_chosen_range(result: Result, sex: str | None, age: float | None) -> Result:
+def _with_chosen_range(result: Result, sex: str | None, age: float | None, oldest: float | None) -> Result:
     ranges = [each for each in result["ranges"] if isinstance(each, Mapping)]
     ends = (result.get("low"), result.get("high"))
     if ends != (None, None) and all((each.get("low"), each.get("high")) != ends for each in ranges):
         return result
     unit = series_unit(result.get("unit"))
     same_unit = [each for each in ranges if not each.get("unit") or not unit or series_unit(each["unit"]) == unit]
-    chosen = choose_range(same_unit, sex, age) or {}
+    chosen = choose_range(same_unit, sex, age, oldest) or {}
     return {**result, "low": chosen.get("low"), "high": chosen.get("high")}

@@ -387,11 +387,12 @@ def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None
         return False
     if record.patient is not None:
         sex, birth_date = record.patient.sex or sex, record.patient.birth_date or birth_date
-    age = age_at(birth_date, (record.taken_at or datetime.now(UTC)).date())
+    on = (record.taken_at or datetime.now(UTC)).date()
+    age, oldest = age_at(birth_date, on), age_at(birth_date, on, oldest=True)
     if age is None and record.patient is not None:
         age = record.patient.age
     results = DECODER.decode(text)
-    fitted = [for_person(result, sex, age) for result in results]
+    fitted = [for_person(result, sex, age, oldest) for result in results]
     if fitted != results:
         record.results = encode_json(fitted).decode()
     return record.results is not text

@@ -17,10 +17,20 @@ AGE_KIND = "patient's age"
 PROCESSING = {"Q": CONTROL, **dict.fromkeys("TN", "training"), "D": "debugging"}
 RUN_KINDS = {"1": CALIBRATION, "2": CONTROL}
 SPECIMEN_ROLES = {**dict.fromkeys("BEFOQ", CONTROL), **dict.fromkeys("CV", CALIBRATION)}
-CONTROL_ORDER = re.compile(r"(?:.*\b)?(?:qcr?|quality[ -]?control)(?:\b.*)?", re.IGNORECASE)
-CONTROL_NAME = re.compile(r"(?:qc|quality[ -]?control)(?:[ _-].*)?", re.IGNORECASE)
+CONTROL_ORDER = re.compile(
+    r"(?:.*\b)?(?:qcr?|quality[ -]?control|proficiency (?:test\w*|survey|sample))(?:\b.*)?", re.IGNORECASE
+)
+# The name of a "patient". A person may be called Control, but not Control Level 2.
+CONTROL_NAME = re.compile(
+    r"(?:qc|quality[ -]?control|proficiency)(?:[ _-].*)?"
+    r"|controls?[ _-]?(?:level|lot|lvl|low|normal|high|abnormal|[0-9]).*",
+    re.IGNORECASE,
+)
+CALIBRATOR_NAME = re.compile(r"calibrat(?:or|ion)s?(?:[ _-].*)?", re.IGNORECASE)
 CALIBRATION_ORDER = re.compile(r".*\bcalibrat(?:ion|or)s?\b.*", re.IGNORECASE)
-CONTROL_RESULT = re.compile(r"qc[ _](?:level|lot|file|no|id|mode|type|target|batch).*", re.IGNORECASE)
+CONTROL_RESULT = re.compile(
+    r"(?:qc|quality control)[ _](?:result|level|lot|file|no|id|mode|type|target|batch).*", re.IGNORECASE
+)
 
 AGES = ("30525-0", "21612-7", "29553-5", "35659-2", "21611-9")
 AGE = re.compile(r"(?:patient(?:'s)? )?age", re.IGNORECASE)
@@ -56,13 +66,18 @@ def kind_of_group(group: OrderGroup) -> str:
             return kind
         if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
             return kind
-        if (segment.name == "OBR" and segment.text(11).upper() == "Q") or (
-            segment.name == "PID" and CONTROL_NAME.fullmatch(segment.text(5))
-        ):
+        if segment.name == "OBR" and segment.text(11).upper() == "Q":
             return CONTROL
+        if segment.name == "PID" and (kind := _kind_of_name(f"{segment.text(5)} {segment.text(5, 2)}".strip())):
+            return kind
         if segment.name == "OBX" and CONTROL_RESULT.fullmatch(label_of(segment.field(3), segment.encoding)):
             return CONTROL
     return ""
+
+
+def _kind_of_name(name: str) -> str:
+    """Return what the sample of a "patient" of this name is; "" if it is a person's."""
+    return CONTROL if CONTROL_NAME.fullmatch(name) else CALIBRATION if CALIBRATOR_NAME.fullmatch(name) else ""
 
 
 @cached

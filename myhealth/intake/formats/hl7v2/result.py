@@ -121,6 +121,8 @@ def parse_result(segment: Segment, zone: tzinfo) -> Facts:
     unit, unit_text = parse_unit(segment.first(6), encoding)
     if unit is None:
         unit, unit_text = value.get("unit"), value.get("unit_text")
+    for end in value.get("value_range", {}).values():
+        end |= without_empty(unit=unit, unit_text=unit_text)
     observed, mdc = observed_of(segment.first(3), encoding)
     result: dict[str, Any] = {**observed, **value, "unit": unit}
     if mdc and (loinc := mdc_loinc(mdc[0], mdc[1], unit)):
@@ -134,7 +136,7 @@ def parse_result(segment: Segment, zone: tzinfo) -> Facts:
         result["sub_id"] = sub_id[:TEXT_MAX]
         if _names_the_result(observed, sub_id):
             result["name"] = sub_id
-    result |= range_facts(_range_words([*map(encoding.plain, segment.repetitions(7))]), unit_text or unit)
+    result |= range_facts(_range_words(segment.repetitions(7), encoding), unit_text or unit)
     result["flag"], interpretations = parse_interpretations(segment.field(8), encoding)
     if interpretations:
         result["interpretations"] = interpretations
@@ -147,9 +149,14 @@ def parse_result(segment: Segment, zone: tzinfo) -> Facts:
     return result | _circumstances(segment) if len(segment.fields) > 15 else result
 
 
-def _range_words(parts: list[str]) -> str:
-    """Return OBX-7 as one text. Two bare numbers are the ends of a range: 3.5~5.1 with ~ as the repetition mark."""
-    return ("-" if len(parts) == 2 and None not in map(number, parts) else "; ").join(parts)
+def _range_words(repetitions: list[str], encoding: Encoding) -> str:
+    """Return OBX-7 as one text. Two bare numbers are the ends of a range: 3.5~5.1 with ~ as the repetition mark, and
+    3.5^5.1; other components are words beside each other: 3.5-5.1^mmol/L."""
+    found = []
+    for each in repetitions:
+        parts = [part for part in encoding.parts(each) if part]
+        found.append(("-" if len(parts) == 2 and None not in map(number, parts) else " ").join(parts))
+    return ("-" if len(found) == 2 and None not in map(number, found) else "; ").join(found)
 
 
 @cached

@@ -10,7 +10,7 @@ from datetime import tzinfo
 from myhealth.clinical.absent_reasons import NO_VALUE, NOT_SENT_AGAIN
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
 from myhealth.clinical.units import ucum_unit
-from myhealth.intake.formats.hl7v2.coded import Facts, cached, concept_of, label_of, without_empty
+from myhealth.intake.formats.hl7v2.coded import Facts, cached, concept_of, label_of, person_of, without_empty
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
@@ -79,6 +79,8 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
     if kind in MOMENT_TYPES:
         moment = iso_time(parts[0]) if kind == "TM" else iso_moment(parts[0], zone)
         return {"value": moment, "value_moment": moment} if moment else {"value": "^".join(parts)}
+    if (words := WORDS.get(kind)) and (found := words(text, encoding)):
+        return {"value": found}
     if read := READERS.get(kind):
         return read(parts, encoding, zone)
     if kind in ("NM", "SN"):
@@ -118,6 +120,8 @@ def _parse_structured(parts: list[str]) -> Facts | None:
     if len(parts) > 4 or not STRUCTURED.fullmatch("^".join(parts)) or not any(map(str.isdigit, "".join(parts))):
         return None
     comparator, first, mark, second = (*parts, "", "", "")[:4]
+    if not first and (mark or second):  # ^^-^5 is not -5
+        return None
     ends = number(first), number(second)
     if comparator in ("", "=") and not mark and not second:
         return {"value": first if ends[0] is None else ends[0]}
@@ -137,10 +141,11 @@ def _written(digits: str) -> str:
 
 def _parse_period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
     """Return a period of dates (DR)."""
-    ends = [iso_moment(each, zone) for each in (*parts, "", "")[:2]]
-    if not any(ends):
+    start, end = (iso_moment(each, zone) for each in (*parts, "", "")[:2])
+    if not start and not end:
         return {"value": "^".join(parts)}
-    return {"value": " to ".join(filter(None, ends)), "value_period": without_empty(start=ends[0], end=ends[1])}
+    text = f"{start} to {end}" if start and end else f"from {start}" if start else f"until {end}"
+    return {"value": text, "value_period": without_empty(start=start, end=end)}
 
 
 def _parse_range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
@@ -149,7 +154,8 @@ def _parse_range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     if low is None and high is None:
         return {"value": "^".join(parts)}
     ends = {name: {"value": end} for name, end in (("low", low), ("high", high)) if end is not None}
-    return {"value": "-".join(str(end["value"]) for end in ends.values()), "value_range": ends}
+    text = f"{low}-{high}" if len(ends) == 2 else f"<={high}" if low is None else f">={low}"
+    return {"value": text, "value_range": ends}
 
 
 def _parse_quantity(parts: list[str], encoding: Encoding, _: tzinfo) -> Facts:
@@ -166,6 +172,35 @@ def _describe_document(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     return {"value": f"document ({'/'.join(filter(None, parts[1:3]))})"}
 
 
+def _describe_pointer(text: str, encoding: Encoding) -> str:
+    """Return where a document is (RP), and its type."""
+    parts = encoding.parts(text, 4)
+    kind = "/".join(filter(None, parts[2:4]))
+    return " ".join(filter(None, (parts[0], f"({kind})" if kind else "")))
+
+
+def _join_parts(text: str, encoding: Encoding) -> str:
+    """Return the parts of an address or of a place (AD, XAD, PL), each by its first part."""
+    firsts = (encoding.unquoted(encoding.subcomponents(each)[0]) for each in encoding.components(text)[:6])
+    return ", ".join(filter(None, firsts))
+
+
+def _telephone(text: str, encoding: Encoding) -> str:
+    """Return a telephone number or an address (XTN): as one text, else country, area and number, else the e-mail."""
+    parts = encoding.parts(text, 12)
+    return parts[0] or parts[11] or " ".join(filter(None, parts[4:7])) or parts[3]
+
+
+# How the values of types with components read.
+WORDS: dict[str, Callable[[str, Encoding], str]] = {
+    "RP": _describe_pointer,
+    "XTN": _telephone,
+    "MO": lambda text, encoding: " ".join(filter(None, encoding.parts(text))),
+    **dict.fromkeys(("AD", "XAD", "PL"), _join_parts),
+    **dict.fromkeys(("PN", "XPN"), lambda text, encoding: person_of(text, encoding, 0)[0]),
+    **dict.fromkeys(("CN", "XCN", "PPN"), lambda text, encoding: next(filter(None, person_of(text, encoding, 1)), "")),
+    **dict.fromkeys(("HD", "XON", "CK"), lambda text, encoding: encoding.parts(text)[0]),
+}
 READERS: dict[str, Callable[[list[str], Encoding, tzinfo], Facts]] = {
     "DR": _parse_period,
     "NR": _parse_range,
