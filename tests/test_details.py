@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.factories import record, statuses, take
 
+from myhealth.checkups.columns import CHANGEABLE
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
@@ -170,3 +171,13 @@ def test_what_cannot_be_kept_of_the_source_is_refused_with_its_place(people, db,
     assert outcome.status == "rejected"
     assert [each["field"] for each in outcome.errors] == [place]
     assert db("select count(*) from rejections") == [(1,)]
+
+
+@pytest.mark.parametrize("name", CHANGEABLE)
+def test_a_correction_may_take_a_fact_away(people, upload, log_in, db, name: str) -> None:
+    take(record(1, details={"clinical_information": "Fasting"}, sent={"a": 1}))
+    kept = {"checkup_type", "checkup_report", "disease", "taken_at"}  # every check-up has these
+    answer = upload("PUT", "/users/bholanath/checkups/1/", {name: None}, token=log_in("dr.ayush"))
+    assert answer.status_code == (400 if name in kept else 200)
+    if name not in kept:
+        assert db(f"select coalesce({name}::text, '') from checkups")[0][0] in ("", "[]")

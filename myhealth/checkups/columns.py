@@ -108,6 +108,8 @@ def assignments(values: Mapping[str, Any]) -> dict[Any, Any]:
     """Return a new content as peewee's `update` takes it: JSON text is stored digit by digit. It ends the review, for
     the reviewer saw other values."""
     return {
-        Checkup._meta.columns[name]: peewee.Value(value, converter=str).cast("jsonb") if name in JSON_NAMES else value
+        Checkup._meta.columns[name]: (
+            value if value is None or name not in JSON_NAMES else peewee.Value(value, converter=str).cast("jsonb")
+        )
         for name, value in {**values, "reviewed_at": None, "reviewed_by": None}.items()
     }
