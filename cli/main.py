@@ -82,7 +82,7 @@ COMMANDS = {
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),
     "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
-    "settings": ("cli.settings:settings", "Show every setting and where it comes from."),
+    "settings": ("cli.doctor:settings", "Show every setting and where it comes from."),
     "status": ("cli.status:status_command", "Show how far the report store is behind, and why."),
     "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
     "users": ("cli.users:users", "Create and manage users."),

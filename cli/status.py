@@ -10,8 +10,7 @@ from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_json, print_table
 from cli.sync import opened_target
 from myhealth.common.errors import Unavailable
-from myhealth.sync.lag import Holder, LastPass
-from myhealth.sync.status import Status, collect_status
+from myhealth.sync.status import Holder, LastPass, Status, collect_status
 
 QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 

@@ -19,7 +19,7 @@ from myhealth.common.settings import Settings, exposed_secrets
 from myhealth.common.settings_checks import is_loopback
 from myhealth.profiles.tokens import LEEWAY_S, load_secret
 from myhealth.reports.repository import ReportRepository
-from myhealth.sync.lag import read_last_pass
+from myhealth.sync.status import read_last_pass
 
 OK, NOTE, ADVICE, FAULT = "ok", "note", "advice", "fault"
 TIMEOUT_S = 5

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from myhealth.clinical import absent_reasons, coding_systems, interpretations, mdc, status
-from myhealth.clinical.ucum import is_ucum
+from myhealth.clinical.units import is_ucum
 from myhealth.intake.formats.hl7v2.coded import is_loinc
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.factories import record, statuses, take
 
-from myhealth.checkups.columns import CHANGEABLE
+from myhealth.checkups.models import CHANGEABLE
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake

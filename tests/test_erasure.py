@@ -12,8 +12,7 @@ from support.factories import PASSWORD, dump, record, take
 
 from myhealth.common.database import database
 from myhealth.intake.corrections import change_checkup, delete_checkup
-from myhealth.privacy.erasure import erase_user
-from myhealth.privacy.mentions import Mentions
+from myhealth.privacy.erasure import Mentions, erase_user
 from myhealth.profiles import services
 from myhealth.reports.access_log import Access
 

@@ -19,7 +19,7 @@ from support.factories import NOW, document
 from support.fhir import read_text, stored_report
 from support.paths import DATA
 
-from myhealth.clinical.ucum import is_ucum
+from myhealth.clinical.units import is_ucum
 from myhealth.common.text import escape_unsafe
 from myhealth.intake.formats.fhir.reader import read_fhir
 from myhealth.intake.formats.format import Dump

@@ -7,7 +7,7 @@ import pytest
 
 from myhealth.audit import models as audit
 from myhealth.checkups import models as checkups
-from myhealth.checkups.columns import ASSIGNED, RECORD_COLUMNS
+from myhealth.checkups.models import ASSIGNED, RECORD_COLUMNS
 from myhealth.common.database import Table, database
 from myhealth.intake import models as intake
 from myhealth.intake.record import Record

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.factories import record
 
-from myhealth.checkups.columns import CHANGEABLE
+from myhealth.checkups.models import CHANGEABLE
 from myhealth.intake import originals
 from myhealth.intake.corrections import delete_checkup
 from myhealth.intake.parsed_record import ParsedRecord

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myhealth.clinical.ucum import is_ucum
-from myhealth.clinical.units import CANONICAL, COUNTS, series_unit, ucum_unit
+from myhealth.clinical.units import CANONICAL, COUNTS, is_ucum, series_unit, ucum_unit
 
 SERIES = {
     "10*3/uL": "10^3/uL|x10^3/uL|X 10^3/µL|10*3/μL|10E3/uL|10e+3/uL|10**3/uL|10³/µL|K/uL|k/ul|thou/uL|10(3)/mm3|10^3 cells/uL|x103/uL"

@@ -12,8 +12,7 @@ import peewee
 from peewee import JOIN
 
 from myhealth.audit.events import current_actor, record_event
-from myhealth.checkups.columns import REVIEW, SHOWN_COLUMNS, select_fields
-from myhealth.checkups.models import Checkup, CheckupVersion
+from myhealth.checkups.models import REVIEW, SHOWN_COLUMNS, Checkup, CheckupVersion, select_fields
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.database import database, transaction
 from myhealth.common.decoding import whole_number

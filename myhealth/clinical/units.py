@@ -1,13 +1,48 @@
-"""The spellings of units: which are one unit, and which UCUM code they certainly mean. Pure.
+"""Units: which codes are UCUM, which spellings are one unit, and how people write them. Pure.
 
 A unit is stored as it was sent (`unit_text`), with its UCUM code (`unit`) where that is certain. Only spellings are
-compared here; no value is ever converted. Source: ucum.org.
+compared here; no value is ever converted. Source: ucum.org, "The Unified Code for Units of Measure" 2.2, §§ 4 to 12 and
+tables 1 to 25.
 """
 
 import re
 from functools import lru_cache
 
-from myhealth.clinical.ucum import is_ucum
+PREFIXES = "Y Z E P T G M k h da d c m u n p f a z y"
+METRIC = (
+    "m s g l L mol eq osm U [IU] [iU] kat Hz N Pa bar m[Hg] m[H2O] J cal W V A Ohm S Cel rad sr Bq Gy Sv Ci lm lx cd eV"
+    " B B[SPL] g%"
+)
+OTHER = (
+    "10* 10^ % [ppth] [ppm] [ppb] [pptr] [pi] deg ' '' min h d wk mo a atm [degF] [in_i] [ft_i] [yd_i] [mi_i] [lb_av]"
+    " [oz_av] [stone_av] [foz_us] [cup_us] [tsp_us] [tbs_us] [Cal] [psi] [in_i'Hg] [in_i'H2O] [PRU] [wood'U] [diop]"
+    " [p'diop] [MET] [drp] [pH] [S] [HPF] [LPF] [arb'U] [USP'U] [GPL'U] [MPL'U] [APL'U] [beth'U] [anti'Xa'U] [todd'U]"
+    " [bdsk'U] [ka'U] [CFU] [PFU] [FFU] [CCID_50] [TCID_50] [EID_50] [BAU] [AU] [EU] [ELU] [FEU] [IR] [Ch]"
+)
+
+
+def _any(codes: str) -> str:
+    return "|".join(re.escape(code) for code in codes.split())
+
+
+ANNOTATION = r"\{[!-z|~]*\}"
+# One part between operators: a unit with its exponent, a whole number, or an annotation in braces.
+# Compiled when it is first used, because that takes long.
+UNIT = rf"(?:(?:{_any(PREFIXES)})?(?:{_any(METRIC)})|{_any(OTHER)})(?:[+-]?[0-9]+)?"
+PART = rf"(?:{UNIT}|[0-9]+)(?:{ANNOTATION})?|{ANNOTATION}"
+PARTS = re.compile(r"(?:[^./()\[\]{}]|\[[^\]]*\]|\{[^}]*\})+")
+TERM = r"/?u(?:[./]u)*"
+IN_BRACKETS = re.compile(rf"\({TERM}\)")
+
+
+@lru_cache(maxsize=1024)
+def is_ucum(unit: str) -> bool:
+    """Worked examples: `mm[Hg]`, `10*3/uL`, `mL/min/{1.73_m2}` and `/min` are; `mmHg`, `bpm` and `IU/L` are not."""
+    shape = PARTS.sub(lambda found: "u" if re.fullmatch(PART, found[0]) else "?", unit)
+    while (shorter := IN_BRACKETS.sub("u", shape)) != shape:
+        shape = shorter
+    return re.fullmatch(TERM, shape) is not None
+
 
 # What devices and laboratories write for a UCUM unit, without blanks, in lower case.
 SPELLINGS = {

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2.errors
 from psycopg2.extras import execute_values
 
-from myhealth.checkups.columns import CHANGEABLE, RECORD_COLUMNS, select_list
+from myhealth.checkups.models import CHANGEABLE, RECORD_COLUMNS, select_list
 from myhealth.common.database import database
 from myhealth.intake.record import Record, encode_json
 from myhealth.intake.results import Pending, RecordKey

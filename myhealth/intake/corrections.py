@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from myhealth.checkups.columns import CHANGEABLE, assignments, select_fields
-from myhealth.checkups.models import Checkup
+from myhealth.checkups.models import CHANGEABLE, Checkup, assignments, select_fields
 from myhealth.checkups.services import CORRECTED, get_checkup, keep_version, record_change
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction

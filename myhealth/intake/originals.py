@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 from peewee import EXCLUDED, SQL
 
-from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES
+from myhealth.checkups.models import CHANGEABLE, JSON_NAMES
 from myhealth.clinical.catalog import as_sent
 from myhealth.intake.bulk_insert import StoredRow, find_stored
 from myhealth.intake.content import ENVELOPE

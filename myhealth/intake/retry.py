@@ -9,8 +9,7 @@ from peewee import Expression
 
 from myhealth.audit.events import record_event
 from myhealth.audit.models import AuditEvent
-from myhealth.checkups.columns import CHANGEABLE
-from myhealth.checkups.models import Checkup
+from myhealth.checkups.models import CHANGEABLE, Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.common.text import fold_name

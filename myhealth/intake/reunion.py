@@ -8,8 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from myhealth.checkups.columns import select_list
-from myhealth.checkups.models import Checkup
+from myhealth.checkups.models import Checkup, select_list
 from myhealth.checkups.services import find_versions, keep_version, record_change
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from myhealth.checkups.columns import CHANGEABLE, JSON_NAMES, assignments, select_fields
-from myhealth.checkups.models import Checkup
+from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, assignments, select_fields
 from myhealth.checkups.services import CORRECTED, find_versions, keep_version, record_change
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import psycopg2.errors
 
 from myhealth.audit.events import INSERT_EVENT
-from myhealth.checkups.columns import RECORD_COLUMNS, RECORD_NAMES
+from myhealth.checkups.models import RECORD_COLUMNS, RECORD_NAMES
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name

@@ -19,7 +19,7 @@ from myhealth.audit.events import current_actor, record_event
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
 from myhealth.intake.record import encode_json
-from myhealth.privacy.mentions import Mentions, find_rejections, find_spellings
+from myhealth.privacy.erasure import Mentions, find_rejections, find_spellings
 from myhealth.profiles.held_names import BY_NAME, find_held_names
 from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User

@@ -6,9 +6,9 @@ No index covers the epoch, so one operation over many millions of reports would 
 from typing import Any
 
 from myhealth.reports.access_log import AccessLog
+from myhealth.reports.bson_documents import EPOCH_MAX, other_epochs
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
-from myhealth.reports.versions import EPOCH_MAX, other_epochs
 
 FIRST_ID = -(2**63)
 # Documents of a slice: it must take far less than the timeout of a call.

@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from myhealth.clinical import interpretations, status
-from myhealth.clinical.in_words import concept_text, concept_texts, mappings, plain_text, value_text
-from myhealth.clinical.unit_words import unit_text
+from myhealth.clinical.in_words import concept_text, concept_texts, mappings, plain_text, unit_text, value_text
 
 Write = Callable[[datetime, str | None], str]
 Facts = list[tuple[str, str]]

@@ -19,19 +19,23 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.access_log import UploadEvents
 from myhealth.reports.bson_documents import (
+    EPOCH_MAX,
     EPOCH_VALUE,
     UNENCODABLE,
     StoredBson,
     but_for_epoch,
     encodable,
     insert_batch,
+    not_after,
+    older_than,
+    older_version,
+    same_version,
     split,
 )
 from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
 from myhealth.reports.documents import Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.repository import ReportRepository
-from myhealth.reports.versions import EPOCH_MAX, not_after, older_than, older_version, same_version
 
 KINDS = ("checkup", "user")
 # The checkpoint's document in `sync_state`; the name is that of existing stores.

@@ -13,8 +13,8 @@ import msgspec
 
 from myhealth.common.decoding import Count, Id, prepare
 from myhealth.common.errors import SchemaMismatch
+from myhealth.reports.bson_documents import EPOCH_MAX
 from myhealth.reports.documents import FORM
-from myhealth.reports.versions import EPOCH_MAX
 
 FEEDS = ("tombstones", "users", "checkups")
 TABLES = ("users", "checkups")

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from myhealth.checkups.columns import COLUMNS, JSON_NAMES, Column
-from myhealth.checkups.models import Checkup
+from myhealth.checkups.models import COLUMNS, JSON_NAMES, Checkup, Column
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.decoding import Id, StoredMoment
 from myhealth.profiles.models import OF_AUTHORITIES, User

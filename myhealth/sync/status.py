@@ -1,4 +1,5 @@
-"""The state of the sync: both stores, the checkpoint, the transaction that holds it back, and the quarantine."""
+"""The state of the sync: both stores, the checkpoint, how far the report store is behind PostgreSQL and what holds it
+back, and the quarantine."""
 
 from __future__ import annotations
 
@@ -8,12 +9,126 @@ from typing import TYPE_CHECKING, Any
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
-from myhealth.sync.checkpoint import Checkpoint, from_document, new_epoch_reason
-from myhealth.sync.lag import Holder, Lag, LastPass, find_holder, measure_lag, read_last_pass
+from myhealth.sync.checkpoint import FEEDS, Checkpoint, Position, from_document, new_epoch_reason
 from myhealth.sync.source import Source
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
+
+
+# Rows beyond this many are not counted, so that the answer comes soon.
+COUNTED = 1_000_000
+
+CHANGED_AT = {"checkups": "updated_at", "users": "updated_at", "tombstones": "deleted_at"}
+FOLLOWING = "(changed_in, id) > (%(xid)s::text::xid8, %(id)s)"
+SCANNING = "(id > %(scanned)s or changed_in >= %(horizon)s::text::xid8)"
+# Raw SQL: transaction ids, and PostgreSQL's own views.
+BACKLOG = """
+select (select count(*) from (select from {table} where {beyond} limit %(most)s) as counted),
+       (select {changed_at} from {table} where {beyond} order by {order} limit 1), now()"""
+# Only transactions that write hold the horizon back; those of every database in the cluster do.
+HOLDER = """
+select pid, usename, datname, application_name, state, backend_xid::text::bigint, xact_start, '' as prepared
+from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+union all
+select null, owner, database, '', 'prepared', transaction::text::bigint, prepared, gid from pg_prepared_xacts
+order by xact_start nulls last limit 1"""
+RECORD = "select began_at, ended_at, problem, mark, done from sync_pass"
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far the report store is behind.
+
+    `rows`: changes and deletions that are not carried over yet. `seconds`: the age of the oldest of them.
+    """
+
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The oldest writing transaction. No later change is carried over before it ends. A prepared transaction has no
+    `pid` but a name, `prepared`."""
+
+    pid: int | None
+    user: str | None
+    database: str | None
+    application: str | None
+    state: str | None
+    since: datetime | None
+    prepared: str
+
+
+@dataclass(frozen=True)
+class LastPass:
+    """The last pass of the sync.
+
+    `problem`: why the pass failed, or "". `done`: its figures by name. `verified`: the figures of the loop's last
+    comparison of both stores: `at` (RFC 3339), `ids`, and `differences` by kind.
+    """
+
+    began_at: datetime
+    ended_at: datetime
+    problem: str
+    checkpoint: Checkpoint | None
+    done: dict[str, Any]
+    verified: dict[str, Any] | None
+
+
+def measure_lag(cursor: Any, checkpoint: Checkpoint | None, most: int = COUNTED) -> Lag:
+    """Return how many rows and seconds the report store is behind. Without a checkpoint, all check-ups and users count.
+
+    Counts at most `most` rows a table.
+    """
+    rows, seconds = 0, 0.0
+    for feed in FEEDS:
+        found, oldest, now = _backlog(cursor, feed, checkpoint, most)
+        rows += found
+        if oldest is not None:
+            seconds = max(seconds, (now - oldest).total_seconds())
+    return Lag(rows, seconds)
+
+
+def find_holder(cursor: Any) -> Holder | None:
+    """Return the transaction that holds the horizon back, or None if no transaction is writing."""
+    cursor.execute(HOLDER)
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    pid, user, database, application, state, _, since, prepared = row
+    return Holder(pid, user, database, application, state, since, prepared)
+
+
+def read_last_pass(cursor: Any) -> LastPass | None:
+    """Return the record of the last pass, or None before the first one."""
+    cursor.execute(RECORD)
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    began_at, ended_at, problem, mark, done = row
+    verified = done.pop("verified", None)
+    return LastPass(began_at, ended_at, problem, from_document(mark), done, verified)
+
+
+def _backlog(cursor: Any, feed: str, checkpoint: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:
+    """Return the rows of one feed that are still to come, the time of the oldest one, and the time now."""
+    scanning = checkpoint is not None and checkpoint.phase == "scan"
+    if scanning and feed == "tombstones":
+        position, scanning = Position(checkpoint.horizon - 1, 0) if checkpoint else Position(), False
+    else:
+        position = checkpoint.feeds[feed] if checkpoint else Position()
+    if checkpoint is None and feed == "tombstones":
+        most = 0  # an empty store has nothing to remove
+    values: dict[str, Any] = {"xid": position.xid, "id": position.id, "most": most}
+    if scanning and checkpoint is not None:
+        values |= {"scanned": checkpoint.scanned[feed], "horizon": checkpoint.horizon}
+    beyond, order = (SCANNING, "id") if scanning else (FOLLOWING, "changed_in, id")
+    cursor.execute(BACKLOG.format(table=feed, changed_at=CHANGED_AT[feed], beyond=beyond, order=order), values)
+    found, oldest, now = cursor.fetchone()
+    return found, oldest if most else None, now
+
 
 # Raw SQL: two tables in one statement, so in one snapshot.
 QUARANTINED_SHOWN = 100

@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 
 from myhealth.clinical import catalog, guide
-from myhealth.clinical.in_words import is_missing, mappings, plain_text, usual_range, value_text
+from myhealth.clinical.in_words import is_missing, mappings, plain_text, unit_text, usual_range, value_text
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, as_number, classify, parse_measurement
-from myhealth.clinical.unit_words import unit_text
 from myhealth.reports.facts import Facts, Write, results_facts
 
 OUTSIDE, IMPOSSIBLE, UNKNOWN = "outside", "impossible", "unknown"

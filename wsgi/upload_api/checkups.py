@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
-from myhealth.checkups.columns import JSON_NAMES, OMITTED_NULLS
+from myhealth.checkups.models import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.services import open_history
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge

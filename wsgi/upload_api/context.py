@@ -20,7 +20,7 @@ from myhealth.profiles.services import get_user, get_user_by_subject
 from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
-from myhealth.sync.lag import find_holder, measure_lag, read_last_pass
+from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
 from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters

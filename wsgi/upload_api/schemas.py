@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from myhealth.checkups.columns import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
+from myhealth.checkups.models import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
 from myhealth.checkups.services import NOTE_MAX
 from myhealth.common.decoding import Count, Id, StoredMoment
 from myhealth.examples import NAMES

@@ -15,7 +15,7 @@ import bottle
 
 from myhealth.clinical.catalog import ANALYTES, BY_CODE
 from myhealth.clinical.guide import DIASTOLIC, SYSTOLIC
-from myhealth.clinical.unit_words import unit_text
+from myhealth.clinical.in_words import unit_text
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats.tables.layout import GUESSED
 from myhealth.intake.idempotency import Answer, once

@@ -14,7 +14,7 @@ from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE, absent_code
 from myhealth.clinical.catalog import source_flag
 from myhealth.clinical.coding_systems import LOINC, UCUM, uri_of
 from myhealth.clinical.interpretations import V3_URI
-from myhealth.clinical.ucum import is_ucum
+from myhealth.clinical.units import is_ucum
 from myhealth.common.decoding import exact_number
 
 Element = dict[str, Any]

@@ -10,8 +10,7 @@ from typing import Any
 
 from myhealth.clinical.coding_systems import MDC, UCUM, uri_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
-from myhealth.clinical.ucum import is_ucum
-from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.clinical.units import is_ucum, series_unit, ucum_unit
 from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element, compact
 
