@@ -56,8 +56,7 @@ def fhir_media_type(pairs: list[tuple[str, str]]) -> str:
 class MetadataView(View):
     """What the FHIR API can do, for everybody."""
 
-    spec = {"get": METADATA}
-
+    @METADATA
     def get(self) -> Any:
         media_type = fhir_media_type(parameter_pairs(bottle.request.environ.get("QUERY_STRING", "")))
         return answer(encode_json(capability_statement(fhir_base())), media_type)
@@ -121,8 +120,7 @@ def entries_of(resources: Iterable[Element], mode: str = "match") -> list[Elemen
 
 
 class ReadView(FhirView):
-    spec = {"get": READ}
-
+    @READ
     def get(self, resource_id: str) -> Any:
         if self.kind == "Patient":
             patient = self.patient(resource_id, "profile")
@@ -232,8 +230,7 @@ class SearchFormView(SearchBase):
 class EverythingView(FhirView):
     """`$everything`: the Patient, and a page of all that the reports have."""
 
-    spec = {"get": EVERYTHING}
-
+    @EVERYTHING
     def get(self, resource_id: str) -> Any:
         search, kinds = self._search()
         after = parse_place(search.after)

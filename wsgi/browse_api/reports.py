@@ -52,17 +52,14 @@ class ReportAnswersView(ApiView):
 class ReportsView(ReportAnswersView):
     """The caller's own reports."""
 
-    spec = {
-        "get": reading(
-            "One's own reports",
-            REPORT_LIST,
-            "everybody",
-            query=LIST_PARAMETERS,
-            others=REPORT_MEDIA_TYPES,
-            errors=refusals(429),
-        )
-    }
-
+    @reading(
+        "One's own reports",
+        REPORT_LIST,
+        "everybody",
+        query=LIST_PARAMETERS,
+        others=REPORT_MEDIA_TYPES,
+        errors=refusals(429),
+    )
     def get(self) -> Any:
         return self.page(self.user)
 
@@ -70,17 +67,14 @@ class ReportsView(ReportAnswersView):
 class UserReportsView(ReportAnswersView):
     """A named person's reports: the caller's own, or anybody's for staff."""
 
-    spec = {
-        "get": reading(
-            "A person's reports",
-            REPORT_LIST,
-            "the person, doctor, admin",
-            query=LIST_PARAMETERS,
-            others=REPORT_MEDIA_TYPES,
-            errors={**refusals(429), **UNKNOWN_PERSON},
-        )
-    }
-
+    @reading(
+        "A person's reports",
+        REPORT_LIST,
+        "the person, doctor, admin",
+        query=LIST_PARAMETERS,
+        others=REPORT_MEDIA_TYPES,
+        errors={**refusals(429), **UNKNOWN_PERSON},
+    )
     def get(self, username: str) -> Any:
         read_page(self.asked)  # an access is logged only after the query is validated
         return self.page(self.person(username, "reports" if self.media_type == JSON else "export"))
@@ -89,16 +83,13 @@ class UserReportsView(ReportAnswersView):
 class SingleReportView(ReportAnswersView):
     """One report: the caller's own, or anybody's for staff."""
 
-    spec = {
-        "get": reading(
-            "One report",
-            ("The report.", "Report"),
-            "whose it is, doctor, admin",
-            others=REPORT_MEDIA_TYPES,
-            errors=UNKNOWN_REPORT,
-        )
-    }
-
+    @reading(
+        "One report",
+        ("The report.", "Report"),
+        "whose it is, doctor, admin",
+        others=REPORT_MEDIA_TYPES,
+        errors=UNKNOWN_REPORT,
+    )
     def get(self, report_id: int) -> Any:
         report, patient = self.report(report_id)
         if self.media_type == JSON:

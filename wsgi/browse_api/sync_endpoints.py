@@ -63,13 +63,10 @@ class SignedView(View):
 class ReportDocumentsView(SignedView):
     """Takes reports as the report store has them."""
 
-    spec = {
-        "post": Operation(
-            "Take reports in", {201: ("Done, and kept.", "TakenReports")}, "service", body="ReportDocuments",
-            query=(NEW,), headers=(SIGNED,), errors=REFUSED,
-        ),
-    }  # fmt: skip
-
+    @Operation(
+        "Take reports in", {201: ("Done, and kept.", "TakenReports")}, "service", body="ReportDocuments",
+        query=(NEW,), headers=(SIGNED,), errors=REFUSED,
+    )  # fmt: skip
     def post(self) -> Any:
         self._log_write()
         new = parse_boolean("new", bottle.request.query.get("new", "false"))
@@ -90,13 +87,10 @@ class ReportDocumentsView(SignedView):
 class CallView(SignedView):
     """One call of the table `CALLS`: the body is the list of its arguments."""
 
-    spec = {
-        "post": Operation(
-            "Call a method of the report store's writer", {200: ("Done, and kept.", "CallResult")}, "service",
-            body="CallArguments", headers=(SIGNED,), errors={**REFUSED, 404: "There is no such method."},
-        ),
-    }  # fmt: skip
-
+    @Operation(
+        "Call a method of the report store's writer", {200: ("Done, and kept.", "CallResult")}, "service",
+        body="CallArguments", headers=(SIGNED,), errors={**REFUSED, 404: "There is no such method."},
+    )  # fmt: skip
     def post(self, method: str) -> Any:
         call = CALLS.get(method)
         if call is None:

@@ -68,15 +68,12 @@ class BrowseLogin(LoginView):
 class ForwardedLogoutView(ApiView):
     """Revoke all tokens of the caller, at the upload API and here at once."""
 
-    spec = {
-        "post": Operation(
-            "Log out everywhere",
-            {204: ("Every token given out so far has ended.", None)},
-            "everybody",
-            errors=refusals(400),
-        )
-    }
-
+    @Operation(
+        "Log out everywhere",
+        {204: ("Every token given out so far has ended.", None)},
+        "everybody",
+        errors=refusals(400),
+    )
     def post(self) -> Any:
         token = bearer_token()
         self.context.end_tokens(token, self.context.upload_api.log_out(token))
@@ -93,15 +90,12 @@ def describe(user: Document) -> Document:
 
 
 class BrowsedUsersView(ApiView):
-    spec = {
-        "get": reading(
-            "Find people",
-            ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"]),
-            "everybody",
-            query=(PAGE_PARAMETERS[0], SEARCH_AFTER, *SEARCH_PARAMETERS),
-        )
-    }
-
+    @reading(
+        "Find people",
+        ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"]),
+        "everybody",
+        query=(PAGE_PARAMETERS[0], SEARCH_AFTER, *SEARCH_PARAMETERS),
+    )
     def get(self) -> Any:
         limit, wanted = page_limit(self.asked), parse_search(self.asked)
         if self.user["role"] not in STAFF:
@@ -113,24 +107,21 @@ class BrowsedUsersView(ApiView):
 
 
 class BrowsedUserView(ApiView):
-    spec = {
-        "get": reading("A person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON),
-        "delete": Operation(
-            "Delete a person and all of his or her reports",
-            {204: ("The upload API has done it; the sync carries it out here.", None)},
-            "admin; it is the upload API that decides",
-            errors={
-                **refusals(400, 403, 409),
-                **UNKNOWN_PERSON,
-                502: "The upload API is not well.",
-                504: "The upload API takes too long.",
-            },
-        ),
-    }
-
+    @reading("A person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON)
     def get(self, username: str) -> Any:
         return answer_json(describe(self.person(username, "profile")))
 
+    @Operation(
+        "Delete a person and all of his or her reports",
+        {204: ("The upload API has done it; the sync carries it out here.", None)},
+        "admin; it is the upload API that decides",
+        errors={
+            **refusals(400, 403, 409),
+            **UNKNOWN_PERSON,
+            502: "The upload API is not well.",
+            504: "The upload API takes too long.",
+        },
+    )
     def delete(self, username: str) -> Any:
         self.require("admin")
         if username in (".", ".."):  # as a part of the upload API's address, these would lead elsewhere
@@ -147,21 +138,18 @@ class BrowsedUserView(ApiView):
 class TrendsView(ApiView):
     """The results of one measurement, by `code` or `name`; without them, the list of measurements."""
 
-    spec = {
-        "get": reading(
-            "What was measured, or how one measurement went",
-            (
-                "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
-                " there is.",
-                {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
-            ),
-            "the person, doctor, admin",
-            query=TREND_PARAMETERS,
-            others=CSV_MEDIA_TYPE,
-            errors={**refusals(429), **UNKNOWN_PERSON},
-        )
-    }
-
+    @reading(
+        "What was measured, or how one measurement went",
+        (
+            "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
+            " there is.",
+            {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
+        ),
+        "the person, doctor, admin",
+        query=TREND_PARAMETERS,
+        others=CSV_MEDIA_TYPE,
+        errors={**refusals(429), **UNKNOWN_PERSON},
+    )
     def get(self, username: str) -> Any:
         media_type, limit = self.media_type, page_limit(self.asked, TREND_LIMIT, TREND_LIMIT_MAX)
         wanted = parse_trend(self.asked)
@@ -182,17 +170,14 @@ class TrendsView(ApiView):
 class AccessLogView(ApiView):
     """Accesses by staff to a person's record, for the person, doctors and admins."""
 
-    spec = {
-        "get": reading(
-            "The access log",
-            ("Each access by staff, the newest first.", ["AccessEvent"]),
-            "the person, doctor, admin",
-            query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),
-            others=CSV_MEDIA_TYPE,
-            errors=UNKNOWN_PERSON,
-        )
-    }
-
+    @reading(
+        "The access log",
+        ("Each access by staff, the newest first.", ["AccessEvent"]),
+        "the person, doctor, admin",
+        query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),
+        others=CSV_MEDIA_TYPE,
+        errors=UNKNOWN_PERSON,
+    )
     def get(self, username: str) -> Any:
         limit, after = page_limit(self.asked), parse_access_cursor(self.asked.get("after", ""))
         patient = self.person(username, "access log")

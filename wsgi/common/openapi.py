@@ -1,9 +1,9 @@
 """OpenAPI 3.1, built from what the views say of themselves."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still
 CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
 PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
 Parameter = tuple[str, dict[str, Any], str]
+Method = TypeVar("Method", bound=Callable[..., Any])
 # The variables of a path, by their filters in Bottle.
 PATH_TYPES: dict[str, dict[str, Any]] = {"": TEXT, ":int": {"type": "integer"}}
 PATH_TYPES[":fhir_id"] = {**TEXT, "pattern": f"^{FHIR_ID}$"}
@@ -47,11 +48,11 @@ SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 
 @dataclass(frozen=True)
 class Operation:
-    """What one verb of a view does. `answers`: status -> (description, schema name, or None for no content); errors are
-    added. `roles`: the roles that may, or who may, in words; "" for everybody, logged in or not. `body`: schema name,
-    or a full request body. `query`, `headers`: parameters as (name, schema, description). `others`: further media types
-    of the answer, each with its schema; which one, the Accept header says. `sends`: headers of the answers, like
-    parameters; those that follow from the parameters are added."""
+    """What one verb of a view does: a decorator of its method. `answers`: status -> (description, schema name, or None
+    for no content); errors are added. `roles`: the roles that may, or who may, in words; "" for everybody, logged in or
+    not. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name, schema, description).
+    `others`: further media types of the answer, each with its schema; which one, the Accept header says. `sends`:
+    headers of the answers, like parameters; those that follow from the parameters are added."""
 
     summary: str
     answers: Mapping[int, tuple[str, Any]]
@@ -64,6 +65,10 @@ class Operation:
     content: str = JSON
     others: Mapping[str, Any] = field(default_factory=dict)
     sends: tuple[Parameter, ...] = ()
+
+    def __call__(self, method: Method) -> Method:
+        setattr(method, "operation", self)  # noqa: B010 - a function has no such attribute for mypy
+        return method
 
 
 def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,8 +102,7 @@ def show_schema(schema: Any) -> str:
 class LiveView(View):
     """200 as long as the process answers, whatever the stores do."""
 
-    spec = {"get": Operation("Whether the process answers", {200: ("It does.", "Alive")})}
-
+    @Operation("Whether the process answers", {200: ("It does.", "Alive")})
     def get(self) -> Any:
         return json_response({"status": "ok"})
 
@@ -111,8 +110,7 @@ class LiveView(View):
 class ReadyView(View):
     """200 if requests can be served, else 503. It uses a connection of its own, and takes two seconds at most."""
 
-    spec = {"get": Operation("Whether requests can be served", {200: ("They can.", "Health")})}
-
+    @Operation("Whether requests can be served", {200: ("They can.", "Health")})
     def get(self) -> Any:
         return json_response({"status": "ok", **self.context.check_ready()})
 
@@ -120,15 +118,12 @@ class ReadyView(View):
 class MetricsView(View):
     """Metrics for Prometheus, without personal data; 404 if they have an address of their own."""
 
-    spec = {
-        "get": Operation(
-            "Figures for Prometheus; 404 if `metrics_listen` is set",
-            {200: ("Text, version 0.0.4.", {"type": "string"})},
-            errors={404: "They have an address of their own."},
-            content="text/plain",
-        )
-    }
-
+    @Operation(
+        "Figures for Prometheus; 404 if `metrics_listen` is set",
+        {200: ("Text, version 0.0.4.", {"type": "string"})},
+        errors={404: "They have an address of their own."},
+        content="text/plain",
+    )
     def get(self) -> Any:
         if self.context.metrics_listen:
             raise bottle.HTTPError(404)

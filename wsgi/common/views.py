@@ -21,12 +21,16 @@ LIMIT, LIMIT_MAX = 50, 500
 
 class View:
     """One request to one path. A subclass defines `get`, `post`, `put` or `delete`, which take the path's variables,
-    and describes each of them in `spec`.
+    each with an `Operation` as its decorator. `spec`: these by verb; a subclass adds those of verbs that it inherits.
 
     `context`: the application's settings and stores.
     """
 
     spec: ClassVar[dict[str, Operation]] = {}
+
+    def __init_subclass__(cls) -> None:
+        described = {verb: getattr(vars(cls).get(verb), "operation", None) for verb in VERBS}
+        cls.spec = {**cls.spec, **{verb: operation for verb, operation in described.items() if operation}}
 
     def __init__(self, context: Any) -> None:
         self.context = context

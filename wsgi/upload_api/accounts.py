@@ -97,12 +97,9 @@ class UploadLogin(LoginView, LoginWith):
 
 
 class LogoutView(UploadView):
-    spec = {
-        "post": Operation(
-            "Log out everywhere", {204: ("All tokens issued so far are revoked.", None)}, "everybody", sends=(ENDED,)
-        )
-    }
-
+    @Operation(
+        "Log out everywhere", {204: ("All tokens issued so far are revoked.", None)}, "everybody", sends=(ENDED,)
+    )
     def post(self) -> Any:
         return bottle.HTTPResponse(status=204, headers=ended_header(revoke_tokens(self.user.id)))
 
@@ -112,15 +109,12 @@ class RegistrationView(UploadView):
 
     login_required = False
 
-    spec = {
-        "post": Operation(
-            "Make an account, as a patient; it receives no records until an admin links it",
-            {201: ("New user created", "Details")},
-            body="NewAccount",
-            errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
-        )
-    }
-
+    @Operation(
+        "Make an account, as a patient; it receives no records until an admin links it",
+        {201: ("New user created", "Details")},
+        body="NewAccount",
+        errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
+    )
     def post(self) -> Any:
         if not self.context.settings.registration_open:
             record_refusal("register")
@@ -141,12 +135,8 @@ class JwksView(View):
     """The public key that tokens are verified with."""
 
     context: UploadContext
-    spec = {
-        "get": Operation(
-            "The public key that tokens are verified with", {200: ("A JSON Web Key Set (RFC 7517).", "Jwks")}
-        )
-    }
 
+    @Operation("The public key that tokens are verified with", {200: ("A JSON Web Key Set (RFC 7517).", "Jwks")})
     def get(self) -> Any:
         return json_response(self.context.signer.jwks(), headers={"Cache-Control": "public, max-age=300"})
 
@@ -155,16 +145,13 @@ WRONG_CODE = "The username or the code is wrong. A code works once, for 14 days,
 
 
 class InvitationsView(UploadView):
-    spec = {
-        "post": Operation(
-            "Make a code with which a patient sets a password; an earlier code ends",
-            {201: ("The code, which is shown this once.", "Invitation")},
-            ("admin",),
-            body="NewInvitation",
-            errors={404: "No user has that name.", 409: "Not a patient's, disabled, or not linked to a person."},
-        )
-    }
-
+    @Operation(
+        "Make a code with which a patient sets a password; an earlier code ends",
+        {201: ("The code, which is shown this once.", "Invitation")},
+        ("admin",),
+        body="NewInvitation",
+        errors={404: "No user has that name.", 409: "Not a patient's, disabled, or not linked to a person."},
+    )
     def post(self) -> Any:
         username = read_json(CREDENTIALS_MAX_BYTES, "username").get("username")
         if not isinstance(username, str):
@@ -176,16 +163,14 @@ class InvitationsView(UploadView):
 class WelcomeView(LoginWith):
     wrong = WRONG_CODE
     noted = {"with": "invitation"}
-    spec = {
-        "post": Operation(
-            "Set one's password with the code of an invitation, and log in; logins before it end",
-            TOKEN,
-            body="Welcome",
-            errors={**WRONG, 401: WRONG_CODE},
-            sends=(BEFORE,),
-        )
-    }
 
+    @Operation(
+        "Set one's password with the code of an invitation, and log in; logins before it end",
+        TOKEN,
+        body="Welcome",
+        errors={**WRONG, 401: WRONG_CODE},
+        sends=(BEFORE,),
+    )
     def post(self) -> Any:
         note_login()
         body = read_json(CREDENTIALS_MAX_BYTES, "username", "code", "password")

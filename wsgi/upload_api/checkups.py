@@ -214,14 +214,10 @@ class TakesRecords(UploadView):
 
 
 class CheckupsView(TakesRecords):
-    spec = {
-        "get": Operation(
-            "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
-            query=(LIMIT_QUERY, BEFORE_QUERY), errors={400: "The page is not one."},
-        ),
-        "post": bulk("Upload records", SENDERS),
-    }  # fmt: skip
-
+    @Operation(
+        "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
+        query=(LIMIT_QUERY, BEFORE_QUERY), errors={400: "The page is not one."},
+    )  # fmt: skip
     def get(self) -> Any:
         limit = page_limit(bottle.request.query)
         found = services.list_checkups(before=_before(), limit=limit + 1)
@@ -230,20 +226,18 @@ class CheckupsView(TakesRecords):
             record_event("read", subject_id=patient_id, subject=username, what="checkups")
         return list_response([public(row) for row in found], limit, _cursor_of)
 
+    @bulk("Upload records", SENDERS)
     def post(self) -> Any:
         return self.take()
 
 
 class UserCheckupsView(TakesRecords):
     unknown_user = UNKNOWN_USER
-    spec = {
-        "get": Operation(
-            "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
-            "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
-        ),
-        "post": bulk("Upload records of one patient", SENDERS, PATIENT_BODY),
-    }  # fmt: skip
 
+    @Operation(
+        "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
+        "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
+    )  # fmt: skip
     def get(self, username: str) -> Any:
         patient = self.person(username, "doctor")
         limit = page_limit(bottle.request.query)
@@ -252,27 +246,25 @@ class UserCheckupsView(TakesRecords):
             record_event("read", subject_id=patient.id, subject=patient.username, what="checkups")
         return list_response([public(row) for row in found], limit, _cursor_of)
 
+    @bulk("Upload records of one patient", SENDERS, PATIENT_BODY)
     def post(self, username: str) -> Any:
         return self.take(patient=self.person(username, *SENDERS).username)
 
 
 class UserCheckupView(UploadView):
     unknown_user = UNKNOWN_USER
-    spec = {
-        "get": Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN),
-        "put": Operation(
-            "Correct a check-up", {200: ("The check-up.", "Checkup")}, DOCTOR, body="CheckupChanges",
-            errors={**UNKNOWN, 409: "It was corrected meanwhile."},
-        ),
-        "delete": Operation("Delete a check-up", {204: ("It is gone.", None)}, DOCTOR, errors=UNKNOWN),
-    }  # fmt: skip
 
+    @Operation("Show a check-up", {200: ("The check-up.", "Checkup")}, "the patient, doctor", errors=UNKNOWN)
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
         found = services.get_checkup(patient.id, id_in_range(checkup_id))
         self._log_access(patient, checkup_id)
         return json_response(public(found))
 
+    @Operation(
+        "Correct a check-up", {200: ("The check-up.", "Checkup")}, DOCTOR, body="CheckupChanges",
+        errors={**UNKNOWN, 409: "It was corrected meanwhile."},
+    )  # fmt: skip
     def put(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
         try:
@@ -290,6 +282,7 @@ class UserCheckupView(UploadView):
         if patient.id != self.user.id:
             record_event("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
 
+    @Operation("Delete a check-up", {204: ("It is gone.", None)}, DOCTOR, errors=UNKNOWN)
     def delete(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
         corrections.delete_checkup(patient.id, id_in_range(checkup_id))
@@ -300,13 +293,11 @@ class HistoryView(UploadView):
     """The earlier versions of a check-up."""
 
     unknown_user = UNKNOWN_USER
-    spec = {
-        "get": Operation(
-            "List the earlier versions of a check-up, the newest first", {200: ("Versions.", ["CheckupVersion"])},
-            ("doctor", "admin"), errors=UNKNOWN,
-        ),
-    }  # fmt: skip
 
+    @Operation(
+        "List the earlier versions of a check-up, the newest first", {200: ("Versions.", ["CheckupVersion"])},
+        ("doctor", "admin"), errors=UNKNOWN,
+    )  # fmt: skip
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor", "admin")
         found = open_history(id_in_range(checkup_id), patient.id)
@@ -317,20 +308,18 @@ class ReviewView(UploadView):
     """A check-up's review. It is not sent with records."""
 
     unknown_user = UNKNOWN_USER
-    spec = {
-        "post": Operation(
-            "Mark a check-up as reviewed, with a note for its patient", {200: ("The review.", "Reviewed")}, REVIEWERS,
-            body="Review", errors={**UNKNOWN, 409: "It was changed since `revision`."},
-        ),
-        "delete": Operation("Take a review back", {204: ("It is gone.", None)}, REVIEWERS, errors=UNKNOWN),
-    }  # fmt: skip
 
+    @Operation(
+        "Mark a check-up as reviewed, with a note for its patient", {200: ("The review.", "Reviewed")}, REVIEWERS,
+        body="Review", errors={**UNKNOWN, 409: "It was changed since `revision`."},
+    )  # fmt: skip
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
         sent = read_json(REVIEW_MAX_BYTES, "note", "revision")
         found = public(services.review_checkup(patient.id, id_in_range(checkup_id), **sent))
         return json_response({name: found[name] for name in REVIEWED if name in found})  # admins read no check-up here
 
+    @Operation("Take a review back", {204: ("It is gone.", None)}, REVIEWERS, errors=UNKNOWN)
     def delete(self, username: str, checkup_id: int) -> Any:
         services.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)

@@ -128,14 +128,11 @@ class FhirWriteView(TakesRecords):
 
 
 class FhirBundleView(FhirWriteView):
-    spec = {
-        "post": _fhir_operation(
-            "Upload a FHIR transaction or batch",
-            {200: "A response to each entry."},
-            _body("Bundle", type={"enum": list(TYPES)}, entry=ENTRIES),
-        )
-    }
-
+    @_fhir_operation(
+        "Upload a FHIR transaction or batch",
+        {200: "A response to each entry."},
+        _body("Bundle", type={"enum": list(TYPES)}, entry=ENTRIES),
+    )
     def post(self) -> Any:
         with contextlib.ExitStack() as held:
             _, bundle = self.read(held)

@@ -21,16 +21,13 @@ PATIENT = (("patient", USERNAME, "The patient of every record, for a source that
 
 
 class MachinesView(UploadView):
-    spec = {
-        "get": Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, READERS),
-        "post": Operation(
-            "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, TECHNICIAN, "NewMachine"
-        ),
-    }
-
+    @Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, READERS)
     def get(self) -> Any:
         return json_response([machine_json(machine) for machine in list_machines()])
 
+    @Operation(
+        "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, TECHNICIAN, "NewMachine"
+    )
     def post(self) -> Any:
         body = read_json(BODY_MAX_BYTES, *FIELDS)
         if not isinstance(body.get("serial"), str):
@@ -44,8 +41,7 @@ class MachinesView(UploadView):
 
 
 class DumpsView(TakesRecords):
-    spec = {"post": bulk("Upload a machine-memory dump or a table as the machine made it", TECHNICIAN, query=PATIENT)}
-
+    @bulk("Upload a machine-memory dump or a table as the machine made it", TECHNICIAN, query=PATIENT)
     def post(self, serial: str) -> Any:
         patient = self.parameters.get("patient")
         if patient is not None:

@@ -115,24 +115,16 @@ class SeesRejections(UploadView):
 
 
 class RejectionView(SeesRejections):
-    spec = {
-        "get": Operation(
-            "Show a rejected record as it was sent", {200: ("The record.", "RejectionWhole")}, ROLES, errors=UNKNOWN
-        )
-    }
-
+    @Operation("Show a rejected record as it was sent", {200: ("The record.", "RejectionWhole")}, ROLES, errors=UNKNOWN)
     def get(self, rejection_id: int) -> Any:
         return json_response(self.shown_whole(rejection_id))
 
 
 class RejectionsView(SeesRejections):
-    spec = {
-        "get": Operation(
-            "List rejected records, the one received first last", {200: ("Rejected records.", ["Rejection"])}, ROLES,
-            query=(LIMIT_QUERY, BEFORE_QUERY, *FILTERS), errors={400: "A parameter is wrong."},
-        )
-    }  # fmt: skip
-
+    @Operation(
+        "List rejected records, the one received first last", {200: ("Rejected records.", ["Rejection"])}, ROLES,
+        query=(LIMIT_QUERY, BEFORE_QUERY, *FILTERS), errors={400: "A parameter is wrong."},
+    )  # fmt: skip
     def get(self) -> Any:
         asked = {name: value for name, value in self.parameters.items() if name not in ("limit", "after")}
         limit = page_limit(self.parameters)
@@ -161,14 +153,11 @@ class RejectionsView(SeesRejections):
 
 
 class RetryView(SeesRejections):
-    spec = {
-        "post": Operation(
-            "Try again to store a rejected record, as another patient's or corrected if the body says so",
-            {200: ("It is stored.", "BulkAnswer"), 422: ("It is still rejected.", "BulkAnswer")}, ROLES,
-            body=optional("RejectionRetry"), errors={**UNKNOWN, **DONE},
-        )
-    }  # fmt: skip
-
+    @Operation(
+        "Try again to store a rejected record, as another patient's or corrected if the body says so",
+        {200: ("It is stored.", "BulkAnswer"), 422: ("It is still rejected.", "BulkAnswer")}, ROLES,
+        body=optional("RejectionRetry"), errors={**UNKNOWN, **DONE},
+    )  # fmt: skip
     def post(self, rejection_id: int) -> Any:
         body = _read_body(Retry)
         record = bytes(body.record).decode()
@@ -182,13 +171,10 @@ class RetryView(SeesRejections):
 
 
 class DiscardView(SeesRejections):
-    spec = {
-        "post": Operation(
-            "Put a rejected record aside; it is kept, and not stored", {204: ("It is put aside.", None)}, ROLES,
-            body=optional("RejectionDiscard"), errors={**UNKNOWN, **DONE},
-        )
-    }  # fmt: skip
-
+    @Operation(
+        "Put a rejected record aside; it is kept, and not stored", {204: ("It is put aside.", None)}, ROLES,
+        body=optional("RejectionDiscard"), errors={**UNKNOWN, **DONE},
+    )  # fmt: skip
     def post(self, rejection_id: int) -> Any:
         self.discarded(rejection_id, _read_body(Discard).reason)
         return bottle.HTTPResponse(status=204)

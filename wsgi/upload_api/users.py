@@ -58,20 +58,13 @@ def _after() -> str:
 
 
 class UsersView(UploadView):
-    spec = {
-        "get": Operation(
-            "List users by name",
-            {200: ("Users; callers who are neither doctor nor admin see only themselves.", ["User"])},
-            "everybody",
-            query=(LIMIT_QUERY, AFTER_QUERY, TO_REVIEW_QUERY),
-            errors={400: "`limit`, `after` or `to_review` is wrong.", 403: "`to_review` is for admins only."},
-        ),
-        "post": Operation(
-            "Create a user", {201: ("The user.", "User")}, ADMIN, body="NewUser",
-            errors={409: "The name is taken, or that of an erased user."},
-        ),
-    }  # fmt: skip
-
+    @Operation(
+        "List users by name",
+        {200: ("Users; callers who are neither doctor nor admin see only themselves.", ["User"])},
+        "everybody",
+        query=(LIMIT_QUERY, AFTER_QUERY, TO_REVIEW_QUERY),
+        errors={400: "`limit`, `after` or `to_review` is wrong.", 403: "`to_review` is for admins only."},
+    )  # fmt: skip
     def get(self) -> Any:
         limit, after, to_review = page_limit(bottle.request.query), _after(), self.flag("to_review")
         if self.user.role not in ("doctor", "admin"):
@@ -86,6 +79,10 @@ class UsersView(UploadView):
         users = [user_json(user) | ({"waiting": waiting[user.folded_name]} if to_review else {}) for user in found]
         return list_response(users, limit, lambda user: str(user["username"]), **query)
 
+    @Operation(
+        "Create a user", {201: ("The user.", "User")}, ADMIN, body="NewUser",
+        errors={409: "The name is taken, or that of an erased user."},
+    )  # fmt: skip
     def post(self) -> Any:
         body = read_json(BODY_MAX_BYTES, *NEW_USER_FIELDS)
         password = body.get("password")
@@ -103,49 +100,37 @@ class UsersView(UploadView):
 
 
 class LinkView(UploadView):
-    spec = {
-        "post": Operation(
-            "Link an account that registered itself to its person, and store the records that waited for that",
-            {200: ("The account is linked.", "Linked")}, ADMIN, errors=UNKNOWN,
-        ),
-    }  # fmt: skip
-
+    @Operation(
+        "Link an account that registered itself to its person, and store the records that waited for that",
+        {200: ("The account is linked.", "Linked")}, ADMIN, errors=UNKNOWN,
+    )  # fmt: skip
     def post(self, username: str) -> Any:
         authorities = self.context.settings.intake.folded_authorities
         return json_response({"details": "The account is linked.", **link_patient(username, authorities)})
 
 
 class UserView(UploadView):
-    spec = {
-        "get": Operation(
-            "Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN
-        ),
-        "put": Operation(
-            "Change a user",
-            {200: ("The user.", "User")},
-            "the user (full_name; password with current_password), admin",
-            body="UserChanges",
-            sends=(ENDED,),
-            errors={
-                **UNKNOWN,
-                403: "`username`, `birth_date`, `sex` and `identifiers` are for admins; `role` and `active` are for"
-                " admins, of other users.",
-                409: "The name, or an identifier, is taken.",
-                429: "Too many wrong passwords; `Retry-After` says when to try again.",
-            },
-        ),
-        "delete": Operation(
-            "Delete a user and all of his or her check-ups", {204: ("The user is deleted.", None)}, ADMIN,
-            errors={**UNKNOWN, 403: "For admins only, and not for oneself."},
-        ),
-    }  # fmt: skip
-
+    @Operation("Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN)
     def get(self, username: str) -> Any:
         user = self.person(username, "doctor", "admin")
         if user.id != self.user.id:
             record_event("read", subject_id=user.id, subject=user.username, what="profile")
         return json_response(whole_user_json(user))
 
+    @Operation(
+        "Change a user",
+        {200: ("The user.", "User")},
+        "the user (full_name; password with current_password), admin",
+        body="UserChanges",
+        sends=(ENDED,),
+        errors={
+            **UNKNOWN,
+            403: "`username`, `birth_date`, `sex` and `identifiers` are for admins; `role` and `active` are for"
+            " admins, of other users.",
+            409: "The name, or an identifier, is taken.",
+            429: "Too many wrong passwords; `Retry-After` says when to try again.",
+        },
+    )  # fmt: skip
     def put(self, username: str) -> Any:
         user = self.person(username, "admin")
         body = read_json(BODY_MAX_BYTES, *CHANGES)
@@ -165,6 +150,10 @@ class UserView(UploadView):
             end_logins(self.context.settings, changed)
         return json_response(whole_user_json(changed), headers=ended_header(changed.tokens_valid_after))
 
+    @Operation(
+        "Delete a user and all of his or her check-ups", {204: ("The user is deleted.", None)}, ADMIN,
+        errors={**UNKNOWN, 403: "For admins only, and not for oneself."},
+    )  # fmt: skip
     def delete(self, username: str) -> Any:
         user = self.person(username, "admin")
         if user.id == self.user.id:
