@@ -10,7 +10,18 @@ from cli.output import as_json, check_form, print_records
 from myhealth.audit.events import ACTIONS, record_event
 from myhealth.audit.merged import SOURCES, find_all_events
 
-MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
+
+class Moment(click.DateTime):
+    """A day, or a day and a time."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not like 2026-11-28 or 2026-11-28T09:30", param, ctx)
+
+
+MOMENT = Moment(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"])
 COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outcome", "details")
 
 
@@ -18,8 +29,13 @@ COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outco
 @click.option("--actor", metavar="NAME", help="Only events of this user.")
 @click.option("--subject", metavar="NAME", help="Only events that concern this user's data or account.")
 @click.option("--action", type=click.Choice(ACTIONS), help="Only this kind of event.")
-@click.option("--since", type=MOMENT, help="Only from this moment on, in this machine's time zone.")
-@click.option("--until", type=MOMENT, help="Only before this moment.")
+@click.option(
+    "--since",
+    type=MOMENT,
+    metavar="MOMENT",
+    help="Only from this moment on, like 2026-11-28 or 2026-11-28T09:30, in this machine's time zone.",
+)
+@click.option("--until", type=MOMENT, metavar="MOMENT", help="Only before this moment.")
 @click.option("--source", type=click.Choice(SOURCES), help="Only events that this API recorded.")
 @click.option("--after", default="", metavar="ID", help="Only later events of this event's API.")
 @click.option(

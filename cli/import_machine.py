@@ -135,6 +135,7 @@ def reading_options(command: Any) -> Any:
 @click.option(
     "--date-format", metavar="FORMAT", help="Of days in CSV whose year does not come first: dmy, mdy, or like %d/%m/%Y."
 )
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal separator of numbers in CSV; a point.")
 @click.option("--encoding", metavar="NAME", help="Of a CSV file that is not UTF-8, such as windows-1252.")
 @reading_options
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
@@ -162,7 +163,7 @@ def import_machine(
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
     read_zone(given["zone"] or "UTC")
-    overrides = {name: value for name in ("date_format", "encoding") if (value := given.pop(name))}
+    overrides = {name: value for name in ("date_format", "decimal", "encoding") if (value := given.pop(name))}
     named = given.pop("layout")
     layout = check_layout(replace(load_layout(named) if named else GUESSED, **overrides))
     if named or overrides:
@@ -307,7 +308,8 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
     for item in summary.items[:SHOWN_MAX]:
         record_id = f" (record_id {cell_text(item['record_id'])})" if item["record_id"] is not None else ""
         place = f"{summary.file}, line {item['line']}: record {item['index'] + 1}{record_id}"
-        for error in [*item["errors"], *item["warnings"]]:
+        errors = [] if item["index"] < len(summary.preview) else item["errors"]  # the preview has them
+        for error in [*errors, *item["warnings"]]:
             named = f"{error['field']}: " if error["field"] else ""
             as_it_is = error in item["warnings"] and not error.get("code")
             taken = "taken as it is, but " if as_it_is else ""
@@ -343,4 +345,4 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         click.echo(f"{lost} not kept, for example of an erased person; keep them on the machine.", err=True)
     if summary.kept and not dry_run:
         kept = f"{plural(summary.kept, 'rejected record')} kept; see them with: myhealth rejections list"
-        click.echo(f"{kept}; then retry or discard them with: myhealth rejections retry|discard ID", err=True)
+        click.echo(f"{kept}; then: myhealth rejections retry ID, or myhealth rejections discard ID", err=True)

@@ -14,6 +14,7 @@ from cli.output import as_json, print_csv, print_error, print_json
 from myhealth.common.errors import Conflict, NotFound, SettingsError
 from myhealth.common.settings import Settings
 from myhealth.profiles.invitations import IssuedInvitation, invite, list_without_password
+from myhealth.profiles.services import get_user
 
 COLUMNS = ("username", "full_name", "address", "code", "expires_at")
 HEAD = """<!DOCTYPE html>
@@ -64,6 +65,8 @@ def users_invite(
     errors: list[str] = []
     with app.database() as settings:
         if not settings.browse.public_url:
+            for name in usernames:
+                get_user(name)  # that there is no such user comes first
             hint = "set it (MYHEALTH_BROWSE_PUBLIC_URL) to the address of the pages, like https://health.example"
             raise SettingsError("browse.public_url is empty, and slips need it", hint=hint)
         address = f"{settings.browse.public_url.rstrip('/')}/my/welcome"

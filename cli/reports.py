@@ -37,7 +37,14 @@ TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text", "taken_
 NOTES = (("warning", ""), ("range_text", "range: "), ("absent_reason", "no value: "))
 
 
-@click.group()
+class ReportCommands(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}. A person's reports are shown by: myhealth reports list USER")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=ReportCommands)
 def reports() -> None:
     """Read a person's reports out of the report store."""
 
@@ -262,7 +269,7 @@ def find_user(store: ReportRepository, username: str) -> Document:
     """Return the user of that name. Raises NotFound."""
     patient = store.people.find_by_username(username)
     if patient is None:
-        raise NotFound(f"the report store has no user {username}; the sync may not have brought him or her yet")
+        raise NotFound(f"the report store has no user {username}; if `myhealth users show` has, the sync will bring it")
     return patient
 
 

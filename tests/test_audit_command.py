@@ -115,3 +115,9 @@ def test_equal_refusals_are_one_event_with_their_count(db, people, reports, run_
         assert max(counts) >= 20
         assert 10 <= len(counts) <= most
     assert "count " in run_cli("audit", "--action", "refused").stdout
+
+
+def test_a_moment_is_asked_for_in_words(run_cli, people) -> None:
+    wrong = run_cli("audit", "--since", "yesterday")
+    assert (wrong.returncode, "'yesterday' is not like 2026-11-28 or 2026-11-28T09:30" in wrong.stderr) == (2, True)
+    assert "%" not in run_cli("audit", "--help").stdout

@@ -144,7 +144,7 @@ def test_the_command_ends_with_what_it_found_and_shows_no_secret(run_cli, settin
     done = run_cli("doctor", "--json", env={**env, "MYHEALTH_ALLOW_INSECURE": "true"})
     assert done.returncode == 78
     assert "hush" not in done.stdout + done.stderr
-    done = run_cli("doctor", env={"MYHEALTH_TIME_ZONE": "Nowhere"})
+    done = run_cli("doctor", env={"MYHEALTH_TIME_ZONE": "Europe/Berlim"})
     assert done.returncode == 78
     assert "the nearest name is" in done.stdout
     assert "✓" not in run_cli("doctor").stdout

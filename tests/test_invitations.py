@@ -270,3 +270,8 @@ def test_the_page_says_when_it_is_not_possible_now(settings, reports, calling, a
         answer = browser.submit(page, "/my/welcome", username="savita", code="x", new=NEW, again=NEW)
         assert (answer.status_code, told in plain(answer)) == (status, True)
         assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_an_unknown_user_is_told_before_the_address_that_is_missing(people, run_cli) -> None:
+    assert "nobody" in run_cli("users", "invite", "nobody", "--csv").stderr
+    assert "browse.public_url is empty" in run_cli("users", "invite", "savita", "--csv").stderr

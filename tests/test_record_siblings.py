@@ -108,3 +108,48 @@ def test_a_mark_and_a_code_are_read_from_interpretations_and_codings() -> None:
     coded = stored(code=..., codings=[{"system": "http://loinc.org", "code": "2345-7"}])
     assert (coded["code"], coded["low"]) == ("2345-7", 70)
     assert stored(code=..., codings=[{"system": "urn:local", "code": "2345-7"}])["code"] is None
+
+
+def test_a_check_up_that_a_doctor_withdraws_is_answered(upload, log_in, db, people) -> None:
+    send(GLUCOSE, patient="savita")
+    ((number,),) = db("select id from checkups")
+    path, token = f"/users/savita/checkups/{number}/", log_in("dr.ayush")
+    answer = upload("PUT", path, {"status": "entered-in-error"}, token=token)
+    assert (answer.status_code, answer.json["status"]) == (200, "entered-in-error")
+    assert upload("GET", path, token=token).status_code == 404
+
+
+def test_a_name_that_stands_twice_in_a_request_is_refused(upload, log_in, db, people) -> None:
+    token = log_in("tara")
+    number = upload("POST", "/checkups/", [record("1", patient="nobody")], token=token).json["items"][0]["rejection_id"]
+    twice = b'{"patient": "savita", "patient": "bholanath"}'
+    headers = {"Content-Type": "application/json"}
+    refused = upload("POST", f"/rejections/{number}/retry/", twice, token=token, headers=headers)
+    assert (refused.status_code, refused.json["details"]) == (400, "patient stands twice in the body.")
+    twice = b'{"serial": "HC-1", "serial": "HC-2"}'
+    assert upload("POST", "/machines/", twice, token=token, headers=headers).status_code == 400
+    assert db("select (select count(*) from checkups), (select count(*) from machines)") == [(0, 0)]
+
+
+def test_a_moment_of_one_result_in_the_future_is_told(people) -> None:
+    found, _ = validate_record(record("1") | {"results": [HB, {**GLUCOSE, "taken_at": "2199-01-01T00:00:00Z"}]})
+    assert found is not None
+    assert found.warnings == [
+        ("results[1].taken_at", "2199-01-01T00:00:00Z lies in the future; the machine's clock may be wrong")
+    ]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the records", "behind them"])
+def test_what_is_not_read_of_a_dumps_header_is_told(first: bool, db, people) -> None:
+    unread = '"machine": {"serial": "HC-1", "modle": "x"}, "patinet": "savita"'
+    records = f'"records": [{json.dumps(record("1"))}]'
+    dump = f"{{{unread}, {records}}}" if first else f"{{{records}, {unread}}}"
+    started = FileImport(io.BytesIO(dump.encode()), "dump.json", ImportOptions())
+    list(started)
+    assert started.counts["accepted"] == 1
+    assert started.dump.notices == ["line 1: machine.modle is not read", "line 1: patinet is not read"]
+
+
+def test_json_in_utf16_is_no_table(upload, log_in) -> None:
+    answer = upload("POST", "/checkups/", json.dumps(record("1")).encode("utf-16"), token=log_in("tara"))
+    assert (answer.status_code, answer.json["details"]) == (400, "it is UTF-16; save it as UTF-8")

@@ -173,3 +173,7 @@ def test_what_is_known_of_a_report_is_told(run_cli, people, settings, reports, m
     assert printed["taken_at"] is None
     trend = run_cli("reports", "trend", "bholanath", "--code", "718-7").stdout.splitlines()
     assert [line.split()[:2] for line in trend[1:3]] == [["not", "known"], ["2026-11-20", "09:14"]]
+
+
+def test_a_name_in_place_of_a_command_is_told_the_command(run_cli) -> None:
+    assert "shown by: myhealth reports list USER" in run_cli("reports", "bholanath").stderr

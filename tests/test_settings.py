@@ -88,6 +88,8 @@ def test_a_wrong_environment_is_told_with_its_place(environ: dict[str, str], sai
     [
         ("token_tll_s = 5", "'token_tll_s' in myhealth.toml is not a setting; the nearest one is token_ttl_s"),
         ("[sinc]\ninterval_s = 5", "the nearest one is sync.interval_s"),
+        ("qqqqqq = 5", "'qqqqqq' in myhealth.toml is not a setting; `myhealth settings` shows all"),
+        ("time_zone = 'Qqq'", "time_zone 'Qqq' is not a time zone; one is like Asia/Kolkata"),
         ("token_ttl_s = '5'x", "myhealth.toml cannot be read"),
         ("token_ttl_s = true", "token_ttl_s in myhealth.toml is wrong"),
         ("[sync]\ninterval_s = nan", "NaN is not a number"),

@@ -79,6 +79,25 @@ def test_the_layout_of_a_machine_is_used_until_the_address_names_another(upload,
     assert unknown.status_code == 404
 
 
+def test_the_address_names_the_decimal_separator_and_the_type_the_encoding(upload, log_in, db) -> None:
+    body = "patient;taken_at;name;value;unit\nsavita;2026-11-20;Hämoglobin;13,5;g/dL\n".encode("windows-1252")
+    sent = {"token": log_in("tara"), "headers": {"Content-Type": "text/csv; charset=windows-1252"}}
+    refused = upload("POST", "/checkups/", body, **sent).json["items"][0]["errors"]
+    assert ["name another: --decimal, decimal= in the address" in each["message"] for each in refused] == [True]
+    assert upload("POST", "/checkups/", body, query_string="decimal=,", **sent).status_code == 201
+    assert db("select results->0->>'name', results->0->>'value' from checkups") == [("Hämoglobin", "13.5")]
+    wrong = {**sent, "headers": {"Content-Type": "text/csv; charset=klingon"}}
+    assert "'klingon' is not known" in upload("POST", "/checkups/", body, **wrong).json["details"]
+
+
+def test_what_is_said_beside_a_machines_layout_may_not_contradict_it(upload, log_in, people) -> None:
+    token = log_in("tara")
+    upload("POST", "/machines/", {"serial": "HC-1", "layout": "decimal = ','\nthousands = '.'"}, token=token)
+    body, path = LONG.format("2026-11-20", "2026-11-20").encode(), "/machines/HC-1/dumps/"
+    answer = upload("POST", path, body, token=token, query_string="decimal=.", headers={"Content-Type": "text/csv"})
+    assert (answer.status_code, "are the same character" in answer.json["details"]) == (400, True)
+
+
 # --- the page
 
 
@@ -181,6 +200,18 @@ def test_what_cannot_be_taken_is_said_on_the_page(upload, people, db, fields, st
     assert said in text
     assert '<form method="post"' in text
     assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_decimal_separator_and_encoding_are_chosen_on_the_page(upload, people, db) -> None:
+    data = "patient;taken_at;name;value;unit\nsavita;2026-11-20;Hämoglobin;13,5;g/dL\n".encode("windows-1252")
+    page, login = Page(upload), {"username": "tara", "password": PASSWORD}
+    assert "choose another Encoding" in page.send(data, action="preview", **login)
+    text = page.send(action="preview", encoding="windows-1252")
+    assert "choose another Decimal separator" in text
+    assert "layout" not in text.split("choose another Decimal separator")[1].split("</table>")[0]
+    page.send(action="store", encoding="windows-1252", decimal=",", machine="HC-1")
+    assert db("select results->0->>'name', results->0->>'value' from checkups") == [("Hämoglobin", "13.5")]
+    assert db("select layout from machines") == [('{"encoding":"windows-1252","decimal":","}',)]
 
 
 @pytest.mark.parametrize("body", [b"", b"--x\r\nnonsense", b"a=b"])

@@ -399,7 +399,13 @@ def test_a_dry_run_shows_ten_lines_and_stores_nothing(db, people, run_cli, tmp_p
     assert len(lines) == 12
     assert lines[-1].endswith("11 accepted, 0 duplicate, 1 rejected (dry run: nothing was stored).")
     assert db("select (select count(*) from checkups), (select count(*) from rejections)") == [(0, 0)]
+    one = run_cli("import-machine", "-", "--dry-run", stdin=f"{LONG}nobody,2026-11-20,T,,5,\n")
+    assert "there is no user named nobody" in one.stdout
+    assert "there is no user named nobody" not in one.stderr  # once is enough
     done = run_cli(*words)
+    assert done.stderr.endswith(
+        "myhealth rejections list; then: myhealth rejections retry ID, or myhealth rejections discard ID\n"
+    )
     assert "line 13: record 12: Patient: there is no user named nobody" in done.stderr
     shown = run_cli("rejections", "show", str(db("select id from rejections")[0][0])).stdout
     assert shown.endswith("Patient;Date;Glucose (mg/dL);Body weight (kg);Notes\nnobody;03/04/2026;105;71,2;\n")

@@ -449,3 +449,26 @@ def test_the_secret_is_made_once_and_for_its_owner_alone(tmp_path) -> None:
 def test_with_a_database_of_ones_own_a_secret_must_be_given() -> None:
     with pytest.raises(SettingsError, match="MYHEALTH_SECRET_KEY is not set"):
         load_secret(Settings(database_url="postgresql://db/x"))
+
+
+TABLES = {
+    "semicolons": "username;full_name\nnew;A B\n",
+    "tabs": "username\tfull_name\nnew\tA B\n",
+    "case and blanks": " Username ,FULL_NAME\nnew,A B\n",
+    "a column without a name": "username,full_name,\nnew,A B,\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_table_of_users_is_read_as_spreadsheets_write_it(table: str, db) -> None:
+    assert [row.error for row in import_users(table.splitlines(keepends=True), rounds=4)] == [""]
+    assert db("select username, full_name from users") == [("new", "A B")]
+
+
+def test_a_column_that_stands_twice_makes_no_user(db) -> None:
+    for table in ("username,username\na,b\n", "username,full_name,Full_Name\na,b,c\n"):
+        with pytest.raises(BadInput, match="twice"):
+            list(import_users(table.splitlines(keepends=True)))
+    (row,) = import_users(["username,\n", "a,extra\n"])
+    assert row.error == "it has more fields than the header"
+    assert db("select count(*) from users") == [(0,)]

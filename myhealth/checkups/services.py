@@ -33,17 +33,19 @@ def list_checkups(*, patient_id: int | None = None, before: int | None = None, l
         return [_with_shown_results(row) for row in query.dicts()]
 
 
-def get_checkup(patient_id: int, checkup_id: int) -> dict[str, Any]:
+def get_checkup(patient_id: int, checkup_id: int, *, withdrawn: bool = False) -> dict[str, Any]:
     """Return one check-up of this patient by column name, with the patient's `username` and the serial as `machine`.
-    `results` is JSON text. Raises NotFound, also for a check-up of another patient."""
+    `results` is JSON text. `withdrawn`: also one that was withdrawn. Raises NotFound, also for a check-up of another
+    patient."""
     with transaction():
-        found = _select().where(Checkup.id == checkup_id, Checkup.patient == patient_id).dicts().first()
+        rows = _select(withdrawn=withdrawn).where(Checkup.id == checkup_id, Checkup.patient == patient_id)
+        found = rows.dicts().first()
     if found is None:
         raise NotFound("There is no such check-up.", code="unknown_checkup")
     return _with_shown_results(found)
 
 
-def _select() -> Any:
+def _select(*, withdrawn: bool = False) -> Any:
     return (
         Checkup.select(
             Checkup.id,
@@ -56,7 +58,7 @@ def _select() -> Any:
         .join(User)
         .switch(Checkup)
         .join(Machine, peewee.JOIN.LEFT_OUTER)
-        .where(Checkup.status.is_null() | (Checkup.status != WITHDRAWN))
+        .where(peewee.Value(withdrawn) | Checkup.status.is_null() | (Checkup.status != WITHDRAWN))
     )
 
 

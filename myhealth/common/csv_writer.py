@@ -1,7 +1,8 @@
-"""Write tables as CSV (RFC 4180), safe for spreadsheets; for the APIs, the pages and the terminal."""
+"""Write tables as CSV (RFC 4180), safe for spreadsheets; for the APIs, the pages and the terminal. Read small ones."""
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from myhealth.common.errors import BadInput
 from myhealth.common.text import escape_unsafe
 
 # Quotes, and what readers trim or do not show (Unicode's blanks and Default_Ignorable_Code_Point).
@@ -55,3 +57,18 @@ def _neutralise(text: str) -> str:
 
 
 _neutralise_again = lru_cache(maxsize=1024)(_neutralise)
+
+
+def read_named_rows(lines: Iterable[str]) -> tuple[list[str], "csv.DictReader[str]"]:
+    """Return the names of the columns, without case, and a reader of the rows by them. Commas, semicolons or tabs part
+    the cells. Raises BadInput."""
+    rows = iter(lines)
+    first = next(rows, "")
+    separator = next((each for each in ";\t" if each in first), ",")
+    reader = csv.DictReader(itertools.chain([first], rows), delimiter=separator, strict=True)
+    try:
+        names = [name.strip().casefold() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise BadInput(f"line 1: {error}") from error
+    reader.fieldnames = names
+    return names, reader

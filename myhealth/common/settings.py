@@ -298,8 +298,9 @@ def _read_secret(variable: str, path: str) -> str:
 def _unknown(place: str, name: str, names: list[str]) -> str:
     import difflib  # only a mistake needs it
 
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-    return f"{place} is not a setting; the nearest one is {nearest}"
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    told = f"the nearest one is {nearest[0]}" if nearest else "`myhealth settings` shows all"
+    return f"{place} is not a setting; {told}"
 
 
 def _convert(key: Key, value: Any, origin: str) -> Any:

@@ -131,8 +131,9 @@ def _check_time_zone(name: str) -> None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         import difflib  # only a mistake needs it
 
-        nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.0)[0]
-        raise SettingsError(f"time_zone {name!r} is not a time zone; the nearest name is {nearest}") from None
+        nearest = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.5)
+        told = f"the nearest name is {nearest[0]}" if nearest else "one is like Asia/Kolkata"
+        raise SettingsError(f"time_zone {name!r} is not a time zone; {told}") from None
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], *, needs_path: bool = False) -> None:

@@ -41,7 +41,7 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             keep_version(checkup_id, CORRECTED)
             Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()
             record_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
-    return get_checkup(patient_id, checkup_id)
+    return get_checkup(patient_id, checkup_id, withdrawn=True)
 
 
 def delete_checkup(patient_id: int, checkup_id: int) -> None:

@@ -19,7 +19,14 @@ from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.common.text import printable
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.registry import CSV, read_dump
-from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout, parse_layout
+from myhealth.intake.formats.tables.layout import (
+    BESIDE_LAYOUT,
+    GUESSED,
+    Layout,
+    check_layout,
+    dump_layout,
+    parse_layout,
+)
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
@@ -61,8 +68,8 @@ def use_layout_of_machine(dump: Dump) -> None:
     machine = find_machine(dump.serial)
     if machine is not None and machine.layout:
         layout = parse_layout(machine.layout)
-        named = {name: value for name in ("date_format", "encoding", "zone") if (value := getattr(asked, name))}
-        dump.layout = replace(layout, **named)
+        named = {name: value for name in BESIDE_LAYOUT if (value := getattr(asked, name))}
+        dump.layout = check_layout(replace(layout, **named))
 
 
 BATCH_RECORDS = 5000

@@ -1,7 +1,6 @@
 """Whom a record is about, as its source says it: usernames, and numbers that authorities gave. Pure."""
 
 import csv
-import itertools
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from myhealth.clinical.coding_systems import OUR_USERNAME
+from myhealth.common.csv_writer import read_named_rows
 from myhealth.common.errors import BadInput
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
@@ -124,21 +124,17 @@ def read_patient_map(lines: Iterable[str]) -> PatientMap:
 
     Raises BadInput naming the line if the header is another, a cell is empty, or a patient is mapped twice.
     """
-    rows = iter(lines)
-    first = next(rows, "")
-    separator = next((each for each in ";\t" if each in first), ",")
-    reader = csv.DictReader(itertools.chain([first], rows), delimiter=separator, strict=True)
-    found = PatientMap()
+    found, header, reader = PatientMap(), *read_named_rows(lines)
     try:
-        header = [name.strip().casefold() for name in reader.fieldnames or ()]
-        if sorted({*header, "authority"}) != ["authority", "patient", "username"] or len(header) != len({*header}):
+        if sorted({*header, "authority"} - {""}) != ["authority", "patient", "username"] or len(header) != len(
+            {*header}
+        ):
             raise BadInput("line 1: the header must be patient,username or patient,authority,username")
-        reader.fieldnames = header
         for row in reader:
             patient, username, authority = (
                 composed(row.get(name) or "") for name in ("patient", "username", "authority")
             )
-            if not patient or not username or None in row:
+            if not patient or not username or None in row or (row.get("") or "").strip():
                 raise BadInput(f"line {reader.line_num}: it must have a patient and a username")
             key = (authority.casefold(), patient) if authority else patient
             if found.setdefault(key, username) != username:

@@ -1,5 +1,7 @@
-"""Read what a record of ours says in words or codes alone: a range, a LOINC code among others, a mark. Pure."""
+"""Read what a record of ours says in words or codes alone: a range, a LOINC code among others, a mark; and tell of
+moments that have not come. Pure."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -47,6 +49,16 @@ def read_words(result: Any) -> None:
     for each in result.ranges or ():
         if each.text and each.low is None and each.high is None and (plain := parse_range(each.text, unit)):
             each.low, each.high = plain
+
+
+def future_moments(record: Any, taken_at: datetime | None, latest: datetime) -> list[tuple[str, str]]:
+    """Return a warning of each moment of a valid record that lies in the future. `taken_at`: the record's."""
+    found = [("taken_at", record["taken_at"])] if taken_at is not None and taken_at > latest else []
+    for place, result in enumerate(record.get("results") or ()):
+        own = result.get("taken_at")
+        if own and msgspec.convert(own, datetime) > latest:
+            found.append((f"results[{place}].taken_at", own))
+    return [(name, f"{text} lies in the future; the machine's clock may be wrong") for name, text in found]
 
 
 def _unit_of(result: Any) -> str | None:

@@ -54,7 +54,7 @@ from myhealth.intake.record import (
 )
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
-from myhealth.intake.told import read_words, says_more, tells_range
+from myhealth.intake.told import future_moments, read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -150,9 +150,7 @@ def validate_record(record: Any, machine: str | None = None) -> tuple[Record | N
         return None, explain(record, machine) or [refused.args or ("", "it cannot be stored as it is")]
     except REFUSALS as error:
         return None, explain(record, machine) or [("", f"it is not a record: {error}")]
-    if checked.taken_at is not None and checked.taken_at > latest_moment():
-        message = f"{record['taken_at']} lies in the future; the machine's clock may be wrong"
-        checked.warnings.insert(0, ("taken_at", message))
+    checked.warnings[:0] = future_moments(record, checked.taken_at, latest_moment())
     return checked, []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from myhealth.common.csv_writer import read_named_rows
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.profiles.identifiers import add_identifier
@@ -29,10 +30,12 @@ def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool 
     bad line, or a username that is taken, is reported and does not stop the others; `skip_existing`: a username that is
     taken is not reported. Raises BadInput if the header lacks `username` or names an unknown column.
     """
-    reader = csv.DictReader(lines, strict=True)
-    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
-    if "username" not in (reader.fieldnames or ()) or unknown:
+    header, reader = read_named_rows(lines)
+    unknown = [name for name in header if name and name not in COLUMNS]
+    twice = [name for name in header if name and header.count(name) > 1]
+    if "username" not in header or unknown or twice:
         what = f"does not know {unknown[0]!r}" if unknown else "lacks the column username"
+        what = f"has the column {twice[0]} twice" if twice else what
         raise BadInput(f"line 1: the header {what}; the columns are {', '.join(COLUMNS)}")
     rows = iter(reader)
     while True:
@@ -51,7 +54,7 @@ def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: boo
     cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str) and name != "password"}
     username, system, value = (cells.get(name, "") for name in ("username", "authority", "identifier"))
     try:
-        if None in row:
+        if None in row or cells.get(""):
             raise BadInput("it has more fields than the header")
         names = ("full_name", "role", "birth_date", "sex")
         given: dict[str, Any] = {name: cells[name] for name in names if cells.get(name)}

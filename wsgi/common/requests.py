@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import itertools
+import json
 import logging
 import re
 import tempfile
@@ -19,6 +20,7 @@ import msgspec
 from myhealth.common.addresses import LOCAL, fold_address, is_trusted
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooLarge
 from myhealth.common.settings import is_served_directly
+from myhealth.common.text import printable
 
 log = logging.getLogger(__name__)
 HERE = (LOCAL, "127.0.0.1", "::1")
@@ -84,6 +86,20 @@ def _decompressed(parts: Iterable[bytes], max_bytes: int) -> Iterable[bytes]:
     return parts if encoding == "identity" else _gunzip(parts, max_bytes)
 
 
+def refuse_twice(body: bytes) -> None:
+    """Raise BadInput if a name stands twice in an object of the JSON: which of its values was meant is unknown."""
+    json.loads(body, object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadInput(f"{printable(twice, 60)} stands twice in the body.")
+    return found
+
+
 def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
     """Return the body, a JSON object with no other fields than these. Raises BadInput naming the error, WrongMediaType.
 
@@ -93,7 +109,9 @@ def read_json(max_bytes: int, *fields: str) -> dict[str, Any]:
     if not sent_token() and media_type and not JSON_TYPE.fullmatch(media_type):
         raise WrongMediaType(f"The Content-Type {media_type[:60]!a} is not taken here; application/json is.")
     try:
-        value = msgspec.json.decode(read_body(max_bytes))
+        body = read_body(max_bytes)
+        value = msgspec.json.decode(body)
+        refuse_twice(body)
     except msgspec.DecodeError as error:
         raise BadInput(f"The body is not JSON: {error}") from error
     except RecursionError as error:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ BULK_ANSWERS = {
     422: ("Every record was rejected.", "BulkAnswer"),
 }
 BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
-FURTHER = ("layout", "date_format", "timezone", "patient")
+FURTHER = ("layout", "date_format", "timezone", "decimal", "patient")
 
 
 def bulk_body(*json_schemas: str) -> dict[str, Any]:
@@ -81,10 +82,12 @@ BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
     ("refused_file", {"type": "boolean", "default": False}, "Answer with the rejected records too, as they came."),
 )
+CHARSET = re.compile(r";\s*charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
 TABLE_QUERY = (
     ("layout", {"enum": [*NAMES]}, "What the columns of a table mean; without it the machine's layout, or guessed."),
     ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
+    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point."),
     ("timezone", ZONE, "The zone of a table's moments without one, like Asia/Kolkata."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
@@ -131,8 +134,11 @@ class TakesRecords(UploadView):
             if key is not None:
                 further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
                 digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
-            layout = layout_of(*map(self.parameters.get, ("layout", "date_format", "timezone")))
             is_table = header("Content-Type").startswith(CSV.media_type)
+            charset = CHARSET.search(header("Content-Type")) if is_table else None
+            given = {"encoding": charset and charset[1], "zone": self.parameters.get("timezone")}
+            given |= {part: self.parameters.get(part) for part in ("date_format", "decimal")}
+            layout = layout_of(self.parameters.get("layout"), **given)
             bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
 
             def work() -> Answer:
@@ -325,10 +331,10 @@ class ReviewView(UploadView):
         return bottle.HTTPResponse(status=204)
 
 
-def layout_of(name: str | None, date_format: str | None, zone: str | None) -> Layout:
-    """Return the layout of a name, else one that is guessed, with another order of days or zone. Raises BadInput."""
+def layout_of(name: str | None, **given: str | None) -> Layout:
+    """Return the layout of a name, else one that is guessed, with the parts that are given. Raises BadInput."""
     layout = named_layout(name) if name else GUESSED
-    return check_layout(replace(layout, date_format=date_format or layout.date_format, zone=zone or layout.zone))
+    return check_layout(replace(layout, **{part: value for part, value in given.items() if value}))
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:

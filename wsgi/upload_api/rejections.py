@@ -17,7 +17,7 @@ from myhealth.intake.retry import reread, retry_rejection
 from myhealth.intake.settlement import OTHER_CONTENT
 from myhealth.profiles.models import User
 from wsgi.common.openapi import JSON, MOMENT, Operation, ref
-from wsgi.common.requests import SMALL_BODY_BYTES, read_body
+from wsgi.common.requests import SMALL_BODY_BYTES, read_body, refuse_twice
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import item_of
 from wsgi.upload_api.checkups import BEFORE_QUERY, id_in_range
@@ -203,7 +203,9 @@ def _read_body(kind: type[Any]) -> Any:
     """Return the body, a JSON object, or nothing. Raises BadInput."""
     body = read_body(SMALL_BODY_BYTES)
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        found = msgspec.json.decode(body or b"{}", type=kind)
+        refuse_twice(body or b"{}")
+        return found
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"The body cannot be read: {plain(error)}") from error
 

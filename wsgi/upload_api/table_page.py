@@ -16,22 +16,28 @@ from myhealth.examples import NAMES
 from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
-from myhealth.intake.formats.tables.cells import DAY_FIRST
+from myhealth.intake.formats.tables.cells import DAY_FIRST, DECIMAL
 from myhealth.intake.formats.tables.layout import ORDERS, dump_layout
 from myhealth.intake.formats.tables.reader import FORM, ZONE
+from myhealth.intake.formats.tables.rows import ENCODING
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine
 from wsgi.upload_api.checkups import SENDERS, layout_of
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
 
-FIELDS = (*CREDENTIALS, "machine", "patient", "layout", "date_format", "timezone", "action", "name")
+# Fields that may say a part of a layout.
+SAID = {"date_format": "date_format", "timezone": "zone", "decimal": "decimal", "encoding": "encoding"}
+FIELDS = (*CREDENTIALS, "machine", "patient", "layout", *SAID, "action", "name")
+ENCODINGS = ("windows-1252", "iso8859-1", "iso8859-15", "utf-16-le", "shift_jis", "gb18030", "cp1251")
 HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
 REJECTED_SHOWN = 100
 IN_PAGE_WORDS = {
     DAY_FIRST: "choose it under Order of dates",
     FORM: "choose another Order of dates",
     ZONE: "fill in Time zone",
+    DECIMAL: "choose another Decimal separator",
+    ENCODING: "choose another Encoding",
     " (--patient), or a layout that says which column it is (columns.patient)": "",
     "name a layout that fits: --layout wide, long or a file; examples/table-layout.toml explains it": "choose a Layout",
 }
@@ -85,12 +91,12 @@ class TablePage(FormPage):
         form["data"] = self.read_table()
         store = form["action"] == "store"
         machine = form["machine"].strip()
-        layout = layout_of(form["layout"], form["date_format"], form["timezone"].strip())
+        layout = layout_of(form["layout"], **{part: form[name].strip() for name, part in SAID.items()})
         patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
         dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
         outcome = Preview()
         self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
-        if store and machine and (form["layout"] or form["date_format"] or form["timezone"].strip()):
+        if store and machine and any(form[name].strip() for name in ("layout", *SAID)):
             register_machine(machine, layout=dump_layout(dump.layout))
         return self.page(form, outcome=outcome, dump=dump, stored=store)
 
@@ -98,7 +104,7 @@ class TablePage(FormPage):
         found = {"message": "", "outcome": None, "dump": Dump, "stored": False, **values}
         found["message"] = _in_page_words(found["message"])
         content = _packed(form["data"]) if found["outcome"] else ""
-        choices = {"names": NAMES, "orders": ORDERS, "columns": PREVIEW_COLUMNS}
+        choices = {"names": NAMES, "orders": ORDERS, "encodings": ENCODINGS, "columns": PREVIEW_COLUMNS}
         return super().page({**form, "content": content}, status, **choices, **found)
 
 

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from myhealth.common.errors import BadInput
+from myhealth.common.text import printable
 from myhealth.intake.formats.format import Dump, Format, RejectedLayout, encode_raw, reread_json
 from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_members, require_end
 from myhealth.intake.formats.source import REQUIRED_NAMES, Source
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.machines.services import label_fault, serial_fault
 
+NOTICES_MAX = 20
+LABELS = ("model", "firmware", "site")
 MEMORY_FORMAT = "myhealth.machine-memory/1"
 
 
@@ -72,6 +75,8 @@ def _read_header(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: D
         if name == "machine":
             _describe_machine(value, line, dump)
             named = True
+        elif name != "format":
+            _tell_unread(dump, f"line {line}: {printable(name, 60)} is not read")
     if not rest:
         raise BadInput("the dump has no records: an object with a list named records is expected")
     return named
@@ -89,11 +94,19 @@ def _describe_machine(value: Any, line: int, dump: Dump) -> None:
         if dump.serial not in (None, serial):
             raise BadInput(f"line {line}: the dump is of the machine {serial}, not of {dump.serial}")
         dump.machine["serial"] = str(serial)
-    for name in ("model", "firmware", "site"):  # labels for people: a bad one rejects no record
+    for name in described.keys() - {"serial", *LABELS}:
+        _tell_unread(dump, f"line {line}: machine.{printable(name, 60)} is not read")
+    for name in LABELS:  # for people: a bad one rejects no record
         label = described.get(name)
         text = str(label) if isinstance(label, (str, int, float)) else ""
         if text and not label_fault(text):
             dump.machine[name] = text
+
+
+def _tell_unread(dump: Dump, notice: str) -> None:
+    """Tell of a member that is not known, once: the header may be read twice."""
+    if notice not in dump.notices and len(dump.notices) < NOTICES_MAX:
+        dump.notices.append(notice)
 
 
 def write_rejected(dump: Dump) -> RejectedLayout:

@@ -36,6 +36,7 @@ MINUS = re.compile(r"[\u2212\u2012\u2013](?=[0-9.,])")  # as word processors wri
 NO_NUMBER = re.compile(r"-{2,}")
 SHORT_YEAR = re.compile(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ][0-9]{2}(?![0-9])")
 DAY_FIRST = "--date-format dmy or mdy, date_format= in the address, or date_format in the layout"
+DECIMAL = "name another: --decimal, decimal= in the address, or decimal and thousands in the layout"
 EITHER_FIRST = f"may be day first or month first; say which: {DAY_FIRST}"
 CENTURY = 69  # the last two digits of years from here on are of 19..: POSIX, strptime
 
@@ -60,8 +61,7 @@ def read_number(text: str, layout: Layout) -> Number | None:
     if found is None and not is_other and NUMBER.fullmatch(plain.replace(mark, ".")):
         raise ValueError(f"must be a number, not {refused_number(UnrepresentableNumber(text))}")
     if found is None and LIKE_A_NUMBER.fullmatch(text):
-        raise ValueError(f"'{text[:40]}' is no number with the decimal separator '{mark}'; the layout names others"
-                         " (decimal, thousands)")  # fmt: skip
+        raise ValueError(f"'{text[:40]}' is no number with the decimal separator '{mark}'; {DECIMAL}")
     return found
 
 

@@ -23,6 +23,7 @@ from myhealth.intake.record_types import RESULTS_MAX
 
 LAYOUT_MAX = 20_000  # characters
 COLUMNS_MAX = RESULTS_MAX + 100
+BESIDE_LAYOUT = ("date_format", "decimal", "encoding", "zone")  # what a sender may say without a layout
 ORDERS = ("dmy", "mdy", "ymd")
 # The fields of a record, of the result in each row of a long table, and the fields that several columns may make up.
 PATIENT_FIELDS = ("authority", "patient_name", "birth_date", "sex", "age")

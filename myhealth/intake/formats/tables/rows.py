@@ -19,7 +19,8 @@ from myhealth.intake.parsed_record import is_utf8
 
 DELIMITERS = (",", ";", "\t", "|")
 LINE_MAX = 1_000_000  # characters, also of a row of several lines
-NOT_UTF8 = "holds bytes that are not {}; name the encoding (--encoding windows-1252, or encoding in the layout)"
+ENCODING = "name the encoding (--encoding windows-1252, charset= in the Content-Type, or encoding in the layout)"
+NOT_UTF8 = f"holds bytes that are not {{}}; {ENCODING}"
 QUOTES = f"a quote is not closed, or has text behind it, or a cell has more than {csv.field_size_limit():,} characters"
 HEADER_LINES = 20  # a title may come before the header
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -124,7 +125,7 @@ def is_table(source: Source) -> bool:
         if "\0" in line:
             return False
         if line.replace("\t", " ").isprintable() and any(map(line.count, DELIMITERS)):
-            return not text.startswith("<")
+            return not text.startswith(("<", "{", "[{"))
     return False
 
 
