@@ -1,16 +1,19 @@
-"""Threads that overlap the wait for one store with the work for another, and a gate that few of them pass at a time."""
+"""Threads that overlap the wait for one store with the work for another, a gate that few of them pass at a time, and
+work that is done once for all of them."""
 
 import collections
 import concurrent.futures
 import contextlib
 import gc
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from myhealth.common.errors import Busy
+from myhealth.common.errors import Busy, MyHealthError
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -134,3 +137,41 @@ class Gate:
                     raise Busy(*self._refusal)
                 held.callback(semaphore.release)
             yield
+
+
+RETRY_S = 1.0
+
+
+class Once(Generic[T]):
+    """Cache what `make` returned for `keep_s` seconds, for ever by default. Safe to share between threads.
+
+    An error is cached too, for as long as the failed call took, at most a second: requests that waited for it would
+    otherwise repeat the call one after the other.
+    """
+
+    def __init__(self, make: Callable[[], T], keep_s: float = math.inf) -> None:
+        self._make, self._keep_s = make, keep_s
+        self._found: list[T] = []
+        self._error: MyHealthError | None = None
+        self._until = -math.inf
+        self._lock = threading.Lock()
+
+    def __call__(self) -> T:
+        if self._found and time.monotonic() < self._until:
+            return self._found[0]
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._try()
+            if self._error is not None:
+                raise self._error.with_traceback(None)
+            return self._found[0]
+
+    def _try(self) -> None:
+        started = time.monotonic()
+        try:
+            self._found, self._error = [self._make()], None
+            self._until = time.monotonic() + self._keep_s
+        except MyHealthError as error:
+            self._found, self._error = [], error
+            now = time.monotonic()
+            self._until = now + min(now - started, RETRY_S)

@@ -25,11 +25,10 @@ from wsgi.browse_api.fhir_capability import (
     search_operation,
 )
 from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
-from wsgi.browse_api.responses import FHIR, JSON, answer
 from wsgi.common.application import encode_json
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body
 from wsgi.common.site_address import site
-from wsgi.common.views import View
+from wsgi.common.views import FHIR, JSON, View, answer
 
 FORM = "application/x-www-form-urlencoded"
 FORM_MAX_BYTES = 64 * 1024

@@ -8,9 +8,9 @@ from typing import Any
 from myhealth import __version__
 from myhealth.reports.fhir.parameters import COUNT, INCLUDES, PARAMETERS
 from myhealth.reports.filters import FILTER_TEXT_MAX
-from wsgi.browse_api.responses import FHIR, JSON
 from wsgi.browse_api.schemas import CACHED, KNOWN_TAG, SEARCH_AFTER, refusals
 from wsgi.common.openapi import TEXT, Operation, ref
+from wsgi.common.views import FHIR, JSON
 
 VALUE = rf"([^\u0000,\\]|\\[,|$\\]){{1,{FILTER_TEXT_MAX}}}"
 VALUES = {**TEXT, "minLength": 1, "pattern": f"^{VALUE}(,{VALUE})*$"}

@@ -8,7 +8,6 @@ from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.browse_api.context import ApiView
 from wsgi.browse_api.parameters import parse_filter, parse_page_cursor, parse_sort, report_cursor
-from wsgi.browse_api.responses import CSV, FHIR, JSON, answer, answer_json
 from wsgi.browse_api.schemas import (
     LIST_FILTERS,
     PAGE_PARAMETERS,
@@ -20,7 +19,7 @@ from wsgi.browse_api.schemas import (
 )
 from wsgi.common.application import encode_json
 from wsgi.common.site_address import site
-from wsgi.common.views import cut_page, next_link, page_limit
+from wsgi.common.views import CSV, FHIR, JSON, answer, answer_json, cut_page, next_link, page_limit
 
 REPORT_LIST = "Reports, the newest first; the `Link` header leads to the next page.", ["Report"]
 LIST_PARAMETERS = (*PAGE_PARAMETERS, *LIST_FILTERS)

@@ -9,7 +9,6 @@ from myhealth.reports.documents import KEYS
 from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.trends import Measurement, TrendPoint
 from myhealth.sync.calls import ReportDocument, UserDocument
-from wsgi.browse_api.responses import CSV, FHIR
 from wsgi.common.openapi import (
     MOMENT,
     Operation,
@@ -21,7 +20,7 @@ from wsgi.common.openapi import (
     shape,
     struct_schemas,
 )
-from wsgi.common.views import LIMIT, LIMIT_MAX
+from wsgi.common.views import CSV, FHIR, LIMIT, LIMIT_MAX
 
 WHOLE = {"type": "integer"}
 # No stored text contains NUL. Lone surrogates are not valid either.

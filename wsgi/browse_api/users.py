@@ -20,7 +20,6 @@ from wsgi.browse_api.parameters import (
     parse_search,
     parse_trend,
 )
-from wsgi.browse_api.responses import CSV, JSON, answer, answer_json
 from wsgi.browse_api.schemas import (
     ACCESS_LOG_AFTER,
     ACCESS_LOG_COLUMNS,
@@ -36,7 +35,18 @@ from wsgi.browse_api.schemas import (
 from wsgi.common.application import encode_json, json_error
 from wsgi.common.openapi import Operation, ref
 from wsgi.common.requests import BASIC, bearer_token, client_address
-from wsgi.common.views import LoginView, cut_page, json_response, next_link, page_limit, url_after
+from wsgi.common.views import (
+    CSV,
+    JSON,
+    LoginView,
+    answer,
+    answer_json,
+    cut_page,
+    json_response,
+    next_link,
+    page_limit,
+    url_after,
+)
 
 TOKEN_ANSWER = {200: ("The upload API's token, and when it ends.", "Token")}
 LOGIN_ERRORS = {

@@ -13,6 +13,7 @@ import bottle
 import msgspec
 
 from myhealth.common.addresses import network_of
+from myhealth.common.concurrency import Once
 from myhealth.common.errors import Busy, MissingPrivilege, MyHealthError, SettingsError, TooManyAttempts, Unavailable
 from myhealth.common.logs import configure_logging
 from myhealth.common.refusals import MinuteTexts
@@ -21,7 +22,6 @@ from myhealth.common.settings import Settings, load
 from wsgi.common import metrics
 from wsgi.common.access import Exchange
 from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
-from wsgi.common.once import Once
 from wsgi.common.requests import client_address, sent_token
 from wsgi.common.site_address import Site
 

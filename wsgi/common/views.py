@@ -10,6 +10,7 @@ import bottle
 
 from myhealth.common.errors import BadInput
 from myhealth.common.request_context import current_request
+from wsgi.common import fhir_outcome
 from wsgi.common.application import Application, encode_json
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, header, note_login, read_json, takes_gzip
@@ -17,6 +18,8 @@ from wsgi.common.site_address import site
 
 VERBS = ("get", "post", "put", "delete")
 LIMIT, LIMIT_MAX = 50, 500
+JSON, FHIR, CSV = "application/json", fhir_outcome.FHIR, "text/csv"
+CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
 
 
 class View:
@@ -182,3 +185,25 @@ def etag_matches(tag: str) -> bool:
         return False
     opaque = tag.removeprefix("W/")
     return any(each.strip() == "*" or each.strip().removeprefix("W/") == opaque for each in known.split(","))
+
+
+def answer(content: bytes, media_type: str = JSON, link: str = "", tag: str = "", **more: str) -> bottle.HTTPResponse:
+    """Return 200 with the content, or 304 if the client has it already (RFC 9110, 13.1.2).
+
+    Caches on the way must not store it; a client may keep it by its ETag. `link`: the Link header's value. `tag`: the
+    ETag, if it is not that of the content. `more`: further headers, written with _ for -.
+    """
+    tag = tag or etag(content + link.encode())
+    headers = {"Cache-Control": "no-store", "ETag": tag, "Vary": "Accept, Accept-Encoding, Authorization"}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    if link:
+        headers["Link"] = link
+    if etag_matches(tag):
+        return bottle.HTTPResponse(status=304, headers=headers)
+    headers["Content-Type"] = CONTENT_TYPES[media_type]
+    return bottle.HTTPResponse(pack(content, headers), headers=headers)
+
+
+def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
+    """Return `answer` with the value as JSON."""
+    return answer(encode_json(value), JSON, link)

@@ -7,7 +7,7 @@ from typing import Any
 import bottle
 
 from myhealth.audit.events import Actor, acting_as, record_refusal
-from myhealth.common.concurrency import Gate
+from myhealth.common.concurrency import Gate, Once
 from myhealth.common.database import database, transaction
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
@@ -22,7 +22,6 @@ from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
-from wsgi.common.once import Once
 from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
 from wsgi.common.views import View
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from myhealth.clinical.status import ReportStatus
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir_observations import SYSTOLIC
+from myhealth.reports.export.fhir import SYSTOLIC
 from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.fhir.values import (
     FIRST,

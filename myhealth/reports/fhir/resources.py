@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from myhealth.clinical.coding_systems import OUR_SERIAL
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir import patient_resource, report_resources
-from myhealth.reports.export.fhir_observations import Observations
+from myhealth.reports.export.fhir import Observations, patient_resource, report_resources
 from myhealth.reports.export.fhir_values import Element, clean, instant
 from myhealth.reports.trends import readable_results
 
