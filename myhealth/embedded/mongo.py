@@ -8,17 +8,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from myhealth.common.errors import SettingsError, Unavailable
-from myhealth.embedded.server import EXTRA_HINT, STOP_TIMEOUT_S, Server, runs
+from myhealth.embedded.server import STOP_TIMEOUT_S, Server, runs
 
 
 class Mongo(Server):
     """MongoDB 6 or later, with the database `myhealth`."""
 
     name, title, variable, socket_name = "mongodb", "MongoDB", "MYHEALTH_MONGO_URL", "mongod.sock"
-
-    @property
-    def url(self) -> str:
-        return self.url_of("myhealth")
+    program, lock_name = "mongod", "mongod.lock"
 
     def url_of(self, database: str) -> str:
         return f"mongodb://{quote(str(self.socket_file), safe='')}/{database}"
@@ -32,10 +29,7 @@ class Mongo(Server):
         for path in candidates:
             if path.is_file():
                 return self.runnable(path)
-        raise SettingsError(
-            "no mongo_url is set, and no MongoDB server is installed here",
-            hint=EXTRA_HINT.format(variable=self.variable),
-        )
+        raise self.not_installed()
 
     def runnable(self, path: Path) -> Path:
         """Set the program's execute bit, which a wheel does not always keep. Raises SettingsError."""
@@ -69,15 +63,8 @@ class Mongo(Server):
             return False
         os.kill(pid, 15)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while runs(pid, "mongod", self.data):
+        while runs(pid, self.program, self.data):
             if time.monotonic() > deadline:
                 raise Unavailable(f"MongoDB (process {pid}) did not stop within {STOP_TIMEOUT_S} s")
             time.sleep(0.05)
         return True
-
-    def pid(self) -> int | None:
-        try:
-            pid = int((self.data / "mongod.lock").read_text().strip())
-        except (OSError, ValueError):
-            return None
-        return pid if runs(pid, "mongod", self.data) else None

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from myhealth.common.errors import SettingsError, Unavailable
-from myhealth.embedded.server import EXTRA_HINT, START_TIMEOUT_S, STOP_TIMEOUT_S, Server, runs
+from myhealth.embedded.server import START_TIMEOUT_S, STOP_TIMEOUT_S, Server
 
 SYSTEM_USER = "myhealth-postgres"
 RESTARTS = 20
@@ -22,10 +22,7 @@ class Postgres(Server):
     """PostgreSQL 14 or later, with the superuser and the database `myhealth`."""
 
     name, title, variable, socket_name = "postgresql", "PostgreSQL", "MYHEALTH_DATABASE_URL", ".s.PGSQL.5432"
-
-    @property
-    def url(self) -> str:
-        return self.url_of("myhealth")
+    program, lock_name = "postgres", "postmaster.pid"
 
     def url_of(self, database: str) -> str:
         return f"postgresql://myhealth@/{database}?host={quote(str(self.run), safe='')}"
@@ -43,10 +40,7 @@ class Postgres(Server):
         for folder in candidates:
             if (folder / "initdb").is_file():
                 return folder
-        raise SettingsError(
-            "no database_url is set, and no PostgreSQL server is installed here",
-            hint=EXTRA_HINT.format(variable=self.variable),
-        )
+        raise self.not_installed()
 
     def binary(self) -> Path:
         return self.bin() / "postgres"
@@ -175,7 +169,7 @@ class Postgres(Server):
         for ever). It finds out without these files whether its shared memory is still in use.
         """
         if self.pid() is None:
-            for path in (self.data / "postmaster.pid", self.socket_file.with_name(f"{self.socket_name}.lock")):
+            for path in (self.data / self.lock_name, self.socket_file.with_name(f"{self.socket_name}.lock")):
                 path.unlink(missing_ok=True)
 
     def make_database(self, name: str, *, anew: bool = False) -> None:
@@ -202,11 +196,3 @@ class Postgres(Server):
         if done.returncode:
             raise Unavailable(f"PostgreSQL did not stop: {done.stderr.strip() or done.stdout.strip()}")
         return True
-
-    def pid(self) -> int | None:
-        """Return the server's process id, from its lock file; None if that process has ended."""
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if runs(pid, "postgres", self.data) else None

@@ -36,7 +36,7 @@ PACKAGES = {
 class Server:
     """An embedded server in a data folder. Subclasses set the names and implement the abstract methods."""
 
-    name = title = variable = socket_name = ""
+    name = title = variable = socket_name = program = lock_name = ""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
@@ -177,12 +177,24 @@ class Server:
     def shut_down(self) -> bool:
         raise NotImplementedError
 
-    @property
-    def url(self) -> str:
+    def url_of(self, database: str) -> str:
         raise NotImplementedError
 
+    @property
+    def url(self) -> str:
+        return self.url_of("myhealth")
+
     def pid(self) -> int | None:
-        raise NotImplementedError
+        """Return the server's process id, from its lock file; None if that process has ended."""
+        try:
+            pid = int((self.data / self.lock_name).read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if runs(pid, self.program, self.data) else None
+
+    def not_installed(self) -> SettingsError:
+        setting, hint = self.variable.removeprefix("MYHEALTH_").lower(), EXTRA_HINT.format(variable=self.variable)
+        return SettingsError(f"no {setting} is set, and no {self.title} server is installed here", hint=hint)
 
     def version(self) -> str:
         answer = self.command([str(self.binary()), "--version"])
