@@ -139,3 +139,54 @@ def test_final_without_the_value_again_keeps_the_preliminary_value(db, people) -
     assert db("select results::jsonb->0->>'absent_reason' from checkups where record_id like 'F2%%'") == [
         ("not sent again",)
     ]
+
+
+GLUCOSE, SODIUM, POTASSIUM = (f"OBR|1|P1|F1|{code}^{code} panel^L|||20261120090000" for code in ("GLU", "NA", "K"))
+
+
+def orders(*segments: str, hour: int = 9) -> bytes:
+    return message(*segments[1:], hour=hour, obr=segments[0])
+
+
+def result(code: str, value: Any, status: str = "F") -> str:
+    return obx(value, status, f"{code}^{code}^L")
+
+
+@pytest.mark.parametrize(
+    ("later", "values"),
+    [
+        ((SODIUM, result("NA", 141, "C")), [5.1, 141]),
+        ((SODIUM, result("NA", 140, "W")), [5.1]),
+        ((SODIUM, result("NA", 140)), [5.1, 140]),
+        ((SODIUM, result("NA", 141, "C"), GLUCOSE, result("GLU", 5.1)), [5.1, 141]),
+        ((GLUCOSE, result("GLU", 5.5, "C")), [5.5, 140]),
+        ((POTASSIUM, result("K", 4.1)), [5.1, 4.1, 140]),
+    ],
+    ids=["the second", "the second withdrawn", "the second again", "in another sequence", "the first", "a new one"],
+)
+def test_an_order_is_known_by_what_was_ordered_where_several_have_one_number(db, people, later, values) -> None:
+    send(orders(GLUCOSE, result("GLU", 5.1), SODIUM, result("NA", 140)))
+    sent = send(orders(*later, hour=10))
+    assert [status for status, _ in sent if status == "rejected"] == []
+    assert shown(db) == values
+    assert [status for status, _ in send(orders(*later, hour=10))] == ["duplicate"] * len(sent)
+
+
+def test_an_order_that_came_alone_under_the_number_of_another_is_the_same_one(db, people) -> None:
+    send(orders(GLUCOSE, result("GLU", 5.1)))
+    send(orders(SODIUM, result("NA", 140), hour=10))
+    send(orders(GLUCOSE, result("GLU", 5.5, "C"), SODIUM, result("NA", 144, "C"), hour=11))
+    assert shown(db) == [5.5, 144]
+
+
+def test_two_orders_of_one_kind_are_two_and_which_is_meant_must_be_clear(db, people) -> None:
+    send(orders(GLUCOSE, result("X", 5.1)))
+    send(orders(GLUCOSE, result("X", 5.1), GLUCOSE, result("X", 7.1), GLUCOSE, result("X", 8.1), hour=10))
+    assert shown(db) == [5.1, 7.1, 8.1]
+    send(
+        orders(SODIUM, result("NA", 1), GLUCOSE, result("X", 2), GLUCOSE, result("X", 3), hour=11).replace(
+            b"|F1|", b"|F2|"
+        )
+    )
+    assert send(orders(GLUCOSE, result("X", 4, "C"), hour=12).replace(b"|F1|", b"|F2|")) == [("rejected", "none")]
+    assert shown(db) == [5.1, 7.1, 8.1, 1, 2, 3]

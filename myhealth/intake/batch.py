@@ -38,7 +38,17 @@ from myhealth.intake.results import (
     error,
 )
 from myhealth.intake.reunion import LOCK_PATIENTS, Reunion
-from myhealth.intake.settlement import Settlement, Unsettled, find_exported, other_number, was_deleted
+from myhealth.intake.settlement import (
+    DIFFERS,
+    PARTIAL,
+    Settlement,
+    Unsettled,
+    find_exported,
+    find_known_orders,
+    find_new_orders,
+    other_number,
+    was_deleted,
+)
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
 from myhealth.intake.validation import fit_to_person
 from myhealth.profiles.held_names import find_erased_names
@@ -173,6 +183,8 @@ class Batch:
         if gone:
             self._pass_over(cursor, gone, [row for row in rows if row.key in gone])
             rows = [row for row in rows if row.key not in gone]
+        if self.origin.format == PARTIAL and not again:
+            find_new_orders(cursor, rows)
         stored = store_rows(cursor, rows)
         for row in rows:
             if row.id in stored:
@@ -304,9 +316,13 @@ class Batch:
         others: list[Pending] = []
         if not differing:
             return others
+        hl7 = self.origin.format == PARTIAL and not again
+        unclear = find_known_orders(cursor, differing, found) if hl7 else ()
         settlement = Settlement(cursor, differing, found, self.origin.format)
         for row in differing:
-            if not again and settlement.is_other_sample(row):
+            if row.id in unclear:
+                self._tell(Unsettled(*DIFFERS, ["checkup_type"]), found[row.key], row)
+            elif not again and settlement.is_other_sample(row):
                 row.record.record_id, row.item.copied = other_number(row), ""
                 others.append(row)
             else:

@@ -80,10 +80,10 @@ def store_rows(cursor: Any, rows: Sequence[Pending]) -> set[int]:
     if len(rows) < COPY_FROM_ROWS:
         return _insert(cursor, rows)
     stored = None
-    if not _find_known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
+    if not find_known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
         stored = _copy(cursor, _without(rows, set()))
     if stored is None:
-        fresh = _without(rows, _find_known(cursor, rows))
+        fresh = _without(rows, find_known(cursor, rows))
         stored = _copy(cursor, fresh)
     return _insert(cursor, fresh) if stored is None else stored
 
@@ -122,7 +122,8 @@ def _without(rows: Sequence[Pending], known: set[RecordKey]) -> list[Pending]:
     return fresh
 
 
-def _find_known(cursor: Any, rows: Sequence[Pending]) -> set[RecordKey]:
+def find_known(cursor: Any, rows: Sequence[Pending]) -> set[RecordKey]:
+    """Return which keys of the rows are stored."""
     cursor.execute(FIND_KNOWN, _split(row.key for row in rows))
     return set(cursor.fetchall())
 

@@ -269,6 +269,12 @@ def _current_values(content: Content) -> Counter[str]:
     return Counter(_letters_of(each.get("value")) for each in results_in(content) if each.get("status") != WITHDRAWN)
 
 
+def holds_results(content: Content, sent: Content) -> bool:
+    """Return whether a content has every result of another one, in whatever version."""
+    names = {key for key, _ in keyed(results_in(sent))}
+    return bool(names) and names <= {key for key, _ in keyed(results_in(content))}
+
+
 def came_with(content: Content, sent: Content) -> bool:
     """Return whether a content has every value of another one, which has some."""
     values = _current_values(sent)

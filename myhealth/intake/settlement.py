@@ -4,7 +4,7 @@ All functions work within the transaction that stores the batch. SQL is raw wher
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, assignment
 from myhealth.checkups.services import CORRECTED, find_versions, keep_version, record_change
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
-from myhealth.intake.content import UNKNOWN, Content, is_known_before, is_other_sample, sample_of
+from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_known, find_stored
+from myhealth.intake.content import UNKNOWN, Content, holds_results, is_known_before, is_other_sample, sample_of
 from myhealth.intake.members import merge_part
 from myhealth.intake.merge import Merge, compare_versions, merge
 from myhealth.intake.models import Original
@@ -31,6 +31,8 @@ BY_RESULT = ("fhir", "hl7")
 PARTIAL = "hl7"
 # The number of a record of our own export: the check-up's id.
 EXPORTED = re.compile(re.escape(OUR_REPORT) + r"\|([0-9]{1,18})(?:#|$)")
+# The place of an order among those of its number, behind that; so many of one number are looked for.
+ORDER, ORDERS_MAX = re.compile(r"#[0-9]{1,5}$"), 32
 OTHER_CONTENT = "is stored with other content"
 DIFFERS = (OTHER_CONTENT, "stored_with_other_content")
 MOMENTS = ("taken_at", "taken_until", "issued_at")
@@ -125,6 +127,70 @@ class Settlement:
         theirs = content_of(row, stored)
         ours = content_of_row(stored)
         return legacy and same_patient and compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
+
+
+def find_new_orders(cursor: Any, rows: Sequence[Pending]) -> None:
+    """Give records whose order is a further one of its number, and new, the number of the check-up that has their
+    results: they came under the number of another order."""
+    further = [row for row in rows if ORDER.search(str(row.record.record_id))]
+    known = find_known(cursor, further) if further else set()
+    new = [row for row in further if row.key not in known]
+    first = find_stored(cursor, [_numbers_of(row)[0] for row in new]) if new else {}
+    new = [row for row in new if _numbers_of(row)[0] in first]
+    ordered = {row.key: _order_of(content_of(row, None)) for row in rows} if new else {}
+    for row, others in _find_others(cursor, new):
+        sent, own = content_of(row, None), ordered[row.key]
+        same = [key for key, (each, _) in others.items() if ordered.get(key) != own and holds_results(each, sent)]
+        if len(same) == 1:
+            row.record.record_id, row.item.copied = same[0][1], ""
+
+
+def find_known_orders(cursor: Any, rows: Sequence[Pending], found: dict[RecordKey, StoredRow]) -> set[int]:
+    """Give records the numbers of the check-ups of their own orders, where a message has other ones of the orders of
+    one number than before, or in another sequence. Return the ids of the records that may be several.
+
+    `found`: the stored check-ups of the records' numbers, which grows.
+    """
+    moved = [r for r in rows if _order_of(content_of(r, None)) != _order_of(content_of_row(found[r.key]))]
+    unclear = set()
+    for row, others in _find_others(cursor, moved):
+        own = _order_of(content_of(row, None))
+        same = [key for key, (each, _) in others.items() if _order_of(each) == own]
+        if len(same) == 1:
+            row.record.record_id, row.item.copied = same[0][1], ""
+            found[row.key] = others[same[0]][1]
+        elif same:
+            unclear.add(row.id)
+    return unclear
+
+
+def _find_others(
+    cursor: Any, rows: Sequence[Pending]
+) -> Iterator[tuple[Pending, dict[RecordKey, tuple[Content, StoredRow]]]]:
+    """Yield each record with the stored check-ups of the other orders of its number, of the same patient and sample."""
+    wanted = {row.id: _numbers_of(row) for row in rows}
+    stored = find_stored(cursor, [key for keys in wanted.values() for key in keys]) if wanted else {}
+    for row in rows:
+        sent = content_of(row, None)
+        others: dict[RecordKey, tuple[Content, StoredRow]] = {}
+        for key in wanted[row.id]:
+            if key != row.key and key in stored and stored[key]["patient_id"] == row.patient_id:
+                content = content_of_row(stored[key])
+                if not is_other_sample(content, sent, same_patient=True):
+                    others[key] = content, stored[key]
+        yield row, others
+
+
+def _numbers_of(row: Pending) -> list[RecordKey]:
+    """Return the numbers that the orders of a record's number may have: F1, F1#2, F1#3 and so on."""
+    base = ORDER.sub("", str(row.record.record_id))
+    return [(row.machine_id, name) for name in (base, *(f"{base}#{place}" for place in range(2, ORDERS_MAX)))]
+
+
+def _order_of(content: Content) -> tuple[Any, ...]:
+    """Return what was ordered: the code of the order, else its name."""
+    codings = (content["details"] or {}).get("codings") or [{}]
+    return (codings[0].get("system"), codings[0]["code"]) if "code" in codings[0] else (content["checkup_type"],)
 
 
 def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]:
