@@ -1,5 +1,6 @@
 """The application around the views: its errors, all in one JSON form, and its creation at the first request."""
 
+import gc
 import json
 import logging
 import sys
@@ -218,6 +219,7 @@ class LazyApplication:
         metrics.STARTED.set(time.time())
         try:
             self._application()
+            gc.freeze()  # what is loaded stays; to search it again and again is an eighth of a trend of 1,000 values
             listener = metrics.bind_metrics_server(getattr(load(), self._name).metrics_listen)
         except MyHealthError as error:  # the requests that come report the settings
             log.error("%s", error.message)
