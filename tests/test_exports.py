@@ -28,6 +28,7 @@ from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.validation import validate_record
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.export.fhir_values import code_element
 from wsgi.common.application import encode_json
 
 PATIENT = {"_id": 7, "subject": "s7", "username": "savita", "full_name": "Savita Deshpande"}
@@ -279,6 +280,17 @@ def test_csv_has_every_code_and_the_new_facts_behind_the_old_columns() -> None:
     assert (row["number"], row["result_status"], row["specimen"], row["method"]) == ("4", "amended", "Urine", "strip")
     assert (row["notes"], row["performers"], row["interpretations"]) == ("n", "Dr Who, Lab", "H")
     assert "60" in row["ranges"]
+
+
+def test_a_code_that_is_none_of_loinc_leaves_without_its_system() -> None:
+    assert code_element({"code": "GLU", "name": "Glucose"})["coding"] == [{"code": "GLU"}]
+    assert code_element({"code": "2345-7", "name": "Glucose"})["coding"][0]["system"] == "http://loinc.org"
+
+
+def test_csv_has_the_words_of_a_coded_absence() -> None:
+    report = stored([result(value="", absent_code="error"), result(value="", absent_code="nan", absent_reason="clot")])
+    rows = csv.DictReader(io.StringIO("".join(report_lines([report], "savita")), newline=""))
+    assert [row["absent_reason"] for row in rows] == ["not measured, because of an error", "clot"]
 
 
 def panel(status: str, own: str, when: str, name: str = "Glucose", conclusion: str = "Fine.\nStatus: stable.") -> bytes:

@@ -382,3 +382,11 @@ def test_a_panel_of_panels_goes_out_without_a_member_that_is_not_there() -> None
     (read,) = fhir_read({"resourceType": "Bundle", "type": "collection", "entry": entries})
     outer, inner = (each for each in sent_out(read) if "hasMember" in each)
     assert [[*each] for each in (*outer["hasMember"], *inner["hasMember"])] == [["reference"]] * 2
+
+
+def test_one_year_is_one_year() -> None:
+    assert range_words({"low": 5, "high": 9, "age_high": 1}, "g/L") == "up to 1 year: 5 to 9 g/L"
+    assert range_words({"low": 5, "high": 9, "age_high": 11}, "g/L") == "up to 11 years: 5 to 9 g/L"
+    assert range_words({"high": 9, "age_low": 1, "age_unit": "mo", "age_high": 1.1}, "g/L").startswith(
+        "1 to 1.1 months"
+    )

@@ -101,3 +101,11 @@ def test_an_export_from_before_a_deletion_brings_nothing_back(exported, db):
         assert counts["accepted"] == counts["rejected"] == 0, (username, counts)
     assert db("select count(*) from checkups") == [before]
     assert len(deleted) > 3
+
+
+def test_a_local_code_of_a_dump_comes_back_as_a_duplicate(people, sync, reports):
+    take(record("7", patient="savita", results=[{"code": "GLU", "name": "Glucose", "value": 5, "unit": "mmol/L"}]))
+    sync()
+    (patient,) = reports.users.find({"username": "savita"})
+    bundle = encode_json(fhir_bundle(list(reports.reports.find({"patient_id": patient["_id"]})), patient))
+    assert import_bytes(bundle)["duplicate"] == 1

@@ -15,6 +15,7 @@ from myhealth.clinical.ranges import ADULT_AGE, Number, as_number
 from myhealth.common.text import strip_unsafe
 
 AGE_UNITS = {"a": "years", "y": "years", "mo": "months", "wk": "weeks", "d": "days", "h": "hours"}
+ONE = re.compile(r"\b(?<![.0-9])1 (year|month|week|day|hour)s")
 BETWEEN_RANGES = " · "
 # Words in the text of a range, beside its numbers and its unit: "Desirable: <200", but not "135 - 145 mmol/L".
 WORDS = re.compile(r"[^\W\d_]{3,}(?![\w/.*\[{])")
@@ -134,6 +135,7 @@ def condition_words(each: Mapping[str, Any]) -> str:
         age = f"{number_text(low)} {AGE_UNITS.get(low_unit, low_unit)} to {number_text(high)} {unit}"
     if low is not None and high is None:
         age = f"{number_text(low)} {unit} and older"
+    age = ONE.sub(r"1 \1", age)
     sex = plain_text(each.get("sex"))
     kind = "" if is_normal(each.get("type")) else concept_text(each.get("type"))
     return ", ".join(filter(None, (kind, who.get(sex, sex), age, concept_texts(each.get("applies_to")))))

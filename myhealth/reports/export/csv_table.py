@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from myhealth.clinical.in_words import concept_texts, mappings, range_words
+from myhealth.clinical.absent_reasons import absent_reason_text
+from myhealth.clinical.in_words import concept_texts, mappings, plain_text, range_words
 from myhealth.clinical.ranges import classify
 from myhealth.common.csv_writer import csv_line
 from myhealth.reports.documents import Document
@@ -38,6 +39,8 @@ def csv_rows(reports: Iterable[Document], username: str | None) -> Iterator[list
         for place, result in enumerate(readable_results(report) or [{}], 1):
             position = classify(*(result.get(name) for name in ("value", "low", "high")))
             row = {**result, "position": position, **_later(report, result, place)}
+            if code := plain_text(result.get("absent_code")):
+                row["absent_reason"] = result.get("absent_reason") or absent_reason_text(code)
             yield [*shared, *(row.get(name) for name in (*RESULT_COLUMNS, *MORE_COLUMNS, *LATER_COLUMNS))]
 
 

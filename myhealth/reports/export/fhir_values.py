@@ -12,7 +12,7 @@ from typing import Any
 
 from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE, absent_code
 from myhealth.clinical.catalog import source_flag
-from myhealth.clinical.coding_systems import LOINC, UCUM, uri_of
+from myhealth.clinical.coding_systems import LOINC, LOINC_CODE, UCUM, uri_of
 from myhealth.clinical.interpretations import V3_URI
 from myhealth.clinical.units import is_ucum
 from myhealth.common.decoding import exact_number
@@ -201,7 +201,8 @@ def code_element(result: Element) -> Element:
     """Return all codes as they were sent; of a device's code also the LOINC code that it means here."""
     name, loinc, other = clean(result.get("name")), code(result.get("code")), code(result.get("other_code"))
     found = coding_elements(result.get("codings"))
-    own = coding_element({"system": LOINC if loinc else result.get("code_system"), "code": loinc or other})
+    system = LOINC if loinc and LOINC_CODE.fullmatch(loinc) else result.get("code_system")  # GLU is no code of LOINC
+    own = coding_element({"system": system, "code": loinc or other})
     if own.get("code") and not any(_same(each, own) for each in found):
         found.append(own)  # a display would have to be the system's own name
     return compact(coding=found, text=name or clean(result.get("code")) or other or "Result")
