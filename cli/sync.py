@@ -147,8 +147,7 @@ def write_new_key(context: click.Context, path: str | None) -> None:
 def opened_target(app: App, settings: Settings) -> Iterator[Target]:
     """Open the report store itself, or the browse API before it."""
     if settings.sync.reports_api_url:
-        from myhealth.sync.reports_api_client import ReportsApiClient  # these take a while to load
-        from myhealth.sync.targets import ReportsApi
+        from myhealth.sync.targets import ReportsApi, ReportsApiClient  # these take a while to load
 
         yield ReportsApi(ReportsApiClient(settings))
     else:

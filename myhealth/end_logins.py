@@ -33,8 +33,7 @@ def end_logins(settings: Settings, user: User) -> bool:
     """
     # Imported here: they import PyMongo, which every command about users would wait for.
     from myhealth.reports.writer import ReportWriter
-    from myhealth.sync.reports_api_client import ReportsApiClient
-    from myhealth.sync.targets import ReportsApi
+    from myhealth.sync.targets import ReportsApi, ReportsApiClient
 
     try:
         if settings.sync.reports_api_url:

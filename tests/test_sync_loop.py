@@ -21,9 +21,8 @@ from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
-from myhealth.sync.scheduler import run_loop
+from myhealth.sync.scheduler import Listener, listen_for_wakeups, run_loop
 from myhealth.sync.source import SYNC_LOCK
-from myhealth.sync.wakeup import Listener, listen_for_wakeups
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -121,7 +120,7 @@ def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, 
 
 
 def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.wakeup.RECONNECT_S", 0.1)
+    monkeypatch.setattr("myhealth.sync.scheduler.RECONNECT_S", 0.1)
     with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
         assert wakeup.wait(time.monotonic() + 0.05) is False
         take(record(1))

@@ -21,10 +21,9 @@ from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.calls import CALLS, encode_document
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, to_document
-from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import run_pass
 from myhealth.sync.signature import RequestSigner, SignatureChecker, new_key
-from myhealth.sync.targets import ReportsApi
+from myhealth.sync.targets import ReportsApi, ReportsApiClient
 
 pytestmark = pytest.mark.usefixtures("people")
 DOCTOR = UserRow(1, 1000, "s", "x", "", "doctor", True, None, 1000)

@@ -32,10 +32,9 @@ from myhealth.sync.checkpoint import (
     from_document,
     to_document,
 )
-from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.signature import HEADER
-from myhealth.sync.targets import ReportsApi, Target
+from myhealth.sync.targets import ReportsApi, ReportsApiClient, Target
 
 pytestmark = pytest.mark.usefixtures("people")
 

@@ -11,10 +11,9 @@ import pytest
 from support.factories import PASSWORD, record, take
 
 from myhealth.reports.writer import ReportWriter
-from myhealth.sync.reports_api_client import ReportsApiClient
 from myhealth.sync.runner import run_pass
 from myhealth.sync.scheduler import run_loop
-from myhealth.sync.targets import ReportsApi
+from myhealth.sync.targets import ReportsApi, ReportsApiClient
 from myhealth.sync.verify import verify_sample
 
 pytestmark = pytest.mark.usefixtures("people")

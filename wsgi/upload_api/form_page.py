@@ -57,7 +57,6 @@ class FormPage(TakesRecords):
     `template`: of the page; `fields`: those of the form; `roles`: who may send it; `max_bytes`: of a form.
     """
 
-    spec = {}
     template: str
     fields: tuple[str, ...]
     roles: tuple[str, ...] = SENDERS

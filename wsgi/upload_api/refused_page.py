@@ -27,7 +27,7 @@ PLACE = re.compile(r"[^.\[\]]+")
 class RefusedPage(FormPage, RejectionsView):
     """POST is a form; each of its buttons has an `action`."""
 
-    spec, template, fields, roles = {}, "refused.html", FIELDS, ROLES
+    template, fields, roles = "refused.html", FIELDS, ROLES
 
     def read_form(self, body: Any, form: dict[str, Any], held: contextlib.ExitStack) -> None:
         super().read_form(body, form, held)
