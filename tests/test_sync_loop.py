@@ -267,13 +267,14 @@ def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, sett
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.common.database.database", Broken())
+    real, broken = database.execute_sql, []
+
+    def execute_sql(sql: str, *values: Any) -> Any:
+        if "notify" in sql:
+            broken.append(sql)
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        return real(sql, *values)
+
+    monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
-
-
-class Broken:
-    def after_commit(self, call: Any) -> None:
-        call()
-
-    def execute_sql(self, sql: str) -> None:
-        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+    assert len(broken) == 1
