@@ -9,7 +9,7 @@ from support.factories import record
 
 from myhealth.checkups.models import CHANGEABLE
 from myhealth.intake import originals
-from myhealth.intake.corrections import delete_checkup
+from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
@@ -54,3 +54,23 @@ def test_a_new_column_changes_no_digest_of_content_without_it(monkeypatch: pytes
 def test_values_do_not_move_between_columns() -> None:
     one, other = {**CONTENT, "disease": "x", "taken_by": None}, {**CONTENT, "disease": "", "taken_by": "x"}
     assert originals.content_digest(7, one) != originals.content_digest(7, other)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"taken_until": "2026-11-20T09:30:00+05:30"},
+        {"issued_at": "2026-11-21T08:00:00Z"},
+        {"status": "final", "details": {"clinical_information": "Fasting"}, "sent": {"a": [1.50, None]}},
+        {"taken_at": "2026-11-20T09:00:00+05:30"},
+    ],
+)
+def test_a_record_with_any_fact_is_known_again_after_a_correction_and_a_deletion(db, people, facts: Any) -> None:
+    first = send(**facts).id
+    for disease in ("corrected", "corrected again"):
+        change_checkup(people["bholanath"], first, {"disease": disease})
+        assert send(**facts).status == "duplicate"
+    delete_checkup(people["bholanath"], first)
+    assert send(**facts).status == "duplicate"
+    assert send(**facts, checkup_report="other").errors[0]["code"] == "deleted_here"
+    assert db("select count(*) from checkups") == [(0,)]

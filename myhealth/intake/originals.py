@@ -7,7 +7,7 @@ is raw where it joins with arrays of keys. All functions work within the caller'
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -134,7 +134,7 @@ def content_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
     named: dict[str, Any] = {"patient_id": patient_id}
     for name, value in content.items():
         if name in CHANGEABLE and name not in MOMENT_NAMES and value is not None:
-            named[name] = _comparable(name, value) if name in JSON_NAMES else value
+            named[name] = _comparable(name, value) if name in JSON_NAMES else _plain(value)
     named.pop("issued_at", None)
     details = {name: value for name, value in (named.pop("details", None) or {}).items() if name not in ENVELOPE}
     if details:
@@ -153,6 +153,11 @@ def first_digest(patient_id: int, content: Mapping[str, Any]) -> bytes:
 
 def _sha256(content: Any) -> bytes:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a moment as text that its zone does not change, anything else as it is."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def _comparable(name: str, text: str) -> Any:
