@@ -131,7 +131,8 @@ def test_a_mark_is_kept_as_it_came(column: str, cell: str, mark: tuple[Any, Any]
 
 VALUES = {
     "NaN": "no value", "#N/A": "no value", "#DIV/0!": "no value", "***.**": "no value", "----": "no value",
-    "\u22125": -5, "<\u22125": "<-5", '="007"': 7, "-": "-", "TRUE": "TRUE", "+++": "+++", "n/a": "n/a",
+    "\u22125": -5, "<\u22125": "<-5", '="007"': 7, "-": "-", "TRUE": "TRUE", "+++": "+++", "n/a": "no value", "null": "no value",
+    "none": "none",
 }  # fmt: skip
 
 
@@ -230,3 +231,37 @@ def test_a_wide_layout_names_no_column_of_a_long_one() -> None:
     text = "[columns]\nunit = 'u'\n[[results]]\ncolumn = 'Glucose'"
     assert "columns.unit is of a long table" in refusal(f"date,u,Glucose\n{DAY},x,5\n", text)
     assert parse_layout("[columns]\nspecimen = 's'\n[[results]]\ncolumn = 'Glucose'").is_given
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (f"{STATUS}savita,{DAY},1,T,5,mg/dL,\n", f"{STATUS}savita,{DAY},1,T,,mg/dL,deleted\n"),
+        (
+            f"patient,date,record id,status,T (mg/dL)\nsavita,{DAY},1,,5\n",
+            f"patient,date,record id,status,T (mg/dL)\nsavita,{DAY},1,deleted,\n",
+        ),
+    ],
+    ids=["long", "wide"],
+)
+def test_a_row_is_withdrawn_by_its_number_alone(first: str, then: str, db, people) -> None:
+    assert take_in(first)["accepted"] == take_in(then)["accepted"] == 1
+    assert db("select record_id, status from checkups") == [("1", "entered-in-error")]
+
+
+def test_a_withdrawal_that_says_neither_number_nor_value_is_told() -> None:
+    assert faults(f"{STATUS}asha,{DAY},,T,,mg/dL,deleted\n") == [(2, "value", "is missing")]
+
+
+@pytest.mark.parametrize("cell", ["<3", "3.5-", "low"])
+def test_an_end_of_a_range_that_is_no_number_is_told(cell: str) -> None:
+    assert faults(f"patient,taken_at,name,value,low,high\nasha,{DAY},T,5,{cell},9\n") == [
+        (2, "low", f"is no number: '{cell}'")
+    ]
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f"], ids=["plain", "no break", "narrow"])
+def test_a_blank_between_thousands_is_one_in_any_width(blank: str) -> None:
+    table = f"patient,date,T\nasha,{DAY},1{blank}234\n"
+    assert "no number with the decimal separator" in faults(table)[0][2]
+    assert results(table, Layout(thousands=" "))[0]["value"] == 1234

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, get_args
 
+from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.status import ResultStatus, status_of_words
 from myhealth.intake.formats.tables.layout import ORDERS, Layout
 from myhealth.intake.formats.terminology import (
@@ -33,7 +34,9 @@ YEAR_FIRST = re.compile(rf"([0-9]{{4}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TI
 YEAR_LAST = re.compile(rf"([0-9]{{1,2}})[-/. ]([0-9]{{1,2}})[-/. ]([0-9]{{4}}|[0-9]{{2}}){TIME}", re.IGNORECASE)
 HAS_TIME = re.compile(r"%[HIcXT]")
 MINUS = re.compile(r"[\u2212\u2012\u2013](?=[0-9.,])")  # as word processors write it
+BLANK = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9])")  # between thousands
 NO_NUMBER = re.compile(r"-{2,}")
+TYPED_BLANK = re.compile(r"n/a|n\.a\.|null", re.IGNORECASE)
 SHORT_YEAR = re.compile(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ][0-9]{2}(?![0-9])")
 DAY_FIRST = "--date-format dmy or mdy, date_format= in the address, or date_format in the layout"
 DECIMAL = "name another: --decimal, decimal= in the address, or decimal and thousands in the layout"
@@ -52,7 +55,7 @@ class NoZone(ValueError):
 def read_number(text: str, layout: Layout) -> Number | None:
     """Return a number, None if the text is none. Raises ValueError if its separators may mean two things, or if it
     cannot be kept exactly."""
-    plain = text = MINUS.sub("-", text)
+    plain = text = BLANK.sub(" ", MINUS.sub("-", text))
     if layout.thousands and re.fullmatch(rf"[+-]?[0-9]{{1,3}}(?:[{layout.thousands}][0-9]{{3}})+(?:[.,][0-9]+)?", text):
         plain = text.replace(layout.thousands, "")
     mark = layout.decimal or "."
@@ -86,6 +89,8 @@ def read_result(text: str, layout: Layout) -> dict[str, Any]:
     """
     if UNMEASURED.fullmatch(text) or NO_NUMBER.fullmatch(text):
         return absent_value(text, "error")
+    if TYPED_BLANK.fullmatch(text):
+        return {"value": NO_VALUE, "absent_reason": text}
     if code := NOT_A_NUMBER.get(text.upper()):
         return absent_value(text, code)
     return {"value": read_value(text, layout)}

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import SOURCE, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT, is_loinc
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
 from myhealth.clinical.interpretations import read_mark
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import range_facts
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.units import series_unit, ucum_unit
 from myhealth.common.errors import BadInput
 from myhealth.common.text import UNSTORABLE
@@ -52,6 +54,7 @@ EXPECTED = {"": "year first", "ymd": "year first", "dmy": "day first", "mdy": "m
 AGE = re.compile(r"([0-9]{1,3})\s*(?:a|y|yrs?|years?)?", re.IGNORECASE)
 SEXES = {"o": "other", "u": "unknown"}
 FINAL, MMHG = "final", "mm[Hg]"
+NOTHING = {"value": NO_VALUE, "absent_reason": NO_VALUE}
 FORM = "--date-format, or date_format in the layout, names another form"
 ZONE = "--timezone, timezone= in the address, or zone in the layout"
 
@@ -86,10 +89,11 @@ class TableReader:
         self._add_moment(row, parsed, texts.get("taken_at", ""))
         results = self._wide(row, parsed, texts) if self.table.results else self._long(parsed, texts)
         report = texts.get("checkup_report", "")
-        if not results and not report and not parsed.faults:
-            return None
         if self.table.results and "status" in texts:
             record["status"] = _checked(parsed, self.column("status"), read_status, texts["status"])
+        withdraws = record.get("status") == WITHDRAWN and "record_id" in record  # it need not say what
+        if not results and not report and not parsed.faults and not withdraws:
+            return None
         named = results[0]["name"][:TEXT_MAX] if len(results) == 1 else SEVERAL
         record["checkup_type"] = texts.get("checkup_type") or self.layout.checkup_type or named or SEVERAL
         record |= {"checkup_report": report, "disease": texts.get("disease", ""), "results": results}
@@ -200,17 +204,20 @@ class TableReader:
         )
         if not (name or code or text):
             return []
-        if not text:
+        status = None
+        if "status" in texts:
+            status = _checked(parsed, self.column("status"), read_status, texts["status"])
+        withdraws = status == WITHDRAWN and "record_id" in texts  # it need not repeat the value
+        if not text and not withdraws:
             parsed.faults.append((column, "is missing"))
         unit, in_header = texts.get("unit", ""), self.table.unit
         if unit and in_header and series_unit(unit) != series_unit(in_header):
             parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
-        value = _checked_value(parsed, column, text, self.layout)
+        value = NOTHING if withdraws and not text else _checked_value(parsed, column, text, self.layout)
         results = _table_results(name or name_of(code) or code, code, unit or in_header, value)
         more = _circumstances(texts)
-        if "status" in texts:
-            status = _checked(parsed, self.column("status"), read_status, texts["status"])
-            more |= {} if status == FINAL else {"status": status}
+        if status not in (None, FINAL):
+            more["status"] = status
         if len(results) == 1:
             more |= self._range(parsed, texts) | self._mark(texts)
         parsed.locate = partial(self.locate, [])
@@ -223,6 +230,8 @@ class TableReader:
         found: dict[str, Any] = {}
         for end in ends:
             found[end] = _checked(parsed, self.column(end), read_number, texts[end], self.layout)
+            if found[end] is None:
+                parsed.faults.append((self.column(end), f"is no number: '{texts[end][:40]}'"))
         if "range_text" not in texts:
             return found
         words = texts["range_text"]
