@@ -82,9 +82,9 @@ def test_no_status_is_final_and_an_unknown_one_tells_nothing(new: Any, old: Any,
 @pytest.mark.parametrize(
     ("code", "of_result", "of_report"),
     [("F", "final", "final"), ("P", "preliminary", "preliminary"), ("C", "corrected", "corrected"), ("X", "entered-in-error", "cancelled"),
-     ("D", "entered-in-error", None), ("W", "entered-in-error", None), ("A", "amended", "partial"), ("I", "registered", "registered"),
-     ("R", "preliminary", "preliminary"), ("p", "preliminary", "preliminary"), ("B", "amended", None), ("", None, None),
-     ("?", None, None)],
+     ("D", "entered-in-error", "unknown"), ("W", "entered-in-error", "unknown"), ("A", "amended", "partial"), ("I", "registered", "registered"),
+     ("R", "preliminary", "preliminary"), ("p", "preliminary", "preliminary"), ("B", "amended", "unknown"), ("", None, None),
+     ("?", "unknown", "unknown")],
 )  # fmt: skip
 def test_statuses_of_hl7_v2_are_those_of_fhir(code: str, of_result: str | None, of_report: str | None) -> None:
     assert status.result_status(code) == of_result

@@ -390,3 +390,24 @@ def test_one_year_is_one_year() -> None:
     assert range_words({"high": 9, "age_low": 1, "age_unit": "mo", "age_high": 1.1}, "g/L").startswith(
         "1 to 1.1 months"
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("Entered-In-Error", "entered-in-error"),
+        ("FINAL", None),
+        ("complete", "unknown"),
+        ("", "unknown"),
+        (..., "unknown"),
+    ],
+)
+def test_a_status_that_is_not_known_is_said_to_be_unknown(sent: Any, status: str | None) -> None:
+    assert fhir_record(observation(status=sent)).get("status") == status
+
+
+@pytest.mark.parametrize(("letter", "status"), [("K", "unknown"), ("f", None), ("", None), ("w", "entered-in-error")])
+def test_a_letter_that_is_no_status_is_said_to_be_unknown(letter: str, status: str | None) -> None:
+    assert stored(f"OBX|1|NM|T^Test^L||5||||||{letter}").get("status") == status
+    record = record_of(MSH, WOMAN, f"{OBR}{'|' * 18}{letter}", obx())
+    assert record.get("status") == (status if letter not in ("w",) else "unknown")

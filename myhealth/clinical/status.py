@@ -81,8 +81,9 @@ WORDS = {
 
 
 def result_status(obx_11: str) -> str | None:
-    """Return the status of a result by its OBX-11; None where that is empty or not in table 0085."""
-    return OBX_11.get(obx_11.strip().upper())
+    """Return the status of a result by its OBX-11: unknown where that is not in table 0085, None where it is empty."""
+    sent = obx_11.strip().upper()
+    return OBX_11.get(sent, "unknown") if sent else None
 
 
 def status_of_words(text: str) -> str | None:
@@ -96,8 +97,9 @@ def status_of_words(text: str) -> str | None:
 
 
 def report_status(obr_25: str) -> str | None:
-    """Return the status of a report by its OBR-25; None where that is empty or not in table 0123."""
-    return OBR_25.get(obr_25.strip().upper())
+    """Return the status of a report by its OBR-25: unknown where that is not in table 0123, None where it is empty."""
+    sent = obr_25.strip().upper()
+    return OBR_25.get(sent, "unknown") if sent else None
 
 
 def compare_status(new: str | None, old: str | None) -> int:

@@ -67,7 +67,7 @@ class Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
         found = resource.get("id")
         self.kind, self.id = sys.intern(str(resource.get("resourceType"))), found if isinstance(found, str) else ""
-        self.withdrawn = resource.get("status") == WITHDRAWN
+        self.withdrawn = str(resource.get("status")).strip().lower() == WITHDRAWN
         self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
         self.subject = self.resources.share(resource.get("subject"))
         self.focus = focus_of(resource) if "focus" in resource else ""

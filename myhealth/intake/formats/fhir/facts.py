@@ -66,9 +66,9 @@ def read_version_id(sent: str) -> str:
 
 
 def _known_status(place: Place) -> str:
-    status = place.part.text("status")
+    status = place.part.text("status").strip().lower()
     known = get_args(ReportStatus if place.entry.kind == "DiagnosticReport" else ResultStatus)
-    return status if not status or status in known else "unknown"
+    return status if status in known else "unknown"
 
 
 def identifiers_of(part: Element) -> list[dict[str, Any]]:
