@@ -153,3 +153,21 @@ def test_what_is_not_read_of_a_dumps_header_is_told(first: bool, db, people) -> 
 def test_json_in_utf16_is_no_table(upload, log_in) -> None:
     answer = upload("POST", "/checkups/", json.dumps(record("1")).encode("utf-16"), token=log_in("tara"))
     assert (answer.status_code, answer.json["details"]) == (400, "it is UTF-16; save it as UTF-8")
+
+
+TYPED = {
+    "a Boolean": ({"value_boolean": False}, "false"),
+    "a coded value": ({"value_coded": {"text": "Positive"}}, "Positive"),
+    "a code": ({"value_coded": {"codings": [{"code": "POS"}]}}, "POS"),
+    "a ratio": ({"value_ratio": {"numerator": {"value": 1}, "denominator": {"value": 128}}}, "1:128"),
+    "a range": ({"value_range": {"low": {"value": 1}, "high": {"value": 2.50}}}, "1 - 2.5"),
+    "half a range": ({"value_range": {"low": {"value": 1}}}, ""),
+    "a date": ({"value_moment": "2026-11"}, "2026-11"),
+    "none": ({"absent_reason": "clotted"}, ""),
+}
+
+
+@pytest.mark.parametrize(("fields", "value"), TYPED.values(), ids=TYPED)
+def test_a_value_in_a_field_of_its_type_is_shown(fields: dict[str, Any], value: str) -> None:
+    assert stored(value="", **fields)["value"] == value
+    assert stored(value="as sent", **fields)["value"] == "as sent"

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from myhealth.clinical.coding_systems import LOINC, uri_of
+from myhealth.clinical.in_words import concept_text
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.intake.record import NOT_SENT
-from myhealth.intake.record_types import ReferenceRange
+from myhealth.intake.record_types import TEXT_MAX, ReferenceRange
 
 ABSENT = (None, NOT_SENT)
 
@@ -30,6 +31,8 @@ def says_more(result: Any) -> bool:
             return True
     elif tells_range(result):
         return True
+    if result.value == "" and _value_words(result):
+        return True
     return bool((result.interpretations and result.flag in ABSENT) or (result.codings and result.code is NOT_SENT))
 
 
@@ -39,6 +42,8 @@ def read_words(result: Any) -> None:
         result.code = next((each.code for each in result.codings if uri_of(each.system or "") == LOINC), None)
     if result.interpretations and result.flag in ABSENT:
         result.flag = flag_of(map(msgspec.to_builtins, result.interpretations))
+    if result.value == "":
+        result.value = _value_words(result)
     unit = _unit_of(result)
     if not result.ranges and tells_range(result):
         if plain := parse_range(result.range_text, unit):
@@ -49,6 +54,18 @@ def read_words(result: Any) -> None:
     for each in result.ranges or ():
         if each.text and each.low is None and each.high is None and (plain := parse_range(each.text, unit)):
             each.low, each.high = plain
+
+
+def _value_words(result: Any) -> str:
+    """Return in words a value that stands in a field of its type alone; "" if there is none."""
+    if result.value_boolean is not None:
+        return "true" if result.value_boolean else "false"
+    if result.value_coded is not None:
+        return concept_text(msgspec.to_builtins(result.value_coded))[:TEXT_MAX]
+    ratio, span = result.value_ratio, result.value_range
+    ends = (ratio.numerator, ratio.denominator) if ratio else (span.low, span.high) if span else (None, None)
+    words = [f"{each.comparator or ''}{each.value}" for each in ends if each is not None and each.value is not None]
+    return (":" if ratio else " - ").join(words) if len(words) == 2 else result.value_moment or ""
 
 
 def future_moments(record: Any, taken_at: datetime | None, latest: datetime) -> list[tuple[str, str]]:
