@@ -154,6 +154,19 @@ def test_what_a_server_left_out_is_told() -> None:
     assert reading.warnings == [("Observation.meta.tag", "its server left parts of it out (SUBSETTED)")]
 
 
+@pytest.mark.parametrize(
+    ("unit", "code", "told"),
+    [
+        ("mmol/L", "mg/dL", True), ("10^3/uL", "10*9/L", False), ("IU/L", "U/L", False), ("mEq/L", "mmol/L", False),
+        ("milligram per decilitre", "mg/dL", False), ("bpm", "/min", False), ("mmHg", "mm[Hg]", False),
+    ],
+)  # fmt: skip
+def test_a_unit_that_is_not_that_of_its_code_is_told(unit: str, code: str, told: bool) -> None:
+    (reading,) = read(observation(valueQuantity=quantity(110, unit, code)))
+    assert [place for place, _ in reading.warnings] == ["Observation.valueQuantity.unit"] * told
+    assert reading.record["results"][0]["unit"] == code
+
+
 def test_a_specimen_or_a_device_that_is_an_error_is_not_the_results() -> None:
     for status, expected in (("entered-in-error", None), ("available", "Urine")):
         inside = [{"resourceType": "Specimen", "id": "s", "status": status, "type": {"text": "Urine"}},

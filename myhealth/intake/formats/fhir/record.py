@@ -10,6 +10,8 @@ from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.clinical.status import WITHDRAWN
+from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concepts
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
@@ -77,6 +79,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
+    found.warnings += _unit_warnings(collected.results)
     found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
@@ -91,6 +94,20 @@ def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     tags = [(entry.kind, tag) for entry, part in parts for tag in part.part("meta").parts("tag")]
     kinds = dict.fromkeys(kind for kind, tag in tags if tag.text("code") == "SUBSETTED")
     return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
+
+
+def _unit_warnings(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return a warning for each result whose unit in words is another one than that of its code. Units and
+    international units, equivalents and moles of one charge stand for each other."""
+    found = []
+    for each in results:
+        coded, sent = str(each.get("unit") or ""), str(each.get("unit_text") or "")
+        worded = ucum_unit(sent) or ""
+        plain = [series_unit(unit).replace("[IU]", "U").replace("meq", "mmol") for unit in (coded, worded)]
+        if worded and coded and plain[0] != plain[1]:
+            message = f"is {printable(sent, 40)}, but its code is {printable(coded, 40)}, which is taken"
+            found.append(("Observation.valueQuantity.unit", message))
+    return found
 
 
 def locate_element(kind: str, name: str) -> str:
