@@ -181,3 +181,14 @@ def test_a_correction_may_take_a_fact_away(people, upload, log_in, db, name: str
     assert answer.status_code == (400 if name in kept else 200)
     if name not in kept:
         assert db(f"select coalesce({name}::text, '') from checkups")[0][0] in ("", "[]")
+
+
+@pytest.mark.parametrize(("first", "second"), [("negative", "positive"), (5, 6.50), ("<5", 5)])
+def test_a_correction_may_send_back_all_that_was_read(people, upload, log_in, db, first: Any, second: Any) -> None:
+    take(record(1, results=[{"name": "HIV", "value": first, "previous_value": first, "previous_unit": "x"}]))
+    doctor, path = log_in("dr.ayush"), "/users/bholanath/checkups/1/"
+    read = upload("GET", path, token=doctor).json["results"]
+    assert read[0]["previous_value"] == first
+    answer = upload("PUT", path, {"results": [{**read[0], "value": second}]}, token=doctor)
+    assert answer.status_code == 200
+    assert answer.json["results"][0]["value"] == second
