@@ -50,7 +50,7 @@ def test_name_age_and_sex_of_a_wide_table_are_no_results() -> None:
     assert [each["name"] for each in parsed.record["results"]] == ["Heart rate"]
 
 
-STATUSES = {"C": "corrected", "Entered in error": "entered-in-error", "DELETED": "entered-in-error", "final": None, "p": "preliminary"}  # fmt: skip
+STATUSES = {"C": "corrected", "Entered in error": "entered-in-error", "DELETED": "entered-in-error", "final": None, "p": "preliminary", "partial": "unknown"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("cell", "status"), STATUSES.items(), ids=STATUSES)
@@ -265,3 +265,10 @@ def test_a_blank_between_thousands_is_one_in_any_width(blank: str) -> None:
     table = f"patient,date,T\nasha,{DAY},1{blank}234\n"
     assert "no number with the decimal separator" in faults(table)[0][2]
     assert results(table, Layout(thousands=" "))[0]["value"] == 1234
+
+
+def test_a_reason_in_place_of_a_value_is_kept() -> None:
+    assert of_column("absent reason", "clotted", value="") | {"unit": ""} == {
+        "name": "T", "value": "no value", "absent_reason": "clotted", "unit": "",
+    }  # fmt: skip
+    assert of_column("absent reason", "", value="5")["value"] == 5

@@ -64,6 +64,7 @@ PLAIN_WORDS = {
     **dict.fromkeys(("appended", "updated"), "amended"),
     **dict.fromkeys(("correction", "revised"), "corrected"),
     "canceled": "cancelled",
+    "partial": "unknown",  # says of a report that results are missing, and nothing of those that are there
     **dict.fromkeys(("withdrawn", "retracted", "deleted", "in error", "void", "voided", "invalid"), WITHDRAWN),
 }
 WORDS = {
@@ -93,7 +94,7 @@ def status_of_words(text: str) -> str | None:
     """
     words = " ".join(re.sub(r"[\s_-]+", " ", text).casefold().split())
     code = words.replace(" ", "-")
-    return code if code in get_args(ResultStatus) else PLAIN_WORDS.get(words) or result_status(text)
+    return code if code in get_args(ResultStatus) else PLAIN_WORDS.get(words) or OBX_11.get(text.strip().upper())
 
 
 def report_status(obr_25: str) -> str | None:

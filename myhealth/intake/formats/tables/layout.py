@@ -33,7 +33,7 @@ RECORD_FIELDS = (
 )
 RESULT_FIELDS = (
     *("name", "code", "value", "unit", "low", "high", "flag", "range_source"),
-    *("range_text", "interpretation", "specimen", "method"),
+    *("range_text", "interpretation", "specimen", "method", "absent_reason"),
 )
 WIDE_FIELDS = (*RECORD_FIELDS, "specimen", "method")  # of a wide table: those of a result hold for the whole row
 JOINED = ("taken_at", "checkup_report", "ignored")
@@ -65,6 +65,7 @@ range_text: range text, range, reference range, reference interval, ref range, r
 interpretation: interpretation, interpretations, abnormal flag
 specimen: specimen, specimen type, sample type
 method: method
+absent_reason: absent reason
 ignored: no, no., nr, nr., #, row, index
 """
 FIELD_OF = {

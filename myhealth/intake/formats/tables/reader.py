@@ -208,12 +208,13 @@ class TableReader:
         if "status" in texts:
             status = _checked(parsed, self.column("status"), read_status, texts["status"])
         withdraws = status == WITHDRAWN and "record_id" in texts  # it need not repeat the value
-        if not text and not withdraws:
+        absent = NOTHING | ({"absent_reason": texts["absent_reason"]} if "absent_reason" in texts else {})
+        if not text and not withdraws and "absent_reason" not in texts:
             parsed.faults.append((column, "is missing"))
         unit, in_header = texts.get("unit", ""), self.table.unit
         if unit and in_header and series_unit(unit) != series_unit(in_header):
             parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
-        value = NOTHING if withdraws and not text else _checked_value(parsed, column, text, self.layout)
+        value = absent if not text else _checked_value(parsed, column, text, self.layout)
         results = _table_results(name or name_of(code) or code, code, unit or in_header, value)
         more = _circumstances(texts)
         if status not in (None, FINAL):
