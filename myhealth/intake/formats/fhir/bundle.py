@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Element, bundle_fault, kind, resource_fault
+from myhealth.intake.formats.fhir.element import Element, bundle_fault, kind, resource_fault, untaken_request
 from myhealth.intake.formats.fhir.resources import Resources
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
@@ -28,7 +29,6 @@ THINGS = ("Device", "Location", "Substance", "Specimen")
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 # A deletion of the one resource with an identifier.
 CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
-RESULT_URL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)(?:[/?]|$)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
 
 
@@ -123,6 +123,7 @@ class Scope:
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}
         self._by_type: dict[tuple[str, str], list[Entry]] = {}
+        self._by_root: dict[tuple[str, ...], defaultdict[str, list[Entry]]] = {}
         self._doubles: dict[tuple[str, int], Entry | None] = {}
         self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
@@ -148,16 +149,20 @@ class Scope:
         """Return an entry that a Reference may mean as it means `found`, and that is certainly not the same."""
         text = reference.text("reference").strip()
         address = ADDRESS.fullmatch(text)
-        key = text, id(found)
-        if key not in self._doubles:
+        if (key := (text, id(found))) not in self._doubles:
             same = self._by_url.get(text, [])
             if address and not address[1]:
-                same = self._by_type.get((address[2], address[3]), []) if not address[4] else []
-                same = [each for each in same if root_of(each) == root_of(found)]
-            self._doubles[key] = next(
-                (each for each in same if each is not found and not may_be_one(found, each)), None
-            )
+                same = [] if address[4] else self._at_root(address[2], address[3]).get(root_of(found), [])
+            others = (each for each in same if each is not found)
+            self._doubles[key] = next((each for each in others if not may_be_one(found, each)), None)
         return self._doubles[key]
+
+    def _at_root(self, *name: str) -> dict[str, list[Entry]]:
+        if name not in self._by_root:
+            by_root = self._by_root[name] = defaultdict(list)
+            for each in self._by_type.get((name[0], name[1]), []):
+                by_root[root_of(each)].append(each)
+        return self._by_root[name]
 
     @staticmethod
     def address_of(reference: Element, at: Entry) -> str:
@@ -370,16 +375,8 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
             _note_deletion(found, request, value.get("fullUrl", ""))
             found.response = answer if isinstance(answer := value.get("response"), dict) else None
         if not found.deleted and request.get("method") in ("DELETE", "PATCH"):
-            found.fault = _untaken_request(request)
+            found.fault = untaken_request(request["method"], str(request.get("url", "")).strip())
     return found
-
-
-def _untaken_request(request: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the fault of a change of a result that cannot be carried out; None if it is about another resource."""
-    method, url = request["method"], str(request.get("url", "")).strip()
-    todo = "send the whole resource" if method == "PATCH" else "name the resource by its id or its identifier"
-    message = f"{method} {printable(url, 100)} is not carried out: {todo}"
-    return ("Bundle.entry.request", message) if RESULT_URL.match(url) else None
 
 
 def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None:

@@ -14,6 +14,7 @@ from myhealth.common.text import printable
 from myhealth.intake.formats.terminology import FieldError, Number, joined_name
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
+RESULT_URL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)(?:[/?]|$)")
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
@@ -182,3 +183,10 @@ def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
     if entries is not None and not isinstance(entries, list):
         return "Bundle.entry", f"must be a list, not {kind(entries)}"
     return None
+
+
+def untaken_request(method: str, url: str) -> tuple[str, str] | None:
+    """Return the fault of a change of a result that cannot be carried out; None if it is about another resource."""
+    todo = "send the whole resource" if method == "PATCH" else "name the resource by its id or its identifier"
+    message = f"{method} {printable(url, 100)} is not carried out: {todo}"
+    return ("Bundle.entry.request", message) if RESULT_URL.match(url) else None
