@@ -74,3 +74,18 @@ def test_a_record_with_any_fact_is_known_again_after_a_correction_and_a_deletion
     assert send(**facts).status == "duplicate"
     assert send(**facts, checkup_report="other").errors[0]["code"] == "deleted_here"
     assert db("select count(*) from checkups") == [(0,)]
+
+
+@pytest.mark.parametrize("algorithm", [originals.content_digest, originals.first_digest])
+@pytest.mark.parametrize(("words", "flag"), [("135 - 145", None), ("> 60", "H"), ("M: 10-20; F: 8-18", None)])
+def test_a_range_in_words_that_earlier_releases_did_not_read_is_known(db, people, algorithm, words, flag) -> None:
+    result = {"code": None, "name": "X", "value": 150, "unit": "mmol/L", "low": None, "high": None, "flag": flag}
+    results = [{**result, "range_text": words}]
+    delete_checkup(people["bholanath"], send(results=results).id)
+    said = record(77, results=results)
+    content = dict.fromkeys(CHANGEABLE) | {name: said.get(name) for name in originals.FIRST_VERSION_NAMES}
+    digest = algorithm(people["bholanath"], {**content, "results": json.dumps(results)})
+    assert digest not in [bytes(each) for (each,) in db("select digest from superseded")]
+    db("update superseded set digest = %s", digest)
+    assert send(results=results).status == "duplicate"
+    assert send(results=[{**results[0], "value": 151}]).errors[0]["code"] == "deleted_here"

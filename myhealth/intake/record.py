@@ -159,8 +159,8 @@ class DetailedRecord(SentRecord, forbid_unknown_fields=True, omit_defaults=True,
 class Record(msgspec.Struct, gc=False):
     """A record that can be stored: the columns of a check-up, and further facts. `taken_at` is None if it was not sent.
     `results` is JSON text; `details` and `sent` are too, or None. `warnings` are (field, message) or (field, message,
-    code) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if the record has no
-    number and they are stored as they came."""
+    code) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if it
+    is needed: the record has no number and they are stored otherwise, or words in them were read."""
 
     record_id: str | None
     checkup_type: str

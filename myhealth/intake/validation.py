@@ -223,8 +223,7 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
     if sent.results:
         _give_specimen(sent)
         if any(map(says_more, sent.results)):
-            if record.record_id is None:
-                record.results_as_sent = _results_before(sent.results, record)
+            record.results_as_sent = _results_before(sent.results, record)
             for result in sent.results:
                 read_words(result)
         _, found = _check_results(sent.results)
