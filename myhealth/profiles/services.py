@@ -18,12 +18,13 @@ from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES, User
 from myhealth.profiles.names import birth_date_fault, username_error
 from myhealth.profiles.passwords import hash_password, password_matches
 
-# Raw SQL: it runs at every authenticated request, and peewee takes longer to build it than PostgreSQL to answer it.
-SUBJECT_COLUMNS = (
+# Raw SQL: one or both run at every request, and peewee takes longer to build them than PostgreSQL to answer them.
+USER_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
-    "updated_at", "folded_name", "linked_at", "needs_review", "birth_date", "sex",
+    "updated_at", "folded_name", "linked_at", "needs_review", "birth_date", "sex", "revision",
 )  # fmt: skip
-BY_SUBJECT = f"select {', '.join(SUBJECT_COLUMNS)} from users where subject = %s::uuid"
+SELECT_USER = f"select {', '.join(USER_COLUMNS)} from users"
+BY_SUBJECT, BY_NAME = f"{SELECT_USER} where subject = %s::uuid", f"{SELECT_USER} where folded_name = %s"
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
 CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
 NAMES_IN_REJECTIONS = "select distinct jsonb_array_elements_text(coalesce(context->'patients', '[]')) from rejections"
@@ -94,8 +95,7 @@ def link_user(username: str) -> User:
 
 def get_user(username: str) -> User:
     """Return the user of that name. Raises NotFound (code `unknown_user`)."""
-    with transaction():
-        found = _find(username)
+    found = _find(username)
     if found is None:
         raise NotFound(f"there is no user named {printable(username)}", code="unknown_user")
     return found
@@ -103,19 +103,20 @@ def get_user(username: str) -> User:
 
 def get_user_by_subject(subject: str) -> User | None:
     """Return the user with this `subject` (a UUID), or None."""
-    row = fetch_one(BY_SUBJECT, (subject,)).fetchone()
-    if row is None:
-        return None
-    user = User(__no_default__=True)
-    user.__data__.update(zip(SUBJECT_COLUMNS, row, strict=True))  # setting each attribute would take longer
-    return user
+    return _fetch(BY_SUBJECT, subject)
 
 
 def _find(username: Any) -> User | None:
-    if not is_storable(username):
+    return _fetch(BY_NAME, fold_name(username.strip())) if is_storable(username) else None
+
+
+def _fetch(sql: str, value: str) -> User | None:
+    row = fetch_one(sql, (value,)).fetchone()
+    if row is None:
         return None
-    found: User | None = User.get_or_none(User.folded_name == fold_name(username.strip()))
-    return found
+    user = User(__no_default__=True)
+    user.__data__.update(zip(USER_COLUMNS, row, strict=True))  # setting each attribute would take longer
+    return user
 
 
 def list_users(
