@@ -246,9 +246,9 @@ def test_a_failover_to_a_standby_within_a_pass(db, reports, settings, postgres, 
     with syncing(both, "--interval", "0.1", MYHEALTH_SYNC_BATCH_ROWS="20") as process, Writers(url):
         wait_for(lambda: reports.count()[0] > 50)
         time.sleep(1)
+        epoch = reports.state.find_one({"_id": "mark"})["epoch"]
         crash(postgres, signal.SIGKILL)
         promote(other)
-        epoch = reports.state.find_one({"_id": "mark"})["epoch"]
         wait_for(lambda: reports.state.find_one({"_id": "mark"})["epoch"] > epoch)
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
