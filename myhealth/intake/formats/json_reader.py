@@ -323,7 +323,8 @@ class JsonBuffer:
 
 
 def top_names(text: str) -> set[str]:
-    """Return the names of the object that a text begins with; the text may be truncated."""
+    """Return the names of the object that a text begins with; the text may be truncated. `records` is the last one, for
+    only a dump has it."""
     depth, names = 0, set()
     for token in TOKEN.finditer(text):
         found = token.group()
@@ -334,7 +335,9 @@ def top_names(text: str) -> set[str]:
             if depth <= 0:
                 break
         elif depth == 1 and text[token.end() : token.end() + 20].lstrip().startswith(":"):
-            names.add(found.strip('"'))
+            names.add(name := found.strip('"'))
+            if name == "records":
+                break
     return names
 
 
