@@ -99,7 +99,7 @@ SAMPLE_RECORDS = {
 
 
 def plain(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that every dump has; `test_fhir_facts.py` has the others."""
+    """Return the fields that every dump has; `test_fhir_records.py` has the others."""
     return {name: value for name, value in result.items() if name in Result.__struct_fields__}
 
 
