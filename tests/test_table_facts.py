@@ -219,6 +219,8 @@ def test_what_stands_under_no_name_is_told(people, run_cli, tmp_path) -> None:
     path.write_text(f"patient,taken_at,name,value,\nsavita,{DAY},T,5,\nsavita,{DAY},T,6,extra\n")
     told = run_cli("import-machine", str(path))
     assert "column 5 has no name and is not read" in told.stderr
+    path.write_text(f",patient,taken_at,name,value\n1,savita,{DAY},U,5\n")  # as a program numbers its rows
+    assert "column 1 has no name and is not read" in run_cli("import-machine", str(path)).stderr
 
 
 def test_utf8_that_is_named_windows_1252_is_told() -> None:

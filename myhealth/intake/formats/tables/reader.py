@@ -335,9 +335,11 @@ def _after_header(header: str) -> str:
 def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Iterator[ParsedRecord]:
     unnamed = reader.table.unnamed
     for row in rows:
-        if told := next((place for place in unnamed if "".join(row.cells[place : place + 1]).strip()), None):
-            dump.notices.append(f"column {told + 1} has no name and is not read")
-            unnamed = []
+        for place in unnamed:
+            if "".join(row.cells[place : place + 1]).strip():
+                dump.notices.append(f"column {place + 1} has no name and is not read")
+                unnamed = []
+                break
         if reader.is_header(row):
             dump.skipped["header again"] += 1
         elif (parsed := reader.read(row)) is None:
