@@ -182,3 +182,15 @@ def test_a_wrong_body_changes_nothing(people, send, ask, db, body: bytes) -> Non
     assert db("select count(*) from rejections where resolved_at is null") == [(1,)]
     assert ask(f"{id_}/discard/", {"reason": "x" * 151}).status_code == 400
     assert ask(f"{id_}/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["1" * 5000, "1e999", '"\\ud800"', '"\\x"', "[" * 3000 + "]" * 3000, "NaN", '{"a":1,"a":2}']
+)
+def test_no_value_is_a_fault_of_ours(people, send, upload: Caller, log_in, value: str) -> None:
+    (rejected,) = send(record(1, "nobody"))
+    for name in ("record", "patient", "reason"):
+        for act in ("retry", "discard"):
+            body = f'{{"{name}": {value}}}'.encode()
+            answer = upload("POST", f"/rejections/{rejected}/{act}/", body, token=log_in("root"))
+            assert answer.status_code in (400, 422), answer.json

@@ -88,7 +88,7 @@ def _decompressed(parts: Iterable[bytes], max_bytes: int) -> Iterable[bytes]:
 
 def refuse_twice(body: bytes) -> None:
     """Raise BadInput if a name stands twice in an object of the JSON: which of its values was meant is unknown."""
-    json.loads(body, object_pairs_hook=_members)
+    json.loads(body, object_pairs_hook=_members, parse_int=str, parse_float=str)  # no number is too long
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def _read_body(kind: type[Any]) -> Any:
         found = msgspec.json.decode(body or b"{}", type=kind)
         refuse_twice(body or b"{}")
         return found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadInput(f"The body cannot be read: {plain(error)}") from error
 
 
