@@ -4,11 +4,12 @@ A check-up's columns follow from its model."""
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from myhealth.checkups.models import COLUMNS, JSON_NAMES, Checkup, Column
+from myhealth.checkups.models import COLUMNS, Checkup, Column
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.decoding import Id, StoredMoment
 from myhealth.profiles.models import OF_AUTHORITIES, User
@@ -63,16 +64,22 @@ FURTHER_FIELDS = tuple(column.struct_field for column in _own if column.omits_nu
 FURTHER_NAMES = tuple(name for name, *_ in FURTHER_FIELDS)
 MOMENTS = tuple(column.name for column in COLUMNS if column.sql_type == "timestamptz" and column.is_shown)
 
-# The columns of a check-up that make its report. Moments are in UTC, with or without a zone; JSON is text.
-CHECKUP_NAMES = [*(name for name, *_ in REPORT_FIELDS), "revision", "xid", *FURTHER_NAMES]
-CheckupRow: Any = namedtuple("CheckupRow", CHECKUP_NAMES, defaults=[None] * len(FURTHER_NAMES))  # type: ignore[misc]
+# The columns of a check-up that make its report. Moments are in UTC, with or without a zone; JSON is text. `further`:
+# JSON text of an object of the columns that a report has unless they are null, and null where all of them are: a column
+# each takes a twentieth of the time of a first sync.
+CHECKUP_NAMES = [*(name for name, *_ in REPORT_FIELDS), "revision", "xid", "further"]
+CheckupRow: Any = namedtuple("CheckupRow", CHECKUP_NAMES, defaults=[None])  # type: ignore[misc]
 
 ROWS: dict[str, Any] = {"checkups": CheckupRow, "users": UserRow, "tombstones": TombstoneRow}
 MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tombstone}
 # The form in which columns of a type are read. Moments come in UTC and without a zone: an aware one takes twice as long
 # to read and to write. Numbers in JSON keep their digits.
-FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
+UTC_FORM = " at time zone 'UTC'"
+FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": UTC_FORM}
+_further = ", ".join(f"'{name}', t.{name}{UTC_FORM if name in MOMENTS else ''}" for name in FURTHER_NAMES)
 JOINED = {
+    "further": f"case when num_nonnulls({', '.join(f't.{name}' for name in FURTHER_NAMES)}) > 0"
+    f" then json_build_object({_further})::text end",
     "subject": "users.subject::text",
     "machine": "machines.serial",
     "identifiers": "(select coalesce(jsonb_agg(jsonb_build_object('system', system, 'value', value) order by id), '[]')"
@@ -98,8 +105,6 @@ SELECTED = {table: ", ".join(_expression(table, name) for name in row._fields) f
 
 KINDS = {"users": "user", "checkups": "checkup"}
 REPORT_NAMES = ("_id", *(name for name, *_ in REPORT_FIELDS[1:]))
-NO_FURTHER = (None,) * len(FURTHER_NAMES)
-FIRST_FURTHER = len(CheckupRow._fields) - len(FURTHER_NAMES)
 
 
 def report_document(row: Any, epoch: int) -> Document:
@@ -107,28 +112,34 @@ def report_document(row: Any, epoch: int) -> Document:
 
     `revision` and `epoch` are the last two fields; bson_documents.py reads them there.
     """
-    if WITHDRAWN in row.results or row.status == WITHDRAWN:
-        row = _without_withdrawn(row)
+    further = _further_fields(row.further) if row.further else None
+    if WITHDRAWN in row.results or (further and further.get("status") == WITHDRAWN):
+        row, further = _without_withdrawn(row, further)
     document: Document = dict(zip(REPORT_NAMES, row))  # noqa: B905 (a row begins with these columns)
     document["results"] = results = decode_json(row.results)
     document["abnormal"] = finish_results(results)
-    if row[FIRST_FURTHER:] != NO_FURTHER:
-        for name in FURTHER_NAMES:
-            if (value := getattr(row, name)) is not None:
-                document[name] = storable(decode_json(value)) if name in JSON_NAMES else value
+    if further:
+        document.update(further)
     document["revision"] = row.revision
     document["epoch"] = epoch
     return document
 
 
-def _without_withdrawn(row: Any) -> Any:
+def _further_fields(text: str) -> Document:
+    """Return the fields of `CheckupRow.further`, in the order of the columns."""
+    fields = {name: value for name, value in decode_json(text).items() if value is not None}
+    return {
+        name: datetime.fromisoformat(value) if name in MOMENTS else storable(value) for name, value in fields.items()
+    }
+
+
+def _without_withdrawn(row: Any, further: Document | None) -> tuple[Any, Document | None]:
     """Return the row without results that their source withdrew. If it withdrew the check-up, nothing but the id is
     left: the document belongs to nobody, so no reader finds it, and it keeps the row's revision for `verify`."""
-    if row.status != WITHDRAWN:
-        return row._replace(results=shown_results(row.results))
-    further = dict.fromkeys(FURTHER_NAMES) | {"status": WITHDRAWN}
+    if not further or further.get("status") != WITHDRAWN:
+        return row._replace(results=shown_results(row.results)), further
     texts = dict.fromkeys(("subject", "checkup_type", "checkup_report", "disease"), "")
-    return row._replace(patient_id=0, machine=None, taken_by=None, results="[]", **texts, **further)
+    return row._replace(patient_id=0, machine=None, taken_by=None, results="[]", **texts), {"status": WITHDRAWN}
 
 
 BUILDERS: dict[str, Callable[..., Document]] = {"users": user_document, "checkups": report_document}

@@ -9,7 +9,7 @@ from typing import Any
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.sync.rows import CheckupRow, report_document
+from myhealth.sync.rows import FURTHER_NAMES, CheckupRow, report_document
 
 PASSWORD = "correct-horse"
 NOW = datetime(2026, 11, 20, 3, 44, 3, 123000, tzinfo=UTC)
@@ -61,4 +61,5 @@ def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict
     row = {"id": id_, "xid": 1, "patient_id": 7, "subject": "s7", "checkup_type": "T", "checkup_report": "R",
            "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
            "results": "[]", "revision": revision, **changes}  # fmt: skip
-    return report_document(CheckupRow(**row), epoch)
+    further = {name: row.pop(name) for name in FURTHER_NAMES if name in row}
+    return report_document(CheckupRow(**row, further=json.dumps(further) if further else None), epoch)
