@@ -75,7 +75,8 @@ class ReportFilter:
 
     def __post_init__(self) -> None:
         for name in ("type", "disease", "machine", "taken_by", "code", "text"):
-            check_filter_text(name, getattr(self, name) or "")
+            if text := getattr(self, name):
+                check_filter_text(name, text)
 
 
 NO_FILTER = ReportFilter()

@@ -299,7 +299,7 @@ class ApiView(AuthenticatedBrowseView):
     def perform(self, verb: str, **parts: Any) -> Any:
         self.prepare()
         described = self.spec[verb]
-        self.asked = query_parameters(*(name for name, *_ in described.query))
+        self.asked = query_parameters(*described.parameters)
         if verb == "get":
             self.media_type = accepted_type(described.content, *described.others)
         return getattr(self, verb)(**parts)

@@ -28,10 +28,10 @@ LIST_PARAMETERS = (*PAGE_PARAMETERS, *LIST_FILTERS)
 class ReportAnswersView(ApiView):
     """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
 
-    def page(self, patient: Document) -> Any:
-        """Answer with one page of a list. Raises TooManyAttempts for a user's second export at the same time."""
+    def page(self, patient: Document, limit: int, options: dict[str, Any]) -> Any:
+        """Answer with one page of a list, as `read_page` returned it. Raises TooManyAttempts for a user's second export
+        at the same time."""
         with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.hold(self.user["subject"]):
-            limit, options = read_page(self.asked)
             found = self.context.reports.find(patient, limit=limit + 1, **options)
             page, next_url = cut_page(found, limit, report_cursor, self.asked)
             return self.answer_reports(page, patient, next_url)
@@ -60,7 +60,7 @@ class ReportsView(ReportAnswersView):
         errors=refusals(429),
     )
     def get(self) -> Any:
-        return self.page(self.user)
+        return self.page(self.user, *read_page(self.asked))
 
 
 class UserReportsView(ReportAnswersView):
@@ -75,8 +75,8 @@ class UserReportsView(ReportAnswersView):
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
-        read_page(self.asked)  # an access is logged only after the query is validated
-        return self.page(self.person(username, "reports" if self.media_type == JSON else "export"))
+        page = read_page(self.asked)  # an access is logged only after the query is validated
+        return self.page(self.person(username, "reports" if self.media_type == JSON else "export"), *page)
 
 
 class SingleReportView(ReportAnswersView):

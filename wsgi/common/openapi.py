@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -65,6 +66,11 @@ class Operation:
     content: str = JSON
     others: Mapping[str, Any] = field(default_factory=dict)
     sends: tuple[Parameter, ...] = ()
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the address's parameters."""
+        return tuple(name for name, *_ in self.query)
 
     def __call__(self, method: Method) -> Method:
         setattr(method, "operation", self)  # noqa: B010 - a function has no such attribute for mypy

@@ -161,7 +161,7 @@ class UploadView(View):
             actor = Actor(self.user.id, self.user.username, self.address)
         described = self.spec[verb]
         if verb == "get" or described.query:
-            self.parameters = query_parameters(*(name for name, *_ in described.query))
+            self.parameters = query_parameters(*described.parameters)
         with acting_as(actor):
             if isinstance(described.roles, tuple):
                 self.require(*described.roles)
