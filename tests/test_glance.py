@@ -100,15 +100,22 @@ def test_the_newest_values_are_those_of_all_reports(reports: ReportRepository, m
     documents = []
     for i in range(40):
         measured = chosen.sample(tests[:1] if chosen.random() < 0.8 else tests, 1)
-        results = [result(name, i, chosen.choice(("kg", "mg")), code=code) for code, name in measured]
-        documents.append(document(i + 1, taken_at=BEGIN + timedelta(days=i // 2), results=_json(results)))
+        specimens = [None] * 9 + ["Serum", "Urine"]
+        results = [
+            {**result(name, i, chosen.choice(("kg", "mg")), code=code), "specimen": chosen.choice(specimens)}
+            for code, name in measured
+        ]
+        details = {"specimen": chosen.choice(specimens)}
+        documents.append(
+            document(i + 1, taken_at=BEGIN + timedelta(days=i // 2), results=_json(results), details=details)
+        )
     ReportWriter(reports).insert("checkup", documents)
     for most, after in ((1, None), (4, None), (4, documents[20])):
         begun = PageCursor.of(after) if after else None
         expected: dict[Any, list[Any]] = {}
         for each in reports.find(PATIENT, limit=100, after=begun):
             for found in each["results"]:
-                key = series_key(found)
+                key = series_key({**found, "specimen": found["specimen"] or each["details"]["specimen"]})
                 of_test = expected.setdefault((key.test, key.specimen), [])
                 if not of_test or of_test[0][0] == key.unit:
                     of_test.append((key.unit, found["value"]))

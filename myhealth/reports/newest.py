@@ -6,7 +6,7 @@ somebody who measures the blood pressure every day has a cholesterol of three ye
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from myhealth.clinical.in_words import is_missing
 from myhealth.reports.documents import Document
@@ -20,6 +20,15 @@ PROJECTION = {"checkup_type": 1, "taken_at": 1, "taken_precision": 1, "status": 
     f"results.{name}": 1 for name in (*FIELDS, *OWN_FIELDS)
 }
 Measured = tuple[str, str]  # the test (a LOINC code or a name) and the kind of its specimen
+Name = tuple[bool, str]  # whether it is a code, and the code or name
+
+
+class Sort(NamedTuple):
+    """What tells measurements apart: the name of a result, its own specimen, and without one that of its report."""
+
+    name: Name
+    specimen: str | None
+    report_specimen: str | None
 
 
 class NewestPoints:
@@ -32,7 +41,7 @@ class NewestPoints:
         self._most = most
         self._found: dict[Measured, list[TrendPoint]] = {}
         self._units: dict[Measured, str] = {}
-        self._names: dict[Measured, set[tuple[bool, str]]] = {}  # (whether it is a code, it)
+        self._sorts: dict[Measured, set[Sort]] = {}
         self._known: dict[Any, tuple[Measured, str] | None] = {}
         self.kinds: Counter[str] = Counter()
         self._wanted = None if only is None else {name for each in only if (name := named(each))}
@@ -47,7 +56,7 @@ class NewestPoints:
                 self._add(report, result, shared)
 
     def _add(self, report: Document, result: Document, shared: Document) -> None:
-        series = self._series(result, result.get("specimen") or shared.get("specimen"))
+        series = self._series(result, shared.get("specimen"))
         if series is None:
             return
         measured, unit = series
@@ -59,41 +68,57 @@ class NewestPoints:
             self._units[measured] = unit
         points.append(point_of(report, result, shared, result.get("code")))
 
-    def _series(self, result: Mapping[str, Any], specimen: Any) -> tuple[Measured, str] | None:
-        """Return the measurement of a result and its unit, None for one that has no name or is not wanted."""
+    def _series(self, result: Mapping[str, Any], of_report: Any) -> tuple[Measured, str] | None:
+        """Return the measurement of a result and its unit, None for one that has no name or is not wanted.
+        `of_report`: the specimen of its report."""
         from myhealth.clinical.series import series_key
 
-        parts = (result.get("code"), result.get("name"), result.get("unit"), str(specimen or ""))
+        own = result.get("specimen") or None
+        of_report = None if own else of_report or None
+        parts = (result.get("code"), result.get("name"), result.get("unit"), own, of_report)
         try:
             return self._known[parts]
         except (KeyError, TypeError):  # TypeError: another program stored an object
             pass
         name, series = named(result), None
         if name and (self._wanted is None or name in self._wanted):
-            test, unit, kind = series_key({**result, "specimen": specimen, "code": name[1] if name[0] else None})
+            code = name[1] if name[0] else None
+            test, unit, kind = series_key({**result, "specimen": own or of_report, "code": code})
             series = (test, kind), unit
-            self._names.setdefault((test, kind), set()).add(name)
+            sort = Sort(name, *(each if isinstance(each, str) else None for each in (own, of_report)))
+            self._sorts.setdefault((test, kind), set()).add(sort)
         if all(isinstance(part, str | None) for part in parts):
             self._known[parts] = series
         return series
 
     def lacking(self) -> Document | None:
-        """Return the condition for measurements that still have too few points; None if no more can be found."""
-        full, found = set(), {name: self._is_full(*each) for each in self._names.items() for name in each[1]}
-        full = {name for name, is_full in found.items() if is_full}
-        verb, names = ("$nin", full) if self._wanted is None else ("$in", self._wanted - full)
-        codes, words = ([text for coded, text in names if coded is which] for which in (True, False))
-        if self._wanted is not None and not names:
-            return None
-        none = [None] if self._wanted is None else []
-        return {"$or": [{"code": {verb: [*codes, *none]}}, {"code": None, "name": {verb: [*words, *none]}}]}
-
-    def _is_full(self, measured: Measured, _: Any) -> bool:
-        return len(self._found.get(measured, ())) >= self._most
+        """Return the condition for reports with measurements that still have too few points; None if no more can be
+        found. A name may be of several measurements, as a local code of serum and of urine: with a specimen that was
+        not seen yet, it may be of another one."""
+        full: list[Sort] = []
+        partial: list[Sort] = []
+        for measured, sorts in self._sorts.items():
+            (full if len(self._found.get(measured, ())) >= self._most else partial).extend(sorts)
+        if self._wanted is not None:
+            names = self._wanted - ({sort.name for sort in full} - {sort.name for sort in partial})
+            return {"results": _with_a_result({"$or": _named_by(names)})} if names else None
+        of_reports = {sort.report_specimen for sort in full + partial} | {None}
+        found: list[Document] = [{"details.specimen": {"$nin": [*of_reports]}}]
+        for of_report in of_reports:
+            by_specimen: dict[str | None, set[Name]] = {}
+            for sort in full:
+                if sort.specimen is not None or sort.report_specimen == of_report:
+                    by_specimen.setdefault(sort.specimen, set()).add(sort.name)
+            known = [
+                {**each, "specimen": specimen} for specimen, names in by_specimen.items() for each in _named_by(names)
+            ]
+            unnamed = {"code": None, "name": None}
+            found.append({"details.specimen": of_report, "results": _with_a_result({"$nor": [unnamed, *known]})})
+        return {"$or": found}
 
     def latest(self, result: Mapping[str, Any], specimen: Any) -> TrendPoint | None:
         """Return the newest point of a result's measurement in its unit. `specimen`: that of its report."""
-        series = self._series(result, result.get("specimen") or specimen)
+        series = self._series(result, specimen)
         points = self._found.get(series[0]) if series and self._units.get(series[0]) == series[1] else None
         return points[0] if points else None
 
@@ -104,7 +129,17 @@ class NewestPoints:
         return self._found
 
 
-def named(result: Mapping[str, Any]) -> tuple[bool, str] | None:
+def _named_by(names: Iterable[Name]) -> list[Document]:
+    """Return two conditions, one of which a result with one of these names meets."""
+    codes, words = ([text for coded, text in names if coded is which] for which in (True, False))
+    return [{"code": {"$in": codes}}, {"code": None, "name": {"$in": words}}]
+
+
+def _with_a_result(condition: Document) -> Document:
+    return {"$elemMatch": condition}
+
+
+def named(result: Mapping[str, Any]) -> Name | None:
     """Return (True, the code) of a result, or (False, its name) if it has no code; None without both."""
     code, name = result.get("code"), result.get("name")
     if isinstance(code, str) and code:
@@ -115,6 +150,4 @@ def named(result: Mapping[str, Any]) -> tuple[bool, str] | None:
 def newest_query(patient: Document, lacking: Document | None, after: PageCursor | None) -> Document:
     """Return the query for the next reports to read."""
     query = reports_query(patient, after=after)
-    if lacking is not None:
-        query["results"] = {"$elemMatch": lacking}
-    return query
+    return query if lacking is None else {"$and": [query, lacking]}
