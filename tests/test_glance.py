@@ -241,6 +241,30 @@ def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(appli
     assert "Earlier days" not in earlier
 
 
+def test_a_matrix_leaves_out_no_unit_and_counts_further_values_of_a_day(browser: Browser, synced) -> None:
+    glucose = [(1, "2026-11-01T09:00:00Z", 125, "mg/dL"), (2, "2026-11-02T08:00:00Z", 3, "mmol/L"),
+               (3, "2026-11-02T09:00:00Z", 5.2, "mmol/L")]  # fmt: skip
+    synced(
+        *(
+            record(i, taken_at=at, results=[result("Glucose", value, unit, code="1558-6")])
+            for i, at, value, unit in glucose
+        ),
+        record(4, taken_at="2026-11-03T09:00:00Z", results=pressure(128, 82)),
+        record(
+            5,
+            taken_at="2026-11-01T10:00:00Z",
+            results=[{**each, "value": 17, "unit": "kPa"} for each in pressure(1, 1)],
+        ),
+    )
+    browser.log_in("bholanath")
+    rows = browser.get("/my/matrix").text.split('<th scope="row">')[1:]
+    assert [re.findall(r"<bdi>(.*?)</bdi>|soft\">(\+\d)", row) for row in rows] == [
+        [("Blood pressure", ""), ("128/82", "")], [("Blood pressure", ""), ("17/17", "")],
+        [("Glucose", ""), ("5.2", ""), ("", "+1")], [("Glucose", ""), ("125", "")],
+    ]  # fmt: skip
+    assert [re.search(r'dir="auto">(.*?)</span>', row)[1] for row in rows] == ["mmHg", "kPa", "mmol/L", "mg/dL"]
+
+
 @pytest.mark.parametrize(
     ("before", "now", "expected"),
     [(6.1, 5.9, "−0.2"), (128, 128, "±0"), ("5.10", 5.2, "+0.1"), ("<3", 4, ""), ("negative", 1, ""), (0.1, 0.3, "+0.2"),

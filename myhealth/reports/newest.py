@@ -34,11 +34,13 @@ class Sort(NamedTuple):
 class NewestPoints:
     """Collects at most `most` points of each measurement that have a value, all in the unit of the newest one.
 
-    `only`: results whose measurements are wanted; None: all are. `kinds`: how many reports of each kind were read.
+    `only`: results whose measurements are wanted; None: all are. `any_unit`: points in other units too. `kinds`: how
+    many reports of each kind were read.
     """
 
-    def __init__(self, most: int, only: Iterable[Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, most: int, only: Iterable[Mapping[str, Any]] | None = None, any_unit: bool = False) -> None:
         self._most = most
+        self._any_unit = any_unit
         self._found: dict[Measured, list[TrendPoint]] = {}
         self._units: dict[Measured, str] = {}
         self._sorts: dict[Measured, set[Sort]] = {}
@@ -61,7 +63,9 @@ class NewestPoints:
             return
         measured, unit = series
         points = self._found.get(measured)
-        if (points and (len(points) >= self._most or self._units[measured] != unit)) or is_missing(result.get("value")):
+        if is_missing(result.get("value")):
+            return
+        if points and (len(points) >= self._most or not (self._any_unit or self._units[measured] == unit)):
             return
         if points is None:
             points = self._found[measured] = []

@@ -261,14 +261,16 @@ class ReportRepository:
         after: PageCursor | None = None,
         rounds: int | None = None,
         read: Sequence[Document] = (),
+        any_unit: bool = False,
     ) -> NewestPoints:
         """Return the `most` newest points of each measurement, or of those of the results `only`, behind `after`.
 
         `rounds`: how many queries at most; a point that is not among their reports is not found. `read`: the newest
-        reports, if the caller has them and there may be more; they are not read again."""
+        reports, if the caller has them and there may be more; they are not read again. `any_unit`: points in other
+        units than the newest one's too."""
         from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query  # not for the sync
 
-        found = NewestPoints(most, only)
+        found = NewestPoints(most, only, any_unit)
         if read:
             found.add(read)
             after = PageCursor.of(read[-1])

@@ -1,4 +1,4 @@
-"""A patient's values as a table: a row for each measurement, a column for each of the newest days."""
+"""A patient's values as a table: a row for each measurement and unit, a column for each of the newest days."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import bottle
 
 from myhealth.clinical.catalog import codes_of
 from myhealth.clinical.guide import DIASTOLIC, NAMES, SYSTOLIC, group_of
+from myhealth.clinical.in_words import plain_text
+from myhealth.clinical.units import series_unit
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
@@ -22,16 +24,26 @@ from wsgi.browse_pages.reports import PatientPage
 from wsgi.browse_pages.result_view import present_all
 
 DAYS_SHOWN, POINTS_READ, QUERIES = 8, 24, 2
-Cells = dict[date, tuple[str, Block]]  # by day: the address of the report, and what was measured
+
+
+class Cell(NamedTuple):
+    """The newest value of a day, the address of its report, and how many `more` values the day has."""
+
+    path: str
+    block: Block
+    more: int
+
+
+Cells = dict[date, Cell]
 
 
 class MatrixRow(NamedTuple):
-    """A measurement. `cells`: for each column the report's address and the value, or None."""
+    """A measurement in one unit. `cells`: one for each column, or None."""
 
     path: str
     name: str
     unit: str
-    cells: list[tuple[str, Block] | None]
+    cells: list[Cell | None]
 
 
 class MatrixPage(PatientPage):
@@ -59,7 +71,7 @@ class MatrixPage(PatientPage):
         )
 
     def _points(self, person: dict[str, Any], after: PageCursor | None) -> dict[Measured, list[TrendPoint]]:
-        return self.context.reports.newest(person, POINTS_READ, after=after, rounds=QUERIES).points()
+        return self.context.reports.newest(person, POINTS_READ, after=after, rounds=QUERIES, any_unit=True).points()
 
     def groups(self, found: dict[Measured, list[TrendPoint]], days: list[date]) -> list[tuple[str, list[MatrixRow]]]:
         """Return (group, its rows) in the order of the guide."""
@@ -67,7 +79,7 @@ class MatrixPage(PatientPage):
         for group, cells in _rows(found, self.dates):
             shown = [cells.get(day) for day in days]
             if any(shown):
-                _, newest = next(cell for cell in shown if cell)
+                newest = next(cell for cell in shown if cell).block
                 rows.append((group, MatrixRow(newest.trend(self.path), newest.name, newest.unit, shown)))
         rows.sort(key=lambda row: NAMES.index(row[0]))
         return [(group, [row for _, row in same]) for group, same in groupby(rows, key=lambda row: row[0])]
@@ -87,29 +99,33 @@ def _day(point: TrendPoint, dates: Dates) -> date:
 
 
 def _rows(found: dict[Measured, list[TrendPoint]], dates: Dates) -> list[tuple[str, Cells]]:
-    """Return (group, cells) of each measurement; both values of a blood pressure are one row."""
+    """Return (group, cells) of each measurement and unit; both values of a blood pressure are one row."""
     results = [result_fields(point, SHOWN) for points in found.values() for point in points]
     views = iter(present_all([{"results": results}], dates.moment)[0])
-    cells: dict[Measured, dict[date, Any]] = {}
+    cells: dict[tuple[Measured, str], dict[date, list[Any]]] = {}
     for measured, points in found.items():
         for point in points:
             view = next(views)
             if point.taken_at:
-                cells.setdefault(measured, {}).setdefault(_day(point, dates), (point, view))
+                line = cells.setdefault((measured, series_unit(plain_text(point.unit))), {})
+                line.setdefault(_day(point, dates), []).append((point, view))
     upper, lower = ((codes_of(code)[0], "") for code in (SYSTOLIC, DIASTOLIC))
     rows: list[tuple[str, Cells]] = []
-    if upper in cells and lower in cells:
-        high, low = cells.pop(upper), cells.pop(lower)
+    for unit in [unit for measured, unit in cells if measured == upper and (lower, unit) in cells]:
+        high, low = cells.pop((upper, unit)), cells.pop((lower, unit))
         both = {}
         for day in high.keys() | low.keys():
-            pair = high.get(day), low.get(day)
-            point = next(each[0] for each in pair if each)
-            both[day] = link("reports", point.report_id), pressure(*(each and each[1] for each in pair))
+            pair = high.get(day, []), low.get(day, [])
+            point = next(each[0][0] for each in pair if each)
+            block = pressure(*(each[0][1] if each else None for each in pair))
+            both[day] = Cell(link("reports", point.report_id), block, max(map(len, pair)) - 1)
         rows.append((NAMES[0], both))
-    for each in cells.values():
-        point = next(iter(each.values()))[0]
+    for line in cells.values():
+        point = next(iter(line.values()))[0][0]
         group = group_of({"code": point.code, "name": point.name})
-        rows.append(
-            (group, {day: (link("reports", point.report_id), single(view)) for day, (point, view) in each.items()})
-        )
+        found_on = {
+            day: Cell(link("reports", same[0][0].report_id), single(same[0][1]), len(same) - 1)
+            for day, same in line.items()
+        }
+        rows.append((group, found_on))
     return rows
