@@ -62,4 +62,6 @@ def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict
            "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
            "results": "[]", "revision": revision, **changes}  # fmt: skip
     further = {name: row.pop(name) for name in FURTHER_NAMES if name in row}
-    return report_document(CheckupRow(**row, further=json.dumps(further, default=datetime.isoformat) if further else None), epoch)
+    return report_document(
+        CheckupRow(**row, further=json.dumps(further, default=datetime.isoformat) if further else None), epoch
+    )
