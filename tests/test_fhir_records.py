@@ -179,6 +179,19 @@ def test_results_of_two_machines_are_of_none_and_both_are_named() -> None:
     assert [result["device"] for result in reading.record["results"]] == ["HC-1", "HC-2"]
 
 
+def test_what_is_not_kept_is_told() -> None:
+    film = {"title": "Film", "data": "AAAA", "contentType": "application/dicom"}
+    much = observation("1", extension=[{"url": "http://x.example/e", "valueString": "x" * 70_000}])
+    (found,) = read(bundle(report("Observation/1", presentedForm=[{"url": "http://x.example/f"}, film]), much))
+    assert found.warnings == [
+        ("presentedForm[1].data", "the attached file is not kept"),
+        ("Observation", "holds too much besides its result: that was not kept"),
+    ]
+    assert "results" not in found.record["sent"]
+    (found,) = read(much)
+    assert [place for place, _ in found.warnings] == ["Observation"]
+
+
 def test_the_report_says_what_a_person_should_know() -> None:
     record = record_of(
         report(

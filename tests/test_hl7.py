@@ -143,6 +143,11 @@ def test_a_value_of_any_type_is_kept(kind: str, text: str, value: Any) -> None:
     assert "absent_reason" not in result
 
 
+def test_a_file_that_is_not_kept_is_told() -> None:
+    (found,) = read(MSH, PID, OBR, OBX, obx("ED", "LAB^AP^PDF^Base64^JVBERi0="))
+    assert found.warnings == [("OBX[2]-5", "the attached file is not kept")]
+
+
 @pytest.mark.parametrize(("text", "status"), [("", "F"), ('""', "F"), ("", "X"), (" ", "F")])
 def test_an_empty_value_is_no_value(text: str, status: str) -> None:
     result = result_of(obx("NM", text, f11=status))

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
@@ -62,6 +64,6 @@ def document(id_: int = 1, revision: int = 1, epoch: int = 1, **changes) -> dict
            "disease": "D", "machine": "M", "taken_by": None, "taken_at": NOW, "created_at": NOW, "updated_at": NOW,
            "results": "[]", "revision": revision, **changes}  # fmt: skip
     further = {name: row.pop(name) for name in FURTHER_NAMES if name in row}
-    return report_document(
-        CheckupRow(**row, further=json.dumps(further, default=datetime.isoformat) if further else None), epoch
-    )
+    if isinstance(details := further.get("details"), str):
+        further["details"] = msgspec.Raw(details.encode())
+    return report_document(CheckupRow(**row, further=msgspec.json.encode(further).decode() if further else None), epoch)

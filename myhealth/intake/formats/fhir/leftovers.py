@@ -1,6 +1,6 @@
 """Keep what a record's resources contain and no field holds: references to orders and encounters, extensions.
 
-What is too long is left out. Narratives repeat the rest, and attached files may be large, so neither is kept.
+What is too long is left out and told. Narratives repeat the rest, and attached files may be large, so neither is kept.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 from myhealth.intake.record import encode_json
 
+TOO_LONG = "holds too much besides its result: that was not kept"
 SENT_MAX = 64 * 1024  # characters of all that a record keeps
 READ = frozenset(
     (
@@ -23,9 +24,10 @@ READ = frozenset(
 )
 
 
-def sent_of(group: FhirGroup) -> dict[str, Any]:
+def sent_of(group: FhirGroup) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return the rest of the head (`resource`), of the other results by their positions (`results`), and the results
-    that are not here (`missing`)."""
+    that are not here (`missing`); and a warning for each resource whose rest is too long."""
+    too_long = []
     budget = SENT_MAX
     found: dict[str, Any] = {"missing": [each for each in group.elsewhere if each]} if any(group.elsewhere) else {}
     parts = [("", group.top)]
@@ -39,7 +41,9 @@ def sent_of(group: FhirGroup) -> dict[str, Any]:
                 found.setdefault("results", {})[number] = rest
             else:
                 found["resource"] = rest
-    return found
+        elif size:
+            too_long.append((group.observations[int(number) - 1][0].kind if number else group.head.kind, TOO_LONG))
+    return found, too_long
 
 
 def _rest(part: Element) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
 from myhealth.intake.formats.fhir.values import lacks_own_value, observation_codes, shown_name
 from myhealth.intake.formats.terminology import usable_serial
-from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.parsed_record import FILE_NOT_KEPT, ParsedRecord
 
 # The elements of a resource, by our fields that come from them alone.
 PLACES = {
@@ -71,7 +71,8 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     }
     collected = _collect(group, moments, shared, serials)
     details = _details(group, shared) | compact(panels=collected.panels)
-    record |= {"results": collected.results, "details": details or None, "sent": sent_of(group) or None}
+    sent, too_long = sent_of(group)
+    record |= {"results": collected.results, "details": details or None, "sent": sent or None}
     record = {name: value for name, value in record.items() if value is not None}
     record["taken_by"] = _taken_by(shared, collected.results)
     raw = alone if alone and len(group.entries) == 1 else group.text()
@@ -79,7 +80,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
-    found.warnings += _unit_warnings(collected.results)
+    found.warnings += [*_unit_warnings(collected.results), *_file_warnings(group), *too_long]
     found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
@@ -94,6 +95,12 @@ def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     tags = [(entry.kind, tag) for entry, part in parts for tag in part.part("meta").parts("tag")]
     kinds = dict.fromkeys(kind for kind, tag in tags if tag.text("code") == "SUBSETTED")
     return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
+
+
+def _file_warnings(group: FhirGroup) -> list[tuple[str, str]]:
+    """Return a warning for each attached file."""
+    files = group.top.parts("presentedForm")
+    return [(f"presentedForm[{at}].data", FILE_NOT_KEPT) for at, each in enumerate(files) if each.data.get("data")]
 
 
 def _unit_warnings(results: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ from myhealth.intake.formats.hl7v2.left_out import kind_of_result
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, parse_unit, parse_value
 from myhealth.intake.formats.terminology import number
+from myhealth.intake.parsed_record import FILE_NOT_KEPT
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
 
 PANEL = "85354-9"  # a blood pressure as a whole
@@ -86,6 +87,8 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
             continue
         current = ObxResult(place, parse_result(segment, zone), [segment])
         result = current.result
+        if segment.text(2).upper() == "ED":
+            group.warnings.append((f"OBX[{place}]-5", FILE_NOT_KEPT))
         if not result["name"]:
             orders = (label_of(each.field(4), each.encoding) for each in group.all("OBR"))
             result["name"] = next(orders, "")
