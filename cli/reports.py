@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from cli.context import App, operator_name, pass_app
 from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
 from myhealth.checkups.services import open_history
 from myhealth.clinical import catalog
-from myhealth.clinical.in_words import usual_range
+from myhealth.clinical.in_words import usual_range, value_text
 from myhealth.clinical.ranges import classify, parse_measurement
 from myhealth.clinical.status import status_text
 from myhealth.common.errors import NotFound
@@ -243,13 +244,14 @@ def draw(points: list[TrendPoint], code: str | None) -> None:
     for specimen, same in split_series(points, code):
         dated = [each for each in same if each.taken_at]
         numbers = [(each, found[1]) for each in dated if (found := parse_measurement(each.value))]
-        values = [float(value) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
-        left_out = [(len(numbers) - len(values), "hardly possible"), (len(dated) - len(numbers), "in words")]
+        drawn = [(float(value), each) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
+        left_out = [(len(numbers) - len(drawn), "hardly possible"), (len(dated) - len(numbers), "in words")]
         left_out += [(len(same) - len(dated), "of unknown time")]
         without = ", ".join(f"{count} {words}" for count, words in left_out if count)
-        if len(values) > 1:
+        if len(drawn) > 1:
             unit = same[-1].unit or ""
-            line = f"{sparkline(values)}  {min(values):g} to {max(values):g} {unit} {specimen}".rstrip()
+            lowest, highest = (value_text(end(drawn, key=itemgetter(0))[1].value) for end in (min, max))
+            line = f"{sparkline([value for value, _ in drawn])}  {lowest} to {highest} {unit} {specimen}".rstrip()
             click.echo(f"{line}, without {without}" if without else line)
 
 

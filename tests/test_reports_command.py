@@ -133,8 +133,8 @@ def test_what_no_living_body_has_presses_no_line_flat(run_cli, people, settings,
     assert drawn[-1] == "▁█  36.6 to 37.9 Cel, without 1 hardly possible"
 
 
-def test_the_line_of_a_trend_says_what_it_leaves_out(run_cli, people, settings, reports) -> None:
-    values = ["5.4", "<3", "trace", 6.5]
+def test_the_line_of_a_trend_has_values_as_sent_and_says_what_it_leaves_out(run_cli, people, settings, reports) -> None:
+    values = ["5.4", "<3", "trace", 1234567]
     take(
         *[
             record(i, taken_at=f"2026-11-0{i + 1}T09:00:00Z", results=[{"name": "Sugar", "value": value, "unit": "mmol/L", "low": 3.9, "high": 6.1}])
@@ -143,7 +143,7 @@ def test_the_line_of_a_trend_says_what_it_leaves_out(run_cli, people, settings, 
     )  # fmt: skip
     run_pass(settings.database_url, ReportWriter(reports), settings)
     drawn = run_cli("reports", "trend", "bholanath", "--name", "Sugar").stdout.splitlines()
-    assert drawn[-1] == "▆▁█  3 to 6.5 mmol/L, without 1 in words"
+    assert drawn[-1] == "▁▁█  <3 to 1234567 mmol/L, without 1 in words"
     assert [line.split()[-1] for line in drawn[1:-1]] == ["within", "below", "3", "above"]
 
 
