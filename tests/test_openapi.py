@@ -128,6 +128,9 @@ def test_the_page_shows_every_call_and_loads_nothing_from_elsewhere(request, nam
             assert f"<b>{verb.upper()}</b> <code>{path}</code>" in page.text
             assert f'id="{said["operationId"]}"' in page.text
     assert page.text.count("A fault of the server") == 1, "what every call may answer stands once"
+    usual = page.text.partition('id="errors"')[2].partition("</dl>")[0]
+    assert "<dt>500" in usual
+    assert "<dt>409" not in usual, "what few of the calls with a 409 mean is not what it usually means"
     loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
     assert set(loaded) == {"/docs/docs.css", "/openapi.json"}
     assert "<script" not in page.text

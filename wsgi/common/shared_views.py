@@ -69,8 +69,8 @@ def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
             for status, answer in operation["responses"].items():
                 if status >= "4":
                     told.setdefault(status, Counter())[answer["description"]] += 1
-    usual = {status: count.most_common(1)[0] for status, count in sorted(told.items())}
-    return {status: text for status, (text, times) in usual.items() if times > 2}
+    usual = {status: (*count.most_common(1)[0], count.total()) for status, count in sorted(told.items())}
+    return {status: text for status, (text, times, of) in usual.items() if times > max(2, of / 2)}
 
 
 def marked(text: str) -> str:
