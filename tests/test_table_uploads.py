@@ -71,7 +71,7 @@ def test_the_layout_of_a_machine_is_used_until_the_address_names_another(upload,
     assert done.stdout == "standard input: 0 accepted, 1 duplicate, 0 rejected.\n", done.stderr
     assert run_cli("machines", "register", "BP-7", "--layout", "long").returncode == 0
     assert db("select layout from machines where serial = 'BP-7'") == [('{"kind":"long"}',)]
-    for layout in ("klingon = 1", 7):
+    for layout in ("", "klingon = 1", 7):
         wrong = upload("POST", "/machines/", {"serial": "BP-7", "layout": layout}, token=token)
         assert wrong.status_code == 400
     assert upload("POST", path, OMRON.encode(), query_string="layout=nope", **send).status_code == 400

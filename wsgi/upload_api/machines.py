@@ -33,9 +33,9 @@ class MachinesView(UploadView):
         if not isinstance(body.get("serial"), str):
             raise BadInput("A serial is needed, as text.")
         layout = body.pop("layout", None)
-        if layout is not None and not isinstance(layout, str):
-            raise BadInput("layout must be text: the name of a layout, or TOML.")
-        if layout:
+        if layout is not None:
+            if not isinstance(layout, str) or not layout:
+                raise BadInput("layout must be text: the name of a layout, or TOML.")
             body["layout"] = dump_layout(named_layout(layout) if layout in NAMES else parse_layout(layout))
         return json_response(machine_json(register_machine(**body)), 201)
 
