@@ -81,6 +81,15 @@ def test_an_export_has_everything_and_nothing_of_others(
     assert db("select count(*) from audit_events where details->>'what' = 'export'") == [(1,)]
 
 
+def test_an_export_has_numbers_beyond_32_bits(people, sync, run_cli, tmp_path) -> None:
+    take(record(1, results=[{"name": "Red cells", "value": 4_500_000_000, "unit": "/L"}]))
+    sync()
+    done = run_cli("users", "export", "bholanath", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    resources = [entry["resource"] for entry in read(tmp_path / "bholanath.zip")["fhir/0001.json"]["entry"]]
+    assert [each["valueQuantity"]["value"] for each in resources if "valueQuantity" in each] == [4_500_000_000]
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
 def test_an_export_has_nothing_of_another_who_had_the_name(
     people, upload, log_in, reports, sync, tmp_path, which

@@ -18,7 +18,6 @@ import msgspec
 from myhealth.audit.events import current_actor, record_event
 from myhealth.common.database import database, transaction
 from myhealth.common.errors import BadInput
-from myhealth.intake.record import encode_json
 from myhealth.privacy.erasure import Mentions, find_rejections, find_spellings
 from myhealth.profiles.held_names import BY_NAME, find_held_names
 from myhealth.profiles.identifiers import list_identifiers
@@ -29,6 +28,8 @@ from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.repository import ReportRepository
 
 BUNDLE_REPORTS = 200
+# The hook converts Int64, the type of MongoDB's integers beyond 32 bits.
+encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=int).encode
 # The files of the zip: one of each table that holds a person's data.
 QUERIES = {
     "users": "select to_jsonb(t) - '{password_hash,changed_in}'::text[] from users t where id = %(id)s",
