@@ -192,6 +192,15 @@ def test_what_is_not_kept_is_told() -> None:
     assert [place for place, _ in found.warnings] == ["Observation"]
 
 
+def test_a_value_with_a_reason_for_its_absence_is_told() -> None:
+    reason = {"dataAbsentReason": concept("error")}
+    for sent in ({"valueInteger": 5, **reason}, {"component": [{"code": concept("x"), "valueInteger": 5, **reason}]}):
+        (found,) = read(observation("1", **sent))
+        assert found.warnings == [("Observation.dataAbsentReason", "there is a value too, which is shown")]
+    (found,) = read(observation("1", valueQuantity=None, **reason))
+    assert found.warnings == []
+
+
 def test_the_report_says_what_a_person_should_know() -> None:
     record = record_of(
         report(

@@ -80,7 +80,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
-    found.warnings += [*_unit_warnings(collected.results), *_file_warnings(group), *too_long]
+    found.warnings += [*_unit_warnings(collected.results), *_absent_warnings(group), *_file_warnings(group), *too_long]
     found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
@@ -95,6 +95,14 @@ def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     tags = [(entry.kind, tag) for entry, part in parts for tag in part.part("meta").parts("tag")]
     kinds = dict.fromkeys(kind for kind, tag in tags if tag.text("code") == "SUBSETTED")
     return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
+
+
+def _absent_warnings(group: FhirGroup) -> list[tuple[str, str]]:
+    """Return a warning for each result that has both a value and a reason why it has none (FHIR's obs-6)."""
+    parts = [each for _, part in group.observations for each in (part, *part.parts("component"))]
+    absent = [part.data for part in parts if "dataAbsentReason" in part.data]
+    both = [data for data in absent if any(data[name] is not None for name in data if name.startswith("value"))]
+    return [("Observation.dataAbsentReason", "there is a value too, which is shown")] * len(both)
 
 
 def _file_warnings(group: FhirGroup) -> list[tuple[str, str]]:
@@ -112,7 +120,7 @@ def _unit_warnings(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
         worded = ucum_unit(sent) or ""
         plain = [series_unit(unit).replace("[IU]", "U").replace("meq", "mmol") for unit in (coded, worded)]
         if worded and coded and plain[0] != plain[1]:
-            message = f"is {printable(sent, 40)}, but its code is {printable(coded, 40)}, which is taken"
+            message = f"is {printable(sent, 40)} in words and {printable(coded, 40)} by its code, which counts"
             found.append(("Observation.valueQuantity.unit", message))
     return found
 
