@@ -195,6 +195,8 @@ def test_a_report_shows_values_first_and_those_of_the_last_time(application, bro
     assert "What next: ask the place where you had your check-up what this means for you." in text
     assert "Checked forBlood pressure" in text
     assert "Taken byDr Ayush Rao" in text
+    printed = plain(browser.get("/my/print"))
+    assert ("by Dr Ayush Rao" in printed, "by savita" in printed, "Savita" in printed) == (True, True, False)
     assert re.findall(r"<text [^>]*>([\w ]+)</text>", newest.text) == ["90", "120", "upper 165", "60", "80", "lower 90"]
     assert "Last time" not in plain(older), "another unit is no last time"
     assert "Savita" not in plain(older), "a source may name another patient: the username stays"

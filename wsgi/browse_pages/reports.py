@@ -85,6 +85,12 @@ class PatientPage(LoggedInPage):
         """`link` for the pages about the same person."""
         return partial(link, "patients", self.patient["username"]) if self.patient else link
 
+    def taker(self, taken_by: str) -> str:
+        """Return the full name of the member of staff who took a report, else what the report says."""
+        user = self.context.reports.people.find_by_username(taken_by) if taken_by else None
+        full_name = user["full_name"].strip() if user and user["role"] in TAKERS else ""
+        return full_name or taken_by
+
 
 class ReportsPage(PatientPage):
     """Reports, newest first."""
@@ -196,7 +202,9 @@ class ReportPage(PatientPage):
             else [],
             ask=self.context.settings.browse.ask if view.unusual and self.patient is None else "",
             owner=person_view(person).whole_name,
-            facts=facts(report, view, self.dates.there(report), person_view(person).whole_name, self.taker(report))
+            facts=facts(
+                report, view, self.dates.there(report), person_view(person).whole_name, self.taker(view.taken_by)
+            )
             + changed,
             up=self.path(),
             to_history=link("reports", view.number, "history") if changed and self.is_staff else "",
@@ -230,13 +238,6 @@ class ReportPage(PatientPage):
             found.append(ReportBlock(block, parts, told, block.trend(self.path)))
         return found
 
-    def taker(self, report: dict[str, Any]) -> str:
-        """Return the full name of the member of staff who took a report, else what the report says."""
-        taken_by = plain_text(report["taken_by"])
-        user = self.context.reports.people.find_by_username(taken_by) if taken_by else None
-        full_name = user["full_name"].strip() if user and user["role"] in TAKERS else ""
-        return full_name or taken_by
-
 
 class PrintPage(PatientPage):
     """All reports that match the filter, one after the other, for paper."""
@@ -247,11 +248,13 @@ class PrintPage(PatientPage):
         query = self.report_query()
         person = self.read_person(username, "reports to print")
         found = self.context.reports.find(person, query.wanted, limit=PRINT_MAX + 1)
+        reports = report_views(found[:PRINT_MAX], self.dates)
         return self.render(
             "print",
             person=person_view(person),
             today=self.dates.day(self.dates.now()),
-            reports=report_views(found[:PRINT_MAX], self.dates),
+            reports=reports,
+            takers={name: self.taker(name) for name in {report.taken_by for report in reports}},
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
             filter_words=query.words(self.dates, found),
