@@ -17,6 +17,7 @@ from myhealth.intake import rejections as domain
 from myhealth.intake.models import Rejection
 from myhealth.profiles.services import get_user
 
+REASON_SHOWN = 400  # characters of an error: what to do stands at its end
 PAYLOAD_SHOWN = 20_000
 SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once
 ID = click.IntRange(0, 2**63 - 1)
@@ -79,7 +80,7 @@ def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
     state = rejection.resolution or "open"
     click.echo(f"Rejection {rejection.id} from {printable(rejection.source)}{line}{machine}: {state}")
     for error in rejection.errors:
-        click.echo(f"  {printable(': '.join(filter(None, (error['field'], error['message']))))}")
+        click.echo(f"  {printable(': '.join(filter(None, (error['field'], error['message']))), most=REASON_SHOWN)}")
     for line in domain.payload_text(rejection)[:PAYLOAD_SHOWN].splitlines():
         click.echo(printable(line, most=PAYLOAD_SHOWN))
 
@@ -120,7 +121,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
                 click.echo(f"{rejection_id}: {error.message}", err=True)  # another command was quicker
                 continue
             if outcome.status == "rejected":
-                text = f"{rejection_id}: still rejected: {first_reason(outcome.errors)}"
+                text = f"{rejection_id}: still rejected: {first_reason(outcome.errors, most=REASON_SHOWN)}"
                 done.tell("still rejected", text, id=rejection_id, errors=outcome.errors)
             else:
                 what = f"check-up {outcome.id}" if outcome.id else printable(outcome.warnings[0]["message"])
@@ -206,10 +207,10 @@ def chosen(rejection_ids: tuple[int, ...], everything: bool) -> list[int]:
     return domain.open_ids() if everything else list(rejection_ids)
 
 
-def first_reason(errors: list[dict[str, Any]]) -> str:
+def first_reason(errors: list[dict[str, Any]], most: int = 80) -> str:
     first = errors[0] if errors else {"field": None, "message": ""}
     more = f" (+{len(errors) - 1})" if len(errors) > 1 else ""
-    return printable(": ".join(filter(None, (first["field"], first["message"]))), most=80) + more
+    return printable(": ".join(filter(None, (first["field"], first["message"]))), most=most) + more
 
 
 def rejection_row(rejection: Rejection) -> dict[str, Any]:

@@ -310,6 +310,13 @@ def test_all_that_was_refused_is_dealt_with_at_once_and_summed_up(db, people, ru
     assert run_cli("rejections", "retry", "--all").stdout == "There is none.\n"
 
 
+def test_a_retry_tells_what_to_do_to_the_end(people, run_cli, tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("patient,date,Glucose (mg/dL)\nbholanath,2026-11-03,99\nbholanath,03/04/2026,98\n")
+    run_cli("import-machine", str(path))
+    assert "or date_format in the layout\n" in run_cli("rejections", "retry", "--all").stdout
+
+
 def test_a_corrected_record_resolves_its_rejection(db, people, run_cli, tmp_path) -> None:
     path = tmp_path / "dump.json"
     bad = {"disease": 5}
