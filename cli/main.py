@@ -146,7 +146,10 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--settings", "file", metavar="PATH", help="Settings file (default: ./myhealth.toml, then /etc/myhealth)."
+    "--settings",
+    "file",
+    metavar="PATH",
+    help="Settings file (default: $MYHEALTH_SETTINGS, ./myhealth.toml, then /etc/myhealth/myhealth.toml).",
 )
 @click.option("--database-url", metavar="URL", help="PostgreSQL; overrides MYHEALTH_DATABASE_URL.")
 @click.option("--mongo-url", metavar="URL", help="MongoDB; overrides MYHEALTH_MONGO_URL.")
@@ -159,7 +162,7 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 done but something was rejected or
     differs, 2 wrong usage or bad input, 74 the output cannot be written, 75 try again later, 77 not allowed, 78 wrong
-    settings, 130 interrupted.
+    settings, 130 interrupted, 141 the reader of the output has closed it.
     """
     from myhealth.common.settings import wants_colour  # `myhealth --help` needs no settings
 

@@ -54,6 +54,13 @@ def test_the_command_list_is_the_codes() -> None:
     assert rows == {f"`myhealth {name}`": text for name, (_, text) in COMMANDS.items()}
 
 
+def test_the_help_names_every_exit_code_and_place_of_the_settings() -> None:
+    shown = cli.get_help(click.Context(cli))
+    codes = [row[0] for row in table(section("Commands", COMMAND_LINE)) if row[0].isdigit()]
+    assert codes == re.findall(r"\b\d+\b", shown.partition("Exit codes: ")[2].partition(".")[0])
+    assert "$MYHEALTH_SETTINGS" in shown
+
+
 def test_each_commands_first_line_is_its_line_in_the_list() -> None:
     context = click.Context(cli)
     for name, (_, text) in COMMANDS.items():
