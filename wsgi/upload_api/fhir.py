@@ -53,8 +53,8 @@ class Bundle(msgspec.Struct, rename="camel"):
 prepare(Bundle)
 
 
-def _body(kind: str, **more: Any) -> dict[str, Any]:
-    schema = shape({"resourceType": {"const": kind}, **more}, closed=False)
+def _body(kind: str, optional: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    schema = shape({"resourceType": {"const": kind}, **more}, optional, closed=False)
     return {"content": {media_type: {"schema": schema} for media_type in (FHIR, JSON)}}
 
 
@@ -131,7 +131,7 @@ class FhirBundleView(FhirWriteView):
     @_fhir_operation(
         "Upload a FHIR transaction or batch",
         {200: "A response to each entry."},
-        _body("Bundle", type={"enum": list(TYPES)}, entry=ENTRIES),
+        _body("Bundle", {"entry": ENTRIES}, type={"enum": list(TYPES)}),
     )
     def post(self) -> Any:
         with contextlib.ExitStack() as held:
