@@ -75,24 +75,30 @@ def _cpu_s(data: bytes) -> float:
     return time.process_time() - started
 
 
-def _few_and_many_s(shape: str, few: int) -> tuple[float, float]:
-    """The least of two turns each, taken in turn: what other programs take away, they take from both."""
-    turns = [[_cpu_s(SHAPES[shape](n)) for n in (few, 4 * few)] for _ in range(2)]
-    return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+def _grows_linearly(shape: str, few: int) -> bool:
+    """Return whether four times the entries take less than ten times the time: what is quadratic takes 16.
+
+    Other programs disturb it, so the least of up to eight turns counts, and the first turn that is good enough ends it.
+    """
+    turns: list[tuple[float, float]] = []
+    for _ in range(8):
+        turns.append((_cpu_s(SHAPES[shape](few)), _cpu_s(SHAPES[shape](4 * few))))
+        least, most = map(min, zip(*turns, strict=True))
+        if most < 10 * max(least, 0.1):
+            return True
+    return False
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_with_the_length_of_the_source(shape: str) -> None:
-    few, many = _few_and_many_s(shape, 1_000)
-    assert many < max(10 * few, 1)
+    assert _grows_linearly(shape, 1_000)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_four_times_the_entries_cost_about_four_times_the_time(shape: str) -> None:
-    """Measured beyond every cap. Other programs disturb it, so 10 times is allowed; what is quadratic takes 16."""
-    few, many = _few_and_many_s(shape, 6_000)
-    assert many < 10 * max(few, 0.1)
+    """Measured beyond every cap."""
+    assert _grows_linearly(shape, 6_000)
 
 
 def test_a_bundle_with_too_many_entries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
