@@ -78,13 +78,13 @@ def _cpu_s(data: bytes) -> float:
 def _grows_linearly(shape: str, few: int) -> bool:
     """Return whether four times the entries take less than ten times the time: what is quadratic takes 16.
 
-    Other programs disturb it, so the least of up to eight turns counts, and the first turn that is good enough ends it.
+    Other programs disturb it, so the least of two turns counts, and of up to six more while that is not enough.
     """
     turns: list[tuple[float, float]] = []
-    for _ in range(8):
+    for turn in range(8):
         turns.append((_cpu_s(SHAPES[shape](few)), _cpu_s(SHAPES[shape](4 * few))))
         least, most = map(min, zip(*turns, strict=True))
-        if most < 10 * max(least, 0.1):
+        if turn and most < 10 * max(least, 0.1):
             return True
     return False
 

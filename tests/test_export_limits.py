@@ -9,10 +9,10 @@ from support.factories import document
 from support.page_client import HOST
 
 from myhealth.profiles.services import get_user
+from myhealth.reports.documents import encode_json
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.writer import ReportWriter
 from wsgi.browse_api.context import RecentAnswers
-from wsgi.common.application import encode_json
 
 REPORTS = 800
 RESULTS = json.dumps([{"code": f"{n}-1", "name": f"Measurement {n}", "value": n, "unit": "mg/dL"} for n in range(20)])

@@ -26,10 +26,10 @@ from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.validation import validate_record
+from myhealth.reports.documents import encode_json
 from myhealth.reports.export.csv_table import CSV_COLUMNS, report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.export.fhir_values import code_element
-from wsgi.common.application import encode_json
 
 PATIENT = {"_id": 7, "subject": "s7", "username": "savita", "full_name": "Savita Deshpande"}
 KEPT = (

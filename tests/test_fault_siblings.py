@@ -21,9 +21,9 @@ from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.parsed_record import DECODER
 from myhealth.intake.validation import validate_record
+from myhealth.reports.documents import encode_json
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.export.fhir_values import measured
-from wsgi.common.application import encode_json
 
 MDC, TABLE_78 = "urn:iso:std:iso:11073:10101", "http://terminology.hl7.org/CodeSystem/v2-0078"
 WOMAN = "PID|1||M100^^^HOSP^MR||Test^Person||19900101|F"

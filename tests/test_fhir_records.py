@@ -184,7 +184,7 @@ def test_what_is_not_kept_is_told() -> None:
     much = observation("1", extension=[{"url": "http://x.example/e", "valueString": "x" * 70_000}])
     (found,) = read(bundle(report("Observation/1", presentedForm=[{"url": "http://x.example/f"}, film]), much))
     assert found.warnings == [
-        ("presentedForm[1].data", "the attached file is not kept"),
+        ("DiagnosticReport.presentedForm[1].data", "the attached file is not kept"),
         ("Observation", "holds too much besides its result: that was not kept"),
     ]
     assert "results" not in found.record["sent"]

@@ -12,8 +12,8 @@ import pytest
 from support.fhir import read_text, stored_report
 from support.paths import DATA
 
+from myhealth.reports.documents import encode_json
 from myhealth.reports.export.fhir import fhir_bundle
-from wsgi.common.application import encode_json
 
 FILES = [path for folder in ("fhir-r4", "bundles", "faults") for path in sorted((DATA / folder).glob("*.json"))]
 PATIENT = {"_id": 7, "subject": "s7", "username": "savita", "full_name": "Savita Deshpande", "sex": "female",

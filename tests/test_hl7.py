@@ -146,6 +146,7 @@ def test_a_value_of_any_type_is_kept(kind: str, text: str, value: Any) -> None:
 def test_a_file_that_is_not_kept_is_told() -> None:
     (found,) = read(MSH, PID, OBR, OBX, obx("ED", "LAB^AP^PDF^Base64^JVBERi0="))
     assert found.warnings == [("OBX[2]-5", "the attached file is not kept")]
+    assert read(MSH, PID, OBR, OBX, obx("ED", ""))[0].warnings == []
 
 
 @pytest.mark.parametrize(("text", "status"), [("", "F"), ('""', "F"), ("", "X"), (" ", "F")])

@@ -11,8 +11,8 @@ from support.paths import DATA
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.profiles.services import create_user
+from myhealth.reports.documents import encode_json
 from myhealth.reports.export.fhir import fhir_bundle
-from wsgi.common.application import encode_json
 
 FILES = [path for folder in ("faults", "bundles") for path in sorted((DATA / folder).iterdir())]
 FILES = [path for path in FILES if path.name.endswith((".fhir.json", ".hl7")) or path.parent.name == "bundles"]

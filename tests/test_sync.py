@@ -215,6 +215,7 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
     db(f"update checkups set {column} = %s where id = 2", value)
     done = sync()
     assert (done.quarantined_count, done.quarantined[0].id) == (1, 2)
+    assert differences(db, reports)["lost"] == [2]
     assert reports.get(2) is None, "an outdated report is worse than a missing one"
     take(record(4))
     assert sync().quarantined_count == 0

@@ -15,6 +15,7 @@ from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
 # The digits of BSON's decimal128 (IEEE 754-2008), and the characters of a number that has as many.
 DECIMAL_DIGITS = 34
 NUMBER_LENGTH_MAX = DECIMAL_DIGITS + 8
+# The warning of a format whose records may carry files.
 FILE_NOT_KEPT = "the attached file is not kept"
 
 

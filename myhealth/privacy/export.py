@@ -23,13 +23,11 @@ from myhealth.profiles.held_names import BY_NAME, find_held_names
 from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User
 from myhealth.reports.access_log import Access, AccessEvent
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.repository import ReportRepository
 
 BUNDLE_REPORTS = 200
-# The hook converts Int64, the type of MongoDB's integers beyond 32 bits.
-encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=int).encode
 # The files of the zip: one of each table that holds a person's data.
 QUERIES = {
     "users": "select to_jsonb(t) - '{password_hash,changed_in}'::text[] from users t where id = %(id)s",

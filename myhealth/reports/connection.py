@@ -64,28 +64,24 @@ READ_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
 # For reading reports: the driver takes six times as long for an aware moment as `aware` does. Moments arrive without
 # their zone, UTC, and decimals as Decimal128; `restore_report` converts both.
 REPORT_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=False)
-# Types of a result's values that `restore_report` must convert or search.
+# Types of values that `restore_report` must convert or search.
 _TO_RESTORE = frozenset((Decimal128, dict, list, datetime))
-# The other fields of a report that are converted.
-MOMENTS = ("taken_at", "created_at", "updated_at", "taken_until", "issued_at", "reviewed_at")
 
 
 def restore_report(report: Document) -> Document:
     """Convert the moments and the decimals of a report that was read with REPORT_CODEC, in place."""
-    for name in MOMENTS:
-        moment = report.get(name)
-        if type(moment) is datetime:
-            report[name] = datetime.combine(moment, moment.time(), UTC)  # `replace` takes six times as long
-    if "details" in report:
-        report["details"] = restore_value(report["details"])
     results = report["results"]
-    if type(results) is not list:
-        report["results"] = restore_value(results)
-        return report
-    for result in results:
+    is_plain = type(results) is list
+    for result in results if is_plain else ():
         if type(result) is not dict or not _TO_RESTORE.isdisjoint(map(type, result.values())):
-            report["results"] = restore_value(results)
+            is_plain = False
             break
+    for name, value in report.items():
+        kind = type(value)
+        if kind is datetime:
+            report[name] = datetime.combine(value, value.time(), UTC)  # as `aware`, without a call for each
+        elif kind in _TO_RESTORE and not (is_plain and value is results):
+            report[name] = restore_value(value)
     return report
 
 
@@ -100,7 +96,7 @@ def restore_value(value: Any) -> Any:
 
 
 def aware(moment: datetime) -> datetime:
-    """Return a moment that was read with REPORT_CODEC with its zone, UTC."""
+    """Return a moment that was read with REPORT_CODEC with its zone, UTC. (`replace` takes six times as long.)"""
     return datetime.combine(moment, moment.time(), UTC)
 
 

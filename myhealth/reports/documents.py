@@ -71,6 +71,15 @@ class UserRow(NamedTuple):
     identifiers: str = "[]"
 
 
+def _plain_integer(value: Any) -> int:
+    """Convert Int64, the type of MongoDB's integers beyond 32 bits."""
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+# The JSON of what MongoDB holds.
+encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain_integer).encode
 # Every number keeps its digits. Raises a ValueError if the text is not JSON.
 decode_json = msgspec.json.Decoder(float_hook=exact_number).decode
 

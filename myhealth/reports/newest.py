@@ -23,7 +23,7 @@ Measured = tuple[str, str]  # the test (a LOINC code or a name) and the kind of 
 Name = tuple[bool, str]  # whether it is a code, and the code or name
 
 
-class Sort(NamedTuple):
+class Labels(NamedTuple):
     """What tells measurements apart: the name of a result, its own specimen, and without one that of its report."""
 
     name: Name
@@ -43,7 +43,7 @@ class NewestPoints:
         self._any_unit = any_unit
         self._found: dict[Measured, list[TrendPoint]] = {}
         self._units: dict[Measured, str] = {}
-        self._sorts: dict[Measured, set[Sort]] = {}
+        self._labels: dict[Measured, set[Labels]] = {}
         self._known: dict[Any, tuple[Measured, str] | None] = {}
         self.kinds: Counter[str] = Counter()
         self._wanted = None if only is None else {name for each in only if (name := named(each))}
@@ -89,8 +89,8 @@ class NewestPoints:
             code = name[1] if name[0] else None
             test, unit, kind = series_key({**result, "specimen": own or of_report, "code": code})
             series = (test, kind), unit
-            sort = Sort(name, *(each if isinstance(each, str) else None for each in (own, of_report)))
-            self._sorts.setdefault((test, kind), set()).add(sort)
+            labels = Labels(name, *(each if isinstance(each, str) else None for each in (own, of_report)))
+            self._labels.setdefault((test, kind), set()).add(labels)
         if all(isinstance(part, str | None) for part in parts):
             self._known[parts] = series
         return series
@@ -99,25 +99,25 @@ class NewestPoints:
         """Return the condition for reports with measurements that still have too few points; None if no more can be
         found. A name may be of several measurements, as a local code of serum and of urine: with a specimen that was
         not seen yet, it may be of another one."""
-        full: list[Sort] = []
-        partial: list[Sort] = []
-        for measured, sorts in self._sorts.items():
-            (full if len(self._found.get(measured, ())) >= self._most else partial).extend(sorts)
+        full: list[Labels] = []
+        partial: list[Labels] = []
+        for measured, several in self._labels.items():
+            (full if len(self._found.get(measured, ())) >= self._most else partial).extend(several)
         if self._wanted is not None:
-            names = self._wanted - ({sort.name for sort in full} - {sort.name for sort in partial})
-            return {"results": _with_a_result({"$or": _named_by(names)})} if names else None
-        of_reports = {sort.report_specimen for sort in full + partial} | {None}
+            names = self._wanted - ({each.name for each in full} - {each.name for each in partial})
+            return {"results": {"$elemMatch": {"$or": _named_by(names)}}} if names else None
+        of_reports = {each.report_specimen for each in full + partial} | {None}
         found: list[Document] = [{"details.specimen": {"$nin": [*of_reports]}}]
         for of_report in of_reports:
             by_specimen: dict[str | None, set[Name]] = {}
-            for sort in full:
-                if sort.specimen is not None or sort.report_specimen == of_report:
-                    by_specimen.setdefault(sort.specimen, set()).add(sort.name)
+            for name, specimen, report_specimen in full:
+                if specimen is not None or report_specimen == of_report:
+                    by_specimen.setdefault(specimen, set()).add(name)
             known = [
                 {**each, "specimen": specimen} for specimen, names in by_specimen.items() for each in _named_by(names)
             ]
             unnamed = {"code": None, "name": None}
-            found.append({"details.specimen": of_report, "results": _with_a_result({"$nor": [unnamed, *known]})})
+            found.append({"details.specimen": of_report, "results": {"$elemMatch": {"$nor": [unnamed, *known]}}})
         return {"$or": found}
 
     def latest(self, result: Mapping[str, Any], specimen: Any) -> TrendPoint | None:
@@ -137,10 +137,6 @@ def _named_by(names: Iterable[Name]) -> list[Document]:
     """Return two conditions, one of which a result with one of these names meets."""
     codes, words = ([text for coded, text in names if coded is which] for which in (True, False))
     return [{"code": {"$in": codes}}, {"code": None, "name": {"$in": words}}]
-
-
-def _with_a_result(condition: Document) -> Document:
-    return {"$elemMatch": condition}
 
 
 def named(result: Mapping[str, Any]) -> Name | None:

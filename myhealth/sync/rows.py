@@ -127,9 +127,10 @@ def report_document(row: Any, epoch: int) -> Document:
 
 def _further_fields(text: str) -> Document:
     """Return the fields of `CheckupRow.further`, in the order of the columns."""
-    fields = {name: value for name, value in decode_json(text).items() if value is not None}
     return {
-        name: datetime.fromisoformat(value) if name in MOMENTS else storable(value) for name, value in fields.items()
+        name: datetime.fromisoformat(value) if name in MOMENTS else storable(value)
+        for name, value in decode_json(text).items()
+        if value is not None
     }
 
 

@@ -23,11 +23,16 @@ select c.id, c.patient_id, u.subject::text, c.checkup_type, c.checkup_report, c.
 from checkups c join users u on u.id = c.patient_id left join machines m on m.id = c.machine_id"""
 FIELDS = ("patient_id", "subject", "checkup_type", "checkup_report", "disease", "machine", "taken_by", "taken_at",
           "created_at", "updated_at", "results", "revision", "abnormal")  # fmt: skip
-# The further columns of check-ups, by the catalog: a report leaves them out where they are null.
+# The further columns of check-ups with their types, by the catalog: a report leaves them out where they are null.
 FURTHER = """
-select attname::text, atttypid::regtype::text = 'jsonb' from pg_attribute
+select attname::text, atttypid::regtype::text from pg_attribute
 where attrelid = 'checkups'::regclass and attnum > 0 and not attisdropped
     and attname not in ('id', 'machine_id', 'record_id', 'changed_in', 'sent', {known})"""
+# How columns of a type are read: no report has a moment that Python does not know.
+FORMS = {
+    "jsonb": "c.{0}::text",
+    "timestamp with time zone": "case when c.{0} between '0001-01-02' and '9999-12-30' then c.{0} end",
+}
 # The time until which tokens are revoked is rounded up: no revoked token becomes valid again.
 PEOPLE = """
 select id, subject::text, username, full_name, role, active, revision,
@@ -56,8 +61,8 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
     Every field of the report store is compared except the epoch. The result is NONE if the stores agree.
     """
     further = dict(db(FURTHER.format(known=", ".join(f"'{name}'" for name in FIELDS))))
-    selected = "".join(f", c.{name}{'::text' if is_json else ''}" for name, is_json in further.items())
-    read_json = ["results", *(name for name, is_json in further.items() if is_json)]
+    selected = "".join(f", {FORMS.get(kind, 'c.{0}').format(name)}" for name, kind in further.items())
+    read_json = ["results", *(name for name, kind in further.items() if kind == "jsonb")]
     rows = {
         id_: {
             name: digits(json.loads(value, parse_float=Decimal)) if name in read_json else plain(value)

@@ -9,7 +9,7 @@ import bottle
 
 from myhealth.common.errors import NotFound
 from myhealth.reports.access_log import Access
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.export.fhir_values import Element
 from myhealth.reports.fhir.parameters import PARAMETERS, FhirSearch, parse_fhir_search
 from myhealth.reports.fhir.resources import find_resource, is_withdrawn, patient_of, report_id_of, resources_of
@@ -25,7 +25,6 @@ from wsgi.browse_api.fhir_capability import (
     search_operation,
 )
 from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
-from wsgi.common.application import encode_json
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body
 from wsgi.common.site_address import site
 from wsgi.common.views import FHIR, JSON, View, answer

@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from myhealth.reports.documents import Document, public_report
+from myhealth.reports.documents import Document, encode_json, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from wsgi.browse_api.context import ApiView
@@ -17,7 +17,6 @@ from wsgi.browse_api.schemas import (
     reading,
     refusals,
 )
-from wsgi.common.application import encode_json
 from wsgi.common.site_address import site
 from wsgi.common.views import CSV, FHIR, JSON, answer, answer_json, cut_page, next_link, page_limit
 

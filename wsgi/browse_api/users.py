@@ -8,7 +8,7 @@ import bottle
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
 from wsgi.browse_api.context import STAFF, ApiView, BrowseContext
@@ -32,7 +32,7 @@ from wsgi.browse_api.schemas import (
     reading,
     refusals,
 )
-from wsgi.common.application import encode_json, json_error
+from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation, ref
 from wsgi.common.requests import BASIC, bearer_token, client_address
 from wsgi.common.views import (

@@ -11,12 +11,11 @@ from urllib.parse import quote
 
 import bottle
 
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle, report_entries
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
 from wsgi.browse_pages.reports import PatientPage
-from wsgi.common.application import encode_json
 from wsgi.common.pages import SECURITY_HEADERS
 from wsgi.common.views import CONTENT_TYPES, CSV, FHIR, pack, pack_stream
 

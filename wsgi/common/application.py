@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import bottle
-import msgspec
 
 from myhealth.common.addresses import network_of
 from myhealth.common.concurrency import Once
@@ -20,6 +19,7 @@ from myhealth.common.logs import configure_logging
 from myhealth.common.refusals import MinuteTexts
 from myhealth.common.request_context import current_request
 from myhealth.common.settings import Settings, load
+from myhealth.reports.documents import encode_json
 from wsgi.common import metrics
 from wsgi.common.access import Exchange
 from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
@@ -29,15 +29,6 @@ from wsgi.common.site_address import Site
 log = logging.getLogger(__name__)
 _logged = MinuteTexts()
 
-
-def _plain_integer(value: Any) -> int:
-    """Convert Int64, the type of MongoDB's integers beyond 32 bits."""
-    if isinstance(value, int):
-        return int(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain_integer).encode
 
 # No cache keeps an error: the next request may succeed, and an error may contain a username.
 ERROR_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -10,8 +10,9 @@ import bottle
 
 from myhealth.common.errors import BadInput
 from myhealth.common.request_context import current_request
+from myhealth.reports.documents import encode_json
 from wsgi.common import fhir_outcome
-from wsgi.common.application import Application, encode_json
+from wsgi.common.application import Application
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, header, note_login, read_json, takes_gzip
 from wsgi.common.site_address import site

@@ -10,7 +10,8 @@ from myhealth.intake.formats.format import Dump
 from myhealth.intake.idempotency import Answer
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import ERASED, RecordResult, counts
-from wsgi.common.application import encode_json, error_body
+from myhealth.reports.documents import encode_json
+from wsgi.common.application import error_body
 
 UNKNOWN_USER = "User does not exist!"
 # The bytes of all items. The shortest item has 51, so the items of 100,000 records fit.

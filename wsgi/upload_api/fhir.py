@@ -65,7 +65,7 @@ def _fhir_operation(summary: str, answers: dict[int, str], body: dict[str, Any],
     return Operation(summary, told, SENDERS, body, errors=errors, content=FHIR, others=others, **details)
 
 
-ENTRIES = {"type": "array", "items": {"type": "object"}}  # each has its own answer
+ENTRIES = {"type": "array", "items": {}}  # each has its own answer, also one that is no object
 IF_NONE_EXIST = ("If-None-Exist", TEXT, "identifier=system|value: only if it is not stored yet.")
 LOCATION = ("Location", TEXT, "Where the browse API has it.")
 

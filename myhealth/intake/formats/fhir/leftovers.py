@@ -27,12 +27,12 @@ READ = frozenset(
 def sent_of(group: FhirGroup) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return the rest of the head (`resource`), of the other results by their positions (`results`), and the results
     that are not here (`missing`); and a warning for each resource whose rest is too long."""
-    too_long = []
-    budget = SENT_MAX
+    budget, too_long = SENT_MAX, list[tuple[str, str]]()
     found: dict[str, Any] = {"missing": [each for each in group.elsewhere if each]} if any(group.elsewhere) else {}
-    parts = [("", group.top)]
-    parts += [(str(i), part) for i, (entry, part) in enumerate(group.observations, 1) if entry is not group.head]
-    for number, part in parts:
+    results = enumerate(group.observations, 1)
+    parts = [("", group.head, group.top)]
+    parts += [(str(i), entry, part) for i, (entry, part) in results if entry is not group.head]
+    for number, entry, part in parts:
         rest = _rest(part)
         size = len(encode_json(rest)) if rest else 0
         if size and size <= budget:
@@ -42,7 +42,7 @@ def sent_of(group: FhirGroup) -> tuple[dict[str, Any], list[tuple[str, str]]]:
             else:
                 found["resource"] = rest
         elif size:
-            too_long.append((group.observations[int(number) - 1][0].kind if number else group.head.kind, TOO_LONG))
+            too_long.append((entry.kind, TOO_LONG))
     return found, too_long
 
 

@@ -107,8 +107,10 @@ def _absent_warnings(group: FhirGroup) -> list[tuple[str, str]]:
 
 def _file_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     """Return a warning for each attached file."""
-    files = group.top.parts("presentedForm")
-    return [(f"presentedForm[{at}].data", FILE_NOT_KEPT) for at, each in enumerate(files) if each.data.get("data")]
+    files = enumerate(group.top.parts("presentedForm"))
+    return [
+        (f"{group.head.kind}.presentedForm[{at}].data", FILE_NOT_KEPT) for at, each in files if each.data.get("data")
+    ]
 
 
 def _unit_warnings(results: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -87,7 +87,7 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
             continue
         current = ObxResult(place, parse_result(segment, zone), [segment])
         result = current.result
-        if segment.text(2).upper() == "ED":
+        if segment.text(2).upper() == "ED" and "absent_reason" not in result:
             group.warnings.append((f"OBX[{place}]-5", FILE_NOT_KEPT))
         if not result["name"]:
             orders = (label_of(each.field(4), each.encoding) for each in group.all("OBR"))
