@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -221,6 +222,19 @@ def test_whatever_a_row_holds_it_stops_nothing_and_nothing_outdated_stays(db, re
     assert sync().quarantined_count == 0
     found = reports.find(reports.people.find_by_username("bholanath"), limit=9)
     assert sorted(report["_id"] for report in found) == [1, 3, 4]
+
+
+def test_of_the_facts_that_few_reports_have_each_arrives_in_its_type_and_no_other(db, reports, sync) -> None:
+    take(record(1), record(2), record(3))
+    db("update checkups set status = 'preliminary', taken_until = '2026-11-20T10:00:00.125+05:30' where id = 1")
+    db("""update checkups set taken_offset = 330, details = '{"notes": [{"text": "x"}], "n": 5.10}' where id = 2""")
+    sync()
+    assert differences(db, reports) == NONE
+    first, second, third = (reports.get(id_) for id_ in (1, 2, 3))
+    assert first["taken_until"] == datetime(2026, 11, 20, 4, 30, 0, 125_000, UTC)
+    assert (str(second["details"]["n"]), second["taken_offset"]) == ("5.10", 330)
+    assert first.keys() - third.keys() == {"status", "taken_until"}
+    assert second.keys() - third.keys() == {"taken_offset", "details"}
 
 
 @pytest.mark.parametrize("value", ["1e20", "6.02e23", "2.5E+19", "9223372036854775807", "2147483648", "-0.0", "1.50"])

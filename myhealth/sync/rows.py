@@ -74,9 +74,8 @@ ROWS: dict[str, Any] = {"checkups": CheckupRow, "users": UserRow, "tombstones": 
 MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tombstone}
 # The form in which columns of a type are read. Moments come in UTC and without a zone: an aware one takes twice as long
 # to read and to write. Numbers in JSON keep their digits.
-UTC_FORM = " at time zone 'UTC'"
-FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": UTC_FORM}
-_further = ", ".join(f"'{name}', t.{name}{UTC_FORM if name in MOMENTS else ''}" for name in FURTHER_NAMES)
+FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
+_further = ", ".join(f"'{name}', t.{name}" for name in FURTHER_NAMES)
 JOINED = {
     "further": f"case when num_nonnulls({', '.join(f't.{name}' for name in FURTHER_NAMES)}) > 0"
     f" then json_build_object({_further})::text end",
