@@ -1,14 +1,14 @@
 """myhealth audit"""
 
-from dataclasses import asdict
+from __future__ import annotations
+
 from typing import Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, check_form, print_records
-from myhealth.audit.events import ACTIONS, record_event
-from myhealth.audit.merged import SOURCES, find_all_events
+from myhealth.audit import ACTIONS, SOURCES, events, merged
 
 
 class Moment(click.DateTime):
@@ -54,18 +54,20 @@ def audit(
     upload API records events in PostgreSQL, the browse API in MongoDB; this command shows both. Events are only ever
     added; they contain no measured values and no passwords.
     """
+    from msgspec.structs import asdict  # help needs no msgspec
+
     check_form(as_csv, as_json)
     newest = not filters["after"] if newest is None else newest
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
     with app.database() as settings, app.reports(settings) as store:
         sources = (source,) if source else SOURCES
-        found = list(find_all_events(store, sources=sources, limit=limit + 1, newest=newest, **filters))
-        record_event("read", what="audit")
-    events = found[:limit]
+        found = list(merged.find_all_events(store, sources=sources, limit=limit + 1, newest=newest, **filters))
+        events.record_event("read", what="audit")
+    shown = found[:limit]
     if newest:
-        events.reverse()
-    records = [asdict(event) for event in events]
+        shown.reverse()
+    records = [asdict(event) for event in shown]
     if not as_json:
         records = [{**record, "details": details_text(record["details"])} for record in records]
     print_records(records, COLUMNS, as_json=as_json, as_csv=as_csv)

@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell that shall complete.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell in which to complete.")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script with which a shell completes commands and options.

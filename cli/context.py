@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.loading import load_domain
+from myhealth.common.errors import BadInput
+
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
     from myhealth.reports.repository import ReportRepository
+    from myhealth.sync.targets import Target
 
 
 # Of a command's log: with -v each step, with -vv the messages of libraries too.
@@ -30,21 +34,30 @@ class App:
     def settings(self, **options: Any) -> Settings:
         """Return the settings, with further options of the command itself by dotted name, and log as they say."""
         from myhealth.common.logs import configure_logging  # a command's help needs neither
-        from myhealth.common.settings import load
+        from myhealth.common.settings import load, wants_colour
 
+        load_domain()
+        click.get_current_context().color = wants_colour()
         found = load({**self._options, **options}, file=self._file)
         configure_logging(found.log, LEVELS[min(self.verbose, 2)])
         return found
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Settings]:
-        """Open PostgreSQL and check its schema; audit events of the block name the operator."""
-        from myhealth.audit.events import Actor, acting_as
+        """Open PostgreSQL and check its schema. Audit events of the block name the operator; one of them is that a
+        command is refused."""
+        from myhealth.audit.events import Actor, acting_as, record_refusal
         from myhealth.stores import opened_database
 
         settings = self.settings()
         with opened_database(settings), acting_as(Actor(None, operator_name(), None)):
-            yield settings
+            try:
+                yield settings
+            except BadInput:
+                command = click.get_current_context()
+                words = f"myhealth{command.command_path.removeprefix(command.find_root().command_path)}"
+                record_refusal("refused", words, subject=command.params.get("username"), request=words)
+                raise
 
     @contextlib.contextmanager
     def reports(self, settings: Settings) -> Iterator[ReportRepository]:
@@ -56,6 +69,19 @@ class App:
             yield repository
         finally:
             repository.close()
+
+    @contextlib.contextmanager
+    def target(self, settings: Settings) -> Iterator[Target]:
+        """Open what the sync writes to: the report store itself, or the browse API before it."""
+        if settings.sync.reports_api_url:
+            from myhealth.sync.targets import ReportsApi, ReportsApiClient  # these take a while to load
+
+            yield ReportsApi(ReportsApiClient(settings))
+        else:
+            from myhealth.reports.writer import ReportWriter
+
+            with self.reports(settings) as reports:
+                yield ReportWriter(reports, audit_days=settings.retention.audit_days)
 
 
 def operator_name() -> str:

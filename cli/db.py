@@ -1,10 +1,12 @@
 """myhealth db"""
 
+from __future__ import annotations
+
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, print_json, tell, told_as_json
-from myhealth.embedded import servers
+from myhealth import embedded
 
 
 @click.group()
@@ -22,7 +24,7 @@ def db() -> None:
 def start(app: App) -> None:
     """Start both servers, unless they are running."""
     done = []
-    for server in servers(app.settings().folder):
+    for server in embedded.servers(app.settings().folder):
         running = server.answers()
         server.ensure()
         done.append({"server": server.title, "done": "is running already" if running else "started", "url": server.url})
@@ -34,7 +36,7 @@ def start(app: App) -> None:
 @pass_app
 def stop(app: App) -> None:
     """Stop both servers in an orderly way; the data stays."""
-    both = servers(app.settings().folder)
+    both = embedded.servers(app.settings().folder)
     done = [{"server": each.title, "done": "stopped" if each.stop() else "was not running"} for each in both]
     tell("\n".join(f"{each['server']} {each['done']}" for each in done), done)
 
@@ -44,7 +46,7 @@ def stop(app: App) -> None:
 @pass_app
 def db_status(app: App, as_json: bool) -> None:
     """Show the state, address and data folder of both servers; exit 1 unless both run."""
-    found = [server.status() for server in servers(app.settings().folder)]
+    found = [server.status() for server in embedded.servers(app.settings().folder)]
     if as_json:
         print_json(found)
     else:

@@ -1,5 +1,7 @@
 """myhealth demo: the nine steps of myhealth/README.md, with real servers and processes."""
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import dataclasses
@@ -8,25 +10,24 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import called_as, plural
-from myhealth import processes, stores
+from myhealth import embedded, examples, processes, stores
+from myhealth.common import http_client
 from myhealth.common.errors import Unavailable
-from myhealth.common.http_client import HttpClient
-from myhealth.common.settings import Settings
-from myhealth.embedded import servers
-from myhealth.embedded.mongo import Mongo
-from myhealth.embedded.postgres import Postgres
-from myhealth.examples import example
-from myhealth.profiles.passwords import generate_password
-from myhealth.profiles.services import create_user
-from myhealth.reports.repository import ReportRepository
-from myhealth.reports.writer import ReportWriter
-from myhealth.sync.runner import run_pass
+from myhealth.profiles import passwords, services
+from myhealth.reports import writer
+from myhealth.sync import runner
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
+    from myhealth.embedded.mongo import Mongo
+    from myhealth.embedded.postgres import Postgres
+    from myhealth.reports.repository import ReportRepository
 
 RESPONSE_MAX_BYTES = 1024 * 1024
 DATABASE = "myhealth_demo"  # the demo's own databases, so that no other data changes
@@ -51,7 +52,7 @@ def demo(app: App) -> None:
 @contextlib.contextmanager
 def prepared(settings: Settings) -> Iterator[tuple[Settings, tuple[Any, Any]]]:
     """Start both servers with empty databases, and open two free ports, for one demo at a time."""
-    postgres, mongo = servers(settings.folder)
+    postgres, mongo = embedded.servers(settings.folder)
     print_step(0, "Starting real servers.")
     begun = time.monotonic()
     postgres.ensure()
@@ -108,14 +109,14 @@ def step_1_and_2(settings: Settings) -> dict[str, str]:
     """Create the users; return their passwords by username."""
     print_step(1, "Bholanath and Savita come for a health check-up.")
     begun = time.monotonic()
-    people = {name: generate_password() for name in ("bholanath", "savita", "tara")}
+    people = {name: passwords.generate_password() for name in ("bholanath", "savita", "tara")}
     for name, password in people.items():
         role = "technician" if name == "tara" else "patient"
-        create_user(name, password=password, role=role, rounds=settings.bcrypt_rounds)
+        services.create_user(name, password=password, role=role, rounds=settings.bcrypt_rounds)
     print_result(
         f"Two patients and the technician Tara have accounts; passwords are kept as bcrypt hashes ({since(begun)})."
     )
-    dump = json.loads(example("machine-dump.json").read_text("utf-8"))
+    dump = json.loads(examples.example("machine-dump.json").read_text("utf-8"))
     serial = dump["machine"]["serial"]
     print_step(2, f"Dr. Ayush examines them with the machine {serial}, which keeps the reports in its memory.")
     print_result(f"{plural(len(dump['records']), 'report')} in it; the first: {dump['records'][0]['checkup_report']}")
@@ -123,7 +124,7 @@ def step_1_and_2(settings: Settings) -> dict[str, str]:
 
 
 def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
-    path = example("machine-dump.json")
+    path = examples.example("machine-dump.json")
     body = path.read_bytes()
     serial = json.loads(body)["machine"]["serial"]
     print_step(3, "The tablet pulls all reports out of the machine.")
@@ -143,14 +144,14 @@ def step_3_and_4(upload_url: str, people: dict[str, str]) -> int:
 
 def step_5_and_6(settings: Settings, reports: ReportRepository) -> None:
     print_step(5, "The task runner wakes up and looks for check-ups that are new since the last one it stored.")
-    done = run_pass(settings.database_url, ReportWriter(reports), settings)
+    done = runner.run_pass(settings.database_url, writer.ReportWriter(reports), settings)
     print_result(
         f"{plural(done.read, 'row')} read (people and check-ups); checkpoint: check-up {done.last_checkup_id}."
     )
     print_step(6, "It turns them into JSON report documents and hands them to the report store.")
     documents, users = reports.count()
     print_result(f"MongoDB has {plural(documents, 'report')} and {plural(users, 'user')} ({done.secs:.2f} s).")
-    again = run_pass(settings.database_url, ReportWriter(reports), settings)
+    again = runner.run_pass(settings.database_url, writer.ReportWriter(reports), settings)
     print_result(f"The next pass finds {plural(again.read, 'row')} to do ({again.secs:.2f} s).")
 
 
@@ -200,7 +201,7 @@ def call(
         headers["Authorization"] = f"Bearer {token}"
     if basic:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(basic).encode()).decode()
-    client = HttpClient(url, timeout_s=60, response_max_bytes=RESPONSE_MAX_BYTES)
+    client = http_client.HttpClient(url, timeout_s=60, response_max_bytes=RESPONSE_MAX_BYTES)
     response = client.call("GET" if body is None else "POST", path, body, headers)
     return response.status, json.loads(response.body)
 

@@ -1,22 +1,27 @@
 """myhealth users identifiers"""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_json, print_table, tell, told_as_json
-from myhealth.audit.events import record_event
+from cli.output import as_json, plural, print_records, tell, told_as_json
+from myhealth.audit import events
 from myhealth.common.text import printable
 from myhealth.profiles import identifiers, services
-from myhealth.profiles.models import User
+
+if TYPE_CHECKING:
+    from myhealth.profiles.models import User
 
 
 @click.group("identifiers")
 def identifiers_() -> None:
     """List, add and remove the numbers that authorities, such as hospitals, gave to a patient.
 
-    A record with a number of an authority is the patient's who has it here, and nobody else's.
+    A record with such a number belongs to the patient who has the number here, and to no other.
     """
 
 
@@ -28,12 +33,9 @@ def identifiers_list(app: App, username: str, as_json: bool) -> None:
     """List the identifiers of a user."""
     with app.database():
         found = services.get_user(username)
-        record_event("read", subject_id=found.id, subject=found.username, what="profile")
+        events.record_event("read", subject_id=found.id, subject=found.username, what="profile")
         rows = identifier_rows(found)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table([[row["system"], row["value"]] for row in rows], ("authority", "value"))
+    print_records(rows, ("system", "value"), as_json=as_json, header=("authority", "value"))
 
 
 @identifiers_.command("add")
@@ -46,7 +48,7 @@ def identifiers_list(app: App, username: str, as_json: bool) -> None:
 def identifiers_add(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
     """Give a user an identifier, and store the rejected records that waited for it.
 
-    Adding one that the user has forgets under which name sources sent it.
+    If the user has it already, the name under which sources sent it is forgotten.
     """
     from myhealth.intake.retry import store_waiting  # it loads all that reads records
 

@@ -1,41 +1,41 @@
 """myhealth import-machine"""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
-from msgspec.structs import replace
 
 from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
-from myhealth.examples import NAMES, named_layout
-from myhealth.intake.file_import import (
-    PREVIEW_COLUMNS,
-    PREVIEWED,
-    FileImport,
-    ImportOptions,
-    RejectedFile,
-    audited_import,
-    preview_row,
-)
-from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.registry import format_names
-from myhealth.intake.formats.tables.layout import GUESSED, Layout, check_layout, parse_layout
-from myhealth.intake.formats.terminology import read_zone
-from myhealth.intake.identity import PatientMap, read_patient_map
-from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.results import RecordResult
+from myhealth.examples import NAMES as LAYOUTS
+from myhealth.examples import named_layout
+from myhealth.intake import file_import, identity
+from myhealth.intake.formats import NAMES as FORMATS
+from myhealth.intake.formats import registry, terminology
+from myhealth.intake.formats.tables import layout as layouts
+from myhealth.profiles import services
+
+if TYPE_CHECKING:
+    from myhealth.intake.file_import import FileImport
+    from myhealth.intake.formats.format import Dump
+    from myhealth.intake.formats.tables.layout import Layout
+    from myhealth.intake.parsed_record import ParsedRecord
+    from myhealth.intake.results import RecordResult
 
 NOTHING_STORED = " (dry run: nothing was stored)"
 SHOWN_MAX = 20  # rejected records that the summary names; all of them are stored
 JSON_MAX = 1000
+STATUSES = ("accepted", "duplicate", "rejected")
 EFFECTS = ("replaced", "withdrawn")  # of accepted records, beside those that were created
 # One thread reads ahead while the other waits for PostgreSQL; this soon after its answer the other one continues.
 SWITCH_S = 0.0005
@@ -44,10 +44,10 @@ SWITCH_S = 0.0005
 @dataclass
 class Summary:
     """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX.
-    `replaced`, `withdrawn`: the accepted records that did so to a stored check-up.
+    `replaced`, `withdrawn`: the accepted records that replaced or withdrew a stored check-up.
 
-    `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: what looks
-    wrong in the file as a whole. `preview`: of a dry run of a table, the first records.
+    `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: faults of the
+    file as a whole that reject no record. `preview`: of a dry run of a table, the first records.
     """
 
     file: str
@@ -65,15 +65,16 @@ class Summary:
     items: list[dict[str, Any]] = field(default_factory=list)
     preview: list[list[str]] = field(default_factory=list)
 
-    def add(self, parsed: ParsedRecord, result: RecordResult, *, shown: bool) -> None:
-        if shown and len(self.preview) < PREVIEWED:
-            self.preview.append(preview_row(parsed, result))
-        setattr(self, result.status, getattr(self, result.status) + 1)
-        self.replaced += result.effect == "replaced"
-        self.withdrawn += result.effect == "withdrawn"
-        self.kept += result.rejection_id is not None
-        self.warnings += bool(result.warnings) and result.status == "accepted"
-        if (result.status == "rejected" or result.warnings) and len(self.items) < JSON_MAX:
+    def add(self, batch: Sequence[tuple[ParsedRecord, RecordResult]], *, shown: bool) -> None:
+        for parsed, result in batch[: file_import.PREVIEWED - len(self.preview)] if shown else ():
+            self.preview.append(file_import.preview_row(parsed, result))
+        count = Counter([result.status for _, result in batch] + [result.effect for _, result in batch])
+        for name in (*STATUSES, *EFFECTS):
+            setattr(self, name, getattr(self, name) + count[name])
+        told = [(parsed, result) for parsed, result in batch if result.warnings or result.status == "rejected"]
+        self.kept += sum(result.rejection_id is not None for _, result in told)
+        self.warnings += sum(result.status == "accepted" for _, result in told)
+        for parsed, result in told[: JSON_MAX - len(self.items)]:
             record = parsed.decoded()
             record_id = record.get("record_id") if isinstance(record, dict) else None
             self.items.append(
@@ -88,6 +89,14 @@ class Summary:
                     "rejection_id": result.rejection_id,
                 }
             )
+
+
+class FormatName(click.Choice[str]):
+    """The name of a format. The registry, which loads readers, is asked when one is given, and not for help."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        self.choices = tuple(registry.format_names())
+        return super().convert(value, param, ctx)
 
 
 # Options of every command that takes in what machines send.
@@ -105,12 +114,12 @@ READING = (
         " rejected), like Asia/Kolkata or +05:30.",
     ),
     click.option("--create-patients", is_flag=True, help="Create unknown patients, without a password."),
-    click.option("--include-training", is_flag=True, help="Take HL7 messages for training or debugging for results."),
+    click.option("--include-training", is_flag=True, help="Treat HL7 messages for training or debugging as results."),
 )  # fmt: skip
 
 
 def reading_options(command: Any) -> Any:
-    """Add READING to a command."""
+    """Add the options of READING to a command."""
     for option in reversed(READING):
         command = option(command)
     return command
@@ -125,18 +134,20 @@ def reading_options(command: Any) -> Any:
     type=click.Path(path_type=Path, allow_dash=True),
     help="Files to read; - is standard input.",
 )
-@click.option("--format", type=click.Choice(format_names()), help="Force the format; detected by default.")
+@click.option("--format", type=FormatName(FORMATS), help="Force the format; detected by default.")
 @click.option("--machine", metavar="SERIAL", help="The machine's serial, for files that do not name it.")
 @click.option("--patient", metavar="USERNAME", help="The patient of all records, for files that name no patient.")
 @click.option(
     "--layout", metavar="NAME",
-    help=f"What the columns of a CSV file mean: a TOML file, or {', '.join(NAMES)}. Else the machine's, or guessed.",
+    help=f"What the columns of a CSV file mean: a TOML file, or {', '.join(LAYOUTS)}. Else the machine's, or guessed.",
 )  # fmt: skip
 @click.option(
-    "--date-format", metavar="FORMAT", help="Of days in CSV whose year does not come first: dmy, mdy, or like %d/%m/%Y."
+    "--date-format",
+    metavar="FORMAT",
+    help="Form of days in CSV whose year does not come first: dmy, mdy, or like %d/%m/%Y.",
 )
 @click.option("--decimal", type=click.Choice([".", ","]), help="The decimal separator of numbers in CSV; a point.")
-@click.option("--encoding", metavar="NAME", help="Of a CSV file that is not UTF-8, such as windows-1252.")
+@click.option("--encoding", metavar="NAME", help="Encoding of a CSV file that is not UTF-8, such as windows-1252.")
 @reading_options
 @click.option("--dry-run", is_flag=True, help="Check everything, store nothing.")
 @click.option(
@@ -162,20 +173,22 @@ def import_machine(
     for name in ("machine", "patient"):
         if given[name] is not None and not given[name].strip():
             raise click.UsageError(f"--{name} is empty")
-    read_zone(given["zone"] or "UTC")
+    terminology.read_zone(given["zone"] or "UTC")
     overrides = {name: value for name in ("date_format", "decimal", "encoding") if (value := given.pop(name))}
     named = given.pop("layout")
-    layout = check_layout(replace(load_layout(named) if named else GUESSED, **overrides))
+    found = load_layout(named) if named else layouts.GUESSED
+    layout = layouts.check_layout(found, **overrides, zone=given["zone"])
     if named or overrides:
         given["format"] = given["format"] or "csv"
-    layout = replace(layout, zone=given["zone"] or layout.zone)
     chosen = {name: value for name, value in given.items() if value is not None}
     mapped = load_map(patient_map)
     summaries = []
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(50_000, 20, 100)
     with app.database() as settings:
-        options = ImportOptions(
+        if given["patient"] and not given["create_patients"]:
+            services.get_user(given["patient"])  # else each record would be rejected, and kept, for one mistyped name
+        options = file_import.ImportOptions(
             layout=layout, patient_map=mapped, own_authorities=settings.intake.folded_authorities, **chosen
         )
         for file in files:
@@ -205,7 +218,7 @@ def _check_rejected(rejected: Path | None, files: Sequence[Path]) -> None:
 
 
 def _print_total(summaries: Sequence[Summary], is_dry_run: bool) -> None:
-    counts = {name: sum(getattr(s, name) for s in summaries) for name in ("accepted", "duplicate", "rejected")}
+    counts = {name: sum(getattr(s, name) for s in summaries) for name in STATUSES}
     in_all = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     unread = [cell_text(summary.file) for summary in summaries if summary.error]
     failed = f"; {plural(len(unread), 'file')} could not be read: {', '.join(unread)}" if unread else ""
@@ -214,33 +227,33 @@ def _print_total(summaries: Sequence[Summary], is_dry_run: bool) -> None:
 
 def load_layout(name: str) -> Layout:
     """Return the layout of a name or of a TOML file. Raises BadInput."""
-    if name in NAMES:
+    if name in LAYOUTS:
         return named_layout(name)
     try:
-        return parse_layout(Path(name).read_text(encoding="utf-8-sig"))
+        return layouts.parse_layout(Path(name).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        known, reason = ", ".join(NAMES), getattr(error, "strerror", None) or error
-        hint = f"it is built in: --layout {Path(name).stem}" if Path(name).stem in NAMES else ""
+        known, reason = ", ".join(LAYOUTS), getattr(error, "strerror", None) or error
+        hint = f"it is built in: --layout {Path(name).stem}" if Path(name).stem in LAYOUTS else ""
         raise BadInput(
             f"--layout must be {known}, or a file: {cell_text(name)} cannot be read: {reason}", hint=hint
         ) from error
 
 
-def load_map(file: TextIO | None) -> PatientMap:
+def load_map(file: TextIO | None) -> identity.PatientMap:
     if file is None:
-        return PatientMap()
+        return identity.PatientMap()
     try:
-        return read_patient_map(file)
+        return identity.read_patient_map(file)
     except BadInput as error:
         raise BadInput(f"{file.name}: {error.message}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{file.name}: it is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: Path | None) -> None:
+def import_file(file: Path, summary: Summary, options: file_import.ImportOptions, rejected: Path | None) -> None:
     """Import one file. A file that cannot be read, or is broken, is reported in `summary.error`."""
     try:
-        with opened(file) as source, audited_import(source, summary.file, options) as coming:
+        with opened(file) as source, file_import.audited_import(source, summary.file, options) as coming:
             try:
                 store_batches(coming, summary, source, rejected_file(file, rejected, coming.dump))
             finally:
@@ -253,23 +266,25 @@ def import_file(file: Path, summary: Summary, options: ImportOptions, rejected: 
         summary.error = error.message + (f" ({error.hint})" if error.hint else "")
 
 
-def store_batches(coming: FileImport, summary: Summary, source: BinaryIO, rejected: RejectedFile | None) -> None:
+def store_batches(
+    coming: FileImport, summary: Summary, source: BinaryIO, rejected: file_import.RejectedFile | None
+) -> None:
     closing = contextlib.closing(rejected) if rejected else contextlib.nullcontext()
     with closing, progress(source, summary.file) as advance, message_if_interrupted(coming):
         for batch in coming:
-            for parsed, result in batch:
-                summary.add(parsed, result, shown=coming.options.dry_run and coming.dump.header != "")
-                if rejected is not None and result.status == "rejected":
+            summary.add(batch, shown=coming.options.dry_run and coming.dump.header != "")
+            if rejected is not None:
+                for parsed in [parsed for parsed, result in batch if result.status == "rejected"]:
                     rejected.add(parsed)
             advance()
 
 
-def rejected_file(file: Path, rejected: Path | None, dump: Dump) -> RejectedFile | None:
-    """Return the file for rejected records that --rejected names, or that lies in the folder that it names."""
+def rejected_file(file: Path, rejected: Path | None, dump: Dump) -> file_import.RejectedFile | None:
+    """Return the file for rejected records: the one that --rejected names, or one in the folder that it names."""
     if rejected is None:
         return None
     name = "standard-input" if str(file) == "-" else file.name
-    return RejectedFile(rejected / name if rejected.is_dir() else rejected, dump)
+    return file_import.RejectedFile(rejected / name if rejected.is_dir() else rejected, dump)
 
 
 @contextlib.contextmanager
@@ -328,7 +343,7 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
             return
     would = NOTHING_STORED if dry_run else ""
     if summary.preview:
-        print_table(summary.preview, PREVIEW_COLUMNS)
+        print_table(summary.preview, file_import.PREVIEW_COLUMNS)
     done = [f"{count:,} {name}" for name in EFFECTS if (count := getattr(summary, name))]
     effects = f" ({', '.join(done)})" if done else ""
     counts = f"{summary.accepted:,} accepted{effects}, {summary.duplicate:,} duplicate, {summary.rejected:,} rejected"

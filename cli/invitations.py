@@ -1,20 +1,21 @@
 """myhealth users invite: codes with which patients set a password, as printable slips or as a table."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable, Iterator
-from html import escape
-from typing import Any
-from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, print_csv, print_error, print_json
 from myhealth.common.errors import Conflict, NotFound, SettingsError
-from myhealth.common.settings import Settings
-from myhealth.profiles.invitations import IssuedInvitation, invite, list_without_password
-from myhealth.profiles.services import get_user
+from myhealth.profiles import invitations, services
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
+    from myhealth.profiles.invitations import IssuedInvitation
 
 COLUMNS = ("username", "full_name", "address", "code", "expires_at")
 HEAD = """<!DOCTYPE html>
@@ -32,7 +33,7 @@ SLIP = """<section>
 <h1>Your health reports</h1>
 <p>For <strong><bdi>{name}</bdi></strong></p>
 <ol>
-<li>Scan this, or open <b>{address}</b></li>
+<li>Scan the square below with the camera of a phone, or open <b>{address}</b></li>
 <li>Your username: <code><bdi>{username}</bdi></code></li>
 <li>Your code: <code>{code}</code></li>
 <li>Choose a password.</li>
@@ -66,11 +67,11 @@ def users_invite(
     with app.database() as settings:
         if not settings.browse.public_url:
             for name in usernames:
-                get_user(name)  # that there is no such user comes first
+                services.get_user(name)  # that there is no such user comes first
             hint = "set it (MYHEALTH_BROWSE_PUBLIC_URL) to the address of the pages, like https://health.example"
             raise SettingsError("browse.public_url is empty, and slips need it", hint=hint)
         address = f"{settings.browse.public_url.rstrip('/')}/my/welcome"
-        made = _invite_each(list_without_password() if all_without_password else usernames, errors)
+        made = _invite_each(invitations.list_without_password() if all_without_password else usernames, errors)
         if as_html:
             sys.stdout.writelines(_slips(made, address, settings))
         else:
@@ -88,14 +89,18 @@ def users_invite(
 def _invite_each(usernames: Iterable[str], errors: list[str]) -> Iterator[IssuedInvitation]:
     for username in usernames:
         try:
-            yield invite(username)
+            yield invitations.invite(username)
         except (NotFound, Conflict) as error:
             errors.append(error.message)
 
 
 def _slips(invitations: Iterable[IssuedInvitation], address: str, settings: Settings) -> Iterator[str]:
     """Yield a page of HTML with a slip for each. What the QR code carries behind # is sent to no server."""
-    import segno  # only here: other commands do without it
+    from html import escape  # only here: other commands do without these
+    from urllib.parse import urlencode
+    from zoneinfo import ZoneInfo
+
+    import segno
 
     zone = ZoneInfo(settings.time_zone)
     yield HEAD

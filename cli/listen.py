@@ -1,26 +1,27 @@
 """myhealth listen"""
 
-import asyncio
+from __future__ import annotations
+
 import contextlib
 import socket
-import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.import_machine import load_map, reading_options
-from myhealth import processes, stores
-from myhealth.common.addresses import parse_networks
-from myhealth.common.database import database
-from myhealth.common.database_watch import Watch
+from myhealth import grants, processes, stores
+from myhealth.common import addresses, database, database_watch, settings_checks
 from myhealth.common.errors import SettingsError
-from myhealth.common.settings_checks import is_loopback
-from myhealth.grants import warn_of_data_in_the_log
-from myhealth.intake.formats.terminology import read_zone
-from myhealth.mllp.receiver import Receiver, Senders
-from myhealth.mllp.server import Limits, MllpServer, serve_metrics
+from myhealth.intake.formats import terminology
+from myhealth.mllp import Limits
+from myhealth.mllp import receiver as receivers
+from myhealth.mllp import server as servers
 
+if TYPE_CHECKING:
+    import ssl
+
+LIMITS = Limits()
 SECONDS = click.FloatRange(min=0.1, max=86400)
 
 
@@ -44,15 +45,15 @@ SECONDS = click.FloatRange(min=0.1, max=86400)
 )  # fmt: skip
 @reading_options
 @click.option(
-    "--max-message", type=click.IntRange(1024, Limits.message_max), default=Limits.message_max, show_default=True,
+    "--max-message", type=click.IntRange(1024, LIMITS.message_max), default=LIMITS.message_max, show_default=True,
     metavar="BYTES", help="The longest message that is taken.",
 )  # fmt: skip
 @click.option(
-    "--idle-timeout", type=SECONDS, default=Limits.idle_s, show_default=True, metavar="S",
+    "--idle-timeout", type=SECONDS, default=LIMITS.idle_s, show_default=True, metavar="S",
     help="Close a connection that sends no message for so long.",
 )  # fmt: skip
 @click.option(
-    "--frame-timeout", type=SECONDS, default=Limits.frame_s, show_default=True, metavar="S",
+    "--frame-timeout", type=SECONDS, default=LIMITS.frame_s, show_default=True, metavar="S",
     help="Close a connection whose message is not complete so long after its beginning.",
 )  # fmt: skip
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus reads figures of this listener.")
@@ -66,24 +67,26 @@ def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> N
     stores nothing twice. SIGTERM or Ctrl-C end it once what is being stored is answered; a second one ends it at once.
     """
     allow, limits = given["allow"], (given[name] for name in ("max_message", "idle_timeout", "frame_timeout"))
-    if allow is None and not is_loopback(f"tcp://[{host}]" if ":" in host else f"tcp://{host}"):
+    if allow is None and not settings_checks.is_loopback(f"tcp://[{host}]" if ":" in host else f"tcp://{host}"):
         raise click.UsageError(f"--host {host} lets others in; name those who may send with --allow")
-    parse_networks(allow or "", "--allow")
+    addresses.parse_networks(allow or "", "--allow")
     given["zone"] = given["zone"] or "UTC"
-    read_zone(given["zone"])
+    terminology.read_zone(given["zone"])
     tls = tls_context(given["tls_cert"], given["tls_key"], given["tls_client_ca"])
-    receiver = Receiver(Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])
-    receiver.create_patients, receiver.include_training = given["create_patients"], given["include_training"]
-    server = MllpServer(receiver.answer, Limits(allow or Limits.allow, *limits))
-    if given["metrics"]:
-        serve_metrics(server.figures, given["metrics"])
+    import asyncio  # it takes long to load, and help does without it
+
     settings = app.settings()
+    receiver = receivers.Receiver(receivers.Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])
+    receiver.create_patients, receiver.include_training = given["create_patients"], given["include_training"]
     receiver.own_authorities = settings.intake.folded_authorities
+    server = servers.MllpServer(receiver.answer, Limits(allow or LIMITS.allow, *limits))
+    if given["metrics"]:
+        servers.serve_metrics(server.figures, given["metrics"])
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(fileno=fd) if fd else processes.open_listening_socket(host, port))
         stack.enter_context(stores.opened_database(settings, is_served=True))
-        warn_of_data_in_the_log()
-        stack.callback(Watch(database.obj, stores.database_url(settings)).stop)
+        grants.warn_of_data_in_the_log()
+        stack.callback(database_watch.Watch(database.database.obj, stores.database_url(settings)).stop)
         click.echo(f"listening on {processes.url_of(listener).replace('http', 'mllp')}", err=True)
         asyncio.run(server.run(listener, tls))
 
@@ -94,6 +97,8 @@ def tls_context(cert: str | None, key: str | None, client_ca: str | None) -> ssl
         if key or client_ca:
             raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
         return None
+    import ssl
+
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
         context.load_cert_chain(cert, key)

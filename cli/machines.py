@@ -1,5 +1,7 @@
 """myhealth machines"""
 
+from __future__ import annotations
+
 import click
 
 from cli.context import App, pass_app

@@ -1,6 +1,5 @@
 """The entry point: global options, commands that are loaded on use, and exit codes of errors."""
 
-import importlib
 import os
 import sys
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from cli.context import App
+from cli.loading import load_command
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError
 
@@ -59,7 +59,7 @@ EXAMPLES = {
 
 
 def add_examples(command: click.Command, name: str) -> None:
-    """Let the help of a command, and of those within, end with its example."""
+    """End the help of a command and of its subcommands with their examples."""
     if isinstance(command, click.Group):
         for word, each in command.commands.items():
             add_examples(each, f"{name} {word}")
@@ -82,7 +82,7 @@ COMMANDS = {
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),
     "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
-    "settings": ("cli.doctor:settings", "Show every setting and where it comes from."),
+    "settings": ("cli.doctor:settings_command", "Show every setting and where it comes from."),
     "status": ("cli.status:status_command", "Show how far the report store is behind, and why."),
     "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
     "users": ("cli.users:users", "Create and manage users."),
@@ -117,8 +117,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = load_command(COMMANDS[cmd_name][0])
         add_examples(command, cmd_name)
         return command
 
@@ -164,9 +163,6 @@ def cli(ctx: click.Context, /, file: str | None, verbose: int, **options: str | 
     differs, 2 wrong usage or bad input, 74 the output cannot be written, 75 try again later, 77 not allowed, 78 wrong
     settings, 130 interrupted, 141 the reader of the output has closed it.
     """
-    from myhealth.common.settings import wants_colour  # `myhealth --help` needs no settings
-
-    ctx.color = wants_colour()
     ctx.obj = App(file, options, verbose)
 
 

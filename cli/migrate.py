@@ -1,15 +1,20 @@
 """myhealth migrate"""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import cell_text, confirm, is_json, print_json, print_table, tell, told_as_json
+from myhealth import grants as rights
 from myhealth import stores
-from myhealth.common.settings import Settings
-from myhealth.grants import RIGHTS, grant, keep_data_out_of_the_log
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
 
 DONE = "applied"
 
@@ -43,11 +48,11 @@ def migrate_command(
     """
     if grants and (status or check or to is not None):
         raise click.UsageError("--grants goes with none of --status, --check and --to")
-    settings, roles = app.settings(), {kind: role for kind in RIGHTS if (role := named[f"{kind}_role"])}
+    settings, roles = app.settings(), {kind: role for kind in rights.RIGHTS if (role := named[f"{kind}_role"])}
     stores.bind_database(settings)
     try:
         if grants:
-            statements = [*grant_all(roles), *keep_data_out_of_the_log(roles.values())]
+            statements = [*grant_all(roles), *rights.keep_data_out_of_the_log(roles.values())]
             text = "\n".join([*statements, "PostgreSQL's log gets no data from failing statements."])
             tell(text, {"sql": statements})
         elif status or check:
@@ -70,7 +75,7 @@ def migrate_command(
 
 def grant_all(roles: Mapping[str, str]) -> list[str]:
     """Grant roles, by their kind, what they need; return the SQL."""
-    return [statement for kind, role in roles.items() for statement in grant(kind, role)]
+    return [statement for kind, role in roles.items() for statement in rights.grant(kind, role)]
 
 
 def go_to(app: App, settings: Settings, to: int | None, yes: bool) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from myhealth.common.settings import Settings
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-# The same for commands that change something: `tell` knows of it.
+# The same for commands that change something; `tell` reads it.
 told_as_json = click.option(
     "--json",
     is_flag=True,

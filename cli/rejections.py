@@ -1,23 +1,27 @@
 """myhealth rejections"""
 
+from __future__ import annotations
+
 import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, confirm, is_json, plural, print_json, print_table, told_as_json
-from myhealth.audit.events import record_event
+from myhealth.audit import events
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
 from myhealth.intake import rejections as domain
-from myhealth.intake.models import Rejection
-from myhealth.profiles.services import get_user
+from myhealth.profiles import services
 
-REASON_SHOWN = 400  # characters of an error: what to do stands at its end
+if TYPE_CHECKING:
+    from myhealth.intake.models import Rejection
+
+REASON_SHOWN = 400  # characters of an error: its end says what to do
 PAYLOAD_SHOWN = 20_000
 SHOWN_MAX = 20  # lines of each kind, where all are dealt with at once
 ID = click.IntRange(0, 2**63 - 1)
@@ -42,7 +46,7 @@ def rejections() -> None:
 def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
     """List rejected records, oldest first."""
     with app.database():
-        record_event("read", what="rejections")
+        events.record_event("read", what="rejections")
         found = domain.list_rejections(after=after, limit=limit, state="all" if resolved else "open")
     if as_json:
         print_json([rejection_row(rejection) for rejection in found])
@@ -64,7 +68,7 @@ def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: b
 
 
 @rejections.command("show")
-@click.argument("rejection_id", type=ID, metavar="ID", help="The number of a rejected record.")
+@click.argument("rejection_id", type=ID, metavar="ID", help="The id of a rejected record.")
 @as_json
 @pass_app
 def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
@@ -81,12 +85,15 @@ def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
     click.echo(f"Rejection {rejection.id} from {printable(rejection.source)}{line}{machine}: {state}")
     for error in rejection.errors:
         click.echo(f"  {printable(': '.join(filter(None, (error['field'], error['message']))), most=REASON_SHOWN)}")
-    for line in domain.payload_text(rejection)[:PAYLOAD_SHOWN].splitlines():
+    text = domain.payload_text(rejection)
+    for line in text[:PAYLOAD_SHOWN].splitlines():
         click.echo(printable(line, most=PAYLOAD_SHOWN))
+    if len(text) > PAYLOAD_SHOWN:
+        click.echo(f"… and {len(text) - PAYLOAD_SHOWN:,} more characters; --json has all", err=True)
 
 
 @rejections.command()
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Ids of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option(
     "--patient", metavar="U", help="With IDs: whose they are, whatever they say. Alone: those that wait for U."
@@ -98,16 +105,13 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 
     Exit 1 if one is still rejected.
     """
-    from myhealth.intake.retry import (
-        find_waiting,  # these load all that reads records
-        retry_rejection,
-    )
+    from myhealth.intake.retry import find_waiting, retry_rejection  # these load all that reads records
 
     if patient is not None and everything:
         raise click.UsageError("--patient goes with IDs or alone, not with --all")
     done = Progress(everything)
     with app.database() as settings, contextlib.ExitStack() as stack:
-        user = None if patient is None else get_user(patient)
+        user = None if patient is None else services.get_user(patient)
         found = find_waiting(user) if user and not rejection_ids else chosen(rejection_ids, everything)
         options: dict[str, Any] = {"own_authorities": settings.intake.folded_authorities}
         if user and rejection_ids:
@@ -134,10 +138,10 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 
 
 @rejections.command("discard")
-@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Numbers of rejected records.")
+@click.argument("rejection_ids", type=ID, nargs=-1, metavar="ID...", help="Ids of rejected records.")
 @click.option("--all", "everything", is_flag=True, help="Every open one.")
 @click.option("--reason", default="", help="The reason, stored with the record.")
-@click.option("--erase", is_flag=True, help="Remove what the records say, also of resolved ones.")
+@click.option("--erase", is_flag=True, help="Remove the content of the records, also of resolved ones.")
 @click.option("--patient", metavar="U", help="With --all and --erase: only records of this person.")
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
 @told_as_json
@@ -170,8 +174,8 @@ def rejections_discard(
 
 
 class Progress:
-    """Prints the result of each rejected record, as JSON all of them; with `everything`, only the first of each kind,
-    with a progress bar and a summary."""
+    """Print the result of each rejected record. With `everything`, print only the first ones of each status, a progress
+    bar and a summary; JSON has all results."""
 
     def __init__(self, everything: bool) -> None:
         self.everything = everything

@@ -1,30 +1,29 @@
 """myhealth reports"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, operator_name, pass_app
 from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
-from myhealth.checkups.services import open_history
-from myhealth.clinical import catalog
-from myhealth.clinical.in_words import usual_range, value_text
-from myhealth.clinical.ranges import classify, parse_measurement
-from myhealth.clinical.status import status_text
+from myhealth.checkups import services
+from myhealth.clinical import catalog, in_words, ranges, status
 from myhealth.common.errors import NotFound
 from myhealth.common.text import printable
-from myhealth.intake.parsed_record import DECODER
-from myhealth.reports.access_log import Access
-from myhealth.reports.documents import Document, public_report
-from myhealth.reports.export.csv_table import CSV_COLUMNS, csv_rows
-from myhealth.reports.facts import LENGTHS, checkup_facts, moment_text, notes_of, results_facts
-from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX, ReportFilter, parse_moment
-from myhealth.reports.repository import ReportRepository
-from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint, TrendQuery, readable_results, split_series
+from myhealth.intake import parsed_record
+from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX, access_log, documents, facts, filters, trends
+from myhealth.reports.export import csv_table
+
+if TYPE_CHECKING:
+    from myhealth.reports.documents import Document
+    from myhealth.reports.repository import ReportRepository
+    from myhealth.reports.trends import TrendPoint
 
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "report")
@@ -69,18 +68,18 @@ def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool
     """List a person's reports, the newest first."""
     check_form(as_csv, as_json)
     for option, name in (("from", "since"), ("to", "until")):
-        asked[name] = parse_moment(option, asked[name]) if asked[name] else None
+        asked[name] = filters.parse_moment(option, asked[name]) if asked[name] else None
     if asked["since"] and asked["until"] and asked["since"] >= asked["until"]:
         raise click.UsageError("--from is after --to")
-    wanted = ReportFilter(**{name: value for name, value in asked.items() if value != ""})
+    wanted = filters.ReportFilter(**{name: value for name, value in asked.items() if value != ""})
     with app.reports(app.settings()) as store:
         patient = _log_access_by_cli(store, user, "export" if as_csv or as_json else "reports")
         found = store.find(patient, wanted, limit=limit + 1)
     listed = found[:limit]
     if as_json:
-        print_json([public_report(report, patient["username"]) for report in listed])
+        print_json([documents.public_report(report, patient["username"]) for report in listed])
     elif as_csv:
-        print_csv(list(csv_rows(listed, patient["username"])), CSV_COLUMNS)
+        print_csv(list(csv_table.csv_rows(listed, patient["username"])), csv_table.CSV_COLUMNS)
     else:
         columns = ("checkup_type", "disease", "taken_by", "abnormal")
         rows = [
@@ -98,19 +97,19 @@ def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool
 @as_json
 @pass_app
 def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
-    """Show one report of a person's, with its results."""
+    """Show one report of a person, with its results."""
     check_form(as_csv, as_json)
     with app.reports(app.settings()) as store:
         patient = find_user(store, user)
         found = store.get_with_patient(report_id)
         if found is None or found[1]["subject"] != patient["subject"]:
             raise NotFound(f"{user} has no report {report_id}; `myhealth reports list {user}` shows which there are")
-        store.access_log.log(Access.by_operator(operator_name(), patient, "report", report_id=report_id))
+        store.access_log.log(access_log.Access.by_operator(operator_name(), patient, "report", report_id=report_id))
     report = found[0]
     if as_json:
-        print_json(public_report(report, patient["username"]))
+        print_json(documents.public_report(report, patient["username"]))
     elif as_csv:
-        print_csv(list(csv_rows([report], patient["username"])), CSV_COLUMNS)
+        print_csv(list(csv_table.csv_rows([report], patient["username"])), csv_table.CSV_COLUMNS)
     else:
         print_report(report, patient["username"])
 
@@ -122,14 +121,17 @@ def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: 
 def history(app: App, /, report_id: int, as_json: bool) -> None:
     """List the earlier versions of a report, the newest first, from PostgreSQL."""
     with app.database():
-        versions = open_history(report_id)
-    found = [{**each, "content": DECODER.decode(each["content"])} for each in versions]
+        versions = services.open_history(report_id)
+    found = [{**each, "content": parsed_record.DECODER.decode(each["content"])} for each in versions]
     if as_json:
         print_json(found)
         return
+    if not found:
+        click.echo(f"Report {report_id} has no earlier version: nobody changed it.")
+        return
     rows = []
     for each in found:
-        said = ", ".join(f"{result['name']} {result['value']}" for result in readable_results(each["content"]))
+        said = ", ".join(f"{result['name']} {result['value']}" for result in trends.readable_results(each["content"]))
         rows.append([*(each[name] for name in VERSION_HEADER[:-2]), each["content"]["status"] or "final", said])
     print_table(rows, VERSION_HEADER)
 
@@ -149,18 +151,20 @@ def history(app: App, /, report_id: int, as_json: bool) -> None:
 @as_json
 @pass_app
 def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool, as_json: bool) -> None:
-    """Show how one measurement of a person's went over time, the newest last, with a line drawn of it."""
+    """Show one measurement of a person over time, the newest last, with a line drawn of it."""
+    from msgspec.structs import asdict  # help needs no msgspec
+
     check_form(as_csv, as_json)
     if code is not None and name is not None:
-        raise click.UsageError("--code and --name are two; say one of them")
+        raise click.UsageError("give --code or --name, not both")
     more = False
     with app.reports(app.settings()) as store:
         patient = _log_access_by_cli(store, user, "trends")
         if code is None and name is None:
             found: list[Any] = store.measurements(patient)
-            columns = MEASUREMENT_COLUMNS
+            columns = trends.MEASUREMENT_COLUMNS
         else:
-            newest, behind = store.trend(patient, TrendQuery(code, name), limit=limit)
+            newest, behind = store.trend(patient, trends.TrendQuery(code, name), limit=limit)
             found, more = newest[::-1], behind is not None
             columns = TREND_COLUMNS if as_json or as_csv else POINT_HEADER
             if not found:
@@ -172,8 +176,8 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
     if columns == POINT_HEADER:
         columns = (*columns, "position")
         for record, each in zip(records, found, strict=True):
-            record["taken_at"] = moment_text(each.taken_at, written, each.taken_precision) or "not known"
-            record["position"] = classify(each.value, each.low, each.high)
+            record["taken_at"] = facts.moment_text(each.taken_at, written, each.taken_precision) or "not known"
+            record["position"] = ranges.compare(asdict(each)).position
     print_records(records, columns, as_json=as_json, as_csv=as_csv)
     if "position" in columns:
         draw(found, code)
@@ -194,45 +198,45 @@ def print_report(report: Document, username: str) -> None:
     """Print one report: what is known of the check-up, its text, its results, and what is known of these."""
     click.echo(f"Report {report['_id']} of {username}")
     known = [(name.replace("_", " "), report[name]) for name in ("checkup_type", "disease", "machine", "taken_by")]
-    known += [("taken at", taken_text(report)), ("status", status_text(report.get("status")))]
-    known += [(name.lower(), text) for name, text in checkup_facts(report, written)]
+    known += [("taken at", taken_text(report)), ("status", status.status_text(report.get("status")))]
+    known += [(name.lower(), text) for name, text in facts.checkup_facts(report, written)]
     print_table([line for line in known if line[1] != "" or line[0] != "status"], ("", ""))
     for line in report_text(report).splitlines():
         click.echo(printable(line, most=len(line)))
-    results = readable_results(report)
+    results = trends.readable_results(report)
     print_table([result_row(result) for result in results], RESULT_HEADER)
-    told = zip(results, results_facts(results, written), strict=True)
-    facts = [(result.get("name"), name.lower(), text) for result, facts in told for name, text in facts]
-    if facts:
-        print_table(facts, FACT_HEADER)
+    told = zip(results, facts.results_facts(results, written), strict=True)
+    rows = [(result.get("name"), name.lower(), text) for result, named in told for name, text in named]
+    if rows:
+        print_table(rows, FACT_HEADER)
 
 
 def report_text(report: Document) -> str:
     """Return a report's text with its notes."""
-    return "\n".join(filter(None, (report["checkup_report"], *notes_of(report.get("details"), written))))
+    return "\n".join(filter(None, (report["checkup_report"], *facts.notes_of(report.get("details"), written))))
 
 
 def taken_text(report: Document) -> str:
     """Return the moment of a check-up, as far as it is known."""
-    return moment_text(report["taken_at"], written, report.get("taken_precision"), report.get("taken_until"))
+    return facts.moment_text(report["taken_at"], written, report.get("taken_precision"), report.get("taken_until"))
 
 
 def written(moment: datetime, precision: str | None) -> str:
     """Return a moment as cells have it; a date alone is the same in every zone."""
-    if str(precision) in LENGTHS:
-        return moment.astimezone(UTC).isoformat()[: LENGTHS[str(precision)]]
+    if str(precision) in facts.LENGTHS:
+        return moment.astimezone(UTC).isoformat()[: facts.LENGTHS[str(precision)]]
     return "not known" if precision else cell_text(moment)
 
 
 def result_row(result: Document) -> list[Any]:
     """Return a result's cells; `position`: of the value in its range, independent of the machine's flag."""
-    position = classify(*(result.get(name) for name in ("value", "low", "high")))
+    compared = ranges.compare(result)
     notes = [f"{words}{result[name]}" for name, words in NOTES if result.get(name)]
-    usual, other_ranges = usual_range(result) if result.get("ranges") else ("", "")
+    usual, other_ranges = in_words.usual_range(result, compared) if result.get("ranges") else ("", "")
     notes += [f"range: {usual}"] if usual else []
     notes += [f"other ranges: {other_ranges}"] if other_ranges else []
     notes += ["general range"] if result.get("range_source") == catalog.SOURCE else []
-    return [{**result, "position": position, "note": "; ".join(notes)}.get(name) for name in RESULT_HEADER]
+    return [{**result, "position": compared.position, "note": "; ".join(notes)}.get(name) for name in RESULT_HEADER]
 
 
 def draw(points: list[TrendPoint], code: str | None) -> None:
@@ -241,16 +245,16 @@ def draw(points: list[TrendPoint], code: str | None) -> None:
     Impossible values would flatten the rest of the line; they are left out, and so are texts. A bound such as <3 is
     drawn at its number.
     """
-    for specimen, same in split_series(points, code):
+    for specimen, same in trends.split_series(points, code):
         dated = [each for each in same if each.taken_at]
-        numbers = [(each, found[1]) for each in dated if (found := parse_measurement(each.value))]
+        numbers = [(each, found[1]) for each in dated if (found := ranges.parse_measurement(each.value))]
         drawn = [(float(value), each) for each, value in numbers if catalog.IMPOSSIBLE not in str(each.warning)]
         left_out = [(len(numbers) - len(drawn), "hardly possible"), (len(dated) - len(numbers), "in words")]
         left_out += [(len(same) - len(dated), "of unknown time")]
         without = ", ".join(f"{count} {words}" for count, words in left_out if count)
         if len(drawn) > 1:
             unit = same[-1].unit or ""
-            lowest, highest = (value_text(end(drawn, key=itemgetter(0))[1].value) for end in (min, max))
+            lowest, highest = (in_words.value_text(end(drawn, key=itemgetter(0))[1].value) for end in (min, max))
             line = f"{sparkline([value for value, _ in drawn])}  {lowest} to {highest} {unit} {specimen}".rstrip()
             click.echo(f"{line}, without {without}" if without else line)
 
@@ -263,7 +267,7 @@ def joined(value: Any) -> Any:
 def _log_access_by_cli(store: ReportRepository, username: str, what: str) -> Document:
     """Return the user of that name, after logging the access to `what`. Raises NotFound."""
     patient = find_user(store, username)
-    store.access_log.log(Access.by_operator(operator_name(), patient, what))
+    store.access_log.log(access_log.Access.by_operator(operator_name(), patient, what))
     return patient
 
 

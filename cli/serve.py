@@ -1,5 +1,7 @@
 """myhealth serve"""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import ipaddress
@@ -8,17 +10,19 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import warn_of_exposed_secrets
 from myhealth import processes, stores
+from myhealth.common import settings_checks
 from myhealth.common.errors import Unavailable
-from myhealth.common.settings import Settings
-from myhealth.common.settings_checks import check_settings
-from myhealth.profiles.tokens import load_secret
+from myhealth.profiles import tokens
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
 
 # Settings that neither the browse API nor the listener needs.
 API_SECRETS = ("secret_key", "sync.source_url", "sync.password", "sync.signing_key")
@@ -57,10 +61,10 @@ def serve(app: App, /, host: str, upload_port: int, browse_port: int, **given: A
         browse = stack.enter_context(processes.open_listening_socket(host, browse_port))
         if "auth_url" not in settings.origins:
             settings = dataclasses.replace(settings, auth_url=processes.url_of(upload))
-            check_settings(settings)
+            settings_checks.check_settings(settings)
         if "sync.listen" not in settings.origins:
             settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, listen=True))
-        load_secret(settings)
+        tokens.load_secret(settings)
         with stores.opened_database(settings), app.reports(settings):
             pass  # report an unavailable store or an older schema before anything is started
         running = _start(stack, settings, host, {"upload": upload, "browse": browse}, **given)

@@ -1,16 +1,20 @@
 """myhealth status"""
 
+from __future__ import annotations
+
 import contextlib
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, cell_text, plural, print_json, print_table
-from cli.sync import opened_target
+from myhealth import stores
 from myhealth.common.errors import Unavailable
-from myhealth.sync.status import Holder, LastPass, Status, collect_status
+from myhealth.sync import status
+
+if TYPE_CHECKING:
+    from myhealth.sync.status import Holder, LastPass, Status
 
 QUARANTINE_FIELDS = ("kind", "row_id", "since", "at", "tries", "reason")
 
@@ -34,19 +38,16 @@ def status_command(app: App, max_lag: float | None, max_age: float | None, as_js
     """Show how far the report store is behind, and why.
 
     Shows the rows and seconds behind PostgreSQL, the checkpoint, the last pass of the sync, the documents that MongoDB
-    refused, the sizes of both stores, and the oldest writing transaction, which holds the sync back until it ends.
-    Exit 1 if the store is further behind than --max-lag, or the
-    last pass older than --max-age, 75 if a store is unavailable; the other one's figures are
-    shown all the same.
+    refused, the sizes of both stores, and the oldest writing transaction, which holds the sync back until it ends. Exit
+    1 if the store is further behind than --max-lag, or the last pass older than --max-age. Exit 75 if a store is
+    unavailable; the figures of the other one are shown all the same.
     """
-    from myhealth import stores
-
     settings = app.settings()
     with contextlib.suppress(Unavailable):  # collect_status reports it, and goes on
         stores.open_database(settings)
     try:
-        with opened_target(app, settings) as target:
-            found = collect_status(stores.database_url(settings), target)
+        with app.target(settings) as target:
+            found = status.collect_status(stores.database_url(settings), target)
     finally:
         stores.close_database()
     print_json(status_as_dict(found)) if as_json else print_status(found)
@@ -58,6 +59,8 @@ def status_command(app: App, max_lag: float | None, max_age: float | None, as_js
 
 def status_as_dict(found: Status) -> dict[str, Any]:
     """Return the status in the names that scripts read."""
+    from msgspec.structs import asdict  # help needs no msgspec
+
     checkpoint = found.checkpoint
     return {
         "unavailable": found.unavailable,

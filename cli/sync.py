@@ -8,22 +8,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import counting, is_json, print_json, tell, told_as_json
+from myhealth import stores
 from myhealth.common.errors import BadInput, MissingPrivilege, Unavailable
-from myhealth.common.settings import Settings
 from myhealth.common.text import printable
-from myhealth.reports.writer import ReportWriter
-from myhealth.sync.pass_result import Pass
-from myhealth.sync.runner import restart_epoch, run_pass
-from myhealth.sync.source import count_at_most
-
-if TYPE_CHECKING:
-    from myhealth.sync.targets import Target
+from myhealth.sync import pass_result, runner, source
 
 
 @click.command()
@@ -80,8 +73,6 @@ def sync(
     exits 0. Exit 1 if MongoDB refused a document, 75 if a store is unavailable, 78 if database_url names another system
     than before and more than a tenth of the documents would go.
     """
-    from myhealth import stores
-
     if once and interval is not None:
         raise click.UsageError("--interval is for the loop; leave out --once or --interval")
     if is_json() and not once:
@@ -91,14 +82,14 @@ def sync(
     if away_file is not None and not once:
         raise click.UsageError("--away-file is for --once")
     settings = app.settings(**{"sync.interval_s": interval})
-    with told_once(away_file), stores.opened_database(settings), opened_target(app, settings) as target:
+    with report_once(away_file), stores.opened_database(settings), app.target(settings) as target:
         source_url = stores.database_url(settings)
-        if restart and not restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
+        if restart and not runner.restart_epoch(source_url, target, settings.sync.source_url, expect_removals):
             tell("Another sync is at work; nothing was restarted.", {"locked_out": True}, err=True)
         elif once:
-            done = Pass()
-            with counting("Rows carried over", lambda: done.read, count_at_most() if sys.stderr.isatty() else 0):
-                run_pass(source_url, target, settings, retry_quarantined=retry_failed, done=done)
+            done = pass_result.Pass()
+            with counting("Rows carried over", lambda: done.read, source.count_at_most() if sys.stderr.isatty() else 0):
+                runner.run_pass(source_url, target, settings, retry_quarantined=retry_failed, done=done)
             report(done, app.verbose or verbose)
         else:
             from myhealth.sync.scheduler import run_loop  # one pass needs neither `schedule` nor `verify`
@@ -108,8 +99,8 @@ def sync(
 
 
 @contextlib.contextmanager
-def told_once(path: Path | None) -> Iterator[None]:
-    """Let only the first of several runs tell that a store is unavailable. `path`: remembers that it did."""
+def report_once(path: Path | None) -> Iterator[None]:
+    """Report an unavailable store only in the first of several runs. `path`: the file that remembers it."""
     try:
         yield
     except MissingPrivilege:
@@ -143,19 +134,7 @@ def write_new_key(context: click.Context, path: str | None) -> None:
     context.exit()
 
 
-@contextlib.contextmanager
-def opened_target(app: App, settings: Settings) -> Iterator[Target]:
-    """Open the report store itself, or the browse API before it."""
-    if settings.sync.reports_api_url:
-        from myhealth.sync.targets import ReportsApi, ReportsApiClient  # these take a while to load
-
-        yield ReportsApi(ReportsApiClient(settings))
-    else:
-        with app.reports(settings) as reports:
-            yield ReportWriter(reports, audit_days=settings.retention.audit_days)
-
-
-def report(done: Pass, verbose: int) -> None:
+def report(done: pass_result.Pass, verbose: int) -> None:
     """Print the result of a pass; exit 1 if MongoDB refused a document."""
     if is_json():
         print_json({**done.figures(), "secs": round(done.secs, 3), "locked_out": done.locked_out})

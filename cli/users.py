@@ -1,8 +1,10 @@
 """myhealth users"""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -21,14 +23,14 @@ from cli.output import (
     tell,
     told_as_json,
 )
-from myhealth.audit.events import record_event
+from myhealth.audit import events
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
-from myhealth.end_logins import end_logins
-from myhealth.profiles import services
-from myhealth.profiles.models import ROLES, SEXES, User
-from myhealth.profiles.names import username_error
-from myhealth.profiles.passwords import check_acceptable, generate_password
+from myhealth.profiles import ROLES, SEXES, names, passwords, services
+
+if TYPE_CHECKING:
+    from myhealth.common.settings import Settings
+    from myhealth.profiles.models import User
 
 role_option = click.option(
     "--role", type=click.Choice(ROLES), default="patient", show_default=True, help="The user's role."
@@ -39,7 +41,7 @@ SHOWN_MAX = 20
 
 
 def person_options(command: Any) -> Any:
-    """Add the options for what tells a person from others of the same name or number."""
+    """Add the options for the facts that distinguish persons of the same name or number."""
     command = click.option("--sex", type=click.Choice(SEXES), help="The person's sex.")(command)
     return click.option("--birth-date", metavar="YYYY-MM-DD", help="The person's birth date.")(command)
 
@@ -72,7 +74,7 @@ def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_
     """Create a user; asks for the password unless an option gives it."""
     if no_password and (password_stdin or generate):
         raise click.UsageError("--no-password goes with neither --password-stdin nor --generate")
-    problem = username_error(username)
+    problem = names.username_error(username)
     if problem:
         raise BadInput(problem)
     with app.database() as settings:
@@ -90,7 +92,7 @@ def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_
 def users_list(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
     """List users by name."""
     with app.database():
-        record_event("read", what="people")
+        events.record_event("read", what="people")
         found = services.list_users(role=role, to_review=to_review)
     columns = ("id", "username", "role", "full_name", "active", "linked", "password")
     print_records([user_row(user) for user in found], columns, as_json=as_json)
@@ -104,7 +106,7 @@ def users_show(app: App, username: str, as_json: bool) -> None:
     """Show one user."""
     with app.database():
         found = services.get_user(username)
-        record_event("read", subject_id=found.id, subject=found.username, what="profile")
+        events.record_event("read", subject_id=found.id, subject=found.username, what="profile")
         user = user_row(found)
         user["identifiers"] = identifier_rows(found)
         user["checkups"] = services.count_checkups(username)
@@ -161,8 +163,7 @@ def users_set_role(app: App, username: str, role: str) -> None:
     with app.database() as settings:
         services.set_role(username, role)
         end_logins(settings, services.get_user(username))
-        shown = user_row(services.get_user(username))
-    tell(f"{username} is {role} now.", shown)
+        tell_user(f"{username} is {role} now.", username)
 
 
 @users.command("set-name")
@@ -174,8 +175,7 @@ def set_name(app: App, username: str, full_name: str) -> None:
     """Set a user's full name, by which doctors find a patient."""
     with app.database():
         services.set_full_name(username, full_name)
-        shown = user_row(services.get_user(username))
-    tell(f"{username} is called {printable(full_name)} now.", shown)
+        tell_user(f"{username} is called {printable(full_name)} now.", username)
 
 
 @users.command("set-person")
@@ -190,8 +190,7 @@ def users_set_person(app: App, /, username: str, **given: str | None) -> None:
         raise click.UsageError("name a --birth-date, a --sex, or both")
     with app.database():
         services.set_person(username, **values)
-        shown = user_row(services.get_user(username))
-    tell(f"Changed {username}.", shown)
+        tell_user(f"Changed {username}.", username)
 
 
 @users.command()
@@ -203,14 +202,13 @@ def disable(app: App, username: str) -> None:
     with app.database() as settings:
         services.set_active(username, False)
         at_once = end_logins(settings, services.get_user(username))
-        shown = user_row(services.get_user(username))
-    later = "" if at_once else "; the browse API could not be reached, and ends the logins with the next sync"
-    tell(f"{username} cannot log in any more{later}.", {**shown, "ended_at_once": at_once})
+        later = "" if at_once else "; the browse API could not be reached, and ends the logins with the next sync"
+        tell_user(f"{username} cannot log in any more{later}.", username, ended_at_once=at_once)
 
 
 @users.command("unblock")
 @click.argument("username", required=False, help="The user name.")
-@click.option("--address", metavar="A", help="Only, or without a user all, attempts from this address.")
+@click.option("--address", metavar="A", help="Only attempts from this address; without USERNAME, those of all users.")
 @told_as_json
 @pass_app
 def users_unblock(app: App, username: str | None, address: str | None) -> None:
@@ -230,8 +228,7 @@ def enable(app: App, username: str) -> None:
     """Enable a disabled user again."""
     with app.database():
         services.set_active(username, True)
-        shown = user_row(services.get_user(username))
-    tell(f"{username} can log in again.", shown)
+        tell_user(f"{username} can log in again.", username)
 
 
 @users.command()
@@ -330,14 +327,14 @@ def read_password(from_stdin: bool, generate: bool) -> str:
     if from_stdin and generate:
         raise click.UsageError("--password-stdin and --generate exclude each other")
     if generate:
-        return generate_password()
+        return passwords.generate_password()
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask for the password; use --password-stdin or --generate")
     else:
         password = ask_password()
-    check_acceptable(password)
+    passwords.check_acceptable(password)
     return password
 
 
@@ -346,7 +343,7 @@ def ask_password() -> str:
     while True:
         password: str = click.prompt("Password", hide_input=True, err=True)
         try:
-            check_acceptable(password)
+            passwords.check_acceptable(password)
         except BadInput as error:
             print_error(f"{error.message}; try another")
             continue
@@ -355,11 +352,23 @@ def ask_password() -> str:
         print_error("the two differ; try again")
 
 
+def end_logins(settings: Settings, user: User) -> bool:
+    """End a user's logins at the browse API. Return False if the next pass of the sync will."""
+    from myhealth import end_logins  # it loads PyMongo, which most commands about users do without
+
+    return end_logins.end_logins(settings, user)
+
+
 def user_row(user: User) -> dict[str, Any]:
     """Return a user for tables and JSON; `password` is whether one is set."""
     names = ("id", "username", "role", "full_name", "birth_date", "sex", "active", "created_at")
     shown = {name: getattr(user, name) for name in names}
     return {**shown, "linked": user.linked_at is not None, "password": user.password_hash is not None}
+
+
+def tell_user(text: str, username: str, **more: Any) -> None:
+    """Print what was done, as JSON with the user as he or she is now."""
+    tell(text, {**user_row(services.get_user(username)), **more})
 
 
 def tell_password(text: str, user: dict[str, Any], generated: str | None) -> None:

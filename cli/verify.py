@@ -1,15 +1,15 @@
 """myhealth verify"""
 
-from dataclasses import asdict
+from __future__ import annotations
 
 import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, counting, plural, print_json, print_table
-from myhealth.audit.events import record_event
-from myhealth.reports.writer import ReportWriter
-from myhealth.sync.source import count_at_most
-from myhealth.sync.verify import SHOWN, StoreComparison, verify
+from myhealth import stores
+from myhealth.audit import events
+from myhealth.reports import writer
+from myhealth.sync import source, verify
 
 HEADER = ("what", "kind", "id", "row's revision", "report's revision")
 
@@ -21,20 +21,20 @@ HEADER = ("what", "kind", "id", "row's revision", "report's revision")
 def verify_command(app: App, repair: bool, as_json: bool) -> None:
     """Compare both stores row by row, and mend what differs.
 
-    Compares users and check-ups of PostgreSQL with the documents of MongoDB: ids, revisions and contents. Writers and
-    the sync may go on; a row that the sync has yet to carry over is no difference. The kinds of difference: lost (no
-    document), ghost (no row), stale (an older revision), altered (the row's revision with other content) and refused
-    (MongoDB did not take it: see `myhealth status`). Exit 1 on a difference that is not mended, 75 if a store is
-    unavailable.
+    Compares users and check-ups of PostgreSQL with the documents of MongoDB: ids, revisions and contents; then the
+    trends that are kept there (kind trend, id of the patient) with their reports. Writers and the sync may go on; a row
+    that the sync has yet to carry over is no difference. The kinds of difference: lost (no document), ghost (no row),
+    stale (an older revision), altered (the row's revision with other content) and refused (MongoDB did not take it: see
+    `myhealth status`). Exit 1 on a difference that is not mended, 75 if a store is unavailable.
     """
-    from myhealth import stores
+    from msgspec.structs import asdict  # help needs no msgspec
 
     with app.database() as settings, app.reports(settings) as reports:
-        record_event("read", what="verify")
-        growing = StoreComparison()
-        with counting("Rows compared", lambda: growing.rows, count_at_most()):
-            writer, rows = ReportWriter(reports), settings.sync.batch_rows
-            found = verify(stores.database_url(settings), writer, rows, repair=repair, found=growing)
+        events.record_event("read", what="verify")
+        growing = verify.StoreComparison()
+        with counting("Rows compared", lambda: growing.rows, source.count_at_most()):
+            target, rows = writer.ReportWriter(reports), settings.sync.batch_rows
+            found = verify.verify(stores.database_url(settings), target, rows, repair=repair, found=growing)
     if as_json:
         figures = {"rows": found.rows, "documents": found.documents, "not_yet": found.not_yet}
         first = [{**asdict(each), "id": each.id if isinstance(each.id, int) else str(each.id)} for each in found.first]
@@ -45,7 +45,9 @@ def verify_command(app: App, repair: bool, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def show(found: StoreComparison) -> None:
+def show(found: verify.StoreComparison) -> None:
+    from msgspec.structs import asdict  # help needs no msgspec
+
     click.echo(
         f"Compared {plural(found.rows, 'row')} with {plural(found.documents, 'document')};"
         f" {found.not_yet:,} not carried over yet."
@@ -56,7 +58,7 @@ def show(found: StoreComparison) -> None:
     counts = [f"{count:,} {what}" for what, count in found.counts.items() if count]
     click.echo(f"{plural(found.differences, 'difference')}: {', '.join(counts)}; {found.mended:,} mended.")
     print_table([list(asdict(each).values()) for each in found.first], HEADER)
-    if max(found.counts.values()) > SHOWN:
-        click.echo(f"… the first {SHOWN} of each.")
+    if max(found.counts.values()) > verify.SHOWN:
+        click.echo(f"… the first {verify.SHOWN} of each.")
     if found.differences > found.mended + found.counts.get("refused", 0):
         click.echo("Hint: `myhealth verify --repair` mends the differences.", err=True)

@@ -12,12 +12,15 @@ const roles = {
     "users": ["find", "insert", "update", "remove", "createIndex", "listIndexes"],
     "audit_events": ["find", "insert", "update", "remove", "createIndex", "listIndexes"],
     "sync_state": ["find", "insert", "update", "remove"],
-    "sync_failures": ["find", "insert", "update", "remove"]
+    "sync_failures": ["find", "insert", "update", "remove"],
+    "trends": ["find", "remove", "createIndex"]
   },
   "myhealthBrowse": {
     "reports": ["find", "listIndexes"],
     "users": ["find", "update", "listIndexes"],
-    "audit_events": ["find", "insert", "update", "listIndexes"]
+    "audit_events": ["find", "insert", "update", "listIndexes"],
+    "sync_state": ["find"],
+    "trends": ["find", "insert", "update"]
   }
 };
 for (const [role, rights] of Object.entries(roles)) {

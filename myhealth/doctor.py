@@ -1,4 +1,4 @@
-"""Examine an installation: each finding says what is so, and what to do about it. No secret is shown.
+"""Examine an installation: each finding has the state of one thing, and what to do about it. No secret is shown.
 
 needs: everything of ours
 """
@@ -56,8 +56,8 @@ class Finding(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What must hold of an area's facts, where these are known. Texts contain facts in braces; no `right` says nothing.
-    `of_servers`: it does not matter on embedded servers, and is a note there."""
+    """A condition on the facts of an area; it is skipped while these are not known. Texts contain facts in braces. If
+    `right` is "", a condition that holds is not shown. `of_servers`: on embedded servers it is only a note."""
 
     area: str
     is_right: Callable[[Facts], Any]
@@ -173,7 +173,8 @@ def judge(check: Check, facts: Facts, is_embedded: bool = False) -> Finding | No
 
 
 def clock_facts(began: float, ended: float, theirs: float) -> Facts:
-    """Return how far another host's clock is off, whose answer came between these two moments of ours, in seconds."""
+    """Return how far (s) another host's clock is off. `began`, `ended`: our clock before and after its answer
+    `theirs`."""
     ahead = theirs - ended if theirs > ended else min(theirs - began, 0.0)
     off, side = abs(ahead), "ahead of" if ahead > 0 else "behind"
     return {"off_s": off, "side": side, "drift_s" if off <= LEEWAY_S else "gap_s": off}
@@ -240,7 +241,7 @@ def _rights(facts: Facts) -> Facts:
 
 
 def _lacking(kind: str) -> list[str]:
-    """Return the tables to which our role lacks a right of this kind of role."""
+    """Return the tables to which our role lacks a right that a role of this kind needs."""
     rights, asked = grants.RIGHTS[kind], "select bool_and(has_table_privilege(%s, r)) from unnest(%s) as r"
     wanted = {table: rights.get(table, rights.get("", "")) for (table,) in fetch_all(database.cursor(), grants.TABLES)}
     return [table for table, names in wanted.items()

@@ -3,22 +3,21 @@
 needs: common, profiles, reports, sync, stores, embedded
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import MyHealthError
 from myhealth.common.settings import Settings
 from myhealth.embedded import servers
+from myhealth.profiles.identifiers import list_identifiers
 from myhealth.profiles.models import User
+from myhealth.reports.documents import UserRow, user_document
+from myhealth.reports.writer import ReportWriter
 from myhealth.stores import open_reports
-
-if TYPE_CHECKING:
-    from myhealth.sync.targets import Target
+from myhealth.sync.checkpoint import from_document
+from myhealth.sync.targets import ReportsApi, ReportsApiClient, Target
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +30,6 @@ def end_logins(settings: Settings, user: User) -> bool:
 
     Return False if that is not possible now; the next pass of the sync carries the same over.
     """
-    # Imported here: they import PyMongo, which every command about users would wait for.
-    from myhealth.reports.writer import ReportWriter
-    from myhealth.sync.targets import ReportsApi, ReportsApiClient
-
     try:
         if settings.sync.reports_api_url:
             return _write(ReportsApi(ReportsApiClient(settings)), user)
@@ -48,10 +43,6 @@ def end_logins(settings: Settings, user: User) -> bool:
 
 
 def _write(target: Target, user: User) -> bool:
-    from myhealth.profiles.identifiers import list_identifiers
-    from myhealth.reports.documents import UserRow, user_document
-    from myhealth.sync.checkpoint import from_document
-
     checkpoint = from_document(target.read_checkpoint())
     if checkpoint is None:
         return False

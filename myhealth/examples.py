@@ -3,10 +3,15 @@
 needs: common, intake
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from myhealth.common.errors import BadInput, NotFound
-from myhealth.intake.formats.tables.layout import Layout, parse_layout
+
+if TYPE_CHECKING:
+    from myhealth.intake.formats.tables.layout import Layout
 
 
 def example(name: str) -> Path:
@@ -33,6 +38,8 @@ NAMES = (*GENERAL, *DEVICES)
 
 def named_layout(name: str) -> Layout:
     """Return the layout of a name. Raises BadInput."""
+    from myhealth.intake.formats.tables.layout import parse_layout  # the help of a command shows only NAMES
+
     if name not in NAMES:
         raise BadInput(f"there is no layout named {name!a}; there are {', '.join(NAMES)}")
     return parse_layout(name if name in GENERAL else example(f"{name}.toml").read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ RIGHTS = {
     "sync": {
         **dict.fromkeys(("schema_migration", "users", "patient_identifiers", "machines", "checkups"), "select"),
         **dict.fromkeys(("tombstones", "audit_events"), "select"),
-        # Each pass removes what has been kept long enough.
+        # Each pass removes rows that are older than their retention.
         **dict.fromkeys(
             ("rejections", "refusals", "login_attempts", "invitations", "idempotency_keys"), "select, delete"
         ),

@@ -32,10 +32,10 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # The key of the advisory lock that a migration holds: any constant that no other lock of this database uses.
 MIGRATION_LOCK = 7_305_808_869_231_650_132
 LOCK_TIMEOUT_S = 60
-# So long a migration's statement waits for a table's lock, and everybody else behind it.
+# Seconds that a migration's statement waits for a table's lock; all other sessions wait behind it.
 TABLE_LOCK_S = 3
-# So long a migration is tried again while others hold its tables, and they are looked at so often.
-PATIENCE_S, POLL_S = 600, 0.5
+# Seconds for which a migration is tried again while others hold its tables, and between two attempts.
+STEP_WAIT_S, POLL_S = 600, 0.5
 IN_THE_WAY = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 # The client that has used our tables for the longest, unless that is less than a second.
 HOLDER = """
@@ -100,8 +100,8 @@ def open_database(settings: Settings, **options: Any) -> None:
 def require_schema(found: int, oldest_program: int | None = None) -> None:
     """Raise SchemaMismatch unless this program works with a schema.
 
-    `found`: the number of its newest migration. `oldest_program`: that of the oldest program that works with it; by
-    default only the one with the same.
+    `found`: the number of the schema's newest migration. `oldest_program`: the number of the oldest program that works
+    with the schema; by default only the program with the same number does.
     """
     ours = _migration_number(_names()[-1])
     if found < ours:
@@ -146,7 +146,8 @@ def open_reports(settings: Settings, **options: Any) -> ReportRepository:
 
 
 def require_utf8() -> None:
-    """Raise SettingsError unless the bound database is encoded in UTF-8: any other loses names, and cuts texts."""
+    """Raise SettingsError unless the bound database is encoded in UTF-8: any other encoding loses names and cuts
+    texts."""
     encoding = fetch_one("show server_encoding", ()).fetchone()[0]
     if encoding != "UTF8":
         hint = "make another one with: createdb --encoding UTF8 --template template0 NAME"
@@ -209,11 +210,11 @@ def migrate(
         for row in reversed(rows):
             if row.applied and row.idx > to:
                 begun(row.name)
-                steps += [("reverted", name) for name in _patiently(runner.down, row.name)]
+                steps += [("reverted", name) for name in _run_step(runner.down, row.name)]
         for row in rows:
             if not row.applied and row.idx <= to:
                 begun(row.name)
-                steps += [("applied", name) for name in _patiently(runner.up, row.name)]
+                steps += [("applied", name) for name in _run_step(runner.up, row.name)]
     for change, name in steps:
         log.info("migration %s %s", name, change)
     return steps
@@ -227,9 +228,9 @@ def _migration_status(runner: Runner) -> list[Migration]:
     return rows
 
 
-def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
-    """Take a step once nobody has used our tables for long: who asks for the tables after a waiting step waits too."""
-    until, told = time.monotonic() + PATIENCE_S, ""
+def _run_step(step: Callable[[str], list[str]], name: str) -> list[str]:
+    """Take a step once no session blocks our tables: while a step waits for a lock, all later sessions wait too."""
+    until, told = time.monotonic() + STEP_WAIT_S, ""
     while True:
         holder = (database.execute_sql(HOLDER).fetchone() or [""])[0]
         if not holder:
@@ -240,7 +241,7 @@ def _patiently(step: Callable[[str], list[str]], name: str) -> list[str]:
                     raise
                 holder = "somebody who holds a lock"
         if time.monotonic() > until:
-            raise Unavailable(f"migration {name} waited {PATIENCE_S} s for {holder}")
+            raise Unavailable(f"migration {name} waited {STEP_WAIT_S} s for {holder}")
         if holder != told:
             log.warning("migration %s waits for %s", name, holder)
             told = holder

@@ -9,6 +9,7 @@ from support.page_client import plain
 
 from myhealth.audit.events import Actor, record_event
 from myhealth.audit.merged import find_all_events
+from myhealth.profiles.services import set_person
 from myhealth.reports.access_log import AccessEvent
 
 NEW_PASSWORD = "another-correct-horse"
@@ -112,6 +113,43 @@ def test_a_password_that_another_set_is_in_the_access_log(upload, log_in, sync, 
     assert logged(reports, "savita") == []
 
 
+def test_changes_and_an_invitation_are_in_the_access_log_because_they_show_or_open_the_record(
+    upload, log_in, sync, reports
+) -> None:
+    take(record(1))
+    doctor, admin = log_in("dr.ayush"), log_in("root")
+    corrected = upload("PUT", "/users/bholanath/checkups/1/", {"taken_by": None}, token=doctor)
+    assert corrected.json["results"], "all of it is shown"
+    named = upload("PUT", "/users/bholanath/", {"full_name": "B. Joshi"}, token=admin)
+    assert named.json["identifiers"] == []
+    code = upload("POST", "/invitations/", {"username": "bholanath"}, token=admin).json["code"]
+    welcome = {"username": "bholanath", "code": code, "password": NEW_PASSWORD}
+    assert upload("POST", "/welcome/", welcome).status_code == 200
+    sync()
+    assert [(event.actor, event.what, event.report_id) for event in reversed(logged(reports))] == [
+        ("dr.ayush", "correction", 1), ("root", "profile", None), ("root", "invitation", None),
+    ]  # fmt: skip
+
+
+def test_a_list_that_tells_birth_dates_is_in_the_access_logs(upload, log_in, sync, reports, browser) -> None:
+    set_person("bholanath", birth_date="1961-04-02")
+    doctor = log_in("dr.ayush")
+    assert "1961-04-02" in upload("GET", "/users/", token=doctor).text
+    assert "1961-04-02" not in upload("GET", "/users/?limit=1&after=bholanath", token=doctor).text
+    for page in ("/type-in", "/refused"):
+        id_ = take(record(None, disease=5))[0].rejection_id
+        form = {"token": doctor, "action": "find", "search": "bho", "id": str(id_) * (page == "/refused")}
+        assert "1961-04-02" in upload.client.post(page, data=form).text
+        assert "1961-04-02" not in upload.client.post(page, data={**form, "token": log_in("tara")}).text
+    sync()
+    assert [event.what for event in logged(reports) if event.actor == "dr.ayush"].count("profile") == 3
+    assert "profile" not in [event.what for event in logged(reports, "savita")]
+    browser.log_in("dr.ayush")
+    assert "1961-04-02" not in browser.get("/my/patients").text, "this list is in no access log"
+    assert "1961-04-02" in browser.get("/my/patients?q=bho").text
+    assert logged(reports)[0].what == "search"
+
+
 def test_a_password_that_another_set_is_said_once_at_the_next_login(
     upload, application, calling, browser, log_in, sync
 ) -> None:
@@ -137,6 +175,12 @@ def test_a_password_that_another_set_is_said_once_at_the_next_login(
     assert said in plain(browser.get("/my/"))
     assert said not in plain(browser.get("/my/"))
     browser.submit(browser.get("/my/"), "/my/logout")
+    browser.log_in("bholanath", NEW_PASSWORD)
+    assert said not in plain(browser.get("/my/"))
+    browser.submit(browser.get("/my/"), "/my/logout")
+    set_password("root", "dr.ayush")
+    browser.log_in("dr.ayush", NEW_PASSWORD)  # whose first page does not show it
+    browser.submit(browser.get("/my/patients"), "/my/logout")
     browser.log_in("bholanath", NEW_PASSWORD)
     assert said not in plain(browser.get("/my/"))
 

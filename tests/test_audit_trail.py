@@ -70,6 +70,11 @@ TABLE: list[tuple[str, str, str, str, Any, int, list[Any]]] = [
     ("a user not seen", PATIENT, "GET", USER, None, 404, [refused(PATIENT, f"GET {USER}", "savita")]),
     ("a name changed", "savita", "PUT", USER, {"full_name": f"{MARK} S"}, 200, [event("savita", "user.change", "savita", changed="full_name")]),
     ("a role changed", ADMIN, "PUT", USER, {"role": "doctor"}, 200, [event(ADMIN, "user.change", "savita", changed="role doctor")]),
+    ("no role set", ADMIN, "PUT", USER, {"role": "king"}, 400, [refused(ADMIN, f"PUT {USER}", "savita")]),
+    ("no user changed", ADMIN, "PUT", "/users/nobody/", {"role": "doctor"}, 404, [refused(ADMIN, "PUT /users/nobody/", "nobody")]),
+    ("a name taken", ADMIN, "POST", "/users/", {"username": "savita"}, 409, [refused(ADMIN, "POST /users/")]),
+    ("renamed to one that is taken", ADMIN, "PUT", USER, {"username": PATIENT}, 409, [refused(ADMIN, f"PUT {USER}", "savita")]),
+    ("nobody linked", ADMIN, "POST", "/users/nobody/link/", None, 404, [refused(ADMIN, "POST /users/nobody/link/", "nobody")]),
     ("disabled", ADMIN, "PUT", USER, {"active": False}, 200, [event(ADMIN, "user.change", "savita", changed="disabled")]),
     ("enabled", ADMIN, "PUT", USER, {"active": True}, 200, [event(ADMIN, "user.change", "savita", changed="enabled")]),
     ("a password set", ADMIN, "PUT", USER, {"password": NEW_PASSWORD}, 200, [event(ADMIN, "user.change", "savita", changed="password")]),
@@ -216,7 +221,9 @@ def test_what_is_answered_again_is_not_noted_again(upload, log_in, db) -> None:
 
 COMMANDS: list[tuple[list[str], str, list[Any]]] = [
     (["users", "create", "new.one", "--password-stdin"], NEW_PASSWORD, [("user.create", "new.one", {"role": "patient"})]),
-    (["users", "create", "savita", "--no-password"], "", []),
+    (["users", "create", "savita", "--no-password"], "", [("refused", "savita", {"request": "myhealth users create"})]),
+    (["users", "set-role", "nobody", "doctor"], "", [("refused", "nobody", {"request": "myhealth users set-role"})]),
+    (["users", "identifiers", "remove", "savita", "HOSP", "7"], "", [("refused", "savita", {"request": "myhealth users identifiers remove"})]),
     (["users", "set-password", "savita", "--password-stdin"], NEW_PASSWORD, [("user.change", "savita", {"changed": "password"})]),
     (["users", "set-role", "savita", "doctor"], "", [("user.change", "savita", {"changed": "role doctor"})]),
     (["users", "disable", "savita"], "", [("user.change", "savita", {"changed": "disabled"})]),
@@ -254,8 +261,9 @@ def test_what_is_done_at_the_command_line_is_noted_once(db, run_cli) -> None:
             words,
             done.stderr,
         )
-        for actor, _, _, outcome, _, actor_id, _, address, _ in found:
-            assert (actor, actor_id, address, outcome) == (operator_name(), None, None, "done")
+        for actor, action, _, outcome, _, actor_id, _, address, _ in found:
+            expected = "refused" if action == "refused" else "done"
+            assert (actor, actor_id, address, outcome) == (operator_name(), None, None, expected)
     trail.holds_nothing_of(f"{MARK} ", str(NUMBER))
 
 

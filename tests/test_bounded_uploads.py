@@ -1,10 +1,13 @@
 """Uploads: memory, answers, rejected records and time have bounds, and nothing that was acknowledged is lost."""
 
+import contextlib
 import gzip
+import io
 import json
 import threading
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,21 +134,39 @@ def test_an_all_or_nothing_request_of_several_batches_is_refused_by_its_length(s
 
 
 def test_a_large_body_waits_for_another_and_small_ones_do_not(send: Any, upload: Caller, monkeypatch: Any) -> None:
-    gates: list[Gate] = []
-    original = Gate.enter
-    monkeypatch.setattr(Gate, "enter", lambda self: gates.append(self) or original(self))
+    gate, entered = upload.application.context.large_bodies, []
+    enter = gate.enter
+    monkeypatch.setattr(gate, "enter", lambda: entered.append(gate) or enter())
     large = json.dumps([record(None, checkup_report="x" * 999_000)] * 2).encode()
     assert send(large).status_code == 201
     assert send(gzip.compress(large), headers={"Content-Encoding": "gzip"}).status_code == 201
     assert send(gzip.compress(large)).status_code == 201
-    (gate,) = set(gates)
-    assert len(gates) == 3
+    assert len(entered) == 3
     gate._wait_s = 0.05
-    with original(gate):
+    with enter():
         assert send(record(None)).status_code == 201
         answer = send(large)
         assert (answer.status_code, answer.json["code"], answer.headers["Retry-After"]) == (503, "busy", "10")
     assert send(large).status_code == 201
+
+
+def test_a_users_bodies_leave_threads_for_others(send: Any, upload: Caller, log_in: Any, people: Any) -> None:
+    long = json.dumps([record(None, checkup_report="x" * 140_000)]).encode()
+    room = upload.application.context.bodies
+    with contextlib.ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(room.enter(people["tara"]))
+        for body in (long, gzip.compress(long)):
+            answer = send(body)
+            assert (answer.status_code, answer.json["code"], answer.headers["Retry-After"]) == (503, "busy", "2")
+        answer = send({"resourceType": "Bundle", "type": "batch", "x": "x" * 140_000}, "/fhir/")
+        assert answer.status_code == 503
+        table = {"token": log_in("tara"), "machine": "HC-1", "file": (io.BytesIO(b"x" * 140_000), "t.csv")}
+        assert upload.client.post("/csv", data=table, content_type="multipart/form-data").status_code == 503
+        assert send(record(None)).status_code == 201
+        assert upload("POST", "/checkups/", long, token=log_in("dr.ayush")).status_code == 201
+    assert send(long).status_code == 201
+    assert not room._inside
 
 
 def test_the_gate_lets_one_in_and_few_wait() -> None:
@@ -161,7 +182,7 @@ def test_the_gate_lets_one_in_and_few_wait() -> None:
     with gate.enter():
         waiting = threading.Thread(target=work)
         waiting.start()
-        while gate._room._value:
+        while gate._present[None] < 2:
             pass
         with pytest.raises(Busy), gate.enter():
             pass
@@ -251,3 +272,19 @@ def test_a_worker_and_an_answer_stay_small_whatever_64_mb_say(
     assert peak < BASE_MB
     if shape.startswith("honest"):
         assert (status, peak - before < 150) == (201, True), (before, peak)
+
+
+def test_a_correction_is_bounded_as_a_record_is(upload: Caller, log_in, monkeypatch: Any) -> None:
+    take(record(1))
+    put = partial(upload, "PUT", "/users/bholanath/checkups/1/", token=log_in("dr.ayush"))
+    results = json.dumps({"results": [{"name": f"T{n}", "value": n} for n in range(2_000)]}).encode()
+    assert put(results).status_code == 200
+    packed = {"Content-Encoding": "gzip"}
+    for hostile in (b'{"results":[' + b"{}," * 400_001 + b"{}]}", b'{"disease":"' + b"x" * 17_000_000 + b'"}'):
+        answer = put(gzip.compress(hostile), headers=packed)
+        assert (answer.status_code, answer.json["code"]) == (413, "too_large")
+    gate = upload.application.context.large_bodies
+    monkeypatch.setattr(gate, "_wait_s", 0.05)
+    with gate.enter():
+        assert put(b'{"disease":"' + b" " * 1_100_000 + b'"}').status_code == 503
+        assert put({"disease": "BP"}).status_code == 200

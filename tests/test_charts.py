@@ -44,6 +44,18 @@ def test_many_points_have_small_dots_but_for_the_last_and_the_outermost(count: i
     assert sizes.count(TINY_DOT if count == 500 else SMALL_DOT) == count - large
 
 
+@pytest.mark.parametrize("count", [29, 30, 500])
+@pytest.mark.parametrize("position", ["above", "below", "outside"])
+def test_a_point_outside_its_range_has_a_shape_however_many_there_are(count: int, position: str) -> None:
+    line = [
+        Point(BEGIN + timedelta(days=i), 100.0 + i, None, None, position if i % 2 else "within", "", "")
+        for i in range(count)
+    ]
+    root = ElementTree.fromstring(chart([line], Dates("UTC")))
+    marks = [each.tag for each in root.iter() if "dot" in each.get("class", "")]
+    assert marks == ["path" if i % 2 else "circle" for i in range(count)]
+
+
 def test_a_long_gap_is_dashed_and_each_point_says_its_value_and_leads_to_its_report() -> None:
     at = [BEGIN + timedelta(days=days) for days in (0, 1, 2, 3, 4, 30, 31)]
     line = [Point(when, 100, None, None, "within", "100 <mmHg>", "/my/reports/1?a&b") for when in at]

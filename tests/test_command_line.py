@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.paths import ROOT
 
+from cli.main import COMMANDS, EXAMPLES
 from myhealth.common.settings import Settings
 from myhealth.profiles import services
 
@@ -140,3 +141,42 @@ def test_json_steers_no_terminal_and_reads_as_what_it_was(capsys: pytest.Capture
     told = capsys.readouterr().out
     assert json.loads(told) == value
     assert all(c.isprintable() for c in told.replace("\n", ""))
+
+
+# What only a command that runs may load.
+HEAVY = {"asyncio", "bcrypt", "bson", "cryptography", "filelock", "jwt", "msgspec", "peewee", "prometheus_client",
+         "psycopg2", "pymongo", "schedule", "segno", "ssl", "urllib3"}  # fmt: skip
+# Runs commands in one process, and prints for each the modules that are loaded after it; a module of the domain that
+# waits for its first use is none.
+PROGRAM = """
+import contextlib, io, json, sys, types
+from cli.main import cli
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()):
+        cli(words, prog_name="myhealth", standalone_mode=False)
+    print(json.dumps([name for name, module in sys.modules.items() if type(module) is types.ModuleType]))
+"""
+
+
+def loaded_after(commands: list[list[str]], environ: dict[str, str]) -> Iterator[tuple[str, set[str]]]:
+    words = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environ, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command, line in zip(commands, done.stdout.splitlines(), strict=True):
+        yield " ".join(command), set(json.loads(line))
+
+
+def test_the_help_of_a_command_loads_neither_the_domain_nor_a_driver(environ: dict[str, str]) -> None:
+    commands = [[*name.split(), "--help"] for name in (*COMMANDS, *EXAMPLES)]
+    small = {"myhealth.common.errors", "myhealth.common.text", "myhealth.examples"}
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "myhealth").rglob("__init__.py")}
+    for command, loaded in loaded_after(commands, environ):
+        domain = {name for name in loaded if name.startswith("myhealth.")} - packages - small
+        assert (command, loaded & HEAVY, domain) == (command, set(), set())
+
+
+def test_a_command_that_reads_postgresql_loads_what_that_needs(environ: dict[str, str], people: Any) -> None:
+    for command, loaded in loaded_after([["users", "list"], ["machines", "list"], ["rejections", "list"]], environ):
+        unneeded = HEAVY - {"bcrypt", "msgspec", "peewee", "psycopg2", "ssl"}
+        assert (command, loaded & unneeded) == (command, set())
+        assert "myhealth.profiles.services" in loaded or not command.startswith("users")

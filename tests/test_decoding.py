@@ -31,7 +31,7 @@ RECORD = (
         ("from myhealth.intake.validation import validate_record", f"validate_record(msgspec.json.decode('{RECORD}'))"),
         ("from myhealth.intake.formats.tables.layout import parse_layout", "parse_layout('kind = \"long\"')"),
         (
-            "from myhealth.sync.checkpoint import *; mark = dict.fromkeys(Checkpoint.__dataclass_fields__)",
+            "from myhealth.sync.checkpoint import *; mark = dict.fromkeys(Checkpoint.__struct_fields__)",
             "from_document(mark)",
         ),
         (
@@ -39,7 +39,7 @@ RECORD = (
             "for call in CALLS.values():\n    msgspec.json.Decoder(call.arguments), msgspec.json.Decoder(call.result)",
         ),
         ("from wsgi.upload_api import fhir", "msgspec.json.Decoder(fhir.Bundle)"),
-        ("from wsgi.upload_api import fhir_requests", "msgspec.json.Decoder(fhir_requests.RequestEntry)"),
+        ("from wsgi.upload_api import fhir", "msgspec.json.Decoder(fhir.RequestEntry)"),
         (
             "from wsgi.upload_api import rejections as r",
             "msgspec.json.Decoder(r.Retry), msgspec.json.Decoder(r.Discard)",

@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg2
@@ -10,10 +11,11 @@ import pytest
 from support.clients import Caller
 from support.factories import PASSWORD, dump, record, take
 
-from myhealth.common.database import database
+from myhealth.common.database import database, transaction
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.privacy.erasure import Mentions, erase_user
 from myhealth.profiles import services
+from myhealth.profiles.identifiers import set_identifiers
 from myhealth.reports.access_log import Access
 
 FORMER, NAME, FULL_NAME = "ren.former", "renée.roy", "Renée Marchetti"
@@ -203,6 +205,31 @@ def test_an_account_that_nobody_linked_takes_no_records_along(people, db) -> Non
     assert erase_user("meera.patel").review == [1]
     services.create_user("meera.patel")
     assert db("select count(*) from rejections") == [(1,)]
+
+
+NUMBERED = {"identifiers": [{"system": "urn:oid:1.2.3", "value": "4711"}]}
+
+
+@pytest.mark.parametrize("whose", [NAME, "4711"], ids=["by name", "by a number"])
+def test_an_erasure_waits_for_an_upload_that_refuses_a_record_of_the_person(people, db, whose: str) -> None:
+    services.create_user(NAME)
+    set_identifiers(NAME, NUMBERED["identifiers"])
+    refused = record("1", whose, disease=5) | ({} if whose == NAME else {"patient": NUMBERED})
+    with ThreadPoolExecutor(1) as others:
+        with transaction():  # an upload of more batches
+            assert take(refused)[0].rejection_id
+            erasing = others.submit(erase_user, NAME)
+            with pytest.raises(TimeoutError):
+                erasing.result(0.5)
+        assert erasing.result(10).removed["rejections"] == 1
+        services.create_user(FORMER)
+        with transaction():
+            erase_user(FORMER)
+            late = others.submit(take, invalid(FORMER))
+            with pytest.raises(TimeoutError):
+                late.result(0.5)
+        assert late.result(10)[0].rejection_id is None
+    assert db("select count(*) from rejections") == [(0,)]
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
 """The work that one user causes is bounded: exports are streamed one at a time, overviews are computed once."""
 
 import json
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 from support.factories import document
 from support.page_client import HOST
 
+from myhealth.common.concurrency import Gate
+from myhealth.common.errors import TooManyAttempts
 from myhealth.profiles.services import get_user
 from myhealth.reports.documents import encode_json
 from myhealth.reports.export.fhir import fhir_bundle
@@ -92,10 +98,51 @@ def test_an_overview_is_computed_once_in_some_seconds_and_in_limited_time(savita
             assert savita.get(path).status_code == 200
     finally:
         database.command("profile", 0)
-    commands = [each["command"] for each in database["system.profile"].find({"command.aggregate": "reports"})]
+    asked = {"$or": [{"command.aggregate": "reports"}, {"command.distinct": "reports"}]}
+    commands = [each["command"] for each in database["system.profile"].find(asked)]
     database["system.profile"].drop()
     assert len(commands) == 2  # the measurements, and the types
     assert all(0 < command["maxTimeMS"] <= 10_000 for command in commands)
+
+
+def test_long_reads_of_one_user_come_one_after_the_other(savita, application, log_in, calling, reports) -> None:
+    ask, token = calling(application), log_in("savita")
+    pages, searches = ("/my/", "/my/trends"), ("/fhir/Observation", "/fhir/DiagnosticReport", "/fhir/Patient")
+    with application.context.long_reads.enter(reports.people.find_by_username("savita")["subject"]):
+        for path in pages:
+            assert "please try again in a moment" in savita.get(path).text
+        for path in searches:
+            refused = ask("GET", path, token=token)
+            assert (refused.status_code, int(refused.headers["Retry-After"])) == (429, 2)
+        assert ask("GET", "/fhir/Observation", token=log_in("bholanath")).status_code == 200
+    assert {savita.get(path).status_code for path in pages} == {200}
+    assert {ask("GET", path, token=token).status_code for path in searches} == {200}
+
+
+def test_who_asks_for_one_page_often_at_once_is_refused_nowhere(savita, application) -> None:
+    with ThreadPoolExecutor(12) as threads:
+        texts = [answer.text for answer in threads.map(lambda _: savita.get("/my/"), range(60))]
+    assert ["please try again" in text for text in texts] == [False] * 60
+    assert len({text.split("</h1>")[1].split("</main>")[0] for text in texts}) == 1
+
+
+def test_of_a_users_requests_some_wait_and_the_others_are_refused_at_once() -> None:
+    turns, begun = Gate(1, 2, 10.0, partial(TooManyAttempts, "busy")), threading.Barrier(6)
+
+    def work(_: int) -> str:
+        begun.wait()
+        started = time.monotonic()
+        try:
+            with turns.enter("savita"):
+                time.sleep(0.3)
+        except TooManyAttempts:
+            return "refused at once" if time.monotonic() - started < 0.2 else "refused"
+        return "done"
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sorted(threads.map(work, range(6))) == ["done"] * 3 + ["refused at once"] * 3
+    with turns.enter("savita"), turns.enter("bholanath"):
+        pass
 
 
 def test_kept_answers_are_bounded_in_bytes_and_in_number():
@@ -112,6 +159,12 @@ def test_kept_answers_are_bounded_in_bytes_and_in_number():
     ask(by_bytes, "large", 500)
     ask(by_bytes, "large", 500)
     assert made == ["large"]
+    made.clear()
+    by_bytes.get("forgotten", lambda: (ask(by_bytes, "large", 500), b"x" * 80)[1])
+    ask(by_bytes, "other", 500)
+    for key in ("c", "d", "c"):
+        ask(by_bytes, key, 40)
+    assert made == ["large", "other", "c", "d"]
     made.clear()
     for key in ("a", "b", "c", "b", "a"):
         ask(by_number, key)

@@ -234,7 +234,8 @@ def test_a_moment_as_iso_8601_writes_it_is_read() -> None:
 
 def test_a_patient_with_an_insurers_number_alone_is_told() -> None:
     ((found,), _) = read_bytes("\r".join((MSH, "PID|1||77^^^AOK^HC||Test^Person", OBR, obx(), "")).encode())
-    assert found.faults == [("PID-3", "has only numbers that are not a patient's, such as an insurer's")]
+    said = "has only numbers that are not a patient's, such as an insurer's; their kinds: HC"
+    assert found.faults == [("PID-3", said)]
 
 
 def test_digits_of_a_decimal_comma_stay() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from support.clients import Caller
 from support.factories import NOW, document, record, take
 
+from myhealth.intake.record import DetailedResult
 from myhealth.profiles import services
 from myhealth.profiles.identifiers import add_identifier
 from myhealth.profiles.services import get_user
+from myhealth.reports.documents import encode_json
 from myhealth.reports.fhir.resources import OBSERVATIONS, resources_of
 from myhealth.reports.repository import ReportRepository
 
@@ -397,3 +399,18 @@ def test_numbers_that_equal_each_other_stay_as_they_are() -> None:
 @limits(max_examples=300)
 def test_a_template_gives_what_is_made_one_by_one(results: list[Any], changes: Any) -> None:
     check_templates({**document(12), "results": results, **changes})
+
+
+ODD: list[Any] = [5, True, Decimal("1.50"), 10**18, "", "a", [1], [None], [{"text": 1}], [{"code": [5]}], {}, {"a": {}}]
+
+
+@pytest.mark.parametrize("name", [*DetailedResult.__struct_fields__, "results", "details"])
+def test_what_another_program_stored_is_answered(name: str) -> None:
+    """The source's JSON may hold anything where it does not come from us."""
+    for value in ODD:
+        report: dict[str, Any] = document(12)
+        if name in ("results", "details"):
+            report[name] = value
+        else:
+            report["results"] = [{"code": "8480-6", "name": "Systolic", "value": 128, "unit": "mm[Hg]", name: value}]
+        assert json.loads(encode_json(resources_of(report)))

@@ -14,6 +14,7 @@ from support.fhir import (
     named,
     observation,
     patients_of,
+    quantity,
     read,
     read_text,
     record_of,
@@ -21,7 +22,10 @@ from support.fhir import (
     same_again,
 )
 
-from myhealth.intake.formats.registry import read_dump
+from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR, read_dump
 from myhealth.intake.parsed_record import ParsedRecord
 
 
@@ -67,7 +71,7 @@ def test_when_it_was_taken(changes: dict[str, Any], taken_at: str | None, precis
 )
 def test_a_moment_that_is_none_is_a_fault(text: str) -> None:
     assert faults_of(observation(effectiveDateTime=text)) == [
-        ("Observation.effectiveDateTime", f"is no date and time: '{text}'")
+        ("Observation.effectiveDateTime", f"is not a date and time: '{text}'")
     ]
 
 
@@ -185,7 +189,7 @@ def test_what_is_not_kept_is_told() -> None:
     (found,) = read(bundle(report("Observation/1", presentedForm=[{"url": "http://x.example/f"}, film]), much))
     assert found.warnings == [
         ("DiagnosticReport.presentedForm[1].data", "the attached file is not kept"),
-        ("Observation", "holds too much besides its result: that was not kept"),
+        ("Observation", "contains too much besides its result: that was not kept"),
     ]
     assert "results" not in found.record["sent"]
     (found,) = read(much)
@@ -298,7 +302,8 @@ def test_a_deleted_resource_withdraws_its_record(kind: str, url: str) -> None:
 
 def test_a_result_about_another_patient_spoils_its_report() -> None:
     other = named("a", subject={"reference": "Patient/p2"})
-    found = read(bundle(PATIENT, {**PATIENT, "id": "p2"}, report("Observation/a"), other))
+    second = {**PATIENT, "id": "p2", "identifier": [{"value": "savita"}]}
+    found = read(bundle(PATIENT, second, report("Observation/a"), other))
     place = "DiagnosticReport.result[0].resolve().subject"
     assert [reading.faults for reading in found] == [[(place, "is another one than the record's")]]
     assert read(bundle(report("Observation/a"), other))[0].faults == [(place, "is another one than the record's")]
@@ -346,3 +351,48 @@ def test_a_broken_line_is_told_and_the_next_one_read() -> None:
     found, _ = read_text('{"resourceType": \n' + json.dumps(observation()) + '\n[1]\n{"a": 1}\n{"resourceType": 5}')
     assert [reading.faults[0][0] if reading.faults else "good" for reading in found] == [
         "", "good", "", "resourceType", "resourceType"]  # fmt: skip
+
+
+def test_records_share_no_part_of_what_is_read_once() -> None:
+    told = observation(
+        code=concept("x", "y", system="http://lab.example", text="T"),
+        category=[concept("lab", system="http://lab.example")],
+        interpretation=[concept("H", text="high")],
+        referenceRange=[{"low": quantity(1), "text": "a"}, {"high": quantity(9), "appliesTo": [concept("x")]}],
+    )
+    patient = {**PATIENT, "identifier": [{"system": "http://h.example", "value": "7"}]}
+    whole = json.dumps(bundle(patient, told, {**told, "id": "second"}))
+    found = []
+    for parsed in read_fhir(JsonBuffer(io.BytesIO(whole.encode())), Dump(FHIR)):
+        found.append(str(parsed.record))
+        spoil(parsed.record)
+    assert found[1] == found[0].replace("Observation/glucose", "Observation/second")
+    assert str(read_text(whole)[0][0].record) == found[0]
+
+
+def spoil(value: Any) -> None:
+    """Empty every list and object, at every depth."""
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        spoil(each)
+    if isinstance(value, (dict, list)):
+        value.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "broken"),
+    [
+        ("code", {"text": "T"}, {"text": "T", "coding": [{"code": 5}]}),
+        ("code", {"text": "T", "coding": [{"code": "5"}]}, {"text": "T", "coding": [{"code": 5}]}),
+        ("interpretation", [concept("H")], [{**concept("H"), "modifierExtension": [{"url": "u"}]}]),
+        ("referenceRange", [{"text": "1 - 2"}], [{"text": "1 - 2", "low": "1"}]),
+    ],
+)
+def test_a_fault_is_found_in_every_record(name: str, sound: Any, broken: Any) -> None:
+    readings = read(*(observation(str(i), **{name: each}) for i, each in enumerate((sound, broken, broken, sound))))
+    assert [bool(reading.faults) for reading in readings] == [False, True, True, False]
+
+
+def test_a_key_that_is_there_twice_is_found_in_every_record() -> None:
+    once = json.dumps(observation(code={"text": "T"}))
+    twice = once.replace('{"text": "T"}', '{"text": "T", "text": "T"}')
+    assert [bool(reading.faults) for reading in read_text("\n".join((once, twice, once, twice)))[0]] == [0, 1, 0, 1]

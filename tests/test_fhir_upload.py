@@ -1,6 +1,7 @@
 """The FHIR API for writing: all or nothing, entry by entry, and what is not taken is refused by name."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -226,3 +227,15 @@ def test_bad_requests_are_operation_outcomes(send, upload: Caller, log_in, db) -
     )
     assert "entry" not in send("", {"resourceType": "Bundle", "type": "batch"})
     assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_the_places_of_many_results_of_one_report_are_told_at_once(upload, send, log_in) -> None:
+    results = [glucose(f"o{n}") for n in range(400)]
+    whole = report(*(f"urn:uuid:o{n}" for n in range(400)), subject={"reference": "urn:uuid:p1"})
+    sent = posted(PATIENT, whole, *results)
+    started = time.process_time()
+    answer = upload("POST", "/fhir/", sent, token=log_in("tara"), headers={"Content-Type": FHIR})
+    assert time.process_time() - started < 2
+    places = [place for _, place in responses(answer.json)]
+    number = places[1].removeprefix("DiagnosticReport/")
+    assert places[2:] == [f"Observation/{number}-{place}" for place in range(1, 401)]

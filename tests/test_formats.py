@@ -15,7 +15,7 @@ from support.factories import dump, record
 from support.paths import ROOT
 
 from myhealth.intake.file_import import FileImport, ImportOptions
-from myhealth.intake.formats import registry
+from myhealth.intake.formats import NAMES, registry
 from myhealth.intake.formats.format import Format
 from myhealth.intake.formats.registry import detect_format
 from myhealth.intake.formats.source import Source
@@ -37,6 +37,10 @@ def toy() -> Iterator[Format]:
         yield TOY
     finally:
         registry.FORMATS[:] = [each for each in before if each.name != "toy"]
+
+
+def test_help_names_the_formats_of_the_registry() -> None:
+    assert list(NAMES) == registry.format_names()
 
 
 @pytest.mark.process

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import re
 from datetime import UTC, datetime, timedelta
@@ -65,8 +67,8 @@ def test_each_measurement_is_shown_once_with_its_latest_value_and_its_change(bro
     assert shown(browser) == [
         "Blood pressure ▲ 128/79 mmHg upper value a little above the usual range 20 Nov 2026 · −14 / −5 since 1 Nov 2026",
         "Glucose ✓ 104 mg/dL within the usual range 20 Nov 2026 · −6 since 1 Nov 2026",
-        "Urine protein – negative no usual range given 12 Nov 2026 · before: trace on 10 Nov 2026",
-        "Grip – 40 kg no usual range given 1 Nov 2026",
+        "Urine protein negative no usual range given 12 Nov 2026 · before: trace on 10 Nov 2026",
+        "Grip 40 kg no usual range given 1 Nov 2026",
     ]
     page = browser.get("/my/").text
     assert page.index("At a glance") < page.index("Check-ups")
@@ -169,6 +171,9 @@ def test_what_is_new_or_changed_since_the_last_login_is_marked(application, sync
     marks = re.findall(r'<strong dir="auto">(\w+)</strong>(?: <span class="mark">(\w+)<)?', again.get("/my/").text)
     assert dict(marks) == {"OLD": "", "Changed": "changed", "LATE": "new", "NEW": "new"}
     assert again.cookie("myhealth_since")
+    for odd in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "x"):
+        again.client.set_cookie("myhealth_since", odd, domain="localhost")
+        assert again.get("/my/").status_code == 200
     again.submit(again.get("/my/"), "/my/logout")
     assert again.cookie("myhealth_since") is None
 
@@ -205,6 +210,22 @@ def test_a_report_shows_values_first_and_those_of_the_last_time(application, bro
     assert "What next" not in plain(staff.get(re.search(r'class="row" href="([^"]+)', staff.get("/my/patients/bholanath").text)[1]))  # fmt: skip
 
 
+def test_a_last_time_in_another_unit_is_told_with_it(browser: Browser, synced) -> None:
+    values = [(5.4, "mmol/L"), (99, "mg/dL"), (99, "mg/dL"), ("negative", None), (104, "mg/dL")]
+    days = [
+        record(i, taken_at=f"2026-11-0{i}T09:00:00Z", results=[result("Glucose", value, unit, code="2345-7")])
+        for i, (value, unit) in enumerate(values, 1)
+    ]
+    synced(*days)
+    browser.log_in("bholanath")
+    paths = re.findall(r'class="row" href="([^"]+)', browser.get("/my/").text)
+    told = [re.findall(r"(Last time [^<]+|The same as [^<]+)</p>", browser.get(path).text) for path in paths]
+    assert told == [
+        ["Last time negative on 4 Nov 2026"], ["Last time 99 mg/dL on 3 Nov 2026"],
+        ["The same as last time, on 2 Nov 2026"], ["Last time 5.4 mmol/L on 1 Nov 2026"], [],
+    ]  # fmt: skip
+
+
 def test_the_blood_pressure_is_one_trend(browser: Browser, synced) -> None:
     days = [record(i, taken_at=f"2026-0{i}-01T09:00:00Z", results=pressure(120 + i, 70 + i)) for i in range(1, 8)]
     synced(*days, record(9, taken_at="2026-11-20T09:00:00Z", results=[{**UPPER, "value": 170}]))
@@ -222,6 +243,16 @@ def test_the_blood_pressure_is_one_trend(browser: Browser, synced) -> None:
     assert browser.get("/my/trends?code=8480-6").text.count('<th scope="row">') == 8
 
 
+def test_no_dash_stands_before_a_value_for_it_reads_as_a_minus(browser: Browser, synced) -> None:
+    synced(record(1, results=[result("Grip", 40, "kg"), result("Pulse", 70, "/min", 60, 100, code="8867-4")]))
+    browser.log_in("bholanath")
+    assert [re.split(r" (?=no usual|within)", text)[0] for text in shown(browser)] == [
+        "Pulse ✓ 70 per minute", "Grip 40 kg"
+    ]  # fmt: skip
+    (row,) = re.findall(r'class="second">(.*?)</a>', browser.get("/my/").text, re.DOTALL)
+    assert " ".join(re.sub("<[^>]+>", " ", row).split()).startswith("Grip 40 kg , no usual range given. ✓ Pulse")
+
+
 def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(application, synced) -> None:
     days = [record(i, taken_at=f"2026-11-{i:02}T09:00:00Z", results=pressure(120 + i, 70)) for i in range(1, 11)]
     synced(*days, record(99, taken_at="2026-11-09T10:00:00Z", results=[result("Grip", 40, "kg")]))
@@ -233,18 +264,18 @@ def test_a_matrix_has_a_row_for_each_measurement_and_a_column_for_each_day(appli
         for page in (path, f"{path.rstrip('/')}/trends"):
             assert f'href="{path.rstrip("/")}/matrix"' in reader.get(page).text
     page = staff.get("/my/patients/bholanath/matrix").text
-    assert re.findall(r'<th scope="col">(.*?)</th>', page)[1:] == [f"{day} Nov 2026" for day in range(10, 2, -1)]
+    assert re.findall(r'<th scope="col">(.*?)</th>', page)[1:] == [f"{day}\u00a0Nov 2026" for day in range(10, 2, -1)]
     first, grip = (re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in page.split('<th scope="row">')[1:])
     assert [re.search("<bdi>(.*?)</bdi>", cell)[1] for cell in first] == [f"{120 + day}/70" for day in range(10, 2, -1)]
     assert [bool(cell) for cell in grip] == [False, True] + [False] * 6
     earlier = staff.get(re.search(r'href="([^"]+)" rel="next"', page)[1]).text
-    assert re.findall(r'<th scope="col">(.*?)</th>', earlier)[1:] == ["2 Nov 2026", "1 Nov 2026"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', earlier)[1:] == ["2\u00a0Nov 2026", "1\u00a0Nov 2026"]
     assert "Earlier days" in page
     assert "Earlier days" not in earlier
 
 
 def test_a_matrix_leaves_out_no_unit_and_counts_further_values_of_a_day(browser: Browser, synced) -> None:
-    glucose = [(1, "2026-11-01T09:00:00Z", 125, "mg/dL"), (2, "2026-11-02T08:00:00Z", 3, "mmol/L"),
+    glucose = [(1, "2026-11-01T09:00:00Z", 125, "mg/dL"), (2, "2026-11-02T08:00:00Z", 5, "mmol/L"),
                (3, "2026-11-02T09:00:00Z", 5.2, "mmol/L")]  # fmt: skip
     synced(
         *(
@@ -265,6 +296,73 @@ def test_a_matrix_leaves_out_no_unit_and_counts_further_values_of_a_day(browser:
         [("Glucose", ""), ("5.2", ""), ("", "+1")], [("Glucose", ""), ("125", "")],
     ]  # fmt: skip
     assert [re.search(r'dir="auto">(.*?)</span>', row)[1] for row in rows] == ["mmHg", "kPa", "mmol/L", "mg/dL"]
+
+
+def test_a_blood_pressure_of_a_matrix_is_of_one_report(browser: Browser, synced) -> None:
+    synced(
+        record(1, taken_at="2026-11-01T08:00:00Z", results=pressure(150, 95)),
+        record(2, taken_at="2026-11-01T09:00:00Z", results=[{**UPPER, "value": 121}]),
+        record(3, taken_at="2026-11-02T09:00:00Z", results=[{**LOWER, "value": 71}]),
+        record(4, taken_at="2026-11-02T08:00:00Z", results=[{**UPPER, "value": 122}]),
+        record(5, taken_at="2026-11-03T08:00:00Z", results=pressure(123, 73) + pressure(124, 74)),
+    )
+    browser.log_in("bholanath")
+    (row,) = browser.get("/my/matrix").text.split('<th scope="row">')[1:]
+    cells = [re.search(r'href="([^"]+)".*?<bdi>(.*?)</bdi>(.*)', cell, re.DOTALL) for cell in row.split("<td>")[1:]]
+    found = [(cell[1].rpartition("/")[2], cell[2], re.findall(r"\+\d", cell[3])) for cell in cells if cell]
+    assert found == [("5", "123/73", ["+1"]), ("4", "122/–", ["+1"]), ("1", "150/95", ["+1"])]
+
+
+def test_nothing_more_unusual_is_behind_the_value_of_a_day(browser: Browser, synced) -> None:
+    def creatinine(value: float) -> dict[str, Any]:
+        return result("Creatinine", value, "mg/dL", 0.9, 1.3, code="2160-0")
+
+    synced(
+        record(1, taken_at="2026-11-01T08:00:00Z", results=[creatinine(0.8), *pressure(162, 101)]),
+        record(2, taken_at="2026-11-01T09:00:00Z", results=[creatinine(1.2), {**UPPER, "value": 120}]),
+        record(3, taken_at="2026-11-02T08:00:00Z", results=[creatinine(5), *pressure(118, 79)]),
+        record(4, taken_at="2026-11-02T09:00:00Z", results=[creatinine(1.4), {**UPPER, "value": 119}]),
+        record(5, taken_at="2026-11-03T08:00:00Z", results=[creatinine(1.1), {**UPPER, "value": 190}]),
+        record(6, taken_at="2026-11-03T09:00:00Z", results=[creatinine(1.0), *pressure(125, 85)]),
+        record(7, taken_at="2026-11-04T08:00:00Z", results=pressure(125, 85) + pressure(190, 85)),
+    )
+    browser.log_in("bholanath")
+    rows = browser.get("/my/matrix").text.split('<th scope="row">')[1:]
+    shown = [re.findall(r"<bdi>(.*?)</bdi>", row)[1:] for row in rows]
+    assert shown == [["190/85", "190/–", "118/79", "162/101"], ["1.0", "5", "0.8"]]
+
+
+def test_kinds_of_specimens_are_told_apart_wherever_a_measurement_is_named(browser: Browser, synced) -> None:
+    both = [{**result("Glucose", value, "mg/dL", code=code), "specimen": specimen}
+            for value, code, specimen in ((95, "2345-7", None), (250, "2345-7", "Urine"))]  # fmt: skip
+    synced(record(1, results=both))
+    browser.log_in("bholanath")
+    names = {
+        path: set(re.findall(r"<bdi>(Glucose.*?)</bdi>", browser.get(path).text))
+        for path in ("/my/trends", "/my/matrix")
+    }
+    assert names["/my/matrix"] == names["/my/trends"] == {"Glucose", "Glucose, urine"}
+
+
+def test_a_long_text_of_a_row_is_seen_to_be_cut(browser: Browser, synced) -> None:
+    synced(record(1, results=[], checkup_report="word " * 60))
+    browser.log_in("bholanath")
+    assert f'dir="auto">{("word " * 32).strip()}…</span>' in browser.get("/my/").text
+
+
+def test_a_long_value_of_a_matrix_is_seen_to_be_cut(browser: Browser, synced) -> None:
+    words = 'moderate growth of "E. coli", <5 % others'
+    short, digits = "moderate growth of E", "12345678901234567890.1"
+    synced(
+        record(1, results=[result("Culture", words, None), result("Culture 2", short, None), result("T", digits, "kg")])
+    )
+    browser.log_in("bholanath")
+    page = browser.get("/my/matrix").text
+    assert (
+        '<bdi title="moderate growth of &quot;E. coli&quot;, &lt;5 % others">moderate growth of &quot;…</bdi>' in page
+    )
+    assert f"<bdi>{short}</bdi>" in page
+    assert f'<bdi title="{digits}">{digits[:20]}…</bdi>' in page
 
 
 @pytest.mark.parametrize(
@@ -303,6 +401,23 @@ def test_how_far_a_value_lies_outside_is_told_by_the_second_threshold(value: int
     assert present({**UPPER, "value": value, "unit": unit, "high": high}).words == words
 
 
+VALUES = [128, 159.9, 160, 250, 89, 3, 54, "<3", ">1000", "HI", "lo", "HIGH", "reactive", None, -1]
+
+
+@pytest.mark.parametrize("code", ["8480-6", "2345-7", "2160-0", "9999-9", None])
+@pytest.mark.parametrize("flag", ["HH", "LL", "H", "L", "N", "A", None])
+def test_what_is_far_comes_first_where_pages_call_it_far(code: Any, flag: Any) -> None:
+    from support.page_data import present
+
+    for value, unit, (low, high) in itertools.product(
+        VALUES, ("mm[Hg]", "mg/dL", None), ((90, 120), (None, 165), (None, None))
+    ):
+        for warning in (None, f"300 mg/dL is {catalog.IMPOSSIBLE} (1 to 2)"):
+            measured = {**result("X", value, unit, low, high, flag, code), **({"warning": warning} if warning else {})}
+            report = document(1, results=json.dumps([measured]))
+            assert report.get("far", False) == present(measured).is_far, measured
+
+
 @given(st.datetimes(datetime(1, 1, 2), datetime(7000, 1, 1)), st.floats(0, 10**6))
 def test_the_days_of_an_axis_are_few_and_lie_within_it(first: datetime, days: float) -> None:
     begin = first.replace(tzinfo=UTC)
@@ -317,7 +432,7 @@ def test_many_measurements_are_behind_a_fold(browser: Browser, synced) -> None:
     synced(record(1, results=[result(f"Hemoglobin {i}", i, "g/dL") for i in range(20)] + pressure(120, 80)))
     browser.log_in("bholanath")
     before, after = browser.get("/my/").text.split("<summary>7 more measurements</summary>")
-    assert (before.count('<span class="now">'), after.partition("</details>")[0].count('<span class="now">')) == (14, 7)
+    assert (before.count('<span class="now '), after.partition("</details>")[0].count('<span class="now ')) == (14, 7)
 
 
 def test_a_person_without_reports_is_told_so(application, synced) -> None:
@@ -328,3 +443,33 @@ def test_a_person_without_reports_is_told_so(application, synced) -> None:
     assert "No reports here yet" in browser.get("/my/").text
     assert "At a glance" not in browser.get("/my/").text
     assert "Nothing was measured yet" in browser.get("/my/matrix").text
+    assert "without a known day" not in browser.get("/my/matrix").text
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_matrix_says_that_it_leaves_out_undated_values(browser: Browser, synced, dated: bool) -> None:
+    undated = record(1, taken_at=None, taken_precision="unknown", results=[result("Grip", 41, "kg")])
+    synced(undated, *[record(2, results=pressure(120, 80))] * dated)
+    browser.log_in("bholanath")
+    page = plain(browser.get("/my/matrix"))
+    assert "Values without a known day are on the pages of their trends." in page
+    assert ("No value has a known day" in page, "120/80" in page) == (not dated, dated)
+    assert "Nothing was measured yet" not in page
+
+
+def test_a_day_in_the_future_is_said_to_be_wherever_its_values_stand(browser: Browser, synced) -> None:
+    now = datetime.now(UTC)
+    moments = [(now + timedelta(days=days)).isoformat() for days in (60, 0.5, -3)]
+    synced(*(record(i, taken_at=at, results=pressure(120 + i, 80)) for i, at in enumerate(moments)))
+    browser.log_in("bholanath")
+    rows = browser.get("/my/").text
+    number = re.findall(r"/my/reports/(\d+)", rows)
+    assert rows.count("in the future") == 2  # the latest value, and its row
+    for path, count in (
+        (f"/my/reports/{number[0]}", 1),
+        (f"/my/reports/{number[1]}", 0),
+        ("/my/trends", 1),
+        ("/my/matrix", 1),
+    ):
+        assert (browser.get(path).text.count("in the future") >= 1) == bool(count), path
+    assert "in the future" in browser.get("/my/trends?code=85354-9").text

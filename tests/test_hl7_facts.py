@@ -88,7 +88,7 @@ def test_a_value_keeps_its_kind(kind: str, text: str, name: str, value: Any) -> 
         ("XON", "City Lab^L^55", "City Lab"),
         ("HD", "LAB^1.2.3^ISO", "LAB"),
         ("MO", "12.5^USD", "12.5 USD"),
-        ("PN", "^^^^^", "^^^^^"),
+        ("PN", "^^^^^", "no value"),
         ("NR", "^5", "<=5"),
         ("NR", "5^", ">=5"),
         ("DR", "20261101^", "from 2026-11-01"),

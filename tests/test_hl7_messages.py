@@ -123,15 +123,15 @@ def test_a_line_that_goes_on_is_text_or_a_fault() -> None:
     assert whole["results"][0]["unit"] == "mg"
     assert whole["details"]["notes"] == [{"text": "first\nsecond"}]
     (reading,) = read(MSH, PID, OBR, OBX, "oBX|2|NM|X||7")
-    assert reading.faults == [("", "is no segment of HL7")]
+    assert reading.faults == [("", "is not a segment of HL7")]
     assert "oBX|2|NM|X||7" in reading.raw
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("hello\nworld", "it is no HL7 v2 message"),
-        ("PID|1||M1", "it is no HL7 v2 message"),
+        ("hello\nworld", "it is not an HL7 v2 message"),
+        ("PID|1||M1", "it is not an HL7 v2 message"),
         ("MSH|", "MSH-2 does not name the characters"),
         ("MSH|||APP", "MSH-2 does not name the characters"),
         ("MSH|^^^^|APP", "MSH-2 does not name the characters"),

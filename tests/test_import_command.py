@@ -51,6 +51,16 @@ def test_it_takes_in_what_a_glob_names_and_says_so_in_all(db, run_cli, file) -> 
     assert (done.returncode, done.stdout.splitlines()[-1]) == (2, said)
 
 
+def test_a_patient_of_all_records_whom_nobody_knows_stops_it_before_anything_is_kept(db, run_cli, file) -> None:
+    path = file("taken_at,name,value,unit\n2026-11-20T08:00Z,Glucose,5,mmol/L\n", "one.csv")
+    done = run_cli("import-machine", path, "--patient", "nosuch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no user named nosuch" in done.stderr
+    assert db("select count(*) from rejections") == [(0,)]
+    made = run_cli("import-machine", path, "--patient", "nosuch", "--create-patients", "--timezone", "UTC")
+    assert (made.returncode, db("select count(*) from checkups")) == (0, [(1,)]), made.stderr
+
+
 def test_it_reads_standard_input(db, run_cli) -> None:
     done = run_cli("import-machine", "-", stdin=gzip.compress(dump([record(1)])))
     assert (done.returncode, done.stdout) == (0, "standard input: 1 accepted, 0 duplicate, 0 rejected.\n")
@@ -61,7 +71,7 @@ BAD = {
     "an unknown patient": (record(2, patient="nobody"), "checkup_for: there is no user named nobody"),
     "a missing field": (record(2, disease=...), "disease: is missing"),
     "a wrong type": (record(2, checkup_type=7), "checkup_type: must be text, not a number"),
-    "NUL in text": (record(2, checkup_report="a\0b"), "checkup_report: holds a NUL character (at 1)"),
+    "NUL in text": (record(2, checkup_report="a\0b"), "checkup_report: contains a NUL character (at 1)"),
     "10 MB in one field": (record(2, checkup_report="x" * 10_000_000), "has 10000000 characters; at most 1000000"),
     "a date without a zone": (record(2, taken_at="2026-11-20T09:14:03"), "has no zone; add one"),
     "a date in the year 99999": (record(2, taken_at="99999-01-01T00:00:00Z"), "is not a date and time"),

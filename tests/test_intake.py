@@ -1,9 +1,11 @@
 """Intake: every record is accepted, a duplicate, or rejected and kept; none is stored twice or overwritten."""
 
+import io
 import json
 import os
 import socket
 import threading
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,7 @@ from myhealth.common.database import database, notify_sync, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.intake import batch as module
 from myhealth.intake.bulk_insert import new_ids
+from myhealth.intake.file_import import FileImport, ImportOptions, read_batches
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve
 from myhealth.intake.results import RecordResult
 from myhealth.intake.retry import retry_rejection
@@ -129,6 +132,20 @@ def test_a_dry_run_says_the_same_and_keeps_nothing(db) -> None:
     assert db("select count(*) from checkups") == [(1,)]
     assert db("select count(*) from rejections") == [(0,)]
     assert db("select count(*) from machines") == [(1,)]
+
+
+def test_no_upload_waits_for_a_dry_run(db, connect) -> None:
+    records = [record(i, machine="HC-9", patient="newcomer") for i in range(2)]
+    options = ImportOptions(create_patients=True, dry_run=True)
+    with mock.patch.object(read_batches, "__defaults__", (10**6, 1)), connect() as other, other.cursor() as cursor:
+        coming = FileImport(io.BytesIO(json.dumps(records).encode()), "x", options)
+        cursor.execute("set lock_timeout = '1s'")
+        for _ in coming:  # as long as the consumer likes
+            cursor.execute("insert into machines (serial) values ('HC-9') on conflict do nothing")
+            cursor.execute("select count(*) from pg_locks where locktype = 'advisory'")
+            assert cursor.fetchall() == [(0,)]
+            other.rollback()
+    assert (coming.counts["accepted"], coming.created) == (2, 1)
 
 
 def test_two_that_bring_the_same_records_at_once_store_them_once(db) -> None:

@@ -18,6 +18,7 @@ from myhealth.privacy.erasure import erase_user
 from myhealth.profiles import invitations, services
 from myhealth.profiles.invitations import accept, invite, list_without_password
 from myhealth.profiles.login_throttle import PER_PAIR
+from myhealth.reports.documents import next_millisecond
 from wsgi.browse import make_app
 
 NEW = "another horse"
@@ -260,6 +261,18 @@ def test_the_page_sets_the_password_and_logs_in(application, people, sync) -> No
     assert other.get("/my/").status_code == 303, "the other device is logged out"
     answer = browser.submit(browser.get("/my/welcome"), "/my/welcome", username="savita", code=code, new=NEW, again=NEW)
     assert answer.status_code == 401
+
+
+def test_a_login_right_behind_the_revocation_of_others_is_not_revoked_by_the_report_store(people, db) -> None:
+    """The store's moment of the revocation is rounded up to the millisecond, and may be after the login."""
+    for _ in range(30):
+        login = accept("savita", invite("savita").code, NEW, rounds=4)
+        assert login is not None
+        assert login.at >= next_millisecond(services.get_user("savita").tokens_valid_after)
+    db("update users set tokens_valid_after = date_trunc('second', now()) + interval '1.000001 s'")
+    login = services.check_login("savita", NEW, rounds=4)
+    assert login is not None
+    assert login.at >= next_millisecond(services.get_user("savita").tokens_valid_after)
 
 
 def test_the_page_says_when_it_is_not_possible_now(settings, reports, calling, answering) -> None:

@@ -122,3 +122,23 @@ print("quiet")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "quiet\n", done.stderr
+
+
+READERS = "myhealth.intake.formats.{}.reader"
+LATER = {
+    "wsgi.upload": [
+        *map(READERS.format, ("fhir", "hl7v2", "tables")),
+        "myhealth.reports.writer",
+        "myhealth.sync.targets",
+    ],
+    "wsgi.browse": ["myhealth.clinical.series", "myhealth.reports.newest", "myhealth.reports.trend_pages"],
+    "myhealth.mllp.server": [READERS.format("hl7v2")],
+}
+
+
+@pytest.mark.parametrize("program", LATER)
+def test_a_server_loads_at_its_start_what_only_some_requests_need(program: str) -> None:
+    """Else code that is replaced under a running server breaks the first such request."""
+    code = f"import {program}, sys; print([name for name in {LATER[program]} if name not in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr

@@ -159,8 +159,9 @@ def test_grants_say_what_is_missing(db: Any, run_cli: Run) -> None:
 
 
 @pytest.fixture
-def guarded_mongo(mongo: Any, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Run a mongod with authentication and the example's roles; return a function that gives the URL of a role's user."""
+def guarded_mongo(mongo: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """Run a mongod with authentication and the example's roles; return a function that gives the URL of a role's user.
+    The parameter "before trends": the roles as they were before trends were kept."""
     with processes.open_listening_socket("127.0.0.1", 0) as probe:
         port = probe.getsockname()[1]
     words = ["--auth", "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(tmp_path), "--nounixsocket"]
@@ -174,6 +175,9 @@ def guarded_mongo(mongo: Any, tmp_path: Path) -> Iterator[Callable[[str], str]]:
         client = pymongo.MongoClient(f"mongodb://admin:admin@127.0.0.1:{port}/admin")
         text = (ROOT / "examples/mongodb-roles.js").read_text()
         for role, rights in json.loads(re.search(r"const roles = (\{.*?\n\});", text, re.DOTALL)[1]).items():
+            if getattr(request, "param", "") == "before trends":
+                rights.pop("trends", None)
+                rights.pop("sync_state" if role == "myhealthBrowse" else "trends", None)
             privileges = [{"resource": {"db": "myhealth", "collection": c}, "actions": a} for c, a in rights.items()]
             client.admin.command({"createRole": role, "privileges": privileges, "roles": []})
             client.admin.command({"createUser": role, "pwd": "x", "roles": [role]})
@@ -218,9 +222,11 @@ def test_doctor_has_nothing_to_say_to_a_right_installation(
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("guarded_mongo", ["today", "before trends"], indirect=True)
 def test_mongodbs_roles_are_enough_and_not_more(
-    guarded_mongo: Any, db: Any, people: Any, settings: Settings, run_cli: Run, calling: Any, log_in: Any, serving: Any
-) -> None:
+    guarded_mongo: Any, db: Any, people: Any, settings: Settings, run_cli: Run, calling: Any, log_in: Any, serving: Any,
+    monkeypatch: Any, request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     from wsgi.browse import make_app
     from wsgi.upload import make_app as make_upload
 
@@ -241,6 +247,14 @@ def test_mongodbs_roles_are_enough_and_not_more(
     token = browse("POST", "/login/", {"username": "bholanath", "password": PASSWORD}).json["token"]
     assert len(browse("GET", "/users/bholanath/reports/", token=log_in("dr.ayush")).json) >= 1
     assert browse("GET", "/users/savita/reports/", token=token).status_code in (403, 404)
+    monkeypatch.setattr("myhealth.reports.kept_trends.KEPT_FROM", 1)
+    monkeypatch.setattr("myhealth.reports.repository.KEPT_FROM", 1)
+    for _ in range(2):
+        trend = browse("GET", "/users/bholanath/trends/?code=8480-6", token=log_in("dr.ayush"))
+        assert (trend.status_code, len(trend.json)) == (200, 1)
+    with pymongo.MongoClient(guarded_mongo("admin").replace(":x@", ":admin@")) as client:
+        kept = client.myhealth.trends.count_documents({"content": {"$exists": True}})
+        assert kept == (request.node.callspec.params["guarded_mongo"] == "today")
     assert browse("GET", "/readyz").status_code == 200
     assert browse("POST", "/logout/", token=token).status_code == 204
     with pymongo.MongoClient(guarded.mongo_url) as client:

@@ -23,7 +23,7 @@ from myhealth.profiles import services
 from myhealth.profiles.passwords import hash_password
 from myhealth.profiles.services import create_user
 from myhealth.profiles.user_import import import_users
-from wsgi.browse_pages import accounts
+from wsgi.browse_pages import people as people_pages
 
 NAME = "meera.patel"
 STRANGER = {"username": NAME, "password": "a stranger's own"}
@@ -384,7 +384,7 @@ def test_an_admin_links_an_account_on_a_page(squatter: str, application: Any, db
 
 
 def test_the_accounts_page_is_divided(squatter: str, application: Any, sync: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(accounts, "PAGE", 1)
+    monkeypatch.setattr(people_pages, "PAGE", 1)
     create_user("amit", self_registered=True, full_name="<b>" + "x" * 200)
     sync()
     admin = Browser(application)

@@ -175,7 +175,7 @@ def test_only_allowed_addresses_may_send(db, people, settings) -> None:
         (["--allow", "10.0.0.0/40"], 78, "--allow: '10.0.0.0/40' is neither an address"),
         (["--tls-key", "x"], 2, "need --tls-cert"),
         (["--tls-cert", "/nowhere"], 78, "cannot be used"),
-        (["--machine", "a/b"], 2, "holds a /"),
+        (["--machine", "a/b"], 2, "contains a /"),
         (["--metrics", "nowhere"], 78, "metrics cannot be served at nowhere"),
         (["--timezone", "Mars"], 2, "is not a zone"),
     ],

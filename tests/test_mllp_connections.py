@@ -15,9 +15,10 @@ import pytest
 from support.mllp import framed
 
 from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.mllp import Limits
 from myhealth.mllp import server as module
 from myhealth.mllp.protocol import Frames
-from myhealth.mllp.server import Figures, Limits, MllpServer, serve_metrics
+from myhealth.mllp.server import Figures, MllpServer, serve_metrics
 from myhealth.processes import open_listening_socket
 
 TIMEOUT_S = 60

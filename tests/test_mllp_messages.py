@@ -127,7 +127,7 @@ def test_an_error_names_its_place_in_the_message(db, people, sent: bytes, place:
 def test_of_a_message_with_two_orders_the_good_one_is_stored(db, people) -> None:
     bad = f"{OBX}|||x"
     (answer,) = ask(lines(MSH, PID.replace("M100^^^HOSP^MR", "bholanath"), OBR, OBX, SECOND, bad))
-    assert answer["MSA"][0][1:] == ["AE", "MSG1", "1 of 2 rejected: is no date and time: 'x'"]
+    assert answer["MSA"][0][1:] == ["AE", "MSG1", "1 of 2 rejected: is not a date and time: 'x'"]
     assert [each[2] for each in answer["ERR"]] == ["OBX^2^14"]
     assert [row[0] for row in db(STORED)] == ["F1^LAB"]
 
@@ -333,7 +333,7 @@ def test_a_rejection_stays_with_its_mapped_machine_when_it_is_retried(db, people
     ("given", "said"),
     [
         (["HC9000="], "'HC9000=': a machine's serial is needed"),
-        (["A=HC/1"], "'A=HC/1': the serial begins or ends with a space, or holds a /"),
+        (["A=HC/1"], "'A=HC/1': the serial begins or ends with a space, or contains a /"),
         (["A=1", "A=1", "A=2"], "'A=2': the sender has another machine already"),
         (["1", "2"], "'2': the sender has another machine already"),
     ],

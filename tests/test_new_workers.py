@@ -140,10 +140,10 @@ def test_reloads_and_restarts_lose_no_request(db: Any, log_in: Any, started: Any
     server = start()
     with Clients(url, log_in("tara")) as clients:
         clients.wait_for_more()
-        assert "Takes check-up records in" in description(url)
+        assert "Receives check-up records" in description(url)
 
         code = folder / "wsgi/upload.py"
-        code.write_text(code.read_text().replace("Takes check-up records in", "The next release"))
+        code.write_text(code.read_text().replace("Receives check-up records", "The next release"))
         server.hang_up()
         assert "The next release" in description(url)
         clients.wait_for_more()

@@ -1,6 +1,9 @@
 """The APIs describe themselves as they are: the routes and the document are one set, and answers are as it says."""
 
+import base64
+import html
 import re
+import shlex
 from typing import Any
 
 import jsonschema
@@ -9,8 +12,10 @@ from support.clients import Caller
 from support.factories import record
 from support.upload_access import SPECIFICATION, ask, filled
 
+from myhealth.profiles.services import set_password
 from wsgi import browse as browse_module
 from wsgi import upload as upload_module
+from wsgi.common.shared_views import NEW_WORDS as EXAMPLE_PASSWORD
 
 # Pages and their files, and the description itself.
 FOR_PEOPLE = ("/my", "/static/", "/docs", "/openapi.json")
@@ -127,12 +132,12 @@ def test_the_page_shows_every_call_and_loads_nothing_from_elsewhere(request, nam
         for verb, said in verbs.items():
             assert f"<b>{verb.upper()}</b> <code>{path}</code>" in page.text
             assert f'id="{said["operationId"]}"' in page.text
-    assert page.text.count("A fault of the server") == 1, "what every call may answer stands once"
+    assert page.text.count("A server error") == 1, "what every call may answer stands once"
     usual = page.text.partition('id="errors"')[2].partition("</dl>")[0]
     assert "<dt>500" in usual
     assert "<dt>409" not in usual, "what few of the calls with a 409 mean is not what it usually means"
     loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
-    assert set(loaded) == {"/docs/docs.css", "/openapi.json"}
+    assert set(loaded) == {"/", "/docs/docs.css", "/openapi.json"}
     assert "<script" not in page.text
     assert "`" not in page.text
     assert "<code>X-Request-ID</code>" in page.text
@@ -140,3 +145,66 @@ def test_the_page_shows_every_call_and_loads_nothing_from_elsewhere(request, nam
     assert style.mimetype == "text/css"
     assert "url(" not in style.text
     assert "@import" not in style.text
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_person_understands_what_the_document_says(name: str) -> None:
+    """Sentences say what they are about, and the calls of a login stand together."""
+    document = MODULES[name].PAGES["/openapi.json"].described
+    said = [each for verbs in document["paths"].values() for each in verbs.values()]
+    summaries = [each["summary"] for each in said]
+    answers = [answer["description"] for each in said for answer in each["responses"].values()]
+    assert not [text for text in summaries if re.match(r"(One|A|All|The|Whether|What) (?!public)", text)], (
+        "a verb first"
+    )
+    assert not [text for text in answers if re.match(r"(They|It does|Not|Nobody|Refused)\b", text)]
+    tags = {path: each["tags"] for path, verbs in document["paths"].items() for each in verbs.values()}
+    login = {path for path, tag in tags.items() if tag == ["logging in"]}
+    assert login >= {path for path in tags if path in ("/login/", "/invitations/", "/welcome/")}
+
+
+def examples(page: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """The curl commands of /docs as (method, path, what the caller sends); deletions come last, the least first."""
+    found = []
+    for text in re.findall(r"<pre[^>]*>(curl .*?)</pre>", page.text, re.DOTALL):
+        words = shlex.split(html.unescape(text))
+        sent: dict[str, Any] = {"token": ""} if "Authorization: Bearer TOKEN" in words else {}
+        method = words[words.index("--request") + 1] if "--request" in words else "GET"
+        for option, kind in (("--json", "application/json"), ("--data", "application/x-www-form-urlencoded")):
+            if option in words:
+                method = "POST" if method == "GET" else method
+                sent |= {"body": words[words.index(option) + 1].encode(), "headers": {"Content-Type": kind}}
+        if "--user" in words:
+            credentials = base64.b64encode(f"bholanath:{EXAMPLE_PASSWORD}".encode()).decode()
+            sent["headers"] = {"Authorization": f"Basic {credentials}"}
+        found.append((method, re.sub("^https?://[^/]+", "", words[-1]), sent))
+    return sorted(found, key=lambda each: (each[0] == "DELETE", each[0] == "DELETE" and -len(each[1])))
+
+
+@pytest.mark.usefixtures("two_checkups")
+def test_every_example_of_the_upload_api_does_what_it_says(upload: Caller, log_in) -> None:
+    set_password("bholanath", EXAMPLE_PASSWORD, rounds=4)
+    calls = examples(upload("GET", "/docs"))
+    document = upload("GET", "/openapi.json").json
+    assert len(calls) == sum(len(verbs) for verbs in document["paths"].values())
+    for method, path, sent in calls:
+        answers = [try_example(upload, log_in, method, path, sent, who) for who in ("root", "dr.ayush", "tara")]
+        expected = {"/welcome/": 401, "/rejections/1/discard/": 409}.get(path)  # a wrong code; it has just been stored
+        assert expected in answers if expected else min(answers) < 300, (method, path, answers)
+
+
+def test_every_example_of_the_browse_api_does_what_it_says(application, upload: Caller, browse: Caller, log_in) -> None:
+    set_password("bholanath", EXAMPLE_PASSWORD, rounds=4)
+    calls = examples(browse("GET", "/docs"))
+    assert len(calls) == sum(len(verbs) for verbs in browse("GET", "/openapi.json").json["paths"].values()) - 2
+    caller = Caller(application)
+    for method, path, sent in calls:
+        answer = try_example(caller, log_in, method, path, sent, "bholanath")
+        missing = path.startswith(("/fhir/Patient/1", "/fhir/Observation/1")) or method == "DELETE"
+        assert answer < 300 or (missing and answer in (403, 404)), (method, path, answer)
+
+
+def try_example(api: Caller, log_in: Any, method: str, path: str, sent: dict[str, Any], who: str) -> int:
+    token = {"token": log_in(who)} if "token" in sent else {}
+    given = {name: value for name, value in sent.items() if name not in ("token", "body")}
+    return int(api(method, path, sent.get("body"), **given, **token).status_code)

@@ -22,7 +22,7 @@ from myhealth.sync.verify import verify
 from wsgi.browse import make_app
 from wsgi.browse_pages import people as people_pages
 from wsgi.browse_pages.session import form_key
-from wsgi.common.pages import SECURITY_HEADERS
+from wsgi.common.views import SECURITY_HEADERS
 
 
 @pytest.mark.usefixtures("stored")
@@ -162,6 +162,19 @@ def test_anothers_pages_are_as_if_they_were_not_there(application, who: str) -> 
         assert without_keys[0] == without_keys[1]
         assert dict(answers[0].headers) == dict(answers[1].headers)
     assert browser.get("/my/access-log").text.count("root") == 0
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("who", ["bholanath", "dr.ayush"])
+def test_who_tries_pages_of_others_roles_is_noted(application, reports, who: str) -> None:
+    browser = Browser(application)
+    browser.log_in(who)
+    number = re.search(r"/my/reports/(\d+)", browser.get("/my/patients/bholanath" if "." in who else "/my/").text)[1]
+    tried = ["/my/accounts"]
+    tried += ["/my/patients", "/my/to-review", f"/my/reports/{number}/history"] if who == "bholanath" else []
+    assert {browser.get(path).status_code for path in tried} == {404}
+    events = reports.access_log.find_events(actor=who, action="refused")
+    assert [(event.what, event.outcome) for event in events] == [("account", "refused")] * len(tried)
 
 
 @pytest.mark.usefixtures("stored")

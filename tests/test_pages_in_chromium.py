@@ -131,7 +131,9 @@ def test_every_page_of_a_doctor_is_accessible_and_fits_a_phone(page: Any, site: 
     with browser.open_page(chromium) as patient:
         log_in(patient, site, "savita")
         patient.get_by_role("link", name="Who looked").click()
-        assert patient.get_by_role("row").count() == 6, "its head, the search, list, report, trends, this page"
+        assert patient.get_by_role("row").count() == 7, (
+            "its head, the name given, the search, list, report, trends, this page"
+        )
         check(patient, "looks-some")
 
 
@@ -330,6 +332,15 @@ def test_pages_print_whole_on_paper(page: Any, site: str, tmp_path: Path, paper:
     assert f"{len(texts['print'])} / {len(texts['print'])}" in texts["print"][-1]
 
 
+def test_all_days_of_a_matrix_fit_on_paper(page: Any, site: str) -> None:
+    log_in(page, site, "bholanath")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 680, "height": browser.HEIGHT_PX})  # A4 without its margins
+    page.goto(f"{site}/my/matrix")
+    assert page.locator("thead th").count() == 9
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
+
+
 def test_a_phone_shows_a_trend_that_can_be_read(page: Any, site: str) -> None:
     log_in(page, site, "bholanath")
     for width in (browser.WIDTHS_PX[0], 430, 544, *browser.WIDTHS_PX[1:]):
@@ -389,6 +400,19 @@ def test_with_the_colours_of_the_system_the_current_tab_can_be_told(chromium: An
         )
         assert others == [page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")] * 2
         assert current not in others
+
+
+def test_the_whole_name_of_a_measurement_is_read_in_the_matrix(page: Any, site: str) -> None:
+    log_in(page, site, "bholanath")
+    page.goto(f"{site}/my/matrix")
+    for width in browser.WIDTHS_PX:
+        page.set_viewport_size({"width": width, "height": browser.HEIGHT_PX})
+        names = page.locator("tbody th[scope=row]")
+        cut = names.evaluate_all(
+            "all => all.filter(e => e.scrollWidth > e.clientWidth || e.querySelector('a').getBoundingClientRect().right > e.getBoundingClientRect().right).map(e => e.textContent)"
+        )
+        assert names.count() > 10
+        assert cut == [], width
 
 
 def test_what_runs_from_right_to_left_stands_with_what_belongs_to_it(page: Any, site: str) -> None:
@@ -478,3 +502,11 @@ def test_what_is_to_review_and_the_form_are_accessible_and_fit(
     page.get_by_role("heading", name="Reviewed by").wait_for()
     check(page, "reviewed")
     browser.shoot(page, "reviewed")
+
+
+def test_the_description_of_an_api_is_short_on_a_phone(page: Any, people: Any, served: tuple[str, str]) -> None:
+    """It was 38,967 px."""
+    page.set_viewport_size({"width": browser.WIDTHS_PX[0], "height": browser.HEIGHT_PX})
+    for url in served:
+        page.goto(f"{url}/docs")
+        assert page.evaluate("document.documentElement.scrollHeight") <= 3_897, url

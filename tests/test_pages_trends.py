@@ -160,7 +160,7 @@ def test_a_trend_is_of_one_test_in_one_unit_of_one_specimen(browser: Browser, pe
     run_pass(settings.database_url, ReportWriter(reports), settings)
     browser.log_in("bholanath")
     overview = plain(browser.get("/my/trends"))
-    for latest in ("Glucose, urine –3 mg/dL", "Glucose ✓5 mmol/L"):
+    for latest in ("Glucose, urine 3 mg/dL", "Glucose ✓5 mmol/L"):
         assert latest in overview, "each specimen once, in the unit of its latest value"
     pages = [browser.get(f"/my/trends?code={code}").text for code in ("2345-7", "2339-0")]
     for page in pages:

@@ -26,6 +26,7 @@ from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
 from myhealth.profiles.names import birth_date_fault, may_be_one_person
 from myhealth.profiles.services import create_user, rename_user, set_full_name, set_person
+from myhealth.profiles.user_import import import_users
 from myhealth.reports.user_search import Search
 from myhealth.sync.calls import decode_documents, encode_document
 
@@ -202,6 +203,56 @@ def test_a_name_of_the_source_that_shares_no_word_is_refused(asha: int, owner: A
     assert retry_rejection(other.rejection_id).status == "rejected"
     assert dict(store_waiting(add_identifier("asha", *A)))["accepted"] == 1  # what sources called her is forgotten
     assert code(take(about(4, A, name="Asha Roy"))[0]) == "identity_conflict"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unknown",
+        "Anonymous",
+        "0",
+        "000",
+        "-",
+        "?",
+        "N/A",
+        "null",
+        "#REF!",
+        "1.23E+11",
+        "(none)",
+        "UNK",
+        "Unknown Female",
+        "unknown^unknown",
+    ],
+)
+def test_no_patient_is_created_for_a_name_that_many_have(people: dict[str, int], db: Any, name: str) -> None:
+    numbered = {**about(2, ("HOSP_A", name)), "checkup_for": name}
+    outcomes = take(record(1, name), numbered, create_patients=True)
+    assert [code(each) for each in outcomes] == ["unknown_user"] * 2
+    assert "stands for many people" in outcomes[0].errors[0]["message"]
+    assert db("select count(*) from users where id > %s", max(people.values())) == [(0,)]
+    beside = take(*(about(each, ("HOSP_A", str(each)), ("HOSP_B", name)) for each in (77, 78)), create_patients=True)
+    assert statuses(beside) == ["accepted"] * 2
+    assert db("select system from patient_identifiers where patient_id > %s", max(people.values())) == [("HOSP_A",)] * 2
+    create_user("known", full_name="A. B.")
+    add_identifier("known", "HOSP_A", "0")
+    assert statuses(take(about(4, ("HOSP_A", "0")), create_patients=True)) == ["accepted"]
+
+
+@pytest.mark.parametrize("name", ["Nulla", "Unknownson", "Unkel", "Anona", "0815", "Nan.Li", "山田"])
+def test_a_patient_is_created_for_a_name_that_only_begins_so(people: dict[str, int], name: str) -> None:
+    assert statuses(take(record(1, name), create_patients=True)) == ["accepted"]
+
+
+def test_the_name_of_a_register_counts(people: dict[str, int], owner: Any) -> None:
+    lines = ["username,full_name,authority,identifier\n", "rao,Savita Rao,HOSP_A,4711\n", "otto,Ben Otto,,\n"]
+    assert [made.error for made in import_users(lines, rounds=4)] == ["", ""]
+    set_full_name("rao", "Bo Bergman")  # the owner's own word is not compared
+    mine, others = take(about(1, A, name="RAO, Savita"), about(2, A, name="Bo Bergman"))
+    assert (owner(mine), code(others)) == ("rao", "identity_conflict")
+    named, not_so = take(
+        *(record(n, "otto") | {"patient": {"name": name}} for n, name in ((3, "B. Otto"), (4, "Asha Roy")))
+    )
+    assert (owner(named), code(not_so)) == ("otto", "identity_conflict")
 
 
 def test_the_first_of_two_names_in_one_file_counts(asha: int) -> None:
@@ -500,16 +551,30 @@ def test_a_number_that_another_session_gave_away_meanwhile_is_not_moved(db, asha
 SERVERS = ("http://a.example/fhir", "https://b.example")
 
 
-def about_one(server: str, name: str, *, resource: bool = False, inside: bool = False) -> list[RecordResult]:
-    """Send a result of the patient with this id, who has no identifier, on this server."""
+def about_one(
+    server: str, name: str, number: str = "", *, resource: bool = False, inside: bool = False, **changes: Any
+) -> list[RecordResult]:
+    """Send a result of the patient with this id, who has no identifier, on this server. `changes`: of the Patient."""
     reference = f"Patient/{name}" if inside else f"{server}/Patient/{name}"
     sent = observation("a", subject={"reference": reference})
-    entries = [{"resource": sent, "fullUrl": f"{server}/Observation/{name}"}]
+    entries = [{"resource": sent, "fullUrl": f"{server}/Observation/{number or name}"}]
     if resource:
-        entries.append({"resource": {"resourceType": "Patient", "id": name}, "fullUrl": f"{server}/Patient/{name}"})
+        patient = {"resourceType": "Patient", "id": name, **changes}
+        entries.append({"resource": patient, "fullUrl": f"{server}/Patient/{name}"})
     text = json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
     started = FileImport(io.BytesIO(text.encode()), "a.json", ImportOptions(create_patients=name == "77"))
     return [result for batch in started for _, result in batch]
+
+
+def test_the_address_of_an_erased_patient_names_nobody_new(db, people) -> None:
+    first, second = SERVERS
+    numbered = [{"system": "urn:hospital", "value": "55"}]
+    assert statuses(about_one(first, "77", resource=True, identifier=numbered)) == ["accepted"]
+    erase_user("55")
+    for resource in (False, True):
+        (result,) = about_one(first, "77", "another", resource=resource)
+        assert (result.status, [each.get("code") for each in result.errors]) == ("rejected", ["erased"])
+    assert statuses(about_one(second, "77")) == ["accepted"]
 
 
 WAYS = {"by address": {}, "by the server of the result": {"inside": True}, "with the resource": {"resource": True}}

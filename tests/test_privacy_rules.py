@@ -3,19 +3,42 @@
 import json
 import stat
 import zipfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.factories import PASSWORD, record, take
+from support.paths import ROOT
 
 from myhealth.common.database import database
 from myhealth.common.settings import RetentionSettings
 from myhealth.intake.corrections import change_checkup
 from myhealth.privacy import export
-from myhealth.privacy.rules import COLLECTIONS, NOT_PERSONAL, TABLES, kept_days
+from myhealth.privacy.rules import kept_days
 from myhealth.profiles import services
 from myhealth.reports.access_log import Access
 from myhealth.sync.checkpoint import TABLES as FEED_TABLES
+
+NOT_PERSONAL = "not personal"
+
+
+class Rule(NamedTuple):
+    """One row of the tables in cli/README.md, "What is held of a person"."""
+
+    erase: str
+    export: str
+    kept: str
+    grants: str
+    access_log: str
+    verify: str
+
+
+def rules_of(store: str) -> dict[str, Rule]:
+    rows = (ROOT / "cli/README.md").read_text().split(f"\n| {store} |")[1].split("\n\n")[0].strip().splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows]
+    return {name.strip("`"): Rule(*values) for name, *values in cells}
+
+
+TABLES, COLLECTIONS = rules_of("PostgreSQL"), rules_of("MongoDB")
 
 
 def test_every_table_and_collection_has_a_rule_for_everything(db, stored, reports) -> None:

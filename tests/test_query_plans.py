@@ -146,7 +146,8 @@ def check_plans(profiled: ReportRepository) -> list[Any]:
 @pytest.mark.parametrize("after", [None, PageCursor(NOW, 2)])
 def test_an_index_answers_what_is_to_review(stored, profiled: ReportRepository, wanted: Any, after: Any) -> None:
     profiled.to_review(wanted, limit=2, after=after)
-    assert len(check_plans(profiled)) == 1
+    profiled.to_review(wanted, limit=2, after=after, behind_far=True)
+    assert len(check_plans(profiled)) == 3, "the far ones, and twice the others"
 
 
 def test_an_index_answers_what_staff_sees_of_patients(stored, profiled: ReportRepository) -> None:
@@ -162,7 +163,7 @@ def test_an_index_answers_what_staff_sees_of_patients(stored, profiled: ReportRe
     }
     assert profiled.last_of_each([{**each, "subject": "of an earlier holder of the id"} for each in people]) == {}
     profiled.to_review(ReportFilter(machine="HC-1"), limit=2, machines=["HC-1", "HC-2"])
-    assert len(check_plans(profiled)) == 10
+    assert len(check_plans(profiled)) == 11
 
 
 def test_what_is_to_review_reads_no_more_than_it_shows(profiled: ReportRepository) -> None:
@@ -171,9 +172,9 @@ def test_what_is_to_review_reads_no_more_than_it_shows(profiled: ReportRepositor
     ReportWriter(profiled).insert("checkup", [*rows, *(document(i) for i in range(400, 500))])
     found = profiled.to_review(ReportFilter(), limit=20)
     assert [each["_id"] for each in found][:3] == [299, 298, 296]
-    (noted,) = profiled.state.database["system.profile"].find({"command.find": "reports"})
-    assert noted["docsExamined"] <= 21
-    assert noted["keysExamined"] <= 25
+    noted = list(profiled.state.database["system.profile"].find({"command.find": "reports"}))
+    assert sum(each["docsExamined"] for each in noted) <= 21
+    assert sum(each["keysExamined"] for each in noted) <= 26
 
 
 def test_every_route_is_among_them() -> None:

@@ -8,8 +8,10 @@ from support.factories import document
 from support.page_data import present
 
 from myhealth.clinical import catalog
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, is_outside, parse_measurement
-from wsgi.browse_pages.meter import meter_of
+from myhealth.clinical.in_words import usual_range
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, classify, compare, is_outside, parse_measurement
+from myhealth.reports.documents import finish_results
+from wsgi.browse_pages.result_view import meter_of
 
 PLACES: list[tuple[Any, Any, Any, str | None]] = [
     (128, 90, 120, ABOVE),
@@ -115,3 +117,26 @@ def test_the_catalogue_judges_a_bound_too_where_it_tells() -> None:
     assert judged(">600") == (">600", 70, 139, "H", "catalogue")
     assert judged(">99999") == (">99999", 70, 139, "H", "catalogue"), "who knows how far beyond; no warning"
     assert judged("<80") == ("<80", 70, 139, None, "catalogue"), "it may lie within or below"
+
+
+OPEN_ENDS = [
+    ("<150", None, 150, ABOVE), ("< 150 mg/dL", None, 150, ABOVE), ("less than 150", None, 150, ABOVE),
+    ("Below 150", None, 150, ABOVE), (">60", 60, None, BELOW), ("greater than 60", 60, None, BELOW),
+    ("<=150", None, 150, WITHIN), ("< = 150", None, 150, WITHIN), ("< or = 150", None, 150, WITHIN),
+    ("\u2264150", None, 150, WITHIN), ("less than or equal to 150", None, 150, WITHIN), ("up to 150", None, 150, WITHIN),
+    ("> OR = 60", 60, None, WITHIN), ("60 or more", 60, None, WITHIN), (None, None, 150, WITHIN),
+    ("<150", 0, 150, WITHIN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "low", "high", "position"), OPEN_ENDS)
+def test_an_end_that_the_words_exclude_is_outside(text, low, high, position) -> None:
+    end = high if low is None or high is not None else low
+    found = {"value": end, "low": low, "high": high, "range_text": text, "flag": None}
+    assert compare(found).position == position
+    assert finish_results([dict(found)])[0] is (position != WITHIN)
+    assert compare({**found, "flag": "N"}).position == WITHIN  # its source knows
+    assert compare({**found, "value": end - 1 if high is not None else end + 1}).position == WITHIN
+    assert compare({**found, "value": Decimal(f"{end}.0")}).position == position
+    usual, _ = usual_range({**found, "unit": "mg/dL"}, compare(found))
+    assert usual.startswith(("below ", "above ")) is (position != WITHIN)

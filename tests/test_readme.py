@@ -124,10 +124,10 @@ def test_every_route_is_documented() -> None:
 
 
 def test_every_page_is_documented() -> None:
-    from wsgi.browse_pages.routes import PAGES
+    from wsgi.browse import MY_PAGES
 
     text = section("The pages", HTTP)
-    for path in PAGES:
+    for path in MY_PAGES:
         shown = re.sub(r"<kind:[^>]*>", "csv", path).replace("<report_id:int>", "ID").replace("<username>", "U")
         assert f"`{shown}`" in text or path == "/my/<path:path>", f"{path} is not in the README"
 

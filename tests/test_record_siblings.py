@@ -125,7 +125,7 @@ def test_a_name_that_stands_twice_in_a_request_is_refused(upload, log_in, db, pe
     twice = b'{"patient": "savita", "patient": "bholanath"}'
     headers = {"Content-Type": "application/json"}
     refused = upload("POST", f"/rejections/{number}/retry/", twice, token=token, headers=headers)
-    assert (refused.status_code, refused.json["details"]) == (400, "patient stands twice in the body.")
+    assert (refused.status_code, refused.json["details"]) == (400, "patientoccurs twice in the body.")
     twice = b'{"serial": "HC-1", "serial": "HC-2"}'
     assert upload("POST", "/machines/", twice, token=token, headers=headers).status_code == 400
     assert db("select (select count(*) from checkups), (select count(*) from machines)") == [(0, 0)]

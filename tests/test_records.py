@@ -68,14 +68,14 @@ def test_a_value_is_stored_with_the_digits_it_had(text: str) -> None:
         (record(disease=["BP"]), "disease", "must be text, not a list"),
         (record(checkup_report={"a": 1}), "checkup_report", "must be text, not an object"),
         (record(taken_by=True), "taken_by", "must be text, not true or false"),
-        (record(checkup_report="a\0b"), "checkup_report", "holds a NUL character (at 1)"),
+        (record(checkup_report="a\0b"), "checkup_report", "contains a NUL character (at 1)"),
         (record(checkup_report="x" * 10_000_000), "checkup_report", "has 10000000 characters; at most 1000000"),
         (record(disease="\ud800"), "disease", "half a character"),
         (record(record_id=1.5), "record_id", "must be text or a whole number"),
         (record(record_id=True), "record_id", "not true or false"),
         (record(record_id=" "), "record_id", "is empty"),
         (record(machine=7), "machine", "must be text, not a number"),
-        (record(machine="A/B"), "machine", "holds a /"),
+        (record(machine="A/B"), "machine", "contains a /"),
         (record(taken_at="2026-11-20T09:14:03"), "taken_at", "has no zone; add one"),
         (record(taken_at="99999-01-01T00:00:00Z"), "taken_at", "is not a date and time like"),
         (record(taken_at="2026-02-30T00:00:00Z"), "taken_at", "is not a date and time like"),
@@ -99,7 +99,7 @@ def test_a_value_is_stored_with_the_digits_it_had(text: str) -> None:
         (one_result(flag="high"), "results[0].flag", "must be one of L, H, LL, HH, N, A or null, not 'high'"),
         (one_result(flag=1), "results[0].flag", "not a number"),
         (one_result(colour="red"), "results[0].colour", "is not a field"),
-        (one_result(value="a\0b"), "results[0].value", "holds a NUL"),
+        (one_result(value="a\0b"), "results[0].value", "contains a NUL"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "",
 )  # fmt: skip
@@ -126,9 +126,9 @@ def test_all_faults_are_told_at_once() -> None:
 
 def test_a_name_that_stands_twice_is_a_fault() -> None:
     text = json.dumps(record())[:-1] + ', "disease": "other"}'
-    assert faults(text) == {"disease": "stands there twice"}
+    assert faults(text) == {"disease": "occurs twice"}
     text = json.dumps(one_result()).replace('"unit": "Cel"', '"unit": "Cel", "value": 40')
-    assert faults(text) == {"results[0].value": "stands there twice"}
+    assert faults(text) == {"results[0].value": "occurs twice"}
 
 
 def test_the_whole_dumps_machine_and_the_records_must_agree() -> None:

@@ -1,6 +1,8 @@
 """The page of refused records, as a browser without JavaScript uses it, and in Chromium."""
 
 import html
+import io
+import json
 import re
 from typing import Any
 
@@ -9,7 +11,10 @@ from support.browser import check_accessible, fits, shoot
 from support.clients import Caller
 from support.factories import PASSWORD, dump, record
 
+from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.identity import PatientMap
 from myhealth.intake.rejections import get_rejection
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.services import create_user, set_full_name
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -40,6 +45,34 @@ def refused(upload: Caller, people, log_in) -> list[int]:
     records = [record(1), record(2, "B. Joshi"), record(3, disease=5, checkup_report=HOSTILE)]
     sent = upload("POST", "/machines/HC-1/dumps/", dump(records), token=log_in("tara"))
     return [item["rejection_id"] for item in sent.json["items"][1:]]
+
+
+@pytest.mark.parametrize(
+    ("action", "typed"),
+    [
+        ("retry", {"field:disease": "BP & more"}),
+        ("retry", {"record": '{"disease": "<BP>"}'}),
+        ("discard", {"reason": 'a "test"'}),
+        ("", {"search": "savi"}),
+    ],
+)
+def test_what_was_typed_in_is_still_there_after_another_login(upload, refused, action, typed) -> None:
+    page = Page(upload, "tara")
+    page.send(id=str(refused[1]))
+    upload("POST", "/logout/", token=re.search(r'name="token" value="([^"]+)"', page.text)[1])
+    assert "log in again" in page.send(401, action=action, **typed)
+    held = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page.text)
+    answer = upload.client.post(
+        "/refused",
+        data={"username": "tara", "password": PASSWORD, **{name: html.unescape(text) for name, text in held}},
+    )
+    assert answer.status_code == 200
+    inputs = re.findall(r'<input id="\w+" name="([^"]+)" value="([^"]*)"', answer.text)
+    inputs += re.findall(r'<input id="\w+" name="([^"]+)" maxlength="150" value="([^"]*)"', answer.text)
+    inputs += re.findall(r'<textarea id="\w+" name="([^"]+)"[^>]*>([^<]*)<', answer.text)
+    shown = {name: html.unescape(text) for name, text in inputs}
+    assert shown.items() >= typed.items()
+    assert get_rejection(refused[1]).resolved_at is None
 
 
 def test_the_list_tells_reasons_and_the_last_uploads(upload, refused) -> None:
@@ -108,7 +141,7 @@ def test_a_result_and_the_whole_record_are_corrected(upload, people, log_in, db)
 def test_a_record_is_put_aside_with_a_reason(upload, refused, db) -> None:
     page = Page(upload, "tara")
     page.send(id=str(refused[0]))
-    assert f"Record {refused[0]} is put aside." in page.send(action="discard", reason=HOSTILE)
+    assert f"Record {refused[0]} is discarded." in page.send(action="discard", reason=HOSTILE)
     assert "has been dealt with already" in page.send(409, id=str(refused[0]), action="retry")
     assert "Dealt with: discarded: " in page.send(id=str(refused[0]))
     assert 'value="retry"' not in page.text
@@ -159,6 +192,114 @@ def test_a_record_of_another_format_is_corrected_as_a_whole(upload, people, log_
     assert "is stored as check-up" in page.send(action="retry", patient="bholanath")
 
 
+TABLE = "Patient;Date;T;Notes\r\nbholanath;2026-11-20;4;\r\n"
+
+
+def refused_row(upload: Caller, log_in: Any, row: str) -> str:
+    """Send a table with this row; return the id of its rejection."""
+    sent = upload(
+        "POST",
+        "/machines/HC-1/dumps/",
+        (TABLE + row).encode(),
+        token=log_in("tara"),
+        headers={"Content-Type": "text/csv"},
+    )
+    return str(sent.json["items"][1]["rejection_id"])
+
+
+def test_the_day_of_a_row_is_corrected_in_its_cell(upload, people, log_in, db) -> None:
+    page = Page(upload, "tara")
+    row = 'savita;01/02/2026;5;"a; b\nc"\r\n'
+    text = page.send(id=refused_row(upload, log_in, row))
+    assert 'name="field:1" value="01/02/2026"' in page.text
+    assert "Date '01/02/2026' may be day first or month first" in text
+    assert "may be day first or month first; write it as 2026-02-01" in text
+    assert "It is still rejected." in page.send(422, action="retry")
+    assert "Date : '01/02/2026' may be day" in page.text.replace("Date:", "Date :").replace("&#039;", "'")
+    assert "It is still rejected." in page.send(422, action="retry", **{"field:1": "2/1/2026"})
+    assert 'name="field:1" value="2/1/2026"' in page.text
+    assert "is stored as check-up" in page.send(action="retry", **{"field:1": "2026-02-01"})
+    stored = "select taken_at::date::text, taken_precision, checkup_report from checkups order by id desc limit 1"
+    assert db(stored) == [("2026-02-01", "day", "a; b\nc")]
+    corrected = (TABLE + row).replace("01/02/2026", "2026-02-01").encode()
+    answer = upload(
+        "POST", "/machines/HC-1/dumps/", corrected, token=log_in("tara"), headers={"Content-Type": "text/csv"}
+    )
+    assert (answer.json["accepted"], answer.json["duplicate"]) == (0, 2)
+
+
+def test_what_is_told_names_no_option_of_a_command(upload, people, log_in) -> None:
+    page = Page(upload, "tara")
+    number = refused_row(upload, log_in, "savita;01/02/2026;5,5;\n")
+    for text in (page.send(), page.send(id=number)):
+        assert "may be day first or month first; write it as 2026-02-01" in text
+        assert "decimal separator '.'; write it without thousands" in text
+        assert "--" not in text
+        assert "in the address" not in text
+
+
+def test_a_record_that_no_retry_can_help_has_no_such_button(upload, people, log_in) -> None:
+    page = Page(upload, "tara")
+    headers, again = {"Content-Type": "text/csv"}, '<button name="action" value="retry">Try again'
+    for row, is_offered in ((b"savita;2026-02-01;five;m\xfcde\n", False), (b"nobody;2026-02-01;5;\n", True)):
+        sent = upload("POST", "/machines/HC-1/dumps/", TABLE.encode() + row, token=log_in("tara"), headers=headers)
+        text = page.send(id=str(sent.json["items"][1]["rejection_id"]))
+        assert (again in page.text, "What helps Nothing in this text can be corrected here." in text) == (
+            is_offered, not is_offered
+        )  # fmt: skip
+
+
+def test_a_row_of_too_many_cells_is_corrected_as_text(upload, people, log_in, db) -> None:
+    page = Page(upload, "tara")
+    text = page.send(id=refused_row(upload, log_in, "savita;2026-02-01;5;6;7\n"))
+    assert 'name="field:' not in page.text
+    assert "The row, below its header" in text
+    whole = html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", page.text, re.DOTALL).group(1))
+    two = whole.replace("5;6;7", "5;6") + "savita;2026-02-02;5;6\n"
+    assert "these are rows of several records" in page.send(422, action="retry", record=two)
+    assert "is stored as check-up" in page.send(action="retry", record=whole.replace("5;6;7", "5;6"))
+    assert db("select results->0->>'value' from checkups order by id desc limit 1") == [("5",)]
+
+
+def test_of_two_wrong_cells_one_may_be_corrected_first_and_the_patient_stays(people, upload, log_in, db) -> None:
+    options = ImportOptions(patient_map=PatientMap({"P-17": "savita"}))
+    list(FileImport(io.BytesIO((TABLE + "P-17;01/02/2026;1,5;\n").encode()), "a table", options))
+    ((number,),) = db("select id from rejections")
+    page = Page(upload, "dr.ayush")
+    page.send(id=str(number))
+    page.send(422, action="retry", **{"field:1": "2026-02-01", "field:2": "1,5"})
+    assert 'name="field:2" value="1,5"' in page.text
+    assert 'name="field:1"' not in page.text
+    assert "is stored as check-up" in page.send(action="retry", **{"field:2": "1.5"})
+    mine = "select results->0->>'value' from checkups join users on users.id = patient_id where username = 'savita'"
+    assert db(mine) == [("1.5",)]
+    erase_user("savita")
+    assert db("select id from rejections") == []
+
+
+def test_text_that_cannot_be_corrected_here_says_what_can_be_done(upload, people, log_in, db) -> None:
+    page = Page(upload, "tara")
+    sent = upload("POST", "/checkups/", b'[{"checkup_for": "savita", "disease": }]', token=log_in("tara"))
+    said = "Nothing in this text can be corrected here. Correct it where it came from and send it again"
+    assert said in page.send(id=str(sent.json["items"][0]["rejection_id"]))
+    body = TABLE.encode() + "savita;2026-02-01;5;m\xfcde\n".encode("latin-1")
+    sent = upload("POST", "/machines/HC-1/dumps/", body, token=log_in("tara"), headers={"Content-Type": "text/csv"})
+    assert said in page.send(id=str(sent.json["items"][1]["rejection_id"]))
+    assert "<textarea" not in page.text
+    assert page.client.post(
+        "/refused", data={"username": "tara", "password": PASSWORD, "id": "1", "action": "retry", "field:9": "x"}
+    ).status_code in (400, 422)
+
+
+def test_what_is_cut_of_a_long_record_is_counted(upload, people, log_in, run_cli) -> None:
+    long = record(1, "nobody", checkup_report="x" * 30_000)
+    sent = upload("POST", "/machines/HC-1/dumps/", dump([long]), token=log_in("tara"))
+    number = str(sent.json["items"][0]["rejection_id"])
+    rest = len(json.dumps(long)) - 20_000
+    assert f"… ({rest:,} more characters)" in Page(upload, "tara").send(id=number)
+    assert f"… and {rest:,} more characters; --json has all" in run_cli("rejections", "show", number).stderr
+
+
 @pytest.mark.long
 def test_it_is_accessible_and_fits_a_phone(served, people, page: Any) -> None:
     import requests
@@ -168,6 +309,9 @@ def test_it_is_accessible_and_fits_a_phone(served, people, page: Any) -> None:
     records = [record(1), record(2, "B. Joshi"), record(3, disease=5, checkup_report=HOSTILE + "x" * 200)]
     body, headers = dump(records), {"Authorization": f"Bearer {token}"}
     sent = requests.post(f"{url}/machines/HC-1/dumps/", body, headers=headers, timeout=30).json()
+    table = (TABLE + f"savita;01/02/2026;{'5' * 60} x;\n").encode()
+    headers["Content-Type"] = "text/csv"
+    row = requests.post(f"{url}/machines/HC-1/dumps/", table, headers=headers, timeout=30).json()
 
     def look(name: str) -> None:
         assert fits(page)
@@ -188,3 +332,6 @@ def test_it_is_accessible_and_fits_a_phone(served, people, page: Any) -> None:
     page.fill("input[name='field:disease']", "BP")
     page.click("button:text-is('Try again')")
     page.wait_for_selector("text=is stored as check-up")
+    page.click(f"text=Open record {row['items'][1]['rejection_id']}")
+    page.click("summary >> nth=1")
+    look("refused-row")

@@ -1,4 +1,4 @@
-"""Rejected records at the upload API: who sees which, correcting, retrying and putting aside."""
+"""Rejected records at the upload API: who sees which, correcting, retrying and discarding."""
 
 import json
 import threading

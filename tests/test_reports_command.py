@@ -28,6 +28,14 @@ def reports_of_two(people, settings, reports) -> Any:
     return reports
 
 
+def test_a_report_that_nobody_changed_has_a_sentence_for_its_history(run_cli, people) -> None:
+    take(record(1))
+    told = run_cli("reports", "history", "1")
+    assert (told.returncode, told.stdout) == (0, "Report 1 has no earlier version: nobody changed it.\n")
+    assert run_cli("reports", "history", "1", "--json").stdout.strip() == "[]"
+    assert run_cli("reports", "history", "9").returncode != 0
+
+
 def test_a_persons_reports_are_listed_shown_and_drawn(run_cli, reports_of_two) -> None:
     listed = run_cli("reports", "list", "bholanath", "--from", "2026-11-02")
     assert listed.returncode == 0, listed.stderr

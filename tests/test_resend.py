@@ -1,5 +1,7 @@
 """Machines send their whole memory again: records that were edited or deleted here stay so."""
 
+import io
+import itertools
 import json
 import threading
 import time
@@ -9,17 +11,21 @@ from typing import Any
 import pytest
 from support.clients import Caller
 from support.factories import dump, record, statuses, take
+from support.hl7 import MSH, OBR, OBX
 
 from myhealth import stores
 from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database, transaction
 from myhealth.intake.corrections import change_checkup, delete_checkup
+from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
+from myhealth.intake.record_ids import RENAMED
 from myhealth.intake.rejections import get_rejection, list_rejections
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.intake.retry import retry_rejection
 from myhealth.privacy.erasure import erase_user
+from myhealth.profiles.services import rename_user
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 
@@ -317,6 +323,59 @@ def test_a_record_that_comes_while_it_is_deleted_does_not_come_back(
     sender.join()
     assert [(outcome.status, outcome.id) for outcome in outcomes] == [("duplicate", None)]
     assert db("select count(*) from checkups where record_id = '77'") == [(0,)]
+
+
+TABLE = b"taken_at,Glucose (mg/dL)\n2026-11-20T09:00:00Z,90\n2026-11-20T09:00:00Z,90\n2026-11-21T09:00:00Z,91\n"
+
+
+@pytest.mark.parametrize("renamed", [["bho"], ["bho", "b.k"], ["bho", "bholanath"]])
+@pytest.mark.parametrize("known", [0, 1, 3])
+def test_records_without_numbers_are_known_under_the_new_name_of_their_patient(db, people, renamed, known) -> None:
+    def send(patient: str, rows: int = 3) -> dict[str, int]:
+        table = b"".join(TABLE.splitlines(keepends=True)[: 1 + rows])
+        coming = FileImport(io.BytesIO(table), "test", ImportOptions(patient=patient))
+        return {name: count for _ in coming for name, count in coming.counts.items()} if rows else coming.counts
+
+    send("bholanath", known)
+    if known == 3:
+        delete_checkup(people["bholanath"], 1)
+    for before, name in itertools.pairwise(["bholanath", *renamed]):
+        rename_user(before, name)
+    for duplicates in (known, 3):
+        assert send(renamed[-1]) == {"accepted": 3 - duplicates, "duplicate": duplicates, "rejected": 0}
+    assert db("select count(*) from checkups") == [(2 if known == 3 else 3,)]
+
+
+def test_former_names_are_found_without_reading_the_other_events_of_their_users(db, people) -> None:
+    subject = people["bholanath"]
+    with database.atomic():
+        db(
+            "insert into audit_events (actor, action, subject_id, subject, outcome) "
+            f"select 'savita', 'user.login', {subject}, 'bholanath', 'done' from generate_series(1, 5000)"
+        )
+        db("analyze audit_events")
+        plan = "\n".join(line for (line,) in db("explain " + RENAMED.replace("%s", "array['bho']").replace("%%", "%")))
+    assert "audit_events_renames" in plan
+
+
+def test_two_envelopes_of_a_record_without_a_number_that_come_at_once_are_one(db, people, connect) -> None:
+    def bring(number: int) -> None:
+        order = OBR.replace("|P1^ORD|F1^LAB|", "|||")
+        text = "\r".join((MSH.replace("MSG1", f"MSG{number}"), "PID|1||bholanath", order, OBX, ""))
+        list(FileImport(io.BytesIO(text.encode()), "test", ImportOptions()))
+
+    def bring_second() -> None:
+        with database.connection_context():
+            bring(2)
+
+    sender = threading.Thread(target=bring_second)
+    take(record(1), machine="HC9000@PUNE")  # else the second one waits for the machine's row
+    with transaction():
+        bring(1)
+        sender.start()
+        wait_for_a_lock(connect())
+    sender.join()
+    assert db("select count(*) from checkups where record_id like 'MSG%%'") == [(1,)]
 
 
 def wait_for_a_lock(connection: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.fhir import bundle, concept, observation, quantity, report
 from support.hl7 import MSH, OBR
 
+from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
 
 PID = "PID|1||bholanath||Kulkarni^Bholanath"
@@ -68,6 +69,78 @@ def test_a_point_of_a_profile_that_comes_alone_is_added_and_a_correction_of_none
     assert shown(db) == [5.1, 5.2, 5.3]
 
 
+SUBS = {
+    "a number under another sub_id": ("1", "2", "C", 5.5, ("accepted", "replaced"), [5.5]),
+    "it gets a sub_id": ("", "1", "C", 5.5, ("accepted", "replaced"), [5.5]),
+    "it loses its sub_id": ("1", "", "C", 5.5, ("accepted", "replaced"), [5.5]),
+    "it is withdrawn": ("1", "2", "D", "", ("accepted", "withdrawn"), []),
+    "a further number": ("1", "2", "F", 5.5, ("accepted", "replaced"), [5.1, 5.5]),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "status", "value", "effect", "values"), SUBS.values(), ids=SUBS)
+def test_a_correction_under_another_sub_id_means_the_only_result_of_its_code(
+    db, people, old, new, status, value, effect, values
+) -> None:
+    send(message(obx(5.1).replace("||5.1", f"|{old}|5.1")))
+    assert send(message(obx(5.5, status).replace("||5.5", f"|{new}|{value}"), hour=10)) == [effect]
+    assert shown(db) == values
+
+
+@pytest.mark.parametrize(("old", "new"), [("1", "2"), ("", "1"), ("1", "")])
+def test_a_result_and_its_correction_under_another_sub_id_are_known_again(db, people, old, new) -> None:
+    first = message(obx(5.1).replace("||5.1", f"|{old}|5.1"))
+    second = message(obx(5.5, "C").replace("||5.5", f"|{new}|5.5"), hour=10)
+    send(first)
+    send(second)
+    for _ in range(2):
+        assert [status for each in (first, second) for status, _ in send(each)] == ["duplicate"] * 2
+    assert shown(db) == [5.5]
+    third = message(obx(5.7, "C").replace("||5.7", f"|{new}|5.7"), hour=11)
+    assert send(third) == [("accepted", "replaced")]
+    assert shown(db) == [5.7]
+
+
+FIRST: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], tuple[str, str], list[Any]]] = {
+    "a correction": ((5.5, "C", "2"), (5.1, "F", "1"), ("duplicate", "none"), [5.5]),
+    "a correction without a sub_id": ((5.5, "C", ""), (5.1, "F", "1"), ("duplicate", "none"), [5.5]),
+    "a withdrawal": (("", "D", "2"), (5.1, "F", "1"), ("duplicate", "none"), []),
+    "a withdrawal of the value": ((5.1, "W", "2"), (5.1, "F", "1"), ("duplicate", "none"), []),
+    "a withdrawal of another value": ((5.1, "W", "2"), (6.1, "F", "1"), ("accepted", "replaced"), [6.1]),
+    "a correction of another moment": ((5.5, "C", "2", 10), (5.1, "F", "1", 9), ("accepted", "replaced"), [5.5, 5.1]),
+}
+
+
+@pytest.mark.parametrize(("first", "then", "effect", "values"), FIRST.values(), ids=FIRST)
+def test_what_comes_before_its_original_under_another_sub_id_counts(db, people, first, then, effect, values) -> None:
+    def sent(value: Any, status: str, sub: str, hour: int | None = None) -> bytes:
+        return message(obx("VALUE", status, hour=hour).replace("||VALUE", f"|{sub}|{value}"))
+
+    assert send(sent(*first))[0][0] == "accepted"
+    assert send(sent(*then)) == [effect]
+    assert send(sent(*then)) == [("duplicate", "none")]
+    assert shown(db) == values
+
+
+def test_of_two_that_may_be_the_original_of_a_correction_both_are_kept(db, people) -> None:
+    send(message(obx(5.5, "C").replace("||5.5", "|3|5.5")))
+    both = [obx(value).replace(f"||{value}", f"|{sub}|{value}") for sub, value in enumerate((5.1, 5.2), 1)]
+    assert send(message(*both, hour=8)) == [("accepted", "replaced")]
+    assert shown(db) == [5.5, 5.1, 5.2]
+
+
+def test_a_correction_under_another_sub_id_is_refused_if_it_may_mean_several_or_another_finding(db, people) -> None:
+    send(message(obx(5.1).replace("||5.1", "|1|5.1"), obx(5.2).replace("||5.2", "|2|5.2")))
+    assert send(message(obx(5.5, "C").replace("||5.5", "|3|5.5"), hour=10)) == [("rejected", "none")]
+    finding = "OBX|1|CE|ORG^Organism^L|{}|{}^L||||||{}"
+    order = OBR.replace("F1", "F2").replace("P1", "P2")
+    coli, aureus = finding.format(1, "ECO^E. coli", "F"), finding.format(2, "SAU^S. aureus", "C")
+    assert send(message(coli, obr=order)) == [("accepted", "created")]
+    assert send(message(aureus, obr=order, hour=10)) == [("rejected", "none")]
+    assert send(message(coli, aureus, obr=order, hour=10)) == [("accepted", "replaced")]
+    assert shown(db) == [5.1, 5.2, "E. coli", "S. aureus"]
+
+
 def test_of_two_results_that_nothing_tells_apart_no_one_is_changed(db, people) -> None:
     send(message(obx(5.1), obx(5.2)))
     assert send(message(obx(5.5, "C"), hour=10)) == [("rejected", "none")]
@@ -102,6 +175,19 @@ def test_an_observation_stays_the_same_with_another_code(db, people, grouped) ->
     changed = sent(meta={"versionId": "2"}, code=other, valueQuantity=quantity(110, "mg/dL"), status="corrected")
     assert send(changed) == [("accepted", "replaced")]
     assert shown(db) == [110]
+
+
+def test_a_contained_result_is_known_under_another_id(db, people) -> None:
+    def sent(*names: str, **changes: Any) -> dict[str, Any]:
+        second = {"effectiveDateTime": "2026-11-20T10:00:00Z"}
+        held = [observation(name, **(second if place else {})) for place, name in enumerate(names)]
+        return report(*(f"#{name}" for name in names), contained=held, **changes)
+
+    send(sent("1"))
+    assert send(sent("a")) == [("duplicate", "none")]
+    assert send(sent("b", "c", issued="2026-11-21T09:00:00Z")) == [("accepted", "replaced")]
+    assert send(sent("d", "e")) == [("duplicate", "none")]
+    assert shown(db) == [6.3, 6.3]
 
 
 NOTHING: dict[str, Any] = {"status": "cancelled", "valueQuantity": ...}
@@ -190,3 +276,215 @@ def test_two_orders_of_one_kind_are_two_and_which_is_meant_must_be_clear(db, peo
     )
     assert send(orders(GLUCOSE, result("X", 4, "C"), hour=12).replace(b"|F1|", b"|F2|")) == [("rejected", "none")]
     assert shown(db) == [5.1, 7.1, 8.1, 1, 2, 3]
+
+
+NO_NUMBER = "OBR|1|||24331-1^Lipid panel^LN|||20261120090000"
+CREATED, REPLACED, DUPLICATE = ("accepted", "created"), ("accepted", "replaced"), ("duplicate", "none")
+AGAIN: dict[str, tuple[list[tuple[Any, str]], list[Any], list[Any]]] = {
+    "in another message": ([(5.1, "F"), (5.1, "F")], [CREATED, DUPLICATE], [5.1]),
+    "another value": ([(5.1, "F"), (5.2, "F"), (5.1, "F")], [CREATED, CREATED, DUPLICATE], [5.1, 5.2]),
+    "final": ([(5.1, "P"), (5.2, "F")], [CREATED, REPLACED], [5.2]),
+    "corrected": ([(5.1, "F"), (5.2, "C")], [CREATED, REPLACED], [5.2]),
+    "withdrawn": ([(5.1, "F"), ("", "D")], [CREATED, ("accepted", "withdrawn")], []),
+    "corrected before it came": ([(5.2, "C"), (5.1, "F")], [CREATED, DUPLICATE], [5.2]),
+    "preliminary after final": ([(5.2, "F"), (5.1, "P")], [CREATED, DUPLICATE], [5.2]),
+    "again after its correction": ([(5.1, "F"), (5.2, "C"), (5.1, "F")], [CREATED, REPLACED, DUPLICATE], [5.2]),
+    "another after its withdrawal": ([(5.1, "W"), (6.1, "F")], [("accepted", "withdrawn"), CREATED], [6.1]),
+    "of which is unknown": ([(5.1, "F"), (5.2, "F"), (5.3, "C")], [CREATED] * 3, [5.1, 5.2, 5.3]),
+}
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one file"])
+@pytest.mark.parametrize(("values", "effects", "left"), AGAIN.values(), ids=AGAIN)
+def test_a_result_without_an_order_number_is_known_by_order_and_moment(
+    db, people, values, effects, left, together
+) -> None:
+    messages = [
+        message(obx(value, status), hour=hour, obr=NO_NUMBER).replace(b"MSG1", b"MSG%d" % hour)
+        for hour, (value, status) in enumerate(values, 10)
+    ]
+    found = send(b"".join(messages)) if together else [one for each in messages for one in send(each)]
+    assert found == effects
+    assert shown(db) == left
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "effect", "left"),
+    [
+        (5.2, "C", REPLACED, [5.2]),
+        ("", "D", ("accepted", "withdrawn"), []),
+        (5.2, "F", CREATED, [5.1, 5.2]),
+        (5.1, "F", CREATED, [5.1, 5.1]),
+    ],
+)
+def test_of_a_day_without_a_time_a_correction_means_the_only_order(db, people, value, status, effect, left) -> None:
+    order = NO_NUMBER.replace("20261120090000", "20261120")
+    send(message(obx(5.1), obr=order))
+    assert send(message(obx(value, status), hour=10, obr=order).replace(b"MSG1", b"MSG2")) == [effect]
+    assert shown(db) == left
+
+
+def test_a_further_result_of_an_order_without_a_number_is_added_to_it(db, people) -> None:
+    glucose = "2345-7^Glucose^LN"
+    send(message(obx(5.1), obr=NO_NUMBER))
+    whole = message(obx(5.1), obx(6.1, code=glucose), hour=10, obr=NO_NUMBER).replace(b"MSG1", b"MSG2")
+    assert send(whole) == [REPLACED]
+    assert send(message(obx(6.1, code=glucose), hour=11, obr=NO_NUMBER).replace(b"MSG1", b"MSG3")) == [DUPLICATE]
+    assert shown(db) == [5.1, 6.1]
+
+
+def in_bundle(number: int) -> dict[str, Any]:
+    """Return a report with its result, under temporary addresses of this number."""
+    urls = tuple(f"urn:uuid:6f1ce2f2-0000-4000-8000-{name}{number:011}" for name in "ab")
+    return bundle(observation(id=...), report(urls[0], id=...), kind="transaction", urls=urls)
+
+
+NUMBERS = [{"system": "urn:lab", "value": "9"}, {"system": "urn:lab", "value": "10"}]
+ALONE: dict[str, tuple[dict[str, Any], dict[str, Any], list[Any]]] = {
+    "corrected": ({}, {"status": "corrected"}, [7]),
+    "another number": ({"identifier": NUMBERS[:1]}, {"identifier": NUMBERS[1:], "status": "corrected"}, [6.3, 7]),
+    "one number": ({"identifier": NUMBERS[:1]}, {"identifier": NUMBERS[:1], "status": "amended", "id": "b"}, [7]),
+    "another value": ({}, {}, [6.3, 7]),
+    "cancelled": ({"identifier": NUMBERS[:1]}, {"identifier": NUMBERS[:1], "status": "cancelled", "id": "b"}, [6.3, 7]),
+    "was cancelled": (
+        {"identifier": NUMBERS[:1], "status": "cancelled"},
+        {"identifier": NUMBERS[:1], "id": "b"},
+        [6.3, 7],
+    ),
+    "another moment": ({}, {"effectiveDateTime": "2026-11-20T10:00:00Z", "status": "corrected"}, [6.3, 7]),
+}
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "in a report"])
+@pytest.mark.parametrize(("first", "later", "values"), ALONE.values(), ids=ALONE)
+def test_a_correction_under_other_addresses_means_the_only_record_of_its_moment(
+    db, people, grouped, first, later, values
+) -> None:
+    def sent(number: int, value: float, **changes: Any) -> dict[str, Any]:
+        found = observation(id=changes.pop("id", "a"), valueQuantity=quantity(value), **changes)
+        found = found if "identifier" in changes else {name: each for name, each in found.items() if name != "id"}
+        urls = tuple(f"urn:uuid:6f1ce2f2-0000-4000-8000-{name}{number:011}" for name in "ab")
+        whole = [report(urls[0], id=..., effectiveDateTime=found["effectiveDateTime"])] * grouped
+        return bundle(found, *whole, kind="transaction", urls=urls)
+
+    if grouped and "identifier" in first:
+        return
+    send(sent(1, 6.3, **first))
+    send(sent(2, 7, **later))
+    assert shown(db) == values
+    assert [send(sent(3, 6.3, **first)), send(sent(4, 7, **later))][1] == [DUPLICATE]
+    assert shown(db) == values
+
+
+FOUR = {"glucose": 5.1, "sodium": 140, "potassium": 4.1, "urea": 5}
+DAYS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], list[Any]]] = {
+    "one value": ([{"glucose": 5.1}] * 2, {}, [5.1, 5.1]),
+    "one value that was issued then": ([{"glucose": 5.1}] * 2, {"issued": "2026-11-20T10:00:00Z"}, [5.1]),
+    "many values": ([FOUR] * 2, {}, [*FOUR.values()]),
+    "one of many is another": ([FOUR, {**FOUR, "urea": 6}], {}, [*FOUR.values(), 6]),
+    "many values twice": ([FOUR, FOUR, FOUR], {}, [*FOUR.values()]),
+}
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "in a report"])
+@pytest.mark.parametrize(("sent", "changes", "values"), DAYS.values(), ids=DAYS)
+def test_of_a_day_without_a_time_what_is_sent_again_under_other_addresses_is_known(
+    db, people, grouped, sent, changes, values
+) -> None:
+    for number, each in enumerate(sent):
+        urls = tuple(f"urn:uuid:6f1ce2f2-0000-4000-8000-{place}{number:011}" for place in range(5))
+        day = {"effectiveDateTime": "2026-11-20", "id": ..., **changes}
+        found = [observation(code={"text": name}, valueQuantity=quantity(value), **day) for name, value in each.items()]
+        whole = [report(*urls[: len(found)], **day)] * grouped
+        send(bundle(*found, *whole, kind="transaction", urls=(*urls[: len(found)], f"urn:uuid:r{number}")))
+    if grouped and len({str(each) for each in sent}) > 1:
+        values = [value for each in sent for value in each.values()]  # another report
+    assert shown(db) == values
+
+
+def test_equal_values_of_one_day_in_one_bundle_stay_as_many(db, people) -> None:
+    for number in range(3):
+        urls = tuple(f"urn:uuid:6f1ce2f2-0000-4000-8000-{place}{number:011}" for place in range(4))
+        count = 3 if number < 2 else 4
+        found = [observation(id=..., effectiveDateTime="2026-11-20") for _ in range(count)]
+        send(bundle(*found, kind="transaction", urls=urls[:count]))
+        assert len(shown(db)) == count
+
+
+def test_orders_without_numbers_of_a_day_are_known_by_many_equal_values(db, people) -> None:
+    order = NO_NUMBER.replace("20261120090000", "20261120")
+    values = [obx(value, code=f"{value}^Test {value}^L") for value in (1, 2, 3)]
+    assert send(message(*values, obr=order)) == [CREATED]
+    assert send(message(*values, hour=10, obr=order).replace(b"MSG1", b"MSG2")) == [DUPLICATE]
+
+
+ENVELOPES = {
+    "HL7": lambda number: message(obx(6.3), hour=number, obr=NO_NUMBER).replace(b"MSG1", b"MSG%d" % number),
+    "FHIR": in_bundle,
+}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES.values(), ids=ENVELOPES)
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted here", "corrected here"])
+def test_a_record_without_a_number_is_known_in_another_envelope_after_a_person_changed_it(
+    db, people, envelope, deleted
+) -> None:
+    send(envelope(1))
+    if deleted:
+        delete_checkup(people["bholanath"], 1)
+    else:
+        (result,) = json.loads(db("select results::text from checkups")[0][0])
+        change_checkup(people["bholanath"], 1, {"results": [result | {"value": 7}]})
+    assert [send(envelope(number)) for number in (2, 1, 3)] == [[DUPLICATE]] * 3
+    assert shown(db) == ([] if deleted else [7])
+
+
+@pytest.mark.parametrize("moment", ["", "20261120"], ids=["no moment", "a day"])
+def test_without_a_number_and_a_moment_the_message_tells(db, people, moment) -> None:
+    order = NO_NUMBER.replace("20261120090000", moment)
+    for number in (b"MSG1", b"MSG2"):
+        assert send(message(obx(5.1), obr=order).replace(b"MSG1", number)) == [CREATED]
+
+
+def test_the_number_of_an_order_may_stand_in_its_control_segment_alone(db, people) -> None:
+    order = f"ORC|RE|P9^ORD|F9^LAB\r{NO_NUMBER}"
+    assert send(message(obx(5.1), obr=order)) == [CREATED]
+    corrected = message(obx(5.2, "C"), hour=10, obr=order).replace(b"MSG1", b"MSG2")
+    assert send(corrected) == [REPLACED]
+    assert shown(db) == [5.2]
+    assert db("select record_id from checkups") == [("F9^LAB",)]
+
+
+def issued(hour: int, status: str = "") -> str:
+    return f"{OBR}{'|' * 15}20261120{hour:02}0000|||{status}"
+
+
+def test_a_new_value_may_follow_a_deleted_one_but_not_the_deleted_one_again(db, people) -> None:
+    send(message(obx(5.1), obr=issued(9)))
+    assert send(message(obx(5.1, "D"), hour=10, obr=issued(10))) == [("accepted", "withdrawn")]
+    assert send(message(obx(5.1), hour=11, obr=issued(11))) == [DUPLICATE]
+    assert shown(db) == []
+    assert send(message(obx(6.1), hour=12, obr=issued(12))) == [REPLACED]
+    assert send(message(obx(5.1), hour=13, obr=issued(9))) == [DUPLICATE]
+    assert shown(db) == [6.1]
+
+
+@pytest.mark.parametrize(("value", "status", "is_told"), [("", "F", True), (5.1, "F", True), ("", "C", False)])
+def test_a_deletion_that_comes_again_does_not_delete_the_new_value(db, people, value, status, is_told) -> None:
+    hours = [issued(hour) if is_told else OBR for hour in (9, 10, 12)]
+    sent = [(obx(5.1), 9), (obx(value, "D"), 10), (obx(6.1, status), 12)]
+    messages = [message(result, hour=hour, obr=obr) for (result, hour), obr in zip(sent, hours, strict=True)]
+    for each in messages:
+        assert send(each)[0][0] == "accepted"
+    assert [send(each) for each in messages] == [[DUPLICATE]] * 3
+    assert shown(db) == [6.1]
+    later = message(obx("", "D"), hour=13, obr=issued(13) if is_told else OBR)
+    assert send(later) == [("accepted", "withdrawn")]
+
+
+def test_an_order_that_is_cancelled_without_its_results_is_told(db, people) -> None:
+    send(message(obx(5.1), obr=issued(9)))
+    (batch,) = FileImport(io.BytesIO(message(hour=10, obr=issued(10, "X"))), "test", ImportOptions())
+    (warning,) = batch[0][1].warnings
+    assert (warning["field"], warning["code"]) == ("OBR-25", "cancelled")
+    assert shown(db) == [5.1]

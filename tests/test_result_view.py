@@ -1,17 +1,20 @@
 """The words and numbers that pages show of a result and of a report."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.page_data import present, result
 
+from myhealth.clinical.in_words import kind_text, range_text, unit_of
+from myhealth.clinical.ranges import Number
 from myhealth.clinical.series import series_key
 from myhealth.intake.record import DetailedResult
 from myhealth.intake.record_types import CheckupDetails
 from myhealth.reports.facts import checkup_facts
-from wsgi.browse_pages import result_view
-from wsgi.browse_pages import summary as summaries
-from wsgi.browse_pages.blocks import blocks_of
+from wsgi.browse_pages.result_view import blocks_of
+from wsgi.browse_pages.result_view import summary as summary_of
 
 RESULTS = {
     "?": result("Grip", 5), "N": result("Pulse", 70, None, 60, 100), "H": result("Pulse", 130, None, 60, 100),
@@ -34,7 +37,16 @@ RESULTS = {
     ],
 )
 def test_a_summary_leaves_nothing_out(kinds: list[str], summary: str) -> None:
-    assert summaries.summary(blocks_of([present(RESULTS[kind]) for kind in kinds])) == summary
+    assert summary_of(blocks_of([present(RESULTS[kind]) for kind in kinds])) == summary
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(Decimal("-1.500E+245"), "-1.5 ×10²⁴⁵"), (15 * 10**29, "1.5 ×10³⁰"), (3e-20, "3 ×10⁻²⁰"), (1e-5, "0.00001"),
+     (Decimal("5.10"), "5.10"), (Decimal("0E-30"), "0." + "0" * 30), (10**18, "1" + "0" * 18), (-7, "-7")],
+)  # fmt: skip
+def test_no_number_is_a_row_of_zeros(value: Number, words: str) -> None:
+    assert (present(result("Mass", value, "kg")).value, range_text(None, value)) == (words, f"up to {words}")
 
 
 def test_why_there_is_no_value_is_told() -> None:
@@ -64,13 +76,13 @@ SUMMARIES = [
 def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said: str) -> None:
     impossible = {"value": 366, "warning": "366 Cel is outside what a living body has (10 to 47)", "flag": "A"}
     results = [impossible if flag == "?" else {"value": 1, "flag": flag} for flag in flags]
-    assert summaries.summary(blocks_of([present(result) for result in results])) == said
+    assert summary_of(blocks_of([present(result) for result in results])) == said
 
 
 def test_a_blood_pressure_counts_as_the_one_result_it_is_shown_as() -> None:
     upper, lower = ({"code": code, "value": 1, "unit": "mm[Hg]", "flag": "H"} for code in ("8480-6", "8462-4"))
     views = [present(each) for each in (upper, lower, {"name": "Pulse", "value": 1, "flag": "N"})]
-    assert summaries.summary(blocks_of(views)) == "1 of 2 results outside the usual range"
+    assert summary_of(blocks_of(views)) == "1 of 2 results outside the usual range"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +101,7 @@ def test_what_a_meter_cannot_measure_is_told(code: str, value: str, unit: str | 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(5.4, "mmol/L"), ("<5", "mmol/L"), (">= 5", "mmol/L"), ("4 - 6", "mmol/L"), ("-5", "mmol/L"),
+    [(5.4, "mmol/L"), ("<5", "mmol/L"), ("<.5", "mmol/L"), (">= 5", "mmol/L"), ("4 - 6", "mmol/L"), ("-5", "mmol/L"),
      ("Specimen unsatisfactory for evaluation", ""), ("trace", ""), (None, "")],
 )  # fmt: skip
 def test_a_unit_stands_behind_what_was_measured_alone(value, shown: str) -> None:
@@ -117,11 +129,30 @@ def test_where_a_flag_says_otherwise_than_the_range_both_are_told(value: int, fl
 
 
 def test_names_for_programs_and_ranges_in_words_read_as_words() -> None:
-    assert result_view.kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
-    assert result_view.kind_text("BLOOD PRESSURE") == "Blood pressure"
+    assert kind_text("MDC_FLOW_AWAY_EXP_FORCED_PEAK") == "Flow away exp forced peak"
+    assert kind_text("BLOOD PRESSURE") == "Blood pressure"
     shown = present({"name": "MDC_PULS_OXIM_SAT_O2", "value": 70, "unit": "/min", "range_text": "men: 55 - 95"})
     assert (shown.name, shown.usual) == ("Puls oxim sat o2", "men: 55 - 95")
-    assert shown.words == "the usual range is told in words, so it is not compared here"
+    assert shown.words == "the usual range is given in words, so it is not compared here"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [("BS-200E", "BS-200E"), ("MON_PARAM", "MON_PARAM"), ("COVID-19 TEST", "COVID-19 TEST"), ("ECG", "ECG"),
+     ("LIVER (LFT), FASTING", "Liver (LFT), fasting"), ("CHEST X-RAY", "Chest X-RAY"), ("Blood COUNT", "Blood COUNT")],
+)  # fmt: skip
+def test_only_words_in_capitals_are_written_small(sent: str, shown: str) -> None:
+    assert kind_text(sent) == shown
+    assert present({"name": "MON_PARAM", "value": 1}).name == "MON_PARAM"
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [("{copies}/mL", "copies/mL"), ("{Log_copies}/mL", "Log copies/mL"), ("{cells}/uL", "cells/µL"),
+     ("{beats}/min", "per minute"), ("10*3{copies}/mL", "×10³/mL"), ("mg{creat}/L", "mg/L"), ("/min/{1.73_m2}", "/min/1.73 m²")],
+)  # fmt: skip
+def test_a_unit_says_of_what_it_is_where_nothing_else_does(unit: str, shown: str) -> None:
+    assert unit_of(unit) == shown
 
 
 HAEMOGLOBIN = {"name": "Hb", "value": 13, "unit": "g/dL", "ranges": [

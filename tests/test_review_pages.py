@@ -1,14 +1,16 @@
 """Reviews on the pages: the list for staff, the form on a report, and the note that the patient reads."""
 
 import dataclasses
+import html
 import re
 
 import pytest
 from support.factories import record, take
 from support.page_client import Browser, plain
 
-from myhealth.profiles.services import create_user, set_full_name
+from myhealth.profiles.services import create_user, set_full_name, set_person
 from wsgi.browse import make_app
+from wsgi.browse_pages.people import outside_words
 
 XSS = "<script>alert(1)</script></textarea>"
 FAR = [{"code": "8480-6", "name": "Systolic blood pressure", "value": 182, "unit": "mm[Hg]", "low": 90, "high": 120, "flag": "H"}]  # fmt: skip
@@ -67,6 +69,26 @@ def test_a_report_that_changed_meanwhile_is_not_reviewed(staff, upload, log_in, 
     assert db("select reviewed_at, review_note from checkups where id = 1") == [(None, None)]
 
 
+def test_a_note_that_comes_after_the_session_is_not_lost(staff, application, db) -> None:
+    report = staff.get("/my/reports/1")
+    other = Browser(application)
+    other.log_in("dr.ayush")
+    answer = other.submit(report, "/my/reports/1", note=XSS)  # the form of another session
+    assert answer.status_code == 403
+    assert "nothing was done" in plain(answer)
+    assert f">{html.escape(XSS)}</textarea>" in answer.text
+    staff.client.delete_cookie("myhealth_session", domain="localhost")
+    answer = staff.submit(report, "/my/reports/1", note=XSS)
+    assert (answer.status_code, "Your session has ended" in plain(answer)) == (401, True)
+    assert f">{html.escape(XSS)}</textarea>" in answer.text
+    assert 'href="/my/login?next=%2Fmy%2Freports%2F1"' in answer.text
+    foreign = staff.post("/my/reports/1", note=XSS, headers={"Sec-Fetch-Site": "cross-site"})
+    assert (foreign.status_code, foreign.headers.get("Location")) == (303, "/my/login"), (
+        "no text of another site is shown"
+    )
+    assert db("select count(*) from checkups where reviewed_at is not null") == [(0,)]
+
+
 @pytest.mark.parametrize("note", ["\u0928" * 2000, "\U0001f600" * 2000], ids=["devanagari", "emoji"])
 def test_a_note_may_be_long_in_any_script(staff, db, note: str) -> None:
     assert staff.submit(staff.get("/my/reports/1"), "/my/reports/1", note=note).status_code == 303
@@ -86,14 +108,14 @@ def test_nobody_else_reviews_on_the_page(staff, application, db) -> None:
     assert db("select count(*) from checkups where reviewed_at is not null") == [(0,)]
 
 
-def test_what_is_to_review_is_of_all_patients_newest_first_and_leaves_when_reviewed(staff, sync, reports) -> None:
-    take(record("far", "savita", results=FAR, taken_at="2026-11-25T09:00:00Z"), machine="HC-2")
+def test_what_is_to_review_is_of_all_patients_far_ones_first_and_leaves_when_reviewed(staff, sync, reports) -> None:
+    take(record("far", "savita", results=FAR, taken_at="2026-10-25T09:00:00Z"), machine="HC-2")
     take(record("fine", "savita", results=FINE, taken_at="2026-11-26T09:00:00Z"))
     sync()
     page = staff.get("/my/to-review")
     found = numbers(page)
     assert found[1:] == [4, 3, 2, 1]
-    assert page.text.count("far outside") == 1
+    assert page.text.count("far outside</span>") == 1
     assert "savita" in plain(page)
     assert "You are reading the record of" not in page.text
     assert numbers(staff.get("/my/to-review?machine=HC-2")) == found[:1]
@@ -101,6 +123,31 @@ def test_what_is_to_review_is_of_all_patients_newest_first_and_leaves_when_revie
     staff.submit(staff.get("/my/reports/3"), "/my/reports/3", note="")
     sync()
     assert numbers(staff.get("/my/to-review")) == [found[0], 4, 2, 1]
+
+
+def tabs(page) -> list[str]:
+    """The entries of the menus of a page."""
+    return [plain_text.strip() for each in re.findall(r'<ul class="tabs">(.*?)</ul>', page.text, re.DOTALL)
+            for plain_text in re.findall(r">([^<]+)</a>", each)]  # fmt: skip
+
+
+def test_ones_own_record_is_behind_ones_own_name(staff, browser) -> None:
+    own = ["My reports", "My trends", "Who looked"]
+    page = staff.get("/my/patients/bholanath")
+    assert tabs(page) == ["Patients", "To review", "Reports", "Trends", "Who looked"]
+    assert "dr.ayush: your own record" in plain(page)
+    assert 'class="brand" href="/my/patients"' in page.text
+    assert 'class="button" href="/my/patients">To the patients' in staff.get("/my/nothing").text
+    (path,) = re.findall(r'class="who" dir="auto" href="([^"]+)"', page.text)
+    for at in (path, "/my/trends", "/my/access-log"):
+        page = staff.get(at)
+        assert tabs(page) == ["Patients", "To review", *own]
+        assert "This is your own record." in page.text
+    browser.log_in("bholanath")
+    page = browser.get("/my/")
+    assert tabs(page) == own
+    assert 'class="brand" href="/my/"' in page.text
+    assert "your own record" not in page.text
 
 
 def test_each_patient_on_the_page_finds_one_access_of_one_write(staff, application, reports) -> None:
@@ -116,15 +163,18 @@ def test_each_patient_on_the_page_finds_one_access_of_one_write(staff, applicati
 
 
 def test_to_review_is_read_page_by_page(staff, sync) -> None:
-    take(*[record(f"p{i}", taken_at=f"2026-10-{i // 2 + 1:02}T09:00:00Z") for i in range(45)])
+    days = [f"2026-10-{i // 2 + 1:02}T09:00:00Z" for i in range(45)]
+    take(*[record(f"p{i}", taken_at=day, **({"results": FAR} if i % 2 else {})) for i, day in enumerate(days)])
     sync()
-    seen, path = [], "/my/to-review"
+    seen, far, path = [], [], "/my/to-review"
     while path:
         page = staff.get(path)
         seen += numbers(page)
+        far += ["far outside</span>" in row for row in page.text.split('<a class="row"')[1:]]
         older = re.search(r'href="([^"]+)" rel="next"', page.text)
-        path = older and older.group(1)
+        path = older and html.unescape(older.group(1))
     assert len(seen) == len(set(seen)) == 49
+    assert far == [True] * 22 + [False] * 27, "two pages begin among the far ones, one behind them"
     assert "Nothing to review" in plain(staff.get("/my/to-review?machine=none"))
 
 
@@ -174,8 +224,18 @@ def test_what_is_to_review_at_a_site_is_of_its_machines(staff, sync, db, setting
         db("alter table machines_away rename to machines")
 
 
+@pytest.mark.parametrize(
+    ("outside", "far", "words"),
+    [(0, 0, ""), (2, 0, "2 outside the usual range"), (1, 1, "1 far outside the usual range"),
+     (3, 1, "3 outside the usual range, 1 of them far")],
+)  # fmt: skip
+def test_how_many_values_of_the_last_report_are_outside_is_told_in_words(outside: int, far: int, words: str) -> None:
+    assert outside_words(outside, far) == words
+
+
 def test_a_doctor_finds_what_was_opened_and_what_the_last_report_was(staff, sync, reports) -> None:
     create_user("mina", rounds=4)
+    set_person("savita", birth_date="1961-03-07")
     take(record("far", "savita", results=[*FAR, *FINE], taken_at="2026-11-25T09:00:00Z"))
     sync()
     assert "Recently opened" not in staff.get("/my/patients").text
@@ -186,7 +246,9 @@ def test_a_doctor_finds_what_was_opened_and_what_the_last_report_was(staff, sync
     assert chips == ["bholanath", "savita"]
     assert "Last report" not in page
     found = plain(staff.get("/my/patients?q=savita"))
-    assert "Last report 25 November 2026: Blood pressure, ◆ 1 outside the usual range, far outside too" in found
+    assert "Last report 25 November 2026: Blood pressure, ◆ 1 far outside the usual range" in found
+    assert "born 1961-03-07" in found
+    assert "You are reading the record of savita, born 1961-03-07." in plain(staff.get("/my/patients/savita"))
     assert "No report yet" in plain(staff.get("/my/patients?q=mina"))
     events = reports.access_log.collection.find({"what": "search"})
     assert [event["username"] for event in events] == ["mina", "savita", "mina"]

@@ -63,7 +63,7 @@ def test_a_secret_may_lie_in_a_file(somewhere_else: Path) -> None:
         ({"MYHEALTH_TOKEN_TTL_S": "soon"}, "MYHEALTH_TOKEN_TTL_S is wrong: 'soon'"),
         ({"MYHEALTH_TOKEN_TTL_S": "soon"}, "; it must be a whole number, not text"),
         ({"MYHEALTH_TOKEN_TTL_S": "-1"}, "; it must be a whole number >= 60"),
-        ({"MYHEALTH_LOG_LEVEL": "loud"}, "; it is none of the values that there are"),
+        ({"MYHEALTH_LOG_LEVEL": "loud"}, "; it is not one of the allowed values"),
         ({"MYHEALTH_SYNC_INTERVAL_S": "nan"}, "MYHEALTH_SYNC_INTERVAL_S"),
         ({"MYHEALTH_SYNC_INTERVAL_S": ""}, "MYHEALTH_SYNC_INTERVAL_S"),
         ({"MYHEALTH_SECRET_KEY": "short"}, "secret_key is shorter than 32 bytes"),

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from support.factories import record
+from support.factories import record, take
 
 from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database
@@ -104,6 +104,35 @@ def test_a_plain_record_does_not_go_the_long_way(db, monkeypatch: pytest.MonkeyP
     register_machine("HC-1")
     monkeypatch.delattr(module.Batch, "_store_sets")
     assert send(record(1, machine="HC-1")).status == "accepted"
+
+
+HEMOGLOBIN = [{"name": "Hemoglobin", "code": "718-7", "value": 11.5, "unit": "g/dL"}]
+
+
+@pytest.mark.parametrize("birth_date", [None, "1961-04-02", "2020-04-02"])
+@pytest.mark.parametrize("sex", [None, "female", "male"])
+def test_a_plain_record_gets_the_ranges_of_its_patient(db, sex: str | None, birth_date: str | None) -> None:
+    register_machine("HC-1")
+    db(f"update users set sex = {sex!r}, birth_date = {birth_date!r}".replace("None", "null"))
+    (long,) = take(record(1, results=HEMOGLOBIN))
+    assert alone(record(2, machine="HC-1", results=HEMOGLOBIN))
+    (first, second) = db("select results from checkups order by id")
+    assert first == second
+    assert long.status == "accepted"
+    assert ("range_source" in first[0][0]) is (birth_date != "2020-04-02")
+
+
+def test_nobody_elses_record_gets_the_ranges_of_a_person(db, monkeypatch: pytest.MonkeyPatch) -> None:
+    register_machine("HC-1")
+    db("update users set birth_date = '1961-04-02', sex = 'female'")
+    # as if the name were given to another person, a child, before the statement
+    child = small_batch.FIND_PEOPLE.replace("id, sex, birth_date::text", "id + 1, sex, '2020-04-02'")
+    monkeypatch.setattr(small_batch, "FIND_PEOPLE", child)
+    said = record(1, machine="HC-1", results=HEMOGLOBIN)
+    assert alone(said) is None
+    assert send(said).status == "accepted"
+    ((results,),) = db("select results from checkups")
+    assert (results[0]["low"], results[0]["range_source"]) == (12, "catalogue")
 
 
 def test_an_upload_that_cannot_be_noted_is_not_stored(db) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.compare import NONE, asking, differences
 from support.factories import record, take
 from support.servers import DATABASE_NAME
@@ -327,9 +328,9 @@ MARK = Checkpoint(
         (MARK, History("7", 2, "x"), 121, True, "has branched"),
         (MARK, History("7", 1, "y"), 121, True, "made anew"),
         (MARK, HERE, 120, True, "PostgreSQL's future"),
-        (dataclasses.replace(MARK, phase="scan", horizon=500), HERE, 200, True, "PostgreSQL's future"),
+        (replace(MARK, phase="scan", horizon=500), HERE, 200, True, "PostgreSQL's future"),
         (MARK, HERE, 121, False, "set back to before the last pass"),
-        (dataclasses.replace(MARK, form=1), HERE, 121, True, "the form of another version"),
+        (replace(MARK, form=1), HERE, 121, True, "the form of another version"),
     ],
 )
 def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(
@@ -341,7 +342,7 @@ def test_a_new_epoch_begins_where_transaction_ids_mean_something_else(
 
 
 def test_another_store_is_another_history() -> None:
-    mark = dataclasses.replace(MARK, store="a/b")
+    mark = replace(MARK, store="a/b")
     assert new_epoch_reason(mark, HERE, 121, True, "a/b") == new_epoch_reason(mark, HERE, 121, True) == ""
     assert "dropped or made anew" in new_epoch_reason(mark, HERE, 121, True, "a/c")
 

@@ -177,7 +177,7 @@ def test_a_connection_that_drops_within_a_pass_is_made_anew(db, reports, setting
 
 
 def test_a_store_that_stays_away_within_a_pass_is_told_in_the_end(db, reports, settings, monkeypatch) -> None:
-    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 1.0)
+    monkeypatch.setattr("myhealth.sync.pass_result.RETRY_FOR_S", 1.0)
     take(record(1))
     writer, tries = ReportWriter(reports), []
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.clients import Caller
 from support.compare import NONE, differences
 from support.factories import PASSWORD, document, record, take
@@ -63,6 +64,14 @@ def test_a_stolen_token_alone_changes_nothing(browse: Caller, log_in, reports) -
     events = [event for event in reports.access_log.find_events(action="refused") if event.what == "sync"]
     assert {(event.actor, event.what) for event in events} == {("runner", "sync")}
     assert len(events) <= 2, "one a minute, not one a request"
+
+
+@pytest.mark.parametrize("who", ["bholanath", "dr.ayush", "root"])
+def test_who_tries_the_syncs_calls_is_noted(browse: Caller, log_in, reports, who: str) -> None:
+    for path in ("/reports/", "/sync/call/put_users"):
+        assert browse("POST", path, [], token=log_in(who)).status_code == 403
+    refused = [event for event in reports.access_log.find_events(action="refused") if event.what == "sync"]
+    assert [(event.actor, event.outcome, event.count) for event in refused] == [(who, "refused", 2)]
 
 
 def test_a_signature_holds_for_one_request_of_one_key_for_minutes(browse, signed, settings) -> None:
@@ -169,7 +178,7 @@ def test_the_checkpoint_moves_over_nothing_that_was_not_sent(signed, reports, sy
     stored = from_document(ReportWriter(reports).read_checkpoint())
     take(record(77))
     ((xid, id_),) = db("select changed_in::text::bigint, id from checkups order by id desc limit 1")
-    run = dataclasses.replace(stored, run="r", finished=False, began=stored.feeds["tombstones"])
+    run = replace(stored, run="r", finished=False, began=stored.feeds["tombstones"])
     assert signed("/sync/call/begin", [json_of(run)]).status_code == 200
     over = run.with_feed_position("checkups", Position(xid, id_))
     assert refused(signed("/sync/call/write_checkpoint", [json_of(over), "r"])), "nothing was sent"
@@ -181,11 +190,11 @@ def test_the_checkpoint_moves_over_nothing_that_was_not_sent(signed, reports, sy
         run.with_feed_position("users", Position(xid, 1)),
         run.with_scanned("checkups", 99),
         run.with_last_id(99),
-        dataclasses.replace(run, phase="scan"),
-        dataclasses.replace(run, epoch=run.epoch + 1),
-        dataclasses.replace(run, horizon=xid + 1),
-        dataclasses.replace(run, store=""),
-        dataclasses.replace(run, feeds={}),
+        replace(run, phase="scan"),
+        replace(run, epoch=run.epoch + 1),
+        replace(run, horizon=xid + 1),
+        replace(run, store=""),
+        replace(run, feeds={}),
     ):
         assert refused(signed("/sync/call/write_checkpoint", [json_of(wrong), "r"])), wrong
         assert refused(signed("/sync/call/begin", [json_of(wrong)])), wrong

@@ -126,20 +126,20 @@ def test_no_row_is_lost_with_six_writers_at_the_primary(db, reports, from_standb
             writer.join()
     caught_up(from_standby)
     run(from_standby, reports)
-    assert db("select count(*) from checkups")[0][0] > 100
+    assert db("select max(id) from checkups")[0][0] > 100, "many were written, and some of them deleted again"
     assert differences(db, reports) == NONE
 
 
 def test_a_standby_that_follows_no_more_is_not_read(db, reports, from_standby, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.sync.source.STANDBY_WAIT_S", 0.5)
-    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.pass_result.RETRY_FOR_S", 0.5)
     run(from_standby, reports)
     replica = psycopg2.connect(from_standby.sync.source_url)
     replica.autocommit = True
     replica.cursor().execute("select pg_wal_replay_pause()")
     try:
         ReportWriter(reports).begin({})
-        with pytest.raises(Unavailable, match=r"is more than 0\.5 s behind, or follows no more"):
+        with pytest.raises(Unavailable, match=r"is more than 0\.5 s behind, or no longer follows"):
             run(from_standby, reports)
     finally:
         replica.cursor().execute("select pg_wal_replay_resume()")

@@ -5,11 +5,11 @@ import gzip
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.compare import NONE, differences
 from support.factories import NOW, PASSWORD, document, record, take
 
@@ -324,7 +324,7 @@ ANSWERS = {
 def test_a_target_that_answers_with_an_error_never_moves_the_mark(
     db, reports, proxied, settings, monkeypatch, answer
 ) -> None:
-    monkeypatch.setattr("myhealth.sync.retry.RETRY_FOR_S", 0.5)
+    monkeypatch.setattr("myhealth.sync.pass_result.RETRY_FOR_S", 0.5)
     run_pass(settings.database_url, ReportWriter(reports), settings)
     before = ReportWriter(reports).read_checkpoint()
     take(*[record(i) for i in range(5)])

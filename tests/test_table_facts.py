@@ -39,7 +39,7 @@ def test_a_name_beside_a_username_is_compared_too(db, people) -> None:
 def test_a_birth_date_that_may_be_two_is_told(cell: str) -> None:
     ((line, column, message),) = faults(f"{WHOSE}asha,,,{cell},,{DAY},T,5\n")
     assert (line, column) == (2, "date of birth")
-    assert "day first or month first" in message or "no birth date" in message
+    assert "day first or month first" in message or "not a birth date" in message
     (parsed,) = read(f"{WHOSE}asha,,,01/02/1980,,{DAY},T,5\n", Layout(date_format="dmy"))
     assert parsed.record["patient"] == {"birth_date": "1980-02-01"}
 
@@ -61,7 +61,7 @@ def test_a_status_is_read(cell: str, status: str | None) -> None:
 def test_a_status_that_is_not_known_is_told() -> None:
     found = faults(f"{STATUS}asha,{DAY},1,T,5,mg/dL,haemolysed\n")
     assert found[0][:2] == (2, "status")
-    assert "'haemolysed' is no status" in found[0][2]
+    assert "'haemolysed' is not a status" in found[0][2]
 
 
 def test_a_result_has_a_life(db, people) -> None:
@@ -258,14 +258,14 @@ def test_a_withdrawal_that_says_neither_number_nor_value_is_told() -> None:
 @pytest.mark.parametrize("cell", ["<3", "3.5-", "low"])
 def test_an_end_of_a_range_that_is_no_number_is_told(cell: str) -> None:
     assert faults(f"patient,taken_at,name,value,low,high\nasha,{DAY},T,5,{cell},9\n") == [
-        (2, "low", f"is no number: '{cell}'")
+        (2, "low", f"is not a number: '{cell}'")
     ]
 
 
 @pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f"], ids=["plain", "no break", "narrow"])
 def test_a_blank_between_thousands_is_one_in_any_width(blank: str) -> None:
     table = f"patient,date,T\nasha,{DAY},1{blank}234\n"
-    assert "no number with the decimal separator" in faults(table)[0][2]
+    assert "not a number with the decimal separator" in faults(table)[0][2]
     assert results(table, Layout(thousands=" "))[0]["value"] == 1234
 
 

@@ -3,10 +3,12 @@
 import gzip
 import io
 import re
+import time
 from typing import Any
 
 import pytest
 from support.factories import PASSWORD
+from urllib3 import encode_multipart_formdata
 
 from myhealth.intake.file_import import BATCH_RECORDS
 from wsgi.upload_api import table_page
@@ -121,8 +123,9 @@ class Page:
             **self.hidden(),
             **fields,
         }
-        form["file"] = (io.BytesIO(data or b""), "" if data is None else "t.csv")
-        answer = self.client.post("/csv", data=form)
+        form["file"] = ("" if data is None else "t.csv", data or b"")
+        body, kind = encode_multipart_formdata(form)  # as a browser does; the client forgets the end of an empty field
+        answer = self.client.post("/csv", data=body, headers={"Content-Type": kind})
         assert answer.status_code == status, answer.text
         assert answer.headers["Cache-Control"] == "no-store"
         self.text = answer.text
@@ -145,6 +148,19 @@ def test_a_table_is_previewed_then_stored_and_its_layout_is_remembered(upload, p
     assert db(VALUES) == [("BP-9", "8480-6", "114")]
     assert "0 accepted, 1 duplicate" in page.send(data, action="store", machine="BP-9", patient="savita")
     assert db("select action, subject from audit_events where action = 'upload'") == [("upload", "savita")] * 2
+
+
+def test_a_table_and_what_was_chosen_are_still_there_after_another_login(upload, people, db) -> None:
+    page, login = Page(upload), {"username": "tara", "password": PASSWORD}
+    choices = {"machine": "BP-9", "patient": "savita", "layout": "omron-blood-pressure", "timezone": "+05:30"}
+    page.send(OMRON.encode(), action="preview", **login, **choices)
+    upload("POST", "/logout/", token=page.hidden()["token"])
+    text = page.send(status=401, action="store", **choices)
+    assert "log in again" in text
+    assert all(f'name="{name}" value="{choices[name]}"' in text for name in ("machine", "patient", "timezone"))
+    assert "t.csv is kept" in text
+    assert "1 accepted, 0 duplicate" in page.send(action="preview", **login, **choices)
+    assert '<h2 id="outcome">Stored</h2>' in page.send(action="store", **choices)
 
 
 def test_a_preview_of_many_batches_stores_nothing(upload, people, db) -> None:
@@ -171,6 +187,15 @@ def test_refused_rows_are_shown_with_their_reasons_and_kept(upload, people, db) 
     ]
 
 
+def test_the_page_names_its_own_fields_and_no_option_of_a_command(upload, people) -> None:
+    page, login = Page(upload), {"username": "tara", "password": PASSWORD}
+    data = b"patient;taken_at;name;value;unit\nsavita;2026-11-20;Glucose;5,1;mmol/L\nsavita;2026-11-20;Glucose;1.234;mmol/L\n"
+    told = page.send(data, action="preview", **login).split("<form")[0]
+    assert "if decimals, choose the Decimal separator point; if thousands" in told
+    assert ("--" in told, "in the address" in told) == (False, False)
+    assert "There is no user named nosuch." in page.send(data, 404, action="store", patient="nosuch")
+
+
 def test_a_table_too_large_to_be_carried_is_chosen_again(upload, people, db, monkeypatch) -> None:
     page, data = Page(upload), LONG.format("2026-11-20", "2026-11-20").encode()
     page.send(data, action="preview", username="tara", password=PASSWORD)
@@ -187,9 +212,9 @@ def test_a_table_too_large_to_be_carried_is_chosen_again(upload, people, db, mon
         ({"username": "tara", "password": "wrong-horse"}, 401, "The username or the password is wrong."),
         ({"username": "bholanath", "password": PASSWORD}, 403, "for the role doctor or technician only"),
         ({"token": "x.y.z"}, 401, ""),
-        ({"username": "tara", "password": PASSWORD, "patient": "nobody"}, 404, "Does not Exists"),
+        ({"username": "tara", "password": PASSWORD, "patient": "nobody"}, 404, "There is no user named nobody."),
         ({"username": "tara", "password": PASSWORD, "layout": "../x"}, 400, "there is no layout named"),
-        ({"username": "tara", "password": PASSWORD, "machine": "a/b"}, 400, "holds a /"),
+        ({"username": "tara", "password": PASSWORD, "machine": "a/b"}, 400, "contains a /"),
         ({"username": "tara", "password": PASSWORD, "content": "%%%"}, 400, "The form cannot be read"),
         ({"username": "tara" * 4000, "password": PASSWORD}, 400, "A field of the form is too long"),
     ],
@@ -264,6 +289,23 @@ def test_no_body_is_read_before_it_is_known_who_sends_it(upload, people, log_in,
             headers["Authorization"] = f"Bearer {token}"
         answer = upload.client.post(path, input_stream=body, headers=headers, content_length=2_000_000)
         assert (answer.status_code in (401, 403, 404), body.taken <= 64 * 1024) == (True, True), (path, kind)
+
+
+FILE = 'Content-Disposition: form-data; name="file"; filename="t.csv"'
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["X: a\r\n" + " bbbbbbbbbbbb\r\n" * 500_000 + FILE + "\r\n\r\n", (FILE + "\r\n\r\n\r\n--x\r\n") * 100_000,
+     "X: a\r\n" * 1_000_000, FILE + "\r\n\r\n" + "\r\n--" * 2_000_000],
+    ids=["a folded header", "many parts", "many headers", "no end"],
+)  # fmt: skip
+def test_a_hostile_form_is_refused_at_once(upload, log_in, part: str) -> None:
+    token = f'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{log_in("tara")}\r\n--x\r\n'
+    started = time.process_time()
+    answer = upload.client.post("/csv", data=(token + part).encode(), headers={"Content-Type": MULTIPART})
+    assert (answer.status_code, '<form method="post"' in answer.text) == (400, True)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("date_format", ["%d/%d/%m/%Y", "%c %d %m %Y"])

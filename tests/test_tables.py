@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.factories import record, take
 from support.tables import LONG, faults, read, refusal, take_in, values
 
 from myhealth.intake.formats.registry import read_dump
@@ -107,7 +108,7 @@ def test_days_are_read_as_the_layout_says(date_format: str, text: str, moment: s
 def test_a_moment_that_is_none_is_rejected_with_its_column(text: str) -> None:
     (fault,) = faults(f"{LONG}bholanath,{text},Glucose,,5,\n", Layout(date_format="dmy"))
     assert fault[:2] == (2, "taken_at")
-    assert f"is no date and time (day first): '{text}'" in fault[2]
+    assert f"is not a date and time (day first): '{text}'" in fault[2]
 
 
 @pytest.mark.parametrize(
@@ -183,12 +184,12 @@ def test_a_number_that_may_be_two_is_rejected_with_its_column(decimal: Any, thou
     layout = Layout(delimiter=";", decimal=decimal, thousands=thousands)
     ((line, column, message),) = faults(f"patient;date;name;value\nbholanath;2026-11-20;X;{text}\n", layout)
     assert (line, column) == (2, "value")
-    assert f"'{text}' is no number with the decimal separator" in message
+    assert f"'{text}' is not a number with the decimal separator" in message
 
 
 def test_two_columns_that_may_be_the_same_are_asked_for() -> None:
     assert "two columns are named or may be 'patient'" in refusal("patient,user,date,Glucose\nb,c,2026-11-20,5\n")
-    assert "the column 'Date' stands there twice" in refusal("patient,Date,date,Glucose\nb,2026-11-20,2026-11-21,5\n")
+    assert "the column 'Date' occurs twice" in refusal("patient,Date,date,Glucose\nb,2026-11-20,2026-11-21,5\n")
     assert "'glucose'" in refusal("patient,date,Glucose,glucose\nb,2026-11-20,5,6\n")
     assert "no column names the patient" in refusal("date,Glucose\n2026-11-20,5\n")
     assert read("date,Glucose\n2026-11-20,5\n", patient_given=True)
@@ -261,7 +262,7 @@ def test_bytes_of_another_encoding_are_told_with_their_line_and_column() -> None
     header = "patient,date,Größe (cm),Notes\n"
     said = refusal(header.encode("windows-1252") + b"b,2026-11-20,5,\n")
     assert said.startswith(
-        "line 1: the header holds bytes that are not UTF-8; name the encoding (--encoding windows-1252"
+        "line 1: the header contains bytes that are not UTF-8; name the encoding (--encoding windows-1252"
     )
     mixed = header.encode() + "b,2026-11-20,5,müde\nb,2026-11-21,6,".encode() + "müde\n".encode("windows-1252")
     assert [fault[:2] for fault in faults(mixed)] == [(3, "Notes")]
@@ -383,6 +384,37 @@ def test_our_own_export_is_all_duplicates(db, people, sync, reports) -> None:
         counts = take_in(text)
         assert (counts["accepted"], counts["rejected"]) == (0, 0), text
         assert counts["duplicate"] > 0
+
+
+TEXTS = [
+    "5.5%",
+    "５",
+    '6"',
+    "#WERT!",
+    "***",
+    "n/a",
+    "NaN",
+    "1,5",
+    "1e3",
+    "007",
+    "5 mg/dL",
+    "128/82 mmHg",
+    "120/80",
+    "",
+    "<5",
+    "HI",
+]
+
+
+def test_our_own_export_of_any_text_is_all_duplicates(db, people, sync, reports) -> None:
+    plain = dict.fromkeys(("unit", "code", "low", "high", "flag"))
+    take(
+        *(record(n, results=[{"name": "BP", "value": text, **plain}]) for n, text in enumerate([*TEXTS, 5, 5.1, 7e-7]))
+    )
+    sync()
+    patient = reports.users.find_one({"username": "bholanath"})["_id"]
+    text = "".join(report_lines(reports.reports.find({"patient_id": patient}), "bholanath"))
+    assert take_in(text) == {"accepted": 0, "duplicate": len(TEXTS) + 3, "rejected": 0}
 
 
 def test_a_dry_run_shows_ten_lines_and_stores_nothing(db, people, run_cli, tmp_path) -> None:

@@ -177,13 +177,13 @@ def test_a_lock_that_nobody_is_seen_to_hold_is_tried_for_again(
     """Without pg_read_all_stats, PostgreSQL does not tell since when another role is at work."""
     monkeypatch.setattr(stores, "HOLDER", "select '' where false")
     monkeypatch.setattr(stores, "TABLE_LOCK_S", 0.1)
-    monkeypatch.setattr(stores, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(stores, "STEP_WAIT_S", 0.2)
     reader = LongReader(own)
     with newer():
         with pytest.raises(Unavailable, match=f"migration {LATER} waited 0.2 s for somebody who holds a lock"):
             stores.migrate(own)
         assert database.execute_sql("show lock_timeout").fetchone()[0] == "0"
-        monkeypatch.setattr(stores, "PATIENCE_S", 60)
+        monkeypatch.setattr(stores, "STEP_WAIT_S", 60)
         caplog.clear()
         migration = threading.Thread(target=lambda: stores.migrate(own))
         migration.start()

@@ -10,6 +10,7 @@ from support.browser import check_accessible, fits, shoot, too_small
 from support.clients import Caller
 from support.factories import PASSWORD
 
+from myhealth.privacy.erasure import erase_user
 from myhealth.profiles.services import set_full_name
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -68,6 +69,20 @@ def test_a_form_that_is_sent_twice_is_stored_once(typing, db) -> None:
     assert db("select count(*) from checkups") == [(2,)], "another form"
 
 
+def test_who_had_a_check_up_typed_in_is_erased_with_what_was_told_of_it(typing, db) -> None:
+    typing.send(action="find", search="bholanath")
+    first = typing.text
+    fields = {"value:8310-5": "98.6", "unit:8310-5": "Cel"}
+    typing.send(action="store_as_typed", patient="bholanath", **fields)
+    assert db("select answer like '%outside what a living body has%' from idempotency_keys") == [(True,)]
+    erase_user("savita")
+    assert "outside" in db("select answer from idempotency_keys")[0][0], "another's"
+    erase_user("bholanath")
+    assert "outside" not in db("select answer from idempotency_keys")[0][0]
+    typing.text = first
+    typing.send(404, action="store_as_typed", patient="bholanath", **fields)
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
@@ -78,6 +93,7 @@ def test_a_form_that_is_sent_twice_is_stored_once(typing, db) -> None:
         ({}, "Nothing was typed in"),
         ({"pressure": "128/82", "taken_at": "yesterday"}, "The time must be written like"),
         ({"value:1558-6": "x" * 50_000}, "Fasting glucose: "),
+        ({"value:1558-6": "9" * 20}, "Fasting glucose: "),
         ({"pressure": "128/82", "machine": "a/b"}, "machine: "),
     ],
 )
@@ -113,11 +129,32 @@ def test_whose_it_is_must_be_chosen_and_only_senders_type_in(typing, upload, db)
     assert "No patient is found." in typing.send(action="find", search="joshi")
     assert "Bholanath Joshi" not in typing.send(action="find", search="bholanath")
     assert "bholanath · Bholanath Joshi" in Page(upload, "dr.ayush").send(action="find", search="joshi")
-    assert "Does not Exists" in typing.send(404, action="store", patient="nobody", pressure="128/82")
+    assert "There is no user named nobody." in typing.send(404, action="store", patient="nobody", pressure="128/82")
     for who in ("bholanath", "root"):
         answer = upload.client.post("/type-in", data={"username": who, "password": PASSWORD})
         assert answer.status_code == 403
     assert upload.client.post("/type-in", data={"token": "x", "action": "store"}).status_code == 401
+    assert db("select count(*) from checkups") == [(0,)]
+
+
+def test_what_was_typed_in_is_still_there_after_another_login(typing, upload, db) -> None:
+    typing.send(action="find", search="bholanath")
+    fields = {"value:1558-6": "5.60", "unit:1558-6": "mmol/L", "pressure": "128/82", "remark": HOSTILE}
+    token = re.search(r'name="token" value="([^"]+)"', typing.text)[1]
+    upload("POST", "/logout/", token=token)
+    text = typing.send(401, action="store", search="bholanath", patient="bholanath", **fields)
+    assert "log in again" in text
+    assert 'name="token"' not in typing.text
+    held = {
+        name: html.unescape(value)
+        for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', typing.text)
+    }
+    assert held.items() >= fields.items()
+    answer = upload.client.post("/type-in", data={"username": "tara", "password": PASSWORD, **held})
+    assert answer.status_code == 200
+    assert all(f'value="{value}"' in answer.text for value in ("5.60", "128/82"))
+    assert '"mmol/L" selected' in answer.text
+    assert 'name="patient" value="bholanath" checked' in answer.text
     assert db("select count(*) from checkups") == [(0,)]
 
 

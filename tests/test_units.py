@@ -33,7 +33,7 @@ def test_the_spellings_of_a_unit_are_one_series(spelling: str, unit: str) -> Non
 @pytest.mark.parametrize(
     ("one", "other"),
     [("mg/dL", "mmol/L"), ("mg/dL", "g/dL"), ("10*3/uL", "10*6/uL"), ("mg/L", "ug/L"), ("G/L", "g/L"), ("mol/L", "mmol/L"),
-     ("", "mg/dL"), ("odd", "odder"), ("10", "100"), ("mL", "mg")],
+     ("", "mg/dL"), ("mM", "mm"), ("D", "d"), ("A", "a"), ("odd", "odder"), ("10", "100"), ("mL", "mg")],
 )  # fmt: skip
 def test_two_units_are_two_series(one: str, other: str) -> None:
     assert series_unit(one) != series_unit(other)
@@ -44,7 +44,7 @@ def test_two_units_are_two_series(one: str, other: str) -> None:
     [("10^3/uL", "10*3/uL"), ("x10^6/uL", "10*6/uL"), ("10^9/L", "10*9/L"), ("10*9/L", "10*9/L"), ("K/uL", "10*3/uL"),
      ("10^3/mm3", "10*3/uL"), ("mmHg", "mm[Hg]"), ("bpm", "/min"), ("IU/L", "[IU]/L"), (" mg/dL ", "mg/dL"), ("mg/dl", "mg/dl"),
      ("µg/L", "ug/L"), ("10*3/mm3", "10*3/mm3"), ("K", None), ("G/L", None), ("T/L", None), ("10", None), ("103/uL", None),
-     ("Year", None), ("ratio", None), ("10^", None), ("", None)],
+     ("mM", None), ("µM", None), ("D", None), ("M", None), ("Year", None), ("ratio", None), ("10^", None), ("", None)],
 )  # fmt: skip
 def test_a_unit_is_ucum_only_where_that_is_certain(sent: str, ucum: str | None) -> None:
     assert ucum_unit(sent) == ucum

@@ -240,7 +240,7 @@ def test_an_address_of_a_patient_takes_records_of_that_patient_only(upload: Call
     unnamed = {name: value for name, value in OLD.items() if name != "checkup_for"}
     answer = upload("POST", "/users/bholanath/checkups/", [unnamed, {**OLD, "checkup_for": "savita"}, OLD], token=token)
     assert [item["status"] for item in answer.json["items"]] == ["accepted", "rejected", "accepted"]
-    assert "is not bholanath, whose all records are" in answer.json["items"][1]["errors"][0]["message"]
+    assert "is not bholanath, the patient of all records" in answer.json["items"][1]["errors"][0]["message"]
 
 
 def test_a_dump_sent_twice_is_stored_once_also_without_numbers(upload: Caller, db, log_in) -> None:

@@ -29,13 +29,13 @@ ROLES = {"bholanath": "patient", "savita": "patient", "dr.ayush": "doctor", "tar
 # Rules that JSON Schema cannot state, in the words of the answers.
 UNSAYABLE = re.compile(
     "there is no user named|look alike|look like others|bytes; at most 72|the username (holds|contains|mixes|is a path)|most common ones"
-    "|with same information|came under this Idempotency-Key|the dump is of the machine|, whose all records are"
-    "|is not between the years|a zone that is nowhere|, above high|cannot be kept exactly|, but the whole dump is of"
+    "|with same information|came under this Idempotency-Key|the dump is of the machine|, the patient of all records"
+    "|is not between the years|an impossible zone|, above high|cannot be kept exactly|, but the whole dump is of"
     "|(holds|contains) a control character|account_not_linked|is not linked to a person|was erased|begins or ends with a space|must be text or a whole number, not a number|is empty"
     "|there is no patient with|nobody said that the account|contradicts what is known|are different users here"
     "|has no number that names|is not a date like 1983|is not between 1[0-9]+ and today|was corrected here|must be a whole number, not a number"
     "|is stored with other content|was deleted here with other content|another record of this all-or-nothing"
-    "|is not a zone|; the columns are|there is no header|the header holds bytes|the file is empty|it is a binary file|the layout cannot be read"  # no table
+    "|is not a zone|; the columns are|there is no header|the header contains bytes|the file is empty|it is a binary file|the layout cannot be read"  # no table
 )
 
 

@@ -126,6 +126,13 @@ def test_a_good_dump_goes_in_and_is_known_again(page: Any, enter: Callable[..., 
     assert db("select count(*) from checkups") == [(3,)]
 
 
+def test_what_is_told_names_no_option_of_a_command(page: Any, enter: Callable[..., None]) -> None:
+    enter()
+    table = b"patient,taken_at,name,value,unit\nbholanath,01/02/2026,Glucose,5,mmol/L\n"
+    choose(page, ("table.csv", table))
+    assert message(outcome(page, "table.csv")).endswith("month first; choose the Order of dates under Upload a table")
+
+
 def test_refused_records_are_told_and_can_be_downloaded_and_corrected(
     page: Any, enter: Callable[..., None], db: Any, tmp_path: Path
 ) -> None:
@@ -425,11 +432,13 @@ def test_it_is_done_by_keyboard_alone(page: Any, url: str, db: Any) -> None:
     with page.expect_download():
         page.keyboard.press("Enter")
     page.keyboard.press("Tab")
+    assert focused(page) == "Rejected records"
+    page.keyboard.press("Tab")
     page.keyboard.press("ArrowUp")
     assert outcome(page, "mixed.json").locator("tbody tr").count() == 2
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Outcome of every record of mixed.json"
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Shift+Tab")
     assert focused(page) == "logout"
     page.keyboard.press("Enter")

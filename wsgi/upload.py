@@ -8,20 +8,19 @@ from typing import Any
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import load_secret
 from wsgi.common.application import Application, LazyApplication
+from wsgi.common.requests import Site
 from wsgi.common.shared_views import HEALTH_VIEWS, description_views
-from wsgi.common.site_address import Site
 from wsgi.common.views import add_view
 from wsgi.upload_api.accounts import InvitationsView, JwksView, LogoutView, RegistrationView, UploadLogin, WelcomeView
 from wsgi.upload_api.checkups import CheckupsView, HistoryView, ReviewView, UserCheckupsView, UserCheckupView
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
-from wsgi.upload_api.form_page import UploadFiles, UploadPage
+from wsgi.upload_api.form_page import TypeInPage, UploadFiles, UploadPage
 from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.table_page import TablePage
-from wsgi.upload_api.type_in_page import TypeInPage
 from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
@@ -48,7 +47,7 @@ VIEWS: dict[str, Any] = {
     **HEALTH_VIEWS,
 }
 DESCRIPTION = (
-    "Takes check-up records in, and checks logins. Every path answers with and without its closing slash."
+    "Receives check-up records and checks logins. Every path answers with and without its closing slash."
     " Every answer has an `X-Request-ID`, the one that was sent or a new one."
 )
 # The description itself, and the page for manual uploads.

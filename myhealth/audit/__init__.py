@@ -2,3 +2,27 @@
 
 needs: common, reports
 """
+
+ACTIONS = (
+    "login",
+    "logout",
+    "register",
+    "refused",
+    "upload",
+    "import",
+    "read",
+    "sync",
+    "user.create",
+    "user.change",
+    "user.delete",
+    "user.invite",
+    "user.link",
+    "checkup.change",
+    "checkup.delete",
+    "checkup.review",
+    "rejection.retry",
+    "rejection.discard",
+    "machine.change",
+)
+# The APIs that record events.
+SOURCES = ("upload", "browse")

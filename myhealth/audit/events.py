@@ -6,45 +6,23 @@ Events are only ever added. They never contain a measured value or a password.
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from peewee import JOIN, fn
 from psycopg2.extras import execute_values
 
+from myhealth.audit import ACTIONS
 from myhealth.audit.models import AuditEvent, Refusal
 from myhealth.common.database import database, fetch_one, transaction
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
 from myhealth.common.request_context import request_id
 
-ACTIONS = (
-    "login",
-    "logout",
-    "register",
-    "refused",
-    "upload",
-    "import",
-    "read",
-    "sync",
-    "user.create",
-    "user.change",
-    "user.delete",
-    "user.invite",
-    "user.link",
-    "checkup.change",
-    "checkup.delete",
-    "checkup.review",
-    "rejection.retry",
-    "rejection.discard",
-    "machine.change",
-)
 
-
-@dataclass(frozen=True)
-class Actor:
+class Actor(Struct, frozen=True):
     """Who acts: one of our users by id and name, or an operator at a terminal by the name of the system account."""
 
     id: int | None
@@ -52,8 +30,7 @@ class Actor:
     address: str | None
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """One event. `actor` did it, to the data or account of `subject`. `outcome`: done or refused. `source`: the API
     that recorded it; `id` is unique among the events of one source."""
 
@@ -76,7 +53,7 @@ INSERT_EVENT = f"""
 insert into audit_events ({COLUMNS})
 select %s::bigint, %s::text, %s::text, %s::bigint, %s::text, %s::text, %s::text, %s::jsonb"""
 INSERT_EVENTS = f"insert into audit_events ({COLUMNS}) values %s"
-# An equal refusal of this minute is counted; the first one is an event. Two at the same moment may both be.
+# The first of equal refusals of a minute is an event, and further ones are counted. Two at once may both be events.
 INSERT_REFUSAL = f"""
 with seen as (update refusals set count = count + 1 where key = %s returning key),
 made as ({INSERT_EVENT} where not exists (select from seen) returning id)
@@ -150,7 +127,11 @@ def record_refusal(
 
 def record_events(action: str, subjects: Sequence[tuple[int, str]], *, outcome: str = "done", **details: Any) -> None:
     """Insert an event for each of these users (id, name), in one statement, in the caller's transaction."""
-    values = [event_values(action, details, current_actor(), *subject, outcome) for subject in subjects]
+    insert_events([event_values(action, details, current_actor(), *subject, outcome) for subject in subjects])
+
+
+def insert_events(values: Sequence[tuple[Any, ...]]) -> None:
+    """Insert events with these `event_values`, in one statement, in the caller's transaction."""
     if values:
         execute_values(database.cursor(), INSERT_EVENTS, values)
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from myhealth.audit import SOURCES
 from myhealth.audit.events import Event, find_events
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.repository import ReportRepository
-
-SOURCES = ("upload", "browse")
 
 
 def find_all_events(

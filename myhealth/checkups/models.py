@@ -23,8 +23,8 @@ class Checkup(FeedModel):
     machine. Reports have the columns in this order, with those that may be left out at the end.
 
     `status`: FHIR's DiagnosticReport.status; null is final. `taken_precision`: day, month, year or unknown; null is an
-    instant; an unknown `taken_at` only sorts. `taken_offset`: minutes east of UTC as sent. `details`: what
-    `CheckupDetails` has; `sent`: what the source contains and no field holds. `reviewed_by`: the id of the user who
+    instant; an unknown `taken_at` only serves to sort. `taken_offset`: minutes east of UTC as sent. `details`:
+    CheckupDetails as JSON; `sent`: the parts of the source that no field holds. `reviewed_by`: the id of the user who
     reviewed it; a new content ends the review and leaves its note.
     """
 
@@ -86,7 +86,7 @@ RESULTS_NOTE = (
 NOTES = {
     "results": RESULTS_NOTE,
     "reviewed_by": "The id of the user who reviewed it.",
-    "review_note": "The reviewer's note for the patient. Without `reviewed_at` the check-up was changed since.",
+    "review_note": "The reviewer's note for the patient. Without `reviewed_at`, the check-up was changed after it.",
 }
 TYPES: dict[str, Any] = {"text": str, "int": Integer, "bigint": Id, "timestamptz": StoredMoment, "jsonb": msgspec.Raw}
 
@@ -147,10 +147,9 @@ CHANGEABLE = tuple(column.name for column in RECORD_COLUMNS if column.changeable
 JSON_NAMES = frozenset(column.name for column in RECORD_COLUMNS if column.is_json)
 
 
-def select_list(names: Iterable[str], table: str = "checkups") -> str:
-    """Return these columns of `table` as SQL selects them, in this order: JSON as text, so that numbers keep their
-    digits."""
-    return ", ".join(f"{table}.{name}{'::text' if name in JSON_NAMES else ''}" for name in names)
+def select_list(names: Iterable[str]) -> str:
+    """Return these columns as SQL selects them, in this order: JSON as text, so that numbers keep their digits."""
+    return ", ".join(f"checkups.{name}{'::text' if name in JSON_NAMES else ''}" for name in names)
 
 
 def select_fields(names: Iterable[str]) -> list[Any]:

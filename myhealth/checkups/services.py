@@ -1,17 +1,17 @@
 """Read and review check-ups in the source of truth, and keep their earlier versions, each whole.
 
-Nothing that its source withdrew is read. A review says that somebody has looked at the results, with a note for the
+No function returns what its source withdrew. A review says that a person has looked at the results, with a note for the
 patient.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import peewee
 from peewee import JOIN
 
-from myhealth.audit.events import current_actor, record_event
+from myhealth.audit.events import current_actor, event_values, insert_events, record_event
 from myhealth.checkups.models import REVIEW, SHOWN_COLUMNS, Checkup, CheckupVersion, select_fields
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.database import database, transaction
@@ -22,7 +22,7 @@ from myhealth.profiles.models import User
 
 
 def list_checkups(*, patient_id: int | None = None, before: int | None = None, limit: int) -> list[dict[str, Any]]:
-    """Return at most `limit` check-ups, the newest id first, each as `get_checkup` returns it. `before`: only ids below
+    """Return at most `limit` check-ups, the newest id first, each as `get_checkup` does. `before`: only ids below
     it."""
     query = _select().order_by(Checkup.id.desc()).limit(limit)
     if patient_id is not None:
@@ -66,11 +66,14 @@ def _with_shown_results(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "results": shown_results(row["results"])}
 
 
-def record_change(action: str, patient_id: int, checkup_id: int, **details: Any) -> None:
-    """Add an audit event of a correction or a deletion, within the caller's transaction."""
-    patient = User.get_or_none(User.id == patient_id)
-    name = patient.username if patient else None
-    record_event(action, subject_id=patient_id, subject=name, checkup=checkup_id, **details)
+def record_changes(action: str, patients: Mapping[int, int], **details: Any) -> None:
+    """Add an audit event of each correction or deletion, within the caller's transaction. `patients`: their ids by
+    those of the check-ups."""
+    names = {each.id: each.username for each in User.select().where(User.id.in_([*patients.values()]))}
+    insert_events([
+        event_values(action, {"checkup": id_, **details}, current_actor(), patient_id, names.get(patient_id))
+        for id_, patient_id in patients.items()
+    ])  # fmt: skip
 
 
 NOTE_MAX = 2000  # characters
@@ -79,7 +82,7 @@ NOTE_MAX = 2000  # characters
 def review_checkup(patient_id: int, checkup_id: int, note: Any = None, revision: Any = None) -> dict[str, Any]:
     """Store the caller's review in place of an earlier one, and return the check-up.
 
-    `note`: for the patient; blank or None is none. `revision`, if given, must be the stored one. Raises NotFound,
+    `note`: for the patient; blank or None: no note. `revision`, if given, must be the stored one. Raises NotFound,
     BadInput, Conflict (code `changed_meanwhile`).
     """
     text = "" if note is None else note
@@ -107,7 +110,7 @@ def _store(patient_id: int, checkup_id: int, values: dict[str, Any], revision: i
             raise Conflict(message, code="changed_meanwhile")
         Checkup.update(values).where(Checkup.id == checkup_id).execute()
         taken_back = {} if values["reviewed_at"] else {"taken_back": True}
-        record_change("checkup.review", patient_id, checkup_id, **taken_back)
+        record_changes("checkup.review", {checkup_id: patient_id}, **taken_back)
         return get_checkup(patient_id, checkup_id)
 
 
@@ -117,15 +120,15 @@ NOT_KEPT = ["id", "patient_id", "machine_id", "revision", "changed_in", *REVIEW]
 KEEP = """
 insert into checkup_versions (checkup_id, revision, replaced_by, reason, content)
 select id, revision, %s, %s, to_jsonb(t) - %s::text[]
-from checkups t where id = %s"""
+from checkups t where id = any(%s)"""
 FIND = """
 select checkup_id, reason, content::text from checkup_versions where checkup_id = any(%s)
 order by checkup_id, revision"""
 
 
-def keep_version(checkup_id: int, reason: str) -> None:
-    """Store the check-up as it is, in the transaction that will change it. `reason`: as in CheckupVersion."""
-    database.execute_sql(KEEP, (current_actor().id, reason, NOT_KEPT, checkup_id))
+def keep_versions(checkup_ids: Iterable[int], reason: str) -> None:
+    """Store the check-ups as they are, in the transaction that will change them. `reason`: as in CheckupVersion."""
+    database.execute_sql(KEEP, (current_actor().id, reason, NOT_KEPT, [*checkup_ids]))
 
 
 def find_versions(cursor: Any, checkup_ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:

@@ -11,10 +11,11 @@ LOINC codes: loinc.org. UCUM: ucum.org. Ranges are for adults who are not pregna
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from myhealth.clinical.ranges import ABOVE, ADULT_AGE, BELOW, WITHIN, classify, parse_measurement
 from myhealth.clinical.units import series_unit
@@ -25,8 +26,7 @@ SENT = "source"  # whose flag it is, where the range beside it is the catalogue'
 IMPOSSIBLE = "outside what a living body has"  # what a warning says
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Struct, frozen=True):
     """The reference range (`low` to `high`, None if open) and the possible values (`least` to `most`) in one unit.
 
     `women`, `men`: the range of each sex where they differ; then `low` and `high` contain both.
@@ -45,8 +45,7 @@ class Range:
         return ", ".join(f"{who} {ends[0]:g} to {ends[1]:g}" for who, ends in pairs if ends)
 
 
-@dataclass(frozen=True)
-class Analyte:
+class Analyte(Struct, frozen=True):
     """An analyte or vital sign: its name, its LOINC codes, and a range for each unit.
 
     The unit decides, not the code's property: HL7's own lipid example codes mass per volume and sends mmol/L.
@@ -88,8 +87,8 @@ MOLAR = {
 }
 
 
-# The spellings of units that the catalogue knew, and the codes that it did not, when numbers of records were first
-# derived from its findings.
+# When numbers of records were first derived from its findings, the catalogue knew only these spellings of units, and
+# did not know LATER_CODES.
 FIRST_UNITS = re.compile(
     r"mm(hg|\[hg])|(\{(beats|breaths)})?/min|bpm|(beats|breaths)/min(ute)?|cel|[°]?[cf]|deg[cf]|\[degf]|%|kg|\[lb_av]|lbs?|c?m"
     r"|\[in_i]|in|kg/m(2|\^2|²)|(mg|g)/dl|mmol/(l|mol)|g/l|[uµμ]mol/l"
@@ -118,11 +117,11 @@ def findings(
     sex: str | None = None,
     age: float | None = None,
 ) -> dict[str, Any]:
-    """Return the fields that the catalogue sets in a result; none of them if it knows nothing of it.
+    """Return the fields that the catalogue sets in a result; {} if it knows nothing of the test.
 
-    A range where the machine sent none (a `range_text` is one), with its flag and `range_source`; the flag A and
-    `warning` where no living body has the value. `sex`: "female" or "male", else it is not known. `age`: years; None is
-    an adult, and a child has no range.
+    It sets a range, with `flag` and `range_source`, if the machine sent none (a `range_text` is one). It sets the flag
+    A and `warning` if no living body has the value. `sex`: "female" or "male", else it is not known. `age`: years; None
+    is an adult, and a child has no range.
     """
     found = _range_of(code, unit)
     if found is None:
@@ -208,10 +207,10 @@ def as_sent(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_flag(result: Mapping[str, Any]) -> str | None:
-    """Return the flag of a stored result if it is the source's; None where the catalogue set it, or may have set it.
+    """Return the flag of a stored result if it is the source's; None if the catalogue set it, or may have set it.
 
-    A mark of ours may not leave the house as the source's. Results stored earlier have no `flag_source`: there a flag
-    that is not what the catalogue says is the source's.
+    An export must not pass our own flag off as the source's. Results stored earlier have no `flag_source`: there a flag
+    that differs from the catalogue's is the source's.
     """
     flag: str | None = result.get("flag")
     if flag is None or (result.get("warning") and flag == "A"):
@@ -228,8 +227,8 @@ def name_of(code: str | None) -> str | None:
 
 
 def code_of(name: str, unit: str) -> str:
-    """Return the first LOINC code of the test with a name of the catalogue, in either spelling of English; "" if there
-    is none, or if its codes differ by unit and the catalogue does not know this one.
+    """Return the first LOINC code of the catalogue's test with this name, in British or American spelling. Return "" if
+    there is no such test, or if its codes differ by unit and the catalogue does not know this unit.
 
     Worked examples: "hemoglobin" is 718-7; "Glucose" in mg/dL is 2345-7, in mmol/L 14749-6, and without a unit "".
     """

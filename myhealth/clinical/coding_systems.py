@@ -48,11 +48,11 @@ TABLE = re.compile(r"HL7-?([0-9]{4})")
 
 @lru_cache(maxsize=1024)
 def uri_of(name: str) -> str:
-    """Return the URI of a coding system by its name in HL7 v2, its OID or its URI; "" for none.
+    """Return the URI of a coding system by its name in HL7 v2, its OID or its URI; "" for "".
 
     Worked examples: "SCT" is http://snomed.info/sct, "HL70078" http://terminology.hl7.org/CodeSystem/v2-0078. "99MRC"
-    and "L" are a laboratory's own: tag:myhealth.example,2026:codes:99MRC. A URI stays as it is, but for an OID or a
-    final slash of a system that is known.
+    and "L" are a laboratory's own: tag:myhealth.example,2026:codes:99MRC. The URI of a known system loses a final slash
+    and gets http; any other URI stays as it is.
     """
     name = name.strip()
     if known := URIS.get(name.upper().replace(" ", "-")):
@@ -82,7 +82,7 @@ def is_local(uri: str) -> bool:
 
 
 def is_loinc(code: str) -> bool:
-    """Return whether it has the shape and the check digit of a LOINC code.
+    """Return whether a code has the shape and the check digit of a LOINC code.
 
     Mod 10 (loinc.org, Users' Guide): 12345 has 5, for 5, 3 and 1 are doubled as 531 to 1062, and the digits of 42 and
     1062 add up to 15, which lacks 5 to 20.

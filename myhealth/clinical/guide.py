@@ -1,8 +1,8 @@
-"""What the tests of the catalogue are, in plain words of our own; how far outside its range a value lies; and the
-groups in which people look for measurements. Pure.
+"""The tests of the catalogue in plain words of our own; which values are far outside their range; and the groups in
+which people look for measurements. Pure.
 
-Nothing here is a diagnosis: a second threshold only tells a value that is a little outside its range from one that is
-far outside. Each has its source, which the pages name.
+Nothing here is a diagnosis: a second threshold only separates a value that is a little outside its range from one that
+is far outside. Each has its source, which the pages name.
 """
 
 import re
@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from myhealth.clinical.catalog import BY_CODE, codes_of
-from myhealth.clinical.ranges import ABOVE, Number
+from myhealth.clinical.catalog import BY_CODE, IMPOSSIBLE, codes_of
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, as_number, compare, parse_measurement
 from myhealth.clinical.units import series_unit
 
 SYSTOLIC, DIASTOLIC, BLOOD_PRESSURE = "8480-6", "8462-4", "85354-9"
 OTHER = "Other"
+LITTLE, FAR = "a little ", "far "  # how far a value is outside its range
+FAR_FLAGS = {"HH": ABOVE, "LL": BELOW}
+MARKED_FAR = (*FAR_FLAGS,)
+# What a meter shows instead of a number beyond what it can measure.
+# HIGH and LOW may be what somebody thinks of the value, so these are not far.
+METER_WORDS = {"HI": (ABOVE, "far "), "HIGH": (ABOVE, ""), "LO": (BELOW, "far "), "LOW": (BELOW, "")}
+# A glucose meter can measure all usual values. For other tests, a value too low to measure may be usual.
+GLUCOSE = {*codes_of("2345-7"), *codes_of("1558-6"), "99504-3"}
 # The first group whose words are in the name of a measurement. The catalogue's names come first, which are English.
 GROUPS = (
     ("Pressure and pulse", r"pressure|pulse|heart rate|respiratory rate|breath|oxygen|spo2"),
@@ -40,7 +48,7 @@ _TABLE = Path(__file__).with_name("guide.txt").read_text(encoding="utf-8")
 
 
 class Far(NamedTuple):
-    """From which value on a result is far below (`low`) or far above (`high`) its range; None: never."""
+    """The bounds beyond which a result is far below (`low`) or far above (`high`) its range; None: no such bound."""
 
     low: float | None
     high: float | None
@@ -71,8 +79,8 @@ GUIDES = dict(map(_parse_guide, _TABLE.strip().split("\n\n")))
 
 
 def codes_asked(code: str) -> tuple[str, ...]:
-    """Return the codes of the results that a trend of a LOINC code has: those of the same test; of the blood pressure's
-    panel, those of both its values."""
+    """Return the LOINC codes whose results belong to the trend of a code: all codes of the same test. For the panel of
+    the blood pressure, return the codes of both its values."""
     return (*codes_of(SYSTOLIC), *codes_of(DIASTOLIC)) if code == BLOOD_PRESSURE else codes_of(code)
 
 
@@ -98,16 +106,66 @@ def far_of(code: str | None, unit: str | None) -> Far | None:
 def degree(code: Any, unit: Any, value: Number | None, position: str | None, bound: Number | None) -> str:
     """Return "a little " or "far " for a value above or below its range; "" if there is no second threshold.
 
-    `bound`: the end of the range that the value lies beyond. A threshold that lies within the range says nothing.
+    `bound`: the end of the range that the value is beyond. A threshold within the range does not count.
     degree("8480-6", "mm[Hg]", 128, "above", 120) -> "a little "
     """
     if value is None or bound is None or not isinstance(code, str) or not isinstance(unit, str):
         return ""
-    found = far_of(code, unit)
-    far = found and (found.high if position == ABOVE else found.low)
-    if far is None or (far <= bound if position == ABOVE else far >= bound):
+    far = _far_bound(code, unit, position == ABOVE, bound)
+    if far is None:
         return ""
-    return "far " if (value >= far if position == ABOVE else value <= far) else "a little "
+    return FAR if (value >= far if position == ABOVE else value <= far) else LITTLE
+
+
+@lru_cache(maxsize=1024)
+def _far_bound(code: str, unit: str, is_above: bool, bound: Number) -> float | None:
+    """Return the second threshold above or below an end of a range; None if there is none beyond it."""
+    found = far_of(code, unit)
+    far = found and (found.high if is_above else found.low)
+    return far if far is not None and (far > bound if is_above else far < bound) else None
+
+
+def beyond_meter(value: Any, unit: Any) -> tuple[str, str] | None:
+    """Return (ABOVE or BELOW, how far) for a meter's word for a value beyond its limits, such as HI; else None."""
+    return METER_WORDS.get(value.strip().upper()) if isinstance(value, str) and unit else None
+
+
+def is_beyond_meter(result: Mapping[str, Any]) -> bool:
+    """Return whether a result is a glucose that a meter could not measure, and so outside every range."""
+    return beyond_meter(result.get("value"), result.get("unit")) is not None and str(result.get("code")) in GLUCOSE
+
+
+def is_far(result: dict[str, Any], is_plain: bool) -> bool:
+    """Return whether a result is far outside its range: its source says so, or its value passes the second threshold.
+
+    A result within its range is not, whatever it is marked as, nor is one that no living body has. `is_plain`: its
+    value and both ends of its range, in their order, are of the types PLAIN, as nearly all are.
+    """
+    value: Any = result.get("value")
+    low: Any = result.get("low")
+    high: Any = result.get("high")
+    code, unit = result.get("code"), result.get("unit")
+    flag: Any = result.get("flag")
+    is_marked = flag in MARKED_FAR
+    if is_plain and not is_marked and type(code) is str is type(unit) and "warning" not in result:
+        far = far_of(code, unit)
+        if value > high:
+            return far is not None and far.high is not None and value >= far.high > high
+        return far is not None and far.low is not None and value <= far.low < low
+    position = compare(result).position
+    if position == WITHIN or ("warning" in result and _is_impossible(result)):
+        return False
+    if type(value) is str and (beyond := beyond_meter(value, unit)) and is_beyond_meter(result):
+        return beyond[1] != ""
+    if is_marked and position in (None, FAR_FLAGS[flag]):
+        return True
+    bound = as_number(high if position == ABOVE else low)
+    return position is not None and degree(code, unit, as_number(value), position, bound) == FAR
+
+
+def _is_impossible(result: Mapping[str, Any]) -> bool:
+    warning = result["warning"]
+    return isinstance(warning, str) and IMPOSSIBLE in warning and parse_measurement(result.get("value")) is not None
 
 
 def group_of(result: Mapping[str, Any]) -> str:

@@ -5,20 +5,48 @@ Source of the units: ucum.org, "The Unified Code for Units of Measure", tables o
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from myhealth.clinical import absent_reasons
 from myhealth.clinical.range_choice import is_normal
-from myhealth.clinical.ranges import ADULT_AGE, Number, as_number
+from myhealth.clinical.ranges import ADULT_AGE, Comparison, Number, as_number
 from myhealth.common.text import strip_unsafe
 
 AGE_UNITS = {"a": "years", "y": "years", "mo": "months", "wk": "weeks", "d": "days", "h": "hours"}
 ONE = re.compile(r"\b(?<![.0-9])1 (year|month|week|day|hour)s")
 BETWEEN_RANGES = " · "
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+EXACT = Context(prec=5000)  # more digits than any value has
 # Words in the text of a range, beside its numbers and its unit: "Desirable: <200", but not "135 - 145 mmol/L".
 WORDS = re.compile(r"[^\W\d_]{3,}(?![\w/.*\[{])")
+PROGRAM_NAME = re.compile(r"MDC(?:_[A-Z0-9]+)+")
+NO_WORDS = re.compile(r"[\d_]")  # in what is a model or a program's name
+CAPITALS = re.compile(r"(?<!\S)[A-Z]+(?![^\s,;:])")  # a word of letters alone
+SPELLED_OUT = {"BP": "Blood pressure"}
+
+
+class ResultTexts(msgspec.Struct, frozen=True, gc=False):
+    """The texts of a result, each "" without one. `usual`: the range that it is compared with; `other_ranges`: the
+    source's other ones."""
+
+    code: str
+    name: str
+    value: str
+    unit: str
+    usual: str
+    other_ranges: str
+
+
+def result_texts(result: Mapping[str, Any], compared: Comparison) -> ResultTexts:
+    """Return the texts of a result. `compared`: its value beside its range."""
+    get = result.get
+    value = value_text(get("value"), get("absent_reason"), get("absent_code"))
+    code, name, unit = plain_text(get("code")), name_text(get("name")), unit_of(get("unit"))
+    return ResultTexts(code, name, value, unit, *usual_range(result, compared))
 
 
 def plain_text(value: Any) -> str:
@@ -31,10 +59,13 @@ def plain_text(value: Any) -> str:
 
 
 def number_text(value: Number) -> str:
-    """Return the digits as the source sent them: 5.10 stays 5.10. Decimals follow a full stop."""
-    if isinstance(value, Decimal):
-        return f"{value:f}" if -12 <= value.adjusted() <= 18 else str(value)
-    return repr(value)
+    """Return the digits as the source sent them: 5.10 stays 5.10. Decimals follow a full stop. A number beyond
+    10¹⁹ or below 10⁻¹² is written without rows of zeros: -1.5 ×10²⁴⁵."""
+    number = value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int) else repr(value))
+    power = number.adjusted()
+    if not number or -12 <= power <= 18:
+        return f"{number:f}"
+    return f"{number.normalize(EXACT).scaleb(-power, EXACT):f} ×10{str(power).translate(RAISED)}"
 
 
 def is_missing(value: Any) -> bool:
@@ -57,24 +88,26 @@ def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -
     return plain_text(value)
 
 
-def range_text(low: Number | None, high: Number | None, unit: str = "") -> str:
-    """Return the range in words, "90 to 120 mmHg"; "" without a range."""
+def range_text(low: Number | None, high: Number | None, unit: str = "", *, is_open: bool = False) -> str:
+    """Return the range in words, "90 to 120 mmHg"; "" without a range. `is_open`: its only end is not in it."""
     behind = f" {unit}" if unit else ""
     if low is not None and high is not None:
         return f"{number_text(low)} to {number_text(high)}{behind}"
     if high is not None:
-        return f"up to {number_text(high)}{behind}"
+        return f"{'below' if is_open else 'up to'} {number_text(high)}{behind}"
+    if low is not None and is_open:
+        return f"above {number_text(low)}{behind}"
     return f"{number_text(low)}{behind} or more" if low is not None else ""
 
 
 def mappings(value: Any) -> list[Mapping[str, Any]]:
-    """Return the objects of a list; none if it is no list."""
+    """Return the objects of a list; [] if the value is not a list."""
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def concept_text(concept: Any) -> str:
-    """Return the words of a concept, a person or a device: text, or an object (myhealth/intake/record_types.py), of
-    which the first of its text, its name, its display, its code, its number and its reference is told."""
+    """Return the words of a concept, a person or a device: a text itself; of an object
+    (myhealth/intake/record_types.py) the first of its text, name, display, code, number and reference."""
     if not isinstance(concept, Mapping):
         return plain_text(concept)
     codings, identifiers = mappings(concept.get("codings")), mappings(concept.get("identifiers"))
@@ -89,14 +122,29 @@ def concept_texts(concepts: Any) -> str:
     return ", ".join(dict.fromkeys(filter(None, found)))
 
 
-def usual_range(result: Mapping[str, Any]) -> tuple[str, str]:
+def name_text(text: Any) -> str:
+    """Return a name for people: MDC_FLOW_AWAY_EXP_FORCED_PEAK (ISO/IEEE 11073-10101): Flow away exp forced peak."""
+    found = plain_text(text)
+    return found.removeprefix("MDC_").replace("_", " ").capitalize() if PROGRAM_NAME.fullmatch(found) else found
+
+
+def kind_text(text: Any) -> str:
+    """Return a kind of check-up as a heading: BLOOD PRESSURE and BP read Blood pressure; ECG, BS-200E and MON_PARAM
+    stay."""
+    found = name_text(text) or "Check-up"
+    found = SPELLED_OUT.get(found, found)
+    if not (found.isascii() and found.isupper() and len(found) > 4) or NO_WORDS.search(found):
+        return found
+    return CAPITALS.sub(lambda word: word[0].lower() if word.start() else word[0].capitalize(), found)
+
+
+def usual_range(result: Mapping[str, Any], compared: Comparison) -> tuple[str, str]:
     """Return in words the reference range that a result is compared with, and the source's other ranges.
 
-    If it is not known which one holds, all are in the first text: "women: 12 to 16 g/dL · men: 14 to 18 g/dL".
+    If it is not known which range holds, the first text has all: "women: 12 to 16 g/dL · men: 14 to 18 g/dL".
     """
-    low, high = as_number(result.get("low")), as_number(result.get("high"))
-    unit = unit_text(plain_text(result.get("unit")))
-    chosen, ranges = range_text(low, high, unit), mappings(result.get("ranges"))
+    low, high, unit = compared.low, compared.high, unit_text(plain_text(result.get("unit")))
+    chosen, ranges = range_text(low, high, unit, is_open=compared.is_open), mappings(result.get("ranges"))
     if not ranges:
         text = plain_text(result.get("range_text"))
         return chosen or (f"{text} {unit}".strip() if text and result.get("range_source") else text), ""
@@ -165,7 +213,11 @@ MICRO = re.compile(r"(?<![A-Za-z])u(?=(?:mol|g|L|m|IU|U)\b)")
 POWER = re.compile(r"10[*^](\d+)")
 LEADING = re.compile(r"^(?=10[*^]\d)")  # a value comes before it: 6.8 ×10³/µL, not 6.8 10³/µL
 SQUARE = re.compile(r"(?<=[a-zA-Z])([23])\b")
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def unit_of(unit: Any) -> str:
+    """Return a unit as people write it; "" unless it is text."""
+    return unit_text(plain_text(unit)) if isinstance(unit, str) else ""
 
 
 @lru_cache(maxsize=1024)  # a page repeats a few units for hundreds of results
@@ -175,8 +227,9 @@ def unit_text(unit: str) -> str:
     unit = unit.strip()
     if unit in NAMES:
         return NAMES[unit]
-    # The unit of a rate's denominator stays. UCUM's other annotations are no part of the unit.
-    text = re.sub(r"(?<=/)\{([^{}]*)\}", r"\1", unit)
+    # The unit of a rate's denominator stays, and words without which a unit would begin with a slash, as of copies/mL.
+    # UCUM's other annotations are no part of the unit.
+    text = re.sub(r"(?<=/)\{([^{}]*)\}|^\{([^\W\d_][^{}]*)\}(?=/)", r"\1\2", unit)
     text = re.sub(r"\{[^{}]*\}", "", text).replace("_", " ") or unit.strip("{}")
     for code, name in PARTS.items():
         text = text.replace(code, name)

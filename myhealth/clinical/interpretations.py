@@ -14,7 +14,7 @@ SYSTEMS = frozenset(
     | {"urn:oid:2.16.840.1.113883.5.83", "urn:oid:2.16.840.1.113883.12.78", "2.16.840.1.113883.5.83", "HL70078", "0078"}
 )
 # Our flag (- is none): each code with its words for people. A change, an intermediate or an indeterminate result is
-# neither normal nor abnormal; off the instrument's scale (< and >) tells nothing of the range, so the range decides.
+# neither normal nor abnormal; off the instrument's scale (< and >) says nothing about the range, so that decides.
 _TABLE = """
 N: N normal; NEG negative; ND not detected; NR not reactive; S susceptible; SYN-S synergy: susceptible; VS very
    susceptible
@@ -51,13 +51,13 @@ SEVERITY = ("N", "A", "L", "H", "LL", "HH")
 
 def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
     """Return our flag of the gravest interpretation that has one: a normal one beside it gives no all-clear. Each has
-    `code` and `system`; a laboratory's own A may mean anything, so it has none."""
+    `code` and `system`. A laboratory's own A may mean anything, so it gives no flag."""
     flags = [known[1] for each in interpretations if (known := _known(each)) and known[1]]
     return max(flags, key=SEVERITY.index, default=None)
 
 
 def read_mark(text: str) -> tuple[str | None, dict[str, Any] | None]:
-    """Return our flag of a mark in a table, and the interpretation if the flag does not say it all.
+    """Return (our flag, the interpretation) of a mark in a table; no interpretation if the flag has all its meaning.
 
     Worked examples: "h" is ("H", None), "High" ("H", those words), "POS" ("A", that code), "*" (None, those words).
     """
@@ -68,7 +68,7 @@ def read_mark(text: str) -> tuple[str | None, dict[str, Any] | None]:
 
 
 def interpretation_text(interpretation: Mapping[str, Any]) -> str:
-    """Return what an interpretation says to a person: in plain words if the code is HL7's, else in the source's own."""
+    """Return an interpretation in words for people: in plain ones if the code is HL7's, else in the source's own."""
     known = _known(interpretation)
     own = (interpretation.get(name) for name in ("text", "display", "code"))
     return known[0] if known else next((str(words) for words in own if words), "")

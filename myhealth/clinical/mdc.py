@@ -27,7 +27,7 @@ NAMES = {
 }
 # Of an amount of substance: LOINC has a code of its own.
 MOLAR = {"2339-0": "15074-8", "2345-7": "14749-6", "41653-7": "14743-9", "4548-4": "59261-8"}
-# UCUM, and the same.
+# UCUM, and the numbers and reference identifiers that mean it.
 _UNITS = Path(__file__).with_name("mdc_units.txt").read_text(encoding="utf-8")
 
 
@@ -58,7 +58,7 @@ def mdc_unit(code: str, reference: str = "") -> str | None:
 
 
 def device_name(loinc: str | None) -> str | None:
-    """Return the name of what a LOINC code of a device means; None where there is none."""
+    """Return the name of the measurement that a LOINC code of a device means; None if there is none."""
     return name_of(loinc) or NAMES.get(loinc or "")
 
 

@@ -19,7 +19,7 @@ Result = dict[str, Any]
 # Units of age in UCUM and in words, as parts of a year.
 YEARS_OF = {
     **dict.fromkeys(("a", "y", "yr", "yrs", "year", "years"), 1.0),
-    **dict.fromkeys(("mo", "month", "months"), 1 / 12),
+    **dict.fromkeys(("mo", "mos", "mth", "mths", "month", "months"), 1 / 12),
     **dict.fromkeys(("wk", "w", "week", "weeks"), 7 / 365.25),
     **dict.fromkeys(("d", "day", "days"), 1 / 365.25),
     **dict.fromkeys(("h", "hour", "hours"), 1 / 24 / 365.25),
@@ -52,9 +52,9 @@ def choose_range(
     """Return the one range of a source whose conditions the patient is known to meet, else None.
 
     `sex`: "male", "female", or anything else for not known; `age`: in years at the measurement, None if not known;
-    `oldest`: the highest that it may be, where only the year or the month of birth is known. The
-    most specific range wins: one of the sex and the age before one of everybody. None if several that differ are left,
-    for any of them might be meant. Treatment, therapeutic, critical and other ranges than the normal one never compare.
+    `oldest`: the highest possible age, if only the year or the month of birth is known. The most specific range wins:
+    one for a sex and an age before one for everybody. Return None if several different ranges are left, for any of them
+    may be meant. Only normal ranges are compared, not treatment, therapeutic, critical and other ones.
     """
     met = [(_specificity(each), each) for each in ranges if _is_comparable(each) and _is_met(each, sex, age, oldest)]
     most = max((rank for rank, _ in met), default=0)
@@ -81,7 +81,7 @@ def _is_comparable(each: Mapping[str, Any]) -> bool:
 
 
 def _conditions_in_words(each: Mapping[str, Any]) -> bool:
-    """Return whether its text names a condition that its fields do not have, such as "Children" or "M: 13-17"."""
+    """Return whether the text of a range names a condition that its fields lack, such as "Children" or "M: 13-17"."""
     for words in PERSON_WORDS.finditer(str(each.get("text") or "")):
         if words["other"] or (words["sex"] and not each.get("sex")) or (words["age"] and not _has_age(each)):
             return True
@@ -104,7 +104,7 @@ def _is_met(each: Mapping[str, Any], sex: str | None, age: float | None, oldest:
     low, high = as_number(each.get("age_low")), as_number(each.get("age_high"))
     if low is not None and age < float(low) * least:
         return False
-    # "to 17 years" is until the eighteenth birthday, but "to 1 year" not until the second, nor "36 months" the fourth.
+    # "to 17 years" ends at the eighteenth birthday, but "to 1 year" before the second, "36 months" before the fourth.
     age = age if oldest is None else oldest
     return high is None or (int(age) if most == 1 and high >= 2 else age) <= float(high) * most
 
@@ -116,9 +116,9 @@ def _specificity(each: Mapping[str, Any]) -> int:
 def for_person(result: Result, sex: str | None, age: float | None, oldest: float | None = None) -> Result:
     """Return a result with the range that holds for a person of this sex and age, as far as they are known.
 
-    `low` and `high` become those of the one of `ranges` whose conditions are met, or null; a source's own `low` and
-    `high`, which are in none of them, stay. A range of the catalogue is replaced by the one for this person. A flag of
-    the source stays.
+    `low` and `high` become those of the one of `ranges` whose conditions are met, or null. A source's own `low` and
+    `high` stay if they are in no entry of `ranges`. A range of the catalogue is replaced by the one for this person. A
+    flag of the source stays.
     """
     if result.get("ranges"):
         return _with_chosen_range(result, sex, age, oldest)

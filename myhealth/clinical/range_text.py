@@ -1,6 +1,6 @@
-"""Read a reference range that stands in plain words. Pure.
+"""Read a reference range that is given in plain words. Pure.
 
-Only what can be read in one way is read: two numbers with a dash or "to", or a number with a bound. "M: 13-17 F:
+Only text with one possible meaning is read: two numbers with a dash or "to", or a number with a bound. "M: 13-17 F:
 12-15", "see note", a titre (1:40) and a date are refused, and so is a unit that is not the result's.
 """
 
@@ -84,7 +84,7 @@ WORDS = ("amid", "behind")
 
 
 def _is_unit(words: str | None, unit: str | None) -> bool:
-    """Return whether the words behind a number are nothing, or the unit in some spelling."""
+    """Return whether the words behind a number are empty, or a spelling of the unit."""
     found = (words or "").strip()
     return not found or (unit is not None and series_unit(found) == series_unit(unit))
 
@@ -100,7 +100,7 @@ def _parse_bound(text: str | None) -> Number | None:
 
 
 def conditional_ranges(text: str, unit: str | None) -> list[dict[str, Any]]:
-    """Return the ranges of people of one sex or age that a text lists; none if a part of it is anything else."""
+    """Return the ranges of people of one sex or age that a text lists; [] if any part of it is something else."""
     found = []
     for part in SEPARATOR.split(text.strip(" ;,")):
         match = PART.fullmatch(part.strip())

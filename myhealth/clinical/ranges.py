@@ -1,13 +1,16 @@
-"""What a value measures, and where that lies in a range. Pure.
+"""The number that a value stands for, and its position in a range. Pure.
 
-A value is a number, or text as instruments write it: of a number alone ("230"), or of a bound ("<3", ">= 14"), for what
-lies beyond all that they can measure. Numbers are compared as they are written: 36.10 is no less than 36.1.
+A value is a number, or text as instruments write it: a number alone ("230"), or a bound ("<3", ">= 14") for anything
+beyond what they can measure. Numbers are compared as they are written: 36.10 is no less than 36.1.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 Number = int | float | Decimal
 
@@ -16,9 +19,16 @@ PLAIN = (int, float)
 ABOVE, BELOW, WITHIN = "above", "below", "within"
 MEASUREMENT_PATTERN = re.compile(r"(<=?|>=?|≤|≥|) *([+-]?(?:[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9}))", re.ASCII)
 
+# The words of a range that exclude its end.
+OPEN = re.compile(
+    r"\s*[(\[]?\s*(?:<(?!\s*(?:or\b|=))|>(?!\s*(?:or\b|=))|(?:below|under|above|over)\b|(?:less|more|greater|higher|lower)"
+    r" than\b(?!\s+or\b))",
+    re.IGNORECASE,
+)
+
 
 def as_number(value: Any) -> Number | None:
-    """The value where it is a number that can be compared."""
+    """Return the value if it is a number that can be compared, else None."""
     if value is None or type(value) is int:  # nearly all
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
@@ -30,7 +40,7 @@ def as_number(value: Any) -> Number | None:
 
 
 def parse_measurement(value: Any) -> tuple[str, Number] | None:
-    """What a value measures: ("", 230), or what it is beyond: ("<", 3); None where it measures nothing."""
+    """Return what a value measures: a number as ("", 230), a bound as ("<", 3); None if it measures nothing."""
     if type(value) is str:
         match = MEASUREMENT_PATTERN.fullmatch(value.strip(" "))
         return (match[1].replace("≤", "<=").replace("≥", ">="), Decimal(match[2])) if match else None
@@ -38,11 +48,38 @@ def parse_measurement(value: Any) -> tuple[str, Number] | None:
     return None if found is None else ("", found)
 
 
-def classify(value: Any, low: Any, high: Any) -> str | None:
-    """Where a value lies in its range, of which an end may be open (None): ABOVE, BELOW or WITHIN; None where there is
-    no range, or where a bound does not tell. Nothing that begins at 0 goes below it.
+class Comparison(msgspec.Struct, frozen=True, gc=False):
+    """A result's value beside its range. `number`: the value as a number, of a bound its number, None if it is text;
+    `position`: ABOVE, BELOW, WITHIN, or None if they cannot be compared; `is_open`: the range has one end, which its
+    source's words exclude."""
 
-    lies(128, 90, 120) is ABOVE, lies("<3", 70, 99) BELOW, lies("<3", 0, 5) WITHIN, lies("<100", 70, 99) None.
+    low: Number | None
+    high: Number | None
+    number: Number | None
+    is_bound: bool
+    position: str | None
+    is_open: bool = False
+
+
+def compare(result: Mapping[str, Any]) -> Comparison:
+    """Compare the value of a result with its range. A value at an end that the range's words exclude, such as 150 in
+    "<150", is outside, unless its source calls it normal."""
+    value, low, high = result.get("value"), as_number(result.get("low")), as_number(result.get("high"))
+    beyond, number = parse_measurement(value) or ("", None)
+    position, text = classify(value, low, high), result.get("range_text")
+    is_open = (low is None) != (high is None) and type(text) is str and OPEN.match(text) is not None
+    is_number = number is not None and not beyond and result.get("flag") is None
+    if is_open and is_number and WITHIN == position == classify(number, high, low):  # it is the end itself
+        position = ABOVE if low is None else BELOW
+    return Comparison(low, high, number, beyond != "", position, is_open)
+
+
+def classify(value: Any, low: Any, high: Any) -> str | None:
+    """Return the position of a value in its range: ABOVE, BELOW or WITHIN. An end may be open (None).
+
+    Return None without a range, or if a bound such as "<100" cannot be classified. A range from 0 has no BELOW.
+    classify(128, 90, 120) is ABOVE, classify("<3", 70, 99) BELOW, classify("<3", 0, 5) WITHIN, classify("<100", 70, 99)
+    None.
     """
     if type(value) in PLAIN and type(low) in PLAIN and type(high) in PLAIN:  # nearly all, in a tenth of the time
         if low <= value <= high:
@@ -57,7 +94,7 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
     if not beyond:
         too_high, too_low = most is not None and at > most, least is not None and at < least
         return ABOVE if too_high else BELOW if too_low else WITHIN
-    itself = beyond.endswith("=")  # whether the bound is one of the values that it may be
+    itself = beyond.endswith("=")  # whether the bound itself is a possible value
     if beyond.startswith("<"):
         if least is not None and (at < least or (at == least and not itself)):
             return BELOW
@@ -68,7 +105,8 @@ def classify(value: Any, low: Any, high: Any) -> str | None:
 
 
 def is_outside(value: Any, low: Any, high: Any) -> bool:
-    """Whether a value is known to lie outside its range. (Most are plain numbers, and need no more than this.)"""
+    """Return whether a value is known to be outside its range. (Most values are plain numbers, which need no more than
+    this.)"""
     if type(value) in PLAIN and type(low) in PLAIN and type(high) in PLAIN:
         return bool(value > high or value < low)
     return classify(value, low, high) in (ABOVE, BELOW)

@@ -32,9 +32,9 @@ class SeriesKey(NamedTuple):
 def series_key(result: Mapping[str, Any]) -> SeriesKey:
     """Return the series of a result.
 
-    All codes that the catalogue has for one test are one series. A LOINC code contains its specimen, so with one a
-    blood specimen and none are the same series. Without a code, a result of an unknown specimen is a series of its own:
-    it may be serum or urine.
+    All codes that the catalogue has for one test are one series. A LOINC code implies its specimen, so results with a
+    code from blood and from no stated specimen are one series. Without a code, a result of an unknown specimen is a
+    series of its own: it may be serum or urine.
     """
     code = result.get("code")
     kind = specimen_kind(result.get("specimen"))

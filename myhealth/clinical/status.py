@@ -24,7 +24,7 @@ ReportStatus = Literal[
 ResultStatus = Literal[
     "registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"
 ]
-# In the order of a life. Those of one rank do not tell which is later.
+# Statuses in the order in which a result gets them. Of two with one rank, neither is later.
 RANKS = {
     "registered": 1,
     "partial": 2,
@@ -64,7 +64,7 @@ PLAIN_WORDS = {
     **dict.fromkeys(("appended", "updated"), "amended"),
     **dict.fromkeys(("correction", "revised"), "corrected"),
     "canceled": "cancelled",
-    "partial": "unknown",  # says of a report that results are missing, and nothing of those that are there
+    "partial": "unknown",  # the report lacks results: says nothing about the present ones
     **dict.fromkeys(("withdrawn", "retracted", "deleted", "in error", "void", "voided", "invalid"), WITHDRAWN),
 }
 WORDS = {
@@ -88,7 +88,7 @@ def result_status(obx_11: str) -> str | None:
 
 
 def status_of_words(text: str) -> str | None:
-    """Return the status of a result by its code of FHIR or HL7 v2 or in plain words; None if it is none of them.
+    """Return the status of a result by its code of FHIR or HL7 v2 or in plain words; None for any other text.
 
     Worked examples: "C" and "Corrected" are corrected, "entered in error" is entered-in-error.
     """
@@ -104,10 +104,10 @@ def report_status(obr_25: str) -> str | None:
 
 
 def compare_status(new: str | None, old: str | None) -> int:
-    """Return 1 if `new` is a later status than `old`, -1 if an earlier one, 0 if the statuses do not tell.
+    """Return 1 if `new` is a later status than `old`, -1 if an earlier one, 0 if neither is certainly later.
 
     Worked examples: final after preliminary is 1, preliminary after final -1; corrected after corrected and unknown
-    after anything are 0. What was withdrawn is later than anything.
+    after anything are 0. A withdrawn status is later than any other.
     """
     ranks = [RANKS.get(status or "final") for status in (new, old)]
     if ranks[0] is None or ranks[1] is None:
@@ -116,7 +116,7 @@ def compare_status(new: str | None, old: str | None) -> int:
 
 
 def status_text(status: str | None) -> str:
-    """Return what a status says to a person; "" where it is final, which needs no word."""
+    """Return a status in words for people; "" for final, which needs no word."""
     return "" if status in (None, "final") else WORDS.get(str(status), str(status))
 
 

@@ -37,7 +37,10 @@ IN_BRACKETS = re.compile(rf"\({TERM}\)")
 
 @lru_cache(maxsize=1024)
 def is_ucum(unit: str) -> bool:
-    """Worked examples: `mm[Hg]`, `10*3/uL`, `mL/min/{1.73_m2}` and `/min` are; `mmHg`, `bpm` and `IU/L` are not."""
+    """Return whether a unit is valid in UCUM.
+
+    Worked examples: `mm[Hg]`, `10*3/uL`, `mL/min/{1.73_m2}` and `/min` are; `mmHg`, `bpm` and `IU/L` are not.
+    """
     shape = PARTS.sub(lambda found: "u" if re.fullmatch(PART, found[0]) else "?", unit)
     while (shorter := IN_BRACKETS.sub("u", shape)) != shape:
         shape = shorter
@@ -100,8 +103,8 @@ COUNTS |= {f"/{volume}": "/uL" for volume in MICROLITRES}
 EQUAL = {"10*9/L": "10*3/uL", "10*12/L": "10*6/uL"}
 # 10 is the rest of 10^3, and 103/uL has lost its superscript.
 BARE_NUMBER = re.compile(r"(?!10\*|1/)[0-9]")
-# Giga and tera a litre, or grams: not certain.
-UNCERTAIN = re.compile("[GT]/")
+# Not certain: giga and tera a litre, or grams; dioptres, moles a litre and ampere, or days, metres and years.
+UNCERTAIN = re.compile("[GT]/|[DMA]$|[mu\u00b5\u03bc]M$")
 
 
 @lru_cache(maxsize=4096)

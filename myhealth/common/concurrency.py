@@ -9,9 +9,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 from myhealth.common.errors import Busy, MyHealthError
 
@@ -117,26 +116,45 @@ WAIT_S = 2.0
 
 
 class Gate:
-    """A limit on the threads within.
+    """A limit on the threads inside a block: on all of them, or on those of each user.
 
-    `slots` are within at once, `waiting` more may wait for up to `wait_s`; any further one is refused at once.
-    `refusal`: the message, if not that for logins, and the seconds after which to try again.
+    `slots` threads may be inside at once, and `waiting` more may wait for up to `wait_s`; any further one is refused at
+    once. `refusal`: returns the error, by default that for logins.
     """
 
-    def __init__(self, slots: int, waiting: int, wait_s: float = WAIT_S, refusal: tuple[Any, ...] = ()) -> None:
-        self._wait_s, self._refusal = wait_s, refusal
-        self._slots = threading.Semaphore(slots)
-        self._room = threading.Semaphore(slots + waiting)
+    def __init__(
+        self, slots: int, waiting: int = 0, wait_s: float = WAIT_S, refusal: Callable[[], MyHealthError] = Busy
+    ) -> None:
+        self._slots, self._waiting, self._wait_s, self._refusal = slots, waiting, wait_s, refusal
+        self._present: collections.Counter[Hashable] = collections.Counter()  # inside or waiting
+        self._inside: collections.Counter[Hashable] = collections.Counter()
+        self._changed = threading.Condition()
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Run the block within the gate. Raises Busy. A thread that is within must not enter again."""
-        with ExitStack() as held:
-            for semaphore, seconds in ((self._room, 0.0), (self._slots, self._wait_s)):
-                if not semaphore.acquire(timeout=seconds):
-                    raise Busy(*self._refusal)
-                held.callback(semaphore.release)
+    @contextlib.contextmanager
+    def enter(self, user: Hashable = None) -> Iterator[None]:
+        """Run the block within the gate. Raises the refusal. A thread that is within must not enter again.
+
+        `user`: whose threads are counted; None if all of them are.
+        """
+        most = self._slots + self._waiting
+        with self._count(self._present, user, most), self._count(self._inside, user, self._slots, self._wait_s):
             yield
+
+    @contextlib.contextmanager
+    def _count(
+        self, threads: collections.Counter[Hashable], user: Hashable, most: int, wait_s: float = 0.0
+    ) -> Iterator[None]:
+        with self._changed:
+            if not self._changed.wait_for(lambda: threads[user] < most, wait_s):
+                raise self._refusal()
+            threads[user] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                threads.subtract([user])
+                threads += collections.Counter()  # without those who have gone
+                self._changed.notify_all()
 
 
 RETRY_S = 1.0

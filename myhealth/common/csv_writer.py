@@ -32,8 +32,8 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator
 
 
 def csv_line(cells: Sequence[Any]) -> str:
-    """Return one line. In a text, a ' goes before what would begin a formula, and control characters are escaped;
-    numbers are written as they are, and the texts of a tuple with blanks between them."""
+    """Return one line. In a text, a ' goes before the beginning of a formula, and control characters are escaped.
+    Numbers are written as they are, and the texts of a tuple with blanks between them."""
     target = io.StringIO()
     csv.writer(target, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
     return target.getvalue()
@@ -60,11 +60,11 @@ _neutralise_again = lru_cache(maxsize=1024)(_neutralise)
 
 
 def read_named_rows(lines: Iterable[str]) -> tuple[list[str], "csv.DictReader[str]"]:
-    """Return the names of the columns, without case, and a reader of the rows by them. Commas, semicolons or tabs part
-    the cells. Raises BadInput."""
+    """Return the names of the columns, without case, and a reader of the rows by them. Commas, semicolons, tabs or bars
+    separate the cells. Raises BadInput."""
     rows = iter(lines)
     first = next(rows, "")
-    separator = next((each for each in ";\t" if each in first), ",")
+    separator = next((each for each in ";\t|" if each in first), ",")
     reader = csv.DictReader(itertools.chain([first], rows), delimiter=separator, strict=True)
     try:
         names = [name.strip().casefold() for name in reader.fieldnames or ()]

@@ -40,7 +40,7 @@ NETWORK: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-# After so long, a request's wait makes the watch ask whether the server still answers.
+# After a request has waited this long (s), the watch asks whether the server still answers.
 SLOW_S = 0.5
 SERVED_LIMITS = {"statement_timeout": "30s", "lock_timeout": "4s"}
 QUIET_LOG = {
@@ -48,7 +48,7 @@ QUIET_LOG = {
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",
 }
-# The server works, and has ended this statement: at once it would do so again.
+# The server works but has ended this statement: an immediate retry would end in the same way.
 NOT_NOW = (
     psycopg2.errors.DeadlockDetected,
     psycopg2.errors.SerializationFailure,
@@ -125,7 +125,7 @@ class DurableConnection(peewee.Psycopg2Adapter):
             connection = super().connect(db, **parameters)
         except psycopg2.OperationalError:
             now = time.monotonic()
-            if now - started > SLOW_S:  # one connection is made after the other: not all shall wait for so long
+            if now - started > SLOW_S:  # made one after the other: not every thread shall wait that long
                 db.refused_until = max(db.refused_until, now + db.refuse_s)
             raise
         with connection, connection.cursor() as cursor:
@@ -165,7 +165,7 @@ class Pool(PooledPostgresqlDatabase):
         return [each.connection for each in list(self._in_use.values())]
 
     def longest_use_s(self) -> float:
-        """Return for how long the connection has been in use that has been so for the longest time."""
+        """Return for how many seconds the connection that was taken first has been in use."""
         return time.time() - min((each.checked_out for each in list(self._in_use.values())), default=time.time())
 
     def _is_closed(self, conn: Any) -> bool:

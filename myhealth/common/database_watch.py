@@ -1,4 +1,4 @@
-"""What ends the wait for a PostgreSQL that hangs: nothing in its driver does.
+"""End the wait for a PostgreSQL that hangs; its driver would wait for ever.
 
 A server that is stopped, or behind a firewall that drops packets, answers neither statements nor cancellations.
 """
@@ -83,7 +83,7 @@ class Watch:
                     break_connection(connection)
                 self._pool.close_idle()
             except MyHealthError:
-                self._pool.refused_until = 0.0  # it says no, so its connections end by themselves
+                self._pool.refused_until = 0.0  # the server refuses, so its connections end by themselves
             else:
                 self._pool.refused_until = 0.0
 
@@ -100,8 +100,8 @@ PASS_ASK_S, PASS_ANSWER_S = 10.0, 20.0
 
 @contextlib.contextmanager
 def broken_if_hanging(url: str, connections: Collection[Any]) -> Iterator[None]:
-    """Within the block, ask the server every ten seconds over a connection of its own; without an answer, break the
-    connections, so that who waits for them gets an error."""
+    """Within the block, ask the server every ten seconds over a connection of its own. If it does not answer, break the
+    connections, so that the threads that wait for them get an error."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -113,7 +113,7 @@ def broken_if_hanging(url: str, connections: Collection[Any]) -> Iterator[None]:
                 for connection in tuple(connections):
                     break_connection(connection)
             except MyHealthError:
-                pass  # it says no, so the connections end by themselves
+                pass  # the server refuses, so its connections end by themselves
 
     thread = threading.Thread(target=watch, name="sync watch", daemon=True)
     thread.start()

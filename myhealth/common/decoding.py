@@ -51,6 +51,6 @@ def plain(error: Exception) -> str:
     """Return msgspec's message of a wrong value, or of a wrong form, in words of the field."""
     text, _, place = str(error).partition(" - at ")
     field = place.strip("`").removeprefix("$.")
-    text = re.sub("^Invalid enum .*", "it is none of the values that there are", text).replace(", got", ", not")
+    text = re.sub("^Invalid enum .*", "it is not one of the allowed values", text).replace(", got", ", not")
     text = re.sub("^Expected ", f"{field or 'it'} must be ", text)
     return re.sub(r"`(\w+)( \| null)?`", lambda found: KINDS.get(found[1], found[1]), text)

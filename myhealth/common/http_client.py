@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from msgspec import Struct
 
 from myhealth.common.errors import Unavailable
 from myhealth.common.request_context import HEADER, request_id
@@ -36,8 +37,7 @@ class BadResponse(Unavailable):
     """The response is larger than the limit, or is not a JSON object."""
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(Struct, frozen=True):
     """A complete response of any status; `headers` are looked up without regard to case."""
 
     status: int

@@ -15,7 +15,7 @@ ACCESS = (
 
 
 class LogHandler(logging.Handler):
-    """Writes each line at once, so that lines of several processes stay whole, to what is stderr then."""
+    """Write each line to the current `sys.stderr` by one call, so that lines of several processes stay whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -43,8 +43,8 @@ JSON: dict[str, Any] = {
 
 
 def gunicorn_logging(level: str = "") -> dict[str, Any]:
-    """Return gunicorn's setting `logconfig_dict`: its own lines in the form of the settings, from their level or this
-    one on. Raises SettingsError."""
+    """Return gunicorn's setting `logconfig_dict`: it logs in the form of the settings, from their level or `level` on.
+    Raises SettingsError."""
     settings = load().log
     text = {"format": TEXT, "datefmt": MOMENT}
     form = {"()": "pythonjsonlogger.json.JsonFormatter", **JSON} if settings.format == "json" else text

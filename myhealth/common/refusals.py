@@ -1,4 +1,4 @@
-"""Sum equal refusals of a minute, so that a flood of them fills neither the audit trail nor the log."""
+"""Sum equal refusals of one minute, so that a flood of them fills neither the audit trail nor the log."""
 
 import hashlib
 import threading

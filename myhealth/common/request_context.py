@@ -3,14 +3,14 @@
 import os
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 HEADER = "X-Request-ID"
 ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
-@dataclass(slots=True)
-class RequestContext:
+class RequestContext(Struct):
     """What is known of a request.
 
     `route`: the pattern of the path, never the path, which contains names. `network`: of the client, as limits count

@@ -74,7 +74,7 @@ class UploadSettings:
     max_body_bytes: Annotated[int, Meta(ge=1024)] = setting(
         64 * 1024 * 1024, "Largest request body in bytes, compressed or not."
     )
-    max_records: Annotated[int, Meta(ge=1)] = setting(100_000, "Most records that one request may bring.")
+    max_records: Annotated[int, Meta(ge=1)] = setting(100_000, "Maximum number of records in one request.")
     public_url: str = setting(
         "", "The upload API's address as users see it, `https://upload.example`; empty: from each request."
     )
@@ -153,7 +153,7 @@ class Settings:
         "UTC", "IANA name of the zone in which pages show dates and times, such as `Asia/Kolkata`."
     )
     allow_insecure: bool = setting(
-        False, "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are taken."
+        False, "Whether plain HTTP to another host, a guessable `secret_key` and few `bcrypt_rounds` are accepted."
     )
     sync: SyncSettings = dataclasses.field(default_factory=SyncSettings)
     intake: IntakeSettings = dataclasses.field(default_factory=IntakeSettings)

@@ -1,4 +1,4 @@
-"""Checks of settings that no type expresses: forms of URLs, secrets, what would expose the system, the file's owner."""
+"""Checks of settings that no type expresses: the forms of URLs, secrets, insecure combinations, the file's owner."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _require_private(path: Path, kind: str, info: os.stat_result) -> None:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise SettingsError for URLs of a wrong form, a short secret, unknown zones, proxies that are no addresses, and
-    what would expose the system, unless `allow_insecure` is set."""
+    """Raise SettingsError for URLs of a wrong form, a short secret, unknown zones, proxies that are not addresses, and
+    settings that would expose the system, unless `allow_insecure` is set."""
     if any("\ud800" <= character <= "\udfff" for character in settings.data_dir):
         raise SettingsError("data_dir is not UTF-8")
     if settings.secret_key and len(settings.secret_key.encode()) < 32:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import Any
 
 # Control characters but TAB and line breaks; surrogates; characters that turn the direction of the text after them.
 # Source: Unicode Standard Annex 9, 2, "Directional Formatting Characters".
@@ -9,6 +10,25 @@ UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u20
 
 # PostgreSQL's text and JSON cannot hold them.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def unstorable_fault(text: str) -> str:
+    """Return why PostgreSQL cannot hold the text, and where, or ""."""
+    if "\0" not in text and text.isascii():
+        return ""
+    found = UNSTORABLE.search(text)
+    if found is None:
+        return ""
+    if found.group() == "\0":
+        return f"contains a NUL character (at {found.start()})"
+    return f"contains bytes that are not UTF-8, or half a character (at {found.start()})"
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value without the characters in its texts that PostgreSQL's JSON cannot hold."""
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\ufffd", value)
+    return [storable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def printable(text: str, most: int = 200) -> str:

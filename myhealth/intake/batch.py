@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from myhealth.audit.events import record_events
 from myhealth.common.database import fetch_all
-from myhealth.common.text import UNSTORABLE
+from myhealth.common.text import storable
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
     StoredRow,
@@ -18,11 +18,11 @@ from myhealth.intake.bulk_insert import (
     new_ids,
     store_rows,
 )
-from myhealth.intake.deletions import find_meant
+from myhealth.intake.deletions import LOCK_DELETIONS, LOCK_RECORDS, find_meant, keep_deletion
 from myhealth.intake.formats.registry import get_format
 from myhealth.intake.members import is_alone
 from myhealth.intake.merge import Merge
-from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_deleted, find_deleted_originals
+from myhealth.intake.originals import differing_columns, find_deleted, find_deleted_originals
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import NoPatient, Patients
 from myhealth.intake.record_ids import Occurrences
@@ -32,7 +32,6 @@ from myhealth.intake.results import (
     ConcurrentChange,
     ImportSource,
     Pending,
-    RecordKey,
     RecordResult,
     ValidatedRecord,
     error,
@@ -44,12 +43,11 @@ from myhealth.intake.settlement import (
     Settlement,
     Unsettled,
     find_exported,
-    find_known_orders,
-    find_new_orders,
     other_number,
     was_deleted,
 )
 from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
+from myhealth.intake.stored_numbers import find_known_orders, find_numbers, split_rounds
 from myhealth.intake.validation import fit_to_person
 from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.names import username_error
@@ -70,10 +68,9 @@ DELETED_MEANWHILE = "records were deleted while the same ones were stored; try a
 
 
 class Batch:
-    """One attempt to store a batch. `outcomes`: a result for each record, in order. `created`: the usernames of the
-    patients that were created. `owners`: the ids of the patients of stored check-ups that differ from a record
-    of the batch under the same record_id. `event`: the values of an audit event, or None; `logged`: whether it is
-    stored.
+    """One attempt to store a batch. `outcomes`: a result for each record, in order. `created`: the usernames of created
+    patients. `owners`: the ids of the patients of stored check-ups that differ from a record under their record_id.
+    `event`: the values of an audit event, or None; `logged`: whether it is stored.
     """
 
     def __init__(
@@ -128,9 +125,11 @@ class Batch:
         return [entry for entry in self.good if entry.result.status != "accepted"]
 
     def _store_sets(self, cursor: Any, pending: list[Pending]) -> None:
-        deletions = [entry for entry in pending if entry.item.names_nobody]
+        deletions = [entry for entry in pending if entry.item.is_bare_withdrawal]
+        if self._shares_results:
+            cursor.execute(LOCK_DELETIONS if deletions else LOCK_RECORDS)
         self._store_records(
-            cursor, [entry for entry in pending if not entry.item.names_nobody] if deletions else pending
+            cursor, [entry for entry in pending if not entry.item.is_bare_withdrawal] if deletions else pending
         )
         if deletions:  # a history begins with the newest
             self._withdraw(cursor, deletions)
@@ -140,8 +139,8 @@ class Batch:
         patients.look_up(cursor, [entry.item for entry in pending])
         self.created, self.erased = patients.created, patients.erased
         pending = [entry for entry in pending if self._has_patient(entry, patients)]
-        if self._shares_results:
-            cursor.execute(LOCK_PATIENTS, (sorted({entry.patient_id for entry in pending}),))
+        if shared := {entry.patient_id for entry in pending if self._shares_results or entry.item.parsed.unnumbered}:
+            cursor.execute(LOCK_PATIENTS, (sorted(shared),))
         patients.learn(cursor)
         pending = self._without_erased(cursor, pending)
         if not pending:
@@ -160,7 +159,8 @@ class Batch:
             for rows in ([row for row in pending if is_alone(row)], [row for row in pending if not is_alone(row)]):
                 self._store_related(cursor, rows)
         else:
-            self._store_rows(cursor, pending)
+            for part in split_rounds(pending, self.origin.format):
+                self._store_rows(cursor, part)
         if touched := sorted(filter(None, machines.values())):
             cursor.execute(TOUCH, (touched,))
 
@@ -179,16 +179,12 @@ class Batch:
 
     def _store_rows(self, cursor: Any, rows: list[Pending], *, again: bool = False) -> None:
         """Insert the rows that are new; settle those whose number is known. `again`: with a number of our own."""
-        gone = find_deleted_originals(cursor, rows)
-        if gone:
-            self._pass_over(cursor, gone, [row for row in rows if row.key in gone])
-            rows = [row for row in rows if row.key not in gone]
-        if self.origin.format == PARTIAL and not again:
-            find_new_orders(cursor, rows)
+        rows = self._without_deleted(cursor, rows)
+        if not again and find_numbers(cursor, rows, self.origin.format):
+            rows = self._without_deleted(cursor, rows)
         stored = store_rows(cursor, rows)
-        for row in rows:
-            if row.id in stored:
-                row.accept(row.id)
+        for row in [row for row in rows if row.id in stored]:
+            row.accept(row.id)
         if len(stored) < len(rows):
             others = self._settle(cursor, [row for row in rows if row.id not in stored], again)
             if others:
@@ -197,12 +193,12 @@ class Batch:
             raise ConcurrentChange(DELETED_MEANWHILE)
 
     def store_rejections_of(self, cursor: Any, occurrences: Occurrences, kept_before: int) -> None:
-        """Store every rejected record but those of erased people, and those beyond the user's quota: their sender must
-        keep them, so an error says it. Equal ones of a source are numbered. `kept_before`: the number of records stored
-        by earlier batches of the source."""
+        """Store the rejected records, but those of erased people and those beyond the user's quota (an error tells the
+        sender to keep these). Number equal ones of a source. `kept_before`: how many earlier batches of the source
+        stored."""
         if self.origin.dry_run or not self.refused:
             return
-        erased = find_erased_names(cursor, {form for _, item in self.refused for form in self._forms(item)})
+        erased = find_erased_names(cursor, {form for _, item in self.refused for form in self._forms(item)}, lock=True)
         kept = [
             (outcome, item)
             for outcome, item in sorted(self.refused, key=lambda pair: pair[0].index)
@@ -247,7 +243,7 @@ class Batch:
             "patients": list(self._patient_names(item)),
             "identifiers": item.identifiers,
         }
-        return {name: _without_unstorable(value) for name, value in context.items()}
+        return {name: storable(value) for name, value in context.items()}
 
     def _patient_names(self, item: ValidatedRecord) -> tuple[str, ...]:
         """Return the names that the record's patient may have; for an invalid record, as far as they can be read."""
@@ -270,7 +266,7 @@ class Batch:
             self._refuse(entry, *found)
             return False
         entry.patient_id = found.id
-        if '"range' in entry.record.results and fit_to_person(entry.record, found.sex, found.birth_date):
+        if (found.sex or found.birth_date) and fit_to_person(entry.record, found.sex, found.birth_date):
             entry.item.copied = ""
         if patients.news and (news := patients.news.pop(found.id, "")):
             entry.result.warn(entry.item.parsed.patient_field, news, PATIENT_CREATED)
@@ -300,8 +296,8 @@ class Batch:
         return found
 
     def _settle(self, cursor: Any, known: list[Pending], again: bool) -> list[Pending]:
-        """Tell duplicates, versions of stored check-ups, and records with other content. Return the rows of other
-        samples under the same number, with a number of our own."""
+        """Find duplicates, versions of stored check-ups, and records with other content, and set their results. Return
+        the rows of other samples under the same number, with a number of our own, and those of deleted orders."""
         found = find_stored(cursor, (row.key for row in known))
         if any(row.key not in found for row in known):
             # the conflicting row was deleted since, or the id was taken by an explicit insert
@@ -313,11 +309,12 @@ class Batch:
                 differing.append(row)
             else:
                 row.result.status, row.result.id = "duplicate", found[row.key]["id"]
-        others: list[Pending] = []
         if not differing:
-            return others
+            return []
         hl7 = self.origin.format == PARTIAL and not again
         unclear = find_known_orders(cursor, differing, found) if hl7 else ()
+        others = [row for row in differing if row.key not in found]  # deleted
+        differing = [row for row in differing if row.key in found]
         settlement = Settlement(cursor, differing, found, self.origin.format)
         for row in differing:
             if row.id in unclear:
@@ -330,12 +327,12 @@ class Batch:
         return others
 
     def _withdraw(self, cursor: Any, deletions: list[Pending]) -> None:
-        """Carry out the records that only name one which was withdrawn."""
+        """Carry out the records that only name a withdrawn record."""
         stored: dict[str, list[tuple[int, int, int | None]]] = {}
         names = dict.fromkeys(str(entry.record.record_id) for entry in deletions)
         for id_, patient_id, machine_id, name in find_by_number(cursor, list(names)):
             stored.setdefault(name, []).append((id_, patient_id, machine_id))
-        meant = find_meant(cursor, names)
+        meant, withdrawn = find_meant(cursor, names)
         found = []
         for entry in deletions:
             name = str(entry.record.record_id)
@@ -344,12 +341,16 @@ class Batch:
             if of:  # a report of the same patient may contain it
                 members = [each for each in meant[name] if each.member and each.patient_id in {ids[1] for ids in of}]
                 found += [each.carry_out(entry) for each in members]
-            elif len(meant[name]) == 1:
-                found.append(meant[name][0].carry_out(entry))
-            elif name in meant:
-                message = f"may be {len(meant[name])} check-ups here" if meant[name] else "is not stored here"
+            elif len({each.resource for each in meant[name]}) == 1:  # it may be in several reports
+                found += [each.carry_out(entry) for each in meant[name]]
+            else:
+                message = f"may be {len(meant[name])} check-ups" if meant[name] else "is not stored"
+                message += " here, so nothing was withdrawn"
+                if self._shares_results and not meant[name] and name not in withdrawn:
+                    keep_deletion(cursor, name, entry.record.details)
+                    message += "; if it comes, it is not shown"
                 entry.result.status = "duplicate"
-                entry.warn("record_id", f"{entry.called} {message}, so nothing was withdrawn", "not_stored")
+                entry.warn("record_id", f"{entry.called} {message}", "not_stored")
         if found:
             self._settle(cursor, found, again=True)
 
@@ -370,26 +371,25 @@ class Batch:
         for name, text, code in done.notes:
             row.warn(name, f"{row.called}: {text}", code)
 
-    def _pass_over(self, cursor: Any, gone: dict[RecordKey, list[OriginalFingerprint]], deleted: list[Pending]) -> None:
-        """Answer for records that were deleted here: as they came they are known, with other content refused."""
-        for row in deleted:
+    def _without_deleted(self, cursor: Any, rows: list[Pending]) -> list[Pending]:
+        """Return the rows without those whose check-up was deleted here, and set the results of these: a duplicate as
+        it first came, else rejected."""
+        gone = find_deleted_originals(cursor, rows)
+        if gone and self.origin.format == PARTIAL:
+            find_known_orders(cursor, [row for row in rows if row.key in gone], {})
+            gone = find_deleted_originals(cursor, rows)
+        for row in [row for row in rows if row.key in gone]:
             if was_deleted(cursor, row, gone[row.key], self.origin.format):
                 row.result.status = "duplicate"
                 _warn_of_deletion(row)
             else:
                 self._refuse(row, "record_id", f"{row.called} was deleted here with other content", "deleted_here")
+        return [row for row in rows if row.key not in gone] if gone else rows
 
 
 def _warn_of_deletion(entry: Pending) -> None:
     message = f"{entry.called} was deleted here; it is not taken in again"
     entry.result.warnings.insert(0, error(entry.result.index, "record_id", message, "deleted_here"))
-
-
-def _without_unstorable(value: Any) -> Any:
-    """Return a value of a damaged record without the characters that PostgreSQL's JSON cannot hold."""
-    if isinstance(value, str):
-        return UNSTORABLE.sub("\ufffd", value)
-    return [_without_unstorable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _named(parsed: ParsedRecord) -> tuple[str, ...]:

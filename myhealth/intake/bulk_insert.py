@@ -21,7 +21,7 @@ COLUMNS = ", ".join(("id", "patient_id", "machine_id", *(column.name for column 
 INSERT = f"insert into checkups ({COLUMNS}) values %s on conflict do nothing returning id"
 PLACEHOLDERS = ", ".join("coalesce(%s, now())" if column.defaults_to_now else "%s" for column in RECORD_COLUMNS)
 TEMPLATE = f"(%s, %s, %s, {PLACEHOLDERS})"
-# Below so many rows the statement of `small_batch` is quicker than COPY.
+# With fewer rows, the statement of `small_batch` is quicker than COPY.
 COPY_FROM_ROWS = 50
 PAGE_ROWS = 1000
 SAMPLE_ROWS = 20

@@ -1,12 +1,13 @@
 """The content of a check-up as its source says it: the columns by name, JSON decoded with every digit. Pure.
 
 A result's identity is its code or name, its sub_id, its first identifier, and its occurrence among those that share
-them. What the intake adds, and the versions and moments of sending, make no other content.
+them. What the intake adds, and the versions and moments of sending, do not count as content.
 """
 
+import json
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -16,51 +17,66 @@ from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
 from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import Record, encode_json
+from myhealth.intake.record import encode_json
 
 Content = dict[str, Any]
 Key = tuple[Any, ...]  # the identity of a result: code, sub_id, identifier, occurrence
 Matches = list[tuple[Key | None, Content]]
 
 UNKNOWN = "unknown"
-# What the intake adds to a stored result: it is not a part of what the source says.
+# The fields that the intake adds to a stored result: they are not the source's.
 ADDED = ("number", "updated_at", "corrected_at", "previous_value", "previous_unit")
-# The names that say when or as which version the source wrote; they alone make no other content.
+# The moment and the version of the source's writing: a difference in these alone is no other content.
 ENVELOPE = ("updated_at", "version")
 # Earlier readers kept ".5" and "5,1" as texts, and the formatting commands of HL7.
 DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]{1,2}$)")
 LEADING_POINT = re.compile(r"(?<![0-9])\.(?=[0-9])")
 COMMAND = re.compile(r"\\\.[a-z]+[0-9+-]*\\")
 NO_WORD = re.compile(r"[^\w.<>=+-]")
+TEMPORARY = re.compile(r"urn:uuid:[0-9A-Za-z-]+")  # an address that a Bundle gives a resource for a time
+LATER = (*status.CORRECTED, WITHDRAWN)  # the statuses of a result that takes the place of another one
 RACK_DIGITS = 3  # a number of no more digits may be a place in an analyser's rack
 
 
-def warn_of_withdrawn(record: Record) -> None:
-    """Add a warning of what the source withdrew. A record whose every result is withdrawn is withdrawn itself."""
-    results = DECODER.decode(record.results)
-    count = sum(isinstance(each, dict) and each.get("status") == WITHDRAWN for each in results)
-    if count and count == len(results):
-        record.status = WITHDRAWN
-    if record.status == WITHDRAWN:
-        record.warnings.append(("status", "withdrawn by its source: it is not shown", "withdrawn"))
-    elif count:
-        record.warnings.append(("results", f"{count} withdrawn by the source: not shown", "withdrawn"))
-
-
 def is_same(one: Content, other: Content) -> bool:
-    """Return whether two contents say the same; versions and moments of sending alone do not differ."""
+    """Return whether two contents are equal but for versions and moments of sending."""
     return _said(one) == _said(other)
 
 
+def is_version(sent: Content, stored: Content, *, marked: bool, later: bool) -> bool:
+    """Return whether a record is a version of a check-up: each result of both is equal, or marked in one as later
+    (a correction, a withdrawal, or final after preliminary). `marked`: one must be, and none be cancelled, which may be
+    for another sample; `later`: in the record."""
+    ours, theirs = _with_status(stored), _with_status(sent)
+    pairs = [(theirs[key], ours[key]) for key in ours.keys() & theirs.keys()]
+    if marked and "cancelled" in {each["status"] for pair in pairs for each in pair}:
+        return False
+    after = [_is_marked(*pair) for pair in pairs]
+    before = [old["status"] != WITHDRAWN and _is_marked(old, new) for new, old in pairs]
+    if not any(after) and (later or (marked and not any(before))):
+        return False
+    decided = (one or other or same_result(*pair) for one, other, pair in zip(after, before, pairs, strict=True))
+    return bool(pairs) and all(decided)
+
+
+def _with_status(content: Content) -> dict[Key, Content]:
+    return {
+        key: {**each, "status": each.get("status") or content["status"]} for key, each in keyed(results_in(content))
+    }
+
+
+def _is_marked(new: Content, old: Content) -> bool:
+    return new["status"] in LATER or status.compare_status(new["status"], old["status"]) > 0
+
+
 def differing(one: Content, other: Content) -> list[str]:
-    """Return the names of the columns in which two contents say something else."""
+    """Return the names of the columns in which two contents differ."""
     ours, theirs = _said(one), _said(other)
     return [name for name in ours if ours[name] != theirs[name]]
 
 
 def same_result(one: Content, other: Content) -> bool:
-    """Return whether two results say the same."""
+    """Return whether two results are equal but for versions and moments of sending."""
     ours, theirs = _result_said(one), _result_said(other)
     if not (ours.get("identifiers") and theirs.get("identifiers")):  # what one of them lacks does not differ
         ours, theirs = ours | {"identifiers": None}, theirs | {"identifiers": None}
@@ -68,7 +84,8 @@ def same_result(one: Content, other: Content) -> bool:
 
 
 def is_known_before(stored: Content, sent: Content) -> bool:
-    """Return whether a check-up of an earlier reader, which kept fewer facts, has the record's moment and values."""
+    """Return whether a check-up stored by an earlier release, which kept fewer facts, has the record's moment and
+    values."""
     if sent["taken_at"] not in (None, stored["taken_at"]) and sent["taken_precision"] != UNKNOWN:
         return False
     shown = {key for key, each in keyed(results_in(stored)) if each.get("status") != WITHDRAWN}
@@ -80,8 +97,8 @@ def is_known_before(stored: Content, sent: Content) -> bool:
 def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bool:
     """Return whether an analyser used the number, a place in its rack, for another sample.
 
-    The sample's own number (OBR-2) decides where both have one; else the moment, or of a number of at most three
-    digits the patient.
+    The sample's own number (OBR-2) decides if both have one. Else the moment decides, or the patient if the number has
+    at most three digits.
     """
     ours, theirs = _placer(stored), _placer(sent)
     if ours and theirs:
@@ -104,9 +121,9 @@ def sample_of(sent: Content, patient_id: int) -> str:
 
 
 def renumbered(results: list[Any], before: list[Any]) -> list[Any]:
-    """Return results with the numbers that the same ones had before; new ones get numbers that none had. A number
-    that is the position is left out."""
-    numbers = {key: number_of(result, place) for place, (key, result) in enumerate(keyed(before), 1)}
+    """Return results with the numbers that the same results had before; new ones get numbers that were never used. A
+    number that equals the position (from 1) is left out."""
+    numbers = {key: int(result.get("number") or place) for place, (key, result) in enumerate(keyed(before), 1)}
     free = max(numbers.values(), default=0)
     found = []
     for place, (key, result) in enumerate(keyed(results), 1):
@@ -116,11 +133,6 @@ def renumbered(results: list[Any], before: list[Any]) -> list[Any]:
         rest = {name: value for name, value in result.items() if name != "number"}
         found.append(rest if number == place else {**rest, "number": number})
     return found
-
-
-def number_of(result: Mapping[str, Any], place: int) -> int:
-    """Return a result's number: its own, else its position from 1."""
-    return int(result.get("number") or place)
 
 
 def comparable(value: Any) -> Any:
@@ -154,11 +166,11 @@ def keyed(results: Sequence[Any], *, named: bool = True) -> list[tuple[Key, Cont
 
 
 def matched(sent: Sequence[Any], stored: Sequence[Any]) -> Matches:
-    """Return the sent results with the identities of the stored ones; None where nothing tells which one is meant.
+    """Return the sent results with the identities of the stored ones; None where it is not certain which one is meant.
 
-    If only one of two has an identifier, their place among those of the same code and sub_id tells. Of several of one
-    identity the moment tells, else their place if none is missing. A result that lost or got its LOINC code is known
-    by another code.
+    If only one of two has an identifier, their place among the results of the same code and sub_id decides. Of several
+    results of one identity the moment decides, else their order if none is missing. A result that lost or got its LOINC
+    code is found by another code.
     """
     known = dict(zip((key for key, _ in keyed(stored, named=False)), (key for key, _ in keyed(stored)), strict=True))
     names = dict(keyed(stored))
@@ -183,7 +195,7 @@ def _among(sent: Sequence[Content], keys: Sequence[Key], stored: Mapping[Key, Co
     if None not in moments and len({*moments}) == len(moments) and len({*wanted}) == len(wanted):
         at, new = dict(zip(moments, keys, strict=True)), count(len(keys) + 1)
         if len(sent) < len(keys) or not at.keys().isdisjoint(wanted):
-            changes = [each.get("status") in (*status.CORRECTED, WITHDRAWN) for each in sent]
+            changes = [each.get("status") in LATER for each in sent]
             found = zip((at.get(moment) for moment in wanted), changes, strict=True)
             return [key or (None if changed else (*keys[0][:3], next(new))) for key, changed in found]
     if len(sent) >= len(keys):
@@ -195,7 +207,8 @@ def _among(sent: Sequence[Content], keys: Sequence[Key], stored: Mapping[Key, Co
 
 
 def _recoded(found: Matches, stored: Mapping[Key, Content]) -> Matches:
-    """Return the sent results, those with other codes than before by the stored ones with which they share one."""
+    """Return the sent results. A result whose codes changed gets the key of the stored result with which it shares a
+    code."""
     left = {key: each for key, each in stored.items() if key not in {name for name, _ in found}}
     made: Matches = []
     for key, result in found:
@@ -212,16 +225,64 @@ def _recoded(found: Matches, stored: Mapping[Key, Content]) -> Matches:
     return made
 
 
-def by_number(found: Matches, numbers: Sequence[str], stored: Sequence[Key], known: Sequence[str]) -> Matches:
-    """Return the sent results with the identities of the stored ones of the same numbers: of an Observation that has
-    another code than before. `numbers`, `known`: those of the Observations of the sent and of the stored results."""
+def by_code(found: Matches, stored: Mapping[Key, Content], without_original: Collection[Any]) -> Matches:
+    """Return the sent results, each with the key of the stored result that it means.
+
+    A correction or a withdrawal under a sub_id that is not stored means the only other result of its code. Its key is
+    None if there are several, or if texts may be distinguished by their sub_ids. The original of one that came first
+    means that one; `without_original`: the codes of which only such results are stored.
+    """
+    mentioned, counts = {key for key, _ in found}, Counter(key[0] for key, _ in found if key)
+    made: Matches = []
+    for key, result in found:
+        is_later = result.get("status") in LATER
+        if key and key not in stored and (is_later or (key[0] in without_original and counts[key[0]] == 1)):
+            of_code = [other for other, each in stored.items() if other[0] == key[0] and other not in mentioned]
+            same = [other for other in of_code if not is_later or stored[other].get("status") != WITHDRAWN]
+            words = [_has_words(each) for each in (result, *(stored[other] for other in same))]
+            is_certain = len(same) == 1 and (None in (key[1], same[0][1]) or not any(words))
+            is_certain = is_certain and (is_later or _may_be_original(result, stored[same[0]]))
+            key = same[0] if is_certain else None if same and is_later else key
+            mentioned.add(key)
+        made.append((key, result))
+    return made
+
+
+def _may_be_original(result: Content, later: Content) -> bool:
+    """Return whether a correction or a withdrawal may be of this result: its moment, and a withdrawn value."""
+    if as_moment(result.get("taken_at")) != as_moment(later.get("taken_at")):
+        return False
+    is_value = later.get("status") == WITHDRAWN and not later.get("absent_reason")
+    return not is_value or comparable(result.get("value")) == comparable(later.get("value"))
+
+
+def _has_words(result: Content) -> bool:
+    return isinstance(result.get("value"), str) and not result.get("absent_reason")
+
+
+def by_number(found: Matches, numbers: Sequence[str], stored: Mapping[Key, Content], known: Sequence[str]) -> Matches:
+    """Return the sent results. A result whose key is not stored gets the key of the stored result with the same
+    Observation number (that Observation has another code than before), else of one that differs by its number alone.
+    `numbers`, `known`: the Observation numbers of the sent and of the stored results.
+    """
     counts, others = Counter(numbers), Counter(known)
     used = {key for key, _ in found}
     left = {number: key for number, key in zip(known, stored, strict=True) if others[number] == 1 and key not in used}
-    return [
+    made = [
         (left.get(number, key) if number and key not in stored and counts[number] == 1 else key, result)
         for number, (key, result) in zip(numbers, found, strict=True)
     ]
+    free = defaultdict[str, list[Key]](list)
+    for key in stored.keys() - {key for key, _ in made}:
+        free[_unnumbered(stored[key])].append(key)
+    for place, (name, result) in enumerate(made) if free else ():
+        if name not in stored and (same := free[_unnumbered(result)]):
+            made[place] = same[0], stored[same.pop(0)]
+    return made
+
+
+def _unnumbered(result: Content) -> str:
+    return json.dumps(comparable(_result_said(result) | {"sub_id": None}), sort_keys=True, default=str)
 
 
 def _codes_of(result: Content) -> set[Any]:
@@ -244,7 +305,7 @@ def held_in(content: Content) -> set[str]:
 
 
 def _said(content: Content) -> Content:
-    """Return what a content says, without versions and moments of sending, in a form to be compared."""
+    """Return a content without versions and moments of sending, in a form for comparison."""
     found = {name: value for name, value in content.items() if name not in ("issued_at", "record_id")}
     if content["taken_precision"] == UNKNOWN or content["taken_at"] is None:
         found["taken_at"] = None
@@ -265,7 +326,7 @@ def _placer(content: Content) -> str:
 
 
 def _current_values(content: Content) -> Counter[str]:
-    """Return the values of the results that are not withdrawn: numbers by their digits, of words the letters."""
+    """Return the values of the results that are not withdrawn: numbers by their digits, words by their letters."""
     return Counter(_letters_of(each.get("value")) for each in results_in(content) if each.get("status") != WITHDRAWN)
 
 
@@ -276,13 +337,12 @@ def holds_results(content: Content, sent: Content) -> bool:
 
 
 def came_with(content: Content, sent: Content) -> bool:
-    """Return whether a content has every value of another one, which has some."""
+    """Return whether `sent` has values, and `content` has all of them."""
     values = _current_values(sent)
     return bool(values) and not values - _current_values(content)
 
 
 def has_value(content: Content) -> bool:
-    """Return whether a result of the content has a value."""
     return any(not each.get("absent_reason") for each in results_in(content))
 
 
@@ -320,7 +380,7 @@ def status_order(new: str | None, old: str | None) -> int:
 
 
 def as_moment(text: Any) -> datetime | None:
-    """Return the moment that a text names; None if it is none. One without a zone is of UTC."""
+    """Return the moment that a text names, in UTC if it names no zone; None if it is not a moment."""
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:

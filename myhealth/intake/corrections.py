@@ -3,12 +3,14 @@
 from typing import Any
 
 from myhealth.checkups.models import CHANGEABLE, Checkup, assignments, select_fields
-from myhealth.checkups.services import CORRECTED, get_checkup, keep_version, record_change
+from myhealth.checkups.services import CORRECTED, get_checkup, keep_versions, record_changes
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.intake.merge import corrected_results
+from myhealth.intake.content import keyed
+from myhealth.intake.merge import corrected
 from myhealth.intake.originals import ORIGINAL_NAMES, remember_original
+from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.validation import validate_record
 
 
@@ -36,11 +38,11 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             values.setdefault("taken_precision", None)
         if values:
             if "results" in values:
-                values["results"] = corrected_results(values["results"], row["results"])
+                values["results"] = _corrected_results(values["results"], row["results"])
             remember_original(row, deleted=False)
-            keep_version(checkup_id, CORRECTED)
+            keep_versions([checkup_id], CORRECTED)
             Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()
-            record_change("checkup.change", patient_id, checkup_id, changed=sorted(values))
+            record_changes("checkup.change", {checkup_id: patient_id}, changed=sorted(values))
     return get_checkup(patient_id, checkup_id, withdrawn=True)
 
 
@@ -53,7 +55,7 @@ def delete_checkup(patient_id: int, checkup_id: int) -> None:
         if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
         remember_original(row, deleted=True)
-        record_change("checkup.delete", patient_id, checkup_id)
+        record_changes("checkup.delete", {checkup_id: patient_id})
 
 
 def _validated(changes: dict[str, Any]) -> dict[str, Any]:
@@ -67,3 +69,12 @@ def _validated(changes: dict[str, Any]) -> dict[str, Any]:
         errors = [{"index": None, "field": "taken_at", "message": "must be a moment"}]
         raise BadInput("The check-up was not changed.", errors=errors)
     return {name: getattr(record, name) for name in CHANGEABLE if name in changes}
+
+
+def _corrected_results(new: str, old: str) -> str:
+    """Return a person's correction of results, as JSON, with the numbers and values of those that it replaces.
+    Results that the source withdrew are not shown to people, so a correction keeps them."""
+    results, before = decode_json(new), [each for each in decode_json(old) if isinstance(each, dict)]
+    named = {key for key, _ in keyed(results)}
+    results += [each for key, each in keyed(before) if each.get("status") == WITHDRAWN and key not in named]
+    return encode_json(corrected(results, before, None)).decode()

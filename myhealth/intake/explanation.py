@@ -1,4 +1,4 @@
-"""Explain why a record is refused: every fault with its place, from the types of the Structs that accept. Pure."""
+"""Explain why a record is rejected: every fault with its place, from the types of the Structs that accept. Pure."""
 
 import re
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from myhealth.common.text import UNSTORABLE, printable
+from myhealth.common.text import printable, unstorable_fault
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import DetailedRecord, DetailedResult
 from myhealth.intake.record_types import Fault, is_number, json_kind, refused_number
@@ -46,7 +46,7 @@ def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: F
     prefix = f"{place}." if place else ""
     known = {field.encode_name for field in type_.fields}
     if isinstance(found, DuplicateKeyDict):
-        faults.append((f"{prefix}{printable(found.name, 60)}", "stands there twice"))
+        faults.append((f"{prefix}{printable(found.name, 60)}", "occurs twice"))
     for name in sorted(found.keys() - known)[: FAULTS_MAX + 1]:
         message = f"is not a field; the fields are {', '.join(sorted(known))}"
         faults.append((f"{prefix}{printable(name, 60)}", message))
@@ -63,7 +63,8 @@ def _explain_struct(found: Any, type_: inspect.StructType, place: str, faults: F
 
 
 def _explain_value(value: Any, type_: inspect.Type, place: str, faults: Faults) -> None:
-    """Add the faults of a value. Of several types they name the one that JSON's kind of value fits, else the first."""
+    """Add the faults of a value. If several types are allowed, explain it by the type that fits the value's JSON type,
+    else by the first one."""
     choices = alternatives(type_)
     if value is None and any(isinstance(each, inspect.NoneType) for each, _ in choices):
         return
@@ -106,7 +107,7 @@ def json_faults(found: dict[str, Any], place: str) -> Faults:
         value, at = waiting.pop()
         if isinstance(value, dict):
             if isinstance(value, DuplicateKeyDict):
-                faults.append((f"{at}.{printable(value.name, 60)}", "stands there twice"))
+                faults.append((f"{at}.{printable(value.name, 60)}", "occurs twice"))
             faults += [(at, f"a name {message}") for name in value if (message := _text_fault(name, None))]
             waiting += [(each, f"{at}.{printable(name, 60)}") for name, each in value.items()]
         elif isinstance(value, list):
@@ -158,12 +159,7 @@ def _whole_number_fault(value: Any, type_: inspect.IntType) -> str:
 def _text_fault(value: str, most: int | None) -> str:
     if most is not None and len(value) > most:
         return f"has {len(value)} characters; at most {most} are allowed"
-    found = UNSTORABLE.search(value)
-    if found is None:
-        return ""
-    if found.group() == "\0":
-        return f"holds a NUL character (at {found.start()})"
-    return f"holds bytes that are not UTF-8, or half a character (at {found.start()})"
+    return unstorable_fault(value)
 
 
 def _moment_fault(value: Any) -> str:
@@ -182,12 +178,12 @@ def _moment_fault(value: Any) -> str:
 def _calendar_fault(moment: datetime) -> str:
     """Return the fault of a time with a zone that no check-up can have, or ""."""
     if abs(moment.utcoffset() or NO_OFFSET) > OFFSET_MAX:
-        return "has a zone that is nowhere; none is further than 14 hours from UTC"
+        return "has an impossible zone; none is further than 14 hours from UTC"
     return "" if moment.year in YEARS else f"is not between the years {YEARS[0]} and {YEARS[-1]}"
 
 
 def _blank_fault(value: Any) -> str:
-    """Return the fault of blank text; a whole number in its place has none."""
+    """Return the fault of a text of blanks; "" for any other value, such as a whole number in its place."""
     return "is empty" if isinstance(value, str) and value.isspace() else ""
 
 
@@ -205,7 +201,7 @@ def alternatives(type_: inspect.Type) -> list[tuple[inspect.Type, dict[str, Any]
 
 
 def checks(type_: inspect.StructType) -> list[tuple[str, Fault]]:
-    """Return the fields of a Struct whose values need a check beyond their type, each with it."""
+    """Return (field, check) for the fields of a Struct whose values need a check beyond their type."""
     checks: list[tuple[str, Fault]] = []
     for field in type_.fields:
         for each, extra in alternatives(field.type):

@@ -1,7 +1,8 @@
 """Import a machine's file: from bytes to stored records, batch by batch, in bounded memory.
 
-With the layout that was chosen for a machine's tables, a preview of what would be stored, and the file of rejected
-records in the format in which they came, ready to be corrected and imported again."""
+It reads a table by the layout that was chosen for its machine, previews the records that would be stored, and writes
+the file of rejected records in the format in which they came, ready to be corrected and imported again.
+"""
 
 import contextlib
 import re
@@ -14,7 +15,6 @@ from msgspec.structs import replace
 
 from myhealth.audit.events import record_event
 from myhealth.common.concurrency import prefetch, relaxed_gc
-from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, MyHealthError, Unavailable
 from myhealth.common.text import printable
 from myhealth.intake.formats.format import Dump
@@ -30,7 +30,7 @@ from myhealth.intake.formats.tables.layout import (
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.pipeline import Intake, Rollback
+from myhealth.intake.pipeline import Intake
 from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import find_machine, register_machine
@@ -61,7 +61,7 @@ def _in_words(result: dict[str, Any]) -> str:
 
 
 def use_layout_of_machine(dump: Dump) -> None:
-    """Give a table that came without a layout that of its machine, if it has one."""
+    """Read a table that came without a layout by the layout of its machine, if the machine has one."""
     asked = dump.layout
     if dump.format is not CSV or dump.serial is None or asked.is_given or asked.kind:
         return
@@ -93,8 +93,8 @@ class ImportOptions(Struct, frozen=True):
 
 
 class FileImport:
-    """The import of one file. Iterating stores it, and gives each batch after its commit. A dry run does the same in
-    one transaction, and undoes it.
+    """The import of one file. Iterating stores it, and gives each batch after its commit. A dry run undoes each
+    batch at once.
 
     `dump`: the file; `counts`: the number of records so far by their status. If the file is broken further on, raises
     BadInput after the batches before that place, which are stored. Raises Unavailable if the database becomes
@@ -143,19 +143,12 @@ class FileImport:
         return self._intake.created
 
     def __iter__(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
-        if not self.options.dry_run:
-            yield from self._store()
-            return
-        with contextlib.suppress(Rollback), transaction():  # so that each batch finds the ones before it
-            yield from self._store()
-            raise Rollback
-
-    def _store(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
         if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.
         with relaxed_gc(), prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:
             for batch in batches:
+                self._intake.origin.layout = dump_layout(self.dump.layout)  # with what its first rows told
                 results = self._intake.store_validated(batch)
                 for status, count in counts(results).items():
                     self.counts[status] += count
@@ -235,7 +228,7 @@ class RejectedFile:
             self._file.write(layout.encode(parsed))
 
     def close(self) -> None:
-        """Raises BadInput if it cannot be written."""
+        """Write the end of the file. Raises BadInput if it cannot be written."""
         if self._file is not None:
             with self._writing(), self._file as file:
                 file.write(self._dump.format.write_rejected(self._dump).after)

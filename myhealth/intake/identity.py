@@ -1,4 +1,4 @@
-"""Whom a record is about, as its source says it: usernames, and numbers that authorities gave. Pure."""
+"""The patient of a record as its source names it: usernames, and numbers that authorities gave. Pure."""
 
 import csv
 import re
@@ -11,17 +11,19 @@ import msgspec
 from myhealth.clinical.coding_systems import OUR_USERNAME
 from myhealth.common.csv_writer import read_named_rows
 from myhealth.common.errors import BadInput
+from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
-from myhealth.profiles.names import may_be_one_person
+from myhealth.profiles.names import may_be_one_person, names_nobody
 
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
 OTHERS_KIND = re.compile(
     "HC|SN|MB|MC[DNRT]?|MA|NIIP?|WCN?|PNT|AM|AN[CDT]?|ANON|VN|VS|ACSN|BA|BCT?|DI|DS|GCC|GI|CC|GN|XX"
 )
-# Numbers by which a state knows a person: without their authority they say nothing here.
+# Numbers that a state gives to persons: they identify nobody without their authority.
 STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")
-# Beside its subject, a username of our own export says nothing: elsewhere it may be another person's.
+# A username of our own export identifies nobody beside the subject: elsewhere it may be another person's.
+OID = "urn:oid:"
 NOT_COMPARED = (FHIR_REFERENCE, OUR_USERNAME)
 
 
@@ -35,13 +37,19 @@ class Claim(NamedTuple):
     identifiers: tuple[Key, ...] = ()
 
 
+def as_named_today(identifiers: Collection[Key]) -> list[Key]:
+    """Return identifiers without those in which earlier releases would have stored the same number."""
+    return [(system, value) for system, value in identifiers if (OID + system, value) not in identifiers]
+
+
 def may_name_patient(kind: str | None) -> bool:
     """Return whether an identifier of this kind (table 0203; None or "" if not known) may be the patient's own."""
     return not OTHERS_KIND.fullmatch((kind or "").strip().upper())
 
 
 def claim_of(named: str, patient: Patient | None, own_authorities: Collection[str] = ()) -> Claim:
-    """Return whom a record is about. `named`: its `checkup_for`, which counts unless it is one of the identifiers.
+    """Return the names of a record's patient. `named`: its `checkup_for`, which counts unless it is one of the
+    identifiers.
 
     `own_authorities`: folded; their numbers are usernames, as numbers without an authority are.
     """
@@ -52,15 +60,23 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         value, system = composed(each.value), composed(each.system or "")
         kind = (each.type or "").strip().upper()
         values.add(value)
-        if not value or not may_name_patient(kind) or system.startswith(NOT_COMPARED):
+        if not value or (kind and not may_name_patient(kind)) or system.startswith(NOT_COMPARED):
             continue
-        if system and system.casefold() not in own_authorities:
+        bare = system.removeprefix(OID)
+        if system and not any(each.casefold() in own_authorities for each in (system, bare)):
             found[system, value] = bool(STATE_KIND.fullmatch(kind))
+            if bare != system:  # earlier releases stored an OID as HL7 v2 has it
+                found.setdefault((bare, value), True)
         elif not STATE_KIND.fullmatch(kind):
             names.append(value)
     name = composed(named)
     if name and name not in values:
         names.insert(0, name)
+    all_names = {*names, *(value for _, value in found)}
+    nobodies = {each for each in all_names if names_nobody(each)}
+    if nobodies and nobodies != all_names:  # UNKNOWN beside a number
+        names = [each for each in names if each not in nobodies]
+        found = {key: is_states for key, is_states in found.items() if key[1] not in nobodies}
     # A patient who is created is called by the first one: not by a state's number, which is secret.
     return Claim(tuple(dict.fromkeys(names)), tuple(sorted(found, key=found.__getitem__)))
 
@@ -80,7 +96,7 @@ def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:
 
 
 def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str | None, sex: str | None) -> str:
-    """Return what a source says otherwise than is known of a person: "name", "birth date", "sex", or ""."""
+    """Return the fact in which a source contradicts what is known of a person: "name", "birth date", "sex", or ""."""
     if patient.name and any(not may_be_one_person(patient.name, known) for known in source_names):
         return "name"
     if patient.birth_date and birth_date and not birth_date.startswith(patient.birth_date):
@@ -89,7 +105,7 @@ def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str
 
 
 def composed(text: str) -> str:
-    """Return a name or a number as it is compared: without blanks around it, composed."""
+    """Return a name or a number as it is compared: stripped, and in the Unicode form NFC."""
     text = text.strip()
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
@@ -97,8 +113,8 @@ def composed(text: str) -> str:
 class PatientMap(dict[str | Key, str]):
     """Usernames by the names that machines use, and by (folded authority, number).
 
-    A name without an authority also means the number of one authority, the first that is seen with it: the same number
-    of another one is another patient's.
+    A name without an authority also stands for a number, but only of the first authority that is seen with it: the same
+    number of another authority is another patient's.
     """
 
     def __init__(self, *given: dict[str | Key, str]) -> None:
@@ -120,7 +136,8 @@ class PatientMap(dict[str | Key, str]):
 
 
 def read_patient_map(lines: Iterable[str]) -> PatientMap:
-    """Read CSV with the columns `patient`, `username` and optionally `authority`, between commas, semicolons or tabs.
+    """Read CSV with the columns `patient`, `username` and optionally `authority`, between commas, semicolons, tabs
+    or bars.
 
     Raises BadInput naming the line if the header is another, a cell is empty, or a patient is mapped twice.
     """
@@ -132,10 +149,12 @@ def read_patient_map(lines: Iterable[str]) -> PatientMap:
             raise BadInput("line 1: the header must be patient,username or patient,authority,username")
         for row in reader:
             patient, username, authority = (
-                composed(row.get(name) or "") for name in ("patient", "username", "authority")
+                composed(unguarded(row.get(name) or "")) for name in ("patient", "username", "authority")
             )
             if not patient or not username or None in row or (row.get("") or "").strip():
                 raise BadInput(f"line {reader.line_num}: it must have a patient and a username")
+            if why := spoilt(patient) or spoilt(username):
+                raise BadInput(f"line {reader.line_num}: patient {why}")
             key = (authority.casefold(), patient) if authority else patient
             if found.setdefault(key, username) != username:
                 raise BadInput(f"line {reader.line_num}: {patient} is mapped twice")

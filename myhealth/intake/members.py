@@ -1,4 +1,4 @@
-"""Bring together what FHIR sends both alone and as a result of a report or a panel.
+"""Bring together the Observations that FHIR sends both alone and as results of a report or a panel.
 
 An Observation's number is the record_id of its check-up if it was sent alone, else the `sub_id` of its result, or of
 its panel if it has components.
@@ -36,37 +36,61 @@ def is_member(whole: Content, elsewhere: Sequence[str], number: str) -> bool:
     return number in numbers_in(whole) or any(is_number_of(name, number, {"Observation"}) for name in elsewhere)
 
 
-def known_addresses(sent: Content, stored: Iterable[Content]) -> dict[str, str]:
-    """Return, by the numbers of a record's resources, the addresses under which the same ones are stored.
+class KnownAddresses:
+    """The numbers of the resources of stored check-ups: the check-ups by number, and the `numbers` by the id in
+    them."""
 
-    One of the two addresses names no server. As other servers give the same ids, it is the same one only if that has
-    the code at the same instant (on the same day: with the same value) or an id as long as a UUID, and is the only one.
+    def __init__(self, stored: Iterable[Content]) -> None:
+        self._facts: dict[int, dict[str, set[Any]]] = {}
+        self.stored: dict[str, list[Content]] = {}
+        for content in stored:
+            for number in _numbers(content):
+                self.stored.setdefault(number, []).append(content)
+        self.numbers: dict[str, list[str]] = {}
+        for number in self.stored:
+            self.numbers.setdefault(parts_of(number)[1], []).append(number)
+
+    def facts(self, number: str) -> set[Any]:
+        """Return the facts of the stored resources of this number."""
+        for content in self.stored[number]:
+            if id(content) not in self._facts:
+                self._facts[id(content)] = _occasions(content)
+        return set().union(*(self._facts[id(content)][number] for content in self.stored[number]))
+
+
+def known_addresses(sent: Content, known: KnownAddresses) -> dict[str, str]:
+    """Return the stored addresses of a record's resources, by the numbers of these in the record.
+
+    It compares two addresses only if one of them names no server. Two servers may give the same id, so the resource
+    must also have the same code at the same instant (or the same value on the same day), or an id as long as a UUID;
+    and only one stored resource may match.
     """
-    known: dict[str, set[Any]] = {}
-    for content in stored:
-        for number, facts in _occasions(content).items():
-            known.setdefault(number, set()).update(facts)
-    same_id: dict[str, list[str]] = {}
-    for number in known:
-        same_id.setdefault(parts_of(number)[1], []).append(number)
     found = {}
-    for number, facts in _occasions(sent).items():
-        others = same_id.get(parts_of(number)[1], ()) if number not in known else ()
-        same = [other for other in others if is_number_of(number, other, set()) and facts & known[other]]
+    new = [each for each in _numbers(sent) if each not in known.stored and parts_of(each)[1] in known.numbers]
+    facts = _occasions(sent) if new else {}
+    for number in new:
+        others = [each for each in known.numbers[parts_of(number)[1]] if is_number_of(number, each, set())]
+        same = [other for other in others if facts[number] & known.facts(other)]
         if len(same) == 1:
             found[number] = same[0]
     return found
 
 
+def _numbers(content: Content) -> dict[str, None]:
+    """Return the numbers of the resources of a check-up, each once."""
+    return dict.fromkeys((*numbers_in(content), str(content["record_id"] or "")))
+
+
 def _occasions(content: Content) -> dict[str, set[Any]]:
-    """Return by the numbers of a check-up's resources what is so of no two servers' resources with the same id."""
+    """Return for each resource of a check-up, by its number, the facts by which two servers' resources of one id
+    differ."""
     whole, found, values = shared_facts(content), dict[str, set[Any]](), []
     for number, result in zip(numbers_in(content), results_in(content), strict=True):
         values.append(str(comparable(result.get("value"))))
         code = result.get("code") or result.get("other_code") or result.get("name")
         found.setdefault(number, set()).add(_occasion(code, result if result.get("taken_at") else whole, values[-1]))
-    number = str(content["record_id"] or "")
-    found.setdefault(number, set()).add(_occasion(content["checkup_type"], whole, " ".join(values)))
+    own = found.setdefault(str(content["record_id"] or ""), set())
+    own.add(_occasion(content["checkup_type"], whole, " ".join(values)))
     for number, facts in found.items():
         if len(id_ := parts_of(number)[1]) >= UUID_LENGTH:
             facts.add(id_)
@@ -79,7 +103,7 @@ def _occasion(code: Any, facts: Content, value: str) -> tuple[Any, ...]:
 
 
 def merge_part(whole: Content, alone: Content, *, legacy: bool = False) -> Merge:
-    """Return what an Observation means for the check-up that contains it; nothing but its results and their status.
+    """Return what an Observation does to the check-up that contains it: to its results and their status only.
 
     `legacy`: as in `merge`.
     """
@@ -144,7 +168,7 @@ def _part(whole: Content, ours: list[Content], alone: Content) -> list[Content]:
 
 
 def _own_results(alone: Content) -> list[Content]:
-    """Return the results with what their own check-up says for them."""
+    """Return the results, each with the facts that their own check-up states for all."""
     details = alone["details"] or {}
     shared: Facts = shared_facts(alone) | {name: details[name] for name in SHARED if name in details}
     if alone["taken_by"] and "performers" not in shared:
@@ -166,7 +190,7 @@ def _own_results(alone: Content) -> list[Content]:
 
 
 def _as_in(whole: Content, old: Content, result: Content) -> Content:
-    """Return a result without what the check-up says for it, where that is the same."""
+    """Return a result without the facts that are the same as its check-up's."""
     made = {**result, "group": old.get("group")}
     shared = {**shared_facts(whole), **(whole["details"] or {})}
     if whole["taken_by"]:

@@ -13,12 +13,15 @@ from msgspec import Struct
 from myhealth.clinical import status
 from myhealth.clinical.absent_reasons import NOT_SENT_AGAIN
 from myhealth.clinical.status import WITHDRAWN
+from myhealth.clinical.unit_sizes import was_not_taken
 from myhealth.intake.content import (
     ADDED,
     ENVELOPE,
+    LATER,
     UNKNOWN,
     Content,
     as_moment,
+    by_code,
     by_number,
     came_with,
     comparable,
@@ -37,18 +40,15 @@ from myhealth.intake.content import (
     status_order,
     version_order,
 )
-from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import encode_json
 
 Facts = dict[str, Any]
-
 MOMENT = ("taken_at", "taken_precision", "taken_until")
 
 
 class Merge(Struct):
-    """What a record means for the stored check-up.
+    """What a record does to the stored check-up.
 
-    `effect`: none, replaced, withdrawn, or "" if the contents differ and nothing says which is later. `content`: the
+    `effect`: none, replaced, withdrawn, or "" if the contents differ and it is not known which is later. `content`: the
     columns afterwards. `notes`: (field, message, code) for the answer. `places`: the fields that differ.
     """
 
@@ -69,17 +69,18 @@ def merge(
 ) -> Merge:
     """Return what the record does to the check-up.
 
-    `by_result`: its format tells the life of each result, so results that it does not mention stay. `partial`: also an
-    earlier message may have results that no later one has. `legacy`: the check-up was stored by an earlier reader, so
+    `by_result`: its format has a status for each result, so results that the record lacks stay. `partial`: even an
+    earlier message may have results that no later one has. `legacy`: the check-up was stored by an earlier release, so
     of two equal statuses the record's is later. `earlier`: the check-up's earlier versions.
     """
     if is_same(stored, sent):
         return Merge(stored)
     if _is_withdrawn_whole(sent):
         return _withdraw(stored, sent)
-    if sent["status"] == WITHDRAWN:  # each of its results is, which says nothing of others
+    if sent["status"] == WITHDRAWN:  # each of its results is withdrawn, but others may remain
         sent = {**sent, "status": None if stored["status"] == WITHDRAWN else stored["status"]}
-    order = compare_versions(sent, stored) or int(legacy)
+    is_emptied = stored["status"] == WITHDRAWN and not _is_withdrawn_whole(stored)  # by the deletion of its results
+    order = compare_versions(sent, {**stored, "status": None} if is_emptied and not partial else stored) or int(legacy)
     if _is_withdrawn_whole(stored) and version_order(sent, stored) <= 0:
         return Merge(stored, notes=[WAS_WITHDRAWN])
     if order < 0 and _is_resumed(sent, stored) and not any(came_with(each, sent) for each in earlier):
@@ -92,8 +93,8 @@ def merge(
 
 
 def _is_resumed(new: Content, old: Content) -> bool:
-    """Return whether a value follows what was cancelled without one, and nothing but the status says that it is older.
-    Of two results or two records."""
+    """Return whether a result (or a record) with a value follows a cancelled one without a value, and only its status
+    makes it seem older."""
     is_result = "details" not in new
     values = [not each.get("absent_reason") if is_result else has_value(each) for each in (new, old)]
     moved = later(new, old, "updated_at") or later(new, old, "issued_at") if is_result else _moment_order(new, old)
@@ -107,11 +108,13 @@ def _is_resumed(new: Content, old: Content) -> bool:
 
 
 WAS_WITHDRAWN = ("status", "its source withdrew it; this earlier version is not shown", "withdrawn")
+STILL_SHOWN = ("order_status", "it is cancelled, but its results are not withdrawn: they are still shown", "cancelled")
+SHOWN = ("final", *status.CORRECTED)
 EARLIER = ("record_id", "a later version is stored; this earlier one changes nothing", "earlier_version")
 
 
 def compare_versions(new: Content, old: Content) -> int:
-    """Return 1 if `new` is the later version, -1 if the earlier one, 0 if nothing tells.
+    """Return 1 if `new` is the later version, -1 if the earlier one, 0 if neither is certain.
 
     The source's own number of its version decides, else the status, else the moment of the change.
     """
@@ -137,25 +140,27 @@ class _ResultMerge:
     def __init__(
         self, stored: Content, sent: Content, order: int, partial: bool, legacy: bool, earlier: Sequence[Content]
     ) -> None:
-        self.stored, self.sent, self.order, self.legacy = stored, sent, order, legacy
-        self.ours, self.theirs = shared_facts(stored), shared_facts(sent)
-        self.partial = partial
-        self.earlier = earlier
+        self.stored, self.sent, self.order, self.partial, self.legacy = stored, sent, order, partial, legacy
+        self.earlier = [dict(keyed(_expanded_results(each))) for each in earlier]
         self.counts: Counter[str] = Counter()
         self.unclear: list[str] = []
         self.notes: list[tuple[str, str, str]] = []
         self.changed: list[str] = []
 
     def run(self) -> Merge:
-        results = dict(keyed([_expanded(each, self.ours) for each in results_in(self.stored)]))
+        results = dict(keyed(_expanded_results(self.stored)))
         before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
-        sent = matched([_expanded(each, self.theirs) for each in results_in(self.sent)], [*results.values()])
-        if not self.partial:
+        sent = matched(_expanded_results(self.sent), [*results.values()])
+        if self.partial:
+            sent = by_code(sent, results, self._without_original(results))
+        else:
             known = numbers_in({**self.stored, "record_id": self.sent["record_id"]})
-            sent = by_number(sent, numbers_in(self.sent), [*results], known)
+            sent = by_number(sent, numbers_in(self.sent), results, known)
         for place, (key, new) in enumerate(sent):
             if key is None:
                 self.unclear.append(f"results[{place}]")
+            elif key not in results and self.partial and self._came_before(key, new):
+                self.counts["earlier"] += 1  # a later version of it has come under another sub_id
             else:
                 results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
         mentioned = {key for key, _ in sent}
@@ -169,7 +174,7 @@ class _ResultMerge:
         return self._verdict(content, results)
 
     def _settle(self, key: tuple[Any, ...], new: Content, old: Content | None, place: str) -> Content:
-        """Return the result that counts of the stored one and the record's, and count which it was."""
+        """Return the stored result or the record's, whichever counts; count which one it was."""
         if old is not None and new.get("absent_reason") == NOT_SENT_AGAIN:
             said = {
                 name: each for name, each in new.items() if each is not None and name not in ("value", "absent_reason")
@@ -198,36 +203,42 @@ class _ResultMerge:
         return old
 
     def _order(self, key: tuple[Any, ...], new: Content, old: Content) -> int:
-        """Return 1 if the record's result is later than the stored one, -1 if it is earlier, 0 if nothing tells."""
+        """Return 1 if the record's result is later than the stored one, -1 if earlier, 0 if that is not certain."""
         order = version_order(new, old) or version_order(self.sent, self.stored)
         moved = later(new, old, "updated_at") or later(new, old, "issued_at")
         reissued = moved > 0 and new["status"] in status.CORRECTED
+        came = any(key in each and each[key]["status"] == new["status"] == WITHDRAWN for each in self.earlier)
+        if came and self.partial and not order and (self._changed() or moved) < 0:
+            return -1  # the value that is stored now came behind this withdrawal
         if old["status"] == WITHDRAWN and reissued and self.partial and not order:  # corrected after its withdrawal
-            return 1 if self._is_changed_later() or not self._came_before(key, new, of_any_status=True) else -1
-        if old["status"] == WITHDRAWN and old.get("absent_reason") and self.partial and self._is_changed_later():
-            return -1 if self._came_before(key, new, of_any_status=True) else 1  # it had no value to withdraw
+            return 1 if self._changed() > 0 or not self._came_before(key, new, of_any_status=True) else -1
+        if old["status"] == WITHDRAWN and new["status"] != WITHDRAWN and self.partial and self._changed() > 0:
+            return -1 if self._came_before(key, new, of_any_status=True) else 1  # a new value in its place
+        if not order and was_not_taken(old.get("absent_reason")) and not new.get("absent_reason"):
+            return 1  # it says its unit in one way now
         if not order and _is_resumed(new, old):
             return -1 if self._came_before(key, new, of_any_status=True) else 1
         order = order or status_order(new["status"], old["status"])
         if order:
             return order
         order = moved or later(new, old, "taken_at") or int(self.legacy)
-        if order > 0 and self.partial and not reissued and not self._is_changed_later() and self._came_before(key, new):
+        if order > 0 and self.partial and not reissued and self._changed() <= 0 and self._came_before(key, new):
             return -1  # an old message in a new envelope
         return order
 
-    def _is_changed_later(self) -> bool:
-        """Return whether the source says when it changed the report (OBR-22), and that it is later than before. When a
-        message was sent (MSH-7) says less: an old one may be sent again."""
-        return sign(self.sent["issued_at"], self.stored["issued_at"]) > 0
+    def _without_original(self, results: Mapping[tuple[Any, ...], Content]) -> set[Any]:
+        """Return the codes of which only corrections and withdrawals have come; none if the record is later."""
+        told = [(key[0], each["status"] in LATER) for found in (results, *self.earlier) for key, each in found.items()]
+        return {code for code, _ in told} - {code for code, is_later in told if not is_later or self._changed() > 0}
+
+    def _changed(self) -> int:
+        """Compare when the source changed the two reports (OBR-22): 1, 0 or -1. The time of sending (MSH-7) does not
+        show that: an old message may be sent again."""
+        return sign(self.sent["issued_at"], self.stored["issued_at"])
 
     def _came_before(self, key: tuple[Any, ...], new: Content, *, of_any_status: bool = False) -> bool:
-        for content in self.earlier:
-            facts = shared_facts(content)
-            found = dict(keyed([_expanded(each, facts) for each in results_in(content)])).get(key)
-            if found is not None and same_result(new, {**found, "status": new["status"]} if of_any_status else found):
-                return True
-        return False
+        found = [each[key] for each in self.earlier if key in each]
+        return any(same_result(new, {**each, "status": new["status"]} if of_any_status else each) for each in found)
 
     def _columns(self, *, whole: bool) -> Content:
         """Return the columns that count. `whole`: the record mentions every result of the check-up."""
@@ -256,7 +267,7 @@ class _ResultMerge:
         return ({**found, "notes": notes} if notes else found) or None
 
     def _judge_columns(self, content: Content, *, whole: bool) -> None:
-        """Note whether the columns beside the results are earlier, later, or differ without telling which."""
+        """Note whether the columns beside the results are earlier, later, or different in an unknown order."""
         if self.counts["earlier"] or self.order < 0:
             self.counts["earlier"] += 1
             return
@@ -274,6 +285,9 @@ class _ResultMerge:
         notes = self.notes[:1] or ([EARLIER] if self.counts["earlier"] else [])
         if not self.counts["later"] + self.counts["withdrawn"]:
             return Merge(self.stored, notes=notes)
+        shown = any(not each.get("absent_reason") for each in results.values() if each["status"] in SHOWN)
+        if content["status"] == "cancelled" != self.stored["status"] and shown:
+            notes = [*notes, STILL_SHOWN]
         return Merge(content, "replaced" if self.counts["later"] else "withdrawn", notes)
 
 
@@ -287,8 +301,8 @@ def _withdraw(stored: Content, sent: Content) -> Merge:
 
 
 def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
-    """Return what a whole record means for the stored one. It replaces it only if it names its own status or version,
-    and nothing says that it is earlier."""
+    """Return what a whole record does to the stored one. It replaces the stored one only if it names its own status or
+    version, and is not known to be earlier."""
     says = sent["status"] is not None or any(name in (sent["details"] or {}) for name in ENVELOPE) or sent["issued_at"]
     effect = "replaced"
     if not says or order == 0:
@@ -297,7 +311,7 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
             return Merge(stored, "", places=differing(stored, sent))
     if order < 0:
         return Merge(stored, notes=[EARLIER])
-    results = _corrected(results_in(sent), results_in(stored), _updated(sent))
+    results = corrected(results_in(sent), results_in(stored), _updated(sent))
     is_withdrawn = bool(results) and all(each.get("status") == WITHDRAWN for each in results)
     status_now = WITHDRAWN if is_withdrawn else sent["status"]
     return Merge({**sent, "status": status_now, "results": results}, effect)
@@ -305,7 +319,7 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
 
 def _order_of_results(sent: Content, stored: Content) -> tuple[int, str]:
     """Return 1 if the results that differ are later by their own status or version, -1 if they are earlier, else 0; and
-    the effect. It is 0 too where anything else differs, or another result is there."""
+    the effect. Return 0 too if another column differs, or if the sets of results differ."""
     new, old = dict(keyed(results_in(sent))), dict(keyed(results_in(stored)))
     if {*differing(stored, sent)} - {"status"} != {"results"} or new.keys() != old.keys():
         return 0, ""
@@ -320,16 +334,8 @@ def _own_order(new: Content, old: Content, of_record: str | None) -> int:
     return version_order(new, old) or status_order(*statuses) or later(new, old, "updated_at")
 
 
-def corrected_results(new: str, old: str) -> str:
-    """Return a person's correction of results, as JSON, with the numbers and values of those that it replaces.
-    Results that the source withdrew are not shown to people, so a correction keeps them."""
-    results, before = DECODER.decode(new), [each for each in DECODER.decode(old) if isinstance(each, dict)]
-    named = {key for key, _ in keyed(results)}
-    results += [each for key, each in keyed(before) if each.get("status") == WITHDRAWN and key not in named]
-    return encode_json(_corrected(results, before, None)).decode()
-
-
-def _corrected(results: list[Any], before: list[Any], at: str | None) -> list[Any]:
+def corrected(results: list[Any], before: list[Any], at: str | None) -> list[Any]:
+    """Return results with the numbers and values of those that they replace. `at`: when, by default now."""
     at = at or datetime.now(UTC).isoformat(timespec="seconds")
     known = dict(keyed(before))
     made = [with_previous(new, known[key], at) if key in known else new for key, new in keyed(results)]
@@ -343,7 +349,7 @@ def _is_withdrawn_whole(content: Content) -> bool:
 
 
 def shared_facts(content: Content) -> Facts:
-    """Return what a check-up says for all its results that do not say otherwise, as results say it."""
+    """Return the facts that a check-up states for all results without their own, in the form of a result's fields."""
     details = content["details"] or {}
     moment = content["taken_at"] if content["taken_precision"] != UNKNOWN else None
     until = content["taken_until"]
@@ -359,14 +365,19 @@ def shared_facts(content: Content) -> Facts:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _expanded_results(content: Content) -> list[Content]:
+    facts = shared_facts(content)
+    return [_expanded(each, facts) for each in results_in(content)]
+
+
 def _expanded(result: Content, facts: Facts) -> Content:
-    """Return a result with the facts that its check-up states for all its results."""
+    """Return a result with the facts that its check-up states for all."""
     inherited = {name: value for name, value in facts.items() if not (name in MOMENT and result.get("taken_at"))}
     return {**inherited, **{name: value for name, value in result.items() if value is not None or name not in facts}}
 
 
 def _compacted(result: Content, facts: Facts) -> Content:
-    """Return a result without what its check-up says for it."""
+    """Return a result without the facts that its check-up states for all."""
     kept = dict(result)
     if all(result.get(name) == facts.get(name) for name in MOMENT):
         kept = {name: value for name, value in kept.items() if name not in MOMENT}

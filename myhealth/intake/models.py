@@ -34,16 +34,19 @@ class Rejection(Table):
 
 
 class Original(Table):
-    """A digest of a machine's record as it first came, for a check-up that was corrected or deleted since."""
+    """A digest of a machine's record as it first came, for a check-up that was corrected or deleted since. `numbers`:
+    those of the FHIR resources in a deleted one. Without a patient: a deletion that came before what it names."""
 
     checkup_id = peewee.BigIntegerField(primary_key=True)
-    patient = peewee.ForeignKeyField(User, on_delete="CASCADE")
+    patient = peewee.ForeignKeyField(User, null=True, on_delete="CASCADE")
     machine = peewee.ForeignKeyField(Machine, null=True, on_delete="CASCADE")
     record_id = peewee.TextField()
     digest = peewee.BlobField()
     taken_at = TimestampField()
     deleted = peewee.BooleanField()
     at = TimestampField(constraints=[DEFAULT_NOW])
+    numbers = BinaryJSONField(null=True)
+    details = BinaryJSONField(null=True)
 
     class Meta:
         table_name = "superseded"

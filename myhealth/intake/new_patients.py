@@ -1,4 +1,4 @@
-"""Create the patients of records that nobody here is the patient of."""
+"""Create users for the patients of records who are not known here."""
 
 import itertools
 import re
@@ -11,6 +11,7 @@ from psycopg2.extras import execute_values
 
 from myhealth.audit.events import record_events
 from myhealth.common.text import fold_name, printable
+from myhealth.intake.identity import as_named_today
 from myhealth.intake.results import ConcurrentChange, ValidatedRecord
 from myhealth.profiles.held_names import find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, FULL_NAME_MAX, Key, reference_system
@@ -44,7 +45,8 @@ class NewPatient(Struct):
 
 
 class NewPatients:
-    """The patients of records. `news`: by id what must be told of those whose username is not as the source has it."""
+    """The patients of records. `news`: by id, what senders must know of those whose username differs from the
+    source's."""
 
     def __init__(self, items: Sequence[ValidatedRecord]) -> None:
         self.news: dict[int, str] = {}
@@ -107,14 +109,14 @@ def _group_by_identity(items: Any) -> list[NewPatient]:
             new.append(found)
         elif not may_be_one_person(found.full_name, full_name):
             continue
-        found.identifiers.update(dict.fromkeys([*item.identifiers, *server]))
+        found.identifiers.update(dict.fromkeys([*as_named_today(item.identifiers), *server]))
         found.server = found.server or (item.reference if server else "")
         known.update((key, found) for key in keys if key not in known)
     return new
 
 
 def _choose_usernames(cursor: Any, new: Sequence[NewPatient], taken: set[str]) -> None:
-    """Find a username for each: the wanted one if it can be one and is free, else a cleaned one with a suffix."""
+    """Find a username for each: the wanted one if it is valid and free, else a cleaned one with a suffix."""
     waiting = []
     taken |= {*map(fold_name, find_erased_names(cursor, {each.wanted for each in new}))}
     for each in new:

@@ -17,6 +17,7 @@ DECIMAL_DIGITS = 34
 NUMBER_LENGTH_MAX = DECIMAL_DIGITS + 8
 # The warning of a format whose records may carry files.
 FILE_NOT_KEPT = "the attached file is not kept"
+NOT_TAKEN = "not_taken"  # the code of a warning: the value, or the range, was not taken
 
 
 class UnrepresentableNumber:
@@ -33,6 +34,7 @@ class DuplicateKeyDict(dict[str, Any]):
     """A JSON object with a repeated key: which of its values was meant is unknown. `name`: the key."""
 
     name = ""
+    __repr__ = object.__repr__  # never that of an object without a repeated key
 
 
 def parse_int(text: str) -> int | UnrepresentableNumber:
@@ -76,7 +78,7 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 DECODER = json.JSONDecoder(
     parse_float=parse_float, parse_int=parse_int, parse_constant=UnrepresentableNumber, object_pairs_hook=parse_object
 )
-# The patient of a record of ours, in whatever text it stands.
+# The patient of a record in our own format, in any text around it.
 CHECKUP_FOR = re.compile(r'"checkup_for"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.IGNORECASE | re.DOTALL)
 # The record of a ParsedRecord whose text has not been decoded.
 UNREAD: Any = object()
@@ -92,11 +94,13 @@ class ParsedRecord(Struct):
     `patients`: possible names of the patient, best first, if the format gives several. `full_name`: the patient's, if
     the format gives it. `patient_field`: the source's own field that names the patient. `patient_reference`: the
     reference by which a FHIR resource names a patient whose resource the source does not contain. `patient_doubt`: why
-    it may be about another patient than it names, so that a person must say whose it is. `warnings`: what
-    looks wrong in a record that can be read, as (the source's own field, message). `locate`: returns the source's own
-    name for a field of ours, as errors name it. `entries`: the places of the Bundle's entries that it is made of, the
-    head first, each with the number of its result (`sub_id`), "" where it is none. `elsewhere`: the addresses of its
-    results that the source does not contain.
+    it may be about another patient than it names, so that a person must say whose it is. `warnings`: what looks wrong
+    in a record that can be read, as (the source's own field, message) or (field, message, code). `locate`: returns the
+    source's own name for a field of ours, as errors name it. `entries`: the places of the Bundle's entries that it is
+    made of, the head first, each with the number of its result (`sub_id`), "" where it is none. `elsewhere`: the
+    addresses of its results that the source does not contain. `unnumbered`: the number may differ when the record is
+    sent again, because it is only the message's, or an address within a Bundle. `former_id`: the number under which
+    earlier releases stored it, "" if it is the same. `former`: the fields that they read otherwise, with their values.
     """
 
     index: int
@@ -109,10 +113,13 @@ class ParsedRecord(Struct):
     patient_field: str = "checkup_for"
     patient_reference: str = ""
     patient_doubt: str = ""
-    warnings: list[tuple[str, str]] = []
+    warnings: list[tuple[str, ...]] = []
     locate: Callable[[str], str] = str
     entries: dict[int, str] = {}
     elsewhere: list[str] = []
+    unnumbered: bool = False
+    former_id: str = ""
+    former: dict[str, Any] = {}
 
     def decoded(self) -> Any:
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""
@@ -129,7 +136,7 @@ class ParsedRecord(Struct):
 
 
 def named_in(text: str) -> list[str]:
-    """Return the patients that a text names as a record of ours does, also if it is no valid JSON."""
+    """Return the patients that a text names in the fields of our own records, even if it is not valid JSON."""
     found = []
     for quoted in CHECKUP_FOR.findall(text):
         with contextlib.suppress(json.JSONDecodeError):

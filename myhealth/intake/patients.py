@@ -1,6 +1,6 @@
-"""Find the user whom each record of a batch is about, and say why there is none.
+"""Find the user whom each record of a batch is about, or the reason why there is none.
 
-A number with an authority is the patient's who has this identifier; a name or a number without one is a username.
+A number with an authority belongs to the patient who has this identifier; a name or a number without one is a username.
 """
 
 import re
@@ -13,14 +13,14 @@ from psycopg2.extras import execute_values
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT
 from myhealth.common.text import fold_name, printable
-from myhealth.intake.identity import claim_of, contradiction
+from myhealth.intake.identity import as_named_today, claim_of, contradiction
 from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.held_names import erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system
-from myhealth.profiles.names import username_error
+from myhealth.profiles.names import names_nobody, username_error
 
 ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
 FIND_USERS = f"select folded_name, {ACCOUNT} from users where folded_name = any(%s)"
@@ -83,6 +83,7 @@ class Patients:
         self.created: list[str] = []
         self.erased: set[str] = set()
         self.news: dict[int, str] = {}
+        self._named: set[str] = set()
         self._users: dict[str, Account] = {}
         self._holders: dict[Key, tuple[Account, str | None]] = {}
         self._references: dict[str, set[Account]] = {}
@@ -107,13 +108,14 @@ class Patients:
             cursor.execute(STILL_UNLINKED, (sorted(unlinked),))
             if cursor.rowcount != len(unlinked):
                 raise ConcurrentChange(LINKED_MEANWHILE)
-        forms = {erased_form(*key) for item in detailed for key in item.identifiers if key not in self._holders}
-        self.erased = find_erased_names(cursor, forms | {n for i in items for n in i.patients} - self._users.keys())
+        keys = {key for item in detailed for key in item.keys if key not in self._holders}
+        forms = {erased_form(*key) for key in keys if key[1] not in self._references}
+        self.erased = find_erased_names(cursor, forms | self._named - self._users.keys())
         self._find_stored_before(cursor, detailed)
 
     def of(self, item: ValidatedRecord) -> Account | NoPatient:
-        """Return the record's patient, who is one linked user, or why there is none. Accounts that are not
-        linked make nothing ambiguous: anybody can register an account with another's number as its name."""
+        """Return the record's patient, who is one linked user, or why there is none. Accounts that are not linked do
+        not count as candidates: anybody can register an account with another's number as its name."""
         if item.is_detailed:
             return self._settle(item)
         account = self._found.get(item.patients)  # of the same names before
@@ -145,6 +147,10 @@ class Patients:
             meant = f"{printable(item.reference, 60)} has meant" if item.reference else f"{shown} are"
             message = f"{meant} different users here; say who is meant with a patient map"
             return NoPatient(place, message, "ambiguous_user")
+        if self.origin.create_patients and (placeholder := _placeholder(item)):
+            message = f"is not known, and no patient is created: {placeholder} stands for many people"
+            message += "; if it is one, add the user first"
+            return NoPatient(place, message, "unknown_user")
         if item.identifiers:
             return self._unknown_number(item)
         if item.reference and (self._bare(item) or any(name in self._users for name in item.patients)):
@@ -159,14 +165,14 @@ class Patients:
         return NoPatient(place, message, "unknown_user")
 
     def learn(self, cursor: Any) -> None:
-        """Store what the sources call the patients that were found."""
+        """Store the names and numbers that sources give to the patients that were found."""
         if self._learnt:
             rows = [(id_, system, value, name) for (system, value), (id_, name) in sorted(self._learnt.items())]
             execute_values(cursor, LEARN, rows)
 
     def teach(self, cursor: Any, people: Iterable[tuple[str, Patient]]) -> None:
-        """Store by which references FHIR resources mean the patients that are known here. A reference that meant
-        another patient before means both, so that nothing is stored for either by it alone."""
+        """Store the references by which FHIR resources name patients who are known here. A reference that named another
+        patient before then names both, so it alone identifies neither."""
         items = []
         for reference, patient in people:
             names, identifiers = claim_of("", patient, self.origin.own_authorities)
@@ -187,8 +193,8 @@ class Patients:
             yield from accounts
 
     def _find(self, cursor: Any, items: Sequence[ValidatedRecord], detailed: Sequence[ValidatedRecord]) -> None:
-        names = {name for item in items for name in item.patients}
-        names |= {value for item in detailed for _, value in item.identifiers}
+        self._named = set().union(*[item.patients for item in items])
+        names = self._named | {value for item in detailed for _, value in item.identifiers}
         folds = {name: fold_name(name) for name in names}
         cursor.execute(FIND_USERS, (sorted(set(folds.values())),))
         found = {folded: Account(*account) for folded, *account in cursor.fetchall()}
@@ -220,20 +226,21 @@ class Patients:
         if item.reference in self._references:
             return self._references[item.reference]
         found = {self._users[name] for name in item.patients if name in self._users}
-        if not item.identifiers:
+        if not item.identifiers and item.reference:
             if (bare := self._bare(item)) and bare != found:
                 return set()
             return {account for account in found if not self._is_of_other_server(item.reference, account)}
         return found | {self._holders[key][0] for key in item.identifiers if key in self._holders}
 
     def _bare(self, item: ValidatedRecord) -> set[Account]:
-        """Return whom the record's reference means without its server; another server's may mean somebody else."""
+        """Return the accounts that the record's reference names without its server; on another server, the same
+        reference may name another person."""
         return self._references.get(_without_server(item), set())
 
     def _may_be_new(self, item: ValidatedRecord) -> bool:
-        """Return whether nobody here may be the record's patient."""
+        """Return whether the record's patient may be new: no account here may be that person."""
         known = self._matching(item) or self._namesakes(item) or (not item.identifiers and self._bare(item))
-        return not known and not item.parsed.patient_doubt
+        return not known and not item.parsed.patient_doubt and not _placeholder(item)
 
     def _is_of_other_server(self, reference: str, account: Account) -> bool:
         """Return whether the account is known as the patient with the same id of another server."""
@@ -243,7 +250,8 @@ class Patients:
         return bool(servers) and address is not None and address[1] not in servers
 
     def _namesakes(self, item: ValidatedRecord) -> list[tuple[Account, Key]]:
-        """Return accounts that are called by a number of an authority and have no identifiers; each with the number."""
+        """Return the accounts whose username is one of the record's numbers and that have no identifiers, each with the
+        number."""
         found = [(self._users[key[1]], key) for key in item.identifiers if key[1] in self._users]
         return [(account, key) for account, key in found if not self._held.get(account.id)]
 
@@ -261,13 +269,13 @@ class Patients:
         return NoPatient(place, printable(message, 500), "unknown_user")
 
     def _contradiction(self, item: ValidatedRecord, account: Account) -> NoPatient | None:
-        """Return a refusal if the source says of its patient what cannot be true of the account; else learn what the
-        source calls the patient."""
+        """Return why the record has no patient here if the source's facts contradict the account; else None, and
+        remember what the source calls the patient."""
         place, only = item.parsed.patient_field, self.origin.patient
         if only and fold_name(account.username) != fold_name(only):
-            return NoPatient(place, f"is not {only}, whose all records are", "")
+            return NoPatient(place, f"is not {only}, the patient of all records", "")
         reference = item.parsed.patient_reference if self.origin.assigned else item.reference
-        if ON_SERVER.fullmatch(reference) and reference not in self._references:
+        if reference and ON_SERVER.fullmatch(reference) and reference not in self._references:
             self._learnt[reference_system("", account.id), reference] = account.id, None
             self._called.setdefault(account.id, set()).add(reference)
         if item.patient is None:
@@ -292,7 +300,8 @@ class Patients:
         return None
 
     def _find_stored_before(self, cursor: Any, detailed: Sequence[ValidatedRecord]) -> None:
-        """Find the records that are stored under the account that their number alone named in earlier releases."""
+        """Find the accounts under which records are stored already because earlier releases took a number for a
+        username."""
         asked = []
         for item in detailed:
             if item.identifiers and item.record and item.record.record_id is not None and not self._matching(item):
@@ -306,6 +315,12 @@ class Patients:
         self._before = {id(asked[position - 1][0]): asked[position - 1][1] for (position,) in cursor.fetchall()}
 
 
+def _placeholder(item: ValidatedRecord) -> str:
+    """Return a placeholder that the record has for its patient's name or number, "" if it has none."""
+    own = (*item.patients, *(value for _, value in item.identifiers))
+    return next((printable(each, 60) for each in own if names_nobody(each)), "")
+
+
 def _without_server(item: ValidatedRecord) -> str:
     """Return the reference of a record's patient without its server; "" if it names none."""
     address = ON_SERVER.fullmatch(item.reference)
@@ -313,7 +328,7 @@ def _without_server(item: ValidatedRecord) -> str:
 
 
 def _keys_of_names(item: ValidatedRecord) -> list[Key]:
-    """Return the keys under which it is kept what sources call the users of these names."""
+    """Return the keys under which the sources' names for users with these usernames are stored."""
     return [("", fold_name(name)) for name in item.patients] if item.patient and item.patient.name else []
 
 
@@ -323,5 +338,8 @@ def _numbered(system: str, value: str) -> str:
 
 def _who(item: ValidatedRecord) -> str:
     return " or ".join(
-        [*(printable(name, 60) for name in item.patients), *(_numbered(*key) for key in item.identifiers)]
+        [
+            *(printable(name, 60) for name in item.patients),
+            *(_numbered(*key) for key in as_named_today(item.identifiers)),
+        ]
     )

@@ -23,19 +23,18 @@ from myhealth.common.errors import Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
-from myhealth.intake.content import warn_of_withdrawn
 from myhealth.intake.identity import claim_of, claim_of_invalid, composed
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
-from myhealth.intake.record import Record
-from myhealth.intake.record_ids import Occurrences
+from myhealth.intake.record import Record, warn_of_withdrawn
+from myhealth.intake.record_ids import Occurrences, may_have_former_number, use_former_numbers
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
 ATTEMPTS = 3
 UNKNOWN = "unknown"  # the precision of a moment that the source does not contain
-# What a record has that only names another one.
+# The required fields of a record that only names another record.
 WITHDRAWAL = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "disease": ""}
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
 
@@ -45,24 +44,31 @@ class Rollback(Exception):
 
 
 class Intake:
-    """Store the records of one source, batch by batch. `created`: the number of patients that were created. `people`:
-    those of its Dump. A dry run undoes each batch, or leaves that to a caller who has a transaction open: then each
-    batch finds what those before it would have stored."""
+    """Store the records of one source, batch by batch. `people`: the queue of the source's Dump.
+
+    A dry run undoes each batch at once, because live uploads of the same records, machines or patients wait for its
+    locks. So a batch does not find the rows of those before it.
+    """
 
     def __init__(self, origin: ImportSource, people: deque[tuple[str, dict[str, Any]]] | None = None) -> None:
         self.origin = origin
-        self.created = 0
+        self._created: set[str] = set()
         self._people = people
-        self._stored = Occurrences()
+        self._stored = Occurrences(origin.occurrence)
         self._refused = Occurrences()
         self._kept = 0
+
+    @property
+    def created(self) -> int:
+        """The number of patients that were created."""
+        return len(self._created)
 
     def store_batch(self, parsed: Sequence[ParsedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Validate and store one batch in one transaction; return the results in the order of the records.
 
-        When it returns, all that it calls accepted or duplicate is committed, unless the caller has a transaction open.
-        `atomic`: one rejected record rejects all. Raises Unavailable; then the source may be sent again, from its
-        beginning, by another Intake.
+        When it returns, all records reported as accepted or duplicate are committed, unless the caller has a
+        transaction open. `atomic`: one rejected record rejects all. Raises Unavailable; then the source may be sent
+        again, from its beginning, by another Intake.
         """
         return self.store_validated(self.validate(parsed), atomic=atomic)
 
@@ -99,12 +105,13 @@ class Intake:
         return [None] * len(checked)
 
     def learn_people(self) -> None:
-        """Learn which patients the references of the Patient resources mean that were read so far."""
+        """Store the references of the Patient resources that were read so far, with the known patients whom they
+        name."""
         people = []
         while self._people:
             reference, patient = self._people.popleft()
             if reference.startswith("urn:") or not patient.get("identifiers"):
-                continue  # it means nothing beyond its Bundle, or nobody here
+                continue  # the reference is valid only in its Bundle, or names nobody here
             with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError):
                 people.append((reference, msgspec.convert(patient, Patient)))
         if not people:
@@ -119,13 +126,13 @@ class Intake:
                 if attempt == ATTEMPTS - 1:
                     raise Unavailable(f"the patients could not be stored: {first_line(error)}") from error
             else:
-                self.created += len(patients.created)
+                self._created.update(patients.created)
                 return
 
     def _store_single(self, checked: Sequence[ValidatedRecord]) -> Batch | None:
         """Store a single plain record and its event in one statement, which is a transaction by itself. Return None if
         it is not stored. Not within a transaction of the caller: an error would abort it."""
-        if len(checked) != 1 or self.origin.dry_run or database.in_transaction():
+        if len(checked) != 1 or may_have_former_number(checked[0]) or self.origin.dry_run or database.in_transaction():
             return None
         batch = Batch(self.origin, checked, self._event(checked))
         with contextlib.suppress(psycopg2.DataError, psycopg2.IntegrityError, ConcurrentChange):
@@ -153,6 +160,7 @@ class Intake:
     def _attempt(self, checked: Sequence[ValidatedRecord], atomic: bool) -> Batch:
         batch = Batch(self.origin, checked, self._event(checked))
         with contextlib.suppress(Rollback), transaction() as cursor:
+            use_former_numbers(cursor, checked)
             batch.store(cursor)
             if atomic and batch.refused:
                 raise Rollback
@@ -162,12 +170,11 @@ class Intake:
         if atomic and batch.refused:
             self._reject_all(batch)
         else:
-            self.created += len(batch.created)
+            self._created.update(batch.created)
         return batch
 
     def _undo(self) -> None:
-        """Undo the transaction of a dry run, unless it is a part of the caller's."""
-        if self.origin.dry_run and database.transaction_depth() == 1:
+        if self.origin.dry_run:
             raise Rollback
 
     def _keep(self, cursor: Any, batch: Batch) -> None:
@@ -219,19 +226,29 @@ class Intake:
             return self._invalid(parsed, _located(parsed, faults))
         origin = self.origin
         if origin.patient and record.patient is None and not _same_name(record.checkup_for, origin.patient):
-            faults = [("checkup_for", f"is not {origin.patient}, whose all records are")]
+            faults = [("checkup_for", f"is not {origin.patient}, the patient of all records")]
             return ValidatedRecord(parsed, None, _located(parsed, faults))
+        item = ValidatedRecord(parsed, record, [], former_id=parsed.former_id)
+        self._name_patient(item, record)
+        if parsed.former:
+            item.former = validate_record(self._about(parsed.record | parsed.former), origin.machine)[0]
         if record.record_id is None and origin.derive_ids:
-            record.record_id = self._stored.name(record.content_before())
+            self._derive_number(item, record)
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured
             record.taken_precision = UNKNOWN
         if record.status == WITHDRAWN or WITHDRAWN in record.results:
             warn_of_withdrawn(record)
         if record.warnings or parsed.warnings:
             record.warnings = [*parsed.warnings, *_located(parsed, record.warnings)]
-        item = ValidatedRecord(parsed, record, [])
-        self._name_patient(item, record)
         return item
+
+    def _derive_number(self, item: ValidatedRecord, record: Record) -> None:
+        """Derive a record's number from its content. A patient whom the caller or a patient map names takes the place
+        of the record's."""
+        said = item.patients[0] if self.origin.assigned or item.is_mapped else record.checkup_for
+        content, former = record.identity(said), (item.former or record).former_identity()
+        record.record_id = self._stored.name(content)
+        item.former_id = self._stored.name(former) if former != content else ""
 
     def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
         item = ValidatedRecord(parsed, None, first_faults(faults))
@@ -240,7 +257,8 @@ class Intake:
         return item
 
     def _name_patient(self, item: ValidatedRecord, record: Record) -> None:
-        """Set whom the record may be about."""
+        """Set the possible patients of a record: those whom the caller gives, else those whom the record or the map
+        names."""
         origin, parsed = self.origin, item.parsed
         if origin.assigned:
             item.patients, parsed.patient_doubt = (origin.assigned,), ""
@@ -260,10 +278,11 @@ class Intake:
             mapped = origin.patient_map.find(item.patients, item.identifiers)
             if mapped is not None:
                 item.patients, item.reference, parsed.patient_doubt = (mapped,), "", ""
+                item.is_mapped = True
 
     def _about(self, record: Any) -> Any:
-        """Return the record; if it names no patient, with the patient of all records of this source, and of its machine
-        if that overrides."""
+        """Return the record; with the patient of all records of the source if it names none, and with the source's
+        machine if that overrides."""
         if self.origin.overrides_machine and isinstance(record, dict):
             record["machine"] = self.origin.machine
         if self.origin.assigned and isinstance(record, dict):
@@ -275,7 +294,7 @@ class Intake:
     def _reject_all(self, batch: Batch) -> None:
         for outcome in batch.outcomes:
             if not outcome.errors:  # a valid record: the sender still has it
-                outcome.reject(None, "not stored: another record of this all-or-nothing request was refused")
+                outcome.reject(None, "not stored: another record of this all-or-nothing request was rejected")
             outcome.status, outcome.id, outcome.rejection_id, outcome.effect = "rejected", None, None, "none"
         batch.logged = False
         if not self.origin.dry_run:
@@ -284,14 +303,14 @@ class Intake:
 
 
 def _is_withdrawal(record: Any) -> bool:
-    """Return whether the record only says which one its source withdrew; the stored check-up says whose it is."""
+    """Return whether the record only names a record that its source withdrew; its patient is then the stored one's."""
     names = record.keys() - {"details"} if isinstance(record, dict) else ()
     return names == {"record_id", "status"} and record["status"] == WITHDRAWN
 
 
 def _located(parsed: ParsedRecord, faults: Iterable[tuple[str, ...]]) -> list[Any]:
-    """Return faults or warnings with the source's own names of their fields."""
-    return [(parsed.locate(name), *rest) for name, *rest in faults]
+    """Return faults or warnings with the source's own names of their fields, each once."""
+    return list(dict.fromkeys((parsed.locate(name), *rest) for name, *rest in faults))
 
 
 def _forget_values(parsed: ParsedRecord) -> None:

@@ -4,8 +4,8 @@
 an optional field, declare it in `CheckupFields` or `Result` with the default None.
 """
 
-from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, get_args
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -13,6 +13,8 @@ from msgspec.structs import astuple, replace
 
 from myhealth.clinical.status import WITHDRAWN, ReportStatus, ResultStatus
 from myhealth.common.decoding import prepare
+from myhealth.common.text import fold_name
+from myhealth.intake.parsed_record import parse_float
 from myhealth.intake.record_types import (
     LIST_MAX,
     RESULTS_MAX,
@@ -158,9 +160,10 @@ class DetailedRecord(SentRecord, forbid_unknown_fields=True, omit_defaults=True,
 
 class Record(msgspec.Struct, gc=False):
     """A record that can be stored: the columns of a check-up, and further facts. `taken_at` is None if it was not sent.
-    `results` is JSON text; `details` and `sent` are too, or None. `warnings` are (field, message) or (field, message,
-    code) of values that were accepted but look wrong. `results_as_sent`: their text in the source, if it
-    is needed: the record has no number and they are stored otherwise, or words in them were read."""
+    `results` is JSON text; `details` and `sent` are too, or None. `warnings`: (field, message) or (field, message,
+    code) of values that were accepted but look wrong. `results_as_sent`: the results as the source sent them, if the
+    record has no number and they are stored otherwise or words in them were read. `results_text`: the results with the
+    blanks of the source, from which earlier releases derived the number, if these differ."""
 
     record_id: str | None
     checkup_type: str
@@ -180,6 +183,7 @@ class Record(msgspec.Struct, gc=False):
     machine: str | None = None
     warnings: list[tuple[str, ...]] = []
     results_as_sent: str = ""
+    results_text: str = ""
     patient: Patient | None = None
 
     def columns(self) -> tuple[Any, ...]:
@@ -196,13 +200,25 @@ class Record(msgspec.Struct, gc=False):
         more = [[name, value] for name in FURTHER_FIELDS if (value := getattr(self, name)) is not None]
         return encode_json([*texts, taken_at, self.results_as_sent or self.results, *more]).decode()
 
-    def content_before(self) -> str:
-        """Return the content of the same record before its source withdrew it, by which its number is derived."""
+    def identity(self, patient: str) -> str:
+        """Return the content from which the number of a record without one is derived. `patient`: whose record it is.
+
+        It does not change when the source withdraws the record, or writes its patient's name, its zone or the blanks in
+        its results differently.
+        """
+        name, moment = fold_name(patient.strip()), self.taken_at and self.taken_at.astimezone(UTC)
+        return replace(self._before_withdrawal(), checkup_for=name, taken_at=moment).content()
+
+    def former_identity(self) -> str:
+        """Return the content from which earlier releases derived the number of a record without one."""
+        return replace(self, results_as_sent=self.results_text or self.results_as_sent)._before_withdrawal().content()
+
+    def _before_withdrawal(self) -> Self:
         if self.status != WITHDRAWN and WITHDRAWN not in self.results:
-            return self.content()
+            return self
         texts = [text.replace(f'"status":"{WITHDRAWN}",', "") for text in (self.results, self.results_as_sent)]
         status = None if self.status == WITHDRAWN else self.status
-        return replace(self, status=status, results=texts[0], results_as_sent=texts[1]).content()
+        return replace(self, status=status, results=texts[0], results_as_sent=texts[1])
 
 
 # The columns that only a DetailedRecord fills.
@@ -211,4 +227,17 @@ NUMBERS = ("value", "low", "high")  # the fields of a result that may be numbers
 FURTHER_FIELDS = ("patient", *DETAIL_COLUMNS)
 COLUMN_COUNT = Record.__struct_fields__.index("checkup_for")
 encode_json = msgspec.json.Encoder(decimal_format="number").encode
+decode_json = msgspec.json.Decoder(float_hook=parse_float).decode  # of what is stored: quicker than DECODER
 prepare(SentRecord, DetailedRecord)
+
+
+def warn_of_withdrawn(record: Record) -> None:
+    """Add a warning of what the source withdrew. A record whose every result is withdrawn is withdrawn itself."""
+    results = decode_json(record.results)
+    count = sum(isinstance(each, dict) and each.get("status") == WITHDRAWN for each in results)
+    if count and count == len(results):
+        record.status = WITHDRAWN
+    if record.status == WITHDRAWN:
+        record.warnings.append(("status", "withdrawn by its source: it is not shown", "withdrawn"))
+    elif count:
+        record.warnings.append(("results", f"{count} withdrawn by the source: not shown", "withdrawn"))

@@ -1,9 +1,11 @@
-"""What has come before in one source: kept in a temporary file, so that memory does not grow with the source."""
+"""Give the records of one source their derived numbers. The contents that came before are kept in a temporary file, so
+that memory does not grow with the source."""
 
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +13,11 @@ import msgspec
 from msgspec.structs import astuple
 
 from myhealth.clinical.catalog import first_findings
-from myhealth.intake.record import Result
+from myhealth.common.database import fetch_all
+from myhealth.common.text import fold_name
+from myhealth.intake.record import Record, Result
+from myhealth.intake.results import ValidatedRecord
+from myhealth.profiles.held_names import IS_RENAME
 
 # Text whose results had to be written anew, as `results_as_sent` judges it.
 FIRST_FIELDS = 7
@@ -20,10 +26,40 @@ MANY_DIGITS = re.compile(r"[0-9.eE+-]{18}")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class Occurrences:
-    """Names contents by a digest and the number of times that they have come; of many, the digests are on disk."""
+# A record, a number that it may have, and the id of the patient whose check-up must have it, None for anybody's.
+Former = tuple[ValidatedRecord, Record, str, int | None]
+DERIVED = re.compile("sha256:[0-9a-f]{40}:[0-9]+")
+# The records whose former number is that of one that is stored, or was deleted or erased. `owner`: null for anybody's.
+HELD_BEFORE = """
+select position from unnest(%s::text[], %s::text[], %s::bigint[])
+    with ordinality as wanted (serial, record_id, owner, position)
+left join machines on machines.serial = wanted.serial
+where ((wanted.serial is null or machines.id is not null) and exists (
+    select from (select machine_id, record_id, patient_id from checkups
+        union all select machine_id, record_id, patient_id from superseded) as held
+    where held.record_id = wanted.record_id and held.machine_id is not distinct from machines.id
+        and (wanted.owner is null or held.patient_id = wanted.owner)))
+    or wanted.owner is null and exists (select from erased_digests where kind = 'record'
+        and digest = keyed_digest(wanted.serial, wanted.record_id))"""
+RENAMED = f"""
+select distinct folded_name, audit_events.subject, users.id from users join audit_events on subject_id = users.id
+where folded_name = any(%s) and linked_at is not null and {IS_RENAME}"""
 
-    def __init__(self) -> None:
+
+def is_derived(record_id: Any) -> bool:
+    """Return whether a record's number was derived from its content."""
+    return isinstance(record_id, str) and DERIVED.fullmatch(record_id) is not None
+
+
+class Occurrences:
+    """Names contents by a digest and the number of times that they have come. If there are many, the digests are on
+    disk.
+
+    `first`: the number of a content that comes for the first time here.
+    """
+
+    def __init__(self, first: int = 1) -> None:
+        self._first = first
         self._opened: sqlite3.Connection | None = None
 
     @property
@@ -34,11 +70,48 @@ class Occurrences:
         return self._opened
 
     def name(self, content: str) -> str:
-        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        digest = _digest(content)
         row = self._database.execute(
-            "insert into counts values (?, 1) on conflict do update set n = n + 1 returning n", (digest,)
+            "insert into counts values (?, ?) on conflict do update set n = n + 1 returning n", (digest, self._first)
         ).fetchone()
         return f"sha256:{digest}:{row[0]}"
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def may_have_former_number(item: ValidatedRecord) -> bool:
+    """Return whether a record may be stored under another number than its own; see `use_former_numbers`."""
+    return item.former_id != "" or (item.record is not None and is_derived(item.record.record_id))
+
+
+def use_former_numbers(cursor: Any, checked: Iterable[ValidatedRecord]) -> None:
+    """Give records the numbers that earlier releases derived, or that were derived before the patient's user was
+    renamed, if these are stored here. A number of earlier releases depended on how the source wrote the content."""
+    former: list[Former] = [
+        (item, item.record, item.former_id, None) for item in checked if item.former_id and item.record
+    ]
+    former += _numbers_before_renaming(cursor, checked)
+    if not former:
+        return
+    wanted = [(record.machine, number, owner) for _, record, number, owner in former]
+    cursor.execute(HELD_BEFORE, [*map(list, zip(*wanted, strict=True))])
+    for (position,) in cursor.fetchall():
+        item, record, number, _ = former[position - 1]
+        record.record_id, item.copied = number, ""
+
+
+def _numbers_before_renaming(cursor: Any, checked: Iterable[ValidatedRecord]) -> Iterator[Former]:
+    """Yield the records whose patient's user was renamed, with each number derived from an earlier name."""
+    by_name = defaultdict[str, list[tuple[ValidatedRecord, Record]]](list)
+    for item in checked:
+        if item.record and item.patients and is_derived(item.record.record_id):
+            by_name[fold_name(item.patients[0])].append((item, item.record))
+    for name, before, id_ in fetch_all(cursor, RENAMED, ([*by_name],)) if by_name else ():
+        for item, record in by_name[name]:
+            occurrence = str(record.record_id).rpartition(":")[2]
+            yield item, record, f"sha256:{_digest(record.identity(before))}:{occurrence}", id_
 
 
 class _ResultsText(msgspec.Struct):
@@ -51,9 +124,9 @@ _decode_results_text = msgspec.json.Decoder(_ResultsText).decode
 def results_as_sent(results: Sequence[Result], findings: Iterable[tuple[int, Any]], raw: str) -> str:
     """Return the text of a record's results if they are stored as they came, else "".
 
-    The number of a record that has none is derived from this text. The rule must not change: with another number, a
-    dump that is imported again would be stored twice. `results`: complete as sent; `findings`: what the catalogue finds
-    in them, by index. `raw`: the record's text.
+    Earlier releases derived the number of a record without one from this text. The rule must not change: a dump that
+    they imported would be stored again. `results`: complete as sent; `findings`: what the catalogue finds in them, by
+    index. `raw`: the record's text.
     """
     broken = False
     for result in results:

@@ -60,7 +60,7 @@ def number_fault(value: Any) -> str:
 
 
 def value_fault(value: Any) -> str:
-    """Return the fault of a result's value. The explanation of a text value is that of any other text."""
+    """Return the fault of a result's value, "" if it is valid."""
     if type(value) is str:
         return f"has more than {VALUE_MAX} characters" if len(value) > VALUE_MAX else ""
     return "" if is_number(value) else f"must be a number or text, not {refused_number(value)}"

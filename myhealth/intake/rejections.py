@@ -60,7 +60,8 @@ class Quota(Struct, frozen=True):
         return cls(user_id, min(REQUEST_ROWS - kept_before, DAY_ROWS - rows), DAY_BYTES - size)
 
     def excess(self, cursor: Any, rows: Mapping[bytes, tuple[Any, ...]]) -> set[bytes]:
-        """Return the digests of the rows that go beyond the quota; an unresolved rejection takes no further place."""
+        """Return the digests of the rows that go beyond the quota. A row whose rejection is stored and open takes no
+        new place."""
         cursor.execute("select digest from rejections where resolved_at is null and digest = any(%s)", (list(rows),))
         known = {bytes(digest) for (digest,) in cursor.fetchall()}
         left, size, excess = self.rows, self.size, set()

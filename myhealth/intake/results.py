@@ -11,7 +11,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record import Record
 from myhealth.intake.record_types import Patient
 from myhealth.profiles.held_names import erased_form
-from myhealth.profiles.models import Key
+from myhealth.profiles.models import FHIR_REFERENCE, Key
 
 FAULTS_MAX = 20  # errors reported for one record
 ERASED = "erased"  # the code of an error
@@ -25,7 +25,7 @@ class ConcurrentChange(Exception):
 
 class RecordResult(Struct):
     """The result of one record. `status`: accepted, duplicate or rejected. `id`: the check-up's, None if rejected.
-    `effect`: what an accepted record did to the check-up: created, replaced or withdrawn; else none.
+    `effect`: what an accepted record did to the check-up: created, replaced or withdrawn; else "none".
 
     `errors`: the reasons for its rejection; `warnings`: values that were accepted but look wrong.
     """
@@ -55,20 +55,22 @@ class ImportSource(Struct):
 
     `source`: a file's name or a request, for people. `machine`: the serial that the source names for all. `derive_ids`:
     a record without record_id gets one from its content and its occurrence number in the source, so that sending the
-    source twice stores nothing twice. `create_patients`: create unknown patients, without a password. `dry_run`: do
-    everything and roll it back. `patient`: the username of every record's patient; a record that names another one is
-    rejected. `assigned`: the username of every record's patient, whatever the records say. `overrides_machine`: every
-    record is of `machine`, whatever it says. `own_authorities`: folded, those whose numbers are usernames.
-    `patient_map`: usernames of patients as machines call them. `zone`: the name of the zone of moments that name none.
-    `layout`: of tables, as text. `names_fields`: errors name the fields in which a record differs from the stored one;
-    for senders who may read that one. `log_upload`: add an audit event of the upload in the transaction that stores
-    each batch. `user_id`: the user who uploads; bounds the rejected records that are stored.
+    source twice stores nothing twice; `occurrence`: the number of the first one. `create_patients`: create unknown
+    patients, without a password. `dry_run`: do everything and roll it back. `patient`: the username of every record's
+    patient; a record that names another one is rejected. `assigned`: the username of every record's patient, whatever
+    the records say. `overrides_machine`: every record is of `machine`, whatever it says. `own_authorities`: folded,
+    those whose numbers are usernames. `patient_map`: the usernames for the names that machines give to patients.
+    `zone`: the name of the zone of moments that name none. `layout`: of tables, as text. `names_fields`: errors name
+    the fields in which a record differs from the stored one; for senders who may read that one. `log_upload`: add an
+    audit event of the upload in the transaction that stores each batch. `user_id`: the user who uploads; bounds the
+    rejected records that are stored.
     """
 
     source: str
     machine: str | None = None
     format: str = ""
     derive_ids: bool = False
+    occurrence: int = 1
     create_patients: bool = False
     dry_run: bool = False
     patient: str | None = None
@@ -87,7 +89,10 @@ class ValidatedRecord(Struct):
     """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
     the possible usernames of its patient; `identifiers`: those that authorities gave; `patient`: what the source knows
     of the patient; `reference`: how a FHIR resource names the patient, if that counts. `occurrence`: its name among the
-    rejected records, set when it is rejected. `copied`: its `copy_text`, if many are stored at once."""
+    rejected records, set when it is rejected. `copied`: its `copy_text`, if many are stored at once. `former_id`: the
+    number that earlier releases would have derived for it, "" if it is the same. `former`: the record as they would
+    have read it, None if otherwise in nothing. `is_mapped`: whether a patient map
+    says whose it is."""
 
     parsed: ParsedRecord
     record: Record | None
@@ -95,13 +100,16 @@ class ValidatedRecord(Struct):
     patients: tuple[str, ...] = ()
     occurrence: str = ""
     copied: str = ""
+    former_id: str = ""
+    former: Record | None = None
+    is_mapped: bool = False
     identifiers: tuple[Key, ...] = ()
     patient: Patient | None = None
     reference: str = ""
 
     @property
-    def names_nobody(self) -> bool:
-        """Whether it is a withdrawal that only says the number of a record."""
+    def is_bare_withdrawal(self) -> bool:
+        """Whether it is a withdrawal that gives only the number of a record."""
         return not self.patients and self.patient is None
 
     @property
@@ -111,8 +119,14 @@ class ValidatedRecord(Struct):
 
     @property
     def erased_forms(self) -> list[str]:
-        """The forms of its patient's names and identifiers that are kept of erased persons."""
-        return [*self.patients, *(erased_form(*key) for key in self.identifiers)]
+        """The names and keys of its patient in the form in which erased ones are stored as digests."""
+        return [*self.patients, *(erased_form(*key) for key in self.keys)]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The identifiers of its patient, and the address on a FHIR server."""
+        is_address = self.reference.startswith("http")
+        return (*self.identifiers, (FHIR_REFERENCE, self.reference)) if is_address else self.identifiers
 
 
 class Pending(Struct):
@@ -146,7 +160,7 @@ class Pending(Struct):
 
 
 def first_faults(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the faults; of more than FAULTS_MAX the first, and that there are more."""
+    """Return the faults, at most FAULTS_MAX, and then one that says that there are more."""
     if len(faults) <= FAULTS_MAX:
         return faults
     return [*faults[:FAULTS_MAX], ("", f"and more errors than these {FAULTS_MAX}")]

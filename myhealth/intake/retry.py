@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from peewee import Expression
+from peewee import Expression, fn
 
 from myhealth.audit.events import record_event
 from myhealth.audit.models import AuditEvent
@@ -13,18 +13,21 @@ from myhealth.checkups.models import CHANGEABLE, Checkup
 from myhealth.common.database import transaction
 from myhealth.common.errors import Conflict
 from myhealth.common.text import fold_name
+from myhealth.intake.formats.format import Format, reread_json
 from myhealth.intake.formats.registry import OBJECT, get_format
-from myhealth.intake.formats.tables.layout import GUESSED, parse_layout
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, parse_layout
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.pipeline import Intake
+from myhealth.intake.record_ids import is_derived
 from myhealth.intake.rejections import get_rejection, patient_named, payload_text, resolve
 from myhealth.intake.results import ImportSource, RecordResult, error
 from myhealth.profiles.models import User
 from myhealth.profiles.names import username_error
 from myhealth.profiles.services import link_user, names_in_rejections
 
+DIGEST_START, DIGEST_LENGTH = "sha256:", len("sha256:") + 40
 # A record that comes again need not have the same moment: without one it was stored with that of its upload.
 CONTENT_NAMES = ("patient_id", "machine_id", *(name for name in CHANGEABLE if name != "taken_at"))
 
@@ -39,11 +42,13 @@ def retry_rejection(
     own_authorities: Collection[str] = (),
     patient: str | None = None,
     correction: str = "",
+    correction_format: str = OBJECT.name,
     names_fields: bool = True,
 ) -> RecordResult:
     """Try to store a rejected record again, under its first record_id. If it is rejected again, store the new errors.
-    `patient`: the username of its patient, whatever it says. `correction`: a check-up record as JSON to store in its
-    place; it is kept beside the record as sent, and later retries use it. `names_fields`: as in ImportSource.
+    `patient`: the username of its patient, whatever it says. `correction`: a check-up record to store in its place,
+    as JSON or in another format; it is kept beside the record as sent, and later retries use it. `names_fields`: as in
+    ImportSource.
 
     An account that its user registered after the record was received, and that staff did not review, may belong to
     another person: its records are rejected again. A record without a record_id that was sent again meanwhile is a
@@ -53,14 +58,14 @@ def retry_rejection(
     if rejection.resolved_at is not None:
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {rejection.resolution}")
     if correction:
-        _correct(rejection, correction)
+        _correct(rejection, correction, correction_format)
     corrected = {"context": rejection.context} if correction else {}
     origin = _origin(rejection, assigned=patient, own_authorities=own_authorities, names_fields=names_fields)
     unresolved = (Rejection.id == rejection_id) & Rejection.resolved_at.is_null()
     result: RecordResult
     try:
         with transaction():
-            result = Intake(origin).store_batch([reread(rejection)])[0]
+            result = Intake(origin).store_batch([_with_moment(reread(rejection, patient), rejection)])[0]
             if result.status == "accepted":
                 _check_changes(rejection, result)
             if result.status == "rejected":
@@ -80,10 +85,14 @@ def retry_rejection(
 def _origin(rejection: Rejection, **given: Any) -> ImportSource:
     """Return the source as it was when the record first came, with the values `given` for this attempt."""
     context = rejection.context
+    number = context.get("record_id")
+    occurrence = str((number if is_derived(number) else context.get("occurrence")) or "").rpartition(":")[2]
     return ImportSource(
         rejection.source,
         context.get("machine"),
         context.get("format") or "",
+        derive_ids=context.get("derive_ids", False),
+        occurrence=int(occurrence) if occurrence.isdecimal() else 1,
         patient=context.get("patient"),
         overrides_machine=context.get("overrides_machine", False),
         zone=context.get("zone") or "UTC",
@@ -92,11 +101,15 @@ def _origin(rejection: Rejection, **given: Any) -> ImportSource:
     )
 
 
-def _correct(rejection: Rejection, correction: str) -> None:
+def _correct(rejection: Rejection, correction: str, format_name: str) -> None:
     """Set the correction, and the patients whom it names, so that it is erased with each of them."""
     known = rejection.context.get("patients") or []
-    named = [name for name in named_in(correction) if not username_error(name)]
-    rejection.context |= {"correction": correction, "patients": list(dict.fromkeys([*known, *named]))}
+    rejection.context |= {"correction": correction, "correction_format": format_name}
+    record = reread(rejection).record
+    read = record.get("checkup_for") if isinstance(record, dict) and not _is_about_same(rejection, record) else None
+    named = [*named_in(correction), *([read] if isinstance(read, str) else [])]
+    usable = [name for name in named if not username_error(name)]
+    rejection.context["patients"] = list(dict.fromkeys([*known, *usable]))
 
 
 def _check_changes(rejection: Rejection, result: RecordResult) -> None:
@@ -119,38 +132,83 @@ def _check_changes(rejection: Rejection, result: RecordResult) -> None:
 
 
 def _find_twin(checkup_id: int | None, since: datetime) -> int | None:
-    """Return the id of another check-up without a record_id that has the same content and was stored since."""
+    """Return the id of the check-up that was stored when the file came again with the patient or a value corrected.
+
+    It was stored since and has the same content. Either both check-ups have no record_id; or both have numbers derived
+    from different texts, the moments are the same, and no other rejection became the other check-up.
+    """
     other = Checkup.alias()
     same = [
         Expression(getattr(other, name), "IS NOT DISTINCT FROM", Checkup._meta.columns[name]) for name in CONTENT_NAMES
     ]
     without_numbers = Checkup.record_id.is_null() & other.record_id.is_null()
+    digests = [fn.left(each.record_id, DIGEST_LENGTH) for each in (Checkup, other)]
+    derived = [digest.startswith(DIGEST_START) for digest in digests]
+    others_text = derived[0] & derived[1] & (digests[0] != digests[1]) & (Checkup.taken_at == other.taken_at)
+    claimed = Rejection.select(Rejection.checkup_id).where(Rejection.checkup_id.is_null(False))
+    may_be = without_numbers | (others_text & other.id.not_in(claimed))
     query = Checkup.select(other.id.alias("twin_id")).join(other, on=(other.id != Checkup.id))
-    twin = query.where(Checkup.id == checkup_id, without_numbers, other.created_at >= since, *same).tuples().first()
+    query = query.where(Checkup.id == checkup_id, may_be, other.created_at >= since, *same)
+    twin = query.order_by(other.id).tuples().first()
     return twin[0] if twin else None
 
 
-def reread(rejection: Rejection) -> ParsedRecord:
-    """Read the record again, with the number and the patient that were found for it when it first came."""
+def text_to_read(rejection: Rejection) -> tuple[Format, str]:
+    """Return the format and the text of the record: as it was sent, or its correction."""
+    context = rejection.context
+    if correction := context.get("correction"):
+        return get_format(context.get("correction_format") or OBJECT.name), correction
+    return get_format(context.get("format") or ""), payload_text(rejection)
+
+
+def layout_of(rejection: Rejection) -> Layout:
+    """Return the layout that the record came with, if it is a table's."""
+    return parse_layout(rejection.context["layout"]) if rejection.context.get("layout") else GUESSED
+
+
+def _is_about_same(rejection: Rejection, record: dict[str, Any]) -> bool:
+    """Return whether the correction of a row names the patient as the row does. Then the patient who was found
+    stays."""
+    if text_to_read(rejection)[0].reread is reread_json:
+        return False
+    found = get_format(rejection.context.get("format") or "")
+    sent = found.reread(found, payload_text(rejection), UTC, layout_of(rejection)).record
+    return isinstance(sent, dict) and all(sent.get(name) == record.get(name) for name in ("checkup_for", "patient"))
+
+
+def reread(rejection: Rejection, patient: str | None = None) -> ParsedRecord:
+    """Read the record again, with the number and the patient that were found for it when it first came. `patient`: the
+    patient whom a person names. A number that was derived from the content then changes, as after a correction."""
     context = rejection.context
     correction = context.get("correction")
-    found = OBJECT if correction else get_format(context.get("format") or "")
-    layout = parse_layout(context["layout"]) if context.get("layout") else GUESSED
-    zone = read_zone(context.get("zone") or "UTC")
-    parsed = found.reread(found, correction or payload_text(rejection), zone, layout)
+    found, text = text_to_read(rejection)
+    parsed = found.reread(found, text, read_zone(context.get("zone") or "UTC"), layout_of(rejection))
     parsed.index, parsed.line = context.get("index") or 0, context.get("line") or 1
     record = None if parsed.faults else parsed.decoded()
     has_patient = isinstance(record, dict) and record.get("patient")
     # Earlier releases took numbers with an authority for names too. A correction says itself whose it is.
-    if not correction and ("identifiers" in context or not has_patient):
+    keeps_patient = not correction or (isinstance(record, dict) and _is_about_same(rejection, record))
+    if keeps_patient and ("identifiers" in context or not has_patient):
         parsed.patients = tuple(context.get("patients") or parsed.patients)
-    if isinstance(record, dict) and context.get("record_id") and record.get("record_id") is None:
-        record["record_id"] = context["record_id"]
+    number = context.get("record_id")
+    changes_content = (correction or patient) and context.get("derive_ids") and is_derived(number)
+    if isinstance(record, dict) and number and record.get("record_id") is None and not changes_content:
+        record["record_id"] = number
+    return parsed
+
+
+def _with_moment(parsed: ParsedRecord, rejection: Rejection) -> ParsedRecord:
+    """Use the time of receipt as the moment of a record that a live upload sent without one: it was measured then, not
+    now."""
+    record = None if parsed.faults else parsed.decoded()
+    is_live = not rejection.context.get("derive_ids", False)
+    if is_live and isinstance(record, dict) and record.get("taken_at") is None and "taken_precision" not in record:
+        record["taken_at"] = rejection.received_at.isoformat()
     return parsed
 
 
 # Raw SQL: conditions on JSON.
-# Reasons that end when the account is linked, or existed only because it was not known then whose it is.
+# The errors that end when the account is linked, or that arose only because the patient was not known then.
 IS_WAITING = """resolved_at is null
 and jsonb_path_query_array(errors, '$[*].code') ?|
     array['account_not_linked', 'unknown_user', 'registered_since', 'ambiguous_user', 'identifier_unconfirmed',

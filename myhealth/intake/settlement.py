@@ -1,25 +1,30 @@
-"""Settle records whose number is stored with other content: replace, withdraw, keep or refuse.
+"""Settle records whose number is stored with other content: replace, withdraw, keep or reject.
 
 All functions work within the transaction that stores the batch. SQL is raw where it works on sets.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, assignments, select_fields
-from myhealth.checkups.services import CORRECTED, find_versions, keep_version, record_change
+from myhealth.checkups.services import CORRECTED, find_versions, keep_versions, record_changes
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_known, find_stored
-from myhealth.intake.content import UNKNOWN, Content, holds_results, is_known_before, is_other_sample, sample_of
+from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
+from myhealth.intake.content import (
+    UNKNOWN,
+    Content,
+    is_known_before,
+    is_other_sample,
+    sample_of,
+)
 from myhealth.intake.members import merge_part
 from myhealth.intake.merge import Merge, compare_versions, merge
 from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
-from myhealth.intake.parsed_record import DECODER
-from myhealth.intake.record import encode_json
+from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending, RecordKey
 
 # In the order in which records are inserted, so that two uploads of the same records never wait for each other.
@@ -31,15 +36,13 @@ BY_RESULT = ("fhir", "hl7")
 PARTIAL = "hl7"
 # The number of a record of our own export: the check-up's id.
 EXPORTED = re.compile(re.escape(OUR_REPORT) + r"\|([0-9]{1,18})(?:#|$)")
-# The place of an order among those of its number, behind that; so many of one number are looked for.
-ORDER, ORDERS_MAX = re.compile(r"#[0-9]{1,5}$"), 32
 OTHER_CONTENT = "is stored with other content"
 DIFFERS = (OTHER_CONTENT, "stored_with_other_content")
 MOMENTS = ("taken_at", "taken_until", "issued_at")
 
 
 class Unsettled(NamedTuple):
-    """Why a record is refused. `places`: the fields that differ, the first one the error's."""
+    """Why a record is rejected. `places`: the fields that differ, the first one the error's."""
 
     message: str
     code: str
@@ -50,7 +53,7 @@ CORRECTED_HERE = Unsettled("was corrected here, and its source has another versi
 
 
 class Settlement:
-    """The stored check-ups of records that differ from them, locked, and what the records mean for them."""
+    """The stored check-ups of records that differ from them, locked, and the effect of the records on them."""
 
     def __init__(self, cursor: Any, rows: Sequence[Pending], stored: dict[RecordKey, StoredRow], format_: str) -> None:
         self.format = format_
@@ -71,7 +74,7 @@ class Settlement:
         return is_other_sample(content_of_row(stored), content_of(row, stored), same_patient=same_patient)
 
     def settle(self, row: Pending) -> Merge | Unsettled:
-        """Change the stored check-up as the record says. Return what was done, or why the record is refused."""
+        """Change the stored check-up as the record demands. Return what was done, or why the record is rejected."""
         stored = self.stored[row.key]
         ours, theirs = content_of_row(stored), content_of(row, stored)
         if row.patient_id != stored["patient_id"]:
@@ -99,17 +102,17 @@ class Settlement:
 
     def _store(self, row: Pending, stored: StoredRow, done: Merge) -> None:
         values = {name: done.content[name] for name in CHANGEABLE}
-        values |= {name: _encoded(values[name]) for name in JSON_NAMES & values.keys()}
+        values |= {name: encoded(values[name]) for name in JSON_NAMES & values.keys()}
         changed = {name: value for name, value in values.items() if value != stored[name]}
-        keep_version(stored["id"], done.effect)
+        keep_versions([stored["id"]], done.effect)
         Checkup.update(assignments(changed)).where(Checkup.id == stored["id"]).execute()
-        record_change("checkup.change", row.patient_id, stored["id"], changed=sorted(changed), by="its source")
+        record_changes("checkup.change", {stored["id"]: row.patient_id}, changed=sorted(changed), by="its source")
         before = encode_json({name: stored[name] for name in CHANGEABLE}).decode()
         self.versions.setdefault(stored["id"], []).append((done.effect, before))
         self.stored[row.key] = {**stored, **values}
 
     def _came_first(self, row: Pending, stored: StoredRow, theirs: Content) -> bool:
-        """Return whether the record has the content that came before the check-up was corrected."""
+        """Return whether the record has the content that the check-up had before it was corrected."""
         originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
         if any(first.is_same(row) for first in originals):
             return True
@@ -118,7 +121,7 @@ class Settlement:
         )
 
     def _is_legacy(self, first: OriginalFingerprint) -> bool:
-        """Return whether the digest is of an earlier reader's content, so that it says nothing of today's."""
+        """Return whether the digest is of content that an earlier release read; such a digest proves no difference."""
         return self.format in BY_RESULT and first.at < self.upgraded_at
 
     def _is_known_before(self, row: Pending, stored: StoredRow) -> bool:
@@ -129,73 +132,9 @@ class Settlement:
         return legacy and same_patient and compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
-def find_new_orders(cursor: Any, rows: Sequence[Pending]) -> None:
-    """Give records whose order is a further one of its number, and new, the number of the check-up that has their
-    results: they came under the number of another order."""
-    further = [row for row in rows if ORDER.search(str(row.record.record_id))]
-    known = find_known(cursor, further) if further else set()
-    new = [row for row in further if row.key not in known]
-    first = find_stored(cursor, [_numbers_of(row)[0] for row in new]) if new else {}
-    new = [row for row in new if _numbers_of(row)[0] in first]
-    ordered = {row.key: _order_of(content_of(row, None)) for row in rows} if new else {}
-    for row, others in _find_others(cursor, new):
-        sent, own = content_of(row, None), ordered[row.key]
-        same = [key for key, (each, _) in others.items() if ordered.get(key) != own and holds_results(each, sent)]
-        if len(same) == 1:
-            row.record.record_id, row.item.copied = same[0][1], ""
-
-
-def find_known_orders(cursor: Any, rows: Sequence[Pending], found: dict[RecordKey, StoredRow]) -> set[int]:
-    """Give records the numbers of the check-ups of their own orders, where a message has other ones of the orders of
-    one number than before, or in another sequence. Return the ids of the records that may be several.
-
-    `found`: the stored check-ups of the records' numbers, which grows.
-    """
-    moved = [r for r in rows if _order_of(content_of(r, None)) != _order_of(content_of_row(found[r.key]))]
-    unclear = set()
-    for row, others in _find_others(cursor, moved):
-        own = _order_of(content_of(row, None))
-        same = [key for key, (each, _) in others.items() if _order_of(each) == own]
-        if len(same) == 1:
-            row.record.record_id, row.item.copied = same[0][1], ""
-            found[row.key] = others[same[0]][1]
-        elif same:
-            unclear.add(row.id)
-    return unclear
-
-
-def _find_others(
-    cursor: Any, rows: Sequence[Pending]
-) -> Iterator[tuple[Pending, dict[RecordKey, tuple[Content, StoredRow]]]]:
-    """Yield each record with the stored check-ups of the other orders of its number, of the same patient and sample."""
-    wanted = {row.id: _numbers_of(row) for row in rows}
-    stored = find_stored(cursor, [key for keys in wanted.values() for key in keys]) if wanted else {}
-    for row in rows:
-        sent = content_of(row, None)
-        others: dict[RecordKey, tuple[Content, StoredRow]] = {}
-        for key in wanted[row.id]:
-            if key != row.key and key in stored and stored[key]["patient_id"] == row.patient_id:
-                content = content_of_row(stored[key])
-                if not is_other_sample(content, sent, same_patient=True):
-                    others[key] = content, stored[key]
-        yield row, others
-
-
-def _numbers_of(row: Pending) -> list[RecordKey]:
-    """Return the numbers that the orders of a record's number may have: F1, F1#2, F1#3 and so on."""
-    base = ORDER.sub("", str(row.record.record_id))
-    return [(row.machine_id, name) for name in (base, *(f"{base}#{place}" for place in range(2, ORDERS_MAX)))]
-
-
-def _order_of(content: Content) -> tuple[Any, ...]:
-    """Return what was ordered: the code of the order, else its name."""
-    codings = (content["details"] or {}).get("codings") or [{}]
-    return (codings[0].get("system"), codings[0]["code"]) if "code" in codings[0] else (content["checkup_type"],)
-
-
 def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]:
-    """Return the ids of the check-ups from which our own export made records, by the ids of their rows; None for one
-    that was deleted here.
+    """Return, by the ids of the rows, the ids of the check-ups from which our own export made the records; None for a
+    check-up that was deleted here.
 
     Another installation may have given the number to another check-up: patient, moment and values must be those of the
     check-up or of an earlier version of it.
@@ -223,7 +162,7 @@ def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]
 
 
 def _is_of(original: Any, patient_id: int, moment: datetime | None) -> bool:
-    """Return whether a deleted check-up was of this patient and moment, which need not be known."""
+    """Return whether a deleted check-up was of this patient and moment. `moment`: None if it is not known."""
     return original.patient_id == patient_id and moment in (None, _to_millisecond(original.taken_at))
 
 
@@ -267,12 +206,12 @@ def as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) ->
 def content_of_row(row: StoredRow) -> Content:
     """Return the columns of a stored check-up, JSON decoded."""
     found = {name: row[name] for name in CHANGEABLE}
-    found |= {name: row[name] and DECODER.decode(row[name]) for name in JSON_NAMES}
+    found |= {name: row[name] and decode_json(row[name]) for name in JSON_NAMES}
     return {**found, "record_id": row.get("record_id")}
 
 
 def content_of(row: Pending, stored: StoredRow | None) -> Content:
-    """Return the columns of a record; a moment that it lacks is the stored one."""
+    """Return the columns of a record. A moment that the record lacks is taken from the stored row."""
     record = row.record
     found = content_of_row({name: getattr(record, name) for name in (*CHANGEABLE, "record_id")})
     if record.taken_at is None and stored is not None:
@@ -282,15 +221,15 @@ def content_of(row: Pending, stored: StoredRow | None) -> Content:
 
 def decoded_version(text: str) -> Content:
     """Return the columns of a version from its JSON."""
-    found = DECODER.decode(text)
+    found = decode_json(text)
     for name in MOMENTS:
         if found.get(name) is not None:
             found[name] = datetime.fromisoformat(found[name])
     for name in JSON_NAMES:
         if isinstance(found.get(name), str):  # a version of this very batch
-            found[name] = DECODER.decode(found[name])
+            found[name] = decode_json(found[name])
     return {name: found.get(name) for name in (*CHANGEABLE, "record_id")}
 
 
-def _encoded(value: Any) -> str | None:
+def encoded(value: Any) -> str | None:
     return None if value is None else encode_json(value).decode()

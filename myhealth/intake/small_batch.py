@@ -21,6 +21,7 @@ from myhealth.common.database import database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
 from myhealth.intake.results import Pending
+from myhealth.intake.validation import fit_to_person
 
 NAMES = ", ".join(RECORD_NAMES)
 # A column of JSON is sent as text within the JSON of the records, so that its numbers keep their digits.
@@ -40,11 +41,12 @@ VALUES = ", ".join(
 # PostgreSQL names the sequence of an identity column after it; to look the name up costs a tenth of the statement.
 STORE = f"""
 with sent as (
-    select * from rows from (json_to_recordset(%s::json) as (folded_name text, serial text, {TYPES}))
-    with ordinality as wanted (folded_name, serial, {NAMES}, position)),
+    select * from rows from (json_to_recordset(%s::json) as (folded_name text, person bigint, serial text, {TYPES}))
+    with ordinality as wanted (folded_name, person, serial, {NAMES}, position)),
 found as materialized (
     select sent.*,
-           (select id from users where users.folded_name = sent.folded_name and linked_at is not null) as patient_id,
+           (select id from users where users.folded_name = sent.folded_name and linked_at is not null
+            and (person is null or person = users.id)) as patient_id,
            (select id from machines where machines.serial = sent.serial) as machine_id from sent),
 plain as materialized (
     select nextval('checkups_id_seq') as id, found.* from found
@@ -70,7 +72,10 @@ NUMBERS = itertools.count(1)
 PREPARE = "set plan_cache_mode = force_generic_plan; "
 PREPARE += f"prepare {NAME} as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
 EXECUTE = f"execute {NAME} ({', '.join(['%s'] * STORE.count('%s'))})"
-SENT_NAMES = ("folded_name", "serial", *RECORD_NAMES)
+SENT_NAMES = ("folded_name", "person", "serial", *RECORD_NAMES)
+# On whom the ranges of the catalogue depend.
+FIND_PEOPLE = """
+select folded_name, id, sex, birth_date::text from users where folded_name = any(%s) and linked_at is not null"""
 NO_EVENT = (None, None, "upload", None, None, None, "done", "{}")
 NEVER = -1
 WRONG_CONNECTION = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
@@ -84,12 +89,12 @@ class PreparedElsewhere(Exception):
 
 
 def is_plain(entry: Pending) -> bool:
-    """Return whether the statement may take the record: it names one patient, and nothing else that is known of the
-    patient matters: neither who it is nor which range holds. Our own export may be stored already."""
-    item, record = entry.item, entry.record
-    if len(item.patients) != 1 or item.is_detailed or '"range_source"' in record.results:
+    """Return whether the statement may take the record: it names one patient, and no further facts about the patient
+    must be compared. Our own exports are not plain, for they may be stored already."""
+    item = entry.item
+    if len(item.patients) != 1 or item.is_detailed or item.parsed.unnumbered:
         return False
-    return not (record.record_id or "").startswith(OUR_REPORT)
+    return not (entry.record.record_id or "").startswith(OUR_REPORT)
 
 
 def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None = None) -> dict[int, int]:
@@ -99,17 +104,47 @@ def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None
     pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
-    rows = [(fold_name(each.item.patients[0]), each.record.machine, *each.record.columns()) for each in entries]
-    sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
-    values = (sent, *(event or NO_EVENT), NEVER if event is None else len(entries))
-    with translate_errors():
-        cursor = database.cursor()
-        try:
-            cursor.execute(EXECUTE if _is_prepared(cursor) else STORE, values)
-        except WRONG_CONNECTION as error:
-            pooled.add(cursor.connection)
-            raise PreparedElsewhere from error
-        return {position - 1: id_ for position, id_, _ in cursor.fetchall()}
+    names = [fold_name(each.item.patients[0]) for each in entries]
+    unfitted = [each.record.results for each in entries]
+    stored: dict[int, int] = {}
+    try:
+        with translate_errors():
+            cursor = database.cursor()
+            people = _fit_ranges(cursor, names, entries)
+            rows = [
+                (name, person, each.record.machine, *each.record.columns())
+                for name, person, each in zip(names, people, entries, strict=True)
+            ]
+            sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
+            values = (sent, *(event or NO_EVENT), NEVER if event is None else len(entries))
+            try:
+                cursor.execute(EXECUTE if _is_prepared(cursor) else STORE, values)
+            except WRONG_CONNECTION as error:
+                pooled.add(cursor.connection)
+                raise PreparedElsewhere from error
+            stored = {position - 1: id_ for position, id_, _ in cursor.fetchall()}
+    finally:
+        for position, (entry, results) in enumerate(zip(entries, unfitted, strict=True)):
+            if position not in stored:
+                entry.record.results = results
+    return stored
+
+
+def _fit_ranges(cursor: Any, names: Sequence[str], entries: Sequence[Pending]) -> list[int | None]:
+    """Choose the catalogue's ranges in the records by their patients. Return the ids of these patients, so that nobody
+    else's record gets them; NEVER for a patient who is not here; None for the records without such ranges."""
+    ranged = ['"range_source"' in each.record.results for each in entries]
+    if not any(ranged):
+        return [None] * len(entries)
+    cursor.execute(FIND_PEOPLE, ([*{name for name, has_range in zip(names, ranged, strict=True) if has_range}],))
+    found = {name: (id_, sex, birth_date) for name, id_, sex, birth_date in cursor.fetchall()}
+    people: list[int | None] = []
+    for name, has_range, entry in zip(names, ranged, entries, strict=True):
+        id_, sex, birth_date = found.get(name, (NEVER, None, None)) if has_range else (None, None, None)
+        if has_range and id_ != NEVER:
+            fit_to_person(entry.record, sex, birth_date)
+        people.append(id_)
+    return people
 
 
 def _is_prepared(cursor: Any) -> bool:

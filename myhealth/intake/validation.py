@@ -1,9 +1,8 @@
 """Validate a check-up record: accept it or explain every fault with its place. Pure.
 
 The Structs of `record` accept, from JSON text (`accept_text`, plain records) or from a decoded record
-(`validate_record`, also with further facts). `explain`
-walks the types of the same Structs and says why a record is refused. Values are never altered: units, numbers and
-ranges stay as they were sent.
+(`validate_record`, also with further facts). `explain` walks the types of the same Structs and says why a record is
+rejected. Values are never altered: units, numbers and ranges stay as they were sent.
 """
 
 import re
@@ -22,7 +21,7 @@ from myhealth.clinical.catalog import findings, first_findings, is_first
 from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
 from myhealth.common.decoding import INT_MAX, INT_MIN
-from myhealth.common.text import UNSTORABLE
+from myhealth.common.text import unstorable_fault
 from myhealth.intake.explanation import (
     FRACTION,
     NO_OFFSET,
@@ -34,27 +33,22 @@ from myhealth.intake.explanation import (
     explain,
     json_faults,
 )
-from myhealth.intake.parsed_record import (
-    DECODER,
-    UNREAD,
-    DuplicateKeyDict,
-    ParsedRecord,
-    UnrepresentableNumber,
-    parse_float,
-)
+from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
 from myhealth.intake.record import (
     DETAIL_COLUMNS,
     NOT_SENT,
     NUMBERS,
     DetailedRecord,
+    DetailedResult,
     Record,
     Result,
     SentRecord,
+    decode_json,
     encode_json,
 )
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
-from myhealth.intake.told import future_moments, read_words, says_more, tells_range
+from myhealth.intake.worded_facts import future_moments, read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -85,11 +79,11 @@ REFUSALS = (_Refused, msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
 
 
 def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> Record | None:
-    """Return the record if its text is the JSON of a valid record that needs no second look, else None.
+    """Return the record if its text is the JSON of a valid record that needs no further check, else None.
 
-    None does not mean that it is refused: `validate_record` decides. `machine`: the serial that holds for the whole
-    source. `latest`: of `latest_moment`. Of a repeated key one value is decoded, so the record encoded again has fewer
-    commas than the text.
+    None does not mean that it is rejected: `validate_record` decides. `machine`: the serial that holds for the whole
+    source. `latest`: of `latest_moment`. A repeated key is found by the commas: only one of its values is decoded, so
+    the record encoded again has fewer commas than the text.
     """
     raw = parsed.raw
     if parsed.record is not UNREAD or ("\\" in raw and MISLEADING.search(raw.replace("\\\\", ""))):
@@ -112,7 +106,8 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
             _add_results(record, sent.results, encoded[encoded.find(RESULTS) + len(RESULTS) : -1], found)
     except REFUSALS:
         return None
-    record.results_as_sent = as_sent or record.results_as_sent
+    if as_sent != (record.results_as_sent or record.results):
+        record.results_text = as_sent
     return record
 
 
@@ -169,7 +164,7 @@ def _to_struct(record: Any) -> DetailedRecord:
     """Convert a decoded record. Raises _Refused or msgspec.ValidationError."""
     if not _can_be_stored(record):
         raise _Refused
-    if type(moment := record.get("taken_at")) is str:
+    if type(moment := record.get("taken_at")) is str and "." in moment:
         record = {**record, "taken_at": FRACTION.sub(r"\1", moment)}
     return msgspec.convert(record, DetailedRecord)
 
@@ -178,21 +173,19 @@ def _can_be_stored(record: Any) -> bool:
     """Return whether it is an object whose keys, numbers and texts can all be stored, at every depth."""
     if type(record) is not dict:
         return False
-    waiting: list[Any] = [record]
+    values: list[Any] = [record]
     texts: list[str] = []
-    while waiting:
-        value = waiting.pop()
+    for value in values:  # it grows
         kind = value.__class__
         if kind is str:
             texts.append(value)
         elif kind is dict:
-            waiting += value.values()
+            values += value.values()
         elif kind is list:
-            waiting += value
+            values += value
         elif kind is UnrepresentableNumber or kind is DuplicateKeyDict:
             return False
-    text = "".join(texts)
-    return "\0" not in text and (text.isascii() or not UNSTORABLE.search(text))
+    return not unstorable_fault("".join(texts))
 
 
 def _make_record(sent: SentRecord, machine: str | None) -> Record:
@@ -230,7 +223,9 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
         _add_results(record, sent.results, encode_json(sent.results), found)
     for name in DETAIL_COLUMNS:
         value = getattr(sent, name)
-        if value is not None and name in ("details", "sent"):
+        if value is None:
+            continue
+        if name in ("details", "sent"):
             value = encode_json(value).decode()
             if len(value) > DETAILS_MAX:
                 raise _Refused(name, f"has {len(value)} characters; at most {DETAILS_MAX} are allowed")
@@ -245,8 +240,9 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
 
 def _has_fault(part: Any) -> bool:
     """Return whether a Struct, or one within it, has a value that its type allows and a check of its Meta refuses."""
-    read, faults = _partchecks(part.__class__)
-    for value, fault in zip(read(part), faults):  # noqa: B905 - strict costs time
+    read, faults, absent = _partchecks(part.__class__)
+    values = read(part)
+    for value, fault in zip(values, faults) if values != absent else ():  # noqa: B905 - strict costs time
         if value is None or value is NOT_SENT:
             continue
         if fault is not None:
@@ -274,6 +270,7 @@ def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Find
     Raises _Refused. It calls no functions where it can do without: this loop is most of the time of a plain record.
     """
     added, all_found = 0, []
+    specimen, may_be_blood = None, True  # of the result before: they share one
     for place, result in enumerate(results):
         code, value, unit, low, high = result.code, result.value, result.unit, result.low, result.high
         if code is NOT_SENT or unit is NOT_SENT or low is NOT_SENT or high is NOT_SENT or result.flag is NOT_SENT:
@@ -291,7 +288,9 @@ def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Find
                 raise _Refused
         if low is not None and high is not None and low > high:
             raise _Refused
-        if code is not None and unit is not None and (result.__class__ is Result or _may_be_blood(result)):
+        if isinstance(result, DetailedResult) and result.specimen is not specimen:
+            specimen, may_be_blood = result.specimen, _may_be_blood(result.specimen)
+        if code is not None and unit is not None and may_be_blood:
             words = result.range_text if result.__class__ is Result else _words_of_range(result)
             found = findings(code, value, unit, low, high, result.flag, words)
             if found:
@@ -308,10 +307,10 @@ def _add_nulls(result: Result) -> int:
 
 
 def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: list[tuple[int, Findings]]) -> None:
-    """Add the results to the record, with what the catalogue found in them. `encoded`: their JSON without that.
+    """Add the results to the record, with the catalogue's findings. `encoded`: their JSON without the findings.
 
-    If it found something else at first, the number of a record is derived from that: `results_as_sent`. Raises
-    _Refused.
+    If the first catalogue would have found something else, store the results with that in `results_as_sent`: the number
+    of a record without one is derived from it. Raises _Refused.
     """
     first = results[:]
     for place, found in all_found:
@@ -334,50 +333,55 @@ def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: 
 
 
 def _results_before(results: Sequence[Result], record: Record) -> str:
-    """Return the results from which the number of a record is derived, as JSON: without what their words tell."""
+    """Return the results from which the number of a record is derived, as JSON: without the facts read from their
+    words."""
     copies, made = [replace(result) for result in results], replace(record)
     _, found = _check_results(copies)
     _add_results(made, copies, encode_json(copies), found)
     return made.results_as_sent or made.results
 
 
-def _may_be_blood(result: Any) -> bool:
+def _may_be_blood(specimen: Any) -> bool:
     """Return whether the catalogue's ranges, which are for blood, may hold."""
-    specimen = result.specimen
     return specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
 
 
 def _words_of_range(result: Any) -> str | None:
-    """Return the range in words; "" if the source gave ranges without words, even if none holds for this patient."""
+    """Return the range in words; "" if the source gave ranges without words, even if none of them holds for this
+    patient."""
     return "" if result.range_text is None and result.ranges else result.range_text
 
 
 @lru_cache(maxsize=64)
-def _partchecks(cls: type[msgspec.Struct]) -> tuple[Callable[[Any], tuple[Any, ...]], list[Fault | None]]:
-    """Return how to read the values of a Struct that need a check beyond their type, and the check of each: None if it
-    is within the Structs of the value."""
+def _partchecks(
+    cls: type[msgspec.Struct],
+) -> tuple[Callable[[Any], tuple[Any, ...]], list[Fault | None], tuple[None, ...]]:
+    """Return a getter for the fields of a Struct that need a check beyond their type, the check of each field, None if
+    the value contains Structs, which have the checks, and what it gets if the Struct has none of the fields."""
     type_: Any = inspect.type_info(cls)
-    inside = [(field.name, None) for field in type_.fields if _contains_struct(field.type)]
+    inside = [(field.name, None) for field in type_.fields if _contains_checks(field.type)]
     inline = INLINE if issubclass(cls, Result) else ()
     found = [*((name, fault) for name, fault in checks(type_) if name not in inline), *inside]
     names = [name for name, _ in found]
-    read = attrgetter(*names) if len(names) > 1 else lambda part: tuple(getattr(part, name) for name in names)
-    return read, [fault for _, fault in found]
+    read = attrgetter(*names) if len(names) > 1 else lambda part: (getattr(part, names[0]),)
+    return read, [fault for _, fault in found], (None,) * len(found)
 
 
-def _contains_struct(type_: inspect.Type) -> bool:
+def _contains_checks(type_: inspect.Type) -> bool:
+    """Return whether a value of the type contains Structs with fields that need a check beyond their type."""
     kinds = [each.item_type if isinstance(each, inspect.ListType) else each for each, _ in alternatives(type_)]
-    return any(isinstance(each, inspect.StructType) for kind in kinds for each, _ in alternatives(kind))
+    structs = [each for kind in kinds for each, _ in alternatives(kind) if isinstance(each, inspect.StructType)]
+    return any(_partchecks(each.cls)[1] for each in structs)
 
 
 INLINE = ("name", *NUMBERS)  # `_check_results` checks these
 
 
 def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None = None) -> bool:
-    """Choose the range of each result by what is known of the patient; return whether any result changed.
+    """Choose the range of each result by the facts known of the patient; return whether any result changed.
 
-    `sex`, `birth_date`: what is stored of the patient; what the source says in `record.patient` comes first. The number
-    of a record that has none stays the same: it is derived from `results_as_sent`.
+    `sex`, `birth_date`: those stored of the patient; the source's own, in `record.patient`, come first. The number of a
+    record without one stays the same: it is derived from `results_as_sent`.
     """
     text = record.results
     if '"range' not in text or ('"ranges"' not in text and '"range_source"' not in text):
@@ -388,7 +392,7 @@ def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None
     age, oldest = age_at(birth_date, on), age_at(birth_date, on, oldest=True)
     if age is None and record.patient is not None:
         age = record.patient.age
-    results = DECODER.decode(text)
+    results = decode_json(text)
     fitted = [for_person(result, sex, age, oldest) for result in results]
     if fitted != results:
         record.results = encode_json(fitted).decode()

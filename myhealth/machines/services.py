@@ -26,9 +26,9 @@ def _serial_fault(serial: str) -> str:
     if len(serial) > SERIAL_MAX:
         return f"the serial has {len(serial)} characters; at most {SERIAL_MAX} are allowed"
     if serial != serial.strip() or "/" in serial:
-        return "the serial begins or ends with a space, or holds a /"
+        return "the serial begins or ends with a space, or contains a /"
     if any(unicodedata.category(character)[0] == "C" for character in serial):
-        return "the serial holds a control character"
+        return "the serial contains a control character"
     return ""
 
 
@@ -36,7 +36,7 @@ def label_fault(label: Any) -> str:
     """Return why this cannot be a machine's model, site or firmware, "" if it can."""
     if not isinstance(label, str) or len(label) > SERIAL_MAX:
         return f"must be text of at most {SERIAL_MAX} characters"
-    return "holds a control character" if any(unicodedata.category(c)[0] == "C" for c in label) else ""
+    return "contains a control character" if any(unicodedata.category(c)[0] == "C" for c in label) else ""
 
 
 def register_machine(

@@ -1,7 +1,7 @@
 """users: patients, the people who care for them, and the programs that act for them.
 
-`subject` is who a user is, for good: ids may be handed out again after a restore, to somebody else, and a token or a
-report of the one must not become the other's. Tokens that were given out end with the password, and with `active`.
+`subject` identifies a user for good. A restored database may give an id out again, to another user, who must not get
+the tokens and reports of the first. A new password ends the tokens that were given out; so does `active` = false.
 """
 
 from myhealth.migrations import run_sql

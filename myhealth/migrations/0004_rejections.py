@@ -1,7 +1,7 @@
-"""rejections: every record that was refused, whole, until somebody has dealt with it.
+"""rejections: every record that was refused, whole, until it is resolved.
 
-`payload` is the record as it was sent: text, or base64 where it is not UTF-8. `context` says what else is needed
-to try it again (format, machine, index). The same record refused again from the same source is counted, not doubled.
+`payload` is the record as it was sent: text, or base64 where it is not UTF-8. `context` has what is needed to try it
+again (format, machine, index). The same record refused again from the same source is counted, not doubled.
 """
 
 from myhealth.migrations import run_sql

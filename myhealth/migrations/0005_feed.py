@@ -1,9 +1,9 @@
-"""The change feed, kept true by the database itself for any writer: an ORM, COPY, a person in psql.
+"""The change feed. The database itself keeps it complete for any writer: an ORM, COPY, a person in psql.
 
 Every UPDATE of users and checkups sets `changed_in`, `revision` and `updated_at`; an INSERT that brings its
 own `changed_in` gets that of its transaction instead; every DELETE (by cascade too) and TRUNCATE leaves tombstones.
-An id that comes back after its deletion goes on counting where its tombstone ended, so that (id, revision) never
-means two things. The triggers fire ALWAYS: a session in replica mode writes the truth too.
+If a deleted id is inserted again, its revisions continue after that of its tombstone, so that (id, revision) never
+means two things. The triggers fire ALWAYS, so also in sessions in replica mode.
 """
 
 from myhealth.migrations import run_sql

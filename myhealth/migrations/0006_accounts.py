@@ -1,6 +1,6 @@
 """audit_events: who did what, to whose data, when, from where; append-only. login_attempts: for throttling.
 
-idempotency_keys: what a request was answered with, so that the same request sent again is answered alike.
+idempotency_keys: the answer to a request, so that the same request sent again gets the same answer.
 """
 
 from myhealth.migrations import run_sql

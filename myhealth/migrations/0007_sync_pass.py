@@ -1,6 +1,6 @@
 """sync_pass: how the last pass of the sync went and how far it had come, for those who look at PostgreSQL alone.
 
-One row, for people and for monitoring. What the sync goes by is the mark, beside the reports that it describes.
+One row, for people and for monitoring. The sync itself uses the checkpoint, which is beside the reports.
 """
 
 from myhealth.migrations import run_sql

@@ -1,7 +1,8 @@
-"""login_attempts: by the user's id where there is one; whether the password was checked already. refusals: equal ones.
+"""login_attempts: the user's id if there is such a user, and whether the check has ended. refusals: counts of equal
+ones.
 
-`address` holds the network from here on. `refusals`: how many equal refusals of one minute an audit event stands for;
-rows go by age, as the events do.
+From here on, `address` holds the network. `refusals`: how many equal refusals of one minute share one audit event; old
+rows are deleted, as old events are.
 """
 
 from myhealth.migrations import run_sql

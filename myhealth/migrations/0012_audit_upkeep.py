@@ -1,8 +1,8 @@
 """audit_upkeep(): the only way to change or remove an audit event, for erasure and for retention.
 
 The append-only trigger stays on; it lets a statement pass only within this function, which runs as the table's owner.
-The function removes no event younger than 31 days, and renames no person who still has an account. A role that may
-add events may call it. `spellings` of the name are replaced within details too; `identifiers` are whole subjects only.
+The function removes no event younger than 31 days, and renames no person who still has an account. A role that may add
+events may call it. It replaces `spellings` of the name within details too, `identifiers` only as whole subjects.
 """
 
 from myhealth.migrations import run_sql

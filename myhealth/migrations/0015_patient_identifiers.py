@@ -1,7 +1,7 @@
 """users.birth_date, users.sex; patient_identifiers: the numbers that authorities gave to patients.
 
 An identifier belongs to the document of its user in the report store: a change of it touches the user's row, so that
-the feed carries it. What MyHealth keeps for itself (no system, or a FHIR reference) does not.
+the feed carries it. An identifier that MyHealth keeps for itself (no system, or a FHIR reference) touches nothing.
 """
 
 from myhealth.migrations import run_sql

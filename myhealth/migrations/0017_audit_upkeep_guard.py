@@ -1,8 +1,8 @@
-"""audit_upkeep(): callable only by roles that may erase, and by name only for rows without an id, in given spans.
+"""audit_upkeep() with checks: only roles that may erase can call it, and it finds rows by name only in given spans.
 
-Like that of migration 12, which the first five arguments call as before. `held`: the span of each of the `spellings`,
-in which it was the person's. A name that a linked user has now is refused. Roles that may delete
-rejections, as erasure and retention do, may call it; others are granted that by hand.
+Its first five arguments are those of migration 12. `held`: for each of the `spellings`, the span in which it was the
+person's name. By name it finds only rows without an id. A name that a linked user has now is refused. Roles that may
+delete rejections, as erasure and retention do, may call it; others need a grant by hand.
 """
 
 from importlib import import_module

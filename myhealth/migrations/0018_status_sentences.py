@@ -91,4 +91,4 @@ def up(migrator: Any, db: Any) -> None:
 
 
 def down(migrator: Any, db: Any) -> None:
-    """The lines are not written back: the fields hold what they said, as long as migration 14 is applied."""
+    """Do nothing: the fields keep the meaning of the lines as long as migration 14 is applied."""

@@ -1,7 +1,8 @@
 """fuller_readers_since(): the moment of this migration.
 
-Since migration 16 the readers of FHIR and HL7 files have learned to read more of what the same files say: decimal
-commas, conditions in words, codes of devices. What earlier ones stored is compared as that of before migration 16 is.
+Since migration 16 the readers of FHIR and HL7 files have learned to find more in the same files: decimal commas,
+conditions in words, codes of devices. Check-ups that earlier readers stored are compared like those from before
+migration 16.
 """
 
 from myhealth.migrations import run_sql

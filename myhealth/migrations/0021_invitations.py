@@ -1,7 +1,7 @@
 """invitations: the code with which a person sets a password; one of each user, as a keyed digest.
 
-A trigger ends it with a new password, a new role, or the end of the account, whichever program writes that. It has its
-owner's rights, so that it works for roles that have none here yet.
+A trigger ends it with a new password, a new role, or the end of the account, whichever program writes that. The trigger
+has its owner's rights, so that it works for roles that have no rights here yet.
 """
 
 from myhealth.migrations import run_sql

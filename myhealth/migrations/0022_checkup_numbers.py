@@ -1,8 +1,8 @@
-"""checkup_numbers(record_id, results, details), and an index by it: what a FHIR resource may be called.
+"""checkup_numbers(record_id, results, details), and an index by it: the numbers by which FHIR resources are found.
 
-The numbers of the check-up, its results and its panels that are FHIR's, each whole, without its id (before #), and its
-id alone (after the last / or #). The index has only check-ups with such a number: those of plain dumps have no part in
-it. It is built without a lock that stops uploads.
+It returns those numbers of a check-up, its results and its panels that are FHIR's, each in three forms: whole, without
+its id (before #), and the id alone (after the last / or #). The index leaves out check-ups without such a number, as
+those of plain dumps. It is built without a lock that stops uploads.
 """
 
 from typing import Any

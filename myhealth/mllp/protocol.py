@@ -8,15 +8,17 @@ enhanced mode; MSA; ERR) and table 0357.
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.encoding import Encoding, decode, read_encoding
 from myhealth.intake.formats.hl7v2.segments import BOM, MESSAGE_START, Segment
 
 VT, FS = b"\x0b", b"\x1c"
-BLANK = b"\r\n \t\0"  # between two frames nobody means anything by them
+BLANK = b"\r\n \t\0"  # without meaning between two frames
 
 
 class FrameTooLong(Exception):
@@ -73,7 +75,7 @@ class Frames:
         return self.is_open
 
     def _cut(self, end: int) -> bytes:
-        """Remove the bytes up to `end`, and the mark there; return them."""
+        """Remove and return the bytes up to `end`; remove the mark there too."""
         taken = bytes(self._data[:end])
         del self._data[: end + 1]
         self._searched = 0
@@ -100,8 +102,7 @@ ACCEPT_CODES = {"AA": "CA", "AE": "CE", "AR": "CR"}
 MODES = ("AL", "NE", "ER", "SU")  # table 0155
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One ERR segment. `place`: segment, its number in the message and field, as far as they are known. `severity`: E
     for an error, W for a warning, I for information."""
 
@@ -111,8 +112,7 @@ class Problem:
     severity: str = "E"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What became of a message. `code`: AA, AE or AR. `is_safe`: all of it is stored, as check-ups or as rejections, so
     that its sender need not keep it."""
 

@@ -5,9 +5,13 @@ import logging
 import re
 import traceback
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+# Loaded at start, not for the first message: code may be replaced under a running server.
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+import myhealth.intake.formats.hl7v2.reader  # noqa: F401
 from myhealth.audit.events import Actor, acting_as
 from myhealth.common.addresses import is_trusted, parse_networks
 from myhealth.common.database import database
@@ -47,7 +51,7 @@ class Senders:
         return next(by_address, "") or named or self._names.get("", "")
 
     def is_elsewhere(self, serial: str) -> bool:
-        """Return whether only other addresses speak for a machine that a message names."""
+        """Return whether only other addresses may send for a machine that a message names."""
         return serial in self._networks.values()
 
 
@@ -62,7 +66,7 @@ log = logging.getLogger(__name__)
 
 PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[([0-9]+)\])?(?:-([0-9]+))?")
 SECOND_MESSAGE = re.compile(rb"[\r\n][ \t\f]*MSH[^\w\s]")
-# These segments come behind the OBR of their record; the others before it.
+# These segments follow the OBR of their record; the others precede it.
 BEHIND = ("OBX", "NTE", "SPM")
 ACKNOWLEDGEMENTS = ("ACK", "MCF", "NAK")  # never answered, or two systems would answer each other for ever
 UNKNOWN_PATIENT = (
@@ -72,8 +76,7 @@ CODES = {**dict.fromkeys(UNKNOWN_PATIENT, "204"), "stored_with_other_content": "
 MISSING = re.compile("is (missing|empty)")
 
 
-@dataclass
-class Receiver:
+class Receiver(Struct):
     """How messages are read and stored; see ImportOptions."""
 
     senders: Senders = field(default_factory=Senders)
@@ -109,7 +112,7 @@ class Receiver:
 
     def _verdict(self, message: bytes, head: Segment | None, address: str) -> Verdict:
         if head is None:
-            return refused("100", "it is no HL7 v2 message: that begins with MSH and its delimiters", "1")
+            return refused("100", "it is not an HL7 v2 message: that begins with MSH and its delimiters", "1")
         if SECOND_MESSAGE.search(message):
             return refused("100", "it is more than one message: send each in a frame of its own", "2")
         # in a frame, so that its last segment is known to be whole

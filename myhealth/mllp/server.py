@@ -13,15 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import prometheus_client
+from msgspec import Struct, field
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from myhealth.common.addresses import fold_address, is_trusted
 from myhealth.common.errors import MyHealthError, SettingsError
+from myhealth.mllp import Limits
 from myhealth.mllp.protocol import FS, VT, Frames, FrameTooLong, acknowledge, read_head
 from myhealth.mllp.receiver import refused
 
@@ -39,22 +40,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of connections.
-
-    `allow`: the addresses and networks that may send, with commas between them. `message_max`: bytes of a message.
-    `idle_s`: from one message to the next; `frame_s`: from the beginning of a message to its end.
-    """
-
-    allow: str = "127.0.0.0/8,::1"
-    message_max: int = 16 * 1024 * 1024
-    idle_s: float = 3600.0
-    frame_s: float = 60.0
-
-
-@dataclass
-class Figures:
+class Figures(Struct):
     """What a server has done so far. `answers`: the number of messages by the code of their acknowledgement, "none" for
     those that were not answered; `seconds`: how long they took. `connections`: now; `refused`: how many were not taken.
     """
@@ -212,7 +198,8 @@ def _prepare(writer: asyncio.StreamWriter) -> None:
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Let the sender read our last answer: if we closed while it sends, the system would discard that."""
+    """Give the sender time to read our last answer: if we closed while it is sending, the system would discard the
+    answer."""
     if writer.can_write_eof():
         writer.write_eof()
     with contextlib.suppress(TimeoutError):
@@ -221,8 +208,7 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 pass
 
 
-@dataclass(eq=False)
-class _Collector:
+class _Collector(Struct, eq=False):
     figures: Figures
 
     def collect(self) -> Iterable[Metric]:

@@ -1,4 +1,4 @@
-"""A person's data as a whole: its erasure, its export, how long each kind is kept, and the rule of each table.
+"""A person's data as a whole: its erasure, its export, and how long each kind is kept.
 
 needs: common, audit, profiles, intake, checkups, reports
 """

@@ -1,4 +1,5 @@
-"""Erase a person: everything that is held on one user goes, or keeps only a pseudonym. See rules.py for each table.
+"""Erase a person: everything that is held on one user goes, or keeps only a pseudonym. cli/README.md has the
+rule of each table.
 
 Texts that name the person are found by the usernames in them, as whole words in any spelling that folds to the same.
 
@@ -10,10 +11,10 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
 from psycopg2.extras import DateTimeTZRange, execute_values
 
 from myhealth.audit.events import record_event
@@ -40,7 +41,7 @@ from myhealth.profiles.services import get_user
 NO_PERSONS_NAME = re.compile(r"[\d._@]")
 JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # Raw SQL: conditions on text and JSON.
-# Rows without the name in ASCII, without a character beyond ASCII, an escape or base64 cannot name the person.
+# A row can name the person only if it has the name in ASCII, or a character beyond ASCII, an escape or base64.
 CANDIDATES = """
 select id, payload, context, source, errors, received_at from (
     select *, concat_ws(' ', payload, source, context, errors) as content from rejections) as all_of_them
@@ -53,8 +54,8 @@ select exists (select from patient_identifiers
 
 
 class Mentions:
-    """Recognises `names` (usernames of one person) as whole words of a text. `held`: when which names were the
-    person's; by default these always. `identifiers`: the person's."""
+    """Recognises `names` (usernames of one person) as whole words of a text. `held`: when each name was the person's;
+    by default always. `identifiers`: the person's."""
 
     def __init__(
         self, names: Collection[str], held: HeldNames | None = None, identifiers: Collection[Key] = ()
@@ -67,7 +68,7 @@ class Mentions:
         self._words = re.compile(rf"(?<![\w-])(?<!\w[.@])(?:{words})(?![\w-]|[.@]\w)")
 
     def names(self, name: str, at: datetime) -> bool:
-        """Return whether this, with or without blanks around it, was a name of the person at that moment."""
+        """Return whether `name`, without blanks around it, was a name of the person at that moment."""
         return any(at in span for span in self.held.get(fold_name(name.strip()), ()))
 
     def is_in(self, text: str) -> bool:
@@ -76,23 +77,23 @@ class Mentions:
         return self._words.search(fold_name(unescaped)) is not None
 
 
-@dataclass(frozen=True)
-class FoundRejections:
+class FoundRejections(Struct, frozen=True):
     """Ids of rejections. `certain`: the record is the person's. `possible`: it mentions the person, who need not be its
-    patient; somebody must look. `identifiers`: how the certain ones call their patient; `forms`: the
-    numbers of authorities among that, as `erased_form` writes them."""
+    patient; a person must look. `identifiers`: the names and numbers that the certain ones give their patient; `forms`:
+    the numbers of authorities among these, in the form of `erased_form`."""
 
     certain: list[int]
     possible: list[int]
     identifiers: set[str]
-    forms: set[str] = field(default_factory=set)
+    forms: set[str] = set()
 
 
 def find_rejections(cursor: Any, mentions: Mentions, full_name: str = "") -> FoundRejections:
     """Find the rejections of a person, within the caller's transaction, in bounded memory.
 
-    A record is the person's if its patient, or the address that it was sent to, is, and no other linked user may be the
-    patient too. A name elsewhere in it, and `full_name`, which several people may have, make it only possible.
+    A record is the person's if it names the person as its patient, or was sent to the person's address, and no other
+    linked user may be the patient too. A name elsewhere in it makes it only possible; so does `full_name`, which
+    several people may have.
     """
     linked = fetch_all(cursor, "select folded_name from users where linked_at is not null")
     others = {folded for (folded,) in linked} - mentions.folds
@@ -126,7 +127,7 @@ def _are_held(cursor: Any, keys: Collection[Key]) -> bool:
 
 
 def _calls_patient(rejection: Rejection, mentions: Mentions) -> bool:
-    """Return whether the record gives a username as the name of its patient, for whom it has a number besides."""
+    """Return whether the record gives a number for its patient, and one of the usernames as the patient's full name."""
     name = reread(rejection).full_name
     return mentions.names(name, rejection.received_at) and NO_PERSONS_NAME.search(name) is not None
 
@@ -141,8 +142,8 @@ def _candidates(words: list[str]) -> Iterator[Rejection]:
 
 
 def find_spellings(cursor: Any, mentions: Mentions) -> dict[str, list[Any]]:
-    """Return `names`, the person's as the audit trail and the login attempts spell them, and `held`, the span of each;
-    a name with several spans is there as often."""
+    """Return `names`, the person's names as the audit trail and the login attempts spell them, and `held`, the span of
+    each. A name with several spans occurs once for each."""
     spelt = fetch_all(
         cursor,
         "select distinct name from (select subject as name from audit_events union all select actor from audit_events"
@@ -155,23 +156,22 @@ def find_spellings(cursor: Any, mentions: Mentions) -> dict[str, list[Any]]:
     return {"names": [name for name, _ in pairs], "held": [span for _, span in pairs]}
 
 
-# Foreign patient numbers of the person's rejected records are refused from now on; a shorter one, or one without a
-# digit, may be another's too.
+# Records with a foreign patient number that the person's rejections have are rejected from now on; a shorter number, or
+# one without a digit, may be another person's too.
 NUMBER = re.compile(r"(?=.*\d).{6,}")
 PSEUDONYM = "erased user {}"  # as audit_upkeep() of migration 17 writes it
 ATTEMPTS = f"delete from login_attempts where user_id = %(id)s or (user_id is null and {BY_NAME.format('username')})"
 PSEUDONYMISE = "select audit_upkeep(null, 0, %(id)s, %(names)s, %(numbers)s, %(held)s::tstzrange[])"
-ANSWERS = "select user_id, key, answer from idempotency_keys where answer is not null for update"
+ANSWERS = "select user_id, key, answer from idempotency_keys where starts_with(answer, '{') for update"
 ERASED_ITEM = {"errors": [{"index": None, "field": None, "message": "erased", "code": "erased"}], "rejection_id": None}
 BLANK = """
 update rejections set payload = '', context = '{}', errors = '[]', source = 'erased', digest = %(digest)s,
     resolved_at = coalesce(resolved_at, now()), resolution = 'erased' where id = %(id)s"""
 
 
-@dataclass(frozen=True)
-class Erasure:
-    """An erasure that was done. `removed`: rows by table. `review`: rejections that may name the person too, for
-    somebody to look at."""
+class Erasure(Struct, frozen=True):
+    """An erasure that was done. `removed`: rows by table. `review`: rejections that may name the person too, to be
+    looked at by a person."""
 
     user_id: int
     subject: str
@@ -183,7 +183,7 @@ def erase_user(username: str) -> Erasure:
     """Erase a user: account, check-ups, rejected records, answers, logins; the audit keeps a pseudonym.
 
     The sync removes the reports. Digests of the names and of the machine records are kept, unless the account was never
-    linked to a person: the name is not given out again, and the records are refused. Raises NotFound.
+    linked to a person: the name is not given out again, and the records are rejected. Raises NotFound.
     """
     user = get_user(username)
     with transaction() as cursor:
@@ -227,7 +227,7 @@ def find_rejections_of(username: str) -> FoundRejections:
 
 
 def erase_rejection(rejection_id: int) -> None:
-    """Remove what a rejection says, resolved or not; the fact that it was there stays. Raises NotFound."""
+    """Remove the content of a rejection, resolved or not; the fact that it was there stays. Raises NotFound."""
     get_rejection(rejection_id)
     with transaction() as cursor:
         cursor.execute(BLANK, {"id": rejection_id, "digest": hashlib.sha256(secrets.token_bytes(32)).digest()})
@@ -235,7 +235,7 @@ def erase_rejection(rejection_id: int) -> None:
 
 
 def _erase_answers(cursor: Any, mentions: Mentions, checkups: Collection[int], rejections: Collection[int]) -> int:
-    """Remove what kept answers to others say of the person's records; return the number of answers."""
+    """Remove the person's records from the stored answers to other users; return the number of answers changed."""
     changed = []
     for user_id, key, text in fetch_all(cursor, ANSWERS):
         answer = json.loads(text)

@@ -5,7 +5,6 @@ nothing that a person can read.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from myhealth.audit.events import current_actor, record_event
 from myhealth.common.database import database, transaction
@@ -52,8 +52,8 @@ QUERIES = {
 
 
 def export_user(user: User, reports: ReportRepository, path: Path) -> dict[str, int]:
-    """Write the zip; return how many rows each file of it has. `audit_events` and `access_log` are who read or changed
-    what, in either store; of the person's own acts they leave out to whose record.
+    """Write the zip; return how many rows each file of it has. `audit_events` and `access_log` list who read or changed
+    what, in either store. For the person's own acts they omit whose record it was.
 
     Only our system account may read the file. Raises BadInput if it exists or cannot be written, and Unavailable.
     """
@@ -98,18 +98,16 @@ def _write_reports(archive: zipfile.ZipFile, user: User, reports: ReportReposito
     events = map(msgspec.json.format, map(encode_json, _access_events(reports, patient)))
     seen = _write_list(archive, "access_log.json", events)
     written, found = 0, reports.iterate(patient)
-    for number in itertools.count(1):
-        if not (page := [*itertools.islice(found, BUNDLE_REPORTS)]):
-            return {"reports": written, "access_log": seen}
+    for number, page in enumerate(iter(lambda: [*itertools.islice(found, BUNDLE_REPORTS)], []), 1):
         archive.writestr(f"fhir/{number:04}.json", msgspec.json.format(encode_json(fhir_bundle(page, patient))))
         written += len(page)
-    raise AssertionError("count() does not end")
+    return {"reports": written, "access_log": seen}
 
 
 def _access_events(reports: ReportRepository, person: Document) -> Iterator[AccessEvent]:
     for event in reports.access_log.find_of_person(person):
         is_own = event.actor_subject == person["subject"]
-        yield dataclasses.replace(event, username=None, patient_id=None, report_id=None) if is_own else event
+        yield replace(event, username=None, patient_id=None, report_id=None) if is_own else event
 
 
 def _write_list(archive: zipfile.ZipFile, name: str, rows: Iterable[bytes]) -> int:

@@ -2,3 +2,6 @@
 
 needs: common, audit
 """
+
+ROLES = ("patient", "doctor", "technician", "admin", "service")
+SEXES = ("male", "female", "other", "unknown")

@@ -1,8 +1,8 @@
-"""The names of a user: when each was nobody else's, and keyed digests of erased ones, which come back only by order.
+"""The names of a user: when each belonged to no other user, and keyed digests of erased names, which stay blocked.
 
-Rows by name without an id are the user's only while the name was; renamed accounts leave names that others take. The
-longer SQL is raw: spans of time, and sets of digests, which the database computes (migration 10), of tables of packages
-that build on this one. All functions work within the caller's transaction.
+A row that names a user without an id is this user's only if the user had the name then: others may take the name of a
+renamed account. The longer SQL is raw: it works on spans of time, and on sets of digests, which the database computes
+(migration 10), over tables of packages that build on this one. All functions work within the caller's transaction.
 """
 
 from collections import defaultdict
@@ -22,11 +22,11 @@ BY_NAME = (
     "exists (select from unnest(%(names)s::text[], %(held)s::tstzrange[]) as mine (name, span)"
     " where name = {} and at <@ span)"
 )
-# Raw SQL: spans of time and JSON.
-RENAMES = """
+# Raw SQL: spans of time and JSON. IS_RENAME is the condition of an index (migration 25).
+IS_RENAME = "action = 'user.change' and details->>'changed' like 'username %%'"
+RENAMES = f"""
 select event.subject_id, event.subject, event.at from audit_events event join users on users.id = event.subject_id
-where (linked_at is not null or users.id = %s) and action = 'user.change' and details->>'changed' like 'username %%'
-order by event.id"""
+where (linked_at is not null or users.id = %s) and {IS_RENAME} order by event.id"""
 HOLDERS = """
 select id, folded_name, created_at from users
 where id = %(me)s or id = any(%(ids)s) or (folded_name = any(%(names)s) and linked_at is not null)"""
@@ -35,9 +35,10 @@ select at from audit_events where id > 1 and not exists (select from audit_event
 
 
 def find_held_names(cursor: Any, user: User) -> HeldNames:
-    """Return by folded name the spans in which the user had it, the time before and after included if no other linked
-    user ever had it. The spans are empty for an account that was never linked to a person, and begin with the first
-    audit event that is still kept: nobody knows the names of before.
+    """Return the spans in which the user had each name, by folded name.
+
+    A span also covers the time before and after, if no other linked user ever had the name. It begins no earlier than
+    the first audit event that is still kept, and is empty for an account that was never linked to a person.
     """
     renames = [(id_, fold_name(name), at) for id_, name, at in fetch_all(cursor, RENAMES, (user.id,))]
     names = {user.folded_name, *(name for id_, name, _ in renames if id_ == user.id)}
@@ -76,6 +77,9 @@ select 'record', keyed_digest(serial, erased.record_id) from (
     select machine_id, record_id from checkups where patient_id = %(id)s and record_id is not null
     union select machine_id, record_id from superseded where patient_id = %(id)s) as erased
 left join machines on machines.id = machine_id on conflict do nothing"""
+LOCK_NAMED = """
+select from users where folded_name = any(%s)
+    or id in (select patient_id from patient_identifiers where value = any(%s)) order by id for key share"""
 ERASED_NAMES = """
 select folded from unnest(%s::text[]) as wanted (folded)
 where exists (select from erased_digests where kind = 'name')
@@ -92,21 +96,28 @@ def remember_erased(cursor: Any, user_id: int, folds: Collection[str]) -> None:
 
 
 def erased_form(system: str, value: str) -> str:
-    """Return an identifier as a name that no user can have, whose digest is kept."""
+    """Return an identifier in the form in which its digest is stored: a name that no user can have."""
     return f"{value}\n{system.partition(':')[0] if system.startswith('fhir-reference:') else system}"
 
 
 def forget_erased_name(username: str) -> None:
-    """Give an erased name out again. Records of the erased person stay refused."""
+    """Allow an erased name to be used again. Records of the erased person are still rejected."""
     digest = fn.keyed_digest(fold_name(username))
     ErasedDigest.delete().where(ErasedDigest.kind == "name", ErasedDigest.digest == digest).execute()
 
 
-def find_erased_names(cursor: Any, names: Collection[str]) -> set[str]:
-    """Return those of the names, without blanks around them, that were erased and not given out again.
-    One that cannot be stored was not."""
+def find_erased_names(cursor: Any, names: Collection[str], *, lock: bool = False) -> set[str]:
+    """Return those of the names (compared without blanks around them) that were erased and not allowed again. A name
+    that PostgreSQL cannot store was never erased.
+
+    `lock`: an erasure of a user who has one of the names, or of the numbers that `erased_form` wrote, waits for this
+    transaction.
+    """
     folds = {name: fold_name(name.strip()) for name in names if not UNSTORABLE.search(name)}
     if not folds:
         return set()
+    if lock:
+        numbers = [name.partition("\n")[0] for name in folds if "\n" in name]
+        cursor.execute(LOCK_NAMED, (sorted(set(folds.values())), numbers))
     erased = {folded for (folded,) in fetch_all(cursor, ERASED_NAMES, (sorted(set(folds.values())),))}
     return {name for name, folded in folds.items() if folded in erased}

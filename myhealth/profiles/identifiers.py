@@ -27,7 +27,7 @@ def list_identifiers(user: User) -> list[Key]:
 
 
 def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool = False) -> User:
-    """Give a user an identifier; forget what sources called the patient under it. Return the user.
+    """Give a user an identifier, and forget the name under which sources sent it. Return the user.
 
     `reuse_erased`: also one of a user who was deleted. Raises BadInput, NotFound, or Conflict if another user has it
     (code `identifier_taken`) or it was erased (`name_erased`).
@@ -53,6 +53,21 @@ def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool
         _record(user, f"identifier of {system} added")
     notify_sync()
     return user
+
+
+def remember_name(user: User, name: str, *keys: Key) -> None:
+    """Store the name that a register has for a user with these identifiers and the username: records with another name
+    contradict it. The user's full name cannot serve for that, because its owner may change it."""
+    rows = [
+        {"patient": user.id, "system": system, "value": value, "source_name": name}
+        for system, value in (("", user.folded_name), *keys)
+    ]
+    with transaction():
+        PatientIdentifier.insert_many(rows).on_conflict(
+            conflict_target=[PatientIdentifier.value, PatientIdentifier.system],
+            preserve=[PatientIdentifier.patient, PatientIdentifier.source_name],
+            where=(PatientIdentifier.patient == user.id) | (PatientIdentifier.system == ""),
+        ).execute()
 
 
 def set_identifiers(username: str, wanted: Sequence[Any]) -> None:

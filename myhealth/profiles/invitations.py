@@ -1,16 +1,17 @@
 """Invitations: with a code on paper, a patient sets the first password, or a new one for a lost one.
 
-A code works once and for 14 days. Only its keyed digest is stored, and a new code ends the one before, as do a new
-password, a new role and the end of the account (migration 21). Nobody but a linked patient gets one: who may read the
+A code works once and for 14 days. Only its keyed digest is stored. A new code ends the one before, as do a new
+password, a new role and the end of the account (migration 21). Only a linked patient gets one: a user who may read the
 records of others gets a password by hand.
 """
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from peewee import EXCLUDED, fn
 
 from myhealth.audit.events import acting_as, current_actor, record_event
@@ -19,11 +20,10 @@ from myhealth.common.errors import Conflict
 from myhealth.common.text import fold_name
 from myhealth.profiles.models import INVITATION_DAYS, Invitation, User
 from myhealth.profiles.passwords import generate_code, hash_in_gate
-from myhealth.profiles.services import Login, get_user, is_storable, update_user
+from myhealth.profiles.services import LOGIN_MOMENT, Login, get_user, is_storable, update_user
 
 
-@dataclass(frozen=True)
-class IssuedInvitation:
+class IssuedInvitation(Struct, frozen=True):
     """A code that was made for a user, to be shown once; it works until `expires_at`."""
 
     username: str
@@ -71,7 +71,7 @@ def list_without_password() -> Iterator[str]:
 def accept(username: str, code: str, password: str, *, rounds: int = 12) -> Login | None:
     """Set the acceptable password of the patient with this code and return the login, or None.
 
-    The caller is within `attempt`. Every wrong code takes as long as the right one: the password is hashed first.
+    Call it within `attempt`. Every wrong code takes as long as the right one: the password is hashed first.
     """
     hashed = hash_in_gate(password, rounds)
     if not is_storable(username):
@@ -88,7 +88,7 @@ def accept(username: str, code: str, password: str, *, rounds: int = 12) -> Logi
             return None
         with acting_as(replace(current_actor(), id=user.id, name=user.username)):
             update_user(user.username, "password", password_hash=hashed)
-        login = Login(get_user(user.username), User.select(fn.clock_timestamp()).where(User.id == user.id).scalar())
+        login = Login(get_user(user.username), User.select(LOGIN_MOMENT).where(User.id == user.id).scalar())
     notify_sync()
     return login
 
@@ -96,7 +96,7 @@ def accept(username: str, code: str, password: str, *, rounds: int = 12) -> Logi
 def _keyed_digest(code: str) -> Any:
     """Return the call that makes a code's digest, however it was typed: groups and capitals do not matter.
 
-    It is made of a digest: the database, which has the key, never sees a code.
+    Its argument is a digest too: the database, which has the key, never sees a code.
     """
     letters = "".join(filter(str.isalnum, code)).upper()
     return fn.keyed_digest("invitation", hashlib.sha256(letters.encode("utf-8", "surrogatepass")).hexdigest())

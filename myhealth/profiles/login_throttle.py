@@ -1,8 +1,8 @@
 """Throttle password guesses, across all processes, without locking a user out for good.
 
-Failures count for 15 minutes, by the user's id, or by the folded name where there is no such user, and by the network:
-an IPv4 address or an IPv6 /64. An attempt is counted before its password is checked, so that parallel attempts count
-too, and counts as failed only while it is checked. A throttled attempt does not count, so the limit ends by itself.
+Failures count for 15 minutes, by the user's id (the folded name if there is no such user), and by the network: an IPv4
+address or an IPv6 /64. While a password is checked, its attempt counts as failed, so that parallel attempts count too.
+A throttled attempt does not count, so the limit ends by itself.
 
     the same user from the same network      10 failures, since the last success
     any users from one network              100 failures
@@ -14,10 +14,10 @@ A network from which the user has logged in during the last 30 days is known: on
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from msgspec import Struct
 from peewee import fn
 
 from myhealth.common.addresses import network_of
@@ -31,9 +31,9 @@ WINDOW_S = 15 * 60
 PER_PAIR, PER_NETWORK, PER_USER, ALWAYS, PER_USER_AT_MOST = 10, 100, 50, 3, 100
 REGISTRATIONS_PER_NETWORK, REGISTRATION_WINDOW_S = 20, 3600
 
-# An attempt of which nothing was heard for so long has failed: its process was ended.
+# An attempt that has not ended after so many seconds has failed: its process was killed.
 CHECK_S = 30
-# While an attempt is checked, another one may try again after so long.
+# Seconds after which another attempt may try again while one is being checked.
 UNDER_WAY_S = 1
 THROTTLED_NAME_MAX = 200
 
@@ -67,8 +67,7 @@ values ('login', (select id from users where id = %(user_id)s for key share), %(
 returning id"""
 
 
-@dataclass
-class Attempt:
+class Attempt(Struct):
     """One attempt to log in; it counts as failed unless `succeeded` is set."""
 
     succeeded: bool = False
@@ -141,7 +140,8 @@ def _until(left_s: list[float], limit: int) -> float:
 
 
 def clear_failures(username: str | None = None, address: str | None = None) -> int:
-    """Forget the failed attempts of this user, in this network, or both; return their number. They wait no longer."""
+    """Forget the failed attempts of this user, in this network, or both; return their number. The next attempt need not
+    wait."""
     with transaction() as cursor:
         failed = ~LoginAttempt.succeeded
         if username is not None:

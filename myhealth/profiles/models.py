@@ -3,14 +3,13 @@
 import peewee
 
 from myhealth.common.database import DEFAULT_CLOCK, DEFAULT_NOW, FeedModel, IdentityField, Table, TimestampField
+from myhealth.profiles import ROLES, SEXES
 
-# Days for which a network, from which a user has logged in, counts as known.
+# Days for which a network counts as known after a user has logged in from it.
 KNOWN_DAYS = 30
 INVITATION_DAYS = 14
-ROLES = ("patient", "doctor", "technician", "admin", "service")
-SEXES = ("male", "female", "other", "unknown")
 FULL_NAME_MAX = 300
-FHIR_REFERENCE = "fhir-reference:"  # the system of what FHIR resources call a patient
+FHIR_REFERENCE = "fhir-reference:"  # begins the system of a patient's FHIR references
 # The condition of identifiers that an authority gave.
 OF_AUTHORITIES = f"system <> '' and not starts_with(system, '{FHIR_REFERENCE}')"
 
@@ -18,8 +17,11 @@ Key = tuple[str, str]  # an identifier: system, value
 
 
 def reference_system(system: str, patient_id: int) -> str:
-    """Return the system of a patient's references that an identifier of `system` explains. Each patient has an own one:
-    a reference that comes to mean another patient keeps its earlier meaning."""
+    """Return the system under which FHIR references to a patient are stored, if an identifier of `system` came with
+    them.
+
+    Each patient has its own such system: a reference that comes to mean another patient keeps its earlier meaning.
+    """
     return f"{FHIR_REFERENCE}{system}#{patient_id}"
 
 
@@ -52,8 +54,8 @@ class User(FeedModel):
 class PatientIdentifier(Table):
     """A number that an authority (`system`) gave to a patient. `source_name`: what the source calls the patient.
 
-    For MyHealth's own use, `system` may be "", and `value` a folded username that sources gave without an authority; or
-    it begins with "fhir-reference:", and `value` is what FHIR resources call the patient.
+    Two kinds of `system` are MyHealth's own: "" for folded usernames that sources gave without an authority, and
+    "fhir-reference:…" for what FHIR resources call the patient.
     """
 
     id = IdentityField()

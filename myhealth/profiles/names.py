@@ -1,4 +1,4 @@
-"""Names: usernames, of which no two may look alike, and names and birth dates of persons as sources write them. Pure.
+"""Names: usernames (no two may look alike), and names and birth dates of persons as sources write them. Pure.
 
 Usernames must work in URLs, HTTP Basic and tables.
 """
@@ -7,6 +7,8 @@ import re
 import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+from myhealth.common.spreadsheets import spoilt
 
 USERNAME_MAX = 150
 # Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt) beyond the categories C and Z, and three that are
@@ -40,6 +42,19 @@ def username_error(username: Any) -> str:
     if len(scripts) > 1 and not any(scripts - {"LATIN"} <= mixed for mixed in EAST_ASIAN):
         return f"the username mixes {' and '.join(map(str.capitalize, sorted(scripts)))} letters, which look alike"
     return ""
+
+
+# Placeholders for a missing name: records of many persons have them.
+PLACEHOLDER = re.compile(
+    r"[-\u2013\u2014_?*#/]+|0+|n/?a\.?|nan|nil|none|null|undefined|not known|unnamed|no name|anon(?:ym(?:ous)?)?"
+    r"|unk|(?:unknown|unidentified)(?:[ ,^_-]+(?:unknown|patient|person|(?:fe)?male|(?:wo)?man|child|baby))*"
+    r"|unbekannt|inconnue?|desconocid[oa]|\(?(?:null|unknown|none)\)?"
+)
+
+
+def names_nobody(text: str) -> bool:
+    """Return whether a name or a number is a placeholder for a missing one, or was spoilt by a spreadsheet."""
+    return PLACEHOLDER.fullmatch(text.strip().casefold()) is not None or spoilt(text) != ""
 
 
 # Words that many persons' names contain.

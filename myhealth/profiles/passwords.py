@@ -32,7 +32,7 @@ def hash_password(password: str, rounds: int) -> str:
 
 
 def hash_in_gate(password: str, rounds: int) -> str:
-    """Return the bcrypt hash of an acceptable password; the caller is within HASHING."""
+    """Return the bcrypt hash of an acceptable password. The caller must have entered the gate HASHING."""
     return bcrypt.hashpw(_encode(password), bcrypt.gensalt(rounds)).decode()
 
 
@@ -51,15 +51,15 @@ def check_acceptable(password: str) -> None:
 
 @functools.cache
 def _common_passwords() -> frozenset[str]:
-    """Return the common passwords, case-folded, and "", which a password of blanks is without them."""
+    """Return the common passwords, case-folded and without blanks; "" stands for a password of blanks only."""
     return frozenset(["", *COMMON.read_text(encoding="utf-8").split()])
 
 
 def password_matches(password: str, hashed: str | None, rounds: int) -> bool:
     """Return whether `hashed` is the hash of this password; False if `hashed` is None, after the same time.
 
-    The caller is within HASHING. `rounds`: the cost if `hashed` is None. A password that breaks the rules is wrong, not
-    an error.
+    The caller must have entered the gate HASHING. `rounds`: the cost if `hashed` is None. A password that breaks the
+    rules is wrong, not an error.
     """
     encoded = _encode(password)
     usable = len(encoded) <= MAX_BYTES and b"\0" not in encoded

@@ -1,20 +1,21 @@
 """Operations on users. Usernames are compared without regard to case. Each function opens its own transaction."""
 
 import unicodedata
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import peewee
+from msgspec import Struct
 from peewee import fn
 
 from myhealth.audit.events import record_event
 from myhealth.common.database import database, fetch_all, fetch_one, notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import fold_name, printable
+from myhealth.profiles import ROLES, SEXES
 from myhealth.profiles.held_names import find_erased_names, find_held_names, forget_erased_name
 from myhealth.profiles.login_throttle import clear_failures
-from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES, User
+from myhealth.profiles.models import FULL_NAME_MAX, User
 from myhealth.profiles.names import birth_date_fault, username_error
 from myhealth.profiles.passwords import hash_password, password_matches
 
@@ -32,10 +33,15 @@ ADD_NAME_TO_REJECTIONS = """
 update rejections set context = jsonb_set(context, '{patients}', context->'patients' || to_jsonb(%s::text))
 where context->'patients' ?| %s::text[] and received_at <@ any(%s::tstzrange[])"""
 
+# When a login is: now, but not before the revocation of earlier tokens as the report store has it, which keeps moments
+# to the millisecond and rounds this one up. A login may follow within that millisecond.
+LOGIN_MOMENT = fn.greatest(
+    fn.clock_timestamp(), fn.date_trunc("milliseconds", User.tokens_valid_after + timedelta(microseconds=999))
+)
 
-@dataclass(frozen=True)
-class Login:
-    """A user whose password was right; `at`: when, by PostgreSQL's clock."""
+
+class Login(Struct, frozen=True):
+    """A user whose password was right; `at`: when, by PostgreSQL's clock (LOGIN_MOMENT)."""
 
     user: User
     at: datetime
@@ -184,7 +190,7 @@ def rename_user(username: str, new_name: str) -> str:
                 update_user(user.username, change, username=new_name, folded_name=fold_name(new_name))
         except peewee.IntegrityError as taken:
             raise _name_taken(new_name) from taken
-        if user.linked_at is not None:  # what waits for a name is not an unlinked account's
+        if user.linked_at is not None:  # rejections that wait for a name do not belong to an unlinked account
             cursor.execute(ADD_NAME_TO_REJECTIONS, (new_name, names_in_rejections(cursor, user), held))
     return new_name
 
@@ -283,7 +289,7 @@ def check_login(username: Any, password: Any, *, rounds: int = 12) -> Login | No
         return None
     unchanged = (User.id == user.id, User.subject == user.subject, User.password_hash == user.password_hash)
     with transaction():
-        at = User.select(fn.clock_timestamp()).where(*unchanged, User.active).for_update("FOR SHARE").scalar()  # type: ignore[arg-type]
+        at = User.select(LOGIN_MOMENT).where(*unchanged, User.active).for_update("FOR SHARE").scalar()  # type: ignore[arg-type]
     return None if at is None else Login(user, at)
 
 

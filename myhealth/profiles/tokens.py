@@ -13,7 +13,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import Struct
 
 from myhealth.common.errors import NotLoggedIn, SettingsError, Unavailable
 from myhealth.common.settings import Settings
@@ -45,8 +45,7 @@ CHECKED_FOR_S = 60
 CHECKED_MAX = 20_000
 
 
-@dataclass(frozen=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """The content of a valid token: the user's `subject`, and when it was issued and expires (Unix seconds).
 
     `service`: the user had the role service when the token was issued.

@@ -63,13 +63,13 @@ class Messages(NamedTuple):
 LOG_IN = Messages(
     "Logging in is not possible right now; try again in a moment.",
     "Logging in takes too long right now; try again in a moment.",
-    "Logging in is not possible right now: the upload API is not well.",
+    "Logging in is not possible right now: the upload API reports an error.",
 )
 LOG_OUT = Messages(*["Logging out everywhere is not possible right now; try again in a moment."] * 3)
 CHANGE_USER = Messages(
-    "The upload API is away; try again in a moment.",
+    "The upload API is unavailable; try again in a moment.",
     "The upload API takes too long; look whether it is done.",
-    "The upload API is not well.",
+    "The upload API reports an error.",
 )
 
 
@@ -78,7 +78,7 @@ class UploadClient:
 
     def __init__(self, auth_url: str) -> None:
         self._url = auth_url
-        self._logins = Gate(slots=LOGINS_MAX, waiting=0)
+        self._logins = Gate(slots=LOGINS_MAX)
         self._http = HttpClient(auth_url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
 
     def close(self) -> None:

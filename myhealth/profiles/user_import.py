@@ -2,20 +2,21 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from myhealth.common.csv_writer import read_named_rows
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict
-from myhealth.profiles.identifiers import add_identifier
+from myhealth.common.spreadsheets import spoilt, unguarded
+from myhealth.profiles.identifiers import add_identifier, list_identifiers, remember_name
 from myhealth.profiles.services import create_user
 
 COLUMNS = ("username", "full_name", "role", "password", "birth_date", "sex", "authority", "identifier")
 
 
-@dataclass(frozen=True)
-class ImportedUser:
+class ImportedUser(Struct, frozen=True):
     """The result of one line of a CSV file; `error` is empty if the user was created."""
 
     line: int
@@ -51,17 +52,22 @@ def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool 
 
 
 def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: bool) -> ImportedUser | None:
-    cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str) and name != "password"}
+    cells = {name: unguarded(cell) for name, cell in row.items() if isinstance(cell, str) and name != "password"}
     username, system, value = (cells.get(name, "") for name in ("username", "authority", "identifier"))
     try:
         if None in row or cells.get(""):
             raise BadInput("it has more fields than the header")
+        if why := spoilt(value):
+            raise BadInput(f"identifier {why}")
         names = ("full_name", "role", "birth_date", "sex")
         given: dict[str, Any] = {name: cells[name] for name in names if cells.get(name)}
         with transaction():
-            create_user(username, password=row.get("password") or None, rounds=rounds, **given)
+            user = create_user(username, password=row.get("password") or None, rounds=rounds, **given)
             if system or value:
                 add_identifier(username, system, value)
+            if user.role == "patient" and user.full_name:
+                held = list_identifiers(user) if value else []
+                remember_name(user, user.full_name, *held)
     except Conflict as error:
         existing = skip_existing and error.code == "user_exists"
         return None if existing else ImportedUser(line, username, error.message)

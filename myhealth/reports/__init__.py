@@ -2,3 +2,5 @@
 
 needs: common, clinical
 """
+
+TREND_LIMIT, TREND_LIMIT_MAX = 1000, 5000  # reports of one trend

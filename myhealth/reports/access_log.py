@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
 from bson import ObjectId
+from msgspec import Struct
 from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -32,13 +32,12 @@ ACCESS_LOG_INDEXES = (
     IndexModel([("refusal", 1)], unique=True, sparse=True),
 )
 PSEUDONYM = "erased user "  # no username contains a blank
-OPENED, OPENED_READ = ["reports", "report", "trends"], 200  # what opens a record; events to find patients in
+OPENED, OPENED_READ = ["reports", "report", "trends"], 200  # accesses that open a record; how many events are searched
 PURGE_EVENTS, KEPT_DAYS_MIN = 5000, 31
 EVENT_ID_PATTERN = re.compile(r"[0-9a-f]{24}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """One access to be logged: `actor` (a user document) reads `what` of `patient`; None: of no particular patient.
 
     `what`: "reports", "report", "trends", "export", "profile", "access log" or the like. `report_id`: of a single
@@ -84,8 +83,7 @@ class Access:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class AccessEvent:
+class AccessEvent(Struct, frozen=True):
     """One stored event. `actor`, `actor_role`: as they were at that time; `actor_subject`: None at the command line.
     `username`: the patient's, None for no particular patient. `count`: of the equal refusals that share it."""
 
@@ -142,11 +140,11 @@ class AccessLog:
             self.collection.update_many(of_patient, [{"$set": named}])
             self.collection.update_many({"actor_subject": {"$in": subjects}}, [{"$set": acting}])
 
-    def purge(self, kept_days: int, *, now: datetime | None = None) -> None:
+    def purge(self, kept_days: int) -> None:
         """Remove at most PURGE_EVENTS events that are older than this; 0 keeps them for ever."""
         if not kept_days:
             return
-        oldest = (now or datetime.now(UTC)) - timedelta(days=max(kept_days, KEPT_DAYS_MIN))
+        oldest = datetime.now(UTC) - timedelta(days=max(kept_days, KEPT_DAYS_MIN))
         with translate_mongo_errors():
             found = self.collection.find({"at": {"$lt": oldest}}, {"_id": 1}).sort("at", 1).limit(PURGE_EVENTS)
             if expired := [event["_id"] for event in found]:
@@ -226,7 +224,7 @@ class AccessLog:
 
 def _event_of(document: Document) -> AccessEvent:
     fields: dict[str, Any] = {
-        name: document[name] for name in AccessEvent.__slots__ if name not in ("id", "count", "request_id")
+        name: document[name] for name in AccessEvent.__struct_fields__ if name not in ("id", "count", "request_id")
     }
     extra = {"count": document.get("count", 1), "request_id": document.get("request_id", "")}
     return AccessEvent(id=str(document["_id"]), **fields, **extra)
@@ -245,8 +243,8 @@ EVENT_POSITION = {"_id": "events"}
 
 
 class UploadEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event of the upload API, in PostgreSQL's audit, that concerns a patient: an access by staff, or a password
-    that staff has set. The sync carries it over. `id`: PostgreSQL's; the other fields are AccessEvent's."""
+    """An event of the upload API, in PostgreSQL's audit, that concerns a patient: an access or a change by staff, or a
+    password or an invitation. The sync carries it over. `id`: PostgreSQL's; the other fields are AccessEvent's."""
 
     id: Id
     at: datetime

@@ -1,16 +1,18 @@
-"""Documents as BSON: compared by it, because decoding a document takes longer, and inserted in bulk by one command.
+"""Compare documents as BSON, because decoding them takes longer, and insert them in bulk by one command.
 
 The quick paths rely on one invariant: the sync writes documents that end with the 32-bit integers `revision` and
 `epoch`, in this order (report_document and user_document in documents.py). `StoredBson` checks it for every document by
-the names and types at fixed distances from the end, and decodes a document without it.
+the names and types at fixed distances from the end, and decodes a document that does not end so.
 
-PyMongo's `insert_many` inspects every document by itself: 4.2 µs a document of the client's time, against 2.5 here.
+PyMongo's `insert_many` inspects each document: it takes the client 4.2 µs a document, and the code here 2.5 µs. Its
+`find_raw_batches` makes an object of each: 2.0 µs, and 1.2 µs here, where they are cut apart as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,12 +21,14 @@ from bson.errors import InvalidDocument
 from pymongo.errors import DocumentTooLarge
 
 from myhealth.common.errors import Unavailable
-from myhealth.reports.connection import CODEC, translate_mongo_errors
+from myhealth.reports.connection import CODEC, RAW_CODEC, translate_mongo_errors
 from myhealth.reports.documents import Document
 
 # The elements at both ends of a document: type, name, NUL, and for an int32 four bytes. Source: bsonspec.org.
 INT32_ID, INT64_ID = b"\x10_id\x00", b"\x12_id\x00"
 REVISION, EPOCH = b"\x10revision\x00", b"\x10epoch\x00"
+FIRST_BATCH = b"\x04firstBatch\x00"  # the array of documents in an answer
+BEGINNING = slice(17)  # its length and its `_id`
 EPOCH_VALUE = slice(-5, -1)  # the last byte of a document is a NUL
 EPOCH_NAME = slice(-5 - len(EPOCH), -5)
 REVISION_VALUE = slice(-9 - len(EPOCH), -5 - len(EPOCH))
@@ -38,13 +42,20 @@ def encode(document: Document) -> bytes:
 
 def encode_all(documents: Sequence[Document]) -> list[bytes]:
     """Return the BSON of each document: as one array, which takes two thirds of the time, cut into its elements."""
-    content, start, contents = encode({"": documents}), 6 + 4, []
-    for i in range(len(documents)):
-        start += len(str(i)) + 2  # each has its type, its index as text and a NUL before it
-        end = start + int.from_bytes(content[start : start + 4], "little")
-        contents.append(content[start:end])
-        start = end
-    return contents
+    return cut_array(encode({"": documents}), 6)
+
+
+def cut_array(content: bytes, start: int) -> list[bytes]:
+    """Return the documents of the array that begins at `start`."""
+    end = start + int.from_bytes(content[start : start + 4], "little") - 1
+    documents: list[bytes] = []
+    start += 4
+    while start < end:
+        start += len(str(len(documents))) + 2  # each has its type, its index as text and a NUL before it
+        behind = start + int.from_bytes(content[start : start + 4], "little")
+        documents.append(content[start:behind])
+        start = behind
+    return documents
 
 
 def ends_with_version(content: bytes) -> bool:
@@ -146,6 +157,19 @@ def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
     return errors
 
 
+def read_ids(collection: Any, ids: Sequence[int]) -> Iterator[bytes]:
+    """Yield the BSON of those documents that are stored. `ids`: in order. MongoDB sends at most 16 MB at once."""
+    command = {"find": collection.name, "sort": {"_id": 1}, "singleBatch": True}
+    while ids:
+        wanted = {**command, "filter": {"_id": among(ids)}, "batchSize": len(ids)}
+        with translate_mongo_errors():
+            answer = collection.database.command(wanted, codec_options=RAW_CODEC)
+        content = bytes(answer["cursor"].raw)
+        found = cut_array(content, content.index(FIRST_BATCH) + len(FIRST_BATCH))
+        yield from found
+        ids = ids[bisect_right(ids, StoredBson(found[-1]).id) :] if found else ()
+
+
 def encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes]], list[tuple[Document, str]]]:
     """Return (document, its BSON), and (document, reason) for those that BSON or MongoDB cannot hold."""
     with contextlib.suppress(*UNENCODABLE):
@@ -168,6 +192,14 @@ def encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes
 
 # The highest epoch of a sync. Another program wrote a document or checkpoint with a higher one: it counts as older.
 EPOCH_MAX = 2**30
+
+
+def among(ids: Sequence[int]) -> Document:
+    """Match these ids: as a range if no whole number between the first and the last is missing, because MongoDB takes
+    less time for a range. It may also hold other numbers, such as 4.5."""
+    if ids and max(ids) - min(ids) == len(set(ids)) - 1:
+        return {"$gte": min(ids), "$lte": max(ids), "$type": ["int", "long"]}
+    return {"$in": list(ids)}
 
 
 def older_than(document: Document) -> Document:

@@ -12,6 +12,7 @@ from typing import Any
 import pymongo
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
 from bson.decimal128 import Decimal128
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -61,11 +62,13 @@ class _DecimalCodec(TypeCodec):
 CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, type_registry=TypeRegistry([_DecimalCodec()]))
 # For reading many documents: with a type registry, the driver traverses every document a second time.
 READ_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
+# For reading documents as bytes.
+RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 # For reading reports: the driver takes six times as long for an aware moment as `aware` does. Moments arrive without
 # their zone, UTC, and decimals as Decimal128; `restore_report` converts both.
 REPORT_CODEC: CodecOptions[Document] = CodecOptions(tz_aware=False)
 # Types of values that `restore_report` must convert or search.
-_TO_RESTORE = frozenset((Decimal128, dict, list, datetime))
+TO_RESTORE = frozenset((Decimal128, dict, list, datetime))
 
 
 def restore_report(report: Document) -> Document:
@@ -73,14 +76,14 @@ def restore_report(report: Document) -> Document:
     results = report["results"]
     is_plain = type(results) is list
     for result in results if is_plain else ():
-        if type(result) is not dict or not _TO_RESTORE.isdisjoint(map(type, result.values())):
+        if type(result) is not dict or not TO_RESTORE.isdisjoint(map(type, result.values())):
             is_plain = False
             break
     for name, value in report.items():
         kind = type(value)
         if kind is datetime:
             report[name] = datetime.combine(value, value.time(), UTC)  # as `aware`, without a call for each
-        elif kind in _TO_RESTORE and not (is_plain and value is results):
+        elif kind in TO_RESTORE and not (is_plain and value is results):
             report[name] = restore_value(value)
     return report
 
@@ -147,7 +150,7 @@ def translate_mongo_errors() -> Iterator[None]:
         raise
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in AUTH_CODES:
-            raise SettingsError(f"MongoDB refuses us: {reason_of(error)}", hint="look at mongo_url") from error
+            raise SettingsError(f"MongoDB does not let us in: {reason_of(error)}", hint="look at mongo_url") from error
         if is_transient(error) or isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError)):
             what = "cannot do it now" if isinstance(error, OperationFailure) else "is unavailable"
             raise Unavailable(f"MongoDB {what}: {reason_of(error)}") from error
@@ -162,8 +165,8 @@ def reason_of(error: PyMongoError) -> str:
 def is_transient(error: PyMongoError) -> bool:
     """Return whether the same call may succeed later.
 
-    One case is PyMongo's own: it repeats a write whose connection failed as a retryable one, which a server that is in
-    no replica set refuses (seen with 4.20, while mongod starts again).
+    One case is PyMongo's own. After a lost connection it repeats a write as a retryable write, and a server outside a
+    replica set refuses that (seen with 4.20, while mongod starts again).
     """
     code, details = (error.code, error.details or {}) if isinstance(error, OperationFailure) else (None, {})
     if code == ILLEGAL_OPERATION and str(details.get("errmsg", "")).startswith("Transaction numbers"):

@@ -7,11 +7,12 @@ import re
 import unicodedata
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from myhealth.clinical.ranges import is_outside
+from myhealth.clinical.ranges import ABOVE, BELOW, PLAIN, compare, is_outside
 from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
 from myhealth.common.text import fold_name
 
@@ -49,8 +50,13 @@ def name_keys(full_name: str) -> dict[str, str]:
 Document = dict[str, Any]
 # The form of the documents below. The next sync fills a report store of another form anew.
 # 2: users have `name_keys`. 3: `abnormal` is also true if a value lies outside its range and no flag says so.
-FORM = 3
+# 4: reports with a result far outside its range have `far`. Other thresholds in clinical/guide.txt are another form.
+# 5: a value at an end that the words of its range exclude is abnormal.
+FORM = 5
 NORMAL = (None, "N")
+OUTSIDE = (ABOVE, BELOW)
+# The checkpoint's document in `sync_state`; the name is that of existing stores.
+CHECKPOINT = {"_id": "mark"}
 
 
 class UserRow(NamedTuple):
@@ -84,26 +90,52 @@ encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain_inte
 decode_json = msgspec.json.Decoder(float_hook=exact_number).decode
 
 
-def finish_results(results: Any) -> bool:
-    """Replace integers beyond BSON's range by decimals; return whether a result is abnormal.
+@cache
+def _guide() -> Any:
+    """Load the guide with the first abnormal result: a pass of the sync with nothing to do needs none."""
+    from myhealth.clinical import guide
 
-    A result is abnormal if it has a flag other than N, or if its value lies outside its range. Another program may
-    have stored results of any form. One loop does both tasks, because it runs for every result.
+    return guide
+
+
+def finish_results(results: Any) -> tuple[bool, bool]:
+    """Replace integers beyond BSON's range by decimals; return whether a result is abnormal, and whether one is far
+    outside its range.
+
+    A result is abnormal if it has a flag other than N, or if its value lies outside its range or beyond what a meter
+    can measure. Another program may have stored results of any form. One loop does all tasks, because it runs for
+    every result.
     """
-    abnormal = False
+    abnormal = far = False
     for result in results if type(results) is list else ():
-        if type(result) is dict:
-            get = result.get
-            value, low, high = get("value"), get("low"), get("high")
-            if not abnormal:
-                abnormal = get("flag") not in NORMAL or is_outside(value, low, high)
-            if (
-                (type(value) is int and not INT_MIN <= value <= INT_MAX)
-                or (type(low) is int and not INT_MIN <= low <= INT_MAX)
-                or (type(high) is int and not INT_MIN <= high <= INT_MAX)
-            ):
-                result.update({name: storable(number) for name, number in result.items()})
-    return abnormal
+        if type(result) is not dict:
+            continue
+        value: Any = result.get("value")
+        low: Any = result.get("low")
+        high: Any = result.get("high")
+        flag = result.get("flag")
+        if (
+            type(value) in PLAIN
+            and type(low) in PLAIN
+            and type(high) in PLAIN
+            and INT_MIN <= low <= high <= INT_MAX
+            and INT_MIN <= value <= INT_MAX
+        ):  # nearly all
+            if low <= value <= high:
+                abnormal = abnormal or flag not in NORMAL
+            elif not far:
+                abnormal, far = True, _guide().is_far(result, True)
+            continue
+        if not far and (
+            flag not in NORMAL
+            or is_outside(value, low, high)
+            or (type(result.get("range_text")) is str and compare(result).position in OUTSIDE)
+            or (type(value) is str and _guide().is_beyond_meter(result))
+        ):
+            abnormal, far = True, _guide().is_far(result, False)
+        if any(type(number) is int and not INT_MIN <= number <= INT_MAX for number in (value, low, high)):
+            result.update({name: storable(number) for name, number in result.items()})
+    return abnormal, far
 
 
 def storable(value: Any) -> Any:
@@ -117,9 +149,10 @@ def storable(value: Any) -> Any:
 
 def public_report(report: Document, username: str | None) -> Document:
     """Return a report for an answer: `id` instead of `_id`, the patient's username instead of the UUID `subject`, no
-    moment that only sorts."""
+    moment and no `far` that only sort."""
     shown = {"id": report["_id"], "username": username, **report}
     del shown["_id"], shown["subject"]
+    shown.pop("far", None)
     if report.get("taken_precision") == "unknown":
         shown["taken_at"] = None
     return shown
@@ -149,6 +182,6 @@ def user_document(row: UserRow, epoch: int) -> Document:
 
 
 def next_millisecond(moment: datetime) -> datetime:
-    """Round up to the millisecond. MongoDB cuts moments, which would make a token valid that has ended."""
+    """Round up to the millisecond. MongoDB truncates moments, which would make a revoked token valid."""
     rest = moment.microsecond % 1000
     return moment + timedelta(microseconds=1000 - rest) if rest else moment

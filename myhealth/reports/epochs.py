@@ -3,12 +3,14 @@
 No index covers the epoch, so one operation over many millions of reports would run into a call's timeout.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from myhealth.reports.access_log import AccessLog
 from myhealth.reports.bson_documents import EPOCH_MAX, other_epochs
 from myhealth.reports.connection import translate_mongo_errors
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import CHECKPOINT, Document
+from myhealth.reports.kept_trends import KeptTrends
 
 FIRST_ID = -(2**63)
 # Documents of a slice: it must take far less than the timeout of a call.
@@ -21,13 +23,29 @@ class Epochs:
 
     _collections: dict[str, Any]
     _quarantine: Any
+    _state: Any
     _access_log: AccessLog
+    _audit_days: int
+    kept_trends: KeptTrends
+    _may_keep_trends: bool  # False within a pass that began a generation: no trend can be kept before it ends
+
+    def begin(self, checkpoint: Document) -> None:
+        """Replace the checkpoint, whichever pass holds it: a pass or an epoch begins."""
+        with translate_mongo_errors():
+            known = self._state.find_one({**CHECKPOINT, "epoch": checkpoint.get("epoch")}) or {}
+            kept = {name: known[name] for name in ("trends",) if name in known}
+            self._state.replace_one(CHECKPOINT, {**checkpoint, **kept, **CHECKPOINT}, upsert=True)
+        self._may_keep_trends = bool(kept) and self.kept_trends.may_forget()
+        if not self._may_keep_trends:
+            self.kept_trends.begin_generation()
+        self._access_log.purge(self._audit_days)
 
     def erase_person(self, user_id: int, subject: str) -> None:
         """Remove the reports of a person whom PostgreSQL has deleted, before the sync does."""
         self._access_log.pseudonymise([{"_id": user_id, "subject": subject}])
         with translate_mongo_errors():
             self._collections["checkup"].delete_many({"patient_id": user_id, "subject": subject})
+        self.kept_trends.begin_generation()
 
     def _forget_people(self, kind: str, query: Document) -> None:
         """Give the users that are about to be removed a pseudonym in the access log."""
@@ -35,6 +53,18 @@ class Epochs:
             with translate_mongo_errors():
                 found = list(self._collections["user"].find(query, {"subject": 1}))
             self._access_log.pseudonymise(found)
+
+    def _forget_trends(self, kind: str, documents: Iterable[Document], ids: Iterable[int] = ()) -> None:
+        """Delete the kept trends of the patients of these documents, and of the stored reports `ids`.
+
+        Call it before the reports change: if the pass ends in between, the next one changes them.
+        """
+        if kind == "checkup" and self._may_keep_trends and not self.kept_trends.is_empty():
+            patients = {document["patient_id"] for document in documents}
+            with translate_mongo_errors():
+                stored = self._collections[kind].find({"_id": {"$in": [*ids]}}, {"patient_id": 1})
+                patients.update(each.get("patient_id") for each in stored)
+            self.kept_trends.forget(patients)
 
     def sweep(self, epoch: int, after: int = FIRST_ID) -> tuple[int, int | None]:
         """Remove the documents of earlier epochs in the slice after the id `after`.
@@ -52,6 +82,8 @@ class Epochs:
                 self._forget_people("user", older)
                 self._collections["user"].delete_many(older)
                 self._quarantine.delete_many(older)
+        if removed:
+            self.kept_trends.begin_generation()
         return removed, last
 
     def newest_epoch(self) -> int:

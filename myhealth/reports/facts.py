@@ -1,4 +1,4 @@
-"""What a report and its results tell beside their values, as (name, text) for people. Pure.
+"""The further facts of a report and of its results, beside the values, as (name, text) for people. Pure.
 
 The caller writes moments: `write(moment, precision)` returns one as text.
 """
@@ -110,7 +110,7 @@ def _correction(result: Mapping[str, Any], write: Write) -> str:
 
 
 def _interpretations(result: Mapping[str, Any]) -> str:
-    """Return the interpretations in words, but for one that says no more than the flag."""
+    """Return the interpretations in words, without those that only repeat the flag."""
     sent = mappings(result.get("interpretations"))
     found = [{name: text for name, text in each.items() if isinstance(text, str)} for each in sent]
     words = [

@@ -1,7 +1,7 @@
-"""The newest values of each measurement of a patient: what an overview shows, and what "last time" means. Pure.
+"""The newest values of each measurement of a patient, for overviews and for "last time". Pure.
 
-Reports are read from the newest on, and only as long as they have a measurement of which too few values are known:
-somebody who measures the blood pressure every day has a cholesterol of three years ago too.
+Reports are read from the newest on, and only as long as they have a measurement of which too few values are known: a
+person who measures the blood pressure every day may have a cholesterol of three years ago.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from myhealth.reports.documents import Document
 from myhealth.reports.filters import PageCursor, reports_query
 from myhealth.reports.trends import EARLIEST, PLAIN_FIELDS, TrendPoint, point_of, readable_results, shared_facts
 
-# Of each result, what a point and its series need.
+# The fields of a result that a point and its series need.
 FIELDS = ("code", "name", "value", "unit", "unit_text", "low", "high", "flag", "range_source", "range_text", "warning")
 OWN_FIELDS = ("taken_at", "taken_precision", "status", "specimen", "ranges")
 PROJECTION = {"checkup_type": 1, "taken_at": 1, "taken_precision": 1, "status": 1, "details.specimen": 1} | {
@@ -24,7 +24,7 @@ Name = tuple[bool, str]  # whether it is a code, and the code or name
 
 
 class Labels(NamedTuple):
-    """What tells measurements apart: the name of a result, its own specimen, and without one that of its report."""
+    """What distinguishes measurements: the name of a result and its own specimen or, if it has none, its report's."""
 
     name: Name
     specimen: str | None
@@ -96,9 +96,11 @@ class NewestPoints:
         return series
 
     def lacking(self) -> Document | None:
-        """Return the condition for reports with measurements that still have too few points; None if no more can be
-        found. A name may be of several measurements, as a local code of serum and of urine: with a specimen that was
-        not seen yet, it may be of another one."""
+        """Return the condition for reports with measurements that still have too few points; None if none can be left.
+
+        One name may stand for several measurements, such as a local code used for serum and for urine. So a known name
+        with a specimen that was not seen yet counts as a new measurement.
+        """
         full: list[Labels] = []
         partial: list[Labels] = []
         for measured, several in self._labels.items():
@@ -121,20 +123,21 @@ class NewestPoints:
         return {"$or": found}
 
     def latest(self, result: Mapping[str, Any], specimen: Any) -> TrendPoint | None:
-        """Return the newest point of a result's measurement in its unit. `specimen`: that of its report."""
+        """Return the newest point of a result's measurement, in whatever unit. `specimen`: that of its report."""
         series = self._series(result, specimen)
-        points = self._found.get(series[0]) if series and self._units.get(series[0]) == series[1] else None
+        points = self._found.get(series[0]) if series else None
         return points[0] if points else None
 
     def points(self) -> dict[Measured, list[TrendPoint]]:
         """Return the points of each measurement, the newest first; those of an unknown moment last."""
-        for points in self._found.values():
-            points.sort(key=lambda point: point.taken_at or EARLIEST, reverse=True)
-        return self._found
+        found = self._found.items()
+        return {
+            each: sorted(points, key=lambda point: point.taken_at or EARLIEST, reverse=True) for each, points in found
+        }
 
 
 def _named_by(names: Iterable[Name]) -> list[Document]:
-    """Return two conditions, one of which a result with one of these names meets."""
+    """Return two conditions on a result, by code and by name; a result with one of these names meets one of them."""
     codes, words = ([text for coded, text in names if coded is which] for which in (True, False))
     return [{"code": {"$in": codes}}, {"code": None, "name": {"$in": words}}]
 

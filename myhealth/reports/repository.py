@@ -15,6 +15,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from myhealth.common.decoding import INT_MAX
+from myhealth.reports import TREND_LIMIT
 from myhealth.reports.access_log import ACCESS_LOG_INDEXES, AccessLog
 from myhealth.reports.connection import (
     CODEC,
@@ -30,7 +31,6 @@ from myhealth.reports.documents import Document
 from myhealth.reports.filters import (
     ALL_PATIENTS,
     NO_FILTER,
-    TREND_LIMIT,
     Owner,
     PageCursor,
     ReportFilter,
@@ -38,11 +38,12 @@ from myhealth.reports.filters import (
     reports_query,
     sort_keys,
 )
+from myhealth.reports.kept_trends import KEPT_FROM, KeptTrends
 from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
 
 if TYPE_CHECKING:
     from myhealth.reports.newest import NewestPoints
-    from myhealth.reports.trends import FilterChoices, Measurement, TrendPage, TrendQuery
+    from myhealth.reports.trends import Measurement, TrendPage, TrendQuery
 
 # An overview reads all reports of a patient; one that takes longer is not worth the server's time.
 OVERVIEW_MAX_MS = 10_000
@@ -51,8 +52,9 @@ NEWEST_READ_FIRST = 10  # times the values of each measurement: reports that the
 # Documents of one reply while all reports are read: MongoDB's default is as many as fit into 16 MB.
 ITERATED_BATCH = 100
 BROWSED_BY = [("patient_id", 1), ("taken_at", -1), ("_id", -1)]
-# Of abnormal reports alone. One that nobody has reviewed lacks the first field, which the index holds as null.
-REVIEWED_BY = [("reviewed_at", 1), ("taken_at", -1), ("_id", -1), ("machine", 1)]
+# An index of abnormal reports alone. A report without a review lacks the first field, and one that is not far outside
+# the second; the index holds null for them.
+REVIEWED_BY = [("reviewed_at", 1), ("far", -1), ("taken_at", -1), ("_id", -1), ("machine", 1)]
 ABNORMAL = {"abnormal": True}
 
 
@@ -72,11 +74,13 @@ class ReportRepository:
         self.users = self._database.get_collection("users", codec_options=READ_CODEC)  # users have no decimals
         # All reading of reports goes through this collection, and through `restore_report`.
         self._readable: Collection[Document] = self.reports.with_options(codec_options=REPORT_CODEC)
+        self._current = self._readable.with_options(read_preference=ReadPreference.PRIMARY)
         self._counted: Collection[Document] = self.reports.with_options(codec_options=READ_CODEC)
         self.people = UserDirectory(self.users)
         self.access_log = AccessLog(self._database["audit_events"])
         # The checkpoint is read where it is written, whatever read preference the URL has.
         self.state = self._database.get_collection("sync_state", read_preference=ReadPreference.PRIMARY)
+        self.kept_trends = KeptTrends(self._database["trends"], self.state, self._find_trend)
         self.failures = self._database.get_collection("sync_failures", read_preference=ReadPreference.PRIMARY)
 
     @classmethod
@@ -193,13 +197,20 @@ class ReportRepository:
         limit: int,
         after: PageCursor | None = None,
         machines: Sequence[str] | None = None,
+        behind_far: bool = False,
     ) -> list[Document]:
-        """Return at most `limit` abnormal reports of all patients that nobody has reviewed, the newest first.
-        `machines`: only of these."""
-        query = {**reports_query(ALL_PATIENTS, wanted, after=after), **ABNORMAL, "reviewed_at": None}
-        if machines is not None:
-            query["machine"] = {**query.get("machine", {}), "$in": [*machines]}
-        return self.find_by_query(query, sort_keys("-taken_at"), limit)
+        """Return at most `limit` abnormal reports of all patients that nobody has reviewed: first those with a value
+        far outside its range, then the others, the newest first. `machines`: only of these. `behind_far`: `after` is
+        one of the others."""
+        found: list[Document] = []
+        for far in (None,) if behind_far else (True, None):
+            query = {**reports_query(ALL_PATIENTS, wanted, after=after), **ABNORMAL, "reviewed_at": None, "far": far}
+            if machines is not None:
+                query["machine"] = {**query.get("machine", {}), "$in": [*machines]}
+            if len(found) < limit:
+                found += self.find_by_query(query, sort_keys("-taken_at"), limit - len(found))
+            after = None
+        return found
 
     def last_of_each(self, patients: Sequence[Document]) -> dict[str, Document]:
         """Return the newest report of each patient who has one, by subject. MongoDB reads nothing else: it skips in
@@ -214,11 +225,9 @@ class ReportRepository:
         of_them = {patient["subject"] for patient in patients}  # an id may have been somebody else's before
         return {report["subject"]: report for report in reports if report["subject"] in of_them}
 
-    def iterate(
-        self, patient: Document, wanted: ReportFilter = NO_FILTER, *, sort: Sort = "-taken_at"
-    ) -> Iterator[Document]:
-        """Yield all matching reports of a patient, in bounded memory."""
-        query, keys = reports_query(patient, wanted, sort=sort), sort_keys(sort)
+    def iterate(self, patient: Document, wanted: ReportFilter = NO_FILTER) -> Iterator[Document]:
+        """Yield all matching reports of a patient, the newest first, in bounded memory."""
+        query, keys = reports_query(patient, wanted), sort_keys("-taken_at")
         with translate_mongo_errors(), self._readable.find(query, sort=keys, batch_size=ITERATED_BATCH) as found:
             yield from map(restore_report, found)
 
@@ -245,12 +254,24 @@ class ReportRepository:
 
     def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> TrendPage:
         """Return the results of one measurement, the newest first, out of at most `limit` reports."""
-        from myhealth.reports.trends import TrendPage, trend_points, trend_projection, trend_query  # not for the sync
+        from myhealth.reports.trends import TrendPage, trend_points  # not for the sync
 
-        query, projection = trend_query(patient, wanted), trend_projection(wanted)
-        found = self._find_measured(query, projection, limit + 1)
+        kept = self.kept_trends.find(patient, wanted, limit)
+        if kept is not None:
+            return kept
+        found = self._find_trend(patient, wanted, limit + 1, current=False)
+        if len(found) >= KEPT_FROM:
+            self.kept_trends.keep(patient, wanted)
         after = PageCursor.of(found[limit - 1]) if len(found) > limit else None
         return TrendPage(trend_points(found[:limit], wanted), after)
+
+    def _find_trend(self, patient: Document, wanted: TrendQuery, limit: int, *, current: bool = True) -> list[Document]:
+        """Return the newest reports that have a result of the measurement, and of their results only these. `current`:
+        from the primary, whatever read preference the URL has."""
+        from myhealth.reports.trends import trend_projection, trend_query  # not for the sync
+
+        query, projection = trend_query(patient, wanted), trend_projection(wanted)
+        return self._find_measured(query, projection, limit, self._current if current else self._readable)
 
     def newest(
         self,
@@ -278,7 +299,7 @@ class ReportRepository:
         size = min(NEWEST_READ_FIRST * most, NEWEST_READ)
         while (only is None or lacking is not None) and rounds != 0:
             query = newest_query(patient, lacking, after)
-            reports = self._find_measured(query, PROJECTION, size, max_time_ms=OVERVIEW_MAX_MS)
+            reports = self._find_measured(query, PROJECTION, size, self._readable, max_time_ms=OVERVIEW_MAX_MS)
             found.add(reports)
             if len(reports) < size:
                 break
@@ -286,11 +307,13 @@ class ReportRepository:
             rounds = None if rounds is None else rounds - 1
         return found
 
-    def _find_measured(self, query: Document, projection: Document, limit: int, **options: Any) -> list[Document]:
+    def _find_measured(
+        self, query: Document, projection: Document, limit: int, source: Collection[Document], **options: Any
+    ) -> list[Document]:
         """Return the newest reports of a query with these fields; of their values, only the moment is converted."""
         options |= {"sort": sort_keys("-taken_at"), "limit": limit, "batch_size": limit + 1}
         with translate_mongo_errors():
-            found = self._readable.find(query, projection, **options).to_list()
+            found = source.find(query, projection, **options).to_list()
         for report in found:
             report["taken_at"] = aware(report["taken_at"])
         return found
@@ -302,12 +325,11 @@ class ReportRepository:
         with translate_mongo_errors():
             return measurements(self._counted.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 
-    def filter_choices(self, patient: Document) -> FilterChoices:
-        """Return the types, diseases, machines and takers of a patient's reports."""
-        from myhealth.reports.trends import choices_pipeline, filter_choices  # not for the sync
-
+    def types(self, patient: Document) -> list[str]:
+        """Return the types of a patient's reports, for a form to offer."""
         with translate_mongo_errors():
-            return filter_choices(self._counted.aggregate(choices_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
+            found = self._counted.distinct("checkup_type", reports_query(patient), maxTimeMS=OVERVIEW_MAX_MS)
+        return sorted(text for text in found if isinstance(text, str) and text)
 
 
 def _name_index(field: str) -> IndexModel:

@@ -1,23 +1,22 @@
 """Trends: one measurement of a patient over time, and the list of measurements. Queries and their results. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
-from bson.decimal128 import Decimal128
+from msgspec import Struct
+from msgspec.structs import replace
 
 from myhealth.common.decoding import StoredMoment
-from myhealth.reports.connection import restore_value
+from myhealth.reports.connection import TO_RESTORE, restore_value
 from myhealth.reports.documents import Document
 from myhealth.reports.filters import NO_FILTER, PageCursor, ReportFilter, reports_query
 
 
-@dataclass(frozen=True)
-class TrendQuery:
+class TrendQuery(Struct, frozen=True):
     """Which measurement: a LOINC code and those of the same test, or a name if there is no code. `coded`: include
     results of that name that have a code. `since`, `until`: as ReportFilter has them. `after`: only reports behind this
     position."""
@@ -66,15 +65,14 @@ class TrendPoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class TrendPage(NamedTuple):
-    """The results of one measurement, the newest first, out of at most so many reports. `after`: the position behind
-    the last of these, None on the last page."""
+    """The results of one measurement, the newest first, from a limited number of reports. `after`: the position behind
+    the last of these reports; None on the last page."""
 
     points: list[TrendPoint]
     after: PageCursor | None
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(Struct, frozen=True):
     """A measurement that a patient has at least one result of.
 
     `code` (LOINC, the newest of the test's) or None; `name`: the newest; `units`: all of them; the number of results,
@@ -89,17 +87,7 @@ class Measurement:
     last_at: StoredMoment | None
 
 
-MEASUREMENT_COLUMNS = tuple(field.name for field in fields(Measurement))
-
-
-@dataclass(frozen=True, slots=True)
-class FilterChoices:
-    """The values that occur in a patient's reports, for a filter form to offer."""
-
-    types: tuple[str, ...]
-    diseases: tuple[str, ...]
-    machines: tuple[str, ...]
-    takers: tuple[str, ...]
+MEASUREMENT_COLUMNS = Measurement.__struct_fields__
 
 
 UNKNOWN = "unknown"  # the precision of a moment that only sorts
@@ -107,7 +95,6 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 NOTHING: Document = {}
 PLAIN_FIELDS = 3  # of a report with plain results in `trend_projection`
 OWN = frozenset({"taken_at", "taken_precision", "status", "specimen", "ranges"})
-CHOICE_FIELDS = ("checkup_type", "disease", "machine", "taken_by")
 
 
 def trend_query(patient: Document, wanted: TrendQuery) -> Document:
@@ -158,11 +145,11 @@ def trend_points(reports: Iterable[Document], wanted: TrendQuery) -> list[TrendP
 
 
 def point_of(report: Document, result: Document, shared: Document, code: Any) -> TrendPoint:
-    """Return the point of a result; `shared`: what its report says for all, `code`: what the point has for its code."""
+    """Return the point of a result. `shared`: the facts that its report states for all results; `code`: the point's
+    code."""
+    if not TO_RESTORE.isdisjoint(map(type, result.values())):
+        result = restore_value(result)
     get = result.get
-    value, low, high = get("value"), get("low"), get("high")
-    if type(value) is Decimal128 or type(low) is Decimal128 or type(high) is Decimal128:
-        value, low, high = restore_value(value), restore_value(low), restore_value(high)
     taken_at, more = report["taken_at"], NOTHING
     if shared or not OWN.isdisjoint(result):
         taken_at, more = _own_facts(result, taken_at, shared)
@@ -170,10 +157,10 @@ def point_of(report: Document, result: Document, shared: Document, code: Any) ->
         report["_id"],
         taken_at,
         get("name"),
-        value,
+        get("value"),
         get("unit"),
-        low,
-        high,
+        get("low"),
+        get("high"),
         get("flag"),
         get("range_source"),
         get("warning"),
@@ -189,15 +176,15 @@ def split_series(points: Iterable[TrendPoint], code: str | None) -> list[tuple[s
     from myhealth.clinical.series import series_key
 
     found: dict[tuple[str, str], list[TrendPoint]] = {}
-    for point in points:
-        key = series_key({"code": point.code or code, "unit": point.unit, "specimen": point.specimen})
-        found.setdefault((key.unit, key.specimen), []).append(point)
+    for (own_code, unit, specimen), same in groupby(points, key=attrgetter("code", "unit", "specimen")):
+        key = series_key({"code": own_code or code, "unit": unit, "specimen": specimen})
+        found.setdefault((key.unit, key.specimen), []).extend(same)
     several = len({specimen for _, specimen in found}) > 1
     return [(specimen if several else "", same) for (_, specimen), same in found.items()]
 
 
 def shared_facts(report: Document) -> Document:
-    """Return what a report says for all its results."""
+    """Return the facts that a report states for all its results."""
     details = report.get("details")
     specimen = details.get("specimen") if isinstance(details, dict) else None
     found = {name: report.get(name) for name in ("taken_precision", "status")} | {"specimen": specimen}
@@ -206,7 +193,7 @@ def shared_facts(report: Document) -> Document:
 
 def _own_facts(result: Document, taken_at: datetime, shared: Document) -> tuple[datetime | None, Document]:
     """Return the moment of a result, and its further fields of a TrendPoint."""
-    more = shared | {name: restore_value(result[name]) for name in OWN if result.get(name) is not None}
+    more = shared | {name: result[name] for name in OWN if result.get(name) is not None}
     try:
         own = datetime.fromisoformat(more.pop("taken_at", ""))
         taken_at = own if own.tzinfo else taken_at
@@ -276,16 +263,3 @@ def _measurement(group: Document) -> Measurement:
     return Measurement(
         code if isinstance(code, str) else None, name, units, group["count"], group["first_at"], group["last_at"]
     )
-
-
-def choices_pipeline(patient: Document) -> list[Document]:
-    """Return the aggregation of all values of the fields that a form offers."""
-    group: Document = {"_id": None, **{name: {"$addToSet": f"${name}"} for name in CHOICE_FIELDS}}
-    return [{"$match": reports_query(patient, NO_FILTER)}, {"$group": group}]
-
-
-def filter_choices(groups: Iterable[Document]) -> FilterChoices:
-    """Return the one group of `choices_pipeline`; empty without reports."""
-    sets: Document = next(iter(groups), dict.fromkeys(CHOICE_FIELDS, ()))
-    found = (tuple(sorted(text for text in sets[name] if isinstance(text, str) and text)) for name in CHOICE_FIELDS)
-    return FilterChoices(*found)

@@ -8,11 +8,12 @@ left out of later fields, and a cursor names the field that it is in.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import force_setattr
 from pymongo.collection import Collection
 
 from myhealth.common.text import fold_name
@@ -33,8 +34,7 @@ class SearchCursor(NamedTuple):
     user_id: int
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(Struct, frozen=True, dict=True):
     """Users whose username begins with the text, or whose full name has for each word of the text a word that begins
     with it. `role`: only this role. `after`: only users behind this position."""
 
@@ -43,7 +43,7 @@ class Search:
     after: SearchCursor | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", self.text.strip())  # as a person types it
+        force_setattr(self, "text", self.text.strip())  # as a person types it
 
     @cached_property
     def words(self) -> list[str]:
@@ -139,7 +139,7 @@ class UserDirectory:
     def revoke_tokens(self, subject: str, moment: datetime, **state: Any) -> None:
         """Revoke the user's tokens issued before `moment`, before the sync delivers the same. Never moves backward.
 
-        `state`: what else is known of the user for good.
+        `state`: further fields to set in the user's document.
         """
         with translate_mongo_errors():
             change = {"$max": {"tokens_valid_after": next_millisecond(moment)}, **({"$set": state} if state else {})}
@@ -181,7 +181,7 @@ def name_cursor(user: Document) -> SearchCursor:
 
 
 def search_query(wanted: Search, number: int) -> Document:
-    """Return the query for the users whom one field finds and no earlier field.
+    """Return the query for the users whom the field `number` finds, without those whom an earlier field finds.
 
     Only the range may use an index: with another indexed condition, MongoDB might sort the results in memory.
     """

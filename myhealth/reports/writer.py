@@ -9,41 +9,41 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Struct
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.access_log import UploadEvents
 from myhealth.reports.bson_documents import (
+    BEGINNING,
     EPOCH_MAX,
     EPOCH_VALUE,
     UNENCODABLE,
     StoredBson,
+    among,
     but_for_epoch,
     encodable,
     insert_batch,
     not_after,
     older_than,
     older_version,
+    read_ids,
     same_version,
     split,
 )
 from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import CHECKPOINT, Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.repository import ReportRepository
 
 KINDS = ("checkup", "user")
-# The checkpoint's document in `sync_state`; the name is that of existing stores.
-CHECKPOINT = {"_id": "mark"}
 
 
-@dataclass(frozen=True)
-class QuarantinedDocument:
+class QuarantinedDocument(Struct, frozen=True):
     """A document that MongoDB refused. `id`: of its row."""
 
     kind: str
@@ -51,14 +51,13 @@ class QuarantinedDocument:
     reason: str
 
 
-@dataclass
-class WriteResult:
+class WriteResult(Struct):
     """The result of a batch. `unchanged`: documents that were there already, in this version or a newer one."""
 
     written: int = 0
     unchanged: int = 0
     removed: int = 0
-    quarantined: list[QuarantinedDocument] = field(default_factory=list)
+    quarantined: list[QuarantinedDocument] = []
 
     def __add__(self, other: WriteResult) -> WriteResult:
         return WriteResult(
@@ -84,6 +83,7 @@ class ReportWriter(Epochs, UploadEvents):
     def __init__(self, repository: ReportRepository, *, audit_days: int = 0) -> None:
         """`audit_days`: a pass that begins removes a bounded number of access events that are older; 0: none."""
         self._repository = repository
+        self.kept_trends, self._may_keep_trends = repository.kept_trends, True
         self._access_log, self._audit_days = repository.access_log, audit_days
         self._collections: dict[str, Any] = {"checkup": repository.reports, "user": repository.users}
         self._state = repository.state
@@ -97,6 +97,7 @@ class ReportWriter(Epochs, UploadEvents):
         """Insert documents that are expected to be new; `put` those that are there already."""
         if not documents:
             return WriteResult()
+        self._forget_trends(kind, documents)
         try:
             errors = insert_batch(self._collections[kind], documents)
         except DocumentTooLarge:
@@ -118,6 +119,7 @@ class ReportWriter(Epochs, UploadEvents):
         """Write each document unless the store has a newer (epoch, revision) of it."""
         if not documents:
             return WriteResult()
+        self._forget_trends(kind, documents, (document["_id"] for document in documents))
         good, refused = encodable(documents)
         try:
             result = self._refresh_epoch(kind, good)
@@ -132,6 +134,7 @@ class ReportWriter(Epochs, UploadEvents):
         if not operations:
             return 0
         self._forget_people(kind, {"$or": [not_after(id_, epoch, revision) for id_, revision in deletions]})
+        self._forget_trends(kind, (), (id_ for id_, _ in deletions))
         with translate_mongo_errors():
             removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
         self._release_ids(kind, [id_ for id_, _ in deletions])
@@ -182,12 +185,14 @@ class ReportWriter(Epochs, UploadEvents):
             return 0
         operations = [DeleteOne(same_version(stored)) for stored in seen]
         self._forget_people(kind, {"_id": {"$in": [stored.id for stored in seen]}})
+        self._forget_trends(kind, (), (stored.id for stored in seen))
         with translate_mongo_errors():
             return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
 
     def overwrite(self, kind: str, pairs: Sequence[tuple[StoredBson, Document]]) -> int:
         """Replace documents whose version has not changed; return how many. Quarantine those that MongoDB refuses."""
         replaced = 0
+        self._forget_trends(kind, [document for _, document in pairs], (stored.id for stored, _ in pairs))
         for stored, document in pairs:
             try:
                 with translate_mongo_errors():
@@ -204,12 +209,6 @@ class ReportWriter(Epochs, UploadEvents):
             found: Document | None = self._state.find_one(CHECKPOINT)
         return found
 
-    def begin(self, checkpoint: Document) -> None:
-        """Replace the checkpoint, whichever pass holds it: a pass or an epoch begins."""
-        with translate_mongo_errors():
-            self._state.replace_one(CHECKPOINT, {**checkpoint, **CHECKPOINT}, upsert=True)
-        self._access_log.purge(self._audit_days)
-
     def write_checkpoint(self, checkpoint: Document, run: str) -> None:
         """Move the checkpoint if the pass `run` still holds it. Raises LeaseLost otherwise."""
         with translate_mongo_errors():
@@ -223,6 +222,7 @@ class ReportWriter(Epochs, UploadEvents):
         """Quarantine (document, reason), and remove older versions of the documents."""
         if not refused:
             return WriteResult()
+        self._forget_trends(kind, (), (document["_id"] for document, _ in refused))
         now = datetime.now(UTC)
         entries, outdated = [], []
         for document, reason in refused:
@@ -270,51 +270,49 @@ class ReportWriter(Epochs, UploadEvents):
     def _refresh_epoch(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> WriteResult:
         """Replace the documents that differ, and only set the epoch of those that have the same content already.
 
-        The latter is one update for many documents, several times quicker than to replace them, and nearly all
-        documents that a new epoch finds are of this kind.
+        Setting the epoch is one update for many documents, several times quicker than replacing them, and a new epoch
+        finds nearly all documents unchanged.
         """
         there, elsewhere = self._same_content(kind, encoded)
         self._remove_elsewhere(kind, elsewhere)
+        settled: list[Document] = []
+        outdated: list[Document] = []
         moving: dict[tuple[int, int], list[Document]] = {}
         for document, _ in encoded:
             stored = there.get(document["_id"])
-            if stored is not None and stored < document["epoch"]:
+            if stored is None:
+                outdated.append(document)
+            elif stored < document["epoch"]:
                 moving.setdefault((stored, document["revision"]), []).append(document)
-        # A document that was changed since it was read no longer has this epoch and revision.
-        outdated, moved = [document for document, _ in encoded if document["_id"] not in there], 0
+            else:
+                settled.append(document)
+        unchanged = len(settled)
         for (epoch, revision), documents in moving.items():
-            same = {"_id": {"$in": [document["_id"] for document in documents]}, "epoch": epoch, "revision": revision}
+            same = {"_id": among([each["_id"] for each in documents]), "epoch": epoch, "revision": revision}
             with translate_mongo_errors():
                 result = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
-            if result.matched_count == len(documents):
-                moved += result.matched_count
-            else:
-                outdated += documents
-        unchanged = [document for document, _ in encoded if there.get(document["_id"], -1) >= document["epoch"]]
-        renewed = [document for documents in moving.values() for document in documents]
-        self._release(kind, [*unchanged, *renewed])
-        return WriteResult(moved, len(unchanged)) + self._replace(kind, outdated)
+            # A document that was changed since it was read no longer has this epoch and revision.
+            (settled if result.matched_count == len(documents) else outdated).extend(documents)
+        self._release(kind, settled)
+        return WriteResult(len(settled) - unchanged, unchanged) + self._replace(kind, outdated)
 
     def _same_content(
         self, kind: str, encoded: Sequence[tuple[Document, bytes]]
     ) -> tuple[dict[int, int], list[Document]]:
         """Return the stored epoch by id for documents whose content is stored already, and the documents that are
         stored as another patient's."""
-        ours = {document["_id"]: (document, content) for document, content in encoded}
-        same = {but_for_epoch(content): id_ for id_, (_, content) in ours.items()}
-        same.pop(None, None)
-        is_dense = bool(ours) and max(ours) - min(ours) < len(ours)  # MongoDB reads a range in half of the time
-        ids = {"$gte": min(ours), "$lte": max(ours)} if is_dense else {"$in": list(ours)}
+        documents = {document["_id"]: document for document, _ in encoded}
+        ours = {content[BEGINNING]: (document["_id"], but_for_epoch(content)) for document, content in encoded}
         found, elsewhere = {}, []
-        for content in self._read(kind, {"_id": ids}):
+        for content in read_ids(self._collections[kind], sorted(documents)):
+            id_, same = ours.get(content[BEGINNING], (None, None))
             epoch = int.from_bytes(content[EPOCH_VALUE], "little", signed=True)
-            if (id_ := same.get(but_for_epoch(content))) is not None and epoch <= EPOCH_MAX:
+            if id_ is not None and same == content[: EPOCH_VALUE.start] and epoch <= EPOCH_MAX:
                 found[id_] = epoch
             elif kind == "checkup":
                 stored = StoredBson(content)
-                document, _ = ours.get(stored.id, (None, b""))  # a range may hold an id that is no whole number
-                if document and stored.document().get("patient_id") != document["patient_id"]:
-                    elsewhere.append(document)
+                if stored.document().get("patient_id") != documents[stored.id]["patient_id"]:
+                    elsewhere.append(documents[stored.id])
         return found, elsewhere
 
     def _replace(self, kind: str, documents: Sequence[Document]) -> WriteResult:
@@ -342,7 +340,7 @@ class ReportWriter(Epochs, UploadEvents):
     def _remove_elsewhere(self, kind: str, documents: Sequence[Document]) -> int:
         """Remove older versions of these reports that belong to another patient; return how many there were.
 
-        `_replace` finds a report by its patient too, because on a sharded cluster the patient says where it is.
+        `_replace` finds a report by its patient too, because on a sharded cluster the patient determines the shard.
         """
         if kind != "checkup" or not documents:
             return 0

@@ -5,17 +5,18 @@ the checkpoint past something that was not sent in this pass. `myhealth verify` 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
+
+from msgspec.structs import replace
 
 from myhealth.common.errors import Conflict
 from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.connection import translate_mongo_errors
-from myhealth.reports.documents import Document
+from myhealth.reports.documents import CHECKPOINT, Document
 from myhealth.reports.epochs import FIRST_ID
-from myhealth.reports.writer import CHECKPOINT, LeaseLost, ReportWriter, WriteResult
+from myhealth.reports.writer import LeaseLost, ReportWriter, WriteResult
 from myhealth.sync.calls import Quarantined, UserDocument, document_of
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
 from myhealth.sync.rows import KINDS
@@ -86,8 +87,8 @@ class BoundedWriter(ReportWriter):
         if stored is None or stored.run != run or checkpoint.run != run:
             raise LeaseLost("another sync has taken over; this one ends")
         moving = {"phase", "scanned", "feeds", "last_checkup_id", "finished", "witness", "began", "recheck"}
-        _require(from_document(to_document(checkpoint)) is not None, "That is no checkpoint.")
-        same = [name for name in Checkpoint.__dataclass_fields__ if name not in moving]
+        _require(from_document(to_document(checkpoint)) is not None, "That is not a checkpoint.")
+        same = [name for name in Checkpoint.__struct_fields__ if name not in moving]
         _require(all(getattr(checkpoint, name) == getattr(stored, name) for name in same), "That is another epoch's.")
         _require(checkpoint.phase in (stored.phase, NEXT_PHASE.get(stored.phase)), "The phases have an order.")
         for table in TABLES:
@@ -141,7 +142,7 @@ class BoundedWriter(ReportWriter):
 
 
 def _progress(checkpoint: Checkpoint) -> Checkpoint:
-    """Return what the beginning of a pass leaves as it is."""
+    """Return the checkpoint without the values that the beginning of a pass may change."""
     return replace(checkpoint, run="", finished=True, began=Position(), recheck=None, witness="")
 
 

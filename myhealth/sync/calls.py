@@ -26,7 +26,14 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 ReportDocument = msgspec.defstruct(
     "ReportDocument",
-    [*REPORT_FIELDS, ("abnormal", bool), *FURTHER_FIELDS, ("revision", Count), ("epoch", Count)],
+    [
+        *REPORT_FIELDS,
+        ("abnormal", bool),
+        ("far", bool | UnsetType, UNSET),
+        *FURTHER_FIELDS,
+        ("revision", Count),
+        ("epoch", Count),
+    ],
     rename={"id": "_id"},
     kw_only=True,  # so that a field that may be left out keeps its place
     forbid_unknown_fields=True,

@@ -5,11 +5,12 @@ The names of the fields below are the names in MongoDB's document `{"_id": "mark
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from myhealth.common.decoding import Count, Id, prepare
 from myhealth.common.errors import SchemaMismatch
@@ -23,8 +24,7 @@ ID_MAX = 2**63 - 1
 RECHECK = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
-class History:
+class History(Struct, frozen=True):
     """The history of one cluster, within which a transaction id is given out once.
 
     `tables`: the object ids of the database and its tables, which change when a dump is loaded over them, and a hash of
@@ -41,16 +41,14 @@ class History:
         return f"database {self.tables.split('/')[0]} of PostgreSQL system {self.system_identifier}"
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(Struct, frozen=True):
     """A position in a feed: everything up to this (transaction id, row id) has been carried over."""
 
     xid: Id = 0
     id: Id = 0
 
 
-@dataclass(frozen=True)
-class Recheck:
+class Recheck(Struct, frozen=True):
     """Work to repeat after a pass that was killed, because a write of that pass may arrive late.
 
     Each pass until `until` repeats the deletions after the position `tombstones`. `sweep`: it also repeats the removal
@@ -62,8 +60,7 @@ class Recheck:
     sweep: bool
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """How far the sync has come.
 
     `phase`: "scan" while tables are read by id, up to `scanned`; "follow" while the feeds are read from `feeds` on;
@@ -137,13 +134,14 @@ prepare(Checkpoint)
 
 def to_document(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the checkpoint as MongoDB stores it."""
-    return asdict(checkpoint)
+    found: dict[str, Any] = msgspec.to_builtins(checkpoint, builtin_types=(datetime,))
+    return found
 
 
 def from_document(document: dict[str, Any] | None) -> Checkpoint | None:
     """Return the checkpoint that a document contains, or None if this program cannot read it."""
     known = {"form": 1, **(document or {})}  # the first version did not write its form
-    if set(Checkpoint.__dataclass_fields__) - set(known):
+    if set(Checkpoint.__struct_fields__) - set(known):
         return None
     try:
         found = msgspec.convert(known, Checkpoint)
@@ -168,7 +166,7 @@ def from_store(document: dict[str, Any] | None) -> Checkpoint | None:
 
 
 def last_epoch(checkpoint: Checkpoint | None) -> int:
-    """Return the epoch from which to count on; 0 without a checkpoint, or if no sync can have come so far."""
+    """Return the epoch from which to count on; 0 without a checkpoint, or if its epoch is too high to be real."""
     return checkpoint.epoch if checkpoint is not None and checkpoint.epoch <= EPOCH_MAX else 0
 
 
@@ -193,7 +191,7 @@ def new_epoch_reason(
     if checkpoint.form != FORM:
         return "the documents have the form of another version of MyHealth"
     if max(checkpoint.horizon - 1, *(position.xid for position in checkpoint.feeds.values())) >= next_xid:
-        return "the checkpoint lies in PostgreSQL's future"
+        return "the checkpoint is in PostgreSQL's future"
     if not witnessed:
         return "PostgreSQL was set back to before the last pass"
     if store is not None and checkpoint.store != store:

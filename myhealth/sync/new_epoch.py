@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A source that is another system may remove this share of the documents unasked.
+# If the source is another system, a sync may remove this share of the documents without `expected`.
 REMOVED_SHARE = 0.1
 
 
 def check_removals(
     source: Source, target: Target, found: Checkpoint | None, history: History, expected: int | None = None
 ) -> None:
-    """Raise SettingsError if more documents would go than `expected`, or than a tenth where it is another system.
+    """Raise SettingsError if more documents would go than `expected`; by default, than a tenth, if it is another
+    system.
 
-    A restore of the same system loses little or is no other system. A database_url that names, say, a test system has
-    rows of other people, and would empty the report store.
+    A restore of the same system loses few documents, or does not count as another system. A database_url that names,
+    say, a test system has rows of other people, and would empty the report store.
     """
     is_other = found is not None and found.history.system != history.system
     if expected is None and not is_other:
@@ -50,8 +51,8 @@ def check_removals(
 def begin_epoch(source: Source, target: Target, found: Checkpoint | None, reason: str) -> Checkpoint:
     """Begin an epoch: read the horizon before anything is scanned, because what the scan cannot see comes by the feeds.
 
-    The checkpoint's witness is younger than the horizon: no crash that it survives gives out a transaction id below
-    the horizon again.
+    The checkpoint's witness is younger than the horizon. So a server that still has the witness after a crash gives out
+    no transaction id below the horizon again.
     """
     store = target.prepare()
     # A write never replaces a newer epoch, and the documents may be newer than the checkpoint.

@@ -1,15 +1,20 @@
-"""The result of one pass of the sync. Pure."""
+"""The result of one pass of the sync, and the backoff within it when a store becomes unavailable."""
 
-from dataclasses import dataclass, field
+import logging
+import random
+import threading
+import time
 from typing import Any
 
+from msgspec import Struct
+
+from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import QuarantinedDocument, WriteResult
 
 QUARANTINED_SHOWN = 100
 
 
-@dataclass
-class Pass:
+class Pass(Struct):
     """The result of one pass.
 
     `quarantined`: the first documents that MongoDB refused; `quarantined_count`: all of them. `last_checkup_id`: the
@@ -22,7 +27,7 @@ class Pass:
     unchanged: int = 0
     removed: int = 0
     quarantined_count: int = 0
-    quarantined: list[QuarantinedDocument] = field(default_factory=list)
+    quarantined: list[QuarantinedDocument] = []
     last_checkup_id: int = 0
     epoch: int = 0
     new_epoch: str = ""
@@ -50,3 +55,39 @@ class Pass:
         self.removed += result.removed
         self.quarantined_count += len(result.quarantined)
         self.quarantined = [*self.quarantined, *result.quarantined][:QUARANTINED_SHOWN]
+
+
+log = logging.getLogger(__name__)
+
+# A pass retries this long after its last progress: longer than a replica set takes to elect a primary, or a server to
+# restart.
+RETRY_FOR_S = 60.0
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
+
+
+class Backoff:
+    """Exponential backoff with jitter, so that many clients of a lost server do not come back at once."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._progress = -1
+        self._tries = 0
+        self._since = 0.0
+
+    def wait(self, progress: int, error: Unavailable) -> bool:
+        """Wait before another attempt; return False if there is to be no further one.
+
+        `progress`: the rows that the last attempt had read. Progress starts the backoff again.
+        """
+        now = time.monotonic()
+        if progress != self._progress:
+            self._progress, self._tries, self._since = progress, 0, now
+        self._tries += 1
+        delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._tries) * random.uniform(0.5, 1)  # noqa: S311
+        if now + delay_s - self._since > RETRY_FOR_S:
+            return False
+        log.warning("sync tries again in %.1f s: %s", delay_s, error.message)
+        until = now + delay_s
+        while time.monotonic() < until and not self._stop.is_set():
+            time.sleep(0.05)
+        return not self._stop.is_set()

@@ -65,8 +65,8 @@ FURTHER_NAMES = tuple(name for name, *_ in FURTHER_FIELDS)
 MOMENTS = tuple(column.name for column in COLUMNS if column.sql_type == "timestamptz" and column.is_shown)
 
 # The columns of a check-up that make its report. Moments are in UTC, with or without a zone; JSON is text. `further`:
-# JSON text of an object of the columns that a report has unless they are null, and null where all of them are: a column
-# each takes a twentieth of the time of a first sync.
+# JSON text of the columns that a report has unless they are null, or null if all of them are. To read each as a column
+# takes a twentieth of the time of a first sync.
 CHECKUP_NAMES = [*(name for name, *_ in REPORT_FIELDS), "revision", "xid", "further"]
 CheckupRow: Any = namedtuple("CheckupRow", CHECKUP_NAMES, defaults=[None])  # type: ignore[misc]
 
@@ -116,7 +116,9 @@ def report_document(row: Any, epoch: int) -> Document:
         row, further = _without_withdrawn(row, further)
     document: Document = dict(zip(REPORT_NAMES, row))  # noqa: B905 (a row begins with these columns)
     document["results"] = results = decode_json(row.results)
-    document["abnormal"] = finish_results(results)
+    document["abnormal"], far = finish_results(results)
+    if far:
+        document["far"] = True
     if further:
         document.update(further)
     document["revision"] = row.revision
@@ -134,8 +136,8 @@ def _further_fields(text: str) -> Document:
 
 
 def _without_withdrawn(row: Any, further: Document | None) -> tuple[Any, Document | None]:
-    """Return the row without results that their source withdrew. If it withdrew the check-up, nothing but the id is
-    left: the document belongs to nobody, so no reader finds it, and it keeps the row's revision for `verify`."""
+    """Return the row without results that their source withdrew. If it withdrew the check-up, only the id is left: the
+    document has no patient, so no reader finds it, and it keeps the row's revision for `verify`."""
     if not further or further.get("status") != WITHDRAWN:
         return row._replace(results=shown_results(row.results)), further
     texts = dict.fromkeys(("subject", "checkup_type", "checkup_report", "disease"), "")

@@ -25,10 +25,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from myhealth.common.concurrency import parallel_map, prefetch, relaxed_gc
 from myhealth.common.errors import MissingPrivilege, MyHealthError, SettingsError, Unavailable
@@ -48,8 +50,7 @@ from myhealth.sync.checkpoint import (
     to_document,
 )
 from myhealth.sync.new_epoch import begin_epoch, check_removals
-from myhealth.sync.pass_result import Pass
-from myhealth.sync.retry import Backoff
+from myhealth.sync.pass_result import Backoff, Pass
 from myhealth.sync.rows import KINDS, Row, TombstoneRow, build_documents
 from myhealth.sync.source import SLICE_ROWS, Source
 
@@ -73,7 +74,7 @@ def run_pass(
     done: Pass | None = None,
 ) -> Pass:
     """Run one pass. `retry_quarantined`: write the quarantined documents again. `stop`: ends the pass between two
-    batches when set, with the same guarantees as a killed pass. `done`: the result, for who watches it grow.
+    batches when set, with the same guarantees as a killed pass. `done`: the result, for a caller who watches it grow.
 
     A store that becomes unavailable within the pass is retried for a minute, from the checkpoint on. Raises Unavailable
     if it stays unavailable, or was so at the start: nothing is lost, and the next pass goes on from the checkpoint.
@@ -129,7 +130,7 @@ def _pass_recorded(runner: _Runner, started: float) -> Iterator[None]:
 def restart_epoch(source_url: str, target: Target, reader_url: str = "", expected: int | None = None) -> bool:
     """Begin a new epoch, so that the next pass reads everything anew. Return False if another runner is at work.
 
-    `expected`: how many documents may go; None allows what a pass allows. Raises SettingsError if more would go.
+    `expected`: how many documents it may remove; None allows as many as a pass may. Raises SettingsError for more.
     """
     with Source.opened(source_url, reader_url) as source:
         if not source.lock():
@@ -144,11 +145,10 @@ class _Stopped(Exception):
     """The pass was asked to stop."""
 
 
-@dataclass
-class _Batch:
-    """Rows on their way.
+class _Batch(Struct):
+    """A batch of rows between reading and writing.
 
-    `documents`: what they become; `unreadable`: (identity, reason) of rows that become no document; `is_new`: no
+    `documents`: the rows' documents; `unreadable`: (identity, reason) of rows that become no document; `is_new`: no
     document of these rows is expected in the store; `advance`: moves the checkpoint once the batch is stored.
     """
 
@@ -172,7 +172,7 @@ class _Runner:
         self.checkpoint: Checkpoint = None  # type: ignore[assignment] # until _load_checkpoint
         self.checkpoint_lock = threading.RLock()
         self.checkpoint_written_at = time.monotonic()
-        self.was_empty = False  # this pass began the first epoch, over no reports: there are none of earlier epochs
+        self.was_empty = False  # True: this pass began the first epoch, so no reports are of earlier ones
 
     def run(self, retry_quarantined: bool) -> None:
         """Go through the phases that the checkpoint leaves to do."""
@@ -265,7 +265,7 @@ class _Runner:
             raise _Stopped
 
     def _leave_witness(self) -> None:
-        """Leave a witness before anything that was read so far is used.
+        """Insert a witness before anything that was read so far is used.
 
         A database that is later set back to before this moment lacks the witness; so does one that crashed while its
         writers did not wait for the disk.

@@ -89,7 +89,8 @@ class _Loop:
                 self.scheduler.run_pending()
 
     def _early_s(self) -> float:
-        """Return the seconds after which a pass is to begin before its time; infinity for no such pass."""
+        """Return the seconds until a pass that begins before its interval ends; infinity if there is no reason for
+        one."""
         if self.failures:
             return min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(self.failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
         if self.rechecks:
@@ -103,7 +104,7 @@ class _Loop:
         try:
             verify_sample(self.source_url, self.target, self.settings, self.wakeup.stop)
         except MyHealthError as error:
-            log.warning("verify is put off: %s", error)
+            log.warning("verify is postponed: %s", error)
 
     def run_pass(self) -> None:
         """Run one pass. Settings that served an earlier pass are right: a SettingsError then means that a failover is

@@ -13,13 +13,13 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from msgspec import Struct
 
 from myhealth.common.database import (
     NETWORK,
@@ -101,25 +101,28 @@ with old as (delete from sync_witness where written_at < now() - interval '90 da
 insert into sync_witness default values returning nonce::text"""
 
 
-# The events that a patient finds in the access log. An event of an earlier user of the same id is not the patient's.
+# The events that a patient finds in the access log: what shows the record or opens the account to somebody. A change
+# shows all that it changes a part of. An event of an earlier user of the same id is not the patient's.
 EVENTS = """
 select e.id, e.at, e.actor_id, staff.subject::text, coalesce(e.actor, ''), coalesce(staff.role, ''), e.action,
-       coalesce(e.details->>'what', e.details->>'changed'), e.subject_id, patient.subject::text, patient.username,
+       case when e.action = 'read' then e.details->>'what' when e.action = 'user.invite' then 'invitation'
+            when e.action = 'checkup.change' then 'correction' when e.details->>'changed' = 'password' then 'password'
+            else 'profile' end, e.subject_id, patient.subject::text, patient.username,
        case when e.details->>'checkup' ~ '^[0-9]{1,18}$' then (e.details->>'checkup')::bigint end, e.address
 from audit_events e join users patient on patient.id = e.subject_id and patient.created_at <= e.at
     left join users staff on staff.id = e.actor_id and staff.created_at <= e.at
 where e.id > %(after)s and e.outcome = 'done' and e.actor_id is distinct from e.subject_id
-    and (e.action = 'read' and e.details ? 'what' or e.action = 'user.change' and e.details->>'changed' = 'password')
+    and (e.action = 'read' and e.details ? 'what' or e.action in ('user.change', 'user.invite')
+         or e.action = 'checkup.change' and not e.details ? 'by')
 order by e.id limit %(limit)s"""
 # An event may be committed after one with a higher id, but not this much later: it has a short transaction of its own.
 SETTLED_EVENT = """
 select coalesce(max(id), %(after)s) from audit_events where id > %(after)s and at < now() - interval '10 minutes'"""
 
 
-@dataclass(frozen=True)
-class State:
+class State(Struct, frozen=True):
     """The source at one moment. `next_xid`: the first transaction id that is not given out yet. `witnessed`: it has the
-    witness in question."""
+    witness that was asked for."""
 
     history: History
     horizon: int
@@ -209,16 +212,16 @@ class Source:
         while not self._one("select exists (select from sync_witness where nonce::text = %s)", (witness,))[0]:
             if time.monotonic() > until:
                 raise Unavailable(
-                    f"the standby of sync.source_url is more than {STANDBY_WAIT_S:g} s behind, or follows no more"
+                    f"the standby of sync.source_url is more than {STANDBY_WAIT_S:g} s behind, or no longer follows"
                 )
             time.sleep(0.02)
 
     def insert_witness(self) -> str:
         """Insert a witness and return its name. A database that is later set back to before this moment lacks it.
 
-        It has a connection of its own, so that it is committed before anything is written that our connection reads.
-        Our connection must have survived the insert: a witness from after a crash does not vouch for rows that were
-        read before the crash.
+        It is committed on a connection of its own, before anything that our connection has read is written. Our
+        connection must have survived the insert: a witness from after a crash does not vouch for rows that were read
+        before the crash.
         """
         connection = connect(self._url)
         self._to_primary.add(connection)
@@ -356,7 +359,7 @@ def connect(url: str, key: str = "database_url") -> Connection:
 
 
 def _moment(text: Any, cursor: Any) -> Any:
-    """Read a timestamp without a zone; in half of the driver's time, which reads what Python cannot (infinity)."""
+    """Read a timestamp without a zone in half of the driver's time. The driver reads what Python cannot (infinity)."""
     try:
         return text and datetime.fromisoformat(text)
     except ValueError:

@@ -3,9 +3,10 @@ back, and the quarantine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
@@ -36,8 +37,7 @@ order by xact_start nulls last limit 1"""
 RECORD = "select began_at, ended_at, problem, mark, done from sync_pass"
 
 
-@dataclass(frozen=True)
-class Lag:
+class Lag(Struct, frozen=True):
     """How far the report store is behind.
 
     `rows`: changes and deletions that are not carried over yet. `seconds`: the age of the oldest of them.
@@ -47,8 +47,7 @@ class Lag:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """The oldest writing transaction. No later change is carried over before it ends. A prepared transaction has no
     `pid` but a name, `prepared`."""
 
@@ -61,8 +60,7 @@ class Holder:
     prepared: str
 
 
-@dataclass(frozen=True)
-class LastPass:
+class LastPass(Struct, frozen=True):
     """The last pass of the sync.
 
     `problem`: why the pass failed, or "". `done`: its figures by name. `verified`: the figures of the loop's last
@@ -135,21 +133,20 @@ QUARANTINED_SHOWN = 100
 COUNTS = "select (select count(*) from checkups), (select count(*) from users)"
 
 
-@dataclass
-class Status:
+class Status(Struct):
     """The state of both stores.
 
     `unavailable`: the reason by store that did not answer; its figures are None. `new_epoch`: why the next pass reads
     everything anew, or "". `quarantined`: the first entries of the quarantine.
     """
 
-    unavailable: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = {}
     lag: Lag | None = None
     checkpoint: Checkpoint | None = None
     new_epoch: str = ""
     last_pass: LastPass | None = None
     held_back_by: Holder | None = None
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = []
     quarantined_count: int | None = None
     checkups: int | None = None
     users: int | None = None

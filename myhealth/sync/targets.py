@@ -58,7 +58,7 @@ class ReportsApiClient:
     def call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return the response's JSON object. Every call of the sync may be repeated without harm.
 
-        The body is compressed and the request signed; a response 401 has it signed anew, with a new login.
+        The body is compressed and the request signed. After a 401 the request is signed again, with a new login.
 
         Raises Unavailable if a later call may succeed, RequestRejected if it may not, and SettingsError if the settings
         must be changed first.
@@ -97,7 +97,7 @@ class ReportsApiClient:
             hint = SIGNATURE_HINT if code.startswith("signature_") else hint
             return SettingsError(f"the browse API at {self._url} does not let the sync in: {message}", hint=hint)
         if status in (404, 405):
-            return SettingsError(f"sync.reports_api_url {self._url} is no browse API of this version: {message}")
+            return SettingsError(f"sync.reports_api_url {self._url} is not a browse API of this version: {message}")
         if code == "taken_over":
             return LeaseLost(details)
         if status < 400 or status in (409, 429) or status >= 500:
@@ -165,7 +165,7 @@ class ReportsApi:
             except RequestRejected as error:
                 if error.reason != "too_large" or len(part) > 1:
                     raise
-                refused.append((part[0][0], f"the browse API does not take it: {error.message}"))
+                refused.append((part[0][0], f"the browse API rejects it: {error.message}"))
                 continue
             if kind == "checkup":
                 failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in response["failed"]]

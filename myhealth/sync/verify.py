@@ -23,10 +23,11 @@ import random
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from myhealth.common.concurrency import prefetch, relaxed_gc
 from myhealth.common.errors import MyHealthError, Unavailable
@@ -52,15 +53,14 @@ SUSPECT_ROWS = 1000
 SHOWN = 20
 
 # A kind of difference, the row, and the document.
-Finding = tuple[str, Row | None, StoredBson | None]
+WrongDocument = tuple[str, Row | None, StoredBson | None]
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One difference of the stores.
 
-    `what`: one of DIFFERENCES. `id`: the row's; a ghost's may be of any type. A revision is None without a row or
-    document.
+    `what`: one of DIFFERENCES. `id`: the row's, of a kept trend the patient's; a ghost's may be of any type. A revision
+    is None without a row or document.
     """
 
     what: str
@@ -70,8 +70,7 @@ class Difference:
     report_revision: int | None = None
 
 
-@dataclass
-class StoreComparison:
+class StoreComparison(Struct):
     """The result of comparing both stores.
 
     `not_yet`: rows that the sync has yet to carry over. `counts`: differences by kind; `first`: some of each.
@@ -82,7 +81,7 @@ class StoreComparison:
     not_yet: int = 0
     mended: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DIFFERENCES, 0))
-    first: list[Difference] = field(default_factory=list)
+    first: list[Difference] = []
 
     @property
     def differences(self) -> int:
@@ -105,7 +104,7 @@ def verify(
     found: StoreComparison | None = None,
 ) -> StoreComparison:
     """Compare users and check-ups. `repair`: also mend the differences, as the only runner of the sync meanwhile.
-    `found`: the result, for who watches it grow.
+    `found`: the result, for a caller who watches it grow.
 
     Raises MyHealthError without a checkpoint of this history of PostgreSQL; Unavailable if a store is unavailable, or
     if a sync is at work beside a repair.
@@ -175,11 +174,16 @@ class _Verifier:
         return self.found
 
     def compare(self) -> StoreComparison:
-        """Compare both kinds."""
+        """Compare both kinds, and then the kept trends with their reports."""
         self.epoch = self.load_checkpoint().epoch
         for table, kind in KINDS.items():
             for suspects in _in_parts(self._suspects(table, kind), SUSPECT_ROWS):
                 self.judge(table, kind, suspects)
+        for key in self.writer.kept_trends.differing():
+            self.found.add(Difference("altered", "trend", key["patient_id"]))
+            if self.repair:
+                self.writer.kept_trends.remove([key])
+                self.found.mended += 1
         return self.found
 
     # -- both stores in order of id -----------------------------------------------------------------------------
@@ -238,7 +242,7 @@ class _Verifier:
             return
         rows = {row.id: row for batch in self.second.find(table, suspects, self.batch_rows) for row in batch}
         tombstones = self.second.tombstones_of(kind, [id_ for id_ in documents if id_ not in rows])
-        wrong: list[Finding] = []
+        wrong: list[WrongDocument] = []
         for id_ in suspects:
             row, stored = rows.get(id_), documents.get(id_)
             if row is not None:
@@ -279,7 +283,7 @@ class _Verifier:
         self.found.documents += 1
         self._add(table, kind, [("ghost", None, stored)], self.epoch)
 
-    def _add(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> None:
+    def _add(self, table: str, kind: str, wrong: list[WrongDocument], epoch: int) -> None:
         for what, row, stored in wrong:
             id_ = row.id if row is not None else stored.id if stored is not None else None
             revisions = row.revision if row is not None else None, stored.revision if stored is not None else None
@@ -287,7 +291,7 @@ class _Verifier:
         if self.repair and wrong:
             self.found.mended += self._mend(table, kind, wrong, epoch)
 
-    def _mend(self, table: str, kind: str, wrong: list[Finding], epoch: int) -> int:
+    def _mend(self, table: str, kind: str, wrong: list[WrongDocument], epoch: int) -> int:
         """Remove ghosts and replace wrong documents, if they still have the version that was seen; put lost ones as the
         sync does. Return the number of documents that are right now."""
         mended: int = self.writer.discard(kind, [stored for what, _, stored in wrong if what == "ghost" and stored])

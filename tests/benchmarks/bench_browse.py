@@ -13,7 +13,8 @@ moment ago, which is kept for five seconds, and anew, each time from another mom
 fhir: a page of 50 Observations of these people. bare: a Bottle handler that does the same find and json.dumps, with no
 token, no check and no filter; bare with user: it also looks the user up, as the check does. The pages for people are
 asked for as a browser does, with the session's cookie: the list of 20 reports, one report, what was measured, one
-measurement with its chart (of people at random, and of a thousand points, of which 500 are shown), and a search.
+measurement with its chart (of people at random, and of a thousand points, of which 500 are shown), what a doctor has to
+review, and a search.
 """
 
 from __future__ import annotations
@@ -190,7 +191,8 @@ def served(python: str, folder: Path, module: str, text: str) -> Iterator[str]:
         "--worker-tmp-dir",
         "/dev/shm",
     ]
-    process = subprocess.Popen(words, cwd=folder)
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(words, cwd=folder, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         processes._wait_until_ready(process, url, module)
@@ -267,6 +269,7 @@ def page_cases(store: ReportRepository, tokens: dict[int, str], some: list[int],
         "/my/trends": [f"/my/trends {tokens[i]}" for i in some],
         "a chart": [f"/my/trends?code=8480-6 {tokens[i]}" for i in some],
         "a chart of 500": [f"/my/trends?code=8480-6 {tokens[2]}"],
+        "to review": [f"/my/to-review {tokens[doctor]}"],
         "a search": [f"/my/patients?q={str(i)[:3]} {tokens[doctor]}" for i in some],
     }
 
@@ -329,7 +332,9 @@ def run(options: Any, folder: Path, url: str) -> None:
     with contextlib.ExitStack() as stack:
         settings = Settings(mongo_url=url, auth_url=stack.enter_context(keys_served()), data_dir=str(folder))
         listener = stack.enter_context(processes.open_listening_socket("127.0.0.1", 0))
-        stack.enter_context(processes.gunicorn("wsgi.browse:app", listener, settings, workers=2, threads=4))
+        log_file = stack.enter_context((folder / "browse.log").open("wb"))
+        server = processes.gunicorn("wsgi.browse:app", listener, settings, workers=2, threads=4, log_file=log_file)
+        stack.enter_context(server)
         urls = {"browse": processes.url_of(listener)}
         urls["bare"] = stack.enter_context(served(sys.executable, folder, "bare", BARE.format(url=url)))
         if options.eve:

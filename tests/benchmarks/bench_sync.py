@@ -226,6 +226,7 @@ def measure_large(bench: Bench, rows: int, rounds: int) -> None:
 
 
 def main() -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--large", type=int, default=0, help="then grow to so many check-ups, and look again")

@@ -87,6 +87,7 @@ def fits(page: Any, width_px: int = WIDTHS_PX[0]) -> bool:
 
 def too_small(page: Any, width_px: int = WIDTHS_PX[0]) -> list[str]:
     """Return the links and fields that are too low for a finger on a screen of that width."""
+    page.wait_for_load_state()  # a page may be there before its style sheet is
     before = page.viewport_size
     page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
     found = page.evaluate(

@@ -31,6 +31,9 @@ where attrelid = 'checkups'::regclass and attnum > 0 and not attisdropped
 # How columns of a type are read: no report has a moment that Python does not know.
 FORMS = {
     "jsonb": "c.{0}::text",
+    # Of what the tests measure, a systolic pressure alone has a second threshold.
+    "far": 'nullif(jsonb_path_exists(c.results, \'$[*] ? (@.flag == "HH" || @.flag == "LL" || (@.code == "8480-6"'
+    ' && @.unit == "mm[Hg]" && @.value >= 160 && @.high < 160))\'), false)',
     "timestamp with time zone": "case when c.{0} between '0001-01-02' and '9999-12-30' then c.{0} end",
 }
 # The time until which tokens are revoked is rounded up: no revoked token becomes valid again.
@@ -60,7 +63,7 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
 
     Every field of the report store is compared except the epoch. The result is NONE if the stores agree.
     """
-    further = dict(db(FURTHER.format(known=", ".join(f"'{name}'" for name in FIELDS))))
+    further = {"far": "far"} | dict(db(FURTHER.format(known=", ".join(f"'{name}'" for name in FIELDS))))
     selected = "".join(f", {FORMS.get(kind, 'c.{0}').format(name)}" for name, kind in further.items())
     read_json = ["results", *(name for name, kind in further.items() if kind == "jsonb")]
     rows = {

@@ -5,14 +5,20 @@ And limits on the work that one user causes: one export at a time, and answers t
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bottle
 
+# Loaded at start, not for the first trend: code may be replaced under a running server.
+from msgspec import Struct, field
+
+import myhealth.clinical.series
+import myhealth.reports.trend_pages  # noqa: F401
+from myhealth.common.concurrency import Gate
 from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.common.refusals import MinuteTexts
@@ -22,7 +28,8 @@ from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
-from myhealth.reports.trends import FilterChoices, Measurement
+from myhealth.reports.newest import NewestPoints
+from myhealth.reports.trends import Measurement
 from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
 from wsgi.common.metrics import Gauges
@@ -32,32 +39,15 @@ from wsgi.common.views import View
 EXPORT_RETRY_S = 5
 ANSWER_WAIT_S, ANSWER_RETRY_S = 1.0, 2
 EXPORT_BUSY = "Another download of yours is still running; please try again when it has ended."
-ANSWER_BUSY = "This is being prepared for you already; please try again in a moment."
+ANSWER_REFUSAL: dict[str, Any] = {
+    "message": "This is being prepared for you already; please try again in a moment.",
+    "code": "overview_running",
+    "retry_after_s": ANSWER_RETRY_S,
+}
+WAITING = 4  # a browser opens six connections; the others of eight threads stay for other users
 
 
-class OnePerUser:
-    """Exports that are running in this process, at most one for each user."""
-
-    def __init__(self) -> None:
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def hold(self, subject: str) -> Iterator[None]:
-        """Count the block as the export of this user. Raises TooManyAttempts while the user has another one."""
-        with self._lock:
-            if subject in self._running:
-                raise TooManyAttempts(EXPORT_BUSY, code="export_running", retry_after_s=EXPORT_RETRY_S)
-            self._running.add(subject)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running.discard(subject)
-
-
-@dataclass
-class _Answer:
+class _Answer(Struct):
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
     size: int = 0
@@ -77,6 +67,7 @@ class RecentAnswers:
     ) -> None:
         self._keep_s, self._most, self._max_bytes, self._size_of = keep_s, most, max_bytes, size_of
         self._answers: dict[Any, _Answer] = {}
+        self._size = 0  # of all answers
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -86,31 +77,33 @@ class RecentAnswers:
             found = self._answers.setdefault(key, _Answer())
             self._trim(found)
         if not found.lock.acquire(timeout=ANSWER_WAIT_S):
-            raise TooManyAttempts(ANSWER_BUSY, code="overview_running", retry_after_s=ANSWER_RETRY_S)
+            raise TooManyAttempts(**ANSWER_REFUSAL)
         try:
             if time.monotonic() >= found.until:
                 found.value = make()
                 found.until = time.monotonic() + self._keep_s
                 with self._lock:
-                    found.size = self._size_of(found.value)
-                    self._trim(found)
+                    if self._answers.get(key) is found:  # else it is forgotten already
+                        self._size -= found.size
+                        found.size = self._size_of(found.value)
+                        self._size += found.size
+                        self._trim(found)
             return found.value
         finally:
             found.lock.release()
 
     def _trim(self, kept: _Answer) -> None:
         """Forget the oldest answers beyond the bounds, but not this one."""
-        size = sum(each.size for each in self._answers.values())
-        for key, each in list(self._answers.items()):
-            if len(self._answers) <= self._most and size <= self._max_bytes:
+        while len(self._answers) > self._most or self._size > self._max_bytes:
+            key = next((key for key, each in self._answers.items() if each is not kept), None)
+            if key is None:
                 return
-            if each is not kept:
-                del self._answers[key]
-                size -= each.size
+            self._size -= self._answers.pop(key).size
 
 
 # Roles that may read others' reports. For anybody else, another person's report does not exist.
 STAFF = ("doctor", "admin")
+TAKERS = (*STAFF, "technician")
 FOR_SERVICE = "Only the task runner may do that (role service)."
 # Timeouts for reaching MongoDB: a person waits for the answer, and requests must not pile up. The driver's monitor asks
 # every second, and ends the calls that wait if there is no answer.
@@ -134,7 +127,9 @@ class BrowseContext:
         self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs = MinuteTexts()
         self.trends = RecentAnswers(RECENT_S, TRENDS_MAX, TRENDS_MAX_BYTES, lambda answer: len(answer[0]))
-        self.exports = OnePerUser()
+        export_refusal = partial(TooManyAttempts, EXPORT_BUSY, code="export_running", retry_after_s=EXPORT_RETRY_S)
+        self.exports = Gate(1, refusal=export_refusal)
+        self.long_reads = Gate(1, WAITING, ANSWER_WAIT_S, partial(TooManyAttempts, **ANSWER_REFUSAL))
         self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
@@ -152,7 +147,7 @@ class BrowseContext:
         return {}
 
     def gauges(self) -> Gauges:
-        """Return the figures of MongoDB: none. Raises an error if it is unavailable."""
+        """Return {}, for MongoDB has no figures. Raises an error if MongoDB is unavailable."""
         self.reports.ping(READY_S)
         return {}
 
@@ -165,16 +160,19 @@ class BrowseContext:
             raise UserNotSynced(message, code="not_here_yet", retry_after_s=30)
         return user
 
-    def service_of_token(self, token: str) -> dict[str, Any]:
-        """Return the task runner whose token this is. Raises NotLoggedIn if it has ended, else NotAllowed.
+    def service_of_token(self, token: str, address: str) -> dict[str, Any]:
+        """Return the task runner whose token this is. Raises NotLoggedIn if it has ended, else NotAllowed, logged.
 
-        The upload API answers for a user whom the sync has not delivered yet, the runner itself before its first pass.
+        The upload API is asked about a user whom the sync has not delivered yet, as the runner itself before its first
+        pass.
         """
         user = self._known_user(token)
         if user is None:
             found = self.upload_api.get_caller(token)
             user = found and {"_id": found["id"], "subject": None, **found}
         if user is None or user["role"] != "service":
+            if user is not None:
+                self.log_sync_refusal(user, address)
             raise NotAllowed(FOR_SERVICE)
         return user
 
@@ -188,20 +186,33 @@ class BrowseContext:
             note_caller(user["_id"], user["role"])
         return user
 
+    def glance(self, reader: Document, patient: Document, most: int, read: Sequence[Document]) -> NewestPoints:
+        """Return the `most` newest points of each measurement, those of older reports as of some seconds ago. `read`:
+        the newest reports, as just read. Of one reader's readings, one runs at a time. Raises TooManyAttempts."""
+
+        def make() -> NewestPoints:
+            with self.long_reads.enter(reader["subject"]):
+                return self.reports.newest(patient, most, read=read)
+
+        versions = tuple((report["_id"], report.get("revision")) for report in read)
+        found: NewestPoints = self._overviews.get((patient["_id"], patient["subject"], most, versions), make)
+        return found
+
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, as of some seconds ago."""
         key = ("measurements", patient["_id"], patient["subject"])
         found: list[Measurement] = self._overviews.get(key, lambda: self.reports.measurements(patient))
         return found
 
-    def filter_choices(self, patient: Document) -> FilterChoices:
-        """Return the values that a patient's reports have for a filter, as of some seconds ago."""
-        key = ("choices", patient["_id"], patient["subject"])
-        found: FilterChoices = self._overviews.get(key, lambda: self.reports.filter_choices(patient))
+    def types(self, patient: Document) -> list[str]:
+        """Return the types of a patient's reports, as of some seconds ago."""
+        key = ("types", patient["_id"], patient["subject"])
+        found: list[str] = self._overviews.get(key, lambda: self.reports.types(patient))
         return found
 
     def sites(self, token: str, address: str) -> dict[str, list[str]] | None:
-        """Return the serials of the machines of each site as of a minute ago; None if the upload API is unavailable."""
+        """Return the serials of the machines of each site, at most a minute old; None if the upload API is
+        unavailable."""
 
         def make() -> dict[str, list[str]]:
             found: dict[str, list[str]] = {}
@@ -214,6 +225,11 @@ class BrowseContext:
             known = self._sites.get("sites", make)
         return known
 
+    def taker_name(self, taken_by: str) -> str:
+        """Return the full name of the member of staff who took a report, else the name in the report."""
+        user = self.reports.people.find_by_username(taken_by) if taken_by else None
+        return (user["full_name"].strip() if user and user["role"] in TAKERS else "") or taken_by
+
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.
 
@@ -225,9 +241,14 @@ class BrowseContext:
         self.reports.people.revoke_tokens(claims.subject, moment or after_this)
 
     def log_sync(self, user: dict[str, Any], address: str) -> None:
-        """Log that the task runner writes: one event a minute, user and address, and process."""
+        """Log that the task runner writes: one event for each minute, user, address and process."""
         if self._logged_syncs.add(f"{user['username']} {address}") == "new":
             self.reports.access_log.log(Access(user, None, "sync", address=address, action="sync"))
+
+    def log_sync_refusal(self, user: dict[str, Any], address: str) -> None:
+        """Log that a user may not write as the task runner does."""
+        refused = Access(user, None, "sync", address=address, action="refused", outcome="refused")
+        self.reports.access_log.log_refusal(refused, "sync")
 
 
 class AuthenticatedBrowseView(View):

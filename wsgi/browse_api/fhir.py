@@ -25,8 +25,7 @@ from wsgi.browse_api.fhir_capability import (
     search_operation,
 )
 from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
-from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body
-from wsgi.common.site_address import site
+from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body, site
 from wsgi.common.views import FHIR, JSON, View, answer
 
 FORM = "application/x-www-form-urlencoded"
@@ -130,7 +129,7 @@ class ReadView(FhirView):
         report = self._report(-1 if number is None else number)
         found = find_resource(report, self.kind, resource_id)
         if found is None:
-            raise Gone("Its source took it back.") if is_withdrawn(report, resource_id) else NotFound(NO_RESOURCE)
+            raise Gone("Its source withdrew it.") if is_withdrawn(report, resource_id) else NotFound(NO_RESOURCE)
         return self.answer_resource(found)
 
     def _report(self, number: int) -> Document:
@@ -141,7 +140,7 @@ class ReadView(FhirView):
             named = number >= 0 and self.user["role"] in STAFF
             stub = self.context.reports.get(number) if named else None
             if stub is not None and is_withdrawn(stub, ""):
-                raise Gone("Its source took it back.") from None
+                raise Gone("Its source withdrew it.") from None
             raise
 
 
@@ -149,7 +148,8 @@ class SearchBase(FhirView):
     def search(self) -> Any:
         strict = "handling=strict" in header("Prefer").replace(" ", "").lower()
         search = parse_fhir_search(self.kind, self.pairs, fhir_base(), strict=strict)
-        return self._patients(search) if self.kind == "Patient" else self._results(search)
+        with self.context.long_reads.enter(self.user["subject"]):
+            return self._patients(search) if self.kind == "Patient" else self._results(search)
 
     def _patients(self, search: FhirSearch) -> Any:
         after = parse_search_cursor(search.after)
@@ -175,7 +175,7 @@ class SearchBase(FhirView):
         after, store = parse_place(search.after), self.context.reports
         owners = self._owners(search)
         if search.counts_only:
-            with self.context.exports.hold(self.user["subject"]):
+            with self.context.exports.enter(self.user["subject"]):
                 self._log(owners, "reports")
                 return self.answer_bundle(search, [], total=count_found(store, search, owners))
         page = find_page(store, search, owners, frozenset((self.kind,)), after)
@@ -186,7 +186,7 @@ class SearchBase(FhirView):
         return self.answer_bundle(search, entries, next_, None if next_ or after else len(page.found))
 
     def _owners(self, search: FhirSearch) -> list[Document]:
-        """Return the patients among whose results the search looks: those whom it names and the caller may see."""
+        """Return the patients whose results are searched: those whom the search names and the caller may see."""
         if search.patients:
             ids = [each for each in search.patients[0] if all(each in more for more in search.patients[1:])]
             return [user for id_ in dict.fromkeys(ids) if (user := self.patient(id_, "reports"))]
@@ -237,7 +237,7 @@ class EverythingView(FhirView):
             raise NotFound("There is no such patient.")
         first = [patient_of(patient)] if after is None and "Patient" in kinds else []
         search.count -= len(first)
-        with self.context.exports.hold(self.user["subject"]):
+        with self.context.exports.enter(self.user["subject"]):
             self.log_access(patient, "export")
             kinds -= {"Patient"}
             page = find_page(self.context.reports, search, [patient], kinds, after) if kinds else ResourcePage([])

@@ -18,13 +18,17 @@ DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
                            {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip
 SCHEMAS = {"date": DATES, "token": VALUES, "string": VALUES, "reference": VALUES}
 FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media type, in place of Accept.")
-COUNTED = ("_count", {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT}, "Most of a page.")
+COUNTED = (
+    "_count",
+    {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT},
+    "Maximum number of resources on a page.",
+)
 PLACE = {**TEXT, "pattern": r"^-?[0-9]{1,15}_[0-9]{1,18}_[0-9]{1,9}$"}
-PREFER = ("Prefer", TEXT, "handling=strict: refuse parameters that are not known.")
+PREFER = ("Prefer", TEXT, "`handling=strict`: refuse unknown parameters.")
 EVERYTHING_KINDS = ("Patient", "DiagnosticReport", "Observation", "Device")
 TYPES = {**TEXT, "pattern": rf"^([^\u0000]*,)?({'|'.join(EVERYTHING_KINDS)})(,[^\u0000]*)?$"}
 NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
-WHO = "whose it is, doctor, admin"
+WHO = "the person, doctor, admin"
 
 
 def fhir_operation(summary: str, answer: tuple[str, str], roles: str = WHO, **details: Any) -> Operation:
@@ -47,12 +51,16 @@ def search_operation(kind: str, *, form: bool = False) -> Operation:
         COUNTED,
         _after_parameter(begin),
         FORMAT,
-        ("_summary", {"enum": ["count", "false"]}, "count: only how many there are."),
+        ("_summary", {"enum": ["count", "false"]}, "`count`: only their number."),
     ]
     if INCLUDES[kind]:
         controls += [
-            ("_sort", {"enum": ["-date", "date"]}, "The newest check-up first, or the oldest."),
-            ("_include", {"enum": list(INCLUDES[kind])}, "What else to send along."),
+            (
+                "_sort",
+                {"enum": ["-date", "date"]},
+                "`-date`, the default: the newest check-up first; `date`: the oldest.",
+            ),
+            ("_include", {"enum": list(INCLUDES[kind])}, "Resources to add, to which those that were found refer."),
         ]
     own = [(name, SCHEMAS[each.type], each.text) for name, each in PARAMETERS[kind].items()]
     details: dict[str, Any] = {"query": (*own, *controls)}
@@ -60,7 +68,7 @@ def search_operation(kind: str, *, form: bool = False) -> Operation:
         schema = {"type": "object", "properties": {name: each for name, each, _ in (*own, *controls)}}
         details = {"body": {"content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
     errors = refusals(415, 429) if form else refusals(429)
-    told = "What is found; the next page is a link of the Bundle."
+    told = "A Bundle of what was found; its link `next` leads to the next page."
     return fhir_operation(
         f"Search {kind}s" + " by a form" * form, (told, "FhirSearchset"), errors=errors, headers=(PREFER,), **details
     )
@@ -69,13 +77,13 @@ def search_operation(kind: str, *, form: bool = False) -> Operation:
 READ = fhir_operation(
     "Read a resource", ("The resource.", "FhirResource"), query=(FORMAT,), errors={**NOT_THERE, **refusals(410)}
 )
-METADATA = fhir_operation("What the FHIR API can do", ("A CapabilityStatement.", "FhirResource"), "", query=(FORMAT,))
+METADATA = fhir_operation("Describe the FHIR API", ("A CapabilityStatement.", "FhirResource"), "", query=(FORMAT,))
 EVERYTHING = fhir_operation(
-    "All of a patient",
+    "Read all of a patient's resources",
     ("The Patient, DiagnosticReports, Observations and Devices.", "FhirSearchset"),
     query=(
-        ("_type", TYPES, "Only these types; others than the four are passed over."),
-        ("_since", {**TEXT, "format": "date-time"}, "Changed since."),
+        ("_type", TYPES, "Only these resource types; unknown ones are ignored."),
+        ("_since", {**TEXT, "format": "date-time"}, "Only what was changed since."),
         (COUNTED[0], {**COUNTED[1], "minimum": 1}, COUNTED[2]),
         *(_after_parameter(PLACE), FORMAT),
     ),
@@ -87,7 +95,7 @@ SECURITY = "A token of POST /login/, as Authorization: Bearer. Patients see thei
 
 
 def capability_statement(base: str) -> dict[str, Any]:
-    """Return what the server at this address can do, and no more."""
+    """Return the CapabilityStatement of the server at this address."""
     rest = {
         "mode": "server",
         "security": {"cors": False, "description": SECURITY},

@@ -4,13 +4,12 @@ Cursors are the parameter `after` of an address, which the Link header gives. Cl
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import BadInput
-from myhealth.profiles.models import ROLES
+from myhealth.profiles import ROLES
 from myhealth.reports.access_log import AccessCursor, AccessEvent
 from myhealth.reports.documents import KEYS, Document
 from myhealth.reports.fhir.search import SearchPosition
@@ -102,14 +101,14 @@ def parse_search_cursor(text: str) -> SearchCursor | None:
 SPAN_FIELD = {"from": "since", "to": "until"}
 # Parameter of an address: the filter's field.
 FILTER_PARAMETERS = SPAN_FIELD | {
-    field.name: field.name for field in fields(ReportFilter) if field.name not in SPAN_FIELD.values()
+    name: name for name in ReportFilter.__struct_fields__ if name not in SPAN_FIELD.values()
 }
 
 
 def parse_filter(values: Mapping[str, str]) -> ReportFilter:
     """Return the filter for parameters or form fields, by the names in FILTER_PARAMETERS; empty ones do not count.
 
-    `from` and `to`: RFC 3339 with a zone, or days (UTC), of which `to` is the last one. Raises BadInput naming the
+    `from` and `to`: RFC 3339 with a zone, or the first and the last day (UTC). Raises BadInput, which names the
     parameter.
     """
     return ReportFilter(

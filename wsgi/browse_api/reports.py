@@ -17,7 +17,7 @@ from wsgi.browse_api.schemas import (
     reading,
     refusals,
 )
-from wsgi.common.site_address import site
+from wsgi.common.requests import site
 from wsgi.common.views import CSV, FHIR, JSON, answer, answer_json, cut_page, next_link, page_limit
 
 REPORT_LIST = "Reports, the newest first; the `Link` header leads to the next page.", ["Report"]
@@ -30,7 +30,7 @@ class ReportAnswersView(ApiView):
     def page(self, patient: Document, limit: int, options: dict[str, Any]) -> Any:
         """Answer with one page of a list, as `read_page` returned it. Raises TooManyAttempts for a user's second export
         at the same time."""
-        with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.hold(self.user["subject"]):
+        with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.enter(self.user["subject"]):
             found = self.context.reports.find(patient, limit=limit + 1, **options)
             page, next_url = cut_page(found, limit, report_cursor, self.asked)
             return self.answer_reports(page, patient, next_url)
@@ -51,7 +51,7 @@ class ReportsView(ReportAnswersView):
     """The caller's own reports."""
 
     @reading(
-        "One's own reports",
+        "List one's own reports",
         REPORT_LIST,
         "everybody",
         query=LIST_PARAMETERS,
@@ -66,7 +66,7 @@ class UserReportsView(ReportAnswersView):
     """A named person's reports: the caller's own, or anybody's for staff."""
 
     @reading(
-        "A person's reports",
+        "List a person's reports",
         REPORT_LIST,
         "the person, doctor, admin",
         query=LIST_PARAMETERS,
@@ -82,9 +82,9 @@ class SingleReportView(ReportAnswersView):
     """One report: the caller's own, or anybody's for staff."""
 
     @reading(
-        "One report",
+        "Show a report",
         ("The report.", "Report"),
-        "whose it is, doctor, admin",
+        "the person, doctor, admin",
         others=REPORT_MEDIA_TYPES,
         errors=UNKNOWN_REPORT,
     )

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from myhealth.profiles.models import ROLES
+from myhealth.profiles import ROLES
+from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.access_log import AccessEvent
 from myhealth.reports.documents import KEYS
-from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS, TREND_LIMIT, TREND_LIMIT_MAX
+from myhealth.reports.filters import FILTER_TEXT_MAX, SORTS
 from myhealth.reports.trends import Measurement, TrendPoint
 from myhealth.sync.calls import ReportDocument, UserDocument
 from wsgi.common.openapi import (
@@ -32,7 +33,7 @@ ANYTHING: dict[str, Any] = {}
 PAGE_PARAMETERS = (
     limit_parameter(LIMIT_MAX, LIMIT),
     after_parameter(type="string", pattern=r"^-?[0-9]{1,15}_[0-9]{1,18}$"),
-    ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "The newest first, or the oldest."),
+    ("sort", {"enum": list(SORTS), "default": SORTS[0]}, "`-taken_at`: the newest first; `taken_at`: the oldest."),
 )
 SPAN_PARAMETERS = (
     ("from", WHEN, "Taken on this day (UTC) or at this moment, or later."),
@@ -46,15 +47,15 @@ LIST_FILTERS = (
     *SPAN_PARAMETERS,
     ("abnormal", {"type": "boolean"}, "Whether a result is flagged as abnormal or outside its range."),
     ("code", SOUGHT, "With a result of this LOINC code."),
-    ("text", SOUGHT, "With this text in its words, in any case."),
+    ("text", SOUGHT, "With this text in its words; case does not matter."),
 )
 SEARCH_PARAMETERS = (
     (
         "search",
         SOUGHT,
-        "Whose username begins so, or in whose full name a word begins with each of its words; case aside, and in full"
-        " names accents, hyphens and apostrophes too. Of a name with more than five words, the longest of the words"
-        " that are looked for must begin one of the first four or the last.",
+        "The beginning of the username, or of words of the full name, in any order. Case does not matter, nor do"
+        " accents, hyphens and apostrophes in full names. In a name with more than five words, the longest of the words"
+        " sought must begin one of the first four or the last.",
     ),
     ("role", {"enum": list(ROLES)}, "Of this role."),
 )
@@ -64,12 +65,12 @@ TREND_PARAMETERS = (
     limit_parameter(TREND_LIMIT_MAX, TREND_LIMIT),
     PAGE_PARAMETERS[1],
     ("code", SOUGHT, "The measurement's LOINC code."),
-    ("name", SOUGHT, "The name of a measurement, with a code or without; of no effect beside `code`."),
+    ("name", SOUGHT, "The name of a measurement, with a code or without; no effect if `code` is given."),
     *SPAN_PARAMETERS,
 )
 
 ACCESS_LOG_COLUMNS = ("at", "actor", "actor_role", "what", "report_id")
-CACHED = {304: ("The same as what `If-None-Match` names.", None)}
+CACHED = {304: ("It is still what `If-None-Match` names.", None)}
 KNOWN_TAG = (("If-None-Match", {"type": "string"}, "The `ETag` of what the client has."),)
 CSV_MEDIA_TYPE = {CSV: {"type": "string"}}
 REPORT_MEDIA_TYPES = {FHIR: ref("FhirBundle"), **CSV_MEDIA_TYPE}
@@ -77,12 +78,12 @@ UNKNOWN_PERSON = {404: "No user of that name, or the caller may not see the user
 UNKNOWN_REPORT = {404: "No such report, or the caller may not see it."}
 RESULT_NOTES = {
     400: "A parameter is unknown or wrong.",
-    403: "Not with this role.",
+    403: "The caller's role may not do this.",
     406: "The answer has no media type that `Accept` allows.",
     429: "Another export of the caller's is still running; `Retry-After` says when to try again.",
-    410: "Its source took it back.",
+    410: "Its source withdrew it.",
     415: "A search by POST is a form.",
-    409: "The upload API says why it is not done.",
+    409: "The upload API refused it; `details` says why.",
 }
 
 
@@ -102,8 +103,8 @@ def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 STRUCTS = struct_schemas(ReportDocument, UserDocument, TrendPoint, Measurement, AccessEvent)
-# An answer has `id` and `username` instead.
-HIDDEN = ("_id", "subject")
+# An answer has `id` and `username` instead, and nothing that only sorts.
+HIDDEN = ("_id", "subject", "far")
 DOCUMENTS = {name: STRUCTS[name] for name in ("ReportDocument", "UserDocument")}
 REPORT = STRUCTS["ReportDocument"]
 REPORT = {
@@ -135,7 +136,7 @@ BROWSE_SCHEMAS: dict[str, Any] = {
     "AccessEvent": shape(
         {
             **selected(STRUCTS["AccessEvent"], ACCESS_LOG_COLUMNS),
-            "actor_role": {"enum": [*ROLES, ""], "description": "Empty: at the server's command line."},
+            "actor_role": {"enum": [*ROLES, ""], "description": "Empty if it was done at the server's command line."},
         }
     ),
 }

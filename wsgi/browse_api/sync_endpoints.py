@@ -9,7 +9,6 @@ import bottle
 import msgspec
 
 from myhealth.common.errors import BadInput, MyHealthError, NotFound
-from myhealth.reports.access_log import Access
 from myhealth.sync.bounds import BoundedWriter
 from myhealth.sync.calls import CALLS, decode_documents
 from myhealth.sync.signature import HEADER
@@ -19,12 +18,13 @@ from wsgi.common.openapi import COUNT, TEXT, Operation, listed, shape
 from wsgi.common.requests import bearer_token, client_address, header, parse_boolean, read_body
 from wsgi.common.views import View, json_response
 
-NEW = ("new", {"type": "boolean"}, "They are believed to be new, which is quicker where it is so.")
+NEW = ("new", {"type": "boolean"}, "The documents are expected to be new, which is quicker if they are.")
 SIGNED = (HEADER, TEXT, "`t=…, key=…, sig=…`: Ed25519 over method, path, the body's SHA-256, and the time.")
 REFUSED = {
-    400: "The body, or a parameter, is not what this call takes.",
-    403: "For the role service only, with a signature of its key: code `signature_…`.",
-    409: "Another sync has begun a pass (code `taken_over`), or nothing that was sent allows this (`out_of_bounds`).",
+    400: "The body or a parameter is wrong.",
+    403: "For the role service only, signed with the sync's key (codes `signature_…`).",
+    409: "Another sync has begun a pass (code `taken_over`), or the call goes beyond what its pass has sent"
+    " (`out_of_bounds`).",
 }
 
 
@@ -35,13 +35,14 @@ class SignedView(View):
 
     def prepare(self) -> None:
         super().prepare()
-        self.user = self.context.service_of_token(bearer_token())
+        self.address = client_address(self.context.settings.trusted_proxies)
+        self.user = self.context.service_of_token(bearer_token(), self.address)
         try:
             self.context.signatures.read(header(HEADER))  # without one, nothing of the body is read
             self.body = read_body(self.context.settings.upload.max_body_bytes, self._check_signature)
         except MyHealthError as error:
             if error.code.startswith("signature_"):
-                self._log_refusal()
+                self.context.log_sync_refusal(self.user, self.address)
             raise
         self.writer = BoundedWriter(self.context.reports, audit_days=self.context.settings.retention.audit_days)
 
@@ -52,20 +53,15 @@ class SignedView(View):
         self.context.signatures.check(header(HEADER), environ["REQUEST_METHOD"], path, body)
 
     def _log_write(self) -> None:
-        self.context.log_sync(self.user, client_address(self.context.settings.trusted_proxies))
-
-    def _log_refusal(self) -> None:
-        address = client_address(self.context.settings.trusted_proxies)
-        event = Access(self.user, None, "sync", address=address, action="refused", outcome="refused")
-        self.context.reports.access_log.log_refusal(event, "sync")
+        self.context.log_sync(self.user, self.address)
 
 
 class ReportDocumentsView(SignedView):
     """Takes reports as the report store has them."""
 
     @Operation(
-        "Take reports in", {201: ("Done, and kept.", "TakenReports")}, "service", body="ReportDocuments",
-        query=(NEW,), headers=(SIGNED,), errors=REFUSED,
+        "Receive reports from the sync", {201: ("Done, and stored durably.", "TakenReports")}, "service",
+        body="ReportDocuments", query=(NEW,), headers=(SIGNED,), errors=REFUSED,
     )  # fmt: skip
     def post(self) -> Any:
         self._log_write()
@@ -88,7 +84,7 @@ class CallView(SignedView):
     """One call of the table `CALLS`: the body is the list of its arguments."""
 
     @Operation(
-        "Call a method of the report store's writer", {200: ("Done, and kept.", "CallResult")}, "service",
+        "Call a method of the report store's writer", {200: ("Done, and stored durably.", "CallResult")}, "service",
         body="CallArguments", headers=(SIGNED,), errors={**REFUSED, 404: "There is no such method."},
     )  # fmt: skip
     def post(self, method: str) -> Any:

@@ -8,8 +8,8 @@ import bottle
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
+from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.documents import Document, encode_json
-from myhealth.reports.filters import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
 from wsgi.browse_api.context import STAFF, ApiView, BrowseContext
 from wsgi.browse_api.parameters import (
@@ -48,12 +48,12 @@ from wsgi.common.views import (
     url_after,
 )
 
-TOKEN_ANSWER = {200: ("The upload API's token, and when it ends.", "Token")}
+TOKEN_ANSWER = {200: ("The upload API's token, and when it expires.", "Token")}
 LOGIN_ERRORS = {
     401: "The username or the password is wrong.",
     429: "Too many attempts; `Retry-After` says when to try again.",
-    502: "The upload API is not well.",
-    503: "The upload API is away or takes too long; `Retry-After` says when to try again.",
+    502: "The upload API reports an error.",
+    503: "The upload API is unavailable or takes too long; `Retry-After` says when to try again.",
 }
 
 
@@ -80,7 +80,7 @@ class ForwardedLogoutView(ApiView):
 
     @Operation(
         "Log out everywhere",
-        {204: ("Every token given out so far has ended.", None)},
+        {204: ("All tokens issued so far are revoked.", None)},
         "everybody",
         errors=refusals(400),
     )
@@ -117,18 +117,18 @@ class BrowsedUsersView(ApiView):
 
 
 class BrowsedUserView(ApiView):
-    @reading("A person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON)
+    @reading("Show a person", ("The person.", "Person"), "the person, doctor, admin", errors=UNKNOWN_PERSON)
     def get(self, username: str) -> Any:
         return answer_json(describe(self.person(username, "profile")))
 
     @Operation(
         "Delete a person and all of his or her reports",
         {204: ("The upload API has done it; the sync carries it out here.", None)},
-        "admin; it is the upload API that decides",
+        "admin; the upload API decides",
         errors={
             **refusals(400, 403, 409),
             **UNKNOWN_PERSON,
-            502: "The upload API is not well.",
+            502: "The upload API reports an error.",
             504: "The upload API takes too long.",
         },
     )
@@ -149,10 +149,10 @@ class TrendsView(ApiView):
     """The results of one measurement, by `code` or `name`; without them, the list of measurements."""
 
     @reading(
-        "What was measured, or how one measurement went",
+        "List the measurements, or show one over time",
         (
-            "With `code` or `name`: its results, the newest first, out of `limit` reports a page. Without: what"
-            " there is.",
+            "With `code` or `name`: its results, the newest first, from `limit` reports a page. Without: all"
+            " measurements.",
             {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
         ),
         "the person, doctor, admin",
@@ -181,7 +181,7 @@ class AccessLogView(ApiView):
     """Accesses by staff to a person's record, for the person, doctors and admins."""
 
     @reading(
-        "The access log",
+        "List who opened or changed a person's record",
         ("Each access by staff, the newest first.", ["AccessEvent"]),
         "the person, doctor, admin",
         query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),

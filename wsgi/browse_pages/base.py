@@ -1,9 +1,7 @@
 """The base of all pages: their frame, their errors, and the user who reads them."""
 
-from __future__ import annotations
-
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +13,18 @@ from myhealth.common.errors import BadInput, MyHealthError, NotFound, NotLoggedI
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView, BrowseContext
 from wsgi.browse_pages import session
 from wsgi.browse_pages.dates import Dates, reader_zone
-from wsgi.browse_pages.navigation import ACCOUNTS, OWN_MENU, OWN_RECORD, PATIENTS, TO_REVIEW, menu_links
-from wsgi.browse_pages.person_view import person_view
-from wsgi.common.application import Application, ErrorPlugin, error_response, log_exception
-from wsgi.common.pages import html_response
-from wsgi.common.views import View, add_view
+from wsgi.browse_pages.navigation import (
+    ACCOUNTS,
+    OWN_MENU,
+    OWN_RECORD,
+    PATIENTS,
+    TO_REVIEW,
+    link,
+    menu_links,
+    person_view,
+)
+from wsgi.common.application import Application, ErrorPlugin, error_response
+from wsgi.common.views import View, add_view, html_response
 
 # Titles and sentences for people; an error's own message is often for programs.
 TITLES = {
@@ -33,6 +38,7 @@ TITLES = {
     503: "Not available right now",
     504: "Not available right now",
 }
+NOTHING_HERE = "There is nothing at this address."
 ARRIVING = (
     "Your account is new here: it takes a few minutes until your reports can be shown. There is nothing that you need"
     " to do; please look in again then."
@@ -67,11 +73,19 @@ class Page(View):
 
     def menus(self, here: str) -> dict[str, Any]:
         """Return the menus of the frame. `patient`: the patient whose record staff reads; `is_own_record`: the page
-        shows the user's record, so that paper needs the user's name."""
+        shows the user's record, so that paper needs the user's name. A member of staff opens the own record, with a
+        menu of its own, by the name in the frame. `home`: where the user starts."""
         of_staff = (PATIENTS, TO_REVIEW) * self.is_staff + (ACCOUNTS,) * self.is_admin
-        menu = menu_links((*of_staff, *OWN_MENU), here)
         is_own_record = self.user is not None and here in OWN_RECORD
-        return {"menu": menu, "patient": None, "patient_menu": [], "is_own_record": is_own_record}
+        return {
+            "home": link(PATIENTS.name) if self.is_staff else session.HOME,
+            "menu": menu_links(of_staff or OWN_MENU, here),
+            "own_menu": menu_links(OWN_MENU, here) if self.is_staff and is_own_record else [],
+            "is_staff": self.is_staff,
+            "is_own_record": is_own_record,
+            "patient": None,
+            "patient_menu": [],
+        }
 
     @property
     def is_staff(self) -> bool:
@@ -86,7 +100,7 @@ class Page(View):
     @cached_property
     def dates(self) -> Dates:
         """The dates in the reader's zone."""
-        return Dates(reader_zone(session.zone_cookie(), self.context.settings.time_zone))
+        return Dates(reader_zone(session.cookie(session.ZONE), self.context.settings.time_zone))
 
     def failed(self, error: MyHealthError) -> bottle.HTTPResponse:
         """Return the page of an error, with a title and a sentence for people."""
@@ -116,6 +130,12 @@ class Page(View):
             answer.set_header("Retry-After", response.headers["Retry-After"])
         return answer
 
+    def ended(self, note: str) -> bottle.HTTPResponse:
+        """Return the page for a note that was sent after the session had ended, so that it can be copied."""
+        answer = self.render("ended", 401, note=note, path=login_path(bottle.request.path))
+        answer.set_header("WWW-Authenticate", 'Bearer realm="MyHealth"')
+        return answer
+
 
 class LoggedInPage(Page, AuthenticatedBrowseView):
     """A page that needs a session. The API's own rule decides whose records the user may see."""
@@ -133,40 +153,35 @@ class LoggedInPage(Page, AuthenticatedBrowseView):
         if not bottle.request.query.keys() <= {*self.parameters}:
             raise BadInput("The address has an unknown parameter.")
 
+    def only_for(self, allowed: bool) -> None:
+        """Raise NotFound, as for an address without a page, and log the refusal, unless `allowed`."""
+        if not allowed:
+            self._log_refusal(None, "account", bottle.request.path)
+            raise NotFound(NOTHING_HERE)
+
 
 class NotFoundPage(Page):
     """Respond 404 to every address under /my/ that is not a page."""
 
     def get(self, path: str) -> Any:
-        raise NotFound("There is nothing at this address.")
+        raise NotFound(NOTHING_HERE)
 
     post = get
 
 
-class PageErrors:
+class PageErrors(ErrorPlugin):
     """Turns errors into pages, as ErrorPlugin turns them into JSON. Without a session it redirects to the login."""
 
     name = "page errors"
-    api = 2
 
     def __init__(self, context: BrowseContext) -> None:
         self._context = context
 
-    def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return callback(*args, **kwargs)
-            except NotLoggedIn:
-                return redirect(login_path())
-            except MyHealthError as error:
-                return Page(self._context).failed(error)
-            except bottle.HTTPResponse:
-                raise
-            except Exception:  # noqa: BLE001 - whatever it is, a person gets a page and the log the trace
-                log_exception(route.rule)
-                return Page(self._context).failed(MyHealthError("Something went wrong here."))
-
-        return wrapped
+    def answer(self, error: MyHealthError) -> bottle.HTTPResponse:
+        if not isinstance(error, NotLoggedIn):
+            return Page(self._context).failed(error)
+        note = session.typed_note()
+        return Page(self._context).ended(note) if note else redirect(login_path())
 
 
 def add_page(application: Application, path: str, page: type[Page], context: BrowseContext) -> None:
@@ -180,10 +195,12 @@ def redirect(path: str, status: int = 303) -> bottle.HTTPResponse:
     return bottle.HTTPResponse(status=status, headers=headers)
 
 
-def login_path() -> str:
+def login_path(asked: str = "") -> str:
     """Return the address of the login page, which leads back to the page that was asked for. A POST is not repeated:
-    after it the login leads to the first page."""
+    after it the login leads to the first page, or to the page `asked`."""
     request = bottle.request
+    if asked:
+        return f"/my/login?next={quote(session.safe_target(asked), safe='')}"
     asked = request.path + (f"?{request.query_string}" if request.query_string else "")
     target = session.safe_target(quote(asked, safe="/?=&%:+,.-_~")) if request.method == "GET" else session.HOME
     return "/my/login" if target == session.HOME else f"/my/login?next={quote(target, safe='')}"

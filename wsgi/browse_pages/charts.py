@@ -4,17 +4,16 @@ The style sheet gives the colours, so that the chart follows light, dark and pap
 of its own, for the pages' policy allows neither. The band shows the range that each result had at its time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import escape
 from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from myhealth.clinical.ranges import ABOVE, BELOW, Number, parse_measurement
 from myhealth.reports.trends import TrendPoint
@@ -51,8 +50,7 @@ class Point(NamedTuple):
     path: str = ""
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(Struct, frozen=True):
     """The coordinates of moments (seconds since 1970) and values. The plot begins at `left`."""
 
     left: float
@@ -145,7 +143,7 @@ def _value_axis(values: Sequence[float], scale: Scale) -> Iterator[str]:
 
 
 def _day_axis(points: Sequence[Point], dates: Dates, scale: Scale) -> Iterator[str]:
-    """A phone has room for every other label."""
+    """Draw the axis of dates. Every other label has a class of its own, because a phone has no room for it."""
     ticks = day_ticks(*(points[end].at.astimezone(dates.zone) for end in (0, -1)))
     yield f'<g class="axis x"><path class="line" d="M{scale.left} {BOTTOM}H{RIGHT}"/>'
     for number, (tick, precision) in enumerate(ticks):
@@ -190,22 +188,21 @@ def _line(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Ite
 
 
 def _dots(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Return the marks of the points. Of many, only the last, the highest and the lowest have shapes."""
+    """Return the marks of the points. Of many, only the last, the highest and the lowest are large."""
     many = len(points) >= MANY_POINTS
     chosen = (points[-1], *(end(points, key=lambda point: point.value) for end in (min, max)))
     small = TINY_DOT if len(points) >= CROWDED else SMALL_DOT
     for point, (x, y) in zip(points, places, strict=True):
         is_small = many and point not in chosen
-        dot = _dot(point.position, x, y, small if is_small else DOT, not is_small)
+        dot = _dot(point.position, x, y, small if is_small else DOT)
         told = f"{dot}<title>{escape(point.text)}</title></g>" if point.text else f"{dot}</g>"
         yield f'<a href="{escape(point.path)}" tabindex="-1">{told}</a>' if point.path else told
 
 
-def _dot(position: str, x: float, y: float, size: float, shaped: bool) -> str:
+def _dot(position: str, x: float, y: float, size: float) -> str:
     """Return the mark of one point, in an open group; a value outside its range has a shape of its own."""
-    is_away = position in (ABOVE, BELOW, OUTSIDE)
-    if not (is_away and shaped):
-        return f'<g><circle class="dot{" away" if is_away else ""}" cx="{x}" cy="{y}" r="{size}"/>'
+    if position not in (ABOVE, BELOW, OUTSIDE):
+        return f'<g><circle class="dot" cx="{x}" cy="{y}" r="{size}"/>'
     reach, half, tall = round(1.7 * size, 2), round(1.53 * size, 2), round(2.63 * size, 2)
     if position == OUTSIDE:
         shape = f"M{x} {y - reach:.2f}l{reach} {reach}l-{reach} {reach}l-{reach}-{reach}Z"
@@ -219,7 +216,7 @@ def _dot(position: str, x: float, y: float, size: float, shaped: bool) -> str:
 def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultView]) -> str:
     """Return a small SVG of lines, the newest point of each first, behind them the range of each one's newest value.
 
-    It has no words: the latest value and its range stand beside it. "" if a line has not two numbers.
+    It has no words: the page shows the latest value and its range beside it. "" if a line has not two numbers.
     """
     drawn = [[each for point in reversed(line) if (each := _small(point))] for line in lines]
     if any(len(line) < 2 for line in drawn):

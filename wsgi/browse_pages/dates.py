@@ -1,8 +1,6 @@
 """Dates and times as people read them, all in one time zone, which each page names: the reader's own if the browser
 sent it, else the site's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache, cached_property
@@ -42,15 +40,20 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+FUTURE = "in the future"  # where the clock of a machine is wrong
+
+
 class ReportDate(NamedTuple):
     """The moment of a report. `text`: as much as is known, with the time if it is known; `day`: without the time;
-    `short`: 20 Nov, for below the name of its month; `month`: November 2026, or as much as is known of it; `iso`: the
-    moment for programs."""
+    `short`: 20 Nov 2026; `in_month`: 20 Nov, for below the name of its month; `month`: November 2026, or as much as is
+    known of it; `ago`: its age in words, if that is less than a month; `iso`: the moment for programs."""
 
     text: str
     day: str
     short: str
+    in_month: str
     month: str
+    ago: str
     iso: str
 
 
@@ -67,15 +70,20 @@ class Dates:
         at, precision = report["taken_at"], report.get("taken_precision")
         if precision == "unknown":
             received, iso = f"received on {self.day(report['created_at'])}", self.iso(report["created_at"])
-            return ReportDate(f"time not known; {received}", received, "", "Time not known", iso)
+            short = _shortened(received)
+            return ReportDate(f"time not known; {received}", received, short, received, "Time not known", "", iso)
         day = self.moment(at, precision) if precision else self.day(at)
         text, until = day if precision else f"{day}, {self.clock(at)}", report.get("taken_until")
-        is_whole = precision in ("month", "year")
+        text = f"{text} to {self.moment(until)}" if until else text
+        future = FUTURE if self._is_future(at) else ""
+        is_whole, short = precision in ("month", "year"), _shortened(day)
         return ReportDate(
-            text=f"{text} to {self.moment(until)}" if until else text,
+            text=f"{text}, {future}" if future else text,
             day=day,
-            short="" if is_whole else " ".join(_shortened(day).split()[:2]),
+            short=short,
+            in_month=day if is_whole else short.rpartition(" ")[0],
             month=day if is_whole else day.partition(" ")[2],
+            ago=future or ("" if precision else self.ago(at)),
             iso=self.iso(at)[: LENGTHS.get(precision or "")],
         )
 
@@ -112,8 +120,17 @@ class Dates:
             return f"{local.day} {MONTHS[local.month - 1][:3]} {local.year}"
         return _shortened(self.moment(moment, precision) if precision else self.day(moment))
 
+    def day_of_value(self, moment: Any, precision: str | None = None) -> str:
+        """Return what `short_day` does, and whether the day is in the future."""
+        day = self.short_day(moment, precision)
+        return f"{day}, {FUTURE}" if self._is_future(moment) else day
+
+    def _is_future(self, moment: Any) -> bool:
+        local = self._local(moment)
+        return local is not None and (local.date() - self.today).days > 1
+
     def ago(self, moment: Any) -> str:
-        """Return today, yesterday or 8 days ago; "" for what is not of the last month."""
+        """Return today, yesterday or 8 days ago; "" for a day before the last month."""
         local = self._local(moment)
         days = (self.today - local.date()).days if local else -1
         return {0: "today", 1: "yesterday"}.get(days, f"{days} days ago" if 0 < days < 32 else "")
@@ -140,10 +157,6 @@ class Dates:
         """Return the first moment of a day in this zone."""
         return datetime.combine(day, time(), self.zone)
 
-    def end_of(self, day: date) -> datetime:
-        """Return the first moment of the day after `day`."""
-        return datetime.combine(day + timedelta(days=1), time(), self.zone)
-
     def _local(self, moment: Any) -> datetime | None:
         if not isinstance(moment, datetime):
             return None
@@ -155,5 +168,5 @@ class Dates:
 
 def _shortened(day: str) -> str:
     """Return a day, or as much of it as is known, with the first three letters of its month."""
-    words = day.split()
-    return " ".join([*words[:-2], *(month[:3] for month in words[-2:-1]), words[-1]])
+    *before, year = day.split(" ")
+    return " ".join([*before[:-1], before[-1][:3], year] if before else [year])

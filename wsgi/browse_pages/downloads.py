@@ -1,7 +1,5 @@
 """Downloads of reports: a table for a spreadsheet (CSV), and FHIR R4 for another health service."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re
@@ -15,9 +13,9 @@ from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle, report_entries
 from wsgi.browse_api.parameters import FILTER_PARAMETERS
+from wsgi.browse_pages.filters import parse_report_query
 from wsgi.browse_pages.reports import PatientPage
-from wsgi.common.pages import SECURITY_HEADERS
-from wsgi.common.views import CONTENT_TYPES, CSV, FHIR, pack, pack_stream
+from wsgi.common.views import CONTENT_TYPES, CSV, FHIR, SECURITY_HEADERS, pack, pack_stream
 
 KINDS = {"csv": (CSV, "csv"), "fhir": (FHIR, "json")}
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets recognise UTF-8 by it
@@ -35,7 +33,7 @@ class Download(PatientPage):
         kept = disposition(f"{name}.{ending}")
         headers = {**SECURITY_HEADERS, "Content-Type": CONTENT_TYPES[media_type], "Content-Disposition": kept}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.context.exports.hold(self.user["subject"]))
+            stack.enter_context(self.context.exports.enter(self.user["subject"]))
             blocks = in_blocks(pieces)
             first, second = next(blocks), next(blocks, None)
             if second is None:
@@ -51,7 +49,7 @@ class ReportsDownload(Download):
     parameters = FILTER_PARAMETERS
 
     def get(self, kind: str, username: str = "") -> Any:
-        query = self.report_query()
+        query = parse_report_query(self.dates)
         person = self.read_person(username, "export")
         found = self.context.reports.iterate(person, query.wanted)
         return self.file(found, person, kind, f"health-reports-{person['username']}-{self.dates.now():%Y-%m-%d}")

@@ -1,20 +1,18 @@
 """The form that asks for certain reports, and the meaning of its fields. Days are in the reader's time zone."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import bottle
+from msgspec import Struct
+from msgspec.structs import replace
 
 from myhealth.clinical.catalog import codes_of
-from myhealth.clinical.in_words import mappings
+from myhealth.clinical.in_words import mappings, name_text
 from myhealth.common.errors import BadInput
 from myhealth.reports.filters import ReportFilter
 from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_filter
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import name_text
 
 WORDS = (
     ("type", "of the kind “{}”"),
@@ -29,8 +27,7 @@ WORDS = (
 BACKWARDS = "The first day that you asked for comes after the last one. Perhaps they are swapped."
 
 
-@dataclass(frozen=True)
-class ReportQuery:
+class ReportQuery(Struct, frozen=True):
     """The query of an address: `values` are its parameters as sent, `wanted` is the filter that they mean."""
 
     values: dict[str, str]
@@ -75,7 +72,7 @@ def parse_report_query(dates: Dates) -> ReportQuery:
     days = {name: values[name] for name in ("from", "to") if name in values}
     wanted = parse_filter({name: text for name, text in values.items() if name not in days})
     since = dates.begin_of(read_day("The first day", days["from"])) if "from" in days else None
-    until = dates.end_of(read_day("The last day", days["to"])) if "to" in days else None
+    until = dates.begin_of(read_day("The last day", days["to"]) + timedelta(days=1)) if "to" in days else None
     return ReportQuery(values, replace(wanted, since=since, until=until))
 
 
@@ -93,7 +90,7 @@ def read_day(name: str, text: str) -> date:
 
 
 def choices(values: dict[str, str], name: str, known: Any) -> list[tuple[str, str, bool]]:
-    """Return the choices of a field: (value, text, whether it is chosen). An unknown chosen value is one too."""
+    """Return the choices of a field: (value, text, whether it is chosen). A chosen value that is unknown is added."""
     chosen = values.get(name, "")
     offered = [(value, text, value == chosen) for value, text in known]
     if chosen and not any(selected for *_, selected in offered):

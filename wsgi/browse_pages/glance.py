@@ -1,36 +1,34 @@
 """At a glance: each measurement once, with its latest value, the change since the last time, and a sparkline."""
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from myhealth.clinical.catalog import codes_of
 from myhealth.clinical.guide import DIASTOLIC, NAMES, SYSTOLIC, group_of
-from myhealth.clinical.in_words import value_text
+from myhealth.clinical.in_words import unit_of, value_text
 from myhealth.clinical.ranges import parse_measurement
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
-from wsgi.browse_pages.blocks import Block, pressure, result_fields, single
 from wsgi.browse_pages.charts import sparkline_svg
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.result_view import present_all, shortened
+from wsgi.browse_pages.result_view import ResultView, present_all, pressure, result_fields, shortened
 
-SHOWN = ("name", "value", "unit", "low", "high", "flag", "range_source", "range_text", "warning", "status", "ranges")
 POINTS = 12  # of a sparkline
 MANY = 14  # measurements beyond these are behind a fold
 SAME = "unchanged since {}"
 
 
-@dataclass(frozen=True)
-class GlanceItem:
+class GlanceItem(Struct, frozen=True):
     """One measurement. `change`: since the last time, in words; `day`: of the latest value; `svg`: its sparkline, ""
     if there are not two numbers; `path`: of its trend."""
 
     group: str
-    block: Block
+    block: ResultView
     change: str
     day: str
     iso: str
@@ -44,20 +42,25 @@ Groups = list[tuple[str, list[GlanceItem]]]
 def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: Callable[..., str]) -> Groups:
     """Return (group, its measurements) in the order of the guide. `path`: `link` for the pages about the person."""
     lines = {measured: points for measured, points in found.items() if points}
-    newest = [result_fields(points[0], SHOWN) for points in lines.values()]
+    newest = [result_fields(points[0]) for points in lines.values()]
     views = dict(zip(lines, present_all([{"results": newest}], dates.moment)[0], strict=True))
     upper, lower = ((codes_of(code)[0], "") for code in (SYSTOLIC, DIASTOLIC))
     items = []
     if _is_pair(lines.get(upper), lines.get(lower)):
         both = [lines.pop(upper), lines.pop(lower)]
         items.append(_item(NAMES[0], pressure(views[upper], views[lower]), both, dates, path))
+    kinds = Counter(test for test, _ in found)
     for measured, points in lines.items():
         group = group_of({"code": points[0].code, "name": points[0].name})
-        several = sum(test == measured[0] for test, _ in found) > 1  # of several kinds of specimens
-        block = single(views[measured], f", {measured[1]}" if several and measured[1] else "")
-        items.append(_item(group, block, [points], dates, path))
+        items.append(_item(group, with_specimen(views[measured], measured, kinds), [points], dates, path))
     items.sort(key=lambda item: NAMES.index(item.group))  # within a group, those of the newest reports come first
     return [(group, list(same)) for group, same in groupby(items, key=lambda item: item.group)]
+
+
+def with_specimen(view: ResultView, measured: Measured, kinds: Counter[str]) -> ResultView:
+    """Return a view that is named with its specimen, "Glucose, urine", if its test has several of the `kinds`."""
+    several = kinds[measured[0]] > 1 and measured[1]
+    return replace(view, name=f"{view.name}, {measured[1]}") if several else view
 
 
 def folded(groups: Groups) -> tuple[Groups, Groups, int]:
@@ -80,14 +83,14 @@ def _is_pair(upper: Sequence[TrendPoint] | None, lower: Sequence[TrendPoint] | N
 
 
 def _item(
-    group: str, block: Block, lines: list[list[TrendPoint]], dates: Dates, path: Callable[..., str]
+    group: str, block: ResultView, lines: list[list[TrendPoint]], dates: Dates, path: Callable[..., str]
 ) -> GlanceItem:
     point = lines[0][0]
     return GlanceItem(
         group=group,
         block=block,
         change=change_text(lines, dates),
-        day=dates.short_day(point.taken_at, point.taken_precision),
+        day=dates.day_of_value(point.taken_at, point.taken_precision),
         iso=dates.iso(point.taken_at),
         svg=sparkline_svg(lines, [view for _, view in block.parts]),
         path=block.trend(path),
@@ -108,7 +111,7 @@ def change_text(lines: list[list[TrendPoint]], dates: Dates) -> str:
 
 
 def changed(pairs: Sequence[tuple[object, object]], day: str) -> str:
-    """Return how values changed, (before, now) of each."""
+    """Return in words how values changed. `pairs`: (before, now) of each."""
     if all(value_text(before) == value_text(now) for before, now in pairs):
         return SAME.format(day)
     steps = [difference(before, now) for before, now in pairs]
@@ -118,7 +121,7 @@ def changed(pairs: Sequence[tuple[object, object]], day: str) -> str:
 
 
 def difference(before: object, now: object) -> str:
-    """Return now - before with its sign, exactly; "" if one of them is no number.
+    """Return now - before with its sign, exactly; "" if one of them is not a number.
 
     difference(6.1, 5.9) -> "−0.2"
     """
@@ -135,14 +138,17 @@ def difference(before: object, now: object) -> str:
     return f"{'−' if step < 0 else '+' if step else '±'}{abs(step):f}"
 
 
-def last_time(points: Sequence[TrendPoint | None], values: Sequence[object], dates: Dates) -> str:
-    """Return the values of the last time, "Last time 142/90 on 10 Aug 2026", beside those of now; "" if they are not
-    all of one report, or are not dated."""
+def last_time(points: Sequence[TrendPoint | None], views: Sequence[ResultView], dates: Dates) -> str:
+    """Return the values of the last time, "Last time 142/90 on 10 Aug 2026", with their unit if it is another one now;
+    "" if they are not all of one report, or are not dated."""
     known = [point for point in points if point is not None]
     if len(known) < len(points) or len({point.report_id for point in known}) != 1 or known[0].taken_at is None:
         return ""
     day = dates.short_day(known[0].taken_at, known[0].taken_precision)
     before = [value_text(point.value) for point in known]
-    if before == [value_text(value) for value in values]:
-        return f"The same as last time, on {day}"
-    return f"Last time {'/'.join(map(shortened, before))} on {day}"
+    units = {unit_of(point.unit) for point in known if parse_measurement(point.value)}
+    if units <= {unit_of(view.raw_unit) for view in views}:
+        if before == [view.value for view in views]:
+            return f"The same as last time, on {day}"
+        units = set()
+    return " ".join(["Last time", "/".join(map(shortened, before)), *sorted(units), f"on {day}"])

@@ -1,9 +1,8 @@
 """A patient's values as a table: a row for each measurement and unit, a column for each of the newest days."""
 
-from __future__ import annotations
-
+from collections import Counter
 from datetime import date, datetime
-from itertools import groupby
+from itertools import chain, groupby, zip_longest
 from typing import Any, NamedTuple
 
 import bottle
@@ -16,22 +15,33 @@ from myhealth.reports.filters import PageCursor
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
 from wsgi.browse_api.parameters import format_page_cursor, parse_page_cursor
-from wsgi.browse_pages.blocks import Block, pressure, result_fields, single
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.glance import SHOWN
+from wsgi.browse_pages.glance import with_specimen
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.reports import PatientPage
-from wsgi.browse_pages.result_view import present_all
+from wsgi.browse_pages.result_view import IMPOSSIBLE, ResultView, present_all, pressure, result_fields, shortened
 
 DAYS_SHOWN, POINTS_READ, QUERIES = 8, 24, 2
+CELL_MAX = 20  # characters of a value
 
 
 class Cell(NamedTuple):
-    """The newest value of a day, the address of its report, and how many `more` values the day has."""
+    """The value of a day that is the most unusual, of such the newest; the address of its report, and how many `more`
+    values the day has."""
 
     path: str
-    block: Block
+    block: ResultView
     more: int
+
+    @property
+    def value(self) -> str:
+        """The value, cut if it is long; its report has all of it."""
+        return shortened(self.block.value, CELL_MAX)
+
+    @property
+    def title(self) -> str:
+        """The whole value if it is cut, else ""."""
+        return "" if self.value == self.block.value else self.block.value
 
 
 Cells = dict[date, Cell]
@@ -63,9 +73,10 @@ class MatrixPage(PatientPage):
         return self.render(
             "matrix",
             title="All values",
-            days=[self.dates.short_day(self.dates.begin_of(day)) for day in days],
+            days=[self.dates.day_of_value(self.dates.begin_of(day)) for day in days],
             groups=self.groups(found, days),
             older=self.path("matrix", after=format_page_cursor(behind)) if behind and has_older else "",
+            has_undated=any(point.taken_at is None for points in found.values() for point in points),
             first=self.path("matrix") if after else "",
             up=self.path(),
         )
@@ -85,8 +96,33 @@ class MatrixPage(PatientPage):
         return [(group, [row for _, row in same]) for group, same in groupby(rows, key=lambda row: row[0])]
 
 
+def _pressure_cell(high: list[Any], low: list[Any]) -> Cell:
+    """Return the cell of a day's blood pressures out of (point, view) of their values; a pair is of one report."""
+    reports: dict[int, tuple[list[Any], list[Any]]] = {}
+    for number, values in enumerate((high, low)):
+        for each in values:
+            reports.setdefault(each[0].report_id, ([], []))[number].append(each)
+    found = []
+    for pair in chain.from_iterable(zip_longest(*values) for values in reports.values()):
+        upper, lower = (each and each[1] for each in pair)
+        found.append((next(filter(None, pair))[0], pressure(upper, lower)))
+    return _cell(sorted(found, key=lambda each: each[0].taken_at, reverse=True))
+
+
+def _cell(found: list[Any]) -> Cell:
+    """Return the cell of a day out of (point, view) of its values, the newest first."""
+    point, view = max(found, key=lambda each: _rank(each[1]))
+    return Cell(link("reports", point.report_id), view, len(found) - 1)
+
+
+def _rank(view: ResultView) -> tuple[bool, ...]:
+    """Return how much a value asks to be seen: one far outside, one outside, one that is hardly possible, and a whole
+    blood pressure before a single value of one."""
+    return view.is_far, view.is_unusual and view.position != IMPOSSIBLE, view.is_unusual, len(view.pair) > 1
+
+
 def newest_days(found: dict[Measured, list[TrendPoint]], dates: Dates) -> list[date]:
-    """Return the newest days that have values, the newest first, and none of which values may have been left out."""
+    """Return the newest days that have values, the newest first; no day some of whose values may be missing here."""
     days = [{_day(point, dates) for point in points if point.taken_at} for points in found.values()]
     full = [each for each, points in zip(days, found.values(), strict=True) if len(points) == POINTS_READ and each]
     whole = max(map(min, full), default=date.min)
@@ -100,12 +136,13 @@ def _day(point: TrendPoint, dates: Dates) -> date:
 
 def _rows(found: dict[Measured, list[TrendPoint]], dates: Dates) -> list[tuple[str, Cells]]:
     """Return (group, cells) of each measurement and unit; both values of a blood pressure are one row."""
-    results = [result_fields(point, SHOWN) for points in found.values() for point in points]
+    results = [result_fields(point) for points in found.values() for point in points]
     views = iter(present_all([{"results": results}], dates.moment)[0])
+    kinds = Counter(test for test, _ in found)
     cells: dict[tuple[Measured, str], dict[date, list[Any]]] = {}
     for measured, points in found.items():
         for point in points:
-            view = next(views)
+            view = with_specimen(next(views), measured, kinds)
             if point.taken_at:
                 line = cells.setdefault((measured, series_unit(plain_text(point.unit))), {})
                 line.setdefault(_day(point, dates), []).append((point, view))
@@ -113,19 +150,10 @@ def _rows(found: dict[Measured, list[TrendPoint]], dates: Dates) -> list[tuple[s
     rows: list[tuple[str, Cells]] = []
     for unit in [unit for measured, unit in cells if measured == upper and (lower, unit) in cells]:
         high, low = cells.pop((upper, unit)), cells.pop((lower, unit))
-        both = {}
-        for day in high.keys() | low.keys():
-            pair = high.get(day, []), low.get(day, [])
-            point = next(each[0][0] for each in pair if each)
-            block = pressure(*(each[0][1] if each else None for each in pair))
-            both[day] = Cell(link("reports", point.report_id), block, max(map(len, pair)) - 1)
-        rows.append((NAMES[0], both))
+        days = high.keys() | low.keys()
+        rows.append((NAMES[0], {day: _pressure_cell(high.get(day, []), low.get(day, [])) for day in days}))
     for line in cells.values():
         point = next(iter(line.values()))[0][0]
         group = group_of({"code": point.code, "name": point.name})
-        found_on = {
-            day: Cell(link("reports", same[0][0].report_id), single(same[0][1]), len(same) - 1)
-            for day, same in line.items()
-        }
-        rows.append((group, found_on))
+        rows.append((group, {day: _cell(same) for day, same in line.items()}))
     return rows

@@ -1,17 +1,16 @@
-"""The menus of the pages and the addresses that the pages link to. Pure.
+"""The menus of the pages, the addresses that the pages link to, and a person as the pages show one. Pure.
 
-The menus are data. They are apart from `routes.py`, which imports every page: each page shows the menus.
+The menus are data. They are not in `wsgi/browse.py`: that imports every page, and every page shows the menus.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class MenuItem:
+
+class MenuItem(Struct, frozen=True):
     """One entry of a menu. `name` identifies the page; `parts` are the parts of its path after the menu's own path."""
 
     name: str
@@ -19,8 +18,7 @@ class MenuItem:
     parts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class MenuLink:
+class MenuLink(Struct, frozen=True):
     """A menu item as one page shows it."""
 
     text: str
@@ -64,3 +62,31 @@ def link(*parts: object, **query: object) -> str:
 def _quoted(part: object) -> str:
     text = str(part)
     return text if text.isascii() and text.isalnum() else quote(text, safe="")
+
+
+class PersonView(Struct, frozen=True):
+    """A person as pages show one.
+
+    `name`: the full name, or the username of a user without one. `username`: the username to show beside the name; ""
+    if the name contains the same. `path`: the address of the person's reports for staff. `born`: the birth date (ISO
+    8601), or "".
+    """
+
+    name: str
+    username: str
+    path: str
+    is_active: bool
+    born: str
+
+    @property
+    def whole_name(self) -> str:
+        """Bholanath Joshi (bholanath)"""
+        return f"{self.name} ({self.username})" if self.username else self.name
+
+
+def person_view(person: dict[str, Any]) -> PersonView:
+    """Return the view of a user document."""
+    full_name, username = person["full_name"].strip(), str(person["username"])
+    is_same = full_name.casefold() in ("", username.casefold())
+    shown, path, born = "" if is_same else username, link("patients", username), person.get("birth_date") or ""
+    return PersonView(full_name or username, shown, path, person["active"], born)

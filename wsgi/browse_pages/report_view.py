@@ -1,30 +1,28 @@
 """A report as the pages show it, whole or as a row of a list. Templates only print these values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from myhealth.clinical import status
-from myhealth.clinical.in_words import plain_text
+from myhealth.clinical.in_words import kind_text, plain_text
 from myhealth.reports.facts import Facts, checkup_facts, notes_of
-from wsgi.browse_pages.blocks import Block, blocks_of
 from wsgi.browse_pages.dates import Dates, ReportDate
 from wsgi.browse_pages.navigation import link
-from wsgi.browse_pages.result_view import ResultView, kind_text, present_all
-from wsgi.browse_pages.summary import summary
+from wsgi.browse_pages.result_view import ResultView, blocks_of, present_all, shortened, summary
 
 TEXT_MAX = 160  # characters of a report's text in a row
 SHOWN_MAX = 3  # values in a row
+FARTHEST = attrgetter("is_far", "is_unusual")
 # A report may be stored so long before the sync carries it here: what was stored just before a login was not seen then.
 SYNC_DELAY = timedelta(minutes=10)
 
 
-@dataclass(frozen=True)
-class ReportView:
+class ReportView(Struct, frozen=True):
     """One report. `kind`: its heading; `status`: in words, "" if it is final; `text`: the report's text, or "";
     `review_note`: the reviewer's, or ""; `notes`: the source's, with their authors; `facts`: what else is known;
     `summary`: one sentence about the results; `unusual`: the results outside their range."""
@@ -45,33 +43,28 @@ class ReportView:
 
 
 class ReportRow(NamedTuple):
-    """A report in a list. `is_far`: a value is far outside its range; `mark`: "new" or "changed" since the last login,
-    or ""; `values`: the first measurements, those far outside their range first, then those outside; `more`: the count
-    of the rest; `text`: the beginning of the report's text, if it has no measurements; `ago`: how long ago it was, if
-    that is less than a month."""
+    """A report in a list. `is_far`: a value is far outside its range; `day`: of its date; `mark`: "new" or "changed"
+    since the last login, or ""; `values`: the first measurements, those far outside their range first, then those
+    outside; `more`: the count of the rest; `text`: the beginning of the report's text, if it has no measurements;
+    `whose`: the patient's name, in a list of several patients."""
 
     path: str
     kind: str
     is_far: bool
     date: ReportDate
     day: str
-    ago: str
     mark: str
     status: str
-    values: list[Block]
+    values: list[ResultView]
     more: int
     text: str
+    whose: str = ""
 
 
 def report_views(reports: Sequence[dict[str, Any]], dates: Dates) -> list[ReportView]:
     """Return the views of reports."""
     results = present_all(reports, dates.moment)
     return [_view(report, views, dates) for report, views in zip(reports, results, strict=True)]
-
-
-def report_view(report: dict[str, Any], dates: Dates) -> ReportView:
-    """Return the view of one report."""
-    return report_views([report], dates)[0]
 
 
 def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> ReportView:
@@ -93,7 +86,8 @@ def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> Re
 
 
 def _status(report: dict[str, Any]) -> str:
-    return plain_text(status.status_text(report.get("status")))
+    sent = report.get("status")
+    return plain_text(status.status_text(sent)) if sent else ""
 
 
 def months_of(
@@ -106,26 +100,27 @@ def months_of(
 
 def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: datetime | None = None) -> list[ReportRow]:
     """Return the rows of reports."""
-    results = present_all(reports, dates.moment)
-    return [_row(report, views, dates, since) for report, views in zip(reports, results, strict=True)]
+    blocks = [*map(blocks_of, present_all(reports, dates.moment))]
+    days = [*map(dates.report_date, reports)]
+    return [_row(*each, dates, since) for each in zip(reports, blocks, days, strict=True)]
 
 
-def _row(report: dict[str, Any], results: list[ResultView], dates: Dates, since: datetime | None) -> ReportRow:
-    blocks = sorted(blocks_of(results), key=lambda block: (not block.is_far, not block.is_unusual))
+def _row(
+    report: dict[str, Any], blocks: list[ResultView], date: ReportDate, dates: Dates, since: datetime | None
+) -> ReportRow:
+    blocks.sort(key=FARTHEST, reverse=True)
     texts = () if blocks else (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
-    date = dates.report_date(report)
     return ReportRow(
         path=link("reports", report["_id"]),
         kind=kind_text(report["checkup_type"]),
-        is_far=any(block.is_far for block in blocks),
+        is_far=bool(blocks) and blocks[0].is_far,
         date=date,
-        day=date.short,
-        ago="" if report.get("taken_precision") else dates.ago(report["taken_at"]),
+        day=date.in_month,
         mark=_mark(report, since),
         status=_status(report),
         values=blocks[:SHOWN_MAX],
         more=max(len(blocks) - SHOWN_MAX, 0),
-        text=" ".join(filter(None, map(plain_text, texts)))[:TEXT_MAX],
+        text=shortened(" ".join(filter(None, map(plain_text, texts))), TEXT_MAX),
     )
 
 

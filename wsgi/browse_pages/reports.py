@@ -1,31 +1,28 @@
-"""The list of reports, one report, the filter's form, and many reports for paper."""
-
-from __future__ import annotations
+"""The list of reports, one report and its earlier versions, the filter's form, and many reports for paper."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 import bottle
 
 from myhealth.clinical.guide import far_of
-from myhealth.clinical.in_words import mappings, plain_text
+from myhealth.clinical.in_words import kind_text, mappings, name_text, plain_text
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.reports.facts import Facts
 from myhealth.reports.filters import PageCursor
 from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_page_cursor, report_cursor
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
-from wsgi.browse_pages.blocks import Block, blocks_of
+from wsgi.browse_pages.dates import Dates
 from wsgi.browse_pages.filters import BACKWARDS, ReportQuery, choices, parse_report_query
 from wsgi.browse_pages.glance import POINTS, folded, glance_groups, last_time
-from wsgi.browse_pages.meter import Meter, meter_of
-from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links
-from wsgi.browse_pages.person_view import person_view
-from wsgi.browse_pages.report_view import ReportView, months_of, report_view, report_views
-from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, ResultView, kind_text, name_text, shortened
+from wsgi.browse_pages.navigation import PATIENT_MENU, link, menu_links, person_view
+from wsgi.browse_pages.report_view import ReportView, months_of, report_views
+from wsgi.browse_pages.result_view import GENERAL, IMPOSSIBLE, Meter, ResultView, blocks_of, meter_of, shortened
 
 PAGE, PRINT_MAX = 20, 200
 SET_BY_ANOTHER = (
@@ -41,13 +38,12 @@ NOT_REVIEWED = (
 MANY = 12  # more results than a reader sees at a glance
 KINDS = 3  # chips for kinds of check-ups
 ROUNDS = 4  # queries for the values of the last time, of which the first reads few reports
-TAKERS = ("doctor", "technician", "admin")
 
 
 class ReportBlock(NamedTuple):
     """A measurement of a report. `parts`: its own words, result and bar of each value; `before`: the last time."""
 
-    block: Block
+    block: ResultView
     parts: list[tuple[str, ResultView, Meter | None]]
     before: str
     path: str
@@ -76,20 +72,10 @@ class PatientPage(LoggedInPage):
         menu = menu_links(PATIENT_MENU, here, "patients", self.patient["username"])
         return {**super().menus(""), "patient": person_view(self.patient), "patient_menu": menu}
 
-    def report_query(self) -> ReportQuery:
-        """Return the filter that the address asks for. Raises BadInput."""
-        return parse_report_query(self.dates)
-
     @property
     def path(self) -> Callable[..., str]:
         """`link` for the pages about the same person."""
         return partial(link, "patients", self.patient["username"]) if self.patient else link
-
-    def taker(self, taken_by: str) -> str:
-        """Return the full name of the member of staff who took a report, else what the report says."""
-        user = self.context.reports.people.find_by_username(taken_by) if taken_by else None
-        full_name = user["full_name"].strip() if user and user["role"] in TAKERS else ""
-        return full_name or taken_by
 
 
 class ReportsPage(PatientPage):
@@ -98,14 +84,17 @@ class ReportsPage(PatientPage):
     parameters = (*FILTER_PARAMETERS, "after")
 
     def get(self, username: str = "") -> Any:
-        query, after = self.report_query(), parse_page_cursor(bottle.request.query.getunicode("after", ""))
+        query, after = parse_report_query(self.dates), parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "reports")
         found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
         path, is_first = self.path, not query.values and after is None
-        rounds, read = (1, ()) if not is_first else (None, found) if len(found) > PAGE else (0, found)
-        newest = self.context.reports.newest(person, POINTS, rounds=rounds, read=read)
+        if is_first and len(found) > PAGE:
+            newest = self.context.glance(self.user, person, POINTS, found)
+        else:
+            rounds, read = (0, found) if is_first else (1, ())
+            newest = self.context.reports.newest(person, POINTS, rounds=rounds, read=read)
         groups = glance_groups(newest.points(), self.dates, path) if is_first else []
-        has_notice = self.patient is None and session.has_notice()
+        has_notice = self.patient is None and session.cookie(session.NOTICE) == session.SET_BY_ANOTHER
         answer = self.render(
             "reports",
             notice=SET_BY_ANOTHER if has_notice else "",
@@ -128,19 +117,19 @@ class ReportsPage(PatientPage):
             here="reports",
         )
         if has_notice:
-            session.end_notice(answer)
+            session.set_cookie(answer, session.NOTICE, "", 0)
         return answer
 
 
 class FilterPage(PatientPage):
-    """The form that asks for certain reports. It is a page of its own, for its choices cost a read of all reports."""
+    """The form that asks for certain reports. It has its own page, because its choices need a read of all reports."""
 
     parameters = FILTER_PARAMETERS
 
     def get(self, username: str = "") -> Any:
-        query = self.report_query()
+        query = parse_report_query(self.dates)
         person = self.read_person(username, "reports")
-        types = [(each, kind_text(each)) for each in self.context.filter_choices(person).types]
+        types = [(each, kind_text(each)) for each in self.context.types(person)]
         measured = self.context.measurements(person)
         codes = [(each.code, name_text(each.name) or each.code) for each in measured if each.code]
         return self.render(
@@ -163,9 +152,14 @@ class ReportPage(PatientPage):
         return self.show(report, person, pending[1] if bottle.request.query.get("said") == pending[0] else "")
 
     def post(self, report_id: int) -> Any:
-        """Mark the report as reviewed, or take that back. It is the upload API that decides whether the user may."""
+        """Mark the report as reviewed, or take that back. The upload API decides whether the user may."""
         form = session.read_form()
-        session.require_form_key(form, self.token)
+        try:
+            session.require_form_key(form, self.token)
+        except session.CsrfError as error:
+            if note := session.typed_note(form):  # of the form before another login
+                return self.show(*self.report(report_id), error.message, error.status, note)
+            raise
         report, person = self.report(report_id)
         note, revision = form.get("note", "").replace("\r\n", "\n"), form.get("revision", "")
         seen = int(revision) if re.fullmatch(r"[0-9]{1,9}", revision) else 0
@@ -181,7 +175,7 @@ class ReportPage(PatientPage):
     ) -> bottle.HTTPResponse:
         """Return the page of a report. `typed`: a note that was not stored."""
         self.set_patient(person)
-        view, reviewed = report_view(report, self.dates), self.reviewed(report)
+        view, reviewed = report_views([report], self.dates)[0], self.reviewed(report)
         blocks = list(enumerate(self.blocks(report, view.results, person)))
         changed = [("Last changed", self.dates.day(report["updated_at"]))] if report["revision"] > 1 else []
         return self.render(
@@ -203,7 +197,11 @@ class ReportPage(PatientPage):
             ask=self.context.settings.browse.ask if view.unusual and self.patient is None else "",
             owner=person_view(person).whole_name,
             facts=facts(
-                report, view, self.dates.there(report), person_view(person).whole_name, self.taker(view.taken_by)
+                report,
+                view,
+                self.dates.there(report),
+                person_view(person).whole_name,
+                self.context.taker_name(view.taken_by),
             )
             + changed,
             up=self.path(),
@@ -234,7 +232,7 @@ class ReportPage(PatientPage):
                 (words, view, None if view.position == IMPOSSIBLE else meter_of(view)) for words, view in block.parts
             ]
             earlier = [points.get(id(view)) for _, view in block.parts]
-            told = last_time(earlier, [view.value for _, view in block.parts], self.dates)
+            told = last_time(earlier, [view for _, view in block.parts], self.dates)
             found.append(ReportBlock(block, parts, told, block.trend(self.path)))
         return found
 
@@ -245,7 +243,7 @@ class PrintPage(PatientPage):
     parameters = FILTER_PARAMETERS
 
     def get(self, username: str = "") -> Any:
-        query = self.report_query()
+        query = parse_report_query(self.dates)
         person = self.read_person(username, "reports to print")
         found = self.context.reports.find(person, query.wanted, limit=PRINT_MAX + 1)
         reports = report_views(found[:PRINT_MAX], self.dates)
@@ -254,7 +252,7 @@ class PrintPage(PatientPage):
             person=person_view(person),
             today=self.dates.day(self.dates.now()),
             reports=reports,
-            takers={name: self.taker(name) for name in {report.taken_by for report in reports}},
+            takers={name: self.context.taker_name(name) for name in {report.taken_by for report in reports}},
             more=len(found) > PRINT_MAX,
             most=PRINT_MAX,
             filter_words=query.words(self.dates, found),
@@ -272,7 +270,7 @@ def chips(kinds: Counter[str], query: ReportQuery, path: Callable[..., str]) -> 
 
 
 def far_notes(results: Sequence[ResultView]) -> list[str]:
-    """Return the sources of what is called far outside, of the tests that have such a mark."""
+    """Return the sources of the second thresholds of the tests that have a value marked as far outside."""
     found = [far_of(each.code, each.raw_unit) for each in results if each.words.startswith(("far ", "a little "))]
     return list(dict.fromkeys(each.source for each in found if each))
 
@@ -289,3 +287,38 @@ def facts(report: dict[str, Any], view: ReportView, there: str, owner: str, take
         ("Report number", report["_id"]),
     ]
     return [(name, plain_text(value)) for name, value in known if value not in (None, "")]
+
+
+REASONS = {
+    "corrected": "corrected here by {}",
+    "replaced": "replaced by its source",
+    "withdrawn": "withdrawn by its source",
+}
+MOMENTS = ("taken_at", "taken_until", "issued_at", "created_at")
+
+
+class HistoryPage(PatientPage):
+    """The earlier versions of one report, the newest first. For patients it does not exist."""
+
+    def get(self, report_id: int) -> Any:
+        self.only_for(self.is_staff)
+        _, person = self.report(report_id)
+        self.set_patient(person)
+        found = self.context.upload_api.list_versions(person["username"], report_id, self.token, self.address)
+        versions = [(heading(each, self.dates), sheet(each, report_id, self.dates)) for each in found]
+        return self.render("history", versions=versions, general_note=GENERAL, up=link("reports", report_id))
+
+
+def heading(version: dict[str, Any], dates: Dates) -> str:
+    """Say until when a version was the present one, and what ended it."""
+    reason = REASONS[version["reason"]].format(plain_text(version["replaced_by"]) or "somebody")
+    return (
+        f"Version {version['revision']}, until {dates.moment(datetime.fromisoformat(version['replaced_at']))}: {reason}"
+    )
+
+
+def sheet(version: dict[str, Any], report_id: int, dates: Dates) -> Any:
+    """Return the view of a version's content, the columns of a check-up."""
+    content = version["content"]
+    moments = {name: datetime.fromisoformat(content[name]) for name in MOMENTS if content.get(name)}
+    return report_views([{**content, **moments, "_id": report_id}], dates)[0]

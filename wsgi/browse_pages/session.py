@@ -7,8 +7,7 @@ its own.
 Source: OWASP, "Cross-Site Request Forgery Prevention Cheat Sheet"; RFC 6265bis, "The __Host- Prefix".
 """
 
-from __future__ import annotations
-
+import contextlib
 import hmac
 import re
 import secrets
@@ -17,15 +16,16 @@ from urllib.parse import parse_qsl
 
 import bottle
 
-from myhealth.common.errors import BadInput, NotAllowed
-from wsgi.common.requests import header, read_body
-from wsgi.common.site_address import site
+from myhealth.common.errors import BadInput, MyHealthError, NotAllowed
+from wsgi.common.requests import header, read_body, site
 
 HOME = "/my/"
+# The cookies: the token; the random value of a visitor, until the browser is closed; the time zone, which our script
+# sets; when the user logged in before this session; that another person has set the password, until a page shows it.
 SESSION, VISITOR, ZONE = "myhealth_session", "myhealth_visitor", "myhealth_zone"
-SINCE = "myhealth_since"
-NOTICE, SET_BY_ANOTHER = "myhealth_notice", "set-by-another"
+SINCE, NOTICE, SET_BY_ANOTHER = "myhealth_since", "myhealth_notice", "set-by-another"
 FORM_MAX_BYTES = 32 * 1024  # a note of 2,000 characters takes up to twelve bytes for each
+YEARS = range(2000, 9000)  # in which a login may have been
 SALT = 16  # characters of the salt in a form's key
 TOKEN_MAX = 3800  # browsers keep 4096 bytes of a cookie, name and attributes included
 VISITOR_FORM = re.compile(r"[\w-]{43}")
@@ -39,70 +39,41 @@ class CsrfError(NotAllowed):
 
 def session_token() -> str:
     """Return the token in the browser's cookie, or ""."""
-    return _cookie(_name(SESSION))
+    return cookie(SESSION)
 
 
 def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int | None) -> None:
     """Set the cookie with the token for `ttl_s` seconds (None: until the browser is closed); delete the visitor's."""
-    _set_cookie(answer, SESSION, token, ttl_s)
-    _set_cookie(answer, VISITOR, "", 0)
+    set_cookie(answer, SESSION, token, ttl_s)
+    set_cookie(answer, VISITOR, "", 0)
 
 
 def end_session(answer: bottle.HTTPResponse) -> None:
     """Delete the cookie with the token, and what belongs to the session."""
-    _set_cookie(answer, SESSION, "", 0)
-    if _cookie(_name(SINCE)):
-        _set_cookie(answer, SINCE, "", 0)
-
-
-def keep_previous_login(answer: bottle.HTTPResponse, moment: str, ttl_s: int | None) -> None:
-    """Remember for the session when the user logged in before, so that pages mark what is new."""
-    _set_cookie(answer, SINCE, moment, ttl_s)
+    set_cookie(answer, SESSION, "", 0)
+    for name in (SINCE, NOTICE):
+        if cookie(name):
+            set_cookie(answer, name, "", 0)
 
 
 def previous_login() -> datetime | None:
     """Return when the user logged in before this session, or None."""
     try:
-        found = datetime.fromisoformat(_cookie(_name(SINCE)))
+        found = datetime.fromisoformat(cookie(SINCE))
     except ValueError:
         return None
-    return found if found.tzinfo else None
+    return found if found.tzinfo and found.year in YEARS else None
 
 
 def presented_visitor() -> str:
     """Return the random value of the browser's visitor cookie, which its login form is bound to, or ""."""
-    value = _cookie(_name(VISITOR))
+    value = cookie(VISITOR)
     return value if VISITOR_FORM.fullmatch(value) else ""
 
 
 def visitor() -> str:
     """Return the value of the visitor cookie, or a new one without a cookie."""
     return presented_visitor() or secrets.token_urlsafe(32)
-
-
-def keep_visitor(answer: bottle.HTTPResponse, value: str) -> None:
-    """Set the visitor cookie, which lasts until the browser is closed."""
-    _set_cookie(answer, VISITOR, value, None)
-
-
-def keep_notice(answer: bottle.HTTPResponse) -> None:
-    """Remember until the first page is shown that another person has set the password."""
-    _set_cookie(answer, NOTICE, SET_BY_ANOTHER, None)
-
-
-def has_notice() -> bool:
-    """Return whether the first page must say that another person has set the password."""
-    return _cookie(_name(NOTICE)) == SET_BY_ANOTHER
-
-
-def end_notice(answer: bottle.HTTPResponse) -> None:
-    """Forget the notice, which has been shown."""
-    _set_cookie(answer, NOTICE, "", 0)
-
-
-def zone_cookie() -> str:
-    """Return the browser's time zone as our script put it in a cookie, unchecked, or ""."""
-    return _cookie(ZONE)
 
 
 def form_key(value: str, salt: str = "") -> str:
@@ -125,6 +96,15 @@ def read_form() -> dict[str, str]:
     return dict(reversed(fields))
 
 
+def typed_note(form: dict[str, str] | None = None) -> str:
+    """Return the note of a form of our own pages in the request, or "". `form`: if it has been read already."""
+    if bottle.request.method != "POST" or site().is_foreign(takes_null=True):
+        return ""
+    with contextlib.suppress(MyHealthError):
+        return (form or read_form()).get("note", "")
+    return ""
+
+
 def require_form_key(form: dict[str, str], value: str) -> None:
     """Raise CsrfError unless the form carries a key of this cookie value. Browsers also send where a form comes from.
     Source: https://www.w3.org/TR/fetch-metadata/."""
@@ -145,20 +125,21 @@ def safe_target(path: str) -> str:
 
 
 def _name(name: str) -> str:
-    return f"__Host-{name}" if site().needs_secure_cookies() else name
+    return f"__Host-{name}" if name != ZONE and site().needs_secure_cookies() else name
 
 
-def _cookie(name: str) -> str:
-    """Return the value of a cookie, or "". Python's own parser drops all cookies if another site on the same host has
-    set one that it cannot read."""
+def cookie(name: str) -> str:
+    """Return the value of a cookie, unchecked, or "". Python's own parser drops all cookies if another site on the same
+    host has set one that it cannot read."""
+    wanted = _name(name)
     for part in header("Cookie").split(";"):
         key, _, value = part.strip().partition("=")
-        if key == name:
+        if key == wanted:
             return str(value) if value.isascii() and len(value) <= TOKEN_MAX else ""
     return ""
 
 
-def _set_cookie(answer: bottle.HTTPResponse, name: str, value: str, max_age_s: int | None) -> None:
+def set_cookie(answer: bottle.HTTPResponse, name: str, value: str, max_age_s: int | None) -> None:
     options = {} if max_age_s is None else {"max_age": max_age_s}
     secure = site().needs_secure_cookies()
     answer.set_cookie(_name(name), value, path="/", httponly=True, samesite="strict", secure=secure, **options)

@@ -1,41 +1,42 @@
 """The list of measurements, and each measurement over time: a chart and the table of its values."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 import bottle
+from msgspec import Struct
 
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC, about, far_of, more_about
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, parse_measurement
+from myhealth.clinical.in_words import name_text, unit_of
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.trends import EARLIEST, TrendPoint, TrendQuery, split_series
 from wsgi.browse_api.parameters import format_page_cursor, parse_page_cursor
 from wsgi.browse_pages import charts
-from wsgi.browse_pages.blocks import LOWER, PRESSURE_NAME, UPPER, Block, pressure, result_fields, single
 from wsgi.browse_pages.dates import Dates
-from wsgi.browse_pages.glance import POINTS, SHOWN, change_text, glance_groups
+from wsgi.browse_pages.glance import POINTS, change_text, glance_groups
 from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.reports import PatientPage
 from wsgi.browse_pages.result_view import (
     GENERAL,
     IMPOSSIBLE,
+    LOWER,
     MISTAKEN,
     OUTSIDE,
+    PRESSURE_NAME,
     UNKNOWN,
+    UPPER,
     WORDS,
     ResultView,
-    name_text,
+    counted,
     present_all,
-    unit_of,
+    pressure,
+    result_fields,
 )
-from wsgi.browse_pages.summary import counted
 
 REPORTS_MAX = 500
 FEW = 12  # values that a reader sees at a glance
@@ -54,13 +55,13 @@ class TrendRow(NamedTuple):
     path: str
     day: str
     clock: str
-    block: Block
+    block: ResultView
 
 
 class Headline(NamedTuple):
     """The newest value, its day, the change since the one before; (words, value, day) of the lowest and the highest."""
 
-    block: Block
+    block: ResultView
     day: str
     change: str
     ends: list[tuple[str, str, str]]
@@ -69,8 +70,7 @@ class Headline(NamedTuple):
 Entry = tuple[TrendPoint, ...]  # one value, or both of a blood pressure
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(Struct, frozen=True):
     """Values in one unit and of one kind of specimen, the newest first. `specimen`: its words, if the test has several
     kinds. `svg` is "" if there are not two values to draw; `label` describes it.
 
@@ -107,7 +107,7 @@ class TrendsPage(PatientPage):
     def get(self, username: str = "") -> Any:
         code, name = (bottle.request.query.getunicode(field, "") or None for field in ("code", "name"))
         if len(code or name or "") > NAME_MAX or "\0" in (code or name or ""):
-            raise BadInput("That is no measurement of anybody's.", code="no_measurement")
+            raise BadInput("There is no such measurement.", code="no_measurement")
         months = read_months(bottle.request.query.get("months", ""))
         after = parse_page_cursor(bottle.request.query.getunicode("after", ""))
         person = self.read_person(username, "trends")
@@ -117,7 +117,8 @@ class TrendsPage(PatientPage):
 
     def overview(self, person: dict[str, Any]) -> Any:
         """Return the page of all measurements with their latest values."""
-        newest = self.context.reports.newest(person, POINTS)
+        with self.context.long_reads.enter(self.user["subject"]):
+            newest = self.context.reports.newest(person, POINTS)
         title = "My trends" if self.patient is None else "Trends"
         groups = glance_groups(newest.points(), self.dates, self.path)
         to_matrix = self.path("matrix")
@@ -135,10 +136,15 @@ class TrendsPage(PatientPage):
         code = what["code"]
         title = PRESSURE_NAME if code == BLOOD_PRESSURE else name_text(newest[0].name) or code
         parts = (SYSTOLIC, DIASTOLIC) if code == BLOOD_PRESSURE else (code,)
+        # One chart never mixes units or specimens.
+        series = [
+            _series(number, same, self.dates, str(title), specimen, code)
+            for number, (specimen, same) in enumerate(split_series(points, code))
+        ]
         return self.render(
             "trend",
             title=title,
-            series=series_of(points, self.dates, str(title), code),
+            series=series,
             older=older,
             periods=periods if months or older or len(points) > FEW else [],
             newest_day=self.dates.day(newest[0].taken_at),
@@ -166,45 +172,39 @@ class TrendsPage(PatientPage):
 def read_months(text: str) -> int:
     """Return one of PERIODS. Raises BadInput."""
     if text and text not in map(str, PERIODS):
-        raise BadInput("That is no period of ours.")
+        raise BadInput("There is no such period.")
     return int(text or 0)
 
 
 def far_texts(codes: Sequence[str | None], unit: Any) -> list[str]:
-    """Return in words from which values on a result is called far outside its range, and who says so."""
+    """Return in words which values of a result are called far outside its range, and the source of that."""
     found = [far_of(code, unit if isinstance(unit, str) else None) for code in codes]
     names = ("upper value ", "lower value ") if len(codes) > 1 else ("",)
     told = []
     for name, far in zip(names, found, strict=True):
         if far:
             ends = [f"{end:g} or {words}" for end, words in ((far.low, "less"), (far.high, "more")) if end is not None]
-            text = f"{name}{' and '.join(ends)} {unit_of({'unit': unit})}"
+            text = f"{name}{', or '.join(ends)} {unit_of(unit)}"
             told.append(f"Called far outside: {text} ({far.source}).")
     return told
 
 
-def series_of(points: list[TrendPoint], dates: Dates, title: str, code: str | None) -> list[Series]:
-    """Return the series, that of the newest value first. One chart never mixes units or specimens."""
-    found = enumerate(split_series(points, code))
-    return [_series(number, same, dates, title, specimen, code) for number, (specimen, same) in found]
-
-
-def _blocks(points: list[TrendPoint], dates: Dates, code: str | None) -> list[tuple[Entry, Block]]:
+def _blocks(points: list[TrendPoint], dates: Dates, code: str | None) -> list[tuple[Entry, ResultView]]:
     """Return the values with their blocks; of blood pressures, both values of a check-up as one."""
-    results = [result_fields(point, SHOWN, code) for point in points]
+    results = [result_fields(point, code) for point in points]
     views = present_all([{"results": results}], dates.moment)[0]
     if code != BLOOD_PRESSURE:
-        return [((point,), single(view)) for point, view in zip(points, views, strict=True)]
+        return [((point,), view) for point, view in zip(points, views, strict=True)]
     return _pressures(list(zip(points, views, strict=True)))
 
 
-def _pressures(found: list[tuple[TrendPoint, ResultView]]) -> list[tuple[Entry, Block]]:
+def _pressures(found: list[tuple[TrendPoint, ResultView]]) -> list[tuple[Entry, ResultView]]:
     """Return blood pressures, the upper and the lower value of one check-up as one; either may be absent."""
     lower: dict[int, deque[tuple[TrendPoint, ResultView]]] = {}
     for point, view in found:
         if view.code in LOWER:
             lower.setdefault(point.report_id, deque()).append((point, view))
-    made: list[tuple[Entry, Block]] = []
+    made: list[tuple[Entry, ResultView]] = []
     for point, view in found:
         if view.code in UPPER:
             rest = lower.get(point.report_id)
@@ -237,12 +237,12 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
     title = f"{title}, {specimen}" if specimen else title
     return Series(
         number=number,
-        unit=unit_of({"unit": points[0].unit}),
+        unit=unit_of(points[0].unit),
         specimen=specimen,
         headline=_headline(entries, rows, lines, dates),
         rows=rows,
         count=counted(len(rows), "value"),
-        usual=_told_once(rows),
+        usual=_common_range(rows),
         svg=charts.chart([*lines.values()], dates) if len(drawn_points) > len(lines) else "",
         label=_label(title, lines, dates) if lines else "",
         dot_text=WORDS[WITHIN] if WITHIN in positions else "no range given" if UNKNOWN in positions else "",
@@ -251,19 +251,19 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
         has_impossible=len(possible) < len(views),
         undrawn=_values_are(len(dated) - len(drawn_points)),
         undated=_values_are(len(possible) - len(dated)),
-        bound=next((view.value for point, _, view, _ in dated if (parse_measurement(point.value) or ("",))[0]), ""),
+        bound=next((view.value for _, _, view, _ in dated if view.is_bound), ""),
         has_general=any(view.is_general for _, _, view, _ in views),
     )
 
 
-def _told_once(rows: list[TrendRow]) -> str:
+def _common_range(rows: list[TrendRow]) -> str:
     """Return the usual range of all rows in words, "" if they differ."""
     told = {f"{row.block.usual}{' (general)' if row.block.is_general else ''}" for row in rows}
     return told.pop() if len(told) == 1 else ""
 
 
 def _headline(
-    entries: list[tuple[Entry, Block]], rows: list[TrendRow], lines: dict[str, list[charts.Point]], dates: Dates
+    entries: list[tuple[Entry, ResultView]], rows: list[TrendRow], lines: dict[str, list[charts.Point]], dates: Dates
 ) -> Headline:
     """Return the headline of a series; of blood pressures, the lowest and the highest are by the upper value."""
     newest = [entry for entry, _ in entries[:2]]
@@ -275,7 +275,7 @@ def _headline(
         for words, end in (("Lowest", min), ("Highest", max)):
             point = end(line, key=lambda each: each.value)
             row = next((row for row in rows if row.path == point.path), rows[0])
-            ends.append((words, row.block.short, dates.short_day(point.at)))
+            ends.append((words, row.block.short, dates.day_of_value(point.at)))
     return Headline(rows[0].block, rows[0].day, change, ends)
 
 
@@ -292,7 +292,7 @@ def _values_are(count: int) -> str:
 
 def days_of(points: list[TrendPoint], dates: Dates) -> list[tuple[str, str]]:
     """Return the day of each point, and its time if its day has several and it is known."""
-    days = [dates.short_day(point.taken_at, point.taken_precision) for point in points]
+    days = [dates.day_of_value(point.taken_at, point.taken_precision) for point in points]
     moments = {(day, point.taken_at, point.report_id) for day, point in zip(days, points, strict=True)}
     many = Counter(day for day, *_ in moments)
     return [
@@ -302,10 +302,9 @@ def days_of(points: list[TrendPoint], dates: Dates) -> list[tuple[str, str]]:
 
 
 def _drawn(point: TrendPoint, view: ResultView, row: TrendRow) -> charts.Point | None:
-    """Return a point of the chart; None if the value is no number or too large, or its moment is not known. A bound is
-    drawn at its number."""
-    found = parse_measurement(point.value)
-    value, low, high = map(charts.drawable, (found and found[1], view.low, view.high))
+    """Return a point of the chart; None if the value is not a number, or is too large, or has no known moment. A bound
+    is drawn at its number."""
+    value, low, high = map(charts.drawable, (view.number, view.low, view.high))
     if value is None or not point.taken_at:
         return None
     text = f"{row.block.short}, {row.day} {row.clock}".rstrip()

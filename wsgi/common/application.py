@@ -1,4 +1,8 @@
-"""The application around the views: its errors, all in one JSON form, and its creation at the first request."""
+"""The application around the views: its errors, all in one JSON form (FHIR's OperationOutcome under /fhir/), its
+metrics and access lines, and its creation at the first request.
+
+Source: HL7 FHIR R4 (4.0.1), "OperationOutcome", value set issue-type.
+"""
 
 import gc
 import json
@@ -6,7 +10,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,16 +19,14 @@ import bottle
 from myhealth.common.addresses import network_of
 from myhealth.common.concurrency import Once
 from myhealth.common.errors import Busy, MissingPrivilege, MyHealthError, SettingsError, TooManyAttempts, Unavailable
-from myhealth.common.logs import configure_logging
+from myhealth.common.logs import configure_logging, log_request
 from myhealth.common.refusals import MinuteTexts
-from myhealth.common.request_context import current_request
+from myhealth.common.request_context import HEADER, RequestContext, accept_id, current_request
 from myhealth.common.settings import Settings, load
 from myhealth.reports.documents import encode_json
 from wsgi.common import metrics
-from wsgi.common.access import Exchange
-from wsgi.common.fhir_outcome import FHIR_HEADERS, FHIR_ID, is_fhir, operation_outcome
-from wsgi.common.requests import client_address, sent_token
-from wsgi.common.site_address import Site
+from wsgi.common.metrics import count_request
+from wsgi.common.requests import Site, client_address, sent_token
 
 log = logging.getLogger(__name__)
 _logged = MinuteTexts()
@@ -53,10 +55,8 @@ class Application(bottle.Bottle):
         self.config["json.enable"] = False  # views encode their own answers
         self.router.add_filter("fhir_id", lambda _: (FHIR_ID, None, None))
         self.install(ErrorPlugin())
-        self.add_hook("before_request", self._note_network)
-        self.add_hook("before_request", _check_path)
-        self.add_hook("before_request", self._refuse_foreign)
-        self.add_hook("after_request", self._add_headers)
+        self.add_hook("before_request", self._check_request)
+        self.add_hook("after_request", lambda: bottle.response.headers.update(self._headers))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         return Exchange(self.name, environ, start_response).run(self.wsgi, environ)
@@ -65,64 +65,58 @@ class Application(bottle.Bottle):
         super().close()
         self.context.close()
 
-    def _note_network(self) -> None:
-        if request := current_request.get():
-            request.network = network_of(client_address(self.site.trusted_proxies))
-
-    def _refuse_foreign(self) -> None:
-        """Refuse a change, or a login, that a page of another site makes a browser send.
+    def _check_request(self) -> None:
+        """Refuse a path that is not UTF-8: Bottle drops such bytes, and the rest may be another user's name. Refuse a
+        change, or a login, that a page of another site makes a browser send.
 
         Such a page cannot add a token. The pages under /my/ check their forms themselves.
         """
+        if request := current_request.get():
+            request.network = network_of(client_address(self.site.trusted_proxies))
         path, method = bottle.request.path, bottle.request.method
+        try:
+            bottle.request.environ["bottle.raw_path"].encode("latin-1").decode()
+        except UnicodeError:
+            raise json_error(400, "The address is not UTF-8.", "bad_request") from None
         changes = method not in ("GET", "HEAD", "OPTIONS") or path.rstrip("/") == "/login"
         if changes and not path.startswith("/my/") and not sent_token() and self.site.is_foreign():
             raise json_error(403, "A page of another site sent this; nothing was done.", "cross_site")
-
-    def _add_headers(self) -> None:
-        for name, value in self._headers.items():
-            bottle.response.set_header(name, value)
 
     def default_error_handler(self, res: Any) -> bytes:
         details, code = SENTENCES.get(res.status_code, (f"{res.status_line[4:]}.", "error"))
         if res.exception is not None:
             log.error("a request failed: %s", type(res.exception).__name__)
         body, headers = error_content(res.status_code, details, code)
-        for name, value in headers.items():
-            bottle.response.set_header(name, value)
+        bottle.response.headers.update(headers)
         return body
 
 
-def _check_path() -> None:
-    """Refuse a path that is not UTF-8: Bottle drops such bytes, and the rest may be another user's name."""
-    try:
-        bottle.request.environ["bottle.raw_path"].encode("latin-1").decode()
-    except UnicodeError:
-        raise json_error(400, "The address is not UTF-8.", "bad_request") from None
-
-
 class ErrorPlugin:
-    """Translates the domain's errors into responses."""
+    """Translates errors into responses, which `answer` makes."""
 
     name = "errors"
     api = 2
+
+    def answer(self, error: MyHealthError) -> bottle.HTTPResponse:
+        return error_response(error)
 
     def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             try:
                 return callback(*args, **kwargs)
             except MyHealthError as error:
-                return error_response(error)
+                return self.answer(error)
             except bottle.HTTPResponse:
                 raise
-            except Exception:  # noqa: BLE001 - whatever it is, a client gets JSON and the log the trace
-                log_exception(route.rule)
-                return json_error(500, *SENTENCES[500])
+            except Exception:  # noqa: BLE001 - whatever it is, a client gets an answer and the log the trace
+                _log_exception(route.rule)
+                details, code = SENTENCES[500]
+                return self.answer(MyHealthError(details, code=code))
 
         return wrapped
 
 
-def log_exception(rule: str) -> None:
+def _log_exception(rule: str) -> None:
     """Log the traceback and the type of the current exception, but not its message, which may contain stored data."""
     kind, error, trace = sys.exc_info()
     frames = "".join(traceback.format_tb(trace))
@@ -210,7 +204,7 @@ class LazyApplication:
         metrics.STARTED.set(time.time())
         try:
             self._application()
-            gc.freeze()  # what is loaded stays; to search it again and again is an eighth of a trend of 1,000 values
+            gc.freeze()  # loaded modules stay; to collect them again takes an eighth of a trend of 1,000 values
             listener = metrics.bind_metrics_server(getattr(load(), self._name).metrics_listen)
         except MyHealthError as error:  # the requests that come report the settings
             log.error("%s", error.message)
@@ -237,3 +231,101 @@ def _answer_error(error: MyHealthError, environ: dict[str, Any], start_response:
     answer = error_response(error)
     start_response(answer.status_line, answer.headerlist)
     return [answer.body]
+
+
+access_log = logging.getLogger("wsgi.access")
+
+
+class Exchange:
+    """A request on its way through the application `app`, and its answer."""
+
+    def __init__(self, app: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
+        self._app, self._start = app, start_response
+        self._began = time.perf_counter()
+        self._status, self.bytes_sent = 500, 0
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
+        self._request = RequestContext(accept_id(sent), environ.get("REQUEST_METHOD", "")[:20])
+
+    def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> Iterable[bytes]:
+        """Let the application answer. The request ends when its answer has been sent."""
+        current_request.set(self._request)
+        try:
+            answer = application(environ, self._respond)
+        except BaseException:  # whatever ends a request, its line is logged
+            self.end()
+            raise
+        if isinstance(answer, list):
+            self.bytes_sent = sum(map(len, answer))
+            self.end()
+            return answer
+        return _Parts(answer, self)
+
+    def _respond(self, status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+        self._status = int(status[:3])
+        return self._start(status, [*headers, (HEADER, self._request.id)], *error)
+
+    def end(self) -> None:
+        """Log and count the request, once."""
+        if current_request.get() is self._request:
+            current_request.set(None)
+        seconds, request = time.perf_counter() - self._began, self._request
+        count_request(self._app, request.route, request.method, self._status, seconds)
+        if access_log.isEnabledFor(logging.INFO):
+            log_request(access_log, request, self._status, seconds * 1000, self.bytes_sent)
+
+
+class _Parts:
+    """An answer that is sent part by part. The server calls `close` in the end, whatever happens."""
+
+    def __init__(self, parts: Iterable[bytes], exchange: Exchange) -> None:
+        self._parts, self._exchange = parts, exchange
+        self._ended = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._parts:
+            self._exchange.bytes_sent += len(part)
+            yield part
+        self.close()
+
+    def close(self) -> None:
+        if not self._ended:
+            self._ended = True
+            getattr(self._parts, "close", lambda: None)()
+            self._exchange.end()
+
+
+FHIR = "application/fhir+json"
+FHIR_ID = r"[A-Za-z0-9.\-]{1,64}"  # a logical id
+FHIR_HEADERS = {"Content-Type": FHIR}
+OUR_ERROR = "tag:myhealth.example,2026:error"
+ISSUE_TYPES = {
+    200: "informational", 401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported",
+    406: "not-supported", 409: "conflict",
+    410: "deleted", 413: "too-long", 415: "not-supported", 422: "processing", 429: "throttled", 500: "exception",
+    502: "transient", 503: "transient", 504: "timeout",
+}  # fmt: skip
+# For errors whose `code` says more than the HTTP status.
+ISSUE_TYPES_OF_CODES = {"not_supported": "not-supported", "too_costly": "too-costly", "required": "required"}
+
+
+def is_fhir() -> bool:
+    """Return whether the request is to the FHIR API."""
+    path: str = bottle.request.environ.get("PATH_INFO", "")
+    return path == "/fhir" or path.startswith("/fhir/")
+
+
+def operation_outcome(
+    status: int, details: str, code: str, errors: Sequence[dict[str, Any]] = (), severity: str = "error"
+) -> dict[str, Any]:
+    """Return an error of ours: an issue for each of `errors`, whose `field` is the place, or one issue."""
+    issues = []
+    for error in errors or [{"message": details}]:
+        own = error.get("code") or code
+        issue = {
+            "severity": severity,
+            "code": ISSUE_TYPES_OF_CODES.get(own) or ISSUE_TYPES.get(status, "invalid"),
+            "details": {"coding": [{"system": OUR_ERROR, "code": own}], "text": details},
+            "diagnostics": error["message"],
+        }
+        issues.append(issue | ({"expression": [place]} if (place := error.get("field")) else {}))
+    return {"resourceType": "OperationOutcome", "issue": issues}

@@ -44,7 +44,7 @@ POOL = Gauge(
 )  # fmt: skip
 POOL_MAX = Gauge(
     "myhealth_database_connections_max",
-    "Most connections to PostgreSQL.",
+    "Maximum number of connections to PostgreSQL.",
     registry=COUNTED,
     multiprocess_mode="livesum",
 )
@@ -108,7 +108,7 @@ class _Stores:
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    """Workers share the address, and the kernel picks one for each connection."""
+    """The server of the metrics. Workers share its address, and the kernel picks one of them for each connection."""
 
     daemon_threads = allow_reuse_address = True
     render: Callable[[], bytes]

@@ -1,25 +1,25 @@
-"""OpenAPI 3.1, built from what the views say of themselves."""
+"""OpenAPI 3.1, built from the operations that the views describe."""
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from myhealth import __version__
-from wsgi.common.fhir_outcome import FHIR, FHIR_ID
+from wsgi.common.application import FHIR, FHIR_ID
 
 JSON = "application/json"
 ERROR, OUTCOME = "Error", "OperationOutcome"
-# What every call can be answered with, whatever it does.
+# Answers that every call can give, whatever it does.
 ALWAYS = {
-    500: "A fault of the server's; it has been logged.",
-    503: "A store is away; `Retry-After` says when to try again.",
+    500: "A server error; it has been logged.",
+    503: "A store is unavailable; `Retry-After` says when to try again.",
 }
-LOGGED_IN = {401: "Nobody is logged in with this token."}
-ROLE_NEEDED = {403: "Not with the caller's role."}
+LOGGED_IN = {401: "The token is missing, wrong or expired."}
+ROLE_NEEDED = {403: "The caller's role may not do this."}
 BODY = {
     400: "The request cannot be understood.",
     413: "The body is too large.",
@@ -29,7 +29,11 @@ TEXT: dict[str, Any] = {"type": "string"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 MOMENT: dict[str, Any] = {"type": "string", "format": "date-time"}
 NEXT_PAGE = ("Link", TEXT, 'The next page, as `<…>; rel="next"` (RFC 8288); none on the last.')
-TAG = ("ETag", TEXT, "What `If-None-Match` names, to be told whether it is still the same.")
+TAG = (
+    "ETag",
+    TEXT,
+    "The version of this answer; with it in `If-None-Match`, the answer is 304 while nothing has changed.",
+)
 CHALLENGE = ("WWW-Authenticate", TEXT, "How to log in (RFC 9110).")
 PAUSE = ("Retry-After", COUNT, "Seconds after which to try again, where that may help.")
 Parameter = tuple[str, dict[str, Any], str]
@@ -39,7 +43,7 @@ PATH_TYPES: dict[str, dict[str, Any]] = {"": TEXT, ":int": {"type": "integer"}}
 PATH_TYPES[":fhir_id"] = {**TEXT, "pattern": f"^{FHIR_ID}$"}
 # The tag of a path, by its first part; other paths have that part itself.
 TAGS = {
-    **dict.fromkeys(("login", "logout", "registration", ".well-known"), "logging in"),
+    **dict.fromkeys(("login", "logout", "registration", "invitations", "welcome", ".well-known"), "logging in"),
     **dict.fromkeys(("livez", "readyz", "healthz", "metrics"), "running it"),
     "fhir": "FHIR R4",
 }
@@ -47,13 +51,12 @@ TAGS = {
 SENT = {401: CHALLENGE, **dict.fromkeys((429, 502, 503, 504), PAUSE)}
 
 
-@dataclass(frozen=True)
-class Operation:
-    """What one verb of a view does: a decorator of its method. `answers`: status -> (description, schema name, or None
-    for no content); errors are added. `roles`: the roles that may, or who may, in words; "" for everybody, logged in or
-    not. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name, schema, description).
-    `others`: further media types of the answer, each with its schema; which one, the Accept header says. `sends`:
-    headers of the answers, like parameters; those that follow from the parameters are added."""
+class Operation(Struct, frozen=True, dict=True):
+    """The description of one verb of a view; a decorator of its method. `answers`: status -> (description, schema name,
+    or None for no content); errors are added. `roles`: the roles that may call it, or the callers in words; "" for
+    everybody, logged in or not. `body`: schema name, or a full request body. `query`, `headers`: parameters as (name,
+    schema, description). `others`: further media types of the answer, each with its schema; the Accept header chooses.
+    `sends`: headers of the answers, like parameters; those that follow from the parameters are added."""
 
     summary: str
     answers: Mapping[int, tuple[str, Any]]
@@ -61,10 +64,10 @@ class Operation:
     body: Any = None
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
-    errors: Mapping[int, str] = field(default_factory=dict)
+    errors: Mapping[int, str] = {}
     security: tuple[str, ...] = ("bearer", "token")
     content: str = JSON
-    others: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = {}
     sends: tuple[Parameter, ...] = ()
 
     @cached_property
@@ -78,7 +81,7 @@ class Operation:
 
 
 def build(title: str, description: str, views: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """The document: every path and verb that is routed, and no other."""
+    """Return the document: every path and verb that is routed, and no other."""
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": __version__, "license": {"name": "MIT"}},
@@ -104,12 +107,9 @@ def _operation(view: Any, verb: str, path: str) -> dict[str, Any]:
         for name, kind in re.findall(r"<(\w+)(:\w+)?>", path)
     ]
     parameters += [
-        {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
-        for name, schema, text in said.query
-    ]
-    parameters += [
-        {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
-        for name, schema, text in said.headers
+        {"name": name, "in": place, "required": False, "schema": schema, "description": text}
+        for place, described in (("query", said.query), ("header", said.headers))
+        for name, schema, text in described
     ]
     first = path.split("/")[1]
     found: dict[str, Any] = {
@@ -149,7 +149,7 @@ def _responses(said: Operation) -> dict[str, Any]:
 
 
 def _usual_headers(said: Operation) -> list[Parameter]:
-    """Those of a page of a list, and of what a client may keep."""
+    """Return the headers of a page of a list, and those of an answer that a client may keep."""
     taken = {name for name, _, _ in (*said.query, *said.headers)}
     return [NEXT_PAGE] * ({"limit", "after"} <= taken) + [TAG] * ("If-None-Match" in taken)
 
@@ -173,7 +173,11 @@ def errors_of(**more: Any) -> dict[str, Any]:
 
 
 def limit_parameter(most: int, default: int) -> Parameter:
-    return "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "Most entries of a page."
+    return (
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": most, "default": default},
+        "Maximum number of entries on a page.",
+    )
 
 
 def after_parameter(**schema: Any) -> Parameter:
@@ -190,7 +194,7 @@ def listed(name: str, **limits: Any) -> dict[str, Any]:
 
 
 def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
-    """Return the schemas of Structs and dataclasses, by name."""
+    """Return the schemas of Structs, by name."""
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return {name: {**undescribed(schema), "additionalProperties": False} for name, schema in found.items()}
 
@@ -201,7 +205,7 @@ def undescribed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def ref(schema: Any) -> Any:
-    """A schema by its name, a list of one as `[name]`, or itself."""
+    """Return the reference to a schema by its name, or to a list of it by `[name]`; any other schema as it is."""
     if isinstance(schema, str):
         return {"$ref": f"#/components/schemas/{schema}"}
     if isinstance(schema, list):

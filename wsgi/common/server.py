@@ -14,7 +14,7 @@ worker_class = "gthread"
 
 
 def on_starting(server: Any) -> None:
-    """Let gunicorn's own lines have the form of all others. With wrong settings, each request tells the reason."""
+    """Format gunicorn's own log lines like all others. If the settings are wrong, each request reports the reason."""
     with contextlib.suppress(MyHealthError):
         server.cfg.set("logconfig_dict", gunicorn_logging("warning"))
         server.log.setup(server.cfg)

@@ -1,6 +1,7 @@
 """Views that both APIs have: liveness, readiness, metrics, and the description of the API.
 
-The description is OpenAPI for programs, and a page for people that loads nothing from other sites.
+The description is OpenAPI for programs, and a page for people that loads nothing from other sites. It has an
+example of each call: a curl command with a body that the API takes. A test runs them all.
 """
 
 import html
@@ -8,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import bottle
@@ -15,8 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from wsgi.common.metrics import render
 from wsgi.common.openapi import Operation, build
-from wsgi.common.pages import html_response, static_file
-from wsgi.common.views import View, json_response
+from wsgi.common.requests import site
+from wsgi.common.views import View, html_response, json_response, static_file
 
 
 def description_views(
@@ -38,6 +40,7 @@ def description_views(
                 "errors": shared_errors(document),
                 "show": show_schema,
                 "marked": marked,
+                "curl": partial(curl, site().base_url()),
             }
             return html_response("docs.html", document=document, **shown)
 
@@ -62,7 +65,7 @@ def by_tag(document: Mapping[str, Any]) -> Operations:
 
 
 def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return, by status, the description of each error that most of the operations with that error have."""
+    """Return, by status, the description of the error that most operations with this status have."""
     told: dict[str, Counter[str]] = {}
     for verbs in document["paths"].values():
         for operation in verbs.values():
@@ -74,7 +77,7 @@ def shared_errors(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def marked(text: str) -> str:
-    """Return a text as HTML, with what stands between backticks as code."""
+    """Return a text as HTML, with the parts between backticks as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
@@ -102,7 +105,7 @@ def show_schema(schema: Any) -> str:
 class LiveView(View):
     """200 as long as the process answers, whatever the stores do."""
 
-    @Operation("Whether the process answers", {200: ("It does.", "Alive")})
+    @Operation("Check that the process answers", {200: ("The process answers.", "Alive")})
     def get(self) -> Any:
         return json_response({"status": "ok"})
 
@@ -110,7 +113,7 @@ class LiveView(View):
 class ReadyView(View):
     """200 if requests can be served, else 503. It uses a connection of its own, and takes two seconds at most."""
 
-    @Operation("Whether requests can be served", {200: ("They can.", "Health")})
+    @Operation("Check that requests can be served", {200: ("Requests can be served.", "Health")})
     def get(self) -> Any:
         return json_response({"status": "ok", **self.context.check_ready()})
 
@@ -119,9 +122,9 @@ class MetricsView(View):
     """Metrics for Prometheus, without personal data; 404 if they have an address of their own."""
 
     @Operation(
-        "Figures for Prometheus; 404 if `metrics_listen` is set",
+        "Metrics for Prometheus; 404 if `metrics_listen` is set",
         {200: ("Text, version 0.0.4.", {"type": "string"})},
-        errors={404: "They have an address of their own."},
+        errors={404: "The metrics have an address of their own."},
         content="text/plain",
     )
     def get(self) -> Any:
@@ -132,3 +135,70 @@ class MetricsView(View):
 
 
 HEALTH_VIEWS = {"/livez": LiveView, "/readyz": ReadyView, "/healthz": ReadyView, "/metrics": MetricsView}
+
+
+NAMES = {"username": "bholanath", "serial": "HC-2031-0007"}  # of variables of a path; others are numbers
+NEW_WORDS = "three plain words"  # a password
+RECORD = {
+    "record_id": "1182",
+    "checkup_for": "bholanath",
+    "taken_at": "2026-11-20T09:14:03+05:30",
+    "checkup_type": "BLOOD PRESSURE",
+    "checkup_report": "128/82",
+    "disease": "BP",
+    "results": [{"code": "8480-6", "name": "Systolic blood pressure", "value": 128, "unit": "mm[Hg]"}],
+}
+OBSERVATION = {
+    "resourceType": "Observation",
+    "status": "final",
+    "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+    "subject": {"identifier": {"value": "bholanath"}},
+    "effectiveDateTime": "2026-11-20",
+    "valueQuantity": {"value": 71, "unit": "per minute", "system": "http://unitsofmeasure.org", "code": "/min"},
+}
+# By path; a text is a form.
+BODIES: dict[str, Any] = {
+    "/login/": {"username": "bholanath", "password": NEW_WORDS},
+    "/registration/": {"username": "new.patient", "password": NEW_WORDS},
+    "/invitations/": {"username": "bholanath"},
+    "/welcome/": {"username": "bholanath", "code": "K7WD-9XQM-TT3C-HV5P-2AJR", "password": NEW_WORDS},
+    "/users/": {"username": "new.doctor", "password": NEW_WORDS, "role": "doctor"},
+    "/users/{username}/": {"full_name": "Bholanath Joshi"},
+    "/users/{username}/checkups/{checkup_id}/": {"disease": "none"},
+    "/users/{username}/checkups/{checkup_id}/review/": {"note": "Please repeat it in three months."},
+    "/machines/": {"serial": "HC-2031-0007", "site": "Pune Camp"},
+    "/machines/{serial}/dumps/": {"machine": "HC-2031-0007", "records": [RECORD]},
+    "/rejections/{rejection_id}/retry/": {"patient": "bholanath"},
+    "/rejections/{rejection_id}/discard/": {"reason": "sent twice"},
+    "/fhir/": {
+        "resourceType": "Bundle",
+        "type": "batch",
+        "entry": [{"resource": OBSERVATION, "request": {"method": "POST", "url": "Observation"}}],
+    },
+    "/fhir/Observation/": OBSERVATION,
+    "/fhir/DiagnosticReport/": {
+        **{name: value for name, value in OBSERVATION.items() if name != "valueQuantity"},
+        "resourceType": "DiagnosticReport",
+    },
+    "/fhir/Patient/_search/": "name=bholanath",
+    "/fhir/Observation/_search/": "code=8480-6",
+    "/fhir/DiagnosticReport/_search/": "date=ge2026-01-01",
+}
+
+
+def curl(base: str, method: str, path: str, said: Mapping[str, Any]) -> str:
+    """Return the command of a call, "" for one that the sync alone makes. `base`: the API's address."""
+    if "MyHealth-Signature" in (each["name"] for each in said["parameters"]):
+        return ""
+    words = ["curl"] if method == "GET" or "requestBody" in said else ["curl", "--request", method]
+    schemes = [name for scheme in said.get("security", ()) for name in scheme]
+    if "basic" in schemes:
+        words.append("--user bholanath")
+    elif schemes:
+        words.append("--header 'Authorization: Bearer TOKEN'")
+    if "requestBody" in said:
+        words += ["--request PUT"] * (method == "PUT")
+        body = BODIES.get(path, [RECORD])
+        words.append(f"--data '{body}'" if isinstance(body, str) else f"--json '{json.dumps(body)}'")
+    address = re.sub(r"{(\w+)}", lambda found: NAMES.get(found[1], "1"), path)
+    return " ".join([*words, base.rstrip("/") + address])

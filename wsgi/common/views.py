@@ -1,8 +1,10 @@
-"""Class-based views, one class for each path and one method for each verb; and answers: JSON, lists, ETags, gzip."""
+"""Class-based views, one class for each path and one method for each verb; and answers: JSON, lists, ETags, gzip,
+pages and their static files. A Content-Security-Policy lets pages load only files of this server, none inline."""
 
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -10,16 +12,24 @@ import bottle
 
 from myhealth.common.errors import BadInput
 from myhealth.common.request_context import current_request
+from myhealth.common.text import strip_unsafe
 from myhealth.reports.documents import encode_json
-from wsgi.common import fhir_outcome
+from wsgi.common.application import FHIR as FHIR
 from wsgi.common.application import Application
 from wsgi.common.openapi import Operation
-from wsgi.common.requests import CREDENTIALS_MAX_BYTES, basic_credentials, header, note_login, read_json, takes_gzip
-from wsgi.common.site_address import site
+from wsgi.common.requests import (
+    CREDENTIALS_MAX_BYTES,
+    basic_credentials,
+    header,
+    note_login,
+    read_json,
+    site,
+    takes_gzip,
+)
 
 VERBS = ("get", "post", "put", "delete")
 LIMIT, LIMIT_MAX = 50, 500
-JSON, FHIR, CSV = "application/json", fhir_outcome.FHIR, "text/csv"
+JSON, CSV = "application/json", "text/csv"
 CONTENT_TYPES = {JSON: JSON, FHIR: FHIR, CSV: "text/csv; charset=utf-8; header=present"}
 
 
@@ -208,3 +218,52 @@ def answer(content: bytes, media_type: str = JSON, link: str = "", tag: str = ""
 def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
     """Return `answer` with the value as JSON."""
     return answer(encode_json(value), JSON, link)
+
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+STATIC = Path(__file__).parent.parent / "static"
+# One list for all calls: Bottle caches compiled templates by the identity of this list.
+LOOKUP = [str(TEMPLATES)]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def html_response(template: str, status: int = 200, **values: Any) -> bottle.HTTPResponse:
+    """Return a page of wsgi/templates/. The template escapes every value.
+
+    The page has no control characters, and none that turn the direction of text, whatever a stored text contains.
+    """
+    text = strip_unsafe(bottle.template(template, template_lookup=LOOKUP, **values))
+    headers = {**SECURITY_HEADERS, "Vary": "Accept-Encoding", "Content-Type": "text/html; charset=utf-8"}
+    return bottle.HTTPResponse(pack(text.encode(), headers), status=status, headers=headers)
+
+
+class StaticView(View):
+    """The static files that pages load, each by its name. They contain no personal data."""
+
+    files: ClassVar[frozenset[str]] = frozenset()
+
+    def get(self, name: str) -> Any:
+        if name not in self.files:
+            raise bottle.HTTPError(404)
+        return static_file(name)
+
+
+def static_file(name: str) -> bottle.HTTPResponse:
+    """Return a static file. Browsers cache it and check each time whether it has changed."""
+    path = STATIC / name
+    content = path.read_bytes()
+    headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache", "ETag": etag(content), "Vary": "Accept-Encoding"}
+    if etag_matches(headers["ETag"]):
+        return bottle.HTTPResponse(status=304, headers=headers)
+    headers["Content-Type"] = TYPES[path.suffix]
+    return bottle.HTTPResponse(pack(content, headers), headers=headers)

@@ -11,6 +11,7 @@ const UPLOADERS = ["doctor", "technician"];
 const AWAY = "The server cannot be reached. Check the network";
 const byId = (id) => document.getElementById(id);
 const maxBytes = Number(byId("upload").dataset.maxBodyBytes);
+const WORDS = JSON.parse(byId("upload").dataset.words); // [an option of a command, what this page says instead]
 const session = { token: "", name: "" };
 let jobs = []; // the files chosen since the login, in order: {file, key, box, state, items, …}
 let request = null; // the current request
@@ -153,7 +154,7 @@ function addJob(file) {
   jobs.push(job);
   byId("outcomes").prepend(box);
   if (file.size > maxBytes) {
-    fail(job, `The file has ${sizeOf(file.size)}; at most ${sizeOf(maxBytes)} can be sent. Use myhealth import-machine for it.`);
+    fail(job, `The file has ${sizeOf(file.size)}; at most ${sizeOf(maxBytes)} can be sent. An administrator can import it.`);
   }
 }
 
@@ -219,11 +220,11 @@ function receive(job, { status, responseText }) {
   } else if (status === 0) {
     fail(job, `${AWAY}, then send it again: what is stored already is not stored twice.`, [], true);
   } else if (!body && status === 413) {
-    fail(job, "It is too large for a server on the way. Use myhealth import-machine for it, or upload it in parts.");
+    fail(job, "It is too large for a server on the way. Upload it in parts, or ask an administrator to import it.");
   } else if (!body) {
     fail(job, `The server cannot answer right now (${status}). Send it again in a moment; nothing is stored twice.`, [], true);
   } else if (!body.items) {
-    fail(job, body.details, body.errors ?? [], status >= 500);
+    fail(job, inPageWords(body.details), body.errors ?? [], status >= 500);
   } else {
     showOutcome(job, body);
   }
@@ -269,7 +270,7 @@ function showOutcome(job, body) {
   const left = kinds.length ? [`Not results, passed over: ${kinds.join(", ")}.`] : [];
   const done = Object.entries(EFFECTS).map(([effect, words]) => [body.items.filter((item) => item.effect === effect).length, words.slice(2)]);
   const effects = done.filter(([count]) => count).map(([count, words]) => `Of the accepted, ${count.toLocaleString("en")} ${words}.`);
-  tell(box.querySelector(".skipped"), [...effects, ...left, ...(body.notices ?? []).map((notice) => `Please note: ${notice}.`)].join(" "));
+  tell(box.querySelector(".skipped"), [...effects, ...left, ...(body.notices ?? []).map((notice) => `Please note: ${inPageWords(notice)}.`)].join(" "));
   if (body.refused_file) {
     job.link = URL.createObjectURL(new Blob([body.refused_file], { type: "application/octet-stream" }));
     const download = box.querySelector(".download");
@@ -330,7 +331,11 @@ function placeOf({ line, record_id: number }) {
 }
 
 function sentence({ field, message }) {
-  return field ? `${field}: ${message}` : message;
+  return inPageWords(field ? `${field}: ${message}` : message);
+}
+
+function inPageWords(text) {
+  return WORDS.reduce((said, [option, words]) => said.replaceAll(option, words), text);
 }
 
 function listItem(text) {

@@ -23,11 +23,11 @@ from wsgi.common.views import LoginView, View, json_response
 from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header
 
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
-TOKEN = {200: ("A token, and when it ends.", "Token")}
+TOKEN = {200: ("A token, and when it expires.", "Token")}
 BEFORE = (
     PREVIOUS_LOGIN,
     {"type": "string", "format": "date-time"},
-    "When the user logged in last before this; absent if that is not known.",
+    "When the user's previous login was; absent if that is not known.",
 )
 
 
@@ -105,15 +105,15 @@ class LogoutView(UploadView):
 
 
 class RegistrationView(UploadView):
-    """Create an account without a login: a patient's, not linked to a person, so that records for it are rejected."""
+    """Create a patient's account without a login. It is not linked to a person, so records for it are rejected."""
 
     login_required = False
 
     @Operation(
-        "Make an account, as a patient; it receives no records until an admin links it",
+        "Create an account of a patient; it receives no records until an admin links it",
         {201: ("New user created", "Details")},
         body="NewAccount",
-        errors={403: "Registration is closed.", 429: "Too many accounts were made from there."},
+        errors={403: "Registration is closed.", 429: "Too many accounts were created from this network."},
     )
     def post(self) -> Any:
         if not self.context.settings.registration_open:
@@ -146,11 +146,14 @@ WRONG_CODE = "The username or the code is wrong. A code works once, for 14 days,
 
 class InvitationsView(UploadView):
     @Operation(
-        "Make a code with which a patient sets a password; an earlier code ends",
-        {201: ("The code, which is shown this once.", "Invitation")},
+        "Create a code with which a patient sets a password; an earlier code stops working",
+        {201: ("The code; it is shown only once.", "Invitation")},
         ("admin",),
         body="NewInvitation",
-        errors={404: "No user has that name.", 409: "Not a patient's, disabled, or not linked to a person."},
+        errors={
+            404: "No user has that name.",
+            409: "The account is not a patient's, is disabled, or is not linked to a person.",
+        },
     )
     def post(self) -> Any:
         username = read_json(CREDENTIALS_MAX_BYTES, "username").get("username")
@@ -165,7 +168,7 @@ class WelcomeView(LoginWith):
     noted = {"with": "invitation"}
 
     @Operation(
-        "Set one's password with the code of an invitation, and log in; logins before it end",
+        "Set a password with the code of an invitation, and log in; earlier logins end",
         TOKEN,
         body="Welcome",
         errors={**WRONG, 401: WRONG_CODE},

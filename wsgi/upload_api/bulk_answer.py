@@ -29,8 +29,8 @@ NOT_IN_FILE = " {} more are not in refused_file."
 class BulkAnswer:
     """Collect the results of an upload, batch by batch. `with_rejected`: answer with the rejected records too.
 
-    All items have `index`, `status` and `id`; if they would be too many bytes in all, the last ones lack the other
-    names: first those of accepted and duplicate records.
+    All items have `index`, `status` and `id`. If all items together are too large, the last ones lack the other names;
+    items of accepted and duplicate records lose them first.
     """
 
     def __init__(self, dump: Dump, with_rejected: bool) -> None:

@@ -12,8 +12,10 @@ from typing import Any, BinaryIO, Protocol
 
 import bottle
 import msgspec
-from msgspec.structs import replace
 
+# Loaded at start, not for the first such upload: code may be replaced under a running server.
+import myhealth.intake.formats.fhir.reader
+import myhealth.intake.formats.hl7v2.reader  # noqa: F401
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.checkups.models import JSON_NAMES, OMITTED_NULLS
@@ -24,6 +26,7 @@ from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
 from myhealth.intake.file_import import BATCH_RECORDS, read_batches, use_layout_of_machine
 from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX
 from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
 from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
@@ -32,14 +35,13 @@ from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecor
 from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import register_machine
-from myhealth.profiles.models import User
 from wsgi.common.metrics import RECORDS
 from wsgi.common.openapi import Operation, after_parameter, one_of
-from wsgi.common.requests import CHUNK, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
+from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
 from wsgi.upload_api.context import UploadView
-from wsgi.upload_api.users import LIMIT_QUERY
+from wsgi.upload_api.users import LIMIT_QUERY, WRONG_PAGE
 
 # The text of a batch: its records take some twenty times as much memory.
 BATCH_CHARACTERS, ATOMIC_CHARACTERS = 2 * 1024 * 1024, 8 * 1024 * 1024
@@ -79,16 +81,16 @@ BULK_HEADERS = (
     ),
 )
 BULK_QUERY = (
-    ("atomic", {"type": "boolean", "default": False}, "All or nothing."),
-    ("refused_file", {"type": "boolean", "default": False}, "Answer with the rejected records too, as they came."),
+    ("atomic", {"type": "boolean", "default": False}, "Store all records or none."),
+    ("refused_file", {"type": "boolean", "default": False}, "Also return the rejected records, as they were sent."),
 )
 CHARSET = re.compile(r";\s*charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
 TABLE_QUERY = (
-    ("layout", {"enum": [*NAMES]}, "What the columns of a table mean; without it the machine's layout, or guessed."),
+    ("layout", {"enum": [*NAMES]}, "What a table's columns mean; if not given, the machine's layout, or by names."),
     ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
-    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point."),
-    ("timezone", ZONE, "The zone of a table's moments without one, like Asia/Kolkata."),
+    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point, if nothing else is said."),
+    ("timezone", ZONE, "The time zone of a table's times that have none, such as Asia/Kolkata."),
 )
 UNKNOWN = {404: UNKNOWN_USER}
 REVIEWED = ("id", "revision", "reviewed_at", "reviewed_by", "review_note")
@@ -110,13 +112,20 @@ def bulk(
 
 
 class Collector(Protocol):
-    """What is told of each batch."""
+    """Collects the results of an upload, batch by batch."""
 
     def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None: ...
 
 
 class TakesRecords(UploadView):
     """Upload: read the body to a file, store its records batch by batch in one transaction, answer for each record."""
+
+    def make_room(self, size: int, held: contextlib.ExitStack) -> None:
+        """Keep a body of so many bytes from taking the threads and memory of others, until `held` ends. Raises Busy."""
+        if size > QUICK_BODY_BYTES:
+            held.enter_context(self.context.bodies.enter(self.user.id))
+        if size > SMALL_BODY_BYTES:
+            held.enter_context(self.context.large_bodies.enter())
 
     def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
         """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
@@ -128,9 +137,7 @@ class TakesRecords(UploadView):
         source = f"POST /{place}/"[:200]
         with contextlib.ExitStack() as held:
             body = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
-            if is_large(body):
-                held.enter_context(self.context.large_bodies.enter())
-
+            self.make_room(unpacked_size(body), held)
             if key is not None:
                 further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
                 digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
@@ -188,11 +195,11 @@ class TakesRecords(UploadView):
     ) -> None:
         """Store the records in one transaction: if the body turns out to be broken further on, nothing is stored."""
         intake = self.intake(dump, source, patient, as_dump, dry_run=dry_run)
-        limits = BATCH_CHARACTERS, BATCH_RECORDS
-        if atomic:
-            limits = ATOMIC_CHARACTERS, self.context.settings.upload.max_records + 1
+        most = self.context.settings.upload.max_records + 1
+        limits = (ATOMIC_CHARACTERS, most) if atomic else (BATCH_CHARACTERS, BATCH_RECORDS)
         batches = read_batches(self._records(dump), *limits)
         ahead = deque(itertools.islice(batches, 2))
+        intake.origin.layout = dump_layout(dump.layout)  # with what its first rows told
         if atomic and len(ahead) > 1:
             raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
         if len(ahead) < 2 and not dump.describes_machine:
@@ -221,12 +228,12 @@ class TakesRecords(UploadView):
 
 class CheckupsView(TakesRecords):
     @Operation(
-        "List check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
-        query=(LIMIT_QUERY, BEFORE_QUERY), errors={400: "The page is not one."},
+        "List check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
+        query=(LIMIT_QUERY, BEFORE_QUERY), errors=WRONG_PAGE,
     )  # fmt: skip
     def get(self) -> Any:
-        limit = page_limit(bottle.request.query)
-        found = services.list_checkups(before=_before(), limit=limit + 1)
+        limit, before = page_limit(self.parameters), id_after(self.parameters.get("after"))
+        found = services.list_checkups(before=before, limit=limit + 1)
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
         for patient_id, username in others:
             record_event("read", subject_id=patient_id, subject=username, what="checkups")
@@ -241,15 +248,14 @@ class UserCheckupsView(TakesRecords):
     unknown_user = UNKNOWN_USER
 
     @Operation(
-        "List a patient's check-ups, the one stored last first", {200: ("Check-ups.", ["Checkup"])},
-        "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, 400: "The page is not one."},
+        "List a patient's check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])},
+        "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, **WRONG_PAGE},
     )  # fmt: skip
     def get(self, username: str) -> Any:
         patient = self.person(username, "doctor")
-        limit = page_limit(bottle.request.query)
-        found = services.list_checkups(patient_id=patient.id, before=_before(), limit=limit + 1)
-        if patient.id != self.user.id:
-            record_event("read", subject_id=patient.id, subject=patient.username, what="checkups")
+        limit, before = page_limit(self.parameters), id_after(self.parameters.get("after"))
+        found = services.list_checkups(patient_id=patient.id, before=before, limit=limit + 1)
+        self.record_read(patient, "checkups")
         return list_response([public(row) for row in found], limit, _cursor_of)
 
     @bulk("Upload records of one patient", SENDERS, PATIENT_BODY)
@@ -264,31 +270,31 @@ class UserCheckupView(UploadView):
     def get(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
         found = services.get_checkup(patient.id, id_in_range(checkup_id))
-        self._log_access(patient, checkup_id)
+        self.record_read(patient, "checkups", checkup=checkup_id)
         return json_response(public(found))
 
     @Operation(
         "Correct a check-up", {200: ("The check-up.", "Checkup")}, DOCTOR, body="CheckupChanges",
-        errors={**UNKNOWN, 409: "It was corrected meanwhile."},
+        errors={**UNKNOWN, 409: "It was changed since the `revision` that was sent."},
     )  # fmt: skip
     def put(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
-        try:
-            changes = DECODER.decode(read_body(self.context.settings.upload.max_body_bytes).decode())
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"The body is not JSON: {error}") from error
-        if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
-            raise BadInput("The body must be a JSON object in which no name stands twice.")
-        found = corrections.change_checkup(patient.id, id_in_range(checkup_id), changes)
+        body = read_body(min(self.context.settings.upload.max_body_bytes, RECORD_MAX))
+        if body.count(b",") > PARTS_MAX:
+            raise TooLarge(f"The body has more than {PARTS_MAX} parts.")
+        with self.context.large_bodies.enter() if len(body) > SMALL_BODY_BYTES else contextlib.nullcontext():
+            try:
+                changes = DECODER.decode(body.decode())
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"The body is not JSON: {error}") from error
+            if not isinstance(changes, dict) or isinstance(changes, DuplicateKeyDict):
+                raise BadInput("The body must be a JSON object in which no name occurs twice.")
+            found = corrections.change_checkup(patient.id, id_in_range(checkup_id), changes)
         if not set(changes) - {"revision"}:  # nothing was changed, but the check-up is shown
-            self._log_access(patient, checkup_id)
+            self.record_read(patient, "checkups", checkup=checkup_id)
         return json_response(public(found))
 
-    def _log_access(self, patient: User, checkup_id: int) -> None:
-        if patient.id != self.user.id:
-            record_event("read", subject_id=patient.id, subject=patient.username, what="checkups", checkup=checkup_id)
-
-    @Operation("Delete a check-up", {204: ("It is gone.", None)}, DOCTOR, errors=UNKNOWN)
+    @Operation("Delete a check-up", {204: ("Deleted.", None)}, DOCTOR, errors=UNKNOWN)
     def delete(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, "doctor")
         corrections.delete_checkup(patient.id, id_in_range(checkup_id))
@@ -317,7 +323,7 @@ class ReviewView(UploadView):
 
     @Operation(
         "Mark a check-up as reviewed, with a note for its patient", {200: ("The review.", "Reviewed")}, REVIEWERS,
-        body="Review", errors={**UNKNOWN, 409: "It was changed since `revision`."},
+        body="Review", errors={**UNKNOWN, 409: "It was changed since the `revision` that was sent."},
     )  # fmt: skip
     def post(self, username: str, checkup_id: int) -> Any:
         patient = self.person(username, *REVIEWERS)
@@ -325,7 +331,7 @@ class ReviewView(UploadView):
         found = public(services.review_checkup(patient.id, id_in_range(checkup_id), **sent))
         return json_response({name: found[name] for name in REVIEWED if name in found})  # admins read no check-up here
 
-    @Operation("Take a review back", {204: ("It is gone.", None)}, REVIEWERS, errors=UNKNOWN)
+    @Operation("Take a review back", {204: ("Deleted.", None)}, REVIEWERS, errors=UNKNOWN)
     def delete(self, username: str, checkup_id: int) -> Any:
         services.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
@@ -333,8 +339,7 @@ class ReviewView(UploadView):
 
 def layout_of(name: str | None, **given: str | None) -> Layout:
     """Return the layout of a name, else one that is guessed, with the parts that are given. Raises BadInput."""
-    layout = named_layout(name) if name else GUESSED
-    return check_layout(replace(layout, **{part: value for part, value in given.items() if value}))
+    return check_layout(named_layout(name) if name else GUESSED, **given)
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:
@@ -346,23 +351,24 @@ def _digest(body: BinaryIO, *marks: str) -> bytes:
     return digest.digest()
 
 
-def is_large(body: BinaryIO) -> bool:
-    """Return whether a body has more than SMALL_BODY_BYTES, also if it is a gzip file. Leaves it at its beginning."""
+def unpacked_size(body: BinaryIO) -> int:
+    """Return the bytes of a body, unpacked if it is a gzip file; of a large one, any number over SMALL_BODY_BYTES.
+    Leave the body at its beginning."""
     size = body.seek(0, os.SEEK_END)
     body.seek(0)
     try:
         if size > SMALL_BODY_BYTES or body.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
-            return size > SMALL_BODY_BYTES
+            return size
         body.seek(0)
-        return len(Source(body).head(SMALL_BODY_BYTES + 1)) > SMALL_BODY_BYTES
+        return len(Source(body).head(SMALL_BODY_BYTES + 1))
     except BadInput:  # damaged: the reader will report it
-        return False
+        return size
     finally:
         body.seek(0)
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a check-up for an answer; its JSON stays PostgreSQL's, digit by digit."""
+    """Return a check-up for an answer; its JSON is PostgreSQL's own text, so that no digit changes."""
     shown = {
         name: msgspec.Raw(value.encode()) if name in JSON_NAMES and value is not None else value
         for name, value in row.items()
@@ -375,8 +381,8 @@ def _cursor_of(row: dict[str, Any]) -> str:
     return str(row["id"])
 
 
-def _before() -> int | None:
-    text = bottle.request.query.get("after")
+def id_after(text: str | None) -> int | None:
+    """Parse the parameter `after` of a list of numbered rows, the newest first. Raises BadInput."""
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 19):

@@ -1,16 +1,18 @@
 """The upload API's context, and the base class of its views: authentication, roles, audit events."""
 
 import contextlib
+from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import bottle
 
-from myhealth.audit.events import Actor, acting_as, record_refusal
+from myhealth.audit.events import Actor, acting_as, record_event, record_events, record_refusal
 from myhealth.common.concurrency import Gate, Once
 from myhealth.common.database import database, transaction
 from myhealth.common.database_watch import Watch
-from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn
+from myhealth.common.errors import BadInput, Busy, NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.request_context import note_caller
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name
@@ -57,7 +59,7 @@ def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
     lag = measure_lag(cursor, last.checkpoint if last else None, most=LAG_COUNTED)
     cursor.execute(HELD, (holder.since if holder else None,))
     held_s, sees_all = cursor.fetchone()
-    # Without that right PostgreSQL hides what other roles do: no figure is better than a wrong one.
+    # Without that right PostgreSQL hides the work of other roles: no figure is better than a wrong one.
     held = (
         {"myhealth_sync_held_back_seconds": ("Age of the oldest writing transaction.", held_s or 0)} if sees_all else {}
     )
@@ -82,7 +84,9 @@ def sync_gauges(cursor: Any) -> dict[str, tuple[str, float]]:
     } | held  # fmt: skip
 
 
-LARGE_BODIES_BUSY = "Other large uploads are being stored; send it again in a moment.", 10
+LARGE_BODIES_BUSY = partial(Busy, "Other large uploads are being stored; send it again in a moment.", 10)
+BODIES_BUSY = partial(Busy, "Other uploads of yours are being stored; send it again in a moment.", 2)
+BODIES_OF_A_USER = 4  # of eight threads
 
 
 class UploadContext:
@@ -97,6 +101,7 @@ class UploadContext:
         self.verifier = CheckedTokens(Verifier(self.signer.jwks))
         # One large body at a time, so that their memory does not add up. Each that waits is a thread less for others.
         self.large_bodies = Gate(slots=1, waiting=2, wait_s=60, refusal=LARGE_BODIES_BUSY)
+        self.bodies = Gate(BODIES_OF_A_USER, refusal=BODIES_BUSY)
         self.open = Once(self._open)
         self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
         self.metrics_listen = settings.upload.metrics_listen
@@ -139,7 +144,8 @@ class UploadContext:
 
 
 class UploadView(View):
-    """A view whose audit events name the caller: `user`, set if `login_required`, and the network `address`.
+    """A view whose audit events name the caller: `user`, set if `login_required`, and the network `address`. A change
+    by an admin that fails is recorded as a refusal.
 
     `parameters`: those of the address, if the verb describes any.
     """
@@ -149,6 +155,7 @@ class UploadView(View):
     address: str
     parameters: dict[str, str]
     login_required = True
+    refused = False  # and recorded
     # The answer for a username that does not exist, or that the caller may not know.
     unknown_user = "{} Does not Exists"
 
@@ -165,7 +172,12 @@ class UploadView(View):
         with acting_as(actor):
             if isinstance(described.roles, tuple):
                 self.require(*described.roles)
-            return getattr(self, verb)(**parts)
+            try:
+                return getattr(self, verb)(**parts)
+            except BadInput:
+                if self.login_required and self.user.role == "admin" and verb != "get" and not self.refused:
+                    self.record_refusal(parts.get("username"))
+                raise
 
     def flag(self, name: str) -> bool:
         """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
@@ -183,8 +195,14 @@ class UploadView(View):
         named: dict[str, Any] = {"subject": subject}
         if isinstance(subject, User):
             named = {"subject_id": subject.id, "subject": subject.username}
+        self.refused = True
         request = f"{bottle.request.method} {bottle.request.path[:200]}"
         record_refusal("refused", request, kind=kind, request=request, **named)
+
+    def record_read(self, user: User, what: str, **details: Any) -> None:
+        """Record an access to the data of another user than the caller."""
+        if user.id != self.user.id:
+            record_event("read", subject_id=user.id, subject=user.username, what=what, **details)
 
     def person(self, username: str, *roles: str) -> User:
         """Return the user of that name, if it is the caller or the caller has one of these roles.
@@ -199,6 +217,13 @@ class UploadView(View):
                 return get_user(username)
         self.record_refusal(username)
         raise NotFound(self.unknown_user.format(username), code="unknown_user")
+
+
+def record_shown(users: Iterable[User]) -> None:
+    """Record an access to each user about whom a list shows more than the name."""
+    told = [(user.id, user.username) for user in users if user.birth_date or user.sex]
+    with transaction():
+        record_events("read", told, what="profile")
 
 
 ENDED = (

@@ -1,12 +1,17 @@
 """The FHIR R4 API for writing: a Bundle of type transaction or batch, or one Observation or DiagnosticReport.
 
-It goes through the same intake as any upload, so sending again is safe. What is not taken is refused by name: other
-types of resource, unless a result refers to them, other methods, other conditions.
+It goes through the same intake as any upload, so sending again is safe. It refuses by name whatever it does not store:
+other types of resource (unless a result refers to them), other methods, other conditions.
+
+Source: HL7 FHIR R4 (4.0.1), "Bundle", "RESTful API" (batch/transaction, conditional create).
 """
 
 import contextlib
 import io
+import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import bottle
 import msgspec
@@ -23,18 +28,114 @@ from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import RecordResult
 from myhealth.profiles.models import User
 from myhealth.reports.documents import Document, decode_json
-from myhealth.reports.fhir.resources import observation_id
-from wsgi.common.fhir_outcome import FHIR, operation_outcome
+from myhealth.reports.fhir.resources import observation_ids
+from wsgi.common.application import FHIR, operation_outcome
 from wsgi.common.metrics import RECORDS
 from wsgi.common.openapi import JSON, TEXT, Operation, ref, shape
-from wsgi.common.requests import JSON_TYPE, WrongMediaType, accepted_type, header, spool_body
-from wsgi.common.site_address import site
+from wsgi.common.requests import JSON_TYPE, WrongMediaType, accepted_type, header, site, spool_body
 from wsgi.common.views import json_response
-from wsgi.upload_api.checkups import ATOMIC_CHARACTERS, SENDERS, TakesRecords, is_large
-from wsgi.upload_api.fhir_requests import RESULTS, Entries
+from wsgi.upload_api.checkups import ATOMIC_CHARACTERS, SENDERS, TakesRecords, unpacked_size
+
+RESULTS = ("Observation", "DiagnosticReport")
+WITHDRAWAL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)/[^/\s?#|]+")
+CONDITIONS = ("ifMatch", "ifNoneMatch", "ifModifiedSince")
+STATUSES = {200: "200 OK", 201: "201 Created", 204: "204 No Content", 422: "422 Unprocessable Entity"}
+REFUSED = "It was not stored."
+
+
+class Resource(msgspec.Struct, rename="camel"):
+    resource_type: str
+
+
+class RequestEntry(msgspec.Struct):
+    resource: Resource | None = None
+    request: dict[str, Any] = {}
+
+
+prepare(RequestEntry)
+
+
+class Entries:
+    """The entries of a request. `texts`: as they were sent; `problems`: of those that are refused, by their places;
+    `conditions`: the numbers that `ifNoneExist` names, as records have them (system, |, value)."""
+
+    def __init__(self, texts: Sequence[msgspec.Raw]) -> None:
+        self.texts = texts
+        self.problems: dict[int, list[dict[str, Any]]] = {}
+        self.conditions: dict[int, str] = {}
+        self.responses: list[dict[str, Any]] = [{} for _ in texts]
+        self._entries: list[RequestEntry] = []
+        for number, text in enumerate(texts):
+            try:
+                self._entries.append(msgspec.json.decode(text, type=RequestEntry))
+                self._check(number)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                self._entries.append(RequestEntry())
+                self.refuse(number, "", f"cannot be read: {error}", "bad_input")
+
+    def refuse(self, number: int, place: str, message: str, code: str = "not_supported") -> None:
+        """Refuse an entry. `place`: the path of the wrong element in the entry; begins with a point."""
+        problem = {"index": number, "field": f"Bundle.entry[{number}]{place}", "message": message, "code": code}
+        self.problems.setdefault(number, []).append(problem)
+
+    def kind(self, number: int) -> str:
+        """Return the type of the resource, "" without one."""
+        resource = self._entries[number].resource
+        return resource.resource_type if resource else ""
+
+    def deletes(self, number: int) -> bool:
+        return self._entries[number].request.get("method") == "DELETE"
+
+    def _check(self, number: int) -> None:
+        """Refuse an entry whose request is not supported."""
+        request, kind = self._entries[number].request, self.kind(number)
+        method, url = str(request.get("method", "")), str(request.get("url", ""))
+        if not request:
+            self.refuse(number, ".request", "is missing.", "required")
+        elif method == "DELETE":
+            if not WITHDRAWAL.fullmatch(url):
+                self.refuse(number, ".request.url", "only Observation/ID and DiagnosticReport/ID can be withdrawn.")
+        elif method != "POST":
+            self.refuse(number, ".request.method", f"{method[:20]} is not supported; POST and DELETE are.")
+        elif not kind:
+            self.refuse(number, ".resource", "is missing.", "required")
+        elif url.strip("/") != kind:
+            self.refuse(number, ".request.url", "must be the type of the resource.", "bad_input")
+        for name in CONDITIONS:
+            if name in request:
+                self.refuse(number, f".request.{name}", "is not supported.")
+        if asked := str(request.get("ifNoneExist", "")):
+            pairs = parse_qsl(asked.rpartition("?")[2], keep_blank_values=True)
+            if [name for name, _ in pairs] == ["identifier"]:
+                self.conditions[number] = pairs[0][1].strip("|")
+            else:
+                self.refuse(number, ".request.ifNoneExist", "only identifier=system|value is supported.")
+
+    def bundle(self) -> bytes:
+        """Return a Bundle of the entries that are still to be stored, each at its place."""
+        left = (b"{}" if i in self.problems or self.responses[i] else bytes(text) for i, text in enumerate(self.texts))
+        return b'{"resourceType":"Bundle","type":"batch","entry":[' + b",".join(left) + b"]}"
+
+    def answer(
+        self, number: int, status: int, location: str, warnings: Sequence[dict[str, Any]], done: str = "It was stored."
+    ) -> None:
+        response: dict[str, Any] = {"status": STATUSES[status]}
+        if location:
+            response["location"] = location
+        if warnings:
+            response["outcome"] = operation_outcome(200, done, "warning", warnings, "warning")
+        self.responses[number] = response
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Return the entries of the answer."""
+        for number, problems in self.problems.items():
+            outcome = operation_outcome(422, REFUSED, "refused", problems)
+            self.responses[number] = {"status": STATUSES[422], "outcome": outcome}
+        return [{"response": each} for each in self.responses]
+
 
 ENTRIES_MAX, PARTS_MAX = 5_000, 400_000
-PROBLEMS_MAX = 100  # told of one transaction
+PROBLEMS_MAX = 100  # reported for one transaction
 TYPES = ("transaction", "batch")
 
 
@@ -60,14 +161,18 @@ def _body(kind: str, optional: dict[str, Any] | None = None, **more: Any) -> dic
 
 def _fhir_operation(summary: str, answers: dict[int, str], body: dict[str, Any], **details: Any) -> Operation:
     told: dict[int, Any] = {status: (text, "FhirResource") for status, text in answers.items()}
-    errors = {406: "The answer has no media type that `Accept` allows.", 422: "Refused; each issue has its place."}
+    errors = {406: "The answer has no media type that `Accept` allows.", 422: "Rejected; each issue names its place."}
     others = {JSON: ref("FhirResource")}
     return Operation(summary, told, SENDERS, body, errors=errors, content=FHIR, others=others, **details)
 
 
 ENTRIES = {"type": "array", "items": {}}  # each has its own answer, also one that is no object
-IF_NONE_EXIST = ("If-None-Exist", TEXT, "identifier=system|value: only if it is not stored yet.")
-LOCATION = ("Location", TEXT, "Where the browse API has it.")
+IF_NONE_EXIST = (
+    "If-None-Exist",
+    TEXT,
+    "`identifier=system|value`: store it only if nothing is stored with this identifier.",
+)
+LOCATION = ("Location", TEXT, "The resource's address at the browse API.")
 
 
 class FhirWriteView(TakesRecords):
@@ -82,15 +187,14 @@ class FhirWriteView(TakesRecords):
             raise WrongMediaType(f"The Content-Type {media_type[:60]!a} is not taken here; {FHIR} is.")
         self.media_type = accepted_type(FHIR, JSON)
         file = held.enter_context(spool_body(min(self.context.settings.upload.max_body_bytes, ATOMIC_CHARACTERS)))
-        if is_large(file):
-            held.enter_context(self.context.large_bodies.enter())
+        self.make_room(unpacked_size(file), held)
         body = file.read()
         if body.count(b",") > PARTS_MAX:
             raise TooLarge(f"The resource has more than {PARTS_MAX} parts; send it in parts.")
         try:
             found = msgspec.json.decode(body, type=Bundle)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise BadInput(f"The body is no FHIR resource in JSON: {error}") from error
+            raise BadInput(f"The body is not a FHIR resource in JSON: {error}") from error
         if found.resource_type != self.kind:
             raise BadInput(
                 f"A {self.kind} is taken at this address.", errors=[_problem("resourceType", "is another one.")]
@@ -150,7 +254,7 @@ class FhirBundleView(FhirWriteView):
 class FhirResultView(FhirWriteView):
     @classmethod
     def of(cls, kind: str) -> type:
-        answers = {201: "Stored.", 200: "Stored already, or in place of an earlier version."}
+        answers = {201: "Stored.", 200: "It was stored already, or took the place of an earlier version."}
         summary, body = f"Upload one FHIR {kind}", _body(kind)
         spec = {"post": _fhir_operation(summary, answers, body, headers=(IF_NONE_EXIST,), sends=(LOCATION,))}
         return type(f"Fhir{kind}View", (cls,), {"kind": kind, "spec": spec})
@@ -180,15 +284,16 @@ def _problem(field: str, message: str) -> dict[str, Any]:
 
 
 def _refuse_all(entries: Entries, atomic: bool) -> None:
-    """Raise Unprocessable, with all problems, if all is stored or nothing."""
+    """Raise Unprocessable, with all problems, if there are any and `atomic`."""
     if atomic and entries.problems:
         problems = [each for found in entries.problems.values() for each in found]
         raise Unprocessable("Nothing was stored, because something was refused.", errors=problems[:PROBLEMS_MAX])
 
 
 def _find_existing(entries: Entries, heads: dict[int, ParsedRecord], intake: Intake) -> dict[int, int]:
-    """Return the check-ups that make conditional creates unnecessary, by the places of their entries. Refuse conditions
-    that name another resource. A check-up of another patient is another one: the intake says what becomes of it."""
+    """Return the check-ups that make conditional creates unnecessary, by the places of their entries. Refuse
+    conditions that name another resource. A check-up of another patient does not count as existing: the intake
+    decides about it."""
     asked: dict[int, str] = {}
     for number, condition in entries.conditions.items():
         if entries.kind(number) in RESULTS:
@@ -227,27 +332,24 @@ def _answer(
 
 
 def _documents(checkup_ids: list[int]) -> dict[int, Document]:
-    """Return what the locations of these check-ups' resources need, by their ids."""
+    """Return the documents from which the locations of these check-ups' resources follow, by their ids."""
     if not checkup_ids:
         return {}
     columns = Checkup.id, User.subject, Checkup.results.cast("text"), Checkup.details.cast("text")
     found: Any = Checkup.select(*columns).join(User).where(Checkup.id.in_(checkup_ids)).tuples()
-    return {
-        id_: {
-            "_id": id_,
-            "subject": str(subject),
-            "results": decode_json(shown_results(results)),
-            "details": decode_json(details or "null"),
-        }
-        for id_, subject, results, details in found
-    }
+    documents: dict[int, Document] = {}
+    for id_, subject, results, details in found:
+        facts = {"results": decode_json(shown_results(results)), "details": decode_json(details or "null")}
+        document = {"_id": id_, "subject": str(subject)}
+        documents[id_] = document | {"observation_id": observation_ids(document | facts)}
+    return documents
 
 
 def _location(kind: str, number: str, document: Document) -> str:
     """Return the address of a resource that was stored; "" for those that are parts of others."""
     if kind == "Patient":
         return f"Patient/{document['subject']}"
-    id_ = observation_id(document, number) if kind == "Observation" else ""
+    id_ = document["observation_id"](number) if kind == "Observation" else ""
     if id_:
         return f"Observation/{id_}"
     return f"DiagnosticReport/{document['_id']}" if kind in RESULTS else ""

@@ -1,30 +1,44 @@
-"""The upload API's pages: the one that uploads a file, and the base of those with forms, which work without JavaScript.
+"""The upload API's pages: the one that uploads a file, the one on which a check-up is typed in, and the base of those
+with forms, which work without JavaScript.
 
 No cookie is set: the token travels in a hidden field from each page to the next request."""
 
 import contextlib
-import email.message
+import hashlib
+import io
 import json
 import re
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 import bottle
+import msgspec
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from peewee import Expression
 
 from myhealth import __version__
 from myhealth.audit.events import Actor, acting_as, record_event
+from myhealth.clinical.catalog import ANALYTES, BY_CODE
+from myhealth.clinical.guide import DIASTOLIC, SYSTOLIC
+from myhealth.clinical.in_words import unit_text
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
 from myhealth.common.text import fold_name
-from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.formats.tables.layout import GUESSED
+from myhealth.intake.idempotency import Answer, once
+from myhealth.intake.parsed_record import DECODER, ParsedRecord, UnrepresentableNumber
+from myhealth.intake.results import RecordResult
 from myhealth.profiles.models import PatientIdentifier, User
-from wsgi.common.pages import StaticView, html_response
 from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, client_address, header, parameter_pairs, spool_body
-from wsgi.common.views import View
+from wsgi.common.views import StaticView, View, html_response
+from wsgi.upload_api import page_words
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.checkups import SENDERS, TakesRecords
-from wsgi.upload_api.context import UploadContext
+from wsgi.upload_api.context import UploadContext, record_shown
 
 
 class UploadPage(View):
@@ -34,7 +48,8 @@ class UploadPage(View):
 
     def get(self) -> Any:
         max_body_bytes = self.context.settings.upload.max_body_bytes
-        return html_response("upload.html", version=__version__, max_body_bytes=max_body_bytes)
+        words = json.dumps([*page_words.FILES.items()])
+        return html_response("upload.html", version=__version__, max_body_bytes=max_body_bytes, words=words)
 
 
 class UploadFiles(StaticView):
@@ -44,7 +59,6 @@ class UploadFiles(StaticView):
 
 
 CREDENTIALS = ("username", "password", "token")  # they come first in a form, so that only known users' forms are read
-NAMED = re.compile(rb'[; ]name="?(\w+)"?')
 FIELD_MAX = 10_000  # characters
 FOUND_MAX = 10
 FORM_MAX_BYTES = 3 * SMALL_BODY_BYTES  # a record, each of its bytes escaped
@@ -52,14 +66,17 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
 class FormPage(TakesRecords):
-    """GET is the page with the login; POST is a form, which logs in if it has no token yet.
+    """GET shows the form with the login; POST reads the form, and logs the user in if it has no token yet.
 
-    `template`: of the page; `fields`: those of the form; `roles`: who may send it; `max_bytes`: of a form.
+    `template`: of the page; `fields`: those of the form; `further`: the names of its other fields that the page of the
+    login keeps; `roles`: who may send it; `max_bytes`: of a form.
     """
 
     template: str
     fields: tuple[str, ...]
+    further: re.Pattern[str]
     roles: tuple[str, ...] = SENDERS
+    unknown_user = "There is no user named {}."
 
     @property
     def max_bytes(self) -> int:
@@ -90,8 +107,10 @@ class FormPage(TakesRecords):
                 return self.page(form, error.status, message=error.message + hint)
 
     def enter(self, form: dict[str, Any], head: bytes) -> None:
-        """Let the user in with whose token or password a form begins: nobody else's form is read further."""
-        form |= _first_fields(head)
+        """Log the user in by the token or password at the beginning of a form; without a valid one, read no further.
+        What else is there is on the page of the login too, for a session may end meanwhile."""
+        found = _first_fields(head)
+        form |= {name: text for name, text in found.items() if name in self.fields or self.further.fullmatch(name)}
         form["token"] = form["token"] or self._log_in(form["username"], form["password"])
         self.user = self.context.user_of_token(form["token"])
         with acting_as(Actor(self.user.id, self.user.username, self.address)):
@@ -109,9 +128,10 @@ class FormPage(TakesRecords):
         raise NotImplementedError
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
-        """Return the page with what the form has."""
+        """Return the page with the values of the form."""
         form = {**dict.fromkeys(self.fields, ""), **form, "password": ""}
-        return html_response(self.template, status, form=form, **{"message": "", "notice": "", **values})
+        typed = [name for name, text in form.items() if text and name not in (*CREDENTIALS, "action")]
+        return html_response(self.template, status, form=form, typed=typed, **{"message": "", "notice": "", **values})
 
     @property
     def finds_by_name(self) -> bool:
@@ -130,7 +150,10 @@ class FormPage(TakesRecords):
         if self.finds_by_name:
             wanted |= User.folded_name.startswith(fold_name(words)) | User.full_name.contains(words)
         query = User.select().where(wanted, User.role == "patient", User.active).order_by(User.folded_name)
-        return list(query.limit(FOUND_MAX))
+        found = list(query.limit(FOUND_MAX))
+        if self.finds_by_name:  # else no more than the name is shown
+            record_shown(found)
+        return found
 
     def _log_in(self, username: str, password: str) -> str:
         login = UploadLogin(self.context)
@@ -142,24 +165,158 @@ class FormPage(TakesRecords):
         return str(body["token"])
 
 
+def boundary() -> str:
+    """Return the separator of the parts of the request's form (RFC 7578), "" if it has none."""
+    kind, options = parse_options_header(header("Content-Type"))
+    return options.get("boundary", "") if kind == "multipart/form-data" else ""
+
+
 def _first_fields(head: bytes) -> dict[str, str]:
-    """Return who sends a form, as its beginning says it. Raises BadInput."""
-    described = email.message.Message()
-    described["Content-Type"] = header("Content-Type").encode("ascii", "replace").decode()
-    pairs: list[tuple[str, str]] = []
-    if boundary := described.get_boundary():
-        for part in (b"\r\n" + head).split(b"\r\n--" + boundary.encode()):
-            start, _, value = part.partition(b"\r\n\r\n")
-            if named := NAMED.search(start):
-                pairs.append((named[1].decode(), value.decode(errors="replace")))
+    """Return the whole fields at the beginning of a form; the first ones say who sends it. Raises BadInput."""
+    if between := boundary():
+        parts: dict[str, bytes] = {}
+        name, value = "", b""
+        with contextlib.suppress(MultipartError):  # the form is read again as a whole
+            for event in PushMultipartParser(between).parse(head):
+                if isinstance(event, MultipartSegment):
+                    name, value = event.name, b""
+                elif event:
+                    value += event
+                else:
+                    parts[name] = value
+        pairs = [(name, value.decode(errors="replace")) for name, value in parts.items()]
     else:
-        pairs = parse_qsl(head.decode("latin-1"))
-    found = {name: value for name, value in pairs if name in CREDENTIALS}
-    if any(len(value) > FIELD_MAX for value in found.values()):
+        is_whole = header("Content-Length") in ("", str(len(head)))
+        pairs = parse_qsl((head if is_whole else head.rpartition(b"&")[0]).decode("latin-1"))
+    found = dict.fromkeys(CREDENTIALS, "") | dict(pairs)
+    if any(len(found[name]) > FIELD_MAX for name in CREDENTIALS):
         raise BadInput("A field of the form is too long.")
-    return dict.fromkeys(CREDENTIALS, "") | found
+    return found
 
 
 def typed_value(text: str) -> Any:
     """Return what was typed in: a number with all its digits if it looks like one, else text."""
     return DECODER.decode(text.strip()) if NUMBER.fullmatch(text.strip()) else text.strip()
+
+
+def exact_json(record: Any) -> bytes:
+    """Return a record as JSON, its numbers as they were written. Raises TypeError, ValueError."""
+    return msgspec.json.Encoder(decimal_format="number", enc_hook=_exact).encode(record)
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, UnrepresentableNumber):
+        return msgspec.Raw(value.text.encode())
+    raise TypeError(type(value).__name__)
+
+
+FIELDS = (*CREDENTIALS, "action", "key", "search", "patient", "taken_at", "kind", "machine", "remark", "pressure")
+PRESSURE = re.compile(r"\s*([0-9]{2,3})\s*/\s*([0-9]{2,3})\s*")
+# (LOINC code, name, (unit, as people write it) of each) of every test that has a field of its own.
+TESTS = [
+    (each.codes[0], each.name, [(unit, unit_text(unit)) for unit in each.ranges])
+    for each in ANALYTES
+    if each.codes[0] not in (SYSTOLIC, DIASTOLIC)
+]
+
+
+class _Outcomes(list[RecordResult]):
+    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None:
+        self.extend(results)
+
+
+class TypeInPage(FormPage):
+    """POST finds the patient or, with `action` store, stores the record once. A value that seems to be mistyped is
+    stored only with `action` store_as_typed."""
+
+    template, fields, further = "type_in.html", FIELDS, re.compile("(?:value|unit):[0-9-]{1,9}")
+
+    def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
+        missing = form["action"] in ("store", "store_as_typed")
+        if not missing or not form["patient"]:
+            message = "Find the patient, and choose whose check-up it is." if missing else ""
+            return self.page(form, 422 if missing else 200, message=message, people=self.find_patients(form["search"]))
+        patient = self.person(form["patient"], *SENDERS).username
+        record = self.record(form, patient)
+        (checked,) = self._take(record, patient, dry_run=True)
+        if checked.errors:  # nothing is kept: whoever typed it in corrects it here
+            return self.page(form, 422, errors=in_words(checked.errors, record))
+        if checked.warnings and form["action"] == "store":
+            return self.page(form, 422, doubts=in_words(checked.warnings, record))
+
+        def work() -> Answer:
+            (stored,) = self._take(record, patient, dry_run=False)
+            told = in_words([*stored.errors, *stored.warnings], record)
+            item = {"id": stored.id, "status": stored.status, "rejection_id": stored.rejection_id, "warnings": told}
+            return Answer(201, json.dumps({"items": [item]}))  # as an upload's, for an erasure to find
+
+        digest = hashlib.sha256(exact_json([patient, record])).digest()
+        [item] = json.loads(once(self.user.id, form["key"], digest, work).body)["items"]
+        number, told = item["id"], item.get("warnings", ())
+        notice = f"Stored as check-up {number} of {patient}." if number else "It was rejected, and is kept."
+        return self.page({name: form[name] for name in CREDENTIALS}, notice=notice, warnings=told)
+
+    def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
+        form = {**form, "key": form.get("key") or secrets.token_urlsafe(18)}
+        zone = self.context.settings.time_zone
+        is_staff = hasattr(self, "user") and self.finds_by_name
+        found = {"people": None, "errors": (), "warnings": (), "doubts": (), **values}
+        return super().page(form, status, tests=TESTS, zone=zone, is_staff=is_staff, **found)
+
+    def record(self, form: dict[str, Any], patient: str) -> dict[str, Any]:
+        """Return the API's record of what was typed in. Raises BadInput."""
+        results = list(results_of(form))
+        if not results and not form["remark"].strip():
+            raise BadInput("Nothing was typed in: fill in a value or the remark.")
+        record: dict[str, Any] = {"checkup_for": patient, "checkup_type": form["kind"].strip() or "GENERAL"}
+        record |= {"checkup_report": form["remark"].strip(), "disease": "", "taken_by": self.user.username}
+        record["results"] = results
+        if form["machine"].strip():
+            record["machine"] = form["machine"].strip()
+        if form["taken_at"]:
+            try:
+                local = datetime.fromisoformat(form["taken_at"]).replace(
+                    tzinfo=ZoneInfo(self.context.settings.time_zone)
+                )
+            except ValueError as error:
+                raise BadInput("The time must be written like 2026-11-28T09:30.") from error
+            record["taken_at"] = local.isoformat()
+        return record
+
+    def _take(self, record: dict[str, Any], patient: str, *, dry_run: bool) -> _Outcomes:
+        outcomes = _Outcomes()
+        dump = self.opened(io.BytesIO(exact_json(record)), "", patient, GUESSED, is_table=False)
+        self._store(dump, "POST /type-in", patient, False, False, outcomes, dry_run=dry_run)
+        return outcomes
+
+
+def results_of(form: dict[str, Any]) -> Any:
+    """Yield the results that have a value. Raises BadInput."""
+    if form["pressure"].strip():
+        both = PRESSURE.fullmatch(form["pressure"])
+        if both is None:
+            raise BadInput("The blood pressure must be written like 128/82.")
+        if int(both[1]) <= int(both[2]):
+            raise BadInput("The blood pressure must have the upper (systolic) value first, like 128/82.")
+        for code, digits in zip((SYSTOLIC, DIASTOLIC), both.groups(), strict=True):
+            yield {"code": code, "name": BY_CODE[code].name, "value": int(digits), "unit": "mm[Hg]"}
+    for code, name, units in TESTS:
+        text = form.get(f"value:{code}", "").strip()
+        unit = form.get(f"unit:{code}", units[0][0])
+        if text and unit not in dict(units):
+            raise BadInput(f"{name} has no unit {unit[:60]!a}.")
+        if re.fullmatch(r"[0-9]+,[0-9]+", text):
+            raise BadInput(f"{name}: decimals follow a full stop, like 5.6.")
+        if text:
+            yield {"code": code, "name": name, "value": typed_value(text), "unit": unit}
+
+
+def in_words(errors: Any, record: dict[str, Any]) -> list[str]:
+    """Return errors and warnings with the names of the tests instead of the places in the record."""
+    found = []
+    for error in errors:
+        field = error.get("field") or ""
+        place = re.match(r"results\[([0-9]+)\]", field)
+        name = record["results"][int(place[1])]["name"] if place else field
+        found.append(f"{name}: {error['message']}" if name else str(error["message"]))
+    return found

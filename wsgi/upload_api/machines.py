@@ -17,7 +17,7 @@ from wsgi.upload_api.schemas import USERNAME
 BODY_MAX_BYTES = 16 * 1024
 FIELDS = ("serial", "model", "site", "firmware", "layout")
 TECHNICIAN, READERS = ("technician",), ("doctor", "technician", "admin")
-PATIENT = (("patient", USERNAME, "The patient of every record, for a source that names none."),)
+PATIENT = (("patient", USERNAME, "The username of every record's patient, if the source names none."),)
 
 
 class MachinesView(UploadView):

@@ -1,4 +1,4 @@
-"""Rejected records: technicians see and resolve those of their own uploads, doctors and admins all."""
+"""Rejected records: technicians see and resolve those of their own uploads, doctors and admins see and resolve all."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ import msgspec
 from myhealth.audit.events import record_event
 from myhealth.common.decoding import plain, prepare, whole_number
 from myhealth.common.errors import BadInput, NotFound
+from myhealth.intake.formats.registry import OBJECT
 from myhealth.intake.models import Rejection
 from myhealth.intake.rejections import discard, get_rejection, list_rejections, open_rejection, patient_named
 from myhealth.intake.results import RecordResult, counts
@@ -20,20 +21,20 @@ from wsgi.common.openapi import JSON, MOMENT, Operation, ref
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body, refuse_twice
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import item_of
-from wsgi.upload_api.checkups import BEFORE_QUERY, id_in_range
+from wsgi.upload_api.checkups import BEFORE_QUERY, id_after, id_in_range
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.schemas import REASON_MAX, REJECTION, text
 from wsgi.upload_api.users import LIMIT_QUERY
 
 ROLES = ("doctor", "technician", "admin")
 UNKNOWN = {404: "There is no such rejected record, or another user uploaded it."}
-DONE = {409: "It has been dealt with already."}
+DONE = {409: "It is resolved already."}
 STATES = ("open", "resolved", "all")
 FILTERS = (
-    ("state", {"enum": list(STATES), "default": STATES[0]}, "Whether it has been dealt with."),
+    ("state", {"enum": list(STATES), "default": STATES[0]}, "Only open or resolved ones, or all."),
     ("machine", text(least=1), "The serial of its machine."),
     ("code", text(least=1), "The code of one of its errors."),
-    ("since", MOMENT, "Received then or later."),
+    ("since", MOMENT, "Received at this moment or later."),
 )
 DETAILS = {"accepted": "It is stored.", "duplicate": "It was stored already.", "rejected": "It is still rejected."}
 FIRST_PAGE = 2**63 - 1  # above every id
@@ -87,19 +88,22 @@ class SeesRejections(UploadView):
         number = known.get("record_id")
         return {**row, "record_id": None if number is None else str(number), "errors": errors}
 
-    def retried(self, rejection_id: int, patient: str | int | None, record: str) -> RecordResult:
-        """Try to store a record again. Raises NotFound, Conflict."""
+    def retried(
+        self, rejection_id: int, patient: str | int | None, record: str, record_format: str = OBJECT.name
+    ) -> RecordResult:
+        """Try to store a record again, or `record` in its place. Raises NotFound, Conflict."""
         self.check(rejection_id)
         return retry_rejection(
             rejection_id,
             own_authorities=self.context.settings.intake.folded_authorities,
             patient=None if patient is None else self._named(patient),
             correction=record,
+            correction_format=record_format,
             names_fields=self.user.role == "doctor",
         )
 
     def discarded(self, rejection_id: int, reason: str) -> None:
-        """Put a record aside. Raises BadInput, NotFound, Conflict."""
+        """Discard a rejected record. Raises BadInput, NotFound, Conflict."""
         if len(reason) > REASON_MAX:
             raise BadInput(f"A reason has at most {REASON_MAX} characters.")
         self.check(rejection_id)
@@ -122,7 +126,7 @@ class RejectionView(SeesRejections):
 
 class RejectionsView(SeesRejections):
     @Operation(
-        "List rejected records, the one received first last", {200: ("Rejected records.", ["Rejection"])}, ROLES,
+        "List rejected records, the newest first", {200: ("Rejected records.", ["Rejection"])}, ROLES,
         query=(LIMIT_QUERY, BEFORE_QUERY, *FILTERS), errors={400: "A parameter is wrong."},
     )  # fmt: skip
     def get(self) -> Any:
@@ -132,16 +136,14 @@ class RejectionsView(SeesRejections):
 
     def listed(self, limit: int, asked: dict[str, str]) -> list[dict[str, Any]]:
         """Return rejected records to show, and log that. Raises BadInput."""
-        state, since, after = asked.get("state", STATES[0]), asked.get("since"), self.parameters.get("after")
+        state, since, before = asked.get("state", STATES[0]), asked.get("since"), id_after(self.parameters.get("after"))
         if state not in STATES:
             raise BadInput(f"state must be one of {', '.join(STATES)}.")
         if any("\0" in value for value in asked.values()):
             raise BadInput("A parameter contains a control character.")
-        if after is not None and not (after.isascii() and after.isdecimal() and len(after) < 19):
-            raise BadInput("after must be the value that a Link header gave.")
         record_event("read", what="rejections")
         found = list_rejections(
-            before=int(after) if after else FIRST_PAGE,
+            before=FIRST_PAGE if before is None else before,
             limit=limit,
             state=state,
             machine=asked.get("machine"),
@@ -172,7 +174,7 @@ class RetryView(SeesRejections):
 
 class DiscardView(SeesRejections):
     @Operation(
-        "Put a rejected record aside; it is kept, and not stored", {204: ("It is put aside.", None)}, ROLES,
+        "Discard a rejected record; it is kept, and not stored", {204: ("It is discarded.", None)}, ROLES,
         body=optional("RejectionDiscard"), errors={**UNKNOWN, **DONE},
     )  # fmt: skip
     def post(self, rejection_id: int) -> Any:

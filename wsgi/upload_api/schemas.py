@@ -8,12 +8,13 @@ from myhealth.checkups.models import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
 from myhealth.checkups.services import NOTE_MAX
 from myhealth.common.decoding import Count, Id, StoredMoment
 from myhealth.examples import NAMES
-from myhealth.intake.formats.machine_memory import MEMORY_FORMAT
+from myhealth.intake.formats.registry import MEMORY_FORMAT
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.machines.services import SERIAL_MAX
+from myhealth.profiles import ROLES, SEXES
 from myhealth.profiles.identifiers import IDENTIFIER_MAX
-from myhealth.profiles.models import FULL_NAME_MAX, ROLES, SEXES
+from myhealth.profiles.models import FULL_NAME_MAX
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
 from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, ref, shape, struct_schemas, undescribed
@@ -118,9 +119,9 @@ REJECTION = shape(
     }
 )
 WHOLE = {
-    "payload": {**TEXT, "description": "The record as it was sent; base64 of it where `base64` is true."},
+    "payload": {**TEXT, "description": "The record as it was sent; in base64 if `base64` is true."},
     "base64": FLAG,
-    "correction": {**NULLABLE_TEXT, "description": "The corrected record, as JSON; `payload` stays."},
+    "correction": {**NULLABLE_TEXT, "description": "The corrected record, JSON or rows of a table; `payload` stays."},
 }
 SCHEMAS: dict[str, Any] = {
     "NewAccount": shape({"username": USERNAME, "password": NEW_PASSWORD}),

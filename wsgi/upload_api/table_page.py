@@ -6,41 +6,35 @@ import base64
 import contextlib
 import gzip
 import io
-from collections.abc import Callable, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import bottle
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, TooLarge
 from myhealth.examples import NAMES
 from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
-from myhealth.intake.formats.tables.cells import DAY_FIRST, DECIMAL
 from myhealth.intake.formats.tables.layout import ORDERS, dump_layout
-from myhealth.intake.formats.tables.reader import FORM, ZONE
-from myhealth.intake.formats.tables.rows import ENCODING
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine
+from wsgi.common.requests import parameter_pairs
+from wsgi.upload_api import page_words
 from wsgi.upload_api.checkups import SENDERS, layout_of
-from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FormPage
+from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, FormPage, boundary
 
 # Fields that may say a part of a layout.
 SAID = {"date_format": "date_format", "timezone": "zone", "decimal": "decimal", "encoding": "encoding"}
 FIELDS = (*CREDENTIALS, "machine", "patient", "layout", *SAID, "action", "name")
 ENCODINGS = ("windows-1252", "iso8859-1", "iso8859-15", "utf-16-le", "shift_jis", "gb18030", "cp1251")
 HIDDEN_MAX_BYTES = 1024 * 1024  # of a packed table that the page carries
+PARTS_MAX, FILE_IN_MEMORY = 100, 64 * 1024  # of a form; bytes
 REJECTED_SHOWN = 100
-IN_PAGE_WORDS = {
-    DAY_FIRST: "choose it under Order of dates",
-    FORM: "choose another Order of dates",
-    ZONE: "fill in Time zone",
-    DECIMAL: "choose another Decimal separator",
-    ENCODING: "choose another Encoding",
-    " (--patient), or a layout that says which column it is (columns.patient)": "",
-    "name a layout that fits: --layout wide, long or a file; examples/table-layout.toml explains it": "choose a Layout",
-}
 
 
 class Preview:
@@ -62,20 +56,13 @@ class Preview:
 
 
 def _row(parsed: ParsedRecord, result: RecordResult) -> list[str]:
-    return [_in_page_words(cell) for cell in preview_row(parsed, result)]
-
-
-def _in_page_words(text: str) -> str:
-    """Name the fields of the page where a message names options of the command."""
-    for option, words in IN_PAGE_WORDS.items():
-        text = text.replace(option, words)
-    return text
+    return [page_words.in_page_words(cell, page_words.TABLE) for cell in preview_row(parsed, result)]
 
 
 class TablePage(FormPage):
     """POST is the preview or, with `action` store, stores the table."""
 
-    template, fields = "table.html", FIELDS
+    template, fields, further = "table.html", FIELDS, re.compile("content")
 
     @property
     def max_bytes(self) -> int:
@@ -86,8 +73,7 @@ class TablePage(FormPage):
         self.read_table = _read_form(body, self.size, form, held)
 
     def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
-        if self.size > HIDDEN_MAX_BYTES:
-            held.enter_context(self.context.large_bodies.enter())
+        self.make_room(self.size, held)
         form["data"] = self.read_table()
         store = form["action"] == "store"
         machine = form["machine"].strip()
@@ -102,41 +88,60 @@ class TablePage(FormPage):
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
         found = {"message": "", "outcome": None, "dump": Dump, "stored": False, **values}
-        found["message"] = _in_page_words(found["message"])
-        content = _packed(form["data"]) if found["outcome"] else ""
+        found["message"] = page_words.in_page_words(found["message"], page_words.TABLE)
+        content = _packed(form["data"]) if found["outcome"] else form.get("content", "")
         choices = {"names": NAMES, "orders": ORDERS, "encodings": ENCODINGS, "columns": PREVIEW_COLUMNS}
         return super().page({**form, "content": content}, status, **choices, **found)
 
 
 def _read_form(body: Any, size: int, form: dict[str, Any], held: contextlib.ExitStack) -> Callable[[], bytes]:
-    """Add the fields of a form to `form`; return what reads its table: the chosen file, else that which the page
-    carried. Raises BadInput."""
+    """Add the fields of a form to `form`; return a function that reads its table: the chosen file, else the table that
+    the page carried. Raises BadInput."""
+    between = boundary()
+    if not between:
+        if size > FORM_MAX_BYTES:
+            raise TooLarge(f"A form without a file has at most {FORM_MAX_BYTES} bytes.")
+        sent = dict(parameter_pairs(body.read().decode("latin-1")))
+        form |= _checked({field: sent.get(field, "").encode() for field in FIELDS})
+        return lambda: _unpacked(sent.get("content", ""))
+    parts: dict[str, tuple[str | None, Any]] = {}
     body.seek(0)
-    bottle.request.environ |= {"wsgi.input": body, "CONTENT_LENGTH": str(size)}
     try:
-        held.enter_context(bottle.request.body)
-        sent = bottle.request.POST
-    except (bottle.HTTPError, ValueError) as error:
+        with PushMultipartParser(between, max_segment_count=PARTS_MAX) as parser:
+            for event in parser.parse_blocking(body.read, FILE_IN_MEMORY):
+                if isinstance(event, MultipartSegment):
+                    file = held.enter_context(tempfile.SpooledTemporaryFile(FILE_IN_MEMORY))  # noqa: SIM115
+                    parts[event.name] = event.filename, file
+                elif event:
+                    file.write(event)
+    except MultipartError as error:
         raise BadInput(f"The form cannot be read: {error}") from error
-    files = {name: held.enter_context(value.file) for name, value in sent.items() if not isinstance(value, str)}
-    values = {field: files.get(field) or sent.get(field) or "" for field in FIELDS}
-    if any(not isinstance(value, str) or len(value) > FIELD_MAX for value in values.values()):
-        raise BadInput("A field of the form is too long.")
-    form |= {name: value for name, value in values.items() if name not in CREDENTIALS}
-    if name := getattr(sent.get("file"), "filename", ""):
+    for _, each in parts.values():
+        each.seek(0)
+    form |= _checked({field: parts[field][1].read(FIELD_MAX + 1) if field in parts else b"" for field in FIELDS})
+    name, chosen = parts.get("file", (None, None))
+    if name:
         form["name"] = name
-        return files["file"].read  # type: ignore[no-any-return]
-    return lambda: _unpacked(files["content"].read() if "content" in files else sent.get("content", ""))
+        return chosen.read  # type: ignore[no-any-return]
+    carried = parts["content"][1].read if "content" in parts else bytes
+    return lambda: _unpacked(carried())
+
+
+def _checked(values: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the fields of a form as text, without the credentials. Raises BadInput."""
+    if any(len(value) > FIELD_MAX for value in values.values()):
+        raise BadInput("A field of the form is too long.")
+    return {name: value.decode("utf-8", "replace") for name, value in values.items() if name not in CREDENTIALS}
 
 
 def _packed(table: bytes) -> str:
-    """Return the table as the page carries it, "" if it is too large."""
+    """Return the table as the text of a hidden field (gzip, base64), "" if it is too large."""
     packed = table if table.startswith(GZIP_MAGIC) else gzip.compress(table, mtime=0)
     return base64.b64encode(packed).decode() if len(packed) <= HIDDEN_MAX_BYTES else ""
 
 
 def _unpacked(content: bytes | str) -> bytes:
-    """Return the table that the page carried. Raises BadInput."""
+    """Return the table of a hidden field. Raises BadInput."""
     try:
         return base64.b64decode(content, validate=True)
     except ValueError as error:

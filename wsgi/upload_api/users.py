@@ -1,9 +1,9 @@
 """Users: admins create, change and delete them, doctors read them, and every user reads himself or herself."""
 
-from dataclasses import replace
 from typing import Any
 
 import bottle
+from msgspec.structs import replace
 
 from myhealth.audit.events import acting_as, current_actor, record_event
 from myhealth.common.database import transaction
@@ -16,19 +16,20 @@ from myhealth.profiles import identifiers, services
 from myhealth.profiles.login_throttle import attempt
 from myhealth.profiles.models import User
 from myhealth.profiles.passwords import password_matches
-from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation, after_parameter, limit_parameter
 from wsgi.common.requests import address_with_proxy, read_json
 from wsgi.common.views import LIMIT, LIMIT_MAX, json_response, list_response, page_limit
-from wsgi.upload_api.context import ENDED, UploadView, ended_header
+from wsgi.upload_api.context import ENDED, UploadView, ended_header, record_shown
 
 BODY_MAX_BYTES = 16 * 1024
 LIMIT_QUERY = limit_parameter(LIMIT_MAX, LIMIT)
+WRONG_PAGE = {400: "`limit` or `after` is wrong."}
 AFTER_QUERY = after_parameter(type="string", minLength=1, pattern=r"^[^\x00]*$")
 TO_REVIEW_QUERY = (
     "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",
 )  # fmt: skip
 ADMIN = ("admin",)
+SAME_USER = "User with same information is already exists."
 UNKNOWN = {404: "No user has that name, or the caller may not see that user."}
 NEW_USER_FIELDS = ("username", "password", "role", "full_name", "birth_date", "sex", "reuse_erased_name")
 CHANGES: dict[str, Any] = {
@@ -75,13 +76,14 @@ class UsersView(UploadView):
             query["to_review"] = "true"
         found = services.list_users(after=after, limit=limit + 1, to_review=to_review)
         record_event("read", what="people")
+        record_shown(user for user in found[:limit] if user.id != self.user.id)
         waiting = count_waiting() if to_review else {}
         users = [user_json(user) | ({"waiting": waiting[user.folded_name]} if to_review else {}) for user in found]
         return list_response(users, limit, lambda user: str(user["username"]), **query)
 
     @Operation(
         "Create a user", {201: ("The user.", "User")}, ADMIN, body="NewUser",
-        errors={409: "The name is taken, or that of an erased user."},
+        errors={409: "The name is taken, or was an erased user's."},
     )  # fmt: skip
     def post(self) -> Any:
         body = read_json(BODY_MAX_BYTES, *NEW_USER_FIELDS)
@@ -95,7 +97,7 @@ class UsersView(UploadView):
         try:
             user = services.create_user(body["username"], password=password, rounds=rounds, **values)
         except Conflict as error:
-            return json_error(409, "User with same information is already exists.", error.code)
+            raise Conflict(SAME_USER, code=error.code) from error
         return json_response(whole_user_json(user), 201)
 
 
@@ -113,8 +115,7 @@ class UserView(UploadView):
     @Operation("Show a user", {200: ("The user.", "User")}, "the user, doctor, admin", errors=UNKNOWN)
     def get(self, username: str) -> Any:
         user = self.person(username, "doctor", "admin")
-        if user.id != self.user.id:
-            record_event("read", subject_id=user.id, subject=user.username, what="profile")
+        self.record_read(user, "profile")
         return json_response(whole_user_json(user))
 
     @Operation(
@@ -139,13 +140,12 @@ class UserView(UploadView):
             with transaction():  # all changes or none of them
                 name = self._change(user, body)
         except Conflict as error:
-            same = "User with same information is already exists."
-            return json_error(409, error.message if error.code == "identifier_taken" else same, error.code)
+            raise Conflict(error.message if error.code == "identifier_taken" else SAME_USER, code=error.code) from error
         if "identifiers" in body:
             store_waiting(user, self.context.settings.intake.folded_authorities)
         changed = services.get_user(name)
-        if changed.revision == user.revision and user.id != self.user.id:  # nothing was changed, but the user is shown
-            record_event("read", subject_id=user.id, subject=user.username, what="profile")
+        if changed.revision == user.revision:  # nothing was changed, but the user is shown
+            self.record_read(user, "profile")
         if any(getattr(changed, name) != getattr(user, name) for name in ("tokens_valid_after", "role", "active")):
             end_logins(self.context.settings, changed)
         return json_response(whole_user_json(changed), headers=ended_header(changed.tokens_valid_after))
@@ -158,7 +158,7 @@ class UserView(UploadView):
         user = self.person(username, "admin")
         if user.id == self.user.id:
             self.record_refusal(user)
-            raise NotAllowed("Nobody deletes himself or herself; another admin can.")
+            raise NotAllowed("Users cannot delete themselves; another admin can.")
         with acting_as(replace(current_actor(), address=address_with_proxy(self.address))):
             erase_user(user.username)
         end_logins(self.context.settings, user)
@@ -179,7 +179,7 @@ class UserView(UploadView):
         oneself = user.id == self.user.id
         if oneself and ("role" in body or "active" in body):
             self.record_refusal(user)
-            raise NotAllowed("Nobody changes his or her own role or switches himself or herself off.")
+            raise NotAllowed("Users cannot change their own role or disable themselves.")
         if oneself and "password" in body and not self._knows_password(user, body):
             self.record_refusal(user)
             raise NotAllowed("The current password is needed to set a new one.", code="current_password_wrong")

@@ -23,12 +23,13 @@ class Dump(Struct):
 
     `machine`: its description of the machine (`serial`, `model`, `firmware`, `site`). `zone`: the zone of moments that
     name none. `records` gives the records in their order; if the source is broken so that no further record can be
-    found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read
-    so far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
-    `people`: what FHIR Patient resources, read so far, say of the patients, each with a reference that means this one.
-    `include_training`: whether records made for training or debugging count as results. `known`: what earlier parts of
-    the source taught. `layout`: of a table; `patient_given`: whether its patient is known otherwise. `header`: the text
-    before the records that each of them needs to be read again, such as the column names of a table.
+    found, it raises BadInput naming the line, after the records before it. `skipped` counts, by kind, the parts read so
+    far that are not results; `notices` tell what looks wrong in the source as a whole, each with its place there.
+    `people`: what the FHIR Patient resources read so far say of the patients, each with a reference to its patient.
+    `include_training`: whether records made for training or debugging count as results. `known`: patients of earlier
+    parts of the source. `layout`: of a table; `patient_given`: whether its patient is known otherwise. `header`: the
+    text before the records that each of them needs to be read again, such as the column names of a table. `is_reread`:
+    whether it is one record, read again: a fault of the whole source is then that of the record.
     """
 
     format: "Format"
@@ -43,6 +44,7 @@ class Dump(Struct):
     layout: Layout = GUESSED
     patient_given: bool = False
     header: str = ""
+    is_reread: bool = False
 
     @property
     def serial(self) -> str | None:
@@ -50,7 +52,7 @@ class Dump(Struct):
 
     @property
     def describes_machine(self) -> bool:
-        """Whether it has more about its machine than the serial."""
+        """Whether the source says more about its machine than the serial."""
         return len(self.machine) > 1
 
 
@@ -67,7 +69,7 @@ def reread_source(format: "Format", raw: str, zone: tzinfo, layout: Layout) -> P
     """Read the text as a source of its own, and return its first record."""
     layout = replace(layout, encoding="")
     # what was left out was not rejected
-    dump = Dump(format, zone=zone, include_training=True, layout=layout, patient_given=True)
+    dump = Dump(format, zone=zone, include_training=True, layout=layout, patient_given=True, is_reread=True)
     try:
         source = Source(io.BytesIO(raw.encode("utf-8", "surrogateescape")))
         return next(iter(format.read(source, dump)))
@@ -78,12 +80,12 @@ def reread_source(format: "Format", raw: str, zone: tzinfo, layout: Layout) -> P
 class Format(Struct, frozen=True):
     """One format of input. `name` is stored with each rejection and is a value of `--format`.
 
-    `detect`: whether a source is in this format; the registry asks the formats in its order. `read`: the records of a
-    source, which it may describe further in the Dump (machine, header, skipped). `write_rejected`: the layout of a file
-    of rejected records, ready to be corrected and imported again. `reread`: the record of a rejection's text
-    (ParsedRecord.raw); as the only record of a source, unless the format has another way.
+    `detect`: returns whether a source is in this format; the registry asks the formats in its order. `read`: yields the
+    records of a source, and may add to the Dump (machine, header, skipped). `write_rejected`: returns the layout of a
+    file of rejected records, ready to be corrected and imported again. `reread`: reads the text of a rejection
+    (ParsedRecord.raw) again; by default as a source with one record.
 
-    `has_record_numbers`: its records usually have numbers of their own, so one without a number gets a derived one
+    `has_record_numbers`: its records usually have numbers of their own. So one without a number gets a derived number
     also over HTTP, and sending it twice stores it once. Otherwise two equal records over HTTP are two measurements.
     `is_single`: a source is one record, and its sender expects one answer. `shares_results`: one result may come alone
     and within a report.

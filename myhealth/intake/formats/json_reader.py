@@ -62,7 +62,7 @@ BRACES_TRIED = 50
 
 
 def count_parts(text: str, start: int = 0, end: int | None = None) -> int:
-    """Return the number of commas and opening brackets: no more values than these, and one, are in JSON text."""
+    """Return the number of commas and opening brackets: JSON text has at most one value more than these."""
     return sum(text.count(mark, start, end) for mark in ",[{")
 
 
@@ -131,13 +131,13 @@ class JsonBuffer:
         return True
 
     def _shorten(self) -> None:
-        """Put off the text that the next record does not need if it is short."""
+        """Move text out of the buffer until a record needs it: the next one may be short."""
         self._next_bytes, end = CHUNK_BYTES, self.position + CHUNK_BYTES
         if len(self.text) > end + CHUNK_BYTES:
             self.text, self._ahead, self.ended = self.text[:end], self.text[end:] + self._ahead, False
 
     def _forget(self) -> None:
-        """Drop the text before the position: Python's error for malformed JSON counts its lines, each time anew."""
+        """Drop the text before the position, because each error of Python's JSON decoder counts all its lines."""
         if self._held is None and self.position > CHUNK_BYTES // 8:
             self.text, self.position = self.text[self.position :], 0
 
@@ -270,7 +270,7 @@ class JsonBuffer:
         while (found := NEXT_RECORD.search(self.text, self.position)) is None:
             if len(self.text) - self.position > RECORD_MAX or not self.read_more():
                 return None
-        return ParsedRecord(index, line, self.consume(found.start()), None, [("", "it is no record")])
+        return ParsedRecord(index, line, self.consume(found.start()), None, [("", "it is not a record")])
 
     def _is_certain(self, error: JSONDecodeError) -> bool:
         """Return whether the value is malformed, and not only truncated by the end of the buffer."""
@@ -349,12 +349,12 @@ def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:
         index += 1
 
 
-def read_list(window: JsonBuffer, first: int = 0, *, scan: bool = True) -> Iterator[ParsedRecord]:
+def read_list(window: JsonBuffer, *, scan: bool = True) -> Iterator[ParsedRecord]:
     """Consume the list at the buffer's position and return its elements. Raises BadInput if it is truncated.
 
     `scan`: only find their ends, as `read_record` does."""
     window.expect("[", "a list of records")
-    index = first
+    index = 0
     if window.peek() == "]":
         window.consume(window.position + 1)
         return

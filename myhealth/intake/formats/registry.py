@@ -1,8 +1,14 @@
 """All formats of input. To add one, write its module and name it here.
 
-The readers of HL7 v2, FHIR and tables are loaded for the first such source: they take longer than a small dump.
+The readers of HL7 v2, FHIR and tables are loaded for the first such source: they take longer than a small dump. The one
+of a machine-memory dump is here: an object with the machine and a list named `records`.
+
+    {"format": "myhealth.machine-memory/1", "machine": {"serial": "HC-2031-0007"}, "records": [...]}
+
+`format` may be missing; `machine` may be the serial alone, and may follow the records if the source can be read twice.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
@@ -10,13 +16,123 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from myhealth.common.errors import BadInput
+from myhealth.common.text import printable
 from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format, RejectedLayout, encode_raw, reread_json
-from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_values, require_end
-from myhealth.intake.formats.machine_memory import MEMORY
-from myhealth.intake.formats.source import Source
+from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_members, read_values, require_end
+from myhealth.intake.formats.source import REQUIRED_NAMES, Source
 from myhealth.intake.formats.tables.layout import GUESSED, Layout
 from myhealth.intake.parsed_record import ParsedRecord, is_utf8
-from myhealth.machines.services import serial_fault
+from myhealth.machines.services import label_fault, serial_fault
+
+NOTICES_MAX = 20
+LABELS = ("model", "firmware", "site")
+MEMORY_FORMAT = "myhealth.machine-memory/1"
+
+
+def detect_memory(source: Source) -> bool:
+    """Return whether the source is a dump. An object that cannot be decoded and has no field of a record counts as one:
+    it may be a long or a malformed dump."""
+    start = source.json_start
+    if start.first != "{":
+        return False
+    if start.names & {"records", "format"}:
+        return True
+    return not (start.whole or start.by_line or start.names & REQUIRED_NAMES)
+
+
+def read_memory(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    """Return the records of a dump; the machine is known before the first of them.
+
+    Raises BadInput if no machine is named, or another one than `dump.machine` names already.
+    """
+    window = JsonBuffer(source.stream())
+    members = read_members(window)
+    named = _read_header(members, window, dump)
+    if not named and source.seekable():  # the machine may follow the records
+        for _ in read_list(window):
+            pass
+        _read_header(members, window, dump, rest=True)
+        window = JsonBuffer(source.rewound().stream())
+        members = read_members(window)
+        _read_header(members, window, dump)
+    if dump.serial is None:
+        raise BadInput("the dump does not say which machine it is of", hint="name it: --machine SERIAL")
+    return _read_records(members, window, dump)
+
+
+def _read_records(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
+    yield from read_list(window)
+    _read_header(members, window, dump, rest=True)
+    require_end(window)
+
+
+def _read_header(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: Dump, *, rest: bool = False) -> bool:
+    """Read the members before the records, or the `rest` after them; return whether the machine was among them.
+
+    Raises BadInput naming the line.
+    """
+    named = False
+    for name, line in members:
+        if name == "records":
+            if rest:
+                raise BadInput(f"line {line}: the dump has two lists named records")
+            return named
+        value = window.read_value()
+        if name == "format" and value != MEMORY_FORMAT:
+            raise BadInput(f"line {line}: format {value!r} is not known; this program reads {MEMORY_FORMAT!r}")
+        if name == "machine":
+            _describe_machine(value, line, dump)
+            named = True
+        elif name != "format":
+            _tell_unread(dump, f"line {line}: {printable(name, 60)} is not read")
+    if not rest:
+        raise BadInput("the dump has no records: an object with a list named records is expected")
+    return named
+
+
+def _describe_machine(value: Any, line: int, dump: Dump) -> None:
+    described = {"serial": value} if isinstance(value, str) else value
+    if not isinstance(described, dict):
+        raise BadInput(f"line {line}: machine must be an object with a serial")
+    serial = described.get("serial")
+    if serial is not None or dump.serial is None:
+        fault = serial_fault(serial)
+        if fault:
+            raise BadInput(f"line {line}: machine.serial: {fault}")
+        if dump.serial not in (None, serial):
+            raise BadInput(f"line {line}: the dump is of the machine {serial}, not of {dump.serial}")
+        dump.machine["serial"] = str(serial)
+    for name in described.keys() - {"serial", *LABELS}:
+        _tell_unread(dump, f"line {line}: machine.{printable(name, 60)} is not read")
+    for name in LABELS:  # for people: a bad one rejects no record
+        label = described.get(name)
+        text = str(label) if isinstance(label, (str, int, float)) else ""
+        if text and not label_fault(text):
+            dump.machine[name] = text
+
+
+def _tell_unread(dump: Dump, notice: str) -> None:
+    """Add a notice of an unknown member, once: the header may be read twice."""
+    if notice not in dump.notices and len(dump.notices) < NOTICES_MAX:
+        dump.notices.append(notice)
+
+
+def write_rejected(dump: Dump) -> RejectedLayout:
+    machine = json.dumps(dump.machine, ensure_ascii=False)
+    before = f'{{"format": "{MEMORY_FORMAT}", "machine": {machine}, "records": [\n'
+    return RejectedLayout(before.encode(), b",\n", b"\n]}\n", encode_raw)
+
+
+MEMORY = Format(
+    "memory",
+    "application/json",
+    detect=detect_memory,
+    read=read_memory,
+    write_rejected=write_rejected,
+    reread=reread_json,
+    has_record_numbers=True,
+)
+
 
 HL7_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\x0b?\s*(MSH|FHS|BHS)[^\w\s]")
 
@@ -93,7 +209,7 @@ CSV = Format(
     write_rejected=lambda dump: _reader("tables").write_rejected_rows(dump),
     has_record_numbers=True,
 )
-# In this order they are asked whether they know a source: the particular ones before the general ones.
+# They are asked in this order whether a source is theirs: special formats before general ones.
 FORMATS: list[Format] = [HL7, FHIR, LIST, MEMORY, OBJECT, NDJSON, CSV]
 
 
@@ -102,10 +218,12 @@ def format_names() -> list[str]:
 
 
 def get_format(name: str) -> Format:
-    """Return the format of this name; for any other name (as of a rejection from before it was stored) OBJECT."""
+    """Return the format of this name; OBJECT for any other name, such as that of an old rejection without one."""
     return next((each for each in FORMATS if each.name == name), OBJECT)
 
 
+HL7_REST = re.compile(rb"(?:\xef\xbb\xbf)?\s*(SFT|EVN|PID|PV1|ORC|OBR|OBX)[|][^\r\n]*[|]")
+NO_TABLE = re.compile(r"\s*(?:MSH|[FB]HS)[^\w\s]")  # HL7 v2, which would be a table in UTF-16
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
 
@@ -145,11 +263,15 @@ def read_dump(
 
 def detect_format(source: Source) -> Format:
     """Return the first format of the registry that knows the source. Raises BadInput if none does."""
-    found = next((each for each in FORMATS if each.detect(source)), None)
-    if found is not None:
-        return found
     head = source.head()
-    if head.startswith(UTF16_BOMS):
+    if found := HL7_REST.match(head):
+        raise BadInput(f"it is HL7 v2, but begins with {found[1].decode()}: a message begins with MSH")
+    is_utf16 = head.startswith(UTF16_BOMS)
+    is_table = not (is_utf16 and NO_TABLE.match(head.decode("utf-16", "ignore")))
+    known = next((each for each in FORMATS if each.detect(source)), None) if is_table else None
+    if known is not None:
+        return known
+    if is_utf16:
         raise BadInput("it is UTF-16; save it as UTF-8")
     if b"\0" in head:
         raise BadInput("it is a binary file; JSON, HL7 v2, tables and gzip are read")

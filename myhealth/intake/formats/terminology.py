@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.common.errors import BadInput
+from myhealth.common.spreadsheets import FAILED
 from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
 from myhealth.intake.record_types import TEXT_MAX
 from myhealth.machines.services import serial_fault
@@ -21,8 +22,8 @@ FieldError = tuple[str, str]  # (field, message)
 NOON = 12
 NOTHING = timedelta()
 
-# What instruments and spreadsheets print where they have no number: ***.**, ##, #N/A, #DIV/0!.
-UNMEASURED = re.compile(r"(?=.*[*#])[*#.\s]{2,}|#(?:N/A|(?:DIV/0|VALUE|REF|NUM|NULL)!|NAME\?)")
+# What instruments and spreadsheets print where they have no number: ***.**, ##, #N/A, #DIV/0!, #WERT!.
+UNMEASURED = re.compile(rf"(?=.*[*#])[*#.\s]{{2,}}|{FAILED.pattern}")
 NOT_A_NUMBER = {
     "NAN": "not-a-number",
     **dict.fromkeys(("INF", "+INF", "INFINITY"), "positive-infinity"),
@@ -35,8 +36,8 @@ NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9
 class PartialDateTime(Struct, frozen=True):
     """A moment as RFC 3339 text with a zone. `known`: its precision, if that is only "day", "month" or "year".
 
-    The time of such a moment is noon UTC, so that it is the same day in nearly every zone. `doubt`: why it is not
-    certain which moment is meant, if the clocks of its zone never showed it, or twice.
+    The time of such a moment is noon UTC, so that it is the same day in nearly every zone. `doubt`: why the moment is
+    not certain, if the clocks of its zone skipped or repeated it.
     """
 
     text: str
@@ -49,7 +50,7 @@ class PartialDateTime(Struct, frozen=True):
 
 def numbers_of(digits: Iterable[str | None]) -> tuple[int, ...]:
     """Return the parts of a moment that are given; an hour is completed by 0 minutes and seconds."""
-    numbers = tuple(int(each) for each in digits if each)
+    numbers = tuple(map(int, filter(None, digits)))
     return numbers + (0,) * (6 - len(numbers)) if len(numbers) > 3 else numbers
 
 
@@ -71,13 +72,13 @@ def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> Pa
     found = datetime(year, month, day, hour, minute, 59 if leap else second, microsecond, tzinfo=zone)
     doubt = "" if zone.__class__ is timezone else _clock_doubt(found)
     try:
-        return PartialDateTime(_rfc3339(found + timedelta(seconds=leap)), doubt=doubt)
+        return PartialDateTime(_rfc3339(found + timedelta(seconds=1) if leap else found), doubt=doubt)
     except OverflowError as error:
         raise ValueError(str(error)) from error
 
 
 def _clock_doubt(found: datetime) -> str:
-    """Return why a time in its zone is not one certain moment: clocks go forward and back; else ""."""
+    """Return why a local time is not one certain moment (the clocks skip or repeat it); "" if it is one."""
     later = found.replace(fold=1)
     if found.utcoffset() == later.utcoffset():
         return ""
@@ -88,9 +89,10 @@ def _clock_doubt(found: datetime) -> str:
 
 
 def _rfc3339(found: datetime) -> str:
-    """Format as RFC 3339, whose offsets have no seconds; local mean times of 1900 have (Asia/Kolkata: +05:53:28)."""
-    offset = found.utcoffset() or timedelta()
-    return (found.astimezone(UTC) if offset % timedelta(minutes=1) else found).isoformat()
+    """Format as RFC 3339, which has no seconds in offsets; local mean times of 1900 have them (Asia/Kolkata:
+    +05:53:28)."""
+    offset = found.utcoffset() or NOTHING
+    return (found.astimezone(UTC) if offset.seconds % 60 or offset.microseconds else found).isoformat()
 
 
 def number(text: str) -> Number | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from myhealth.clinical.absent_reasons import absent_reason_text
 from myhealth.clinical.in_words import concept_texts, mappings, plain_text, range_words
-from myhealth.clinical.ranges import classify
+from myhealth.clinical.ranges import compare
 from myhealth.common.csv_writer import csv_line
 from myhealth.reports.documents import Document
 from myhealth.reports.export.fhir_values import code_element
@@ -37,7 +37,7 @@ def csv_rows(reports: Iterable[Document], username: str | None) -> Iterator[list
         if report.get("taken_precision") == "unknown":
             shared[2] = None
         for place, result in enumerate(readable_results(report) or [{}], 1):
-            position = classify(*(result.get(name) for name in ("value", "low", "high")))
+            position = compare(result).position
             row = {**result, "position": position, **_later(report, result, place)}
             if code := plain_text(result.get("absent_code")):
                 row["absent_reason"] = result.get("absent_reason") or absent_reason_text(code)

@@ -1,8 +1,8 @@
 """Reports as FHIR R4: a Bundle of the Patient, DiagnosticReports and their Observations, which are panels with their
 components or members, and single results. Pure.
 
-What came in as FHIR goes out the same; myhealth/README.md names what does not. Source: HL7 FHIR R4 (4.0.1), "Bundle",
-"Patient", "DiagnosticReport", "Observation", "Specimen", "Device".
+Resources that came in as FHIR go out the same; myhealth/README.md names the exceptions. Source: HL7 FHIR R4 (4.0.1),
+"Bundle", "Patient", "DiagnosticReport", "Observation", "Specimen", "Device".
 """
 
 import uuid
@@ -133,7 +133,7 @@ class Observations:
         return self._observation(str(number), result, measured(result))
 
     def _observation(self, name: str, facts: Element, measured: Element) -> Element:
-        """Return an Observation with these facts, and with those of the report where it has none of its own."""
+        """Return an Observation with these facts; facts that it lacks are the report's."""
         specimen, contained = _specimen_element(facts.get("specimen") or self._details.get("specimen"))
         device, instrument = self._device(facts.get("device") or self._details.get("device"))
         inherited = self._report.get("status")
@@ -162,14 +162,14 @@ class Observations:
         }
 
     def _category(self, facts: Element) -> list[Element]:
-        """Return the categories as they were sent, or what the code tells."""
+        """Return the categories as they were sent, else the one that the code implies."""
         if own := concept_elements(facts.get("category")):
             return own
         shared = concept_elements(self._details.get("category"))
         if any(each.get("system") == CATEGORY_URI for found in shared for each in found.get("coding", ())):
             return shared
         codes = (
-            {facts.get("code")}
+            {facts["code"] if isinstance(facts["code"], str) else None}
             if "code" in facts
             else {each.get("code") for each in coding_elements(facts.get("codings"))}
         )
@@ -318,7 +318,7 @@ def performers_of(report: Document, details: Element) -> list[Any]:
 
 
 def _service_request(details: Element, subject: Element) -> Element:
-    """Return the order of the check-up, if the source told its reason or what the laboratory should know."""
+    """Return the order of the check-up, if the source gave its reason or information for the laboratory."""
     said = compact(
         reasonCode=concept_elements(details.get("reasons")), note=notes([{"text": details.get("clinical_information")}])
     )

@@ -151,7 +151,7 @@ def has_role(value: Any) -> bool:
 
 
 def instant(value: Any, offset: Any = None) -> str:
-    """Return an instant, in the zone that is so many minutes east of UTC; "" if it is none."""
+    """Return an instant, in the zone that is so many minutes east of UTC; "" if the value is not a moment."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -168,7 +168,7 @@ def instant(value: Any, offset: Any = None) -> str:
 def moment(value: Any, precision: Any, offset: Any = None) -> str:
     """Return a moment with only the precision that is known; "" if it is not known at all."""
     found = "" if precision == "unknown" else instant(value, None if precision else offset)
-    return found[: {"year": 4, "month": 7, "day": 10}.get(precision or "", 40)]
+    return found[: {"year": 4, "month": 7, "day": 10}.get(str(precision), 40)]
 
 
 def effective(source: Element, offset: Any = None) -> Element:
@@ -189,7 +189,7 @@ INT32 = 2**31
 
 
 def measured(result: Element) -> Element:
-    """Return what an Observation and a component have alike."""
+    """Return the elements that Observations and components share."""
     return {
         "code": code_element(result),
         **value_of(result),
@@ -218,7 +218,7 @@ def interpretation_elements(result: Element) -> list[Element]:
         found = ({"codings": [each], "text": each.get("text")} for each in sent if isinstance(each, dict))
         return [element for each in found if (element := concept_element(each))]
     flag = source_flag(result)
-    if flag not in FLAG_WORDS:
+    if not isinstance(flag, str) or flag not in FLAG_WORDS:
         return []
     return [{"coding": [{"system": V3_URI, "code": flag, "display": FLAG_WORDS[flag]}]}]
 

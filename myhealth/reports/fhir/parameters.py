@@ -1,14 +1,15 @@
-"""The search parameters of the FHIR API: which there are, and what a search with some of them asks for. Pure.
+"""The search parameters of the FHIR API, and the search that a request with some of them describes. Pure.
 
 Source: HL7 FHIR R4 (4.0.1), "Search", and the search parameters of Patient, Observation and DiagnosticReport.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple, get_args
 from urllib.parse import urlencode
+
+from msgspec import Struct
 
 from myhealth.clinical.status import ReportStatus
 from myhealth.reports.documents import Document
@@ -56,11 +57,11 @@ class Parameter(NamedTuple):
 
 _CLINICAL = {
     "_id": Parameter("token", "Logical ids."),
-    "patient": Parameter("reference", "Whom it is about; staff must name somebody, others need not."),
+    "patient": Parameter("reference", "The patient; staff must name one, others need not."),
     "subject": Parameter("reference", "The same as patient."),
     "category": Parameter("token", "A category."),
     "code": Parameter("token", "What was measured."),
-    "date": Parameter("date", "When it was taken; of an unknown moment nothing is found."),
+    "date": Parameter("date", "When it was taken; what has no known date is not found."),
     "status": Parameter("token", "The status."),
     "_lastUpdated": Parameter("date", "When it was stored or changed here."),
 }
@@ -72,7 +73,11 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "birthdate": Parameter("date", "The date of birth."),
     },
     "Observation": _CLINICAL
-    | {"combo-code": Parameter("token", "What was measured, also as a component, as a blood pressure's two values.")},
+    | {
+        "combo-code": Parameter(
+            "token", "What was measured, also as a component, such as one value of a blood pressure."
+        )
+    },
     "DiagnosticReport": _CLINICAL,
 }
 INCLUDES: dict[str, tuple[str, ...]] = {
@@ -80,7 +85,7 @@ INCLUDES: dict[str, tuple[str, ...]] = {
     "Observation": ("Observation:patient", "Observation:subject"),
     "DiagnosticReport": ("DiagnosticReport:patient", "DiagnosticReport:subject", "DiagnosticReport:result"),
 }
-# What is said of the answer; each but `_include` once.
+# Parameters that shape the answer; each but `_include` may occur once.
 ASKED_MAX = 10**9
 CONTROLS = ("_count", "_sort", "_include", "_summary", "_format", "_after")
 
@@ -106,26 +111,25 @@ SPANS: dict[str, Any] = {
 }
 
 
-@dataclass
-class FhirSearch:
-    """What a search asks for. `used`: the parameters that count, as they came. `predicates`: exact conditions on a
-    resource; `conditions`: what MongoDB can tell of it before, which lets more through. `patients`: for each parameter,
-    the ids that it names; `ids`, `identifiers`, `names`, `births`: the same of Patients. `counts_only`: without
-    resources."""
+class FhirSearch(Struct):
+    """The conditions of a search. `used`: the parameters that count, as they came. `predicates`: exact conditions on a
+    resource. `conditions`: the same for MongoDB, which checks them first and lets more through. `patients`: for each
+    parameter, the ids that it names. `ids`, `identifiers`, `names`, `births`: conditions on Patients. `counts_only`:
+    without resources."""
 
     kind: str
-    used: list[tuple[str, str]] = field(default_factory=list)
-    predicates: list[Predicate] = field(default_factory=list)
-    conditions: list[Document] = field(default_factory=list)
-    patients: list[list[str]] = field(default_factory=list)
-    ids: list[list[str]] = field(default_factory=list)
-    identifiers: list[list[str]] = field(default_factory=list)
-    names: list[list[str]] = field(default_factory=list)
-    births: list[Span] = field(default_factory=list)
+    used: list[tuple[str, str]] = []
+    predicates: list[Predicate] = []
+    conditions: list[Document] = []
+    patients: list[list[str]] = []
+    ids: list[list[str]] = []
+    identifiers: list[list[str]] = []
+    names: list[list[str]] = []
+    births: list[Span] = []
     count: int = COUNT
     counts_only: bool = False
     sort: Sort = "-taken_at"
-    includes: list[str] = field(default_factory=list)
+    includes: list[str] = []
     after: str = ""
 
     def finds(self, resource: Element) -> bool:
@@ -204,9 +208,9 @@ def parse_fhir_search(kind: str, pairs: Iterable[tuple[str, str]], base: str, *,
 
 
 def _control(search: FhirSearch, name: str, value: str) -> None:
-    """Add a parameter that says how to answer."""
+    """Add a parameter that shapes the answer."""
     if name != "_include" and name in (each for each, _ in search.used):
-        raise refuse(name, "stands there twice.")
+        raise refuse(name, "occurs twice.")
     if name == "_count":
         if not re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) or int(value) > ASKED_MAX:
             raise refuse(name, f"must be a whole number up to {ASKED_MAX}.")

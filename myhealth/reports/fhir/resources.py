@@ -9,6 +9,7 @@ made by the same code as any other Observation, from numbers that mark their pla
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -58,24 +59,26 @@ def find_resource(report: Document, kind: str, id_: str) -> Element | None:
     return next((each for each in resources_of(report, frozenset((kind,))) if each["id"] == id_), None)
 
 
-def observation_id(report: Document, number: str) -> str:
-    """Return the id of the Observation that was sent under this number (`sub_id`), of "" that of the first one which no
-    other contains; "" if it is not there."""
+def observation_ids(report: Document) -> Callable[[str], str]:
+    """Return a function from the number (`sub_id`) under which an Observation was sent to its id; to "" if it is not
+    there. For the number "", the id is that of the first Observation that no other contains."""
     results = readable_results(report)
     observations, top = Observations(report, {}, str).of(results)
-    found = dict.fromkeys((top if not number else ())[:1])
+    there = {each["id"] for each in observations}
     panels = (report.get("details") or {}).get("panels") or ()
+    found = {"": top[0]} if top else {}
     for prefix, parts in (("", results), ("p", panels)):
         for place, each in enumerate(parts, 1):
-            if number and each.get("sub_id") == number:
-                found[f"{report['_id']}-{prefix}{each.get('number', place)}"] = None
-    found[f"{report['_id']}-p0"] = None  # both values of a blood pressure are parts of one
-    there = {each["id"] for each in observations}
-    return next((each for each in found if each in there), "")
+            id_ = f"{report['_id']}-{prefix}{each.get('number', place)}"
+            if (number := each.get("sub_id")) and id_ in there:
+                found.setdefault(number, id_)
+    both = f"{report['_id']}-p0"  # both values of a blood pressure are parts of one
+    return lambda number: found.get(number, both if both in there else "")
 
 
 def is_withdrawn(report: Document, id_: str) -> bool:
-    """Return whether the source took the result, or the whole report, back. Results have numbers where one is gone."""
+    """Return whether the source withdrew the result, or the whole report. After a withdrawal the
+    other results have a `number`; a lower number that is missing is the withdrawn one's."""
     if report.get("status") == WITHDRAWN:
         return True
     numbers = [number for each in readable_results(report) if type(number := each.get("number")) is int]
@@ -163,7 +166,7 @@ def _fill_template(template: Template, results: list[Element], report: Document,
 
 @lru_cache(maxsize=TEMPLATES)
 def _templates(machine: Any, facts: tuple[tuple[Any, ...], ...]) -> list[Template] | None:
-    """Return the templates of reports with these facts; None if not every value has one place in them."""
+    """Return the templates of reports with these facts; None unless each value has exactly one place in them."""
     results = []
     for place, (names, values, *_) in enumerate(facts):
         results.append({**dict(zip(names, values, strict=True)), "value": FIRST_MARK + place})

@@ -1,7 +1,7 @@
 """Searches of the FHIR API against the report store: pages of resources, behind keyset cursors.
 
-The order is that of the check-ups, so that an index answers every search: results with moments of their own stand with
-their check-up.
+The order is that of the check-ups, so that an index answers every search. A result with a moment of its own is sorted
+with its check-up.
 """
 
 import itertools
@@ -88,7 +88,7 @@ def count_found(store: ReportRepository, search: FhirSearch, owners: Sequence[Do
 
 
 def find_named(store: ReportRepository, search: FhirSearch) -> list[Document]:
-    """Return the reports that the ids of a search name, whoever they are of."""
+    """Return the reports that the ids of a search name, of any patient."""
     numbers = set.intersection(*({report_id_of(search.kind, id_) for id_ in ids} for ids in search.ids))
     wanted = [number for number in numbers if number is not None and number <= INT_MAX]
     return store.find_by_query({"_id": {"$in": wanted}}) if wanted else []

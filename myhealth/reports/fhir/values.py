@@ -85,7 +85,7 @@ class Span(NamedTuple):
 
 
 def span_of(text: str) -> Span | None:
-    """Return the span of a date of any precision; without a zone in UTC. None if it is none.
+    """Return the span of a date of any precision; without a zone in UTC. None if the text is not a date.
 
     Worked example: "2026-11" is from 2026-11-01T00:00Z on, before 2026-12-01T00:00Z.
     """

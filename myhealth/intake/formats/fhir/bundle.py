@@ -17,16 +17,21 @@ from urllib.parse import unquote
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Element, bundle_fault, kind, resource_fault, untaken_request
-from myhealth.intake.formats.fhir.resources import Resources
+from myhealth.intake.formats.fhir.element import (
+    Element,
+    bundle_fault,
+    kind,
+    parse_address,
+    resource_fault,
+    untaken_request,
+)
+from myhealth.intake.formats.fhir.resources import Resources, page_note
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
 RESULTS = ("Observation", "DiagnosticReport")
 PERSONS = ("Patient", "RelatedPerson", "Practitioner", "PractitionerRole", "Group")
 THINGS = ("Device", "Location", "Substance", "Specimen")
-# [root, type, id, version] of an address on a FHIR server; the root and the version may be missing.
-ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 # A deletion of the one resource with an identifier.
 CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
@@ -38,9 +43,9 @@ class Entry:
 
     `fault`: the reason why it is not a resource, as (field, message). `kind` is "" if the entry has no resource.
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
-    the reference and the type of whom it is about; `focus`: whom or what it is about instead. `deleted`: it only says
-    that the resource `kind`/`id` was deleted. `included`: a search found it only as a part of what was sought.
-    `number`: its place in its Bundle, from 0. `response`: what a history says of its deletion.
+    the reference and the type of whom it is about; `focus`: whom or what it is about instead. `deleted`: it only
+    reports that the resource `kind`/`id` was deleted. `included`: a search added it to what it found. `number`: its
+    place in its Bundle, from 0. `response`: the answer that a history has for its deletion.
     """
 
     resources: Resources = field(repr=False)
@@ -88,15 +93,16 @@ class Entry:
 
 
 def focus_of(resource: dict[str, Any]) -> str:
-    """Return whom or what an Observation is about, if that is another person than its subject or a thing; else "".
+    """Return the reference to what an Observation is about, if that is not its subject, the patient in whose record it
+    is; else "".
 
-    Its subject is whose record it is in. Worked example: a fetus, in the record of its mother.
+    Worked example: a fetus, in the record of its mother.
     """
     part = Element(resource, "", [])
     inside = {each.text("id"): each.text("resourceType") for each in part.parts("contained")}
     for each in part.parts("focus"):
         text = each.text("reference").strip()
-        address = ADDRESS.fullmatch(text)
+        address = parse_address(text)
         kind = inside.get(text[1:], "") if text.startswith("#") else address[2] if address else each.text("type")
         if kind in PERSONS and text != part.part("subject").text("reference"):
             return "person other than the patient"
@@ -106,7 +112,7 @@ def focus_of(resource: dict[str, Any]) -> str:
 
 
 class KnownPatients(dict[str, "Entry | None"]):
-    """Patient resources of earlier parts of a source, by the references that mean them; None if several do."""
+    """Patient resources of earlier parts of a source, by the references to them; None for a reference to several."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,10 +121,12 @@ class KnownPatients(dict[str, "Entry | None"]):
 
 class Scope:
     """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
-    `known`: patients of earlier parts of the source."""
+    `known`: patients of earlier parts of the source. `read`: what was found in entries without a fault, by the function
+    that reads it."""
 
     def __init__(self, entries: list[Entry], known: KnownPatients | None = None) -> None:
         self.known: dict[str, Entry | None] = known or {}
+        self.read: dict[tuple[Any, Entry], Any] = {}
         self.entries = [entry for entry in entries if entry.fault is None]
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}
@@ -129,7 +137,7 @@ class Scope:
         for entry in self.entries:
             if entry.full_url:
                 self._by_url.setdefault(entry.full_url, []).append(entry)
-            address = ADDRESS.fullmatch(entry.full_url)
+            address = parse_address(entry.full_url)
             if entry.id:
                 self._by_type.setdefault((entry.kind, entry.id), []).append(entry)
             if address and address[2] == entry.kind and address[3] != entry.id:
@@ -138,17 +146,17 @@ class Scope:
     def resolve(self, reference: Element, at: Entry) -> Entry | None:
         """Return the entry that a Reference in the resource `at` refers to; None if it is not here."""
         text = reference.text("reference").strip()
-        if text.startswith("#"):
-            return _contained(at.outermost).get(text[1:])
-        address = ADDRESS.fullmatch(text)
+        if not text or text.startswith("#"):
+            return _contained(at.outermost).get(text[1:]) if text else None
+        address = parse_address(text)
         if address is None:
             return next(iter(self._by_url.get(text, [])), None) or self.known.get(text)
         return self._find(address, at, text) or self._known(address, at)
 
     def double(self, reference: Element, found: Entry, may_be_one: Callable[[Entry, Entry], bool]) -> Entry | None:
-        """Return an entry that a Reference may mean as it means `found`, and that is certainly not the same."""
+        """Return another entry that a Reference may mean as well as `found`, and that is certainly another resource."""
         text = reference.text("reference").strip()
-        address = ADDRESS.fullmatch(text)
+        address = parse_address(text)
         if (key := (text, id(found))) not in self._doubles:
             same = self._by_url.get(text, [])
             if address and not address[1]:
@@ -166,8 +174,9 @@ class Scope:
 
     @staticmethod
     def address_of(reference: Element, at: Entry) -> str:
-        """Return what a Reference in the resource `at` names; without a server, one on the server of that resource."""
-        address = ADDRESS.fullmatch(text := reference.text("reference").strip())
+        """Return the address that a Reference in the resource `at` names; one without a server is on that resource's
+        server."""
+        address = parse_address(text := reference.text("reference").strip())
         return f"{root_of(at.outermost)}{address[2]}/{address[3]}" if address and not address[1] else text
 
     def about(self, entry: Entry) -> tuple[str, Entry | None]:
@@ -178,12 +187,12 @@ class Scope:
             return found.kind, found
         if entry.focus:
             return entry.focus, None
-        address = ADDRESS.fullmatch(subject.text("reference").strip())
+        address = parse_address(subject.text("reference").strip())
         return (address[2] if address else subject.text("type") or "Patient"), None
 
     def _known(self, address: re.Match[str], at: Entry) -> Entry | None:
-        """Return the patient whom an address means in an earlier part of the source. One without a server may be of
-        any."""
+        """Return the patient whom an address means in an earlier part of the source. An address without a server may be
+        of any server."""
         root = address[1] or root_of(at.outermost)
         name = f"{address[2]}/{address[3]}"
         return self.known.get(f"{root}{name}") or self.known.get(name)
@@ -219,7 +228,7 @@ def _entry_version(entry: Entry) -> str:
 
 def root_of(entry: Entry) -> str:
     """Return the server of an entry: the beginning of its fullUrl; "" if it names none."""
-    address = ADDRESS.fullmatch(entry.full_url)
+    address = parse_address(entry.full_url)
     return (address[1] or "") if address else ""
 
 
@@ -301,8 +310,8 @@ def _moved(entries: list[Entry], first_line: int) -> list[Entry]:
 
 
 def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
-    """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is no Bundle, or
-    broken, and TooLarge."""
+    """Read past the Bundle at the window's position and return its entries. Raises BadInput if it is not a Bundle or is
+    malformed, and TooLarge."""
     entries: list[Entry] = []
     members: dict[str, Any] = {}
     for name, line in read_members(window):
@@ -320,18 +329,6 @@ def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
     if note := page_note(members, entries):
         resources.notes.append(note)
     return entries
-
-
-def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:
-    """Return what is missing if the Bundle is one page of several, else ""."""
-    links = bundle.get("link")
-    relations = {each.get("relation") for each in links if isinstance(each, dict)} if isinstance(links, list) else set()
-    total, here = bundle.get("total"), sum(not entry.included for entry in entries)
-    missing = total - here if type(total) is int and bundle.get("type") in ("searchset", "history") else 0
-    if missing <= 0 and "next" not in relations:
-        return ""
-    count = f"{here} of {total} entries; {missing} are missing" if missing > 0 else "one page; more are missing"
-    return f"the Bundle has {count} (Bundle.total, Bundle.link): send the other pages too"
 
 
 def _list_entries(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
@@ -365,6 +362,7 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
         else:
             found.full_url = value.get("fullUrl", "")
             found.describe(value["resource"])
+            resources.keep(found, value["resource"])
             found.included = isinstance(search := value.get("search"), dict) and search.get("mode", "match") != "match"
     if found.fault is None and isinstance(value, dict):
         faults: list[tuple[str, str]] = []
@@ -380,11 +378,11 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
 
 
 def _note_deletion(entry: Entry, request: dict[str, Any], full_url: str) -> None:
-    """Note which resource a transaction or a history says was deleted, if that is known."""
+    """Note which resource a transaction or a history reports as deleted, if that is known."""
     url = request.get("url")
     if isinstance(url, str) and (condition := CONDITION.fullmatch(url.strip())):
         entry.kind, entry.full_url, entry.deleted, entry.withdrawn = condition[1], unquote(condition[2]), True, True
-    address = ADDRESS.fullmatch(url.strip()) if isinstance(url, str) else None
+    address = parse_address(url.strip()) if isinstance(url, str) else None
     if address and address[2] in RESULTS:
         entry.kind, entry.id, entry.deleted, entry.withdrawn = address[2], address[3], True, True
         entry.full_url = full_url or (address[0] if address[1] else "")

@@ -6,28 +6,33 @@ Source: HL7 FHIR R4 (4.0.1), "JSON Representation" and "Data Types".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, cast
 
-from myhealth.common.text import printable
+from myhealth.common.text import printable, unstorable_fault
 from myhealth.intake.formats.terminology import FieldError, Number, joined_name
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
 RESULT_URL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)(?:[/?]|$)")
+# The root and the version may be missing.
+ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
 TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
+CODING = ("system", "code", "display", "version")
 # FHIR forbids to use a resource in which one of these is not understood.
-MODIFIERS = {"modifierExtension", "implicitRules"}
+MODIFIERS = ("modifierExtension", "implicitRules")
 
 
 class Element:
     """A JSON object of a resource, and its place (`path`, in FHIRPath).
 
-    Its methods return the value of a name, or an empty value if it is absent or null. A wrong type, or a name that
-    occurs twice, is added to `faults`.
+    Its methods return the value of a name, or an empty value if it is absent or null. A wrong type, a text that cannot
+    be stored, or a name that occurs twice, is added to `faults`.
     """
 
     __slots__ = ("data", "faults", "path")
@@ -36,11 +41,12 @@ class Element:
         self.data = data
         self.path = path
         self.faults = faults
-        if isinstance(data, DuplicateKeyDict):
+        if type(data) is DuplicateKeyDict:
             self.add_error(printable(data.name, 60), "is there twice")
-        for name in MODIFIERS & data.keys():
-            if data[name]:
-                self.add_error(name, "may change what the rest means, and is not known here")
+        if "modifierExtension" in data or "implicitRules" in data:
+            for name in MODIFIERS:
+                if data.get(name):
+                    self.add_error(name, "may change what the rest means, and is not known here")
 
     def __bool__(self) -> bool:
         return bool(self.data)
@@ -49,21 +55,23 @@ class Element:
         self.faults.append((f"{self.path}.{name}" if name else self.path, message))
 
     def text(self, name: str) -> str:
-        value = self.data.get(name)
-        if value is None or type(value) is str:
-            return value or ""
-        self.add_error(name, f"must be text, not {kind(value)}")
-        return ""
+        value: Any = self.data.get(name)
+        if value.__class__ is str and value.isascii() and "\0" not in value:  # nearly all
+            return value
+        return "" if value is None else self._text(name, value)
 
     def texts(self, name: str) -> list[str]:
         """Return a list of texts; a single text is a list of one."""
-        found = []
-        for place, value in self._items(name):
-            if type(value) is str:
-                found.append(value)
-            else:
-                self.add_error(place, f"must be text, not {kind(value)}")
-        return found
+        return [self._text(place, value) for place, value in self._items(name)]
+
+    def _text(self, place: str, value: Any) -> str:
+        if type(value) is not str:
+            self.add_error(place, f"must be text, not {kind(value)}")
+        elif fault := unstorable_fault(value):
+            self.add_error(place, fault)
+        else:
+            return value
+        return ""
 
     def number(self, name: str) -> Number | None:
         value = self.data.get(name)
@@ -77,32 +85,79 @@ class Element:
         value = self.data.get(name)
         if value is None:
             return NOTHING
-        if not isinstance(value, dict):
-            self.add_error(name, f"must be an object, not {kind(value)}")
-            return NOTHING
-        return Element(value, f"{self.path}.{name}", self.faults)
+        if isinstance(value, dict):
+            return Element(value, f"{self.path}.{name}", self.faults)
+        self.add_error(name, f"must be an object, not {kind(value)}")
+        return NOTHING
 
-    def parts(self, name: str) -> list[Element]:
-        """Return a list of objects; a single object, as in older releases of FHIR, is a list of one."""
-        found: list[Element] = []
+    def parts(self, name: str) -> tuple[Element, ...]:
+        """Return the objects of a list; a single object, as in older releases of FHIR, is a list of one."""
         if self.data.get(name) is None:
-            return found
+            return ()
+        found: list[Element] = []
         for place, value in self._items(name):
             if isinstance(value, dict):
                 found.append(Element(value, f"{self.path}.{place}", self.faults))
             else:
                 self.add_error(place, f"must be an object, not {kind(value)}")
-        return found
+        return tuple(found)
 
-    def _items(self, name: str) -> Iterator[tuple[str, Any]]:
+    def codings(self) -> list[dict[str, Any]]:
+        """Return the codings of a CodeableConcept with all that a record keeps of them."""
+        made = [compact(**{name: each.text(name) for name in CODING}) for each in self.parts("coding")]
+        return [each for each in made if each]
+
+    def has_parts(self, name: str) -> bool:
+        """Return whether `parts` of this name gives any object, without a look for faults."""
+        value = self.data.get(name)
+        return any(isinstance(each, dict) for each in (value if isinstance(value, list) else [value]))
+
+    def _items(self, name: str) -> list[tuple[str, Any]]:
         value = self.data.get(name)
         if isinstance(value, list):
-            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value) if item is not None)
-        elif value is not None:
-            yield name, value
+            return [(f"{name}[{i}]", item) for i, item in enumerate(value) if item is not None]
+        return [] if value is None else [(name, value)]
 
 
 NOTHING = Element({}, "", [])  # what is absent; nothing is wrong with it
+
+Reader = TypeVar("Reader", bound=Callable[..., Any])
+NESTED = (dict, list)
+ANSWERS_MAX, CONTENT_MAX = 1024, 1000  # answers that are kept, and characters of the content of each
+
+
+def remembered(name: str = "") -> Callable[[Reader], Reader]:
+    """Decorate a function of one part of an Element, which reads nothing else of it: equal contents, such as the code
+    of a test, are read once. Each caller gets an answer of its own. A content with a fault is read anew. `name`: the
+    part's, if it is not the function's second argument."""
+
+    def decorate(read: Reader) -> Reader:
+        answers: dict[Any, Any] = {}
+
+        @wraps(read)
+        def remembering(part: Element, *more: Any) -> Any:
+            if (value := part.data.get(name or more[0])) is None:
+                return read(part, *more)
+            content = repr(value)
+            known = answers.get((content, more), NOTHING)
+            if known is not NOTHING:
+                return _copy(known)
+            found = read(part, *more)
+            if not part.faults and len(content) <= CONTENT_MAX:
+                if len(answers) >= ANSWERS_MAX:
+                    answers.clear()
+                answers[content, more] = _copy(found)
+            return found
+
+        return cast(Reader, remembering)
+
+    return decorate
+
+
+def _copy(value: Any) -> Any:
+    if value.__class__ is dict:
+        return {name: _copy(each) if each.__class__ in NESTED else each for name, each in value.items()}
+    return [_copy(each) for each in value] if value.__class__ is list else value
 
 
 def kind(value: Any) -> str:
@@ -119,7 +174,7 @@ def kind(value: Any) -> str:
 def words(concept: Element) -> str:
     """Return the text of a CodeableConcept, else the display of a coding, else a code."""
     text = concept.text("text")
-    if text.strip():
+    if text.strip() or not concept.data:
         return text
     codings = concept.parts("coding")
     return next((found for name in ("display", "code") for coding in codings if (found := coding.text(name))), "")
@@ -127,29 +182,39 @@ def words(concept: Element) -> str:
 
 def compact(**parts: Any) -> dict[str, Any]:
     """Return the parts that are not empty."""
-    return {name: value for name, value in parts.items() if value is not None and value != "" and value != []}
-
-
-def codings(part: Element) -> list[dict[str, Any]]:
-    """Return the codings of a CodeableConcept with all that a record keeps of them."""
-    names = ("system", "code", "display", "version")
-    made = (compact(**{name: each.text(name) for name in names}) for each in part.parts("coding"))
-    return [each for each in made if each]
+    return {name: value for name, value in parts.items() if value or (value is not None and value not in ("", []))}
 
 
 def concept(part: Element) -> dict[str, Any] | str | None:
     """Return a CodeableConcept as a record has it: text, or text with codings; None if it is empty."""
-    made = compact(text=part.text("text"), codings=codings(part))
+    made = compact(text=part.text("text"), codings=part.codings()) if part.data else {}
     return made.get("text") if "codings" not in made else made
 
 
+@remembered()
+def codings_of(part: Element, name: str) -> list[dict[str, Any]]:
+    return part.part(name).codings()
+
+
+@remembered()
 def concepts(part: Element, name: str) -> list[dict[str, Any] | str]:
     return [found for each in part.parts(name) if (found := concept(each))]
 
 
-def by_use(parts: list[Element]) -> list[Element]:
-    """Return identifiers or names, the usual and the official one first."""
-    return sorted(parts, key=lambda part: USES.index(use) if (use := part.text("use")) in USES else USES.index(""))
+def by_use(parts: Iterable[Element]) -> list[Element]:
+    """Return identifiers or names, the usual and the official one first, those that are no longer valid last."""
+    return sorted(parts, key=_place_of_use)
+
+
+def _place_of_use(part: Element) -> int:
+    use = "old" if is_former(part) else part.text("use")
+    return USES.index(use if use in USES else "")
+
+
+def is_former(part: Element) -> bool:
+    """Return whether an identifier or a name is no longer valid: its use is old, or its period has ended."""
+    end = part.part("period").text("end")[:10] if "period" in part.data else ""
+    return part.text("use") == "old" or (end != "" and end < datetime.now(UTC).date().isoformat()[: len(end)])
 
 
 def person_name(person: Element) -> str:
@@ -164,12 +229,21 @@ def person_name(person: Element) -> str:
     return ""
 
 
+@lru_cache(maxsize=4096)
+def parse_address(text: str) -> re.Match[str] | None:
+    """Return [root, type, id, version] of an address on a FHIR server; None if it is not one. Many are in a source
+    again and again."""
+    return ADDRESS.fullmatch(text)
+
+
 def resource_fault(resource: Any) -> tuple[str, str] | None:
     """Return the reason why a JSON value is not a FHIR resource; None if it is one."""
     if not isinstance(resource, dict):
         return "", f"must be an object, not {kind(resource)}"
+    if isinstance(resource, DuplicateKeyDict) and resource.name == "resourceType":
+        return "resourceType", "is there twice"
     if "resourceType" not in resource:
-        return "resourceType", "is missing: it is no FHIR resource"
+        return "resourceType", "is missing: it is not a FHIR resource"
     if not isinstance(resource["resourceType"], str) or not TYPE.fullmatch(resource["resourceType"]):
         return "resourceType", "does not name a type of FHIR resource"
     return None

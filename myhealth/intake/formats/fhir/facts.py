@@ -11,13 +11,23 @@ from typing import Any, NamedTuple, get_args
 
 from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
 from myhealth.clinical.status import WITHDRAWN, ReportStatus, ResultStatus
-from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry
-from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concept, concepts, person_name
+from myhealth.intake.formats.fhir.bundle import Entry
+from myhealth.intake.formats.fhir.element import (
+    Element,
+    by_use,
+    compact,
+    concept,
+    concepts,
+    parse_address,
+    person_name,
+    remembered,
+)
 from myhealth.intake.formats.fhir.grouping import FhirGroup, label
 from myhealth.intake.formats.fhir.moments import Moments
 
 # The status of a result that has none of its own, by that of its report.
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
+STATUSES = {"DiagnosticReport": get_args(ReportStatus), "Observation": get_args(ResultStatus)}
 # The systems of our own export for a check-up and a machine: numbers that the record has elsewhere.
 OURS = (OUR_REPORT, OUR_SERIAL)
 ETAG = re.compile(r'(?:W/)?"(.*)"')
@@ -25,7 +35,7 @@ NOTE_EXTENSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Diagnost
 
 
 class Place(NamedTuple):
-    """A resource as a part of a group: what references in it resolve by."""
+    """A resource as a part of a group, with what is needed to resolve its references."""
 
     group: FhirGroup
     entry: Entry
@@ -41,7 +51,7 @@ class Place(NamedTuple):
 
 def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
     """Return the facts that results, panels and check-ups have alike, by the names of a result's fields."""
-    part = place.part
+    part, meta = place.part, place.part.part("meta")
     return compact(
         **moments.of(part),
         status=_known_status(place),
@@ -54,8 +64,8 @@ def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
         interpretations=interpretations_of(part),
         notes=[*_notes(place)],
         identifiers=identifiers_of(part),
-        updated_at=part.part("meta").text("lastUpdated"),
-        version=read_version_id(part.part("meta").text("versionId")),
+        updated_at=meta.text("lastUpdated"),
+        version=read_version_id(meta.text("versionId")),
     )
 
 
@@ -67,8 +77,7 @@ def read_version_id(sent: str) -> str:
 
 def _known_status(place: Place) -> str:
     status = place.part.text("status").strip().lower()
-    known = get_args(ReportStatus if place.entry.kind == "DiagnosticReport" else ResultStatus)
-    return status if status in known else "unknown"
+    return status if status in STATUSES[place.entry.kind] else "unknown"
 
 
 def identifiers_of(part: Element) -> list[dict[str, Any]]:
@@ -77,7 +86,7 @@ def identifiers_of(part: Element) -> list[dict[str, Any]]:
     `type`: the first code of an identifier's type.
     """
     found = []
-    for each in by_use(part.parts("identifier")):
+    for each in by_use(part.parts("identifier")) if "identifier" in part.data else ():
         if each.text("value").strip() and each.text("system") not in OURS:
             types = (coding.text("code") for coding in each.part("type").parts("coding"))
             kind = next(filter(None, types), None)
@@ -85,11 +94,12 @@ def identifiers_of(part: Element) -> list[dict[str, Any]]:
     return found
 
 
+@remembered("interpretation")
 def interpretations_of(part: Element) -> list[dict[str, Any]]:
     """Return an entry for each coding of each interpretation; its text goes with the first coding."""
     found: list[dict[str, Any]] = []
     for each in part.parts("interpretation"):
-        entries = codings(each) or [{}]
+        entries = each.codings() or [{}]
         entries[0] |= compact(text=each.text("text"))
         found += filter(None, entries)
     return found
@@ -112,7 +122,7 @@ def _performers(place: Place) -> Iterator[dict[str, Any]]:
         for each in place.part.parts(name):
             reference = each.part("actor") if "actor" in each.data else each  # STU3
             found = place.resolve(reference)
-            address = ADDRESS.fullmatch(reference.text("reference").strip())
+            address = parse_address(reference.text("reference").strip())
             kind = (found.entry.kind if found else "") or reference.text("type") or (address[2] if address else "")
             parts = [*reference.parts("identifier"), *(found.part.parts("identifier") if found else ())]
             yield compact(
@@ -150,7 +160,7 @@ def _read_specimen(place: Place) -> dict[str, Any] | str | None:
             period = collection.part("collectedPeriod")
             parts = {
                 "text": found.part.part("type").text("text"),
-                "codings": codings(found.part.part("type")),
+                "codings": found.part.part("type").codings(),
                 "collected_at": collection.text("collectedDateTime") or period.text("start") or period.text("end"),
                 "body_site": concept(collection.part("bodySite")),
                 "identifiers": identifiers_of(found.part),
@@ -177,7 +187,7 @@ def _read_device(place: Place) -> dict[str, Any] | str | None:
         kind = found.part.part("type")
         model = " ".join(filter(None, (found.part.text(name) for name in ("manufacturer", "modelNumber"))))
         text = next(filter(None, [reference.text("display"), *names, kind.text("text"), model]), "")
-        made = compact(text=text, codings=codings(kind), identifiers=identifiers_of(found.part))
+        made = compact(text=text, codings=kind.codings(), identifiers=identifiers_of(found.part))
     if made.keys() == {"identifiers"} and not any("system" in each for each in made["identifiers"]):
         return None  # it is the serial
     return made["text"] if made.keys() == {"text"} else made or None

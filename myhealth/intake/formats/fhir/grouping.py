@@ -4,20 +4,25 @@ Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping) and "DiagnosticReport".
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from myhealth.common.errors import TooLarge
 from myhealth.intake.formats.fhir.bundle import RESULTS, Entry, Scope, contained_in, small_bundle
 from myhealth.intake.formats.fhir.element import Element
+from myhealth.intake.formats.fhir.places import MEMBERS
 from myhealth.intake.formats.fhir.resources import SHARED_TOO_OFTEN
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX, count_parts
 from myhealth.intake.formats.terminology import FieldError
 
 # As many results as a record may have. Without a bound, many reports that share one panel would take unbounded time.
 MEMBERS_MAX = 2_000
-# The results of all records of a Bundle: so many times its entries, and so many more.
+PATH_MAX = 1_000  # characters
+# The most results of all records of a Bundle: a multiple of its entries, plus a minimum.
 SHARED_FACTOR, SHARED_MIN = 4, 10_000
-_MEMBERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
+READ_MAX = 10_000  # answers about resources that a Bundle keeps
+Found = TypeVar("Found")
 
 
 @dataclass(eq=False, slots=True)
@@ -25,9 +30,9 @@ class FhirGroup:
     """The resources of one record.
 
     `observations`: those with its results, in order; the head is one of them if it is an Observation. `elsewhere`: its
-    results that are not in the source; `addresses`: theirs. `parents`: the panel of each member, by the `id()` of both.
-    `rest`: those beyond MEMBERS_MAX. `in_circle`: the head is a member of one of its own members. `entries`: all
-    entries examined; it grows while the record is read, as `faults` does.
+    results that are not in the source; `addresses`: the addresses of these. `parents`: the panel of each member, by the
+    `id()` of both. `rest`: members beyond MEMBERS_MAX. `in_circle`: the head is a member of one of its own members.
+    `entries`: all entries examined; it grows while the record is read, as `faults` does.
     """
 
     scope: Scope
@@ -42,7 +47,10 @@ class FhirGroup:
     characters: int = 0
     parts: int = 0
     rest: list[Entry] = field(default_factory=list)
-    _top: Element | None = None
+    top: Element = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.top = Element(self.head.resource, self.head.kind, self.faults)
 
     def examine(self, entry: Entry) -> None:
         """Add the entry to `entries`. Raises TooLarge if the records of the Bundle share too many."""
@@ -60,21 +68,27 @@ class FhirGroup:
         self.examine(found.outermost)
         return found
 
+    def read(self, entry: Entry, reader: Callable[[Element], Found], faults: list[FieldError] | None = None) -> Found:
+        """Return what a function finds in a resource: an answer that all records of the source share. `faults`: where
+        those of the resource are added, if not to the group's."""
+        if (known := self.scope.read.get((reader, entry))) is not None:
+            return cast(Found, known)
+        noted = self.faults if faults is None else faults
+        before = len(noted)
+        found = reader(Element(entry.resource, entry.kind, noted))
+        if len(noted) == before and len(self.scope.read) < READ_MAX:
+            self.scope.read[reader, entry] = found
+        return found
+
     def text(self) -> str:
         """Return a Bundle of all entries examined; reading it gives this record again.
 
-        The entries keep their order, because of two with the same address the first is meant. But the head of a circle
-        comes first, because the first entry of a circle becomes its head.
+        The entries keep their order, because an address means the first of two entries that have it. But the head of a
+        circle comes first, because the first entry of a circle becomes its head.
         """
         first = self.head if self.in_circle else None
-        places = self.scope.places  # patients of earlier parts of the source have none
+        places = self.scope.places  # patients of earlier parts of the source have no place
         return small_bundle(sorted(self.entries, key=lambda entry: (entry is not first, places.get(id(entry), -1))))
-
-    @property
-    def top(self) -> Element:
-        if self._top is None:
-            self._top = Element(self.head.resource, self.head.kind, self.faults)
-        return self._top
 
 
 def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:
@@ -118,7 +132,7 @@ def count_contained(group: FhirGroup, skipped: Counter[str]) -> None:
 
 
 def _skip(scope: Scope, entry: Entry, skipped: Counter[str]) -> bool:
-    """Return whether it is not a result; then count it."""
+    """Return whether an entry is not a result, and count it then."""
     if not entry.kind:
         skipped["Bundle entry without a resource"] += 1
     elif entry.kind not in RESULTS:
@@ -153,7 +167,7 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             group.parents[id(entry)] = id(parent)
         found = []
         # Of a report that is withdrawn, the results may stay.
-        for reference in part.parts(_MEMBERS[entry.kind]) if not entry.withdrawn else ():
+        for reference in part.parts(MEMBERS[entry.kind]) if not entry.withdrawn else ():
             member = scope.resolve(reference, entry)
             if member is None or member.kind != "Observation":
                 group.elsewhere.append(label(reference))
@@ -166,12 +180,18 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             if about != "Patient" and subject is not None:
                 group.examine(subject.outermost)
             if about == "Patient":
-                found.append((member, Element(member.resource, f"{reference.path}.resolve()", group.faults), entry))
+                found.append((member, Element(member.resource, _path(head, reference), group.faults), entry))
         waiting += reversed(found)
     if waiting:
         group.rest = [entry for entry, *_ in reversed(waiting)]
         group.faults.append((head.kind, fault or f"has more than {MEMBERS_MAX} results"))
     return group
+
+
+def _path(head: Entry, reference: Element) -> str:
+    """Return the place of a referenced resource, shortened: in a chain, each place contains those before it."""
+    path = f"{reference.path}.resolve()"
+    return path if len(path) <= PATH_MAX else f"{head.kind}…{path[-PATH_MAX // 2 :]}"
 
 
 def _size_fault(group: FhirGroup) -> str:

@@ -1,6 +1,7 @@
-"""Keep what a record's resources contain and no field holds: references to orders and encounters, extensions.
+"""Keep the parts of a record's resources that no field holds: references to orders and encounters, extensions.
 
-What is too long is left out and told. Narratives repeat the rest, and attached files may be large, so neither is kept.
+A part that is too long is left out, with a warning. Narratives repeat the rest, and attached files may be large, so
+neither is kept.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 from myhealth.intake.record import encode_json
 
-TOO_LONG = "holds too much besides its result: that was not kept"
+TOO_LONG = "contains too much besides its result: that was not kept"
 SENT_MAX = 64 * 1024  # characters of all that a record keeps
 READ = frozenset(
     (
@@ -25,8 +26,10 @@ READ = frozenset(
 
 
 def sent_of(group: FhirGroup) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the rest of the head (`resource`), of the other results by their positions (`results`), and the results
-    that are not here (`missing`); and a warning for each resource whose rest is too long."""
+    """Return what a group's resources contain beyond the record, and a warning for each resource with too much of it.
+
+    `resource`: of the head. `results`: of the other results, by position. `missing`: the results that are not here.
+    """
     budget, too_long = SENT_MAX, list[tuple[str, str]]()
     found: dict[str, Any] = {"missing": [each for each in group.elsewhere if each]} if any(group.elsewhere) else {}
     results = enumerate(group.observations, 1)
@@ -49,11 +52,13 @@ def sent_of(group: FhirGroup) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 def _rest(part: Element) -> dict[str, Any]:
     rest = {}
     for name, value in part.data.items():
+        if name in READ:
+            continue
         if name == "meta" and isinstance(value, dict):
             value = {each: kept for each, kept in value.items() if each not in ("versionId", "lastUpdated")}
         elif name == "presentedForm" and isinstance(value, list):
             value = [_without_data(each) for each in value]
-        elif name in READ or name.lstrip("_")[:5] == "value":
+        elif name.startswith(("value", "_value")):
             continue
         if value and UNSTORABLE.search(name) is None and _is_storable(value):
             rest[name] = value

@@ -7,7 +7,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from myhealth.common.text import printable
@@ -29,40 +30,55 @@ class Moments:
     def of(self, part: Element) -> dict[str, Any]:
         """Return taken_at, taken_precision, taken_offset, taken_until and issued_at of a resource, if it has them."""
         found: dict[str, Any] = {}
-        for place, text in _effective(part):
-            if start := self._read(part, place, text.strip()):
-                found = {"taken_at": start.text, "taken_precision": start.known, "taken_offset": _minutes(text.strip())}
-                end = part.part("effectivePeriod").text("end").strip()
-                until = self._read(part, "effectivePeriod.end", end) if end else None
-                # An end of another precision than the beginning's is in `sent`.
-                found["taken_until"] = until.text if until and until.known == start.known else None
-            break
+        names = [name for name, value in part.data.items() if name[:9] == "effective" and value is not None]
+        if len(names) > 1:
+            part.add_error(names[1], f"is beside {names[0]}: which moment is meant?")
+        place, text = next(_effective(part), ("", ""))
+        if text and (start := self._read(part, place, text.strip())):
+            found = {"taken_at": start.text, "taken_precision": start.known, "taken_offset": _minutes(text.strip())}
+            end = part.part("effectivePeriod").text("end").strip()
+            until = self._read(part, "effectivePeriod.end", end) if end else None
+            if until and until.known == start.known and start.is_after(until):
+                part.add_error("effectivePeriod.end", f"lies before the start: '{printable(end, 40)}'")
+            # An end of another precision than the beginning's is in `sent`.
+            found["taken_until"] = until.text if until and until.known == start.known else None
         if (text := part.text("issued").strip()) and (issued := self._read(part, "issued", text)):
             found["issued_at"] = issued.text
         return compact(**found)
 
     def _read(self, part: Element, place: str, text: str) -> PartialDateTime | None:
         """Parse a dateTime or an instant, and keep its text. Return None and add a fault if it is not valid."""
-        match = DATE_TIME.fullmatch(text)
-        if match is not None:
-            *digits, fraction, offset = match.groups()
-            with contextlib.suppress(ValueError):
-                found = parse_partial(numbers_of(digits), microseconds(fraction), _zone(text, self.zone))
-                as_sent = offset and digits[5] not in (None, "60")
-                return PartialDateTime(text, found.known) if as_sent else found
-        part.add_error(place, f"is no date and time: '{printable(text, 40)}'")
-        return None
+        found = _moment(text, self.zone)
+        if found is None:
+            part.add_error(place, f"is not a date and time: '{printable(text, 40)}'")
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _moment(text: str, zone: tzinfo) -> PartialDateTime | None:
+    match = DATE_TIME.fullmatch(text)
+    if match is not None:
+        *digits, fraction, offset = match.groups()
+        with contextlib.suppress(ValueError):
+            if offset and digits[5] not in (None, "60"):  # it can stay as it was sent, if there is such a moment
+                datetime.fromisoformat(text)
+                return PartialDateTime(text)
+            return parse_partial(numbers_of(digits), microseconds(fraction), _zone(text, zone))
+    return None
 
 
 def _effective(part: Element) -> Iterator[tuple[str, str]]:
     """Return (name, text) of the clinically relevant moments."""
+    for name in ("effectiveDateTime", "effectiveInstant"):
+        if (text := part.text(name)).strip():
+            yield name, text
     period = part.part("effectivePeriod")
-    found = [(name, part.text(name)) for name in ("effectiveDateTime", "effectiveInstant")]
-    found += [(f"effectivePeriod.{name}", period.text(name)) for name in ("start", "end")]
+    found = [(f"effectivePeriod.{name}", period.text(name)) for name in ("start", "end")]
     found += [("effectiveTiming.event", text) for text in part.part("effectiveTiming").texts("event")]
-    return ((name, text) for name, text in found if text.strip())
+    yield from ((name, text) for name, text in found if text.strip())
 
 
+@lru_cache(maxsize=1024)
 def _minutes(text: str) -> int | None:
     """Return the minutes of the offset that a moment names; Z is 0. None if it names none."""
     match = DATE_TIME.fullmatch(text)
@@ -77,6 +93,18 @@ def _zone(text: str, zone: tzinfo) -> tzinfo:
     """Return the zone that a moment names, else `zone`. Raises ValueError if there is no such zone."""
     minutes = _minutes(text)
     return zone if minutes is None else timezone(timedelta(minutes=minutes)) if minutes else UTC
+
+
+def is_moment(text: str) -> bool:
+    """Return whether a text is a dateTime that exists."""
+    match = DATE_TIME.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        parse_partial(numbers_of(match.groups()[:6]), 0, _zone(text, UTC))
+    except ValueError:
+        return False
+    return True
 
 
 def is_date(text: str) -> bool:

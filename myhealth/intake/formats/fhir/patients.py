@@ -1,4 +1,4 @@
-"""Find the patient of a group of FHIR resources, and keep what Patient resources of a source teach.
+"""Find the patient of a group of FHIR resources, and remember the facts of the Patient resources of a source.
 
 Source: HL7 FHIR R4 (4.0.1), "Patient", "References", "Data Types" (Identifier); HL7 table 0203 (identifier types).
 """
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
-from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, KnownPatients, root_of
-from myhealth.intake.formats.fhir.element import Element, compact, person_name
+from myhealth.common.text import printable, unstorable_fault
+from myhealth.intake.formats.fhir.bundle import Entry, KnownPatients, root_of
+from myhealth.intake.formats.fhir.element import Element, compact, is_former, parse_address, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.moments import is_date
@@ -18,6 +18,7 @@ from myhealth.intake.identity import contradiction, may_name_patient
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
 from myhealth.intake.record_types import Patient
+from myhealth.profiles.names import may_be_one_person
 
 # A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
 CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:([^|&]*)\|)?([^|&]+)(?:&.*)?")
@@ -25,11 +26,17 @@ TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gend
 GENDERS = ("male", "female", "other", "unknown")
 
 
+UNCERTAIN = "a result may be another patient's than its report: they name the patient in different ways"
+# Words that a display has in place of a patient's name.
+NO_NAME = re.compile(
+    r"\S*[0-9]\S*|\b(?:patient(?:in)?|mrn|pid|id|subject|anonym(?:ous|isiert)?|test)\b\W*", re.IGNORECASE
+)
+
+
 class Subject(NamedTuple):
-    """The patient of a record. `names`: what may identify the patient here, best first. `facts`: record.patient.
+    """The patient of a record. `names`: possible names of the patient here, best first. `facts`: record.patient.
     `reference`: how the record names a patient of whom nothing more is known. `doubt`: why it may be another patient.
-    `warnings`: what of the patient cannot be read.
-    """
+    `warnings`: for parts of the patient that cannot be read."""
 
     names: list[str]
     facts: dict[str, Any]
@@ -39,7 +46,7 @@ class Subject(NamedTuple):
 
 
 def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Keep the Patient resources under the references that mean them; those of two patients mean nobody. Yield each
+    """Store the Patient resources by the references to them; a reference to two patients then means nobody. Yield each
     reference with what the resource says of the patient."""
     for entry in entries:
         if entry.kind != "Patient" or entry.fault or isinstance(entry.resource, DuplicateKeyDict):
@@ -57,14 +64,14 @@ def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dic
             before = known.get(name, taught)
             known[name] = taught if before is not None and _may_be_one(before, taught) else None
             faults: list[Any] = []
-            facts = facts_of_patient(Element(patient, "Patient", faults))
-            if not faults and not replacement_of(patient):
+            facts = _current_facts(Element(patient, "Patient", faults))
+            if not faults and not replacement_of(Element(patient, "", [])) and not unstorable_fault(name):
                 yield name, facts
 
 
-def replacement_of(patient: dict[str, Any]) -> str:
+def replacement_of(patient: Element) -> str:
     """Return the reference of the patient by whom the source replaced this one; "" if it did not."""
-    for link in Element(patient, "Patient", []).parts("link"):
+    for link in patient.parts("link"):
         if link.text("type") in ("replaced-by", "replace"):  # replace: DSTU2
             other = link.part("other")
             return other.text("reference") or other.text("display") or "another one"
@@ -72,9 +79,10 @@ def replacement_of(patient: dict[str, Any]) -> str:
 
 
 def _may_be_one(one: Entry, other: Entry) -> bool:
-    """Return whether two Patient resources may be one: two versions, or nothing that they say contradicts.
+    """Return whether two Patient resources may be one: they are two versions, or do not contradict each other.
 
-    With an identifier in common the name may change."""
+    With an identifier in common the name may change.
+    """
     parts = [Element(entry.resource, "", []) for entry in (one, other)]
     versions = {part.part("meta").text("versionId") for part in parts}
     if len(versions) == 2 and "" not in versions and root_of(one) and one.full_url == other.full_url:
@@ -93,18 +101,22 @@ def _may_be_one(one: Entry, other: Entry) -> bool:
 
 
 def subject_of(group: FhirGroup) -> Subject:
-    """Return the patient of a group. Add a fault if a result is about another patient than its report."""
-    subjects = [(entry, part.part("subject")) for entry, part in _group_entries(group) if part.part("subject")]
+    """Return the patient of a group. Add a fault if a result is about another patient than its report; a doubt if it is
+    not certain that it is about the same one."""
+    subjects = [(entry, named) for entry, part in _group_entries(group) if (named := part.part("subject"))]
     if not subjects:
         return Subject([], {})
     found = [group.resolve(part, at) for at, part in subjects]
-    identities = [_identity(part, entry) for (_, part), entry in zip(subjects, found, strict=True)]
-    for identity, (_, part) in zip(identities[1:], subjects[1:], strict=True):
-        if _differ(identities[0], identity):
-            part.add_error("", "is another one than the record's")
+    first, *others = [(part, entry) for (_, part), entry in zip(subjects, found, strict=True)]
+    others = [(part, entry) for part, entry in others if part.data != first[0].data or entry is not first[1]]
+    identities = [_identity(group, *each) for each in (first, *others)] if others else []
+    differences = [_difference(identities[0], each) for each in identities[1:]]
+    for fault, (part, _) in zip(differences, others, strict=True):
+        if fault and fault != UNCERTAIN:
+            part.add_error("", fault)
     subject = _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
-    doubts = (_doubt(group, part, entry) for (_, part), entry in zip(subjects, found, strict=True))
-    return subject._replace(doubt=next(filter(None, doubts), ""))
+    doubts = (_doubt(group, *each) for each in (first, *others))
+    return subject._replace(doubt=next(filter(None, doubts), "") or (UNCERTAIN if UNCERTAIN in differences else ""))
 
 
 def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:
@@ -115,21 +127,47 @@ def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:
     if other := group.scope.double(subject, entry, _may_be_one):
         group.examine(other.outermost)
         return f"{named} is the address of two different patients here"
-    by = replacement_of(entry.resource)
-    return f"the source replaced {named} by {printable(by, 100)} (Patient.link)" if by else ""
+    if by := group.read(entry, replacement_of, []):
+        return f"the source replaced {named} by {printable(by, 100)} (Patient.link)"
+    if _contradict(_numbers(subject), group.read(entry, _numbers)):
+        return f"{named} has another number than subject.identifier says"
+    display = " ".join(NO_NAME.sub(" ", subject.text("display")).split())
+    names = group.read(entry, _words_of_names, []) if " " in display else ""  # "Patient 4711" is none
+    if names and not may_be_one_person(display, names):
+        return f"{named} has another name than subject.display says"
+    return ""
+
+
+def _words_of_names(patient: Element) -> str:
+    """Return all names of a patient; "" if no whole one is known."""
+    names = ((*each.texts("given"), *each.texts("family"), each.text("text")) for each in patient.parts("name"))
+    return " ".join(word for name in names for word in name) if person_name(patient) else ""
+
+
+def _numbers(part: Element) -> set[tuple[str, str]]:
+    """Return the identifiers of a Patient, or of a Reference, as (system, value)."""
+    found = {(each.get("system", ""), each["value"].strip()) for each in identifiers_of(part)}
+    named = _conditional_identifier(part) if isinstance(part.data.get("reference"), str) else None
+    return found | ({(named.get("system", ""), named["value"])} if named else set())
+
+
+def _contradict(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:
+    """Return whether two patients have other numbers of one system, and none in common."""
+    systems = {system for system, _ in ours} & {system for system, _ in theirs} - {""}
+    return bool(systems) and ours.isdisjoint(theirs)
 
 
 def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: Entry) -> Subject:
-    """Return what names the patient: the identifiers of the Patient resource and of the Reference; where there is none,
-    the id in the Reference."""
+    """Return the patient's names: the identifiers of the Patient resource and of the Reference; if there is none, the
+    id in the Reference."""
     named = _conditional_identifier(subject)
     identifiers = [*identifiers_of(subject), *([named] if named else [])]
     facts: dict[str, Any] = {"name": subject.text("display").strip()}
     warnings: list[tuple[str, str]] = []
     if entry is not None and entry.kind == "Patient":
-        known = facts_of_patient(Element(entry.resource, "Patient", group.faults))
-        identifiers = [*known.pop("identifiers", ()), *identifiers]
-        warnings += _birth_date_warnings(entry.resource, known)
+        known = {**group.read(entry, _current_facts)}
+        identifiers = [*({**each} for each in known.pop("identifiers", ())), *identifiers]
+        warnings = group.read(entry, _birth_date_warnings, [])
         facts |= known
     if not any(
         each.get("system") == OUR_SUBJECT for each in identifiers
@@ -141,21 +179,39 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
     usable = [each for i, each in enumerate(usable) if each not in usable[:i]]
     names = [each["value"].strip() for each in usable]
     if not identifiers:
-        names = [entry.id if entry is not None and entry.kind == "Patient" and entry.id else _reference_name(subject)]
+        is_patient = entry is not None and entry.kind == "Patient" and entry.container is None  # #p1 is anybody's
+        names = [entry.id if entry is not None and is_patient and entry.id else _reference_name(subject)]
     elif not usable:
         subject.add_error("", "has only identifiers that are not a patient's, such as an insurance number")
     names = list(dict.fromkeys(name for name in names if name.strip()))
+    if not names and not identifiers and (sent := subject.text("reference").strip()):
+        lacks = "has no identifier" if entry is not None else "names no patient who is here"
+        subject.add_error("reference", f"{lacks}: '{printable(sent, 100)}'")
     reference = "" if identifiers else group.scope.address_of(subject, at)
-    if reference and entry is not None:  # it is here: what it is called elsewhere tells only whose server it is on
+    if reference and entry is not None:  # the patient is here: the address in the reference only names the server
         reference = f"{root_of(entry)}Patient/{entry.id}" if entry.kind == "Patient" and root_of(entry) else ""
     return Subject(names, compact(identifiers=usable, **facts), reference, warnings=tuple(warnings))
 
 
-def _birth_date_warnings(patient: dict[str, Any], facts: dict[str, Any]) -> list[tuple[str, str]]:
-    born = patient.get("birthDate")
-    if not born or "birth_date" in facts or not isinstance(born, str):
+def _current_facts(patient: Element) -> dict[str, Any]:
+    return facts_of_patient(_without_former(patient))
+
+
+def _without_former(patient: Element) -> Element:
+    """Return a Patient without its expired numbers, if nothing else could tell it from a later holder of such a
+    number."""
+    every = patient.parts("identifier")
+    current = [each.data for each in every if not is_former(each)]
+    if len(current) in (0, len(every)) or patient.data.get("name") or patient.data.get("birthDate"):
+        return patient
+    return Element({**patient.data, "identifier": current}, patient.path, [])
+
+
+def _birth_date_warnings(patient: Element) -> list[tuple[str, str]]:
+    born = patient.data.get("birthDate")
+    if not isinstance(born, str) or not born or is_date(born.strip()):
         return []
-    return [("Patient.birthDate", f"is no date, so it is not compared: '{printable(born, 40)}'")]
+    return [("Patient.birthDate", f"is not a date, so it is not compared: '{printable(born, 40)}'")]
 
 
 def facts_of_patient(patient: Element) -> dict[str, Any]:
@@ -184,27 +240,43 @@ def _conditional_identifier(subject: Element) -> dict[str, Any] | None:
 def _reference_name(subject: Element) -> str:
     """Return the patient's name in a Reference: the id after "Patient/", or a whole URN."""
     text = subject.text("reference").strip()
-    address = ADDRESS.fullmatch(text)
+    address = parse_address(text)
     if address:
         return address[3] if address[2] == "Patient" else ""
     return text if text.startswith("urn:") else ""
 
 
-def _identity(subject: Element, entry: Entry | None) -> tuple[str, str, str]:
-    """Return (kind of reference, system, value) of a subject; only two of the same kind can be compared."""
-    if entry is not None:
-        return "here", "", str(id(entry))
+class Identity(NamedTuple):
+    """The names of a subject. `address`: (server, type and id), or ("", a URN); `numbers`: its identifiers."""
+
+    entry: Entry | None
+    address: tuple[str, str]
+    numbers: set[tuple[str, str]]
+
+
+def _identity(group: FhirGroup, subject: Element, entry: Entry | None) -> Identity:
     text = subject.text("reference").strip()
-    address = ADDRESS.fullmatch(text)
-    if address:
-        return "address", address[1] or "", f"{address[2]}/{address[3]}"
-    if text:
-        return "reference", "", text
-    identifier = subject.part("identifier")
-    return "identifier", identifier.text("system"), identifier.text("value")
+    address = parse_address(text)
+    numbers = _numbers(subject)
+    if entry is not None and entry.kind == "Patient":
+        numbers |= group.read(entry, _numbers)
+    where = (address[1] or "", f"{address[2]}/{address[3]}") if address else ("", "" if text[:1] == "#" else text)
+    return Identity(entry, where, numbers)
 
 
-def _differ(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
-    """Return whether both certainly identify different patients; a missing system matches any."""
-    systems_differ = bool(one[1] and other[1] and one[1] != other[1])
-    return one[0] == other[0] and bool(one[2] and other[2]) and (one[2] != other[2] or systems_differ)
+def _difference(one: Identity, other: Identity) -> str:
+    """Return why a subject is not certainly the record's; "" if it is, or if it says nothing. A missing server matches
+    any, and so does a missing system."""
+    if one.entry is not None and one.entry is other.entry:
+        return ""
+    values = [{value for _, value in each.numbers} for each in (one, other)]
+    bare = ("", "") in {(system, "") for system, _ in one.numbers | other.numbers}
+    if not one.numbers.isdisjoint(other.numbers) or (bare and not values[0].isdisjoint(values[1])):
+        return ""
+    both = bool(one.address[1] and other.address[1])
+    server = bool(one.address[0] and other.address[0] and one.address[0] != other.address[0])
+    is_one = both and one.address[1] == other.address[1] and not server
+    if (one.entry and other.entry) or (both and not is_one) or _contradict(one.numbers, other.numbers):
+        return "is another one than the record's"
+    says_nothing = not (other.entry or other.address[1] or other.numbers)
+    return "" if is_one or says_nothing else UNCERTAIN

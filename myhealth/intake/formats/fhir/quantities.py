@@ -6,10 +6,12 @@ Source: HL7 FHIR R4 (4.0.1), "Data Types" (Quantity).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from myhealth.clinical.coding_systems import MDC, UCUM, uri_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
+from myhealth.clinical.unit_sizes import contradiction_in_unit
 from myhealth.clinical.units import is_ucum, series_unit, ucum_unit
 from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element, compact
@@ -18,17 +20,18 @@ from myhealth.intake.formats.fhir.element import Element, compact
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A unit. `code`: UCUM where it is certain, else as sent; `text`: as sent, if it differs. `coding`: its code in
-    another system, or one of UCUM's that we do not know."""
+    another system, or one of UCUM's that we do not know. `doubt`: how its words contradict its code."""
 
     code: str = ""
     text: str = ""
-    coding: dict[str, Any] = field(default_factory=dict)
+    coding: dict[str, Any] = field(default_factory=dict, hash=False)
+    doubt: str = ""
 
     def fields(self) -> dict[str, Any]:
-        return compact(unit=self.code, unit_text=self.text, unit_coding=self.coding or None)
+        return compact(unit=self.code, unit_text=self.text, unit_coding={**self.coding} or None)
 
     def is_same(self, other: Unit) -> bool:
-        """Return whether it is another spelling of the unit, or no unit at all."""
+        """Return whether this unit is empty, or another spelling of `other`."""
         return not self.code or series_unit(self.code) == series_unit(other.code)
 
 
@@ -36,15 +39,20 @@ NO_UNIT = Unit()
 
 
 def read_unit(quantity: Element) -> Unit:
-    system, sent, text = quantity.text("system"), quantity.text("code"), quantity.text("unit")
+    return _unit(quantity.text("system"), quantity.text("code"), quantity.text("unit"))
+
+
+@lru_cache(maxsize=1024)
+def _unit(system: str, sent: str, text: str) -> Unit:
     coded = uri_of(system) == UCUM
-    certain = sent if coded else None
+    certain = (sent if is_ucum(sent) else ucum_unit(sent)) if coded else None
     if uri_of(system) == MDC or is_mdc_reference(sent):
         certain = mdc_unit(sent, text)
     code = certain or ucum_unit(text or sent) or text or sent
-    kept = sent and (not coded or not is_ucum(code))
+    kept = sent and (not coded or not is_ucum(sent))
     coding = compact(system=system, code=sent) if kept and (system or sent != text) else {}
-    return Unit(code, text if text != code else "", coding)
+    doubt = contradiction_in_unit(text, sent) if sent and text and (coded or not system) else ""
+    return Unit(code, text if text != code else "", coding, doubt)
 
 
 def quantity_digits(quantity: Element) -> str:
@@ -72,7 +80,7 @@ def quantity_of(quantity: Element) -> dict[str, Any] | None:
 
 
 def _comparator(quantity: Element) -> str:
-    """Return the comparator; add a fault if it is none of R4's, for the number alone means something else."""
+    """Return the comparator; add a fault if R4 does not have it, for the number alone would mean something else."""
     comparator = quantity.text("comparator").strip()
     if comparator not in ("", "<", "<=", ">=", ">"):
         quantity.add_error("comparator", f"is not known: '{printable(comparator, 40)}'")

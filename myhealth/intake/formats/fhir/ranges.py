@@ -7,20 +7,26 @@ from typing import Any
 
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import conditional_ranges, parse_range
-from myhealth.intake.formats.fhir.element import Element, codings, compact, concept
+from myhealth.intake.formats.fhir.element import Element, compact, concept, remembered
 from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, read_unit, span
 from myhealth.intake.formats.terminology import in_order
+from myhealth.intake.parsed_record import NOT_TAKEN
 
+DOUBT = "doubt"
 GENDER_URI = "http://hl7.org/fhir/administrative-gender"
 
 
+@remembered("referenceRange")
 def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
     """Return `low` and `high` of a single plain range, or its words; else all in `ranges`, of which validation chooses
-    the one that holds for the patient. `unit`: the value's."""
+    the one that holds for the patient. `unit`: the value's. DOUBT: (element in `part`, why it is not compared, code).
+    """
     ranges: list[dict[str, Any]] = []
     found: dict[str, Any] = {"low": None, "high": None}
     for each in part.parts("referenceRange"):
         read = _read_range(each, unit)
+        if doubt := _unit_doubt(each):
+            found[DOUBT] = each.path.removeprefix(part.path), f"it is not compared: {doubt}", NOT_TAKEN
         told = conditional_ranges(read["text"], unit.code or None) if read.keys() == {"text"} else []
         ranges += told or [read]
         if len(told) > 1:
@@ -28,7 +34,7 @@ def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
     one = ranges[0] if len(ranges) == 1 else {}
     if one.keys() == {"text"}:
         return found | {"range_text": one["text"]}
-    if one and one.keys() <= found.keys() and in_order(one.get("low"), one.get("high")):
+    if one and one.keys() <= {"low", "high"} and in_order(one.get("low"), one.get("high")):
         return found | one
     return found | compact(ranges=ranges)
 
@@ -36,12 +42,13 @@ def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
 def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     low, high = ends_of(each)
     plain = not low.text("comparator") and not high.text("comparator")
-    units = read_unit(low), read_unit(high)
+    units, doubt = (read_unit(low), read_unit(high)), _unit_doubt(each)
     own = units[0] if units[0].code else units[1]
-    if units[1].code and not units[1].is_same(own):  # 120 g/L to 16 g/dL
+    if (units[1].code and not units[1].is_same(own)) or doubt:  # 120 g/L to 16 g/dL
         plain, own = False, NO_UNIT
     ends = (low.number("value"), high.number("value")) if plain else (None, None)
-    text = each.text("text") or ("" if plain else span(low, high, units if own is NO_UNIT else ()))
+    told = f"{span(low, high)} ({doubt})" if doubt else span(low, high, units if own is NO_UNIT else ())
+    text = each.text("text") or ("" if plain else told)
     if ends == (None, None):
         ends = parse_range(text, unit.code or None) or ends
     age_low, age_high = ages = ends_of(each.part("age"))
@@ -62,12 +69,16 @@ def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     )
 
 
+def _unit_doubt(each: Element) -> str:
+    return next((unit.doubt for unit in map(read_unit, ends_of(each)) if unit.doubt), "")
+
+
 def _conditions(each: Element) -> dict[str, Any]:
     """Return the sex that a range is for, and the other groups. `sex_coded`: the sex as sent, if it is not FHIR's own
     code alone."""
     found: dict[str, Any] = {"applies_to": []}
     for group in each.parts("appliesTo"):
-        coded = codings(group)
+        coded = group.codings()
         told = [coding.get("code", "") for coding in coded] + [group.text("text")]
         sexes = {sex for text in told if (sex := sex_named(text))}
         if len(sexes) == 1 and "sex" not in found:

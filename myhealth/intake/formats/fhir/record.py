@@ -10,31 +10,21 @@ from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.clinical.units import series_unit, ucum_unit
-from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.bundle import ADDRESS, Entry, small_bundle
-from myhealth.intake.formats.fhir.element import Element, by_use, codings, compact, concepts
+from myhealth.intake.formats.fhir.bundle import Entry, small_bundle
+from myhealth.intake.formats.fhir.element import Element, by_use, codings_of, compact, concepts, parse_address
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
 from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
-from myhealth.intake.formats.fhir.values import lacks_own_value, observation_codes, shown_name
+from myhealth.intake.formats.fhir.places import locate_element
+from myhealth.intake.formats.fhir.values import lacks_own_value, take_doubts, tested
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import FILE_NOT_KEPT, ParsedRecord
 
-# The elements of a resource, by our fields that come from them alone.
-PLACES = {
-    "checkup_for": "subject",
-    "patient.identifiers": "subject",
-    "record_id": "identifier",
-    "checkup_type": "code",
-    "taken_at": "effective",
-    "issued_at": "issued",
-    "status": "status",
-    "checkup_report": "conclusion",
-}
+# The address of a resource on a server. An identifier may be of resources of several, a URN of one Bundle alone.
+LASTING = re.compile(r"https?://(?!.*[|#])|[A-Z][A-Za-z]+/")
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 # What a check-up has for all its results, in `details`; a result repeats it only where it differs.
@@ -43,7 +33,7 @@ SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_u
 
 
 def read_deleted(entry: Entry) -> ParsedRecord:
-    """Return the record of a resource of which a transaction only says that it was deleted."""
+    """Return the record of a resource that a transaction only reports as deleted."""
     is_named = ABSOLUTE.fullmatch(entry.full_url) or not entry.id  # a condition has no id
     url = entry.full_url if is_named else f"{entry.kind}/{entry.id}"
     answer = Element(entry.response or {}, "", [])
@@ -64,7 +54,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
         "checkup_for": subject.names[0] if subject.names else None,
         "machine": machine,
         "record_id": record_id(group.head, group.top),
-        "checkup_type": shown_name(group.top, observation_codes(group.top.part("code"))["code"]),
+        "checkup_type": tested(group.top)["name"],
         **_conclusions(group.top),
         **_checkup_facts(shared),
         "patient": subject.facts or None,
@@ -80,8 +70,11 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
-    found.warnings += [*_unit_warnings(collected.results), *_absent_warnings(group), *_file_warnings(group), *too_long]
-    found.locate, found.elsewhere = partial(locate_element, group.head.kind), group.addresses
+    found.warnings += [*take_doubts(collected.results), *_absent_warnings(collected.parts)]
+    found.warnings += [*_file_warnings(group), *too_long]
+    found.unnumbered = not LASTING.match(record.get("record_id", ""))
+    paths = [each.path for each in collected.parts]
+    found.locate, found.elsewhere = partial(locate_element, group.head.kind, paths), group.addresses
     if not alone:
         found.entries = dict.fromkeys((entry.number for entry in (group.head.outermost, *group.entries)), "")
         results = (each for each in group.observations if each[0].container is None and each[0] is not group.head)
@@ -97,9 +90,8 @@ def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
 
 
-def _absent_warnings(group: FhirGroup) -> list[tuple[str, str]]:
+def _absent_warnings(parts: list[Element]) -> list[tuple[str, str]]:
     """Return a warning for each result that has both a value and a reason why it has none (FHIR's obs-6)."""
-    parts = [each for _, part in group.observations for each in (part, *part.parts("component"))]
     absent = [part.data for part in parts if "dataAbsentReason" in part.data]
     both = [data for data in absent if any(data[name] is not None for name in data if name.startswith("value"))]
     return [("Observation.dataAbsentReason", "there is a value too, which is shown")] * len(both)
@@ -111,26 +103,6 @@ def _file_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     return [
         (f"{group.head.kind}.presentedForm[{at}].data", FILE_NOT_KEPT) for at, each in files if each.data.get("data")
     ]
-
-
-def _unit_warnings(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return a warning for each result whose unit in words is another one than that of its code. Units and
-    international units, equivalents and moles of one charge stand for each other."""
-    found = []
-    for each in results:
-        coded, sent = str(each.get("unit") or ""), str(each.get("unit_text") or "")
-        worded = ucum_unit(sent) or ""
-        plain = [series_unit(unit).replace("[IU]", "U").replace("meq", "mmol") for unit in (coded, worded)]
-        if worded and coded and plain[0] != plain[1]:
-            message = f"is {printable(sent, 40)} in words and {printable(coded, 40)} by its code, which counts"
-            found.append(("Observation.valueQuantity.unit", message))
-    return found
-
-
-def locate_element(kind: str, name: str) -> str:
-    """Return the element of a resource of this kind that a field of the record comes from; else the same name."""
-    element = PLACES.get(name)
-    return f"{kind}.{element}" if element else name
 
 
 def _shared_facts(group: FhirGroup, moments: Moments) -> dict[str, Any]:
@@ -164,9 +136,9 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
     if [set(each) for each in found.get("performers", ())] == [{"name"}]:
         del found["performers"]  # `taken_by` says it
     if group.head.kind == "DiagnosticReport":
-        found |= compact(notes=shared.get("notes"), codings=codings(top.part("code")))
+        found |= compact(notes=shared.get("notes"), codings=codings_of(top, "code"))
     elif lacks_own_value(top):
-        found |= compact(codings=codings(top.part("code")))
+        found |= compact(codings=codings_of(top, "code"))
     found |= _order(group)
     concluded = [*concepts(top, "conclusionCode"), *concepts(top, "codedDiagnosis")]
     concluded = [each for each in concluded if OUR_DISEASE not in str(each)]
@@ -174,9 +146,11 @@ def _details(group: FhirGroup, shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _order(group: FhirGroup) -> dict[str, Any]:
-    """Return why the check-up was ordered, and what the laboratory was told, if the order is here."""
+    """Return the reason of the order, and the information for the laboratory, if the order is here."""
+    if not (references := group.top.parts("basedOn")):
+        return {}
     place = Place(group, group.head, group.top)
-    orders = [found.part for each in group.top.parts("basedOn") if (found := place.resolve(each))]
+    orders = [found.part for each in references if (found := place.resolve(each))]
     orders = [each for each in orders if each.path == "ServiceRequest"]
     said = [note.text("text") for each in orders for note in each.parts("note") if note.text("text").strip()]
     reasons = [reason for each in orders for reason in concepts(each, "reasonCode")]
@@ -220,6 +194,8 @@ def machine_of(group: FhirGroup) -> tuple[str | None, list[str]]:
 
 def serial_of(group: FhirGroup, reference: Element, at: Entry) -> str:
     """Return a device's serial number, its first identifier, or the id in the Reference."""
+    if not reference.data:
+        return ""
     device = group.resolve(reference, at)
     if device is not None and device.kind == "DeviceMetric":
         metric = Element(device.resource, device.kind, group.faults)
@@ -231,7 +207,7 @@ def serial_of(group: FhirGroup, reference: Element, at: Entry) -> str:
         if serial:
             return serial
     text = reference.text("reference").strip()
-    address = ADDRESS.fullmatch(text)
+    address = parse_address(text)
     named = reference.part("identifier").text("value").strip()
     return named or (address[3] if address else "" if text.startswith("#") else text)
 

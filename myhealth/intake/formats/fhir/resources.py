@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from myhealth.intake.formats.fhir.bundle import Entry
 
 ENTRIES_MAX = 100_000  # entries of a Bundle, and resources contained in them
-# The characters that all records of a Bundle together examine: so many times its own, and so many more.
+# The most characters that all records of a Bundle together examine: a multiple of its own, plus a minimum.
 EXAMINED_FACTOR, EXAMINED_MIN = 20, 64 * 1024 * 1024
 SHARED_TOO_OFTEN = "the records of the Bundle share too many of its entries; send it in parts"
 DECODED_CHARACTERS = 1024 * 1024  # the text of the entries that stay decoded
@@ -20,7 +20,8 @@ DECODED_CHARACTERS = 1024 * 1024  # the text of the entries that stay decoded
 class Resources:
     """The resources of a Bundle. They are decoded when they are needed; only the last ones stay in memory.
 
-    `counted`: the records may examine only so many. `notes`: what is to be told of the Bundle as a whole."""
+    `counted`: the records may examine only so many. `notes`: notices about the Bundle as a whole.
+    """
 
     def __init__(self, *, counted: bool = True) -> None:
         self._counted = counted
@@ -54,14 +55,31 @@ class Resources:
             raise TooLarge(SHARED_TOO_OFTEN)
 
     def get(self, entry: Entry) -> dict[str, Any]:
-        found = self._decoded.pop(entry, None)
-        if found is None:
-            self.examine(entry)
-            self._size += len(entry.raw)
-            found = DECODER.decode(entry.raw)["resource"]
-        self._decoded[entry] = found
+        if (found := self._decoded.pop(entry, None)) is not None:
+            self._decoded[entry] = found
+            return found
+        self.examine(entry)
+        resource: dict[str, Any] = DECODER.decode(entry.raw)["resource"]
+        self.keep(entry, resource)
+        return resource
+
+    def keep(self, entry: Entry, resource: dict[str, Any]) -> None:
+        """Keep a decoded resource, as long as there is room for it."""
+        self._decoded[entry] = resource
+        self._size += len(entry.raw)
         while self._size > DECODED_CHARACTERS and len(self._decoded) > 1:
             oldest = next(iter(self._decoded))
             del self._decoded[oldest]
             self._size -= len(oldest.raw)
-        return found
+
+
+def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:
+    """Return a note on the missing entries if the Bundle is one page of several, else ""."""
+    links = bundle.get("link")
+    relations = {each.get("relation") for each in links if isinstance(each, dict)} if isinstance(links, list) else set()
+    total, here = bundle.get("total"), sum(not entry.included for entry in entries)
+    missing = total - here if type(total) is int and bundle.get("type") in ("searchset", "history") else 0
+    if missing <= 0 and "next" not in relations:
+        return ""
+    count = f"{here} of {total} entries; {missing} are missing" if missing > 0 else "one page; more are missing"
+    return f"the Bundle has {count} (Bundle.total, Bundle.link): send the other pages too"

@@ -1,33 +1,25 @@
 """Read the coded fields, numbers, people and organisations of HL7 v2 (CE, CWE, CX, EI, HD, XCN, XON, XPN).
 
-What a short field says is cached: the same codes come in every message. Treat what is returned as constant.
-Source: HL7 v2.8, chapter 2.A, and table 0396 (coding systems).
+The results for short fields are cached, because the same codes come in every message. Treat them as constant. Source:
+HL7 v2.8, chapter 2.A, and table 0396 (coding systems).
 """
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
+from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import LOINC, LOINC_CODE, is_loinc, uri_of
-from myhealth.intake.formats.hl7v2.encoding import Encoding
-from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.hl7v2.encoding import Encoding, cached
+from myhealth.intake.formats.hl7v2.segments import Fields
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 Facts = dict[str, Any]
-Read = TypeVar("Read")
 # Coding systems of table 0396 whose codes may look like LOINC; L and 99… are local ones.
 OTHER_SYSTEM = re.compile(
     r"L|99.*|LB|LCL|LOCAL|SCT|SNM|SNM3|SRT|SNOMED.*|C4|CPT.*|I9.*|I10.*|MDC|NPU|HL7.*|ICD.*|AS4E?|NCID"
 )
 UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI": "", "URL": ""}
-CACHED_MAX = 200  # characters: longer texts do not come again
-
-
-def cached(read: Callable[[str, Encoding], Read]) -> Callable[[str, Encoding], Read]:
-    """Cache what `read` returns for a short text."""
-    quick = lru_cache(maxsize=2048)(read)
-    return lambda text, encoding: (quick if len(text) < CACHED_MAX else read)(text, encoding)
+OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*)){2,}")
 
 
 def without_empty(**facts: Any) -> Facts:
@@ -66,6 +58,13 @@ def label_of(text: str, encoding: Encoding) -> str:
 
 
 @cached
+def name_of_coded(text: str, encoding: Encoding) -> str:
+    """Return the words of a coded field, else the catalogue's name of its code, else the code."""
+    code = parse_code(text, encoding)["code"]
+    return coded_text(text, encoding) or name_of(code) or label_of(text, encoding)
+
+
+@cached
 def codings_of(text: str, encoding: Encoding) -> list[Facts]:
     """Return the codes of a coded field with their systems as URIs: the first, the alternate, the second alternate."""
     coded = encoding.parts(text, 13)
@@ -89,12 +88,12 @@ def concept_of(text: str, encoding: Encoding) -> Facts | str | None:
     return without_empty(text=original, codings=codings)
 
 
-def field_concept(segment: Segment, field: int) -> Facts | str | None:
+def field_concept(segment: Fields, field: int) -> Facts | str | None:
     """Return the first repetition of a coded field as `concept_of` does."""
     return concept_of(segment.first(field), segment.encoding)
 
 
-def field_concepts(segment: Segment, field: int) -> list[Any]:
+def field_concepts(segment: Fields, field: int) -> list[Any]:
     """Return the repetitions of a coded field as `concept_of` does."""
     found = (concept_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
     return [each for each in found if each]
@@ -104,29 +103,29 @@ def field_concepts(segment: Segment, field: int) -> list[Any]:
 def authority_of(text: str, encoding: Encoding) -> str:
     """Return the authority of a number (HD, whose parts are subcomponents): its universal id as a URI, else its name.
 
-    Worked examples: "HOSP_A" is HOSP_A, "HOSP&1.2.3&ISO" urn:oid:1.2.3, "&hosp.example&DNS" hosp.example.
+    Worked examples: "HOSP_A" is HOSP_A, "HOSP&1.2.3&ISO" and "1.2.3" urn:oid:1.2.3, "&hosp.example&DNS" hosp.example.
     """
     name, universal, kind = ([encoding.plain(each).strip() for each in encoding.subcomponents(text)] + ["", "", ""])[:3]
     if universal and kind.upper() in UNIVERSAL:
         prefix = UNIVERSAL[kind.upper()]
         return universal if universal.lower().startswith(prefix or "urn:") else prefix + universal
-    return name or universal
+    named = name or universal
+    return f"urn:oid:{named}" if OID.fullmatch(named) else named
 
 
-@cached
-def identifier_of(text: str, encoding: Encoding) -> Facts | None:
-    """Return a number (EI) with its authority; None if it is empty."""
+def identifier_of(text: str, encoding: Encoding, **facts: str) -> Facts | None:
+    """Return a number (EI) with its authority and further facts; None if it is empty."""
     parts = [*encoding.components(text), "", "", "", ""]
     value = encoding.unquoted(parts[0])
     if not value or len(value) > TEXT_MAX:
         return None
     sub = encoding.subcomponent or "&"
-    return without_empty(value=value, system=authority_of(sub.join(parts[1:4]), encoding))
+    return without_empty(value=value, system=authority_of(sub.join(parts[1:4]), encoding), **facts)
 
 
-def field_identifiers(segment: Segment, field: int, **facts: str) -> list[Facts]:
-    found = (identifier_of(each, segment.encoding) for each in segment.repetitions(field)[:LIST_MAX])
-    return [{**each, **facts} for each in found if each]
+def field_identifiers(segment: Fields, field: int, **facts: str) -> list[Facts]:
+    found = [identifier_of(each, segment.encoding, **facts) for each in segment.repetitions(field)[:LIST_MAX]]
+    return [each for each in found if each]
 
 
 def person_of(text: str, encoding: Encoding, family: int) -> tuple[str, str]:

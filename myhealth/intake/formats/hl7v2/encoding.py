@@ -5,8 +5,11 @@ Source: HL7 v2.8, chapter 2 (message delimiters, escape sequences, character set
 
 import codecs
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
+
+from msgspec import Struct
 
 from myhealth.common.text import printable
 
@@ -31,14 +34,18 @@ SWITCHED = re.compile(r"ISOIR(?:87|159)|JISX02(?:08|12|02).*|ISO2022JP.*")
 WITH_ASCII = re.compile(r"iso8859|cp[0-9]|koi8|mac|euc|big5|gb|johab|tis|kz|ptcp")
 PRINTABLE = bytes(range(32, 127))
 REPEATED_MAX = 100  # line ends or blanks of one command
+CACHED_MAX = 200  # characters: longer texts do not come again
+Read = TypeVar("Read")
+LATIN_1 = "iso8859-1"
+WESTERN = (LATIN_1, "iso8859-15", "cp1252")
+CONTROLS = re.compile(rb"[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f]")  # of Latin-1; signs such as the euro in Windows-1252
 LATIN_LETTERS = 0xA0  # where the letters and signs of Latin-1 begin
-LATIN_TO_PUNCTUATION = range(0x30)  # the first byte of a character of two, of alphabets and their punctuation
+LATIN_TO_PUNCTUATION = range(0x30)  # the first byte of a two-byte character: alphabets and punctuation
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoding:
+class Encoding(Struct, frozen=True, eq=False):
     """The encoding of a message: the delimiters of MSH-1 and MSH-2 ("" if not given), and the codec of the character
-    set that MSH-18 names ("" if it is unknown). Equal ones are one object, so that it is a quick key of a cache."""
+    set that MSH-18 names ("" if it is unknown). Equal encodings are one object, so they are quick keys of a cache."""
 
     field: str
     component: str
@@ -48,12 +55,14 @@ class Encoding:
     truncation: str
     codec: str
     charset: str
+    find_marks: Callable[[str], re.Match[str] | None]  # what must be taken out of a text: delimiters, quotes, blanks
 
     @property
     def fault(self) -> str:
         """The fault of bytes that cannot be decoded."""
         if self.codec:
-            return f"contains bytes that are not {self.codec}"
+            unnamed = "" if self.charset.strip() else ", and MSH-18 names no character set"
+            return f"contains bytes that are not {self.codec}{unnamed}"
         named = printable(self.charset, 40)
         return f"contains bytes beyond ASCII, and MSH-18 names a character set that is not known: '{named}'"
 
@@ -69,6 +78,10 @@ class Encoding:
             return [text] if text and text != '""' and not text.isspace() else []
         found = text.split(self.repetition)
         return [each for each in found if each.strip() and each != '""']
+
+    def first(self, text: str) -> str:
+        """Return the first repetition of a field as sent; "" if there is none."""
+        return next(iter(self.repetitions(text)), "")
 
     def plain(self, text: str) -> str:
         """Return the text with its escape sequences resolved; unknown ones stay unchanged."""
@@ -101,8 +114,15 @@ class Encoding:
         return match[0] if found is None else found
 
 
+def cached(read: Callable[[str, Encoding], Read]) -> Callable[[str, Encoding], Read]:
+    """Cache what `read` returns for a short text."""
+    quick = lru_cache(maxsize=2048)(read)
+    return lambda text, encoding: (quick if len(text) < CACHED_MAX else read)(text, encoding)
+
+
 def _characters(data: bytes, codec: str) -> str | None:
-    """Return the characters of an escape sequence in hex; None if they are none. Some senders write two bytes each.
+    """Return the characters of an escape sequence in hex; None if the bytes cannot be decoded. Some senders write two
+    bytes for each character.
 
     Worked examples: 0D0A and 000D 000A are a line end; C2B5 (in UTF-8), 00B5 and B5 the micro sign. A NUL vanishes.
     """
@@ -124,8 +144,22 @@ def _escapes(escape: str) -> re.Pattern[str]:
     return re.compile(rf"{mark}(?:([FSTREPHN])|{commands}|{charsets}){mark}|((?:{mark}X(?:[0-9A-Fa-f]{{2}})+{mark})+)")
 
 
+def is_misnamed(data: bytes, codec: str) -> bool:
+    """Return whether bytes are UTF-8 although the message names a western character set, in which they would make no
+    sense."""
+    return codec in WESTERN and not data.isascii() and decode(data, "utf-8") is not None
+
+
 def decode(data: bytes, codec: str) -> str | None:
-    """Decode the bytes. Return None if they are invalid in the codec (ASCII if `codec` is empty)."""
+    """Decode the bytes. Return None if they are invalid in the codec (ASCII if `codec` is empty).
+
+    Senders that name a western character set may mean UTF-8, and those that name Latin-1 Windows-1252.
+    """
+    if codec in WESTERN and not data.isascii():
+        if is_misnamed(data, codec):
+            codec = "utf-8"
+        elif codec == LATIN_1 and CONTROLS.search(data):
+            codec = "cp1252"
     try:
         return data.decode(codec or "ascii")
     except UnicodeDecodeError:
@@ -150,7 +184,8 @@ def _encoding(marks: str, charset: str) -> Encoding | None:
         return None
     field, component, repetition, escape, subcomponent, truncation = (*marks, "", "", "", "")[:6]
     codec = codec_of(*charset.split(repetition or "~"))
-    return Encoding(field, component, repetition, escape, subcomponent, truncation, codec, charset)
+    find_marks = re.compile(rf"[{re.escape(component + repetition + escape)}\"\s]").search
+    return Encoding(field, component, repetition, escape, subcomponent, truncation, codec, charset, find_marks)
 
 
 @lru_cache(maxsize=256)

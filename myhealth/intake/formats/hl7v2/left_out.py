@@ -1,5 +1,5 @@
-"""Find what is no result of a patient: quality control, calibration, training, run settings, images of distributions,
-a device's data about itself, and the patient's age.
+"""Find the parts that are not results of a patient: quality control, calibration, training, run settings, images of
+distributions, a device's data about itself, and the patient's age.
 
 Sources: HL7 v2.8, tables 0065 (OBR-11), 0103 (MSH-11) and 0369 (SPM-11); Mindray, HL7 interfaces of its BC and BS
 analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR… and the containment of a device).
@@ -7,9 +7,8 @@ analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR…
 
 import re
 
-from myhealth.intake.formats.hl7v2.coded import cached, label_of
+from myhealth.intake.formats.hl7v2.coded import label_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
-from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.segments import Segment
 
 CONTROL, CALIBRATION = "quality control", "calibration"
@@ -54,42 +53,27 @@ DEVICE = re.compile(r"MDC_(?:ATTR|TIME|REG|DEV|EVT|TZ|BATT|AVAIL|ID)_\w+|MDC_\w+
 
 
 def kind_of_message(head: Segment, include_training: bool) -> str:
-    """Return what a message is instead of patients' results, by its MSH segment; "" if it has such results."""
+    """Return what a message is, by its MSH segment, if it has no results of patients, else ""."""
     kind = PROCESSING.get(head.text(11).upper(), "") or RUN_KINDS.get(head.text(16), "")
     return "" if include_training and kind in ("training", "debugging") else kind
 
 
-def kind_of_group(group: OrderGroup) -> str:
-    """Return what an order is instead of an examination of a patient; "" if it is one."""
-    for segment in (*group.head, *group.body):
-        if segment.name == "SPM" and (kind := SPECIMEN_ROLES.get(segment.text(11).upper(), "")):
-            return kind
-        if segment.name == "OBR" and (kind := _kind_of_order(segment.field(4), segment.encoding)):
-            return kind
-        if segment.name == "OBR" and segment.text(11).upper() == "Q":
-            return CONTROL
-        if segment.name == "PID" and (kind := _kind_of_name(f"{segment.text(5)} {segment.text(5, 2)}".strip())):
-            return kind
-        if segment.name == "OBX" and CONTROL_RESULT.fullmatch(label_of(segment.field(3), segment.encoding)):
-            return CONTROL
-    return ""
-
-
-def _kind_of_name(name: str) -> str:
-    """Return what the sample of a "patient" of this name is; "" if it is a person's."""
+def kind_of_name(name: str) -> str:
+    """Return what a sample is, such as a control, if its "patient" has this name; "" if the name is a person's."""
     return CONTROL if CONTROL_NAME.fullmatch(name) else CALIBRATION if CALIBRATOR_NAME.fullmatch(name) else ""
 
 
-@cached
-def _kind_of_order(text: str, encoding: Encoding) -> str:
+def kind_of_order(text: str, encoding: Encoding) -> str:
+    """Return what an order is, by its OBR-4, if it is not an examination of a patient, else ""."""
     label = label_of(text, encoding)
     return CONTROL if CONTROL_ORDER.fullmatch(label) else CALIBRATION if CALIBRATION_ORDER.fullmatch(label) else ""
 
 
-@cached
 def kind_of_result(text: str, encoding: Encoding) -> str:
-    """Return what an OBX segment is by its OBX-3, instead of a result of a patient; "" if it is one."""
+    """Return what an OBX segment is, by its OBX-3, if it is not a result of a patient, else ""."""
     label, code = label_of(text, encoding), encoding.parts(text)[0]
+    if CONTROL_RESULT.fullmatch(label):
+        return CONTROL
     if code in AGES or AGE.fullmatch(label):
         return AGE_KIND
     if code in ABOUT_PATIENT or ABOUT_PATIENT_WORDS.fullmatch(label):

@@ -8,25 +8,14 @@ from collections import Counter
 from datetime import tzinfo
 from functools import partial
 
-from myhealth.clinical.catalog import name_of
-from myhealth.clinical.coding_systems import HL7_TABLE
-from myhealth.clinical.status import WITHDRAWN, report_status, result_status
+from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
-from myhealth.intake.formats.hl7v2.coded import (
-    Facts,
-    coded_text,
-    codings_of,
-    field_concepts,
-    field_identifiers,
-    label_of,
-    parse_code,
-    person_of,
-    practitioner_of,
-    without_empty,
-)
-from myhealth.intake.formats.hl7v2.grouping import OrderGroup, text_of
+from myhealth.intake.formats.hl7v2.coded import Facts, field_identifiers, name_of_coded, without_empty
+from myhealth.intake.formats.hl7v2.encoding import WESTERN, is_misnamed
+from myhealth.intake.formats.hl7v2.grouping import OrderGroup, order_number, text_of
 from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
-from myhealth.intake.formats.hl7v2.result import ObxResult, results_of
+from myhealth.intake.formats.hl7v2.order import facts_of_obr
+from myhealth.intake.formats.hl7v2.result import ObxResult, facts_of_obx, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.subject import parse_notes, parse_patient, specimen_of
 from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
@@ -47,6 +36,7 @@ OBR-13 details.clinical_information
 OBR-16 taken_by
 OBR-22 issued_at
 OBR-24 details.category
+OBR-25 order_status
 OBR-31 details.reasons
 OBX-11 status results
 NTE-3 details.notes
@@ -78,16 +68,18 @@ def read_order_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> 
     patient = parse_patient(group)
     fields = {"checkup_for": patient.number, "machine": sending_machine(group), "record_id": record_id_of(group)}
     record = without_empty(**fields, patient=patient.facts)
-    report = "\n".join(filter(None, dict.fromkeys(each.free_text() for each in results)))
-    record |= {"checkup_type": checkup_type_of(group), "disease": "", "checkup_report": report}
-    record["taken_by"] = taken_by_of(group)
+    record |= {"checkup_type": checkup_type_of(group), "disease": ""}
+    record["checkup_report"] = "\n".join(filter(None, dict.fromkeys([each.free_text() for each in results])))
+    record["taken_by"] = facts_of_obr(group.obr).taken_by if group.obr else None
     moments = _add_moments(record, group, zone)
     _add_details(record, group, results, zone)
-    _finish_results(record, group, results, moments, zone)
-    line = next((segment.line for segment in group.body if segment.name == "OBR"), group.body[0].line)
+    places = _finish_results(record, results, moments)
+    line = (group.obr or group.body[0]).line
     parsed = ParsedRecord(0, line, text_of(group), record, list(dict.fromkeys(group.faults)), full_name=patient.name)
     parsed.patient_field, parsed.warnings = patient.field, group.warnings
-    places = tuple(each.place for each in results if each.is_short())
+    parsed.unnumbered = not group.order
+    if group.all("ORC") and not parsed.unnumbered and not order_number(group.all("OBR")):
+        parsed.former_id = _number_of_message(group)
     parsed.locate = partial(locate_field, places, patient.field)
     return parsed
 
@@ -97,6 +89,12 @@ def _report_unreadable(group: OrderGroup) -> None:
     for segment in group.head:
         if segment.fault:
             group.faults.append((segment.name, segment.fault))
+    codec = group.head[0].encoding.codec
+    if codec in WESTERN and any(is_misnamed(each.raw, codec) for each in (*group.head, *group.body)):
+        named = printable(group.head[0].text(18), 40)
+        group.warnings.append(("MSH-18", f"names {named}, but the text is UTF-8, as which it is read"))
+    if not any(each.fault for each in group.body):
+        return
     counts: Counter[str] = Counter()
     for segment in group.body:
         counts[segment.name] += 1
@@ -105,23 +103,14 @@ def _report_unreadable(group: OrderGroup) -> None:
             group.faults.append((name, segment.fault))
 
 
-def taken_by_of(group: OrderGroup) -> str | None:
-    """Return the name of the ordering provider (OBR-16), else of the interpreter (OBR-32); the number if unnamed."""
-    for segment, place in ((each, place) for each in group.all("OBR") for place in (16, 32)):
-        people = [person_of(each, segment.encoding, 1) for each in segment.repetitions(place)]
-        if found := next(filter(None, (*(name for name, _ in people), *(number for _, number in people))), ""):
-            return found
-    return None
-
-
 def sending_machine(group: OrderGroup) -> str:
     """Return the instrument (OBX-18) if all results have the same, else the sending application (MSH-3, MSH-4).
 
     Return "" if that cannot be a serial.
     """
-    serials = list(dict.fromkeys(filter(None, (segment.text(18) for segment in group.all("OBX")))))
+    serials = {facts_of_obx(segment).device for segment in group.all("OBX")} - {""}
     if len(serials) == 1:
-        return usable_serial(serials[0])
+        return usable_serial(*serials)
     application, facility = group.head[0].text(3), group.head[0].text(4)
     return usable_serial(f"{application}@{facility}" if facility else application) if application else ""
 
@@ -131,39 +120,46 @@ def record_id_of(group: OrderGroup) -> str:
 
     Worked example: 1045813^GHH LAB, for the second OBR of the same number 1045813^GHH LAB#2, else CNTRL-3456-2.
     """
-    order, control = group.order(), group.head[0].text(10)
-    if order:
-        return f"{order}#{group.number}" if group.repeated else order
+    if group.order:
+        return f"{group.order}#{group.number}" if group.repeated else group.order
+    return _number_of_message(group)
+
+
+def _number_of_message(group: OrderGroup) -> str:
+    control = group.head[0].text(10)
     return f"{control}-{group.number}" if control else ""
 
 
 def checkup_type_of(group: OrderGroup) -> str:
     """Return the name of the order (OBR-4), else of the first result. Add a fault if neither has a name."""
-    places = [*((each, 4) for each in group.all("OBR")), *((each, 3) for each in group.all("OBX"))]
-    for segment, place in places:
-        text = segment.first(place)
-        code = parse_code(text, segment.encoding)["code"]
-        if found := coded_text(text, segment.encoding) or name_of(code) or label_of(text, segment.encoding):
-            return found
+    if group.obr and (name := facts_of_obr(group.obr).name):
+        return name
+    for segment in group.all("OBX"):
+        if name := name_of_coded(segment.first(3), segment.encoding):
+            return name
     group.faults.append(("OBR-4", "is empty: what was examined?"))
     return ""
 
 
 def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, PartialDateTime]:
     """Add when the check-up was taken: the moment of the first result (OBX-14), else of the order (OBR-7), else of the
-    specimen (SPM-17), else it is unknown, for MSH-7 is only when the message was sent. Return the moments of the
-    results, by the id of their segments. Add a fault if the check-up's moment is not valid.
+    specimen (SPM-17), else unknown (MSH-7 is only when the message was sent).
+
+    Return the moments of the results, by the id of their segments. Add a fault if the check-up's moment is not valid.
     """
-    results = [(at, each) for at, each in enumerate(group.all("OBX"), 1) if each.field(14)]
+    results = group.all("OBX")
     moments: dict[int, PartialDateTime] = {}
     first: tuple[Segment, int, PartialDateTime] | None = None
-    standing = next((each for each in group.all("OBX") if result_status(each.text(11)) != WITHDRAWN), None)
-    for at, segment in results:
+    standing = next((each for each in results if facts_of_obx(each).facts.get("status") != WITHDRAWN), None)
+    for at, segment in enumerate(results, 1):
+        if not segment.field(14):
+            continue
         found = _moment_in_field(group, segment, 14, zone, f"OBX[{at}]-14", is_fault=segment is standing)
         if found:
             moments[id(segment)] = found
             first = (segment, 14, found) if segment is standing else first
-    others = [*((each, 7) for each in group.all("OBR")), *((each, 17) for each in group.all("SPM"))]
+    others = [(group.obr, 7)] if group.obr else []
+    others += [(each, 17) for each in group.all("SPM")]
     for segment, field in others if first is None and not group.faults else ():
         found = _moment_in_field(group, segment, field, zone, f"{segment.name}-{field}", is_fault=segment.name == "OBR")
         first = (segment, field, found) if found else None
@@ -178,8 +174,8 @@ def _add_moments(record: Facts, group: OrderGroup, zone: tzinfo) -> dict[int, Pa
         record["taken_precision"] = found.known
     elif named_offset(segment.text(field)) or named_offset(group.head[0].text(7)):
         record["taken_offset"] = offset_of(found)
-    for order in group.all("OBR")[:1]:
-        end = _moment_in_field(group, order, 8, zone, "OBR-8") if order.text(7) == segment.text(field) else None
+    if group.obr and group.obr.text(7) == segment.text(field):
+        end = _moment_in_field(group, group.obr, 8, zone, "OBR-8")
         if end and not end.known and not found.known and end.is_after(found):
             record["taken_until"] = end.text
     return moments
@@ -189,11 +185,11 @@ def _moment_in_field(
     group: OrderGroup, segment: Segment, field: int, zone: tzinfo, place: str, *, is_fault: bool = False
 ) -> PartialDateTime | None:
     """Return the moment in a field; None if there is none. Add a fault or a warning if it is not valid, and a warning
-    if the zone's clocks did not show it, or twice."""
+    if the zone's clocks skipped or repeated it."""
     try:
         found = moment_of(segment, field, zone)
     except ValueError:
-        message = f"is no date and time: '{printable(segment.text(field), 40)}'"
+        message = f"is not a date and time: '{printable(segment.text(field), 40)}'"
         (group.faults if is_fault else group.warnings).append((place, message))
         return None
     if found and found.doubt:
@@ -206,15 +202,12 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
     head = group.head[0]
     notes = parse_notes(group, zone)
     details: Facts = {}
-    for order in group.all("OBR")[:1]:
-        if codings := codings_of(order.first(4), order.encoding):
-            details["codings"] = codings
-        if len(order.fields) > 13:  # few have more
-            details |= _order_facts(order, record["taken_by"])
-        status = report_status(order.text(25))
-        if status and status != "final":
-            record["status"] = status
-        issued = _moment_in_field(group, order, 22, zone, "OBR-22")
+    if group.obr:
+        told = facts_of_obr(group.obr)
+        details |= told.details
+        if told.status and told.status != "final":
+            record["status"] = told.status
+        issued = _moment_in_field(group, group.obr, 22, zone, "OBR-22")
         if issued and not issued.known:
             record["issued_at"] = details["updated_at"] = issued.text
     details |= without_empty(
@@ -224,39 +217,27 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         details["updated_at"] = iso_moment(head.text(7), zone) if sent.known else sent.text
     if details:
         record["details"] = details
-    for each in results:
+    for each in results if notes else ():
         found = [note for segment in each.segments for note in notes.get(id(segment), ())]
         if found:
             each.result["notes"] = found[:LIST_MAX]
 
 
-def _order_facts(order: Segment, taken_by: str | None) -> Facts:
-    """Return why an order was given, by which section it is examined and by whom besides `taken_by`."""
-    encoding = order.encoding
-    people = [practitioner_of(each, encoding) for place in (32, 33, 34, 35) for each in order.repetitions(place)]
-    section = order.text(24)
-    coding = {"system": f"{HL7_TABLE}0074", "code": section}
-    words = "; ".join(filter(None, (label_of(each, encoding) for each in order.repetitions(13))))
-    return without_empty(
-        performers=[each for each in people if each and each.get("name") != taken_by][:LIST_MAX],
-        category=[{"codings": [coding]}] if 1 < len(section) < 20 else None,
-        reasons=field_concepts(order, 31),
-    ) | ({"clinical_information": words} if words else {})
-
-
 def _order_numbers(group: OrderGroup) -> list[Facts]:
     """Return the numbers of the order: the placer's (OBR-2, else ORC-2) and the filler's (OBR-3, else ORC-3)."""
     found: list[Facts] = []
+    segments = (*group.all("OBR"), *group.all("ORC"))
     for place, kind in ((2, "PLAC"), (3, "FILL")):
-        segments = (*group.all("OBR"), *group.all("ORC"))
-        found += next(filter(None, (field_identifiers(each, place, type=kind) for each in segments)), [])
+        for segment in segments:
+            if numbers := field_identifiers(segment, place, type=kind):
+                found += numbers
+                break
     return found
 
 
-def _finish_results(
-    record: Facts, group: OrderGroup, results: list[ObxResult], moments: dict[int, PartialDateTime], zone: tzinfo
-) -> None:
-    """Add the results with what differs from their check-up: moment, status, device."""
+def _finish_results(record: Facts, results: list[ObxResult], moments: dict[int, PartialDateTime]) -> tuple[int, ...]:
+    """Add the results with what differs from their check-up: moment, status, device. Return the numbers of their
+    segments."""
     common = record.get("status", "final")
     for each in results:
         result, segment = each.finished(), each.segments[0]
@@ -265,13 +246,15 @@ def _finish_results(
             result["taken_at"] = moment.text
             if moment.known:
                 result["taken_precision"] = moment.known
-        elif moment is None and segment.text(14).strip("0"):  # told with the moments
+        elif moment is None and segment.text(14).strip("0"):  # reported with the moments
             result["taken_precision"] = "unknown"
         if result.get("status") == common:
             del result["status"]
-        if "device" in result and segment.text(18) == record.get("machine"):
+        if "device" in result and each.told.device == record.get("machine"):
             del result["device"]
-    record["results"] = [each.result for each in results if each.is_short()]
+    results = [each for each in results if each.is_short()]
+    record["results"] = [each.result for each in results]
+    return tuple([each.place for each in results])
 
 
 def locate_field(places: tuple[int, ...], patient: str, name: str) -> str:

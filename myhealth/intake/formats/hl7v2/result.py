@@ -4,50 +4,70 @@ Source: HL7 v2.8, chapter 7 (OBX), and the tables named below.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import Any
+
+from msgspec import Struct
 
 from myhealth.clinical.absent_reasons import NO_VALUE
-from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import LOINC, MDC, uri_of
 from myhealth.clinical.interpretations import flag_of
 from myhealth.clinical.mdc import device_name, is_mdc_reference, mdc_loinc
 from myhealth.clinical.range_text import range_facts
+from myhealth.clinical.ranges import parse_measurement
 from myhealth.clinical.status import WITHDRAWN, result_status
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
-    cached,
-    coded_text,
     codings_of,
     field_concept,
     field_identifiers,
     label_of,
+    name_of_coded,
     organization_of,
     parse_code,
     practitioner_of,
     without_empty,
 )
-from myhealth.intake.formats.hl7v2.encoding import Encoding
+from myhealth.intake.formats.hl7v2.encoding import Encoding, cached
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
 from myhealth.intake.formats.hl7v2.left_out import kind_of_result
-from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.hl7v2.values import TEXT_TYPES, parse_unit, parse_value
+from myhealth.intake.formats.hl7v2.segments import Fields, Segment, cached_without
+from myhealth.intake.formats.hl7v2.values import (
+    TEXT_TYPES,
+    contradiction_in_units,
+    parse_unit,
+    parse_value,
+    parts_with_powers,
+)
 from myhealth.intake.formats.terminology import number
-from myhealth.intake.parsed_record import FILE_NOT_KEPT
+from myhealth.intake.parsed_record import FILE_NOT_KEPT, NOT_TAKEN
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX, VALUE_MAX
 
 PANEL = "85354-9"  # a blood pressure as a whole
 
 
-@dataclass(eq=False, slots=True)
-class ObxResult:
-    """A result and its OBX segments, of which the first is number `place`. `texts`: the text of each."""
+class ObxFacts(Struct, frozen=True):
+    """What an OBX segment says beside its value and its moments: the facts of its result. Constant.
+
+    `kind`: what it is if that is not a result, else ""; `type`: OBX-2; `doubt`: how parts of its unit contradict each
+    other; `status`: OBX-11; `device`: OBX-18.
+    """
+
+    kind: str
+    type: str
+    facts: Facts
+    doubt: str
+    status: str
+    device: str
+
+
+class ObxResult(Struct, eq=False):
+    """A result and its OBX segments, of which the first is number `place` and says `told`. `texts`: that of each."""
 
     place: int
     result: Facts
-    segments: list[Segment] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    told: ObxFacts
+    segments: list[Segment]
+    texts: list[str]
 
     def finished(self) -> Facts:
         """Return the result with its whole text."""
@@ -59,14 +79,14 @@ class ObxResult:
         return self.result
 
     def is_short(self) -> bool:
-        """Return whether the text of the finished result is not too long for a value; it is in the report too."""
+        """Return whether the text of the finished result, which the report contains too, fits a value."""
         value = self.result["value"]
         return not isinstance(value, str) or len(value) <= VALUE_MAX
 
     def free_text(self) -> str:
         """Return a free text for the report; "" for any other result, and for a text (ST) of one line."""
         short = len(self.texts) == 1 and len(self.texts[0]) <= VALUE_MAX
-        if short and self.segments[0].text(2).upper() not in ("TX", "FT"):
+        if short and self.told.type not in ("TX", "FT"):
             return ""
         text = "\n".join(self.texts).strip()
         if not text or self.result.get("status") == WITHDRAWN:
@@ -78,16 +98,19 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
     """Return the results in file order.
 
     The lines of a text, each an OBX of its own with the same code, are one result. A result without a name gets the
-    name of the order; add a fault if that has no name either. What is no result of a patient is counted in `skipped`.
+    name of the order; add a fault if that has no name either. Segments that are not results of a patient are counted in
+    `skipped`.
     """
     found: list[ObxResult] = []
     for place, segment in enumerate(group.all("OBX"), 1):
-        if kind := kind_of_result(segment.field(3), segment.encoding):
-            skipped[kind] += 1
+        told = facts_of_obx(segment)
+        if told.kind:
+            skipped[told.kind] += 1
             continue
-        current = ObxResult(place, parse_result(segment, zone), [segment])
-        result = current.result
-        if segment.text(2).upper() == "ED" and "absent_reason" not in result:
+        result = parse_result(segment, told, zone)
+        if told.doubt and (doubt := _refuse_unclear_unit(result, told.doubt)):
+            group.warnings.append((f"OBX[{place}]-6", doubt, NOT_TAKEN))
+        if told.type == "ED" and "absent_reason" not in result:
             group.warnings.append((f"OBX[{place}]-5", FILE_NOT_KEPT))
         if not result["name"]:
             orders = (label_of(each.field(4), each.encoding) for each in group.all("OBR"))
@@ -97,67 +120,93 @@ def results_of(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> list[O
         text = "" if "absent_reason" in result else str(result["value"])
         if result["code"] == PANEL and "absent_reason" in result:
             skipped["heading"] += 1  # of the values that follow it
-        elif found and _continues(found[-1], current):
+        elif found and _continues(found[-1], result, told):
             found[-1].texts.append(text)
             found[-1].segments.append(segment)
         else:
-            current.texts.append(text)
-            found.append(current)
+            found.append(ObxResult(place, result, told, [segment], [text]))
     return found
 
 
-def _continues(before: ObxResult, current: ObxResult) -> bool:
-    """Return whether this is the next line of a text: with the same code, and different only in the text. The lines of
-    a long text may have numbers (OBX-4)."""
-    types = {each.segments[0].text(2).upper() for each in (before, current)}
-    if not types <= set(TEXT_TYPES) or "X" in (before.segments[0].text(11), current.segments[0].text(11)):
+def _refuse_unclear_unit(result: Facts, doubt: str) -> str:
+    """Remove the value of a result whose unit is given in two ways; return the reason, "" if it is no number."""
+    if not ("value_range" in result or "value_ratio" in result or parse_measurement(result["value"])):
+        return ""
+    for name in ("value_range", "value_ratio", "unit_text"):
+        result.pop(name, None)
+    message = f"{result['value']} is not taken: {doubt}"
+    result.update(value=NO_VALUE, absent_reason=message, unit=None)
+    return message
+
+
+def _continues(before: ObxResult, result: Facts, told: ObxFacts) -> bool:
+    """Return whether this is the next line of a text: the segments differ only in the text. The lines of a long text
+    may have numbers (OBX-4). A number is a value of its own, never continued by the next segment."""
+    types = before.told.type, told.type
+    if not (types[0] in TEXT_TYPES and types[1] in TEXT_TYPES) or "X" in (before.told.status, told.status):
+        return False
+    if "ST" in types and len(before.texts) == 1 and parse_measurement(before.texts[0]):
         return False
     own = ("value", "absent_reason", *(() if "ST" in types else ("sub_id", "identifiers")))
-    one, other = ({name: each for name, each in of.result.items() if name not in own} for of in (before, current))
+    one, other = ({name: each for name, each in of.items() if name not in own} for of in (before.result, result))
     return one == other
 
 
-def parse_result(segment: Segment, zone: tzinfo) -> Facts:
+def parse_result(segment: Segment, told: ObxFacts, zone: tzinfo) -> Facts:
     """Return the result of an OBX segment as a record has it; numbers as they were sent."""
-    encoding = segment.encoding
-    value = parse_value(segment, zone)
-    unit, unit_text = parse_unit(segment.first(6), encoding)
-    if unit is None:
-        unit, unit_text = value.get("unit"), value.get("unit_text")
-    for end in value.get("value_range", {}).values():
-        end |= without_empty(unit=unit, unit_text=unit_text)
-    observed, mdc = observed_of(segment.first(3), encoding)
-    result: dict[str, Any] = {**observed, **value, "unit": unit}
-    if mdc and (loinc := mdc_loinc(mdc[0], mdc[1], unit)):
-        result["code"] = loinc
-        for name in ("other_code", "code_system"):
-            result.pop(name, None)
-    if is_mdc_reference(result["name"]) or (mdc and result["name"] == mdc[0]):
-        result["name"] = device_name(result["code"]) or result["name"]
-    sub_id = segment.text(4)
-    if sub_id:
-        result["sub_id"] = sub_id[:TEXT_MAX]
-        if _names_the_result(observed, sub_id):
-            result["name"] = sub_id
-    result |= range_facts(_range_words(segment.repetitions(7), encoding), unit_text or unit)
-    result["flag"], interpretations = parse_interpretations(segment.field(8), encoding)
-    if interpretations:
-        result["interpretations"] = interpretations
-    if unit_text:
-        result["unit_text"] = unit_text
-    if status := result_status(segment.text(11)):
-        result["status"] = status
-    if segment.text(11).upper() == "X":
+    value = parse_value(segment, told.type, zone)
+    if "unit" in value:
+        told = _read_obx(segment, value["unit"], value.get("unit_text"))
+    result = {**value, **told.facts}
+    if "value_range" in value:
+        unit = without_empty(unit=result["unit"], unit_text=told.facts.get("unit_text"))
+        result["value_range"] = {name: end | unit for name, end in value["value_range"].items()}
+    if told.status.upper() == "X":
         result.setdefault("absent_reason", NO_VALUE)
-    return result | _circumstances(segment) if len(segment.fields) > 15 else result
+    return result
+
+
+def _read_obx(segment: Fields, unit_of_value: str | None = None, sent_of_value: str | None = None) -> ObxFacts:
+    """Return what an OBX segment says. `unit_of_value`, `sent_of_value`: the unit in the value, and as sent."""
+    encoding, coded_unit, sub_id = segment.encoding, segment.first(6), segment.text(4)
+    unit, unit_text = parse_unit(coded_unit, encoding)
+    if unit is None:
+        unit, unit_text = unit_of_value, sent_of_value
+    observed, mdc = observed_of(segment.first(3), encoding)
+    facts: Facts = {**observed, "unit": unit}
+    if mdc and (loinc := mdc_loinc(mdc[0], mdc[1], unit)):
+        facts["code"] = loinc
+        for name in ("other_code", "code_system"):
+            facts.pop(name, None)
+    if is_mdc_reference(facts["name"]) or (mdc and facts["name"] == mdc[0]):
+        facts["name"] = device_name(facts["code"]) or facts["name"]
+    if sub_id:
+        facts["sub_id"] = sub_id[:TEXT_MAX]
+        if _names_the_result(observed, sub_id):
+            facts["name"] = sub_id
+    facts |= range_facts(_range_words(segment.repetitions(7), encoding), unit_text or unit)
+    facts["flag"], interpretations = parse_interpretations(segment.field(8), encoding)
+    status = result_status(segment.text(11))
+    facts |= without_empty(interpretations=interpretations, unit_text=unit_text, status=status)
+    return ObxFacts(
+        kind_of_result(segment.field(3), encoding),
+        segment.text(2).upper(),
+        facts | _circumstances(segment) if len(segment.fields) > 15 else facts,
+        contradiction_in_units(coded_unit, encoding) if encoding.component in segment.field(6) else "",
+        segment.text(11),
+        segment.text(18),
+    )
+
+
+facts_of_obx = cached_without(1, 5, 14, 19)(_read_obx)  # all but its number, its value and its moments
 
 
 def _range_words(repetitions: list[str], encoding: Encoding) -> str:
-    """Return OBX-7 as one text. Two bare numbers are the ends of a range: 3.5~5.1 with ~ as the repetition mark, and
-    3.5^5.1; other components are words beside each other: 3.5-5.1^mmol/L."""
+    """Return OBX-7 as one text. Two bare numbers are the ends of a range, whether ~ or ^ separates them: 3.5~5.1,
+    3.5^5.1. Other components are joined as words: 3.5-5.1^mmol/L."""
     found = []
     for each in repetitions:
-        parts = [part for part in encoding.parts(each) if part]
+        parts = [part for part in parts_with_powers(each, encoding) if part]
         found.append(("-" if len(parts) == 2 and None not in map(number, parts) else " ").join(parts))
     return ("-" if len(found) == 2 and None not in map(number, found) else "; ").join(found)
 
@@ -170,8 +219,7 @@ def observed_of(text: str, encoding: Encoding) -> tuple[Facts, tuple[str, str] |
     """
     found, codings = parse_code(text, encoding), codings_of(text, encoding)
     code = found["code"]
-    words = coded_text(text, encoding)
-    name = words or name_of(code) or label_of(text, encoding)
+    name = name_of_coded(text, encoding)
     facts = {**found, "name": name}
     lone = len(codings) == 1 and codings[0].get("system") == LOINC and codings[0].get("display", name) == name
     if codings and not (lone and code):
@@ -195,7 +243,7 @@ def _names_the_result(observed: Facts, sub_id: str) -> bool:
 
 @cached
 def parse_interpretations(text: str, encoding: Encoding) -> tuple[str | None, list[Facts] | None]:
-    """Return our flag, and the interpretations (OBX-8, table 0078) as sent, if the flag does not say it all.
+    """Return our flag, and the interpretations (OBX-8, table 0078) as sent, unless the flag has all their meaning.
 
     Worked examples: "H" is (H, None), "H~U" (H, both), "<" (None, that one), for off the scale is not low.
     """
@@ -211,10 +259,10 @@ def parse_interpretations(text: str, encoding: Encoding) -> tuple[str | None, li
     return flag, None if plain or not found else found
 
 
-def _circumstances(segment: Segment) -> Facts:
+def _circumstances(segment: Fields) -> Facts:
     """Return who produced a result, how, with what and where (OBX-15 to OBX-23).
 
-    Some senders shift these fields: what the name of a method or a laboratory stands in decides for them.
+    Some senders shift these fields: then the field that holds the name of a method or a laboratory decides.
     """
     encoding = segment.encoding
     producers = [organization_of(each, encoding) for place in (15, 23) for each in segment.repetitions(place)]
@@ -238,6 +286,6 @@ def _circumstances(segment: Segment) -> Facts:
 
 
 def _is_coded(text: str, encoding: Encoding) -> bool:
-    """Return whether what should be a person is a coded text without a code, such as ^Hexokinase^L."""
+    """Return whether the field of a person contains a coded text without a code, such as ^Hexokinase^L."""
     parts = encoding.parts(text)
     return len(parts) == 3 and not parts[0] and (parts[2] in ("L", "LN") or parts[2].startswith("99"))

@@ -4,26 +4,27 @@ Source: HL7 v2.8, chapter 2 (NTE), 3 (PID) and 7 (SPM), tables 0105, 0203 and 04
 """
 
 import re
-from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 
-from myhealth.clinical.coding_systems import HL7_TABLE
+from msgspec import Struct
+
 from myhealth.clinical.range_choice import YEARS_OF
 from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     authority_of,
-    concept_of,
     field_concept,
     identifier_of,
-    label_of,
     person_of,
     without_empty,
 )
+from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup
-from myhealth.intake.formats.hl7v2.left_out import AGE_KIND, kind_of_result
+from myhealth.intake.formats.hl7v2.left_out import AGE_KIND
 from myhealth.intake.formats.hl7v2.moments import birth_date_of, iso_moment
-from myhealth.intake.formats.hl7v2.segments import Segment
+from myhealth.intake.formats.hl7v2.order import facts_of_obr
+from myhealth.intake.formats.hl7v2.result import facts_of_obx
+from myhealth.intake.formats.hl7v2.segments import Fields, Segment, cached_without
 from myhealth.intake.formats.terminology import Number, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
@@ -32,65 +33,103 @@ NAMING = re.compile(r"|MR[TN]?|P[IETN]|U|EI|NI|NN\w*|SS|PPN|LR|RI|ID")
 BEST = ("MR", "PI")
 SEXES = {"M": "male", "F": "female", "O": "other", "A": "other"}
 AUTHORS = {"L": "laboratory", "P": "orderer"}  # the source of a comment
-NOBODYS = "has only numbers that are not a patient's, such as an insurer's"
+NOBODYS = "has only numbers that are not a patient's, such as an insurer's; their kinds: "
 AGE_MAX = 150  # years
 CHECKUP = 0  # the key of the notes of the check-up
-_SOURCES = """BLD Whole blood, BLDV Blood venous, BLDC Blood capillary, BLDA Blood arterial, SER Serum, PLAS Plasma,
-PLR Plasma, UR Urine, CSF Cerebral spinal fluid, SAL Saliva, SPT Sputum, STL Stool, THRT Throat, NOS Nose"""
-SOURCES = dict(each.split(maxsplit=1) for each in _SOURCES.split(","))
 
 
-@dataclass(slots=True)
-class PatientFacts:
-    """The patient of a group. `number`: the best one; `field`: where it stands in the source."""
+class PidFacts(Struct, frozen=True):
+    """What a PID segment says. Constant.
 
-    facts: Facts = field(default_factory=dict)
+    `field`: that of the numbers; `numbers`: those that name a person, each with its last day, "" if it has none;
+    `kinds`: those of all numbers; `unread`: a birth date that is not a date.
+    """
+
+    field: str
+    numbers: list[tuple[Facts, str]]
+    kinds: str
+    name: str
+    birth_date: str
+    unread: str
+    sex: str | None
+
+
+class PatientFacts(Struct):
+    """The patient of a group. `number`: the best one; `field`: its field in the source."""
+
+    facts: Facts = {}
     number: str = ""
     name: str = ""
     field: str = "PID-3"
 
 
+@cached_without(1)
+def facts_of_pid(segment: Fields) -> PidFacts:
+    """Return what a PID segment says. PID-2 counts only if PID-3 is empty; PID-4 may be a bed."""
+    encoding, born = segment.encoding, birth_date_of(segment, 7)
+    place = 3 if segment.repetitions(3) or not segment.repetitions(2) else 2
+    sent = segment.repetitions(place)
+    return PidFacts(
+        f"PID-{place}",
+        [found for each in sent[:LIST_MAX] if (found := _number(each, encoding))],
+        ", ".join(dict.fromkeys([encoding.parts(each, 5)[4] for each in sent])),
+        next(filter(None, [person_of(each, encoding, 0)[0] for each in segment.repetitions(5)]), ""),
+        born,
+        "" if born else segment.text(7),
+        SEXES.get(segment.text(8)[:1].upper()),
+    )
+
+
 def parse_patient(group: OrderGroup) -> PatientFacts:
-    """Return who the patient is. PID-2 counts only if PID-3 is empty; PID-4 may be a bed."""
-    segment = group.first("PID")
+    """Return who the patient is."""
+    segment = next((each for each in group.head if each.name == "PID"), None)
     if segment is None:
         return PatientFacts()
-    place = 3 if segment.repetitions(3) or not segment.repetitions(2) else 2
-    found = _identifiers(segment, place)
-    if not found and segment.text(place):
-        group.faults.append((f"PID-{place}", NOBODYS))
+    told = facts_of_pid(segment)
+    found = _identifiers(segment, told)
+    if not found and segment.text(int(told.field[-1])):
+        group.faults.append((told.field, NOBODYS + printable(told.kinds, 60)))
     number = next((each["value"] for each in found if "system" not in each), found[0]["value"] if found else "")
-    name = next(filter(None, (person_of(each, segment.encoding, 0)[0] for each in segment.repetitions(5))), "")
-    born = birth_date_of(segment, 7)
-    if not born and segment.text(7).strip("0"):
-        group.warnings.append(("PID-7", f"is no date, so it is not compared: '{printable(segment.text(7), 40)}'"))
-    facts = without_empty(identifiers=found, name=name, birth_date=born, sex=SEXES.get(segment.text(8)[:1].upper()))
+    if told.unread.strip("0"):
+        group.warnings.append(("PID-7", f"is not a date, so it is not compared: '{printable(told.unread, 40)}'"))
+    facts = without_empty(identifiers=found, name=told.name, birth_date=told.birth_date, sex=told.sex)
     if "birth_date" not in facts and (age := _age(group)) is not None:
         facts["age"] = age
-    return PatientFacts(facts, number, name, f"PID-{place}")
+    return PatientFacts(facts, number, told.name, told.field)
 
 
 def _age(group: OrderGroup) -> Number | None:
-    """Return the age in years that an OBX segment tells; None if none does."""
+    """Return the age in years that an OBX segment states; None if none does."""
     for segment in group.all("OBX"):
-        if kind_of_result(segment.field(3), segment.encoding) == AGE_KIND:
+        if facts_of_obx(segment).kind == AGE_KIND:
             value, unit = number(segment.text(5) or segment.text(5, 2)), YEARS_OF.get(segment.text(6).lower() or "a")
             return float(value) * unit if value is not None and unit and 0 <= float(value) * unit <= AGE_MAX else None
     return None
 
 
-def _identifiers(segment: Segment, place: int) -> list[Facts]:
-    """Return the numbers (CX) that name a person, the best first."""
-    found = []
-    for text in segment.repetitions(place)[:LIST_MAX]:
-        raw = [*segment.encoding.components(text), *[""] * 5]
-        value, kind = (segment.encoding.unquoted(raw[at]) for at in (0, 4))
-        if value and len(value) <= TEXT_MAX and NAMING.fullmatch(kind.upper()):
-            authority = "" if raw[3] == '""' else authority_of(raw[3], segment.encoding)
-            each = without_empty(value=value, system=authority, type=kind.upper())
-            if each not in found:
-                found.append(each)
-    return sorted(found, key=lambda each: each.get("type") not in BEST)
+def _number(text: str, encoding: Encoding) -> tuple[Facts, str] | None:
+    """Return a number (CX) with its last day, "" if it has none; None if it does not name a person."""
+    raw = [*encoding.components(text), *[""] * 5]
+    value, kind = encoding.unquoted(raw[0]), encoding.unquoted(raw[4]).upper()
+    if not value or len(value) > TEXT_MAX or not NAMING.fullmatch(kind):
+        return None
+    authority = authority_of(raw[3], encoding) if raw[3] not in ("", '""') else ""
+    end = encoding.unquoted(raw[7])[:8] if len(raw) > 12 else ""
+    return without_empty(value=value, system=authority, type=kind), end if end.isdigit() else ""
+
+
+def _identifiers(segment: Segment, told: PidFacts) -> list[Facts]:
+    """Return the numbers that name a person: the best first, expired ones last. Leave the expired ones out if nothing
+    else could tell this person from a later holder of such a number."""
+    found: list[Facts] = []
+    former: list[Facts] = []
+    for each, end in told.numbers:
+        kept = former if end and end < f"{datetime.now(UTC):%Y%m%d}"[: len(end)] else found
+        if each not in kept:
+            kept.append(each)
+    found.sort(key=lambda each: each.get("type") not in BEST)
+    is_checked = former and (segment.text(5) or segment.text(5, 2) or segment.text(7))
+    return [*found, *former] if is_checked or not found else found
 
 
 def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) -> Facts | str | None:
@@ -98,7 +137,7 @@ def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) 
     inside = group.all("SPM")
     segment = inside[0] if inside else next((each for each in reversed(group.head) if each.name == "SPM"), None)
     if segment is None:
-        return next((found for each in group.all("OBR") if (found := _specimen_source(each))), None)
+        return facts_of_obr(group.obr).specimen if group.obr else None
     encoding, type_ = segment.encoding, field_concept(segment, 4)
     # An EI whose parts are subcomponents.
     sent = (encoding.subcomponents(each) for each in encoding.components(segment.first(2)))
@@ -111,23 +150,9 @@ def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) 
     )
 
 
-def _specimen_source(segment: Segment) -> Facts | str | None:
-    """Return the specimen source of OBR-15: a code whose parts are subcomponents, else free text."""
-    encoding = segment.encoding
-    raw = [*encoding.components(segment.first(15)), *[""] * 3]
-    text = encoding.component.join(encoding.subcomponents(raw[0]))
-    label = label_of(text, encoding)
-    if words := SOURCES.get(code := label.upper()):
-        return {"text": words, "codings": [{"system": f"{HL7_TABLE}0070", "code": code}]}
-    parts = encoding.parts(text)
-    found = concept_of(text, encoding) if len(parts) > 2 and parts[2] else None
-    words = label or encoding.plain(raw[2]).strip()
-    return found or (words[:TEXT_MAX] if any(map(str.isalpha, words)) else None)
-
-
 def parse_notes(group: OrderGroup, zone: tzinfo) -> dict[int, list[Facts]]:
-    """Return the notes (NTE) by the id of the OBX or SPM segment that they stand behind; those of the patient, the
-    order and the message under CHECKUP. The segments of one author, behind each other, are the lines of one note."""
+    """Return the notes (NTE) by the id of the OBX or SPM segment that they follow; those of the patient, the order and
+    the message under CHECKUP. Consecutive segments of one author are the lines of one note."""
     found: dict[int, list[Facts]] = {}
     owner = CHECKUP
     for segment in (*group.head, *group.body):
@@ -140,14 +165,21 @@ def parse_notes(group: OrderGroup, zone: tzinfo) -> dict[int, list[Facts]]:
             if notes and {**notes[-1], "text": ""} == {**note, "text": ""}:
                 notes[-1]["text"] += f"\n{note['text']}"
             elif len(notes) < LIST_MAX:
-                notes.append(note)
+                notes.append({**note})
     return found
 
 
-def _note(segment: Segment, zone: tzinfo) -> Facts | None:
+def _note(segment: Segment, zone: tzinfo) -> Facts:
+    """Return a note; {} if it has no text. It is read once: a note before the orders of a message belongs to each."""
+    if segment.told is None:
+        segment.told = _read_note(segment, zone)
+    return segment.told  # type: ignore[no-any-return]
+
+
+def _read_note(segment: Segment, zone: tzinfo) -> Facts:
     text = "\n".join(map(segment.encoding.plain, segment.repetitions(3))).strip()
     if not text:
-        return None
+        return {}
     name, number = person_of(segment.first(5), segment.encoding, 1)
     author = name or number or AUTHORS.get(segment.text(2).upper(), "")
     return {"text": text} | without_empty(author=author, at=iso_moment(segment.text(6), zone))

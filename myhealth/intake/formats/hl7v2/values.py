@@ -6,12 +6,15 @@ Source: HL7 v2.8, chapter 7, and chapter 2.A.
 import re
 from collections.abc import Callable
 from datetime import tzinfo
+from functools import lru_cache
 
 from myhealth.clinical.absent_reasons import NO_VALUE, NOT_SENT_AGAIN
+from myhealth.clinical.coding_systems import is_local, uri_of
 from myhealth.clinical.mdc import is_mdc_reference, mdc_unit
+from myhealth.clinical.unit_sizes import contradiction_in_unit
 from myhealth.clinical.units import ucum_unit
-from myhealth.intake.formats.hl7v2.coded import Facts, cached, concept_of, label_of, person_of, without_empty
-from myhealth.intake.formats.hl7v2.encoding import Encoding
+from myhealth.intake.formats.hl7v2.coded import Facts, concept_of, label_of, person_of, without_empty
+from myhealth.intake.formats.hl7v2.encoding import CACHED_MAX, Encoding, cached
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.terminology import NOT_A_NUMBER, UNMEASURED, absent_value, number
@@ -23,28 +26,29 @@ MOMENT_TYPES = ("DT", "TS", "DTM", "TM")
 # Types whose values are text even if they look like a number. A value of any other type is a number if it looks so.
 OTHER_TYPES = re.compile("D[TR]|T[MSNQ]|DTM|I[DS]|SI|C[KNMPQ]|MO|X[CP]N|P?PN|X?AD|XTN|XON|PL|R[PI]")
 # A structured number (SN): comparator, number, separator or suffix, number.
-DIGITS = r"[+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
-COMPARED = re.compile(rf"(<>|[<>]=?|=)\s*({DIGITS})")
+DIGITS = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+COMPARATORS = {"≤": "<=", "=<": "<=", "≥": ">=", "=>": ">="}
+COMPARED = re.compile(rf"(<>|[<>]=?|=[<>]?|[≤≥])\s*({DIGITS})")
 STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DIGITS})?)?)?")
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
 # 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
 DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
 # 10^3/uL and m^2, where the sender did not escape the power although ^ parts the components.
-POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\s*\^\s*(-?[0-9]{1,2})(?:\^(?=/))?(?![0-9A-Za-z.])")
+POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\s*\^\s*(-?[0-9]{1,2})(?:\^+(?=/))?(?![0-9A-Za-z.])")
 RAISED = "\x1a"
 
 
-def parse_value(segment: Segment, zone: tzinfo) -> Facts:
-    """Return `value`, exact if it is a number, and what else its type says; why it is absent, if it is."""
-    kind = segment.text(2).upper()
+def parse_value(segment: Segment, kind: str, zone: tzinfo) -> Facts:
+    """Return `value`, exact if it is a number, and the further facts of its type (OBX-2); the reason if it is absent.
+    Treat them as constant."""
     encoding = segment.encoding
     repetitions = segment.repetitions(5)
     if kind in ("TX", "FT"):  # free text: a repetition is a new line; it has no components
         text = "\n".join(encoding.plain(each) for each in repetitions)
         return {"value": text} if text.strip() else _absent_facts(segment)
-    if len(repetitions) == 1:
-        found = _parse_repetition(encoding, kind, repetitions[0], zone)
+    if len(repetitions) == 1 and len(repetitions[0]) < CACHED_MAX:
+        found = _parse_short(encoding, kind, repetitions[0], zone)
     else:
         several = [_parse_repetition(encoding, kind, each, zone) for each in repetitions]
         found = _join_repetitions([each for each in several if each.get("value") not in (None, "")], kind)
@@ -53,7 +57,7 @@ def parse_value(segment: Segment, zone: tzinfo) -> Facts:
 
 def _absent_facts(segment: Segment) -> Facts:
     code = ABSENT_BY_STATUS.get(segment.text(11).upper())
-    # U: final, without sending what was preliminary again (table 0085)
+    # U: final, the preliminary value is not sent again (table 0085)
     reason = NOT_SENT_AGAIN if segment.text(11).upper() == "U" and segment.fields[5:6] != ['""'] else NO_VALUE
     return {"value": NO_VALUE, "absent_reason": reason} | without_empty(absent_code=code)
 
@@ -69,13 +73,17 @@ def _join_repetitions(several: list[Facts], kind: str) -> Facts:
 
 
 def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) -> Facts:
-    """Return one repetition of OBX-5, read by its type (OBX-2)."""
+    """Return one repetition of OBX-5, read by its type (OBX-2); {} if it has nothing but delimiters."""
+    if not text[:1].isalnum() and not text.strip(f"{encoding.component}{encoding.subcomponent} \n"):
+        return {}
     if kind == "ST":
         plain = encoding.plain(text).strip()
         return absent_value(plain, "error") if UNMEASURED.fullmatch(plain) else {"value": plain}
     if kind in CODED_TYPES:
         return _parse_coded(encoding, text)
     parts = [encoding.plain(each).strip() for each in encoding.components(text)]
+    while len(parts) > 1 and not parts[-1]:  # empty ones at the end say nothing
+        parts.pop()
     if kind in MOMENT_TYPES:
         moment = iso_time(parts[0]) if kind == "TM" else iso_moment(parts[0], zone)
         return {"value": moment, "value_moment": moment} if moment else {"value": "^".join(parts)}
@@ -84,13 +92,19 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
     if read := READERS.get(kind):
         return read(parts, encoding, zone)
     if kind in ("NM", "SN"):
+        parts = [each.replace("\N{MINUS SIGN}", "-") for each in parts]
         parts = [each.replace(",", ".") if DECIMAL_COMMA.fullmatch(each) else each for each in parts]
+    if kind == "SN" and sum(map(bool, parts)) == 1:  # ^>5 and ^1:128
+        parts = [*filter(None, parts)]
     plain = "^".join(parts)
     if OTHER_TYPES.fullmatch(kind) or (kind == "NM" and len(parts) > 1):
         return {"value": plain}
     if len(parts) > 1 and UNMEASURED.fullmatch(printed := "".join(parts)):  # ^***
         return absent_value(printed, "error")
     return (_parse_number(plain, kind) if len(parts) == 1 else _parse_structured(parts)) or {"value": plain}
+
+
+_parse_short = lru_cache(maxsize=4096)(_parse_repetition)
 
 
 def _parse_number(plain: str, kind: str) -> Facts:
@@ -102,7 +116,7 @@ def _parse_number(plain: str, kind: str) -> Facts:
     if kind in ("NM", "SN") and (code := NOT_A_NUMBER.get(plain.upper())):
         return absent_value(plain, code)
     if kind == "SN" and (match := COMPARED.fullmatch(plain)):
-        return _parse_structured([match[1], match[2]]) or {}
+        return _parse_structured([COMPARATORS.get(match[1], match[1]), match[2]]) or {}
     return {}
 
 
@@ -117,10 +131,11 @@ def _parse_structured(parts: list[str]) -> Facts | None:
 
     Worked example: ["", "182"] is 182, [">", "100"] is ">100", ["", "1", ":", "128"] is "1:128" and a ratio.
     """
+    parts = [COMPARATORS.get(parts[0], parts[0]), *parts[1:]]
     if len(parts) > 4 or not STRUCTURED.fullmatch("^".join(parts)) or not any(map(str.isdigit, "".join(parts))):
         return None
     comparator, first, mark, second = (*parts, "", "", "")[:4]
-    if not first and (mark or second):  # ^^-^5 is not -5
+    if (mark or second) and not any(map(str.isdigit, first)):  # neither ^^-^5 nor ^-^5 is -5
         return None
     ends = number(first), number(second)
     if comparator in ("", "=") and not mark and not second:
@@ -135,8 +150,8 @@ def _parse_structured(parts: list[str]) -> Facts | None:
 
 
 def _written(digits: str) -> str:
-    """Return a number with a digit before its point, as people and FHIR write it."""
-    return re.sub(r"^([+-]?)\.", r"\g<1>0.", digits)
+    """Return a number with a digit before its point, and no point at its end, as people and FHIR write it."""
+    return re.sub(r"^([+-]?)\.", r"\g<1>0.", digits.removesuffix("."))
 
 
 def _parse_period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
@@ -163,7 +178,8 @@ def _parse_quantity(parts: list[str], encoding: Encoding, _: tzinfo) -> Facts:
     found = number(parts[0])
     if found is None:
         return {"value": "^".join(parts)}
-    unit, sent = parse_unit(parts[1] if len(parts) > 1 else "", encoding)
+    coded = encoding.component.join(encoding.subcomponents(parts[1])) if len(parts) > 1 else ""
+    unit, sent = parse_unit(coded, encoding)
     return {"value": found} | without_empty(unit=unit, unit_text=sent)
 
 
@@ -217,14 +233,15 @@ def parse_unit(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
 
     Worked examples: "266016^MDC_DIM_MMHG^MDC^mm[Hg]^mm[Hg]^UCUM" is mm[Hg], "mmol/L^^ISO+" mmol/L, "10^3/uL" 10*3/uL.
     """
-    if encoding.component == "^" and "^" in text:
-        text = POWER.sub(rf"\1{RAISED}\2", text)
-    coded = [part.replace(RAISED, "^") for part in encoding.parts(text, 6)]
-    first = "" if len(coded[0]) > 2 and coded[0].isdigit() and coded[1] else coded[0]  # a code in numbers is no unit
+    coded = parts_with_powers(text, encoding, 6)
+    first = "" if len(coded[0]) > 2 and coded[0].isdigit() and coded[1] else coded[0]  # a code in numbers is not a unit
+    if is_local(uri_of(coded[2])) and ucum_unit(coded[1]):
+        first = ""  # nor is a laboratory's own code beside its words
     sent = first or coded[1] or coded[3] or coded[4]
     for code, words, system in (coded[:3], coded[3:6]):
         if code and system.upper() == "UCUM":
-            return code, _differing(words or sent, code)
+            known = ucum_unit(code) or code
+            return known, _differing(words or (code if known != code else sent), known)
     for code, words, system in (coded[:3], coded[3:6]):
         if (system.upper() == "MDC" or is_mdc_reference(words or code) or code.isdigit()) and (
             found := mdc_unit(code, words)
@@ -232,6 +249,25 @@ def parse_unit(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
             return found, _differing(words or code, found)
     found = ucum_unit(sent) or sent
     return found or None, _differing(sent, found)
+
+
+def parts_with_powers(text: str, encoding: Encoding, least: int = 0) -> list[str]:
+    """Return the components as `Encoding.parts` does, but do not split at the ^ of a power, as in 10^3/uL."""
+    if encoding.component == "^" and "^" in text:
+        text = POWER.sub(rf"\1{RAISED}\2", text)
+    return [part.replace(RAISED, "^") for part in encoding.parts(text, least)]
+
+
+@cached
+def contradiction_in_units(text: str, encoding: Encoding) -> str:
+    """Return how the other parts of a unit (OBX-6) contradict the one that counts; "" if they do not.
+
+    Worked example: mmol/L^mg/dL^UCUM. A laboratory's own code of letters, as in M^mmol/L^99LAB, contradicts nothing.
+    """
+    coded, unit = parts_with_powers(text, encoding, 6), parse_unit(text, encoding)[0] or ""
+    codes = (code for code, _, system in (coded[:3], coded[3:6]) if "/" in code or not is_local(uri_of(system)))
+    found = (contradiction_in_unit(each, unit) for each in (coded[1], coded[4], *codes) if each)
+    return next(filter(None, found), "")
 
 
 def _differing(sent: str, unit: str) -> str | None:

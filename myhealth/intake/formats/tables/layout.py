@@ -7,12 +7,12 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from myhealth.clinical.catalog import code_of, name_of
 from myhealth.clinical.units import ucum_unit
@@ -36,8 +36,9 @@ RESULT_FIELDS = (
     *("range_text", "interpretation", "specimen", "method", "absent_reason"),
 )
 WIDE_FIELDS = (*RECORD_FIELDS, "specimen", "method")  # of a wide table: those of a result hold for the whole row
+WORDS = ("checkup_report", "ignored")  # texts for people
 JOINED = ("taken_at", "checkup_report", "ignored")
-# Names of columns, of which a layout that is guessed knows these, folded.
+# The folded names of columns that a guessed layout knows.
 _NAMES = """
 patient: patient, patient id, username, user, checkup for
 taken_at: taken at, date, time, datetime, date time, date/time, timestamp, measured at
@@ -53,7 +54,7 @@ patient_name: patient name, name of patient, full name
 birth_date: birth date, date of birth, birthdate, dob
 sex: sex, gender
 age: age, patient age
-name: name, test, analyte, parameter
+name: name, test, test name, analyte, analyte name, parameter, parameter name, investigation
 code: code, loinc
 value: value, result
 unit: unit, units
@@ -80,6 +81,8 @@ ENCODINGS = re.compile(
     r"utf-(8(-sig)?|(16|32)(-[bl]e)?)|ascii|(iso8859|koi8|mac)-\w+|cp\d+|tis-620"
     r"|gb2312|gbk|gb18030|big5(hkscs)?|euc_\w+|shift_jis\w*|johab"
 )
+ABOUT = re.compile(r"(.+?) (?:flag|units?|low|high|(?:reference |ref\.? |normal )?range|interpretation|status)")
+ABOUT_OTHER = "make a long table, or, if each column is a test of its own, say so with --layout wide"
 LOINC = re.compile(r"\b[0-9]{1,7}-[0-9]\b")
 UNIT = re.compile(r"\s*[(\[]([^()\[\]]*(?:\[[^\]]*\])?[^()\[\]]*)[)\]]\s*$")
 
@@ -96,11 +99,11 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Layout(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """How to read a table. Every part may be left out; without `columns` and `results` they are guessed by the names.
 
-    `kind`: only this kind is guessed. `delimiter`: guessed if empty. `encoding`: a BOM wins; else UTF-8. `decimal`,
-    `thousands`: the separators of numbers; without `thousands` there are none. `blank`: cells that say nothing, such as
-    "-". `date_format`: of days whose year does not come first: dmy, mdy, or as for strptime. `zone`: of moments that
-    name none. `checkup_type`: of all records. `columns`: the columns of RECORD_FIELDS and RESULT_FIELDS, and
-    those `ignored`. `results`: the tests of a wide table.
+    `kind`: guess only this kind. `delimiter`: guessed if empty. `encoding`: a BOM wins; else UTF-8. `decimal`,
+    `thousands`: the separators of numbers; without `thousands` numbers have none. `blank`: texts of empty cells, such
+    as "-". `date_format`: of days whose year does not come first: dmy, mdy, or as for strptime. `zone`: of moments that
+    name none. `checkup_type`: of all records. `columns`: the columns of RECORD_FIELDS and RESULT_FIELDS, and those
+    `ignored`. `results`: the tests of a wide table.
     """
 
     kind: Literal["", "wide", "long"] = ""
@@ -144,8 +147,10 @@ def dump_layout(layout: Layout) -> str:
     return "" if text == "{}" else text
 
 
-def check_layout(layout: Layout) -> Layout:
-    """Return the layout. Raises BadInput where it contradicts itself or names what does not exist."""
+def check_layout(layout: Layout, **given: str | None) -> Layout:
+    """Return the layout with the parts that are given. Raises BadInput where it contradicts itself or names what does
+    not exist."""
+    layout = msgspec.structs.replace(layout, **{part: value for part, value in given.items() if value})
     unknown = layout.columns.keys() - {*RECORD_FIELDS, *RESULT_FIELDS, "ignored"}
     several = [name for name, value in layout.columns.items() if isinstance(value, list) and name not in JOINED]
     fault = ""
@@ -158,6 +163,8 @@ def check_layout(layout: Layout) -> Layout:
         fault = "it needs either results (a wide table) or columns.value (a long one)"
     elif layout.results and (long := layout.columns.keys() - {*WIDE_FIELDS, "ignored"}):
         fault = f"columns.{min(long)} is of a long table, and results make it a wide one"
+    elif layout.decimal not in ("", ".", ","):
+        fault = f"the decimal separator must be . or , and not {layout.decimal[:20]!r}"
     elif layout.decimal and layout.decimal == layout.thousands:
         fault = "decimal and thousands are the same character"
     elif layout.date_format and layout.date_format not in ORDERS and not _is_whole(layout.date_format):
@@ -182,15 +189,14 @@ def _is_whole(date_format: str) -> bool:
         try:
             if datetime.strptime(moment.strftime(date_format), date_format).date() != moment.date():
                 return False
-        except (ValueError, re.error):  # a part that stands there twice
+        except (ValueError, re.error):  # a part that occurs twice
             return False
     return True
 
 
-@dataclass(frozen=True)
-class FittedLayout:
+class FittedLayout(Struct, frozen=True, dict=True):
     """A layout that fits a header. `names`: of the columns. `places`: the columns of each field. `results`: the columns
-    of a wide table with what is known of their test. `unit`: of the values of a long one, from the column's name."""
+    of a wide table with what is known of their test. `unit`: of a long table's values, from its header."""
 
     layout: Layout
     names: list[str]
@@ -203,6 +209,12 @@ class FittedLayout:
     def unnamed(self) -> list[int]:
         """The places of the columns without a name."""
         return [place for place, name in enumerate(self.names) if not name]
+
+    @cached_property
+    def words(self) -> set[int]:
+        """The places of texts for people, and of columns that are not read."""
+        read = {place for field, places in self.places.items() if field not in WORDS for place in places}
+        return {*range(len(self.names))} - read - self.results.keys()
 
     @cached_property
     def unread(self) -> list[str]:
@@ -231,7 +243,7 @@ def _fit_given(layout: Layout, names: list[str], folded: list[str]) -> FittedLay
     wanted = [*(name for each in places.values() for name in each), *(each.column for each in layout.results)]
     for name in wanted:
         if folded.count(fold_column(name)) != 1:
-            return f"the column {name[:40]!r} {'stands there twice' if fold_column(name) in folded else 'is missing'}"
+            return f"the column {name[:40]!r} {'occurs twice' if fold_column(name) in folded else 'is missing'}"
     found = {field: [folded.index(fold_column(name)) for name in each] for field, each in places.items()} | {
         "ignored": ignored
     }
@@ -250,7 +262,7 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout 
         if not field and FIELD_OF.get(fold_column((split := _split_unit(names[place]))[0])) == "value":
             field, unit = "value", split[1]
         if field and counted[name] > 1:
-            return f"the column {names[place][:40]!r} stands there twice"
+            return f"the column {names[place][:40]!r} occurs twice"
         if field:
             places.setdefault(field, []).append(place)
     is_exported = set(folded) >= EXPORTED
@@ -274,9 +286,19 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout 
         return f"the column {long[:40]!r} is of a long table, which has columns named value and name or code"
     if "taken_at" not in wide or not results:
         return "a wide table has a column named taken_at, date or the like, and a column for each test"
+    about = next((names[place] for place in results if _is_about_other(place, results)), "")
+    if about and layout.kind != "wide":
+        return f"the column {about[:40]!r} is about another one; {ABOUT_OTHER}"
     double = next((name for place, name in enumerate(folded) if name and counted[name] > 1), "")
     double = double or next((field for field, each in wide.items() if len(each) > 1 and field not in JOINED), "")
     return f"two columns are named or may be {double[:40]!r}" if double else FittedLayout(layout, names, wide, results)
+
+
+def _is_about_other(place: int, results: dict[int, Measured]) -> bool:
+    """Return whether a column has the flag, the unit or the range of another column."""
+    found = ABOUT.fullmatch(fold_column(results[place].column))
+    others = {fold_column(name) for at, each in results.items() if at != place for name in (each.column, each.name)}
+    return found is not None and found[1] in others
 
 
 def _described(column: Measured) -> Measured:

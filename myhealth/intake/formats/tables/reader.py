@@ -9,11 +9,15 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from functools import partial
+from itertools import islice
 from typing import Any
 
+from msgspec.structs import replace
+
 from myhealth.clinical.absent_reasons import NO_VALUE
-from myhealth.clinical.catalog import SOURCE, name_of
+from myhealth.clinical.catalog import SOURCE, code_of, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT, is_loinc
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
 from myhealth.clinical.interpretations import read_mark
@@ -22,6 +26,7 @@ from myhealth.clinical.range_text import range_facts
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.units import series_unit, ucum_unit
 from myhealth.common.errors import BadInput
+from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
@@ -29,29 +34,40 @@ from myhealth.intake.formats.tables.cells import (
     EITHER_FIRST,
     AmbiguousDate,
     NoZone,
+    has_decimal_points,
+    read_age,
     read_birth_date,
     read_moment,
     read_number,
     read_result,
     read_status,
 )
-from myhealth.intake.formats.tables.layout import FittedLayout, Layout, fold_column
-from myhealth.intake.formats.tables.rows import NOT_UTF8, Lines, TableRow, read_header, read_rows
+from myhealth.intake.formats.tables.former import note_former, note_former_age, was_text, with_replaced
+from myhealth.intake.formats.tables.grouping import SEVERAL, group_rows, with_end
+from myhealth.intake.formats.tables.headers import Headers
+from myhealth.intake.formats.tables.layout import FittedLayout, Layout
+from myhealth.intake.formats.tables.rows import (
+    NOT_UTF8,
+    Lines,
+    TableRow,
+    is_utf8_read_as,
+    may_be_cut,
+    read_header,
+    read_rows,
+)
 from myhealth.intake.formats.tables.rows import is_table as is_table
-from myhealth.intake.formats.terminology import read_zone
+from myhealth.intake.formats.terminology import number, read_zone
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.record_types import RESULTS_MAX, TEXT_MAX
+from myhealth.intake.record_types import TEXT_MAX
 
 TEXTS = ("machine", "record_id", "taken_by")  # fields of a record that have the column's text
-BLANK = ("-", "--", "n/a", "N/A", "null", "NULL")  # typed into other cells than values, they say nothing
+NUMBERED = ("patient", "authority", "machine", "record_id")  # spoilt, they would name somebody else
+BLANK = ("-", "--", "n/a", "N/A", "null", "NULL")  # these mean an empty cell, except in the column of values
 LATIN = re.compile(r"(WINDOWS-|CP)1252|LATIN-?[19]|ISO-?8859-(1|15)", re.IGNORECASE)
 CODED = re.compile(r"(?:(?:LOINC|LN|http://loinc\.org)[\s:|]*)?([1-9][0-9]{0,6}-[0-9])", re.IGNORECASE)
-GUARDED = re.compile('="([^"]*)"')
-PRESSURE = re.compile(r"([0-9]{2,3})\s*/\s*([0-9]{2,3})")
+PRESSURE = re.compile(r"([0-9]{2,3})\s*/\s*([0-9]{2,3})(?:\s*mm\s?Hg)?", re.IGNORECASE)
 PRESSURES = frozenset(("bp", "blood pressure", "nibp"))
-SEVERAL = "Measurements"  # the type of a check-up with several tests, where the layout names none
 EXPECTED = {"": "year first", "ymd": "year first", "dmy": "day first", "mdy": "month first"}
-AGE = re.compile(r"([0-9]{1,3})\s*(?:a|y|yrs?|years?)?", re.IGNORECASE)
 SEXES = {"o": "other", "u": "unknown"}
 FINAL, MMHG = "final", "mm[Hg]"
 NOTHING = {"value": NO_VALUE, "absent_reason": NO_VALUE}
@@ -60,24 +76,26 @@ ZONE = "--timezone, timezone= in the address, or zone in the layout"
 
 
 class TableReader:
-    """Makes records of the rows of one table. Its faults name columns."""
+    """Makes records of the rows of one table. Its faults name columns. `delimiter`: between the cells. `is_reread`: as
+    in Dump."""
 
-    def __init__(self, table: FittedLayout, encoding: str) -> None:
-        self.table, self.layout, self.encoding = table, table.layout, encoding
+    def __init__(self, table: FittedLayout, encoding: str, delimiter: str, is_reread: bool = False) -> None:
+        self.table, self.encoding = table, encoding
+        self.layout = replace(table.layout, delimiter=delimiter)
         self.zone = read_zone(self.layout.zone) if self.layout.zone else None
-        self._read_a_moment = False
-        self._header = [*map(fold_column, table.names)]
+        self._read_a_moment = is_reread
         self._is_latin = LATIN.fullmatch(encoding) is not None
 
     def column(self, field: str) -> str:
         return " ".join(self.table.names[place] for place in self.table.places.get(field, ()))
 
     def read(self, row: TableRow) -> ParsedRecord | None:
-        """Return the record of a row; None if the row says nothing."""
+        """Return the record of a row; None if the row is empty."""
         parsed = ParsedRecord(0, row.line, row.text, {}, [], warnings=[], patient_field=self.column("patient"))
         record, texts = parsed.record, self._texts(row)
         if patient := texts.get("patient"):
             record["checkup_for"] = patient
+        parsed.faults += [(self.column(name), why) for name in NUMBERED if (why := spoilt(texts.get(name, "")))]
         if about := self._patient(parsed, texts):
             record["patient"] = about
         if fault := self._fault_of(row):
@@ -96,6 +114,10 @@ class TableReader:
             return None
         named = results[0]["name"][:TEXT_MAX] if len(results) == 1 else SEVERAL
         record["checkup_type"] = texts.get("checkup_type") or self.layout.checkup_type or named or SEVERAL
+        if parsed.former and (texts.get("checkup_type") or self.layout.checkup_type):
+            parsed.former["checkup_type"] = record["checkup_type"]
+        if "age" in texts:
+            note_former_age(parsed, record.get("patient", {}), texts["age"])
         record |= {"checkup_report": report, "disease": texts.get("disease", ""), "results": results}
         return parsed
 
@@ -111,15 +133,16 @@ class TableReader:
             found["birth_date"] = _checked(parsed, column, read_birth_date, texts["birth_date"], self.layout)
         if sex := texts.get("sex", "").casefold():
             found["sex"] = sex_named(sex) or SEXES.get(sex, sex)
-        if match := AGE.fullmatch(texts.get("age", "")):
-            found["age"] = int(match[1])
+        if "age" in texts:
+            age = _checked(parsed, self.column("age"), read_age, texts["age"])
+            found |= {} if age is None else {"age": age}
         return found
 
     def _texts(self, row: TableRow) -> dict[str, str]:
-        """Return the texts of the fields that say something; of several columns together."""
+        """Return the text of each field that is not blank; the texts of several columns are joined."""
         found = {}
         for field, places in self.table.places.items():
-            texts = [_plain(row.cells[place]) for place in places if place < len(row.cells)]
+            texts = [unguarded(row.cells[place]) for place in places if place < len(row.cells)]
             joint = "\n" if field == "checkup_report" else " "
             text = joint.join(each for each in texts if each and each not in self.layout.blank)
             if text and (field == "value" or text not in BLANK):
@@ -133,25 +156,26 @@ class TableReader:
         for name, cell in zip(names, row.cells, strict=False):
             if found := UNSTORABLE.search(cell):
                 is_nul = found[0] == "\0"
-                return name, "holds a NUL character" if is_nul else NOT_UTF8.format(self.encoding)
-            if self._is_latin and not cell.isascii() and _is_utf8_read_as(cell, self.encoding):
-                return name, f"holds bytes that are UTF-8, not {self.encoding}; name no encoding, or the right one"
+                return name, "contains a NUL character" if is_nul else NOT_UTF8.format(self.encoding)
+            if self._is_latin and not cell.isascii() and is_utf8_read_as(cell, self.encoding):
+                return name, f"contains bytes that are UTF-8, not {self.encoding}; name no encoding, or the right one"
         if len(row.cells) < len(names) or any(map(str.strip, row.cells[len(names) :])):
             return "", f"the row has {len(row.cells)} cells, and the header has {len(names)}"
         return None
 
-    def is_header(self, row: TableRow) -> bool:
-        """Return whether the row is the header again, as where two files were joined.
-
-        Raises BadInput if its columns are in another order: the rows behind it cannot be read.
-        """
-        if len(row.cells) != len(self._header) or fold_column(row.cells[0]) not in self._header:
+    def is_whole(self, cells: list[str]) -> bool:
+        """Return whether these are the cells of a whole row, with its moment."""
+        places = self.table.places.get("taken_at", ())
+        if len(cells) != len(self.table.names) or not places:
             return False
-        cells = [*map(fold_column, row.cells)]
-        if cells != self._header and sorted(cells) == sorted(self._header):
-            raise BadInput(f"line {row.line}: another header begins here, with its columns in another order",
-                           hint="make a file of its own of what follows")  # fmt: skip
-        return cells == self._header
+        text = " ".join(cells[place].strip() for place in places).strip()
+        try:
+            read_moment(text, self.layout, self.zone or UTC)
+        except AmbiguousDate:
+            return True
+        except ValueError:
+            return False
+        return True
 
     def _add_moment(self, row: TableRow, parsed: ParsedRecord, text: str) -> None:
         column = self.column("taken_at")
@@ -170,7 +194,7 @@ class TableReader:
             parsed.faults.append((column, f"'{text[:40]}' has no zone; add one, or name that of all rows: {ZONE}"))
         except ValueError:
             wanted = EXPECTED.get(self.layout.date_format, self.layout.date_format)
-            message = f"is no date and time ({wanted}): '{text[:40]}'; {FORM}"
+            message = f"is not a date and time ({wanted}): '{text[:40]}'; {FORM}"
             parsed.faults.append((column, message))
         else:
             self._read_a_moment = True
@@ -181,48 +205,64 @@ class TableReader:
                 parsed.warnings.append((column, found.doubt))
 
     def _wide(self, row: TableRow, parsed: ParsedRecord, texts: dict[str, str]) -> list[dict[str, Any]]:
-        results, columns = [], []
+        results, columns = list[dict[str, Any]](), list[str]()
+        before: dict[int, tuple[int, dict[str, Any]]] = {}
+        more = _circumstances(texts)
         for place, test in self.table.results.items():
-            text = _plain(row.cells[place])
+            text = unguarded(row.cells[place])
             if text and text not in self.layout.blank:
                 column = self.table.names[place]
-                value = _checked_value(parsed, column, text, self.layout)
-                found = _table_results(test.name, test.code, test.unit, value)
-                results += [each | _circumstances(texts) for each in found]
+                value = _checked_value(parsed, column, text, self.layout, test.unit)
+                code = test.code or code_of(test.name, value.get("unit", ""))
+                found = _table_results(test.name, code, test.unit, value)
+                if (value["value"].__class__ is str or "unit" in value or not text.isascii()) and was_text(text, value):
+                    then = _table_result(test.name, test.code, test.unit, {"value": text}) | more
+                    before[len(results)] = len(found), then
+                results += [each | more for each in found] if more else found
                 columns += [column] * len(found)
+        if before:
+            note_former(parsed, with_replaced(results, before), SEVERAL)
         parsed.locate = partial(self.locate, columns)
         return results
 
     def _long(self, parsed: ParsedRecord, texts: dict[str, str]) -> list[dict[str, Any]]:
-        """Return the result of a row of a long table, or both of a blood pressure; none if it has neither a value nor
-        the name of a test."""
-        name, code, text, column = (
-            texts.get("name"),
-            texts.get("code", ""),
-            texts.get("value", ""),
-            self.column("value"),
-        )
-        if not (name or code or text):
+        """Return the result of a row of a long table, or both of a blood pressure; [] if it has neither a value nor the
+        name of a test."""
+        if not texts.keys() & {"name", "code", "value"}:
             return []
         status = None
         if "status" in texts:
             status = _checked(parsed, self.column("status"), read_status, texts["status"])
-        withdraws = status == WITHDRAWN and "record_id" in texts  # it need not repeat the value
-        absent = NOTHING | ({"absent_reason": texts["absent_reason"]} if "absent_reason" in texts else {})
-        if not text and not withdraws and "absent_reason" not in texts:
-            parsed.faults.append((column, "is missing"))
-        unit, in_header = texts.get("unit", ""), self.table.unit
-        if unit and in_header and series_unit(unit) != series_unit(in_header):
-            parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
-        value = absent if not text else _checked_value(parsed, column, text, self.layout)
-        results = _table_results(name or name_of(code) or code, code, unit or in_header, value)
+        results = self._values(parsed, texts, withdraws=status == WITHDRAWN and "record_id" in texts)
         more = _circumstances(texts)
         if status not in (None, FINAL):
             more["status"] = status
         if len(results) == 1:
             more |= self._range(parsed, texts) | self._mark(texts)
         parsed.locate = partial(self.locate, [])
+        if "results" in parsed.former:
+            former = [each | more for each in parsed.former["results"]]
+            note_former(parsed, former, SEVERAL)
         return [each | more for each in results]
+
+    def _values(self, parsed: ParsedRecord, texts: dict[str, str], *, withdraws: bool) -> list[dict[str, Any]]:
+        """Return the result of a row of a long table, or both of a blood pressure, as far as name, value and unit say
+        it. `withdraws`: the row need not repeat the value."""
+        code, text, column = texts.get("code", ""), texts.get("value", ""), self.column("value")
+        name = texts.get("name") or name_of(code) or code
+        unit, in_header = texts.get("unit", ""), self.table.unit
+        if self.table.is_exported and "absent_reason" not in texts:  # written by us: a text is one
+            found = number(text)
+            return [_table_result(name, code, unit, {"value": found if str(found) == text else text})]
+        absent = NOTHING | ({"absent_reason": texts["absent_reason"]} if "absent_reason" in texts else {})
+        if not text and not withdraws and "absent_reason" not in texts:
+            parsed.faults.append((column, "is missing"))
+        if unit and in_header and series_unit(unit) != series_unit(in_header):
+            parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
+        value = absent if not text else _checked_value(parsed, column, text, self.layout, unit or in_header)
+        if text and was_text(text, value):
+            note_former(parsed, [_table_result(name, code, unit or in_header, {"value": text})], SEVERAL)
+        return _table_results(name, code, unit or in_header, value)
 
     def _range(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
         if texts.get("range_source") == SOURCE:  # what our catalogue added to our own export
@@ -232,7 +272,7 @@ class TableReader:
         for end in ends:
             found[end] = _checked(parsed, self.column(end), read_number, texts[end], self.layout)
             if found[end] is None:
-                parsed.faults.append((self.column(end), f"is no number: '{texts[end][:40]}'"))
+                parsed.faults.append((self.column(end), f"is not a number: '{texts[end][:40]}'"))
         if "range_text" not in texts:
             return found
         words = texts["range_text"]
@@ -262,8 +302,8 @@ def _checked(parsed: ParsedRecord, column: str, read: Callable[..., Any], text: 
         return text
 
 
-def _checked_value(parsed: ParsedRecord, column: str, text: str, layout: Layout) -> dict[str, Any]:
-    found = _checked(parsed, column, read_result, text, layout)
+def _checked_value(parsed: ParsedRecord, column: str, text: str, layout: Layout, unit: str) -> dict[str, Any]:
+    found = _checked(parsed, column, partial(read_result, unit=unit), text, layout)
     return found if isinstance(found, dict) else {"value": found}
 
 
@@ -279,6 +319,7 @@ def _table_results(name: str, code: str, unit: str, value: dict[str, Any]) -> li
 
 def _table_result(name: str, code: str, unit: str, value: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, **value}
+    unit = found.pop("unit", unit)
     if code:
         coded = CODED.fullmatch(code)
         found |= {"code": coded[1]} if coded and is_loinc(coded[1]) else {"other_code": code}
@@ -289,24 +330,8 @@ def _table_result(name: str, code: str, unit: str, value: dict[str, Any]) -> dic
     return found
 
 
-def _plain(cell: str) -> str:
-    """Return the text of a cell, without what keeps a spreadsheet from reading it as a number: ="007"."""
-    text = cell.strip()
-    guarded = GUARDED.fullmatch(text)
-    return guarded[1].strip() if guarded else text
-
-
 def _circumstances(texts: dict[str, str]) -> dict[str, Any]:
     return {name: texts[name] for name in ("specimen", "method") if name in texts}
-
-
-def _is_utf8_read_as(cell: str, encoding: str) -> bool:
-    """Return whether a text was made of bytes that are UTF-8, in another encoding than that."""
-    try:
-        cell.encode(encoding).decode()
-    except ValueError:
-        return False
-    return True
 
 
 def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
@@ -322,69 +347,52 @@ def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
                        " says which column it is (columns.patient)")  # fmt: skip
     if table.unread and not table.is_exported:
         dump.notices.append(f"the layout reads no column named {', '.join(table.unread)[:500]}")
-    reader = TableReader(table, lines.encoding)
-    for index, parsed in enumerate(_grouped(_records(reader, read_rows(lines, delimiter), dump))):
-        parsed.index, parsed.raw = index, _after_header(dump.header) + parsed.raw
+    if delimiter == ";" and not table.layout.decimal and has_decimal_points(table, lines.ahead(delimiter)):
+        dump.layout = replace(dump.layout, decimal=".")  # its rejected rows are read again alone
+        table = replace(table, layout=replace(table.layout, decimal="."))
+    reader = TableReader(table, lines.encoding, delimiter, dump.is_reread)
+    rows = read_rows(lines, delimiter, table, reader.is_whole)
+    records = group_rows(_records(reader, rows, dump), dump.skipped)
+    for index, parsed in enumerate(_only_one(records) if dump.is_reread else records):
+        parsed.index, parsed.raw = index, with_end(dump.header) + parsed.raw
         yield parsed
 
 
-def _after_header(header: str) -> str:
-    return header if header.endswith(("\n", "\r")) else f"{header}\n"
+def _only_one(records: Iterator[ParsedRecord]) -> Iterator[ParsedRecord]:
+    """Yield the first record, with a fault if there are more: only one record can take the place of a rejected one."""
+    first, *others = islice(records, 2)
+    if others:
+        first.faults.append(("", "these are rows of several records; leave those of one"))
+    yield first
 
 
 def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Iterator[ParsedRecord]:
     unnamed = reader.table.unnamed
-    for row in rows:
-        for place in unnamed:
-            if "".join(row.cells[place : place + 1]).strip():
-                dump.notices.append(f"column {place + 1} has no name and is not read")
+    headers = Headers(reader.table, (*BLANK, *reader.layout.blank))
+    row = None
+    for place, row in enumerate(rows):
+        if place == 0 and not dump.is_reread:
+            headers.check_first(row)
+        for column in unnamed:
+            if "".join(row.cells[column : column + 1]).strip():
+                dump.notices.append(f"column {column + 1} has no name and is not read")
                 unnamed = []
                 break
-        if reader.is_header(row):
+        if headers.is_again(row):
             dump.skipped["header again"] += 1
         elif (parsed := reader.read(row)) is None:
             dump.skipped["row without a value"] += 1
         else:
             yield parsed
-
-
-def _grouped(records: Iterator[ParsedRecord]) -> Iterator[ParsedRecord]:
-    """Join the rows with one number that follow each other."""
-    first: ParsedRecord | None = None
-    for parsed in records:
-        if first is not None and _belongs(first, parsed):
-            _add(first, parsed)
-            continue
-        if first is not None:
-            yield first
-        first = parsed
-    if first is not None:
-        yield first
-
-
-def _belongs(first: ParsedRecord, parsed: ParsedRecord) -> bool:
-    number, results = first.record.get("record_id"), first.record.get("results", ())
-    return number is not None and number == parsed.record.get("record_id") and len(results) < RESULTS_MAX
-
-
-def _add(first: ParsedRecord, parsed: ParsedRecord) -> None:
-    """Add the results of a further row to the record of the first one."""
-    record, more = first.record, parsed.record
-    for name in sorted((record.keys() | more.keys()) - {"results", "checkup_type"}):
-        if record.get(name) != more.get(name):
-            parsed.faults.append((first.locate(name), f"is not that of the first row of record {record['record_id']}"))
-    if record["checkup_type"] != more["checkup_type"]:
-        record["checkup_type"] = SEVERAL
-    first.faults += [(f"line {parsed.line}, {name}", message) for name, message in parsed.faults]
-    record["results"] += more["results"]
-    first.raw = _after_header(first.raw) + parsed.raw
+    if row is not None and may_be_cut(reader.table, row):
+        dump.notices.append(f"line {row.line} has no end: if the file was cut short, so is its last cell")
 
 
 def write_rejected_rows(dump: Dump) -> RejectedLayout:
     """Write the header once. The file is UTF-8 with a BOM, whatever the encoding of the source was."""
-    header = _after_header(dump.header)
+    header = with_end(dump.header)
 
     def encode(parsed: ParsedRecord) -> bytes:
-        return _after_header(parsed.raw.removeprefix(header)).encode("utf-8", "surrogateescape")
+        return with_end(parsed.raw.removeprefix(header)).encode("utf-8", "surrogateescape")
 
     return RejectedLayout(codecs.BOM_UTF8 + header.encode(), b"", b"", encode)

@@ -6,9 +6,10 @@ import codecs
 import csv
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from msgspec import Struct, field
 
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
@@ -20,14 +21,16 @@ from myhealth.intake.parsed_record import is_utf8
 DELIMITERS = (",", ";", "\t", "|")
 LINE_MAX = 1_000_000  # characters, also of a row of several lines
 ENCODING = "name the encoding (--encoding windows-1252, charset= in the Content-Type, or encoding in the layout)"
-NOT_UTF8 = f"holds bytes that are not {{}}; {ENCODING}"
+NOT_UTF8 = f"contains bytes that are not {{}}; {ENCODING}"
 QUOTES = f"a quote is not closed, or has text behind it, or a cell has more than {csv.field_size_limit():,} characters"
+ROWS_IN_TEXT = (
+    "has lines like rows in quotes: if they are rows, close the quote before them; if not, replace their separators"
+)
 HEADER_LINES = 20  # a title may come before the header
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
+class TableRow(Struct, frozen=True):
     """A row. `line`: the number of its first line. `fault`: why its cells cannot be told apart, "" if they can."""
 
     line: int
@@ -51,8 +54,7 @@ class _Raw(io.RawIOBase):
         return len(part)
 
 
-@dataclass
-class Lines:
+class Lines(Struct):
     """The lines of a table. Iterating gives the rest of them; those given since `begin_row` can be given back.
 
     Raises BadInput for a line without an end, and where the bytes are not in the encoding at all.
@@ -61,7 +63,7 @@ class Lines:
     text: io.TextIOWrapper
     encoding: str
     number: int = 0
-    row: list[str] = field(default_factory=list)
+    row: list[str] = []
     _waiting: deque[str] = field(default_factory=deque)
     _size: int = 0
     _read_lines: int = 0
@@ -106,6 +108,10 @@ class Lines:
         self._waiting.extend(first[count:])
         self.number = count
 
+    def ahead(self, delimiter: str) -> Iterator[list[str]]:
+        """Yield the cells of the lines that are read already, without taking them."""
+        return (cells_of(line, delimiter) for line in self._waiting)
+
     def begin_row(self) -> None:
         self.row, self._size = [], 0
 
@@ -140,7 +146,7 @@ def cells_of(text: str, delimiter: str) -> list[str]:
 def read_header(lines: Lines, layout: Layout) -> tuple[FittedLayout, str, str]:
     """Find the header among the first lines; return the table, its delimiter, and the text of the header.
 
-    Raises BadInput naming the line that comes nearest, and what it lacks.
+    Raises BadInput naming the line that is most like a header, and what it lacks.
     """
     first = lines.read_first(HEADER_LINES)
     marks = [layout.delimiter] if layout.delimiter else list(DELIMITERS)
@@ -179,15 +185,27 @@ def _shown(cells: Sequence[str]) -> str:
     return printable(", ".join(filter(None, cells)), 100)
 
 
-def read_rows(lines: Lines, delimiter: str) -> Iterator[TableRow]:
-    """Return the rows. One whose quotes are not closed has the first of its lines only, and reading continues behind
-    it, so that it takes no other row with it."""
+def read_rows(
+    lines: Lines, delimiter: str, table: FittedLayout, is_whole: Callable[[list[str]], bool]
+) -> Iterator[TableRow]:
+    """Return the rows. A row whose quotes are not closed gets only its first line, and reading continues behind it, so
+    that it swallows no other row.
+
+    `is_whole`: returns whether cells are those of a whole row. If each line between two quotes is a whole row, the
+    first quote counts as not closed too. But a text for people may have such lines: then all of them are one row with a
+    fault, so that neither a row is lost in a text nor a text becomes rows.
+    """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin_row()
         number = lines.number + 1
         try:
             cells = next(reader)
+            if len(lines.row) > 1 and all(is_whole(line.replace('"', "").split(delimiter)) for line in lines.row):
+                if not table.words.issuperset(place for place, cell in enumerate(cells) if len(cell.splitlines()) > 1):
+                    raise csv.Error(QUOTES)
+                yield TableRow(number, "".join(lines.row), cells, ROWS_IN_TEXT)
+                continue
         except StopIteration:
             return
         except csv.Error:
@@ -198,3 +216,19 @@ def read_rows(lines: Lines, delimiter: str) -> Iterator[TableRow]:
             continue
         if any(cell and not cell.isspace() for cell in cells):
             yield TableRow(number, "".join(lines.row), cells)
+
+
+def may_be_cut(table: FittedLayout, row: TableRow) -> bool:
+    """Return whether the last row has no end, and its last cell would mean something else if it were longer: neither a
+    text for people nor a whole one in quotes."""
+    last = len(row.cells) - 1
+    return last not in table.words and row.cells[-1].strip() != "" and not row.text.endswith(("\n", "\r", '"'))
+
+
+def is_utf8_read_as(cell: str, encoding: str) -> bool:
+    """Return whether a text is UTF-8 that was decoded in this other encoding."""
+    try:
+        cell.encode(encoding).decode()
+    except ValueError:
+        return False
+    return True

@@ -1,5 +1,5 @@
-"""Read what a record of ours says in words or codes alone: a range, a LOINC code among others, a mark; and tell of
-moments that have not come. Pure."""
+"""Read the facts that a record of ours states in words or codes alone: a range, a LOINC code among others, a mark. Warn
+of moments in the future. Pure."""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ ABSENT = (None, NOT_SENT)
 
 
 def tells_range(result: Any) -> bool:
-    """Return whether a Result has no range but in words that can be read."""
+    """Return whether a Result gives its range only in words, and these can be read."""
     if result.range_text is None or result.low not in ABSENT or result.high not in ABSENT or result.range_source:
         return False
     unit = _unit_of(result)
@@ -25,7 +25,7 @@ def tells_range(result: Any) -> bool:
 
 
 def says_more(result: Any) -> bool:
-    """Return whether a DetailedResult says in words or codes what belongs into a field that was not sent."""
+    """Return whether a DetailedResult has words or codes from which a missing field can be filled."""
     if result.ranges and result.low in ABSENT and result.high in ABSENT:
         if any(each.text and each.low is None and each.high is None for each in result.ranges):
             return True
@@ -37,7 +37,8 @@ def says_more(result: Any) -> bool:
 
 
 def read_words(result: Any) -> None:
-    """Fill fields of a DetailedResult that were not sent from its words and codes, which stay; see `says_more`."""
+    """Fill the missing fields of a DetailedResult from its words and codes, and leave these as they are; see
+    `says_more`."""
     if result.codings and result.code is NOT_SENT:
         result.code = next((each.code for each in result.codings if uri_of(each.system or "") == LOINC), None)
     if result.interpretations and result.flag in ABSENT:
@@ -57,7 +58,7 @@ def read_words(result: Any) -> None:
 
 
 def _value_words(result: Any) -> str:
-    """Return in words a value that stands in a field of its type alone; "" if there is none."""
+    """Return in words a value that was sent only in the field for its type; "" if there is none."""
     if result.value_boolean is not None:
         return "true" if result.value_boolean else "false"
     if result.value_coded is not None:
@@ -69,7 +70,7 @@ def _value_words(result: Any) -> str:
 
 
 def future_moments(record: Any, taken_at: datetime | None, latest: datetime) -> list[tuple[str, str]]:
-    """Return a warning of each moment of a valid record that lies in the future. `taken_at`: the record's."""
+    """Return a warning for each moment of a valid record that is in the future. `taken_at`: the record's."""
     found = [("taken_at", record["taken_at"])] if taken_at is not None and taken_at > latest else []
     for place, result in enumerate(record.get("results") or ()):
         own = result.get("taken_at")

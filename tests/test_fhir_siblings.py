@@ -1,0 +1,96 @@
+"""Siblings of the FHIR inputs in tests/data/faults: former numbers, moments, subjects, types, and places of errors."""
+
+import json
+from typing import Any
+
+import pytest
+from support.fhir import bundle, observation, quantity, read_text
+from support.fhir import read as fhir_read
+from support.fhir import record_of as fhir_record
+
+from myhealth.intake.validation import validate_record
+
+FORMER = {"system": "http://example.org/mrn", "value": "OLD"}
+CURRENT = {"system": "http://example.org/mrn", "value": "NEW"}
+
+
+@pytest.mark.parametrize("change", [{"use": "old"}, {"period": {"end": "2010-01-01"}}, {"period": {"end": "2010"}}])
+def test_a_former_number_counts_last_and_never_alone(change: dict[str, Any]) -> None:
+    patient = {"resourceType": "Patient", "id": "p1", "identifier": [{**FORMER, **change}, CURRENT]}
+    values = [
+        [
+            each["value"]
+            for each in fhir_read(bundle({**patient, **more}, observation()))[0].record["patient"]["identifiers"]
+        ]
+        for more in ({"name": [{"family": "Kulkarni"}]}, {"birthDate": "1970"}, {})
+    ]
+    assert values == [["NEW", "OLD"], ["NEW", "OLD"], ["NEW"]]
+
+
+NONE = {"valueQuantity": ...}
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "two moments": (
+        {"effectivePeriod": {"start": "2026-11-19"}},
+        "effectivePeriod",
+        "is beside effectiveDateTime: which moment is meant?",
+    ),
+    "an end before the start": (
+        {"effectiveDateTime": ..., "effectivePeriod": {"start": "2026-11-20T10:00:00Z", "end": "2026-11-20T10:30:00+02:00"}},
+        "effectivePeriod.end",
+        "lies before the start: '2026-11-20T10:30:00+02:00'",
+    ),
+    "a value that is no day": ({**NONE, "valueDateTime": "2026-13-45"}, "valueDateTime", "is not a date and time: '2026-13-45'"),
+    "a value that is not a time": ({**NONE, "valueTime": "29:15:00"}, "valueTime", "is not a time: '29:15:00'"),
+    "a period of no day": (
+        {**NONE, "valuePeriod": {"start": "2026-02-30"}},
+        "valuePeriod.start",
+        "is not a date and time: '2026-02-30'",
+    ),
+    "a subject that is not contained": ({"subject": {"reference": "#p"}}, "subject.reference", "names no patient who is here: '#p'"),
+    "a subject in small letters": (
+        {"subject": {"reference": "patient/p1"}},
+        "subject.reference",
+        "names no patient who is here: 'patient/p1'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "element", "said"), FAULTS.values(), ids=FAULTS)
+def test_what_may_mean_two_things_or_nothing_is_refused(changes: dict[str, Any], element: str, said: str) -> None:
+    (reading,) = fhir_read(observation(**changes))
+    assert (f"Observation.{element}", said) in reading.faults
+
+
+def test_a_type_that_stands_twice_is_refused_and_not_counted_as_another() -> None:
+    text = json.dumps(observation())[:-1] + ', "resourceType": "Patient"}'
+    (reading,), skipped = read_text(text)
+    assert (reading.faults, skipped) == ([("resourceType", "is there twice")], {})
+
+
+def test_a_blank_text_is_no_value() -> None:
+    (result,) = fhir_record(observation(valueQuantity=..., valueString="  "))["results"]
+    assert (result["value"], result["absent_reason"]) == ("no value", "no value")
+
+
+def test_a_code_that_is_none_of_loinc_is_not_one() -> None:
+    coded = {"coding": [{"system": "http://loinc.org", "code": "GLU"}], "text": "Glucose"}
+    (result,) = fhir_record(observation(code=coded))["results"]
+    assert (result["code"], result["other_code"], result["code_system"]) == (None, "GLU", "http://loinc.org")
+
+
+PARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a value": ({**NONE, "valueString": "x" * 20_000}, "Observation.value[x]"),
+    "a name": ({"code": {"text": "x" * 600}}, "Observation.code"),
+    "a name of a component": (
+        {"component": [{"code": {"text": "x" * 600}, "valueInteger": 1}]},
+        "Observation.component[0].code",
+    ),
+    "a unit": ({"valueQuantity": quantity(1, "x" * 600)}, "Observation.value[x].unit"),
+}
+
+
+@pytest.mark.parametrize(("changes", "element"), PARTS.values(), ids=PARTS)
+def test_an_error_of_a_result_names_its_element(changes: dict[str, Any], element: str) -> None:
+    (reading,) = fhir_read(observation(**changes))
+    _, faults = validate_record(reading.record)
+    assert element in {reading.locate(name) for name, _ in faults}
