@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.fhir import observation, quantity, read_text, stored_report
+from support.fhir import bundle, observation, quantity, read_text, report, stored_report
 from support.fhir import read as fhir_read
 from support.fhir import record_of as fhir_record
 from support.hl7 import MSH, OBR, PID, at, read_bytes, record_of
@@ -178,13 +178,62 @@ NOT_RESULTS = {
 }
 
 
+NOT_RESULTS |= {
+    "a number of a control without a name": ("PID|1||QC2^^^LAB^MR", OBR, obx(), {"quality control": 1}),
+    "a control in place of a number": ("PID|1||CONTROL LOW", OBR, obx(), {"quality control": 1}),
+    "a specimen of control material": (PID, OBR, obx() + "\rSPM|1|||CTL^Control serum^L", {"quality control": 1}),
+    "a control as the source of the specimen": (PID, f"{OBR}||||||||CTRL", obx(), {"quality control": 1}),
+}
+
+
 @pytest.mark.parametrize(("pid", "obr", "result", "kinds"), NOT_RESULTS.values(), ids=NOT_RESULTS)
 def test_what_is_no_result_is_counted(pid: str, obr: str, result: str, kinds: dict[str, int]) -> None:
     found, skipped = read_bytes("\r".join((MSH, pid, obr, result, "")).encode())
     assert (found, skipped) == ([], kinds)
 
 
+def left_out(*resources: Any, **changes: Any) -> dict[str, int]:
+    """Return what is counted of a Bundle in which nothing is of a patient."""
+    found, skipped = read_text(json.dumps({**bundle(*resources), **changes}))
+    assert found == []
+    return dict(skipped)
+
+
+LABEL = {"a coded name": {"coding": [{"display": "QC Level"}]}, "words": {"text": "Quality control result"}}
+
+
+def fhir_patient(**changes: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": "p1", "identifier": [{"value": "7"}], **changes}
+
+
+def test_quality_control_in_fhir_is_counted_and_no_patients() -> None:
+    for name in ({"text": "QC Level 1"}, {"family": "CONTROL", "given": ["LEVEL 2"]}):
+        assert left_out(fhir_patient(name=[name]), observation()) == {"Patient": 1, "quality control": 1}
+    calibrator = fhir_patient(name=[{"text": "Calibrator A"}])
+    assert left_out(calibrator, observation()) == {"Patient": 1, "calibration": 1}
+    assert [left_out(observation(code=each)) for each in LABEL.values()] == [{"quality control": 1}] * 2
+    assert left_out(observation(category=[{"text": "Quality Control"}])) == {"quality control": 1}
+    qc = report("Observation/glucose", code={"text": "QC"})
+    assert left_out(qc, observation()) == {"quality control": 2}
+    specimen = {"resourceType": "Specimen", "id": "s", "type": {"coding": [{"code": "CTRL"}]}}
+    assert left_out(specimen, observation(specimen={"reference": "Specimen/s"})) == {
+        "Specimen": 1,
+        "quality control": 1,
+    }
+    assert left_out(observation(specimen={"reference": "#s"}, contained=[specimen])) == {"quality control": 1}
+    assert left_out(observation(specimen={"display": "Control serum"})) == {"quality control": 1}
+
+
+def test_a_control_in_the_report_of_a_patient_is_left_out_of_it() -> None:
+    control = observation("qc", code=LABEL["words"])
+    found, skipped = read_text(json.dumps(bundle(report("Observation/a", "Observation/qc"), observation("a"), control)))
+    assert ([len(each.record["results"]) for each in found], skipped) == ([1], {"quality control": 1})
+
+
 def test_a_person_whose_name_begins_alike_is_a_patient() -> None:
+    assert len(fhir_read(bundle(fhir_patient(name=[{"family": "Control", "given": ["Ann"]}]), observation()))) == 1
+    for number in ("QC-10023", "CONTROL7X", "ctrlaltdel"):
+        assert len(read_bytes("\r".join((MSH, f"PID|1||{number}", OBR, obx(), "")).encode())[0]) == 1, number
     for name in ("Qcumber^Ann", "Control^Ann", "Blank^Ann", "Controlla^Levelle"):
         found, skipped = read_bytes("\r".join((MSH, f"PID|1||L1^^^HOSP^MR||{name}", OBR, obx(), "")).encode())
         assert (len(found), skipped) == (1, {}), name

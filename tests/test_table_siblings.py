@@ -256,3 +256,17 @@ def test_a_retry_of_a_row_with_an_ambiguous_day_names_its_column(db, people) -> 
     again = retry_rejection(number)
     assert [(each["field"], each["message"]) for each in again.errors] == [("taken_at", before[0]["message"])]
     assert db("select errors->0->>'field' from rejections") == [("taken_at",)]
+
+
+@pytest.mark.parametrize("row", ["QC Level 1,,Glucose,40,", "7,Control Low,Glucose,40,", "QC1,,Glucose,40,",
+                                 "asha,,QC level,2,", "asha,,Glucose,40,Control serum"])  # fmt: skip
+def test_a_row_of_quality_control_is_counted_and_no_patients(row: str) -> None:
+    patient, name, *rest = row.split(",")
+    text = f"patient,patient name,date,test,value,specimen\n{patient},{name},{DAY},{','.join(rest)}\nasha,,{DAY},T,5,\n"
+    dump = read_dump(io.BytesIO(text.encode()))
+    assert [each.record["results"][0]["value"] for each in dump.records] == [5]
+    assert dump.skipped == {"quality control": 1}
+
+
+def test_a_column_of_quality_control_takes_no_row_with_it() -> None:
+    assert len(results(f"patient,date,Glucose,QC level\nasha,{DAY},90,2\n")) == 2

@@ -25,13 +25,12 @@ from myhealth.intake.formats.fhir.element import (
     resource_fault,
     untaken_request,
 )
+from myhealth.intake.formats.fhir.left_out import focus_of, kind_of_resource
 from myhealth.intake.formats.fhir.resources import Resources, page_note
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
 RESULTS = ("Observation", "DiagnosticReport")
-PERSONS = ("Patient", "RelatedPerson", "Practitioner", "PractitionerRole", "Group")
-THINGS = ("Device", "Location", "Substance", "Specimen")
 # A deletion of the one resource with an identifier.
 CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
@@ -45,7 +44,8 @@ class Entry:
     `grouped`: it is an Observation with members. `alone`: the resource itself, if it was not in a Bundle. `subject`:
     the reference and the type of whom it is about; `focus`: whom or what it is about instead. `deleted`: it only
     reports that the resource `kind`/`id` was deleted. `included`: a search added it to what it found. `number`: its
-    place in its Bundle, from 0. `response`: the answer that a history has for its deletion.
+    place in its Bundle, from 0. `response`: the answer that a history has for its deletion. `left_out`: its kind
+    if it is nobody's.
     """
 
     resources: Resources = field(repr=False)
@@ -67,6 +67,7 @@ class Entry:
     included: bool = False
     number: int = 0
     response: dict[str, Any] | None = None
+    left_out: str = ""
 
     def describe(self, resource: dict[str, Any]) -> Entry:
         """Note the parts of the resource that references and groups need, and return the entry."""
@@ -76,6 +77,7 @@ class Entry:
         self.grouped = self.kind == "Observation" and bool(resource.get("hasMember"))
         self.subject = self.resources.share(resource.get("subject"))
         self.focus = focus_of(resource) if "focus" in resource else ""
+        self.left_out = kind_of_resource(resource)
         return self
 
     @property
@@ -90,25 +92,6 @@ class Entry:
     @property
     def outermost(self) -> Entry:
         return self.container or self
-
-
-def focus_of(resource: dict[str, Any]) -> str:
-    """Return the reference to what an Observation is about, if that is not its subject, the patient in whose record it
-    is; else "".
-
-    Worked example: a fetus, in the record of its mother.
-    """
-    part = Element(resource, "", [])
-    inside = {each.text("id"): each.text("resourceType") for each in part.parts("contained")}
-    for each in part.parts("focus"):
-        text = each.text("reference").strip()
-        address = parse_address(text)
-        kind = inside.get(text[1:], "") if text.startswith("#") else address[2] if address else each.text("type")
-        if kind in PERSONS and text != part.part("subject").text("reference"):
-            return "person other than the patient"
-        if kind in THINGS:
-            return kind
-    return ""
 
 
 class KnownPatients(dict[str, "Entry | None"]):

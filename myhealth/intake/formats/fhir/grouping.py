@@ -96,6 +96,7 @@ def find_heads(scope: Scope, skipped: Counter[str]) -> dict[int, bool]:
     no group in `skipped`."""
     heads: dict[int, bool] = {}
     used: set[int] = set()
+    mark_left_out(scope)
     good = [entry for entry in scope.entries if not _skip(scope, entry, skipped)]
     observations = [entry for entry in good if entry.kind == "Observation"]
     grouped = [entry for entry in observations if entry.grouped and not entry.withdrawn]
@@ -137,16 +138,30 @@ def _skip(scope: Scope, entry: Entry, skipped: Counter[str]) -> bool:
         skipped["Bundle entry without a resource"] += 1
     elif entry.kind not in RESULTS:
         skipped[entry.kind] += 1
-    elif not entry.deleted and (about := scope.about(entry)[0]) != "Patient":
-        skipped[f"{entry.kind} about a {about}"] += 1
+    elif not entry.deleted and (about := scope.about(entry))[0] != "Patient":
+        skipped[f"{entry.kind} about a {about[0]}"] += 1
+    elif not entry.deleted and (kind := entry.left_out or (about[1].left_out if about[1] else "")):
+        skipped[kind] += 1
     else:
         return False
     return True
 
 
+def mark_left_out(scope: Scope) -> None:
+    """Leave out the results of reports that are left out, and those of specimens of no patient."""
+    for entry in scope.entries if any(each.left_out for each in scope.entries) else ():
+        if entry.kind not in RESULTS or entry.deleted:
+            continue
+        for each in _members(scope, entry) if entry.left_out else ():
+            each.left_out = each.left_out or entry.left_out
+        for reference in Element(entry.resource, "", []).parts("specimen"):
+            found = scope.resolve(reference, entry)
+            entry.left_out = entry.left_out or (found.left_out if found else "")
+
+
 def _members(scope: Scope, entry: Entry) -> list[Entry]:
-    """Return the Observations that an Observation names as its members, as far as they are here."""
-    references = Element(entry.resource, "", []).parts("hasMember")
+    """Return the Observations that a report or an Observation names, as far as they are here."""
+    references = Element(entry.resource, "", []).parts(MEMBERS[entry.kind])
     found = [scope.resolve(reference, entry) for reference in references]
     return [member for member in found if member is not None and member.kind == "Observation"]
 
@@ -179,7 +194,7 @@ def gather(scope: Scope, head: Entry, *, in_circle: bool = False) -> FhirGroup:
             about, subject = scope.about(member)
             if about != "Patient" and subject is not None:
                 group.examine(subject.outermost)
-            if about == "Patient":
+            if about == "Patient" and not member.left_out:
                 found.append((member, Element(member.resource, _path(head, reference), group.faults), entry))
         waiting += reversed(found)
     if waiting:

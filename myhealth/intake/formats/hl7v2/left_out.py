@@ -7,29 +7,15 @@ analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR…
 
 import re
 
+from myhealth.intake.formats.controls import CALIBRATION, CONTROL, kind_of_examination, kind_of_measurement
 from myhealth.intake.formats.hl7v2.coded import label_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.segments import Segment
 
-CONTROL, CALIBRATION = "quality control", "calibration"
-AGE_KIND = "patient's age"
-PROCESSING = {"Q": CONTROL, **dict.fromkeys("TN", "training"), "D": "debugging"}
+TRAINING, AGE_KIND = "training", "patient's age"
+PROCESSING = {"Q": CONTROL, **dict.fromkeys("TN", TRAINING), "D": "debugging"}
 RUN_KINDS = {"1": CALIBRATION, "2": CONTROL}
 SPECIMEN_ROLES = {**dict.fromkeys("BEFOQ", CONTROL), **dict.fromkeys("CV", CALIBRATION)}
-CONTROL_ORDER = re.compile(
-    r"(?:.*\b)?(?:qcr?|quality[ -]?control|proficiency (?:test\w*|survey|sample))(?:\b.*)?", re.IGNORECASE
-)
-# The name of a "patient". A person may be called Control, but not Control Level 2.
-CONTROL_NAME = re.compile(
-    r"(?:qc|quality[ -]?control|proficiency)(?:[ _-].*)?"
-    r"|controls?[ _-]?(?:level|lot|lvl|low|normal|high|abnormal|[0-9]).*",
-    re.IGNORECASE,
-)
-CALIBRATOR_NAME = re.compile(r"calibrat(?:or|ion)s?(?:[ _-].*)?", re.IGNORECASE)
-CALIBRATION_ORDER = re.compile(r".*\bcalibrat(?:ion|or)s?\b.*", re.IGNORECASE)
-CONTROL_RESULT = re.compile(
-    r"(?:qc|quality control)[ _](?:result|level|lot|file|no|id|mode|type|target|batch).*", re.IGNORECASE
-)
 
 AGES = ("30525-0", "21612-7", "29553-5", "35659-2", "21611-9")
 AGE = re.compile(r"(?:patient(?:'s)? )?age", re.IGNORECASE)
@@ -55,25 +41,19 @@ DEVICE = re.compile(r"MDC_(?:ATTR|TIME|REG|DEV|EVT|TZ|BATT|AVAIL|ID)_\w+|MDC_\w+
 def kind_of_message(head: Segment, include_training: bool) -> str:
     """Return what a message is, by its MSH segment, if it has no results of patients, else ""."""
     kind = PROCESSING.get(head.text(11).upper(), "") or RUN_KINDS.get(head.text(16), "")
-    return "" if include_training and kind in ("training", "debugging") else kind
-
-
-def kind_of_name(name: str) -> str:
-    """Return what a sample is, such as a control, if its "patient" has this name; "" if the name is a person's."""
-    return CONTROL if CONTROL_NAME.fullmatch(name) else CALIBRATION if CALIBRATOR_NAME.fullmatch(name) else ""
+    return "" if include_training and kind in (TRAINING, "debugging") else kind
 
 
 def kind_of_order(text: str, encoding: Encoding) -> str:
     """Return what an order is, by its OBR-4, if it is not an examination of a patient, else ""."""
-    label = label_of(text, encoding)
-    return CONTROL if CONTROL_ORDER.fullmatch(label) else CALIBRATION if CALIBRATION_ORDER.fullmatch(label) else ""
+    return kind_of_examination(label_of(text, encoding))
 
 
 def kind_of_result(text: str, encoding: Encoding) -> str:
     """Return what an OBX segment is, by its OBX-3, if it is not a result of a patient, else ""."""
     label, code = label_of(text, encoding), encoding.parts(text)[0]
-    if CONTROL_RESULT.fullmatch(label):
-        return CONTROL
+    if kind := kind_of_measurement(label):
+        return kind
     if code in AGES or AGE.fullmatch(label):
         return AGE_KIND
     if code in ABOUT_PATIENT or ABOUT_PATIENT_WORDS.fullmatch(label):

@@ -6,7 +6,9 @@ Source: HL7 v2.8, chapter 4 (OBR), and tables 0070 and 0074.
 from msgspec import Struct
 
 from myhealth.clinical.coding_systems import HL7_TABLE
+from myhealth.clinical.in_words import concept_text
 from myhealth.clinical.status import report_status
+from myhealth.intake.formats.controls import CONTROL, kind_of_specimen
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     codings_of,
@@ -18,7 +20,7 @@ from myhealth.intake.formats.hl7v2.coded import (
     practitioner_of,
     without_empty,
 )
-from myhealth.intake.formats.hl7v2.left_out import CONTROL, kind_of_order
+from myhealth.intake.formats.hl7v2.left_out import kind_of_order
 from myhealth.intake.formats.hl7v2.segments import Fields, cached_without
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
@@ -47,14 +49,14 @@ class ObrFacts(Struct, frozen=True):
 def facts_of_obr(segment: Fields) -> ObrFacts:
     encoding, ordered = segment.encoding, segment.first(4)
     control = CONTROL if segment.text(11).upper() == "Q" else ""
-    taken_by = _taken_by(segment)
+    taken_by, specimen = _taken_by(segment), _specimen_source(segment)
     return ObrFacts(
-        kind_of_order(segment.field(4), encoding) or control,
+        kind_of_order(segment.field(4), encoding) or control or kind_of_specimen(concept_text(specimen)),
         name_of_coded(ordered, encoding),
         taken_by,
         report_status(segment.text(25)),
         without_empty(codings=codings_of(ordered, encoding)) | _order_facts(segment, taken_by),
-        _specimen_source(segment),
+        specimen,
     )
 
 

@@ -10,9 +10,11 @@ Source: HL7 v2.8, chapter 7 (ORU^R01 and the like).
 from collections.abc import Iterator
 
 from myhealth.common.text import printable
+from myhealth.intake.formats.controls import CONTROL, kind_of_name, kind_of_number, kind_of_specimen
 from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.hl7v2.coded import label_of
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, find_groups, repeated_bytes
-from myhealth.intake.formats.hl7v2.left_out import CONTROL, SPECIMEN_ROLES, kind_of_message, kind_of_name
+from myhealth.intake.formats.hl7v2.left_out import SPECIMEN_ROLES, kind_of_message
 from myhealth.intake.formats.hl7v2.order import facts_of_obr
 from myhealth.intake.formats.hl7v2.record import read_order_group
 from myhealth.intake.formats.hl7v2.result import facts_of_obx
@@ -82,8 +84,10 @@ def _kind_of_group(group: OrderGroup) -> str:
             kind = facts_of_obr(segment).kind
         elif segment.name == "SPM":
             kind = SPECIMEN_ROLES.get(segment.text(11).upper(), "")
-        elif segment.name == "PID" and segment.field(5):
-            kind = kind_of_name(f"{segment.text(5)} {segment.text(5, 2)}".strip())
+            kind = kind or kind_of_specimen(label_of(segment.first(4), segment.encoding))
+        elif segment.name == "PID":
+            name = f"{segment.text(5)} {segment.text(5, 2)}".strip()
+            kind = kind_of_name(name) if name else kind_of_number(segment.text(3))
         if kind:
             return kind
     return ""

@@ -28,6 +28,7 @@ from myhealth.clinical.units import series_unit, ucum_unit
 from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.common.text import UNSTORABLE
+from myhealth.intake.formats.controls import kind_of_record
 from myhealth.intake.formats.format import Dump, RejectedLayout
 from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.cells import (
@@ -194,8 +195,7 @@ class TableReader:
             parsed.faults.append((column, f"'{text[:40]}' has no zone; add one, or name that of all rows: {ZONE}"))
         except ValueError:
             wanted = EXPECTED.get(self.layout.date_format, self.layout.date_format)
-            message = f"is not a date and time ({wanted}): '{text[:40]}'; {FORM}"
-            parsed.faults.append((column, message))
+            parsed.faults.append((column, f"is not a date and time ({wanted}): '{text[:40]}'; {FORM}"))
         else:
             self._read_a_moment = True
             parsed.record["taken_at"] = found.text
@@ -382,6 +382,8 @@ def _records(reader: TableReader, rows: Iterator[TableRow], dump: Dump) -> Itera
             dump.skipped["header again"] += 1
         elif (parsed := reader.read(row)) is None:
             dump.skipped["row without a value"] += 1
+        elif kind := "" if dump.is_reread else kind_of_record(parsed.record):
+            dump.skipped[kind] += 1
         else:
             yield parsed
     if row is not None and may_be_cut(reader.table, row):
