@@ -141,7 +141,7 @@ def test_a_moment_of_one_result_in_the_future_is_told(people) -> None:
 
 @pytest.mark.parametrize("first", [True, False], ids=["before the records", "behind them"])
 def test_what_is_not_read_of_a_dumps_header_is_told(first: bool, db, people) -> None:
-    unread = '"machine": {"serial": "HC-1", "modle": "x"}, "patinet": "savita"'
+    unread = '"machine": {"serial": "HC-1", "modle": "x"}, "dumped_at": "2026-11-20T16:00:00Z", "patinet": "savita"'
     records = f'"records": [{json.dumps(record("1"))}]'
     dump = f"{{{unread}, {records}}}" if first else f"{{{records}, {unread}}}"
     started = FileImport(io.BytesIO(dump.encode()), "dump.json", ImportOptions())

@@ -6,6 +6,7 @@ of a machine-memory dump is here: an object with the machine and a list named `r
     {"format": "myhealth.machine-memory/1", "machine": {"serial": "HC-2031-0007"}, "records": [...]}
 
 `format` may be missing; `machine` may be the serial alone, and may follow the records if the source can be read twice.
+`dumped_at`, when the machine wrote the dump, changes nothing: each record has its own moment.
 """
 
 import json
@@ -83,7 +84,7 @@ def _read_header(members: Iterator[tuple[str, int]], window: JsonBuffer, dump: D
         if name == "machine":
             _describe_machine(value, line, dump)
             named = True
-        elif name != "format":
+        elif name not in ("format", "dumped_at"):
             _tell_unread(dump, f"line {line}: {printable(name, 60)} is not read")
     if not rest:
         raise BadInput("the dump has no records: an object with a list named records is expected")
