@@ -207,6 +207,15 @@ def test_a_blood_pressure_in_one_cell_is_two_results(cell: str, values: list[tup
     assert len(results(f"{LONG}asha,{DAY},BP,,17/11,kPa\n")) == 1
 
 
+@pytest.mark.parametrize("cell", ["95/101", "131/8", "128", "128/82/90"])
+def test_what_is_no_blood_pressure_in_its_column_is_told(cell: str) -> None:
+    told = [("BP", f"'{cell}' is no blood pressure in mm[Hg] with the upper value first, as in 128/82")]
+    (parsed,) = read(f"patient,date,BP\nasha,{DAY},{cell}\n")
+    assert (parsed.faults, parsed.warnings) == ([], told)
+    for good in ("128/82", "n/a", "refused"):
+        assert read(f"patient,date,BP\nasha,{DAY},{good}\n")[0].warnings == []
+
+
 def test_a_header_that_comes_again_is_no_row() -> None:
     row = f"asha,{DAY},T,,5,\n"
     assert len(read(LONG + row + LONG.upper() + row)) == 2

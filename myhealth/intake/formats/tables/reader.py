@@ -18,13 +18,12 @@ from msgspec.structs import replace
 
 from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import SOURCE, code_of, name_of
-from myhealth.clinical.coding_systems import OUR_REPORT, is_loinc
-from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
+from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.interpretations import read_mark
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import range_facts
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.clinical.units import series_unit
 from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.common.text import UNSTORABLE
@@ -47,6 +46,7 @@ from myhealth.intake.formats.tables.former import note_former, note_former_age, 
 from myhealth.intake.formats.tables.grouping import SEVERAL, group_rows, with_end
 from myhealth.intake.formats.tables.headers import Headers
 from myhealth.intake.formats.tables.layout import FittedLayout, Layout
+from myhealth.intake.formats.tables.results import table_result, table_results
 from myhealth.intake.formats.tables.rows import (
     NOT_UTF8,
     Lines,
@@ -65,12 +65,9 @@ TEXTS = ("machine", "record_id", "taken_by")  # fields of a record that have the
 NUMBERED = ("patient", "authority", "machine", "record_id")  # spoilt, they would name somebody else
 BLANK = ("-", "--", "n/a", "N/A", "null", "NULL")  # these mean an empty cell, except in the column of values
 LATIN = re.compile(r"(WINDOWS-|CP)1252|LATIN-?[19]|ISO-?8859-(1|15)", re.IGNORECASE)
-CODED = re.compile(r"(?:(?:LOINC|LN|http://loinc\.org)[\s:|]*)?([1-9][0-9]{0,6}-[0-9])", re.IGNORECASE)
-PRESSURE = re.compile(r"([0-9]{2,3})\s*/\s*([0-9]{2,3})(?:\s*mm\s?Hg)?", re.IGNORECASE)
-PRESSURES = frozenset(("bp", "blood pressure", "nibp"))
 EXPECTED = {"": "year first", "ymd": "year first", "dmy": "day first", "mdy": "month first"}
 SEXES = {"o": "other", "u": "unknown"}
-FINAL, MMHG = "final", "mm[Hg]"
+FINAL = "final"
 NOTHING = {"value": NO_VALUE, "absent_reason": NO_VALUE}
 FORM = "--date-format, or date_format in the layout, names another form"
 ZONE = "--timezone, timezone= in the address, or zone in the layout"
@@ -214,9 +211,9 @@ class TableReader:
                 column = self.table.names[place]
                 value = _checked_value(parsed, column, text, self.layout, test.unit)
                 code = test.code or code_of(test.name, value.get("unit", ""))
-                found = _table_results(test.name, code, test.unit, value)
+                found = table_results(test.name, code, test.unit, value, parsed, column)
                 if (value["value"].__class__ is str or "unit" in value or not text.isascii()) and was_text(text, value):
-                    then = _table_result(test.name, test.code, test.unit, {"value": text}) | more
+                    then = table_result(test.name, test.code, test.unit, {"value": text}) | more
                     before[len(results)] = len(found), then
                 results += [each | more for each in found] if more else found
                 columns += [column] * len(found)
@@ -253,7 +250,7 @@ class TableReader:
         unit, in_header = texts.get("unit", ""), self.table.unit
         if self.table.is_exported and "absent_reason" not in texts:  # written by us: a text is one
             found = number(text)
-            return [_table_result(name, code, unit, {"value": found if str(found) == text else text})]
+            return [table_result(name, code, unit, {"value": found if str(found) == text else text})]
         absent = NOTHING | ({"absent_reason": texts["absent_reason"]} if "absent_reason" in texts else {})
         if not text and not withdraws and "absent_reason" not in texts:
             parsed.faults.append((column, "is missing"))
@@ -261,8 +258,8 @@ class TableReader:
             parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
         value = absent if not text else _checked_value(parsed, column, text, self.layout, unit or in_header)
         if text and was_text(text, value):
-            note_former(parsed, [_table_result(name, code, unit or in_header, {"value": text})], SEVERAL)
-        return _table_results(name, code, unit or in_header, value)
+            note_former(parsed, [table_result(name, code, unit or in_header, {"value": text})], SEVERAL)
+        return table_results(name, code, unit or in_header, value, parsed, column)
 
     def _range(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
         if texts.get("range_source") == SOURCE:  # what our catalogue added to our own export
@@ -305,29 +302,6 @@ def _checked(parsed: ParsedRecord, column: str, read: Callable[..., Any], text: 
 def _checked_value(parsed: ParsedRecord, column: str, text: str, layout: Layout, unit: str) -> dict[str, Any]:
     found = _checked(parsed, column, partial(read_result, unit=unit), text, layout)
     return found if isinstance(found, dict) else {"value": found}
-
-
-def _table_results(name: str, code: str, unit: str, value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a result, or the two of a blood pressure such as 128/82; what they lack is left out."""
-    pressure = PRESSURE.fullmatch(str(value["value"]))
-    is_pressure = code == BLOOD_PRESSURE or (not code and name.casefold() in PRESSURES)
-    if pressure and is_pressure and series_unit(unit) in ("", MMHG) and int(pressure[1]) > int(pressure[2]):
-        both = zip((SYSTOLIC, DIASTOLIC), pressure.groups(), strict=True)
-        return [_table_result(name_of(code) or code, code, MMHG, {"value": int(digits)}) for code, digits in both]
-    return [_table_result(name, code, unit, value)]
-
-
-def _table_result(name: str, code: str, unit: str, value: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": name, **value}
-    unit = found.pop("unit", unit)
-    if code:
-        coded = CODED.fullmatch(code)
-        found |= {"code": coded[1]} if coded and is_loinc(coded[1]) else {"other_code": code}
-    if unit:
-        found["unit"] = ucum_unit(unit) or unit
-        if found["unit"] != unit:
-            found["unit_text"] = unit
-    return found
 
 
 def _circumstances(texts: dict[str, str]) -> dict[str, Any]:
