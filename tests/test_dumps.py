@@ -114,9 +114,25 @@ def test_a_record_that_is_not_json_is_told_and_the_next_one_read() -> None:
 
 
 def test_a_line_of_ndjson_that_is_not_json_is_told_and_the_next_one_read() -> None:
-    _, readings = read(b'{"a": 1}\n{"a": \n{"a": [}\n{"a": "unended}\n{"a": 5}\n{"a": 6')
+    readings, error = until_broken(b'{"a": 1}\n{"a": \n{"a": [}\n{"a": "unended}\n{"a": 5}\n{"a": 6')
     assert [reading.decoded() for reading in readings] == [{"a": 1}, None, None, None, {"a": 5}, None]
     assert [reading.line for reading in readings] == [1, 2, 3, 4, 5, 6]
+    assert error == "line 6: the file ends in the middle of a value: it is cut short"
+
+
+@pytest.mark.parametrize("end", ["", "{", '"te', '"te\\', "tr", "-", "-Inf", "[5", "[5,", "{\n"])
+def test_a_value_that_the_end_of_the_file_truncates_is_told(end: str) -> None:
+    text = '{"a": {"b": 1, "c": ' + end
+    (reading,), error = until_broken(text.encode(), format="ndjson")
+    assert reading.faults == [("", "it is cut short: the file ends in it")]
+    assert error == f"line {1 + text.count(chr(10))}: the file ends in the middle of a value: it is cut short"
+
+
+@pytest.mark.parametrize("end", ["?", "tre", "[5 6", "{5", ",", "nul}"])
+def test_a_malformed_value_at_the_end_of_a_file_truncates_nothing(end: str) -> None:
+    (reading,), error = until_broken(b'{"a": {"b": 1, "c": ' + end.encode(), format="ndjson")
+    assert reading.faults[0][1].startswith("it is not JSON: ")
+    assert error == ""
 
 
 def test_bytes_that_are_not_utf8_spoil_one_record_only() -> None:

@@ -1,6 +1,7 @@
 """Reading FHIR R4: broken and mutilated resources cost no other record and never stop the reader."""
 
 import copy
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,10 @@ from support.paths import DATA
 
 from myhealth.common.errors import BadInput
 from myhealth.intake.formats import json_reader
+from myhealth.intake.formats.fhir.reader import read_fhir
+from myhealth.intake.formats.format import Dump
+from myhealth.intake.formats.json_reader import JsonBuffer
+from myhealth.intake.formats.registry import FHIR
 from myhealth.intake.validation import validate_record
 
 MODIFIER = [{"url": "http://x.example/negated", "valueBoolean": True}]
@@ -183,9 +188,12 @@ def test_a_bundle_whose_entries_are_no_list_is_a_fault() -> None:
 def test_a_broken_bundle_gives_nothing_lest_a_report_lose_results() -> None:
     text = json.dumps(bundle(report("Observation/a"), named("a")))
     for cut in (len(text) - 1, len(text) // 2):
-        (reading,), _ = read_text(text[:cut])
-        assert reading.faults
+        coming = read_fhir(JsonBuffer(io.BytesIO(text[:cut].encode())), Dump(FHIR))
+        reading = next(coming)
+        assert reading.faults == [("", "it is cut short: the file ends in it")]
         assert reading.raw == text[:cut]
+        with pytest.raises(BadInput, match="line 1: the file ends in the middle of a value: it is cut short"):
+            next(coming)
 
 
 def test_a_bundle_longer_than_a_record_may_be_is_read_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

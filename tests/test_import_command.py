@@ -125,6 +125,17 @@ def test_a_file_that_is_no_dump_ends_with_2(db, run_cli, file, data: bytes, said
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("form", ["fhir", "ndjson"])
+def test_a_truncated_last_value_is_kept_and_ends_with_2(form: str, db, run_cli, file) -> None:
+    whole = json.dumps({"resourceType": "Observation", "status": "final"} if form == "fhir" else record(1), indent=1)
+    path = file(whole[:-9].encode())
+    done = run_cli("import-machine", path)
+    assert done.returncode == 2
+    line = whole[:-9].count("\n") + 1
+    assert f"Error: {path}: line {line}: the file ends in the middle of a value: it is cut short\n" in done.stderr
+    assert db("select payload from rejections") == [(whole[:-9],)]
+
+
 def test_a_truncated_file_ends_with_2_and_what_was_whole_is_stored(db, run_cli, file) -> None:
     data = dump([record(i) for i in range(10)])
     path = file(data[: len(data) * 3 // 4])

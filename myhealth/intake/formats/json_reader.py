@@ -50,7 +50,8 @@ NEXT_LINE = re.compile(r"\n(?=[{\[])")
 # which a result does not have.
 RECORD_NAMES = "|".join(sorted({*SentRecord.__struct_fields__} - {*DetailedResult.__struct_fields__}))
 NEXT_RECORD = re.compile(rf',\s*(?=\{{\s*"(?:{RECORD_NAMES})"\s*:)')
-LITERAL_MAX = len("-Infinity")
+LITERALS = ("-Infinity", "Infinity", "NaN", "true", "false", "null")
+LITERAL_MAX = len(LITERALS[0])
 # To read many records at once: the text between two of them, the beginning of one, and a decoder that finds their ends.
 # If the decoder rejects the text, this many records are read one by one before the next attempt. (It rejects all that
 # SCANNER rejects, and more.)
@@ -86,6 +87,7 @@ class JsonBuffer:
         self.position = 0
         self.line = 1
         self.ended = False
+        self.is_cut = False  # the last value is truncated by the end
         self._doubtful = 0
         self._held: tuple[int, int] | None = None  # position and line
         self._ahead = ""  # the text after `text`, if a long record made it read
@@ -210,6 +212,8 @@ class JsonBuffer:
                     at = line + self.text.count("\n", self.position, error.pos)
                     where = f" (line {at})" if at != line and not by_line else ""
                     fault, end = f"it is not JSON: {error.msg}{where}", self._broken_end(by_line)
+                    if end == len(self.text) and self._is_truncated(error):
+                        end = 0
             except RecursionError:
                 fault, end = "it is nested too deeply", self._broken_end(by_line)
             if end and (end < len(self.text) or self.ended or (not by_line and self.text[end - 1] == "}")):
@@ -220,7 +224,7 @@ class JsonBuffer:
                 most = f"{RECORD_MAX} characters" if too_long else f"{WIDE_MAX_BYTES} bytes of memory"
                 return self._overlong(index, NEXT_LINE if by_line else NEXT_RECORD, most)
             if not self.read_more():
-                fault, end = "it is cut short: the file ends in it", len(self.text)
+                fault, end, self.is_cut = "it is cut short: the file ends in it", len(self.text), True
                 break
         if fault:
             raw = self.consume(end)
@@ -278,6 +282,11 @@ class JsonBuffer:
             return False
         return error.pos + LITERAL_MAX < len(self.text)
 
+    def _is_truncated(self, error: JSONDecodeError) -> bool:
+        """Return whether the value is well-formed as far as the text goes."""
+        rest = self.text[error.pos :].strip()
+        return error.msg.startswith("Unterminated string") or any(each.startswith(rest) for each in LITERALS)
+
     def _broken_end(self, by_line: bool) -> int:
         """Return the index where the malformed value at the position ends: with its brackets, or where the next record
         begins; 0 if neither is in the buffer."""
@@ -322,31 +331,13 @@ class JsonBuffer:
         return ParsedRecord(index, line, raw, None, [("", fault)])
 
 
-def top_names(text: str) -> set[str]:
-    """Return the names of the object that a text begins with; the text may be truncated. `records` is the last one, for
-    only a dump has it."""
-    depth, names = 0, set()
-    for token in TOKEN.finditer(text):
-        found = token.group()
-        if found in ("{", "["):
-            depth += 1
-        elif found in ("}", "]"):
-            depth -= 1
-            if depth <= 0:
-                break
-        elif depth == 1 and text[token.end() : token.end() + 20].lstrip().startswith(":"):
-            names.add(name := found.strip('"'))
-            if name == "records":
-                break
-    return names
-
-
 def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:
     """Return one record after another, as in NDJSON; a malformed one ends with its line."""
     index = 0
     while window.peek():
         yield window.read_record(index, by_line=True, scan=True)
         index += 1
+    require_end(window)
 
 
 def read_list(window: JsonBuffer, *, scan: bool = True) -> Iterator[ParsedRecord]:
@@ -394,6 +385,8 @@ def read_members(window: JsonBuffer) -> Iterator[tuple[str, int]]:
 
 
 def require_end(window: JsonBuffer) -> None:
-    """Raise BadInput if anything but white space follows."""
+    """Raise BadInput if anything but white space follows, or if the end truncates the last value."""
     if window.peek():
         raise BadInput(f"line {window.line}: nothing more is expected, but {window.peek()!r} follows")
+    if window.is_cut:
+        raise BadInput(f"line {window.line}: the file ends in the middle of a value: it is cut short")

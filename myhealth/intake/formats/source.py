@@ -19,9 +19,9 @@ from myhealth.intake.formats.json_reader import (
     PARTS_MAX,
     RECORD_MAX,
     SCANNER,
+    TOKEN,
     Readable,
     count_parts,
-    top_names,
 )
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -128,6 +128,25 @@ def _is_cut(error: Exception, text: str) -> bool:
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or error.pos + LITERAL_MAX >= len(text)
+
+
+def top_names(text: str) -> set[str]:
+    """Return the names of the object that a text begins with; the text may be truncated. `records` is the last one, for
+    only a dump has it."""
+    depth, names = 0, set()
+    for token in TOKEN.finditer(text):
+        found = token.group()
+        if found in ("{", "["):
+            depth += 1
+        elif found in ("}", "]"):
+            depth -= 1
+            if depth <= 0:
+                break
+        elif depth == 1 and text[token.end() : token.end() + 20].lstrip().startswith(":"):
+            names.add(name := found.strip('"'))
+            if name == "records":
+                break
+    return names
 
 
 class _Unpacked:

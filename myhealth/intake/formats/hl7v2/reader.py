@@ -49,7 +49,7 @@ def _read_message(message: list[Line], dump: Dump) -> Iterator[ParsedRecord]:
         dump.skipped[other] += max(len(groups), 1)
         return
     reports = kind.startswith("ORU")  # a message with results, even if an OBR has none yet
-    if reports and not groups:
+    if reports and not groups and not fault:
         fault = "it is a message with results, but has neither an OBR nor an OBX segment"
     if not fault and len(groups) > 1 and repeated_bytes(groups) > REPEATED_MAX_BYTES:
         fault = "its orders repeat too much: what comes before them is a part of each; send it in parts"
