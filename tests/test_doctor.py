@@ -166,6 +166,15 @@ def test_nothing_is_to_be_done_on_embedded_servers(postgres, mongo, settings: Se
         stores.bind_database(settings)
 
 
+def test_a_pipe_is_told_that_all_is_well(postgres, mongo, run_cli) -> None:
+    env = {"MYHEALTH_DATA_DIR": str(postgres.root), "MYHEALTH_AUTH_URL": "http://127.0.0.1:9"}
+    postgres.make_database("myhealth", anew=True)
+    done = run_cli("doctor", env=env)
+    if "disk" not in done.stdout:  # that of this machine may be full
+        assert (done.returncode, done.stdout) == (0, "All is well: nothing must be changed.\n")
+    assert "All is well" not in run_cli("doctor", env=env | {"MYHEALTH_TRUSTED_PROXIES": "0.0.0.0/0"}).stdout
+
+
 @pytest.mark.process
 def test_a_terminal_gets_what_is_right_too(settings: Settings) -> None:
     own = {"MYHEALTH_DATABASE_URL": settings.database_url, "MYHEALTH_MONGO_URL": settings.mongo_url}
