@@ -46,7 +46,8 @@ class Summary:
     """The result of importing one file. `items`: the rejected records and those with warnings, at most JSON_MAX.
     `replaced`, `withdrawn`: the accepted records that replaced or withdrew a stored check-up.
 
-    `kept`: the rejected records that are stored as rejections; those of erased people are not. `notices`: faults of the
+    `kept`: the rejected records that are stored as rejections; those of erased people are not. `resolved`: the records
+    that were rejected before and are stored now. `notices`: faults of the
     file as a whole that reject no record. `preview`: of a dry run of a table, the first records.
     """
 
@@ -57,6 +58,7 @@ class Summary:
     replaced: int = 0
     withdrawn: int = 0
     kept: int = 0
+    resolved: int = 0
     warnings: int = 0
     patients_created: int = 0
     error: str = ""
@@ -257,7 +259,7 @@ def import_file(file: Path, summary: Summary, options: file_import.ImportOptions
             try:
                 store_batches(coming, summary, source, rejected_file(file, rejected, coming.dump))
             finally:
-                summary.patients_created = coming.created
+                summary.patients_created, summary.resolved = coming.created, coming.resolved
                 summary.skipped.update(coming.dump.skipped)
                 summary.notices.extend(coming.dump.notices)
     except OSError as error:
@@ -353,6 +355,10 @@ def print_summary(summary: Summary, dry_run: bool) -> None:
         patients = plural(summary.patients_created, "patient")
         they = "this patient" if summary.patients_created == 1 else "they"
         click.echo(f"{summary.file}: {patients} {made}, without a password: {they} cannot log in yet.", err=True)
+    if summary.resolved:
+        are = "is" if summary.resolved == 1 else "are"
+        before = f"{plural(summary.resolved, 'record')} rejected before {are} stored now"
+        click.echo(f"{summary.file}: {before}, and not listed by myhealth rejections list any more.", err=True)
     if any(error.get("code") == "unknown_user" for item in summary.items for error in item["errors"]):
         click.echo("Unknown patients can be created (--create-patients) or mapped (--patient-map).", err=True)
     if summary.rejected > summary.kept and not dry_run:

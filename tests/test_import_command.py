@@ -306,8 +306,10 @@ def test_patients_who_were_made_are_counted(db, people, run_cli, tmp_path) -> No
     ):
         done = run_cli("import-machine", str(path), "--create-patients", *words)
         assert said in done.stderr, done.stderr
+    assert "3 records rejected before are stored now" in done.stderr
     again = run_cli("import-machine", str(path), "--create-patients", "--json")
-    assert json.loads(again.stdout)[0]["patients_created"] == 0
+    told = json.loads(again.stdout)[0]
+    assert (told["patients_created"], told["resolved"]) == (0, 0)
     assert "created" not in again.stderr
 
 

@@ -96,7 +96,8 @@ class FileImport:
     """The import of one file. Iterating stores it, and gives each batch after its commit. A dry run undoes each
     batch at once.
 
-    `dump`: the file; `counts`: the number of records so far by their status. If the file is broken further on, raises
+    `dump`: the file; `counts`: the number of records so far by their status; `resolved`: at the end, how many records
+    that were rejected before are stored now. If the file is broken further on, raises
     BadInput after the batches before that place, which are stored. Raises Unavailable if the database becomes
     unavailable; importing the file again finishes the job.
     """
@@ -115,6 +116,7 @@ class FileImport:
         )
         use_layout_of_machine(self.dump)
         self.counts = counts([])
+        self.resolved = 0
         self._intake = Intake(
             ImportSource(
                 source=name,
@@ -155,7 +157,7 @@ class FileImport:
                 yield [(item.parsed, result) for item, result in zip(batch, results, strict=True)]
         self._intake.learn_people()
         if self.counts["accepted"] and not self.options.dry_run:
-            resolve_stored()
+            self.resolved = resolve_stored()
 
 
 @contextlib.contextmanager

@@ -169,14 +169,18 @@ def resolve(rejection_id: int, resolution: str, checkup_id: int | None = None) -
         raise Conflict(f"rejection {rejection_id} has been dealt with already: {found.resolution}")
 
 
-def resolve_stored() -> None:
-    """Resolve rejections whose record was corrected and stored since, under the same number for the same patient."""
+def resolve_stored() -> int:
+    """Resolve rejections whose record was corrected and stored since, under the same number for the same patient.
+    Return their number."""
+    resolved = 0
     with transaction() as cursor:
         cursor.execute(STORED_SINCE)
         for rejection_id, checkup_id, name, patients, has_identifier in cursor.fetchall():
             if has_identifier or name in map(fold_name, patients):
                 with contextlib.suppress(Conflict):  # another process resolved it
                     resolve(rejection_id, "stored since", checkup_id)
+                    resolved += 1
+    return resolved
 
 
 def discard(rejection_id: int, reason: str = "") -> None:
