@@ -27,7 +27,8 @@ def doctor(app: App, as_json: bool) -> None:
     Looks at the settings, secrets and their files, proxies, both stores (version, encryption, clock, schema, indexes,
     rights, logs), the upload API, the age of the sync and the disk, as this host and these settings see them. Changes
     nothing and starts nothing. What does not matter on embedded servers is a note. On a terminal it lists all, in a
-    pipe only what is to be done; if that is nothing, it says so. Exit 0 if there is nothing to do, 1 if something should be changed, 78 if it must be.
+    pipe only what is to be done; if that is nothing, it says so. Exit 0 if there is nothing to do, 1 if something
+    should be changed, 78 if it must be.
     """
     try:
         found = domain.examine(app.settings())

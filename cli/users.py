@@ -129,8 +129,9 @@ def users_link(app: App, username: str) -> None:
     from myhealth.intake.retry import link_patient  # it loads all that reads records
 
     with app.database() as settings:
+        already = " already" if services.get_user(username).linked_at else ""
         done = link_patient(username, settings.intake.folded_authorities)
-    tell_stored(f"{username} is linked", done)
+    tell_stored(f"{username} is linked{already}", done)
 
 
 users.add_command(users_invite)
@@ -282,8 +283,8 @@ def export(app: App, username: str, output: str | None) -> None:
         user = services.get_user(username)
         path = Path(output or f"{user.username}.zip")
         counts = export_user(user, reports, path)
-    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    tell(f"Wrote {path}: {listed}.", {"file": str(path), **counts})
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    tell(f"Wrote {path}. It has these rows: {listed}.", {"file": str(path), **counts})
 
 
 @users.command("import")

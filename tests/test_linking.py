@@ -136,6 +136,7 @@ def test_the_command_links_an_account(squatter: str, run_cli: Any, db: Any) -> N
     take(record(1, patient=NAME))
     done = run_cli("users", "link", NAME)
     assert (done.returncode, done.stdout) == (0, f"{NAME} is linked; 1 kept record stored.\n")
+    assert run_cli("users", "link", NAME).stdout.startswith(f"{NAME} is linked already")
     assert db("select count(*) from checkups") == [(1,)]
 
 

@@ -86,6 +86,7 @@ def test_an_export_has_everything_and_nothing_of_others(
     done = run_cli("users", "export", "BHOLANATH", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "bholanath.zip"
+    assert done.stdout.startswith("Wrote bholanath.zip. It has these rows: users 1, ")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = read(path)
     assert found["users.json"][0]["username"] == "bholanath"

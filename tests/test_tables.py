@@ -215,8 +215,8 @@ def test_rows_that_cannot_be_split_take_no_other_row_with_them() -> None:
     found = [(each.line, *each.faults[0]) for each in parsed if each.faults]
     assert [(line, column) for line, column, _ in found] == [(2, "name"), (4, ""), (5, ""), (6, "name"), (11, "unit")]
     assert "a quote is not closed" in found[0][2]
-    assert "the row has 4 cells, and the header has 6" in found[1][2]
-    assert "the row has 7 cells" in found[2][2]
+    assert "the header has 6 cells, and the row has 4" in found[1][2]
+    assert "the row has 7" in found[2][2]
     assert "NUL" in found[3][2]
     assert [each.record["results"][0]["name"] for each in parsed if not each.faults] == [
         "Glucose",

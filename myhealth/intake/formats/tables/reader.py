@@ -158,7 +158,7 @@ class TableReader:
             if self._is_latin and not cell.isascii() and is_utf8_read_as(cell, self.encoding):
                 return name, f"contains bytes that are UTF-8, not {self.encoding}; name no encoding, or the right one"
         if len(row.cells) < len(names) or any(map(str.strip, row.cells[len(names) :])):
-            return "", f"the row has {len(row.cells)} cells, and the header has {len(names)}"
+            return "", f"the header has {len(names)} cells, and the row has {len(row.cells)}"
         return None
 
     def is_whole(self, cells: list[str]) -> bool:
