@@ -27,6 +27,17 @@ def test_a_former_number_counts_last_and_never_alone(change: dict[str, Any]) -> 
     assert values == [["NEW", "OLD"], ["NEW", "OLD"], ["NEW"]]
 
 
+@pytest.mark.parametrize("place", ["patient", "subject"])
+def test_a_former_number_without_anything_else_is_refused(place: str) -> None:
+    alone = {"identifier": {**FORMER, "use": "old"}}
+    if place == "patient":
+        resources = [{"resourceType": "Patient", "id": "p1", **alone}, observation(subject={"reference": "Patient/p1"})]
+    else:
+        resources = [observation(subject=alone)]
+    (reading,) = fhir_read(bundle(*resources))
+    assert [name for name, said in reading.faults if "former numbers" in said] == ["Observation.subject"]
+
+
 NONE = {"valueQuantity": ...}
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "two moments": (

@@ -82,6 +82,19 @@ def test_a_number_that_has_expired_counts_last_and_never_alone() -> None:
     assert values == [["NEW", "OLD"], ["NEW"]]
 
 
+def test_an_expired_number_without_anything_else_is_refused() -> None:
+    ((reading,), _) = read_bytes(
+        "\r".join((MSH, "PID|1||OLD^^^H^MR^^20000101^20100101", OBR, obx("NM", "5"), "")).encode()
+    )
+    assert [place for place, said in reading.faults if "former numbers" in said] == ["PID-3"]
+
+
+def test_a_facility_stands_in_for_the_authority_of_a_number() -> None:
+    for field, system in (("7^^^^MR^H", "H"), ("7^^^A^MR^H", "A"), ('7^^^""^MR^&1.2.36.1&ISO', "urn:oid:1.2.36.1")):
+        record = record_of(MSH, f"PID|1||{field}||Test^Person", OBR, obx("NM", "5"))
+        assert [each["system"] for each in record["patient"]["identifiers"]] == [system]
+
+
 @pytest.mark.parametrize(
     "authority", ["1.2.36.1", "&1.2.36.1&ISO", "&1.2.36.1", "H&1.2.36.1&ISO", "&urn:oid:1.2.36.1&URI"]
 )

@@ -59,6 +59,9 @@ def microseconds(fraction: str | None) -> int:
     return int(f"{fraction or '.'}000000"[1:7])
 
 
+FORMER_ALONE = "has only former numbers: without a name or a birth date, they may be a later holder's"
+
+
 def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:
     """Return the moment of (year, month, day, hour, minute, second), of which one to three, or all six, are given.
 

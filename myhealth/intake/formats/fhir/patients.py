@@ -14,6 +14,7 @@ from myhealth.intake.formats.fhir.element import Element, compact, is_former, pa
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.moments import is_date
+from myhealth.intake.formats.terminology import FORMER_ALONE
 from myhealth.intake.identity import contradiction, may_name_patient
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
@@ -169,6 +170,10 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
         identifiers = [*({**each} for each in known.pop("identifiers", ())), *identifiers]
         warnings = group.read(entry, _birth_date_warnings, [])
         facts |= known
+    told = [subject, *([Element(entry.resource, "", [])] if entry is not None and entry.kind == "Patient" else [])]
+    numbers = [each for part in told for each in part.parts("identifier")] if identifiers and not named else []
+    if numbers and all(map(is_former, numbers)) and not (facts["name"] or facts.get("birth_date")):
+        subject.add_error("", FORMER_ALONE)
     if not any(
         each.get("system") == OUR_SUBJECT for each in identifiers
     ):  # else of our own export, perhaps elsewhere's

@@ -25,7 +25,7 @@ from myhealth.intake.formats.hl7v2.moments import birth_date_of, iso_moment
 from myhealth.intake.formats.hl7v2.order import facts_of_obr
 from myhealth.intake.formats.hl7v2.result import facts_of_obx
 from myhealth.intake.formats.hl7v2.segments import Fields, Segment, cached_without
-from myhealth.intake.formats.terminology import Number, number
+from myhealth.intake.formats.terminology import FORMER_ALONE, Number, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 # Kinds of numbers that name a person. An insurer's (HC, MC, SN …), an account's or a visit's number does not.
@@ -88,7 +88,7 @@ def parse_patient(group: OrderGroup) -> PatientFacts:
     told = facts_of_pid(segment)
     found = _identifiers(segment, told)
     if not found and segment.text(int(told.field[-1])):
-        group.faults.append((told.field, NOBODYS + printable(told.kinds, 60)))
+        group.faults.append((told.field, FORMER_ALONE if told.numbers else NOBODYS + printable(told.kinds, 60)))
     number = next((each["value"] for each in found if "system" not in each), found[0]["value"] if found else "")
     if told.unread.strip("0"):
         group.warnings.append(("PID-7", f"is not a date, so it is not compared: '{printable(told.unread, 40)}'"))
@@ -109,12 +109,14 @@ def _age(group: OrderGroup) -> Number | None:
 
 def _number(text: str, encoding: Encoding) -> tuple[Facts, str] | None:
     """Return a number (CX) with its last day, "" if it has none; None if it does not name a person."""
-    raw = [*encoding.components(text), *[""] * 5]
+    raw = [*encoding.components(text), *[""] * 6]
     value, kind = encoding.unquoted(raw[0]), encoding.unquoted(raw[4]).upper()
     if not value or len(value) > TEXT_MAX or not NAMING.fullmatch(kind):
         return None
-    authority = authority_of(raw[3], encoding) if raw[3] not in ("", '""') else ""
-    end = encoding.unquoted(raw[7])[:8] if len(raw) > 12 else ""
+    # The facility (CX-6) stands in for the authority (CX-4), as before version 2.3.
+    assigned = next((each for each in (raw[3], raw[5]) if each not in ("", '""')), "")
+    authority = authority_of(assigned, encoding) if assigned else ""
+    end = encoding.unquoted(raw[7])[:8] if len(raw) > 13 else ""
     return without_empty(value=value, system=authority, type=kind), end if end.isdigit() else ""
 
 
@@ -129,7 +131,7 @@ def _identifiers(segment: Segment, told: PidFacts) -> list[Facts]:
             kept.append(each)
     found.sort(key=lambda each: each.get("type") not in BEST)
     is_checked = former and (segment.text(5) or segment.text(5, 2) or segment.text(7))
-    return [*found, *former] if is_checked or not found else found
+    return [*found, *former] if is_checked else found
 
 
 def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) -> Facts | str | None:
