@@ -1,5 +1,6 @@
 """The registry of formats: everything that handles a format asks it, so that a new one is one file and one line."""
 
+import gzip
 import io
 import json
 import os
@@ -17,7 +18,8 @@ from support.paths import ROOT
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats import NAMES, registry
 from myhealth.intake.formats.format import Format
-from myhealth.intake.formats.registry import detect_format
+from myhealth.intake.formats.json_reader import WIDE_MAX_BYTES
+from myhealth.intake.formats.registry import detect_format, read_dump
 from myhealth.intake.formats.source import Source
 from myhealth.intake.rejections import list_rejections
 from myhealth.intake.retry import retry_rejection
@@ -148,3 +150,31 @@ def test_no_module_asks_for_a_formats_name() -> None:
     asking = re.compile(rf"format\S* (?:==|!=|in|not in) [(\[{{]?[\"'](?:{names})[\"']")
     files = [path for folder in ("myhealth", "cli", "wsgi") for path in (ROOT / folder).rglob("*.py")]
     assert not {str(path) for path in files if asking.search(path.read_text())}
+
+
+RECORD = json.dumps(record(1, checkup_report="Zoë\n"), indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "line", "raw"),
+    [
+        (RECORD.encode(), 1, RECORD),
+        (f"\ufeff \r\n\n\t{RECORD} \n\n".encode(), 3, RECORD),
+        (gzip.compress(f"\n{RECORD}".encode()), 2, RECORD),
+        (f'{RECORD[:-1]}, "n": NaN}}\n'.encode(), 1, f'{RECORD[:-1]}, "n": NaN}}'),
+        (RECORD.encode("latin-1"), 1, RECORD.encode("latin-1").decode("utf-8", "surrogateescape")),
+        (f"\n{RECORD}{' ' * 300_000}\n".encode(), 2, RECORD),
+    ],
+    ids=["plain", "with space around it", "gzipped", "with NaN", "not in UTF-8", "with much space behind it"],
+)
+def test_a_record_alone_is_its_own_text(sent: bytes, line: int, raw: str) -> None:
+    (parsed,) = (dump := read_dump(io.BytesIO(sent))).records
+    assert (dump.format.name, parsed.index, parsed.line, parsed.raw) == ("object", 0, line, raw)
+    assert parsed.faults == []
+
+
+def test_a_record_alone_that_takes_too_much_memory_is_rejected() -> None:
+    wide = json.dumps(record(1, checkup_report="\U0001f600" + "x" * (WIDE_MAX_BYTES // 3)), ensure_ascii=False)
+    (parsed,) = (dump := read_dump(io.BytesIO(wide.encode()))).records
+    assert dump.format.name == "object"
+    assert "bytes of memory; only its beginning is kept" in parsed.faults[0][1]

@@ -8,7 +8,7 @@ import pytest
 from support.factories import record, take
 
 from myhealth.audit.events import Actor, acting_as
-from myhealth.common.database import database
+from myhealth.common.database import database, pooled
 from myhealth.common.errors import Unavailable
 from myhealth.intake import pipeline as module
 from myhealth.intake import small_batch
@@ -16,7 +16,9 @@ from myhealth.intake.corrections import delete_checkup
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
+from myhealth.intake.small_batch import STORE
 from myhealth.machines.services import register_machine
+from myhealth.profiles.services import BY_SUBJECT, get_user, get_user_by_subject
 
 pytestmark = pytest.mark.usefixtures("people")
 STORED = (
@@ -185,12 +187,26 @@ def test_a_pooler_may_change_the_connection_under_it(db, monkeypatch: pytest.Mon
     assert bring(0) == {"accepted"}
     database.execute_sql("deallocate all")  # the session of a client that has prepared nothing
     assert bring(10) == {"accepted"}
-    small_batch.pooled.clear()
-    small_batch.prepared.clear()
-    database.execute_sql(small_batch.PREPARE)  # the session of a client that has prepared it
+    pooled.clear()
+    STORE.prepared.clear()
+    database.execute_sql(STORE.prepare_sql)  # the session of a client that has prepared it
     assert bring(20) == {"accepted"}
     assert db("select count(*), count(distinct record_id) from checkups") == [(3 * count, 3 * count)]
     assert db("select count(*) from audit_events where action = 'upload'") == [(3,)]
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["that prepared nothing", "that prepared it"])
+def test_a_pooler_may_change_the_connection_under_the_look_up_of_a_user(people, knows: bool) -> None:
+    subject = str(get_user("tara").subject)
+    found = [get_user_by_subject(subject)]
+    database.execute_sql("deallocate all")  # the session of a client …
+    if knows:
+        BY_SUBJECT.prepared.clear()
+        database.execute_sql(BY_SUBJECT.prepare_sql)
+    pooled.clear()
+    found += [get_user_by_subject(subject) for _ in range(2)]
+    assert [user and user.id for user in found] == [people["tara"]] * 3
+    assert len(pooled) == 1
 
 
 def send_list(*said: Any, atomic: bool = False, **origin: Any) -> list[RecordResult]:

@@ -1,10 +1,13 @@
 """The handle on PostgreSQL that models are bound to; `myhealth.stores` opens and closes it."""
 
 import contextlib
+import hashlib
+import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import peewee
 import psycopg2
@@ -217,16 +220,63 @@ def transaction() -> Iterator[Any]:
         yield database.cursor()
 
 
-def fetch_one(sql: str, values: Any) -> Any:
+class PreparedElsewhere(Exception):
+    """The statement is prepared on another session of a pooler: repeat the transaction, which does without."""
+
+
+WRONG_SESSION = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
+# Connections behind a pooler that exchanges the server's sessions.
+pooled: WeakSet[Any] = WeakSet()
+
+
+class Statement:
+    """A statement that each connection prepares once: PostgreSQL takes longer to plan it than to execute it.
+
+    `sql`: with a %s for each value, whose type PostgreSQL must be able to tell.
+    """
+
+    def __init__(self, sql: str) -> None:
+        name, numbers = f"myhealth_{hashlib.sha256(sql.encode()).hexdigest()[:16]}", itertools.count(1)
+        self.sql = sql
+        # Left to itself, PostgreSQL would plan some of them anew for each call.
+        self.prepare_sql = f"set plan_cache_mode = force_generic_plan; prepare {name} as "
+        self.prepare_sql += re.sub("%s", lambda _: f"${next(numbers)}", sql)
+        self.execute_sql = f"execute {name} ({', '.join(['%s'] * sql.count('%s'))})"
+        self.prepared: WeakSet[Any] = WeakSet()
+
+    def execute(self, cursor: Any, values: Any) -> None:
+        """Prepare it first on a new connection: executing an unknown one would fail, and PostgreSQL would log it with
+        the patient's data. Raises the driver's errors, and PreparedElsewhere within a transaction, which is then
+        aborted."""
+        connection = cursor.connection
+        try:
+            if connection not in self.prepared and connection not in pooled:
+                cursor.execute(self.prepare_sql)
+                self.prepared.add(connection)
+            cursor.execute(self.sql if connection in pooled else self.execute_sql, values)
+        except WRONG_SESSION as error:
+            pooled.add(connection)
+            if database.in_transaction():
+                raise PreparedElsewhere from error
+            cursor.execute(self.sql, values)
+
+
+def fetch_one(sql: str | Statement, values: Any) -> Any:
     """Run one reading statement without a transaction of its own, which saves a round trip; return its cursor."""
     with translate_errors():
         try:
-            return database.execute_sql(sql, values)
+            return _run(sql, values)
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
             if database.is_closed() or database.in_transaction() or not is_broken(error):
                 raise
             discard_broken_connection()
-            return database.execute_sql(sql, values)
+            return _run(sql, values)
+
+
+def _run(sql: str | Statement, values: Any) -> Any:
+    cursor = database.cursor()
+    cursor.execute(sql, values) if isinstance(sql, str) else sql.execute(cursor, values)
+    return cursor
 
 
 def fetch_all(cursor: Any, sql: str, values: Any = None) -> list[Any]:
@@ -242,18 +292,9 @@ def discard_broken_connection() -> None:
     database.close_idle()
 
 
-@contextlib.contextmanager
-def translate_errors() -> Iterator[None]:
+def translate_errors() -> contextlib.AbstractContextManager[None]:
     """Translate errors of the connection into Unavailable; leave other errors unchanged. Close a broken connection."""
-    with translate_driver_errors():
-        try:
-            yield
-        except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-            if is_unavailable(error):
-                with contextlib.suppress(*UNAVAILABLE_ERRORS):
-                    if not database.is_closed() and not database.in_transaction():
-                        database.manual_close()
-            raise
+    return _Translation(closes=True)
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -266,15 +307,30 @@ def is_broken(error: BaseException) -> bool:
     return is_unavailable(error) and not isinstance(cause_of(error), NOT_NOW)
 
 
-@contextlib.contextmanager
-def translate_driver_errors() -> Iterator[None]:
+def translate_driver_errors() -> contextlib.AbstractContextManager[None]:
     """Translate the driver's errors as `translate_errors` does, for connections outside the pool."""
-    try:
-        yield
-    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
+    return _Translation(closes=False)
+
+
+class _Translation:
+    """A class, because a generator takes four times as long, several times a request."""
+
+    def __init__(self, *, closes: bool) -> None:
+        self._closes = closes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS)):
+            return
         if not is_unavailable(error):
             raise_known(error)
-            raise
+            return
+        if self._closes:
+            with contextlib.suppress(*UNAVAILABLE_ERRORS):
+                if not database.is_closed() and not database.in_transaction():
+                    database.manual_close()
         raise unavailable_error(error) from error
 
 

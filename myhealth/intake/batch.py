@@ -7,7 +7,7 @@ import psycopg2.errors
 from msgspec.structs import replace
 
 from myhealth.audit.events import record_events
-from myhealth.common.database import fetch_all
+from myhealth.common.database import PreparedElsewhere, fetch_all
 from myhealth.common.text import storable
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
@@ -46,7 +46,7 @@ from myhealth.intake.settlement import (
     other_number,
     was_deleted,
 )
-from myhealth.intake.small_batch import PreparedElsewhere, insert_small_batch, is_plain
+from myhealth.intake.small_batch import insert_small_batch, is_plain
 from myhealth.intake.stored_numbers import find_known_orders, find_numbers, split_rounds
 from myhealth.intake.validation import fit_to_person
 from myhealth.profiles.held_names import find_erased_names

@@ -6,18 +6,13 @@ is neither stored nor deleted nor of an erased person.
 prepares it once, because PostgreSQL takes longer to plan it than to execute it.
 """
 
-import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakSet
-
-import psycopg2.errors
 
 from myhealth.audit.events import INSERT_EVENT
 from myhealth.checkups.models import RECORD_COLUMNS, RECORD_NAMES
 from myhealth.clinical.coding_systems import OUR_REPORT
-from myhealth.common.database import database, translate_errors
+from myhealth.common.database import Statement, database, translate_errors
 from myhealth.common.text import fold_name
 from myhealth.intake.record import encode_json
 from myhealth.intake.results import Pending
@@ -39,7 +34,7 @@ VALUES = ", ".join(
 # `superseded_refuse` looks again for a deletion, because the insert may have waited for one.
 # Look-ups are subqueries, not joins: a plan made for any number of records would read whole tables to join them.
 # PostgreSQL names the sequence of an identity column after it; to look the name up costs a tenth of the statement.
-STORE = f"""
+STORE = Statement(f"""
 with sent as (
     select * from rows from (json_to_recordset(%s::json) as (folded_name text, person bigint, serial text, {TYPES}))
     with ordinality as wanted (folded_name, person, serial, {NAMES}, position)),
@@ -65,27 +60,13 @@ touched as (
     and (last_upload_at is null or last_upload_at < now() - interval '1 minute')),
 logged as ({INSERT_EVENT} where (select count(*) from stored) = %s::bigint)
 select plain.position, stored.id, superseded_refuse(stored.machine_id, stored.record_id)
-from stored join plain on plain.id = stored.id"""
-NAME = "myhealth_store_small_batch"
-NUMBERS = itertools.count(1)
-# Left to itself, PostgreSQL would plan it anew for each call, which takes three times as long as to execute it.
-PREPARE = "set plan_cache_mode = force_generic_plan; "
-PREPARE += f"prepare {NAME} as {re.sub('%s', lambda _: f'${next(NUMBERS)}', STORE)}"
-EXECUTE = f"execute {NAME} ({', '.join(['%s'] * STORE.count('%s'))})"
+from stored join plain on plain.id = stored.id""")
 SENT_NAMES = ("folded_name", "person", "serial", *RECORD_NAMES)
 # On whom the ranges of the catalogue depend.
 FIND_PEOPLE = """
 select folded_name, id, sex, birth_date::text from users where folded_name = any(%s) and linked_at is not null"""
 NO_EVENT = (None, None, "upload", None, None, None, "done", "{}")
 NEVER = -1
-WRONG_CONNECTION = (psycopg2.errors.InvalidSqlStatementName, psycopg2.errors.DuplicatePreparedStatement)
-# Connections on which the statement is prepared, and those behind a pooler that exchanges the server's sessions.
-prepared: WeakSet[Any] = WeakSet()
-pooled: WeakSet[Any] = WeakSet()
-
-
-class PreparedElsewhere(Exception):
-    """The statement is prepared on another session of a pooler: repeat the transaction, which does without."""
 
 
 def is_plain(entry: Pending) -> bool:
@@ -117,11 +98,7 @@ def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None
             ]
             sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
             values = (sent, *(event or NO_EVENT), NEVER if event is None else len(entries))
-            try:
-                cursor.execute(EXECUTE if _is_prepared(cursor) else STORE, values)
-            except WRONG_CONNECTION as error:
-                pooled.add(cursor.connection)
-                raise PreparedElsewhere from error
+            STORE.execute(cursor, values)
             stored = {position - 1: id_ for position, id_, _ in cursor.fetchall()}
     finally:
         for position, (entry, results) in enumerate(zip(entries, unfitted, strict=True)):
@@ -145,15 +122,3 @@ def _fit_ranges(cursor: Any, names: Sequence[str], entries: Sequence[Pending]) -
             fit_to_person(entry.record, sex, birth_date)
         people.append(id_)
     return people
-
-
-def _is_prepared(cursor: Any) -> bool:
-    """Prepare the statement on a connection that has not prepared it yet: executing an unknown one would fail, and
-    PostgreSQL would log it with the patient's data."""
-    connection = cursor.connection
-    if connection in pooled:
-        return False
-    if connection not in prepared:
-        cursor.execute(PREPARE)
-        prepared.add(connection)
-    return True

@@ -9,7 +9,7 @@ from msgspec import Struct
 from peewee import fn
 
 from myhealth.audit.events import record_event
-from myhealth.common.database import database, fetch_all, fetch_one, notify_sync, transaction
+from myhealth.common.database import Statement, database, fetch_all, fetch_one, notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import fold_name, printable
 from myhealth.profiles import ROLES, SEXES
@@ -25,7 +25,7 @@ USER_COLUMNS = (
     "updated_at", "folded_name", "linked_at", "needs_review", "birth_date", "sex", "revision",
 )  # fmt: skip
 SELECT_USER = f"select {', '.join(USER_COLUMNS)} from users"
-BY_SUBJECT, BY_NAME = f"{SELECT_USER} where subject = %s::uuid", f"{SELECT_USER} where folded_name = %s"
+BY_SUBJECT, BY_NAME = Statement(f"{SELECT_USER} where subject = %s::uuid"), f"{SELECT_USER} where folded_name = %s"
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
 CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"
 NAMES_IN_REJECTIONS = "select distinct jsonb_array_elements_text(coalesce(context->'patients', '[]')) from rejections"
@@ -116,7 +116,7 @@ def _find(username: Any) -> User | None:
     return _fetch(BY_NAME, fold_name(username.strip())) if is_storable(username) else None
 
 
-def _fetch(sql: str, value: str) -> User | None:
+def _fetch(sql: str | Statement, value: str) -> User | None:
     row = fetch_one(sql, (value,)).fetchone()
     if row is None:
         return None

@@ -139,7 +139,8 @@ def query_parameters(*names: str) -> dict[str, str]:
     """Return the address's parameters. Raises BadInput unless each has one of these names, occurs once, is not empty
     and is UTF-8."""
     found: dict[str, str] = {}
-    for name, value in parameter_pairs(bottle.request.environ.get("QUERY_STRING", "")):
+    sent = bottle.request.environ.get("QUERY_STRING")
+    for name, value in parameter_pairs(sent) if sent else ():
         if name in found:
             raise BadInput(f"The parameter {name[:60]!a} occurs twice.")
         if name in names and not value:

@@ -222,7 +222,7 @@ class TakesRecords(UploadView):
         origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
         origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
         origin.own_authorities = self.context.settings.intake.folded_authorities
-        origin.layout, origin.dry_run = dump_layout(dump.layout), dry_run
+        origin.dry_run = dry_run
         return Intake(origin, dump.people)
 
 
@@ -339,6 +339,8 @@ class ReviewView(UploadView):
 
 def layout_of(name: str | None, **given: str | None) -> Layout:
     """Return the layout of a name, else one that is guessed, with the parts that are given. Raises BadInput."""
+    if not name and not any(given.values()):
+        return GUESSED
     return check_layout(named_layout(name) if name else GUESSED, **given)
 
 

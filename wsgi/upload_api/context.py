@@ -181,7 +181,7 @@ class UploadView(View):
 
     def flag(self, name: str) -> bool:
         """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
-        return parse_boolean(name, self.parameters.get(name, "false"))
+        return name in self.parameters and parse_boolean(name, self.parameters[name])
 
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and record the refusal, unless the caller has one of these roles."""

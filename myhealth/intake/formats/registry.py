@@ -11,6 +11,7 @@ of a machine-memory dump is here: an object with the machine and a list named `r
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from importlib import import_module
@@ -19,7 +20,14 @@ from typing import Any, BinaryIO
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.intake.formats.format import ONE_A_LINE, Dump, Format, RejectedLayout, encode_raw, reread_json
-from myhealth.intake.formats.json_reader import JsonBuffer, read_list, read_members, read_values, require_end
+from myhealth.intake.formats.json_reader import (
+    RECORD_MAX,
+    JsonBuffer,
+    read_list,
+    read_members,
+    read_values,
+    require_end,
+)
 from myhealth.intake.formats.source import REQUIRED_NAMES, Source
 from myhealth.intake.formats.tables.layout import GUESSED, Layout
 from myhealth.intake.parsed_record import ParsedRecord, is_utf8
@@ -149,6 +157,10 @@ def _read_json_list(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
 
 
 def _read_json_object(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    start = source.json_start
+    if start.alone and sys.getsizeof(start.text) <= RECORD_MAX:
+        yield ParsedRecord(0, start.line, start.text)
+        return
     window = JsonBuffer(source.stream())
     yield window.read_record(0, scan=True)
     require_end(window)

@@ -37,6 +37,7 @@ class JsonStart(Struct, frozen=True):
 
     `names`: the names of its first object (of a list: of the object in it), as far as they were read. `whole`: that
     object is complete and well-formed; `alone`: and nothing follows it. `by_line`: a further line begins with `{`.
+    `text`: an object that is alone, and `line`, on which it begins, from 1.
     """
 
     first: str
@@ -44,6 +45,8 @@ class JsonStart(Struct, frozen=True):
     whole: bool = False
     alone: bool = False
     by_line: bool = False
+    text: str = ""
+    line: int = 1
 
 
 class Source:
@@ -92,11 +95,10 @@ class Source:
                 return JsonStart("{", top_names(text[:CHUNK_BYTES]), by_line="\n{" in text)
             with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
                 names = set(OBJECT.decode(text))  # by far the most: a record alone
-                return JsonStart("{", names, whole=True, alone=self._only_space_follows())
+                return self._whole(names, text)
             try:
                 found, end = SCANNER.raw_decode(text)
-                alone = not text[end:].strip(WHITE_SPACE) and self._only_space_follows()
-                return JsonStart("{", set(dict(found)), whole=True, alone=alone)
+                return self._whole({*found}, text, end)
             except (json.JSONDecodeError, RecursionError) as error:
                 if self._complete or len(text) >= CHUNK_BYTES:
                     names = top_names(text)
@@ -107,6 +109,13 @@ class Source:
                         return JsonStart("{", names, by_line="\n{" in text)
             self.head(2 * len(self._head))
             text = self._text()
+
+    def _whole(self, names: Set[str], text: str, end: int | None = None) -> JsonStart:
+        """Return the beginning that is a whole object, which ends at `end` or with the text."""
+        alone = not (end and text[end:].strip(WHITE_SPACE)) and self._only_space_follows()
+        before = self._head[: self._head.find(b"{")]
+        text = text[:end].rstrip(WHITE_SPACE) if alone else ""
+        return JsonStart("{", names, whole=True, alone=alone, text=text, line=1 + before.count(b"\n"))
 
     def _text(self) -> str:
         head = self.head()
