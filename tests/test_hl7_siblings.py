@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from support.hl7 import MSH, OBR, PID, obx, read_bytes, record_of, result_of, results_of
+from support.stored_results import stored
 
 from myhealth.common.errors import BadInput
+from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats.registry import read_dump
 
 STRUCTURED: dict[str, tuple[str, str, Any]] = {
@@ -56,6 +58,23 @@ def test_hl7_without_its_first_segment_is_no_table() -> None:
 def test_two_numbers_as_text_are_two_values_and_no_text_of_two_lines() -> None:
     values = [each["value"] for each in results_of(obx("ST", "5.1"), obx("ST", "<5"), obx("ST", "a"), obx("ST", "b"))]
     assert values == ["5.1", "<5", "a\nb"]
+
+
+def test_of_the_versions_of_a_result_in_one_message_the_last_is_shown(db, people) -> None:
+    potassium = ("6.9", "P"), ("6.1", "F"), ("5.1", "C")
+    sent = [obx("NM", value, f6="mmol/L", f11=status) for value, status in potassium]
+    pid = PID.replace("M100^^^HOSP^MR", "savita").replace("Kulkarni^Bholanath^V^^^^L", "")
+    for segments, status in (
+        (sent, "accepted"),
+        (sent[1:2], "duplicate"),
+        (sent[:1], "duplicate"),
+        (sent, "duplicate"),
+    ):
+        message = "\r".join([MSH, pid, OBR, *segments, ""]).encode()
+        coming = FileImport(io.BytesIO(message), "x.hl7", ImportOptions())
+        ((result,),) = [[result for _, result in batch] for batch in coming]
+        assert result.status == status
+    assert [(str(each["value"]), each["previous_value"]) for each in stored(db)] == [("5.1", 6.1)]
 
 
 def test_hl7_in_utf16_is_no_table() -> None:

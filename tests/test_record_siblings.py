@@ -171,3 +171,38 @@ TYPED = {
 def test_a_value_in_a_field_of_its_type_is_shown(fields: dict[str, Any], value: str) -> None:
     assert stored(value="", **fields)["value"] == value
     assert stored(value="as sent", **fields)["value"] == "as sent"
+
+
+VERSIONS: dict[str, tuple[list[dict[str, Any]], list[Any]]] = {
+    "three versions": ([{"value": 95, "status": "preliminary"}, {}, {"value": 80, "status": "corrected"}], [(80, 90)]),
+    "the correction first": ([{"value": 80, "status": "corrected"}, {}], [(80, 90)]),
+    "not measured yet": ([{"value": "", "absent_reason": "pending", "status": "registered"}, {}], [(90, None)]),
+    "withdrawn": ([{}, {"status": "entered-in-error"}], []),
+    "withdrawn without its value": ([{}, {"value": "", "absent_reason": "x", "status": "entered-in-error"}], []),
+    "another value is withdrawn": ([{}, {"value": 80, "status": "entered-in-error"}], [(90, None)]),
+    "two may be meant": ([{}, {"value": 91}, {"value": 80, "status": "corrected"}], [(90, None), (91, None), (80, None)]),
+    "a later value that is preliminary": ([{}, {"value": 95, "status": "preliminary"}], [(90, None), (95, None)]),
+    "another moment": ([{}, {"value": 80, "status": "corrected", "taken_at": "2026-11-20T12:00:00Z"}], [(90, None), (80, None)]),
+    "another specimen": ([{"specimen": "Urine"}, {"value": 80, "status": "corrected"}], [(90, None), (80, None)]),
+    "another unit": ([{}, {"value": 5, "unit": "mmol/L", "status": "corrected"}], [(90, None), (5, None)]),
+    "findings in words": ([{"value": "E. coli"}, {"value": "Candida", "status": "corrected"}], [("E. coli", None), ("Candida", None)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "shown"), VERSIONS.values(), ids=VERSIONS)
+def test_of_the_versions_of_a_result_in_one_record_the_last_is_shown(changes: Any, shown: Any, db, people) -> None:
+    results = [GLUCOSE | each for each in changes]
+    found, faults = validate_record(record("1") | {"results": [*results, HB]})
+    assert found is not None and faults == []
+    kept = [each for each in json.loads(found.results)[:-1] if each.get("status") != "entered-in-error"]
+    assert [(each["value"], each.get("previous_value")) for each in kept] == shown
+    told = [each for each in found.warnings if "superseded" in each]
+    assert len(told) == len(results) - len(json.loads(found.results)) + 1
+    assert send(*results, HB) == {"accepted": 1}
+    assert send(*results, HB) == {"duplicate": 1}
+
+
+def test_a_record_without_a_number_keeps_the_one_of_all_its_versions() -> None:
+    results = [{**GLUCOSE, "status": "preliminary"}, {**GLUCOSE, "value": 91}]
+    found = validate_record(record(None) | {"results": results})[0]
+    assert found is not None and '"value":90' in found.results_as_sent

@@ -111,6 +111,7 @@ def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bo
     moved = len(moments) == 2 and None not in moments and moments[0] != moments[1]
     moved = moved and moment_json(sent["taken_at"]) not in [each.get("taken_at") for each in results_in(stored)]
     same_status = not status.compare_status(sent["status"], stored["status"]) and sent["status"] not in status.CORRECTED
+    same_status = same_status and not all(each.get("status") in LATER for each in results_in(sent))
     return moved and (same_status or in_rack)
 
 

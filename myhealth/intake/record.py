@@ -163,7 +163,8 @@ class Record(msgspec.Struct, gc=False):
     `results` is JSON text; `details` and `sent` are too, or None. `warnings`: (field, message) or (field, message,
     code) of values that were accepted but look wrong. `results_as_sent`: the results as the source sent them, if the
     record has no number and they are stored otherwise or words in them were read. `results_text`: the results with the
-    blanks of the source, from which earlier releases derived the number, if these differ."""
+    blanks of the source, from which earlier releases derived the number, if these differ. `all_results`: also those
+    that others of the record replace, if there are any."""
 
     record_id: str | None
     checkup_type: str
@@ -185,6 +186,7 @@ class Record(msgspec.Struct, gc=False):
     results_as_sent: str = ""
     results_text: str = ""
     patient: Patient | None = None
+    all_results: str = ""
 
     def columns(self) -> tuple[Any, ...]:
         """Return the values of RECORD_NAMES, in their order."""

@@ -4,6 +4,7 @@ All functions work within the transaction that stores the batch. SQL is raw wher
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from myhealth.intake.content import (
     Content,
     is_known_before,
     is_other_sample,
+    keyed,
+    results_in,
     sample_of,
 )
 from myhealth.intake.members import merge_part
@@ -26,6 +29,7 @@ from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending, RecordKey
+from myhealth.intake.superseded import SUPERSEDED
 
 # In the order in which records are inserted, so that two uploads of the same records never wait for each other.
 LOCK = """
@@ -77,6 +81,8 @@ class Settlement:
         """Change the stored check-up as the record demands. Return what was done, or why the record is rejected."""
         stored = self.stored[row.key]
         ours, theirs = content_of_row(stored), content_of(row, stored)
+        if row.record.all_results:
+            theirs = _with_all_results(row, ours, theirs)
         if row.patient_id != stored["patient_id"]:
             return Unsettled(*DIFFERS, differing_columns(row, stored))
         if row.part is None and (self._came_first(row, stored, theirs) or self._is_known_before(row, stored)):
@@ -191,6 +197,16 @@ def was_deleted(cursor: Any, row: Pending, deleted: Sequence[OriginalFingerprint
 def other_number(row: Pending) -> str:
     """Return the number of a record whose own number is that of another sample."""
     return f"{row.record.record_id}~{sample_of(content_of(row, None), row.patient_id)}"
+
+
+def _with_all_results(row: Pending, stored: Content, sent: Content) -> Content:
+    """Return a content with each of its results, if as many are stored: then none replaces another one."""
+    results = decode_json(row.record.all_results)
+    held, all_sent = (Counter(key[0] for key, _ in keyed(each)) for each in (results_in(stored), results))
+    if all_sent - held:
+        return sent
+    row.result.warnings = [each for each in row.result.warnings if each.get("code") != SUPERSEDED]
+    return {**sent, "results": results}
 
 
 def as_source_said(current: Content, versions: Sequence[tuple[str, Content]]) -> tuple[Content, bool]:

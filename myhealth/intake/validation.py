@@ -48,6 +48,7 @@ from myhealth.intake.record import (
 )
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
+from myhealth.intake.superseded import drop_superseded
 from myhealth.intake.worded_facts import future_moments, read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
@@ -114,9 +115,8 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
 def _is_plain(sent: SentRecord, machine: str | None, raw: str, latest: datetime) -> bool:
     """Return whether nothing about a record but its results needs a second look."""
     serial, moment, record_id = sent.machine, sent.taken_at, sent.record_id
-    if sent.checkup_for.isspace() or sent.checkup_type.isspace():
-        return False
-    if record_id.__class__ is str and record_id.isspace():
+    is_blank = sent.checkup_for.isspace() or sent.checkup_type.isspace()
+    if is_blank or (record_id.__class__ is str and record_id.isspace()):
         return False
     if serial and serial != machine and (machine is not None or serial_fault(serial)):
         return False
@@ -221,6 +221,7 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
                 read_words(result)
         _, found = _check_results(sent.results)
         _add_results(record, sent.results, encode_json(sent.results), found)
+        drop_superseded(record, sent.results, sent.status)
     for name in DETAIL_COLUMNS:
         value = getattr(sent, name)
         if value is None:
