@@ -6,6 +6,7 @@ services`, then `services.get_user`. To import a name from a module loads that m
 few small ones that options show, such as the roles of `myhealth.profiles`.
 """
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -42,5 +43,8 @@ def load_command(place: str) -> Any:
 def load_domain() -> None:
     """Load what commands have imported. A command calls this before it starts threads: msgspec's types must be prepared
     in one (`common.decoding.prepare`), and before Python 3.11.9 LazyLoader shows a second one a module half loaded."""
+    gc.disable()  # no module is garbage, neither now nor later
     while _unloaded:
         vars(sys.modules[_unloaded.pop(0)])
+    gc.freeze()
+    gc.enable()

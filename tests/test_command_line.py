@@ -145,7 +145,7 @@ def test_json_steers_no_terminal_and_reads_as_what_it_was(capsys: pytest.Capture
 
 # What only a command that runs may load.
 HEAVY = {"asyncio", "bcrypt", "bson", "cryptography", "filelock", "jwt", "msgspec", "peewee", "prometheus_client",
-         "psycopg2", "pymongo", "schedule", "segno", "ssl", "urllib3"}  # fmt: skip
+         "psycopg2", "pymongo", "schedule", "segno", "ssl", "urllib3", "zoneinfo"}  # fmt: skip
 # Runs commands in one process, and prints for each the modules that are loaded after it; a module of the domain that
 # waits for its first use is none.
 PROGRAM = """
@@ -180,3 +180,25 @@ def test_a_command_that_reads_postgresql_loads_what_that_needs(environ: dict[str
         unneeded = HEAVY - {"bcrypt", "msgspec", "peewee", "psycopg2", "ssl"}
         assert (command, loaded & unneeded) == (command, set())
         assert "myhealth.profiles.services" in loaded or not command.startswith("users")
+
+
+def test_an_empty_pass_loads_what_that_needs(environ: dict[str, str], people: Any) -> None:
+    for _, loaded in loaded_after([["sync", "--once"]] * 2, environ):
+        assert not loaded & (HEAVY - {"asyncio", "bson", "msgspec", "peewee", "psycopg2", "pymongo", "ssl"})
+
+
+@pytest.mark.parametrize("words", ["sync --help", "users list"])
+def test_python_ends_without_a_search_of_all_modules_for_garbage(
+    environ: dict[str, str], people: Any, words: str
+) -> None:
+    program = """
+import atexit, gc, sys
+from cli.main import main
+atexit.register(lambda: print(gc.isenabled(), len(gc.get_objects()), file=sys.stderr))
+main()
+"""
+    command = [sys.executable, "-c", program, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    enabled, searched = done.stderr.split()
+    assert (enabled, int(searched) < 1000) == ("True", True)

@@ -8,7 +8,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from myhealth.common.addresses import parse_networks
 from myhealth.common.errors import SettingsError
@@ -126,6 +125,10 @@ def is_loopback(url: str) -> bool:
 
 
 def _check_time_zone(name: str) -> None:
+    if name == "UTC":
+        return
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones  # these take a while to load
+
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
