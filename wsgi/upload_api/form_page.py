@@ -232,15 +232,16 @@ class TypeInPage(FormPage):
     template, fields, further = "type_in.html", FIELDS, re.compile("(?:value|unit):[0-9-]{1,9}")
 
     def answer(self, form: dict[str, Any], held: contextlib.ExitStack) -> Any:
-        missing = form["action"] in ("store", "store_as_typed")
-        if not missing or not form["patient"]:
-            message = "Find the patient, and choose whose check-up it is." if missing else ""
-            return self.page(form, 422 if missing else 200, message=message, people=self.find_patients(form["search"]))
-        patient = self.person(form["patient"], *SENDERS).username
-        record = self.record(form, patient)
-        (checked,) = self._take(record, patient, dry_run=True)
-        if checked.errors:  # nothing is kept: whoever typed it in corrects it here
-            return self.page(form, 422, errors=in_words(checked.errors, record))
+        if form["action"] not in ("store", "store_as_typed"):
+            return self.page(form, people=self.find_patients(form["search"]))
+        patient = self.person(form["patient"], *SENDERS).username if form["patient"] else ""
+        people = None if patient else self.find_patients(form["search"])
+        faults = [] if patient else ["Find the patient, and choose whose check-up it is."]
+        record = self.record(form, patient, faults)
+        (checked,) = self._take(record, patient or None, dry_run=True)
+        faults += in_words([each for each in checked.errors if patient or each["field"] != "checkup_for"], record)
+        if faults:  # nothing is kept: whoever typed it in corrects it here
+            return self.page(form, 422, errors=faults + in_words(checked.warnings, record), people=people)
         if checked.warnings and form["action"] == "store":
             return self.page(form, 422, doubts=in_words(checked.warnings, record))
 
@@ -263,11 +264,12 @@ class TypeInPage(FormPage):
         found = {"people": None, "errors": (), "warnings": (), "doubts": (), **values}
         return super().page(form, status, tests=TESTS, zone=zone, is_staff=is_staff, **found)
 
-    def record(self, form: dict[str, Any], patient: str) -> dict[str, Any]:
-        """Return the API's record of what was typed in. Raises BadInput."""
-        results = list(results_of(form))
-        if not results and not form["remark"].strip():
-            raise BadInput("Nothing was typed in: fill in a value or the remark.")
+    def record(self, form: dict[str, Any], patient: str, faults: list[str]) -> dict[str, Any]:
+        """Return the API's record of what was typed in, without what is wrong; add to `faults` what that is."""
+        so_far = len(faults)
+        results = list(results_of(form, faults))
+        if not results and not form["remark"].strip() and len(faults) == so_far:
+            faults.append("Nothing was typed in: fill in a value or the remark.")
         record: dict[str, Any] = {"checkup_for": patient, "checkup_type": form["kind"].strip() or "GENERAL"}
         record |= {"checkup_report": form["remark"].strip(), "disease": "", "taken_by": self.user.username}
         record["results"] = results
@@ -275,39 +277,38 @@ class TypeInPage(FormPage):
             record["machine"] = form["machine"].strip()
         if form["taken_at"]:
             try:
-                local = datetime.fromisoformat(form["taken_at"]).replace(
-                    tzinfo=ZoneInfo(self.context.settings.time_zone)
-                )
-            except ValueError as error:
-                raise BadInput("The time must be written like 2026-11-28T09:30.") from error
-            record["taken_at"] = local.isoformat()
+                local = datetime.fromisoformat(form["taken_at"])
+                record["taken_at"] = local.replace(tzinfo=ZoneInfo(self.context.settings.time_zone)).isoformat()
+            except ValueError:
+                faults.append("The time must be written like 2026-11-28T09:30.")
         return record
 
-    def _take(self, record: dict[str, Any], patient: str, *, dry_run: bool) -> _Outcomes:
+    def _take(self, record: dict[str, Any], patient: str | None, *, dry_run: bool) -> _Outcomes:
         outcomes = _Outcomes()
         dump = self.opened(io.BytesIO(exact_json(record)), "", patient, GUESSED, is_table=False)
         self._store(dump, "POST /type-in", patient, False, False, outcomes, dry_run=dry_run)
         return outcomes
 
 
-def results_of(form: dict[str, Any]) -> Any:
-    """Yield the results that have a value. Raises BadInput."""
+def results_of(form: dict[str, Any], faults: list[str]) -> Any:
+    """Yield the results that have a value; add to `faults` what is wrong with others."""
     if form["pressure"].strip():
         both = PRESSURE.fullmatch(form["pressure"])
         if both is None:
-            raise BadInput("The blood pressure must be written like 128/82.")
-        if int(both[1]) <= int(both[2]):
-            raise BadInput("The blood pressure must have the upper (systolic) value first, like 128/82.")
-        for code, digits in zip((SYSTOLIC, DIASTOLIC), both.groups(), strict=True):
-            yield {"code": code, "name": BY_CODE[code].name, "value": int(digits), "unit": "mm[Hg]"}
+            faults.append("The blood pressure must be written like 128/82.")
+        elif int(both[1]) <= int(both[2]):
+            faults.append("The blood pressure must have the upper (systolic) value first, like 128/82.")
+        else:
+            for code, digits in zip((SYSTOLIC, DIASTOLIC), both.groups(), strict=True):
+                yield {"code": code, "name": BY_CODE[code].name, "value": int(digits), "unit": "mm[Hg]"}
     for code, name, units in TESTS:
         text = form.get(f"value:{code}", "").strip()
         unit = form.get(f"unit:{code}", units[0][0])
         if text and unit not in dict(units):
-            raise BadInput(f"{name} has no unit {unit[:60]!a}.")
-        if re.fullmatch(r"[0-9]+,[0-9]+", text):
-            raise BadInput(f"{name}: decimals follow a full stop, like 5.6.")
-        if text:
+            faults.append(f"{name} has no unit {unit[:60]!a}.")
+        elif re.fullmatch(r"[0-9]+,[0-9]+", text):
+            faults.append(f"{name}: decimals follow a full stop, like 5.6.")
+        elif text:
             yield {"code": code, "name": name, "value": typed_value(text), "unit": unit}
 
 
