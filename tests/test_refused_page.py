@@ -86,6 +86,26 @@ def test_the_list_tells_reasons_and_the_last_uploads(upload, refused) -> None:
     assert "None yet." in other
 
 
+def test_a_rejected_record_is_listed_with_its_file(upload, people, log_in, run_cli) -> None:
+    named = {"Content-Disposition": "attachment; filename*=UTF-8''" + "W%C3%A4rd%203%3B%0A.json"}
+    sent = upload("POST", "/checkups/", [record(1, "nobody")], token=log_in("tara"), headers=named)
+    assert upload("POST", "/checkups/", [record(2, "nobody")], token=log_in("tara")).status_code == 422
+    page = Page(upload, "tara")
+    assert "UTC · Wärd 3;\\n.json, line 1 " in page.send()
+    assert "· Wärd 3;\\n.json, line 1 · received" in page.send(id=str(sent.json["items"][0]["rejection_id"]))
+    listed = run_cli("rejections", "list").stdout
+    assert ("POST /checkups/ Wärd 3;\\n.json" in listed, listed.count("POST /checkups/")) == (True, 2)
+
+
+def test_a_technician_is_told_whose_records_are_not_listed(upload, people, log_in) -> None:
+    sent = json.dumps([record(1, ...)])
+    list(FileImport(io.BytesIO(sent.encode()), "x", ImportOptions()))
+    upload("POST", "/checkups/", json.loads(sent), token=log_in("tara"))
+    assert "also see what came before from another person" in Page(upload, "tara").send()
+    staff = Page(upload, "dr.ayush").send()
+    assert ("No patient is named · " in staff, "also see" in staff) == (True, False)
+
+
 def test_another_technician_sees_nothing_of_it(upload, refused) -> None:
     create_user("tim", password=PASSWORD, role="technician", rounds=4)
     page = Page(upload, "tim")

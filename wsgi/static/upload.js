@@ -181,6 +181,7 @@ function sendNext() {
   sent.open("POST", "/checkups/?refused_file=true");
   sent.setRequestHeader("Authorization", `Bearer ${session.token}`);
   sent.setRequestHeader("Idempotency-Key", job.key);
+  sent.setRequestHeader("Content-Disposition", `attachment; filename*=UTF-8''${encodeURIComponent(file.name)}`);
   let announced = 0;
   const show = (part) => {
     box.querySelector("progress").value = part;

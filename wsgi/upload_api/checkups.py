@@ -30,7 +30,7 @@ from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX
 from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
 from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
-from myhealth.intake.idempotency import KEY_MAX, Answer, once
+from myhealth.intake.idempotency import Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
 from myhealth.intake.pipeline import Intake, Rollback
 from myhealth.intake.results import ImportSource, RecordResult
@@ -40,7 +40,8 @@ from wsgi.common.openapi import Operation, after_parameter, one_of
 from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
 from wsgi.common.views import json_response, list_response, page_limit
 from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
-from wsgi.upload_api.context import UploadView
+from wsgi.upload_api.context import UploadView, sent_file_name
+from wsgi.upload_api.schemas import BULK_HEADERS
 from wsgi.upload_api.users import LIMIT_QUERY, WRONG_PAGE
 
 # The text of a batch: its records take some twenty times as much memory.
@@ -68,18 +69,6 @@ def bulk_body(*json_schemas: str) -> dict[str, Any]:
 BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirUpload")
 # The address names the patient, so a record may leave it out.
 PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirUpload")
-BULK_HEADERS = (
-    (
-        "Idempotency-Key",
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": KEY_MAX,
-            "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
-        },
-        "Makes the request repeatable: the same key gets the same answer, and nothing is done twice.",
-    ),
-)
 BULK_QUERY = (
     ("atomic", {"type": "boolean", "default": False}, "Store all records or none."),
     ("refused_file", {"type": "boolean", "default": False}, "Also return the rejected records, as they were sent."),
@@ -148,8 +137,10 @@ class TakesRecords(UploadView):
             layout = layout_of(self.parameters.get("layout"), **given)
             bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
 
+            named = f"{source} {name}"[:200] if (name := sent_file_name()) else source
+
             def work() -> Answer:
-                self._store(bulk.dump, source, patient, as_dump, atomic, bulk)
+                self._store(bulk.dump, named, patient, as_dump, atomic, bulk)
                 return bulk.finish()
 
             answer = work() if key is None else once(self.user.id, key, digest, work)

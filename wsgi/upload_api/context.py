@@ -1,10 +1,12 @@
 """The upload API's context, and the base class of its views: authentication, roles, audit events."""
 
 import contextlib
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import bottle
 
@@ -15,7 +17,7 @@ from myhealth.common.database_watch import Watch
 from myhealth.common.errors import BadInput, Busy, NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.request_context import note_caller
 from myhealth.common.settings import Settings
-from myhealth.common.text import fold_name
+from myhealth.common.text import fold_name, printable
 from myhealth.grants import warn_of_data_in_the_log
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
@@ -24,7 +26,7 @@ from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
-from wsgi.common.requests import bearer_token, client_address, parse_boolean, query_parameters
+from wsgi.common.requests import bearer_token, client_address, header, parse_boolean, query_parameters
 from wsgi.common.views import View
 
 # Raw SQL: several tables in one round trip.
@@ -34,6 +36,12 @@ select (select count(*) from rejections where resolved_at is null),
 HELD = "select extract(epoch from now() - %s)::float8, pg_has_role('pg_read_all_stats', 'usage')"
 # A scrape must be quick, however far the sync is behind.
 LAG_COUNTED = 100_000
+
+
+def sent_file_name() -> str:
+    """Return the name of the file that is sent (Content-Disposition, RFC 8187), "" if none is given."""
+    found = re.search(r"filename\*=UTF-8''([^;\s]+)", header("Content-Disposition"), re.IGNORECASE)
+    return printable(unquote(found[1])) if found else ""
 
 
 def database_gauges() -> dict[str, tuple[str, float]]:

@@ -56,7 +56,7 @@ class RefusedPage(FormPage, RejectionsView):
         return self._record(form, id_) if id_ else self._list(form)
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
-        found = {"rows": None, "row": None, "uploads": (), "older": "", **values}
+        found = {"rows": None, "row": None, "uploads": (), "older": "", "is_staff": True, **values}
         return super().page(form, status, prefix=CORRECTED, **found)
 
     def _list(self, form: dict[str, Any], notice: str = "") -> Any:
@@ -64,10 +64,14 @@ class RefusedPage(FormPage, RejectionsView):
         rows = [*map(self._in_words, self.listed(LISTED + 1, {}))]
         older = str(rows[LISTED - 1]["id"]) if len(rows) > LISTED else ""
         uploads = find_last_uploads(self.user.id)
-        return self.page(form, notice=notice, rows=rows[:LISTED], older=older, uploads=uploads)
+        is_staff = self.finds_by_name
+        return self.page(form, notice=notice, rows=rows[:LISTED], older=older, uploads=uploads, is_staff=is_staff)
 
     def _in_words(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "errors": errors_in_page_words(row["errors"], REFUSED)}
+        """Return a rejected record with its errors in a page's words, and the machine and the file that it is from."""
+        file = re.sub(r"POST \S+ ?", "", row["source"])
+        origin = " · ".join(filter(None, (row["machine"], file))) or row["source"]
+        return {**row, "errors": errors_in_page_words(row["errors"], REFUSED), "origin": origin}
 
     def _record(self, form: dict[str, Any], id_: int, status: int = 200, message: str = "") -> Any:
         row = self._in_words(self.shown_whole(id_))

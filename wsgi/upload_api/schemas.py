@@ -9,6 +9,7 @@ from myhealth.checkups.services import NOTE_MAX
 from myhealth.common.decoding import Count, Id, StoredMoment
 from myhealth.examples import NAMES
 from myhealth.intake.formats.registry import MEMORY_FORMAT
+from myhealth.intake.idempotency import KEY_MAX
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
 from myhealth.machines.services import SERIAL_MAX
@@ -26,6 +27,25 @@ STATUSES = ("accepted", "duplicate", "rejected")
 
 def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> dict[str, Any]:
     return {**TEXT, "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
+
+
+BULK_HEADERS = (
+    (
+        "Idempotency-Key",
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": KEY_MAX,
+            "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
+        },
+        "Makes the request repeatable: the same key gets the same answer, and nothing is done twice.",
+    ),
+    (
+        "Content-Disposition",
+        {"type": "string", "pattern": "filename\\*=UTF-8''"},
+        "The file's name, with which rejected records are listed: `attachment; filename*=UTF-8''dump.json` (RFC 8187).",
+    ),
+)
 
 
 # The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.
