@@ -49,11 +49,16 @@ class ReportQuery(Struct, frozen=True):
                 parts.append(words.format(values[name]))
         if self.wanted.abnormal is not None:
             parts.append(f"with {'something' if self.wanted.abnormal else 'nothing'} outside its usual range")
-        if self.wanted.since is not None:
-            parts.append(f"from {dates.day(self.wanted.since)}")
-        if self.wanted.until is not None:
-            parts.append(f"to {dates.day(self.wanted.until - timedelta(seconds=1))}")
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._days(dates)])
+
+    def _days(self, dates: Dates) -> list[str]:
+        """Return the days that are asked for in words, [] without any."""
+        since, until = self.wanted.since, self.wanted.until
+        first = "" if since is None else dates.day(since)
+        last = "" if until is None else dates.day(until - timedelta(seconds=1))
+        if first and last:
+            return [f"of {first}" if first == last else f"from {first} to {last}"]
+        return [f"since {first}"] if first else [f"up to {last}"] if last else []
 
 
 def name_of_code(code: str, found: list[dict[str, Any]]) -> str:
