@@ -93,8 +93,24 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
         assert "Perhaps they are swapped" in browser.get(f"{path}?from=2026-11-21&to=2026-11-20").text
         assert "swapped" not in browser.get(f"{path}?from=2027-11-20&to=2027-11-20").text
     assert len(shown("from=2026-11-20&to=2026-11-20")) == 1
+    for asked, words in (
+        ("from=2026-10-01&to=2026-11-30&text=sinus", "with the words “sinus”, from 1 October 2026 to 30 November 2026"),
+        ("from=2026-11-20&to=2026-11-20", "of 20 November 2026"),
+        ("from=2026-11-20", "since 20 November 2026"),
+        ("to=2026-11-20", "up to 20 November 2026"),
+    ):
+        assert f">{words}</strong> are shown" in browser.get(f"/my/?{asked}").text, words
     assert shown("from=2026-11-22") == []
     assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_a_reference_of_fhir_is_no_persons_name(browser: Browser, people, sync) -> None:
+    take(record(1, taken_by="Practitioner/example"), record(2, taken_by="Lab/2"))
+    sync()
+    browser.log_in("bholanath")
+    pages = [browser.get(path).text for path in ("/my/reports/1", "/my/reports/2", "/my/print")]
+    assert ["Practitioner" in page for page in pages] == [False, False, False]
+    assert ["Lab/2" in page for page in pages] == [False, True, True]
 
 
 def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, settings, reports, monkeypatch) -> None:
@@ -103,7 +119,7 @@ def test_a_page_for_paper_says_what_it_leaves_out(browser: Browser, people, sett
     browser.log_in("bholanath")
     assert "Only reports" not in browser.get("/my/print").text
     some = browser.get("/my/print?from=2024-11-04&text=fine").text
-    assert "with the words “fine”, from 4 November 2024" in some
+    assert "with the words “fine”, since 4 November 2024" in some
     monkeypatch.setattr(report_pages, "PRINT_MAX", 2)
     assert "Only the newest 2 are here" in browser.get("/my/print").text
 

@@ -79,6 +79,14 @@ def test_how_a_report_stands_reads_as_people_speak(flags: tuple[str, ...], said:
     assert summary_of(blocks_of([present(result) for result in results])) == said
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("<>23", "other than 23 mg/dL"), ("<> -2.5", "other than -2.5 mg/dL"), ("<>", "<>"), ("<23", "<23 mg/dL")],
+)
+def test_a_value_that_is_only_known_not_to_be_a_number_reads_so(value: str, shown: str) -> None:
+    assert present({"name": "A test", "value": value, "unit": "mg/dL"}).short == shown
+
+
 def test_a_blood_pressure_counts_as_the_one_result_it_is_shown_as() -> None:
     upper, lower = ({"code": code, "value": 1, "unit": "mm[Hg]", "flag": "H"} for code in ("8480-6", "8462-4"))
     views = [present(each) for each in (upper, lower, {"name": "Pulse", "value": 1, "flag": "N"})]
@@ -211,7 +219,9 @@ FACTS = [
         [("Specimen", "Urine, from bladder, taken November 2026")],
     ),
     ({"method": {"text": "ELISA"}, "body_site": "arm", "device": {"identifiers": [{"value": "D7"}]}}, [("Body site", "arm"), ("Method", "ELISA"), ("Device", "D7")]),
-    ({"performers": [{"name": "Lab A"}, "Lab A", {"reference": "Practitioner/1"}]}, [("Done by", "Lab A, Practitioner/1")]),
+    ({"performers": [{"name": "Lab A"}, "Lab A", {"reference": "Practitioner/1"}]}, [("Done by", "Lab A")]),
+    ({"performers": [{"reference": "http://x.example/fhir/Organization/1"}, {"reference": "#lab"}], "device": {"reference": "Device/d-1"}}, []),
+    ({"performers": ["A/B", "Dr. Device/1"]}, [("Done by", "A/B, Dr. Device/1")]),
     ({"notes": [{"text": "fasting", "author": "Dr. A", "at": "2026-11-20"}, {"text": "x"}]}, [("Note", "fasting (Dr. A, 20 November 2026)"), ("Note", "x")]),
     ({"notes": "x", "performers": 5, "specimen": 7, "taken_at": "soon", "corrected_at": "2026-13"}, [("Corrected", "on 2026-13"), ("Measured", "soon"), ("Specimen", "7")]),
 ]  # fmt: skip

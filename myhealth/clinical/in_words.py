@@ -27,6 +27,9 @@ PROGRAM_NAME = re.compile(r"MDC(?:_[A-Z0-9]+)+")
 NO_WORDS = re.compile(r"[\d_]")  # in what is a model or a program's name
 CAPITALS = re.compile(r"(?<!\S)[A-Z]+(?![^\s,;:])")  # a word of letters alone
 SPELLED_OUT = {"BP": "Blood pressure"}
+NOT_EQUAL = re.compile(r"<>\s*(?=[-+.]?[0-9])")  # HL7 v2, the data type SN
+PERSONS = "Practitioner|PractitionerRole|Organization|CareTeam|Patient|RelatedPerson|Device|Location"
+REFERENCE = re.compile(rf"(?:https?://\S+/)?(?:{PERSONS})/[A-Za-z0-9.-]+|#\S+|urn:(?:uuid|oid):\S+")
 
 
 class ResultTexts(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +88,7 @@ def value_text(value: Any, absent_reason: Any = None, absent_code: Any = None) -
         if reason not in (absent_reasons.NO_VALUE, code, told) and WORDS.search(reason):
             told = f"{told} ({reason})"  # in the source's words too
         return "not given" if told == absent_reasons.NO_VALUE else f"not given: {told}"
-    return plain_text(value)
+    return NOT_EQUAL.sub("other than ", plain_text(value), 1)
 
 
 def range_text(low: Number | None, high: Number | None, unit: str = "", *, is_open: bool = False) -> str:
@@ -114,6 +117,17 @@ def concept_text(concept: Any) -> str:
     found = [concept.get("text"), concept.get("name"), *(each.get("display") for each in codings)]
     found += [*(each.get("code") for each in codings), *(each.get("value") for each in identifiers)]
     return next(filter(None, map(plain_text, [*found, concept.get("reference")])), "")
+
+
+def known_name(name: str) -> str:
+    """Return the name of a person or a device; "" for a FHIR reference, such as Practitioner/example."""
+    return "" if REFERENCE.fullmatch(name) else name
+
+
+def known_names(concepts: Any) -> str:
+    """Return the names of persons, each once, with commas."""
+    found = map(concept_text, concepts if isinstance(concepts, list) else [])
+    return ", ".join(dict.fromkeys(filter(None, map(known_name, found))))
 
 
 def concept_texts(concepts: Any) -> str:

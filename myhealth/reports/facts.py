@@ -8,7 +8,16 @@ from datetime import datetime
 from typing import Any
 
 from myhealth.clinical import interpretations, status
-from myhealth.clinical.in_words import concept_text, concept_texts, mappings, plain_text, unit_text, value_text
+from myhealth.clinical.in_words import (
+    concept_text,
+    concept_texts,
+    known_name,
+    known_names,
+    mappings,
+    plain_text,
+    unit_text,
+    value_text,
+)
 
 Write = Callable[[datetime, str | None], str]
 Facts = list[tuple[str, str]]
@@ -47,8 +56,8 @@ def _result_facts(result: Mapping[str, Any], write: Write) -> Facts:
         *_specimen_facts(get("specimen"), write),
         ("Body site", concept_text(get("body_site"))),
         ("Method", concept_text(get("method"))),
-        ("Device", concept_text(get("device"))),
-        ("Done by", concept_texts(get("performers"))),
+        ("Device", known_name(concept_text(get("device")))),
+        ("Done by", known_names(get("performers"))),
         *(("Note", note) for note in notes_of(result, write)),
     ]
     return [(name, text) for name, text in facts if text]
@@ -59,12 +68,12 @@ def checkup_facts(report: Mapping[str, Any], write: Write) -> Facts:
     details = report.get("details")
     if not isinstance(details, Mapping):
         details = {}
-    performers = concept_texts(details.get("performers"))
+    performers = known_names(details.get("performers"))
     facts = [
         ("Done by", "" if performers == report.get("taken_by") else performers),
         ("Kind", concept_texts(details.get("category"))),
         *_specimen_facts(details.get("specimen"), write),
-        ("Device", concept_text(details.get("device"))),
+        ("Device", known_name(concept_text(details.get("device")))),
         ("Reason", concept_texts(details.get("reasons"))),
         ("Clinical information", plain_text(details.get("clinical_information"))),
         ("Conclusion", concept_texts(details.get("conclusion_codes"))),

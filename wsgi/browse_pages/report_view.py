@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from myhealth.clinical import status
-from myhealth.clinical.in_words import kind_text, plain_text
+from myhealth.clinical.in_words import kind_text, known_name, plain_text
 from myhealth.reports.facts import Facts, checkup_facts, notes_of
 from wsgi.browse_pages.dates import Dates, ReportDate
 from wsgi.browse_pages.navigation import link
@@ -73,7 +73,7 @@ def _view(report: dict[str, Any], results: list[ResultView], dates: Dates) -> Re
         kind=kind_text(report["checkup_type"]),
         date=dates.report_date(report),
         status=_status(report),
-        taken_by=plain_text(report["taken_by"]),
+        taken_by=known_name(plain_text(report["taken_by"])),
         text=plain_text(report["checkup_report"]),
         review_note=plain_text(report.get("review_note")),
         notes=notes_of(report.get("details"), dates.moment),

@@ -50,7 +50,7 @@ GENERAL = "A range marked “general” is what is usual for adults; the machine
 DEPENDS = "not compared: which range holds is not known"
 IN_WORDS = "the usual range is given in words, so it is not compared here"
 # A text that takes a unit: 5, <5, 5 - 10. Words that explain a missing value take none.
-MEASURED = re.compile(r"[<>≤≥~≈=+−-]*\s*\.?[0-9]")
+MEASURED = re.compile(r"(?:other than )?[<>≤≥~≈=+−-]*\s*\.?[0-9]")
 TOO_FAR = {ABOVE: "too high to measure", BELOW: "too low to measure"}
 SHORT = 60  # characters of a value in a list
 
