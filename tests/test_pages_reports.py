@@ -16,7 +16,7 @@ from myhealth.checkups.models import Checkup
 from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource
-from myhealth.profiles.services import create_user, set_active, set_full_name
+from myhealth.profiles.services import create_user, set_active, set_full_name, set_person
 from myhealth.reports.access_log import Access
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
@@ -102,6 +102,25 @@ def test_filters_show_what_was_asked_for(browser: Browser, people, settings, rep
         assert f">{words}</strong> are shown" in browser.get(f"/my/?{asked}").text, words
     assert shown("from=2026-11-22") == []
     assert 0 < len(shown("abnormal=true&from=2026-11-01")) < 4
+
+
+def test_pages_for_paper_have_the_birth_date_where_it_is_known(browser: Browser, people, sync) -> None:
+    take(record(1), record(2, "savita"))
+    set_person("bholanath", birth_date="1961-04-02")
+    sync()
+    pages = ("/reports/{}", "/print", "/trends?code=8480-6", "/trends", "/matrix")
+    application = browser.client.application
+    for name, number, born in (("bholanath", 1, True), ("savita", 2, False)):
+        browser = Browser(application)
+        browser.log_in(name)
+        for path in pages:
+            text = html.unescape(re.sub(r"<[^>]+>", "", browser.get(f"/my{path.format(number)}").text))
+            assert ("1961-04-02" in text, "orn" in text) == (born, born), path
+        browser = Browser(application)
+        browser.log_in("dr.ayush")
+        for path in pages:
+            whose = f"/my/patients/{name}" + (path.format(number) if "reports" not in path else "/print")
+            assert (", born 1961-04-02" in browser.get(whose).text) is born, whose
 
 
 def test_a_reference_of_fhir_is_no_persons_name(browser: Browser, people, sync) -> None:

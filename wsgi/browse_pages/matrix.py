@@ -79,6 +79,7 @@ class MatrixPage(PatientPage):
             has_undated=any(point.taken_at is None for points in found.values() for point in points),
             first=self.path("matrix") if after else "",
             up=self.path(),
+            here="trends",
         )
 
     def _points(self, person: dict[str, Any], after: PageCursor | None) -> dict[Measured, list[TrendPoint]]:

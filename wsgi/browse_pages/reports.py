@@ -195,7 +195,7 @@ class ReportPage(PatientPage):
             if len(blocks) > MANY
             else [],
             ask=self.context.settings.browse.ask if view.unusual and self.patient is None else "",
-            owner=person_view(person).whole_name,
+            owner=person_view(person),
             facts=facts(
                 report,
                 view,
