@@ -344,6 +344,17 @@ def test_kinds_of_specimens_are_told_apart_wherever_a_measurement_is_named(brows
     assert names["/my/matrix"] == names["/my/trends"] == {"Glucose", "Glucose, urine"}
 
 
+def test_a_specimen_that_is_not_blood_is_named_where_it_is_the_only_one(browser: Browser, synced) -> None:
+    kinds = (("Glucose", "2345-7", "Urine"), ("Urine protein", "2888-6", "Urine"), ("Sodium", "2951-2", "Serum"))
+    synced(record(1, results=[result(name, 5, "mg/dL", code=code) | {"specimen": of} for name, code, of in kinds]))
+    browser.log_in("bholanath")
+    for path in ("/my/trends", "/my/matrix"):
+        names = re.findall(r"<bdi>((?:Glucose|Urine|Sodium).*?)</bdi>", browser.get(path).text)
+        assert sorted(names) == ["Glucose, urine", "Sodium", "Urine protein"], path
+    assert "In <bdi>mg/dL</bdi>, urine" in browser.get("/my/trends?code=2345-7").text
+    assert re.search(r"In <bdi>mg/dL</bdi>\s*</h2>", browser.get("/my/trends?code=2951-2").text)
+
+
 def test_a_long_text_of_a_row_is_seen_to_be_cut(browser: Browser, synced) -> None:
     synced(record(1, results=[], checkup_report="word " * 60))
     browser.log_in("bholanath")

@@ -172,15 +172,16 @@ def point_of(report: Document, result: Document, shared: Document, code: Any) ->
 
 def split_series(points: Iterable[TrendPoint], code: str | None) -> list[tuple[str, list[TrendPoint]]]:
     """Return (kind of specimen, points) of each series, because values in different units or of different specimens
-    are not comparable; the kind is "" if there is only one. `code`: what was asked for."""
-    from myhealth.clinical.series import series_key
+    are not comparable; the kind is "" if there is only blood. `code`: what was asked for."""
+    from myhealth.clinical.series import BLOOD_KIND, series_key
 
     found: dict[tuple[str, str], list[TrendPoint]] = {}
     for (own_code, unit, specimen), same in groupby(points, key=attrgetter("code", "unit", "specimen")):
         key = series_key({"code": own_code or code, "unit": unit, "specimen": specimen})
         found.setdefault((key.unit, key.specimen), []).extend(same)
-    several = len({specimen for _, specimen in found}) > 1
-    return [(specimen if several else "", same) for (_, specimen), same in found.items()]
+    kinds = {specimen for _, specimen in found}
+    is_told = len(kinds) > 1 or kinds - {"", BLOOD_KIND}
+    return [(specimen if is_told else "", same) for (_, specimen), same in found.items()]
 
 
 def shared_facts(report: Document) -> Document:

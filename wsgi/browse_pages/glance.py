@@ -12,6 +12,7 @@ from myhealth.clinical.catalog import codes_of
 from myhealth.clinical.guide import DIASTOLIC, NAMES, SYSTOLIC, group_of
 from myhealth.clinical.in_words import unit_of, value_text
 from myhealth.clinical.ranges import parse_measurement
+from myhealth.clinical.series import BLOOD_KIND
 from myhealth.reports.newest import Measured
 from myhealth.reports.trends import TrendPoint
 from wsgi.browse_pages.charts import sparkline_svg
@@ -58,9 +59,11 @@ def glance_groups(found: dict[Measured, list[TrendPoint]], dates: Dates, path: C
 
 
 def with_specimen(view: ResultView, measured: Measured, kinds: Counter[str]) -> ResultView:
-    """Return a view that is named with its specimen, "Glucose, urine", if its test has several of the `kinds`."""
-    several = kinds[measured[0]] > 1 and measured[1]
-    return replace(view, name=f"{view.name}, {measured[1]}") if several else view
+    """Return a view that is named with its specimen, "Glucose, urine", if that is not blood or its test has several of
+    the `kinds`; but no "Urine protein, urine"."""
+    test, kind = measured
+    is_told = kind and (kinds[test] > 1 or kind != BLOOD_KIND) and kind not in view.name.casefold()
+    return replace(view, name=f"{view.name}, {kind}") if is_told else view
 
 
 def folded(groups: Groups) -> tuple[Groups, Groups, int]:
