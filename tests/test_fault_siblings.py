@@ -125,6 +125,28 @@ def test_the_ends_of_a_range_in_two_units_are_not_compared() -> None:
     assert (result["low"], result["high"], result["range_text"]) == (None, None, "120 g/L - 16 g/dL")
 
 
+ENDS: dict[str, tuple[dict[str, Any], str, tuple[Any, Any]]] = {
+    "the high end in words alone": ({"low": quantity(135)}, "135-145", (135, 145)),
+    "the low end in words alone": ({"high": quantity(5.0)}, "3.50 - 5.00 mmol/L", (3.5, 5)),
+    "other ends in words": ({"low": quantity(4), "high": quantity(6)}, "3.0-4.5", (None, None)),
+    "another end in words": ({"low": quantity(135), "high": quantity(150)}, "135-145", (None, None)),
+    "an end that the words leave open": ({"low": quantity(0), "high": quantity(150)}, "<150", (0, 150)),
+    "words that are no range": ({"low": quantity(4), "high": quantity(6)}, "see note", (4, 6)),
+}
+
+
+@pytest.mark.parametrize(("ends", "words", "expected"), ENDS.values(), ids=ENDS)
+def test_the_words_of_a_range_complete_its_numbers_or_contradict_them(ends: Any, words: str, expected: Any) -> None:
+    (read,) = fhir_read(observation(valueQuantity=quantity(5, "mmol/L"), referenceRange=[{**ends, "text": words}]))
+    made, _ = validate_record(read.record)
+    assert made is not None
+    (result,) = DECODER.decode(made.results)
+    assert (result.get("low"), result.get("high")) == expected
+    told = [message for _, message, *_ in read.warnings]
+    assert [words in message for message in told] == ([True] if expected == (None, None) else [])
+    assert words in str(result)
+
+
 def test_a_bound_with_a_comparator_is_read() -> None:
     bound = {**quantity(16, "mmol/L"), "comparator": "<"}
     (result,) = fhir_record(observation(referenceRange=[{"high": bound}]))["results"]

@@ -270,3 +270,12 @@ def test_a_row_of_quality_control_is_counted_and_no_patients(row: str) -> None:
 
 def test_a_column_of_quality_control_takes_no_row_with_it() -> None:
     assert len(results(f"patient,date,Glucose,QC level\nasha,{DAY},90,2\n")) == 2
+
+
+def test_the_words_of_a_range_complete_its_columns_or_contradict_them() -> None:
+    header = "patient,taken_at,name,value,low,high,range_text\n"
+    (found,) = results(f"{header}asha,{DAY},T,5,135,,135-145\n")
+    assert (found["low"], found["high"], found["range_text"]) == (135, 145, "135-145")
+    assert faults(f"{header}asha,{DAY},T,5,4,6,3.0-4.5\n") == [
+        (2, "range_text", "'3.0-4.5' is another range than low and high")
+    ]

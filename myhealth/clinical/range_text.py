@@ -80,6 +80,22 @@ def parse_range(text: str, unit: str | None = None) -> tuple[Number | None, Numb
     return None
 
 
+def completed(
+    low: Number | None, high: Number | None, text: str, unit: str | None
+) -> tuple[Number | None, Number | None] | None:
+    """Return the ends of a range with those that only its words give; None if the words say other ends.
+
+    Worked examples: 135 and None with "135-145" are (135, 145), 4 and 6 with "3.0-4.5" contradict each other.
+    """
+    told = parse_range(text, unit) if text else None
+    if told is None:
+        return low, high
+    pairs = ((low, told[0]), (high, told[1]))
+    if any(None not in pair and float(pair[0]) != float(pair[1]) for pair in pairs):  # type: ignore[arg-type]
+        return None
+    return tuple(words if end is None else end for end, words in pairs)  # type: ignore[return-value]
+
+
 WORDS = ("amid", "behind")
 
 

@@ -6,7 +6,8 @@ Source: HL7 FHIR R4 (4.0.1), "Observation.referenceRange".
 from typing import Any
 
 from myhealth.clinical.range_choice import sex_named
-from myhealth.clinical.range_text import conditional_ranges, parse_range
+from myhealth.clinical.range_text import completed, conditional_ranges
+from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element, compact, concept, remembered
 from myhealth.intake.formats.fhir.quantities import NO_UNIT, Unit, read_unit, span
 from myhealth.intake.formats.terminology import in_order
@@ -25,7 +26,7 @@ def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
     found: dict[str, Any] = {"low": None, "high": None}
     for each in part.parts("referenceRange"):
         read = _read_range(each, unit)
-        if doubt := _unit_doubt(each):
+        if doubt := _doubt(each, unit):
             found[DOUBT] = each.path.removeprefix(part.path), f"it is not compared: {doubt}", NOT_TAKEN
         told = conditional_ranges(read["text"], unit.code or None) if read.keys() == {"text"} else []
         ranges += told or [read]
@@ -42,15 +43,16 @@ def read_ranges(part: Element, unit: Unit) -> dict[str, Any]:
 def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     low, high = ends_of(each)
     plain = not low.text("comparator") and not high.text("comparator")
-    units, doubt = (read_unit(low), read_unit(high)), _unit_doubt(each)
+    units, doubt = (read_unit(low), read_unit(high)), _doubt(each, unit)
     own = units[0] if units[0].code else units[1]
     if (units[1].code and not units[1].is_same(own)) or doubt:  # 120 g/L to 16 g/dL
         plain, own = False, NO_UNIT
     ends = (low.number("value"), high.number("value")) if plain else (None, None)
     told = f"{span(low, high)} ({doubt})" if doubt else span(low, high, units if own is NO_UNIT else ())
-    text = each.text("text") or ("" if plain else told)
-    if ends == (None, None):
-        ends = parse_range(text, unit.code or None) or ends
+    words = each.text("text")
+    text = words if words and printable(words, 40) not in doubt else "" if plain else told
+    if not doubt:
+        ends = completed(*ends, text, unit.code or None) or ends
     age_low, age_high = ages = ends_of(each.part("age"))
     low_unit, high_unit = (end.text("code") or end.text("unit") for end in ages)
     age_unit = high_unit or low_unit
@@ -69,8 +71,15 @@ def _read_range(each: Element, unit: Unit) -> dict[str, Any]:
     )
 
 
-def _unit_doubt(each: Element) -> str:
-    return next((unit.doubt for unit in map(read_unit, ends_of(each)) if unit.doubt), "")
+def _doubt(each: Element, unit: Unit) -> str:
+    """Return why a range is not certain: its unit, or its words, which say other numbers; "" if it is."""
+    ends, units = ends_of(each), [*map(read_unit, ends_of(each))]
+    if doubt := next((end.doubt for end in units if end.doubt), ""):
+        return doubt
+    in_unit = all(end.is_same(unit) for end in units if end.code)
+    low, high = (end.number("value") if in_unit and not end.text("comparator") else None for end in ends)
+    words = each.text("text")
+    return "" if completed(low, high, words, unit.code or None) else f"its words are {printable(words, 40)}"
 
 
 def _conditions(each: Element) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from myhealth.clinical.catalog import SOURCE, code_of, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.interpretations import read_mark
 from myhealth.clinical.range_choice import sex_named
-from myhealth.clinical.range_text import range_facts
+from myhealth.clinical.range_text import completed, range_facts
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.units import series_unit
 from myhealth.common.errors import BadInput
@@ -272,8 +272,14 @@ class TableReader:
                 parsed.faults.append((self.column(end), f"is not a number: '{texts[end][:40]}'"))
         if "range_text" not in texts:
             return found
-        words = texts["range_text"]
-        return found | {"range_text": words} if found else range_facts(words, texts.get("unit") or self.table.unit)
+        words, unit = texts["range_text"], texts.get("unit") or self.table.unit
+        if not found:
+            return range_facts(words, unit)
+        is_read = not parsed.faults and not self.table.is_exported
+        both = completed(found.get("low"), found.get("high"), words, unit) if is_read else ()
+        if both is None:
+            parsed.faults.append((self.column("range_text"), f"'{words[:40]}' is another range than low and high"))
+        return found | dict(zip(("low", "high"), both or (), strict=False)) | {"range_text": words}
 
     def _mark(self, texts: dict[str, str]) -> dict[str, Any]:
         if texts.get("range_source") == SOURCE or not (text := texts.get("flag") or texts.get("interpretation", "")):
