@@ -36,10 +36,14 @@ DEVICES = ("freestyle-libre", "omron-blood-pressure", "withings-scale")
 NAMES = (*GENERAL, *DEVICES)
 
 
-def named_layout(name: str) -> Layout:
-    """Return the layout of a name. Raises BadInput."""
-    from myhealth.intake.formats.tables.layout import parse_layout  # the help of a command shows only NAMES
+def named_layout(name: str | None, **given: str | None) -> Layout:
+    """Return the layout of a name, else one that is guessed, with the parts that are given. Raises BadInput."""
+    # the help of a command shows only NAMES
+    from myhealth.intake.formats.tables.layout import GUESSED, check_layout, parse_layout
 
+    if not name:
+        return check_layout(GUESSED, **given)
     if name not in NAMES:
         raise BadInput(f"there is no layout named {name!a}; there are {', '.join(NAMES)}")
-    return parse_layout(name if name in GENERAL else example(f"{name}.toml").read_text(encoding="utf-8"))
+    text = name if name in GENERAL else example(f"{name}.toml").read_text(encoding="utf-8")
+    return check_layout(parse_layout(text), **given)

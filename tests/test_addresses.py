@@ -9,7 +9,7 @@ from support.factories import PASSWORD
 from myhealth.common.addresses import fold_address, is_trusted
 from myhealth.common.settings import DIRECT
 from wsgi.common import requests
-from wsgi.common.requests import client_address
+from wsgi.common.requests import find_address
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_networks_are_trusted(address: str, trusted: str, is_so: bool) -> None:
 )
 def test_the_clients_address(peer: str, forwarded: str, address: str) -> None:
     bottle.request.bind({"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded})
-    assert client_address("127.0.0.1,10.0.0.0/8,unix") == address
+    assert find_address("127.0.0.1,10.0.0.0/8,unix") == address
 
 
 def test_a_client_of_a_unix_socket_is_local_unless_it_is_a_proxy() -> None:
     bottle.request.bind({"REMOTE_ADDR": "", "HTTP_X_FORWARDED_FOR": "192.0.2.7"})
-    assert client_address("127.0.0.1") == "local"
+    assert find_address("127.0.0.1") == "local"
 
 
 HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via", "Host", "Origin",

@@ -16,7 +16,7 @@ from support.hl7 import MSH, OBR, OBX
 from support.paths import DATA
 from support.servers import running_apis
 
-from myhealth.intake.file_import import BATCH_RECORDS
+from myhealth.intake.pipeline import BATCH_RECORDS
 
 pytestmark = pytest.mark.usefixtures("people")
 PEOPLE = DATA / "people.json.gz"

@@ -16,7 +16,8 @@ from myhealth.common.database import database, notify_sync, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.intake import batch as module
 from myhealth.intake.bulk_insert import new_ids
-from myhealth.intake.file_import import FileImport, ImportOptions, read_batches
+from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.pipeline import read_batches
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve
 from myhealth.intake.results import RecordResult
 from myhealth.intake.retry import retry_rejection

@@ -98,7 +98,7 @@ def answers(upload: Caller, browse: Caller) -> Any:
 def test_every_answer_has_nosniff_and_with_a_public_https_address_hsts(published: Any) -> None:
     for url, hsts in ((PUBLIC, "max-age=31536000"), ("http://localhost", None), ("", None)):
         for answer in answers(*published(url, url)):
-            assert answer.headers["X-Content-Type-Options"] == "nosniff", answer.request.path
+            assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"], answer.request.path
             assert answer.headers.get("Strict-Transport-Security") == hsts, answer.request.path
 
 

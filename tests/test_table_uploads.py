@@ -10,7 +10,7 @@ import pytest
 from support.factories import PASSWORD
 from urllib3 import encode_multipart_formdata
 
-from myhealth.intake.file_import import BATCH_RECORDS
+from myhealth.intake.pipeline import BATCH_RECORDS
 from wsgi.upload_api import table_page
 
 LONG = (

@@ -294,7 +294,7 @@ def discard_broken_connection() -> None:
 
 def translate_errors() -> contextlib.AbstractContextManager[None]:
     """Translate errors of the connection into Unavailable; leave other errors unchanged. Close a broken connection."""
-    return _Translation(closes=True)
+    return _CLOSING
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -309,7 +309,7 @@ def is_broken(error: BaseException) -> bool:
 
 def translate_driver_errors() -> contextlib.AbstractContextManager[None]:
     """Translate the driver's errors as `translate_errors` does, for connections outside the pool."""
-    return _Translation(closes=False)
+    return _TRANSLATING
 
 
 class _Translation:
@@ -332,6 +332,9 @@ class _Translation:
                 if not database.is_closed() and not database.in_transaction():
                     database.manual_close()
         raise unavailable_error(error) from error
+
+
+_CLOSING, _TRANSLATING = _Translation(closes=True), _Translation(closes=False)
 
 
 def raise_known(error: Exception) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -63,7 +64,7 @@ class IntakeSettings:
         "", "Assigning authorities, with commas between them, whose patient numbers are usernames here."
     )
 
-    @property
+    @cached_property
     def folded_authorities(self) -> frozenset[str]:
         """The authorities as they are compared."""
         return frozenset(filter(None, (each.strip().casefold() for each in self.own_authorities.split(","))))

@@ -6,7 +6,7 @@ the file of rejected records in the format in which they came, ready to be corre
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +30,7 @@ from myhealth.intake.formats.tables.layout import (
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.pipeline import Intake
+from myhealth.intake.pipeline import Intake, read_batches
 from myhealth.intake.rejections import resolve_stored
 from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import find_machine, register_machine
@@ -63,18 +63,13 @@ def _in_words(result: dict[str, Any]) -> str:
 def use_layout_of_machine(dump: Dump) -> None:
     """Read a table that came without a layout by the layout of its machine, if the machine has one."""
     asked = dump.layout
-    if dump.format is not CSV or dump.serial is None or asked.is_given or asked.kind:
+    if dump.serial is None or asked.is_given or asked.kind:
         return
     machine = find_machine(dump.serial)
     if machine is not None and machine.layout:
         layout = parse_layout(machine.layout)
         named = {name: value for name in BESIDE_LAYOUT if (value := getattr(asked, name))}
         dump.layout = check_layout(replace(layout, **named))
-
-
-BATCH_RECORDS = 5000
-# A batch ends early if its records are large, so that memory stays bounded.
-BATCH_CHARACTERS = 8 * 1024 * 1024
 
 
 class ImportOptions(Struct, frozen=True):
@@ -114,7 +109,8 @@ class FileImport:
             layout=options.layout,
             patient_given=options.patient is not None,
         )
-        use_layout_of_machine(self.dump)
+        if self.dump.format is CSV:
+            use_layout_of_machine(self.dump)
         self.counts = counts([])
         self.resolved = 0
         self._intake = Intake(
@@ -183,28 +179,6 @@ def _record_import(done: FileImport, *, ended: bool) -> None:
     details: dict[str, Any] = {"source": done.name, "ended": ended, **done.counts}
     if not done.options.dry_run:
         record_event("import", machine=done.dump.serial, **details)
-
-
-def read_batches(
-    records: Iterable[ParsedRecord], characters_max: int = BATCH_CHARACTERS, records_max: int = BATCH_RECORDS
-) -> Iterator[list[ParsedRecord]]:
-    """Group records into batches; one ends when it has so many characters or records. If the source is broken, give the
-    records before that place, then raise BadInput."""
-    batch: list[ParsedRecord] = []
-    characters = 0
-    try:
-        for parsed in records:
-            batch.append(parsed)
-            characters += len(parsed.raw)
-            if len(batch) >= records_max or characters >= characters_max:
-                yield batch
-                batch, characters = [], 0
-    except BadInput:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 class RejectedFile:

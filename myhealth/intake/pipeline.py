@@ -8,7 +8,7 @@ is rejected. Rejected records are kept whole in `rejections`.
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ import psycopg2.errors
 from myhealth.audit.events import current_actor, event_values, record_event
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import cause_of, database, first_line, notify_sync, transaction
-from myhealth.common.errors import Unavailable
+from myhealth.common.errors import BadInput, Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
@@ -37,6 +37,11 @@ UNKNOWN = "unknown"  # the precision of a moment that the source does not contai
 # The required fields of a record that only names another record.
 WITHDRAWAL = {"checkup_for": "-", "checkup_type": "-", "checkup_report": "", "disease": ""}
 RETRYABLE = (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure)
+
+
+BATCH_RECORDS = 5000
+# A batch ends early if its records are large, so that memory stays bounded.
+BATCH_CHARACTERS = 8 * 1024 * 1024
 
 
 class Rollback(Exception):
@@ -84,7 +89,7 @@ class Intake:
 
     def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Store validated records, as `store_batch` does, and notify the sync."""
-        if not atomic:
+        if not atomic and self._people:
             self.learn_people()
         batch = self._store_single(checked) or self._store(checked, atomic)
         if atomic and not batch.refused:
@@ -300,6 +305,28 @@ class Intake:
         if not self.origin.dry_run:
             with transaction() as cursor:
                 self._keep(cursor, batch)
+
+
+def read_batches(
+    records: Iterable[ParsedRecord], characters_max: int = BATCH_CHARACTERS, records_max: int = BATCH_RECORDS
+) -> Iterator[list[ParsedRecord]]:
+    """Group records into batches; one ends when it has so many characters or records. If the source is broken, give the
+    records before that place, then raise BadInput."""
+    batch: list[ParsedRecord] = []
+    characters = 0
+    try:
+        for parsed in records:
+            batch.append(parsed)
+            characters += len(parsed.raw)
+            if len(batch) >= records_max or characters >= characters_max:
+                yield batch
+                batch, characters = [], 0
+    except BadInput:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _is_withdrawal(record: Any) -> bool:

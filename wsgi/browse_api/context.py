@@ -22,7 +22,7 @@ from myhealth.common.concurrency import Gate
 from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.common.refusals import MinuteTexts
-from myhealth.common.request_context import note_caller
+from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
 from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
@@ -33,7 +33,7 @@ from myhealth.reports.trends import Measurement
 from myhealth.stores import READY_S, open_reports
 from myhealth.sync.signature import SignatureChecker
 from wsgi.common.metrics import Gauges
-from wsgi.common.requests import accepted_type, bearer_token, client_address, query_parameters
+from wsgi.common.requests import accepted_type, bearer_token, query_parameters
 from wsgi.common.views import View
 
 EXPORT_RETRY_S = 5
@@ -263,7 +263,7 @@ class AuthenticatedBrowseView(View):
 
     @property
     def address(self) -> str:
-        return client_address(self.context.settings.trusted_proxies)
+        return client_address()
 
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and log the refusal, unless the caller has one of these roles."""

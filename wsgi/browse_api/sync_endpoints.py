@@ -9,13 +9,14 @@ import bottle
 import msgspec
 
 from myhealth.common.errors import BadInput, MyHealthError, NotFound
+from myhealth.common.request_context import client_address
 from myhealth.sync.bounds import BoundedWriter
 from myhealth.sync.calls import CALLS, decode_documents
 from myhealth.sync.signature import HEADER
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE
 from wsgi.common.openapi import COUNT, TEXT, Operation, listed, shape
-from wsgi.common.requests import bearer_token, client_address, header, parse_boolean, read_body
+from wsgi.common.requests import bearer_token, header, parse_boolean, read_body
 from wsgi.common.views import View, json_response
 
 NEW = ("new", {"type": "boolean"}, "The documents are expected to be new, which is quicker if they are.")
@@ -35,7 +36,7 @@ class SignedView(View):
 
     def prepare(self) -> None:
         super().prepare()
-        self.address = client_address(self.context.settings.trusted_proxies)
+        self.address = client_address()
         self.user = self.context.service_of_token(bearer_token(), self.address)
         try:
             self.context.signatures.read(header(HEADER))  # without one, nothing of the body is read

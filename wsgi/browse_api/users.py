@@ -8,6 +8,7 @@ import bottle
 
 from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
+from myhealth.common.request_context import client_address
 from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
@@ -34,7 +35,7 @@ from wsgi.browse_api.schemas import (
 )
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation, ref
-from wsgi.common.requests import BASIC, bearer_token, client_address
+from wsgi.common.requests import BASIC, bearer_token
 from wsgi.common.views import (
     CSV,
     JSON,
@@ -67,7 +68,7 @@ class BrowseLogin(LoginView):
     context: BrowseContext
 
     def log_in(self, username: Any, password: Any) -> Any:
-        address = client_address(self.context.settings.trusted_proxies)
+        address = client_address()
         token = self.context.upload_api.log_in(username, password, address)
         if token is None:
             return json_error(401, LOGIN_ERRORS[401], "wrong_credentials", WWW_Authenticate=BASIC)

@@ -10,12 +10,13 @@ from typing import Any
 import bottle
 
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn, TooManyAttempts, Unavailable
+from myhealth.common.request_context import client_address
 from myhealth.profiles.passwords import MIN_CHARACTERS, check_acceptable
 from wsgi.browse_api.context import STAFF
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, Page, redirect
 from wsgi.browse_pages.navigation import link
-from wsgi.common.requests import client_address, note_login
+from wsgi.common.requests import note_login
 
 FIRST = "Please log in to see that page."
 ENDED = "Your session has ended. Please log in again."
@@ -62,7 +63,7 @@ class VisitorPage(Page):
         form = session.read_form()
         try:
             session.require_form_key(form, session.presented_visitor())
-            return self.log_in(form, client_address(self.context.settings.trusted_proxies))
+            return self.log_in(form, client_address())
         except MyHealthError as error:
             unavailable = self.unsure if error.status == 504 else self.unavailable
             texts: dict[type[MyHealthError], str] = {session.CsrfError: NO_COOKIE, TooManyAttempts: error.message}

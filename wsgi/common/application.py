@@ -16,7 +16,6 @@ from typing import Any
 
 import bottle
 
-from myhealth.common.addresses import network_of
 from myhealth.common.concurrency import Once
 from myhealth.common.errors import Busy, MissingPrivilege, MyHealthError, SettingsError, TooManyAttempts, Unavailable
 from myhealth.common.logs import configure_logging, log_request
@@ -26,7 +25,7 @@ from myhealth.common.settings import Settings, load
 from myhealth.reports.documents import encode_json
 from wsgi.common import metrics
 from wsgi.common.metrics import count_request
-from wsgi.common.requests import Site, client_address, sent_token
+from wsgi.common.requests import Site, find_address, sent_token
 
 log = logging.getLogger(__name__)
 _logged = MinuteTexts()
@@ -51,15 +50,14 @@ class Application(bottle.Bottle):
         """`name`: upload or browse. `context`: its stores; `close()` closes them. `site`: its public address."""
         super().__init__()
         self.name, self.context, self.site = name, context, site
-        self._headers = site.headers
-        self.config["json.enable"] = False  # views encode their own answers
+        self._headers = [*site.headers.items()]
+        self.uninstall("json")  # views encode their own answers
         self.router.add_filter("fhir_id", lambda _: (FHIR_ID, None, None))
         self.install(ErrorPlugin())
         self.add_hook("before_request", self._check_request)
-        self.add_hook("after_request", lambda: bottle.response.headers.update(self._headers))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        return Exchange(self.name, environ, start_response).run(self.wsgi, environ)
+        return Exchange(self.name, environ, start_response, self._headers).run(self.wsgi, environ)
 
     def close(self) -> None:
         super().close()
@@ -72,7 +70,7 @@ class Application(bottle.Bottle):
         Such a page cannot add a token. The pages under /my/ check their forms themselves.
         """
         if request := current_request.get():
-            request.network = network_of(client_address(self.site.trusted_proxies))
+            request.address = find_address(self.site.trusted_proxies)
         path, method = bottle.request.path, bottle.request.method
         try:
             bottle.request.environ["bottle.raw_path"].encode("latin-1").decode()
@@ -237,10 +235,16 @@ access_log = logging.getLogger("wsgi.access")
 
 
 class Exchange:
-    """A request on its way through the application `app`, and its answer."""
+    """A request on its way through the application `app`, and its answer, which gets `headers`."""
 
-    def __init__(self, app: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
-        self._app, self._start = app, start_response
+    def __init__(
+        self,
+        app: str,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._app, self._start, self._headers = app, start_response, headers
         self._began = time.perf_counter()
         self._status, self.bytes_sent = 500, 0
         sent = environ.get("HTTP_X_REQUEST_ID", "")
@@ -262,7 +266,8 @@ class Exchange:
 
     def _respond(self, status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
         self._status = int(status[:3])
-        return self._start(status, [*headers, (HEADER, self._request.id)], *error)
+        more = [each for each in self._headers if each not in headers]
+        return self._start(status, [*headers, *more, (HEADER, self._request.id)], *error)
 
     def end(self) -> None:
         """Log and count the request, once."""

@@ -37,6 +37,8 @@ DURATION = Histogram(
     "http_request_duration_seconds", "Seconds until the answer was sent.", LABELS, buckets=SECONDS, registry=COUNTED
 )
 RECORDS = Counter("myhealth_upload_records", "Records received over HTTP.", ("outcome",), registry=COUNTED)
+for _outcome in ("accepted", "duplicate", "rejected"):
+    RECORDS.labels(_outcome)  # 0 until the first
 LOGINS = Counter("myhealth_logins", "Attempts to log in at the upload API.", ("outcome",), registry=COUNTED)
 POOL = Gauge(
     "myhealth_database_connections", "Connections to PostgreSQL, every half second.", ("state",),

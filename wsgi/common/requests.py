@@ -139,8 +139,9 @@ def query_parameters(*names: str) -> dict[str, str]:
     """Return the address's parameters. Raises BadInput unless each has one of these names, occurs once, is not empty
     and is UTF-8."""
     found: dict[str, str] = {}
-    sent = bottle.request.environ.get("QUERY_STRING")
-    for name, value in parameter_pairs(sent) if sent else ():
+    if not (sent := bottle.request.environ.get("QUERY_STRING")):
+        return found
+    for name, value in parameter_pairs(sent):
         if name in found:
             raise BadInput(f"The parameter {name[:60]!a} occurs twice.")
         if name in names and not value:
@@ -282,8 +283,9 @@ def _gunzip(parts: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
         raise BadInput("The gzipped body is cut short.")
 
 
-def client_address(trusted_proxies: str) -> str:
-    """Return the client's address: the last one in X-Forwarded-For that is not a trusted proxy.
+def find_address(trusted_proxies: str) -> str:
+    """Find the client's address, which `client_address` tells from then on: the last one in X-Forwarded-For that is not
+    a trusted proxy.
 
     `trusted_proxies`: as `parse_networks` reads it. The header counts only if a trusted proxy sent it. Without ports;
     IPv4-mapped addresses as IPv4.

@@ -24,15 +24,15 @@ from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
-from myhealth.intake.file_import import BATCH_RECORDS, read_batches, use_layout_of_machine
+from myhealth.intake.file_import import use_layout_of_machine
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX
 from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
-from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, check_layout, dump_layout
+from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, dump_layout
 from myhealth.intake.idempotency import Answer, once
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
-from myhealth.intake.pipeline import Intake, Rollback
+from myhealth.intake.pipeline import BATCH_RECORDS, Intake, Rollback, read_batches
 from myhealth.intake.results import ImportSource, RecordResult
 from myhealth.machines.services import register_machine
 from wsgi.common.metrics import RECORDS
@@ -131,10 +131,7 @@ class TakesRecords(UploadView):
                 further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
                 digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
             is_table = header("Content-Type").startswith(CSV.media_type)
-            charset = CHARSET.search(header("Content-Type")) if is_table else None
-            given = {"encoding": charset and charset[1], "zone": self.parameters.get("timezone")}
-            given |= {part: self.parameters.get(part) for part in ("date_format", "decimal")}
-            layout = layout_of(self.parameters.get("layout"), **given)
+            layout = self.asked_layout(is_table=is_table) if is_table or self.parameters else GUESSED
             bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
 
             named = f"{source} {name}"[:200] if (name := sent_file_name()) else source
@@ -146,17 +143,29 @@ class TakesRecords(UploadView):
             answer = work() if key is None else once(self.user.id, key, digest, work)
             if answer.replayed and with_rejected:  # the kept answer has no rejected record, but the request has
                 bulk.collect_rejected(self._records(bulk.dump), answer)
-        for outcome, count in ({"replayed": 1} if answer.replayed else bulk.counts).items():
-            RECORDS.labels(outcome).inc(count)
+        counted = {"replayed": 1} if answer.replayed else bulk.counts
+        for outcome in filter(counted.get, counted):
+            RECORDS.labels(outcome).inc(counted[outcome])
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return json_response(bulk.with_file(answer), answer.status, headers=headers)
 
+    def asked_layout(self, *, is_table: bool) -> Layout:
+        """Return the layout of a table that the request names, with the parts that it gives. Raises BadInput."""
+        charset = CHARSET.search(header("Content-Type")) if is_table else None
+        given = {"encoding": charset and charset[1], "zone": self.parameters.get("timezone")}
+        given |= {part: self.parameters.get(part) for part in ("date_format", "decimal")}
+        return named_layout(self.parameters.get("layout"), **given)
+
     def opened(self, body: BinaryIO, machine: str, patient: str | None, layout: Layout, *, is_table: bool) -> Dump:
         """Open an upload; a table without a layout has that of its machine. Raises BadInput."""
-        max_bytes, known = self.context.settings.upload.max_body_bytes, patient is not None
-        name = CSV.name if is_table else ""
-        dump = read_dump(body, format=name, machine=machine, max_bytes=max_bytes, layout=layout, patient_given=known)
-        use_layout_of_machine(dump)
+        most, known, name = (
+            self.context.settings.upload.max_body_bytes,
+            patient is not None,
+            CSV.name if is_table else "",
+        )
+        dump = read_dump(body, format=name, machine=machine, max_bytes=most, layout=layout, patient_given=known)
+        if dump.format is CSV:
+            use_layout_of_machine(dump)
         return dump
 
     def _records(self, dump: Dump) -> Iterator[ParsedRecord]:
@@ -190,7 +199,8 @@ class TakesRecords(UploadView):
         limits = (ATOMIC_CHARACTERS, most) if atomic else (BATCH_CHARACTERS, BATCH_RECORDS)
         batches = read_batches(self._records(dump), *limits)
         ahead = deque(itertools.islice(batches, 2))
-        intake.origin.layout = dump_layout(dump.layout)  # with what its first rows told
+        if dump.format is CSV:
+            intake.origin.layout = dump_layout(dump.layout)  # with what its first rows told
         if atomic and len(ahead) > 1:
             raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
         if len(ahead) < 2 and not dump.describes_machine:
@@ -326,13 +336,6 @@ class ReviewView(UploadView):
     def delete(self, username: str, checkup_id: int) -> Any:
         services.withdraw_review(self.person(username, *REVIEWERS).id, id_in_range(checkup_id))
         return bottle.HTTPResponse(status=204)
-
-
-def layout_of(name: str | None, **given: str | None) -> Layout:
-    """Return the layout of a name, else one that is guessed, with the parts that are given. Raises BadInput."""
-    if not name and not any(given.values()):
-        return GUESSED
-    return check_layout(named_layout(name) if name else GUESSED, **given)
 
 
 def _digest(body: BinaryIO, *marks: str) -> bytes:

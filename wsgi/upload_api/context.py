@@ -15,7 +15,7 @@ from myhealth.common.concurrency import Gate, Once
 from myhealth.common.database import database, transaction
 from myhealth.common.database_watch import Watch
 from myhealth.common.errors import BadInput, Busy, NotAllowed, NotFound, NotLoggedIn
-from myhealth.common.request_context import note_caller
+from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
 from myhealth.common.text import fold_name, printable
 from myhealth.grants import warn_of_data_in_the_log
@@ -26,7 +26,7 @@ from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
-from wsgi.common.requests import bearer_token, client_address, header, parse_boolean, query_parameters
+from wsgi.common.requests import bearer_token, header, parse_boolean, query_parameters
 from wsgi.common.views import View
 
 # Raw SQL: several tables in one round trip.
@@ -130,8 +130,9 @@ class UploadContext:
 
     def release_connection(self) -> None:
         """Return the request's connection to the pool."""
-        if database.obj is not None and not database.is_closed():
-            database.close()
+        pool = database.obj
+        if pool is not None and not pool.is_closed():
+            pool.close()
 
     def gauges(self) -> Gauges:
         """Return the figures of PostgreSQL. Raises an error if it is unavailable."""
@@ -169,7 +170,7 @@ class UploadView(View):
 
     def perform(self, verb: str, **parts: Any) -> Any:
         self.context.open()
-        self.address = client_address(self.context.settings.trusted_proxies)
+        self.address = client_address()
         actor = Actor(None, None, self.address)
         if self.login_required:
             self.user = self.context.user_of_token(bearer_token())

@@ -27,13 +27,14 @@ from myhealth.clinical.catalog import ANALYTES, BY_CODE
 from myhealth.clinical.guide import DIASTOLIC, SYSTOLIC
 from myhealth.clinical.in_words import unit_text
 from myhealth.common.errors import BadInput, MyHealthError, NotLoggedIn
+from myhealth.common.request_context import client_address
 from myhealth.common.text import fold_name
 from myhealth.intake.formats.tables.layout import GUESSED
 from myhealth.intake.idempotency import Answer, once
 from myhealth.intake.parsed_record import DECODER, ParsedRecord, UnrepresentableNumber
 from myhealth.intake.results import RecordResult
 from myhealth.profiles.models import PatientIdentifier, User
-from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, client_address, header, parameter_pairs, spool_body
+from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, header, parameter_pairs, spool_body
 from wsgi.common.views import StaticView, View, html_response
 from wsgi.upload_api import page_words
 from wsgi.upload_api.accounts import UploadLogin
@@ -84,7 +85,7 @@ class FormPage(TakesRecords):
 
     def perform(self, verb: str, **parts: Any) -> Any:
         self.context.open()
-        self.address = client_address(self.context.settings.trusted_proxies)
+        self.address = client_address()
         return getattr(self, verb)()
 
     def get(self) -> Any:

@@ -15,7 +15,7 @@ import bottle
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.examples import NAMES
+from myhealth.examples import NAMES, named_layout
 from myhealth.intake.file_import import PREVIEW_COLUMNS, PREVIEWED, preview_row
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.source import GZIP_MAGIC
@@ -25,7 +25,7 @@ from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine
 from wsgi.common.requests import parameter_pairs
 from wsgi.upload_api import page_words
-from wsgi.upload_api.checkups import SENDERS, layout_of
+from wsgi.upload_api.checkups import SENDERS
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, FormPage, boundary
 
 # Fields that may say a part of a layout.
@@ -77,7 +77,7 @@ class TablePage(FormPage):
         form["data"] = self.read_table()
         store = form["action"] == "store"
         machine = form["machine"].strip()
-        layout = layout_of(form["layout"], **{part: form[name].strip() for name, part in SAID.items()})
+        layout = named_layout(form["layout"], **{part: form[name].strip() for name, part in SAID.items()})
         patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
         dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
         outcome = Preview()

@@ -91,7 +91,7 @@ class Source:
             names = top_names(text[1:].lstrip()[:CHUNK_BYTES]) if text[:1] == "[" else set()
             return JsonStart(text[:1], names)
         while True:
-            if count_parts(text) > PARTS_MAX:
+            if len(text) > PARTS_MAX and count_parts(text) > PARTS_MAX:
                 return JsonStart("{", top_names(text[:CHUNK_BYTES]), by_line="\n{" in text)
             with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
                 names = set(OBJECT.decode(text))  # by far the most: a record alone
@@ -164,9 +164,9 @@ class _Unpacked:
     def __init__(self, source: BinaryIO, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._count = 0
-        magic = source.read(len(GZIP_MAGIC))
-        whole: Any = _Joined(magic, source)
-        self._stream = gzip.GzipFile(fileobj=whole, mode="rb") if magic == GZIP_MAGIC else whole
+        head = source.read(CHUNK_BYTES)
+        whole: Any = _Joined(head, source)
+        self._stream = gzip.GzipFile(fileobj=whole, mode="rb") if head.startswith(GZIP_MAGIC) else whole
 
     def read(self, size: int) -> bytes:
         try:
