@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from support.fhir import bundle, observation, quantity, read_text
@@ -105,3 +106,20 @@ def test_an_error_of_a_result_names_its_element(changes: dict[str, Any], element
     (reading,) = fhir_read(observation(**changes))
     _, faults = validate_record(reading.record)
     assert element in {reading.locate(name) for name, _ in faults}
+
+
+def test_a_moment_that_the_clocks_skipped_or_repeated_is_told() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    for text, told in (("2026-10-25T02:30:00", "exists twice"), ("2026-03-29T02:30:00", "does not exist"),
+                       ("2026-10-25T02:30:00+01:00", ""), ("2026-10-25", "")):  # fmt: skip
+        (reading,) = fhir_read(observation(effectiveDateTime=text), zone=zone)
+        assert [(place, told in said) for place, said in reading.warnings] == (
+            [("Observation.effectiveDateTime", True)] if told else []
+        )
+
+
+def test_an_error_of_a_patient_names_its_element() -> None:
+    patient = {"resourceType": "Patient", "id": "p1", "birthDate": "2199-01-01"}
+    (reading,) = fhir_read(bundle(patient, observation()))
+    _, faults = validate_record(reading.record)
+    assert [reading.locate(name) for name, _ in faults] == ["Patient.birthDate"]

@@ -129,3 +129,11 @@ def test_an_oid_is_one_authority_wherever_it_stands(authority: str) -> None:
 def test_the_power_of_a_range_stays(sent: str, unit: str, low: Any, words: str | None) -> None:
     result = result_of(obx("NM", "5", f6=unit, f7=sent))
     assert (result["low"], result.get("range_text")) == (low, words)
+
+
+@pytest.mark.parametrize(
+    ("orc", "obr_25", "status"),
+    [("ORC|RE||||CA", "", "cancelled"), ("ORC|OC", "", "cancelled"), ("ORC|RE||||CM", "", None), ("ORC|RE||||CA", "F", None)],
+)  # fmt: skip
+def test_an_order_that_is_cancelled_in_its_control_segment_is_cancelled(orc: str, obr_25: str, status: Any) -> None:
+    assert record_of(MSH, PID, orc, f"{OBR}{'|' * 18}{obr_25}", obx("NM", "5")).get("status") == status

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.factories import record
 
+from myhealth.common.errors import BadInput
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.validation import validate_record
 
@@ -206,3 +207,9 @@ def test_a_record_without_a_number_keeps_the_one_of_all_its_versions() -> None:
     results = [{**GLUCOSE, "status": "preliminary"}, {**GLUCOSE, "value": 91}]
     found = validate_record(record(None) | {"results": results})[0]
     assert found is not None and '"value":90' in found.results_as_sent
+
+
+def test_a_machine_with_two_serials_is_refused() -> None:
+    twice = b'{"machine": {"serial": "HC-1", "serial": "HC-2"}, "records": []}'
+    with pytest.raises(BadInput, match="serial occurs twice"):
+        list(FileImport(io.BytesIO(twice), "dump.json", ImportOptions()))

@@ -279,3 +279,21 @@ def test_the_words_of_a_range_complete_its_columns_or_contradict_them() -> None:
     assert faults(f"{header}asha,{DAY},T,5,4,6,3.0-4.5\n") == [
         (2, "range_text", "'3.0-4.5' is another range than low and high")
     ]
+
+
+NAMED_MONTHS = ("20-Nov-2026", "20 November 2026", "20/NOV/2026", "20 nov. 2026", "Nov 20, 2026", "November 20th 2026",
+                "Sept 20, 2026", "20-Nov-2026 07:05 PM +05:30")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NAMED_MONTHS)
+def test_a_day_with_the_name_of_its_month_has_one_meaning(text: str) -> None:
+    (found,) = read(f"patient;date;T\nasha;{text};5\n")
+    month = "09" if text.startswith("Sept") else "11"
+    assert (found.faults, found.record["taken_at"][:10]) == ([], f"2026-{month}-20")
+    assert read(f"patient;birth date;date;T\nasha;{text.partition(' 07')[0]};{DAY};5\n")[0].faults == []
+
+
+@pytest.mark.parametrize("text", ["20-Nov-26", "20-Now-2026", "31-Feb-2026", "Nov-2026", "20 Ma 2026"])
+def test_a_day_that_a_name_does_not_tell_is_refused(text: str) -> None:
+    ((_, column, message),) = faults(f"patient;date;T\nasha;{text};5\n")
+    assert (column, "is not a date and time" in message) == ("date", True)

@@ -30,7 +30,7 @@ from myhealth.intake.formats.json_reader import (
 )
 from myhealth.intake.formats.source import REQUIRED_NAMES, Source
 from myhealth.intake.formats.tables.layout import GUESSED, Layout
-from myhealth.intake.parsed_record import ParsedRecord, is_utf8
+from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord, is_utf8
 from myhealth.machines.services import label_fault, serial_fault
 
 NOTICES_MAX = 20
@@ -103,6 +103,8 @@ def _describe_machine(value: Any, line: int, dump: Dump) -> None:
     described = {"serial": value} if isinstance(value, str) else value
     if not isinstance(described, dict):
         raise BadInput(f"line {line}: machine must be an object with a serial")
+    if isinstance(described, DuplicateKeyDict):
+        raise BadInput(f"line {line}: machine.{printable(described.name, 60)} occurs twice")
     serial = described.get("serial")
     if serial is not None or dump.serial is None:
         fault = serial_fault(serial)

@@ -6,7 +6,7 @@ Source: HL7 FHIR R4 (4.0.1), "Data Types" (dateTime, instant, Period, Timing).
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -23,9 +23,11 @@ DATE_TIME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Reads moments; those that name no zone are in `zone`."""
+    """Reads moments; those that name no zone are in `zone`. `doubts`: of moments that the clocks of the zone skipped or
+    repeated, each with its place."""
 
     zone: tzinfo
+    doubts: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, part: Element) -> dict[str, Any]:
         """Return taken_at, taken_precision, taken_offset, taken_until and issued_at of a resource, if it has them."""
@@ -51,6 +53,8 @@ class Moments:
         found = _moment(text, self.zone)
         if found is None:
             part.add_error(place, f"is not a date and time: '{printable(text, 40)}'")
+        elif found.doubt:
+            self.doubts.append((f"{part.path}.{place}", found.doubt))
         return found
 
 

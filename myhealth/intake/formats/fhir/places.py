@@ -22,6 +22,7 @@ performers performer, category category, notes note, absent_reason dataAbsentRea
 OF_CHECKUP, OF_RESULT = (
     dict(each.split() for each in table.replace("\n", " ").split(",")) for table in (_OF_CHECKUP, _OF_RESULT)
 )
+OF_PATIENT = {"patient.name": "name", "patient.birth_date": "birthDate", "patient.sex": "gender"}
 MEMBERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
 MISSING = "results.missing"  # the results that a report names and that are nowhere
 RESULT = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*")
@@ -35,6 +36,8 @@ def locate_element(kind: str, paths: Sequence[str], name: str) -> str:
     """
     if name == MISSING:
         return f"{kind}.{MEMBERS[kind]}"
+    if name in OF_PATIENT:
+        return f"Patient.{OF_PATIENT[name]}"
     if element := OF_CHECKUP.get(name):
         return f"{kind}.{element}"
     match = RESULT.fullmatch(name)

@@ -71,7 +71,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
     found.warnings += [*take_doubts(collected.results), *_absent_warnings(collected.parts)]
-    found.warnings += [*_file_warnings(group), *too_long]
+    found.warnings += [*_file_warnings(group), *too_long, *dict.fromkeys(moments.doubts)]
     found.unnumbered = not LASTING.match(record.get("record_id", ""))
     paths = [each.path for each in collected.parts]
     found.locate, found.elsewhere = partial(locate_element, group.head.kind, paths), group.addresses

@@ -205,8 +205,10 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
     if group.obr:
         told = facts_of_obr(group.obr)
         details |= told.details
-        if told.status and told.status != "final":
-            record["status"] = told.status
+        is_cancelled = not told.status and any(map(_is_cancelled, group.all("ORC")))
+        status = "cancelled" if is_cancelled else told.status
+        if status and status != "final":
+            record["status"] = status
         issued = _moment_in_field(group, group.obr, 22, zone, "OBR-22")
         if issued and not issued.known:
             record["issued_at"] = details["updated_at"] = issued.text
@@ -221,6 +223,11 @@ def _add_details(record: Facts, group: OrderGroup, results: list[ObxResult], zon
         found = [note for segment in each.segments for note in notes.get(id(segment), ())]
         if found:
             each.result["notes"] = found[:LIST_MAX]
+
+
+def _is_cancelled(control: Segment) -> bool:
+    """Return whether an ORC segment says that its order was cancelled: ORC-5 (table 0038), or ORC-1 (0119)."""
+    return control.text(5).upper() in ("CA", "DC") or control.text(1).upper() in ("CA", "OC", "CR", "DC", "DR")
 
 
 def _order_numbers(group: OrderGroup) -> list[Facts]:

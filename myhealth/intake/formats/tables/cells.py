@@ -47,6 +47,14 @@ TIME = (
 )
 YEAR_FIRST = re.compile(rf"([0-9]{{4}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}", re.IGNORECASE)
 YEAR_LAST = re.compile(rf"([0-9]{{1,2}})[-/. ]([0-9]{{1,2}})[-/. ]([0-9]{{4}}|[0-9]{{2}}){TIME}", re.IGNORECASE)
+# 20-Nov-2026 and Nov 20, 2026, in English; a year of two digits may be a day.
+DAY, MONTH = r"(?P<day>[0-9]{1,2})(?:st|nd|rd|th)?", r"(?P<month>[A-Z]{3,9})\.?"
+NAMED_MONTH = [
+    re.compile(rf"{first}[-/. ]\s*{second}[-/, ]\s*([0-9]{{4}}){TIME}", re.IGNORECASE)
+    for first, second in ((DAY, MONTH), (MONTH, DAY))
+]
+_MONTHS = "january february march april may june july august september october november december"
+MONTHS = {word: at for at, name in enumerate(_MONTHS.split(), 1) for word in (name, name[:3])} | {"sept": 9}
 HAS_TIME = re.compile(r"%[HIcXT]")
 MINUS = re.compile(r"[\u2212\u2012\u2013](?=[0-9.,])")  # as word processors write it
 BLANK = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9])")  # between thousands
@@ -239,6 +247,9 @@ def read_moment(text: str, layout: Layout, zone: tzinfo | None) -> PartialDateTi
         return parse_partial(parts, found.microsecond, zone)
     if match := YEAR_FIRST.fullmatch(text):
         return _moment_of(match, match.group(1, 2, 3), zone)
+    for pattern in NAMED_MONTH:
+        if match := pattern.fullmatch(text):
+            return _moment_of(match, (match[3], str(MONTHS.get(match["month"].lower(), 0)), match["day"]), zone)
     match = YEAR_LAST.fullmatch(text)
     if match is None or order == "ymd":
         raise ValueError(text)
