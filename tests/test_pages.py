@@ -279,6 +279,7 @@ def test_a_cookie_that_is_no_session_opens_nothing(application, settings, log_in
 TARGETS = [
     "https://evil.example/", "//evil.example", "/my//evil.example", "/my/\\evil", "/my/x\r\nSet-Cookie: a=b",
     "javascript:alert(1)", "/reports/", "/my/logout", "/my/login?next=/my/", "/my/" + "x" * 2000, "/my/\u202eevil",
+    "/my/../x", "/my/reports/..", "/my/%2E./x", "/my/./logout", "/my/x/.%2e?y", "/my/..#x",
 ]  # fmt: skip
 
 
@@ -289,6 +290,11 @@ def test_a_login_leads_nowhere_else(application) -> None:
         page = browser.get("/my/login")
         answer = browser.submit(page, "/my/login", username="bholanath", password=PASSWORD, next=target)
         assert answer.headers["Location"] == "/my/", target
+    browser = Browser(application)
+    answer = browser.submit(
+        browser.get("/my/login"), "/my/login", username="bholanath", password=PASSWORD, next="/my/?text=5..6/.x"
+    )
+    assert answer.headers["Location"] == "/my/?text=5..6/.x"
 
 
 def test_a_wrong_password_is_said_and_the_name_stays(browser: Browser, people) -> None:

@@ -121,6 +121,8 @@ def safe_target(path: str) -> str:
     """Return the page to open after the login: `path` if it is a page of this site, else the first page."""
     if not re.fullmatch(r"/my/(?!/)[\x21-\x7e]{0,1000}", path) or "\\" in path or path.startswith("/my/log"):
         return HOME
+    if re.search(r"/(?:\.|%2e){1,2}(?:[/?#]|\Z)", path, re.IGNORECASE):  # a browser would go up from there
+        return HOME
     return path
 
 
