@@ -8,6 +8,11 @@ from cli.context import App, pass_app
 from cli.output import as_json, print_json, tell, told_as_json
 from myhealth import embedded
 
+IN_USE = (
+    "A program was connected, such as `myhealth serve`. If it still runs, it starts the servers again as soon as it"
+    " needs them: end it first, then stop them again."
+)
+
 
 @click.group()
 def db() -> None:
@@ -37,8 +42,11 @@ def start(app: App) -> None:
 def stop(app: App) -> None:
     """Stop both servers in an orderly way; the data stays."""
     both = embedded.servers(app.settings().folder)
+    is_in_use = both[0].is_in_use()
     done = [{"server": each.title, "done": "stopped" if each.stop() else "was not running"} for each in both]
     tell("\n".join(f"{each['server']} {each['done']}" for each in done), done)
+    if is_in_use:
+        click.echo(IN_USE, err=True)
 
 
 @db.command("status")

@@ -64,12 +64,20 @@ def test_stop_really_ends_both_and_the_data_survives(folder: Path) -> None:
     pids = [server.pid() for server in servers(folder)]
     assert all(pids)
     done = run(folder, "db", "stop")
-    assert done.stdout == "PostgreSQL stopped\nMongoDB stopped\n"
+    assert (done.stdout, done.stderr) == ("PostgreSQL stopped\nMongoDB stopped\n", "")
     assert not any(alive(pid) for pid in pids)
     assert run(folder, "db", "stop").stdout == "PostgreSQL was not running\nMongoDB was not running\n"
     assert "bholanath" in run(folder, "users", "list").stdout
     with pymongo.MongoClient(Mongo(folder).ensure()) as client:
         assert client.get_default_database()["users"].find_one()["username"] == "bholanath"
+
+
+def test_stop_tells_that_a_program_still_uses_them(folder: Path) -> None:
+    run(folder, "db", "start")
+    with contextlib.closing(psycopg2.connect(servers(folder)[0].url)):
+        done = run(folder, "db", "stop")
+    assert done.stdout == "PostgreSQL stopped\nMongoDB stopped\n"
+    assert "it starts the servers again as soon as it needs them: end it first" in done.stderr
 
 
 def test_commands_that_start_it_at_once_start_one(folder: Path) -> None:

@@ -187,6 +187,17 @@ class Postgres(Server):
         finally:
             connection.close()
 
+    def is_in_use(self) -> bool:
+        """Return whether a program is connected; False if the server does not answer."""
+        import psycopg2
+
+        others = "select 1 from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        with contextlib.suppress(psycopg2.OperationalError), contextlib.ExitStack() as held:
+            cursor = held.enter_context(contextlib.closing(psycopg2.connect(self.url))).cursor()
+            cursor.execute(others)
+            return cursor.fetchone() is not None
+        return False
+
     def shut_down(self) -> bool:
         if self.pid() is None:
             return False
