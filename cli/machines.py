@@ -6,6 +6,8 @@ import click
 
 from cli.context import App, pass_app
 from cli.output import as_json, print_records, tell, told_as_json
+from myhealth.common.errors import NotFound
+from myhealth.common.text import printable
 from myhealth.machines import services
 
 COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
@@ -13,7 +15,7 @@ COLUMNS = ("serial", "model", "site", "firmware", "last_upload_at")
 
 @click.group()
 def machines() -> None:
-    """List and register machines.
+    """List and register machines, and what they measure without a code.
 
     A machine that sends records is registered automatically; this command adds its model, site and firmware.
     """
@@ -27,6 +29,25 @@ def machines_list(app: App, as_json: bool) -> None:
     with app.database():
         rows = [{name: getattr(machine, name) for name in COLUMNS} for machine in services.list_machines()]
     print_records(rows, COLUMNS, as_json=as_json)
+
+
+@machines.command()
+@click.argument("serial", required=False, help="Only of the machine with this serial number.")
+@as_json
+@pass_app
+def unmapped(app: App, serial: str | None, as_json: bool) -> None:
+    """List the tests whose results came without a LOINC code.
+
+    They have no range of the catalogue, and a trend by their name only. The columns of a CSV file get codes by a
+    layout; other files need them from the machine.
+    """
+    from myhealth.checkups.services import UNCODED_COLUMNS, list_uncoded_tests  # only this reads check-ups
+
+    with app.database():
+        if serial is not None and services.find_machine(serial) is None:
+            raise NotFound(f"there is no machine {printable(serial)}")
+        rows = list_uncoded_tests(serial)
+    print_records(rows, UNCODED_COLUMNS, as_json=as_json)
 
 
 @machines.command()

@@ -92,6 +92,23 @@ def test_what_commands_change_is_told_as_json(db, people, sync, run_cli, tmp_pat
 
 
 @pytest.mark.process
+def test_tests_without_a_code_are_listed_by_machine(people, run_cli) -> None:
+    plain = {"name": "Urobilinogen", "value": 1, "unit": "mg/dL"}
+    own = {"name": "GLU", "other_code": "G1", "value": 5}
+    take(record(1, results=[plain, own]), record(2, results=[plain, {**own, "code": "2345-7"}]), record(3))
+    take(record(1, results=[plain]), machine="HC-2")
+    take(record(9, results=[plain], status="entered-in-error"))
+    told = json.loads(run_cli("machines", "unmapped", "HC-1", "--json").stdout)
+    assert [[*each.values()] for each in told] == [
+        ["HC-1", "Urobilinogen", "mg/dL", "", 2],
+        ["HC-1", "GLU", "", "G1", 1],
+    ]
+    assert run_cli("machines", "unmapped").stdout.splitlines()[-1].split() == ["HC-2", "Urobilinogen", "mg/dL", "1"]
+    unknown = run_cli("machines", "unmapped", "HC-7")
+    assert (unknown.returncode, unknown.stderr) == (2, "Error: there is no machine HC-7\n")
+
+
+@pytest.mark.process
 def test_the_example_of_settings_is_a_file_that_can_be_used(run_cli, tmp_path) -> None:
     text = run_cli("settings", "--example", env={}).stdout
     file = tmp_path / "myhealth.toml"

@@ -14,7 +14,7 @@ from peewee import JOIN
 from myhealth.audit.events import current_actor, event_values, insert_events, record_event
 from myhealth.checkups.models import REVIEW, SHOWN_COLUMNS, Checkup, CheckupVersion, select_fields
 from myhealth.clinical.status import WITHDRAWN, shown_results
-from myhealth.common.database import database, transaction
+from myhealth.common.database import database, fetch_all, transaction
 from myhealth.common.decoding import whole_number
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.machines.models import Machine
@@ -31,6 +31,25 @@ def list_checkups(*, patient_id: int | None = None, before: int | None = None, l
         query = query.where(Checkup.id < before)
     with transaction():
         return [_with_shown_results(row) for row in query.dicts()]
+
+
+UNCODED_COLUMNS = ("machine", "name", "unit", "other_code", "results")
+# Raw SQL: results are JSON, and another program may have stored any.
+UNCODED = """
+select coalesce(serial, ''), coalesce(result->>'name', ''), coalesce(result->>'unit', result->>'unit_text', ''),
+    coalesce(result->>'other_code', ''), count(*)
+from checkups left join machines on machines.id = machine_id
+cross join jsonb_path_query(results, '$[*] ? (@.type() == "object")') as result
+where coalesce(result->>'code', '') = '' and status is distinct from %s and (%s::text is null or serial = %s)
+group by 1, 2, 3, 4 order by 1, 5 desc, 2, 3, 4"""
+
+
+def list_uncoded_tests(serial: str | None = None) -> list[dict[str, Any]]:
+    """Return the tests of check-ups whose results have no LOINC code, the most frequent of a machine first: `machine`,
+    `name`, `unit`, `other_code` (the source's), and the number of `results`. `serial`: only of this machine."""
+    with transaction() as cursor:
+        rows = fetch_all(cursor, UNCODED, (WITHDRAWN, serial, serial))
+        return [dict(zip(UNCODED_COLUMNS, row, strict=True)) for row in rows]
 
 
 def get_checkup(patient_id: int, checkup_id: int, *, withdrawn: bool = False) -> dict[str, Any]:
