@@ -77,6 +77,29 @@ def test_a_mark_gives_no_false_all_clear(sent: str, flag: str | None) -> None:
     assert stored(obx(mark=sent))["flag"] == flag
 
 
+JUDGED = {
+    "words that are not known": ("HIGH!", None, None),
+    "a star": ("*", None, None),
+    "a laboratory's own H": ("H^Heterozygous^L", None, None),
+    "beside one that is known": ("U~*", None, None),
+    "a change": ("U", "N", 70),
+    "an arrow": ("↑", "H", 70),
+    "above normal": ("^Above normal^L", "H", 70),
+    "critical": ("^Critical^L", "A", 70),
+    "of SNOMED CT": ("281302008^^SCT", "H", 70),
+    "normal in words": ("^Within normal limits^L", "N", 70),
+}
+
+
+@pytest.mark.parametrize(("sent", "flag", "low"), JUDGED.values(), ids=JUDGED)
+def test_the_catalogue_gives_no_all_clear_where_the_source_says_something_else(sent: str, flag: Any, low: Any) -> None:
+    glucose = {"code": "2345-7^Glucose^LN", "unit": "mg/dL"}
+    result = stored(obx("120", mark=sent, **glucose))
+    assert (result["flag"], result["low"], result.get("range_source")) == (flag, low, "catalogue" if low else None)
+    assert stored(obx("120", mark=sent, range="70-99", **glucose))["high"] == 99
+    assert stored(obx("0", mark=sent, **glucose))["warning"]
+
+
 RANGES = {
     "under five years is not five and a half": ("<5 years: 5-10", [{"low": 5, "high": 10, "age_high": 4, "age_unit": "a"}]),
     "under two years": ("<2 years: 5-10", [{"low": 5, "high": 10, "age_high": 24, "age_unit": "mo"}]),

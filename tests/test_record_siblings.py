@@ -213,3 +213,10 @@ def test_a_machine_with_two_serials_is_refused() -> None:
     twice = b'{"machine": {"serial": "HC-1", "serial": "HC-2"}, "records": []}'
     with pytest.raises(BadInput, match="serial occurs twice"):
         list(FileImport(io.BytesIO(twice), "dump.json", ImportOptions()))
+
+
+def test_a_judgement_that_is_not_known_makes_no_other_number() -> None:
+    made = record(None) | {"results": [{**GLUCOSE, "interpretations": [{"text": "*"}]}]}
+    found = validate_record(made)[0]
+    assert found is not None
+    assert ('"range_source"' in found.results, '"range_source"' in found.results_as_sent) == (False, True)

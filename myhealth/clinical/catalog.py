@@ -161,6 +161,12 @@ def is_first(code: str, unit: str) -> bool:
     return code not in LATER_CODES and FIRST_UNITS.fullmatch(unit.replace(" ", "").lower()) is not None
 
 
+def is_of_first(found: Mapping[str, Any], code: str, unit: str) -> bool:
+    """Return whether `first_findings` gives what was found."""
+    more = "range_text" in found or "flag_source" in found or "range_source" not in found
+    return not more and is_first(code, unit)
+
+
 def first_findings(
     code: str | None, value: Any, unit: str | None, low: Any, high: Any, flag: str | None, range_text: str | None
 ) -> dict[str, Any]:

@@ -38,13 +38,19 @@ INTERPRETATIONS = {
     for code, words in (" ".join(each.split()).split(" ", 1) for each in row.split(";"))
 }
 # The same in plain words, which mean it in whatever system.
-PLAIN_WORDS = {
-    "normal": "N",
-    "low": "L",
-    "high": "H",
-    "abnormal": "A",
-    **dict.fromkeys(("critical low", "critically low", "very low", "panic low"), "LL"),
-    **dict.fromkeys(("critical high", "critically high", "very high", "panic high"), "HH"),
+_WORDS = """
+N: normal; within normal limits; within reference range; 281301001
+L: low; below normal; below reference range; decreased; reduced; ↓; 281300000
+H: high; above normal; above reference range; elevated; increased; raised; ↑; 281302008
+LL: critical low; critically low; very low; panic low; ↓↓
+HH: critical high; critically high; very high; panic high; ↑↑
+A: abnormal; 263654008
+AA: critical; panic; critically abnormal
+NEG: negative
+POS: positive
+"""
+PLAIN_WORDS = {  # the numbers are SNOMED CT's
+    word: code for code, words in (row.split(": ") for row in _WORDS.strip().split("\n")) for word in words.split("; ")
 }
 SEVERITY = ("N", "A", "L", "H", "LL", "HH")
 
@@ -54,6 +60,11 @@ def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
     `code` and `system`. A laboratory's own A may mean anything, so it gives no flag."""
     flags = [known[1] for each in interpretations if (known := _known(each)) and known[1]]
     return max(flags, key=SEVERITY.index, default=None)
+
+
+def is_understood(interpretation: Mapping[str, Any]) -> bool:
+    """Return whether it is known what an interpretation means."""
+    return _known(interpretation) is not None
 
 
 def read_mark(text: str) -> tuple[str | None, dict[str, Any] | None]:

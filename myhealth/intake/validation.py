@@ -17,7 +17,7 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import replace
 
-from myhealth.clinical.catalog import findings, first_findings, is_first
+from myhealth.clinical.catalog import findings, first_findings, is_of_first
 from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
 from myhealth.common.decoding import INT_MAX, INT_MIN
@@ -49,7 +49,7 @@ from myhealth.intake.record import (
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
 from myhealth.intake.superseded import drop_superseded
-from myhealth.intake.worded_facts import future_moments, read_words, says_more, tells_range
+from myhealth.intake.worded_facts import as_judged, future_moments, read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -295,7 +295,7 @@ def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Find
             words = result.range_text if result.__class__ is Result else _words_of_range(result)
             found = findings(code, value, unit, low, high, result.flag, words)
             if found:
-                all_found.append((place, found))
+                all_found.append((place, found if result.__class__ is Result else as_judged(result, found)))
     return added, all_found
 
 
@@ -316,7 +316,7 @@ def _add_results(record: Record, results: list[Any], encoded: bytes, all_found: 
     first = results[:]
     for place, found in all_found:
         result = results[place]
-        if "range_text" in found or "flag_source" in found or not is_first(result.code, result.unit):
+        if not is_of_first(found, result.code, result.unit):
             words = result.range_text if result.__class__ is Result else _words_of_range(result)
             values = (result.code, result.value, result.unit, result.low, result.high, result.flag, words)
             first[place] = replace(result, **first_findings(*values))

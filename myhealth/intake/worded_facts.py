@@ -8,7 +8,7 @@ import msgspec
 
 from myhealth.clinical.coding_systems import LOINC, uri_of
 from myhealth.clinical.in_words import concept_text
-from myhealth.clinical.interpretations import flag_of
+from myhealth.clinical.interpretations import flag_of, is_understood
 from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.intake.record import NOT_SENT
 from myhealth.intake.record_types import TEXT_MAX, ReferenceRange
@@ -34,6 +34,14 @@ def says_more(result: Any) -> bool:
     if result.value == "" and _value_words(result):
         return True
     return bool((result.interpretations and result.flag in ABSENT) or (result.codings and result.code is NOT_SENT))
+
+
+def as_judged(result: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the catalogue finds in a DetailedResult, without its range where the source judged the value in words
+    that are not known: "within the usual range" might contradict them."""
+    if not result.interpretations or all(is_understood(msgspec.to_builtins(each)) for each in result.interpretations):
+        return found
+    return {name: found[name] for name in ("flag", "warning") if "warning" in found}
 
 
 def read_words(result: Any) -> None:
