@@ -351,7 +351,10 @@ def test_a_specimen_that_is_not_blood_is_named_where_it_is_the_only_one(browser:
     for path in ("/my/trends", "/my/matrix"):
         names = re.findall(r"<bdi>((?:Glucose|Urine|Sodium).*?)</bdi>", browser.get(path).text)
         assert sorted(names) == ["Glucose, urine", "Sodium", "Urine protein"], path
-    assert "In <bdi>mg/dL</bdi>, urine" in browser.get("/my/trends?code=2345-7").text
+    glucose = browser.get("/my/trends?code=2345-7").text
+    assert ("In <bdi>mg/dL</bdi>, urine" in glucose, "The sugar in the blood" in glucose) == (True, False)
+    synced(record(2, results=[result("Glucose", 99, "mg/dL", code="2345-7")]))
+    assert "The sugar in the blood" in browser.get("/my/trends?code=2345-7").text
     assert re.search(r"In <bdi>mg/dL</bdi>\s*</h2>", browser.get("/my/trends?code=2951-2").text)
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC, about, far_of, more_about
 from myhealth.clinical.in_words import name_text, unit_of
 from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN
+from myhealth.clinical.series import BLOOD_KIND
 from myhealth.common.errors import BadInput, NotFound
 from myhealth.reports.filters import PageCursor
 from myhealth.reports.trends import EARLIEST, TrendPoint, TrendQuery, split_series
@@ -137,10 +138,12 @@ class TrendsPage(PatientPage):
         title = PRESSURE_NAME if code == BLOOD_PRESSURE else name_text(newest[0].name) or code
         parts = (SYSTOLIC, DIASTOLIC) if code == BLOOD_PRESSURE else (code,)
         # One chart never mixes units or specimens.
+        split = split_series(points, code)
         series = [
             _series(number, same, self.dates, str(title), specimen, code)
-            for number, (specimen, same) in enumerate(split_series(points, code))
+            for number, (specimen, same) in enumerate(split)
         ]
+        is_guided = not split or any(specimen in ("", BLOOD_KIND) for specimen, _ in split)  # the guide is of blood
         return self.render(
             "trend",
             title=title,
@@ -148,8 +151,8 @@ class TrendsPage(PatientPage):
             older=older,
             periods=periods if months or older or len(points) > FEW else [],
             newest_day=self.dates.day(newest[0].taken_at),
-            about=list(filter(None, map(about, parts))),
-            far=far_texts(parts, newest[0].unit),
+            about=list(filter(None, map(about, parts))) if is_guided else [],
+            far=far_texts(parts, newest[0].unit) if is_guided else [],
             more_about=more_about(code) if code and LOINC.fullmatch(code) else "",
             few=FEW,
             mistaken_note=MISTAKEN,
