@@ -137,3 +137,20 @@ def test_the_power_of_a_range_stays(sent: str, unit: str, low: Any, words: str |
 )  # fmt: skip
 def test_an_order_that_is_cancelled_in_its_control_segment_is_cancelled(orc: str, obr_25: str, status: Any) -> None:
     assert record_of(MSH, PID, orc, f"{OBR}{'|' * 18}{obr_25}", obx("NM", "5")).get("status") == status
+
+
+@pytest.mark.parametrize("unit", ["-", "–", "N/A", "none", ".", " / "])
+def test_a_unit_that_is_none_is_none(unit: str) -> None:
+    result = result_of(obx("NM", "5", f6=unit))
+    assert (result["unit"], "unit_text" in result) == (None, False)
+
+
+def test_of_several_specimens_none_is_that_of_every_result() -> None:
+    def specimens(*types: str) -> Any:
+        segments = [
+            each for at, name in enumerate(types) for each in (obx("NM", str(at)), f"SPM|{at}|||{name}^^HL70487")
+        ]
+        return record_of(MSH, PID, OBR, *segments)["details"]["specimen"]
+
+    assert specimens("SER^Serum", "UR^Urine") == {"text": "Serum, Urine"}
+    assert specimens("SER^Serum", "PLAS^Plasma")["codings"][0]["code"] == "SER"

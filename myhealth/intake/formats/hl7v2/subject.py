@@ -8,7 +8,9 @@ from datetime import UTC, datetime, tzinfo
 
 from msgspec import Struct
 
+from myhealth.clinical.in_words import concept_text
 from myhealth.clinical.range_choice import YEARS_OF
+from myhealth.clinical.series import specimen_kind
 from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
@@ -141,6 +143,9 @@ def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) 
     if segment is None:
         return facts_of_obr(group.obr).specimen if group.obr else None
     encoding, type_ = segment.encoding, field_concept(segment, 4)
+    types = [found for each in inside if (found := field_concept(each, 4))]
+    if len({*map(specimen_kind, types)}) > 1:  # which one a result is of is not said
+        return {"text": ", ".join(dict.fromkeys(map(concept_text, types)))[:TEXT_MAX]}
     # An EI whose parts are subcomponents.
     sent = (encoding.subcomponents(each) for each in encoding.components(segment.first(2)))
     numbers = (identifier_of(encoding.component.join(each), encoding) for each in sent)

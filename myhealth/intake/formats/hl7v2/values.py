@@ -33,6 +33,7 @@ STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DI
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
 # 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
 DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
+NO_UNIT = re.compile(r"[-–./ ]*|n/?a|none|null", re.IGNORECASE)
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
 # 10^3/uL and m^2, where the sender did not escape the power although ^ parts the components.
 POWER = re.compile(r"((?<![0-9.])10|(?<![A-Za-z])[cdkm]?m)\s*\^\s*(-?[0-9]{1,2})(?:\^+(?=/))?(?![0-9A-Za-z.])")
@@ -238,6 +239,7 @@ def parse_unit(text: str, encoding: Encoding) -> tuple[str | None, str | None]:
     if is_local(uri_of(coded[2])) and ucum_unit(coded[1]):
         first = ""  # nor is a laboratory's own code beside its words
     sent = first or coded[1] or coded[3] or coded[4]
+    sent = "" if NO_UNIT.fullmatch(sent) else sent
     for code, words, system in (coded[:3], coded[3:6]):
         if code and system.upper() == "UCUM":
             known = ucum_unit(code) or code
