@@ -143,7 +143,7 @@ def test_no_search_takes_long_whatever_a_name_is(reports: ReportRepository) -> N
     wanted = parse_search({"search": "a " * 31})
     assert not wanted.finds(many)
     assert [each["_id"] for each in reports.people.search(wanted)] == [2]
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 10  # without end, if it tried each way to divide the name
 
 
 @given(st.text(max_size=60))

@@ -263,7 +263,7 @@ def test_the_loop_outlives_both_stores_and_ends_when_it_is_told_to(db, reports, 
         process.send_signal(signal.SIGTERM)
         told_at = time.monotonic()
         said = process.communicate(timeout=60)[1]
-        assert time.monotonic() - told_at < 2
+        assert time.monotonic() - told_at < 10
     assert process.returncode == 0
     assert "Traceback" not in said  # whether a pass failed and was tried again, or waited for its store, is chance
     assert reports.count()[0] < 20_000, "it ended between two batches"

@@ -32,14 +32,17 @@ NEXT_IDS_SQL = """
 select min(id), max(id), case when max(id) - min(id) >= count(*) then array_agg(id) end
 from (select nextval((select pg_get_serial_sequence('checkups', 'id')::regclass)) as id
       from generate_series(1, %s)) as given"""
-# Two halves: records with a machine and records without one each have an index of their own.
+# Two halves: records with a machine and records without one each have an index of their own. `limit 1`: each key is
+# looked up by its index; a join would read the whole table where PostgreSQL believes that this is cheaper.
 FIND_BY_KEY = """
 select wanted.machine_id, wanted.record_id{columns}
 from unnest(%(machines)s::bigint[], %(records)s::text[]) as wanted (machine_id, record_id)
-join checkups on checkups.record_id = wanted.record_id and checkups.machine_id = wanted.machine_id
+cross join lateral (
+    select * from checkups where record_id = wanted.record_id and machine_id = wanted.machine_id limit 1) as checkups
 union all
 select null, wanted.record_id{columns} from unnest(%(machineless)s::text[]) as wanted (record_id)
-join checkups on checkups.record_id = wanted.record_id and checkups.machine_id is null"""
+cross join lateral (
+    select * from checkups where record_id = wanted.record_id and machine_id is null limit 1) as checkups"""
 STORED_NAMES = ("id", "patient_id", "created_at", *CHANGEABLE)
 FIND_STORED = FIND_BY_KEY.format(columns=f", {select_list(STORED_NAMES)}")
 FIND_KNOWN = FIND_BY_KEY.format(columns="")

@@ -6,9 +6,9 @@ before is not shown, alone or within a report.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -17,16 +17,18 @@ from myhealth.intake.content import Content, as_moment, held_in, numbers_in, ver
 from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending, RecordKey
 
+Value = TypeVar("Value")
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)")
-# Each number by itself (with &&, each row would be compared with all), and by the index of migration 22, which is a
-# bitmap scan, even if PostgreSQL believes that the table is still empty.
+# Each number by itself (with && or in a join, each row would be compared with all: hence `offset 0`), and by the index
+# of migration 22, which is a bitmap scan, even if PostgreSQL believes that the table is still empty.
 FIND_NUMBERED = """
 set local enable_seqscan = off;
 set local enable_indexscan = off;
 select distinct id from unnest(%s::text[]) as wanted (number)
-join checkups on checkup_numbers(record_id, results, details) @> array[wanted.number]
-    and (record_id ~ '[/#|]|^urn:' or results @? '$[*].sub_id ? (@ like_regex "[^0-9.]")'
-         or details @? '$.panels[*].sub_id')"""
+cross join lateral (
+    select id from checkups where checkup_numbers(record_id, results, details) @> array[wanted.number]
+        and (record_id ~ '[/#|]|^urn:' or results @? '$[*].sub_id ? (@ like_regex "[^0-9.]")'
+             or details @? '$.panels[*].sub_id') offset 0) as holders"""
 CANDIDATES = """
 select id, patient_id, machine_id, record_id, results::text, details::text, status from checkups
 where id = any(%s) and record_id is not null
@@ -88,10 +90,11 @@ def find_gone(cursor: Any, patient_ids: Iterable[int], numbers: Iterable[str]) -
     cursor.execute(ANY_WAITING)
     if not cursor.fetchone()[0]:  # the usual case: nothing is asked of each number
         return found
-    sent, kinds = [*numbers], {"Observation", "DiagnosticReport"}
-    cursor.execute(WAITING, {"parts": [*{part for each in sent for part in parts_of(each)}]})
+    sent, kinds = ByParts((each, each) for each in numbers), {"Observation", "DiagnosticReport"}
+    cursor.execute(WAITING, {"parts": sent.parts})
     waiting = [Gone(*values) for values in cursor.fetchall()]
-    return found + [gone for gone in waiting if sum(is_number_of(gone.record_id, each, kinds) for each in sent) == 1]
+    numbered = [[is_number_of(gone.record_id, each, kinds) for each in sent.near(gone.record_id)] for gone in waiting]
+    return found + [gone for gone, each in zip(waiting, numbered, strict=True) if sum(each) == 1]
 
 
 def keep_deletion(cursor: Any, name: str, details: str | None) -> None:
@@ -131,12 +134,12 @@ def find_numbered(cursor: Any, names: Iterable[str]) -> list[int]:
     return found
 
 
-def find_meant(cursor: Any, names: Iterable[str]) -> tuple[dict[str, list[Meant]], set[str]]:
+def find_meant(cursor: Any, names: Collection[str]) -> tuple[dict[str, list[Meant]], set[str]]:
     """Return the check-ups that the deleted resources may be, by the addresses or identifiers that were sent; more than
     one if it is not certain which of them is meant. Also return the names of those that are withdrawn already."""
-    wanted = list(names)
-    cursor.execute(CANDIDATES, (find_numbered(cursor, wanted),))
-    shown, withdrawn = ({name: list[Meant]() for name in wanted} for _ in range(2))
+    wanted = ByParts((name, name) for name in names)
+    cursor.execute(CANDIDATES, (find_numbered(cursor, names),))
+    shown, withdrawn = ({name: list[Meant]() for name in names} for _ in range(2))
     for id_, patient_id, machine_id, number, results, details, status in cursor.fetchall():
         found = withdrawn if status == WITHDRAWN else shown
         content = {"record_id": number, "results": decode_json(results), "details": decode_json(details or "{}")}
@@ -144,12 +147,11 @@ def find_meant(cursor: Any, names: Iterable[str]) -> tuple[dict[str, list[Meant]
         alone = len(members) < len(set(numbers_in(content)))
         kinds = {"Observation"} if alone or "panels" in content["details"] else set()
         kinds |= set() if alone else {"DiagnosticReport"}
-        for name in wanted:
-            if is_number_of(name, number, kinds):
-                found[name].append(Meant(*stored))
-            found[name] += [
-                Meant(*stored, each) for each in sorted(members) if is_number_of(name, each, {"Observation"})
-            ]
+        of_members = [(each, Meant(*stored, each), {"Observation"}) for each in sorted(members)]
+        for each, meant, of_kinds in ((number, Meant(*stored), kinds), *of_members):
+            for name in wanted.near(each):
+                if is_number_of(name, each, of_kinds):
+                    found[name].append(meant)
     return shown, {name for name, each in withdrawn.items() if each}
 
 
@@ -157,6 +159,25 @@ def parts_of(name: str) -> tuple[str, str]:
     """Return the parts by which the numbers of the resource with this name are found: the name without its id, and the
     id."""
     return name.partition("#")[0], re.split("[/#]", name)[-1]
+
+
+class ByParts(Generic[Value]):
+    """Values under the parts of their names, so that not each number is compared with each name."""
+
+    def __init__(self, named: Iterable[tuple[str, Value]]) -> None:
+        self._values: dict[str, dict[int, Value]] = {}
+        for name, value in named:
+            for part in parts_of(name):
+                self._values.setdefault(part, {})[id(value)] = value
+
+    @property
+    def parts(self) -> list[str]:
+        return [*self._values]
+
+    def near(self, name: str) -> list[Value]:
+        """Return the values of the names that share a part with this one: of all names that `is_number_of` accepts."""
+        found = [self._values.get(part, {}) for part in dict.fromkeys(parts_of(name))]
+        return [*(found[0] | found[-1]).values()]
 
 
 def is_number_of(name: str, number: str, kinds: set[str]) -> bool:

@@ -16,6 +16,7 @@ from myhealth.common.text import fold_name, printable
 from myhealth.intake.identity import as_named_today, claim_of, contradiction
 from myhealth.intake.new_patients import NewPatients
 from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.record_ids import HELD
 from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.held_names import erased_form, find_erased_names
@@ -37,16 +38,6 @@ ON_SERVER = re.compile(r"https?://(.*)(/Patient/[^/]+)")
 # A lock: an account that is linked at this moment takes in the records that are rejected before.
 STILL_UNLINKED = "select id from users where id = any(%s) and linked_at is null for share"
 LINKED_MEANWHILE = "an account was linked while records for it were rejected; try again"
-# Records that were stored, or deleted since, before numbers had authorities.
-STORED_BEFORE = """
-select position from unnest(%s::text[], %s::text[], %s::bigint[]) with ordinality
-    as wanted (serial, record_id, patient_id, position)
-left join machines on machines.serial = wanted.serial
-where (wanted.serial is null or machines.id is not null) and exists (
-    select from (select machine_id, record_id, patient_id from checkups
-                 union all select machine_id, record_id, patient_id from superseded) as stored
-    where stored.patient_id = wanted.patient_id and stored.record_id = wanted.record_id
-        and stored.machine_id is not distinct from machines.id)"""
 LEARN = """
 insert into patient_identifiers as known (patient_id, system, value, source_name) values %s
 on conflict (value, system) do update set patient_id = excluded.patient_id, source_name = case
@@ -311,7 +302,7 @@ class Patients:
             return
         records = [(item.record.machine, item.record.record_id) for item, _ in asked if item.record]
         columns = [machine for machine, _ in records], [id_ for _, id_ in records], [acc.id for _, acc in asked]
-        cursor.execute(STORED_BEFORE, columns)
+        cursor.execute(HELD, columns)
         self._before = {id(asked[position - 1][0]): asked[position - 1][1] for (position,) in cursor.fetchall()}
 
 

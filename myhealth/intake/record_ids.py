@@ -29,16 +29,24 @@ SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # A record, a number that it may have, and the id of the patient whose check-up must have it, None for anybody's.
 Former = tuple[ValidatedRecord, Record, str, int | None]
 DERIVED = re.compile("sha256:[0-9a-f]{40}:[0-9]+")
-# The records whose former number is that of one that is stored, or was deleted or erased. `owner`: null for anybody's.
-HELD_BEFORE = """
+# The positions of the records (serial, record_id, owner) whose number is that of a check-up that is stored, or was
+# changed or deleted. `owner`: null for anybody's. The three parts each use an index; a single comparison with a machine
+# that may be null would read all.
+HELD = """
 select position from unnest(%s::text[], %s::text[], %s::bigint[])
     with ordinality as wanted (serial, record_id, owner, position)
 left join machines on machines.serial = wanted.serial
-where ((wanted.serial is null or machines.id is not null) and exists (
-    select from (select machine_id, record_id, patient_id from checkups
-        union all select machine_id, record_id, patient_id from superseded) as held
-    where held.record_id = wanted.record_id and held.machine_id is not distinct from machines.id
-        and (wanted.owner is null or held.patient_id = wanted.owner)))
+where (wanted.serial is null or machines.id is not null) and exists (
+    select from checkups where record_id = wanted.record_id and machine_id = machines.id
+        and (wanted.owner is null or patient_id = wanted.owner)
+    union all
+    select from checkups where record_id = wanted.record_id and machine_id is null and machines.id is null
+        and (wanted.owner is null or patient_id = wanted.owner)
+    union all
+    select from superseded where record_id = wanted.record_id and coalesce(machine_id, 0) = coalesce(machines.id, 0)
+        and (wanted.owner is null or patient_id = wanted.owner))"""
+# Also those that were erased.
+HELD_BEFORE = f"""{HELD}
     or wanted.owner is null and exists (select from erased_digests where kind = 'record'
         and digest = keyed_digest(wanted.serial, wanted.record_id))"""
 RENAMED = f"""

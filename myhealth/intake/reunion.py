@@ -3,7 +3,7 @@
 All functions work within the transaction that stores the batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, numbers_in, results_in, version_order
-from myhealth.intake.deletions import FORGET, Gone, find_gone, find_numbered, is_number_of
+from myhealth.intake.deletions import FORGET, ByParts, Gone, find_gone, find_numbered, is_number_of
 from myhealth.intake.formats.fhir.places import MISSING
 from myhealth.intake.members import KnownAddresses, contains, is_alone, is_member, known_addresses, merge_part, take_in
 from myhealth.intake.merge import shared_facts
@@ -61,6 +61,10 @@ class Related:
             for number in held_in(self.held[each["id"]]):
                 self.holders.setdefault(number, []).append(each)
         self.addresses = KnownAddresses(self.held.values())
+        shown = [each for each in self.held.values() if each["status"] != WITHDRAWN]
+        pairs = [pair for each in shown for pair in zip(numbers_in(each), results_in(each), strict=True)]
+        # the Observations that one of the check-ups shows
+        self.shown = {number for number, each in pairs if each.get("status") != WITHDRAWN}
 
     def others(self, row: Pending, rows: Iterable[StoredRow]) -> Iterator[tuple[StoredRow, Content]]:
         """Yield these check-ups, but the record's own, each once, in the order of the store."""
@@ -68,12 +72,6 @@ class Related:
         for stored in self.stored if len(chosen) > 1 else [*chosen.values()]:
             if stored["id"] in chosen:
                 yield stored, self.held[stored["id"]]
-
-    def shows(self, number: str) -> bool:
-        """Return whether one of the check-ups shows the Observation of this number."""
-        shown = [each for each in self.held.values() if each["status"] != WITHDRAWN and number in numbers_in(each)]
-        pairs = [pair for each in shown for pair in zip(numbers_in(each), results_in(each), strict=True)]
-        return any(name == number and each.get("status") != WITHDRAWN for name, each in pairs)
 
 
 NONE = Related(())
@@ -92,8 +90,9 @@ class Reunion:
         self._alone: list[tuple[Pending, StoredRow, str]] = []
         self._cursor = cursor
         self._carried_out: list[tuple[Pending, int]] = []
-        found, self._gone = _find_related(cursor, rows)
-        of_gone = {each.patient_id for each in self._gone}
+        found, gone = _find_related(cursor, rows)
+        self._gone = ByParts((name, each) for each in gone for name in (each.record_id, *each.numbers))
+        of_gone = {each.patient_id for each in gone}
         patients = {row.patient_id for row in rows if of_gone & {None, row.patient_id}}
         self._related = {id_: Related(found.get(id_, ())) for id_ in {*found, *patients}}
         ids = [each["id"] for found in self._related.values() for each in found.stored]
@@ -105,11 +104,11 @@ class Reunion:
     def _is_settled(self, row: Pending) -> bool:
         """Return whether the record belongs to stored reports, or is rejected."""
         content = self._at_known_addresses(row)
-        gone = [each for each in self._gone if each.patient_id in (None, row.patient_id)]
-        itself = [each for each in gone if each.patient_id and each.key == row.key]
+        gone = self._gone_of(row, content)
+        itself = [each for each in gone.values() if each.patient_id and each.key == row.key]
         if itself and row.key not in self._related[row.patient_id].keys:
             return self._find_parts(row, content | {"status": WITHDRAWN})  # it is not stored again
-        gone = [each for each in gone if each not in itself]
+        gone = {id(each): each for each in gone.values() if each not in itself}
         if gone and (why := self._withdraw_gone(row, content, gone)):
             self.refused.append((row, why))
             return True
@@ -117,7 +116,13 @@ class Reunion:
         content = content_of(row, None) if gone else content
         return self._find_parts(row, content) or (not is_gone and self._take_in(row, content))
 
-    def _withdraw_gone(self, row: Pending, content: Content, gone: Sequence[Gone]) -> Unsettled | None:
+    def _gone_of(self, row: Pending, content: Content) -> dict[int, Gone]:
+        """Return by id() the deletions that may be of the record or of its results."""
+        numbers = (*numbers_in(content), str(content["record_id"]))
+        near = [each for number in numbers for each in self._gone.near(number)]
+        return {id(each): each for each in near if each.patient_id in (None, row.patient_id)}
+
+    def _withdraw_gone(self, row: Pending, content: Content, gone: Mapping[int, Gone]) -> Unsettled | None:
         """Withdraw in a record what was deleted before and is not shown elsewhere. Return why it is rejected, if
         it was changed after its deletion here."""
         own, facts, related = str(content["record_id"]), shared_facts(content), self._related[row.patient_id]
@@ -125,8 +130,8 @@ class Reunion:
         sent[own] = facts | {"version": (content["details"] or {}).get("version")}
         kind, changed = row.item.parsed.patient_field.partition(".")[0], content
         for number, said in sent.items():
-            for each in gone if not related.shows(number) else ():
-                if not each.means(number, said, {kind} if number == own else OBSERVATION):
+            for each in self._gone.near(number) if number not in related.shown else ():
+                if id(each) not in gone or not each.means(number, said, {kind} if number == own else OBSERVATION):
                     continue
                 if each.patient_id and each.is_before(said):
                     message = f"has {printable(number)}, which was deleted here, with other content"
@@ -193,7 +198,10 @@ class Reunion:
         changed, others = content, [*related.others(row, related.stored if elsewhere else members)]
         numbers = [str(held["record_id"]) for _, held in others]
         # An address without a server that fits several results means none of them.
-        elsewhere = [name for name in elsewhere if sum(is_number_of(name, each, OBSERVATION) for each in numbers) == 1]
+        near = ByParts((each, each) for each in numbers)
+        elsewhere = [
+            name for name in elsewhere if sum(is_number_of(name, each, OBSERVATION) for each in near.near(name)) == 1
+        ]
         for stored, held in others:
             number = str(held["record_id"])
             if not is_member(content, elsewhere, number) or (held["status"] == WITHDRAWN and number in known):
@@ -215,9 +223,11 @@ class Reunion:
         related = self._related.get(row.patient_id, NONE)
         if not row.item.parsed.elsewhere or row.key in related.keys:
             return
-        known = {*related.by_number, *related.holders}
+        known = ByParts((each, each) for each in {*related.by_number, *related.holders})
         names = row.item.parsed.elsewhere
-        missing = [name for name in names if not any(is_number_of(name, each, OBSERVATION) for each in known)]
+        missing = [
+            name for name in names if not any(is_number_of(name, each, OBSERVATION) for each in known.near(name))
+        ]
         if missing:
             row.warn(MISSING, f"is not here: {printable(', '.join(missing), 200)}", "results_missing")
 
