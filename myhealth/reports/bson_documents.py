@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct
 from typing import Any, NamedTuple
 
 import bson
@@ -30,9 +31,12 @@ REVISION, EPOCH = b"\x10revision\x00", b"\x10epoch\x00"
 FIRST_BATCH = b"\x04firstBatch\x00"  # the array of documents in an answer
 BEGINNING = slice(17)  # its length and its `_id`
 EPOCH_VALUE = slice(-5, -1)  # the last byte of a document is a NUL
+BUT_FOR_EPOCH = slice(EPOCH_VALUE.start)
 EPOCH_NAME = slice(-5 - len(EPOCH), -5)
 REVISION_VALUE = slice(-9 - len(EPOCH), -5 - len(EPOCH))
 REVISION_NAME = slice(-9 - len(EPOCH) - len(REVISION), -9 - len(EPOCH))
+VERSION = slice(REVISION_NAME.start, None)
+read_int32 = Struct("<i").unpack_from
 
 
 def encode(document: Document) -> bytes:
@@ -47,12 +51,12 @@ def encode_all(documents: Sequence[Document]) -> list[bytes]:
 
 def cut_array(content: bytes, start: int) -> list[bytes]:
     """Return the documents of the array that begins at `start`."""
-    end = start + int.from_bytes(content[start : start + 4], "little") - 1
+    end = start + read_int32(content, start)[0] - 1
     documents: list[bytes] = []
     start += 4
     while start < end:
-        start += len(str(len(documents))) + 2  # each has its type, its index as text and a NUL before it
-        behind = start + int.from_bytes(content[start : start + 4], "little")
+        start = content.index(0, start) + 1  # each has its type, its index as text and a NUL before it
+        behind = start + read_int32(content, start)[0]
         documents.append(content[start:behind])
         start = behind
     return documents
@@ -61,11 +65,6 @@ def cut_array(content: bytes, start: int) -> list[bytes]:
 def ends_with_version(content: bytes) -> bool:
     """Return whether a document's last two fields are the integers `revision` and `epoch`."""
     return content[EPOCH_NAME] == EPOCH and content[REVISION_NAME] == REVISION
-
-
-def but_for_epoch(content: bytes) -> bytes | None:
-    """Return a document's bytes without the epoch's value, to compare them; None if it does not end with a version."""
-    return content[: EPOCH_VALUE.start] if ends_with_version(content) else None
 
 
 class StoredBson:
@@ -119,7 +118,7 @@ def split(batch: bytes) -> Iterator[bytes]:
     """Yield the BSON of each document of a batch, which follow each other; each begins with its length."""
     start = 0
     while start < len(batch):
-        end = start + int.from_bytes(batch[start : start + 4], "little")
+        end = start + read_int32(batch, start)[0]
         yield batch[start:end]
         start = end
 
@@ -188,6 +187,29 @@ def encodable(documents: Sequence[Document]) -> tuple[list[tuple[Document, bytes
         else:
             good.append((document, content))
     return good, refused
+
+
+# Documents whose content is stored, by the bytes of the stored epoch and those of their own VERSION.
+SameContent = dict[tuple[bytes, bytes], list[Document]]
+
+
+def compare(
+    encoded: Iterable[tuple[Document, bytes]], contents: Iterable[bytes]
+) -> tuple[SameContent, list[Document], list[StoredBson]]:
+    """Compare documents with the stored ones, but for the epoch. Return those whose content is stored, those whose
+    content is not, and the stored ones that are like no document."""
+    stored = {content[BEGINNING]: content for content in contents}
+    same: SameContent = {}
+    outdated: list[Document] = []
+    for document, content in encoded:
+        beginning = content[BEGINNING]
+        found = stored.get(beginning)
+        if found is not None and found[BUT_FOR_EPOCH] == content[BUT_FOR_EPOCH]:
+            del stored[beginning]
+            same.setdefault((found[EPOCH_VALUE], content[VERSION]), []).append(document)
+        else:
+            outdated.append(document)
+    return same, outdated, [*map(StoredBson, stored.values())]
 
 
 # The highest epoch of a sync. Another program wrote a document or checkpoint with a higher one: it counts as older.

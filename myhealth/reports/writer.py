@@ -19,19 +19,20 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 from myhealth.common.errors import MyHealthError, Unavailable
 from myhealth.reports.access_log import UploadEvents
 from myhealth.reports.bson_documents import (
-    BEGINNING,
     EPOCH_MAX,
-    EPOCH_VALUE,
     UNENCODABLE,
+    SameContent,
     StoredBson,
     among,
-    but_for_epoch,
+    compare,
     encodable,
+    ends_with_version,
     insert_batch,
     not_after,
     older_than,
     older_version,
     read_ids,
+    read_int32,
     same_version,
     split,
 )
@@ -273,47 +274,44 @@ class ReportWriter(Epochs, UploadEvents):
         Setting the epoch is one update for many documents, several times quicker than replacing them, and a new epoch
         finds nearly all documents unchanged.
         """
-        there, elsewhere = self._same_content(kind, encoded)
+        same, outdated, elsewhere = self._same_content(kind, encoded)
         self._remove_elsewhere(kind, elsewhere)
         settled: list[Document] = []
-        outdated: list[Document] = []
-        moving: dict[tuple[int, int], list[Document]] = {}
-        for document, _ in encoded:
-            stored = there.get(document["_id"])
-            if stored is None:
-                outdated.append(document)
-            elif stored < document["epoch"]:
-                moving.setdefault((stored, document["revision"]), []).append(document)
-            else:
-                settled.append(document)
-        unchanged = len(settled)
-        for (epoch, revision), documents in moving.items():
-            same = {"_id": among([each["_id"] for each in documents]), "epoch": epoch, "revision": revision}
-            with translate_mongo_errors():
-                result = self._collections[kind].update_many(same, {"$set": {"epoch": documents[0]["epoch"]}})
-            # A document that was changed since it was read no longer has this epoch and revision.
-            (settled if result.matched_count == len(documents) else outdated).extend(documents)
+        unchanged = 0
+        for (epoch_value, version), documents in same.items():
+            epoch = read_int32(epoch_value)[0]
+            if not ends_with_version(version) or epoch > EPOCH_MAX:
+                outdated += documents
+            elif epoch >= documents[0]["epoch"]:
+                settled += documents
+                unchanged += len(documents)
+            elif self._set_epoch(kind, documents, epoch):
+                settled += documents
+            else:  # one was changed since it was read
+                outdated += documents
         self._release(kind, settled)
         return WriteResult(len(settled) - unchanged, unchanged) + self._replace(kind, outdated)
 
+    def _set_epoch(self, kind: str, documents: Sequence[Document], stored: int) -> bool:
+        """Set the epoch of documents of one revision; return whether all were still there, of the epoch `stored`."""
+        first, ids = documents[0], among([each["_id"] for each in documents])
+        same = {"_id": ids, "epoch": stored, "revision": first["revision"]}
+        with translate_mongo_errors():
+            result = self._collections[kind].update_many(same, {"$set": {"epoch": first["epoch"]}})
+        return bool(result.matched_count == len(documents))
+
     def _same_content(
         self, kind: str, encoded: Sequence[tuple[Document, bytes]]
-    ) -> tuple[dict[int, int], list[Document]]:
-        """Return the stored epoch by id for documents whose content is stored already, and the documents that are
-        stored as another patient's."""
-        documents = {document["_id"]: document for document, _ in encoded}
-        ours = {content[BEGINNING]: (document["_id"], but_for_epoch(content)) for document, content in encoded}
-        found, elsewhere = {}, []
-        for content in read_ids(self._collections[kind], sorted(documents)):
-            id_, same = ours.get(content[BEGINNING], (None, None))
-            epoch = int.from_bytes(content[EPOCH_VALUE], "little", signed=True)
-            if id_ is not None and same == content[: EPOCH_VALUE.start] and epoch <= EPOCH_MAX:
-                found[id_] = epoch
-            elif kind == "checkup":
-                stored = StoredBson(content)
-                if stored.document().get("patient_id") != documents[stored.id]["patient_id"]:
-                    elsewhere.append(documents[stored.id])
-        return found, elsewhere
+    ) -> tuple[SameContent, list[Document], list[Document]]:
+        """Return the documents whose content is stored already, those whose content is not, and of these, those that
+        are stored as another patient's."""
+        ids = sorted(document["_id"] for document, _ in encoded)
+        same, outdated, differing = compare(encoded, read_ids(self._collections[kind], ids))
+        if kind != "checkup":
+            return same, outdated, []
+        patients = {each.id: each.document().get("patient_id") for each in differing}
+        elsewhere = [each for each in outdated if patients.get(each["_id"], each["patient_id"]) != each["patient_id"]]
+        return same, outdated, elsewhere
 
     def _replace(self, kind: str, documents: Sequence[Document]) -> WriteResult:
         """Replace each document by an upsert that matches only an older version.
