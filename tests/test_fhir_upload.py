@@ -234,7 +234,8 @@ def test_the_places_of_many_results_of_one_report_are_told_at_once(upload, send,
 
     def send_results(count: int) -> None:
         names = [f"o{count}-{n}" for n in range(count)]
-        whole = report(*(f"urn:uuid:{name}" for name in names), subject={"reference": "urn:uuid:p1"})
+        urls = (f"urn:uuid:{name}" for name in names)
+        whole = report(*urls, id=f"r{count}", conclusion=f"{count} values.", subject={"reference": "urn:uuid:p1"})
         sent = posted(PATIENT, whole, *map(glucose, names))
         answers[count] = upload("POST", "/fhir/", sent, token=token, headers={"Content-Type": FHIR}).json
 
