@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from support.fhir import bundle, observation, quantity, read_text
+from support.fhir import bundle, observation, quantity, read_text, report
 from support.fhir import read as fhir_read
 from support.fhir import record_of as fhir_record
 
@@ -123,3 +123,28 @@ def test_an_error_of_a_patient_names_its_element() -> None:
     (reading,) = fhir_read(bundle(patient, observation()))
     _, faults = validate_record(reading.record)
     assert [reading.locate(name) for name, _ in faults] == ["Patient.birthDate"]
+
+
+SPECIMEN = {"resourceType": "Specimen", "id": "s", "type": {"text": "Urine"}}
+ORDER = {"resourceType": "ServiceRequest", "id": "q", "status": "active", "intent": "order"}
+OTHERS = {"a specimen": (SPECIMEN, {"specimen": {"reference": "Specimen/s"}}), "an order": (ORDER, {"basedOn": [{"reference": "ServiceRequest/q"}]})}  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "reference"), OTHERS.values(), ids=OTHERS)
+def test_what_is_of_another_patient_gives_no_result_of_this_one(resource: Any, reference: Any) -> None:
+    for subject, refused in (("Patient/p2", True), ("Patient/p1", False), ("Location/l", False), (None, False)):
+        said = {"subject": {"reference": subject}} if subject else {}
+        (reading,) = fhir_read(bundle({**resource, **said}, observation(**reference)))
+        place = f"{resource['resourceType']}.subject"
+        assert reading.faults == ([(place, "is another one than the record's")] if refused else []), subject
+
+
+def test_of_several_specimens_none_is_that_of_every_result() -> None:
+    def specimen(*types: str) -> Any:
+        resources = [{**SPECIMEN, "id": name, "type": {"text": name}} for name in types]
+        several = [{"reference": f"Specimen/{name}"} for name in types]
+        (reading,) = fhir_read(bundle(report("Observation/a", specimen=several), observation("a"), *resources))
+        return reading.record["details"]["specimen"]
+
+    assert specimen("Urine", "Serum") == "Urine, Serum"
+    assert specimen("Serum", "Plasma") == "Serum"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
 from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
+from myhealth.clinical.in_words import concept_text
+from myhealth.clinical.series import specimen_kind
 from myhealth.clinical.status import WITHDRAWN, ReportStatus, ResultStatus
 from myhealth.intake.formats.fhir.bundle import Entry
 from myhealth.intake.formats.fhir.element import (
@@ -148,7 +150,16 @@ def name_behind(place: Place, reference: Element) -> str:
 
 
 def _read_specimen(place: Place) -> dict[str, Any] | str | None:
-    """Return the specimen: its type, when and where it was taken, its numbers; of several the first."""
+    """Return the specimen; of several the first, or the names of all if they are of different kinds: which one a result
+    is of is not said."""
+    found = [*_specimens(place)]
+    if len({*map(specimen_kind, found)} - {""}) > 1:
+        return ", ".join(dict.fromkeys(map(concept_text, found)))
+    return found[0] if found else None
+
+
+def _specimens(place: Place) -> Iterator[dict[str, Any] | str]:
+    """Yield each specimen: its type, when and where it was taken, its numbers."""
     for reference in place.part.parts("specimen"):
         found = place.resolve(reference)
         if found and found.part.text("status") == WITHDRAWN:
@@ -170,8 +181,7 @@ def _read_specimen(place: Place) -> dict[str, Any] | str | None:
         if not made.get("codings"):
             made |= compact(text=made.get("text") or reference.text("display").strip())
         if made:
-            return made["text"] if [*made] == ["text"] else made
-    return None
+            yield made["text"] if [*made] == ["text"] else made
 
 
 def _read_device(place: Place) -> dict[str, Any] | str | None:

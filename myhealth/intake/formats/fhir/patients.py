@@ -3,6 +3,7 @@
 Source: HL7 FHIR R4 (4.0.1), "Patient", "References", "Data Types" (Identifier); HL7 table 0203 (identifier types).
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -231,9 +232,17 @@ def facts_of_patient(patient: Element) -> dict[str, Any]:
 
 
 def _group_entries(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
-    """Return the head and then every Observation, each once."""
+    """Return the head and then every Observation, each once, and the specimens and orders that are a patient's."""
     yield group.head, group.top
     yield from ((entry, part) for entry, part in group.observations if entry is not group.head)
+    parts = [(group.head, group.top), *group.observations]
+    references = [
+        (each, entry) for entry, part in parts for name in ("specimen", "basedOn") for each in part.parts(name)
+    ]
+    for found in dict.fromkeys(filter(None, itertools.starmap(group.resolve, references))):
+        part = Element(found.resource, found.kind, group.faults)
+        if not found.withdrawn and group.scope.about(found)[0] == "Patient":
+            yield found, part
 
 
 def _conditional_identifier(subject: Element) -> dict[str, Any] | None:
