@@ -488,3 +488,18 @@ def test_an_order_that_is_cancelled_without_its_results_is_told(db, people) -> N
     (warning,) = batch[0][1].warnings
     assert (warning["field"], warning["code"]) == ("OBR-25", "cancelled")
     assert shown(db) == [5.1]
+
+
+MOVED = ("20261120070000", "20261120073000", "20261121090000")
+
+
+@pytest.mark.parametrize("status", ["C", "W"])
+def test_a_correction_may_change_the_moment(db, people, status) -> None:
+    first, moved, later = (OBR.replace("P1^ORD", "").replace("20261120090000", each) for each in MOVED)
+    assert send(message(obx(6.1), obr=first)) == [("accepted", "created")]
+    effect = "withdrawn" if status == "W" else "replaced"
+    value = 6.1 if status == "W" else 5.1
+    assert send(message(obx(value, status), hour=10, obr=moved)) == [("accepted", effect)]
+    assert send(message(obx(6.1), hour=11, obr=first)) == [("duplicate", "none")]
+    assert shown(db) == ([5.1] if status == "C" else [])
+    assert send(message(obx(4.1), hour=12, obr=later)) == [("accepted", "created")]  # another sample

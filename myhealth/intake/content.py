@@ -112,7 +112,8 @@ def is_other_sample(stored: Content, sent: Content, *, same_patient: bool) -> bo
     moved = moved and moment_json(sent["taken_at"]) not in [each.get("taken_at") for each in results_in(stored)]
     same_status = not status.compare_status(sent["status"], stored["status"]) and sent["status"] not in status.CORRECTED
     same_status = same_status and not all(each.get("status") in LATER for each in results_in(sent))
-    return moved and (same_status or in_rack)
+    is_next = moved and WITHDRAWN == stored["status"] != sent["status"] and moments[1] > moments[0]  # taken once more
+    return moved and (same_status or in_rack or is_next)
 
 
 def sample_of(sent: Content, patient_id: int) -> str:

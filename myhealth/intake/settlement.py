@@ -75,7 +75,9 @@ class Settlement:
         if self.format != PARTIAL or self._is_known_before(row, stored):
             return False
         same_patient = row.patient_id == stored["patient_id"]
-        return is_other_sample(content_of_row(stored), content_of(row, stored), same_patient=same_patient)
+        versions = (decoded_version(text) for _, text in self.versions.get(stored["id"], ()))
+        held, sent = (content_of_row(stored), *versions), content_of(row, stored)
+        return all(is_other_sample(each, sent, same_patient=same_patient) for each in held)
 
     def settle(self, row: Pending) -> Merge | Unsettled:
         """Change the stored check-up as the record demands. Return what was done, or why the record is rejected."""
