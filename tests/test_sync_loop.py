@@ -17,7 +17,8 @@ import pytest
 from support.compare import NONE, differences
 from support.factories import record, take
 
-from myhealth.common.database import database
+from myhealth.common import database as database_module
+from myhealth.common import database_watch
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
@@ -247,34 +248,57 @@ def test_the_help_says_what_it_does(run_cli) -> None:
         assert said in text
 
 
+@pytest.fixture
+def notified(db, monkeypatch) -> list[int]:
+    """The number of check-ups that others saw at each notification of the sync."""
+    real, seen = database_module.send_notification, list[int]()
+
+    def send_notification() -> None:
+        seen.append(db("select count(*) from checkups")[0][0])
+        real()
+
+    for module in (database_module, database_watch):
+        monkeypatch.setattr(module, "send_notification", send_notification)
+    return seen
+
+
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["plain", "repeatable"])
-def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, settings, monkeypatch, headers) -> None:
+def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, settings, notified, headers) -> None:
     """Transactions that notify commit one by one: uploads would wait for each other."""
     upload("GET", "/checkups/", token=log_in("dr.ayush"))  # the first request opens the database
-    real, within = database.execute_sql, []
-
-    def execute_sql(sql: str, *values: Any) -> Any:
-        if "notify" in sql:
-            within.append(database.in_transaction())
-        return real(sql, *values)
-
-    monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
     with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
         answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
         assert answer.status_code == 201
         assert wakeup.wait(time.monotonic() + 20) is True
-    assert within == [False]
+    assert notified == [1]
+
+
+def test_many_uploads_over_http_are_announced_together_and_the_last_one_too(upload, log_in, notified) -> None:
+    token = log_in("tara")
+    for number in range(1, 21):
+        assert upload("POST", "/checkups/", record(number, machine="HC-1"), token=token).status_code == 201
+    upload.application.close()  # as a worker ends
+    assert notified[-1] == 20
+    assert len(notified) < 20
+
+
+def test_an_announcement_that_fails_does_not_end_those_after_it(upload, log_in, monkeypatch) -> None:
+    token, called = log_in("tara"), list[int]()
+    monkeypatch.setattr(database_watch, "send_notification", lambda: 1 / called.append(1))
+    for number in (1, 2):
+        assert upload("POST", "/checkups/", record(number), token=token).status_code == 201
+        wait_for(lambda number=number: len(called) == number)
 
 
 def test_a_broken_wake_up_costs_an_upload_nothing(db, reports, monkeypatch) -> None:
-    real, broken = database.execute_sql, []
+    real, broken = database_module._run, []
 
-    def execute_sql(sql: str, *values: Any) -> Any:
-        if "notify" in sql:
+    def run(sql: Any, values: Any) -> Any:
+        if sql is database_module.NOTIFY_SQL:
             broken.append(sql)
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
-        return real(sql, *values)
+        return real(sql, values)
 
-    monkeypatch.setattr(database.obj, "execute_sql", execute_sql)
+    monkeypatch.setattr(database_module, "_run", run)
     assert [outcome.status for outcome in take(record(1))] == ["accepted"]
-    assert len(broken) == 1
+    assert len(broken) == 2  # once more, on another connection

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -147,6 +147,8 @@ class Pool(PooledPostgresqlDatabase):
 
     psycopg2_adapter = DurableConnection
     limits: Mapping[str, str] = {}
+    # Announces changes to the sync in a thread of its own, if there is one (`Notifier`).
+    announce: Callable[[], None] | None = None
     refuse_s = refused_until = 0.0
     _waits = 0
 
@@ -377,13 +379,11 @@ NOTIFY_SQL = f"begin; set local synchronous_commit to off; notify {CHANNEL}; com
 def notify_sync() -> None:
     """Notify the sync, after the commit if a transaction is open. It is not part of that transaction: PostgreSQL
     commits transactions with a NOTIFY one by one, and uploads would wait for each other. If the connection breaks, only
-    the notification is lost."""
-    database.after_commit(_notify)
+    the notification is lost. Where requests are served, a Notifier sends it."""
+    database.after_commit(database.obj.announce or send_notification)
 
 
-def _notify() -> None:
-    try:
-        database.execute_sql(NOTIFY_SQL)
-    except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
-        if not is_unavailable(error):
-            raise
+def send_notification() -> None:
+    """Notify the sync now."""
+    with contextlib.suppress(Unavailable):
+        fetch_one(NOTIFY_SQL, None)

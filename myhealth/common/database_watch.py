@@ -1,8 +1,10 @@
-"""End the wait for a PostgreSQL that hangs; its driver would wait for ever.
+"""Threads beside those that serve requests: one ends the wait for a PostgreSQL that hangs, one notifies the sync.
 
-A server that is stopped, or behind a firewall that drops packets, answers neither statements nor cancellations.
+A server that is stopped, or behind a firewall that drops packets, answers neither statements nor cancellations; its
+driver would wait for ever.
 """
 
+import atexit
 import contextlib
 import logging
 import math
@@ -17,7 +19,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ
 
-from myhealth.common.database import SLOW_S, Pool, check_url, translate_driver_errors
+from myhealth.common.database import SLOW_S, Pool, check_url, database, send_notification, translate_driver_errors
 from myhealth.common.errors import MyHealthError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,55 @@ class Watch:
                 self._pool.refused_until = 0.0  # the server refuses, so its connections end by themselves
             else:
                 self._pool.refused_until = 0.0
+
+
+NOTIFY_AFTER_S = 0.02
+
+
+class Notifier:
+    """A thread that notifies the sync of changes, so that no request waits for that. One notification tells of all
+    changes of NOTIFY_AFTER_S."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._woken = threading.Event()
+        self._changed = self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._thread.start()
+        pool.announce = self.announce
+        atexit.register(self.stop)
+
+    def announce(self) -> None:
+        """Notify the sync soon."""
+        self._changed = True
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the thread, which notifies the sync of the last changes."""
+        atexit.unregister(self.stop)
+        self._pool.announce = None
+        self._stopped = True
+        self._woken.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            self._woken.wait()
+            self._woken.clear()
+            is_last = self._stopped
+            time.sleep(NOTIFY_AFTER_S)
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._changed:
+            return
+        self._changed = False
+        try:
+            send_notification()
+            database.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread tells of the next change
+            log.warning("the sync is not notified of a change: %s", type(error).__name__)
 
 
 def break_connection(connection: Any) -> None:

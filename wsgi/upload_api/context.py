@@ -13,7 +13,7 @@ import bottle
 from myhealth.audit.events import Actor, acting_as, record_event, record_events, record_refusal
 from myhealth.common.concurrency import Gate, Once
 from myhealth.common.database import database, transaction
-from myhealth.common.database_watch import Watch
+from myhealth.common.database_watch import Notifier, Watch
 from myhealth.common.errors import BadInput, Busy, NotAllowed, NotFound, NotLoggedIn
 from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
@@ -114,17 +114,20 @@ class UploadContext:
         self.check_ready = Once(lambda: check_ready(self.open()), keep_s=1.0)
         self.metrics_listen = settings.upload.metrics_listen
         self._watch: Watch | None = None
+        self._notifier: Notifier | None = None
 
     def _open(self) -> str:
         url = database_url(self.settings)
         open_database(self.settings, is_served=True)
         warn_of_data_in_the_log()
         self._watch = Watch(database.obj, url, observe_pool)
+        self._notifier = Notifier(database.obj)
         return url
 
     def close(self) -> None:
         """Close the connections to PostgreSQL."""
-        if self._watch is not None:
+        if self._watch is not None and self._notifier is not None:
+            self._notifier.stop()  # before the watch, which ends its wait if PostgreSQL hangs
             self._watch.stop()
         close_database()
 
