@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -147,6 +148,16 @@ def test_json_lines_have_the_same_facts(upload: Caller, log_in, capsys, monkeypa
     assert "ZeroDivisionError" in error["message"]
     assert {"time", "level", "logger", "message", "ms", "bytes"} <= access.keys()
     assert (access["status"], access["request_id"], access["role"]) == (500, "r-2", "doctor")
+
+
+def test_a_log_that_cannot_be_written_ends_no_request(upload: Caller, capsys, monkeypatch) -> None:
+    with logged(capsys) as lines, (closed := io.StringIO()):
+        closed.close()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", closed)
+            assert upload("GET", "/livez").status_code == 200
+        assert upload("GET", "/livez").status_code == 200
+    assert len(lines) == 1
 
 
 def test_the_level_leaves_lines_out(upload: Caller, capsys) -> None:

@@ -24,7 +24,8 @@ USER_COLUMNS = (
     "id", "username", "password_hash", "role", "full_name", "active", "tokens_valid_after", "subject", "created_at",
     "updated_at", "folded_name", "linked_at", "needs_review", "birth_date", "sex", "revision",
 )  # fmt: skip
-SELECT_USER = f"select {', '.join(USER_COLUMNS)} from users"
+# The subject as text: to make an object of it would take long, for each request.
+SELECT_USER = f"select {', '.join(USER_COLUMNS).replace('subject', 'subject::text')} from users"
 BY_SUBJECT, BY_NAME = Statement(f"{SELECT_USER} where subject = %s::uuid"), f"{SELECT_USER} where folded_name = %s"
 # Raw SQL: these tables belong to packages that build on this one. A rejection lists the names of its patient.
 CHECKUPS_OF_USER = "select count(*) from checkups where patient_id = %s"

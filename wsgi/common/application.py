@@ -275,8 +275,7 @@ class Exchange:
             current_request.set(None)
         seconds, request = time.perf_counter() - self._began, self._request
         count_request(self._app, request.route, request.method, self._status, seconds)
-        if access_log.isEnabledFor(logging.INFO):
-            log_request(access_log, request, self._status, seconds * 1000, self.bytes_sent)
+        log_request(access_log, request, self._status, seconds * 1000, self.bytes_sent)
 
 
 class _Parts:
