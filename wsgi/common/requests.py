@@ -2,7 +2,6 @@
 which users see an application, and the refusal of forged requests from other sites (CSRF)."""
 
 import base64
-import contextlib
 import io
 import itertools
 import json
@@ -67,17 +66,19 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
 def spool_body(max_bytes: int, begin: Callable[[bytes], None] = lambda _: None) -> BinaryIO:
     """Return the request's body as a file, in memory while it is small. `begin` gets its first CHUNK before more is
     read. Raises as `read_body` does."""
-    with contextlib.ExitStack() as opened:
-        file: Any = io.BytesIO()
-        parts = iter(_decompressed(_read_chunks(max_bytes), max_bytes))
+    file: Any = io.BytesIO()
+    parts = iter(_decompressed(_read_chunks(max_bytes), max_bytes))
+    try:
         begin(first := next(parts, b""))
         for part in itertools.chain([first], parts):
             if file.tell() + len(part) > SMALL_BODY_BYTES and isinstance(file, io.BytesIO):
-                small, file = file, opened.enter_context(tempfile.TemporaryFile())
+                small, file = file, tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
                 file.write(small.getbuffer())
             file.write(part)
         file.seek(0)
-        opened.pop_all()  # no error: the caller closes it
+    except BaseException:
+        file.close()
+        raise
     return file  # type: ignore[no-any-return]
 
 

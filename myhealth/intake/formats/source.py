@@ -120,7 +120,7 @@ class Source:
     def _text(self) -> str:
         head = self.head()
         if self._complete:
-            return head.decode("utf-8-sig", "surrogateescape").lstrip(WHITE_SPACE)
+            return head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").lstrip(WHITE_SPACE)
         decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")  # a character may be cut in two
         return decoder.decode(head).lstrip(WHITE_SPACE)
 
