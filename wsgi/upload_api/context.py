@@ -38,9 +38,12 @@ HELD = "select extract(epoch from now() - %s)::float8, pg_has_role('pg_read_all_
 LAG_COUNTED = 100_000
 
 
+FILE_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
+
+
 def sent_file_name() -> str:
     """Return the name of the file that is sent (Content-Disposition, RFC 8187), "" if none is given."""
-    found = re.search(r"filename\*=UTF-8''([^;\s]+)", header("Content-Disposition"), re.IGNORECASE)
+    found = FILE_NAME.search(header("Content-Disposition"))
     return printable(unquote(found[1])) if found else ""
 
 
