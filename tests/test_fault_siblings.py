@@ -219,6 +219,8 @@ NOT_RESULTS = {
     "the patient's sex": (PID, OBR, obx("F", kind="ST", code="46098-0^Sex^LN"), {"patient's data": 1}),
     "the patient's name": (PID, OBR, obx("X", kind="ST", code="^Patient Name^L"), {"patient's data": 1}),
     "the operator": (PID, OBR, obx("X", kind="ST", code="^Operator^L"), {"run setting": 1}),
+    "the place of the sample": (PID, OBR, obx("3", code="^Sample Position^L"), {"run setting": 1}),
+    "the physician": (PID, OBR, obx("X", kind="ST", code="^Referring physician^L"), {"run setting": 1}),
     "a heading": (PID, OBR, "OBX|1||150020^MDC_PRESS_BLD_NONINV^MDC|||||||F", {"heading": 1}),
 }
 

@@ -154,3 +154,8 @@ def test_of_several_specimens_none_is_that_of_every_result() -> None:
 
     assert specimens("SER^Serum", "UR^Urine") == {"text": "Serum, Urine"}
     assert specimens("SER^Serum", "PLAS^Plasma")["codings"][0]["code"] == "SER"
+
+
+def test_a_reference_identifier_in_words_alone_is_one_of_a_device() -> None:
+    result = result_of(obx("NM", "162", f3="^MDC_PRESS_BLD_NONINV_SYS", f6="mmHg"))
+    assert (result["code"], result["name"]) == ("8480-6", "Systolic blood pressure")

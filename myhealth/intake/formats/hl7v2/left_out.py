@@ -30,6 +30,8 @@ SETTING = re.compile(
     r"(?:take|test|blood|analysis|sampl(?:e|ing|er)|aspiration|work(?:ing)?|measur\w+|run|count(?:ing)?|operation|probe)"
     r" ?mode|ref(?:erence)?\.? ?group"
     r"|(?:shelf|rack|tube|cup|carrier|sampler|tray)(?: ?(?:no\.?|number|id|position|pos\.?))?"
+    r"|sample ?(?:no\.?|number|id|pos(?:ition|\.)?)|analysis ?(?:date|time)|recheck ?flag|department"
+    r"|(?:(?:referring|attending|ordering) )?(?:doctor|physician)(?: ?(?:name|id))?"
     r"|operator(?: ?(?:name|id))?|charge ?type|test ?count|serial ?(?:number|no\.?)"
     r"|(?:reagent|calibrator|cartridge|strip) ?(?:lot|batch|expir)\w*.*|project type|(?:analy[sz]er|instrument|device)"
     r" ?(?:mode|status|state|serial.*)|(?:soft|firm)ware version|battery.*",

@@ -230,7 +230,7 @@ def observed_of(text: str, encoding: Encoding) -> tuple[Facts, tuple[str, str] |
             for each in codings
             if each.get("system") == MDC or is_mdc_reference(each.get("display") or each["code"])
         ),
-        None,
+        ("", name) if is_mdc_reference(name) else None,
     )
     return facts, None if code else mdc
 
