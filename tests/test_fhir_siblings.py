@@ -1,5 +1,6 @@
 """Siblings of the FHIR inputs in tests/data/faults: former numbers, moments, subjects, types, and places of errors."""
 
+import io
 import json
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,6 +10,7 @@ from support.fhir import bundle, observation, quantity, read_text, report
 from support.fhir import read as fhir_read
 from support.fhir import record_of as fhir_record
 
+from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.validation import validate_record
 
 FORMER = {"system": "http://example.org/mrn", "value": "OLD"}
@@ -148,3 +150,28 @@ def test_of_several_specimens_none_is_that_of_every_result() -> None:
 
     assert specimen("Urine", "Serum") == "Urine, Serum"
     assert specimen("Serum", "Plasma") == "Serum"
+
+
+CODES: dict[str, tuple[dict[str, Any], str | None, str]] = {
+    "blanks around it": ({"coding": [{"system": "http://loinc.org", "code": " 2093-3 "}]}, "2093-3", "Total cholesterol"),
+    "a local system": ({"coding": [{"system": "urn:x", "code": "2093-3"}]}, None, "2093-3"),
+    "a device's term in words": ({"text": "MDC_PRESS_BLD_NONINV_SYS"}, "8480-6", "Systolic blood pressure"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "loinc", "name"), CODES.values(), ids=CODES)
+def test_a_code_without_words_has_the_name_of_its_test(code: Any, loinc: str | None, name: str) -> None:
+    (result,) = fhir_record(observation(code=code))["results"]
+    assert (result["code"], result["name"].strip()) == (loinc, name)
+
+
+def test_what_a_server_says_went_wrong_is_told() -> None:
+    issues = [{"severity": "warning", "code": "incomplete", "diagnostics": "2 results were not returned"},
+              {"severity": "information", "code": "informational", "diagnostics": "fine"}]  # fmt: skip
+    outcome = {"resourceType": "OperationOutcome", "issue": issues}
+    dump = read_dump(io.BytesIO(json.dumps(bundle(observation(), outcome, kind="searchset")).encode()))
+    assert len(list(dump.records)) == 1
+    assert (dump.notices, dump.skipped) == (
+        ["line 1: the server says: 2 results were not returned"],
+        {"OperationOutcome": 1},
+    )

@@ -19,10 +19,12 @@ from myhealth.intake.formats.fhir.element import bundle_fault, resource_fault
 from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
 from myhealth.intake.formats.fhir.patients import teach
 from myhealth.intake.formats.fhir.record import read_deleted, read_group
-from myhealth.intake.formats.fhir.resources import Resources
+from myhealth.intake.formats.fhir.resources import Resources, outcome_notes
 from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import JsonBuffer
 from myhealth.intake.parsed_record import ParsedRecord
+
+NOTICES_MAX = 100
 
 
 def read_fhir(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
@@ -103,6 +105,9 @@ def _read_scope(entries: list[Entry], dump: Dump, *, alone: str = "") -> Iterato
     """Yield the records that these entries of one Bundle make. `alone`: the text of a resource without a Bundle."""
     if dump.known is None:
         dump.known = KnownPatients()
+    for entry in entries:
+        if entry.kind == "OperationOutcome" and not entry.fault and len(dump.notices) < NOTICES_MAX:
+            dump.notices += outcome_notes(entry)
     scope = Scope(entries, dump.known)
     heads = find_heads(scope, dump.skipped)
     for entry in entries:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from myhealth.common.errors import TooLarge
+from myhealth.common.text import printable
+from myhealth.intake.formats.fhir.element import Element
 from myhealth.intake.parsed_record import DECODER
 
 if TYPE_CHECKING:
@@ -71,6 +73,14 @@ class Resources:
             oldest = next(iter(self._decoded))
             del self._decoded[oldest]
             self._size -= len(oldest.raw)
+
+
+def outcome_notes(entry: Entry) -> list[str]:
+    """Return what a server says went wrong, such as results that it did not return."""
+    issues = Element(entry.resource, "", []).parts("issue")
+    told = [each for each in issues if each.text("severity") != "information"]
+    words = (each.part("details").text("text") or each.text("diagnostics") or each.text("code") for each in told)
+    return [f"line {entry.line}: the server says: {printable(each, 200)}" for each in dict.fromkeys(words) if each]
 
 
 def page_note(bundle: dict[str, Any], entries: list[Entry]) -> str:

@@ -89,9 +89,10 @@ def _observation_codes(code: Element, unit: str = "") -> dict[str, Any]:
     """
     found = code.codings()
     own = [each for each in found if "code" in each]
-    of_loinc = [each["code"] for each in own if uri_of(each.get("system", "")) == LOINC]
+    of_loinc = [each["code"].strip() for each in own if uri_of(each.get("system", "")) == LOINC]
     loinc = next(filter(LOINC_CODE.fullmatch, of_loinc), None)
-    loinc = loinc or next(filter(None, (_device_loinc(each, code.text("text"), unit) for each in own)), None)
+    devices = own or [{"code": code.text("text")}]
+    loinc = loinc or next(filter(None, (_device_loinc(each, code.text("text"), unit) for each in devices)), None)
     result: dict[str, Any] = {"code": loinc}
     if loinc is None and own:
         result["other_code"] = own[0]["code"]
