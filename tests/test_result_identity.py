@@ -503,3 +503,27 @@ def test_a_correction_may_change_the_moment(db, people, status) -> None:
     assert send(message(obx(6.1), hour=11, obr=first)) == [("duplicate", "none")]
     assert shown(db) == ([5.1] if status == "C" else [])
     assert send(message(obx(4.1), hour=12, obr=later)) == [("accepted", "created")]  # another sample
+
+
+RENAMED = {
+    "of another code": (obx(5.1, code="CHOL^Cholesterol^L"), "2093-3^cholesterol^LN", ["accepted", "duplicate"], [9.9, 5.5]),
+    "of another name": (obx(5.1, code="CHOL^Chol^L"), "2093-3^Cholesterol^LN", ["accepted", "duplicate"], [5.1, 9.9, 5.5]),
+    "of another unit": (obx(5.1, code="CHOL^Cholesterol^L").replace("mmol/L", "mg/dL"), "2093-3^Cholesterol^LN",
+                        ["accepted", "duplicate"], [5.1, 9.9, 5.5]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "code", "statuses", "values"), RENAMED.values(), ids=RENAMED)
+def test_a_correction_under_another_code_means_the_number_of_its_name(
+    db, people, first, code, statuses, values
+) -> None:
+    other = obx(9.9, code="718-7^Haemoglobin^LN")
+    assert send(message(first, other)) == [("accepted", "created")]
+    found = [send(message(obx(5.5, "C", code=code), hour=10))[0][0], send(message(first, other, hour=11))[0][0]]
+    assert (found, sorted(shown(db))) == (statuses, sorted(values))
+
+
+def test_a_correction_under_another_code_is_refused_if_two_have_its_name(db, people) -> None:
+    both = [obx(value, code=f"CHOL{value}^Cholesterol^L") for value in (5, 6)]
+    send(message(*both))
+    assert send(message(obx(5.5, "C"), hour=10)) == [("rejected", "none")]

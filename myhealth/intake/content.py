@@ -4,10 +4,9 @@ A result's identity is its code or name, its sub_id, its first identifier, and i
 them. What the intake adds, and the versions and moments of sending, do not count as content.
 """
 
-import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -77,7 +76,7 @@ def differing(one: Content, other: Content) -> list[str]:
 
 def same_result(one: Content, other: Content) -> bool:
     """Return whether two results are equal but for versions and moments of sending."""
-    ours, theirs = _result_said(one), _result_said(other)
+    ours, theirs = result_said(one), result_said(other)
     if not (ours.get("identifiers") and theirs.get("identifiers")):  # what one of them lacks does not differ
         ours, theirs = ours | {"identifiers": None}, theirs | {"identifiers": None}
     return bool(comparable(ours) == comparable(theirs))
@@ -227,66 +226,6 @@ def _recoded(found: Matches, stored: Mapping[Key, Content]) -> Matches:
     return made
 
 
-def by_code(found: Matches, stored: Mapping[Key, Content], without_original: Collection[Any]) -> Matches:
-    """Return the sent results, each with the key of the stored result that it means.
-
-    A correction or a withdrawal under a sub_id that is not stored means the only other result of its code. Its key is
-    None if there are several, or if texts may be distinguished by their sub_ids. The original of one that came first
-    means that one; `without_original`: the codes of which only such results are stored.
-    """
-    mentioned, counts = {key for key, _ in found}, Counter(key[0] for key, _ in found if key)
-    made: Matches = []
-    for key, result in found:
-        is_later = result.get("status") in LATER
-        if key and key not in stored and (is_later or (key[0] in without_original and counts[key[0]] == 1)):
-            of_code = [other for other, each in stored.items() if other[0] == key[0] and other not in mentioned]
-            same = [other for other in of_code if not is_later or stored[other].get("status") != WITHDRAWN]
-            words = [_has_words(each) for each in (result, *(stored[other] for other in same))]
-            is_certain = len(same) == 1 and (None in (key[1], same[0][1]) or not any(words))
-            is_certain = is_certain and (is_later or _may_be_original(result, stored[same[0]]))
-            key = same[0] if is_certain else None if same and is_later else key
-            mentioned.add(key)
-        made.append((key, result))
-    return made
-
-
-def _may_be_original(result: Content, later: Content) -> bool:
-    """Return whether a correction or a withdrawal may be of this result: its moment, and a withdrawn value."""
-    if as_moment(result.get("taken_at")) != as_moment(later.get("taken_at")):
-        return False
-    is_value = later.get("status") == WITHDRAWN and not later.get("absent_reason")
-    return not is_value or comparable(result.get("value")) == comparable(later.get("value"))
-
-
-def _has_words(result: Content) -> bool:
-    return isinstance(result.get("value"), str) and not result.get("absent_reason")
-
-
-def by_number(found: Matches, numbers: Sequence[str], stored: Mapping[Key, Content], known: Sequence[str]) -> Matches:
-    """Return the sent results. A result whose key is not stored gets the key of the stored result with the same
-    Observation number (that Observation has another code than before), else of one that differs by its number alone.
-    `numbers`, `known`: the Observation numbers of the sent and of the stored results.
-    """
-    counts, others = Counter(numbers), Counter(known)
-    used = {key for key, _ in found}
-    left = {number: key for number, key in zip(known, stored, strict=True) if others[number] == 1 and key not in used}
-    made = [
-        (left.get(number, key) if number and key not in stored and counts[number] == 1 else key, result)
-        for number, (key, result) in zip(numbers, found, strict=True)
-    ]
-    free = defaultdict[str, list[Key]](list)
-    for key in stored.keys() - {key for key, _ in made}:
-        free[_unnumbered(stored[key])].append(key)
-    for place, (name, result) in enumerate(made) if free else ():
-        if name not in stored and (same := free[_unnumbered(result)]):
-            made[place] = same[0], stored[same.pop(0)]
-    return made
-
-
-def _unnumbered(result: Content) -> str:
-    return json.dumps(comparable(_result_said(result) | {"sub_id": None}), sort_keys=True, default=str)
-
-
 def _codes_of(result: Content) -> set[Any]:
     codings = [(each.get("system"), each.get("code")) for each in result.get("codings") or () if isinstance(each, dict)]
     own = (result.get("code_system"), result.get("other_code"))
@@ -313,7 +252,7 @@ def _said(content: Content) -> Content:
         found["taken_at"] = None
     details = {name: value for name, value in (content["details"] or {}).items() if name not in ENVELOPE}
     found["details"] = details or None
-    found["results"] = [_result_said(each) for each in results_in(content)]
+    found["results"] = [result_said(each) for each in results_in(content)]
     return {name: comparable(value) for name, value in found.items()}
 
 
@@ -355,7 +294,7 @@ def _letters_of(value: Any) -> str:
     return NO_WORD.sub("", text).casefold()
 
 
-def _result_said(result: Content) -> Content:
+def result_said(result: Content) -> Content:
     said = as_sent(result)
     if words := result.get("range_text"):  # earlier releases did not read them
         unit = result.get("unit_text") or result.get("unit")

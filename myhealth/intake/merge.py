@@ -21,8 +21,6 @@ from myhealth.intake.content import (
     UNKNOWN,
     Content,
     as_moment,
-    by_code,
-    by_number,
     came_with,
     comparable,
     differing,
@@ -40,6 +38,7 @@ from myhealth.intake.content import (
     status_order,
     version_order,
 )
+from myhealth.intake.result_match import by_code, by_number
 
 Facts = dict[str, Any]
 MOMENT = ("taken_at", "taken_precision", "taken_until")
