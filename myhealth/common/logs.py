@@ -115,7 +115,7 @@ def _json_access_line(name: str, request: RequestContext, status: int, ms: float
         "method": request.method, "route": request.route, "status": status, "ms": round(ms, 1), "role": request.role,
         "user_id": request.user_id, "bytes": sent_bytes, "request_id": request.id,
     }  # fmt: skip
-    return json.dumps(line, ensure_ascii=False)
+    return json.dumps(line)
 
 
 _access_line: Callable[[str, RequestContext, int, float, int], str] = _text_access_line
