@@ -159,3 +159,15 @@ def test_of_several_specimens_none_is_that_of_every_result() -> None:
 def test_a_reference_identifier_in_words_alone_is_one_of_a_device() -> None:
     result = result_of(obx("NM", "162", f3="^MDC_PRESS_BLD_NONINV_SYS", f6="mmHg"))
     assert (result["code"], result["name"]) == ("8480-6", "Systolic blood pressure")
+
+
+def test_a_withdrawal_that_nothing_tells_the_original_of_is_told(db, people) -> None:
+    pid, told = "PID|1||savita||Test^Person", []
+    for number, (status, order) in enumerate((("F", "OBR|1|||K^K^L"), ("W", "OBR|1|||K^K^L"), ("W", "OBR|1||7|K^K^L"))):
+        head = MSH.replace("MSG1", f"MSG{number}")
+        message = "\r".join([head, pid, order, obx("NM", "6", f11=status), ""]).encode()
+        ((result,),) = [
+            [result for _, result in batch] for batch in FileImport(io.BytesIO(message), "x", ImportOptions())
+        ]
+        told.append("not_stored" in [each.get("code") for each in result.warnings])
+    assert told == [False, True, False]

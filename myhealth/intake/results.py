@@ -156,7 +156,10 @@ class Pending(Struct):
 
     def accept(self, checkup_id: int) -> None:
         """Say that the record is stored as a new check-up. A withdrawn one is stored, but not shown."""
-        self.result.accept(checkup_id, "withdrawn" if self.record.status == WITHDRAWN else "created")
+        is_withdrawn = self.record.status == WITHDRAWN
+        self.result.accept(checkup_id, "withdrawn" if is_withdrawn else "created")
+        if is_withdrawn and self.item.parsed.unnumbered and self.record.taken_at is None:
+            self.warn("status", "nothing tells what it withdraws: it has neither a number nor a moment", "not_stored")
 
 
 def first_faults(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
