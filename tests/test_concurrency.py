@@ -1,5 +1,6 @@
 """Prefetching gives the same results as sequential work, and leaves no thread behind."""
 
+import sys
 import threading
 import time
 
@@ -49,6 +50,15 @@ def test_leaving_early_ends_the_thread() -> None:
         next(made)
         raise KeyboardInterrupt
     assert threading.active_count() == before
+
+
+def test_threads_take_turns_more_often_as_long_as_one_works_ahead() -> None:
+    before = sys.getswitchinterval()
+    with pytest.raises(KeyboardInterrupt), prefetch(iter(range(3))) as made:
+        next(made)
+        assert sys.getswitchinterval() < before / 10
+        raise KeyboardInterrupt
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 def test_work_that_is_done_side_by_side_keeps_its_order_and_raises_behind_what_came_before() -> None:
