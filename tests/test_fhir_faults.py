@@ -185,7 +185,9 @@ def test_a_bundle_whose_entries_are_no_list_is_a_fault() -> None:
     assert faults_of({"resourceType": "Bundle", "entry": {}}) == [("Bundle.entry", "must be a list, not an object")]
 
 
-def test_a_broken_bundle_gives_nothing_lest_a_report_lose_results() -> None:
+@pytest.mark.parametrize("chunk", [50, 4000])
+def test_a_broken_bundle_gives_nothing_lest_a_report_lose_results(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_reader, "CHUNK_BYTES", chunk)
     text = json.dumps(bundle(report("Observation/a"), named("a")))
     for cut in (len(text) - 1, len(text) // 2):
         coming = read_fhir(JsonBuffer(io.BytesIO(text[:cut].encode())), Dump(FHIR))

@@ -1,15 +1,17 @@
 """Validation of records: every error has its position, and no value is changed."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.factories import record
 
 from myhealth.intake.formats.json_reader import DECODER
+from myhealth.intake.parsed_record import decode_exactly
 from myhealth.intake.validation import validate_record
 
 
@@ -24,6 +26,39 @@ def faults(value: object, machine: str | None = None) -> dict[str, str]:
 def one_result(**changes: object) -> dict:
     good = {"code": "8310-5", "name": "Body temperature", "value": 36.7, "unit": "Cel", **changes}
     return record(results=[{name: value for name, value in good.items() if value is not ...}])
+
+
+NUMBERS = ["0", "-0", "0.0", "-0.0", "5.1", "5.10", "1E2", "1e999", "1e-400", "NaN", "-Infinity", "0." + 40 * "1"]
+NUMBERS += [str(sign * (2**bits) + more) for bits in (63, 64) for sign in (1, -1) for more in (-1, 0, 1)]
+TEXTS = ['"a,b"', '"\\u002c"', '"\\u002C\\u0000"', '"\\ud800"', '"\\ud83d\\ude00"', '"\ud800"', '"é"', "null", "true"]
+BROKEN = ["", "[", "01", "1.", '"\t"', '"\\x"', "nul", "{,}"]
+
+
+def objects(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    names = st.sampled_from(['"a"', '"b"', '""', '"a,"', '"\\u0061"'])
+    members = st.lists(st.builds("{}:{}".format, names, parts), max_size=4)
+    lists = st.lists(parts, max_size=3).map(lambda found: f"[{','.join(found)}]")
+    return members.map(lambda found: f"{{{', '.join(found)}}}") | lists
+
+
+@example(r'{"a": 1, "a": "\u002c"}')
+@given(st.recursive(st.sampled_from([*NUMBERS, *TEXTS, *BROKEN]), objects, max_leaves=8))
+def test_json_is_decoded_quickly_as_it_is_decoded_part_by_part(text: str) -> None:
+    def told(decode: Callable[[str], object]) -> object:
+        try:
+            return plain(decode(text))
+        except json.JSONDecodeError as error:
+            return str(error)
+
+    assert told(decode_exactly) == told(DECODER.decode)
+
+
+def plain(value: object) -> object:
+    """Return a decoded value with the types and texts of its parts."""
+    if isinstance(value, dict):
+        named = [(name, plain(each)) for name, each in value.items()]
+        return type(value), getattr(value, "name", ""), named
+    return [plain(each) for each in value] if isinstance(value, list) else (type(value), str(value))
 
 
 def test_a_good_record_is_taken_as_it_is() -> None:

@@ -11,7 +11,7 @@ from myhealth.common.database import PreparedElsewhere, fetch_all
 from myhealth.common.text import storable
 from myhealth.intake.bulk_insert import (
     COPY_FROM_ROWS,
-    StoredRow,
+    StoredRows,
     advance_id_sequence,
     find_by_number,
     find_stored,
@@ -174,7 +174,7 @@ class Batch:
         if reunion.others:
             self._store_rows(cursor, reunion.others)
         if reunion.parts:
-            self._settle(cursor, reunion.parts, again=True)
+            self._settle(cursor, reunion.parts, {}, again=True)
         reunion.retire()
 
     def _store_rows(self, cursor: Any, rows: list[Pending], *, again: bool = False) -> None:
@@ -182,11 +182,11 @@ class Batch:
         rows = self._without_deleted(cursor, rows)
         if not again and find_numbers(cursor, rows, self.origin.format):
             rows = self._without_deleted(cursor, rows)
-        stored = store_rows(cursor, rows)
+        stored, found = store_rows(cursor, rows)
         for row in [row for row in rows if row.id in stored]:
             row.accept(row.id)
         if len(stored) < len(rows):
-            others = self._settle(cursor, [row for row in rows if row.id not in stored], again)
+            others = self._settle(cursor, [row for row in rows if row.id not in stored], found, again=again)
             if others:
                 self._store_rows(cursor, others, again=True)
         if stored and find_deleted(cursor, [row for row in rows if row.id in stored]):
@@ -295,10 +295,10 @@ class Batch:
                 found.update(fetch_all(cursor, statement, (missing,)))
         return found
 
-    def _settle(self, cursor: Any, known: list[Pending], again: bool) -> list[Pending]:
+    def _settle(self, cursor: Any, known: list[Pending], found: StoredRows, *, again: bool) -> list[Pending]:
         """Find duplicates, versions of stored check-ups, and records with other content, and set their results. Return
-        the rows of other samples under the same number, with a number of our own, and those of deleted orders."""
-        found = find_stored(cursor, (row.key for row in known))
+        the rows of other samples, with a number of our own, and of deleted orders. `found`: known check-ups."""
+        found |= find_stored(cursor, [row.key for row in known if row.key not in found])
         if any(row.key not in found for row in known):
             # the conflicting row was deleted since, or the id was taken by an explicit insert
             advance_id_sequence(cursor)
@@ -352,9 +352,9 @@ class Batch:
                 entry.result.status = "duplicate"
                 entry.warn("record_id", f"{entry.called} {message}", "not_stored")
         if found:
-            self._settle(cursor, found, again=True)
+            self._settle(cursor, found, {}, again=True)
 
-    def _tell(self, done: Merge | Unsettled, stored: StoredRow, row: Pending) -> None:
+    def _tell(self, done: Merge | Unsettled, stored: dict[str, Any], row: Pending) -> None:
         """Say in the record's result what became of the stored check-up."""
         if isinstance(done, Unsettled):
             message, name = f"{row.called} {done.message}", "record_id"

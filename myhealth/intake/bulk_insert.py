@@ -63,6 +63,7 @@ COPIED_NO_FURTHER = f"\t{COPY_NULL}" * len(NO_FURTHER)
 
 # The columns of STORED_NAMES by name; `results` is JSON text.
 StoredRow = dict[str, Any]
+StoredRows = dict[RecordKey, StoredRow]
 
 
 def new_ids(cursor: Any, count: int) -> Sequence[int]:
@@ -72,23 +73,25 @@ def new_ids(cursor: Any, count: int) -> Sequence[int]:
     return scattered if scattered else range(first, last + 1)
 
 
-def store_rows(cursor: Any, rows: Sequence[Pending]) -> set[int]:
+def store_rows(cursor: Any, rows: Sequence[Pending]) -> tuple[set[int], StoredRows]:
     """Insert each row whose (machine, record_id) is neither in the table nor earlier among the rows.
 
-    Return the ids of the inserted rows. Waits for another transaction that stores the same records. All transactions
-    insert in the order of the keys, so two of them never wait for each other.
+    Return the ids of the inserted rows, and check-ups that were found under the keys of others. Waits for another
+    transaction that stores the same records. All transactions insert in the order of the keys, so two of them never
+    wait for each other.
     """
     # stable: of equal keys the first remains first
     rows = sorted(rows, key=lambda row: (row.machine_id or 0, row.record.record_id or ""))
     if len(rows) < COPY_FROM_ROWS:
-        return _insert(cursor, rows)
-    stored = None
+        return _insert(cursor, rows), {}
+    stored, found = None, StoredRows()
     if not find_known(cursor, rows[:: 1 + len(rows) // SAMPLE_ROWS]):  # then probably no row is known
         stored = _copy(cursor, _without(rows, set()))
     if stored is None:
-        fresh = _without(rows, find_known(cursor, rows))
+        found = find_stored(cursor, (row.key for row in rows))
+        fresh = _without(rows, {*found})
         stored = _copy(cursor, fresh)
-    return _insert(cursor, fresh) if stored is None else stored
+    return _insert(cursor, fresh) if stored is None else stored, found
 
 
 def advance_id_sequence(cursor: Any) -> None:
@@ -99,9 +102,12 @@ def advance_id_sequence(cursor: Any) -> None:
     )
 
 
-def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> dict[RecordKey, StoredRow]:
+def find_stored(cursor: Any, keys: Iterable[RecordKey]) -> StoredRows:
     """Return the stored check-up of each key that has one."""
-    cursor.execute(FIND_STORED, _split(keys))
+    wanted = _split(keys)
+    if not wanted["records"] and not wanted["machineless"]:
+        return {}
+    cursor.execute(FIND_STORED, wanted)
     return {
         (machine_id, record_id): dict(zip(STORED_NAMES, values, strict=True))
         for machine_id, record_id, *values in cursor.fetchall()

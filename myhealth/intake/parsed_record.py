@@ -8,6 +8,7 @@ from decimal import Decimal
 from math import isinf
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
@@ -78,6 +79,25 @@ def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 DECODER = json.JSONDecoder(
     parse_float=parse_float, parse_int=parse_int, parse_constant=UnrepresentableNumber, object_pairs_hook=parse_object
 )
+QUICK_DECODER = msgspec.json.Decoder(float_hook=parse_float)
+QUICK_ENCODER = msgspec.json.Encoder(decimal_format="number")
+MANY_DIGITS = re.compile("[1-9][0-9]{18}")  # of a whole number that may be beyond 64 bits
+
+
+def decode_exactly(text: str) -> Any:
+    """Decode JSON as DECODER does, several times quicker where nothing is wrong. Raises JSONDecodeError and
+    RecursionError.
+
+    A repeated key is found by the commas: only one of its values is decoded, so the text encoded again has fewer.
+    """
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError, TypeError, RecursionError):
+        found = QUICK_DECODER.decode(text)
+        commas = QUICK_ENCODER.encode(found).count(b",")
+        if commas == text.count(",") and "\\u002" not in text and not MANY_DIGITS.search(text):
+            return found
+    return DECODER.decode(text)
+
+
 # The patient of a record in our own format, in any text around it.
 CHECKUP_FOR = re.compile(r'"checkup_for"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.IGNORECASE | re.DOTALL)
 # The record of a ParsedRecord whose text has not been decoded.
@@ -125,7 +145,7 @@ class ParsedRecord(Struct):
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""
         if self.record is UNREAD:
             try:
-                self.record = DECODER.decode(self.raw)
+                self.record = decode_exactly(self.raw)
             except json.JSONDecodeError as error:
                 self.record = None
                 self.faults.append(("", f"it is not JSON: {error.msg}"))

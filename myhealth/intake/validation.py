@@ -61,6 +61,7 @@ FIRST_DAY = datetime(YEARS[1], 1, 1).toordinal()
 MISLEADING = re.compile(r"\\u00(?:00|2[cC])")
 Findings = dict[str, Any]
 LONG_FRACTION = re.compile(r"\.[0-9]{7}")
+INLINE = ("name", *NUMBERS)  # `_check_results` checks these
 
 
 class _Refused(Exception):
@@ -212,7 +213,7 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
     """Check what the Structs do not express, and make the record that is stored. Raises _Refused."""
     if _has_fault(sent) or (sent.sent is not None and json_faults(sent.sent, "sent")):
         raise _Refused
-    record = _make_record(sent, machine)
+    record, may_change = _make_record(sent, machine), False
     if sent.results:
         _give_specimen(sent)
         if any(map(says_more, sent.results)):
@@ -220,6 +221,7 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
             for result in sent.results:
                 read_words(result)
         _, found = _check_results(sent.results)
+        may_change = any(each.ranges or each.range_source for each in sent.results)
         _add_results(record, sent.results, encode_json(sent.results), found)
         drop_superseded(record, sent.results, sent.status)
     for name in DETAIL_COLUMNS:
@@ -231,9 +233,10 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
             if len(value) > DETAILS_MAX:
                 raise _Refused(name, f"has {len(value)} characters; at most {DETAILS_MAX} are allowed")
         setattr(record, name, value)
-    record.patient = sent.patient
-    first = record.results
-    fit_to_person(record)
+    first, record.patient = record.results, sent.patient
+    is_known = any(getattr(sent.patient, name, None) not in (None, "") for name in ("sex", "birth_date", "age"))
+    if is_known or may_change or '"warning"' in first:  # else each result has the range for somebody unknown
+        fit_to_person(record)
     if record.record_id is None and record.results is not first:
         record.results_as_sent = record.results_as_sent or first
     return record
@@ -373,9 +376,6 @@ def _contains_checks(type_: inspect.Type) -> bool:
     kinds = [each.item_type if isinstance(each, inspect.ListType) else each for each, _ in alternatives(type_)]
     structs = [each for kind in kinds for each, _ in alternatives(kind) if isinstance(each, inspect.StructType)]
     return any(_partchecks(each.cls)[1] for each in structs)
-
-
-INLINE = ("name", *NUMBERS)  # `_check_results` checks these
 
 
 def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None = None) -> bool:

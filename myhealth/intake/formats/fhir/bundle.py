@@ -315,7 +315,8 @@ def _read_entries(window: JsonBuffer, resources: Resources) -> list[Entry]:
 
 
 def _list_entries(window: JsonBuffer, resources: Resources) -> Iterator[Entry]:
-    for number, parsed in enumerate(read_list(window, scan=False)):
+    for number, parsed in enumerate(read_list(window)):
+        parsed.decoded()
         if parsed.faults:
             raise BadInput(f"line {parsed.line}: {parsed.faults[0][1]}")
         resources.add(len(parsed.raw))

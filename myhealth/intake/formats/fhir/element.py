@@ -128,17 +128,16 @@ ANSWERS_MAX, CONTENT_MAX = 1024, 1000  # answers that are kept, and characters o
 
 def remembered(name: str = "") -> Callable[[Reader], Reader]:
     """Decorate a function of one part of an Element, which reads nothing else of it: equal contents, such as the code
-    of a test, are read once. Each caller gets an answer of its own. A content with a fault is read anew. `name`: the
-    part's, if it is not the function's second argument."""
+    of a test, are read once, and so is what is absent. Each caller gets an answer of its own. A content with a fault is
+    read anew. `name`: the part's, if it is not the function's second argument."""
 
     def decorate(read: Reader) -> Reader:
         answers: dict[Any, Any] = {}
 
         @wraps(read)
         def remembering(part: Element, *more: Any) -> Any:
-            if (value := part.data.get(name or more[0])) is None:
-                return read(part, *more)
-            content = repr(value)
+            value = part.data.get(name or more[0])
+            content = "" if value is None else repr(value)
             known = answers.get((content, more), NOTHING)
             if known is not NOTHING:
                 return _copy(known)
@@ -203,7 +202,9 @@ def concepts(part: Element, name: str) -> list[dict[str, Any] | str]:
 
 def by_use(parts: Iterable[Element]) -> list[Element]:
     """Return identifiers or names, the usual and the official one first, those that are no longer valid last."""
-    return sorted(parts, key=_place_of_use)
+    found = [*parts]
+    says_use = any("use" in each.data or "period" in each.data for each in found)
+    return sorted(found, key=_place_of_use) if says_use else found
 
 
 def _place_of_use(part: Element) -> int:

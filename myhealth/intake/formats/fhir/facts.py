@@ -6,7 +6,7 @@ Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "Specimen", "Dev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, get_args
 
 from myhealth.clinical.coding_systems import OUR_REPORT, OUR_SERIAL
@@ -54,21 +54,14 @@ class Place(NamedTuple):
 def facts_of(place: Place, moments: Moments) -> dict[str, Any]:
     """Return the facts that results, panels and check-ups have alike, by the names of a result's fields."""
     part, meta = place.part, place.part.part("meta")
-    return compact(
-        **moments.of(part),
-        status=_known_status(place),
-        category=concepts(part, "category"),
-        specimen=_read_specimen(place),
-        method=concept(part.part("method")),
-        body_site=concept(part.part("bodySite")),
-        device=_read_device(place),
-        performers=[*_performers(place)],
-        interpretations=interpretations_of(part),
-        notes=[*_notes(place)],
-        identifiers=identifiers_of(part),
-        updated_at=meta.text("lastUpdated"),
-        version=read_version_id(meta.text("versionId")),
-    )
+    found = moments.of(part) | {"status": _known_status(place)}
+    sent = part.data.keys()
+    for name, elements, read in FACTS:
+        if not elements.isdisjoint(sent) and (fact := read(place)):
+            found[name] = fact
+    if meta:
+        found |= compact(updated_at=meta.text("lastUpdated"), version=read_version_id(meta.text("versionId")))
+    return found
 
 
 def read_version_id(sent: str) -> str:
@@ -201,3 +194,17 @@ def _read_device(place: Place) -> dict[str, Any] | str | None:
     if made.keys() == {"identifiers"} and not any("system" in each for each in made["identifiers"]):
         return None  # it is the serial
     return made["text"] if made.keys() == {"text"} else made or None
+
+
+# The facts beside status and moments: their names, the elements that they come from, and how they are read.
+FACTS: tuple[tuple[str, frozenset[str], Callable[[Place], Any]], ...] = (
+    ("category", frozenset({"category"}), lambda place: concepts(place.part, "category")),
+    ("specimen", frozenset({"specimen"}), _read_specimen),
+    ("method", frozenset({"method"}), lambda place: concept(place.part.part("method"))),
+    ("body_site", frozenset({"bodySite"}), lambda place: concept(place.part.part("bodySite"))),
+    ("device", frozenset({"device"}), _read_device),
+    ("performers", frozenset({"performer", "resultsInterpreter"}), lambda place: [*_performers(place)]),
+    ("interpretations", frozenset({"interpretation"}), lambda place: interpretations_of(place.part)),
+    ("notes", frozenset({"note", "extension", "comment", "comments"}), lambda place: [*_notes(place)]),
+    ("identifiers", frozenset({"identifier"}), lambda place: identifiers_of(place.part)),
+)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.element import Element, compact
+from myhealth.intake.formats.fhir.element import Element
 from myhealth.intake.formats.terminology import PartialDateTime, microseconds, numbers_of, parse_partial
 
 TWO = "([0-9]{2})"
@@ -35,18 +35,28 @@ class Moments:
         names = [name for name, value in part.data.items() if name[:9] == "effective" and value is not None]
         if len(names) > 1:
             part.add_error(names[1], f"is beside {names[0]}: which moment is meant?")
-        place, text = next(_effective(part), ("", ""))
+        place, text = next(_effective(part), ("", "")) if names else ("", "")
         if text and (start := self._read(part, place, text.strip())):
-            found = {"taken_at": start.text, "taken_precision": start.known, "taken_offset": _minutes(text.strip())}
-            end = part.part("effectivePeriod").text("end").strip()
-            until = self._read(part, "effectivePeriod.end", end) if end else None
-            if until and until.known == start.known and start.is_after(until):
-                part.add_error("effectivePeriod.end", f"lies before the start: '{printable(end, 40)}'")
-            # An end of another precision than the beginning's is in `sent`.
-            found["taken_until"] = until.text if until and until.known == start.known else None
+            found["taken_at"] = start.text
+            if start.known:
+                found["taken_precision"] = start.known
+            if (minutes := _minutes(text.strip())) is not None:
+                found["taken_offset"] = minutes
+            if until := self._end(part, start):
+                found["taken_until"] = until.text
         if (text := part.text("issued").strip()) and (issued := self._read(part, "issued", text)):
             found["issued_at"] = issued.text
-        return compact(**found)
+        return found
+
+    def _end(self, part: Element, start: PartialDateTime) -> PartialDateTime | None:
+        """Return the end of a period; one of another precision than the beginning's is in `sent`."""
+        end = part.part("effectivePeriod").text("end").strip()
+        until = self._read(part, "effectivePeriod.end", end) if end else None
+        if until is None or until.known != start.known:
+            return None
+        if start.is_after(until):
+            part.add_error("effectivePeriod.end", f"lies before the start: '{printable(end, 40)}'")
+        return until
 
     def _read(self, part: Element, place: str, text: str) -> PartialDateTime | None:
         """Parse a dateTime or an instant, and keep its text. Return None and add a fault if it is not valid."""

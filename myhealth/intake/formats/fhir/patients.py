@@ -118,7 +118,8 @@ def subject_of(group: FhirGroup) -> Subject:
             part.add_error("", fault)
     subject = _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
     doubts = (_doubt(group, *each) for each in (first, *others))
-    return subject._replace(doubt=next(filter(None, doubts), "") or (UNCERTAIN if UNCERTAIN in differences else ""))
+    doubt = next(filter(None, doubts), "") or (UNCERTAIN if UNCERTAIN in differences else "")
+    return subject._replace(doubt=doubt) if doubt else subject
 
 
 def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:

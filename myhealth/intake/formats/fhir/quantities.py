@@ -28,7 +28,10 @@ class Unit:
     doubt: str = ""
 
     def fields(self) -> dict[str, Any]:
-        return compact(unit=self.code, unit_text=self.text, unit_coding={**self.coding} or None)
+        found: dict[str, Any] = {"unit": self.code} if self.code else {}
+        if self.text:
+            found["unit_text"] = self.text
+        return found | {"unit_coding": {**self.coding}} if self.coding else found
 
     def is_same(self, other: Unit) -> bool:
         """Return whether this unit is empty, or another spelling of `other`."""

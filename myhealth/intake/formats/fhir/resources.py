@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from myhealth.common.errors import TooLarge
 from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element
-from myhealth.intake.parsed_record import DECODER
+from myhealth.intake.parsed_record import decode_exactly
 
 if TYPE_CHECKING:
     from myhealth.intake.formats.fhir.bundle import Entry
@@ -61,7 +61,7 @@ class Resources:
             self._decoded[entry] = found
             return found
         self.examine(entry)
-        resource: dict[str, Any] = DECODER.decode(entry.raw)["resource"]
+        resource: dict[str, Any] = decode_exactly(entry.raw)["resource"]
         self.keep(entry, resource)
         return resource
 

@@ -4,9 +4,9 @@ Source: HL7 FHIR R4 (4.0.1), "Observation", and "Data Types" for the kinds of va
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from myhealth.clinical.absent_reasons import ABSENT_URI, NO_VALUE
 from myhealth.clinical.coding_systems import LOINC, LOINC_CODE, MDC, is_local, uri_of, v2_name_of
@@ -26,14 +26,13 @@ TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::(?:[0-5][0-9]|60)(?:\.[0-
 ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A value: a number or words, None if absent. `exact`: the fields of a result with the parts that words cannot
     express. `doubt`: its element, why it is not taken, and NOT_TAKEN."""
 
     value: Number | str | None = None
     unit: Unit = NO_UNIT
-    exact: dict[str, Any] = field(default_factory=dict)
+    exact: Mapping[str, Any] = MappingProxyType({})
     doubt: tuple[str, str, str] | None = None
 
 
@@ -62,7 +61,7 @@ def observation_result(part: Element) -> dict[str, Any]:
     DOUBT, if its units contradict each other."""
     value = _observed_value(part)
     if value.value is None and not value.unit.code:
-        value = replace(value, unit=_unit_of_ranges(part))
+        value = value._replace(unit=_unit_of_ranges(part))
     result = tested(part, value.unit.code) | {"value": value.value}
     ranges = read_ranges(part, value.unit)
     if doubt := ranges.get(DOUBT):
@@ -124,17 +123,21 @@ def _read_absent_reason(part: Element, value: Value) -> dict[str, Any]:
     """
     if value.doubt:
         return {"value": NO_VALUE, "absent_reason": value.doubt[1], DOUBT: value.doubt}
-    reason = part.part("dataAbsentReason")
-    text, code = words(reason), next(filter(None, (each.text("code") for each in reason.parts("coding"))), "")
+    reason, found = part.part("dataAbsentReason"), dict[str, Any]()
+    text, code = "", ""
+    if reason:
+        text, code = words(reason), next(filter(None, (each.text("code") for each in reason.parts("coding"))), "")
     if not text:
         places = [part.part(name) for name in part.data if name[:6] == "_value"]
         if isinstance(sent := part.data.get("valueQuantity"), dict) and ("extension" in sent or "_value" in sent):
             quantity = part.part("valueQuantity")
             places += [quantity, quantity.part("_value")]
         extensions = [extension for place in places for extension in place.parts("extension")]
-        text = code = next((each.text("valueCode") for each in extensions if each.text("url") == ABSENT_EXTENSION), "")
-    found = compact(absent_reason=text, absent_code=code)
-    told = reason.codings()
+        given = (each.text("valueCode") for each in extensions if each.text("url") == ABSENT_EXTENSION)
+        text = code = next(given, "") if extensions else ""
+    if text or code:
+        found = compact(absent_reason=text, absent_code=code)
+    told = reason.codings() if reason else []
     if told and told != [{"system": ABSENT_URI, "code": code}]:
         found["absent_coded"] = concept(reason)
     if value.value is None:
