@@ -40,10 +40,11 @@ def until_broken(data: bytes, **options) -> tuple[list[ParsedRecord], str]:
     """What is given before the source breaks, and why it breaks."""
     given_: list[ParsedRecord] = []
     try:
-        given_.extend(read_dump(io.BytesIO(data), **options).records)
+        dump = read_dump(io.BytesIO(data), **options)
+        given_.extend(dump.records)
     except BadInput as error:
         return given_, error.message
-    return given_, ""
+    return given_, dump.truncated
 
 
 RECORDS = [record(1), record(2, checkup_report='} ] " \\ , { [ नमस्ते 🩺'), record(3, results=[])]

@@ -154,6 +154,8 @@ class FileImport:
         self._intake.learn_people()
         if self.counts["accepted"] and not self.options.dry_run:
             self.resolved = resolve_stored()
+        if self.dump.truncated:
+            raise BadInput(self.dump.truncated)
 
     def _validate(self, parsed: list[ParsedRecord]) -> list[ValidatedRecord]:
         """Validate a batch. Only the preview of a dry run needs the values of its records longer."""

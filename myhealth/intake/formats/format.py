@@ -29,7 +29,8 @@ class Dump(Struct):
     `include_training`: whether records made for training or debugging count as results. `known`: patients of earlier
     parts of the source. `layout`: of a table; `patient_given`: whether its patient is known otherwise. `header`: the
     text before the records that each of them needs to be read again, such as the column names of a table. `is_reread`:
-    whether it is one record, read again: a fault of the whole source is then that of the record.
+    whether it is one record, read again: a fault of the whole source is then that of the record. `truncated`: where
+    the end of the source truncates its last record, "" if it does not.
     """
 
     format: "Format"
@@ -45,6 +46,7 @@ class Dump(Struct):
     patient_given: bool = False
     header: str = ""
     is_reread: bool = False
+    truncated: str = ""
 
     @property
     def serial(self) -> str | None:

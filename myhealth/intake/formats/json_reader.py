@@ -338,7 +338,6 @@ def read_values(window: JsonBuffer) -> Iterator[ParsedRecord]:
     while window.peek():
         yield window.read_record(index, by_line=True, scan=True)
         index += 1
-    require_end(window)
 
 
 def read_list(window: JsonBuffer, *, scan: bool = True) -> Iterator[ParsedRecord]:
@@ -386,8 +385,11 @@ def read_members(window: JsonBuffer) -> Iterator[tuple[str, int]]:
 
 
 def require_end(window: JsonBuffer) -> None:
-    """Raise BadInput if anything but white space follows, or if the end truncates the last value."""
+    """Raise BadInput if anything but white space follows."""
     if window.peek():
         raise BadInput(f"line {window.line}: nothing more is expected, but {window.peek()!r} follows")
-    if window.is_cut:
-        raise BadInput(f"line {window.line}: the file ends in the middle of a value: it is cut short")
+
+
+def truncation(window: JsonBuffer) -> str:
+    """Return where the end of the source truncates the last value, which is rejected as a record; "" if nowhere."""
+    return f"line {window.line}: the file ends in the middle of a value: it is cut short" if window.is_cut else ""

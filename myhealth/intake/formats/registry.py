@@ -27,6 +27,7 @@ from myhealth.intake.formats.json_reader import (
     read_members,
     read_values,
     require_end,
+    truncation,
 )
 from myhealth.intake.formats.source import REQUIRED_NAMES, Source
 from myhealth.intake.formats.tables.layout import GUESSED, Layout
@@ -158,6 +159,12 @@ def _read_json_list(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     require_end(window)
 
 
+def _read_ndjson(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
+    window = JsonBuffer(source.stream())
+    yield from read_values(window)
+    dump.truncated = truncation(window)
+
+
 def _read_json_object(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     start = source.json_start
     if start.alone and sys.getsizeof(start.text) <= RECORD_MAX:
@@ -166,6 +173,7 @@ def _read_json_object(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     window = JsonBuffer(source.stream())
     yield window.read_record(0, scan=True)
     require_end(window)
+    dump.truncated = truncation(window)
 
 
 HL7 = Format(
@@ -211,7 +219,7 @@ NDJSON = Format(
     "ndjson",
     "application/x-ndjson",
     detect=lambda source: source.json_start.first == "{",
-    read=lambda source, dump: read_values(JsonBuffer(source.stream())),
+    read=_read_ndjson,
     write_rejected=lambda dump: ONE_A_LINE,
     reread=reread_json,
 )

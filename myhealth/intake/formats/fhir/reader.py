@@ -48,7 +48,7 @@ def read_fhir(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
 def _read_values(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
     while window.peek():
         yield from _next_value(window, dump)
-    json_reader.require_end(window)
+    dump.truncated = json_reader.truncation(window)
 
 
 def _read_list(window: JsonBuffer, dump: Dump) -> Iterator[ParsedRecord]:
