@@ -222,6 +222,10 @@ def test_a_name_of_the_source_that_shares_no_word_is_refused(asha: int, owner: A
         "UNK",
         "Unknown Female",
         "unknown^unknown",
+        "999999999",
+        "XXX",
+        "TEMP",
+        "temp-patient",
     ],
 )
 def test_no_patient_is_created_for_a_name_that_many_have(people: dict[str, int], db: Any, name: str) -> None:
