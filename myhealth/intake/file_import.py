@@ -30,9 +30,9 @@ from myhealth.intake.formats.tables.layout import (
 from myhealth.intake.formats.terminology import read_zone
 from myhealth.intake.identity import PatientMap
 from myhealth.intake.parsed_record import ParsedRecord
-from myhealth.intake.pipeline import Intake, forget_values, read_batches
+from myhealth.intake.pipeline import Intake, read_batches
 from myhealth.intake.rejections import resolve_stored
-from myhealth.intake.results import ImportSource, RecordResult, ValidatedRecord, counts
+from myhealth.intake.results import ImportSource, RecordResult, counts
 from myhealth.machines.services import find_machine, register_machine
 
 PREVIEWED = 10
@@ -144,7 +144,7 @@ class FileImport:
         if self.dump.describes_machine and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.
-        with relaxed_gc(), prefetch(map(self._validate, read_batches(self.dump.records)), 1) as batches:
+        with relaxed_gc(), prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:
             for batch in batches:
                 self._intake.origin.layout = dump_layout(self.dump.layout)  # with what its first rows told
                 results = self._intake.store_validated(batch)
@@ -156,13 +156,6 @@ class FileImport:
             self.resolved = resolve_stored()
         if self.dump.truncated:
             raise BadInput(self.dump.truncated)
-
-    def _validate(self, parsed: list[ParsedRecord]) -> list[ValidatedRecord]:
-        """Validate a batch. Only the preview of a dry run needs the values of its records longer."""
-        checked = self._intake.validate(parsed)
-        for each in parsed if not self.options.dry_run else ():
-            forget_values(each)
-        return checked
 
 
 @contextlib.contextmanager

@@ -258,7 +258,7 @@ class Intake:
     def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
         item = ValidatedRecord(parsed, None, first_faults(faults))
         item.identifiers = claim_of_invalid(parsed.record, self.origin.own_authorities).identifiers
-        forget_values(parsed)
+        _forget_values(parsed)
         return item
 
     def _name_patient(self, item: ValidatedRecord, record: Record) -> None:
@@ -340,8 +340,8 @@ def _located(parsed: ParsedRecord, faults: Iterable[tuple[str, ...]]) -> list[An
     return list(dict.fromkeys((parsed.locate(name), *rest) for name, *rest in faults))
 
 
-def forget_values(parsed: ParsedRecord) -> None:
-    """Keep only the names in a record: decoded, its other values take many times the memory of its text."""
+def _forget_values(parsed: ParsedRecord) -> None:
+    """Keep only the names in an invalid record: decoded, its other values take many times the memory of its text."""
     if isinstance(parsed.record, dict):
         names = ("record_id", "checkup_for", "machine")
         parsed.record = {name: parsed.record[name] for name in names if isinstance(parsed.record.get(name), str | int)}
