@@ -34,8 +34,8 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     """Produce `items` in a thread of their own, in order, at most `depth` of them before they are consumed.
 
     An error of the producer is raised in the consumer, after the items that came before it. When the block ends, the
-    thread has ended, after it has finished the item that it was producing. Within the block, all threads take turns
-    every SWITCH_S.
+    thread has ended, after it has finished the item that it was producing. From then on, the threads of the process
+    take turns every SWITCH_S.
     """
     produced: queue.Queue[T | _End] = queue.Queue(depth)
     leaving = threading.Event()
@@ -68,7 +68,6 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
             raise item.error
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     thread.start()
     try:
@@ -76,7 +75,6 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     finally:
         leaving.set()
         thread.join()
-        sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ def username_error(username: Any) -> str:
 
 # Placeholders for a missing name: records of many persons have them.
 PLACEHOLDER = re.compile(
-    r"[-\u2013\u2014_?*#/]+|0+|9{5,}|x{2,}|tbd|dummy|temp(?:orary)?(?:[ _-]?(?:id|mrn|no|number|patient))?"
+    r"[-\u2013\u2014_?*#/]+|0+|9{5,20}|x{2,20}|tbd|dummy|temp(?:orary)?(?:[ _-]?(?:id|mrn|no|number|patient))?"
     r"|n/?a\.?|nan|nil|none|null|undefined|not known|unnamed|no name|anon(?:ym(?:ous)?)?"
     r"|unk|(?:unknown|unidentified)(?:[ ,^_-]+(?:unknown|patient|person|(?:fe)?male|(?:wo)?man|child|baby))*"
     r"|unbekannt|inconnue?|desconocid[oa]|\(?(?:null|unknown|none)\)?"
