@@ -8,7 +8,7 @@ import ipaddress
 import signal
 import socket
 import subprocess
-import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from myhealth.profiles import tokens
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
 
+POLL_S = 0.2
 # Settings that neither the browse API nor the listener needs.
 API_SECRETS = ("secret_key", "sync.source_url", "sync.password", "sync.signing_key")
 
@@ -67,17 +68,18 @@ def serve(app: App, /, host: str, upload_port: int, browse_port: int, **given: A
         tokens.load_secret(settings)
         with stores.opened_database(settings), app.reports(settings):
             pass  # report an unavailable store or an older schema before anything is started
+        ended: list[int] = []  # no Event: a handler cannot set one on which its own thread waits
+        signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
         running = _start(stack, settings, host, {"upload": upload, "browse": browse}, **given)
         click.echo(f"upload API  {processes.url_of(upload)}\nbrowse API  {processes.url_of(browse)}", err=True)
         click.echo(f"pages for people to read their reports on  {processes.url_of(browse)}/", err=True)
         if not ipaddress.ip_address(browse.getsockname()[0]).is_loopback:
             click.echo(UNPROTECTED, err=True)
         click.echo("Ctrl-C ends them.", err=True)
-        ended = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
-        while not ended.wait(0.5):
+        while not ended:
+            time.sleep(POLL_S)
             for name, process in running.items():
-                if process.poll() is not None:
+                if process.poll() is not None and not ended:
                     raise Unavailable(f"{name} ended unexpectedly with exit code {process.returncode}")
 
 
