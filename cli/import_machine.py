@@ -47,8 +47,8 @@ class Summary:
     `replaced`, `withdrawn`: the accepted records that replaced or withdrew a stored check-up.
 
     `kept`: the rejected records that are stored as rejections; those of erased people are not. `resolved`: the records
-    that were rejected before and are stored now. `notices`: faults of the
-    file as a whole that reject no record. `preview`: of a dry run of a table, the first records.
+    that were rejected before and are stored now. `notices`: faults of the file as a whole that reject no record.
+    `preview`: of a dry run of a table, the first records.
     """
 
     file: str
