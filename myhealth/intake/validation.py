@@ -49,7 +49,7 @@ from myhealth.intake.record import (
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
 from myhealth.intake.superseded import drop_superseded
-from myhealth.intake.worded_facts import as_judged, future_moments, read_words, says_more, tells_range
+from myhealth.intake.worded_facts import as_judged, doubtful_moments, read_words, says_more, tells_range
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -146,7 +146,7 @@ def validate_record(record: Any, machine: str | None = None) -> tuple[Record | N
         return None, explain(record, machine) or [refused.args or ("", "it cannot be stored as it is")]
     except REFUSALS as error:
         return None, explain(record, machine) or [("", f"it is not a record: {error}")]
-    checked.warnings[:0] = future_moments(record, checked.taken_at, latest_moment())
+    checked.warnings[:0] = doubtful_moments(record, checked.taken_at, latest_moment())
     return checked, []
 
 

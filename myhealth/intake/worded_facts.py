@@ -1,7 +1,7 @@
 """Read the facts that a record of ours states in words or codes alone: a range, a LOINC code among others, a mark. Warn
-of moments in the future. Pure."""
+of moments in the future and before the birth. Pure."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from myhealth.intake.record import NOT_SENT
 from myhealth.intake.record_types import TEXT_MAX, ReferenceRange
 
 ABSENT = (None, NOT_SENT)
+PRECISION = {"year": 4, "month": 7}  # the length of a date that is known to the year or the month
 
 
 def tells_range(result: Any) -> bool:
@@ -77,8 +78,13 @@ def _value_words(result: Any) -> str:
     return (":" if ratio else " - ").join(words) if len(words) == 2 else result.value_moment or ""
 
 
-def future_moments(record: Any, taken_at: datetime | None, latest: datetime) -> list[tuple[str, str]]:
-    """Return a warning for each moment of a valid record that is in the future. `taken_at`: the record's."""
+def doubtful_moments(record: Any, taken_at: datetime | None, latest: datetime) -> list[tuple[str, str]]:
+    """Return a warning for each moment of a valid record that is in the future, or before the patient's birth.
+    `taken_at`: the record's."""
+    born = (record.get("patient") or {}).get("birth_date") or ""
+    length = min(len(born), PRECISION.get(record.get("taken_precision"), 10))
+    if taken_at is not None and (taken_at + timedelta(days=1)).date().isoformat()[:length] < born[:length]:
+        return [("taken_at", f"{record['taken_at']} lies before the patient's birth on {born}")]
     found = [("taken_at", record["taken_at"])] if taken_at is not None and taken_at > latest else []
     for place, result in enumerate(record.get("results") or ()):
         own = result.get("taken_at")

@@ -356,8 +356,10 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
         if request.get("method") == "DELETE":
             _note_deletion(found, request, value.get("fullUrl", ""))
             found.response = answer if isinstance(answer := value.get("response"), dict) else None
-        if not found.deleted and request.get("method") in ("DELETE", "PATCH"):
-            found.fault = untaken_request(request["method"], str(request.get("url", "")).strip())
+        if not found.deleted:
+            found.fault = untaken_request(
+                str(request.get("method") or ""), str(request.get("url", "")).strip(), found.id
+            )
     return found
 
 

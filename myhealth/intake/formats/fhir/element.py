@@ -16,6 +16,12 @@ from myhealth.common.text import printable, unstorable_fault
 from myhealth.intake.formats.terminology import FieldError, Number, joined_name
 from myhealth.intake.parsed_record import DuplicateKeyDict, UnrepresentableNumber
 
+READ_OR_MADE = ("", "GET", "HEAD", "POST")  # methods that change no result
+UNTAKEN = {
+    "PATCH": "send the whole resource",
+    "DELETE": "name the resource by its id or its identifier",
+    "PUT": "the resource has another id",
+}
 RESULT_URL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)(?:[/?]|$)")
 # The root and the version may be missing.
 ADDRESS = re.compile(r"(https?://\S+/)?([A-Z][A-Za-z]{0,63})/([^/\s?#|]+)(?:/_history/([^/\s]+))?")
@@ -260,8 +266,15 @@ def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def untaken_request(method: str, url: str) -> tuple[str, str] | None:
-    """Return the fault of a change of a result that cannot be carried out; None if it is about another resource."""
-    todo = "send the whole resource" if method == "PATCH" else "name the resource by its id or its identifier"
-    message = f"{method} {printable(url, 100)} is not carried out: {todo}"
-    return ("Bundle.entry.request", message) if RESULT_URL.match(url) else None
+def untaken_request(method: str, url: str, identity: str) -> tuple[str, str] | None:
+    """Return the fault of a change of a result that cannot be carried out; None if it can, or is about another
+    resource. `identity`: the id in the resource."""
+    address = parse_address(url) if method == "PUT" else None
+    if (
+        not RESULT_URL.match(url)
+        or method in READ_OR_MADE
+        or (method == "PUT" and not (address and address[3] != identity))
+    ):
+        return None
+    todo = UNTAKEN.get(method, "its method is not one of FHIR")
+    return "Bundle.entry.request", f"{printable(method, 20)} {printable(url, 100)} is not carried out: {todo}"

@@ -168,13 +168,20 @@ def _specimens(place: Place) -> Iterator[dict[str, Any] | str]:
                 "collected_at": collection.text("collectedDateTime") or period.text("start") or period.text("end"),
                 "body_site": concept(collection.part("bodySite")),
                 "identifiers": identifiers_of(found.part),
-                "notes": [*_notes(found)],
+                "notes": [*_notes(found), *_flaws(found.part)],
             }
         made = compact(**parts)
         if not made.get("codings"):
             made |= compact(text=made.get("text") or reference.text("display").strip())
         if made:
             yield made["text"] if [*made] == ["text"] else made
+
+
+def _flaws(specimen: Element) -> Iterator[dict[str, Any]]:
+    """Yield notes of what a result of a specimen may suffer from: its condition, and a status that is not available."""
+    if (status := specimen.text("status")) not in ("", "available"):
+        yield {"text": f"status: {status}"}
+    yield from ({"text": f"condition: {concept_text(each)}"} for each in concepts(specimen, "condition"))
 
 
 def _read_device(place: Place) -> dict[str, Any] | str | None:

@@ -36,6 +36,8 @@ class Moments:
         if len(names) > 1:
             part.add_error(names[1], f"is beside {names[0]}: which moment is meant?")
         place, text = next(_effective(part), ("", "")) if names else ("", "")
+        if names and not text:
+            self.doubts.append((f"{part.path}.{names[0]}", "has no moment that is read here, so the time is not known"))
         if text and (start := self._read(part, place, text.strip())):
             found["taken_at"] = start.text
             if start.known:

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
 from myhealth.common.text import printable, unstorable_fault
@@ -22,11 +23,9 @@ from myhealth.intake.record import encode_json
 from myhealth.intake.record_types import Patient
 from myhealth.profiles.names import may_be_one_person
 
-# A conditional reference of a transaction: Patient?identifier=http://example.org/mrn|123
-CONDITION = re.compile(r"Patient\?(?:.*&)?identifier=(?:([^|&]*)\|)?([^|&]+)(?:&.*)?")
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender", "link", "modifierExtension")
 GENDERS = ("male", "female", "other", "unknown")
-
+ENCOUNTER = ("encounter", "context")  # the name in R4 and in STU3
 
 UNCERTAIN = "a result may be another patient's than its report: they name the patient in different ways"
 # Words that a display has in place of a patient's name.
@@ -233,12 +232,16 @@ def facts_of_patient(patient: Element) -> dict[str, Any]:
 
 
 def _group_entries(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
-    """Return the head and then every Observation, each once, and the specimens and orders that are a patient's."""
+    """Return the head and then every Observation, each once, and the specimens, orders and encounters that are a
+    patient's."""
     yield group.head, group.top
     yield from ((entry, part) for entry, part in group.observations if entry is not group.head)
     parts = [(group.head, group.top), *group.observations]
     references = [
         (each, entry) for entry, part in parts for name in ("specimen", "basedOn") for each in part.parts(name)
+    ]
+    references += [
+        (part.part(name), entry) for entry, part in parts for name in ENCOUNTER if isinstance(part.data.get(name), dict)
     ]
     for found in dict.fromkeys(filter(None, itertools.starmap(group.resolve, references))):
         part = Element(found.resource, found.kind, group.faults)
@@ -247,9 +250,14 @@ def _group_entries(group: FhirGroup) -> Iterator[tuple[Entry, Element]]:
 
 
 def _conditional_identifier(subject: Element) -> dict[str, Any] | None:
-    """Return the identifier by which a Reference searches its patient."""
-    condition = CONDITION.fullmatch(subject.text("reference").strip())
-    return compact(system=condition[1], value=condition[2]) if condition else None
+    """Return the identifier by which a Reference of a transaction searches its patient, such as
+    Patient?identifier=http://example.org/mrn|123; None if it names none or several."""
+    kind, _, query = subject.text("reference").strip().partition("?")
+    found = [unquote(each.partition("=")[2]) for each in query.split("&") if each.startswith("identifier=")]
+    if kind != "Patient" or len(found) != 1 or "," in found[0]:
+        return None
+    system, _, value = found[0].rpartition("|")
+    return compact(system=system, value=value) if value else None
 
 
 def _reference_name(subject: Element) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.clinical.status import WITHDRAWN
+from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.bundle import Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings_of, compact, concepts, parse_address
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
@@ -70,6 +71,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
+    found.warnings += _replaced_warnings(group)
     found.warnings += [*take_doubts(collected.results), *_absent_warnings(collected.parts)]
     found.warnings += [*_file_warnings(group), *too_long, *dict.fromkeys(moments.doubts)]
     found.unnumbered = not LASTING.match(record.get("record_id", ""))
@@ -88,6 +90,15 @@ def _subset_warnings(group: FhirGroup) -> list[tuple[str, str]]:
     tags = [(entry.kind, tag) for entry, part in parts for tag in part.part("meta").parts("tag")]
     kinds = dict.fromkeys(kind for kind, tag in tags if tag.text("code") == "SUBSETTED")
     return [(f"{kind}.meta.tag", "its server left parts of it out (SUBSETTED)") for kind in kinds]
+
+
+def _replaced_warnings(group: FhirGroup) -> list[tuple[str, str]]:
+    """Return a warning for each resource that another one replaces (observation-replaces and the like)."""
+    parts = [(group.head, group.top), *(each for each in group.observations if each[0] is not group.head)]
+    found = ((entry.kind, each) for entry, part in parts for each in part.parts("extension"))
+    named = [(kind, each.part("valueReference")) for kind, each in found if each.text("url").endswith("-replaces")]
+    said = "replaces {}, which is shown until its source withdraws it"
+    return [(f"{kind}.extension", said.format(printable(each.text("reference"), 100))) for kind, each in named]
 
 
 def _absent_warnings(parts: list[Element]) -> list[tuple[str, str]]:

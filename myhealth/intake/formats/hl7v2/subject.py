@@ -37,6 +37,7 @@ SEXES = {"M": "male", "F": "female", "O": "other", "A": "other"}
 AUTHORS = {"L": "laboratory", "P": "orderer"}  # the source of a comment
 NOBODYS = "has only numbers that are not a patient's, such as an insurer's; their kinds: "
 AGE_MAX = 150  # years
+FLAWS = (("rejected", 21), ("condition", 24))  # what a result of a specimen (SPM) may suffer from
 CHECKUP = 0  # the key of the notes of the check-up
 
 
@@ -149,11 +150,12 @@ def specimen_of(group: OrderGroup, zone: tzinfo, notes: dict[int, list[Facts]]) 
     # An EI whose parts are subcomponents.
     sent = (encoding.subcomponents(each) for each in encoding.components(segment.first(2)))
     numbers = (identifier_of(encoding.component.join(each), encoding) for each in sent)
+    told = [f"{name}: {concept_text(each)}" for name, at in FLAWS for each in [field_concept(segment, at)] if each]
     return (type_ if isinstance(type_, dict) else without_empty(text=type_)) | without_empty(
         collected_at=iso_moment(segment.text(17), zone),
         body_site=field_concept(segment, 8),
         identifiers=[each for each in numbers if each],
-        notes=notes.get(id(segment)),
+        notes=[*notes.get(id(segment), ()), *({"text": each} for each in told)],
     )
 
 
