@@ -23,6 +23,7 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 EXACT = Context(prec=5000)  # more digits than any value has
 # Words in the text of a range, beside its numbers and its unit: "Desirable: <200", but not "135 - 145 mmol/L".
 WORDS = re.compile(r"[^\W\d_]{3,}(?![\w/.*\[{])")
+PLAIN_DIGITS = re.compile(r"-?[0-9.]{1,12}")
 PROGRAM_NAME = re.compile(r"MDC(?:_[A-Z0-9]+)+")
 NO_WORDS = re.compile(r"[\d_]")  # in what is a model or a program's name
 CAPITALS = re.compile(r"(?<!\S)[A-Z]+(?![^\s,;:])")  # a word of letters alone
@@ -64,6 +65,8 @@ def plain_text(value: Any) -> str:
 def number_text(value: Number) -> str:
     """Return the digits as the source sent them: 5.10 stays 5.10. Decimals follow a full stop. A number beyond
     10¹⁹ or below 10⁻¹² is written without rows of zeros: -1.5 ×10²⁴⁵."""
+    if PLAIN_DIGITS.fullmatch(text := str(value)):  # nearly all
+        return text
     number = value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int) else repr(value))
     power = number.adjusted()
     if not number or -12 <= power <= 18:
@@ -105,7 +108,8 @@ def range_text(low: Number | None, high: Number | None, unit: str = "", *, is_op
 
 def mappings(value: Any) -> list[Mapping[str, Any]]:
     """Return the objects of a list; [] if the value is not a list."""
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+    found = value if isinstance(value, list) else []
+    return [each for each in found if type(each) is dict or isinstance(each, Mapping)]
 
 
 def concept_text(concept: Any) -> str:
@@ -145,7 +149,11 @@ def name_text(text: Any) -> str:
 def kind_text(text: Any) -> str:
     """Return a kind of check-up as a heading: BLOOD PRESSURE and BP read Blood pressure; ECG, BS-200E and MON_PARAM
     stay."""
-    found = name_text(text) or "Check-up"
+    return _heading(name_text(text) or "Check-up")
+
+
+@lru_cache(maxsize=1024)  # a page repeats a few kinds
+def _heading(found: str) -> str:
     found = SPELLED_OUT.get(found, found)
     if not (found.isascii() and found.isupper() and len(found) > 4) or NO_WORDS.search(found):
         return found

@@ -218,7 +218,15 @@ def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultV
 
     It has no words: the page shows the latest value and its range beside it. "" if a line has not two numbers.
     """
-    drawn = [[each for point in reversed(line) if (each := _small(point))] for line in lines]
+    measured = [[parse_measurement(point.value) for point in line] for line in lines]
+    drawn = [
+        [
+            (point.taken_at.timestamp(), value)
+            for point, found in zip(reversed(line), reversed(values), strict=True)
+            if found and point.taken_at and not point.warning and (value := drawable(found[1])) is not None
+        ]
+        for line, values in zip(lines, measured, strict=True)
+    ]
     if any(len(line) < 2 for line in drawn):
         return ""
     bands = [(drawable(view.low), drawable(view.high)) for view in views]
@@ -244,12 +252,6 @@ def sparkline_svg(lines: Sequence[Sequence[TrendPoint]], views: Sequence[ResultV
         parts.append(f'<path class="line" d="M{path}"/>')
         parts.append(f'<circle class="dot{away}" cx="{x(line[-1][0])}" cy="{y(line[-1][1])}" r="3"/>')
     return "".join([*parts, "</svg>"])
-
-
-def _small(point: TrendPoint) -> tuple[float, float] | None:
-    found = parse_measurement(point.value)
-    value = None if found is None or point.warning else drawable(found[1])
-    return None if value is None or point.taken_at is None else (point.taken_at.timestamp(), value)
 
 
 def drawable(found: Number | None) -> float | None:

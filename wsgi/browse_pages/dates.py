@@ -72,10 +72,11 @@ class Dates:
             received, iso = f"received on {self.day(report['created_at'])}", self.iso(report["created_at"])
             short = _shortened(received)
             return ReportDate(f"time not known; {received}", received, short, received, "Time not known", "", iso)
-        day = self.moment(at, precision) if precision else self.day(at)
-        text, until = day if precision else f"{day}, {self.clock(at)}", report.get("taken_until")
+        local, until = self._local(at), report.get("taken_until")
+        future, ago = self._age(local)
+        day = self.moment(at, precision) if precision else _day_text(local)
+        text = day if precision else f"{day}, {_clock_text(local)}"
         text = f"{text} to {self.moment(until)}" if until else text
-        future = FUTURE if self._is_future(at) else ""
         is_whole, short = precision in ("month", "year"), _shortened(day)
         return ReportDate(
             text=f"{text}, {future}" if future else text,
@@ -83,7 +84,7 @@ class Dates:
             short=short,
             in_month=day if is_whole else short.rpartition(" ")[0],
             month=day if is_whole else day.partition(" ")[2],
-            ago=future or ("" if precision else self.ago(at)),
+            ago=future or ("" if precision else ago),
             iso=self.iso(at)[: LENGTHS.get(precision or "")],
         )
 
@@ -108,37 +109,32 @@ class Dates:
 
     def day(self, moment: Any) -> str:
         """Return 20 November 2026."""
-        local = self._local(moment)
-        return f"{local.day} {MONTHS[local.month - 1]} {local.year}" if local else "an unknown date"
+        return _day_text(self._local(moment))
 
     def short_day(self, moment: Any, precision: str | None = None) -> str:
         """Return 20 Nov 2026, or as much as is known."""
         if moment is None:
             return "time not known"
-        local = None if precision else self._local(moment)
-        if local:
-            return f"{local.day} {MONTHS[local.month - 1][:3]} {local.year}"
         return _shortened(self.moment(moment, precision) if precision else self.day(moment))
 
     def day_of_value(self, moment: Any, precision: str | None = None) -> str:
         """Return what `short_day` does, and whether the day is in the future."""
         day = self.short_day(moment, precision)
-        return f"{day}, {FUTURE}" if self._is_future(moment) else day
+        future, _ = self._age(self._local(moment))
+        return f"{day}, {future}" if future else day
 
-    def _is_future(self, moment: Any) -> bool:
-        local = self._local(moment)
-        return local is not None and (local.date() - self.today).days > 1
-
-    def ago(self, moment: Any) -> str:
-        """Return today, yesterday or 8 days ago; "" for a day before the last month."""
-        local = self._local(moment)
-        days = (self.today - local.date()).days if local else -1
-        return {0: "today", 1: "yesterday"}.get(days, f"{days} days ago" if 0 < days < 32 else "")
+    def _age(self, local: datetime | None) -> tuple[str, str]:
+        """Return FUTURE or ""; and today, yesterday or 8 days ago, or "" for a day before the last month."""
+        if local is None:
+            return "", ""
+        days = (self.today - local.date()).days
+        if 1 < days < 32:
+            return "", f"{days} days ago"
+        return FUTURE if days < -1 else "", {0: "today", 1: "yesterday"}.get(days, "")
 
     def clock(self, moment: Any) -> str:
         """Return 09:14."""
-        local = self._local(moment)
-        return f"{local.hour:02}:{local.minute:02}" if local else ""
+        return _clock_text(self._local(moment))
 
     def iso(self, moment: Any) -> str:
         """Return 2026-11-20T03:44:03+00:00, for programs."""
@@ -164,6 +160,14 @@ class Dates:
             return moment.astimezone(self.zone)
         except OverflowError:  # on the first or the last day that Python knows
             return moment
+
+
+def _day_text(local: datetime | None) -> str:
+    return f"{local.day} {MONTHS[local.month - 1]} {local.year}" if local else "an unknown date"
+
+
+def _clock_text(local: datetime | None) -> str:
+    return f"{local.hour:02}:{local.minute:02}" if local else ""
 
 
 def _shortened(day: str) -> str:

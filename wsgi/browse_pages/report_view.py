@@ -12,7 +12,6 @@ from myhealth.clinical import status
 from myhealth.clinical.in_words import kind_text, known_name, plain_text
 from myhealth.reports.facts import Facts, checkup_facts, notes_of
 from wsgi.browse_pages.dates import Dates, ReportDate
-from wsgi.browse_pages.navigation import link
 from wsgi.browse_pages.result_view import ResultView, blocks_of, present_all, shortened, summary
 
 TEXT_MAX = 160  # characters of a report's text in a row
@@ -48,7 +47,7 @@ class ReportRow(NamedTuple):
     outside; `more`: the count of the rest; `text`: the beginning of the report's text, if it has no measurements;
     `whose`: the patient's name, in a list of several patients."""
 
-    path: str
+    number: int
     kind: str
     is_far: bool
     date: ReportDate
@@ -102,17 +101,24 @@ def rows_of_reports(reports: Sequence[dict[str, Any]], dates: Dates, since: date
     """Return the rows of reports."""
     blocks = [*map(blocks_of, present_all(reports, dates.moment))]
     days = [*map(dates.report_date, reports)]
-    return [_row(*each, dates, since) for each in zip(reports, blocks, days, strict=True)]
+    kinds = [kind_text(report["checkup_type"]) for report in reports]
+    return [_row(*each, dates, since) for each in zip(reports, blocks, days, kinds, strict=True)]
 
 
 def _row(
-    report: dict[str, Any], blocks: list[ResultView], date: ReportDate, dates: Dates, since: datetime | None
+    report: dict[str, Any], blocks: list[ResultView], date: ReportDate, kind: str, dates: Dates, since: datetime | None
 ) -> ReportRow:
     blocks.sort(key=FARTHEST, reverse=True)
-    texts = () if blocks else (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
+    text = (
+        ""
+        if blocks
+        else " ".join(
+            filter(None, map(plain_text, (report["checkup_report"], *notes_of(report.get("details"), dates.moment))))
+        )
+    )
     return ReportRow(
-        path=link("reports", report["_id"]),
-        kind=kind_text(report["checkup_type"]),
+        number=report["_id"],
+        kind=kind,
         is_far=bool(blocks) and blocks[0].is_far,
         date=date,
         day=date.in_month,
@@ -120,7 +126,7 @@ def _row(
         status=_status(report),
         values=blocks[:SHOWN_MAX],
         more=max(len(blocks) - SHOWN_MAX, 0),
-        text=shortened(" ".join(filter(None, map(plain_text, texts))), TEXT_MAX),
+        text=text and shortened(text, TEXT_MAX),
     )
 
 

@@ -265,6 +265,8 @@ def blocks_of(results: Sequence[ResultView]) -> list[ResultView]:
     their units are the same."""
     lower = [each for each in results if each.code in LOWER]
     upper = [each for each in results if each.code in UPPER]
+    if not (lower and upper):
+        return [*results]
     pairs = {id(up): low for up, low in zip(upper, lower, strict=False) if up.unit == low.unit}
     taken = {id(low) for low in pairs.values()}
     return [pressure(each, pairs[id(each)]) if id(each) in pairs else each for each in results if id(each) not in taken]
@@ -275,8 +277,9 @@ def pressure(upper: ResultView | None, lower: ResultView | None) -> ResultView:
     range, if one is; its `usual` and `words` are of both."""
     parts = [(words, view) for words, view in (("upper", upper), ("lower", lower)) if view]
     unusual = [part for part in parts if part[1].is_unusual]
-    told, chief = unusual or parts, (unusual or parts)[0][1]
-    same = len(told) == len(parts) and len({view.words for _, view in told}) == 1
+    told = unusual or parts
+    chief, last = told[0][1], told[-1][1]
+    same = len(told) == len(parts) and chief.words == last.words
     value = "/".join([shortened(view.value) if view else ABSENT for view in (upper, lower)])
     return replace(
         chief,
@@ -285,8 +288,8 @@ def pressure(upper: ResultView | None, lower: ResultView | None) -> ResultView:
         short=f"{shortened(value, SHORT)} {chief.unit}".rstrip(),
         usual="; ".join([f"{each} {view.usual}" for each, view in parts if view.usual]),
         words=chief.words if same else ", ".join([f"{each} value {view.words}" for each, view in told]),
-        is_general=any(view.is_general for _, view in parts),
-        is_far=any(view.is_far for _, view in parts),
+        is_general=parts[0][1].is_general or parts[-1][1].is_general,
+        is_far=parts[0][1].is_far or parts[-1][1].is_far,
         code=BLOOD_PRESSURE,
         raw_name="",
         pair=tuple(parts),

@@ -46,6 +46,7 @@ PERIODS = {0: "All", 60: "5 years", 12: "12 months", 3: "3 months"}
 NAME_MAX = 500
 LOINC = re.compile(r"[0-9]{1,7}-[0-9]")
 
+REPORT = link("reports", "")
 # The shapes of the chart's legend.
 LEGEND = ((ABOVE, "M7 1l6 12H1Z"), (BELOW, "M7 13l6-12H1Z"), (OUTSIDE, "M7 0l7 7-7 7-7-7Z"))
 
@@ -223,7 +224,7 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
     entries = _blocks(points, dates, code)
     days = days_of([entry[0] for entry, _ in entries], dates)
     found = list(zip(entries, days, strict=True))
-    rows = [TrendRow(link("reports", entry[0].report_id), *day, block) for (entry, block), day in found]
+    rows = [TrendRow(f"{REPORT}{entry[0].report_id}", *day, block) for (entry, block), day in found]
     views = [
         (point, words, view, row)
         for (entry, block), row in zip(entries, rows, strict=True)
@@ -232,8 +233,11 @@ def _series(number: int, points: list[TrendPoint], dates: Dates, title: str, spe
     possible = [each for each in views if each[2].position != IMPOSSIBLE]
     dated = [each for each in possible if each[0].taken_at]
     lines: dict[str, list[charts.Point]] = {}
-    for point, words, view, row in reversed(dated):
-        if drawn := _drawn(point, view, row):
+    numbers = [[*map(charts.drawable, (view.number, view.low, view.high))] for _, _, view, _ in dated]
+    for (point, words, view, row), (value, low, high) in zip(reversed(dated), reversed(numbers), strict=True):
+        if value is not None and point.taken_at:
+            text = f"{row.block.short}, {row.day} {row.clock}".rstrip()
+            drawn = charts.Point(point.taken_at, value, low, high, view.position, text, row.path)
             lines.setdefault(words, []).append(drawn)
     drawn_points = [point for line in lines.values() for point in line]
     positions = {point.position for point in drawn_points}
@@ -302,13 +306,3 @@ def days_of(points: list[TrendPoint], dates: Dates) -> list[tuple[str, str]]:
         (day, dates.clock(point.taken_at) if many[day] > 1 and not point.taken_precision else "")
         for day, point in zip(days, points, strict=True)
     ]
-
-
-def _drawn(point: TrendPoint, view: ResultView, row: TrendRow) -> charts.Point | None:
-    """Return a point of the chart; None if the value is not a number, or is too large, or has no known moment. A bound
-    is drawn at its number."""
-    value, low, high = map(charts.drawable, (view.number, view.low, view.high))
-    if value is None or not point.taken_at:
-        return None
-    text = f"{row.block.short}, {row.day} {row.clock}".rstrip()
-    return charts.Point(point.taken_at, value, low, high, view.position, text, row.path)
