@@ -59,6 +59,8 @@ def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
     """Return our flag of the gravest interpretation that has one: a normal one beside it gives no all-clear. Each has
     `code` and `system`. A laboratory's own A may mean anything, so it gives no flag."""
     flags = [known[1] for each in interpretations if (known := _known(each)) and known[1]]
+    if {"L", "LL"} & {*flags} and {"H", "HH"} & {*flags}:
+        return "A"  # which of the two is not said
     return max(flags, key=SEVERITY.index, default=None)
 
 

@@ -54,13 +54,22 @@ SPELLINGS = {
     **dict.fromkeys(
         ("/min", "{breaths}/min", "{beat}/min", "{beats}/minute", "1/min", "min-1", "/minute", "rpm"), "/min"
     ),
-    **dict.fromkeys(("cel", "c", "°c", "ºc", "degc", "℃"), "Cel"),
-    **dict.fromkeys(("[degf]", "degf", "°f", "ºf", "f", "℉"), "[degF]"),
+    **dict.fromkeys(("cel", "c", "°c", "ºc", "degc", "℃", "celsius", "degreescelsius", "degreecelsius"), "Cel"),
+    **dict.fromkeys(
+        ("[degf]", "degf", "°f", "ºf", "f", "℉", "fahrenheit", "degreesfahrenheit", "degreefahrenheit"), "[degF]"
+    ),
     **dict.fromkeys(("%", "percent"), "%"),
-    **dict.fromkeys(("kg", "kgs"), "kg"),
-    **dict.fromkeys(("[lb_av]", "lb", "lbs"), "[lb_av]"),
-    **dict.fromkeys(("cm", "cms"), "cm"),
+    **dict.fromkeys(("kg", "kgs", "kilogram", "kilograms"), "kg"),
+    **dict.fromkeys(("gram", "grams"), "g"),
+    **dict.fromkeys(("[lb_av]", "lb", "lbs", "pound", "pounds"), "[lb_av]"),
+    **dict.fromkeys(("ounce", "ounces"), "[oz_av]"),
+    **dict.fromkeys(("cm", "cms", "centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
+    **dict.fromkeys(("meter", "meters", "metre", "metres"), "m"),
     **dict.fromkeys(("[in_i]", "in", "inch", "inches"), "[in_i]"),
+    **dict.fromkeys(("foot", "feet"), "[ft_i]"),
+    **dict.fromkeys(("milligramsperdeciliter", "milligramsperdecilitre", "milligrams/deciliter"), "mg/dL"),
+    **dict.fromkeys(("millimolesperliter", "millimolesperlitre", "millimoles/liter"), "mmol/L"),
+    "beatsperminute": "/min",
     **dict.fromkeys(("m2", "m^2", "m²"), "m2"),
     **dict.fromkeys(("kg/m2", "kg/m^2", "kg/m²", "kg/m*2"), "kg/m2"),
     **dict.fromkeys(("iu/l", "[iu]/l"), "[IU]/L"),

@@ -9,6 +9,9 @@ FAILED = re.compile(r"#(?:N/[AD]|NV|[\u00a1\u00bf]?[^\W\d_][\w/]*[!?])")
 # Blanks and marks that nobody sees: of direction, as Windows adds them to dates, zero-width blanks, soft hyphens.
 _MARKS = r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+"
 UNSEEN = re.compile(f"^{_MARKS}|{_MARKS}$")
+# What spreadsheets make of texts such as 1-5, 5/1 and 2345-7: 5-Jan, Jan-05, Jul-45.
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+MADE_DATE = re.compile(rf"[0-9]{{1,2}}-(?:{_MONTHS})(?:-[0-9]{{2}})?|(?:{_MONTHS})-[0-9]{{2}}", re.IGNORECASE)
 GUARDED = re.compile('="([^"]*)"')
 
 

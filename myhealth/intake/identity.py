@@ -19,6 +19,7 @@ from myhealth.profiles.names import may_be_one_person, names_nobody
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
 OTHERS_KIND = re.compile(
     "HC|SN|MB|MC[DNRT]?|MA|NIIP?|WCN?|PNT|AM|AN[CDT]?|ANON|VN|VS|ACSN|BA|BCT?|DI|DS|GCC|GI|CC|GN|XX"
+    r"|.*\b(?:INSUR\w*|POLICY|MEMBER\w*|PAYER|CLAIM|ACCOUNT|VISIT|ENCOUNTER)\b.*"  # in words
 )
 # Numbers that a state gives to persons: they identify nobody without their authority.
 STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")

@@ -26,6 +26,7 @@ from myhealth.intake.formats.fhir.element import (
 )
 from myhealth.intake.formats.fhir.grouping import FhirGroup, label
 from myhealth.intake.formats.fhir.moments import Moments
+from myhealth.intake.identity import may_name_patient
 
 # The status of a result that has none of its own, by that of its report.
 INHERITED_STATUS = {"partial": "preliminary", "appended": "amended"}
@@ -78,13 +79,14 @@ def _known_status(place: Place) -> str:
 def identifiers_of(part: Element) -> list[dict[str, Any]]:
     """Return the identifiers of a resource, the usual one first, without those that MyHealth's own export adds.
 
-    `type`: the first code of an identifier's type.
+    `type`: the first code of an identifier's type, or words that say that it is not a patient's.
     """
     found = []
     for each in by_use(part.parts("identifier")) if "identifier" in part.data else ():
         if each.text("value").strip() and each.text("system") not in OURS:
             types = (coding.text("code") for coding in each.part("type").parts("coding"))
-            kind = next(filter(None, types), None)
+            words = each.part("type").text("text")
+            kind = next(filter(None, types), None) or (None if may_name_patient(words) else words)
             found.append(compact(system=each.text("system"), value=each.text("value"), type=kind))
     return found
 

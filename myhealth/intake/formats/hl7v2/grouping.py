@@ -68,7 +68,8 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
     head: list[Segment] | None = None  # common and patient; orders share one list
     for i, segment in enumerate(segments):
         if segment.name == "PID":
-            patient, specimen, waiting, inside, head, control = [segment], [], None, False, None, None
+            patient = [*_without_orders(patient, groups, segment), segment]
+            specimen, waiting, inside, head, control = [], None, False, None, None
         elif led and segment.name == "SPM":
             specimen, waiting, inside, head, control = [segment], None, False, None, None
         elif (
@@ -94,6 +95,13 @@ def find_groups(segments: list[Segment]) -> list[OrderGroup]:
             (specimen or patient or common).append(segment)
             head = None
     return _mark_repeated(groups)
+
+
+def _without_orders(patient: list[Segment], groups: list[OrderGroup], other: Segment) -> list[Segment]:
+    """Return the segments of a patient of whom no order came before the PID of another one: the next order may be of
+    either."""
+    has_orders = groups and any(each is patient[0] for each in groups[-1].head) if patient else True
+    return [] if has_orders or patient[0].fields[2:4] == other.fields[2:4] else patient
 
 
 def repeated_bytes(groups: list[OrderGroup]) -> int:

@@ -84,8 +84,13 @@ def read_order_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> 
     return parsed
 
 
+CONTINUED = ("ADD", "DSC")  # the rest of a segment, and where the rest of a message will be
+
+
 def _report_unreadable(group: OrderGroup) -> None:
     """Add the faults of the segments to those of the group."""
+    continued = [each.name for each in (*group.head, *group.body) if each.name in CONTINUED and each.text(1)]
+    group.faults += [(name, "continues a message, which is not put together here: send it whole") for name in continued]
     for segment in group.head:
         if segment.fault:
             group.faults.append((segment.name, segment.fault))

@@ -85,9 +85,12 @@ def facts_of_pid(segment: Fields) -> PidFacts:
 
 def parse_patient(group: OrderGroup) -> PatientFacts:
     """Return who the patient is."""
-    segment = next((each for each in group.head if each.name == "PID"), None)
-    if segment is None:
+    named = [each for each in group.head if each.name == "PID"]
+    if not named:
         return PatientFacts()
+    segment = named[0]
+    if len(named) > 1:
+        group.faults.append(("PID", "is there for two patients before the order: whose it is, is not said"))
     told = facts_of_pid(segment)
     found = _identifiers(segment, told)
     if not found and segment.text(int(told.field[-1])):

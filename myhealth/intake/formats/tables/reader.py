@@ -25,7 +25,7 @@ from myhealth.clinical.range_text import completed, range_facts
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.units import series_unit
 from myhealth.common.errors import BadInput
-from myhealth.common.spreadsheets import spoilt, unguarded
+from myhealth.common.spreadsheets import MADE_DATE, spoilt, unguarded
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.controls import kind_of_record
 from myhealth.intake.formats.format import Dump, RejectedLayout
@@ -247,6 +247,7 @@ class TableReader:
         it. `withdraws`: the row need not repeat the value."""
         code, text, column = texts.get("code", ""), texts.get("value", ""), self.column("value")
         name = texts.get("name") or name_of(code) or code
+        _warn_of_date(parsed, self.column("code"), code)
         unit, in_header = texts.get("unit", ""), self.table.unit
         if self.table.is_exported and "absent_reason" not in texts:  # written by us: a text is one
             found = number(text)
@@ -307,7 +308,15 @@ def _checked(parsed: ParsedRecord, column: str, read: Callable[..., Any], text: 
 
 def _checked_value(parsed: ParsedRecord, column: str, text: str, layout: Layout, unit: str) -> dict[str, Any]:
     found = _checked(parsed, column, partial(read_result, unit=unit), text, layout)
+    _warn_of_date(parsed, column, text)
     return found if isinstance(found, dict) else {"value": found}
+
+
+def _warn_of_date(parsed: ParsedRecord, column: str, text: str) -> None:
+    if MADE_DATE.fullmatch(text):
+        parsed.warnings.append(
+            (column, f"'{text}' may be what a spreadsheet made of another text, such as 1-5 or 2345-7")
+        )
 
 
 def _circumstances(texts: dict[str, str]) -> dict[str, Any]:
