@@ -74,9 +74,9 @@ class App:
     def target(self, settings: Settings) -> Iterator[Target]:
         """Open what the sync writes to: the report store itself, or the browse API before it."""
         if settings.sync.reports_api_url:
-            from myhealth.sync.targets import ReportsApi, ReportsApiClient  # these take a while to load
+            from myhealth.sync.targets import ReportsApi  # these take a while to load
 
-            yield ReportsApi(ReportsApiClient(settings))
+            yield ReportsApi(settings)
         else:
             from myhealth.reports.writer import ReportWriter
 

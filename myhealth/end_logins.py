@@ -17,7 +17,7 @@ from myhealth.reports.documents import UserRow, user_document
 from myhealth.reports.writer import ReportWriter
 from myhealth.stores import open_reports
 from myhealth.sync.checkpoint import from_document
-from myhealth.sync.targets import ReportsApi, ReportsApiClient, Target
+from myhealth.sync.targets import ReportsApi, Target
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def end_logins(settings: Settings, user: User) -> bool:
     """
     try:
         if settings.sync.reports_api_url:
-            return _write(ReportsApi(ReportsApiClient(settings)), user)
+            return _write(ReportsApi(settings), user)
         if not settings.mongo_url and not servers(settings.folder)[1].answers():
             return False
         with closing(open_reports(settings, serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS)) as reports:

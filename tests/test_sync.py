@@ -158,21 +158,20 @@ def test_a_reader_holds_nothing_back(db, reports, sync, connect) -> None:
 def test_what_comes_while_an_epoch_is_scanned_comes_by_the_feed(db, reports, sync, settings, monkeypatch) -> None:
     """Rows behind and before the scan's place are edited, deleted and added between two of its slices."""
     monkeypatch.setattr(source, "SLICE_ROWS", 10)
-    monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 10)
     take(*[record(i) for i in range(40)])
-    real = Source.scan
+    real = Source._slice
     slices = []
 
-    def scan(self, table: str, after: int, batch_rows: int):
-        if table == "checkups":
-            slices.append(after)
+    def read_slice(self, query: str, table: str, values: dict, batch_rows: int):
+        if table == "checkups" and query == source.SCAN:
+            slices.append(values["id"])
             if len(slices) == 3:
                 db("update checkups set disease = 'edited' where id in (2, 39)")
                 db("delete from checkups where id in (3, 38)")
                 take(record(99))
-        return real(self, table, after, batch_rows)
+        return real(self, query, table, values, batch_rows)
 
-    monkeypatch.setattr(Source, "scan", scan)
+    monkeypatch.setattr(Source, "_slice", read_slice)
     sync()
     assert len(slices) >= 4
     sync()
@@ -183,7 +182,6 @@ def test_what_comes_while_an_epoch_is_scanned_comes_by_the_feed(db, reports, syn
 def test_the_feed_goes_on_within_one_large_transaction(db, reports, sync, settings, monkeypatch, batch: int) -> None:
     """One transaction's rows share their xid: the mark's second half, the id, tells them apart."""
     monkeypatch.setattr(source, "SLICE_ROWS", 15)
-    monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 15)
     sync()
     take(*[record(i) for i in range(50)])
     settings = dataclasses.replace(settings, sync=dataclasses.replace(settings.sync, batch_rows=batch))

@@ -22,7 +22,7 @@ from myhealth.common import database_watch
 from myhealth.common.errors import Unavailable
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
-from myhealth.sync.scheduler import Listener, listen_for_wakeups, run_loop
+from myhealth.sync.scheduler import listen_for_wakeups, run_loop
 from myhealth.sync.source import SYNC_LOCK
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -122,7 +122,7 @@ def test_an_upload_that_an_older_transaction_holds_back_is_looked_for_again(db, 
 
 def test_it_hears_of_uploads_again_when_its_connection_was_lost(db, settings, monkeypatch) -> None:
     monkeypatch.setattr("myhealth.sync.scheduler.RECONNECT_S", 0.1)
-    with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
+    with listen_for_wakeups(settings.database_url) as wakeup:
         assert wakeup.wait(time.monotonic() + 0.05) is False
         take(record(1))
         assert wakeup.wait(time.monotonic() + 20) is True
@@ -266,7 +266,7 @@ def notified(db, monkeypatch) -> list[int]:
 def test_an_upload_over_http_is_announced_behind_its_commit(upload, log_in, settings, notified, headers) -> None:
     """Transactions that notify commit one by one: uploads would wait for each other."""
     upload("GET", "/checkups/", token=log_in("dr.ayush"))  # the first request opens the database
-    with listen_for_wakeups(Listener(settings.database_url)) as wakeup:
+    with listen_for_wakeups(settings.database_url) as wakeup:
         answer = upload("POST", "/checkups/", [record(1)], token=log_in("tara"), headers=headers)
         assert answer.status_code == 201
         assert wakeup.wait(time.monotonic() + 20) is True

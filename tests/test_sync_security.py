@@ -24,7 +24,7 @@ from myhealth.sync.calls import CALLS, encode_document
 from myhealth.sync.checkpoint import Checkpoint, Position, from_document, to_document
 from myhealth.sync.runner import run_pass
 from myhealth.sync.signature import RequestSigner, SignatureChecker, new_key
-from myhealth.sync.targets import ReportsApi, ReportsApiClient
+from myhealth.sync.targets import ReportsApi
 
 pytestmark = pytest.mark.usefixtures("people")
 DOCTOR = UserRow(1, 1000, "s", "x", "", "doctor", True, None, 1000)
@@ -38,7 +38,7 @@ def contents(reports) -> list[Any]:
 def over_http(served, settings, reports) -> ReportsApi:
     """The report store through the browse API, as the sync sees it."""
     sync = dataclasses.replace(settings.sync, reports_api_url=served[1], username="runner", password=PASSWORD)
-    return ReportsApi(ReportsApiClient(dataclasses.replace(settings, auth_url=served[0], sync=sync)))
+    return ReportsApi(dataclasses.replace(settings, auth_url=served[0], sync=sync))
 
 
 # -- a stolen token --------------------------------------------------------------------------------------------------
@@ -299,4 +299,4 @@ def test_a_new_key_is_for_its_owner_alone_and_replaces_none(run_cli, tmp_path) -
 def test_the_sync_over_http_does_not_begin_without_its_key(settings) -> None:
     sync = dataclasses.replace(settings.sync, reports_api_url="http://127.0.0.1:1", username="u", password="p")
     with pytest.raises(SettingsError, match="signing_key"):
-        ReportsApiClient(dataclasses.replace(settings, sync=dataclasses.replace(sync, signing_key="")))
+        ReportsApi(dataclasses.replace(settings, sync=dataclasses.replace(sync, signing_key="")))

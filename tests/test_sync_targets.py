@@ -17,7 +17,7 @@ from myhealth.common.errors import MyHealthError, SettingsError, Unavailable
 from myhealth.common.settings import Settings
 from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.documents import UserRow, name_keys, user_document
-from myhealth.reports.epochs import FIRST_ID
+from myhealth.reports.epochs import FIRST_ID, newest_epoch
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.user_search import Search
 from myhealth.reports.writer import LeaseLost, ReportWriter
@@ -34,7 +34,7 @@ from myhealth.sync.checkpoint import (
 )
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.signature import HEADER
-from myhealth.sync.targets import ReportsApi, ReportsApiClient, Target
+from myhealth.sync.targets import ReportsApi, Target
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -49,7 +49,7 @@ def remote(served: tuple[str, str], settings: Settings, people, reports) -> Sett
 
 @pytest.fixture(params=["direct", "http"])
 def target(request, reports, remote) -> Target:
-    return ReportWriter(reports) if request.param == "direct" else ReportsApi(ReportsApiClient(remote))
+    return ReportWriter(reports) if request.param == "direct" else ReportsApi(remote)
 
 
 # -- the contract ----------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_deletions_and_earlier_epochs(target: Target, reports) -> None:
     for epoch in (1, 2):
         target.begin(to_document(start(epoch)))
     target.insert("checkup", [document(1, 3), document(2, 5), document(3, 1, epoch=2)])
-    assert target.newest_epoch() == 2
+    assert newest_epoch(target) == 2
     assert [id_ for id_, _ in target.list_subjects("checkup", 1)] == [2, 3]
     assert target.list_subjects("checkup", 3) == target.list_subjects("user", -1) == []
     assert target.remove("checkup", [(1, 4), (2, 4), (99, 1)], 1) == 1
@@ -175,7 +175,7 @@ def test_the_same_documents_arrive_byte_for_byte(db, reports, remote, settings) 
     run_pass(settings.database_url, ReportWriter(reports), settings)
     direct = contents(reports)
     reports.drop()
-    done = run_pass(settings.database_url, ReportsApi(ReportsApiClient(remote)), remote)
+    done = run_pass(settings.database_url, ReportsApi(remote), remote)
     assert (done.quarantined_count, done.epoch) == (0, 1)
     assert contents(reports) == direct
     assert len(direct["checkup"]) == 30
@@ -187,7 +187,7 @@ def test_every_column_that_a_check_up_has_arrives_and_no_other(db, reports, remo
     take(record(1, status="partial", taken_offset=330, issued_at="2026-11-21T00:00:00Z", sent={"x": 1}), record(2))
     db("""update checkups set taken_until = '2026-11-20 10:00:00.123456Z', taken_precision = 'day',
           details = '{"low": 5.10, "of": [{"count": 123456789012345678901}]}' where record_id = '1'""")
-    target = ReportWriter(reports) if way == "direct" else ReportsApi(ReportsApiClient(remote))
+    target = ReportWriter(reports) if way == "direct" else ReportsApi(remote)
     run_pass(settings.database_url, target, settings if way == "direct" else remote)
     assert differences(db, reports) == NONE
     first, second = (reports.get(id_) for id_ in (1, 2))
@@ -198,7 +198,7 @@ def test_every_column_that_a_check_up_has_arrives_and_no_other(db, reports, remo
 
 
 def test_everything_travels_over_http(db, reports, remote, settings) -> None:
-    target = ReportsApi(ReportsApiClient(remote))
+    target = ReportsApi(remote)
     take(*[record(i) for i in range(20)])
 
     def sync(**options: Any) -> Any:
@@ -330,7 +330,7 @@ def test_a_target_that_answers_with_an_error_never_moves_the_mark(
     take(*[record(i) for i in range(5)])
     sick = proxied(lambda call: ANSWERS[answer] if "/reports/" in call else None)
     with pytest.raises((MyHealthError, KeyError)):
-        run_pass(settings.database_url, ReportsApi(ReportsApiClient(sick)), sick)
+        run_pass(settings.database_url, ReportsApi(sick), sick)
     after = ReportWriter(reports).read_checkpoint()
     assert after["feeds"]["checkups"] == before["feeds"]["checkups"]
     assert reports.count()[0] == 0
@@ -347,27 +347,26 @@ def test_a_short_fault_is_borne_within_the_pass(db, reports, proxied, settings) 
 
     shaky = proxied(answer)
     small = dataclasses.replace(shaky, sync=dataclasses.replace(shaky.sync, batch_rows=9))
-    run_pass(settings.database_url, ReportsApi(ReportsApiClient(small)), small)
+    run_pass(settings.database_url, ReportsApi(small), small)
     assert faults == []
     assert differences(db, reports) == NONE
 
 
 def test_a_token_that_has_ended_is_renewed(db, reports, remote, settings) -> None:
-    service = ReportsApiClient(remote)
-    target = ReportsApi(service)
+    target = ReportsApi(remote)
     run_pass(settings.database_url, target, remote)
-    service._token = "ended.long.ago"
+    target._token = "ended.long.ago"
     take(record(1))
     assert run_pass(settings.database_url, target, remote).written == 1
     with pytest.raises(SettingsError):
-        ReportsApi(ReportsApiClient(dataclasses.replace(remote, auth_url=remote.sync.reports_api_url, sync=dataclasses.replace(
-            remote.sync, password="wrong")))).read_checkpoint()  # fmt: skip
+        ReportsApi(dataclasses.replace(remote, auth_url=remote.sync.reports_api_url, sync=dataclasses.replace(
+            remote.sync, password="wrong"))).read_checkpoint()  # fmt: skip
 
 
 def test_a_browse_api_that_is_away_is_unavailable(remote) -> None:
     nowhere = dataclasses.replace(remote, sync=dataclasses.replace(remote.sync, reports_api_url="http://127.0.0.1:1"))
     with pytest.raises(Unavailable, match="cannot be reached"):
-        ReportsApi(ReportsApiClient(nowhere)).read_checkpoint()
+        ReportsApi(nowhere).read_checkpoint()
 
 
 # -- who may, and what is taken --------------------------------------------------------------------------------------

@@ -252,12 +252,12 @@ def test_rows_that_change_while_they_are_looked_at_again_are_no_difference(
     assert found(compare()) == {}
     real_raw = ReportWriter.raw
 
-    def raw(self, kind: str, query: Any):
-        if "$in" in query["_id"]:
+    def raw(self, kind: str, query: Any, **options):
+        if "$in" in query.get("_id", {}):
             monkeypatch.undo()
             assert restart_epoch(settings.database_url, ReportWriter(reports))
             sync()
-        return real_raw(self, kind, query)
+        return real_raw(self, kind, query, **options)
 
     db("update checkups set disease = 'again' where id = 9")
     monkeypatch.setattr(ReportWriter, "raw", raw)
@@ -269,8 +269,6 @@ def test_it_finds_nothing_while_writers_and_the_sync_go_on(
 ) -> None:
     """Inserts, edits, deletions and slow commits, a sync now and then, and verify again and again: no false alarm."""
     monkeypatch.setattr(source, "SLICE_ROWS", 40)
-    monkeypatch.setattr("myhealth.sync.runner.SLICE_ROWS", 40)
-    monkeypatch.setattr("myhealth.sync.verify.SLICE_ROWS", 40)
     take(*[record(i) for i in range(100)])
     sync()
     ending = threading.Event()

@@ -13,7 +13,7 @@ from support.factories import PASSWORD, record, take
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import run_pass
 from myhealth.sync.scheduler import run_loop
-from myhealth.sync.targets import ReportsApi, ReportsApiClient
+from myhealth.sync.targets import ReportsApi
 from myhealth.sync.verify import verify_sample
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -31,7 +31,7 @@ def target(request, reports, settings):
         return ReportWriter(reports)
     upload_url, browse_url = request.getfixturevalue("served")
     remote = sampling(settings, reports_api_url=browse_url, username="runner", password=PASSWORD)
-    return ReportsApi(ReportsApiClient(dataclasses.replace(remote, auth_url=upload_url)))
+    return ReportsApi(dataclasses.replace(remote, auth_url=upload_url))
 
 
 def damage(reports) -> None:

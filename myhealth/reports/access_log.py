@@ -16,13 +16,12 @@ from bson import ObjectId
 from msgspec import Struct
 from pymongo import IndexModel
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
 
 from myhealth.common.decoding import Id, StoredMoment
 from myhealth.common.errors import BadInput
 from myhealth.common.refusals import refusal_key
 from myhealth.common.request_context import request_id
-from myhealth.reports.connection import DUPLICATE_KEY, translate_mongo_errors
+from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import Document
 
 ACCESS_LOG_INDEXES = (
@@ -63,7 +62,6 @@ class Access(Struct, frozen=True):
         return self.patient is not None and self.patient["subject"] == self.actor["subject"]
 
     def document(self, at: datetime) -> Document:
-        """Return the event to store."""
         patient = self.patient or {"_id": None, "subject": None, "username": None}
         return {
             "at": at,
@@ -123,8 +121,7 @@ class AccessLog:
         Call it before anything is shown. The events are in the journals of a majority when this returns.
         """
         at = now or datetime.now(UTC)
-        events = [access.document(at) for access in accesses if not access.is_own]
-        if events:
+        if events := [access.document(at) for access in accesses if not access.is_own]:
             with translate_mongo_errors():
                 self.collection.insert_many(events)
 
@@ -223,11 +220,8 @@ class AccessLog:
 
 
 def _event_of(document: Document) -> AccessEvent:
-    fields: dict[str, Any] = {
-        name: document[name] for name in AccessEvent.__struct_fields__ if name not in ("id", "count", "request_id")
-    }
-    extra = {"count": document.get("count", 1), "request_id": document.get("request_id", "")}
-    return AccessEvent(id=str(document["_id"]), **fields, **extra)
+    fields: dict[str, Any] = {name: document[name] for name in AccessEvent.__struct_fields__ if name in document}
+    return AccessEvent(id=str(document["_id"]), **fields)
 
 
 def _object_id(text: str) -> ObjectId:
@@ -238,8 +232,6 @@ def _object_id(text: str) -> ObjectId:
 
 # The `source` of these events; the browse API's own have none.
 UPLOAD = "upload"
-# The document in `sync_state` with the position in PostgreSQL's audit.
-EVENT_POSITION = {"_id": "events"}
 
 
 class UploadEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,29 +257,3 @@ class UploadEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "id"}
         object_id = ObjectId(f"{int(self.at.timestamp()) % 2**32:08x}{self.id % 2**64:016x}")
         return {"_id": object_id, **fields, "outcome": "done", "source": UPLOAD}
-
-
-class UploadEvents:
-    """The part of ReportWriter that stores the upload API's events."""
-
-    _access_log: AccessLog
-    _state: Collection[Document]
-
-    def event_position(self, epoch: int) -> int:
-        """Return the id up to which the upload API's events are stored, 0 in a new epoch: ids may begin anew."""
-        with translate_mongo_errors():
-            found = self._state.find_one(EVENT_POSITION)
-        return int(found["after"]) if found and found["epoch"] == epoch else 0
-
-    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
-        """Store events of the upload API, then the id up to which they are stored."""
-        with translate_mongo_errors():
-            try:
-                if events:
-                    self._access_log.collection.insert_many([event.document() for event in events], ordered=False)
-            except BulkWriteError as error:
-                others = any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"])
-                if others or error.details["writeConcernErrors"]:
-                    raise
-            position = {**EVENT_POSITION, "epoch": epoch, "after": after}
-            self._state.replace_one(EVENT_POSITION, position, upsert=True)

@@ -22,7 +22,7 @@ from bson.errors import InvalidDocument
 from pymongo.errors import DocumentTooLarge
 
 from myhealth.common.errors import Unavailable
-from myhealth.reports.connection import CODEC, RAW_CODEC, translate_mongo_errors
+from myhealth.reports.connection import CODEC, RAW_CODEC, check_transient, translate_mongo_errors
 from myhealth.reports.documents import Document
 
 # The elements at both ends of a document: type, name, NUL, and for an int32 four bytes. Source: bsonspec.org.
@@ -40,7 +40,6 @@ read_int32 = Struct("<i").unpack_from
 
 
 def encode(document: Document) -> bytes:
-    """Return the BSON of a document."""
     return bson.encode(document, codec_options=CODEC)
 
 
@@ -88,7 +87,6 @@ class StoredBson:
             self.revision, self.epoch = (_integer_or_minus_one(document.get(name)) for name in ("revision", "epoch"))
 
     def document(self) -> Document:
-        """Return the decoded document."""
         return bson.decode(self.content, codec_options=CODEC)
 
     def equals_ignoring_epoch(self, document: Document) -> bool:
@@ -96,7 +94,6 @@ class StoredBson:
         return _in_order(self.document()) == _in_order(document)
 
     def fingerprint(self) -> Fingerprint:
-        """Return this document's fingerprint."""
         digest = hashlib.sha256(_in_order(self.document())).hexdigest()
         return Fingerprint(int(self.id), self.epoch, self.revision, digest)
 
@@ -153,6 +150,7 @@ def insert_batch(collection: Any, documents: Sequence[Document]) -> list[Any]:
     if "writeConcernError" in answer:
         raise Unavailable(f"MongoDB did not keep it safely: {answer['writeConcernError'].get('errmsg', '')}")
     errors: list[Any] = answer.get("writeErrors", [])
+    check_transient(errors)
     return errors
 
 

@@ -4,7 +4,7 @@ import atexit
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -144,9 +144,7 @@ def translate_mongo_errors() -> Iterator[None]:
         if error.details.get("writeConcernErrors"):
             reason = error.details["writeConcernErrors"][0].get("errmsg", "")
             raise Unavailable(f"MongoDB did not store it durably: {reason}") from error
-        for failed in error.details.get("writeErrors", ()):
-            if failed["code"] in TRANSIENT_CODES:
-                raise Unavailable(f"MongoDB cannot do it now: {failed['errmsg']}") from error
+        check_transient(error.details.get("writeErrors", ()))
         raise
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in AUTH_CODES:
@@ -155,6 +153,13 @@ def translate_mongo_errors() -> Iterator[None]:
             what = "cannot do it now" if isinstance(error, OperationFailure) else "is unavailable"
             raise Unavailable(f"MongoDB {what}: {reason_of(error)}") from error
         raise
+
+
+def check_transient(failed: Iterable[Any]) -> None:
+    """Raise Unavailable if one of these failed writes may succeed later."""
+    for each in failed:
+        if each["code"] in TRANSIENT_CODES:
+            raise Unavailable(f"MongoDB cannot do it now: {each['errmsg']}")
 
 
 def reason_of(error: PyMongoError) -> str:

@@ -1,14 +1,17 @@
-"""The epochs in the report store: the newest one, and the removal of earlier ones, slice by slice.
+"""The epochs in the report store: the newest one, and the removal of earlier ones, slice by slice; and the upload API's
+events.
 
 No index covers the epoch, so one operation over many millions of reports would run into a call's timeout.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from myhealth.reports.access_log import AccessLog
+from pymongo.errors import BulkWriteError
+
+from myhealth.reports.access_log import AccessLog, UploadEvent
 from myhealth.reports.bson_documents import EPOCH_MAX, other_epochs
-from myhealth.reports.connection import translate_mongo_errors
+from myhealth.reports.connection import DUPLICATE_KEY, translate_mongo_errors
 from myhealth.reports.documents import CHECKPOINT, Document
 from myhealth.reports.kept_trends import KeptTrends
 
@@ -16,6 +19,18 @@ FIRST_ID = -(2**63)
 # Documents of a slice: it must take far less than the timeout of a call.
 SWEEP_IDS = 100_000
 SUBJECTS = 10_000  # of one call of list_subjects
+# The document in `sync_state` with the position in PostgreSQL's audit.
+EVENT_POSITION = {"_id": "events"}
+
+
+def newest_epoch(store: Any) -> int:
+    """Return the highest epoch that a sync has given to a document of a report store (a ReportWriter, or the sync's
+    target), 0 without any. It reads everything: for a new epoch only."""
+    highest, after = 0, FIRST_ID
+    while after is not None:
+        found, after = store.newest_epoch_of_slice(after)
+        highest = max(highest, found)
+    return highest
 
 
 class Epochs:
@@ -39,6 +54,25 @@ class Epochs:
         if not self._may_keep_trends:
             self.kept_trends.begin_generation()
         self._access_log.purge(self._audit_days)
+
+    def event_position(self, epoch: int) -> int:
+        """Return the id up to which the upload API's events are stored, 0 in a new epoch: ids may begin anew."""
+        with translate_mongo_errors():
+            found = self._state.find_one(EVENT_POSITION)
+        return int(found["after"]) if found and found["epoch"] == epoch else 0
+
+    def put_events(self, events: Sequence[UploadEvent], epoch: int, after: int) -> None:
+        """Store events of the upload API, then the id up to which they are stored."""
+        try:
+            if events:
+                with translate_mongo_errors():
+                    self._access_log.collection.insert_many([event.document() for event in events], ordered=False)
+        except BulkWriteError as error:
+            if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
+                raise
+        with translate_mongo_errors():
+            position = {**EVENT_POSITION, "epoch": epoch, "after": after}
+            self._state.replace_one(EVENT_POSITION, position, upsert=True)
 
     def erase_person(self, user_id: int, subject: str) -> None:
         """Remove the reports of a person whom PostgreSQL has deleted, before the sync does."""
@@ -86,16 +120,7 @@ class Epochs:
             self.kept_trends.begin_generation()
         return removed, last
 
-    def newest_epoch(self) -> int:
-        """Return the highest epoch that a sync has given to a document, 0 without any. It reads everything: for a new
-        epoch only."""
-        highest, after = self.newest_epoch_of_slice()
-        while after is not None:
-            found, after = self.newest_epoch_of_slice(after)
-            highest = max(highest, found)
-        return highest
-
-    def newest_epoch_of_slice(self, after: int = FIRST_ID) -> tuple[int, int | None]:
+    def newest_epoch_of_slice(self, after: int) -> tuple[int, int | None]:
         """Return the highest epoch of a slice and its last id, as `sweep` does. The last slice includes users."""
         beyond, last = self._slice_of_reports(after)
         users = self._highest_epoch("user", {}) if last is None else 0

@@ -17,7 +17,6 @@ from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from myhealth.common.errors import MyHealthError, Unavailable
-from myhealth.reports.access_log import UploadEvents
 from myhealth.reports.bson_documents import (
     EPOCH_MAX,
     UNENCODABLE,
@@ -36,7 +35,7 @@ from myhealth.reports.bson_documents import (
     same_version,
     split,
 )
-from myhealth.reports.connection import DUPLICATE_KEY, TRANSIENT_CODES, translate_mongo_errors
+from myhealth.reports.connection import DUPLICATE_KEY, translate_mongo_errors
 from myhealth.reports.documents import CHECKPOINT, Document
 from myhealth.reports.epochs import Epochs
 from myhealth.reports.repository import ReportRepository
@@ -75,7 +74,7 @@ class LeaseLost(Unavailable):
     status, code = 409, "taken_over"
 
 
-class ReportWriter(Epochs, UploadEvents):
+class ReportWriter(Epochs):
     """Writes reports and users of one MongoDB database, the checkpoint and the quarantine.
 
     One pass at a time uses it, which may write several batches at once.
@@ -108,11 +107,10 @@ class ReportWriter(Epochs, UploadEvents):
             return self.insert(kind, documents[:half]) + self.insert(kind, documents[half:])
         except (OperationFailure, *UNENCODABLE):
             return self.put(kind, documents)
-        _check_transient(errors)
         existing = [documents[error["index"]] for error in errors if error["code"] == DUPLICATE_KEY]
         refused = [(documents[e["index"]], e["errmsg"]) for e in errors if e["code"] != DUPLICATE_KEY]
         failed = {error["index"] for error in errors}
-        new = [document for i, document in enumerate(documents) if i not in failed] if failed else documents
+        new = [document for i, document in enumerate(documents) if i not in failed]
         self._release(kind, new)
         return WriteResult(len(new)) + self.quarantine(kind, refused) + self.put(kind, existing)
 
@@ -130,16 +128,14 @@ class ReportWriter(Epochs, UploadEvents):
 
     def remove(self, kind: str, deletions: Iterable[tuple[int, int]], epoch: int) -> int:
         """Remove documents by (id, revision of the deletion) unless a newer version is there; return how many."""
-        deletions = list(deletions)
-        operations = [DeleteOne(not_after(id_, epoch, revision)) for id_, revision in deletions]
-        if not operations:
+        queries = {id_: not_after(id_, epoch, revision) for id_, revision in deletions}
+        if not queries:
             return 0
-        self._forget_people(kind, {"$or": [not_after(id_, epoch, revision) for id_, revision in deletions]})
-        self._forget_trends(kind, (), (id_ for id_, _ in deletions))
-        with translate_mongo_errors():
-            removed = self._collections[kind].bulk_write(operations, ordered=False).deleted_count
-        self._release_ids(kind, [id_ for id_, _ in deletions])
-        return int(removed)
+        self._forget_people(kind, {"$or": [*queries.values()]})
+        self._forget_trends(kind, (), queries)
+        removed = self._delete(kind, queries.values())
+        self._release_ids(kind, queries)
+        return removed
 
     def prepare(self) -> str:
         """Make the missing collections and indexes; return what `identity` does."""
@@ -155,40 +151,30 @@ class ReportWriter(Epochs, UploadEvents):
         return self._repository.identity()
 
     def has_documents_after(self, kind: str, id_: int) -> bool:
-        """Return whether the store has a document with a higher id."""
         with translate_mongo_errors():
             return self._collections[kind].find_one({"_id": {"$gt": id_}}, {"_id": 1}) is not None
 
-    def raw(self, kind: str, query: Document) -> Iterator[StoredBson]:
-        """Yield the documents that a query finds, not decoded, in order of id, in constant memory."""
-        return map(StoredBson, self._read(kind, query))
+    def raw(self, kind: str, query: Document, **options: Any) -> Iterator[StoredBson]:
+        """Yield the documents that a query finds, not decoded, in order of id, in constant memory. `options`: those of
+        PyMongo's `find`."""
+        with translate_mongo_errors():
+            for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)], **options):
+                yield from map(StoredBson, split(batch))
 
     def find_stored(self, kind: str, ids: Sequence[int]) -> Iterator[StoredBson]:
         """Yield those of the documents that are stored."""
         return self.raw(kind, {"_id": {"$in": list(ids)}})
 
-    def _read(self, kind: str, query: Document) -> Iterator[bytes]:
-        with translate_mongo_errors():
-            for batch in self._collections[kind].find_raw_batches(query, sort=[("_id", 1)]):
-                yield from split(batch)
-
     def non_integer_ids(self, kind: str) -> Iterator[StoredBson]:
         """Yield the documents whose id is not a finite number: those that sort before and after all numbers."""
-        collection = self._collections[kind]
         for bounds in ({"max": {"_id": -float("inf")}}, {"min": {"_id": float("inf")}}):
-            with translate_mongo_errors():
-                for batch in collection.find_raw_batches({}, hint=[("_id", 1)], **bounds):
-                    yield from map(StoredBson, split(batch))
+            yield from self.raw(kind, {}, hint=[("_id", 1)], **bounds)
 
     def discard(self, kind: str, seen: Sequence[StoredBson]) -> int:
         """Remove documents that still have the version that was seen; return how many."""
-        if not seen:
-            return 0
-        operations = [DeleteOne(same_version(stored)) for stored in seen]
         self._forget_people(kind, {"_id": {"$in": [stored.id for stored in seen]}})
         self._forget_trends(kind, (), (stored.id for stored in seen))
-        with translate_mongo_errors():
-            return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
+        return self._delete(kind, map(same_version, seen))
 
     def overwrite(self, kind: str, pairs: Sequence[tuple[StoredBson, Document]]) -> int:
         """Replace documents whose version has not changed; return how many. Quarantine those that MongoDB refuses."""
@@ -205,7 +191,6 @@ class ReportWriter(Epochs, UploadEvents):
     # -- the checkpoint -----------------------------------------------------------------------------------------
 
     def read_checkpoint(self) -> Document | None:
-        """Return the checkpoint's document, or None if there is none."""
         with translate_mongo_errors():
             found: Document | None = self._state.find_one(CHECKPOINT)
         return found
@@ -225,18 +210,15 @@ class ReportWriter(Epochs, UploadEvents):
             return WriteResult()
         self._forget_trends(kind, (), (document["_id"] for document, _ in refused))
         now = datetime.now(UTC)
-        entries, outdated = [], []
-        for document, reason in refused:
-            key, epoch, revision = f"{kind}:{document['_id']}", document["epoch"], document["revision"]
-            entry = {"kind": kind, "row_id": document["_id"], "epoch": epoch, "revision": revision}
-            update = {"$set": {**entry, "reason": reason[:500], "at": now}, "$setOnInsert": {"since": now}}
-            entries.append((key, {**update, "$inc": {"tries": 1}}))
-            outdated.append(DeleteOne(not_after(document["_id"], epoch, revision - 1)))
+        keys = [f"{kind}:{document['_id']}" for document, _ in refused]
         with translate_mongo_errors():
-            for key, update in entries:
+            for key, (document, reason) in zip(keys, refused, strict=True):
+                version = {"row_id": document["_id"], "epoch": document["epoch"], "revision": document["revision"]}
+                entry = {"kind": kind, **version, "reason": reason[:500], "at": now}
+                update = {"$set": entry, "$setOnInsert": {"since": now}, "$inc": {"tries": 1}}
                 self._quarantine.update_one({"_id": key}, update, upsert=True)
-            self._collections[kind].bulk_write(outdated, ordered=False)
-        self._known_keys().update(key for key, _ in entries)
+        self._delete(kind, (older_version(document) for document, _ in refused))
+        self._known_keys().update(keys)
         return WriteResult(
             quarantined=[QuarantinedDocument(kind, document["_id"], reason) for document, reason in refused]
         )
@@ -247,11 +229,9 @@ class ReportWriter(Epochs, UploadEvents):
             return [found["row_id"] for found in self._quarantine.find({"kind": kind}, {"row_id": 1}).sort("row_id", 1)]
 
     def count(self) -> tuple[int, int]:
-        """Return the numbers of reports and users."""
         return self._repository.count()
 
     def count_quarantined(self) -> int:
-        """Return the number of quarantined documents."""
         with translate_mongo_errors():
             return int(self._quarantine.count_documents({}))
 
@@ -267,6 +247,12 @@ class ReportWriter(Epochs, UploadEvents):
             return list(self._quarantine.find({}, {"_id": 0}).sort([("kind", 1), ("row_id", 1)]).limit(limit))
 
     # -- within -------------------------------------------------------------------------------------------------
+
+    def _delete(self, kind: str, queries: Iterable[Document]) -> int:
+        """Remove the document of each of these queries; return how many there were."""
+        operations = [*map(DeleteOne, queries)]
+        with translate_mongo_errors():
+            return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count) if operations else 0
 
     def _refresh_epoch(self, kind: str, encoded: Sequence[tuple[Document, bytes]]) -> WriteResult:
         """Replace the documents that differ, and only set the epoch of those that have the same content already.
@@ -326,7 +312,7 @@ class ReportWriter(Epochs, UploadEvents):
             with translate_mongo_errors():
                 self._collections[kind].bulk_write(operations, ordered=False)
         except BulkWriteError as error:
-            errors = _write_errors(error)
+            errors = error.details["writeErrors"]
         refused = {error["index"]: error["errmsg"] for error in errors if error["code"] != DUPLICATE_KEY}
         existing = [documents[error["index"]] for error in errors if error["code"] == DUPLICATE_KEY]
         quarantined = self.quarantine(kind, [(documents[i], reason) for i, reason in refused.items()])
@@ -340,13 +326,10 @@ class ReportWriter(Epochs, UploadEvents):
 
         `_replace` finds a report by its patient too, because on a sharded cluster the patient determines the shard.
         """
-        if kind != "checkup" or not documents:
-            return 0
-        operations = [
-            DeleteOne({**older_version(each), "patient_id": {"$ne": each["patient_id"]}}) for each in documents
-        ]
-        with translate_mongo_errors():
-            return int(self._collections[kind].bulk_write(operations, ordered=False).deleted_count)
+        found = documents if kind == "checkup" else ()
+        return self._delete(
+            kind, ({**older_version(each), "patient_id": {"$ne": each["patient_id"]}} for each in found)
+        )
 
     def _put_one_by_one(self, kind: str, documents: Sequence[Document], batch_error: Exception) -> WriteResult:
         """Write the documents of a batch that MongoDB refused as a whole; quarantine those that it refuses alone."""
@@ -365,7 +348,7 @@ class ReportWriter(Epochs, UploadEvents):
         if self._known_keys():
             self._release_ids(kind, [document["_id"] for document in documents])
 
-    def _release_ids(self, kind: str, ids: Sequence[int]) -> None:
+    def _release_ids(self, kind: str, ids: Iterable[int]) -> None:
         known = self._known_keys()
         keys = [key for key in (f"{kind}:{id_}" for id_ in ids) if key in known]
         if keys:
@@ -379,16 +362,3 @@ class ReportWriter(Epochs, UploadEvents):
                 with translate_mongo_errors():
                     self._quarantined_keys = {found["_id"] for found in self._quarantine.find({}, {"_id": 1})}
             return self._quarantined_keys
-
-
-def _write_errors(error: BulkWriteError) -> list[Any]:
-    """Return the writes that failed. Raises Unavailable if one of them may succeed later."""
-    errors: list[Any] = error.details["writeErrors"]
-    _check_transient(errors)
-    return errors
-
-
-def _check_transient(errors: Sequence[Any]) -> None:
-    for error in errors:
-        if error["code"] in TRANSIENT_CODES:
-            raise Unavailable(f"MongoDB cannot do it now: {error['errmsg']}")

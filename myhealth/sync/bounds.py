@@ -15,7 +15,7 @@ from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.connection import translate_mongo_errors
 from myhealth.reports.documents import CHECKPOINT, Document
-from myhealth.reports.epochs import FIRST_ID
+from myhealth.reports.epochs import FIRST_ID, newest_epoch
 from myhealth.reports.writer import LeaseLost, ReportWriter, WriteResult
 from myhealth.sync.calls import Quarantined, UserDocument, document_of
 from myhealth.sync.checkpoint import FEEDS, ID_MAX, TABLES, Checkpoint, Position, from_document, last_epoch, to_document
@@ -77,7 +77,7 @@ class BoundedWriter(ReportWriter):
             _require(_progress(checkpoint) == start, "An epoch begins with a scan.")
             known = last_epoch(stored)
             if checkpoint.epoch != known + 1:  # the documents may be newer than the checkpoint
-                known = max(known, self.newest_epoch())
+                known = max(known, newest_epoch(self))
             _require(checkpoint.epoch == known + 1, f"The next epoch is {known + 1}.")
         super().begin(to_document(checkpoint))
 

@@ -80,7 +80,6 @@ def decode_documents(kind: str, body: bytes) -> list[Document]:
 
 
 def document_of(given: Any) -> Document:
-    """Return the document of one of the Structs."""
     names = given.__struct_encode_fields__
     document: Document = {}
     for name, value in zip(names, msgspec.structs.astuple(given), strict=True):

@@ -101,7 +101,6 @@ class Checkpoint(Struct, frozen=True):
         return replace(self, run=run, finished=False, began=self.feeds["tombstones"], recheck=recheck)
 
     def with_scanned(self, table: str, last_id: int) -> Checkpoint:
-        """Move the scan of one table."""
         return replace(self, scanned={**self.scanned, table: last_id})
 
     def with_scan_done(self) -> Checkpoint:
@@ -114,11 +113,9 @@ class Checkpoint(Struct, frozen=True):
         return replace(self, phase="steady", finished=True)
 
     def with_feed_position(self, feed: str, position: Position) -> Checkpoint:
-        """Move one feed."""
         return replace(self, feeds={**self.feeds, feed: position})
 
     def with_last_id(self, checkup_id: int) -> Checkpoint:
-        """Raise the highest check-up id stored."""
         return replace(self, last_checkup_id=max(self.last_checkup_id, checkup_id))
 
     def covers(self, feed: str, position: Position) -> bool:
@@ -133,7 +130,6 @@ prepare(Checkpoint)
 
 
 def to_document(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the checkpoint as MongoDB stores it."""
     found: dict[str, Any] = msgspec.to_builtins(checkpoint, builtin_types=(datetime,))
     return found
 

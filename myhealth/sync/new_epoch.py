@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from myhealth.common.errors import SettingsError
-from myhealth.reports.epochs import FIRST_ID
+from myhealth.reports.epochs import FIRST_ID, newest_epoch
 from myhealth.sync.checkpoint import Checkpoint, History, last_epoch, to_document
 from myhealth.sync.rows import KINDS
 from myhealth.sync.source import Source
@@ -56,7 +56,7 @@ def begin_epoch(source: Source, target: Target, found: Checkpoint | None, reason
     """
     store = target.prepare()
     # A write never replaces a newer epoch, and the documents may be newer than the checkpoint.
-    epoch = max(last_epoch(found), target.newest_epoch()) + 1
+    epoch = max(last_epoch(found), newest_epoch(target)) + 1
     if epoch > 1:
         log.warning("sync begins epoch %s, reading everything anew: %s", epoch, reason)
     target.defer_index()

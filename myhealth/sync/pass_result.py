@@ -6,15 +6,13 @@ import threading
 import time
 from typing import Any
 
-from msgspec import Struct
-
 from myhealth.common.errors import Unavailable
-from myhealth.reports.writer import QuarantinedDocument, WriteResult
+from myhealth.reports.writer import WriteResult
 
 QUARANTINED_SHOWN = 100
 
 
-class Pass(Struct):
+class Pass(WriteResult):
     """The result of one pass.
 
     `quarantined`: the first documents that MongoDB refused; `quarantined_count`: all of them. `last_checkup_id`: the
@@ -23,11 +21,7 @@ class Pass(Struct):
     """
 
     read: int = 0
-    written: int = 0
-    unchanged: int = 0
-    removed: int = 0
     quarantined_count: int = 0
-    quarantined: list[QuarantinedDocument] = []
     last_checkup_id: int = 0
     epoch: int = 0
     new_epoch: str = ""
@@ -48,7 +42,6 @@ class Pass(Struct):
         return {**figures, "failures": self.quarantined_count, "new_epoch": self.new_epoch}
 
     def add(self, rows: int, result: WriteResult) -> None:
-        """Add the result of one batch of rows."""
         self.read += rows
         self.written += result.written
         self.unchanged += result.unchanged

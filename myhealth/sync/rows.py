@@ -5,7 +5,7 @@ A check-up's columns follow from its model."""
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,18 +16,8 @@ from myhealth.profiles.models import OF_AUTHORITIES, User
 from myhealth.reports.documents import Document, UserRow, decode_json, finish_results, storable, user_document
 from myhealth.sync.models import Tombstone
 
-
-class Row(Protocol):
-    """A row of any feed. `xid`: the transaction that wrote the row last."""
-
-    @property
-    def id(self) -> int: ...
-
-    @property
-    def xid(self) -> int: ...
-
-    @property
-    def revision(self) -> int: ...
+# A row of any feed: it has `id`, `revision` and `xid`, the transaction that wrote the row last.
+Row = Any
 
 
 class TombstoneRow(NamedTuple):
@@ -150,7 +140,10 @@ CONVERSION_ERRORS = (msgspec.MsgspecError, ArithmeticError, ValueError, TypeErro
 
 
 def build_documents(table: str, rows: Sequence[Row], epoch: int) -> tuple[list[Document], list[tuple[Document, str]]]:
-    """Return the documents of the rows, in order, and (identity, reason) of each row that cannot become one."""
+    """Return the documents of the rows, in order, and (identity, reason) of each row that cannot become one. Tombstones
+    have no documents."""
+    if table == "tombstones":
+        return [], []
     build = BUILDERS[table]
     try:
         return [build(row, epoch) for row in rows], []

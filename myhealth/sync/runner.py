@@ -41,7 +41,6 @@ from myhealth.reports.writer import LeaseLost, WriteResult
 from myhealth.sync.checkpoint import (
     FEEDS,
     ID_MAX,
-    TABLES,
     Checkpoint,
     Position,
     from_document,
@@ -52,7 +51,7 @@ from myhealth.sync.checkpoint import (
 from myhealth.sync.new_epoch import begin_epoch, check_removals
 from myhealth.sync.pass_result import Backoff, Pass
 from myhealth.sync.rows import KINDS, Row, TombstoneRow, build_documents
-from myhealth.sync.source import SLICE_ROWS, Source
+from myhealth.sync.source import Source
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
@@ -277,44 +276,29 @@ class _Runner:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _scan_batches(self) -> Iterator[_Batch]:
-        for table in TABLES:
-            yield from self._scan_table(table)
-
-    def _scan_table(self, table: str) -> Iterator[_Batch]:
-        """Yield the table in order of id from the checkpoint on, slice by slice."""
-        position, seen = self.checkpoint.scanned[table], SLICE_ROWS
-        while seen >= SLICE_ROWS:
-            seen = 0
-            # Inserts are several times quicker than the guarded replace of documents that may be there.
-            is_new = self.checkpoint.epoch == 1 or not self.target.has_documents_after(KINDS[table], position)
-            for rows in self.source.scan(table, position, self.batch_rows):
-                if not seen:
+        """Yield the tables in order of id from the checkpoint on."""
+        for table, kind in KINDS.items():
+            is_new = False
+            for begins_slice, rows in self.source.scan(table, self.checkpoint.scanned[table], self.batch_rows):
+                if begins_slice:
+                    # Inserts are several times quicker than the guarded replace of documents that may be there.
+                    is_new = self.checkpoint.epoch == 1 or not self.target.has_documents_after(kind, rows[0].id - 1)
                     self._leave_witness()
-                seen += len(rows)
-                position = rows[-1].id
-                advance = partial(Checkpoint.with_scanned, table=table, last_id=position)
+                advance = partial(Checkpoint.with_scanned, table=table, last_id=rows[-1].id)
                 yield self._batch(table, rows, is_new, advance)
 
     def _feed_batches(self, feed: str, horizon: int) -> Iterator[_Batch]:
-        """Yield the feed from the checkpoint to the horizon, slice by slice."""
-        position, seen = self.checkpoint.feeds[feed], SLICE_ROWS
-        while seen >= SLICE_ROWS:
-            seen = 0
-            for rows in self.source.follow(feed, position, horizon, self.batch_rows):
-                if not seen:
-                    self._leave_witness()
-                seen += len(rows)
-                position = Position(rows[-1].xid, rows[-1].id)
-                advance = partial(Checkpoint.with_feed_position, feed=feed, position=position)
-                yield self._batch(feed, rows, True, advance)
+        """Yield the feed from the checkpoint to the horizon."""
+        for begins_slice, rows in self.source.follow(feed, self.checkpoint.feeds[feed], horizon, self.batch_rows):
+            if begins_slice:
+                self._leave_witness()
+            position = Position(rows[-1].xid, rows[-1].id)
+            yield self._batch(feed, rows, True, partial(Checkpoint.with_feed_position, feed=feed, position=position))
 
     def _batch(
         self, table: str, rows: Sequence[Row], is_new: bool, advance: Callable[[Checkpoint], Checkpoint]
     ) -> _Batch:
-        if table == "tombstones":
-            return _Batch(table, rows, [], [], is_new, advance)
-        documents, unreadable = build_documents(table, rows, self.checkpoint.epoch)
-        return _Batch(table, rows, documents, unreadable, is_new, advance)
+        return _Batch(table, rows, *build_documents(table, rows, self.checkpoint.epoch), is_new, advance)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -364,13 +348,8 @@ class _Runner:
 
     def _repeat_deletions(self, position: Position, horizon: int) -> None:
         """Repeat the deletions that a late write of a killed pass may have undone; see `Recheck`."""
-        seen = SLICE_ROWS
-        while seen >= SLICE_ROWS:
-            seen = 0
-            for rows in self.source.follow("tombstones", position, horizon, self.batch_rows):
-                seen += len(rows)
-                position = Position(rows[-1].xid, rows[-1].id)
-                self.done.removed += self._delete(rows).removed
+        for _, rows in self.source.follow("tombstones", position, horizon, self.batch_rows):
+            self.done.removed += self._delete(rows).removed
 
     def _retry_quarantined(self) -> None:
         for table, kind in KINDS.items():

@@ -160,7 +160,6 @@ class Source:
             stack.enter_context(broken_if_hanging(url, source._to_primary))
             if standby_url:
                 stack.enter_context(broken_if_hanging(standby_url, (reader,)))
-            if reader is not primary:
                 source._check_standby()
             stack.callback(source._unlock)
             yield source
@@ -250,9 +249,8 @@ class Source:
 
     def read_events(self, after: int, limit: int) -> list[UploadEvent]:
         """Return the next events of the audit that concern a patient, in order of id."""
-        with translate_source_errors(), self._primary.cursor() as cursor:
-            cursor.execute(EVENTS, {"after": after, "limit": limit})
-            return [UploadEvent(*row) for row in cursor.fetchall()]
+        rows = self._all(EVENTS, {"after": after, "limit": limit}, at=self._primary)
+        return [UploadEvent(*row) for row in rows]
 
     def purge(self, retention: RetentionSettings) -> None:
         """Delete a bounded number of rows that are older than they are to be kept."""
@@ -266,7 +264,6 @@ class Source:
         return int(self._one(sql, {"ids": [*ids], "subjects": [*subjects]}, at=self._primary)[0])
 
     def highest_id(self, table: str) -> int:
-        """Return the highest id of a table, 0 if it is empty."""
         return int(self._one(f"select coalesce(max(id), 0) from {table}")[0])
 
     def record_sample(self, figures: dict[str, Any]) -> None:
@@ -284,13 +281,13 @@ class Source:
         found = self._one(f"select {', '.join(checks)}", {**values, "horizon": horizon})
         return [feed for feed, has in zip(feeds, found, strict=True) if has]
 
-    def scan(self, table: str, after: int, batch_rows: int) -> Iterator[list[Row]]:
-        """Yield batches of one slice of a table: rows after the id `after`, in order of id, in one snapshot."""
-        return self._slice(SCAN, table, {"id": after}, batch_rows)
+    def scan(self, table: str, after: int, batch_rows: int) -> Iterator[tuple[bool, list[Row]]]:
+        """Yield the rows after the id `after`, in order of id, as `_slices` does."""
+        return self._slices(SCAN, table, {"id": after}, batch_rows)
 
-    def follow(self, table: str, after: Position, horizon: int, batch_rows: int) -> Iterator[list[Row]]:
-        """Yield batches of one slice of a feed: rows after `after` and below `horizon`, in one snapshot."""
-        return self._slice(FEED, table, {"xid": after.xid, "id": after.id, "horizon": horizon}, batch_rows)
+    def follow(self, table: str, after: Position, horizon: int, batch_rows: int) -> Iterator[tuple[bool, list[Row]]]:
+        """Yield the rows of a feed after `after` and below `horizon`, in their order, as `_slices` does."""
+        return self._slices(FEED, table, {"xid": after.xid, "id": after.id, "horizon": horizon}, batch_rows)
 
     def find(self, table: str, ids: Sequence[int], batch_rows: int) -> Iterator[list[Row]]:
         """Yield batches of those of these rows that exist."""
@@ -298,9 +295,20 @@ class Source:
 
     def tombstones_of(self, kind: str, ids: Sequence[int]) -> dict[int, Position]:
         """Return the feed position of the last deletion of each of these rows that was ever deleted."""
-        with translate_source_errors(), self._reader.cursor() as cursor:
-            cursor.execute(TOMBSTONES_SQL, {"kind": kind, "ids": list(ids)})
-            return {row_id: Position(xid, id_) for row_id, xid, id_ in cursor.fetchall()}
+        rows = self._all(TOMBSTONES_SQL, {"kind": kind, "ids": list(ids)})
+        return {row_id: Position(xid, id_) for row_id, xid, id_ in rows}
+
+    def _slices(
+        self, query: str, table: str, values: dict[str, Any], batch_rows: int
+    ) -> Iterator[tuple[bool, list[Row]]]:
+        """Yield batches of rows, slice by slice, each slice in one snapshot; with each, whether it begins a slice."""
+        seen = SLICE_ROWS
+        while seen >= SLICE_ROWS:
+            seen = 0
+            for rows in self._slice(query, table, values, batch_rows):
+                yield not seen, rows
+                seen += len(rows)
+                values = {**values, "xid": rows[-1].xid, "id": rows[-1].id}
 
     def _slice(self, query: str, table: str, values: dict[str, Any], batch_rows: int) -> Iterator[list[Row]]:
         sql = query.format(columns=SELECTED[table], table=table, join=JOINS[table])
@@ -326,12 +334,12 @@ class Source:
                 self._reader.autocommit = True
 
     def _one(self, sql: str, values: Any = None, *, at: Connection | None = None) -> tuple[Any, ...]:
+        return self._all(sql, values, at=at)[0]
+
+    def _all(self, sql: str, values: Any = None, *, at: Connection | None = None) -> list[tuple[Any, ...]]:
         with translate_source_errors(), (at or self._reader).cursor() as cursor:
             cursor.execute(sql, values)
-            row = cursor.fetchone()
-        if row is None:
-            raise LookupError(f"no row: {sql}")
-        return row
+            return cursor.fetchall()
 
 
 def count_at_most() -> int:
@@ -381,7 +389,7 @@ def _fetch(cursor: Any, batch_rows: int, row: Any) -> list[Row]:
 @contextlib.contextmanager
 def translate_source_errors() -> Iterator[None]:
     """Translate errors of the connection into Unavailable, and errors of a standby into a SettingsError."""
-    with translate_driver_errors():
+    with translate_driver_errors:
         try:
             yield
         except (psycopg2.errors.ObjectNotInPrerequisiteState, psycopg2.errors.ReadOnlySqlTransaction) as error:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from myhealth.common.database import transaction
 from myhealth.common.errors import Unavailable
-from myhealth.sync.checkpoint import FEEDS, Checkpoint, Position, from_document, new_epoch_reason
+from myhealth.sync.checkpoint import FEEDS, TABLES, Checkpoint, Position, from_document, new_epoch_reason
 from myhealth.sync.source import Source
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ select (select count(*) from (select from {table} where {beyond} limit %(most)s)
        (select {changed_at} from {table} where {beyond} order by {order} limit 1), now()"""
 # Only transactions that write hold the horizon back; those of every database in the cluster do.
 HOLDER = """
-select pid, usename, datname, application_name, state, backend_xid::text::bigint, xact_start, '' as prepared
+select pid, usename, datname, application_name, state, xact_start, '' as prepared
 from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
 union all
-select null, owner, database, '', 'prepared', transaction::text::bigint, prepared, gid from pg_prepared_xacts
+select null, owner, database, '', 'prepared', prepared, gid from pg_prepared_xacts
 order by xact_start nulls last limit 1"""
 RECORD = "select began_at, ended_at, problem, mark, done from sync_pass"
 
@@ -81,7 +81,7 @@ def measure_lag(cursor: Any, checkpoint: Checkpoint | None, most: int = COUNTED)
     Counts at most `most` rows a table.
     """
     rows, seconds = 0, 0.0
-    for feed in FEEDS:
+    for feed in FEEDS if checkpoint else TABLES:  # an empty store has nothing to remove
         found, oldest, now = _backlog(cursor, feed, checkpoint, most)
         rows += found
         if oldest is not None:
@@ -93,10 +93,7 @@ def find_holder(cursor: Any) -> Holder | None:
     """Return the transaction that holds the horizon back, or None if no transaction is writing."""
     cursor.execute(HOLDER)
     row = cursor.fetchone()
-    if row is None:
-        return None
-    pid, user, database, application, state, _, since, prepared = row
-    return Holder(pid, user, database, application, state, since, prepared)
+    return Holder(*row) if row else None
 
 
 def read_last_pass(cursor: Any) -> LastPass | None:
@@ -112,20 +109,21 @@ def read_last_pass(cursor: Any) -> LastPass | None:
 
 def _backlog(cursor: Any, feed: str, checkpoint: Checkpoint | None, most: int) -> tuple[int, datetime | None, datetime]:
     """Return the rows of one feed that are still to come, the time of the oldest one, and the time now."""
-    scanning = checkpoint is not None and checkpoint.phase == "scan"
-    if scanning and feed == "tombstones":
-        position, scanning = Position(checkpoint.horizon - 1, 0) if checkpoint else Position(), False
-    else:
-        position = checkpoint.feeds[feed] if checkpoint else Position()
-    if checkpoint is None and feed == "tombstones":
-        most = 0  # an empty store has nothing to remove
-    values: dict[str, Any] = {"xid": position.xid, "id": position.id, "most": most}
-    if scanning and checkpoint is not None:
+    position, beyond, order = Position(), FOLLOWING, "changed_in, id"
+    values: dict[str, Any] = {"most": most}
+    if checkpoint is not None and checkpoint.phase != "scan":
+        position = checkpoint.feeds[feed]
+    elif checkpoint is not None and feed == "tombstones":
+        position = Position(checkpoint.horizon - 1, 0)
+    elif checkpoint is not None:
+        beyond, order = SCANNING, "id"
         values |= {"scanned": checkpoint.scanned[feed], "horizon": checkpoint.horizon}
-    beyond, order = (SCANNING, "id") if scanning else (FOLLOWING, "changed_in, id")
-    cursor.execute(BACKLOG.format(table=feed, changed_at=CHANGED_AT[feed], beyond=beyond, order=order), values)
-    found, oldest, now = cursor.fetchone()
-    return found, oldest if most else None, now
+    cursor.execute(
+        BACKLOG.format(table=feed, changed_at=CHANGED_AT[feed], beyond=beyond, order=order),
+        {**values, "xid": position.xid, "id": position.id},
+    )
+    found: tuple[int, datetime | None, datetime] = cursor.fetchone()
+    return found
 
 
 # Raw SQL: two tables in one statement, so in one snapshot.
@@ -154,7 +152,6 @@ class Status(Struct):
     report_users: int | None = None
 
     def is_behind(self, max_lag_s: float | None) -> bool:
-        """Return whether the lag is known and longer than `max_lag_s`."""
         return max_lag_s is not None and self.lag is not None and self.lag.seconds > max_lag_s
 
     def is_old(self, max_age_s: float | None) -> bool:

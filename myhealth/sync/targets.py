@@ -10,7 +10,7 @@ import gzip
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -20,7 +20,6 @@ from myhealth.common.settings import Settings
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.bson_documents import Fingerprint
 from myhealth.reports.documents import Document
-from myhealth.reports.epochs import FIRST_ID
 from myhealth.reports.writer import LeaseLost, QuarantinedDocument, ReportWriter, WriteResult
 from myhealth.sync.calls import CALLS, encode_document
 from myhealth.sync.signature import HEADER, RequestSigner
@@ -33,17 +32,18 @@ SIGNATURE_HINT = "look at sync.signing_key here, at browse.sync_public_key there
 
 
 class RequestRejected(MyHealthError):
-    """The browse API rejects the request, now and later. `reason`: the code of its error."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    """The browse API rejects the request, now and later. `code`: that of its error."""
 
 
-class ReportsApiClient:
-    """The browse API at `sync.reports_api_url`, called by `sync.username` with `sync.signing_key`.
+# The most bytes of one request before compression; a single larger document has a request of its own.
+REQUEST_BYTES = 8 * 1024 * 1024
 
-    Safe to share between threads.
+
+class ReportsApi:
+    """The report store through the browse API at `sync.reports_api_url`, as `sync.username`, a user with the role
+    service, with `sync.signing_key`. Safe to share between threads.
+
+    It has the methods of `ReportWriter` that a sync calls. Those of the table `CALLS` are sent as they are.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,18 +55,70 @@ class ReportsApiClient:
         self._renew_at = 0.0
         self._lock = threading.Lock()
 
-    def call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-        """Return the response's JSON object. Every call of the sync may be repeated without harm.
+    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
+        return self._write(kind, documents, "/reports/?new=true" if kind == "checkup" else "/sync/call/insert_users")
+
+    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
+        return self._write(kind, documents, "/reports/" if kind == "checkup" else "/sync/call/put_users")
+
+    def quarantine(self, kind: str, refused: Sequence[tuple[Document, str]]) -> WriteResult:
+        if not refused:
+            return WriteResult()
+        fields = ("_id", "epoch", "revision")
+        each = [({name: document[name] for name in fields}, reason[:500]) for document, reason in refused]
+        return cast("WriteResult", self._call("quarantine", kind, each))
+
+    def defer_index(self) -> None:
+        """Do nothing: a first sync waits for HTTP here, not for the index."""
+
+    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterable[Fingerprint]:
+        return cast("list[Fingerprint]", self._call("fingerprints", kind, ids))
+
+    def __getattr__(self, method: str) -> Any:
+        if method not in CALLS:
+            raise AttributeError(method)
+        return functools.partial(self._call, method)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        response = self._request(f"/sync/call/{method}", msgspec.json.encode(arguments))
+        return _decode_result(response, CALLS[method].result)
+
+    def _write(self, kind: str, documents: Sequence[Document], path: str) -> WriteResult:
+        done = WriteResult()
+        refused: list[tuple[Document, str]] = []
+        for part in _split_into_requests(documents, refused):
+            content = b"[" + b",".join(each for _, each in part) + b"]"
+            try:
+                response = self._request(path, content if kind == "checkup" else b"[" + content + b"]")
+            except RequestRejected as error:
+                if error.code != "too_large" or len(part) > 1:
+                    raise
+                refused.append((part[0][0], f"the browse API rejects it: {error.message}"))
+                continue
+            if kind == "checkup":
+                failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in response["failed"]]
+                found = WriteResult(response["written"], response["unchanged"], quarantined=failed)
+            else:
+                found = _decode_result(response, WriteResult)
+            if found.written + found.unchanged + len(found.quarantined) != len(part):
+                raise Unavailable("the browse API does not report the result of each document")
+            done += found
+        return done + self.quarantine(kind, refused)
+
+    # -- the requests ---------------------------------------------------------------------------------------------
+
+    def _request(self, path: str, body: bytes) -> dict[str, Any]:
+        """POST the body; return the response's JSON object. Every call of the sync may be repeated without harm.
 
         The body is compressed and the request signed. After a 401 the request is signed again, with a new login.
 
         Raises Unavailable if a later call may succeed, RequestRejected if it may not, and SettingsError if the settings
         must be changed first.
         """
-        packed = None if body is None else gzip.compress(body, GZIP_LEVEL)
-        response = self._send(method, path, packed, self._current_token())
+        packed = gzip.compress(body, GZIP_LEVEL)
+        response = self._send(path, packed, self._current_token())
         if response.status == 401:
-            response = self._send(method, path, packed, self._current_token(renew=True))
+            response = self._send(path, packed, self._current_token(renew=True))
         if response.status not in (200, 201):
             raise self._error(response)
         return response.json_object()
@@ -84,10 +136,10 @@ class ReportsApiClient:
                 self._token, self._renew_at = answer["token"], time.monotonic() + TOKEN_RENEWED_S
             return self._token
 
-    def _send(self, method: str, path: str, packed: bytes | None, token: str) -> Response:
+    def _send(self, path: str, packed: bytes, token: str) -> Response:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Encoding": "gzip"}
-        headers[HEADER] = self._signer.sign(method, path, packed or b"")
-        return self._http.call(method, path, packed, headers, repeatable=True)
+        headers[HEADER] = self._signer.sign("POST", path, packed)
+        return self._http.call("POST", path, packed, headers, repeatable=True)
 
     def _error(self, response: Response) -> MyHealthError:
         details, code = response.error()
@@ -102,80 +154,7 @@ class ReportsApiClient:
             return LeaseLost(details)
         if status < 400 or status in (409, 429) or status >= 500:
             return Unavailable(f"the browse API at {self._url} cannot do it now: {message}")
-        return RequestRejected(message, code)
-
-
-# The most bytes of one request before compression; a single larger document has a request of its own.
-REQUEST_BYTES = 8 * 1024 * 1024
-
-
-class ReportsApi:
-    """The report store through the browse API, as a user with the role service.
-
-    It has the methods of `ReportWriter` that a sync calls. Those of the table `CALLS` are sent as they are.
-    """
-
-    def __init__(self, service: ReportsApiClient) -> None:
-        self._service = service
-
-    def insert(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        return self._send(kind, documents, "/reports/?new=true" if kind == "checkup" else "/sync/call/insert_users")
-
-    def put(self, kind: str, documents: Sequence[Document]) -> WriteResult:
-        return self._send(kind, documents, "/reports/" if kind == "checkup" else "/sync/call/put_users")
-
-    def quarantine(self, kind: str, refused: Sequence[tuple[Document, str]]) -> WriteResult:
-        if not refused:
-            return WriteResult()
-        fields = ("_id", "epoch", "revision")
-        each = [({name: document[name] for name in fields}, reason[:500]) for document, reason in refused]
-        found: WriteResult = self._call("quarantine", kind, each)
-        return found
-
-    def newest_epoch(self) -> int:
-        highest, after = self._call("newest_epoch_of_slice", FIRST_ID)
-        while after is not None:
-            found, after = self._call("newest_epoch_of_slice", after)
-            highest = max(highest, found)
-        return int(highest)
-
-    def defer_index(self) -> None:
-        """Do nothing: a first sync waits for HTTP here, not for the index."""
-
-    def find_stored(self, kind: str, ids: Sequence[int]) -> Iterable[Fingerprint]:
-        found: list[Fingerprint] = self._call("fingerprints", kind, ids)
-        return found
-
-    def __getattr__(self, method: str) -> Any:
-        if method not in CALLS:
-            raise AttributeError(method)
-        return functools.partial(self._call, method)
-
-    def _call(self, method: str, *arguments: Any) -> Any:
-        response = self._service.call("POST", f"/sync/call/{method}", msgspec.json.encode(arguments))
-        return _decode_result(response, CALLS[method].result)
-
-    def _send(self, kind: str, documents: Sequence[Document], path: str) -> WriteResult:
-        done = WriteResult()
-        refused: list[tuple[Document, str]] = []
-        for part in _split_into_requests(documents, refused):
-            content = b"[" + b",".join(each for _, each in part) + b"]"
-            try:
-                response = self._service.call("POST", path, content if kind == "checkup" else b"[" + content + b"]")
-            except RequestRejected as error:
-                if error.reason != "too_large" or len(part) > 1:
-                    raise
-                refused.append((part[0][0], f"the browse API rejects it: {error.message}"))
-                continue
-            if kind == "checkup":
-                failed = [QuarantinedDocument(kind, each["id"], each["reason"]) for each in response["failed"]]
-                found = WriteResult(response["written"], response["unchanged"], quarantined=failed)
-            else:
-                found = _decode_result(response, WriteResult)
-            if found.written + found.unchanged + len(found.quarantined) != len(part):
-                raise Unavailable("the browse API does not report the result of each document")
-            done += found
-        return done + self.quarantine(kind, refused)
+        return RequestRejected(message, code=code)
 
 
 Target = ReportWriter | ReportsApi

@@ -36,7 +36,7 @@ from myhealth.reports.bson_documents import StoredBson, encodable
 from myhealth.reports.writer import ReportWriter, WriteResult
 from myhealth.sync.checkpoint import Checkpoint, Position, from_store, new_epoch_reason, to_document
 from myhealth.sync.rows import KINDS, Row, build_documents
-from myhealth.sync.source import SLICE_ROWS, Source
+from myhealth.sync.source import Source
 
 if TYPE_CHECKING:
     from myhealth.sync.targets import Target
@@ -85,7 +85,6 @@ class StoreComparison(Struct):
 
     @property
     def differences(self) -> int:
-        """Return the number of differences."""
         return sum(self.counts.values())
 
     def add(self, difference: Difference) -> None:
@@ -216,18 +215,13 @@ class _Verifier:
 
         The BSON is b"" for a row that cannot become a document.
         """
-        position, seen = 0, SLICE_ROWS
-        while seen >= SLICE_ROWS:
-            seen = 0
-            for rows in self.source.scan(table, position, self.batch_rows):
-                seen += len(rows)
-                self.found.rows += len(rows)
-                position = rows[-1].id
-                documents, unreadable = build_documents(table, rows, self.epoch)
-                encoded, unencodable = encodable(documents)
-                expected = {document["_id"]: b"" for document, _ in [*unreadable, *unencodable]}
-                expected.update((document["_id"], content) for document, content in encoded)
-                yield position, expected
+        for _, rows in self.source.scan(table, 0, self.batch_rows):
+            self.found.rows += len(rows)
+            documents, unreadable = build_documents(table, rows, self.epoch)
+            encoded, unencodable = encodable(documents)
+            expected = {document["_id"]: b"" for document, _ in [*unreadable, *unencodable]}
+            expected.update((document["_id"], content) for document, content in encoded)
+            yield rows[-1].id, expected
 
     # -- the verdict ----------------------------------------------------------------------------------------------
 
