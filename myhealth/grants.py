@@ -53,7 +53,7 @@ def grant(kind: str, role: str) -> list[str]:
     if kind == "upload":
         statements.append(f"grant usage on all sequences in schema public to {name}")
     statements.append(f"grant execute on function audit_upkeep to {name}")
-    with translate_errors(), database.atomic():
+    with translate_errors, database.atomic():
         for statement in statements:
             database.execute_sql(statement)
     return statements

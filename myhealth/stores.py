@@ -182,7 +182,7 @@ def migrations() -> list[Migration]:
 
     Raises SchemaMismatch if one was applied that this program does not have.
     """
-    with translate_errors():
+    with translate_errors:
         return _migration_status(_runner())
 
 
@@ -202,7 +202,7 @@ def migrate(
     if to not in (0, *numbers):
         raise BadInput(f"there is no migration {to}; they are numbered 0 (empty) to {numbers[-1]}")
     require_utf8()
-    with translate_errors(), database.connection_context(), _migration_lock():
+    with translate_errors, database.connection_context(), _migration_lock():
         runner, steps = _runner(), []
         rows = _migration_status(runner)
         runner.History.create_table()

@@ -5,81 +5,44 @@ import collections
 import concurrent.futures
 import contextlib
 import gc
+import itertools
 import math
-import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from myhealth.common.errors import Busy, MyHealthError
 
 T = TypeVar("T")
 S = TypeVar("S")
-POLL_S = 0.2
 # How long a thread that has a store's answer waits for the interpreter; by default it is 5 ms, while the store idles.
 SWITCH_S = 0.0002
-
-
-class _End:
-    """The end of the items, with the error that ended them."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
 
 
 @contextlib.contextmanager
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     """Produce `items` in a thread of their own, in order, at most `depth` of them before they are consumed.
 
-    An error of the producer is raised in the consumer, after the items that came before it. When the block ends, the
-    thread has ended, after it has finished the item that it was producing. From then on, the threads of the process
-    take turns every SWITCH_S.
+    Errors and the end of the block are as in `parallel_map`. From then on, the threads of the process take turns every
+    SWITCH_S.
     """
-    produced: queue.Queue[T | _End] = queue.Queue(depth)
-    leaving = threading.Event()
-
-    def put(item: T | _End) -> bool:
-        while not leaving.is_set():
-            with contextlib.suppress(queue.Full):
-                produced.put(item, timeout=POLL_S)
-                return True
-        return False
-
-    def produce() -> None:
-        error: BaseException | None = None
-        try:
-            try:
-                for item in items:
-                    if not put(item):
-                        return
-            finally:
-                if isinstance(items, Generator):  # now, so that it closes its resources in this thread
-                    items.close()
-        except BaseException as raised:  # noqa: BLE001 - the consumer raises all, so none is lost
-            error = raised
-        put(_End(error))
-
-    def consume() -> Iterator[T]:
-        while not isinstance(item := produced.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     sys.setswitchinterval(SWITCH_S)
-    thread.start()
+    end: Any = object()
+    iterator = iter(items)
     try:
-        yield consume()
+        with parallel_map(lambda _: next(iterator, end), itertools.count(), workers=1, ahead=depth) as produced:
+            yield itertools.takewhile(lambda item: item is not end, produced)
     finally:
-        leaving.set()
-        thread.join()
+        if isinstance(items, Generator):
+            items.close()
 
 
 @contextlib.contextmanager
-def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -> Iterator[Iterator[S]]:
-    """Call `work` on the items in `workers` threads at once; yield the results in the order of the items.
+def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2, ahead: int = 2) -> Iterator[Iterator[S]]:
+    """Call `work` on the items in `workers` threads at once, on at most `ahead` of them before their results are
+    consumed; yield the results in the order of the items.
 
     An error of `work` is raised in the consumer, after the results that came before it. When the block ends, the
     threads have ended, after they have finished the items that they were working on.
@@ -90,7 +53,7 @@ def parallel_map(work: Callable[[T], S], items: Iterable[T], workers: int = 2) -
         waiting: collections.deque[concurrent.futures.Future[S]] = collections.deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            while waiting and (len(waiting) > workers or waiting[0].done()):
+            while waiting and (len(waiting) > ahead or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -25,7 +25,6 @@ SHORT = 40  # characters of a cell that probably comes again: a name, a unit
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Return the lines of a table, its header first."""
     yield csv_line(columns)
     for row in rows:
         yield csv_line(row)

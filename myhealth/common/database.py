@@ -210,7 +210,7 @@ def transaction() -> Iterator[Any]:
     Raises Unavailable if the server fails. Whether a running commit succeeded is then unknown, so repeat only
     idempotent work.
     """
-    with translate_errors(), contextlib.ExitStack() as stack:
+    with translate_errors, contextlib.ExitStack() as stack:
         nested = database.in_transaction()
         try:
             stack.enter_context(database.atomic())
@@ -265,7 +265,7 @@ class Statement:
 
 def fetch_one(sql: str | Statement, values: Any) -> Any:
     """Run one reading statement without a transaction of its own, which saves a round trip; return its cursor."""
-    with translate_errors():
+    with translate_errors:
         try:
             return _run(sql, values)
         except (*UNAVAILABLE_ERRORS, *UNCLASSIFIED_ERRORS) as error:
@@ -294,11 +294,6 @@ def discard_broken_connection() -> None:
     database.close_idle()
 
 
-def translate_errors() -> contextlib.AbstractContextManager[None]:
-    """Translate errors of the connection into Unavailable; leave other errors unchanged. Close a broken connection."""
-    return _CLOSING
-
-
 def is_unavailable(error: BaseException) -> bool:
     """Return whether the server or the connection failed, not the statement."""
     return isinstance(error, UNAVAILABLE_ERRORS) or type(cause_of(error)) is psycopg2.DatabaseError
@@ -309,13 +304,9 @@ def is_broken(error: BaseException) -> bool:
     return is_unavailable(error) and not isinstance(cause_of(error), NOT_NOW)
 
 
-def translate_driver_errors() -> contextlib.AbstractContextManager[None]:
-    """Translate the driver's errors as `translate_errors` does, for connections outside the pool."""
-    return _TRANSLATING
-
-
 class _Translation:
-    """A class, because a generator takes four times as long, several times a request."""
+    """Translates errors of the connection into Unavailable, and leaves other errors unchanged. `closes`: a broken
+    connection of the pool is closed. A class, because a generator takes four times as long, several times a request."""
 
     def __init__(self, *, closes: bool) -> None:
         self._closes = closes
@@ -336,7 +327,8 @@ class _Translation:
         raise unavailable_error(error) from error
 
 
-_CLOSING, _TRANSLATING = _Translation(closes=True), _Translation(closes=False)
+translate_errors = _Translation(closes=True)
+translate_driver_errors = _Translation(closes=False)  # for connections outside the pool
 
 
 def raise_known(error: Exception) -> None:
@@ -384,6 +376,5 @@ def notify_sync() -> None:
 
 
 def send_notification() -> None:
-    """Notify the sync now."""
     with contextlib.suppress(Unavailable):
         fetch_one(NOTIFY_SQL, None)

@@ -35,7 +35,7 @@ def ask(url: str, sql: str, seconds: float) -> tuple[Any, ...]:
     """Run a statement over a connection of its own, and return its row. Raises NoAnswer if that takes longer than
     `seconds`, and the errors of `translate_driver_errors`."""
     until = time.monotonic() + seconds
-    with translate_driver_errors():
+    with translate_driver_errors:
         connection = psycopg2.connect(check_url(url), async_=1, application_name="myhealth health")
         try:
             _wait(connection, until)
@@ -54,6 +54,18 @@ def _wait(connection: Any, until: float) -> None:
         left = until - time.monotonic()
         if left <= 0 or not any(select.select(reading, writing, [], left)):
             raise NoAnswer("PostgreSQL is unavailable: it does not answer")
+
+
+def hangs(url: str, seconds: float) -> bool:
+    """Return whether PostgreSQL does not answer within these seconds. If it refuses, its connections end by
+    themselves."""
+    try:
+        ask(url, "select true", seconds)
+    except NoAnswer:
+        return True
+    except MyHealthError:
+        pass
+    return False
 
 
 class Watch:
@@ -75,19 +87,15 @@ class Watch:
             self._observe(self._pool)
             if self._pool.refused_until < math.inf and self._pool.longest_use_s() < SLOW_S:
                 continue
-            try:
-                ask(self._url, "select true", ANSWER_S)
-            except NoAnswer:
-                if self._pool.refused_until < math.inf:
-                    log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
-                self._pool.refused_until = math.inf
-                for connection in self._pool.in_use():
-                    break_connection(connection)
-                self._pool.close_idle()
-            except MyHealthError:
-                self._pool.refused_until = 0.0  # the server refuses, so its connections end by themselves
-            else:
+            if not hangs(self._url, ANSWER_S):
                 self._pool.refused_until = 0.0
+                continue
+            if self._pool.refused_until < math.inf:
+                log.warning("PostgreSQL does not answer; the requests that wait for it are ended")
+            self._pool.refused_until = math.inf
+            for connection in self._pool.in_use():
+                break_connection(connection)
+            self._pool.close_idle()
 
 
 NOTIFY_AFTER_S = 0.02
@@ -157,17 +165,12 @@ def broken_if_hanging(url: str, connections: Collection[Any]) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(PASS_ASK_S):
-            try:
-                ask(url, "select true", PASS_ANSWER_S)
-            except NoAnswer as error:
-                log.warning("%s; the sync's connections are broken", error.message)
+            if hangs(url, PASS_ANSWER_S):
+                log.warning("PostgreSQL is unavailable: it does not answer; the sync's connections are broken")
                 for connection in tuple(connections):
                     break_connection(connection)
-            except MyHealthError:
-                pass  # the server refuses, so its connections end by themselves
 
-    thread = threading.Thread(target=watch, name="sync watch", daemon=True)
-    thread.start()
+    threading.Thread(target=watch, name="sync watch", daemon=True).start()
     try:
         yield
     finally:

@@ -105,7 +105,6 @@ class HttpClient:
             pool.clear()
 
     def close(self) -> None:
-        """Close the connections that are open between calls."""
         self._pool.clear()
 
     def _make_pool(self) -> urllib3.PoolManager:

@@ -34,7 +34,6 @@ class MinuteTexts:
             return "new"
 
     def clear(self) -> None:
-        """Forget all texts."""
         with self._lock:
             self._groups = {}
 

@@ -8,6 +8,10 @@ from typing import Any
 # Source: Unicode Standard Annex 9, 2, "Directional Formatting Characters".
 UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# Combining accents of decomposed Latin, Greek and Cyrillic letters. Vowel signs of other scripts are marks too, but
+# their readers treat them as letters; they stay.
+ACCENTS = re.compile("[\u0300-\u036f]")
+APOSTROPHES = re.compile("['`\u00b4\u02bc\u2018\u2019]")
 # PostgreSQL's text and JSON cannot hold them.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 

@@ -89,7 +89,7 @@ def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None
     unfitted = [each.record.results for each in entries]
     stored: dict[int, int] = {}
     try:
-        with translate_errors():
+        with translate_errors:
             cursor = database.cursor()
             people = _fit_ranges(cursor, names, entries)
             rows = [
