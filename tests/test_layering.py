@@ -131,7 +131,7 @@ LATER = {
         "myhealth.reports.writer",
         "myhealth.sync.targets",
     ],
-    "wsgi.browse": ["myhealth.clinical.series", "myhealth.reports.newest", "myhealth.reports.trend_pages"],
+    "wsgi.browse": ["myhealth.clinical.series", "myhealth.reports.newest", "myhealth.reports.kept_trends"],
     "myhealth.mllp.server": [READERS.format("hl7v2")],
 }
 

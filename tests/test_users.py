@@ -24,7 +24,6 @@ from myhealth.profiles.tokens import (
     ISSUER,
     KEYS_KEPT_S,
     LEEWAY_S,
-    CheckedTokens,
     Signer,
     Verifier,
     is_revoked,
@@ -351,14 +350,14 @@ def test_a_withdrawn_key_is_forgotten_within_minutes(monkeypatch) -> None:
     answers = [old.jwks()]
     verifier = Verifier(lambda: answers[-1])
     token = old.sign(WHO)[0]
-    assert verifier.verify(token).subject == WHO
+    assert verifier.check(token).subject == WHO
     answers.append(new.jwks())
-    assert verifier.verify(token).subject == WHO, "not asked again at once"
+    assert verifier.check(token).subject == WHO, "not asked again at once"
     now = time.monotonic()
     monkeypatch.setattr("myhealth.profiles.tokens.time.monotonic", lambda: now + KEYS_KEPT_S + 1)
     with pytest.raises(NotLoggedIn):
-        verifier.verify(token)
-    assert verifier.verify(new.sign(WHO)[0]).subject == WHO
+        verifier.check(token)
+    assert verifier.check(new.sign(WHO)[0]).subject == WHO
 
 
 def test_kept_keys_let_a_process_start_while_the_upload_api_is_away(tmp_path: Path) -> None:
@@ -407,7 +406,7 @@ def test_forged_key_names_do_not_make_it_ask_again_and_again() -> None:
 
 def test_a_checked_token_is_not_believed_longer_than_it_lasts(monkeypatch) -> None:
     signer, now = Signer(SECRET, 40), time.time()
-    checked = CheckedTokens(Verifier(signer.jwks))
+    checked = Verifier(signer.jwks)
     token = signer.sign(WHO)[0]
     assert checked.verify(token).subject == WHO
     assert checked.verify(token) is checked.verify(token)
@@ -417,10 +416,10 @@ def test_a_checked_token_is_not_believed_longer_than_it_lasts(monkeypatch) -> No
             checked.verify(made)
     monkeypatch.setattr("myhealth.profiles.tokens.time.time", lambda: now + 40 + LEEWAY_S + 1)
 
-    def verify(self: Verifier, token: str) -> None:
+    def check(self: Verifier, token: str) -> None:
         raise NotLoggedIn("asked again")
 
-    monkeypatch.setattr(Verifier, "verify", verify)
+    monkeypatch.setattr(Verifier, "check", check)
     with pytest.raises(NotLoggedIn, match="asked again"):
         checked.verify(token)
 

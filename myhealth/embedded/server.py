@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -164,6 +166,12 @@ class Server:
             folder.chmod(0o700)
         except OSError as error:
             raise self.unusable(error) from error
+
+    def candidates(self, package: str, place: str) -> list[Path]:
+        """Return where the program may be: at `place` in the wheel's package, then as it is on PATH."""
+        spec, on_path = importlib.util.find_spec(package), shutil.which(self.program)
+        folders = (spec.submodule_search_locations or ()) if spec else ()
+        return [*(Path(folder) / place for folder in folders), *([Path(on_path).resolve()] if on_path else [])]
 
     def binary(self) -> Path:
         raise NotImplementedError

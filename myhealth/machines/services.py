@@ -77,6 +77,5 @@ def find_machine(serial: str) -> Machine | None:
 
 
 def list_machines() -> list[Machine]:
-    """Return all machines in the order of their serials."""
     with transaction():
         return list(Machine.select().order_by(Machine.serial))

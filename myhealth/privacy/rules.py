@@ -20,24 +20,20 @@ LEFT_TO_DO = (
 
 
 PURGE_ROWS = 5000
-PURGE = """
-with answers as (delete from idempotency_keys where ctid = any(array(
-        select ctid from idempotency_keys where created_at < now() - make_interval(days => %(idempotency_keys)s)
-        order by created_at limit %(most)s)) returning 1),
-    attempts as (delete from login_attempts where ctid = any(array(
-        select ctid from login_attempts where at < now() - make_interval(days => %(login_attempts)s)
-        order by at limit %(most)s)) returning 1),
-    invited as (delete from invitations where ctid = any(array(
-        select ctid from invitations where created_at < now() - make_interval(days => %(invitations)s)
-        order by created_at limit %(most)s)) returning 1),
-    resolved as (delete from rejections where ctid = any(array(
-        select ctid from rejections where resolved_at < now() - make_interval(days => %(rejections)s)
-        order by resolved_at limit %(most)s)) returning 1),
-    summed as (delete from refusals where ctid = any(array(
-        select ctid from refusals where at < now() - make_interval(days => %(refusals)s)
-        order by at limit %(most)s)) returning 1)
-select (select count(*) from answers), (select count(*) from attempts), (select count(*) from invited),
-    (select count(*) from resolved), (select count(*) from summed),
+# The column that has the age of a table's rows.
+AGED_BY = {
+    "idempotency_keys": "created_at",
+    "login_attempts": "at",
+    "invitations": "created_at",
+    "rejections": "resolved_at",
+    "refusals": "at",
+}
+DELETE = """old_{table} as (delete from {table} where ctid = any(array(
+    select ctid from {table} where {at} < now() - make_interval(days => %({table})s)
+    order by {at} limit %(most)s)) returning 1)"""
+PURGE = f"""
+with {", ".join(DELETE.format(table=table, at=at) for table, at in AGED_BY.items())}
+select {", ".join(f"(select count(*) from old_{table})" for table in AGED_BY)},
        audit_upkeep(now() - make_interval(days => %(audit_events)s), %(most)s)"""
 
 

@@ -6,7 +6,6 @@ records of others gets a password by hand.
 """
 
 import hashlib
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,12 +59,11 @@ def _check_may_be_invited(user: User) -> None:
         raise Conflict(f"{user.username} is not linked to a person; link the account first", code="account_not_linked")
 
 
-def list_without_password() -> Iterator[str]:
+def list_without_password() -> list[str]:
     """Return the names of the active, linked patients who have no password."""
     query = User.select(User.username).where(User.role == "patient", User.active, User.password_hash.is_null())
     with transaction():
-        found = list(query.where(User.linked_at.is_null(False)).order_by(User.folded_name))
-    return (user.username for user in found)
+        return [user.username for user in query.where(User.linked_at.is_null(False)).order_by(User.folded_name)]
 
 
 def accept(username: str, code: str, password: str, *, rounds: int = 12) -> Login | None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from myhealth.common.spreadsheets import spoilt
+from myhealth.common.text import ACCENTS, APOSTROPHES
 
 USERNAME_MAX = 150
 # Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt) beyond the categories C and Z, and three that are
@@ -63,11 +64,9 @@ COMMON = re.compile(
     r"(mrs?|ms|miss|dr|prof|sir|jr|sr|phd|med?|herr|frau|hr|fr|sri|shri|smt|mme|monsieur|madame|senora?|sra"
     r"|d[aeiou]|das|dos|de[lnr]|della|l[ae]s?|el|al|van|von|ter|ten|zu|bint?|ibn|y|und|and|[a-z])"
 )
-APOSTROPHES = re.compile("['`\u00b4\u02bc\u2018\u2019]")
 BIRTH_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
 OLDEST = 1850
 WORDS = re.compile(r"[^\W_]+")
-ACCENTS = re.compile("[\u0300-\u036f]")
 # Letters that no decomposition reduces to Latin ones, and the digraphs that are written for some: Müller, Mueller.
 PLAIN = str.maketrans({"ø": "o", "å": "a", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})

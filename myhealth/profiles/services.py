@@ -11,7 +11,7 @@ from peewee import fn
 from myhealth.audit.events import record_event
 from myhealth.common.database import Statement, database, fetch_all, fetch_one, notify_sync, transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
-from myhealth.common.text import fold_name, printable
+from myhealth.common.text import UNSTORABLE, fold_name, printable
 from myhealth.profiles import ROLES, SEXES
 from myhealth.profiles.held_names import find_erased_names, find_held_names, forget_erased_name
 from myhealth.profiles.login_throttle import clear_failures
@@ -67,9 +67,9 @@ def create_user(
     the name is taken (code `user_exists`, or `account_not_linked`) or was erased (`name_erased`).
     """
     username = unicodedata.normalize("NFC", username) if isinstance(username, str) else username
-    problem = username_error(username) or _full_name_error(full_name)
-    if problem:
+    if problem := username_error(username):
         raise BadInput(problem)
+    _check_full_name(full_name)
     check_role(role)
     person = checked_person(birth_date=birth_date, sex=sex)
     hashed = None if password is None else hash_password(password, rounds)
@@ -173,8 +173,7 @@ def rename_user(username: str, new_name: str) -> str:
     New records that name the old username are rejected. Raises BadInput, NotFound, Conflict (code `user_exists`).
     """
     new_name = unicodedata.normalize("NFC", new_name)
-    problem = username_error(new_name)
-    if problem:
+    if problem := username_error(new_name):
         raise BadInput(problem)
     user = get_user(username)
     if user.username == new_name:
@@ -230,9 +229,7 @@ def set_role(username: str, role: str) -> None:
 
 def set_full_name(username: str, full_name: str) -> None:
     """Set the full name. Raises BadInput, NotFound."""
-    problem = _full_name_error(full_name)
-    if problem:
-        raise BadInput(problem)
+    _check_full_name(full_name)
     update_user(username, "full_name", full_name=full_name)
 
 
@@ -309,16 +306,15 @@ def update_user(username: str, change: str, /, **values: Any) -> None:
     notify_sync()
 
 
-def _full_name_error(full_name: Any) -> str:
+def _check_full_name(full_name: Any) -> None:
     if not isinstance(full_name, str):
-        return "full_name must be text"
+        raise BadInput("full_name must be text")
     if len(full_name) > FULL_NAME_MAX:
-        return f"full_name has {len(full_name)} characters; at most {FULL_NAME_MAX} are allowed"
+        raise BadInput(f"full_name has {len(full_name)} characters; at most {FULL_NAME_MAX} are allowed")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in full_name):
-        return "full_name contains a control character"
-    return ""
+        raise BadInput("full_name contains a control character")
 
 
 def is_storable(text: Any) -> bool:
     """Return whether PostgreSQL can store it; a text that it cannot store is the name of no user."""
-    return isinstance(text, str) and "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    return isinstance(text, str) and not UNSTORABLE.search(text)

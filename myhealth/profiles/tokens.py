@@ -140,7 +140,8 @@ class Verifier:
     Keys are kept, and fetched again when a token names an unknown key, and every five minutes. So logins work while the
     upload API is unavailable, a new key is known at its first use, and a withdrawn one is forgotten.
 
-    `file`: keeps the keys beyond the process's end, so that it can start while the upload API is unavailable.
+    `file`: keeps the keys beyond the process's end, so that it can start while the upload API is unavailable. Valid
+    tokens are remembered for a minute: checking a signature takes as long as a whole request.
     """
 
     def __init__(self, fetch: Callable[[], dict[str, Any]], file: Path | None = None) -> None:
@@ -150,10 +151,22 @@ class Verifier:
         self._fetch_again_at = float("-inf")
         self._error: Unavailable | None = None
         self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, Claims]] = {}
 
     def verify(self, token: str) -> Claims:
         """Return the token's claims. Raises NotLoggedIn if it is forged, damaged or expired, Unavailable if the keys
         cannot be fetched."""
+        found, now = self._known.get(token), time.time()
+        if found is not None and now < found[0]:
+            return found[1]
+        claims = self.check(token)
+        if len(self._known) >= CHECKED_MAX:
+            self._known.clear()
+        self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
+        return claims
+
+    def check(self, token: str) -> Claims:
+        """Do what `verify` does, and remember nothing."""
         try:
             key = self._key_for(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -236,25 +249,6 @@ class Verifier:
         except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError, SettingsError) as error:
             log.warning("browse.keys_file cannot be used: %s", error)
             return {}
-
-
-class CheckedTokens:
-    """Remembers verified tokens for a minute: checking a signature takes as long as a whole request."""
-
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
-        self._known: dict[str, tuple[float, Claims]] = {}
-
-    def verify(self, token: str) -> Claims:
-        """Return the token's claims. Raises as `Verifier.verify` does."""
-        found, now = self._known.get(token), time.time()
-        if found is not None and now < found[0]:
-            return found[1]
-        claims = self._verifier.verify(token)
-        if len(self._known) >= CHECKED_MAX:
-            self._known.clear()
-        self._known[token] = (min(now + CHECKED_FOR_S, claims.expires_at + LEEWAY_S), claims)
-        return claims
 
 
 def is_revoked(claims: Claims, tokens_valid_after: datetime | None) -> bool:

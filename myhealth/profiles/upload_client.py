@@ -82,7 +82,6 @@ class UploadClient:
         self._http = HttpClient(auth_url, timeout_s=TIMEOUT_S, response_max_bytes=RESPONSE_MAX_BYTES)
 
     def close(self) -> None:
-        """Close the connections that are open between calls."""
         self._http.close()
 
     def log_in(self, username: Any, password: Any, address: str = "") -> dict[str, str] | None:

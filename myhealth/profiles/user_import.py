@@ -38,17 +38,13 @@ def import_users(lines: Iterable[str], *, rounds: int = 12, skip_existing: bool 
         what = f"does not know {unknown[0]!r}" if unknown else "lacks the column username"
         what = f"has the column {twice[0]} twice" if twice else what
         raise BadInput(f"line 1: the header {what}; the columns are {', '.join(COLUMNS)}")
-    rows = iter(reader)
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise BadInput(f"line {reader.line_num}: {error}") from error
-        result = _import_user(row, reader.line_num, rounds, skip_existing)
-        if result is not None:
-            yield result
+    try:
+        for row in reader:
+            result = _import_user(row, reader.line_num, rounds, skip_existing)
+            if result is not None:
+                yield result
+    except csv.Error as error:
+        raise BadInput(f"line {reader.line_num}: {error}") from error
 
 
 def _import_user(row: dict[str, Any], line: int, rounds: int, skip_existing: bool) -> ImportedUser | None:

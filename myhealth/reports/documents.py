@@ -14,15 +14,11 @@ import msgspec
 
 from myhealth.clinical.ranges import ABOVE, BELOW, PLAIN, compare, is_outside
 from myhealth.common.decoding import INT_MAX, INT_MIN, exact_number
-from myhealth.common.text import fold_name
+from myhealth.common.text import ACCENTS, APOSTROPHES, fold_name
 
 # Number of search keys of a full name: from each of its first words, and from its last.
 KEYS = 5
 NAME_KEY_MAX = 200  # characters
-# Combining accents of decomposed Latin, Greek and Cyrillic letters. Vowel signs of other scripts are marks too, but
-# their readers treat them as letters; they stay.
-ACCENT_PATTERN = re.compile("[\u0300-\u036f]")
-APOSTROPHE_PATTERN = re.compile("['`\u00b4\u02bc\u2018\u2019]")
 BORDER_PATTERN = re.compile(r"[\s,.;:/()\[\]\"\-\u2010-\u2015\u00b7\u201c\u201d]+")
 
 
@@ -32,9 +28,9 @@ def name_words(text: str) -> list[str]:
     Worked example: "José O’Neill-García" gives jose, oneill, garcia.
     """
     if not text.isascii():
-        plain = ACCENT_PATTERN.sub("", unicodedata.normalize("NFKD", text))
+        plain = ACCENTS.sub("", unicodedata.normalize("NFKD", text))
         text = unicodedata.normalize("NFC", "".join(c for c in plain if unicodedata.category(c) != "Cf"))
-    return BORDER_PATTERN.sub(" ", APOSTROPHE_PATTERN.sub("", text.casefold())).split()
+    return BORDER_PATTERN.sub(" ", APOSTROPHES.sub("", text.casefold())).split()
 
 
 def name_keys(full_name: str) -> dict[str, str]:

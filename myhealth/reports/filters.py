@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from myhealth.common.errors import BadInput
+from myhealth.common.text import UNSTORABLE
 from myhealth.reports.documents import Document
 
 Sort = Literal["-taken_at", "taken_at"]
@@ -39,17 +40,8 @@ Owner = Document | Literal[AllPatients.ALL_PATIENTS]
 
 def check_filter_text(name: str, text: str) -> None:
     """Raise BadInput unless the text is short Unicode without NUL. `name`: the parameter, for the message."""
-    if len(text) > FILTER_TEXT_MAX or "\0" in text or not is_unicode(text):
+    if len(text) > FILTER_TEXT_MAX or UNSTORABLE.search(text):
         raise BadInput(f"{name} must be text of at most {FILTER_TEXT_MAX} characters, without NUL.")
-
-
-def is_unicode(text: str) -> bool:
-    """Return whether the text has no lone surrogates, which BSON cannot hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ReportFilter(Struct, frozen=True):

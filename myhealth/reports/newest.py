@@ -151,6 +151,5 @@ def named(result: Mapping[str, Any]) -> Name | None:
 
 
 def newest_query(patient: Document, lacking: Document | None, after: PageCursor | None) -> Document:
-    """Return the query for the next reports to read."""
     query = reports_query(patient, after=after)
     return query if lacking is None else {"$and": [query, lacking]}

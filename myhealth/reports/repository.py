@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pymongo
 from pymongo import IndexModel
@@ -39,11 +39,18 @@ from myhealth.reports.filters import (
     sort_keys,
 )
 from myhealth.reports.kept_trends import KEPT_FROM, KeptTrends
+from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query
+from myhealth.reports.trends import (
+    Measurement,
+    TrendPage,
+    TrendQuery,
+    measurements,
+    measurements_pipeline,
+    trend_points,
+    trend_projection,
+    trend_query,
+)
 from myhealth.reports.user_search import SEARCH_FIELDS, UserDirectory
-
-if TYPE_CHECKING:
-    from myhealth.reports.newest import NewestPoints
-    from myhealth.reports.trends import Measurement, TrendPage, TrendQuery
 
 # An overview reads all reports of a patient; one that takes longer is not worth the server's time.
 OVERVIEW_MAX_MS = 10_000
@@ -115,7 +122,6 @@ class ReportRepository:
             self.client.drop_database(self._database.name)
 
     def count(self) -> tuple[int, int]:
-        """Return the numbers of reports and users."""
         with translate_mongo_errors():
             return self.reports.count_documents({}), self.users.count_documents({})
 
@@ -232,7 +238,6 @@ class ReportRepository:
             yield from map(restore_report, found)
 
     def get(self, report_id: int) -> Document | None:
-        """Return a report, or None."""
         with translate_mongo_errors():
             report = self._readable.find_one({"_id": report_id})
         return restore_report(report) if report else None
@@ -254,8 +259,6 @@ class ReportRepository:
 
     def trend(self, patient: Document, wanted: TrendQuery, *, limit: int = TREND_LIMIT) -> TrendPage:
         """Return the results of one measurement, the newest first, out of at most `limit` reports."""
-        from myhealth.reports.trends import TrendPage, trend_points  # not for the sync
-
         kept = self.kept_trends.find(patient, wanted, limit)
         if kept is not None:
             return kept
@@ -268,8 +271,6 @@ class ReportRepository:
     def _find_trend(self, patient: Document, wanted: TrendQuery, limit: int, *, current: bool = True) -> list[Document]:
         """Return the newest reports that have a result of the measurement, and of their results only these. `current`:
         from the primary, whatever read preference the URL has."""
-        from myhealth.reports.trends import trend_projection, trend_query  # not for the sync
-
         query, projection = trend_query(patient, wanted), trend_projection(wanted)
         return self._find_measured(query, projection, limit, self._current if current else self._readable)
 
@@ -289,8 +290,6 @@ class ReportRepository:
         `rounds`: how many queries at most; a point that is not among their reports is not found. `read`: the newest
         reports, if the caller has them and there may be more; they are not read again. `any_unit`: points in other
         units than the newest one's too."""
-        from myhealth.reports.newest import PROJECTION, NewestPoints, newest_query  # not for the sync
-
         found = NewestPoints(most, only, any_unit)
         if read:
             found.add(read)
@@ -320,8 +319,6 @@ class ReportRepository:
 
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, by name."""
-        from myhealth.reports.trends import measurements, measurements_pipeline  # not for the sync
-
         with translate_mongo_errors():
             return measurements(self._counted.aggregate(measurements_pipeline(patient), maxTimeMS=OVERVIEW_MAX_MS))
 

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import bottle
-
-# Loaded at start, not for the first trend: code may be replaced under a running server.
 from msgspec import Struct, field
 
-import myhealth.clinical.series
-import myhealth.reports.trend_pages  # noqa: F401
+import myhealth.clinical.series  # noqa: F401 - at start: code may be replaced under a running server
 from myhealth.common.concurrency import Gate
 from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.common.refusals import MinuteTexts
 from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
-from myhealth.profiles.tokens import CheckedTokens, Verifier, is_revoked
+from myhealth.profiles.tokens import Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
@@ -133,8 +130,8 @@ class BrowseContext:
         self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
-        self._keys = Verifier(self.upload_api.fetch_keys, Path(file) if (file := settings.browse.keys_file) else None)
-        self.verifier = CheckedTokens(self._keys)
+        file = settings.browse.keys_file
+        self.verifier = Verifier(self.upload_api.fetch_keys, Path(file) if file else None)
 
     def close(self) -> None:
         self.reports.close()
@@ -143,7 +140,7 @@ class BrowseContext:
     def check_ready(self) -> dict[str, Any]:
         """Raise an error unless MongoDB lets us read within two seconds and the keys of the tokens are here."""
         self.reports.ping(READY_S)
-        self._keys.fetch()
+        self.verifier.fetch()
         return {}
 
     def gauges(self) -> Gauges:

@@ -9,11 +9,12 @@ from typing import Any
 
 from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import BadInput
+from myhealth.common.text import UNSTORABLE
 from myhealth.profiles import ROLES
 from myhealth.reports.access_log import AccessCursor, AccessEvent
 from myhealth.reports.documents import KEYS, Document
 from myhealth.reports.fhir.search import SearchPosition
-from myhealth.reports.filters import SORTS, PageCursor, ReportFilter, Sort, check_filter_text, is_unicode, parse_moment
+from myhealth.reports.filters import SORTS, PageCursor, ReportFilter, Sort, check_filter_text, parse_moment
 from myhealth.reports.trends import TrendQuery
 from myhealth.reports.user_search import Search, SearchCursor
 from wsgi.common.requests import parse_boolean
@@ -93,7 +94,7 @@ def parse_search_cursor(text: str) -> SearchCursor | None:
     if not text:
         return None
     match = SEARCH_CURSOR.fullmatch(text)
-    if match is None or not is_unicode(text):
+    if match is None or UNSTORABLE.search(text):
         raise BadInput(MALFORMED)
     return SearchCursor(int(match[1]), match[3], min(int(match[2]), INT_MAX))
 

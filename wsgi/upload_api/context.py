@@ -21,7 +21,7 @@ from myhealth.common.text import fold_name, printable
 from myhealth.grants import warn_of_data_in_the_log
 from myhealth.profiles.models import User
 from myhealth.profiles.services import get_user, get_user_by_subject
-from myhealth.profiles.tokens import CheckedTokens, Signer, Verifier, is_revoked, load_secret
+from myhealth.profiles.tokens import Signer, Verifier, is_revoked, load_secret
 from myhealth.profiles.upload_client import TOKENS_VALID_AFTER
 from myhealth.stores import check_ready, close_database, database_url, open_database, schema_numbers
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
@@ -109,7 +109,7 @@ class UploadContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.signer = Signer(load_secret(settings), settings.token_ttl_s)
-        self.verifier = CheckedTokens(Verifier(self.signer.jwks))
+        self.verifier = Verifier(self.signer.jwks)
         # One large body at a time, so that their memory does not add up. Each that waits is a thread less for others.
         self.large_bodies = Gate(slots=1, waiting=2, wait_s=60, refusal=LARGE_BODIES_BUSY)
         self.bodies = Gate(BODIES_OF_A_USER, refusal=BODIES_BUSY)

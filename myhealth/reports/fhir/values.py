@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from myhealth.common.errors import BadInput
+from myhealth.common.text import UNSTORABLE
 from myhealth.reports.documents import name_words
 from myhealth.reports.export.fhir_values import Element
-from myhealth.reports.filters import FILTER_TEXT_MAX, is_unicode
+from myhealth.reports.filters import FILTER_TEXT_MAX
 
 Predicate = Callable[[Element], bool]
 Tokens = Iterable[tuple[str, str]]
@@ -39,7 +40,7 @@ def split_list(name: str, value: str) -> list[str]:
     found = re.split(r"(?<!\\)((?:\\\\)*),", value)
     values = [text + (found[i + 1] if i + 1 < len(found) else "") for i, text in enumerate(found) if i % 2 == 0]
     for each in values:
-        if not VALUE.fullmatch(each) or len(unescape(each)) > FILTER_TEXT_MAX or not is_unicode(each):
+        if not VALUE.fullmatch(each) or len(unescape(each)) > FILTER_TEXT_MAX or UNSTORABLE.search(each):
             limit = f"each value must be text of 1 to {FILTER_TEXT_MAX} characters, without NUL"
             raise refuse(name, f"{limit}; a backslash stands only before a comma, a bar, a dollar or a backslash.")
     return values
