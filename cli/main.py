@@ -79,7 +79,7 @@ COMMANDS = {
     "doctor": ("cli.doctor:doctor", "Examine this installation, and say what to do."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
     "listen": ("cli.listen:listen", "Take results from analyzers by HL7 v2 over MLLP."),
-    "machines": ("cli.machines:machines", "List and register machines, and what they measure without a code."),
+    "machines": ("cli.machines:machines", "List and register machines, and give codes to their tests."),
     "migrate": ("cli.migrate:migrate_command", "Bring the stores' schema up to date."),
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),
     "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),

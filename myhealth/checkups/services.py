@@ -18,6 +18,7 @@ from myhealth.common.database import database, fetch_all, transaction
 from myhealth.common.decoding import whole_number
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.machines.models import Machine
+from myhealth.machines.services import mapped_code
 from myhealth.profiles.models import User
 
 
@@ -45,11 +46,31 @@ group by 1, 2, 3, 4 order by 1, 5 desc, 2, 3, 4"""
 
 
 def list_uncoded_tests(serial: str | None = None) -> list[dict[str, Any]]:
-    """Return the tests of check-ups whose results have no LOINC code, the most frequent of a machine first: `machine`,
-    `name`, `unit`, `other_code` (the source's), and the number of `results`. `serial`: only of this machine."""
+    """Return the tests of check-ups whose results have no LOINC code and get none by their machine's codes, the most
+    frequent of a machine first: `machine`, `name`, `unit`, `other_code` (the source's), and the number of `results`.
+    `serial`: only of this machine."""
     with transaction() as cursor:
-        rows = fetch_all(cursor, UNCODED, (WITHDRAWN, serial, serial))
-        return [dict(zip(UNCODED_COLUMNS, row, strict=True)) for row in rows]
+        found = fetch_all(cursor, UNCODED, (WITHDRAWN, serial, serial))
+        codes = {machine.serial: machine.codes for machine in Machine.select().where(Machine.codes.is_null(False))}
+    rows = [dict(zip(UNCODED_COLUMNS, row, strict=True)) for row in found]
+    return [row for row in rows if mapped_code(codes.get(row["machine"], {}), row) is None]
+
+
+# Raw SQL: a search within JSON. To write a row as it is moves it to the end of the feed.
+SEND_AGAIN = """
+update checkups set machine_id = machine_id where machine_id = (select id from machines where serial = %(serial)s)
+and (results @> jsonb_build_array(jsonb_build_object('name', %(test)s::text))
+     or results @> jsonb_build_array(jsonb_build_object('other_code', %(test)s::text)))"""
+
+
+def send_again(serial: str, test: str) -> int:
+    """Let the sync make the reports again that contain a test of a machine; return their number.
+
+    Call it when the machine's new codes are committed: a check-up that is stored meanwhile gets them by itself.
+    """
+    with transaction() as cursor:
+        cursor.execute(SEND_AGAIN, {"serial": serial, "test": test})
+        return int(cursor.rowcount)
 
 
 def get_checkup(patient_id: int, checkup_id: int, *, withdrawn: bool = False) -> dict[str, Any]:

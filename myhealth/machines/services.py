@@ -1,6 +1,7 @@
 """Register and list machines."""
 
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -8,7 +9,8 @@ from peewee import EXCLUDED, fn
 
 from myhealth.audit.events import record_event
 from myhealth.common.database import transaction
-from myhealth.common.errors import BadInput
+from myhealth.common.errors import BadInput, NotFound
+from myhealth.common.text import printable, unstorable_fault
 from myhealth.machines.models import Machine
 
 SERIAL_MAX = 200
@@ -76,6 +78,57 @@ def find_machine(serial: str) -> Machine | None:
         return Machine.get_or_none(Machine.serial == serial)
 
 
+def get_machine(serial: str) -> Machine:
+    """Return a machine by its serial. Raises NotFound."""
+    machine = find_machine(serial)
+    if machine is None:
+        raise NotFound(f"there is no machine {printable(serial)}")
+    return machine
+
+
 def list_machines() -> list[Machine]:
     with transaction():
         return list(Machine.select().order_by(Machine.serial))
+
+
+TESTS_MAX = 2000  # of one machine
+TEXT_MAX = 500  # characters, as of a result's name
+ANY_UNIT = ""
+NO_KEY: Any = "FOR NO KEY UPDATE"  # so that check-ups of the machine can be stored meanwhile
+# By the name of a test, or its code in another system, and by the unit, ANY_UNIT for all others: the LOINC code.
+Codes = Mapping[str, Mapping[str, str]]
+
+
+def mapped_code(codes: Codes, result: Mapping[str, Any]) -> str | None:
+    """Return the LOINC code that a machine's codes give to a result without one, None if they give none."""
+    unit = result.get("unit") or result.get("unit_text") or ANY_UNIT
+    for test in (result.get("other_code"), result.get("name")):
+        by_unit = codes.get(test, {}) if isinstance(test, str) else {}
+        if code := (isinstance(unit, str) and by_unit.get(unit)) or by_unit.get(ANY_UNIT):
+            return code
+    return None
+
+
+def map_test(serial: str, test: str, unit: str, code: str | None) -> None:
+    """Store the LOINC code of a test that a machine sends without one; with None, forget it. Adds an audit event.
+
+    Raises NotFound for an unknown machine, or if there is nothing to forget; BadInput for a text that no result can
+    have, or beyond TESTS_MAX tests.
+    """
+    for name, text in (("test", test), ("unit", unit)):
+        if len(text) > TEXT_MAX or unstorable_fault(text) or (name == "test" and not text.strip()):
+            raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters, as a result has it")
+    with transaction():
+        machine = get_machine(serial)
+        Machine.select().where(Machine.id == machine.id).for_update(NO_KEY).execute()
+        codes = Machine.get_by_id(machine.id).codes or {}
+        if code is not None:
+            codes.setdefault(test, {})[unit] = code
+        elif codes.get(test, {}).pop(unit, None) is None:
+            raise NotFound(f"no code is stored for {printable(test)}{unit and f' in {printable(unit)}'}")
+        codes = {name: by_unit for name, by_unit in codes.items() if by_unit}
+        if len(codes) > TESTS_MAX:
+            raise BadInput(f"a machine has codes for at most {TESTS_MAX} tests")
+        if codes != (machine.codes or {}):
+            Machine.update({Machine.codes: codes or None}).where(Machine.id == machine.id).execute()
+            record_event("machine.change", machine=serial, changed=["codes"])

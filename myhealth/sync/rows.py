@@ -12,6 +12,7 @@ import msgspec
 from myhealth.checkups.models import COLUMNS, Checkup, Column
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.decoding import Id, StoredMoment
+from myhealth.machines.services import Codes, mapped_code
 from myhealth.profiles.models import OF_AUTHORITIES, User
 from myhealth.reports.documents import Document, UserRow, decode_json, finish_results, storable, user_document
 from myhealth.sync.models import Tombstone
@@ -55,8 +56,8 @@ FURTHER_NAMES = tuple(name for name, *_ in FURTHER_FIELDS)
 MOMENTS = tuple(column.name for column in COLUMNS if column.sql_type == "timestamptz" and column.is_shown)
 
 # The columns of a check-up that make its report. Moments are in UTC, with or without a zone; JSON is text. `further`:
-# JSON text of the columns that a report has unless they are null, or null if all of them are. To read each as a column
-# takes a twentieth of the time of a first sync.
+# JSON text of the columns that a report has unless they are null, and of the machine's codes, or null if all are null.
+# To read each as a column takes a twentieth of the time of a first sync.
 CHECKUP_NAMES = [*(name for name, *_ in REPORT_FIELDS), "revision", "xid", "further"]
 CheckupRow: Any = namedtuple("CheckupRow", CHECKUP_NAMES, defaults=[None])  # type: ignore[misc]
 
@@ -67,8 +68,8 @@ MODELS: dict[str, Any] = {"checkups": Checkup, "users": User, "tombstones": Tomb
 FORMS = {"JSONB": "::text", "UUID": "::text", "DATE": "::text", "TIMESTAMPTZ": " at time zone 'UTC'"}
 _further = ", ".join(f"'{name}', t.{name}" for name in FURTHER_NAMES)
 JOINED = {
-    "further": f"case when num_nonnulls({', '.join(f't.{name}' for name in FURTHER_NAMES)}) > 0"
-    f" then json_build_object({_further})::text end",
+    "further": f"case when num_nonnulls({', '.join(f't.{name}' for name in FURTHER_NAMES)}, machines.codes) > 0"
+    f" then json_build_object({_further}, 'codes', machines.codes)::text end",
     "subject": "users.subject::text",
     "machine": "machines.serial",
     "identifiers": "(select coalesce(jsonb_agg(jsonb_build_object('system', system, 'value', value) order by id), '[]')"
@@ -101,11 +102,14 @@ def report_document(row: Any, epoch: int) -> Document:
 
     `revision` and `epoch` are the last two fields; bson_documents.py reads them there.
     """
-    further = _further_fields(row.further) if row.further else None
-    if WITHDRAWN in row.results or (further and further.get("status") == WITHDRAWN):
+    further = _further_fields(row.further) if row.further else {}
+    codes = further.pop("codes", None)
+    if WITHDRAWN in row.results or further.get("status") == WITHDRAWN:
         row, further = _without_withdrawn(row, further)
     document: Document = dict(zip(REPORT_NAMES, row))  # noqa: B905 (a row begins with these columns)
     document["results"] = results = decode_json(row.results)
+    if codes:
+        _add_codes(results, codes)
     document["abnormal"], far = finish_results(results)
     if far:
         document["far"] = True
@@ -117,7 +121,7 @@ def report_document(row: Any, epoch: int) -> Document:
 
 
 def _further_fields(text: str) -> Document:
-    """Return the fields of `CheckupRow.further`, in the order of the columns."""
+    """Return the fields of `CheckupRow.further`, in the order of the columns, and the machine's `codes`."""
     return {
         name: datetime.fromisoformat(value) if name in MOMENTS else storable(value)
         for name, value in decode_json(text).items()
@@ -125,10 +129,17 @@ def _further_fields(text: str) -> Document:
     }
 
 
-def _without_withdrawn(row: Any, further: Document | None) -> tuple[Any, Document | None]:
+def _add_codes(results: Any, codes: Codes) -> None:
+    """Add the LOINC codes that the machine's administrator gave to tests without one."""
+    for result in results if type(results) is list else ():
+        if type(result) is dict and not result.get("code") and (code := mapped_code(codes, result)):
+            result["code"] = code
+
+
+def _without_withdrawn(row: Any, further: Document) -> tuple[Any, Document]:
     """Return the row without results that their source withdrew. If it withdrew the check-up, only the id is left: the
     document has no patient, so no reader finds it, and it keeps the row's revision for `verify`."""
-    if not further or further.get("status") != WITHDRAWN:
+    if further.get("status") != WITHDRAWN:
         return row._replace(results=shown_results(row.results)), further
     texts = dict.fromkeys(("subject", "checkup_type", "checkup_report", "disease"), "")
     return row._replace(patient_id=0, machine=None, taken_by=None, results="[]", **texts), {"status": WITHDRAWN}

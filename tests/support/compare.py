@@ -74,7 +74,8 @@ def differences(db: Callable[[str], list[Any]], reports: ReportRepository) -> di
         }
         for id_, *values in db(REPORTS.format(further=selected))
     }
-    rows = {id_: without_withdrawn(row) for id_, row in rows.items()}
+    codes = dict(db("select serial, codes from machines where codes is not null"))
+    rows = {id_: without_withdrawn(with_codes(row, codes)) for id_, row in rows.items()}
     found = {
         document["_id"]: {
             name: digits(value) if name in read_json else plain(value)
@@ -108,6 +109,17 @@ def without_withdrawn(row: dict[str, Any]) -> dict[str, Any]:
         return row
     numbered = [{"number": ("number", str(i)), **each} for i, each in enumerate(row["results"], 1)]
     return row | {"results": [each for each, is_gone in zip(numbered, gone, strict=True) if not is_gone]}
+
+
+def with_codes(row: dict[str, Any], codes: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the LOINC codes that `machines map` gave to tests of its machine."""
+    given = {
+        (test, unit): code for test, units in codes.get(row["machine"], {}).items() for unit, code in units.items()
+    }
+    for result in [each for each in row["results"] if given and each["code"] is None]:
+        keys = [(result.get(name), unit) for name in ("other_code", "name") for unit in (result["unit"] or "", "")]
+        result["code"] = next((given[key] for key in keys if key in given), None)
+    return row
 
 
 def name_keys(full_name: str) -> dict[str, str]:
