@@ -11,7 +11,7 @@ from support.factories import NOW, document
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import UserRow, user_document
-from myhealth.reports.filters import ALL_PATIENTS, PageCursor, ReportFilter
+from myhealth.reports.filters import ALL_PATIENTS, NO_FILTER, SORTS, PageCursor, ReportFilter, own_report, own_reports
 from myhealth.reports.repository import ReportRepository
 from myhealth.reports.trends import TrendPoint, TrendQuery
 from myhealth.reports.writer import ReportWriter
@@ -239,6 +239,22 @@ def test_a_report_of_whoever_had_the_id_before_is_nobodys(filled: ReportReposito
     assert filled.get_with_patient(-1) is filled.get_with_patient(2**63) is filled.get_with_patient(77) is None
     report, patient = filled.get_with_patient(1) or ({}, {})
     assert (report["_id"], patient["username"]) == (1, "savita")
+
+
+def test_a_user_comes_with_the_reports_that_were_asked_for_and_with_nobody_elses(filled: ReportRepository) -> None:
+    user = filled.people.get("s7")
+    for sort in SORTS:
+        for wanted in (NO_FILTER, ReportFilter(type="ECG"), ReportFilter(abnormal=True), ReportFilter(since=NOW - DAY)):
+            everything = filled.find(user, wanted, sort=sort)
+            after = PageCursor.of(everything[0]) if everything else None
+            for options in ({"limit": 50}, {"limit": 1}, {"limit": 50, "after": after}):
+                found = filled.get_user("s7", own_reports(wanted, sort=sort, **options))
+                assert found == (user, filled.find(user, wanted, sort=sort, **options))
+    assert filled.get_user("s7", own_report(1)) == (user, [filled.get(1)])
+    for subject, asked in (("s8", 1), ("s7", 9), ("s7", 77)):
+        assert filled.get_user(subject, own_report(asked)) == (filled.people.get(subject), [])
+    assert filled.get_user("nobody", own_report(1)) == (None, [])
+    assert own_report(-1) is own_report(2**63) is None
 
 
 def test_the_number_of_queries_does_not_tell_whether_a_report_exists(filled: ReportRepository, settings) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from myhealth.clinical.catalog import BY_CODE, IMPOSSIBLE, codes_of
-from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Number, as_number, compare, parse_measurement
+from myhealth.clinical.ranges import ABOVE, BELOW, WITHIN, Comparison, Number, as_number, compare, parse_measurement
 from myhealth.clinical.units import series_unit
 
 SYSTOLIC, DIASTOLIC, BLOOD_PRESSURE = "8480-6", "8462-4", "85354-9"
@@ -115,6 +115,15 @@ def degree(code: Any, unit: Any, value: Number | None, position: str | None, bou
     if far is None:
         return ""
     return FAR if (value >= far if position == ABOVE else value <= far) else LITTLE
+
+
+def degree_of(result: Mapping[str, Any], compared: Comparison) -> str:
+    """Return the `degree` of a result. `compared`: its value beside its range."""
+    position = compared.position
+    if position is None or position == WITHIN:
+        return ""
+    bound, number = compared.high if position == ABOVE else compared.low, compared.number
+    return degree(result.get("code"), result.get("unit"), None if compared.is_bound else number, position, bound)
 
 
 @lru_cache(maxsize=1024)

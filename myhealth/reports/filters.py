@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import Struct
 
+from myhealth.common.decoding import INT_MAX
 from myhealth.common.errors import BadInput
 from myhealth.common.text import UNSTORABLE
 from myhealth.reports.documents import Document
@@ -83,6 +84,26 @@ class PageCursor(Struct, frozen=True):
     def of(cls, report: Mapping[str, Any]) -> PageCursor:
         """Return the position of a report; `_id` as in the store, or `id` as in answers."""
         return cls(report["taken_at"], report["_id"] if "_id" in report else report["id"])
+
+
+class OwnReports(NamedTuple):
+    """The query for some of a user's own reports, without the user; at most `limit` of them, in this order."""
+
+    query: Document
+    sort: list[tuple[str, int]]
+    limit: int
+
+
+def own_reports(
+    wanted: ReportFilter = NO_FILTER, *, limit: int, sort: Sort = "-taken_at", after: PageCursor | None = None
+) -> OwnReports:
+    """Return the query for a page of a user's own reports, with the arguments of `ReportRepository.find`."""
+    return OwnReports(reports_query(ALL_PATIENTS, wanted, sort=sort, after=after), sort_keys(sort), limit)
+
+
+def own_report(report_id: int) -> OwnReports | None:
+    """Return the query for one report, should it be the user's own; None if no report has this number."""
+    return OwnReports({"_id": report_id}, [("_id", 1)], 1) if 0 <= report_id <= INT_MAX else None
 
 
 def parse_moment(name: str, text: str) -> datetime:

@@ -25,6 +25,7 @@ from myhealth.reports.connection import (
     close_client,
     connect_client,
     restore_report,
+    restore_value,
     translate_mongo_errors,
 )
 from myhealth.reports.documents import Document
@@ -32,6 +33,7 @@ from myhealth.reports.filters import (
     ALL_PATIENTS,
     NO_FILTER,
     Owner,
+    OwnReports,
     PageCursor,
     ReportFilter,
     Sort,
@@ -83,6 +85,7 @@ class ReportRepository:
         self._readable: Collection[Document] = self.reports.with_options(codec_options=REPORT_CODEC)
         self._current = self._readable.with_options(read_preference=ReadPreference.PRIMARY)
         self._counted: Collection[Document] = self.reports.with_options(codec_options=READ_CODEC)
+        self._users_and_reports: Collection[Document] = self.users.with_options(codec_options=REPORT_CODEC)
         self.people = UserDirectory(self.users)
         self.access_log = AccessLog(self._database["audit_events"])
         # The checkpoint is read where it is written, whatever read preference the URL has.
@@ -241,6 +244,24 @@ class ReportRepository:
         with translate_mongo_errors():
             report = self._readable.find_one({"_id": report_id})
         return restore_report(report) if report else None
+
+    def get_user(self, subject: str, own: OwnReports | None = None) -> tuple[Document | None, list[Document]]:
+        """Return the user with this permanent id, or None, and the user's reports that `own` asks for. One query takes
+        two thirds of the time of two."""
+        if own is None:
+            return self.people.get(subject), []
+        lookup = {"from": "reports", "localField": "_id", "foreignField": "patient_id", "as": "report"}
+        stages = [{"$match": {**own.query, "subject": subject}}, {"$sort": dict(own.sort)}, {"$limit": own.limit}]
+        pipeline: list[Document] = [
+            {"$match": {"subject": subject}},
+            {"$limit": 1},
+            {"$lookup": {**lookup, "pipeline": stages}},
+            {"$unwind": {"path": "$report", "preserveNullAndEmptyArrays": True}},  # all in one would not fit into 16 MB
+        ]
+        with translate_mongo_errors():
+            found = self._users_and_reports.aggregate(pipeline, batchSize=own.limit + 1).to_list()
+        reports = [restore_report(each.pop("report")) for each in found if "report" in each]
+        return (restore_value(found[0]) if found else None), reports
 
     def get_with_patient(self, report_id: int, reader: Document | None = None) -> tuple[Document, Document] | None:
         """Return a report and its patient, or None. The caller must check who may see it. `reader`: the user who asks,

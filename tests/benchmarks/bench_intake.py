@@ -32,6 +32,7 @@ from typing import Any
 
 import bcrypt
 import psycopg2
+from bench_sync import peak_until_end
 
 from myhealth import processes, stores
 from myhealth.common.database import transaction
@@ -202,11 +203,11 @@ class Bench:
         start = time.perf_counter()
         words = [sys.executable, "-m", "cli", "import-machine", str(path)]
         process = subprocess.Popen(words, env=child_environ(self.settings, ()), stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = peak_until_end(process)
         seconds = time.perf_counter() - start
-        assert os.waitstatus_to_exitcode(status) == 0
+        assert process.returncode == 0
         assert self.rows() == rows
-        return rows / seconds, usage.ru_maxrss / 1024
+        return rows / seconds, peak
 
     def upload(self, port: int, token: str, bodies: list[list[bytes]]) -> float:
         """Records a second that clients upload at once, a body a request; every record is in the store behind it."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from msgspec import Struct, field
 import myhealth.clinical.series  # noqa: F401 - at start: code may be replaced under a running server
 from myhealth.common.concurrency import Gate
 from myhealth.common.decoding import INT_MAX
-from myhealth.common.errors import NotAllowed, NotFound, NotLoggedIn, TooManyAttempts, Unavailable
+from myhealth.common.errors import MyHealthError, NotAllowed, NotFound, NotLoggedIn, TooManyAttempts, Unavailable
 from myhealth.common.refusals import MinuteTexts
 from myhealth.common.request_context import client_address, note_caller
 from myhealth.common.settings import Settings
@@ -25,6 +25,7 @@ from myhealth.profiles.tokens import Verifier, is_revoked
 from myhealth.profiles.upload_client import UploadClient
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document
+from myhealth.reports.filters import OwnReports
 from myhealth.reports.newest import NewestPoints
 from myhealth.reports.trends import Measurement
 from myhealth.stores import READY_S, open_reports
@@ -128,6 +129,7 @@ class BrowseContext:
         self.exports = Gate(1, refusal=export_refusal)
         self.long_reads = Gate(1, WAITING, ANSWER_WAIT_S, partial(TooManyAttempts, **ANSWER_REFUSAL))
         self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
+        self._takers = RecentAnswers(SITES_S, OVERVIEWS_MAX)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
         file = settings.browse.keys_file
@@ -148,14 +150,15 @@ class BrowseContext:
         self.reports.ping(READY_S)
         return {}
 
-    def user_of_token(self, token: str) -> dict[str, Any]:
-        """Return the token's user. Raises NotLoggedIn, and UserNotSynced for a user not delivered by the sync yet."""
-        user = self._known_user(token)
+    def user_of_token(self, token: str, own: OwnReports | None = None) -> tuple[Document, list[Document]]:
+        """Return the token's user, and the user's reports that `own` asks for. Raises NotLoggedIn, and UserNotSynced
+        for a user not delivered by the sync yet."""
+        user, reports = self._known_user(token, own)
         if user is None:
             self.upload_api.get_caller(token)  # raises NotLoggedIn if the token has ended
             message = "This account has not arrived here yet; try again in a few minutes."
             raise UserNotSynced(message, code="not_here_yet", retry_after_s=30)
-        return user
+        return user, reports
 
     def service_of_token(self, token: str, address: str) -> dict[str, Any]:
         """Return the task runner whose token this is. Raises NotLoggedIn if it has ended, else NotAllowed, logged.
@@ -163,7 +166,7 @@ class BrowseContext:
         The upload API is asked about a user whom the sync has not delivered yet, as the runner itself before its first
         pass.
         """
-        user = self._known_user(token)
+        user, _ = self._known_user(token)
         if user is None:
             found = self.upload_api.get_caller(token)
             user = found and {"_id": found["id"], "subject": None, **found}
@@ -173,15 +176,15 @@ class BrowseContext:
             raise NotAllowed(FOR_SERVICE)
         return user
 
-    def _known_user(self, token: str) -> dict[str, Any] | None:
-        """Return the token's user, None if the report store has no such user. Raises NotLoggedIn."""
+    def _known_user(self, token: str, own: OwnReports | None = None) -> tuple[Document | None, list[Document]]:
+        """Return the token's user, None if the report store has no such user, and own reports. Raises NotLoggedIn."""
         claims = self.verifier.verify(token)
-        user = self.reports.people.get(claims.subject)
+        user, reports = self.reports.get_user(claims.subject, own)
         if user is not None and (not user["active"] or is_revoked(claims, user["tokens_valid_after"])):
             raise NotLoggedIn("The login has ended; log in again.", code="token_ended")
         if user is not None:
             note_caller(user["_id"], user["role"])
-        return user
+        return user, reports
 
     def glance(self, reader: Document, patient: Document, most: int, read: Sequence[Document]) -> NewestPoints:
         """Return the `most` newest points of each measurement, those of older reports as of some seconds ago. `read`:
@@ -223,9 +226,14 @@ class BrowseContext:
         return known
 
     def taker_name(self, taken_by: str) -> str:
-        """Return the full name of the member of staff who took a report, else the name in the report."""
-        user = self.reports.people.find_by_username(taken_by) if taken_by else None
-        return (user["full_name"].strip() if user and user["role"] in TAKERS else "") or taken_by
+        """Return the full name, at most a minute old, of the member of staff who took a report, else the name in the
+        report."""
+
+        def make() -> str:
+            user = self.reports.people.find_by_username(taken_by)
+            return (user["full_name"].strip() if user and user["role"] in TAKERS else "") or taken_by
+
+        return str(self._takers.get(taken_by, make)) if taken_by else ""
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.
@@ -253,10 +261,27 @@ class AuthenticatedBrowseView(View):
 
     context: BrowseContext
     user: dict[str, Any]
+    _own: OwnReports | None = None
+    _own_found: Sequence[Document] = ()
 
     def prepare(self) -> None:
-        super().prepare()
-        self.user = self.context.user_of_token(bearer_token())
+        self.read_user(bearer_token())
+
+    def read_user(self, token: str) -> None:
+        """Read the user, and with the user the reports that the request asks for, if they are the user's own."""
+        with contextlib.suppress(MyHealthError):  # the view says so, once the user is known
+            self._own = self.own_asked()
+        self.user, self._own_found = self.context.user_of_token(token, self._own)
+
+    def own_asked(self) -> OwnReports | None:
+        """Return the reports that the request asks for, should they be the caller's own. Raises MyHealthError."""
+        return None
+
+    def find(self, person: Document, **options: Any) -> list[Document]:
+        """Return what `ReportRepository.find` does for the person whose reports the request asks for."""
+        if self._own and person is self.user:
+            return [*self._own_found]
+        return self.context.reports.find(person, **options)
 
     @property
     def address(self) -> str:
@@ -290,7 +315,8 @@ class AuthenticatedBrowseView(View):
 
         Raises NotFound, and logs the refusal.
         """
-        found = self.context.reports.get_with_patient(report_id, self.user)
+        own = [(report, self.user) for report in self._own_found if report["_id"] == report_id]
+        found = own[0] if own else self.context.reports.get_with_patient(report_id, self.user)
         if found is None or (found[1]["subject"] != self.user["subject"] and self.user["role"] not in STAFF):
             number = report_id if abs(report_id) <= INT_MAX else None
             self._log_refusal(found[1] if found else None, "report", str(report_id), number)
@@ -311,13 +337,16 @@ class ApiView(AuthenticatedBrowseView):
     """A view whose requests must be as its `spec` describes them. `asked`: the address's parameters; `media_type`: that
     of a GET's answer."""
 
-    asked: dict[str, str]
-    media_type: str
-
     def perform(self, verb: str, **parts: Any) -> Any:
+        self.described = self.spec[verb]
         self.prepare()
-        described = self.spec[verb]
-        self.asked = query_parameters(*described.parameters)
-        if verb == "get":
-            self.media_type = accepted_type(described.content, *described.others)
+        _ = self.asked, verb == "get" and self.media_type
         return getattr(self, verb)(**parts)
+
+    @cached_property
+    def asked(self) -> dict[str, str]:
+        return query_parameters(*self.described.parameters)
+
+    @cached_property
+    def media_type(self) -> str:
+        return accepted_type(self.described.content, *self.described.others)

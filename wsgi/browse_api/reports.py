@@ -1,11 +1,15 @@
 """Patients' reports: lists, and single ones."""
 
 import contextlib
+from functools import cached_property
 from typing import Any
+
+import bottle
 
 from myhealth.reports.documents import Document, encode_json, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.filters import OwnReports, own_report, own_reports
 from wsgi.browse_api.context import ApiView
 from wsgi.browse_api.parameters import parse_filter, parse_page_cursor, parse_sort, report_cursor
 from wsgi.browse_api.schemas import (
@@ -27,11 +31,23 @@ LIST_PARAMETERS = (*PAGE_PARAMETERS, *LIST_FILTERS)
 class ReportAnswersView(ApiView):
     """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
 
+    def own_asked(self) -> OwnReports | None:
+        if self.media_type != JSON:
+            return None  # an export waits for its turn before it reads
+        limit, options = self.read
+        return own_reports(limit=limit + 1, **options)
+
+    @cached_property
+    def read(self) -> tuple[int, dict[str, Any]]:
+        """The limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
+        sort, after = parse_sort(self.asked.get("sort", "")), parse_page_cursor(self.asked.get("after", ""))
+        return page_limit(self.asked), {"wanted": parse_filter(self.asked), "sort": sort, "after": after}
+
     def page(self, patient: Document, limit: int, options: dict[str, Any]) -> Any:
-        """Answer with one page of a list, as `read_page` returned it. Raises TooManyAttempts for a user's second export
+        """Answer with one page of a list, as `read` has it. Raises TooManyAttempts for a user's second export
         at the same time."""
         with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.enter(self.user["subject"]):
-            found = self.context.reports.find(patient, limit=limit + 1, **options)
+            found = self.find(patient, limit=limit + 1, **options)
             page, next_url = cut_page(found, limit, report_cursor, self.asked)
             return self.answer_reports(page, patient, next_url)
 
@@ -59,7 +75,7 @@ class ReportsView(ReportAnswersView):
         errors=refusals(429),
     )
     def get(self) -> Any:
-        return self.page(self.user, *read_page(self.asked))
+        return self.page(self.user, *self.read)
 
 
 class UserReportsView(ReportAnswersView):
@@ -74,12 +90,15 @@ class UserReportsView(ReportAnswersView):
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
-        page = read_page(self.asked)  # an access is logged only after the query is validated
+        page = self.read  # an access is logged only after the query is validated
         return self.page(self.person(username, "reports" if self.media_type == JSON else "export"), *page)
 
 
 class SingleReportView(ReportAnswersView):
     """One report: the caller's own, or anybody's for staff."""
+
+    def own_asked(self) -> OwnReports | None:
+        return own_report(bottle.request.url_args["report_id"])
 
     @reading(
         "Show a report",
@@ -93,9 +112,3 @@ class SingleReportView(ReportAnswersView):
         if self.media_type == JSON:
             return answer_json(public_report(report, patient["username"]))
         return self.answer_reports([report], patient)
-
-
-def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    """Return the limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
-    sort, after = parse_sort(asked.get("sort", "")), parse_page_cursor(asked.get("after", ""))
-    return page_limit(asked), {"wanted": parse_filter(asked), "sort": sort, "after": after}

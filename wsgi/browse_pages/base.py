@@ -115,7 +115,7 @@ class Page(View):
         self.token = session.session_token()
         if self.token and not isinstance(error, Unavailable):
             with contextlib.suppress(MyHealthError):  # an error page has the menus as well
-                self.user = self.context.user_of_token(self.token)
+                self.user, _ = self.context.user_of_token(self.token)
         answer = self.render(
             "error",
             status,
@@ -149,7 +149,7 @@ class LoggedInPage(Page, AuthenticatedBrowseView):
         self.token = session.session_token()
         if not self.token:
             raise NotLoggedIn("Log in first.", code="token_missing")
-        self.user = self.context.user_of_token(self.token)
+        self.read_user(self.token)
         if not bottle.request.query.keys() <= {*self.parameters}:
             raise BadInput("The address has an unknown parameter.")
 

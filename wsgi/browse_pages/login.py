@@ -91,7 +91,7 @@ class VisitorPage(Page):
         with their own reports."""
         if target == session.HOME:
             with contextlib.suppress(NotLoggedIn, Unavailable):  # that page shows the error
-                target = link("patients") if self.context.user_of_token(token["token"])["role"] in STAFF else target
+                target = link("patients") if self.context.user_of_token(token["token"])[0]["role"] in STAFF else target
         answer = redirect(target)
         ttl_s = seconds_until(token["expires_at"])
         session.keep_session(answer, token["token"], ttl_s)

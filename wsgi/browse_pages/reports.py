@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import bottle
@@ -13,7 +13,7 @@ from myhealth.clinical.guide import far_of
 from myhealth.clinical.in_words import kind_text, mappings, name_text, plain_text
 from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.reports.facts import Facts
-from myhealth.reports.filters import PageCursor
+from myhealth.reports.filters import OwnReports, PageCursor, own_report, own_reports
 from wsgi.browse_api.parameters import FILTER_PARAMETERS, parse_page_cursor, report_cursor
 from wsgi.browse_pages import session
 from wsgi.browse_pages.base import LoggedInPage, redirect
@@ -83,10 +83,19 @@ class ReportsPage(PatientPage):
 
     parameters = (*FILTER_PARAMETERS, "after")
 
+    @cached_property
+    def asked(self) -> tuple[ReportQuery, PageCursor | None]:
+        return parse_report_query(self.dates), parse_page_cursor(bottle.request.query.getunicode("after", ""))
+
+    def own_asked(self) -> OwnReports | None:
+        query, after = self.asked
+        of_patient = "username" in bottle.request.url_args
+        return None if of_patient else own_reports(query.wanted, limit=PAGE + 1, after=after)
+
     def get(self, username: str = "") -> Any:
-        query, after = parse_report_query(self.dates), parse_page_cursor(bottle.request.query.getunicode("after", ""))
+        query, after = self.asked
         person = self.read_person(username, "reports")
-        found = self.context.reports.find(person, query.wanted, limit=PAGE + 1, after=after)
+        found = self.find(person, wanted=query.wanted, limit=PAGE + 1, after=after)
         path, is_first = self.path, not query.values and after is None
         if is_first and len(found) > PAGE:
             newest = self.context.glance(self.user, person, POINTS, found)
@@ -145,6 +154,9 @@ class ReportPage(PatientPage):
     """One report, for a screen and for paper."""
 
     parameters = ("said",)
+
+    def own_asked(self) -> OwnReports | None:
+        return own_report(bottle.request.url_args["report_id"])
 
     def get(self, report_id: int) -> Any:
         report, person = self.report(report_id)
@@ -266,7 +278,8 @@ def chips(kinds: Counter[str], query: ReportQuery, path: Callable[..., str]) -> 
     """Return the selections that one touch makes: (words, address, whether it is the present one)."""
     offered = [("All", {}), ("Outside usual range", {"abnormal": "true"})]
     offered += [(kind_text(kind), {"type": kind}) for kind, _ in kinds.most_common(KINDS) if kind.strip()]
-    return [(shortened(words, 30), path(**values), query.values == values) for words, values in offered]
+    texts = [shortened(words, 30) for words, _ in offered]
+    return [(text, path(**values), query.values == values) for text, (_, values) in zip(texts, offered, strict=True)]
 
 
 def far_notes(results: Sequence[ResultView]) -> list[str]:

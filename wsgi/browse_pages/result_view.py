@@ -106,17 +106,20 @@ def present_all(reports: Iterable[Mapping[str, Any]], write: Write) -> list[list
     results = [*chain.from_iterable(found)]
     compared = [*map(compare, results)]
     texts = [*map(result_texts, results, compared)]
+    degrees = [*map(guide.degree_of, results, compared)]
     facts = chain.from_iterable([results_facts(each, write) for each in found])
-    views = map(_result_view, results, compared, texts, facts)
+    views = map(_result_view, results, compared, texts, degrees, facts)
     return [[*islice(views, len(each))] for each in found]
 
 
-def _result_view(result: Mapping[str, Any], compared: Comparison, texts: ResultTexts, facts: Facts) -> ResultView:
+def _result_view(
+    result: Mapping[str, Any], compared: Comparison, texts: ResultTexts, degree: str, facts: Facts
+) -> ResultView:
     get, raw, number, value, unit = result.get, result.get("value"), compared.number, texts.value, texts.unit
     name, raw_unit = get("name"), get("unit")
     is_impossible = number is not None and get("warning") and catalog.IMPOSSIBLE in plain_text(get("warning"))
     position, note = (IMPOSSIBLE, MISTAKEN) if is_impossible else position_of(compared.position, get("flag"))
-    words = _words(position, result, compared, texts.usual)
+    words = _words(position, result, compared, texts.usual, degree)
     if beyond := guide.beyond_meter(raw, unit) if number is None else None:
         side, far = beyond
         value = TOO_FAR[side]
@@ -168,16 +171,13 @@ def position_of(compared: str | None, flag: Any) -> tuple[str, str]:
     return compared, ""
 
 
-def _words(position: str, result: Mapping[str, Any], compared: Comparison, usual: str) -> str:
+def _words(position: str, result: Mapping[str, Any], compared: Comparison, usual: str, degree: str) -> str:
     """Return the words for a position, and the reason if there is no position."""
     flag, has_bounds = result.get("flag"), compared.low is not None or compared.high is not None
     if isinstance(flag, str) and flag in FAR and FLAGS[flag] == position:
         return FAR[flag]
     if position in (ABOVE, BELOW) and compared.position == position:
-        bound = compared.high if position == ABOVE else compared.low
-        number = None if compared.is_bound else compared.number
-        far = guide.degree(result.get("code"), result.get("unit"), number, position, bound)
-        return f"{far}{WORDS[position]}"
+        return f"{degree}{WORDS[position]}"
     if position == WITHIN and not has_bounds:
         return "marked as usual"
     if position != UNKNOWN or not usual:

@@ -126,22 +126,24 @@ def safe_target(path: str) -> str:
     return path
 
 
-def _name(name: str) -> str:
-    return f"__Host-{name}" if name != ZONE and site().needs_secure_cookies() else name
+def _name(name: str, is_secure: bool) -> str:
+    return f"__Host-{name}" if name != ZONE and is_secure else name
 
 
 def cookie(name: str) -> str:
     """Return the value of a cookie, unchecked, or "". Python's own parser drops all cookies if another site on the same
     host has set one that it cannot read."""
-    wanted = _name(name)
-    for part in header("Cookie").split(";"):
-        key, _, value = part.strip().partition("=")
-        if key == wanted:
-            return str(value) if value.isascii() and len(value) <= TOKEN_MAX else ""
-    return ""
+    known = bottle.request.environ.get("myhealth.cookies")  # read once a request
+    if known is None:
+        is_secure, parts = site().needs_secure_cookies(), header("Cookie").split(";")
+        sent = {key: value for key, _, value in [part.strip().partition("=") for part in reversed(parts)]}
+        known = {each: sent.get(_name(each, is_secure), "") for each in (SESSION, VISITOR, ZONE, SINCE, NOTICE)}
+        bottle.request.environ["myhealth.cookies"] = known
+    value: str = known[name]
+    return value if value.isascii() and len(value) <= TOKEN_MAX else ""
 
 
 def set_cookie(answer: bottle.HTTPResponse, name: str, value: str, max_age_s: int | None) -> None:
     options = {} if max_age_s is None else {"max_age": max_age_s}
     secure = site().needs_secure_cookies()
-    answer.set_cookie(_name(name), value, path="/", httponly=True, samesite="strict", secure=secure, **options)
+    answer.set_cookie(_name(name, secure), value, path="/", httponly=True, samesite="strict", secure=secure, **options)
