@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from support.fhir import bundle, concept, observation, quantity, report
 from support.hl7 import MSH, OBR
 
+from myhealth.intake.content import is_same, said_text
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
 
@@ -527,3 +530,26 @@ def test_a_correction_under_another_code_is_refused_if_two_have_its_name(db, peo
     both = [obx(value, code=f"CHOL{value}^Cholesterol^L") for value in (5, 6)]
     send(message(*both))
     assert send(message(obx(5.5, "C"), hour=10)) == [("rejected", "none")]
+
+
+SAID = {"record_id": "urn:uuid:1", "taken_at": datetime(2026, 11, 20, tzinfo=UTC), "taken_precision": None}
+SAID |= {"issued_at": None, "details": None, "results": [{"code": "2345-7", "value": 5, "sub_id": "urn:uuid:2"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"record_id": "urn:uuid:9", "issued_at": datetime(2026, 11, 21, tzinfo=UTC)}, True),
+        ({"taken_at": datetime(2026, 11, 20, 5, 30, tzinfo=timezone(timedelta(hours=5.5)))}, True),
+        ({"taken_at": datetime(2026, 11, 20, 5, 30, tzinfo=UTC)}, False),
+        ({"details": {"updated_at": "2026-11-20T00:00:00Z"}}, True),
+        ({"results": [{"sub_id": "urn:uuid:2", "value": 5, "code": "2345-7", "unit": None}]}, True),
+        ({"results": [{"sub_id": "urn:uuid:2", "value": Decimal("5.0"), "code": "2345-7"}]}, False),
+        ({"results": [{"sub_id": "urn:uuid:2", "value": "5", "code": "2345-7"}]}, False),
+    ],
+)
+def test_the_texts_of_two_contents_are_equal_where_the_contents_are_the_same(
+    change: dict[str, Any], same: bool
+) -> None:
+    other = SAID | change
+    assert (said_text(SAID) == said_text(other)) == is_same(SAID, other) == same

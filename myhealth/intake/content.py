@@ -4,6 +4,7 @@ A result's identity is its code or name, its sub_id, its first identifier, and i
 them. What the intake adds, and the versions and moments of sending, do not count as content.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,11 @@ RACK_DIGITS = 3  # a number of no more digits may be a place in an analyser's ra
 def is_same(one: Content, other: Content) -> bool:
     """Return whether two contents are equal but for versions and moments of sending."""
     return _said(one) == _said(other)
+
+
+def said_text(content: Content) -> str:
+    """Return what `is_same` compares as text, which is quicker to compare with many: equal for equal contents."""
+    return json.dumps(_said(content), sort_keys=True, default=lambda moment: moment.astimezone(UTC).isoformat())
 
 
 def is_version(sent: Content, stored: Content, *, marked: bool, later: bool) -> bool:

@@ -22,6 +22,7 @@ from myhealth.intake.content import (
     is_version,
     keyed,
     results_in,
+    said_text,
 )
 from myhealth.intake.originals import find_deleted_of, find_originals_at
 from myhealth.intake.record import decode_json, encode_json
@@ -108,21 +109,24 @@ def _find_sent_again(cursor: Any, rows: Sequence[Pending], *, is_message: bool) 
         cursor, [row for row in timed if not row.record.taken_precision or _count(row) >= MANY]
     )
     of_day = _find_equal_of_day([row for row in timed if row.record.taken_precision], held)
+    read = said_text if is_message else _lasting_text  # only a Bundle has addresses for a time
+    texts = {id(each): read(each) for every in held.values() for each in every}
     for row in timed if held or originals or is_message else ():
         content = content_of(row, None)
+        text = texts[id(content)] = read(content)
         others = held.setdefault(_occasion(row.patient_id, row.machine_id, content), [])
         is_day = row.record.taken_precision is not None
-        # Only a Bundle has addresses for a time.
-        sent, *lasting = [content, *others] if is_message else map(_lasting, (content, *others))
-        same = [other for other, each in zip(others, lasting, strict=True) if not is_day and is_same(each, sent)]
+        same = [other for other in others if not is_day and texts[id(other)] == text]
         same = [of_day[row.id]] if row.id in of_day else same
-        if not same and len(others) == 1 and (is_message or _has_number_of(sent, lasting[0])):
-            same = others if is_version(sent, lasting[0], marked=not is_message, later=is_day) else []
+        if not same and len(others) == 1:
+            sent, only = (content, *others) if is_message else map(_lasting, (content, *others))
+            is_one = is_message or _has_number_of(sent, only)
+            same = others if is_one and is_version(sent, only, marked=not is_message, later=is_day) else []
         if not same and is_message and others:
             versions = find_versions(cursor, [ids[id(each)] for each in others if id(each) in ids])
             former = [[decoded_version(text) for _, text in versions.get(ids.get(id(each), 0), ())] for each in others]
             both = zip(others, former, strict=True)
-            same = [each for each, before in both if _came_before(sent, each, before, is_day=is_day)][:1]
+            same = [each for each, before in both if _came_before(content, each, before, is_day=is_day)][:1]
         if same:
             row.record.record_id, row.item.copied = same[0]["record_id"], ""
             if not is_message:
@@ -139,10 +143,11 @@ def _find_equal_of_day(rows: Sequence[Pending], held: Mapping[Any, Sequence[Cont
     equal."""
     found: dict[int, tuple[Content, Content]] = {}
     used, counts = set[int](), Counter[Any]()
+    texts = {id(each): _lasting_text(each) for every in held.values() for each in every} if rows else {}
     for row in rows:
         sent = content_of(row, None)
-        others = held.get(_occasion(row.patient_id, row.machine_id, sent), ())
-        left = (each for each in others if id(each) not in used and is_same(_lasting(each), _lasting(sent)))
+        others, text = held.get(_occasion(row.patient_id, row.machine_id, sent), ()), _lasting_text(sent)
+        left = (each for each in others if id(each) not in used and texts[id(each)] == text)
         if other := next(left, None):
             used.add(id(other))
             found[row.id] = sent, other
@@ -206,6 +211,11 @@ def _lasting(content: Content) -> Content:
     """Return a content with one address in place of those that a Bundle gives its resources for a time."""
     found: Content = decode_json(TEMPORARY.sub("urn:uuid:", encode_json(content).decode()))
     return {**found, "taken_at": content["taken_at"]}
+
+
+def _lasting_text(content: Content) -> str:
+    """Return what a content says as text, with one address in place of those that `_lasting` replaces."""
+    return TEMPORARY.sub("urn:uuid:", said_text(content))
 
 
 def find_known_orders(cursor: Any, rows: Sequence[Pending], found: dict[RecordKey, StoredRow]) -> set[int]:
