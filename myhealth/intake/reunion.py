@@ -15,9 +15,9 @@ from myhealth.common.text import printable
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, numbers_in, results_in, version_order
 from myhealth.intake.deletions import FORGET, ByParts, Gone, find_gone, find_numbered, is_number_of
-from myhealth.intake.formats.fhir.places import MISSING
 from myhealth.intake.members import KnownAddresses, contains, is_alone, is_member, known_addresses, merge_part, take_in
 from myhealth.intake.merge import shared_facts
+from myhealth.intake.parsed_record import MISSING
 from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending
 from myhealth.intake.settlement import (

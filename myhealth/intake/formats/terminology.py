@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -57,6 +58,24 @@ def numbers_of(digits: Iterable[str | None]) -> tuple[int, ...]:
 def microseconds(fraction: str | None) -> int:
     """Return the microseconds of a fraction such as .25."""
     return int(f"{fraction or '.'}000000"[1:7])
+
+
+@lru_cache(maxsize=64)
+def parse_offset(text: str) -> tzinfo:
+    """Return +0530, +05:30 or Z as a zone. Raises ValueError if there is no such zone."""
+    if text in ("Z", "z"):
+        return UTC
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    if minutes > 59:
+        raise ValueError(text)
+    shift = timedelta(hours=hours, minutes=minutes)
+    return timezone(-shift if text[0] == "-" else shift)
+
+
+def offset_of(moment: PartialDateTime) -> int:
+    """Return the minutes by which a moment's zone is east of UTC."""
+    shift = datetime.fromisoformat(moment.text).utcoffset() or NOTHING
+    return int(shift.total_seconds() // 60)
 
 
 FORMER_ALONE = "has only former numbers: without a name or a birth date, they may be a later holder's"

@@ -30,7 +30,8 @@ from myhealth.intake.formats.fhir.resources import Resources, page_note
 from myhealth.intake.formats.json_reader import LINE_REST, JsonBuffer, read_list, read_members
 from myhealth.intake.parsed_record import DuplicateKeyDict, ParsedRecord
 
-RESULTS = ("Observation", "DiagnosticReport")
+MEMBERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
+RESULTS = (*MEMBERS,)
 # A deletion of the one resource with an identifier.
 CONDITION = re.compile(r"(Observation|DiagnosticReport)\?identifier=([^&]+)")
 OTHER_RESOURCE = re.compile(r'\{\s*"resourceType"\s*:\s*"(?!Bundle")')
@@ -104,12 +105,12 @@ class KnownPatients(dict[str, "Entry | None"]):
 
 class Scope:
     """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
-    `known`: patients of earlier parts of the source. `read`: what was found in entries without a fault, by the function
-    that reads it."""
+    `known`: patients of earlier parts of the source. `subjects`: whom the References of records mean, as
+    patients.subject_of found it."""
 
     def __init__(self, entries: list[Entry], known: KnownPatients | None = None) -> None:
         self.known: dict[str, Entry | None] = known or {}
-        self.read: dict[tuple[Any, Entry], Any] = {}
+        self.subjects: dict[tuple[Any, ...], Any] = {}
         self.entries = [entry for entry in entries if entry.fault is None]
         self.places = {id(entry): place for place, entry in enumerate(self.entries)}
         self._by_url: dict[str, list[Entry]] = {}

@@ -4,14 +4,11 @@ Source: HL7 FHIR R4 (4.0.1), "Observation" (grouping) and "DiagnosticReport".
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
 
 from myhealth.common.errors import TooLarge
-from myhealth.intake.formats.fhir.bundle import RESULTS, Entry, Scope, contained_in, small_bundle
+from myhealth.intake.formats.fhir.bundle import MEMBERS, RESULTS, Entry, Scope, contained_in, small_bundle
 from myhealth.intake.formats.fhir.element import Element
-from myhealth.intake.formats.fhir.places import MEMBERS
 from myhealth.intake.formats.fhir.resources import SHARED_TOO_OFTEN
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX, count_parts
 from myhealth.intake.formats.terminology import FieldError
@@ -21,8 +18,6 @@ MEMBERS_MAX = 2_000
 PATH_MAX = 1_000  # characters
 # The most results of all records of a Bundle: a multiple of its entries, plus a minimum.
 SHARED_FACTOR, SHARED_MIN = 4, 10_000
-READ_MAX = 10_000  # answers about resources that a Bundle keeps
-Found = TypeVar("Found")
 
 
 @dataclass(eq=False, slots=True)
@@ -67,18 +62,6 @@ class FhirGroup:
         if found is None or found.kind in RESULTS:
             return None
         self.examine(found.outermost)
-        return found
-
-    def read(self, entry: Entry, reader: Callable[[Element], Found], faults: list[FieldError] | None = None) -> Found:
-        """Return what a function finds in a resource: an answer that all records of the source share. `faults`: where
-        those of the resource are added, if not to the group's."""
-        if (known := self.scope.read.get((reader, entry))) is not None:
-            return cast(Found, known)
-        noted = self.faults if faults is None else faults
-        before = len(noted)
-        found = reader(Element(entry.resource, entry.kind, noted))
-        if len(noted) == before and len(self.scope.read) < READ_MAX:
-            self.scope.read[reader, entry] = found
         return found
 
     def text(self) -> str:

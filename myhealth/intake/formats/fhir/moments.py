@@ -7,18 +7,28 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 
 from myhealth.common.text import printable
 from myhealth.intake.formats.fhir.element import Element
-from myhealth.intake.formats.terminology import PartialDateTime, microseconds, numbers_of, parse_partial
+from myhealth.intake.formats.terminology import (
+    PartialDateTime,
+    microseconds,
+    numbers_of,
+    offset_of,
+    parse_offset,
+    parse_partial,
+)
 
 TWO = "([0-9]{2})"
 DATE_TIME = re.compile(
     rf"([0-9]{{4}})(?:-{TWO}(?:-{TWO}(?:T{TWO}:{TWO}(?::{TWO}(\.[0-9]+)?)?(Z|[+-][0-9]{{2}}:[0-5][0-9])?)?)?)?"
 )
+
+
+OFFSET = re.compile(r"(?:Z|[+-][0-9]{2}:[0-9]{2})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +52,8 @@ class Moments:
             found["taken_at"] = start.text
             if start.known:
                 found["taken_precision"] = start.known
-            if (minutes := _minutes(text.strip())) is not None:
-                found["taken_offset"] = minutes
+            elif OFFSET.search(text.strip()):
+                found["taken_offset"] = offset_of(start)
             if until := self._end(part, start):
                 found["taken_until"] = until.text
         if (text := part.text("issued").strip()) and (issued := self._read(part, "issued", text)):
@@ -79,7 +89,7 @@ def _moment(text: str, zone: tzinfo) -> PartialDateTime | None:
             if offset and digits[5] not in (None, "60"):  # it can stay as it was sent, if there is such a moment
                 datetime.fromisoformat(text)
                 return PartialDateTime(text)
-            return parse_partial(numbers_of(digits), microseconds(fraction), _zone(text, zone))
+            return parse_partial(numbers_of(digits), microseconds(fraction), parse_offset(offset) if offset else zone)
     return None
 
 
@@ -94,40 +104,12 @@ def _effective(part: Element) -> Iterator[tuple[str, str]]:
     yield from ((name, text) for name, text in found if text.strip())
 
 
-@lru_cache(maxsize=1024)
-def _minutes(text: str) -> int | None:
-    """Return the minutes of the offset that a moment names; Z is 0. None if it names none."""
-    match = DATE_TIME.fullmatch(text)
-    offset = match[8] if match else None
-    if not offset:
-        return None
-    shift = 0 if offset == "Z" else int(offset[1:3]) * 60 + int(offset[4:])
-    return -shift if offset[0] == "-" else shift
-
-
-def _zone(text: str, zone: tzinfo) -> tzinfo:
-    """Return the zone that a moment names, else `zone`. Raises ValueError if there is no such zone."""
-    minutes = _minutes(text)
-    return zone if minutes is None else timezone(timedelta(minutes=minutes)) if minutes else UTC
-
-
 def is_moment(text: str) -> bool:
     """Return whether a text is a dateTime that exists."""
-    match = DATE_TIME.fullmatch(text)
-    if match is None:
-        return False
-    try:
-        parse_partial(numbers_of(match.groups()[:6]), 0, _zone(text, UTC))
-    except ValueError:
-        return False
-    return True
+    return _moment(text, UTC) is not None
 
 
 def is_date(text: str) -> bool:
     """Return whether a text is a date that exists, or a month or a year."""
-    match = DATE_TIME.fullmatch(text)
-    numbers = numbers_of(match.groups()[:6]) if match else ()
-    try:
-        return 0 < len(numbers) < 4 and bool(parse_partial(numbers, 0, UTC).known)
-    except ValueError:
-        return False
+    found = _moment(text, UTC)
+    return found is not None and found.known != ""

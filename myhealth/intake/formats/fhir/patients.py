@@ -23,6 +23,7 @@ from myhealth.intake.record import encode_json
 from myhealth.intake.record_types import Patient
 from myhealth.profiles.names import may_be_one_person
 
+SUBJECTS_MAX = 10_000  # that a Bundle keeps
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender", "link", "modifierExtension")
 GENDERS = ("male", "female", "other", "unknown")
 ENCOUNTER = ("encounter", "context")  # the name in R4 and in STU3
@@ -107,18 +108,32 @@ def subject_of(group: FhirGroup) -> Subject:
     subjects = [(entry, named) for entry, part in _group_entries(group) if (named := part.part("subject"))]
     if not subjects:
         return Subject([], {})
-    found = [group.resolve(part, at) for at, part in subjects]
-    first, *others = [(part, entry) for (_, part), entry in zip(subjects, found, strict=True)]
+    first, *others = [(part, group.resolve(part, at)) for at, part in subjects]
     others = [(part, entry) for part, entry in others if part.data != first[0].data or entry is not first[1]]
     identities = [_identity(group, *each) for each in (first, *others)] if others else []
     differences = [_difference(identities[0], each) for each in identities[1:]]
     for fault, (part, _) in zip(differences, others, strict=True):
         if fault and fault != UNCERTAIN:
             part.add_error("", fault)
-    subject = _read_subject(group, subjects[0][1], found[0], at=subjects[0][0])
-    doubts = (_doubt(group, *each) for each in (first, *others))
-    doubt = next(filter(None, doubts), "") or (UNCERTAIN if UNCERTAIN in differences else "")
-    return subject._replace(doubt=doubt) if doubt else subject
+    subject = _lone_subject(group, *first, at=subjects[0][0])
+    if not others or subject.doubt:
+        return subject
+    doubts = (_doubt(group, *each) for each in others)
+    return subject._replace(doubt=next(filter(None, doubts), "") or (UNCERTAIN if UNCERTAIN in differences else ""))
+
+
+def _lone_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: Entry) -> Subject:
+    """Return the patient that a Reference means, with the doubt about it. The records of one patient share an answer
+    without faults and doubts."""
+    key, known = (repr(subject.data), entry, root_of(at.outermost)), group.scope.subjects
+    if key in known:
+        return known[key]  # type: ignore[no-any-return]
+    found = _read_subject(group, subject, entry, at)
+    if doubt := _doubt(group, subject, entry):
+        return found._replace(doubt=doubt)
+    if not group.faults and len(known) < SUBJECTS_MAX:
+        known[key] = found
+    return found
 
 
 def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:
@@ -129,12 +144,13 @@ def _doubt(group: FhirGroup, subject: Element, entry: Entry | None) -> str:
     if other := group.scope.double(subject, entry, _may_be_one):
         group.examine(other.outermost)
         return f"{named} is the address of two different patients here"
-    if by := group.read(entry, replacement_of, []):
+    patient = Element(entry.resource, "", [])
+    if by := replacement_of(patient):
         return f"the source replaced {named} by {printable(by, 100)} (Patient.link)"
-    if _contradict(_numbers(subject), group.read(entry, _numbers)):
+    if _contradict(_numbers(subject), _numbers(Element(entry.resource, entry.kind, group.faults))):
         return f"{named} has another number than subject.identifier says"
     display = " ".join(NO_NAME.sub(" ", subject.text("display")).split())
-    names = group.read(entry, _words_of_names, []) if " " in display else ""  # "Patient 4711" is none
+    names = _words_of_names(patient) if " " in display else ""  # "Patient 4711" is none
     if names and not may_be_one_person(display, names):
         return f"{named} has another name than subject.display says"
     return ""
@@ -167,9 +183,10 @@ def _read_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
     facts: dict[str, Any] = {"name": subject.text("display").strip()}
     warnings: list[tuple[str, str]] = []
     if entry is not None and entry.kind == "Patient":
-        known = {**group.read(entry, _current_facts)}
-        identifiers = [*({**each} for each in known.pop("identifiers", ())), *identifiers]
-        warnings = group.read(entry, _birth_date_warnings, [])
+        patient = Element(entry.resource, entry.kind, group.faults)
+        known = _current_facts(patient)
+        identifiers = [*known.pop("identifiers", ()), *identifiers]
+        warnings = _birth_date_warnings(patient)
         facts |= known
     told = [subject, *([Element(entry.resource, "", [])] if entry is not None and entry.kind == "Patient" else [])]
     numbers = [each for part in told for each in part.parts("identifier")] if identifiers and not named else []
@@ -282,7 +299,7 @@ def _identity(group: FhirGroup, subject: Element, entry: Entry | None) -> Identi
     address = parse_address(text)
     numbers = _numbers(subject)
     if entry is not None and entry.kind == "Patient":
-        numbers |= group.read(entry, _numbers)
+        numbers |= _numbers(Element(entry.resource, entry.kind, group.faults))
     where = (address[1] or "", f"{address[2]}/{address[3]}") if address else ("", "" if text[:1] == "#" else text)
     return Identity(entry, where, numbers)
 

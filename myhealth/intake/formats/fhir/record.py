@@ -4,6 +4,7 @@ Source: HL7 FHIR R4 (4.0.1), "Observation", "DiagnosticReport", "References", "D
 """
 
 import re
+from collections.abc import Sequence
 from datetime import tzinfo
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from myhealth.clinical.coding_systems import OUR_DISEASE
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
-from myhealth.intake.formats.fhir.bundle import Entry, small_bundle
+from myhealth.intake.formats.fhir.bundle import MEMBERS, Entry, small_bundle
 from myhealth.intake.formats.fhir.element import Element, by_use, codings_of, compact, concepts, parse_address
 from myhealth.intake.formats.fhir.facts import INHERITED_STATUS, Place, facts_of, read_version_id
 from myhealth.intake.formats.fhir.grouping import FhirGroup
@@ -19,10 +20,9 @@ from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
 from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
-from myhealth.intake.formats.fhir.places import locate_element
 from myhealth.intake.formats.fhir.values import lacks_own_value, take_doubts, tested
 from myhealth.intake.formats.terminology import usable_serial
-from myhealth.intake.parsed_record import FILE_NOT_KEPT, ParsedRecord
+from myhealth.intake.parsed_record import FILE_NOT_KEPT, MISSING, ParsedRecord
 
 # The address of a resource on a server. An identifier may be of resources of several, a URN of one Bundle alone.
 LASTING = re.compile(r"https?://(?!.*[|#])|[A-Z][A-Za-z]+/")
@@ -31,6 +31,24 @@ SERIAL_TYPES = ("SNO", "SER")  # HL7 table 0203
 # What a check-up has for all its results, in `details`; a result repeats it only where it differs.
 SHARED_DETAILS = ("performers", "category", "specimen", "device")
 SHARED = (*SHARED_DETAILS, "updated_at", "taken_at", "taken_precision", "taken_until", "issued_at")
+# Our fields with the elements of a resource that they come from alone.
+_OF_CHECKUP = """
+checkup_for subject, patient.identifiers subject, record_id identifier, checkup_type code, taken_at effective,
+taken_until effective, taken_precision effective, issued_at issued, status status, order_status status,
+checkup_report conclusion
+"""
+_OF_RESULT = """
+name code, code code, codings code, other_code code, code_system code, unit value[x].unit, unit_text value[x].unit,
+low referenceRange, high referenceRange, range_text referenceRange, ranges referenceRange, flag interpretation,
+interpretations interpretation, status status, taken_at effective, taken_until effective, issued_at issued,
+sub_id identifier, identifiers identifier, specimen specimen, method method, body_site bodySite, device device,
+performers performer, category category, notes note, absent_reason dataAbsentReason, absent_code dataAbsentReason
+"""
+OF_CHECKUP, OF_RESULT = (
+    dict(each.split() for each in table.replace("\n", " ").split(",")) for table in (_OF_CHECKUP, _OF_RESULT)
+)
+OF_PATIENT = {"patient.name": "name", "patient.birth_date": "birthDate", "patient.sex": "gender"}
+RESULT = re.compile(r"results\[([0-9]+)\](?:\.([a-z_]+))?.*")
 
 
 def read_deleted(entry: Entry) -> ParsedRecord:
@@ -250,3 +268,23 @@ def record_id(entry: Entry, part: Element) -> str | None:
     if ABSOLUTE.fullmatch(entry.full_url):
         return entry.full_url
     return f"{entry.kind}/{identity}" if identity else None
+
+
+def locate_element(kind: str, paths: Sequence[str], name: str) -> str:
+    """Return the element of a resource of this kind that a field of the record comes from; else the field's name.
+
+    `paths`: those of the results. Worked example: results[1].unit is Observation.component[0].value[x].unit if the
+    second path is Observation.component[0].
+    """
+    if name == MISSING:
+        return f"{kind}.{MEMBERS[kind]}"
+    if name in OF_PATIENT:
+        return f"Patient.{OF_PATIENT[name]}"
+    if element := OF_CHECKUP.get(name):
+        return f"{kind}.{element}"
+    match = RESULT.fullmatch(name)
+    if match is None or int(match[1]) >= len(paths):
+        return kind if name in ("details", "results") else name
+    field = match[2] or ""
+    element = "value[x]" if field.startswith("value") else OF_RESULT.get(field, "")
+    return ".".join(filter(None, (paths[int(match[1])], element)))

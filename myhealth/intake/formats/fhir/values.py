@@ -63,11 +63,10 @@ def observation_result(part: Element) -> dict[str, Any]:
     if value.value is None and not value.unit.code:
         value = value._replace(unit=_unit_of_ranges(part))
     result = tested(part, value.unit.code) | {"value": value.value}
-    ranges = read_ranges(part, value.unit)
-    if doubt := ranges.get(DOUBT):
-        ranges[DOUBT] = (part.path + doubt[0], *doubt[1:])
-    interpretations = interpretations_of(part)
+    ranges, interpretations = read_ranges(part, value.unit), interpretations_of(part)
     result |= {"unit": None, **value.unit.fields(), **ranges, "flag": flag_of(interpretations), **value.exact}
+    if doubt := ranges.get(DOUBT):
+        result[DOUBT] = (part.path + doubt[0], *doubt[1:])
     if interpretations:
         result["interpretations"] = interpretations
     return result | _read_absent_reason(part, value)

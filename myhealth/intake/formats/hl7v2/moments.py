@@ -1,11 +1,17 @@
 """Read the moments of HL7 v2: DT, TM, TS and DTM. Source: HL7 v2.8, chapter 2.A."""
 
 import re
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import date, tzinfo
 from functools import lru_cache
 
 from myhealth.intake.formats.hl7v2.segments import Fields, Segment
-from myhealth.intake.formats.terminology import PartialDateTime, microseconds, numbers_of, parse_partial
+from myhealth.intake.formats.terminology import (
+    PartialDateTime,
+    microseconds,
+    numbers_of,
+    parse_offset,
+    parse_partial,
+)
 
 TWO = "([0-9]{2})"
 TIME = re.compile(rf"([0-9]{{4}})(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(?:{TWO}(\.[0-9]+)?)?)?)?)?)?([+-][0-9]{{4}})?")
@@ -31,7 +37,7 @@ def parse_hl7_moment(text: str, precision: str, zone: tzinfo) -> PartialDateTime
         raise ValueError(text)
     *digits, fraction, offset = match.groups()
     numbers = numbers_of(digits[: PRECISIONS.get(precision.upper(), 6)])
-    return parse_partial(numbers, microseconds(fraction) if fraction else 0, _offset(offset) if offset else zone)
+    return parse_partial(numbers, microseconds(fraction) if fraction else 0, parse_offset(offset) if offset else zone)
 
 
 @lru_cache(maxsize=1024)
@@ -54,7 +60,7 @@ def zone_of(segment: Segment, field: int, zone: tzinfo) -> tzinfo:
     """Return the zone that a moment names; else `zone`."""
     offset = named_offset(segment.text(field))
     try:
-        return _offset(offset) if offset else zone
+        return parse_offset(offset) if offset else zone
     except ValueError:
         return zone
 
@@ -96,18 +102,3 @@ def birth_date_of(segment: Fields, field: int) -> str:
     except ValueError:
         return ""
     return "-".join(parts)
-
-
-def offset_of(moment: PartialDateTime) -> int:
-    """Return the minutes by which a moment's zone is east of UTC."""
-    shift = datetime.fromisoformat(moment.text).utcoffset() or timedelta()
-    return int(shift.total_seconds() // 60)
-
-
-@lru_cache(maxsize=64)
-def _offset(text: str) -> tzinfo:
-    """Return +0530 as a zone. Raises ValueError if there is no such zone."""
-    if int(text[3:]) > 59:
-        raise ValueError(text)
-    shift = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
-    return timezone(-shift if text[0] == "-" else shift)

@@ -13,12 +13,12 @@ from myhealth.common.text import printable
 from myhealth.intake.formats.hl7v2.coded import Facts, field_identifiers, name_of_coded, without_empty
 from myhealth.intake.formats.hl7v2.encoding import WESTERN, is_misnamed
 from myhealth.intake.formats.hl7v2.grouping import OrderGroup, order_number, text_of
-from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, offset_of, zone_of
+from myhealth.intake.formats.hl7v2.moments import iso_moment, moment_of, named_offset, zone_of
 from myhealth.intake.formats.hl7v2.order import facts_of_obr
 from myhealth.intake.formats.hl7v2.result import ObxResult, facts_of_obx, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.subject import parse_notes, parse_patient, specimen_of
-from myhealth.intake.formats.terminology import PartialDateTime, usable_serial
+from myhealth.intake.formats.terminology import PartialDateTime, offset_of, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
 

@@ -1,12 +1,18 @@
-"""Read the cells of a table: numbers and moments. A text with two possible meanings is a fault, never a guess."""
+"""Read the cells of a table: numbers, moments, and results with their codes and units.
+
+A text with two possible meanings is a fault, never a guess.
+"""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal, get_args
 
 from myhealth.clinical.absent_reasons import NO_VALUE
+from myhealth.clinical.catalog import name_of
+from myhealth.clinical.coding_systems import is_loinc
+from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
 from myhealth.clinical.range_choice import YEARS_OF
 from myhealth.clinical.status import ResultStatus, status_of_words
 from myhealth.clinical.unit_sizes import size_of
@@ -19,10 +25,12 @@ from myhealth.intake.formats.terminology import (
     Number,
     PartialDateTime,
     absent_value,
+    microseconds,
     number,
+    parse_offset,
     parse_partial,
 )
-from myhealth.intake.parsed_record import UnrepresentableNumber
+from myhealth.intake.parsed_record import ParsedRecord, UnrepresentableNumber
 from myhealth.intake.record_types import refused_number
 from myhealth.profiles.names import BIRTH_DATE, names_nobody
 
@@ -90,6 +98,10 @@ DECIMAL = "name another: --decimal, decimal= in the address, or decimal and thou
 EITHER_POINT = "if decimals, say --decimal . or decimal=. in the address; if thousands, name both in a layout"
 EITHER_FIRST = f"may be day first or month first; say which: {DAY_FIRST}"
 CENTURY = 69  # the last two digits of years from here on are of 19..: POSIX, strptime
+CODED = re.compile(r"(?:(?:LOINC|LN|http://loinc\.org)[\s:|]*)?([1-9][0-9]{0,6}-[0-9])", re.IGNORECASE)
+PRESSURE = re.compile(r"([0-9]{2,3})\s*/\s*([0-9]{2,3})(?:\s*mm\s?Hg)?", re.IGNORECASE)
+PRESSURES = frozenset(("bp", "blood pressure", "nibp"))
+MMHG = "mm[Hg]"
 
 
 class AmbiguousDate(ValueError):
@@ -270,20 +282,42 @@ def _moment_of(match: re.Match[str], day: tuple[str, ...], zone: tzinfo | None) 
         if not 1 <= hours <= 12:
             raise ValueError(match[0])
         hours = hours % 12 + (12 if half in "pP" else 0)
-    micro = int(f"{fraction or ''}000000"[:6])
-    found = parse_partial((*digits, hours, int(minute), int(second or 0)), micro, _offset_zone(offset, zone or UTC))
+    micro = microseconds(f".{fraction or ''}")
+    own = parse_offset(offset) if offset else zone or UTC
+    found = parse_partial((*digits, hours, int(minute), int(second or 0)), micro, own)
     if not offset and zone is None:
         raise NoZone(match[0])
     return found
 
 
-def _offset_zone(offset: str | None, zone: tzinfo) -> tzinfo:
-    if not offset:
-        return zone
-    if offset in "zZ":
-        return UTC
-    hours, minutes = int(offset[1:3]), int(offset[-2:])
-    shift = timedelta(hours=hours, minutes=minutes)
-    if minutes > 59 or hours > 23:
-        raise ValueError(offset)
-    return timezone(-shift if offset[0] == "-" else shift)
+def table_results(
+    name: str, code: str, unit: str, value: dict[str, Any], parsed: ParsedRecord, column: str
+) -> list[dict[str, Any]]:
+    """Return a result, or the two of a blood pressure such as 128/82; what they lack is left out.
+
+    Anything else in the place of a blood pressure, such as 95/101, stays as it is, and `parsed` gets a warning."""
+    text = str(value["value"])
+    if code == BLOOD_PRESSURE or (not code and name.casefold() in PRESSURES):
+        pressure = PRESSURE.fullmatch(text) if series_unit(unit) in ("", MMHG) else None
+        if pressure and int(pressure[1]) > int(pressure[2]):
+            both = zip((SYSTOLIC, DIASTOLIC), pressure.groups(), strict=True)
+            return [table_result(name_of(code) or code, code, MMHG, {"value": int(digits)}) for code, digits in both]
+        if text[:1].isdecimal():
+            parsed.warnings.append(
+                (column, f"'{text[:40]}' is no blood pressure in mm[Hg] with the upper value first, as in 128/82")
+            )
+    return [table_result(name, code, unit, value)]
+
+
+def table_result(name: str, code: str, unit: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return a result with its code, which may be LOINC or another one, and its unit in UCUM if that is known."""
+    found: dict[str, Any] = {"name": name, **value}
+    unit = found.pop("unit", unit)
+    if code:
+        coded = CODED.fullmatch(code)
+        found |= {"code": coded[1]} if coded and is_loinc(coded[1]) else {"other_code": code}
+    if unit:
+        found["unit"] = ucum_unit(unit) or unit
+        if found["unit"] != unit:
+            found["unit_text"] = unit
+    return found

@@ -41,12 +41,20 @@ from myhealth.intake.formats.tables.cells import (
     read_number,
     read_result,
     read_status,
+    table_result,
+    table_results,
 )
-from myhealth.intake.formats.tables.former import note_former, note_former_age, was_text, with_replaced
-from myhealth.intake.formats.tables.grouping import SEVERAL, group_rows, with_end
+from myhealth.intake.formats.tables.grouping import (
+    SEVERAL,
+    group_rows,
+    note_former,
+    note_former_age,
+    was_text,
+    with_end,
+    with_replaced,
+)
 from myhealth.intake.formats.tables.headers import Headers
 from myhealth.intake.formats.tables.layout import FittedLayout, Layout
-from myhealth.intake.formats.tables.results import table_result, table_results
 from myhealth.intake.formats.tables.rows import (
     NOT_UTF8,
     Lines,
