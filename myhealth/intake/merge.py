@@ -14,6 +14,7 @@ from myhealth.clinical import status
 from myhealth.clinical.absent_reasons import NOT_SENT_AGAIN
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.unit_sizes import was_not_taken
+from myhealth.intake.components import settle_components
 from myhealth.intake.content import (
     ADDED,
     ENVELOPE,
@@ -150,11 +151,12 @@ class _ResultMerge:
         results = dict(keyed(_expanded_results(self.stored)))
         before = [key for key, each in results.items() if each["status"] != WITHDRAWN]
         sent = matched(_expanded_results(self.sent), [*results.values()])
-        if self.partial:
-            sent = by_code(sent, results, self._without_original(results))
+        if not self.partial:
+            stored = {**self.stored, "record_id": self.sent["record_id"]}
+            sent = by_number(sent, numbers_in(self.sent), results, numbers_in(stored))
+            sent, dropped = settle_components(stored, self.sent, sent, results)
         else:
-            known = numbers_in({**self.stored, "record_id": self.sent["record_id"]})
-            sent = by_number(sent, numbers_in(self.sent), results, known)
+            sent, dropped = by_code(sent, results, self._without_original(results)), {}
         for place, (key, new) in enumerate(sent):
             if key is None:
                 self.unclear.append(f"results[{place}]")
@@ -162,7 +164,9 @@ class _ResultMerge:
                 self.counts["earlier"] += 1  # a later version of it has come under another sub_id
             else:
                 results[key] = self._settle(key, new, results.get(key), f"results[{place}]")
-        mentioned = {key for key, _ in sent}
+        self.counts["withdrawn"] += len(dropped)
+        self.notes += dropped.values()
+        mentioned = {*dropped, *(key for key, _ in sent)}
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
             self._judge_columns(content, whole=mentioned.issuperset(before))
