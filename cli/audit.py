@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, check_form, print_records
+from cli.output import as_json, check_form, is_json, print_records
 from myhealth.audit import ACTIONS, SOURCES, events, merged
 
 
@@ -45,9 +45,7 @@ COLUMNS = ("id", "source", "at", "actor", "action", "subject", "address", "outco
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @as_json
 @pass_app
-def audit(
-    app: App, /, source: str | None, limit: int, newest: bool | None, as_csv: bool, as_json: bool, **filters: Any
-) -> None:
+def audit(app: App, /, source: str | None, limit: int, newest: bool | None, as_csv: bool, **filters: Any) -> None:
     """Show who did what, to whose data, from where.
 
     Every login, refusal, access to another user's record, upload, import and change of an account, oldest first. The
@@ -56,7 +54,7 @@ def audit(
     """
     from msgspec.structs import asdict  # help needs no msgspec
 
-    check_form(as_csv, as_json)
+    check_form(as_csv)
     newest = not filters["after"] if newest is None else newest
     for name in ("since", "until"):
         filters[name] = filters[name].astimezone() if filters[name] else None
@@ -68,9 +66,9 @@ def audit(
     if newest:
         shown.reverse()
     records = [asdict(event) for event in shown]
-    if not as_json:
+    if not is_json():
         records = [{**record, "details": details_text(record["details"])} for record in records]
-    print_records(records, COLUMNS, as_json=as_json, as_csv=as_csv)
+    print_records(records, COLUMNS, as_csv=as_csv)
     if len(found) > limit:
         which, others = ("last", "--until") if newest else ("first", "--newest, --since")
         click.echo(f"There are more: these are the {which} {limit:,}; see {others} or a higher --limit.", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_records, tell, told_as_json
+from cli.output import as_json, plural, print_records, tell
 from myhealth.audit import events
 from myhealth.common.text import printable
 from myhealth.profiles import identifiers, services
@@ -29,13 +29,13 @@ def identifiers_() -> None:
 @click.argument("username", help="The user name.")
 @as_json
 @pass_app
-def identifiers_list(app: App, username: str, as_json: bool) -> None:
+def identifiers_list(app: App, username: str) -> None:
     """List the identifiers of a user."""
     with app.database():
         found = services.get_user(username)
         events.record_event("read", subject_id=found.id, subject=found.username, what="profile")
         rows = identifier_rows(found)
-    print_records(rows, ("system", "value"), as_json=as_json, header=("authority", "value"))
+    print_records(rows, ("system", "value"), header=("authority", "value"))
 
 
 @identifiers_.command("add")
@@ -43,7 +43,7 @@ def identifiers_list(app: App, username: str, as_json: bool) -> None:
 @click.argument("authority", help="Who gave the number, as records name it.")
 @click.argument("value", help="The number.")
 @click.option("--reuse-erased", is_flag=True, help="Also a number of a user who was deleted.")
-@told_as_json
+@as_json
 @pass_app
 def identifiers_add(app: App, username: str, authority: str, value: str, reuse_erased: bool) -> None:
     """Give a user an identifier, and store the rejected records that waited for it.
@@ -62,7 +62,7 @@ def identifiers_add(app: App, username: str, authority: str, value: str, reuse_e
 @click.argument("username", help="The user name.")
 @click.argument("authority", help="Who gave the number.")
 @click.argument("value", help="The number.")
-@told_as_json
+@as_json
 @pass_app
 def identifiers_remove(app: App, username: str, authority: str, value: str) -> None:
     """Take an identifier from a user; check-ups that are stored stay."""

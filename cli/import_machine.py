@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, cell_text, plural, print_error, print_json, print_table
+from cli.output import as_json, cell_text, is_json, plural, print_error, print_json, print_table
 from myhealth.common.errors import BadInput
 from myhealth.examples import NAMES as LAYOUTS
 from myhealth.examples import named_layout
@@ -162,7 +162,7 @@ def reading_options(command: Any) -> Any:
 @as_json
 @pass_app
 def import_machine(
-    app: App, /, files: tuple[Path, ...], patient_map: TextIO | None, rejected: Path | None, as_json: bool, **given: Any
+    app: App, /, files: tuple[Path, ...], patient_map: TextIO | None, rejected: Path | None, **given: Any
 ) -> None:
     """Take in what machines keep in their memory.
 
@@ -197,9 +197,9 @@ def import_machine(
             summary = Summary("standard input" if str(file) == "-" else str(file))
             summaries.append(summary)
             import_file(file, summary, options, rejected)
-            if not as_json:
+            if not is_json():
                 print_summary(summary, given["dry_run"])
-    if as_json:
+    if is_json():
         print_json([vars(summary) for summary in summaries])
     elif len(files) > 1:
         _print_total(summaries, options.dry_run)

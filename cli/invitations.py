@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, print_csv, print_error, print_json
+from cli.output import as_json, is_json, print_csv, print_error, print_json
 from myhealth.common.errors import Conflict, NotFound, SettingsError
 from myhealth.profiles import invitations, services
 
@@ -51,15 +51,13 @@ SLIP = """<section>
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for letters.")
 @as_json
 @pass_app
-def users_invite(
-    app: App, usernames: tuple[str, ...], all_without_password: bool, as_html: bool, as_csv: bool, as_json: bool
-) -> None:
+def users_invite(app: App, usernames: tuple[str, ...], all_without_password: bool, as_html: bool, as_csv: bool) -> None:
     """Make codes with which patients set a password, the first one or a new one.
 
     A code works once and for 14 days. It is shown this once, and an earlier code of the same person ends. Staff are
     not invited: `users set-password` is for them. If one cannot be invited, the others are, and the exit code is 1.
     """
-    if as_html + as_csv + as_json != 1:
+    if as_html + as_csv + is_json() != 1:
         raise click.UsageError("choose one of --html, --csv and --json")
     if bool(usernames) == all_without_password:
         raise click.UsageError("name users, or give --all-without-password")

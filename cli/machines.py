@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, plural, print_json, print_records, tell, told_as_json
+from cli.output import as_json, plural, print_records, tell
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable
 from myhealth.machines import services
@@ -24,18 +24,18 @@ def machines() -> None:
 @machines.command("list")
 @as_json
 @pass_app
-def machines_list(app: App, as_json: bool) -> None:
+def machines_list(app: App) -> None:
     """List machines by serial, with the time of their last upload (to the minute)."""
     with app.database():
         rows = [{name: getattr(machine, name) for name in COLUMNS} for machine in services.list_machines()]
-    print_records(rows, COLUMNS, as_json=as_json)
+    print_records(rows, COLUMNS)
 
 
 @machines.command()
 @click.argument("serial", required=False, help="Only of the machine with this serial number.")
 @as_json
 @pass_app
-def unmapped(app: App, serial: str | None, as_json: bool) -> None:
+def unmapped(app: App, serial: str | None) -> None:
     """List the tests whose results came without a LOINC code.
 
     They have no range of the catalogue, and a trend by their name only. `machines map` gives them codes, or, for the
@@ -47,7 +47,7 @@ def unmapped(app: App, serial: str | None, as_json: bool) -> None:
         if serial is not None:
             services.get_machine(serial)
         rows = list_uncoded_tests(serial)
-    print_records(rows, UNCODED_COLUMNS, as_json=as_json)
+    print_records(rows, UNCODED_COLUMNS)
 
 
 @machines.command("map")
@@ -60,7 +60,7 @@ def unmapped(app: App, serial: str | None, as_json: bool) -> None:
 @click.option("--remove", is_flag=True, help="Forget the code of this test.")
 @as_json
 @pass_app
-def map_test(app: App, serial: str, test: str | None, code: str | None, unit: str, remove: bool, as_json: bool) -> None:
+def map_test(app: App, serial: str, test: str | None, code: str | None, unit: str, remove: bool) -> None:
     """Give a LOINC code to a test that a machine sends without one; without a test, list those given.
 
     The check-ups stay as they were sent. Their reports get the code with the next sync, earlier ones too, so that the
@@ -70,7 +70,7 @@ def map_test(app: App, serial: str, test: str | None, code: str | None, unit: st
         with app.database():
             codes = services.get_machine(serial).codes or {}
         rows = [{"test": name, "unit": of, "code": by_unit[of]} for name, by_unit in codes.items() for of in by_unit]
-        print_records(rows, ("test", "unit", "code"), as_json=as_json)
+        print_records(rows, ("test", "unit", "code"))
         return
     if remove == (code is not None):
         raise click.UsageError("give the LOINC code of the test, or --remove")
@@ -85,7 +85,7 @@ def map_test(app: App, serial: str, test: str | None, code: str | None, unit: st
     named = printable(test) + (f" in {printable(unit)}" if unit else "")
     done = f"{named} of {serial} has the code {code}." if code else f"{named} of {serial} has no code any more."
     told = {"serial": serial, "test": test, "unit": unit, "code": code, "reports": count}
-    print_json(told) if as_json else click.echo(f"{done} The next sync writes {plural(count, 'report')} again.")
+    tell(f"{done} The next sync writes {plural(count, 'report')} again.", told)
 
 
 @machines.command()
@@ -94,7 +94,7 @@ def map_test(app: App, serial: str, test: str | None, code: str | None, unit: st
 @click.option("--site", help="The machine's location.")
 @click.option("--firmware", help="The version of its software.")
 @click.option("--layout", help="What the columns of its CSV files mean, as for import-machine.")
-@told_as_json
+@as_json
 @pass_app
 def register(
     app: App, serial: str, model: str | None, site: str | None, firmware: str | None, layout: str | None

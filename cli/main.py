@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from cli.context import App
-from cli.loading import load_command
+from cli.context import App, load_command
 from myhealth import __version__
 from myhealth.common.errors import MyHealthError
 
@@ -73,10 +72,13 @@ def add_examples(command: click.Command, name: str) -> None:
 # help. So `myhealth --help` loads no command.
 COMMANDS = {
     "audit": ("cli.audit:audit", "Show who did what, to whose data, from where."),
-    "completion": ("cli.completion:completion", "Print the script with which a shell completes commands and options."),
-    "db": ("cli.db:db", "Start, stop and inspect the embedded servers."),
+    "completion": (
+        "cli.installation:completion",
+        "Print the script with which a shell completes commands and options.",
+    ),
+    "db": ("cli.installation:db", "Start, stop and inspect the embedded servers."),
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
-    "doctor": ("cli.doctor:doctor", "Examine this installation, and say what to do."),
+    "doctor": ("cli.installation:doctor", "Examine this installation, and say what to do."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
     "listen": ("cli.listen:listen", "Take results from analyzers by HL7 v2 over MLLP."),
     "machines": ("cli.machines:machines", "List and register machines, and give codes to their tests."),
@@ -84,11 +86,11 @@ COMMANDS = {
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),
     "reports": ("cli.reports:reports", "Read a person's reports out of the report store."),
     "serve": ("cli.serve:serve", "Run both APIs and the sync on this machine."),
-    "settings": ("cli.doctor:settings_command", "Show every setting and where it comes from."),
-    "status": ("cli.status:status_command", "Show how far the report store is behind, and why."),
+    "settings": ("cli.installation:settings_command", "Show every setting and where it comes from."),
+    "status": ("cli.sync:status_command", "Show how far the report store is behind, and why."),
     "sync": ("cli.sync:sync", "Take new check-ups over into the report store."),
     "users": ("cli.users:users", "Create and manage users."),
-    "verify": ("cli.verify:verify_command", "Compare both stores row by row, and mend what differs."),
+    "verify": ("cli.sync:verify_command", "Compare both stores row by row, and mend what differs."),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.context import App, pass_app
-from cli.output import cell_text, confirm, is_json, print_json, print_table, tell, told_as_json
+from cli.output import as_json, cell_text, confirm, is_json, print_json, print_table, tell
 from myhealth import grants as rights
 from myhealth import stores
 
@@ -33,7 +33,7 @@ DONE = "applied"
     "--grants", is_flag=True, help="Only grant, and keep data out of PostgreSQL's log, for these roles and our own."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before a migration is reverted.")
-@told_as_json
+@as_json
 @pass_app
 def migrate_command(
     app: App, /, status: bool, check: bool, to: int | None, grants: bool, yes: bool, **named: str | None

@@ -20,9 +20,8 @@ from myhealth.common.text import escape_unsafe, printable
 if TYPE_CHECKING:
     from myhealth.common.settings import Settings
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-# The same for commands that change something; `tell` reads it.
-told_as_json = click.option(
+# `is_json` tells whether it was given.
+as_json = click.option(
     "--json",
     is_flag=True,
     expose_value=False,
@@ -32,7 +31,7 @@ told_as_json = click.option(
 
 
 def is_json() -> bool:
-    """Return whether the command prints JSON (`told_as_json`)."""
+    """Return whether the command prints JSON."""
     return bool(click.get_current_context().meta.get("json"))
 
 
@@ -50,12 +49,11 @@ def print_records(
     records: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
     *,
-    as_json: bool,
     as_csv: bool = False,
     header: Sequence[str] = (),
 ) -> None:
     """Print records whole as JSON, or their columns as CSV or as a table, under the columns' names or `header`."""
-    if as_json:
+    if is_json():
         print_json(list(records))
     else:
         print_rows = print_csv if as_csv else print_table
@@ -78,9 +76,9 @@ def _cut(line: str, width: int | None) -> str:
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
-def check_form(as_csv: bool, as_json: bool) -> None:
-    """Raise UsageError if both are given."""
-    if as_csv and as_json:
+def check_form(as_csv: bool) -> None:
+    """Raise UsageError if JSON is asked for too."""
+    if as_csv and is_json():
         raise click.UsageError("--csv and --json exclude each other")
 
 

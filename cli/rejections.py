@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.context import App, pass_app
-from cli.output import as_json, confirm, is_json, plural, print_json, print_table, told_as_json
+from cli.output import as_json, confirm, is_json, plural, print_json, print_table
 from myhealth.audit import events
 from myhealth.common.errors import BadInput, Conflict
 from myhealth.common.text import printable
@@ -43,12 +43,12 @@ def rejections() -> None:
 @click.option("--after", type=ID, default=0, metavar="ID", help="Only records with a higher id.")
 @as_json
 @pass_app
-def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: bool) -> None:
+def rejections_list(app: App, resolved: bool, limit: int, after: int) -> None:
     """List rejected records, oldest first."""
     with app.database():
         events.record_event("read", what="rejections")
         found = domain.list_rejections(after=after, limit=limit, state="all" if resolved else "open")
-    if as_json:
+    if is_json():
         print_json([rejection_row(rejection) for rejection in found])
         return
     rows = [
@@ -71,11 +71,11 @@ def rejections_list(app: App, resolved: bool, limit: int, after: int, as_json: b
 @click.argument("rejection_id", type=ID, metavar="ID", help="The id of a rejected record.")
 @as_json
 @pass_app
-def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
+def rejections_show(app: App, rejection_id: int) -> None:
     """Show one rejected record: its source, its errors, and its text as it was sent."""
     with app.database():
         rejection = domain.open_rejection(rejection_id)
-    if as_json:
+    if is_json():
         print_json({**rejection_row(rejection), "payload": rejection.payload})
         return
     context = rejection.context
@@ -98,7 +98,7 @@ def rejections_show(app: App, rejection_id: int, as_json: bool) -> None:
 @click.option(
     "--patient", metavar="U", help="With IDs: whose they are, whatever they say. Alone: those that wait for U."
 )
-@told_as_json
+@as_json
 @pass_app
 def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: str | None) -> None:
     """Try again to store rejected records, after the cause of their errors has changed.
@@ -144,7 +144,7 @@ def retry(app: App, rejection_ids: tuple[int, ...], everything: bool, patient: s
 @click.option("--erase", is_flag=True, help="Remove the content of the records, also of resolved ones.")
 @click.option("--patient", metavar="U", help="With --all and --erase: only records of this person.")
 @click.option("--yes", is_flag=True, help="Do not ask before all of them are discarded.")
-@told_as_json
+@as_json
 @pass_app
 def rejections_discard(
     app: App, rejection_ids: tuple[int, ...], everything: bool, reason: str, erase: bool, patient: str | None, yes: bool

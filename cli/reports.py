@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.context import App, operator_name, pass_app
-from cli.output import as_json, cell_text, check_form, print_csv, print_json, print_records, print_table
+from cli.output import as_json, cell_text, check_form, is_json, print_csv, print_json, print_records, print_table
 from myhealth.checkups import services
 from myhealth.clinical import catalog, in_words, ranges, status
 from myhealth.common.errors import NotFound
@@ -64,19 +64,19 @@ def reports() -> None:
 @as_csv
 @as_json
 @pass_app
-def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool, **asked: Any) -> None:
+def reports_list(app: App, /, user: str, limit: int, as_csv: bool, **asked: Any) -> None:
     """List a person's reports, the newest first."""
-    check_form(as_csv, as_json)
+    check_form(as_csv)
     for option, name in (("from", "since"), ("to", "until")):
         asked[name] = filters.parse_moment(option, asked[name]) if asked[name] else None
     if asked["since"] and asked["until"] and asked["since"] >= asked["until"]:
         raise click.UsageError("--from is after --to")
     wanted = filters.ReportFilter(**{name: value for name, value in asked.items() if value != ""})
     with app.reports(app.settings()) as store:
-        patient = _log_access_by_cli(store, user, "export" if as_csv or as_json else "reports")
+        patient = _log_access_by_cli(store, user, "export" if as_csv or is_json() else "reports")
         found = store.find(patient, wanted, limit=limit + 1)
     listed = found[:limit]
-    if as_json:
+    if is_json():
         print_json([documents.public_report(report, patient["username"]) for report in listed])
     elif as_csv:
         print_csv(list(csv_table.csv_rows(listed, patient["username"])), csv_table.CSV_COLUMNS)
@@ -96,9 +96,9 @@ def reports_list(app: App, /, user: str, limit: int, as_csv: bool, as_json: bool
 @as_csv
 @as_json
 @pass_app
-def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: bool) -> None:
+def reports_show(app: App, /, user: str, report_id: int, as_csv: bool) -> None:
     """Show one report of a person, with its results."""
-    check_form(as_csv, as_json)
+    check_form(as_csv)
     with app.reports(app.settings()) as store:
         patient = find_user(store, user)
         found = store.get_with_patient(report_id)
@@ -106,7 +106,7 @@ def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: 
             raise NotFound(f"{user} has no report {report_id}; `myhealth reports list {user}` shows which there are")
         store.access_log.log(access_log.Access.by_operator(operator_name(), patient, "report", report_id=report_id))
     report = found[0]
-    if as_json:
+    if is_json():
         print_json(documents.public_report(report, patient["username"]))
     elif as_csv:
         print_csv(list(csv_table.csv_rows([report], patient["username"])), csv_table.CSV_COLUMNS)
@@ -118,12 +118,12 @@ def reports_show(app: App, /, user: str, report_id: int, as_csv: bool, as_json: 
 @click.argument("report_id", type=click.IntRange(0, 2**63 - 1), help="The report's number.")
 @as_json
 @pass_app
-def history(app: App, /, report_id: int, as_json: bool) -> None:
+def history(app: App, /, report_id: int) -> None:
     """List the earlier versions of a report, the newest first, from PostgreSQL."""
     with app.database():
         versions = services.open_history(report_id)
     found = [{**each, "content": parsed_record.DECODER.decode(each["content"])} for each in versions]
-    if as_json:
+    if is_json():
         print_json(found)
         return
     if not found:
@@ -150,11 +150,11 @@ def history(app: App, /, report_id: int, as_json: bool) -> None:
 @as_csv
 @as_json
 @pass_app
-def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool, as_json: bool) -> None:
+def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int, as_csv: bool) -> None:
     """Show one measurement of a person over time, the newest last, with a line drawn of it."""
     from msgspec.structs import asdict  # help needs no msgspec
 
-    check_form(as_csv, as_json)
+    check_form(as_csv)
     if code is not None and name is not None:
         raise click.UsageError("give --code or --name, not both")
     more = False
@@ -166,7 +166,7 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
         else:
             newest, behind = store.trend(patient, trends.TrendQuery(code, name), limit=limit)
             found, more = newest[::-1], behind is not None
-            columns = TREND_COLUMNS if as_json or as_csv else POINT_HEADER
+            columns = TREND_COLUMNS if is_json() or as_csv else POINT_HEADER
             if not found:
                 what = f"code {code}" if code is not None else f"name {name!r}"
                 raise NotFound(
@@ -178,7 +178,7 @@ def trend(app: App, /, user: str, code: str | None, name: str | None, limit: int
         for record, each in zip(records, found, strict=True):
             record["taken_at"] = facts.moment_text(each.taken_at, written, each.taken_precision) or "not known"
             record["position"] = ranges.compare(asdict(each)).position
-    print_records(records, columns, as_json=as_json, as_csv=as_csv)
+    print_records(records, columns, as_csv=as_csv)
     if "position" in columns:
         draw(found, code)
     warn_of_more(more, limit, "reports that have it")

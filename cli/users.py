@@ -21,7 +21,6 @@ from cli.output import (
     print_records,
     print_table,
     tell,
-    told_as_json,
 )
 from myhealth.audit import events
 from myhealth.common.errors import BadInput
@@ -68,7 +67,7 @@ def users() -> None:
 @password_options
 @click.option("--no-password", is_flag=True, help="Set no password: the user cannot log in until one is set.")
 @click.option("--reuse-erased-name", is_flag=True, help="Give out the name of a user who was deleted.")
-@told_as_json
+@as_json
 @pass_app
 def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_password: bool, **values: Any) -> None:
     """Create a user; asks for the password unless an option gives it."""
@@ -89,20 +88,20 @@ def create(app: App, /, username: str, password_stdin: bool, generate: bool, no_
 @click.option("--to-review", is_flag=True, help="Only accounts that registered themselves and were not reviewed.")
 @as_json
 @pass_app
-def users_list(app: App, role: str | None, to_review: bool, as_json: bool) -> None:
+def users_list(app: App, role: str | None, to_review: bool) -> None:
     """List users by name."""
     with app.database():
         events.record_event("read", what="people")
         found = services.list_users(role=role, to_review=to_review)
     columns = ("id", "username", "role", "full_name", "active", "linked", "password")
-    print_records([user_row(user) for user in found], columns, as_json=as_json)
+    print_records([user_row(user) for user in found], columns)
 
 
 @users.command("show")
 @click.argument("username", help="The user name.")
 @as_json
 @pass_app
-def users_show(app: App, username: str, as_json: bool) -> None:
+def users_show(app: App, username: str) -> None:
     """Show one user."""
     with app.database():
         found = services.get_user(username)
@@ -110,7 +109,7 @@ def users_show(app: App, username: str, as_json: bool) -> None:
         user = user_row(found)
         user["identifiers"] = identifier_rows(found)
         user["checkups"] = services.count_checkups(username)
-    if as_json:
+    if is_json():
         print_json(user)
     else:
         numbers = ", ".join(f"{each['value']} of {each['system']}" for each in user["identifiers"])
@@ -119,7 +118,7 @@ def users_show(app: App, username: str, as_json: bool) -> None:
 
 @users.command("link")
 @click.argument("username", help="The user name.")
-@told_as_json
+@as_json
 @pass_app
 def users_link(app: App, username: str) -> None:
     """Link an account that registered itself to its person: it then receives records.
@@ -141,7 +140,7 @@ users.add_command(identifiers_)
 @users.command("set-password")
 @click.argument("username", help="The user name.")
 @password_options
-@told_as_json
+@as_json
 @pass_app
 def users_set_password(app: App, username: str, password_stdin: bool, generate: bool) -> None:
     """Set a user's password; it logs the user out everywhere."""
@@ -157,7 +156,7 @@ def users_set_password(app: App, username: str, password_stdin: bool, generate: 
 @users.command("set-role")
 @click.argument("username", help="The user name.")
 @click.argument("role", type=click.Choice(ROLES), help="The new role.")
-@told_as_json
+@as_json
 @pass_app
 def users_set_role(app: App, username: str, role: str) -> None:
     """Set a user's role."""
@@ -170,7 +169,7 @@ def users_set_role(app: App, username: str, role: str) -> None:
 @users.command("set-name")
 @click.argument("username", help="The user name.")
 @click.argument("full_name", help="The full name.")
-@told_as_json
+@as_json
 @pass_app
 def set_name(app: App, username: str, full_name: str) -> None:
     """Set a user's full name, by which doctors find a patient."""
@@ -182,7 +181,7 @@ def set_name(app: App, username: str, full_name: str) -> None:
 @users.command("set-person")
 @click.argument("username", help="The user name.")
 @person_options
-@told_as_json
+@as_json
 @pass_app
 def users_set_person(app: App, /, username: str, **given: str | None) -> None:
     """Set a user's birth date and sex: a record that contradicts them is rejected."""
@@ -196,7 +195,7 @@ def users_set_person(app: App, /, username: str, **given: str | None) -> None:
 
 @users.command()
 @click.argument("username", help="The user name.")
-@told_as_json
+@as_json
 @pass_app
 def disable(app: App, username: str) -> None:
     """Disable a user: no login, and logged out everywhere. Nothing is deleted."""
@@ -210,7 +209,7 @@ def disable(app: App, username: str) -> None:
 @users.command("unblock")
 @click.argument("username", required=False, help="The user name.")
 @click.option("--address", metavar="A", help="Only attempts from this address; without USERNAME, those of all users.")
-@told_as_json
+@as_json
 @pass_app
 def users_unblock(app: App, username: str | None, address: str | None) -> None:
     """Forget failed logins of a user, of an address (its /64 if it is IPv6), or both: the waiting ends."""
@@ -223,7 +222,7 @@ def users_unblock(app: App, username: str | None, address: str | None) -> None:
 
 @users.command()
 @click.argument("username", help="The user name.")
-@told_as_json
+@as_json
 @pass_app
 def enable(app: App, username: str) -> None:
     """Enable a disabled user again."""
@@ -237,7 +236,7 @@ def enable(app: App, username: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 @pass_app
-def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
+def delete(app: App, username: str, yes: bool) -> None:
     """Erase a user with all check-ups and everything else that is held, permanently.
 
     Prints what was removed, and what an operator must still do.
@@ -253,7 +252,7 @@ def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
         done = erase_user(user.username)
         at_once = end_logins(settings, user)
     removed = {**done.removed, "reports": checkups if at_once else None}
-    if as_json:
+    if is_json():
         print_json({"removed": removed, "review": done.review, "left_to_do": LEFT_TO_DO})
         return
     click.echo(f"Deleted {user.username} and {plural(checkups, 'check-up')}.")
@@ -270,7 +269,7 @@ def delete(app: App, username: str, yes: bool, as_json: bool) -> None:
 @users.command()
 @click.argument("username", help="The user name.")
 @click.option("--output", type=click.Path(), help="The file to write, a zip; USERNAME.zip without it.", metavar="FILE")
-@told_as_json
+@as_json
 @pass_app
 def export(app: App, username: str, output: str | None) -> None:
     """Write everything that is held on a person into a zip: readable JSON, and the reports as FHIR R4 Bundles.
@@ -290,7 +289,7 @@ def export(app: App, username: str, output: str | None) -> None:
 @users.command("import")
 @click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="strict"), help="The CSV file.")
 @click.option("--skip-existing", is_flag=True, help="Do not report usernames that are taken.")
-@told_as_json
+@as_json
 @pass_app
 def import_(app: App, file: TextIO, skip_existing: bool) -> None:
     """Create users from a CSV file (- is standard input).
