@@ -22,7 +22,7 @@ from myhealth.reports.trends import TrendQuery
 from myhealth.reports.writer import ReportWriter
 from myhealth.sync.runner import restart_epoch, run_pass
 from myhealth.sync.verify import verify
-from wsgi.browse_api.users import POINT_COLUMNS, encode_rows
+from wsgi.browse_api.views import POINT_COLUMNS, encode_rows
 
 pytestmark = pytest.mark.usefixtures("people")
 PRESSURE = TrendQuery(code="8480-6")

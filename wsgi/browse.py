@@ -8,16 +8,18 @@ from typing import Any
 from myhealth.common.settings import Settings
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
-from wsgi.browse_api.reports import ReportsView, SingleReportView, UserReportsView
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
 from wsgi.browse_api.sync_endpoints import SYNC_SCHEMAS, CallView, ReportDocumentsView
-from wsgi.browse_api.users import (
+from wsgi.browse_api.views import (
     AccessLogView,
     BrowsedUsersView,
     BrowsedUserView,
     BrowseLogin,
     ForwardedLogoutView,
+    ReportsView,
+    SingleReportView,
     TrendsView,
+    UserReportsView,
 )
 from wsgi.browse_pages.base import NotFoundPage, add_page, redirect
 from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload

@@ -1,4 +1,5 @@
-"""The FHIR R4 API for reading: logical ids, searches, `$everything`. Source: HL7 FHIR R4 (4.0.1), "RESTful API"."""
+"""The FHIR R4 API for reading: its operations and the CapabilityStatement, both derived from the tables of parameters;
+logical ids, searches, `$everything`. Source: HL7 FHIR R4 (4.0.1), "RESTful API", "CapabilityStatement"."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,26 +8,140 @@ from typing import Any, ClassVar
 
 import bottle
 
+from myhealth import __version__
 from myhealth.common.errors import NotFound
 from myhealth.reports.access_log import Access
 from myhealth.reports.documents import Document, encode_json
 from myhealth.reports.export.fhir_values import Element
-from myhealth.reports.fhir.parameters import PARAMETERS, FhirSearch, parse_fhir_search
+from myhealth.reports.fhir.parameters import COUNT, INCLUDES, PARAMETERS, FhirSearch, parse_fhir_search
 from myhealth.reports.fhir.resources import find_resource, is_withdrawn, patient_of, report_id_of, resources_of
 from myhealth.reports.fhir.search import NO_PATIENT, ResourcePage, count_found, find_named, find_page, find_patients
 from myhealth.reports.fhir.values import refuse
+from myhealth.reports.filters import FILTER_TEXT_MAX
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
-from wsgi.browse_api.fhir_capability import (
-    EVERYTHING,
-    EVERYTHING_KINDS,
-    METADATA,
-    READ,
-    capability_statement,
-    search_operation,
-)
 from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
+from wsgi.browse_api.schemas import SEARCH_AFTER, reading, refusals
+from wsgi.common.openapi import TEXT, Operation, ref
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body, site
 from wsgi.common.views import FHIR, JSON, View, answer
+
+VALUE = rf"([^\u0000,\\]|\\[,|$\\]){{1,{FILTER_TEXT_MAX}}}"
+VALUES = {**TEXT, "minLength": 1, "pattern": f"^{VALUE}(,{VALUE})*$"}
+DATES = {**TEXT, "anyOf": [{"format": "date"}, {"format": "date-time"},
+                           {"pattern": "^(eq|ne|gt|lt|ge|le|sa|eb|ap)?[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}]}  # fmt: skip
+SCHEMAS = {"date": DATES, "token": VALUES, "string": VALUES, "reference": VALUES}
+FORMAT = ("_format", {"enum": ["json", FHIR, JSON, "text/json"]}, "The media type, in place of Accept.")
+COUNTED = (
+    "_count",
+    {"type": "integer", "minimum": 0, "maximum": 10**9, "default": COUNT},
+    "Maximum number of resources on a page.",
+)
+PLACE = {**TEXT, "pattern": r"^-?[0-9]{1,15}_[0-9]{1,18}_[0-9]{1,9}$"}
+PREFER = ("Prefer", TEXT, "`handling=strict`: refuse unknown parameters.")
+EVERYTHING_KINDS = ("Patient", "DiagnosticReport", "Observation", "Device")
+TYPES = {**TEXT, "pattern": rf"^([^\u0000]*,)?({'|'.join(EVERYTHING_KINDS)})(,[^\u0000]*)?$"}
+NOT_THERE = {404: "Nothing has this id, or the caller may not see it."}
+WHO = "the person, doctor, admin"
+
+
+def fhir_operation(summary: str, answer: tuple[str, str], roles: str = WHO, **details: Any) -> Operation:
+    return reading(summary, answer, roles, content=FHIR, others={JSON: ref(answer[1])}, **details)
+
+
+def _after_parameter(schema: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    return "_after", schema, "Where the page begins; the next link has it."
+
+
+def search_operation(kind: str, *, form: bool = False) -> Operation:
+    """Describe the search of one type of resource; `form`: with its parameters in a form."""
+    begin = SEARCH_AFTER[1] if kind == "Patient" else PLACE
+    controls = [
+        COUNTED,
+        _after_parameter(begin),
+        FORMAT,
+        ("_summary", {"enum": ["count", "false"]}, "`count`: only their number."),
+    ]
+    if INCLUDES[kind]:
+        controls += [
+            (
+                "_sort",
+                {"enum": ["-date", "date"]},
+                "`-date`, the default: the newest check-up first; `date`: the oldest.",
+            ),
+            ("_include", {"enum": list(INCLUDES[kind])}, "Resources to add, to which those that were found refer."),
+        ]
+    own = [(name, SCHEMAS[each.type], each.text) for name, each in PARAMETERS[kind].items()]
+    details: dict[str, Any] = {"query": (*own, *controls)}
+    if form:
+        schema = {"type": "object", "properties": {name: each for name, each, _ in (*own, *controls)}}
+        details = {"body": {"content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+    errors = refusals(415, 429) if form else refusals(429)
+    told = "A Bundle of what was found; its link `next` leads to the next page."
+    return fhir_operation(
+        f"Search {kind}s" + " by a form" * form, (told, "FhirSearchset"), errors=errors, headers=(PREFER,), **details
+    )
+
+
+READ = fhir_operation(
+    "Read a resource", ("The resource.", "FhirResource"), query=(FORMAT,), errors={**NOT_THERE, **refusals(410)}
+)
+METADATA = fhir_operation("Describe the FHIR API", ("A CapabilityStatement.", "FhirResource"), "", query=(FORMAT,))
+EVERYTHING = fhir_operation(
+    "Read all of a patient's resources",
+    ("The Patient, DiagnosticReports, Observations and Devices.", "FhirSearchset"),
+    query=(
+        ("_type", TYPES, "Only these resource types; unknown ones are ignored."),
+        ("_since", {**TEXT, "format": "date-time"}, "Only what was changed since."),
+        (COUNTED[0], {**COUNTED[1], "minimum": 1}, COUNTED[2]),
+        *(_after_parameter(PLACE), FORMAT),
+    ),
+    errors={**NOT_THERE, **refusals(429)},
+)
+
+
+SECURITY = "A token of POST /login/, as Authorization: Bearer. Patients see their own, doctors and admins everybody's."
+
+
+def capability_statement(base: str) -> dict[str, Any]:
+    """Return the CapabilityStatement of the server at this address."""
+    rest = {
+        "mode": "server",
+        "security": {"cors": False, "description": SECURITY},
+        "resource": [_resource(kind) for kind in ("Patient", "Observation", "DiagnosticReport", "Device")],
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": "2026-11-28",
+        "kind": "instance",
+        "software": {"name": "MyHealth", "version": __version__},
+        "implementation": {"description": "MyHealth: people's own health check-up reports", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["json", FHIR],
+        "rest": [rest],
+    }
+
+
+def _resource(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "type": kind,
+        "interaction": [{"code": "read"}],
+        "versioning": "versioned",
+        "readHistory": False,
+        "conditionalRead": "not-match",
+    }
+    if kind in PARAMETERS:
+        found["interaction"].append({"code": "search-type"})
+        found["searchParam"] = [
+            {"name": name, "type": each.type, "documentation": each.text} for name, each in PARAMETERS[kind].items()
+        ]
+        if INCLUDES[kind]:
+            found["searchInclude"] = list(INCLUDES[kind])
+    if kind == "Patient":
+        definition = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+        found["operation"] = [{"name": "everything", "definition": definition}]
+    return found
+
 
 FORM = "application/x-www-form-urlencoded"
 FORM_MAX_BYTES = 64 * 1024
@@ -144,7 +259,9 @@ class ReadView(FhirView):
             raise
 
 
-class SearchBase(FhirView):
+class SearchView(FhirView):
+    """A search; `FHIR_VIEWS` says by which verb it comes."""
+
     def search(self) -> Any:
         strict = "handling=strict" in header("Prefer").replace(" ", "").lower()
         search = parse_fhir_search(self.kind, self.pairs, fhir_base(), strict=strict)
@@ -215,16 +332,6 @@ class SearchBase(FhirView):
         self.context.reports.access_log.log(*accesses)
 
 
-class SearchView(SearchBase):
-    def get(self) -> Any:
-        return self.search()
-
-
-class SearchFormView(SearchBase):
-    def post(self) -> Any:
-        return self.search()
-
-
 class EverythingView(FhirView):
     """`$everything`: the Patient, and a page of all that the reports have."""
 
@@ -262,14 +369,15 @@ class EverythingView(FhirView):
         return search, kinds
 
 
-def _of(kind: str, view: type[FhirView], **spec: Any) -> type[FhirView]:
-    return type(f"{kind}{view.__name__}", (view,), {"kind": kind, **({"spec": spec} if spec else {})})
+def _search_view(kind: str, verb: str) -> type[FhirView]:
+    spec = {verb: search_operation(kind, form=verb == "post")}
+    return type(f"{kind}Search", (SearchView,), {"kind": kind, "spec": spec, verb: SearchView.search})
 
 
 FHIR_VIEWS: dict[str, Any] = {"/fhir/metadata/": MetadataView}
 for _kind in EVERYTHING_KINDS:
-    FHIR_VIEWS[f"/fhir/{_kind}/<resource_id:fhir_id>/"] = _of(_kind, ReadView)
+    FHIR_VIEWS[f"/fhir/{_kind}/<resource_id:fhir_id>/"] = type(f"{_kind}Read", (ReadView,), {"kind": _kind})
 for _kind in PARAMETERS:
-    FHIR_VIEWS[f"/fhir/{_kind}/"] = _of(_kind, SearchView, get=search_operation(_kind))
-    FHIR_VIEWS[f"/fhir/{_kind}/_search/"] = _of(_kind, SearchFormView, post=search_operation(_kind, form=True))
+    FHIR_VIEWS[f"/fhir/{_kind}/"] = _search_view(_kind, "get")
+    FHIR_VIEWS[f"/fhir/{_kind}/_search/"] = _search_view(_kind, "post")
 FHIR_VIEWS["/fhir/Patient/<resource_id:fhir_id>/$everything/"] = EverythingView

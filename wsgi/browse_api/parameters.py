@@ -22,10 +22,18 @@ from wsgi.common.requests import parse_boolean
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999, since 1970
 PAGE_CURSOR = re.compile(r"(-?[0-9]{1,15})_([0-9]{1,19})", re.ASCII)
+PLACE_CURSOR = re.compile(rf"{PAGE_CURSOR.pattern}_([0-9]{{1,9}})", re.ASCII)
 ACCESS_CURSOR = re.compile(r"([0-9]{1,14})_([0-9a-f]{24})", re.ASCII)
 # The key comes last, because it may contain any character.
 SEARCH_CURSOR = re.compile(rf"([0-{KEYS}])_([0-9]{{1,19}})_([^\0]*)", re.ASCII | re.DOTALL)
-MALFORMED = "after must be the value that a Link header gave."
+
+
+def _read(cursor: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Match a cursor; None for "". Raises BadInput."""
+    found = cursor.fullmatch(text)
+    if text and (found is None or UNSTORABLE.search(text)):
+        raise BadInput("after must be the value that a Link header gave.")
+    return found
 
 
 def format_page_cursor(cursor: PageCursor) -> str:
@@ -40,11 +48,11 @@ def report_cursor(report: Document) -> str:
 
 def parse_page_cursor(text: str) -> PageCursor | None:
     """Return None for "". Raises BadInput."""
-    if not text:
-        return None
-    match = PAGE_CURSOR.fullmatch(text)
-    if match is None:
-        raise BadInput(MALFORMED)
+    match = _read(PAGE_CURSOR, text)
+    return match and _page_cursor(match)
+
+
+def _page_cursor(match: re.Match[str]) -> PageCursor:
     # No report is outside these years, so the first or the last moment finds the same.
     milliseconds = min(max(int(match[1]), FIRST_MS), LAST_MS)
     return PageCursor(UNIX_EPOCH + timedelta(milliseconds=milliseconds), min(int(match[2]), INT_MAX))
@@ -57,13 +65,8 @@ def format_place(place: SearchPosition) -> str:
 
 def parse_place(text: str) -> SearchPosition | None:
     """Return None for "". Raises BadInput."""
-    if not text:
-        return None
-    report, _, skipped = text.rpartition("_")
-    cursor = parse_page_cursor(report)
-    if cursor is None or not re.fullmatch(r"[0-9]{1,9}", skipped, re.ASCII):
-        raise BadInput(MALFORMED)
-    return SearchPosition(cursor, int(skipped))
+    match = _read(PLACE_CURSOR, text)
+    return match and SearchPosition(_page_cursor(match), int(match[3]))
 
 
 def access_cursor(event: AccessEvent) -> str:
@@ -73,15 +76,8 @@ def access_cursor(event: AccessEvent) -> str:
 
 def parse_access_cursor(text: str) -> AccessCursor | None:
     """Return None for "". Raises BadInput."""
-    if not text:
-        return None
-    match = ACCESS_CURSOR.fullmatch(text)
-    try:
-        if match is None:
-            raise ValueError(text)
-        return AccessCursor(datetime.fromtimestamp(int(match[1]) / 1000, UTC), match[2])
-    except (ValueError, OverflowError, OSError) as error:
-        raise BadInput(MALFORMED) from error
+    match = _read(ACCESS_CURSOR, text)
+    return match and AccessCursor(UNIX_EPOCH + timedelta(milliseconds=int(match[1])), match[2])
 
 
 def format_search_cursor(cursor: SearchCursor) -> str:
@@ -91,12 +87,8 @@ def format_search_cursor(cursor: SearchCursor) -> str:
 
 def parse_search_cursor(text: str) -> SearchCursor | None:
     """Return None for "". Raises BadInput."""
-    if not text:
-        return None
-    match = SEARCH_CURSOR.fullmatch(text)
-    if match is None or UNSTORABLE.search(text):
-        raise BadInput(MALFORMED)
-    return SearchCursor(int(match[1]), match[3], min(int(match[2]), INT_MAX))
+    match = _read(SEARCH_CURSOR, text)
+    return match and SearchCursor(int(match[1]), match[3], min(int(match[2]), INT_MAX))
 
 
 SPAN_FIELD = {"from": "since", "to": "until"}

@@ -90,7 +90,8 @@ RESULT_NOTES = {
 def reading(summary: str, answer: tuple[str, Any], roles: str, **details: Any) -> Operation:
     """Describe a GET whose answer clients may keep. `errors`: those beside wrong parameters and media types."""
     errors = {**refusals(400, 406), **details.pop("errors", {})}
-    return Operation(summary, {200: answer, **CACHED}, roles, headers=KNOWN_TAG, errors=errors, **details)
+    headers = (*details.pop("headers", ()), *KNOWN_TAG)
+    return Operation(summary, {200: answer, **CACHED}, roles, headers=headers, errors=errors, **details)
 
 
 def refusals(*statuses: int) -> dict[int, str]:

@@ -1,5 +1,6 @@
-"""Login and logout, which the upload API decides; users: search, profile, trends and access log."""
+"""The JSON API: login and logout, which the upload API decides; people; reports, trends and access logs."""
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,34 +11,19 @@ from myhealth.common.csv_writer import csv_lines
 from myhealth.common.errors import NotFound
 from myhealth.common.request_context import client_address
 from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX
-from myhealth.reports.documents import Document, encode_json
+from myhealth.reports.documents import Document, encode_json, public_report
+from myhealth.reports.export.csv_table import report_lines
+from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
+from wsgi.browse_api import parameters, schemas
 from wsgi.browse_api.context import STAFF, ApiView, BrowseContext
-from wsgi.browse_api.parameters import (
-    access_cursor,
-    format_page_cursor,
-    format_search_cursor,
-    parse_access_cursor,
-    parse_search,
-    parse_trend,
-)
-from wsgi.browse_api.schemas import (
-    ACCESS_LOG_AFTER,
-    ACCESS_LOG_COLUMNS,
-    CSV_MEDIA_TYPE,
-    PAGE_PARAMETERS,
-    SEARCH_AFTER,
-    SEARCH_PARAMETERS,
-    TREND_PARAMETERS,
-    UNKNOWN_PERSON,
-    reading,
-    refusals,
-)
+from wsgi.browse_api.schemas import PAGE_PARAMETERS, UNKNOWN_PERSON, reading, refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation, ref
-from wsgi.common.requests import BASIC, bearer_token
+from wsgi.common.requests import BASIC, bearer_token, site
 from wsgi.common.views import (
     CSV,
+    FHIR,
     JSON,
     LoginView,
     answer,
@@ -105,15 +91,17 @@ class BrowsedUsersView(ApiView):
         "Find people",
         ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"]),
         "everybody",
-        query=(PAGE_PARAMETERS[0], SEARCH_AFTER, *SEARCH_PARAMETERS),
+        query=(PAGE_PARAMETERS[0], schemas.SEARCH_AFTER, *schemas.SEARCH_PARAMETERS),
     )
     def get(self) -> Any:
-        limit, wanted = page_limit(self.asked), parse_search(self.asked)
+        limit, wanted = page_limit(self.asked), parameters.parse_search(self.asked)
         if self.user["role"] not in STAFF:
             return answer_json([describe(self.user)] if wanted.finds(self.user) else [])
         found = self.context.reports.people.search(wanted, limit=limit + 1)
         self.log_access(None, "people")
-        page, next_url = cut_page(found, limit, lambda user: format_search_cursor(wanted.cursor_of(user)), self.asked)
+        page, next_url = cut_page(
+            found, limit, lambda user: parameters.format_search_cursor(wanted.cursor_of(user)), self.asked
+        )
         return answer_json([describe(user) for user in page], next_link(next_url))
 
 
@@ -157,13 +145,13 @@ class TrendsView(ApiView):
             {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
         ),
         "the person, doctor, admin",
-        query=TREND_PARAMETERS,
-        others=CSV_MEDIA_TYPE,
+        query=schemas.TREND_PARAMETERS,
+        others=schemas.CSV_MEDIA_TYPE,
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
         media_type, limit = self.media_type, page_limit(self.asked, TREND_LIMIT, TREND_LIMIT_MAX)
-        wanted = parse_trend(self.asked)
+        wanted = parameters.parse_trend(self.asked)
         patient = self.person(username, "trends")
         if wanted.code is None and wanted.name is None:
             content = encode_rows(self.context.measurements(patient), MEASUREMENT_COLUMNS, media_type)
@@ -171,7 +159,7 @@ class TrendsView(ApiView):
 
         def make() -> tuple[bytes, str]:
             points, after = self.context.reports.trend(patient, wanted, limit=limit)
-            return encode_rows(points, POINT_COLUMNS, media_type), format_page_cursor(after) if after else ""
+            return encode_rows(points, POINT_COLUMNS, media_type), parameters.format_page_cursor(after) if after else ""
 
         key = (patient["_id"], patient["subject"], media_type, limit, wanted)
         content, cursor = self.context.trends.get(key, make)
@@ -185,18 +173,18 @@ class AccessLogView(ApiView):
         "List who opened or changed a person's record",
         ("Each access by staff, the newest first.", ["AccessEvent"]),
         "the person, doctor, admin",
-        query=(PAGE_PARAMETERS[0], ACCESS_LOG_AFTER),
-        others=CSV_MEDIA_TYPE,
+        query=(PAGE_PARAMETERS[0], schemas.ACCESS_LOG_AFTER),
+        others=schemas.CSV_MEDIA_TYPE,
         errors=UNKNOWN_PERSON,
     )
     def get(self, username: str) -> Any:
-        limit, after = page_limit(self.asked), parse_access_cursor(self.asked.get("after", ""))
+        limit, after = page_limit(self.asked), parameters.parse_access_cursor(self.asked.get("after", ""))
         patient = self.person(username, "access log")
         found = self.context.reports.access_log.find_for_patient(patient, limit=limit + 1, after=after)
-        page, next_url = cut_page(found, limit, access_cursor, self.asked)
+        page, next_url = cut_page(found, limit, parameters.access_cursor, self.asked)
         if self.media_type == CSV:
-            return answer(encode_rows(page, ACCESS_LOG_COLUMNS, CSV), CSV, next_link(next_url))
-        rows = [{name: getattr(event, name) for name in ACCESS_LOG_COLUMNS} for event in page]
+            return answer(encode_rows(page, schemas.ACCESS_LOG_COLUMNS, CSV), CSV, next_link(next_url))
+        rows = [{name: getattr(event, name) for name in schemas.ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))
 
 
@@ -206,3 +194,84 @@ def encode_rows(found: Sequence[Any], columns: Sequence[str], media_type: str) -
         return encode_json(found)
     rows = ([getattr(each, name) for name in columns] for each in found)
     return "".join(csv_lines(columns, rows)).encode()
+
+
+REPORT_LIST = "Reports, the newest first; the `Link` header leads to the next page.", ["Report"]
+LIST_PARAMETERS = (*PAGE_PARAMETERS, *schemas.LIST_FILTERS)
+
+
+class ReportAnswersView(ApiView):
+    """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
+
+    def page(self, patient: Document, limit: int, options: dict[str, Any]) -> Any:
+        """Answer with one page of a list, as `read_page` returned it. Raises TooManyAttempts for a user's second export
+        at the same time."""
+        with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.enter(self.user["subject"]):
+            found = self.context.reports.find(patient, limit=limit + 1, **options)
+            page, next_url = cut_page(found, limit, parameters.report_cursor, self.asked)
+            return self.answer_reports(page, patient, next_url)
+
+    def answer_reports(self, reports: list[Document], patient: Document, next_url: str = "") -> Any:
+        username = patient["username"]
+        if self.media_type == CSV:
+            content = "".join(report_lines(reports, username)).encode()
+        elif self.media_type == FHIR:
+            url = site().base_url() + next_url if next_url else None
+            content = encode_json(fhir_bundle(reports, patient, next_url=url))
+        else:
+            content = encode_json([public_report(report, username) for report in reports])
+        return answer(content, self.media_type, next_link(next_url))
+
+
+class ReportsView(ReportAnswersView):
+    """The caller's own reports."""
+
+    @reading(
+        "List one's own reports",
+        REPORT_LIST,
+        "everybody",
+        query=LIST_PARAMETERS,
+        others=schemas.REPORT_MEDIA_TYPES,
+        errors=refusals(429),
+    )
+    def get(self) -> Any:
+        return self.page(self.user, *read_page(self.asked))
+
+
+class UserReportsView(ReportAnswersView):
+    """A named person's reports: the caller's own, or anybody's for staff."""
+
+    @reading(
+        "List a person's reports",
+        REPORT_LIST,
+        "the person, doctor, admin",
+        query=LIST_PARAMETERS,
+        others=schemas.REPORT_MEDIA_TYPES,
+        errors={**refusals(429), **UNKNOWN_PERSON},
+    )
+    def get(self, username: str) -> Any:
+        page = read_page(self.asked)  # an access is logged only after the query is validated
+        return self.page(self.person(username, "reports" if self.media_type == JSON else "export"), *page)
+
+
+class SingleReportView(ReportAnswersView):
+    """One report: the caller's own, or anybody's for staff."""
+
+    @reading(
+        "Show a report",
+        ("The report.", "Report"),
+        "the person, doctor, admin",
+        others=schemas.REPORT_MEDIA_TYPES,
+        errors=schemas.UNKNOWN_REPORT,
+    )
+    def get(self, report_id: int) -> Any:
+        report, patient = self.report(report_id)
+        if self.media_type == JSON:
+            return answer_json(public_report(report, patient["username"]))
+        return self.answer_reports([report], patient)
+
+
+def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """Return the limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
+    sort, after = parameters.parse_sort(asked.get("sort", "")), parameters.parse_page_cursor(asked.get("after", ""))
+    return page_limit(asked), {"wanted": parameters.parse_filter(asked), "sort": sort, "after": after}
