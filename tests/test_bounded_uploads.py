@@ -19,7 +19,7 @@ from myhealth import processes
 from myhealth.common.concurrency import Gate
 from myhealth.common.errors import Busy
 from myhealth.intake import rejections
-from wsgi.upload_api import bulk_answer, checkups
+from wsgi.upload_api import uploads
 
 BASE_MB, ANSWER_MAX = 300, 5 * 1024 * 1024
 
@@ -41,7 +41,7 @@ def test_the_errors_of_one_record_are_bounded(send: Any) -> None:
 
 
 def test_the_answer_is_bounded_and_still_has_an_item_for_each_record(send: Any, monkeypatch: Any, db: Any) -> None:
-    monkeypatch.setattr(bulk_answer, "ITEMS_MAX_BYTES", 9_000)
+    monkeypatch.setattr(uploads, "ITEMS_MAX_BYTES", 9_000)
     answer = send([record(f"r{i}", disease=5 if i % 3 else "BP") for i in range(150)])
     items = answer.json["items"]
     assert [item["index"] for item in items] == list(range(150))
@@ -55,7 +55,7 @@ def test_the_answer_is_bounded_and_still_has_an_item_for_each_record(send: Any, 
 
 
 def test_the_file_of_rejected_records_is_bounded(send: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(bulk_answer, "REJECTED_FILE_MAX_BYTES", 2_000)
+    monkeypatch.setattr(uploads, "REJECTED_FILE_MAX_BYTES", 2_000)
     body = [record(f"r{i}", disease=5) for i in range(50)]
     answer = send(body, "/checkups/?refused_file=true").json
     kept = json.loads(answer["refused_file"])
@@ -105,17 +105,17 @@ def test_one_record_has_one_rejection_however_it_comes(send: Any, db: Any) -> No
 
 
 def test_a_large_upload_is_stored_in_batches_and_whole_or_not_at_all(send: Any, monkeypatch: Any, db: Any) -> None:
-    monkeypatch.setattr(checkups, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(uploads, "BATCH_RECORDS", 7)
     body = [record(f"r{i}", disease=5 if i == 15 else "BP") for i in range(20)]
     text = json.dumps(body).encode()
     broken = send(text[:-1] + b", {", headers={"Idempotency-Key": "k"})
     assert broken.status_code == 400
     assert db("select count(*) from checkups") == db("select count(*) from rejections") == [(0,)]
-    monkeypatch.setattr(checkups, "REQUEST_MAX_S", -1)
+    monkeypatch.setattr(uploads, "REQUEST_MAX_S", -1)
     late = send(text)
     assert (late.status_code, "nothing was stored" in late.json["details"]) == (413, True)
     assert db("select count(*) from checkups") == [(0,)]
-    monkeypatch.setattr(checkups, "REQUEST_MAX_S", 100)
+    monkeypatch.setattr(uploads, "REQUEST_MAX_S", 100)
     for key in ("k", "k", "k2"):
         answer = send(text, headers={"Idempotency-Key": key}).json
         assert [item["index"] for item in answer["items"]] == list(range(20))
@@ -126,9 +126,9 @@ def test_a_large_upload_is_stored_in_batches_and_whole_or_not_at_all(send: Any, 
 
 def test_an_all_or_nothing_request_of_several_batches_is_refused_by_its_length(send: Any, monkeypatch: Any) -> None:
     body = [record(f"r{i}") for i in range(20)]
-    monkeypatch.setattr(checkups, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(uploads, "BATCH_RECORDS", 7)
     assert send(body, "/checkups/?atomic=true").status_code == 201
-    monkeypatch.setattr(checkups, "ATOMIC_CHARACTERS", 1_000)
+    monkeypatch.setattr(uploads, "ATOMIC_CHARACTERS", 1_000)
     answer = send(body, "/checkups/?atomic=true")
     assert (answer.status_code, answer.json["code"]) == (413, "too_large")
 

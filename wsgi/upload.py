@@ -11,17 +11,33 @@ from wsgi.common.application import Application, LazyApplication
 from wsgi.common.requests import Site
 from wsgi.common.shared_views import HEALTH_VIEWS, description_views
 from wsgi.common.views import add_view
-from wsgi.upload_api.accounts import InvitationsView, JwksView, LogoutView, RegistrationView, UploadLogin, WelcomeView
-from wsgi.upload_api.checkups import CheckupsView, HistoryView, ReviewView, UserCheckupsView, UserCheckupView
+from wsgi.upload_api.accounts import (
+    InvitationsView,
+    JwksView,
+    LinkView,
+    LogoutView,
+    RegistrationView,
+    UploadLogin,
+    UsersView,
+    UserView,
+    WelcomeView,
+)
+from wsgi.upload_api.checkups import (
+    CheckupsView,
+    DumpsView,
+    HistoryView,
+    MachinesView,
+    ReviewView,
+    UserCheckupsView,
+    UserCheckupView,
+)
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.form_page import TypeInPage, UploadFiles, UploadPage
-from wsgi.upload_api.machines import DumpsView, MachinesView
 from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
 from wsgi.upload_api.table_page import TablePage
-from wsgi.upload_api.users import LinkView, UsersView, UserView
 
 # The routes that /openapi.json describes.
 VIEWS: dict[str, Any] = {

@@ -125,12 +125,12 @@ def page_limit(asked: Mapping[str, str], default: int = LIMIT, most: int = LIMIT
     return int(text)
 
 
-def list_response(found: Sequence[Any], limit: int, place: Callable[[Any], str], **query: str) -> bottle.HTTPResponse:
+def list_response(found: Sequence[Any], limit: int, cursor: str = "id", **query: str) -> bottle.HTTPResponse:
     """Return one page of a list, with a Link header to the next page if `found` has more than `limit` entries.
 
-    `place`: returns the cursor of an entry, for the parameter `after`. Source: RFC 8288.
+    `cursor`: the field of an entry that is the parameter `after` of the page behind it. Source: RFC 8288.
     """
-    page, url = cut_page(found, limit, place, query)
+    page, url = cut_page(found, limit, lambda entry: str(entry[cursor]), query)
     return json_response(list(page), headers={"Link": next_link(url)} if url else {})
 
 

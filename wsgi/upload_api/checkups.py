@@ -1,230 +1,35 @@
-"""Upload of records, in any format; each record has its own result. Doctors list, correct and delete check-ups."""
+"""Check-ups, which doctors list, correct, review and delete; machines, and the records and dumps that are uploaded."""
 
 import contextlib
-import hashlib
-import itertools
-import os
-import re
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import bottle
 import msgspec
 
-# Loaded at start, not for the first such upload: code may be replaced under a running server.
-import myhealth.intake.formats.fhir.reader
-import myhealth.intake.formats.hl7v2.reader  # noqa: F401
 from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.checkups.models import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.services import open_history
-from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
 from myhealth.examples import NAMES, named_layout
 from myhealth.intake import corrections
-from myhealth.intake.file_import import use_layout_of_machine
-from myhealth.intake.formats.format import Dump
 from myhealth.intake.formats.json_reader import PARTS_MAX, RECORD_MAX
-from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
-from myhealth.intake.formats.source import GZIP_MAGIC, Source
-from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, dump_layout
-from myhealth.intake.idempotency import Answer, once
-from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict, ParsedRecord
-from myhealth.intake.pipeline import BATCH_RECORDS, Intake, Rollback, read_batches
-from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.machines.services import register_machine
-from wsgi.common.metrics import RECORDS
-from wsgi.common.openapi import Operation, after_parameter, one_of
-from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, read_body, read_json, spool_body
+from myhealth.intake.formats.tables.layout import dump_layout, parse_layout
+from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict
+from myhealth.machines.models import Machine
+from myhealth.machines.services import list_machines, register_machine
+from wsgi.common.openapi import Operation, after_parameter
+from wsgi.common.requests import SMALL_BODY_BYTES, read_body, read_json
 from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.bulk_answer import UNKNOWN_USER, BulkAnswer
-from wsgi.upload_api.context import UploadView, sent_file_name
-from wsgi.upload_api.schemas import BULK_HEADERS
-from wsgi.upload_api.users import LIMIT_QUERY, WRONG_PAGE
+from wsgi.upload_api.accounts import LIMIT_QUERY, WRONG_PAGE
+from wsgi.upload_api.context import UploadView
+from wsgi.upload_api.schemas import USERNAME
+from wsgi.upload_api.uploads import PATIENT_BODY, SENDERS, UNKNOWN, UNKNOWN_USER, TakesRecords, bulk
 
-# The text of a batch: its records take some twenty times as much memory.
-BATCH_CHARACTERS, ATOMIC_CHARACTERS = 2 * 1024 * 1024, 8 * 1024 * 1024
 REVIEW_MAX_BYTES = 32 * 1024  # a note whose every character is escaped
-REQUEST_MAX_S = 120  # from the first record to the last one; checked between records
-
-BULK_ANSWERS = {
-    201: ("At least one record was accepted.", "BulkAnswer"),
-    200: ("All records that can be stored were stored already.", "BulkAnswer"),
-    422: ("Every record was rejected.", "BulkAnswer"),
-}
-BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
-FURTHER = ("layout", "date_format", "timezone", "decimal", "patient")
-
-
-def bulk_body(*json_schemas: str) -> dict[str, Any]:
-    """Describe a body in any format; the JSON formats have schemas."""
-    content: dict[str, Any] = {"application/json": {"schema": one_of(*json_schemas)}}
-    for media_type in sorted({each.media_type for each in FORMATS}, reverse=True):
-        content.setdefault(media_type, {"schema": {"type": "string"}})
-    return {"description": BODY_DESCRIPTION, "content": content}
-
-
-BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirUpload")
-# The address names the patient, so a record may leave it out.
-PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirUpload")
-BULK_QUERY = (
-    ("atomic", {"type": "boolean", "default": False}, "Store all records or none."),
-    ("refused_file", {"type": "boolean", "default": False}, "Also return the rejected records, as they were sent."),
-)
-CHARSET = re.compile(r";\s*charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
-ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
-TABLE_QUERY = (
-    ("layout", {"enum": [*NAMES]}, "What a table's columns mean; if not given, the machine's layout, or by names."),
-    ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
-    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point, if nothing else is said."),
-    ("timezone", ZONE, "The time zone of a table's times that have none, such as Asia/Kolkata."),
-)
-UNKNOWN = {404: UNKNOWN_USER}
 REVIEWED = ("id", "revision", "reviewed_at", "reviewed_by", "review_note")
-DOCTOR, SENDERS, REVIEWERS = ("doctor",), ("doctor", "technician"), ("doctor", "admin")
+DOCTOR, TECHNICIAN, REVIEWERS = ("doctor",), ("technician",), ("doctor", "admin")
 BEFORE_QUERY = after_parameter(type="integer", minimum=0, maximum=10**18 - 1)
-REPLAYED = (
-    "Idempotent-Replayed", {"const": "true"}, "Present if this is the earlier answer to the same `Idempotency-Key`."
-)  # fmt: skip
-
-
-def bulk(
-    summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None, query: tuple[Any, ...] = ()
-) -> Operation:
-    return Operation(
-        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=(*BULK_QUERY, *TABLE_QUERY, *query),
-        headers=BULK_HEADERS, sends=(REPLAYED,),
-        errors={**UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
-    )  # fmt: skip
-
-
-class Collector(Protocol):
-    """Collects the results of an upload, batch by batch."""
-
-    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None: ...
-
-
-class TakesRecords(UploadView):
-    """Upload: read the body to a file, store its records batch by batch in one transaction, answer for each record."""
-
-    def make_room(self, size: int, held: contextlib.ExitStack) -> None:
-        """Keep a body of so many bytes from taking the threads and memory of others, until `held` ends. Raises Busy."""
-        if size > QUICK_BODY_BYTES:
-            held.enter_context(self.context.bodies.enter(self.user.id))
-        if size > SMALL_BODY_BYTES:
-            held.enter_context(self.context.large_bodies.enter())
-
-    def take(self, *, machine: str = "", patient: str | None = None, as_dump: bool = False) -> Any:
-        """Store the body and answer it. `machine`: the serial. `patient`: the patient of every record. `as_dump`: give
-        records without a record_id a derived one, so that the same dump sent twice is stored once."""
-        atomic, with_rejected = self.flag("atomic"), self.flag("refused_file")
-        key = header("Idempotency-Key") if "HTTP_IDEMPOTENCY_KEY" in bottle.request.environ else None
-        # one name for all spellings of the path: an unresolved rejection of the same source is not stored twice
-        place = f"machines/{machine}/dumps" if as_dump else f"users/{patient}/checkups" if patient else "checkups"
-        source = f"POST /{place}/"[:200]
-        with contextlib.ExitStack() as held:
-            body = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
-            self.make_room(unpacked_size(body), held)
-            if key is not None:
-                further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
-                digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
-            is_table = header("Content-Type").startswith(CSV.media_type)
-            layout = self.asked_layout(is_table=is_table) if is_table or self.parameters else GUESSED
-            bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
-
-            named = f"{source} {name}"[:200] if (name := sent_file_name()) else source
-
-            def work() -> Answer:
-                self._store(bulk.dump, named, patient, as_dump, atomic, bulk)
-                return bulk.finish()
-
-            answer = work() if key is None else once(self.user.id, key, digest, work)
-            if answer.replayed and with_rejected:  # the kept answer has no rejected record, but the request has
-                bulk.collect_rejected(self._records(bulk.dump), answer)
-        counted = {"replayed": 1} if answer.replayed else bulk.counts
-        for outcome in filter(counted.get, counted):
-            RECORDS.labels(outcome).inc(counted[outcome])
-        headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
-        return json_response(bulk.with_file(answer), answer.status, headers=headers)
-
-    def asked_layout(self, *, is_table: bool) -> Layout:
-        """Return the layout of a table that the request names, with the parts that it gives. Raises BadInput."""
-        charset = CHARSET.search(header("Content-Type")) if is_table else None
-        given = {"encoding": charset and charset[1], "zone": self.parameters.get("timezone")}
-        given |= {part: self.parameters.get(part) for part in ("date_format", "decimal")}
-        return named_layout(self.parameters.get("layout"), **given)
-
-    def opened(self, body: BinaryIO, machine: str, patient: str | None, layout: Layout, *, is_table: bool) -> Dump:
-        """Open an upload; a table without a layout has that of its machine. Raises BadInput."""
-        most, known, name = (
-            self.context.settings.upload.max_body_bytes,
-            patient is not None,
-            CSV.name if is_table else "",
-        )
-        dump = read_dump(body, format=name, machine=machine, max_bytes=most, layout=layout, patient_given=known)
-        if dump.format is CSV:
-            use_layout_of_machine(dump)
-        return dump
-
-    def _records(self, dump: Dump) -> Iterator[ParsedRecord]:
-        """Return the records. Raises BadInput if the body cannot be read or has no record, TooLarge if it has too many
-        or takes too long."""
-        records_max, deadline = self.context.settings.upload.max_records, time.monotonic() + REQUEST_MAX_S
-        count = 0
-        for count, parsed in enumerate(dump.records, 1):
-            if count > records_max:
-                raise TooLarge(f"The body has more than {records_max} records; send them in parts.")
-            if time.monotonic() > deadline:
-                raise TooLarge(f"It took more than {REQUEST_MAX_S} s, so nothing was stored; send it in parts.")
-            yield parsed
-        if not count and not dump.skipped:
-            raise BadInput("The body holds no record.", code="no_records")
-
-    def _store(
-        self,
-        dump: Dump,
-        source: str,
-        patient: str | None,
-        as_dump: bool,
-        atomic: bool,
-        answer: Collector,
-        *,
-        dry_run: bool = False,
-    ) -> None:
-        """Store the records in one transaction: if the body turns out to be broken further on, nothing is stored."""
-        intake = self.intake(dump, source, patient, as_dump, dry_run=dry_run)
-        most = self.context.settings.upload.max_records + 1
-        limits = (ATOMIC_CHARACTERS, most) if atomic else (BATCH_CHARACTERS, BATCH_RECORDS)
-        batches = read_batches(self._records(dump), *limits)
-        ahead = deque(itertools.islice(batches, 2))
-        if dump.format is CSV:
-            intake.origin.layout = dump_layout(dump.layout)  # with what its first rows told
-        if atomic and len(ahead) > 1:
-            raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
-        if len(ahead) < 2 and not dump.describes_machine:
-            first = ahead[0] if ahead else []
-            answer.add(first, intake.store_batch(first, atomic=atomic))
-            return
-        with contextlib.suppress(Rollback), transaction():
-            if dump.describes_machine:
-                register_machine(**dump.machine)
-            while batch := ahead.popleft() if ahead else next(batches, None):
-                answer.add(batch, intake.store_batch(batch, atomic=atomic))
-            if dry_run:
-                raise Rollback
-
-    def intake(
-        self, dump: Dump, source: str, patient: str | None = None, as_dump: bool = False, *, dry_run: bool = False
-    ) -> Intake:
-        """Return the Intake that stores the records of this upload."""
-        derive_ids = as_dump or dump.format.has_record_numbers
-        origin = ImportSource(source, dump.serial, dump.format.name, derive_ids=derive_ids, patient=patient)
-        origin.names_fields, origin.log_upload, origin.user_id = self.user.role == "doctor", True, self.user.id
-        origin.own_authorities = self.context.settings.intake.folded_authorities
-        origin.dry_run = dry_run
-        return Intake(origin, dump.people)
 
 
 class CheckupsView(TakesRecords):
@@ -238,7 +43,7 @@ class CheckupsView(TakesRecords):
         others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
         for patient_id, username in others:
             record_event("read", subject_id=patient_id, subject=username, what="checkups")
-        return list_response([public(row) for row in found], limit, _cursor_of)
+        return list_response([public(row) for row in found], limit)
 
     @bulk("Upload records", SENDERS)
     def post(self) -> Any:
@@ -257,7 +62,7 @@ class UserCheckupsView(TakesRecords):
         limit, before = page_limit(self.parameters), id_after(self.parameters.get("after"))
         found = services.list_checkups(patient_id=patient.id, before=before, limit=limit + 1)
         self.record_read(patient, "checkups")
-        return list_response([public(row) for row in found], limit, _cursor_of)
+        return list_response([public(row) for row in found], limit)
 
     @bulk("Upload records of one patient", SENDERS, PATIENT_BODY)
     def post(self, username: str) -> Any:
@@ -338,31 +143,6 @@ class ReviewView(UploadView):
         return bottle.HTTPResponse(status=204)
 
 
-def _digest(body: BinaryIO, *marks: str) -> bytes:
-    """Return the digest of a request: of the marks and the body, which it leaves at its beginning."""
-    digest = hashlib.sha256(b"\0".join([*map(str.encode, marks), b""]))
-    while part := body.read(CHUNK):
-        digest.update(part)
-    body.seek(0)
-    return digest.digest()
-
-
-def unpacked_size(body: BinaryIO) -> int:
-    """Return the bytes of a body, unpacked if it is a gzip file; of a large one, any number over SMALL_BODY_BYTES.
-    Leave the body at its beginning."""
-    size = body.seek(0, os.SEEK_END)
-    body.seek(0)
-    try:
-        if size > SMALL_BODY_BYTES or body.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
-            return size
-        body.seek(0)
-        return len(Source(body).head(SMALL_BODY_BYTES + 1))
-    except BadInput:  # damaged: the reader will report it
-        return size
-    finally:
-        body.seek(0)
-
-
 def public(row: dict[str, Any]) -> dict[str, Any]:
     """Return a check-up for an answer; its JSON is PostgreSQL's own text, so that no digit changes."""
     shown = {
@@ -371,10 +151,6 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
         if name != "patient_id" and (value is not None or name not in OMITTED_NULLS)
     }
     return shown | {"taken_at": None} if row["taken_precision"] == "unknown" else shown  # the stored one only sorts
-
-
-def _cursor_of(row: dict[str, Any]) -> str:
-    return str(row["id"])
 
 
 def id_after(text: str | None) -> int | None:
@@ -389,3 +165,43 @@ def id_after(text: str | None) -> int | None:
 def id_in_range(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1
+
+
+MACHINE_MAX_BYTES = 16 * 1024
+MACHINE_FIELDS = ("serial", "model", "site", "firmware", "layout")
+MACHINE_READERS = ("doctor", "technician", "admin")
+PATIENT = (("patient", USERNAME, "The username of every record's patient, if the source names none."),)
+
+
+class MachinesView(UploadView):
+    @Operation("List machines by serial", {200: ("Machines.", ["Machine"])}, MACHINE_READERS)
+    def get(self) -> Any:
+        return json_response([machine_json(machine) for machine in list_machines()])
+
+    @Operation(
+        "Register a machine, or describe it further", {201: ("The machine.", "Machine")}, TECHNICIAN, "NewMachine"
+    )
+    def post(self) -> Any:
+        body = read_json(MACHINE_MAX_BYTES, *MACHINE_FIELDS)
+        if not isinstance(body.get("serial"), str):
+            raise BadInput("A serial is needed, as text.")
+        layout = body.pop("layout", None)
+        if layout is not None:
+            if not isinstance(layout, str) or not layout:
+                raise BadInput("layout must be text: the name of a layout, or TOML.")
+            body["layout"] = dump_layout(named_layout(layout) if layout in NAMES else parse_layout(layout))
+        return json_response(machine_json(register_machine(**body)), 201)
+
+
+class DumpsView(TakesRecords):
+    @bulk("Upload a machine-memory dump or a table as the machine made it", TECHNICIAN, query=PATIENT)
+    def post(self, serial: str) -> Any:
+        patient = self.parameters.get("patient")
+        if patient is not None:
+            patient = self.person(patient, *SENDERS).username
+        return self.take(machine=serial, patient=patient, as_dump=True)
+
+
+def machine_json(machine: Machine) -> dict[str, Any]:
+    names = ("id", "serial", "model", "site", "firmware", "layout", "last_upload_at", "created_at", "updated_at")
+    return {name: getattr(machine, name) for name in names}

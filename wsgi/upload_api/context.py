@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import bottle
@@ -201,8 +201,12 @@ class UploadView(View):
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and record the refusal, unless the caller has one of these roles."""
         if self.user.role not in roles:
-            self.record_refusal()
-            raise NotAllowed(f"That is for the role {' or '.join(roles)} only; yours is {self.user.role}.")
+            self.refuse(None, f"That is for the role {' or '.join(roles)} only; yours is {self.user.role}.")
+
+    def refuse(self, subject: User | None, message: str, **details: Any) -> NoReturn:
+        """Raise NotAllowed, and record the refusal."""
+        self.record_refusal(subject)
+        raise NotAllowed(message, **details)
 
     def record_refusal(self, subject: User | str | None = None, kind: str = "") -> None:
         """Record the audit event of a refused request. `subject`: the user whose data was asked for, or a name that was

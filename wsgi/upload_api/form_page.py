@@ -9,7 +9,6 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -31,15 +30,15 @@ from myhealth.common.request_context import client_address
 from myhealth.common.text import fold_name
 from myhealth.intake.formats.tables.layout import GUESSED
 from myhealth.intake.idempotency import Answer, once
-from myhealth.intake.parsed_record import DECODER, ParsedRecord, UnrepresentableNumber
+from myhealth.intake.parsed_record import DECODER, UnrepresentableNumber
 from myhealth.intake.results import RecordResult
 from myhealth.profiles.models import PatientIdentifier, User
 from wsgi.common.requests import SMALL_BODY_BYTES, WrongMediaType, header, parameter_pairs, spool_body
 from wsgi.common.views import StaticView, View, html_response
 from wsgi.upload_api import page_words
 from wsgi.upload_api.accounts import UploadLogin
-from wsgi.upload_api.checkups import SENDERS, TakesRecords
 from wsgi.upload_api.context import UploadContext, record_shown
+from wsgi.upload_api.uploads import SENDERS, TakesRecords
 
 
 class UploadPage(View):
@@ -221,11 +220,6 @@ TESTS = [
 ]
 
 
-class _Outcomes(list[RecordResult]):
-    def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None:
-        self.extend(results)
-
-
 class TypeInPage(FormPage):
     """POST finds the patient or, with `action` store, stores the record once. A value that seems to be mistyped is
     stored only with `action` store_as_typed."""
@@ -284,10 +278,11 @@ class TypeInPage(FormPage):
                 faults.append("The time must be written like 2026-11-28T09:30.")
         return record
 
-    def _take(self, record: dict[str, Any], patient: str | None, *, dry_run: bool) -> _Outcomes:
-        outcomes = _Outcomes()
+    def _take(self, record: dict[str, Any], patient: str | None, *, dry_run: bool) -> list[RecordResult]:
+        outcomes: list[RecordResult] = []
         dump = self.opened(io.BytesIO(exact_json(record)), "", patient, GUESSED, is_table=False)
-        self._store(dump, "POST /type-in", patient, False, False, outcomes, dry_run=dry_run)
+        intake = self.intake(dump, "POST /type-in", patient, dry_run=dry_run)
+        self.store_records(dump, intake, lambda _, results: outcomes.extend(results))
         return outcomes
 
 

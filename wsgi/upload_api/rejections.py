@@ -20,11 +20,11 @@ from myhealth.profiles.models import User
 from wsgi.common.openapi import JSON, MOMENT, Operation, ref
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body, refuse_twice
 from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.bulk_answer import item_of
+from wsgi.upload_api.accounts import LIMIT_QUERY
 from wsgi.upload_api.checkups import BEFORE_QUERY, id_after, id_in_range
 from wsgi.upload_api.context import UploadView
 from wsgi.upload_api.schemas import REASON_MAX, REJECTION, text
-from wsgi.upload_api.users import LIMIT_QUERY
+from wsgi.upload_api.uploads import item_of
 
 ROLES = ("doctor", "technician", "admin")
 UNKNOWN = {404: "There is no such rejected record, or another user uploaded it."}
@@ -132,7 +132,7 @@ class RejectionsView(SeesRejections):
     def get(self) -> Any:
         asked = {name: value for name, value in self.parameters.items() if name not in ("limit", "after")}
         limit = page_limit(self.parameters)
-        return list_response(self.listed(limit + 1, asked), limit, lambda row: str(row["id"]), **asked)
+        return list_response(self.listed(limit + 1, asked), limit, **asked)
 
     def listed(self, limit: int, asked: dict[str, str]) -> list[dict[str, Any]]:
         """Return rejected records to show, and log that. Raises BadInput."""

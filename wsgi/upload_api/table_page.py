@@ -25,8 +25,8 @@ from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine
 from wsgi.common.requests import parameter_pairs
 from wsgi.upload_api import page_words
-from wsgi.upload_api.checkups import SENDERS
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, FormPage, boundary
+from wsgi.upload_api.uploads import SENDERS
 
 # Fields that may say a part of a layout.
 SAID = {"date_format": "date_format", "timezone": "zone", "decimal": "decimal", "encoding": "encoding"}
@@ -81,7 +81,8 @@ class TablePage(FormPage):
         patient = self.person(form["patient"], *SENDERS).username if form["patient"].strip() else None
         dump = self.opened(io.BytesIO(form["data"]), machine, patient, layout, is_table=True)
         outcome = Preview()
-        self._store(dump, f"POST /csv {form['name']}"[:200], patient, True, False, outcome, dry_run=not store)
+        intake = self.intake(dump, f"POST /csv {form['name']}"[:200], patient, as_dump=True, dry_run=not store)
+        self.store_records(dump, intake, outcome.add)
         if store and machine and any(form[name].strip() for name in ("layout", *SAID)):
             register_machine(machine, layout=dump_layout(dump.layout))
         return self.page(form, outcome=outcome, dump=dump, stored=store)
