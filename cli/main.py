@@ -80,7 +80,7 @@ COMMANDS = {
     "demo": ("cli.demo:demo", "Perform the whole system's nine steps, for you to watch."),
     "doctor": ("cli.installation:doctor", "Examine this installation, and say what to do."),
     "import-machine": ("cli.import_machine:import_machine", "Take in what machines keep in their memory."),
-    "listen": ("cli.listen:listen", "Take results from analyzers by HL7 v2 over MLLP."),
+    "listen": ("cli.serve:listen", "Take results from analyzers by HL7 v2 over MLLP."),
     "machines": ("cli.machines:machines", "List and register machines, and give codes to their tests."),
     "migrate": ("cli.migrate:migrate_command", "Bring the stores' schema up to date."),
     "rejections": ("cli.rejections:rejections", "List rejected records, and retry or discard them."),

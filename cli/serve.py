@@ -1,4 +1,4 @@
-"""myhealth serve"""
+"""myhealth serve and listen"""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.context import App, pass_app
+from cli.import_machine import load_map, reading_options
 from cli.output import warn_of_exposed_secrets
-from myhealth import processes, stores
-from myhealth.common import settings_checks
-from myhealth.common.errors import Unavailable
+from myhealth import grants, processes, stores
+from myhealth.common import addresses, database, database_watch, settings_checks
+from myhealth.common.errors import SettingsError, Unavailable
+from myhealth.intake.formats import terminology
+from myhealth.mllp import Limits
+from myhealth.mllp import receiver as receivers
+from myhealth.mllp import server as servers
 from myhealth.profiles import tokens
 
 if TYPE_CHECKING:
+    import ssl
+
     from myhealth.common.settings import Settings
 
 POLL_S = 0.2
@@ -112,3 +119,91 @@ def _start(
     if not no_sync:
         running["the sync"] = stack.enter_context(processes.started(["-m", "cli", "sync"], settings))
     return running
+
+
+LIMITS = Limits()
+SECONDS = click.FloatRange(min=0.1, max=86400)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="Port to listen on.")
+@click.option("--fd", type=click.IntRange(min=3), hidden=True, help="A socket that listens already, instead of a port.")
+@click.option(
+    "--allow",
+    metavar="NETWORKS",
+    help="Addresses and networks that may send, with commas between them. Needed unless HOST is loopback.",
+)
+@click.option("--tls-cert", type=click.Path(), metavar="FILE", help="Certificate chain (PEM); then TLS only.")
+@click.option("--tls-key", type=click.Path(), metavar="FILE", help="Its private key (PEM).")
+@click.option(
+    "--tls-client-ca", type=click.Path(), metavar="FILE", help="Only clients with a certificate of these CAs."
+)
+@click.option(
+    "--machine", "machines", multiple=True, metavar="[SENDER=]SERIAL",
+    help="The machine of a sender, which is an address, a network, MSH-3 or MSH-3@MSH-4; without it, of all others.",
+)  # fmt: skip
+@reading_options
+@click.option(
+    "--max-message", type=click.IntRange(1024, LIMITS.message_max), default=LIMITS.message_max, show_default=True,
+    metavar="BYTES", help="The longest message that is taken.",
+)  # fmt: skip
+@click.option(
+    "--idle-timeout", type=SECONDS, default=LIMITS.idle_s, show_default=True, metavar="S",
+    help="Close a connection that sends no message for so long.",
+)  # fmt: skip
+@click.option(
+    "--frame-timeout", type=SECONDS, default=LIMITS.frame_s, show_default=True, metavar="S",
+    help="Close a connection whose message is not complete so long after its beginning.",
+)  # fmt: skip
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus reads figures of this listener.")
+@pass_app
+def listen(app: App, /, host: str, port: int, fd: int | None, **given: Any) -> None:
+    """Take results from analyzers by HL7 v2 over MLLP.
+
+    Stores each message as import-machine does, and acknowledges it once it is committed: AA; AE if a record was
+    rejected, with its place and the number of the kept rejection; AR for what is not taken. While the database is
+    unavailable it closes the connection without an answer, and the sender repeats the message; a repeated message
+    stores nothing twice. SIGTERM or Ctrl-C end it once what is being stored is answered; a second one ends it at once.
+    """
+    allow, limits = given["allow"], (given[name] for name in ("max_message", "idle_timeout", "frame_timeout"))
+    if allow is None and not settings_checks.is_loopback(f"tcp://[{host}]" if ":" in host else f"tcp://{host}"):
+        raise click.UsageError(f"--host {host} lets others in; name those who may send with --allow")
+    addresses.parse_networks(allow or "", "--allow")
+    given["zone"] = given["zone"] or "UTC"
+    terminology.read_zone(given["zone"])
+    tls = tls_context(given["tls_cert"], given["tls_key"], given["tls_client_ca"])
+    import asyncio  # it takes long to load, and help does without it
+
+    settings = app.settings()
+    receiver = receivers.Receiver(receivers.Senders(given["machines"]), load_map(given["patient_map"]), given["zone"])
+    receiver.create_patients, receiver.include_training = given["create_patients"], given["include_training"]
+    receiver.own_authorities = settings.intake.folded_authorities
+    server = servers.MllpServer(receiver.answer, Limits(allow or LIMITS.allow, *limits))
+    if given["metrics"]:
+        servers.serve_metrics(server.figures, given["metrics"])
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(fileno=fd) if fd else processes.open_listening_socket(host, port))
+        stack.enter_context(stores.opened_database(settings, is_served=True))
+        grants.warn_of_data_in_the_log()
+        stack.callback(database_watch.Watch(database.database.obj, stores.database_url(settings)).stop)
+        click.echo(f"listening on {processes.url_of(listener).replace('http', 'mllp')}", err=True)
+        asyncio.run(server.run(listener, tls))
+
+
+def tls_context(cert: str | None, key: str | None, client_ca: str | None) -> ssl.SSLContext | None:
+    """Return the context of the options; None without TLS. Raises SettingsError if a file cannot be used."""
+    if cert is None:
+        if key or client_ca:
+            raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
+        return None
+    import ssl
+
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
+        context.load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the certificate, its key or the CAs cannot be used: {error}") from error
+    if client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from cli.context import App, pass_app
-from cli.identifiers import identifier_rows, identifiers_, tell_stored
-from cli.invitations import users_invite
 from cli.output import (
     as_json,
     confirm,
@@ -22,6 +20,7 @@ from cli.output import (
     print_table,
     tell,
 )
+from cli.patients import identifier_rows, identifiers_, tell_stored, users_invite
 from myhealth.audit import events
 from myhealth.common.errors import BadInput
 from myhealth.common.text import printable

@@ -6,28 +6,12 @@
 from typing import Any
 
 from myhealth.common.settings import Settings
+from wsgi.browse_api import sync_endpoints, views
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
 from wsgi.browse_api.schemas import BROWSE_SCHEMAS
-from wsgi.browse_api.sync_endpoints import SYNC_SCHEMAS, CallView, ReportDocumentsView
-from wsgi.browse_api.views import (
-    AccessLogView,
-    BrowsedUsersView,
-    BrowsedUserView,
-    BrowseLogin,
-    ForwardedLogoutView,
-    ReportsView,
-    SingleReportView,
-    TrendsView,
-    UserReportsView,
-)
+from wsgi.browse_pages import downloads, login, matrix, people, reports, trends
 from wsgi.browse_pages.base import NotFoundPage, add_page, redirect
-from wsgi.browse_pages.downloads import ReportDownload, ReportsDownload
-from wsgi.browse_pages.login import LoginPage, LogoutPage, PasswordPage, WelcomePage
-from wsgi.browse_pages.matrix import MatrixPage
-from wsgi.browse_pages.people import AccessLogMoved, AccessLogPage, AccountsPage, PatientsPage, ToReviewPage
-from wsgi.browse_pages.reports import FilterPage, HistoryPage, PrintPage, ReportPage, ReportsPage
-from wsgi.browse_pages.trends import TrendsPage
 from wsgi.common.application import Application, LazyApplication
 from wsgi.common.requests import Site
 from wsgi.common.shared_views import HEALTH_VIEWS, description_views
@@ -35,55 +19,55 @@ from wsgi.common.views import StaticView, View, add_view, merge_views
 
 # What /openapi.json describes.
 VIEWS: dict[str, Any] = {
-    "/login/": BrowseLogin,
-    "/logout/": ForwardedLogoutView,
-    "/reports/": merge_views(ReportsView, ReportDocumentsView),
-    "/reports/<report_id:int>/": SingleReportView,
-    "/users/": BrowsedUsersView,
-    "/users/<username>/": BrowsedUserView,
-    "/users/<username>/reports/": UserReportsView,
-    "/users/<username>/trends/": TrendsView,
-    "/users/<username>/access-log/": AccessLogView,
+    "/login/": views.BrowseLogin,
+    "/logout/": views.ForwardedLogoutView,
+    "/reports/": merge_views(views.ReportsView, sync_endpoints.ReportDocumentsView),
+    "/reports/<report_id:int>/": views.SingleReportView,
+    "/users/": views.BrowsedUsersView,
+    "/users/<username>/": views.BrowsedUserView,
+    "/users/<username>/reports/": views.UserReportsView,
+    "/users/<username>/trends/": views.TrendsView,
+    "/users/<username>/access-log/": views.AccessLogView,
     **FHIR_VIEWS,
     **HEALTH_VIEWS,
-    "/sync/call/<method>/": CallView,
+    "/sync/call/<method>/": sync_endpoints.CallView,
 }
 # The pages for people.
 MY_PAGES: dict[str, Any] = {
-    "/my/login": LoginPage,
-    "/my/logout": LogoutPage,
-    "/my/welcome": WelcomePage,
-    "/my/password": PasswordPage,
-    "/my/": ReportsPage,
-    "/my/filter": FilterPage,
-    "/my/print": PrintPage,
-    "/my/download/<kind:re:csv|fhir>": ReportsDownload,
-    "/my/trends": TrendsPage,
-    "/my/matrix": MatrixPage,
-    "/my/access-log": AccessLogPage,
-    "/my/reports/<report_id:int>": ReportPage,
-    "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": ReportDownload,
-    "/my/reports/<report_id:int>/history": HistoryPage,
-    "/my/to-review": ToReviewPage,
-    "/my/accounts": AccountsPage,
-    "/my/patients": PatientsPage,
-    "/my/patients/<username>": ReportsPage,
-    "/my/patients/<username>/filter": FilterPage,
-    "/my/patients/<username>/print": PrintPage,
-    "/my/patients/<username>/download/<kind:re:csv|fhir>": ReportsDownload,
-    "/my/patients/<username>/trends": TrendsPage,
-    "/my/patients/<username>/matrix": MatrixPage,
-    "/my/patients/<username>/access-log": AccessLogPage,
+    "/my/login": login.LoginPage,
+    "/my/logout": login.LogoutPage,
+    "/my/welcome": login.WelcomePage,
+    "/my/password": login.PasswordPage,
+    "/my/": reports.ReportsPage,
+    "/my/filter": reports.FilterPage,
+    "/my/print": reports.PrintPage,
+    "/my/download/<kind:re:csv|fhir>": downloads.ReportsDownload,
+    "/my/trends": trends.TrendsPage,
+    "/my/matrix": matrix.MatrixPage,
+    "/my/access-log": people.AccessLogPage,
+    "/my/reports/<report_id:int>": reports.ReportPage,
+    "/my/reports/<report_id:int>/download/<kind:re:csv|fhir>": downloads.ReportDownload,
+    "/my/reports/<report_id:int>/history": reports.HistoryPage,
+    "/my/to-review": people.ToReviewPage,
+    "/my/accounts": people.AccountsPage,
+    "/my/patients": people.PatientsPage,
+    "/my/patients/<username>": reports.ReportsPage,
+    "/my/patients/<username>/filter": reports.FilterPage,
+    "/my/patients/<username>/print": reports.PrintPage,
+    "/my/patients/<username>/download/<kind:re:csv|fhir>": downloads.ReportsDownload,
+    "/my/patients/<username>/trends": trends.TrendsPage,
+    "/my/patients/<username>/matrix": matrix.MatrixPage,
+    "/my/patients/<username>/access-log": people.AccessLogPage,
     "/my/<path:path>": NotFoundPage,
 }
 # Earlier addresses, which redirect for good.
-MOVED: dict[str, Any] = {"/my/looks": AccessLogMoved, "/my/patients/<username>/looks": AccessLogMoved}
+MOVED: dict[str, Any] = {"/my/looks": people.AccessLogMoved, "/my/patients/<username>/looks": people.AccessLogMoved}
 DESCRIPTION = (
     "People read their own reports. Doctors and admins read those of others, who can see who read theirs. Lists come in"
     " pages, which the `Link` header connects. Every path answers with and without its closing slash."
     " Every answer has an `X-Request-ID`, the one that was sent or a new one."
 )
-PAGES = description_views("MyHealth browse API", DESCRIPTION, VIEWS, BROWSE_SCHEMAS | SYNC_SCHEMAS)
+PAGES = description_views("MyHealth browse API", DESCRIPTION, VIEWS, BROWSE_SCHEMAS | sync_endpoints.SYNC_SCHEMAS)
 
 
 class PageFiles(StaticView):

@@ -11,53 +11,31 @@ from wsgi.common.application import Application, LazyApplication
 from wsgi.common.requests import Site
 from wsgi.common.shared_views import HEALTH_VIEWS, description_views
 from wsgi.common.views import add_view
-from wsgi.upload_api.accounts import (
-    InvitationsView,
-    JwksView,
-    LinkView,
-    LogoutView,
-    RegistrationView,
-    UploadLogin,
-    UsersView,
-    UserView,
-    WelcomeView,
-)
-from wsgi.upload_api.checkups import (
-    CheckupsView,
-    DumpsView,
-    HistoryView,
-    MachinesView,
-    ReviewView,
-    UserCheckupsView,
-    UserCheckupView,
-)
+from wsgi.upload_api import accounts, checkups, form_page, refused_page, table_page
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
-from wsgi.upload_api.form_page import TypeInPage, UploadFiles, UploadPage
-from wsgi.upload_api.refused_page import RefusedPage
 from wsgi.upload_api.rejections import REJECTION_VIEWS
 from wsgi.upload_api.schemas import SCHEMAS
-from wsgi.upload_api.table_page import TablePage
 
 # The routes that /openapi.json describes.
 VIEWS: dict[str, Any] = {
-    "/login/": UploadLogin,
-    "/logout/": LogoutView,
-    "/registration/": RegistrationView,
-    "/invitations/": InvitationsView,
-    "/welcome/": WelcomeView,
-    "/.well-known/jwks.json": JwksView,
-    "/users/": UsersView,
-    "/users/<username>/": UserView,
-    "/users/<username>/link/": LinkView,
-    "/users/<username>/checkups/": UserCheckupsView,
-    "/users/<username>/checkups/<checkup_id:int>/": UserCheckupView,
-    "/users/<username>/checkups/<checkup_id:int>/history/": HistoryView,
-    "/users/<username>/checkups/<checkup_id:int>/review/": ReviewView,
-    "/checkups/": CheckupsView,
-    "/reports/": CheckupsView,
-    "/machines/": MachinesView,
-    "/machines/<serial>/dumps/": DumpsView,
+    "/login/": accounts.UploadLogin,
+    "/logout/": accounts.LogoutView,
+    "/registration/": accounts.RegistrationView,
+    "/invitations/": accounts.InvitationsView,
+    "/welcome/": accounts.WelcomeView,
+    "/.well-known/jwks.json": accounts.JwksView,
+    "/users/": accounts.UsersView,
+    "/users/<username>/": accounts.UserView,
+    "/users/<username>/link/": accounts.LinkView,
+    "/users/<username>/checkups/": checkups.UserCheckupsView,
+    "/users/<username>/checkups/<checkup_id:int>/": checkups.UserCheckupView,
+    "/users/<username>/checkups/<checkup_id:int>/history/": checkups.HistoryView,
+    "/users/<username>/checkups/<checkup_id:int>/review/": checkups.ReviewView,
+    "/checkups/": checkups.CheckupsView,
+    "/reports/": checkups.CheckupsView,
+    "/machines/": checkups.MachinesView,
+    "/machines/<serial>/dumps/": checkups.DumpsView,
     **REJECTION_VIEWS,
     **FHIR_WRITE_VIEWS,
     **HEALTH_VIEWS,
@@ -69,11 +47,11 @@ DESCRIPTION = (
 # The description itself, and the page for manual uploads.
 PAGES: dict[str, Any] = {
     **description_views("MyHealth upload API", DESCRIPTION, VIEWS, SCHEMAS),
-    "/": UploadPage,
-    "/csv": TablePage,
-    "/refused": RefusedPage,
-    "/type-in": TypeInPage,
-    "/static/<name>": UploadFiles,
+    "/": form_page.UploadPage,
+    "/csv": table_page.TablePage,
+    "/refused": refused_page.RefusedPage,
+    "/type-in": form_page.TypeInPage,
+    "/static/<name>": form_page.UploadFiles,
 }
 
 
