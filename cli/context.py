@@ -106,7 +106,6 @@ class App:
 
     @contextlib.contextmanager
     def reports(self, settings: Settings) -> Iterator[ReportRepository]:
-        """Open the report store."""
         from myhealth.stores import open_reports
 
         repository = open_reports(settings)
@@ -142,7 +141,6 @@ def operator_name() -> str:
 
 
 def account_name(uid: int) -> str:
-    """Return the name of a system account, or its number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):

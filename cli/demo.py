@@ -87,7 +87,6 @@ def demo_settings(settings: Settings, postgres: Postgres, mongo: Mongo, auth_url
 
 
 def perform(settings: Settings, upload: Any, browse: Any) -> str:
-    """Perform the nine steps and return the summary."""
     reports = stores.open_reports(settings)
     with contextlib.ExitStack() as stack:
         stack.callback(reports.close)
@@ -207,14 +206,12 @@ def call(
 
 
 def print_step(number: int, text: str) -> None:
-    """Print the headline of a step."""
     click.echo(
         f"\n{click.style(f'{number}.' if number else '  ', fg='cyan', bold=True)} {click.style(text, bold=True)}"
     )
 
 
 def print_result(text: str) -> None:
-    """Print a result under its headline."""
     click.echo(f"   {text}")
 
 

@@ -31,7 +31,6 @@ as_json = click.option(
 
 
 def is_json() -> bool:
-    """Return whether the command prints JSON."""
     return bool(click.get_current_context().meta.get("json"))
 
 
@@ -161,7 +160,6 @@ def called_as() -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """`1 record`, `2 records`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 

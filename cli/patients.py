@@ -77,7 +77,6 @@ def identifiers_remove(app: App, username: str, authority: str, value: str) -> N
 
 
 def identifier_rows(user: User) -> list[dict[str, str]]:
-    """Return a user's identifiers for tables and JSON."""
     return [{"system": system, "value": value} for system, value in identifiers.list_identifiers(user)]
 
 

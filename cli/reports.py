@@ -212,7 +212,6 @@ def print_report(report: Document, username: str) -> None:
 
 
 def report_text(report: Document) -> str:
-    """Return a report's text with its notes."""
     return "\n".join(filter(None, (report["checkup_report"], *facts.notes_of(report.get("details"), written))))
 
 
@@ -260,7 +259,6 @@ def draw(points: list[TrendPoint], code: str | None) -> None:
 
 
 def joined(value: Any) -> Any:
-    """Join a tuple of texts for one cell."""
     return " ".join(value) if isinstance(value, tuple) else value
 
 
@@ -272,7 +270,6 @@ def _log_access_by_cli(store: ReportRepository, username: str, what: str) -> Doc
 
 
 def find_user(store: ReportRepository, username: str) -> Document:
-    """Return the user of that name. Raises NotFound."""
     patient = store.people.find_by_username(username)
     if patient is None:
         raise NotFound(f"the report store has no user {username}; if `myhealth users show` has, the sync will bring it")

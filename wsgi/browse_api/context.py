@@ -2,14 +2,13 @@
 
 And limits on the work that one user causes: one export at a time, and answers that are computed once."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import bottle
 from msgspec import Struct, field
@@ -45,6 +44,9 @@ ANSWER_REFUSAL: dict[str, Any] = {
 WAITING = 4  # a browser opens six connections; the others of eight threads stay for other users
 
 
+T = TypeVar("T")
+
+
 class _Answer(Struct):
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
@@ -68,7 +70,7 @@ class RecentAnswers:
         self._size = 0  # of all answers
         self._lock = threading.Lock()
 
-    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+    def get(self, key: Any, make: Callable[[], T]) -> T:
         """Return what `make` returns, or returned some seconds ago. Raises TooManyAttempts if `make` is still running
         for another caller."""
         with self._lock:
@@ -86,7 +88,7 @@ class RecentAnswers:
                         found.size = self._size_of(found.value)
                         self._size += found.size
                         self._trim(found)
-            return found.value
+            return found.value  # type: ignore[no-any-return]
         finally:
             found.lock.release()
 
@@ -195,20 +197,17 @@ class BrowseContext:
                 return self.reports.newest(patient, most, read=read)
 
         versions = tuple((report["_id"], report.get("revision")) for report in read)
-        found: NewestPoints = self._overviews.get((patient["_id"], patient["subject"], most, versions), make)
-        return found
+        return self._overviews.get((patient["_id"], patient["subject"], most, versions), make)
 
     def measurements(self, patient: Document) -> list[Measurement]:
         """Return everything that was measured of a patient, as of some seconds ago."""
         key = ("measurements", patient["_id"], patient["subject"])
-        found: list[Measurement] = self._overviews.get(key, lambda: self.reports.measurements(patient))
-        return found
+        return self._overviews.get(key, lambda: self.reports.measurements(patient))
 
     def types(self, patient: Document) -> list[str]:
         """Return the types of a patient's reports, as of some seconds ago."""
         key = ("types", patient["_id"], patient["subject"])
-        found: list[str] = self._overviews.get(key, lambda: self.reports.types(patient))
-        return found
+        return self._overviews.get(key, lambda: self.reports.types(patient))
 
     def sites(self, token: str, address: str) -> dict[str, list[str]] | None:
         """Return the serials of the machines of each site, at most a minute old; None if the upload API is
@@ -220,10 +219,10 @@ class BrowseContext:
                 found.setdefault((machine["site"] or "").strip(), []).append(machine["serial"])
             return {site: found[site] for site in sorted(filter(None, found))}
 
-        known: dict[str, list[str]] | None = None
-        with contextlib.suppress(Unavailable):
-            known = self._sites.get("sites", make)
-        return known
+        try:
+            return self._sites.get("sites", make)
+        except Unavailable:
+            return None
 
     def taker_name(self, taken_by: str) -> str:
         """Return the full name, at most a minute old, of the member of staff who took a report, else the name in the

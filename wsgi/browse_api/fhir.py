@@ -103,7 +103,6 @@ SECURITY = "A token of POST /login/, as Authorization: Bearer. Patients see thei
 
 
 def capability_statement(base: str) -> dict[str, Any]:
-    """Return the CapabilityStatement of the server at this address."""
     rest = {
         "mode": "server",
         "security": {"cors": False, "description": SECURITY},
@@ -166,8 +165,6 @@ def fhir_media_type(pairs: list[tuple[str, str]]) -> str:
 
 
 class MetadataView(View):
-    """What the FHIR API can do, for everybody."""
-
     @METADATA
     def get(self) -> Any:
         media_type = fhir_media_type(parameter_pairs(bottle.request.environ.get("QUERY_STRING", "")))

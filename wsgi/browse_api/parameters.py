@@ -42,7 +42,6 @@ def format_page_cursor(cursor: PageCursor) -> str:
 
 
 def report_cursor(report: Document) -> str:
-    """Return the cursor behind a report."""
     return format_page_cursor(PageCursor.of(report))
 
 

@@ -99,7 +99,6 @@ def refusals(*statuses: int) -> dict[int, str]:
 
 
 def selected(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return some properties of a schema."""
     return {name: schema["properties"][name] for name in names}
 
 

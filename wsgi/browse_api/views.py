@@ -45,8 +45,6 @@ LOGIN_ERRORS = {
 
 
 class BrowseLogin(LoginView):
-    """Answers with the upload API's token, or its 401."""
-
     spec = {
         "get": Operation("Log in with HTTP Basic", TOKEN_ANSWER, errors=LOGIN_ERRORS, security=("basic",)),
         "post": Operation("Log in", TOKEN_ANSWER, body="Credentials", errors=LOGIN_ERRORS),
@@ -82,7 +80,6 @@ POINT_COLUMNS = tuple(name for name in TrendPoint.__struct_fields__ if name not 
 
 
 def describe(user: Document) -> Document:
-    """Return a user as answers show one."""
     return {"id": user["_id"], **{name: user[name] for name in ("username", "full_name", "role", "active")}}
 
 
@@ -224,8 +221,6 @@ class ReportAnswersView(ApiView):
 
 
 class ReportsView(ReportAnswersView):
-    """The caller's own reports."""
-
     @reading(
         "List one's own reports",
         REPORT_LIST,
@@ -239,8 +234,6 @@ class ReportsView(ReportAnswersView):
 
 
 class UserReportsView(ReportAnswersView):
-    """A named person's reports: the caller's own, or anybody's for staff."""
-
     @reading(
         "List a person's reports",
         REPORT_LIST,
@@ -255,8 +248,6 @@ class UserReportsView(ReportAnswersView):
 
 
 class SingleReportView(ReportAnswersView):
-    """One report: the caller's own, or anybody's for staff."""
-
     @reading(
         "Show a report",
         ("The report.", "Report"),

@@ -313,7 +313,6 @@ ISSUE_TYPES_OF_CODES = {"not_supported": "not-supported", "too_costly": "too-cos
 
 
 def is_fhir() -> bool:
-    """Return whether the request is to the FHIR API."""
     path: str = bottle.request.environ.get("PATH_INFO", "")
     return path == "/fhir" or path.startswith("/fhir/")
 

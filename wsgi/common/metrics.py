@@ -61,7 +61,6 @@ Gauges = Mapping[str, tuple[str, float]]
 
 
 def count_request(app: str, route: str, method: str, status: int, seconds: float) -> None:
-    """Count one request that was answered."""
     labels = (app, route, method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other", status)
     requests, duration = _with_labels(*labels)
     requests.inc()
@@ -74,7 +73,6 @@ def _with_labels(*labels: Any) -> tuple[Counter, Histogram]:
 
 
 def observe_pool(pool: Pool) -> None:
-    """Publish the state of the connections."""
     in_use, idle, most, waits = pool.count()
     POOL.labels("in_use").set(in_use)
     POOL.labels("idle").set(idle)

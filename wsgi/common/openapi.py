@@ -72,7 +72,6 @@ class Operation(Struct, frozen=True, dict=True):
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the address's parameters."""
         return tuple(name for name, *_ in self.query)
 
     def __call__(self, method: Method) -> Method:
@@ -189,12 +188,10 @@ def maybe(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(name: str, **limits: Any) -> dict[str, Any]:
-    """Return the schema of a list of a named schema."""
     return {"type": "array", "items": ref(name), **limits}
 
 
 def struct_schemas(*types: type[Any]) -> dict[str, dict[str, Any]]:
-    """Return the schemas of Structs, by name."""
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return {name: {**undescribed(schema), "additionalProperties": False} for name, schema in found.items()}
 

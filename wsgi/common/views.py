@@ -147,7 +147,6 @@ def cut_page(
 
 
 def url_after(cursor: str, limit: int, asked: Mapping[str, str]) -> str:
-    """Return the address of the page behind a cursor."""
     return f"{quote(bottle.request.path)}?{urlencode({**asked, 'limit': limit, 'after': cursor})}"
 
 
@@ -216,7 +215,6 @@ def answer(content: bytes, media_type: str = JSON, link: str = "", tag: str = ""
 
 
 def answer_json(value: Any, link: str = "") -> bottle.HTTPResponse:
-    """Return `answer` with the value as JSON."""
     return answer(encode_json(value), JSON, link)
 
 

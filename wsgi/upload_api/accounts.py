@@ -130,8 +130,6 @@ class RegistrationView(UploadView):
 
 
 class JwksView(View):
-    """The public key that tokens are verified with."""
-
     context: UploadContext
 
     @Operation("The public key that tokens are verified with", {200: ("A JSON Web Key Set (RFC 7517).", "Jwks")})

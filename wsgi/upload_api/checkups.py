@@ -108,8 +108,6 @@ class UserCheckupView(UploadView):
 
 
 class HistoryView(UploadView):
-    """The earlier versions of a check-up."""
-
     unknown_user = UNKNOWN_USER
 
     @Operation(

@@ -128,14 +128,12 @@ class UploadContext:
         return url
 
     def close(self) -> None:
-        """Close the connections to PostgreSQL."""
         if self._watch is not None and self._notifier is not None:
             self._notifier.stop()  # before the watch, which ends its wait if PostgreSQL hangs
             self._watch.stop()
         close_database()
 
     def release_connection(self) -> None:
-        """Return the request's connection to the pool."""
         pool = database.obj
         if pool is not None and not pool.is_closed():
             pool.close()
@@ -204,7 +202,6 @@ class UploadView(View):
             self.refuse(None, f"That is for the role {' or '.join(roles)} only; yours is {self.user.role}.")
 
     def refuse(self, subject: User | None, message: str, **details: Any) -> NoReturn:
-        """Raise NotAllowed, and record the refusal."""
         self.record_refusal(subject)
         raise NotAllowed(message, **details)
 

@@ -42,8 +42,6 @@ from wsgi.upload_api.uploads import SENDERS, TakesRecords
 
 
 class UploadPage(View):
-    """The page; its script calls the API."""
-
     context: UploadContext
 
     def get(self) -> Any:
@@ -53,8 +51,6 @@ class UploadPage(View):
 
 
 class UploadFiles(StaticView):
-    """The pages' script, style sheet and icon."""
-
     files = frozenset({"upload.js", "upload.css", "icon.svg"})
 
 
@@ -128,7 +124,6 @@ class FormPage(TakesRecords):
         raise NotImplementedError
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
-        """Return the page with the values of the form."""
         form = {**dict.fromkeys(self.fields, ""), **form, "password": ""}
         typed = [name for name, text in form.items() if text and name not in (*CREDENTIALS, "action")]
         return html_response(self.template, status, form=form, typed=typed, **{"message": "", "notice": "", **values})

@@ -97,6 +97,7 @@ CHANGES = shape({}, {**{name: FIELDS[name] for name in CHANGEABLE}, "taken_at": 
 ROLE = {"enum": list(ROLES)}
 SEX = {"enum": [*SEXES, None]}
 COUNTS = dict.fromkeys(STATUSES, COUNT)
+PERSON = {"role": ROLE, "full_name": FULL_NAME, "birth_date": maybe(DATE), "sex": SEX}
 MACHINE_LABELS = ("model", "site", "firmware")
 
 
@@ -165,30 +166,13 @@ SCHEMAS: dict[str, Any] = {
         },
         {"identifiers": IDENTIFIERS, "waiting": COUNT},
     ),
-    "NewUser": shape(
-        {"username": USERNAME},
-        {
-            "password": maybe(NEW_PASSWORD),
-            "role": ROLE,
-            "full_name": FULL_NAME,
-            "birth_date": maybe(DATE),
-            "sex": SEX,
-            "reuse_erased_name": FLAG,
-        },
-    ),
+    "NewUser": shape({"username": USERNAME}, {**PERSON, "password": maybe(NEW_PASSWORD), "reuse_erased_name": FLAG}),
     "Linked": shape({"details": TEXT, **COUNTS}),
     "UserChanges": shape(
         {},
         {
-            "username": USERNAME,
-            "full_name": FULL_NAME,
-            "password": NEW_PASSWORD,
-            "current_password": TEXT,
-            "role": ROLE,
-            "active": FLAG,
-            "birth_date": maybe(DATE),
-            "sex": SEX,
-            "identifiers": IDENTIFIERS,
+            "username": USERNAME, "password": NEW_PASSWORD, "current_password": TEXT, "active": FLAG,
+            **PERSON, "identifiers": IDENTIFIERS,
         },
     ),
     **PARTS,

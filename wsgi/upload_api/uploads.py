@@ -126,7 +126,6 @@ class BulkAnswer:
         self._file_bytes = self._not_in_file = 0
 
     def add(self, parsed: Sequence[ParsedRecord], results: Sequence[RecordResult]) -> None:
-        """Add a batch."""
         for record, result in zip(parsed, results, strict=True):
             self._first = self._first or result
             self.counts[result.status] += 1

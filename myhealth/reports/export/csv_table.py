@@ -8,7 +8,7 @@ from myhealth.clinical.in_words import concept_texts, mappings, plain_text, rang
 from myhealth.clinical.ranges import compare
 from myhealth.common.csv_writer import csv_line
 from myhealth.reports.documents import Document
-from myhealth.reports.export.fhir_values import code_element
+from myhealth.reports.export.fhir_values import code_element, details_of
 from myhealth.reports.trends import readable_results
 
 REPORT_COLUMNS = ("taken_at", "checkup_type", "disease", "checkup_report", "machine", "taken_by", "abnormal")
@@ -46,8 +46,7 @@ def csv_rows(reports: Iterable[Document], username: str | None) -> Iterator[list
 
 def _later(report: Document, result: Document, place: int) -> Document:
     """Return the values of LATER_COLUMNS; those of the check-up where the result has none of its own."""
-    details = report.get("details")
-    shared: Document = details if isinstance(details, dict) else {}
+    shared = details_of(report)
     found = {name: result.get(name) or shared.get(name) for name in ("specimen", "performers", "category")}
     found |= {name: result.get(name) for name in ("method", "body_site", "notes")}
     found["interpretations"] = [{**each, "codings": [each]} for each in mappings(result.get("interpretations"))]

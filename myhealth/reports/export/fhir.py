@@ -21,6 +21,7 @@ from myhealth.reports.export.fhir_values import (
     concept_element,
     concept_elements,
     date_time,
+    details_of,
     effective,
     has_role,
     identifier_elements,
@@ -64,8 +65,7 @@ class Observations:
         self._report = report
         self._subject = subject
         self._address = address
-        details = report.get("details")
-        self._details: Element = details if isinstance(details, dict) else {}
+        self._details = details_of(report)
 
     def of(self, results: list[Element]) -> tuple[list[Element], list[str]]:
         """Return the Observations, and the addresses of those that no other contains, in the order of the results."""
@@ -275,9 +275,7 @@ def patient_resource(patient: Document) -> Element:
 
 def _report(report: Document, subject: Element) -> Element:
     """Return the DiagnosticReport, without empty elements, as FHIR requires."""
-    details: Any = report.get("details")
-    details = details if isinstance(details, dict) else {}
-    status, disease = report.get("status"), clean(report["disease"])
+    details, status, disease = details_of(report), report.get("status"), clean(report["disease"])
     coded = [{"coding": [{"system": OUR_DISEASE, "display": disease}], "text": disease}] if disease else []
     people = performers_of(report, details)
     order = _service_request(details, subject)

@@ -29,6 +29,12 @@ DATE_TIME_PATTERN = re.compile(
 TIME_PATTERN = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?")
 
 
+def details_of(report: Element) -> Element:
+    """Return the details of a report, {} if it has none."""
+    details = report.get("details")
+    return details if isinstance(details, dict) else {}
+
+
 def compact(**parts: Any) -> Element:
     """Return the parts that are not empty. FHIR has no empty elements."""
     return {name.rstrip("_"): value for name, value in parts.items() if value not in (None, "", [], {})}
@@ -189,7 +195,6 @@ INT32 = 2**31
 
 
 def measured(result: Element) -> Element:
-    """Return the elements that Observations and components share."""
     return {
         "code": code_element(result),
         **value_of(result),

@@ -91,7 +91,6 @@ CONTROLS = ("_count", "_sort", "_include", "_summary", "_format", "_after")
 
 
 def _codings(concepts: Iterable[Element]) -> Tokens:
-    """Return (system, code) of all codings of these concepts."""
     return [(each.get("system", ""), each.get("code", "")) for found in concepts for each in found.get("coding", ())]
 
 
@@ -141,7 +140,6 @@ class FhirSearch(Struct):
         return urlencode([*pairs, ("_after", after)] if after else pairs)
 
     def add(self, name: str, value: str, base: str) -> None:
-        """Add a parameter that the resource type has."""
         values = split_list(name, value)
         kind = PARAMETERS[self.kind][name.partition(":")[0]].type
         if kind == "reference":

@@ -27,7 +27,6 @@ REPORT_ID = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def patient_of(user: Document) -> Element:
-    """Return the Patient of a user."""
     return _versioned(patient_resource(user) | {"id": user["subject"]}, user)
 
 
@@ -55,7 +54,6 @@ def report_id_of(kind: str, id_: str) -> int | None:
 
 
 def find_resource(report: Document, kind: str, id_: str) -> Element | None:
-    """Return the resource of the report with this id."""
     return next((each for each in resources_of(report, frozenset((kind,))) if each["id"] == id_), None)
 
 
@@ -87,7 +85,6 @@ def is_withdrawn(report: Document, id_: str) -> bool:
 
 
 def _device_element(report: Document) -> Element:
-    """Return the machine of a report."""
     serial = clean(report["machine"])
     return {
         "resourceType": "Device",
