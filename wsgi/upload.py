@@ -11,7 +11,7 @@ from wsgi.common.application import Application, LazyApplication
 from wsgi.common.requests import Site
 from wsgi.common.shared_views import HEALTH_VIEWS, description_views
 from wsgi.common.views import add_view
-from wsgi.upload_api import accounts, checkups, form_page, refused_page, table_page
+from wsgi.upload_api import accounts, checkups, form_page, refused_page, table_page, uploads
 from wsgi.upload_api.context import UploadContext
 from wsgi.upload_api.fhir import FHIR_WRITE_VIEWS
 from wsgi.upload_api.rejections import REJECTION_VIEWS
@@ -28,14 +28,14 @@ VIEWS: dict[str, Any] = {
     "/users/": accounts.UsersView,
     "/users/<username>/": accounts.UserView,
     "/users/<username>/link/": accounts.LinkView,
-    "/users/<username>/checkups/": checkups.UserCheckupsView,
+    "/users/<username>/checkups/": uploads.UserCheckupsView,
     "/users/<username>/checkups/<checkup_id:int>/": checkups.UserCheckupView,
     "/users/<username>/checkups/<checkup_id:int>/history/": checkups.HistoryView,
     "/users/<username>/checkups/<checkup_id:int>/review/": checkups.ReviewView,
-    "/checkups/": checkups.CheckupsView,
-    "/reports/": checkups.CheckupsView,
+    "/checkups/": uploads.CheckupsView,
+    "/reports/": uploads.CheckupsView,
     "/machines/": checkups.MachinesView,
-    "/machines/<serial>/dumps/": checkups.DumpsView,
+    "/machines/<serial>/dumps/": uploads.DumpsView,
     **REJECTION_VIEWS,
     **FHIR_WRITE_VIEWS,
     **HEALTH_VIEWS,

@@ -23,10 +23,11 @@ from myhealth.profiles.passwords import check_acceptable, password_matches
 from myhealth.profiles.upload_client import PREVIOUS_LOGIN
 from wsgi.common.application import json_error
 from wsgi.common.metrics import LOGINS
-from wsgi.common.openapi import Operation, after_parameter, limit_parameter
+from wsgi.common.openapi import Operation, after_parameter
 from wsgi.common.requests import BASIC, CREDENTIALS_MAX_BYTES, address_with_proxy, note_login, read_json
-from wsgi.common.views import LIMIT, LIMIT_MAX, LoginView, View, json_response, list_response, page_limit
+from wsgi.common.views import LoginView, View, json_response, list_response, page_limit
 from wsgi.upload_api.context import ENDED, UploadContext, UploadView, ended_header, record_shown
+from wsgi.upload_api.schemas import LIMIT_QUERY
 
 WRONG = {401: "The username or the password is wrong.", 429: "Too many attempts; `Retry-After` says when to try again."}
 TOKEN = {200: ("A token, and when it expires.", "Token")}
@@ -183,8 +184,6 @@ class WelcomeView(LoginWith):
         return answer
 
 
-LIMIT_QUERY = limit_parameter(LIMIT_MAX, LIMIT)
-WRONG_PAGE = {400: "`limit` or `after` is wrong."}
 AFTER_QUERY = after_parameter(type="string", minLength=1, pattern=r"^[^\x00]*$")
 TO_REVIEW_QUERY = (
     "to_review", {"type": "boolean"}, "Only accounts to be linked to a person, with how many records are `waiting`.",

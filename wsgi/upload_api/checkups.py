@@ -1,4 +1,4 @@
-"""Check-ups, which doctors list, correct, review and delete; machines, and the records and dumps that are uploaded."""
+"""Single check-ups, which doctors correct, review and delete; and machines."""
 
 import contextlib
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import bottle
 import msgspec
 
-from myhealth.audit.events import record_event
 from myhealth.checkups import services
 from myhealth.checkups.models import JSON_NAMES, OMITTED_NULLS
 from myhealth.checkups.services import open_history
@@ -18,55 +17,15 @@ from myhealth.intake.formats.tables.layout import dump_layout, parse_layout
 from myhealth.intake.parsed_record import DECODER, DuplicateKeyDict
 from myhealth.machines.models import Machine
 from myhealth.machines.services import list_machines, register_machine
-from wsgi.common.openapi import Operation, after_parameter
+from wsgi.common.openapi import Operation
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body, read_json
-from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.accounts import LIMIT_QUERY, WRONG_PAGE
+from wsgi.common.views import json_response
 from wsgi.upload_api.context import UploadView
-from wsgi.upload_api.schemas import USERNAME
-from wsgi.upload_api.uploads import PATIENT_BODY, SENDERS, UNKNOWN, UNKNOWN_USER, TakesRecords, bulk
+from wsgi.upload_api.schemas import UNKNOWN, UNKNOWN_USER
 
 REVIEW_MAX_BYTES = 32 * 1024  # a note whose every character is escaped
 REVIEWED = ("id", "revision", "reviewed_at", "reviewed_by", "review_note")
 DOCTOR, TECHNICIAN, REVIEWERS = ("doctor",), ("technician",), ("doctor", "admin")
-BEFORE_QUERY = after_parameter(type="integer", minimum=0, maximum=10**18 - 1)
-
-
-class CheckupsView(TakesRecords):
-    @Operation(
-        "List check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])}, DOCTOR,
-        query=(LIMIT_QUERY, BEFORE_QUERY), errors=WRONG_PAGE,
-    )  # fmt: skip
-    def get(self) -> Any:
-        limit, before = page_limit(self.parameters), id_after(self.parameters.get("after"))
-        found = services.list_checkups(before=before, limit=limit + 1)
-        others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
-        for patient_id, username in others:
-            record_event("read", subject_id=patient_id, subject=username, what="checkups")
-        return list_response([public(row) for row in found], limit)
-
-    @bulk("Upload records", SENDERS)
-    def post(self) -> Any:
-        return self.take()
-
-
-class UserCheckupsView(TakesRecords):
-    unknown_user = UNKNOWN_USER
-
-    @Operation(
-        "List a patient's check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])},
-        "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, **WRONG_PAGE},
-    )  # fmt: skip
-    def get(self, username: str) -> Any:
-        patient = self.person(username, "doctor")
-        limit, before = page_limit(self.parameters), id_after(self.parameters.get("after"))
-        found = services.list_checkups(patient_id=patient.id, before=before, limit=limit + 1)
-        self.record_read(patient, "checkups")
-        return list_response([public(row) for row in found], limit)
-
-    @bulk("Upload records of one patient", SENDERS, PATIENT_BODY)
-    def post(self, username: str) -> Any:
-        return self.take(patient=self.person(username, *SENDERS).username)
 
 
 class UserCheckupView(UploadView):
@@ -151,15 +110,6 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
     return shown | {"taken_at": None} if row["taken_precision"] == "unknown" else shown  # the stored one only sorts
 
 
-def id_after(text: str | None) -> int | None:
-    """Parse the parameter `after` of a list of numbered rows, the newest first. Raises BadInput."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise BadInput("after must be the value that a Link header gave.")
-    return int(text)
-
-
 def id_in_range(checkup_id: int) -> int:
     """Return the id, or -1, which no check-up has, if it is beyond PostgreSQL's bigint."""
     return checkup_id if checkup_id < 2**63 else -1
@@ -168,7 +118,6 @@ def id_in_range(checkup_id: int) -> int:
 MACHINE_MAX_BYTES = 16 * 1024
 MACHINE_FIELDS = ("serial", "model", "site", "firmware", "layout")
 MACHINE_READERS = ("doctor", "technician", "admin")
-PATIENT = (("patient", USERNAME, "The username of every record's patient, if the source names none."),)
 
 
 class MachinesView(UploadView):
@@ -189,15 +138,6 @@ class MachinesView(UploadView):
                 raise BadInput("layout must be text: the name of a layout, or TOML.")
             body["layout"] = dump_layout(named_layout(layout) if layout in NAMES else parse_layout(layout))
         return json_response(machine_json(register_machine(**body)), 201)
-
-
-class DumpsView(TakesRecords):
-    @bulk("Upload a machine-memory dump or a table as the machine made it", TECHNICIAN, query=PATIENT)
-    def post(self, serial: str) -> Any:
-        patient = self.parameters.get("patient")
-        if patient is not None:
-            patient = self.person(patient, *SENDERS).username
-        return self.take(machine=serial, patient=patient, as_dump=True)
 
 
 def machine_json(machine: Machine) -> dict[str, Any]:

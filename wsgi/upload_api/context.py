@@ -27,7 +27,7 @@ from myhealth.stores import check_ready, close_database, database_url, open_data
 from myhealth.sync.status import find_holder, measure_lag, read_last_pass
 from wsgi.common.metrics import Gauges, observe_pool
 from wsgi.common.requests import bearer_token, header, parse_boolean, query_parameters
-from wsgi.common.views import View
+from wsgi.common.views import View, page_limit
 
 # Raw SQL: several tables in one round trip.
 GAUGES = """
@@ -195,6 +195,13 @@ class UploadView(View):
     def flag(self, name: str) -> bool:
         """Return a boolean parameter of the address; False if it is missing. Raises BadInput."""
         return name in self.parameters and parse_boolean(name, self.parameters[name])
+
+    def numbered_page(self) -> tuple[int, int | None]:
+        """Return the parameters `limit` and `after` of a list of numbered rows, the newest first. Raises BadInput."""
+        limit, after = page_limit(self.parameters), self.parameters.get("after")
+        if after is not None and not (after.isascii() and after.isdecimal() and len(after) < 19):
+            raise BadInput("after must be the value that a Link header gave.")
+        return limit, None if after is None else int(after)
 
     def require(self, *roles: str) -> None:
         """Raise NotAllowed, and record the refusal, unless the caller has one of these roles."""

@@ -34,7 +34,8 @@ from wsgi.common.metrics import RECORDS
 from wsgi.common.openapi import JSON, TEXT, Operation, ref, shape
 from wsgi.common.requests import JSON_TYPE, WrongMediaType, accepted_type, header, site, spool_body
 from wsgi.common.views import json_response
-from wsgi.upload_api.uploads import ATOMIC_CHARACTERS, SENDERS, TakesRecords, unpacked_size
+from wsgi.upload_api.schemas import SENDERS
+from wsgi.upload_api.uploads import ATOMIC_CHARACTERS, TakesRecords, unpacked_size
 
 RESULTS = ("Observation", "DiagnosticReport")
 WITHDRAWAL = re.compile(r"(?:https?://\S+/)?(?:Observation|DiagnosticReport)/[^/\s?#|]+")

@@ -38,7 +38,8 @@ from wsgi.common.views import StaticView, View, html_response
 from wsgi.upload_api import page_words
 from wsgi.upload_api.accounts import UploadLogin
 from wsgi.upload_api.context import UploadContext, record_shown
-from wsgi.upload_api.uploads import SENDERS, TakesRecords
+from wsgi.upload_api.schemas import SENDERS
+from wsgi.upload_api.uploads import TakesRecords
 
 
 class UploadPage(View):

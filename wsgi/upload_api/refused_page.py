@@ -61,7 +61,7 @@ class RefusedPage(FormPage, RejectionsView):
 
     def _list(self, form: dict[str, Any], notice: str = "") -> Any:
         self.parameters = {"after": form["after"]} if form["after"] else {}
-        rows = [*map(self._in_words, self.listed(LISTED + 1, {}))]
+        rows = [*map(self._in_words, self.listed(LISTED + 1, self.numbered_page()[1], {}))]
         older = str(rows[LISTED - 1]["id"]) if len(rows) > LISTED else ""
         uploads = find_last_uploads(self.user.id)
         is_staff = self.finds_by_name

@@ -19,11 +19,10 @@ from myhealth.intake.settlement import OTHER_CONTENT
 from myhealth.profiles.models import User
 from wsgi.common.openapi import JSON, MOMENT, Operation, ref
 from wsgi.common.requests import SMALL_BODY_BYTES, read_body, refuse_twice
-from wsgi.common.views import json_response, list_response, page_limit
-from wsgi.upload_api.accounts import LIMIT_QUERY
-from wsgi.upload_api.checkups import BEFORE_QUERY, id_after, id_in_range
+from wsgi.common.views import json_response, list_response
+from wsgi.upload_api.checkups import id_in_range
 from wsgi.upload_api.context import UploadView
-from wsgi.upload_api.schemas import REASON_MAX, REJECTION, text
+from wsgi.upload_api.schemas import BEFORE_QUERY, LIMIT_QUERY, REASON_MAX, REJECTION, text
 from wsgi.upload_api.uploads import item_of
 
 ROLES = ("doctor", "technician", "admin")
@@ -131,12 +130,12 @@ class RejectionsView(SeesRejections):
     )  # fmt: skip
     def get(self) -> Any:
         asked = {name: value for name, value in self.parameters.items() if name not in ("limit", "after")}
-        limit = page_limit(self.parameters)
-        return list_response(self.listed(limit + 1, asked), limit, **asked)
+        limit, before = self.numbered_page()
+        return list_response(self.listed(limit + 1, before, asked), limit, **asked)
 
-    def listed(self, limit: int, asked: dict[str, str]) -> list[dict[str, Any]]:
+    def listed(self, limit: int, before: int | None, asked: dict[str, str]) -> list[dict[str, Any]]:
         """Return rejected records to show, and log that. Raises BadInput."""
-        state, since, before = asked.get("state", STATES[0]), asked.get("since"), id_after(self.parameters.get("after"))
+        state, since = asked.get("state", STATES[0]), asked.get("since")
         if state not in STATES:
             raise BadInput(f"state must be one of {', '.join(STATES)}.")
         if any("\0" in value for value in asked.values()):

@@ -1,4 +1,4 @@
-"""JSON Schemas of the upload API's bodies and answers, for its OpenAPI document."""
+"""JSON Schemas of the upload API's bodies, parameters and answers, for its OpenAPI document."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from myhealth.checkups.models import CHANGEABLE, OMITTED_NULLS, SHOWN_COLUMNS
 from myhealth.checkups.services import NOTE_MAX
 from myhealth.common.decoding import Count, Id, StoredMoment
 from myhealth.examples import NAMES
-from myhealth.intake.formats.registry import MEMORY_FORMAT
+from myhealth.intake.formats.registry import FORMATS, MEMORY_FORMAT
+from myhealth.intake.formats.tables.layout import ORDERS
 from myhealth.intake.idempotency import KEY_MAX
 from myhealth.intake.record import DetailedRecord
 from myhealth.intake.record_types import SERIAL_PATTERN, TEXT_MAX
@@ -18,7 +19,23 @@ from myhealth.profiles.identifiers import IDENTIFIER_MAX
 from myhealth.profiles.models import FULL_NAME_MAX
 from myhealth.profiles.names import USERNAME_MAX
 from myhealth.profiles.passwords import MAX_BYTES, MIN_CHARACTERS
-from wsgi.common.openapi import COUNT, MOMENT, TEXT, errors_of, listed, maybe, ref, shape, struct_schemas, undescribed
+from wsgi.common.openapi import (
+    COUNT,
+    MOMENT,
+    TEXT,
+    Operation,
+    after_parameter,
+    errors_of,
+    limit_parameter,
+    listed,
+    maybe,
+    one_of,
+    ref,
+    shape,
+    struct_schemas,
+    undescribed,
+)
+from wsgi.common.views import LIMIT, LIMIT_MAX
 
 ID = {"type": "integer", "minimum": 1}
 FLAG = {"type": "boolean"}
@@ -27,25 +44,6 @@ STATUSES = ("accepted", "duplicate", "rejected")
 
 def text(most: int = TEXT_MAX, least: int = 0, pattern: str = r"^[^\x00]*$") -> dict[str, Any]:
     return {**TEXT, "maxLength": most, **({"minLength": least} if least else {}), "pattern": pattern}
-
-
-BULK_HEADERS = (
-    (
-        "Idempotency-Key",
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": KEY_MAX,
-            "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
-        },
-        "Makes the request repeatable: the same key gets the same answer, and nothing is done twice.",
-    ),
-    (
-        "Content-Disposition",
-        {"type": "string", "pattern": "filename\\*=UTF-8''"},
-        "The file's name, with which rejected records are listed: `attachment; filename*=UTF-8''dump.json` (RFC 8187).",
-    ),
-)
 
 
 # The answer explains rules beyond a pattern: characters that look like others, the bytes of a password.
@@ -171,8 +169,12 @@ SCHEMAS: dict[str, Any] = {
     "UserChanges": shape(
         {},
         {
-            "username": USERNAME, "password": NEW_PASSWORD, "current_password": TEXT, "active": FLAG,
-            **PERSON, "identifiers": IDENTIFIERS,
+            "username": USERNAME,
+            "password": NEW_PASSWORD,
+            "current_password": TEXT,
+            "active": FLAG,
+            **PERSON,
+            "identifiers": IDENTIFIERS,
         },
     ),
     **PARTS,
@@ -227,3 +229,70 @@ SCHEMAS: dict[str, Any] = {
     ),
     "NewMachine": shape({"serial": SERIAL}, {**{label: maybe(LABEL) for label in MACHINE_LABELS}, "layout": LAYOUT}),
 }
+
+BULK_HEADERS = (
+    (
+        "Idempotency-Key",
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": KEY_MAX,
+            "pattern": "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
+        },
+        "Makes the request repeatable: the same key gets the same answer, and nothing is done twice.",
+    ),
+    (
+        "Content-Disposition",
+        {"type": "string", "pattern": "filename\\*=UTF-8''"},
+        "The file's name, with which rejected records are listed: `attachment; filename*=UTF-8''dump.json` (RFC 8187).",
+    ),
+)
+LIMIT_QUERY = limit_parameter(LIMIT_MAX, LIMIT)
+WRONG_PAGE = {400: "`limit` or `after` is wrong."}
+BEFORE_QUERY = after_parameter(type="integer", minimum=0, maximum=10**18 - 1)
+BULK_ANSWERS = {
+    201: ("At least one record was accepted.", "BulkAnswer"),
+    200: ("All records that can be stored were stored already.", "BulkAnswer"),
+    422: ("Every record was rejected.", "BulkAnswer"),
+}
+BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
+
+
+def bulk_body(*json_schemas: str) -> dict[str, Any]:
+    """Describe a body in any format; the JSON formats have schemas."""
+    content: dict[str, Any] = {"application/json": {"schema": one_of(*json_schemas)}}
+    for media_type in sorted({each.media_type for each in FORMATS}, reverse=True):
+        content.setdefault(media_type, {"schema": {"type": "string"}})
+    return {"description": BODY_DESCRIPTION, "content": content}
+
+
+BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirUpload")
+# The address names the patient, so a record may leave it out.
+PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirUpload")
+BULK_QUERY = (
+    ("atomic", {"type": "boolean", "default": False}, "Store all records or none."),
+    ("refused_file", {"type": "boolean", "default": False}, "Also return the rejected records, as they were sent."),
+)
+ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
+TABLE_QUERY = (
+    ("layout", {"enum": [*NAMES]}, "What a table's columns mean; if not given, the machine's layout, or by names."),
+    ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
+    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point, if nothing else is said."),
+    ("timezone", ZONE, "The time zone of a table's times that have none, such as Asia/Kolkata."),
+)
+UNKNOWN_USER = "User does not exist!"
+UNKNOWN = {404: UNKNOWN_USER}
+SENDERS = ("doctor", "technician")
+REPLAYED = (
+    "Idempotent-Replayed", {"const": "true"}, "Present if this is the earlier answer to the same `Idempotency-Key`."
+)  # fmt: skip
+
+
+def bulk(
+    summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None, query: tuple[Any, ...] = ()
+) -> Operation:
+    return Operation(
+        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=(*BULK_QUERY, *TABLE_QUERY, *query),
+        headers=BULK_HEADERS, sends=(REPLAYED,),
+        errors={**UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
+    )  # fmt: skip

@@ -26,7 +26,7 @@ from myhealth.machines.services import register_machine
 from wsgi.common.requests import parameter_pairs
 from wsgi.upload_api import page_words
 from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, FormPage, boundary
-from wsgi.upload_api.uploads import SENDERS
+from wsgi.upload_api.schemas import SENDERS
 
 # Fields that may say a part of a layout.
 SAID = {"date_format": "date_format", "timezone": "zone", "decimal": "decimal", "encoding": "encoding"}

@@ -17,14 +17,16 @@ import msgspec
 # Loaded at start, not for the first such upload: code may be replaced under a running server.
 import myhealth.intake.formats.fhir.reader
 import myhealth.intake.formats.hl7v2.reader  # noqa: F401
+from myhealth.audit.events import record_event
+from myhealth.checkups.services import list_checkups
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.examples import NAMES, named_layout
+from myhealth.examples import named_layout
 from myhealth.intake.file_import import use_layout_of_machine
 from myhealth.intake.formats.format import Dump
-from myhealth.intake.formats.registry import CSV, FORMATS, read_dump
+from myhealth.intake.formats.registry import CSV, read_dump
 from myhealth.intake.formats.source import GZIP_MAGIC, Source
-from myhealth.intake.formats.tables.layout import GUESSED, ORDERS, Layout, dump_layout
+from myhealth.intake.formats.tables.layout import GUESSED, Layout, dump_layout
 from myhealth.intake.idempotency import Answer, once
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import BATCH_RECORDS, Intake, Rollback, read_batches
@@ -33,65 +35,30 @@ from myhealth.machines.services import register_machine
 from myhealth.reports.documents import encode_json
 from wsgi.common.application import error_body
 from wsgi.common.metrics import RECORDS
-from wsgi.common.openapi import Operation, one_of
+from wsgi.common.openapi import Operation
 from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, spool_body
-from wsgi.common.views import json_response
+from wsgi.common.views import json_response, list_response
+from wsgi.upload_api.checkups import public
 from wsgi.upload_api.context import UploadView, sent_file_name
-from wsgi.upload_api.schemas import BULK_HEADERS
+from wsgi.upload_api.schemas import (
+    BEFORE_QUERY,
+    LIMIT_QUERY,
+    PATIENT_BODY,
+    SENDERS,
+    UNKNOWN,
+    UNKNOWN_USER,
+    USERNAME,
+    WRONG_PAGE,
+    bulk,
+)
 
 # The text of a batch: its records take some twenty times as much memory.
 BATCH_CHARACTERS, ATOMIC_CHARACTERS = 2 * 1024 * 1024, 8 * 1024 * 1024
 REQUEST_MAX_S = 120  # from the first record to the last one; checked between records
 
-BULK_ANSWERS = {
-    201: ("At least one record was accepted.", "BulkAnswer"),
-    200: ("All records that can be stored were stored already.", "BulkAnswer"),
-    422: ("Every record was rejected.", "BulkAnswer"),
-}
-BODY_DESCRIPTION = "A record, a list of them, NDJSON, a machine-memory dump, FHIR R4, HL7 v2 or CSV; gzipped or not."
 FURTHER = ("layout", "date_format", "timezone", "decimal", "patient")
-
-
-def bulk_body(*json_schemas: str) -> dict[str, Any]:
-    """Describe a body in any format; the JSON formats have schemas."""
-    content: dict[str, Any] = {"application/json": {"schema": one_of(*json_schemas)}}
-    for media_type in sorted({each.media_type for each in FORMATS}, reverse=True):
-        content.setdefault(media_type, {"schema": {"type": "string"}})
-    return {"description": BODY_DESCRIPTION, "content": content}
-
-
-BULK_BODY = bulk_body("Record", "Records", "Dump", "FhirUpload")
-# The address names the patient, so a record may leave it out.
-PATIENT_BODY = bulk_body("PatientRecord", "PatientRecords", "PatientDump", "FhirUpload")
-BULK_QUERY = (
-    ("atomic", {"type": "boolean", "default": False}, "Store all records or none."),
-    ("refused_file", {"type": "boolean", "default": False}, "Also return the rejected records, as they were sent."),
-)
+PATIENT_QUERY = (("patient", USERNAME, "The username of every record's patient, if the source names none."),)
 CHARSET = re.compile(r";\s*charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
-ZONE = {"type": "string", "minLength": 1, "maxLength": 100}
-TABLE_QUERY = (
-    ("layout", {"enum": [*NAMES]}, "What a table's columns mean; if not given, the machine's layout, or by names."),
-    ("date_format", {"enum": [*ORDERS]}, "The order of day and month in a table."),
-    ("decimal", {"enum": [".", ","]}, "The decimal separator of a table's numbers; a point, if nothing else is said."),
-    ("timezone", ZONE, "The time zone of a table's times that have none, such as Asia/Kolkata."),
-)
-UNKNOWN_USER = "User does not exist!"
-UNKNOWN = {404: UNKNOWN_USER}
-SENDERS = ("doctor", "technician")
-REPLAYED = (
-    "Idempotent-Replayed", {"const": "true"}, "Present if this is the earlier answer to the same `Idempotency-Key`."
-)  # fmt: skip
-
-
-def bulk(
-    summary: str, roles: tuple[str, ...], body: dict[str, Any] | None = None, query: tuple[Any, ...] = ()
-) -> Operation:
-    return Operation(
-        summary, BULK_ANSWERS, roles, body=body or BULK_BODY, query=(*BULK_QUERY, *TABLE_QUERY, *query),
-        headers=BULK_HEADERS, sends=(REPLAYED,),
-        errors={**UNKNOWN, 409: "The answer stored under the Idempotency-Key has just expired."},
-    )  # fmt: skip
-
 
 # The bytes of all items. The shortest item has 51, so the items of 100,000 records fit.
 ITEMS_MAX_BYTES = 5_200_000
@@ -378,3 +345,49 @@ def unpacked_size(body: BinaryIO) -> int:
         return size
     finally:
         body.seek(0)
+
+
+class CheckupsView(TakesRecords):
+    @Operation(
+        "List check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])}, ("doctor",),
+        query=(LIMIT_QUERY, BEFORE_QUERY), errors=WRONG_PAGE,
+    )  # fmt: skip
+    def get(self) -> Any:
+        limit, before = self.numbered_page()
+        found = list_checkups(before=before, limit=limit + 1)
+        others = {(row["patient_id"], row["username"]) for row in found[:limit]} - {(self.user.id, self.user.username)}
+        for patient_id, username in others:
+            record_event("read", subject_id=patient_id, subject=username, what="checkups")
+        return list_response([public(row) for row in found], limit)
+
+    @bulk("Upload records", SENDERS)
+    def post(self) -> Any:
+        return self.take()
+
+
+class UserCheckupsView(TakesRecords):
+    unknown_user = UNKNOWN_USER
+
+    @Operation(
+        "List a patient's check-ups, the newest first", {200: ("Check-ups.", ["Checkup"])},
+        "the patient, doctor", query=(LIMIT_QUERY, BEFORE_QUERY), errors={**UNKNOWN, **WRONG_PAGE},
+    )  # fmt: skip
+    def get(self, username: str) -> Any:
+        patient = self.person(username, "doctor")
+        limit, before = self.numbered_page()
+        found = list_checkups(patient_id=patient.id, before=before, limit=limit + 1)
+        self.record_read(patient, "checkups")
+        return list_response([public(row) for row in found], limit)
+
+    @bulk("Upload records of one patient", SENDERS, PATIENT_BODY)
+    def post(self, username: str) -> Any:
+        return self.take(patient=self.person(username, *SENDERS).username)
+
+
+class DumpsView(TakesRecords):
+    @bulk("Upload a machine-memory dump or a table as the machine made it", ("technician",), query=PATIENT_QUERY)
+    def post(self, serial: str) -> Any:
+        patient = self.parameters.get("patient")
+        if patient is not None:
+            patient = self.person(patient, *SENDERS).username
+        return self.take(machine=serial, patient=patient, as_dump=True)
