@@ -75,11 +75,11 @@ def reports_list(app: App, /, user: str, limit: int, as_csv: bool, **asked: Any)
     with app.reports(app.settings()) as store:
         patient = _log_access_by_cli(store, user, "export" if as_csv or is_json() else "reports")
         found = store.find(patient, wanted, limit=limit + 1)
-    listed = found[:limit]
+    listed, username = found[:limit], patient["username"]
     if is_json():
-        print_json([documents.public_report(report, patient["username"]) for report in listed])
+        print_json([documents.public_report(report, username) for report in listed])
     elif as_csv:
-        print_csv(list(csv_table.csv_rows(listed, patient["username"])), csv_table.CSV_COLUMNS)
+        print_csv(csv_table.csv_rows(listed, username), csv_table.CSV_COLUMNS)
     else:
         columns = ("checkup_type", "disease", "taken_by", "abnormal")
         rows = [
@@ -109,7 +109,7 @@ def reports_show(app: App, /, user: str, report_id: int, as_csv: bool) -> None:
     if is_json():
         print_json(documents.public_report(report, patient["username"]))
     elif as_csv:
-        print_csv(list(csv_table.csv_rows([report], patient["username"])), csv_table.CSV_COLUMNS)
+        print_csv(csv_table.csv_rows([report], patient["username"]), csv_table.CSV_COLUMNS)
     else:
         print_report(report, patient["username"])
 

@@ -9,7 +9,7 @@ from myhealth.common.settings import Settings
 from wsgi.browse_api import sync_endpoints, views
 from wsgi.browse_api.context import BrowseContext
 from wsgi.browse_api.fhir import FHIR_VIEWS
-from wsgi.browse_api.schemas import BROWSE_SCHEMAS
+from wsgi.browse_api.parameters import BROWSE_SCHEMAS
 from wsgi.browse_pages import downloads, login, matrix, people, reports, trends
 from wsgi.browse_pages.base import NotFoundPage, add_page, redirect
 from wsgi.common.application import Application, LazyApplication

@@ -19,8 +19,15 @@ from myhealth.reports.fhir.search import NO_PATIENT, ResourcePage, count_found, 
 from myhealth.reports.fhir.values import refuse
 from myhealth.reports.filters import FILTER_TEXT_MAX
 from wsgi.browse_api.context import STAFF, AuthenticatedBrowseView
-from wsgi.browse_api.parameters import format_place, format_search_cursor, parse_place, parse_search_cursor
-from wsgi.browse_api.schemas import SEARCH_AFTER, reading, refusals
+from wsgi.browse_api.parameters import (
+    SEARCH_AFTER,
+    format_place,
+    format_search_cursor,
+    parse_place,
+    parse_search_cursor,
+    reading,
+    refusals,
+)
 from wsgi.common.openapi import TEXT, Operation, ref
 from wsgi.common.requests import NotAcceptable, WrongMediaType, accepted_type, header, parameter_pairs, read_body, site
 from wsgi.common.views import FHIR, JSON, View, answer

@@ -14,7 +14,7 @@ from myhealth.sync.bounds import BoundedWriter
 from myhealth.sync.calls import CALLS, decode_documents
 from myhealth.sync.signature import HEADER
 from wsgi.browse_api.context import BrowseContext
-from wsgi.browse_api.schemas import ANYTHING, DOCUMENTS, WHOLE
+from wsgi.browse_api.parameters import ANYTHING, DOCUMENTS, WHOLE
 from wsgi.common.openapi import COUNT, TEXT, Operation, listed, shape
 from wsgi.common.requests import bearer_token, header, parse_boolean, read_body
 from wsgi.common.views import View, json_response

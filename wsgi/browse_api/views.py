@@ -15,9 +15,9 @@ from myhealth.reports.documents import Document, encode_json, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
-from wsgi.browse_api import parameters, schemas
+from wsgi.browse_api import parameters
 from wsgi.browse_api.context import STAFF, ApiView, BrowseContext
-from wsgi.browse_api.schemas import PAGE_PARAMETERS, UNKNOWN_PERSON, reading, refusals
+from wsgi.browse_api.parameters import PAGE_PARAMETERS, UNKNOWN_PERSON, reading, refusals
 from wsgi.common.application import json_error
 from wsgi.common.openapi import Operation, ref
 from wsgi.common.requests import BASIC, bearer_token, site
@@ -88,7 +88,7 @@ class BrowsedUsersView(ApiView):
         "Find people",
         ("People by name; whoever is neither doctor nor admin finds only himself or herself.", ["Person"]),
         "everybody",
-        query=(PAGE_PARAMETERS[0], schemas.SEARCH_AFTER, *schemas.SEARCH_PARAMETERS),
+        query=(PAGE_PARAMETERS[0], parameters.SEARCH_AFTER, *parameters.SEARCH_PARAMETERS),
     )
     def get(self) -> Any:
         limit, wanted = page_limit(self.asked), parameters.parse_search(self.asked)
@@ -142,8 +142,8 @@ class TrendsView(ApiView):
             {"anyOf": [ref("TrendPoints"), ref("Measurements")]},
         ),
         "the person, doctor, admin",
-        query=schemas.TREND_PARAMETERS,
-        others=schemas.CSV_MEDIA_TYPE,
+        query=parameters.TREND_PARAMETERS,
+        others=parameters.CSV_MEDIA_TYPE,
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
@@ -170,8 +170,8 @@ class AccessLogView(ApiView):
         "List who opened or changed a person's record",
         ("Each access by staff, the newest first.", ["AccessEvent"]),
         "the person, doctor, admin",
-        query=(PAGE_PARAMETERS[0], schemas.ACCESS_LOG_AFTER),
-        others=schemas.CSV_MEDIA_TYPE,
+        query=(PAGE_PARAMETERS[0], parameters.ACCESS_LOG_AFTER),
+        others=parameters.CSV_MEDIA_TYPE,
         errors=UNKNOWN_PERSON,
     )
     def get(self, username: str) -> Any:
@@ -180,8 +180,8 @@ class AccessLogView(ApiView):
         found = self.context.reports.access_log.find_for_patient(patient, limit=limit + 1, after=after)
         page, next_url = cut_page(found, limit, parameters.access_cursor, self.asked)
         if self.media_type == CSV:
-            return answer(encode_rows(page, schemas.ACCESS_LOG_COLUMNS, CSV), CSV, next_link(next_url))
-        rows = [{name: getattr(event, name) for name in schemas.ACCESS_LOG_COLUMNS} for event in page]
+            return answer(encode_rows(page, parameters.ACCESS_LOG_COLUMNS, CSV), CSV, next_link(next_url))
+        rows = [{name: getattr(event, name) for name in parameters.ACCESS_LOG_COLUMNS} for event in page]
         return answer_json(rows, next_link(next_url))
 
 
@@ -194,7 +194,7 @@ def encode_rows(found: Sequence[Any], columns: Sequence[str], media_type: str) -
 
 
 REPORT_LIST = "Reports, the newest first; the `Link` header leads to the next page.", ["Report"]
-LIST_PARAMETERS = (*PAGE_PARAMETERS, *schemas.LIST_FILTERS)
+LIST_PARAMETERS = (*PAGE_PARAMETERS, *parameters.LIST_FILTERS)
 
 
 class ReportAnswersView(ApiView):
@@ -226,7 +226,7 @@ class ReportsView(ReportAnswersView):
         REPORT_LIST,
         "everybody",
         query=LIST_PARAMETERS,
-        others=schemas.REPORT_MEDIA_TYPES,
+        others=parameters.REPORT_MEDIA_TYPES,
         errors=refusals(429),
     )
     def get(self) -> Any:
@@ -239,7 +239,7 @@ class UserReportsView(ReportAnswersView):
         REPORT_LIST,
         "the person, doctor, admin",
         query=LIST_PARAMETERS,
-        others=schemas.REPORT_MEDIA_TYPES,
+        others=parameters.REPORT_MEDIA_TYPES,
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
@@ -252,8 +252,8 @@ class SingleReportView(ReportAnswersView):
         "Show a report",
         ("The report.", "Report"),
         "the person, doctor, admin",
-        others=schemas.REPORT_MEDIA_TYPES,
-        errors=schemas.UNKNOWN_REPORT,
+        others=parameters.REPORT_MEDIA_TYPES,
+        errors=parameters.UNKNOWN_REPORT,
     )
     def get(self, report_id: int) -> Any:
         report, patient = self.report(report_id)

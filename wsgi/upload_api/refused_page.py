@@ -16,8 +16,7 @@ from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import is_utf8
 from myhealth.intake.rejections import get_rejection, payload_text
 from myhealth.intake.retry import layout_of, reread, text_to_read
-from wsgi.upload_api.form_page import CREDENTIALS, FormPage, exact_json, typed_value
-from wsgi.upload_api.page_words import REFUSED, errors_in_page_words
+from wsgi.upload_api.form_page import CREDENTIALS, REFUSED, FormPage, errors_in_page_words, exact_json, typed_value
 from wsgi.upload_api.rejections import ROLES, RejectionsView
 
 FIELDS = (*CREDENTIALS, "action", "id", "after", "search", "patient", "record", "reason")

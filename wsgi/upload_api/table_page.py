@@ -24,8 +24,7 @@ from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.results import RecordResult, counts
 from myhealth.machines.services import register_machine
 from wsgi.common.requests import parameter_pairs
-from wsgi.upload_api import page_words
-from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, FormPage, boundary
+from wsgi.upload_api.form_page import CREDENTIALS, FIELD_MAX, FORM_MAX_BYTES, TABLE, FormPage, boundary, in_page_words
 from wsgi.upload_api.schemas import SENDERS
 
 # Fields that may say a part of a layout.
@@ -56,7 +55,7 @@ class Preview:
 
 
 def _row(parsed: ParsedRecord, result: RecordResult) -> list[str]:
-    return [page_words.in_page_words(cell, page_words.TABLE) for cell in preview_row(parsed, result)]
+    return [in_page_words(cell, TABLE) for cell in preview_row(parsed, result)]
 
 
 class TablePage(FormPage):
@@ -89,7 +88,7 @@ class TablePage(FormPage):
 
     def page(self, form: dict[str, Any], status: int = 200, **values: Any) -> bottle.HTTPResponse:
         found = {"message": "", "outcome": None, "dump": Dump, "stored": False, **values}
-        found["message"] = page_words.in_page_words(found["message"], page_words.TABLE)
+        found["message"] = in_page_words(found["message"], TABLE)
         content = _packed(form["data"]) if found["outcome"] else form.get("content", "")
         choices = {"names": NAMES, "orders": ORDERS, "encodings": ENCODINGS, "columns": PREVIEW_COLUMNS}
         return super().page({**form, "content": content}, status, **choices, **found)
