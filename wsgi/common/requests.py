@@ -173,12 +173,8 @@ def accepted_type(*offered: str) -> str:
     accept = header("Accept")
     if not accept.strip():
         return offered[0]
-    best, best_weight = "", 0.0
-    for kind in offered:
-        weight = _weight_of(kind, accept)
-        if weight > best_weight:
-            best, best_weight = kind, weight
-    if not best:
+    best = max(offered, key=lambda kind: _weight_of(kind, accept))
+    if not _weight_of(best, accept):
         raise NotAcceptable(f"This address answers in {' or '.join(offered)}; the request's Accept takes neither.")
     return best
 

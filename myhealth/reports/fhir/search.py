@@ -6,6 +6,7 @@ with its check-up.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from myhealth.common.decoding import INT_MAX
@@ -134,15 +135,15 @@ def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCurs
     """Return one page of the Patients that a search finds among all people, in the order of the index that it uses."""
     limit, people = search.count, store.people
     sought = Search(max((each[0] for each in search.names if len(each) == 1), key=len, default=""), after=after)
-    cursor_of = sought.cursor_of
+    cursor_of, by_name = sought.cursor_of, partial(_cursor, "username_key")
     if search.ids or search.identifiers:
         named = people.named(search.ids[0] if search.ids else (), search.identifiers[0] if not search.ids else ())
-        users = [user for user in named if after is None or _by_name(user) > after]
-        cursor_of = _by_name
+        users = [user for user in named if after is None or by_name(user) > after]
+        cursor_of = by_name
     elif search.births and not search.names:
         low, high = (each.date().isoformat() for each in search.births[0])
         users = people.born(low, high, after=after, limit=limit + 1)
-        cursor_of = _by_birth
+        cursor_of = partial(_cursor, "birth_date")
     else:
         users = people.search(sought, limit=limit + 1)
     found = [(patient_of(user), user) for user in users[:limit] if user["role"] not in NO_PATIENT]
@@ -150,9 +151,5 @@ def find_patients(store: ReportRepository, search: FhirSearch, after: SearchCurs
     return ResourcePage(found, cursor_of(users[limit - 1]) if len(users) > limit else None)
 
 
-def _by_name(user: Document) -> SearchCursor:
-    return SearchCursor(0, user["username_key"], user["_id"])
-
-
-def _by_birth(user: Document) -> SearchCursor:
-    return SearchCursor(0, user["birth_date"], user["_id"])
+def _cursor(field: str, user: Document) -> SearchCursor:
+    return SearchCursor(0, user[field], user["_id"])
