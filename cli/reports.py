@@ -30,7 +30,6 @@ LIST_HEADER = ("id", "taken at", "type", "disease", "by", "outside its range", "
 LIST_TEXT_MAX = 60  # characters of a report's text in the list
 RESULT_HEADER = ("name", "value", "unit", "low", "high", "flag", "position", "code", "note")
 VERSION_HEADER = ("revision", "replaced_at", "replaced_by", "reason", "status", "results")
-FACT_HEADER = ("of", "what", "")
 POINT_HEADER: tuple[str, ...] = ("taken_at", "name", "value", "unit", "low", "high", "flag", "report_id")
 TREND_COLUMNS = (*POINT_HEADER, "range_source", "warning", "range_text", "taken_precision", "status")
 # Fields that the note of a result shows, with the words before them.
@@ -208,7 +207,7 @@ def print_report(report: Document, username: str) -> None:
     told = zip(results, facts.results_facts(results, written), strict=True)
     rows = [(result.get("name"), name.lower(), text) for result, named in told for name, text in named]
     if rows:
-        print_table(rows, FACT_HEADER)
+        print_table(rows, ("of", "what", ""))
 
 
 def report_text(report: Document) -> str:

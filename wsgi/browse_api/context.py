@@ -33,7 +33,6 @@ from wsgi.common.metrics import Gauges
 from wsgi.common.requests import accepted_type, bearer_token, query_parameters
 from wsgi.common.views import View
 
-EXPORT_RETRY_S = 5
 ANSWER_WAIT_S, ANSWER_RETRY_S = 1.0, 2
 EXPORT_BUSY = "Another download of yours is still running; please try again when it has ended."
 ANSWER_REFUSAL: dict[str, Any] = {
@@ -103,8 +102,6 @@ class RecentAnswers:
 
 # Roles that may read others' reports. For anybody else, another person's report does not exist.
 STAFF = ("doctor", "admin")
-TAKERS = (*STAFF, "technician")
-FOR_SERVICE = "Only the task runner may do that (role service)."
 # Timeouts for reaching MongoDB: a person waits for the answer, and requests must not pile up. The driver's monitor asks
 # every second, and ends the calls that wait if there is no answer.
 TIMEOUTS = {"serverSelectionTimeoutMS": 1_000, "connectTimeoutMS": 1_500, "heartbeatFrequencyMS": 1_000}
@@ -127,7 +124,7 @@ class BrowseContext:
         self.reports = open_reports(settings, **TIMEOUTS)
         self._logged_syncs = MinuteTexts()
         self.trends = RecentAnswers(RECENT_S, TRENDS_MAX, TRENDS_MAX_BYTES, lambda answer: len(answer[0]))
-        export_refusal = partial(TooManyAttempts, EXPORT_BUSY, code="export_running", retry_after_s=EXPORT_RETRY_S)
+        export_refusal = partial(TooManyAttempts, EXPORT_BUSY, code="export_running", retry_after_s=5)
         self.exports = Gate(1, refusal=export_refusal)
         self.long_reads = Gate(1, WAITING, ANSWER_WAIT_S, partial(TooManyAttempts, **ANSWER_REFUSAL))
         self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
@@ -175,7 +172,7 @@ class BrowseContext:
         if user is None or user["role"] != "service":
             if user is not None:
                 self.log_sync_refusal(user, address)
-            raise NotAllowed(FOR_SERVICE)
+            raise NotAllowed("Only the task runner may do that (role service).")
         return user
 
     def _known_user(self, token: str, own: OwnReports | None = None) -> tuple[Document | None, list[Document]]:
@@ -230,9 +227,9 @@ class BrowseContext:
 
         def make() -> str:
             user = self.reports.people.find_by_username(taken_by)
-            return (user["full_name"].strip() if user and user["role"] in TAKERS else "") or taken_by
+            return (user["full_name"].strip() if user and user["role"] in (*STAFF, "technician") else "") or taken_by
 
-        return str(self._takers.get(taken_by, make)) if taken_by else ""
+        return self._takers.get(taken_by, make) if taken_by else ""
 
     def end_tokens(self, token: str, moment: datetime | None) -> None:
         """Revoke the tokens of this token's user that were issued before `moment`.
