@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import bottle
@@ -14,6 +15,7 @@ from myhealth.reports import TREND_LIMIT, TREND_LIMIT_MAX
 from myhealth.reports.documents import Document, encode_json, public_report
 from myhealth.reports.export.csv_table import report_lines
 from myhealth.reports.export.fhir import fhir_bundle
+from myhealth.reports.filters import OwnReports, own_report, own_reports
 from myhealth.reports.trends import MEASUREMENT_COLUMNS, TrendPoint
 from wsgi.browse_api import parameters
 from wsgi.browse_api.context import STAFF, ApiView, BrowseContext
@@ -200,11 +202,24 @@ LIST_PARAMETERS = (*PAGE_PARAMETERS, *parameters.LIST_FILTERS)
 class ReportAnswersView(ApiView):
     """A view that answers with one patient's reports, as JSON, FHIR or CSV."""
 
+    def own_asked(self) -> OwnReports | None:
+        if self.media_type != JSON:
+            return None  # an export waits for its turn before it reads
+        limit, options = self.read
+        return own_reports(limit=limit + 1, **options)
+
+    @cached_property
+    def read(self) -> tuple[int, dict[str, Any]]:
+        """The limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
+        sort, after = self.asked.get("sort", ""), self.asked.get("after", "")
+        options = {"sort": parameters.parse_sort(sort), "after": parameters.parse_page_cursor(after)}
+        return page_limit(self.asked), {"wanted": parameters.parse_filter(self.asked), **options}
+
     def page(self, patient: Document, limit: int, options: dict[str, Any]) -> Any:
-        """Answer with one page of a list, as `read_page` returned it. Raises TooManyAttempts for a user's second export
+        """Answer with one page of a list, as `read` has it. Raises TooManyAttempts for a user's second export
         at the same time."""
         with contextlib.nullcontext() if self.media_type == JSON else self.context.exports.enter(self.user["subject"]):
-            found = self.context.reports.find(patient, limit=limit + 1, **options)
+            found = self.find(patient, limit=limit + 1, **options)
             page, next_url = cut_page(found, limit, parameters.report_cursor, self.asked)
             return self.answer_reports(page, patient, next_url)
 
@@ -230,7 +245,7 @@ class ReportsView(ReportAnswersView):
         errors=refusals(429),
     )
     def get(self) -> Any:
-        return self.page(self.user, *read_page(self.asked))
+        return self.page(self.user, *self.read)
 
 
 class UserReportsView(ReportAnswersView):
@@ -243,11 +258,14 @@ class UserReportsView(ReportAnswersView):
         errors={**refusals(429), **UNKNOWN_PERSON},
     )
     def get(self, username: str) -> Any:
-        page = read_page(self.asked)  # an access is logged only after the query is validated
+        page = self.read  # an access is logged only after the query is validated
         return self.page(self.person(username, "reports" if self.media_type == JSON else "export"), *page)
 
 
 class SingleReportView(ReportAnswersView):
+    def own_asked(self) -> OwnReports | None:
+        return own_report(bottle.request.url_args["report_id"])
+
     @reading(
         "Show a report",
         ("The report.", "Report"),
@@ -260,9 +278,3 @@ class SingleReportView(ReportAnswersView):
         if self.media_type == JSON:
             return answer_json(public_report(report, patient["username"]))
         return self.answer_reports([report], patient)
-
-
-def read_page(asked: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    """Return the limit, and the other arguments for `ReportRepository.find`. Raises BadInput."""
-    sort, after = parameters.parse_sort(asked.get("sort", "")), parameters.parse_page_cursor(asked.get("after", ""))
-    return page_limit(asked), {"wanted": parameters.parse_filter(asked), "sort": sort, "after": after}
