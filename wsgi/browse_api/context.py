@@ -2,6 +2,7 @@
 
 And limits on the work that one user causes: one export at a time, and answers that are computed once."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
