@@ -20,7 +20,8 @@ from myhealth.intake.formats.fhir.leftovers import sent_of
 from myhealth.intake.formats.fhir.moments import Moments
 from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
-from myhealth.intake.formats.fhir.values import lacks_own_value, take_doubts, tested
+from myhealth.intake.formats.fhir.ranges import DOUBT
+from myhealth.intake.formats.fhir.values import lacks_own_value, tested
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import FILE_NOT_KEPT, MISSING, ParsedRecord
 
@@ -89,9 +90,9 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
-    found.warnings += _replaced_warnings(group)
-    found.warnings += [*take_doubts(collected.results), *_absent_warnings(collected.parts)]
-    found.warnings += [*_file_warnings(group), *too_long, *dict.fromkeys(moments.doubts)]
+    unclear = (result.pop(DOUBT) for result in collected.results if DOUBT in result)
+    found.warnings += (*_replaced_warnings(group), *unclear, *_absent_warnings(collected.parts))
+    found.warnings += (*_file_warnings(group), *too_long, *dict.fromkeys(moments.doubts))
     found.unnumbered = not LASTING.match(record.get("record_id", ""))
     paths = [each.path for each in collected.parts]
     found.locate, found.elsewhere = partial(locate_element, group.head.kind, paths), group.addresses

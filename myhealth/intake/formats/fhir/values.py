@@ -168,12 +168,6 @@ def _observed_value(part: Element) -> Value:
     return value
 
 
-def take_doubts(results: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Remove what `observation_result` notes in DOUBT from the results, and return it: (element, why it is not taken,
-    code)."""
-    return [result.pop(DOUBT) for result in results if DOUBT in result]
-
-
 def _unit_doubt(quantity: Element) -> str:
     """Return how the units of a Quantity, or of the parts of a Range, a Ratio or samples, contradict their codes in
     words; "" if they do not."""

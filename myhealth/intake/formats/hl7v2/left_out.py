@@ -7,7 +7,7 @@ analyzers (MSH-11 Q, MSH-16 1 and 2, codes 99MRC); IEEE 11073-10101 (MDC_ATTR…
 
 import re
 
-from myhealth.intake.formats.controls import CALIBRATION, CONTROL, kind_of_examination, kind_of_measurement
+from myhealth.intake.formats.controls import CALIBRATION, CONTROL, kind_of_measurement
 from myhealth.intake.formats.hl7v2.coded import label_of
 from myhealth.intake.formats.hl7v2.encoding import Encoding
 from myhealth.intake.formats.hl7v2.segments import Segment
@@ -44,11 +44,6 @@ def kind_of_message(head: Segment, include_training: bool) -> str:
     """Return what a message is, by its MSH segment, if it has no results of patients, else ""."""
     kind = PROCESSING.get(head.text(11).upper(), "") or RUN_KINDS.get(head.text(16), "")
     return "" if include_training and kind in (TRAINING, "debugging") else kind
-
-
-def kind_of_order(text: str, encoding: Encoding) -> str:
-    """Return what an order is, by its OBR-4, if it is not an examination of a patient, else ""."""
-    return kind_of_examination(label_of(text, encoding))
 
 
 def kind_of_result(text: str, encoding: Encoding) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from myhealth.clinical.coding_systems import HL7_TABLE
 from myhealth.clinical.in_words import concept_text
 from myhealth.clinical.status import report_status
-from myhealth.intake.formats.controls import CONTROL, kind_of_specimen
+from myhealth.intake.formats.controls import CONTROL, kind_of_examination, kind_of_specimen
 from myhealth.intake.formats.hl7v2.coded import (
     Facts,
     codings_of,
@@ -20,7 +20,6 @@ from myhealth.intake.formats.hl7v2.coded import (
     practitioner_of,
     without_empty,
 )
-from myhealth.intake.formats.hl7v2.left_out import kind_of_order
 from myhealth.intake.formats.hl7v2.segments import Fields, cached_without
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
@@ -51,7 +50,9 @@ def facts_of_obr(segment: Fields) -> ObrFacts:
     control = CONTROL if segment.text(11).upper() == "Q" else ""
     taken_by, specimen = _taken_by(segment), _specimen_source(segment)
     return ObrFacts(
-        kind_of_order(segment.field(4), encoding) or control or kind_of_specimen(concept_text(specimen)),
+        kind_of_examination(label_of(segment.field(4), encoding))
+        or control
+        or kind_of_specimen(concept_text(specimen)),
         name_of_coded(ordered, encoding),
         taken_by,
         report_status(segment.text(25)),
