@@ -130,6 +130,18 @@ def test_a_correction_after_a_withdrawal_is_shown_and_the_withdrawn_value_is_not
         assert (outcome.status, outcome.warnings[-1]["code"], values(db)) == ("duplicate", "withdrawn", [])
     (outcome,) = send(lab(result(5.3), at=T3, status="corrected"))
     assert (outcome.effect, values(db)) == ("replaced", [5.3])
+    assert "previous_value" not in stored(db)[0]
+
+
+@pytest.mark.parametrize("format", ["hl7", "fhir", "dump"])
+def test_a_withdrawn_value_is_not_shown_beside_the_one_in_its_place(db, people, format) -> None:
+    for version, value, status in (("1", 5.1, "final"), ("2", 5.1, "entered-in-error"), ("3", 5.3, "final")):
+        for whole in (status, None):
+            own = {} if whole else {"status": status}
+            send(
+                lab(result(value, **own), result(140, "2951-2", "Sodium"), version=version, status=whole), format=format
+            )
+    assert [(each["value"], each.get("previous_value")) for each in stored(db)] == [(5.3, None), (140, None)]
 
 
 @BOTH

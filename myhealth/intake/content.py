@@ -142,6 +142,18 @@ def renumbered(results: list[Any], before: list[Any]) -> list[Any]:
     return found
 
 
+def with_previous(new: Content, old: Content, at: str) -> Content:
+    """Return a result with the value that it replaces, if that is another one; `at`: when it was corrected. A value
+    that its source withdrew may be another person's: it is not shown here either."""
+    if old.get("status") == WITHDRAWN:
+        return {**new}
+    pairs = [(comparable(result.get("value")), result.get("unit")) for result in (new, old)]
+    if pairs[0] == pairs[1] or old.get("absent_reason"):
+        return new | {name: old[name] for name in ADDED if name in old and name not in ("number", "updated_at")}
+    found = {**new, "corrected_at": at, "previous_value": old.get("value")}
+    return found if pairs[0][1] == pairs[1][1] else {**found, "previous_unit": old.get("unit")}
+
+
 def comparable(value: Any) -> Any:
     """Return a JSON value by the digits of its numbers, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
     if isinstance(value, dict):

@@ -9,9 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.content import ENVELOPE, Content, as_moment, comparable, held_in, keyed, numbers_in, results_in
+from myhealth.intake.content import (
+    ENVELOPE,
+    Content,
+    as_moment,
+    comparable,
+    held_in,
+    keyed,
+    numbers_in,
+    results_in,
+    with_previous,
+)
 from myhealth.intake.deletions import is_number_of, parts_of
-from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, merge, shared_facts, with_previous
+from myhealth.intake.merge import MOMENT, WAS_WITHDRAWN, Facts, Merge, merge, shared_facts
 from myhealth.intake.results import Pending
 
 UUID_LENGTH = 32

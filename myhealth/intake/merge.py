@@ -16,14 +16,12 @@ from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.unit_sizes import was_not_taken
 from myhealth.intake.components import settle_components
 from myhealth.intake.content import (
-    ADDED,
     ENVELOPE,
     LATER,
     UNKNOWN,
     Content,
     as_moment,
     came_with,
-    comparable,
     differing,
     has_value,
     is_same,
@@ -38,6 +36,7 @@ from myhealth.intake.content import (
     sign,
     status_order,
     version_order,
+    with_previous,
 )
 from myhealth.intake.result_match import by_code, by_number
 
@@ -123,15 +122,6 @@ def compare_versions(new: Content, old: Content) -> int:
         or status.compare_status(new.get("status"), old.get("status"))
         or _moment_order(new, old)
     )
-
-
-def with_previous(new: Content, old: Content, at: str) -> Content:
-    """Return a result with the value that it replaces, if that is another one; `at`: when it was corrected."""
-    pairs = [(comparable(result.get("value")), result.get("unit")) for result in (new, old)]
-    if pairs[0] == pairs[1] or old.get("absent_reason"):
-        return new | {name: old[name] for name in ADDED if name in old and name not in ("number", "updated_at")}
-    found = {**new, "corrected_at": at, "previous_value": old.get("value")}
-    return found if pairs[0][1] == pairs[1][1] else {**found, "previous_unit": old.get("unit")}
 
 
 class _ResultMerge:
@@ -314,7 +304,8 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
             return Merge(stored, "", places=differing(stored, sent))
     if order < 0:
         return Merge(stored, notes=[EARLIER])
-    results = corrected(results_in(sent), results_in(stored), _updated(sent))
+    gone = {"status": WITHDRAWN} if stored["status"] == WITHDRAWN else {}
+    results = corrected(results_in(sent), [each | gone for each in results_in(stored)], _updated(sent))
     is_withdrawn = bool(results) and all(each.get("status") == WITHDRAWN for each in results)
     status_now = WITHDRAWN if is_withdrawn else sent["status"]
     return Merge({**sent, "status": status_now, "results": results}, effect)

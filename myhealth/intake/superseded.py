@@ -23,11 +23,12 @@ def drop_superseded(record: Record, results: Sequence[Any], status: str | None) 
     if not (found := find_superseded([each.status or status or "final" for each in results], results)):
         return
     made = [*results]
+    gone = {(each.value, each.unit) for each in results if (each.status or status) == WITHDRAWN}
     for place, by in sorted(found.items(), key=lambda each: each[1]):
         old, new = made[place], made[by]
         if (new.status or status) == WITHDRAWN:
             made[by] = replace(old, status=new.status)
-        elif not old.absent_reason and (old.value, old.unit) != (new.value, new.unit):
+        elif not old.absent_reason and (old.value, old.unit) not in {*gone, (new.value, new.unit)}:
             made[by] = replace(new, previous_value=old.value)
         message = f"{printable(str(old.value), 40)} is not shown: a later version of this result came with it"
         record.warnings.append((f"results[{place}].status", message, SUPERSEDED))
