@@ -112,7 +112,7 @@ class Page(View):
         title, sentence = TITLES[known], error.message if for_people else HELP[known]
         if error.code == "not_here_yet":
             title, sentence = "Your reports are on their way", ARRIVING
-        self.token = session.session_token()
+        self.token = session.cookie(session.SESSION)
         if self.token and not isinstance(error, Unavailable):
             with contextlib.suppress(MyHealthError):  # an error page has the menus as well
                 self.user, _ = self.context.user_of_token(self.token)
@@ -146,7 +146,7 @@ class LoggedInPage(Page, AuthenticatedBrowseView):
     def prepare(self) -> None:
         """Read the user from the cookie's token. A token in a header has no effect here. Raises NotLoggedIn, and
         BadInput for an unknown parameter."""
-        self.token = session.session_token()
+        self.token = session.cookie(session.SESSION)
         if not self.token:
             raise NotLoggedIn("Log in first.", code="token_missing")
         self.read_user(self.token)

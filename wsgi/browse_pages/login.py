@@ -112,9 +112,9 @@ class LoginPage(VisitorPage):
     def get(self) -> Any:
         said, target = bottle.request.query.get("said", ""), bottle.request.query.get("next", "")
         message = MESSAGES.get(said, "")
-        if session.session_token():
+        if session.cookie(session.SESSION):
             try:
-                self.context.user_of_token(session.session_token())
+                self.context.user_of_token(session.cookie(session.SESSION))
                 return redirect(session.safe_target(target))
             except NotLoggedIn:
                 message = ENDED
@@ -123,7 +123,7 @@ class LoginPage(VisitorPage):
         elif not message and session.safe_target(target) != session.HOME:
             message = FIRST
         answer = self.form({"next": target}, message, tone="info")
-        if session.session_token():
+        if session.cookie(session.SESSION):
             session.end_session(answer)
         return answer
 
@@ -162,7 +162,7 @@ class LogoutPage(Page):
     """Ends the session in this browser and, through the upload API, on all devices."""
 
     def post(self) -> Any:
-        token = session.session_token()
+        token = session.cookie(session.SESSION)
         if not token:
             return redirect("/my/login")
         session.require_form_key(session.read_form(), token)
@@ -187,7 +187,7 @@ class PasswordPage(LoggedInPage):
         return self._form()
 
     def post(self) -> Any:
-        token = session.session_token()
+        token = session.cookie(session.SESSION)
         form = session.read_form()
         session.require_form_key(form, token)
         current, new = form.get("current", ""), form.get("new", "")

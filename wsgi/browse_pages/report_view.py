@@ -109,13 +109,8 @@ def _row(
     report: dict[str, Any], blocks: list[ResultView], date: ReportDate, kind: str, dates: Dates, since: datetime | None
 ) -> ReportRow:
     blocks.sort(key=FARTHEST, reverse=True)
-    text = (
-        ""
-        if blocks
-        else " ".join(
-            filter(None, map(plain_text, (report["checkup_report"], *notes_of(report.get("details"), dates.moment))))
-        )
-    )
+    texts = () if blocks else (report["checkup_report"], *notes_of(report.get("details"), dates.moment))
+    text = " ".join(filter(None, map(plain_text, texts)))
     return ReportRow(
         number=report["_id"],
         kind=kind,

@@ -37,11 +37,6 @@ class CsrfError(NotAllowed):
     code = "form_refused"
 
 
-def session_token() -> str:
-    """Return the token in the browser's cookie, or ""."""
-    return cookie(SESSION)
-
-
 def keep_session(answer: bottle.HTTPResponse, token: str, ttl_s: int | None) -> None:
     """Set the cookie with the token for `ttl_s` seconds (None: until the browser is closed); delete the visitor's."""
     set_cookie(answer, SESSION, token, ttl_s)
