@@ -4,7 +4,7 @@ A new column is added to the model and the migration, and to the record that val
 store, read, compare and copy check-ups, reports, answers and their schemas follow from this module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -156,14 +156,3 @@ def select_fields(names: Iterable[str]) -> list[Any]:
     """Return these columns as peewee selects them, as `select_list` does."""
     fields = Checkup._meta.columns
     return [(fields[name].cast("text") if name in JSON_NAMES else fields[name]).alias(name) for name in names]
-
-
-def assignments(values: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return a new content as peewee's `update` takes it: JSON text is stored digit by digit. It ends the review, for
-    the reviewer saw other values."""
-    return {
-        Checkup._meta.columns[name]: (
-            value if value is None or name not in JSON_NAMES else peewee.Value(value, converter=str).cast("jsonb")
-        )
-        for name, value in {**values, "reviewed_at": None, "reviewed_by": None}.items()
-    }

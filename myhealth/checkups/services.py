@@ -4,15 +4,17 @@ No function returns what its source withdrew. A review says that a person has lo
 patient.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import peewee
 from peewee import JOIN
 
 from myhealth.audit.events import current_actor, event_values, insert_events, record_event
-from myhealth.checkups.models import REVIEW, SHOWN_COLUMNS, Checkup, CheckupVersion, select_fields
+from myhealth.checkups.models import RECORD_COLUMNS, REVIEW, SHOWN_COLUMNS, Checkup, CheckupVersion, select_fields
 from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.database import database, fetch_all, transaction
 from myhealth.common.decoding import whole_number
@@ -106,13 +108,14 @@ def _with_shown_results(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "results": shown_results(row["results"])}
 
 
-def record_changes(action: str, patients: Mapping[int, int], **details: Any) -> None:
-    """Add an audit event of each correction or deletion, within the caller's transaction. `patients`: their ids by
-    those of the check-ups."""
-    names = {each.id: each.username for each in User.select().where(User.id.in_([*patients.values()]))}
+def record_changes(action: str, changes: Sequence[tuple[int, int, dict[str, Any]]]) -> None:
+    """Add an audit event of each change, within the caller's transaction. `changes`: the check-up's id, its patient's
+    id and the details."""
+    patients = User.select(User.id, User.username).where(User.id.in_([patient_id for _, patient_id, _ in changes]))
+    names = {each.id: each.username for each in patients}
     insert_events([
         event_values(action, {"checkup": id_, **details}, current_actor(), patient_id, names.get(patient_id))
-        for id_, patient_id in patients.items()
+        for id_, patient_id, details in changes
     ])  # fmt: skip
 
 
@@ -150,7 +153,7 @@ def _store(patient_id: int, checkup_id: int, values: dict[str, Any], revision: i
             raise Conflict(message, code="changed_meanwhile")
         Checkup.update(values).where(Checkup.id == checkup_id).execute()
         taken_back = {} if values["reviewed_at"] else {"taken_back": True}
-        record_changes("checkup.review", {checkup_id: patient_id}, **taken_back)
+        record_changes("checkup.review", [(checkup_id, patient_id, taken_back)])
         return get_checkup(patient_id, checkup_id)
 
 
@@ -159,16 +162,47 @@ NOT_KEPT = ["id", "patient_id", "machine_id", "revision", "changed_in", *REVIEW]
 # Raw SQL: a whole row as JSON, and the versions of thousands of check-ups at once.
 KEEP = """
 insert into checkup_versions (checkup_id, revision, replaced_by, reason, content)
-select id, revision, %s, %s, to_jsonb(t) - %s::text[]
-from checkups t where id = any(%s)"""
+select id, revision, %s, wanted.reason, to_jsonb(t) - %s::text[]
+from unnest(%s::bigint[], %s::text[]) as wanted (checkup_id, reason) join checkups t on id = wanted.checkup_id"""
+# It ends the review, for the reviewer saw other values. JSON is sent as text, so that its numbers keep their digits.
+CHANGE = """
+update checkups set {assigned} from json_to_recordset(%s::json) as sent ({sent}) where checkups.id = sent.id"""
 FIND = """
 select checkup_id, reason, content::text from checkup_versions where checkup_id = any(%s)
 order by checkup_id, revision"""
 
 
-def keep_versions(checkup_ids: Iterable[int], reason: str) -> None:
-    """Store the check-ups as they are, in the transaction that will change them. `reason`: as in CheckupVersion."""
-    database.execute_sql(KEEP, (current_actor().id, reason, NOT_KEPT, [*checkup_ids]))
+class Change(NamedTuple):
+    """New values of a check-up by column name, JSON as text. `reason`: as in CheckupVersion."""
+
+    checkup_id: int
+    patient_id: int
+    reason: str
+    values: dict[str, Any]
+
+
+def change_checkups(changes: Sequence[Change], **details: Any) -> None:
+    """Change check-ups, each once, within the caller's transaction, in a statement for all that change the same
+    columns. Keep their versions and record events with these `details`."""
+    keep_versions([(each.checkup_id, each.reason) for each in changes])
+    alike = defaultdict[tuple[str, ...], list[dict[str, Any]]](list)
+    for each in changes:
+        alike[tuple(sorted(each.values))].append({"id": each.checkup_id, **each.values})
+    for names, sent in alike.items():
+        columns = [column for column in RECORD_COLUMNS if column.name in names]
+        assigned = [f"{each.name} = sent.{each.name}{'::jsonb' if each.is_json else ''}" for each in columns]
+        assigned += ["reviewed_at = null", "reviewed_by = null"]
+        types = ["id bigint", *(f"{each.name} {'text' if each.is_json else each.sql_type}" for each in columns)]
+        statement = CHANGE.format(assigned=", ".join(assigned), sent=", ".join(types))
+        database.execute_sql(statement, (msgspec.json.encode(sent).decode(),))
+    told = [(each.checkup_id, each.patient_id, {"changed": sorted(each.values), **details}) for each in changes]
+    record_changes("checkup.change", told)
+
+
+def keep_versions(checkups: Iterable[tuple[int, str]]) -> None:
+    """Store the check-ups as they are, in the transaction that will change them. `checkups`: their ids and reasons."""
+    ids, reasons = zip(*checkups, strict=True)
+    database.execute_sql(KEEP, (current_actor().id, NOT_KEPT, [*ids], [*reasons]))
 
 
 def find_versions(cursor: Any, checkup_ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:

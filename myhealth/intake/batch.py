@@ -324,6 +324,7 @@ class Batch:
                 others.append(row)
             else:
                 self._tell(settlement.settle(row), settlement.stored[row.key], row)
+        settlement.store_changes()
         return others
 
     def _withdraw(self, cursor: Any, deletions: list[Pending]) -> None:

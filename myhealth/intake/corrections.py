@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from myhealth.checkups.models import CHANGEABLE, Checkup, assignments, select_fields
-from myhealth.checkups.services import CORRECTED, get_checkup, keep_versions, record_changes
+from myhealth.checkups.models import CHANGEABLE, Checkup, select_fields
+from myhealth.checkups.services import CORRECTED, Change, change_checkups, get_checkup, record_changes
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.database import transaction
 from myhealth.common.errors import BadInput, Conflict, NotFound
@@ -40,9 +40,7 @@ def change_checkup(patient_id: int, checkup_id: int, changes: dict[str, Any]) ->
             if "results" in values:
                 values["results"] = _corrected_results(values["results"], row["results"])
             remember_original(row, deleted=False)
-            keep_versions([checkup_id], CORRECTED)
-            Checkup.update(assignments(values)).where(Checkup.id == checkup_id).execute()
-            record_changes("checkup.change", {checkup_id: patient_id}, changed=sorted(values))
+            change_checkups([Change(checkup_id, patient_id, CORRECTED, values)])
     return get_checkup(patient_id, checkup_id, withdrawn=True)
 
 
@@ -55,7 +53,7 @@ def delete_checkup(patient_id: int, checkup_id: int) -> None:
         if row is None:
             raise NotFound("There is no such check-up.", code="unknown_checkup")
         remember_original(row, deleted=True)
-        record_changes("checkup.delete", {checkup_id: patient_id})
+        record_changes("checkup.delete", [(checkup_id, patient_id, {})])
 
 
 def _validated(changes: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from myhealth.checkups.models import Checkup, select_list
-from myhealth.checkups.services import find_versions, keep_versions, record_changes
+from myhealth.checkups.services import keep_versions, record_changes
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
@@ -27,7 +27,7 @@ from myhealth.intake.settlement import (
     as_source_said,
     content_of,
     content_of_row,
-    decoded_version,
+    find_contents,
 )
 
 FIND = f"""
@@ -96,7 +96,7 @@ class Reunion:
         patients = {row.patient_id for row in rows if of_gone & {None, row.patient_id}}
         self._related = {id_: Related(found.get(id_, ())) for id_ in {*found, *patients}}
         ids = [each["id"] for found in self._related.values() for each in found.stored]
-        self._versions = find_versions(cursor, ids) if ids else {}
+        self._versions = find_contents(cursor, ids) if ids else {}
         self.others = [row for row in rows if row.patient_id not in self._related or not self._is_settled(row)]
         for row in self.others:
             self._tell_missing(row)
@@ -206,8 +206,7 @@ class Reunion:
             number = str(held["record_id"])
             if not is_member(content, elsewhere, number) or (held["status"] == WITHDRAWN and number in known):
                 continue
-            versions = [(reason, decoded_version(text)) for reason, text in self._versions.get(stored["id"], ())]
-            said, corrected = as_source_said(held, versions)
+            said, corrected = as_source_said(held, self._versions.get(stored["id"], ()))
             done = merge_part(changed, said)
             if not done.effect or (corrected and done.notes):
                 self.refused.append((row, CORRECTED_HERE if corrected else Unsettled(*DIFFERS, done.places)))
@@ -248,9 +247,10 @@ class Reunion:
             if row.result.id != stored["id"] and number in held.get(row.result.id or 0, ())
         }
         if gone:
-            keep_versions(gone, "withdrawn")
+            keep_versions((id_, "withdrawn") for id_ in gone)
             Checkup.update(status=WITHDRAWN).where(Checkup.id.in_([*gone])).execute()
-            record_changes("checkup.change", gone, changed=["status"], by="its source")
+            details = {"changed": ["status"], "by": "its source"}
+            record_changes("checkup.change", [(id_, patient_id, details) for id_, patient_id in gone.items()])
 
 
 def _find_related(cursor: Any, rows: Sequence[Pending]) -> tuple[dict[int, list[StoredRow]], list[Gone]]:

@@ -5,12 +5,12 @@ All functions work within the transaction that stores the batch. SQL is raw wher
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, assignments, select_fields
-from myhealth.checkups.services import CORRECTED, find_versions, keep_versions, record_changes
+from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, select_fields
+from myhealth.checkups.services import CORRECTED, Change, change_checkups, find_versions
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
@@ -57,7 +57,9 @@ CORRECTED_HERE = Unsettled("was corrected here, and its source has another versi
 
 
 class Settlement:
-    """The stored check-ups of records that differ from them, locked, and the effect of the records on them."""
+    """The stored check-ups of records that differ from them, locked, and the effect of the records on them.
+
+    `settle` notes the changes, and `store_changes` stores them all; `stored` and `versions` have them at once."""
 
     def __init__(self, cursor: Any, rows: Sequence[Pending], stored: dict[RecordKey, StoredRow], format_: str) -> None:
         self.format = format_
@@ -65,7 +67,8 @@ class Settlement:
         keys = {row.key for row in rows}
         self.stored = find_stored(cursor, keys)
         self.originals = find_originals(cursor, keys)
-        self.versions = find_versions(cursor, (each["id"] for each in self.stored.values()))
+        self.versions = find_contents(cursor, (each["id"] for each in self.stored.values()))
+        self._changes: dict[int, Change] = {}
         cursor.execute(UPGRADED)
         self.upgraded_at: datetime = cursor.fetchone()[0]
 
@@ -75,7 +78,7 @@ class Settlement:
         if self.format != PARTIAL or self._is_known_before(row, stored):
             return False
         same_patient = row.patient_id == stored["patient_id"]
-        versions = (decoded_version(text) for _, text in self.versions.get(stored["id"], ()))
+        versions = (content for _, content in self.versions.get(stored["id"], ()))
         held, sent = (content_of_row(stored), *versions), content_of(row, stored)
         return all(is_other_sample(each, sent, same_patient=same_patient) for each in held)
 
@@ -89,7 +92,7 @@ class Settlement:
             return Unsettled(*DIFFERS, differing_columns(row, stored))
         if row.part is None and (self._came_first(row, stored, theirs) or self._is_known_before(row, stored)):
             return Merge(ours)
-        versions = [(reason, decoded_version(text)) for reason, text in self.versions.get(stored["id"], ())]
+        versions = self.versions.get(stored["id"], ())
         said, corrected = as_source_said(ours, versions)
         corrected = corrected or any(first.checkup_id == stored["id"] for first in self.originals.get(row.key, ()))
         by_result = self.format in BY_RESULT
@@ -105,19 +108,23 @@ class Settlement:
         if done.effect != "none" and corrected:
             return CORRECTED_HERE
         if done.effect != "none":
-            self._store(row, stored, done)
+            self._note_change(row, stored, done)
         return done
 
-    def _store(self, row: Pending, stored: StoredRow, done: Merge) -> None:
+    def _note_change(self, row: Pending, stored: StoredRow, done: Merge) -> None:
+        if stored["id"] in self._changes:  # each version is kept
+            self.store_changes()
         values = {name: done.content[name] for name in CHANGEABLE}
         values |= {name: encoded(values[name]) for name in JSON_NAMES & values.keys()}
         changed = {name: value for name, value in values.items() if value != stored[name]}
-        keep_versions([stored["id"]], done.effect)
-        Checkup.update(assignments(changed)).where(Checkup.id == stored["id"]).execute()
-        record_changes("checkup.change", {stored["id"]: row.patient_id}, changed=sorted(changed), by="its source")
-        before = encode_json({name: stored[name] for name in CHANGEABLE}).decode()
-        self.versions.setdefault(stored["id"], []).append((done.effect, before))
+        self._changes[stored["id"]] = Change(stored["id"], row.patient_id, done.effect, changed)
+        self.versions.setdefault(stored["id"], []).append((done.effect, content_of_row(stored)))
         self.stored[row.key] = {**stored, **values}
+
+    def store_changes(self) -> None:
+        if self._changes:
+            change_checkups([*self._changes.values()], by="its source")
+            self._changes = {}
 
     def _came_first(self, row: Pending, stored: StoredRow, theirs: Content) -> bool:
         """Return whether the record has the content that the check-up had before it was corrected."""
@@ -134,10 +141,10 @@ class Settlement:
 
     def _is_known_before(self, row: Pending, stored: StoredRow) -> bool:
         legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
-        same_patient = row.patient_id == stored["patient_id"]
-        theirs = content_of(row, stored)
-        ours = content_of_row(stored)
-        return legacy and same_patient and compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
+        if not legacy or row.patient_id != stored["patient_id"]:
+            return False
+        theirs, ours = content_of(row, stored), content_of_row(stored)
+        return compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
 
 
 def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]:
@@ -155,13 +162,13 @@ def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]
     stored: dict[int, StoredRow] = {each["id"]: each for each in query.dicts()}  # type: ignore[index, misc]
     gone = Original.select().where(Original.deleted, Original.checkup_id.in_(list(numbers.values())))
     deleted: dict[int, Any] = {each.checkup_id: each for each in gone}
-    versions = find_versions(cursor, stored)
+    versions = find_contents(cursor, stored)
     found: dict[int, int | None] = {}
     for row in ours:
         number, sent = numbers.get(row.id, 0), content_of(row, None)
         held, original = stored.get(number), deleted.get(number)
         if held is not None and held["patient_id"] == row.patient_id:
-            known = [content_of_row(held), *(decoded_version(text) for _, text in versions.get(number, ()))]
+            known = [content_of_row(held), *(each for _, each in versions.get(number, ()))]
             if any(is_known_before(_exported(each), sent) for each in known):
                 found[row.id] = number
         elif original is not None and _is_of(original, row.patient_id, sent["taken_at"]):
@@ -237,16 +244,16 @@ def content_of(row: Pending, stored: StoredRow | None) -> Content:
     return found
 
 
-def decoded_version(text: str) -> Content:
-    """Return the columns of a version from its JSON."""
+def find_contents(cursor: Any, checkup_ids: Iterable[int]) -> dict[int, list[tuple[str, Content]]]:
+    """Return by check-up the (reason, columns) of its earlier versions, the oldest first."""
+    versions = find_versions(cursor, checkup_ids)
+    return {id_: [(reason, _decoded(text)) for reason, text in found] for id_, found in versions.items()}
+
+
+def _decoded(text: str) -> Content:
     found = decode_json(text)
-    for name in MOMENTS:
-        if found.get(name) is not None:
-            found[name] = datetime.fromisoformat(found[name])
-    for name in JSON_NAMES:
-        if isinstance(found.get(name), str):  # a version of this very batch
-            found[name] = decode_json(found[name])
-    return {name: found.get(name) for name in (*CHANGEABLE, "record_id")}
+    moments = {name: datetime.fromisoformat(found[name]) for name in MOMENTS if found.get(name) is not None}
+    return {name: moments.get(name, found.get(name)) for name in (*CHANGEABLE, "record_id")}
 
 
 def encoded(value: Any) -> str | None:

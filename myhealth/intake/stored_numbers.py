@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from myhealth.checkups.models import JSON_NAMES, select_list
-from myhealth.checkups.services import find_versions
 from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_known, find_stored
 from myhealth.intake.content import (
     TEMPORARY,
@@ -27,7 +26,7 @@ from myhealth.intake.content import (
 from myhealth.intake.originals import find_deleted_of, find_originals_at
 from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending, RecordKey
-from myhealth.intake.settlement import BY_RESULT, PARTIAL, content_of, content_of_row, decoded_version, encoded
+from myhealth.intake.settlement import BY_RESULT, PARTIAL, content_of, content_of_row, encoded, find_contents
 
 FIND_AT = f"""
 select machine_id, record_id, {select_list(STORED_NAMES)} from checkups
@@ -123,8 +122,8 @@ def _find_sent_again(cursor: Any, rows: Sequence[Pending], *, is_message: bool) 
             is_one = is_message or _has_number_of(sent, only)
             same = others if is_one and is_version(sent, only, marked=not is_message, later=is_day) else []
         if not same and is_message and others:
-            versions = find_versions(cursor, [ids[id(each)] for each in others if id(each) in ids])
-            former = [[decoded_version(text) for _, text in versions.get(ids.get(id(each), 0), ())] for each in others]
+            versions = find_contents(cursor, [ids[id(each)] for each in others if id(each) in ids])
+            former = [[content for _, content in versions.get(ids.get(id(each), 0), ())] for each in others]
             both = zip(others, former, strict=True)
             same = [each for each, before in both if _came_before(content, each, before, is_day=is_day)][:1]
         if same:
