@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 from collections import Counter
@@ -37,8 +36,6 @@ SHOWN_MAX = 20  # rejected records that the summary names; all of them are store
 JSON_MAX = 1000
 STATUSES = ("accepted", "duplicate", "rejected")
 EFFECTS = ("replaced", "withdrawn")  # of accepted records, beside those that were created
-# One thread reads ahead while the other waits for PostgreSQL; this soon after its answer the other one continues.
-SWITCH_S = 0.0005
 
 
 @dataclass
@@ -185,8 +182,6 @@ def import_machine(
     chosen = {name: value for name, value in given.items() if value is not None}
     mapped = load_map(patient_map)
     summaries = []
-    sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(50_000, 20, 100)
     with app.database() as settings:
         if given["patient"] and not given["create_patients"]:
             services.get_user(given["patient"])  # else each record would be rejected, and kept, for one mistyped name

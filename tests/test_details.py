@@ -7,7 +7,7 @@ import pytest
 from support.factories import record, statuses, take
 
 from myhealth.checkups.models import CHANGEABLE
-from myhealth.intake.bulk_insert import COPY_FROM_ROWS
+from myhealth.intake.insert import COPY_FROM_ROWS
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource

@@ -15,8 +15,8 @@ from support.factories import record, statuses, take
 from myhealth.common.database import database, notify_sync, transaction
 from myhealth.common.errors import Conflict, NotFound, Unavailable
 from myhealth.intake import batch as module
-from myhealth.intake.bulk_insert import new_ids
 from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.insert import new_ids
 from myhealth.intake.pipeline import read_batches
 from myhealth.intake.rejections import get_rejection, list_rejections, resolve
 from myhealth.intake.results import RecordResult

@@ -17,10 +17,10 @@ from support.work import grows_with_the_square
 
 from myhealth import stores
 from myhealth.common.database import database
-from myhealth.intake.bulk_insert import FIND_KNOWN
 from myhealth.intake.corrections import change_checkup
 from myhealth.intake.deletions import FIND_NUMBERED, parts_of
 from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.insert import FIND_KNOWN
 from myhealth.intake.record_ids import HELD
 from myhealth.intake.results import RecordResult
 

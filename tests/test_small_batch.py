@@ -10,13 +10,13 @@ from support.factories import record, take
 from myhealth.audit.events import Actor, acting_as
 from myhealth.common.database import database, pooled
 from myhealth.common.errors import Unavailable
+from myhealth.intake import insert
 from myhealth.intake import pipeline as module
-from myhealth.intake import small_batch
 from myhealth.intake.corrections import delete_checkup
+from myhealth.intake.insert import STORE
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import ImportSource, RecordResult
-from myhealth.intake.small_batch import STORE
 from myhealth.machines.services import register_machine
 from myhealth.profiles.services import BY_SUBJECT, get_user, get_user_by_subject
 
@@ -104,7 +104,7 @@ def test_the_machine_is_seen_to_have_uploaded(db) -> None:
 
 def test_a_plain_record_does_not_go_the_long_way(db, monkeypatch: pytest.MonkeyPatch) -> None:
     register_machine("HC-1")
-    monkeypatch.delattr(module.Batch, "_store_sets")
+    monkeypatch.delattr(module.Batch, "_store_records")
     assert send(record(1, machine="HC-1")).status == "accepted"
 
 
@@ -128,8 +128,8 @@ def test_nobody_elses_record_gets_the_ranges_of_a_person(db, monkeypatch: pytest
     register_machine("HC-1")
     db("update users set birth_date = '1961-04-02', sex = 'female'")
     # as if the name were given to another person, a child, before the statement
-    child = small_batch.FIND_PEOPLE.replace("id, sex, birth_date::text", "id + 1, sex, '2020-04-02'")
-    monkeypatch.setattr(small_batch, "FIND_PEOPLE", child)
+    child = insert.FIND_PEOPLE.replace("id, sex, birth_date::text", "id + 1, sex, '2020-04-02'")
+    monkeypatch.setattr(insert, "FIND_PEOPLE", child)
     said = record(1, machine="HC-1", results=HEMOGLOBIN)
     assert alone(said) is None
     assert send(said).status == "accepted"

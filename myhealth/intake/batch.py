@@ -9,24 +9,26 @@ from msgspec.structs import replace
 from myhealth.audit.events import record_events
 from myhealth.common.database import PreparedElsewhere, fetch_all
 from myhealth.common.text import storable
-from myhealth.intake.bulk_insert import (
+from myhealth.intake.deletions import LOCK_DELETIONS, LOCK_RECORDS, find_meant, keep_deletion
+from myhealth.intake.formats.registry import get_format
+from myhealth.intake.insert import (
     COPY_FROM_ROWS,
     StoredRows,
     advance_id_sequence,
     find_by_number,
     find_stored,
+    insert_small_batch,
+    is_plain,
     new_ids,
     store_rows,
 )
-from myhealth.intake.deletions import LOCK_DELETIONS, LOCK_RECORDS, find_meant, keep_deletion
-from myhealth.intake.formats.registry import get_format
 from myhealth.intake.members import is_alone
 from myhealth.intake.merge import Merge
 from myhealth.intake.originals import differing_columns, find_deleted, find_deleted_originals
 from myhealth.intake.parsed_record import ParsedRecord, named_in
 from myhealth.intake.patients import NoPatient, Patients
 from myhealth.intake.record_ids import Occurrences
-from myhealth.intake.rejections import Quota, RejectedRecord, store_rejections
+from myhealth.intake.rejections import Quota, store_rejections
 from myhealth.intake.results import (
     ERASED,
     ConcurrentChange,
@@ -46,7 +48,6 @@ from myhealth.intake.settlement import (
     other_number,
     was_deleted,
 )
-from myhealth.intake.small_batch import insert_small_batch, is_plain
 from myhealth.intake.stored_numbers import find_known_orders, find_numbers, split_rounds
 from myhealth.intake.validation import fit_to_person
 from myhealth.profiles.held_names import find_erased_names
@@ -104,8 +105,14 @@ class Batch:
         pending = self.good
         if 1 < len(pending) < COPY_FROM_ROWS:  # `Intake` tries a single record before its transaction
             pending = self.insert_plain()
-        if pending:
-            self._store_sets(cursor, pending)
+        if not pending:
+            return
+        deletions = [entry for entry in pending if entry.item.is_bare_withdrawal]
+        if self._shares_results:
+            cursor.execute(LOCK_DELETIONS if deletions else LOCK_RECORDS)
+        self._store_records(cursor, [entry for entry in pending if not entry.item.is_bare_withdrawal])
+        if deletions:  # a history begins with the newest
+            self._withdraw(cursor, deletions)
 
     def insert_plain(self) -> list[Pending]:
         """Insert the plain records in one statement, with the event if these are all records. Return the others."""
@@ -123,16 +130,6 @@ class Batch:
             plain[position].accept(id_)
         self.logged = event is not None and len(stored) == len(plain)
         return [entry for entry in self.good if entry.result.status != "accepted"]
-
-    def _store_sets(self, cursor: Any, pending: list[Pending]) -> None:
-        deletions = [entry for entry in pending if entry.item.is_bare_withdrawal]
-        if self._shares_results:
-            cursor.execute(LOCK_DELETIONS if deletions else LOCK_RECORDS)
-        self._store_records(
-            cursor, [entry for entry in pending if not entry.item.is_bare_withdrawal] if deletions else pending
-        )
-        if deletions:  # a history begins with the newest
-            self._withdraw(cursor, deletions)
 
     def _store_records(self, cursor: Any, pending: list[Pending]) -> None:
         patients = Patients(self.origin)
@@ -207,7 +204,7 @@ class Batch:
         refused = []
         for outcome, item in kept:
             item.occurrence = item.occurrence or occurrences.name(item.parsed.raw)
-            refused.append(RejectedRecord(item.parsed.raw, outcome.errors, self._context(item)))
+            refused.append((item.parsed.raw, outcome.errors, self._context(item)))
         quota = None if self.origin.user_id is None else Quota.of(cursor, self.origin.user_id, kept_before)
         ids = store_rejections(cursor, self.origin.source, refused, quota)
         for (outcome, _), id_ in zip(kept, ids, strict=True):
@@ -266,8 +263,8 @@ class Batch:
             self._refuse(entry, *found)
             return False
         entry.patient_id = found.id
-        if (found.sex or found.birth_date) and fit_to_person(entry.record, found.sex, found.birth_date):
-            entry.item.copied = ""
+        if found.sex or found.birth_date:
+            fit_to_person(entry.record, found.sex, found.birth_date)
         if patients.news and (news := patients.news.pop(found.id, "")):
             entry.result.warn(entry.item.parsed.patient_field, news, PATIENT_CREATED)
         return True
@@ -278,8 +275,8 @@ class Batch:
         if not cursor.fetchone()[0]:  # the usual case: no look-up for each record
             return pending
         keys = [(entry.record.machine, entry.record.record_id) for entry in pending]
-        cursor.execute(ERASED_RECORDS, ([serial for serial, _ in keys], [id_ for _, id_ in keys]))
-        erased = {position - 1 for (position,) in cursor.fetchall()}
+        positions = fetch_all(cursor, ERASED_RECORDS, ([serial for serial, _ in keys], [id_ for _, id_ in keys]))
+        erased = {position - 1 for (position,) in positions}
         for position in erased:
             entry = pending[position]
             self._refuse(entry, "record_id", f"{entry.called} was of a user who was erased", ERASED)
@@ -320,7 +317,7 @@ class Batch:
             if row.id in unclear:
                 self._tell(Unsettled(*DIFFERS, ["checkup_type"]), found[row.key], row)
             elif not again and settlement.is_other_sample(row):
-                row.record.record_id, row.item.copied = other_number(row), ""
+                row.record.record_id = other_number(row)
                 others.append(row)
             else:
                 self._tell(settlement.settle(row), settlement.stored[row.key], row)

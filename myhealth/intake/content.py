@@ -155,15 +155,20 @@ def with_previous(new: Content, old: Content, at: str) -> Content:
 
 
 def comparable(value: Any) -> Any:
-    """Return a JSON value by the digits of its numbers, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
+    """Return a JSON value by the digits of its numbers."""
     if isinstance(value, dict):
         return {name: comparable(each) for name, each in value.items() if each is not None}
     if isinstance(value, list):
         return [comparable(each) for each in value]
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        written = format(Decimal(str(value)), "f")
-        return ("number", written.lstrip("-") if not Decimal(written) else written)
+        return "number", digits(str(value))
     return value
+
+
+def digits(text: str) -> str:
+    """Return a number by its digits, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
+    written = format(Decimal(text), "f")
+    return written.lstrip("-") if not Decimal(text) else written
 
 
 def results_in(content: Content) -> list[Content]:

@@ -4,7 +4,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -28,14 +28,8 @@ OID = "urn:oid:"
 NOT_COMPARED = (FHIR_REFERENCE, OUR_USERNAME)
 
 
-class Claim(NamedTuple):
-    """How a record calls its patient.
-
-    `names`: usernames that the patient may have, best first. `identifiers`: those of authorities.
-    """
-
-    names: tuple[str, ...] = ()
-    identifiers: tuple[Key, ...] = ()
+# How a record calls its patient: usernames that the patient may have, best first, and identifiers of authorities.
+Claim = tuple[tuple[str, ...], tuple[Key, ...]]
 
 
 def as_named_today(identifiers: Collection[Key]) -> list[Key]:
@@ -79,11 +73,11 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         names = [each for each in names if each not in nobodies]
         found = {key: is_states for key, is_states in found.items() if key[1] not in nobodies}
     # A patient who is created is called by the first one: not by a state's number, which is secret.
-    return Claim(tuple(dict.fromkeys(names)), tuple(sorted(found, key=found.__getitem__)))
+    return tuple(dict.fromkeys(names)), tuple(sorted(found, key=found.__getitem__))
 
 
-def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:
-    """Return whom an invalid record is about, as far as it can be read."""
+def identifiers_of_invalid(record: Any, own_authorities: Collection[str]) -> tuple[Key, ...]:
+    """Return the identifiers of an invalid record's patient, as far as they can be read."""
     patient = record.get("patient") if isinstance(record, dict) else None
     identifiers = patient.get("identifiers") if isinstance(patient, dict) else None
     readable = []
@@ -93,7 +87,7 @@ def claim_of_invalid(record: Any, own_authorities: Collection[str]) -> Claim:
         except (msgspec.ValidationError, UnicodeEncodeError):
             continue
     named = record.get("checkup_for") if readable else None
-    return claim_of(named if isinstance(named, str) else "", Patient(identifiers=readable), own_authorities)
+    return claim_of(named if isinstance(named, str) else "", Patient(identifiers=readable), own_authorities)[1]
 
 
 def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str | None, sex: str | None) -> str:

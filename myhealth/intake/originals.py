@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,8 +16,8 @@ from peewee import EXCLUDED, SQL
 
 from myhealth.checkups.models import CHANGEABLE, JSON_NAMES
 from myhealth.clinical.catalog import as_sent
-from myhealth.intake.bulk_insert import StoredRow, find_stored
-from myhealth.intake.content import ENVELOPE, TEMPORARY, numbers_in
+from myhealth.intake.content import ENVELOPE, TEMPORARY, digits, numbers_in
+from myhealth.intake.insert import StoredRow, find_stored
 from myhealth.intake.models import Original
 from myhealth.intake.record import Record, decode_json
 from myhealth.intake.results import Pending, RecordKey
@@ -229,10 +228,4 @@ def _results(text: str) -> list[Any]:
 
 
 def _exact_json(text: str) -> Any:
-    return json.loads(text, parse_float=_digits, parse_int=_digits)
-
-
-def _digits(text: str) -> str:
-    """Return a number by its digits, as jsonb writes them: 5.10 is not 5.1, but 1E5 is 100000."""
-    written = format(Decimal(text), "f")
-    return written.lstrip("-") if not Decimal(text) else written
+    return json.loads(text, parse_float=digits, parse_int=digits)

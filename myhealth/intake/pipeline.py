@@ -22,8 +22,7 @@ from myhealth.common.database import cause_of, database, first_line, notify_sync
 from myhealth.common.errors import BadInput, Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
-from myhealth.intake.bulk_insert import COPY_FROM_ROWS, copy_text
-from myhealth.intake.identity import claim_of, claim_of_invalid, composed
+from myhealth.intake.identity import claim_of, composed, identifiers_of_invalid
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record, warn_of_withdrawn
@@ -80,12 +79,7 @@ class Intake:
     def validate(self, parsed: Sequence[ParsedRecord]) -> list[ValidatedRecord]:
         """Validate without the database. May run in another thread than `store_validated`, one batch earlier."""
         latest = latest_moment()
-        checked = [self._check(record, latest) for record in parsed]
-        if len(checked) >= COPY_FROM_ROWS:
-            for item in checked:
-                if item.record is not None:
-                    item.copied = copy_text(item.record)
-        return checked
+        return [self._check(record, latest) for record in parsed]
 
     def store_validated(self, checked: Sequence[ValidatedRecord], *, atomic: bool = False) -> list[RecordResult]:
         """Store validated records, as `store_batch` does, and notify the sync."""
@@ -126,7 +120,8 @@ class Intake:
             try:
                 with contextlib.suppress(Rollback), transaction() as cursor:
                     patients.teach(cursor, people)
-                    self._undo()
+                    if self.origin.dry_run:
+                        raise Rollback
             except (ConcurrentChange, psycopg2.errors.UniqueViolation) as error:
                 if attempt == ATTEMPTS - 1:
                     raise Unavailable(f"the patients could not be stored: {first_line(error)}") from error
@@ -167,20 +162,14 @@ class Intake:
         with contextlib.suppress(Rollback), transaction() as cursor:
             use_former_numbers(cursor, checked)
             batch.store(cursor)
-            if atomic and batch.refused:
+            if self.origin.dry_run or (atomic and batch.refused):
                 raise Rollback
-            self._undo()
-            if not self.origin.dry_run:
-                self._keep(cursor, batch)
+            self._keep(cursor, batch)
         if atomic and batch.refused:
             self._reject_all(batch)
         else:
             self._created.update(batch.created)
         return batch
-
-    def _undo(self) -> None:
-        if self.origin.dry_run:
-            raise Rollback
 
     def _keep(self, cursor: Any, batch: Batch) -> None:
         """Store the rejected records and the event of a batch, in its transaction."""
@@ -257,7 +246,7 @@ class Intake:
 
     def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
         item = ValidatedRecord(parsed, None, first_faults(faults))
-        item.identifiers = claim_of_invalid(parsed.record, self.origin.own_authorities).identifiers
+        item.identifiers = identifiers_of_invalid(parsed.record, self.origin.own_authorities)
         _forget_values(parsed)
         return item
 
@@ -271,8 +260,8 @@ class Intake:
         if record.patient is None:
             item.patients = (composed(record.checkup_for),)
         else:
-            claim = claim_of(record.checkup_for, record.patient, origin.own_authorities)
-            item.patients, item.identifiers, item.patient = *claim, record.patient
+            item.patients, item.identifiers = claim_of(record.checkup_for, record.patient, origin.own_authorities)
+            item.patient = record.patient
         if origin.patient and _same_name(record.checkup_for, origin.patient):
             item.patients = (origin.patient,)
         elif parsed.patients:

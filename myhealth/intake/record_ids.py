@@ -106,8 +106,8 @@ def use_former_numbers(cursor: Any, checked: Iterable[ValidatedRecord]) -> None:
     wanted = [(record.machine, number, owner) for _, record, number, owner in former]
     cursor.execute(HELD_BEFORE, [*map(list, zip(*wanted, strict=True))])
     for (position,) in cursor.fetchall():
-        item, record, number, _ = former[position - 1]
-        record.record_id, item.copied = number, ""
+        _, record, number, _ = former[position - 1]
+        record.record_id = number
 
 
 def _numbers_before_renaming(cursor: Any, checked: Iterable[ValidatedRecord]) -> Iterator[Former]:

@@ -19,15 +19,6 @@ from myhealth.common.text import fold_name, printable
 from myhealth.intake.models import Rejection
 from myhealth.intake.parsed_record import is_utf8
 
-
-class RejectedRecord(Struct):
-    """A record to store as rejected: its text as sent, its errors, and the context that a retry needs."""
-
-    raw: str
-    errors: list[dict[str, Any]]
-    context: dict[str, Any]
-
-
 # The context of equal records.
 SAME = ("machine", "occurrence", "patients", "zone")
 # Rejected records under whose number one was stored later, with its patient's name.
@@ -73,16 +64,19 @@ class Quota(Struct, frozen=True):
 
 
 def store_rejections(
-    cursor: Any, source: str, refused: Sequence[RejectedRecord], quota: Quota | None = None
+    cursor: Any,
+    source: str,
+    refused: Sequence[tuple[str, list[dict[str, Any]], dict[str, Any]]],
+    quota: Quota | None = None,
 ) -> list[int | None]:
     """Store rejected records within the caller's transaction; return the id of each, in order; None beyond the quota.
 
-    A record that is an unresolved rejection already, from whichever source, is counted again, not stored twice.
+    `refused`: the text as sent, the errors, and the context that a retry needs. A record that is an unresolved
+    rejection already, from whichever source, is counted again, not stored twice.
     """
     rows: dict[bytes, tuple[Any, ...]] = {}
     digests = []
-    for item in refused:
-        payload, context = item.raw, item.context
+    for payload, errors, context in refused:
         if not is_utf8(payload) or "\0" in payload:
             payload = base64.b64encode(payload.encode("utf-8", "surrogateescape")).decode()
             context = {**context, "base64": True}
@@ -91,7 +85,7 @@ def store_rejections(
         digest = hashlib.sha256(json.dumps(same).encode()).digest()
         digests.append(digest)
         user_id = quota.user_id if quota else None
-        rows[digest] = (_storable_name(source), payload, json.dumps(context), json.dumps(item.errors), digest, user_id)
+        rows[digest] = (_storable_name(source), payload, json.dumps(context), json.dumps(errors), digest, user_id)
     excess = quota.excess(cursor, rows) if quota and rows else set()
     ids: dict[bytes, int] = {}
     # as they came: ids follow the source, and the same source twice locks rows in one order

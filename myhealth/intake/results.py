@@ -89,17 +89,15 @@ class ValidatedRecord(Struct):
     """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
     the possible usernames of its patient; `identifiers`: those that authorities gave; `patient`: what the source knows
     of the patient; `reference`: how a FHIR resource names the patient, if that counts. `occurrence`: its name among the
-    rejected records, set when it is rejected. `copied`: its `copy_text`, if many are stored at once. `former_id`: the
-    number that earlier releases would have derived for it, "" if it is the same. `former`: the record as they would
-    have read it, None if otherwise in nothing. `is_mapped`: whether a patient map
-    says whose it is."""
+    rejected records, set when it is rejected. `former_id`: the number that earlier releases would have derived for
+    it, "" if it is the same. `former`: the record as they would have read it, None if otherwise in nothing.
+    `is_mapped`: whether a patient map says whose it is."""
 
     parsed: ParsedRecord
     record: Record | None
     faults: list[tuple[str, str]]
     patients: tuple[str, ...] = ()
     occurrence: str = ""
-    copied: str = ""
     former_id: str = ""
     former: Record | None = None
     is_mapped: bool = False

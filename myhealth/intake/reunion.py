@@ -12,9 +12,9 @@ from myhealth.checkups.models import Checkup, select_list
 from myhealth.checkups.services import keep_versions, record_changes
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow
 from myhealth.intake.content import Content, held_in, numbers_in, results_in, version_order
 from myhealth.intake.deletions import FORGET, ByParts, Gone, find_gone, find_numbered, is_number_of
+from myhealth.intake.insert import STORED_NAMES, StoredRow
 from myhealth.intake.members import KnownAddresses, contains, is_alone, is_member, known_addresses, merge_part, take_in
 from myhealth.intake.merge import shared_facts
 from myhealth.intake.parsed_record import MISSING
@@ -142,7 +142,7 @@ class Reunion:
                 row.warn("status", f"{printable(number)} was deleted {by}: it is stored, but not shown", code)
                 self._carried_out.append((row, each.id))
         if changed is not content:
-            row.record.results, row.item.copied = encode_json(changed["results"]).decode(), ""
+            row.record.results = encode_json(changed["results"]).decode()
             row.record.status = changed["status"]
         return None
 
@@ -158,7 +158,7 @@ class Reunion:
             if "sub_id" in each:
                 each["sub_id"] = names.get(each["sub_id"], each["sub_id"])
         row.record.record_id = names.get(str(row.record.record_id), row.record.record_id)
-        row.record.results, row.item.copied = encode_json(content["results"]).decode(), ""
+        row.record.results = encode_json(content["results"]).decode()
         row.record.details = encode_json(details).decode() if details else None
         parsed.entries = {place: names.get(number, number) for place, number in parsed.entries.items()}
         return content_of(row, None)
@@ -214,7 +214,7 @@ class Reunion:
             changed = take_in(done.content, held, forced=corrected)
             self._alone.append((row, stored, number))
         if changed is not content:
-            row.record.results, row.item.copied = encode_json(results_in(changed)).decode(), ""
+            row.record.results = encode_json(results_in(changed)).decode()
         return False
 
     def _tell_missing(self, row: Pending) -> None:

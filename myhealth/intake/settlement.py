@@ -13,7 +13,6 @@ from myhealth.checkups.models import CHANGEABLE, JSON_NAMES, Checkup, select_fie
 from myhealth.checkups.services import CORRECTED, Change, change_checkups, find_versions
 from myhealth.clinical.coding_systems import OUR_REPORT
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_stored
 from myhealth.intake.content import (
     UNKNOWN,
     Content,
@@ -23,13 +22,14 @@ from myhealth.intake.content import (
     results_in,
     sample_of,
 )
+from myhealth.intake.insert import STORED_NAMES, StoredRow, find_stored
 from myhealth.intake.members import merge_part
 from myhealth.intake.merge import Merge, compare_versions, merge
 from myhealth.intake.models import Original
 from myhealth.intake.originals import OriginalFingerprint, differing_columns, find_originals
 from myhealth.intake.record import decode_json, encode_json
+from myhealth.intake.result_facts import SUPERSEDED
 from myhealth.intake.results import Pending, RecordKey
-from myhealth.intake.superseded import SUPERSEDED
 
 # In the order in which records are inserted, so that two uploads of the same records never wait for each other.
 LOCK = """
@@ -96,7 +96,7 @@ class Settlement:
         said, corrected = as_source_said(ours, versions)
         corrected = corrected or any(first.checkup_id == stored["id"] for first in self.originals.get(row.key, ()))
         by_result = self.format in BY_RESULT
-        legacy = by_result and stored["created_at"] < self.upgraded_at
+        legacy = self._is_legacy(stored["created_at"])
         if row.part is not None:
             done = merge_part(said, row.part, legacy=legacy)
         else:
@@ -131,17 +131,16 @@ class Settlement:
         originals = [each for each in self.originals.get(row.key, ()) if each.checkup_id == stored["id"]]
         if any(first.is_same(row) for first in originals):
             return True
-        return (
-            any(self._is_legacy(first) for first in originals) and compare_versions(theirs, content_of_row(stored)) <= 0
-        )
+        # a digest of content that an earlier release read proves no difference
+        is_legacy = any(self._is_legacy(first.at) for first in originals)
+        return is_legacy and compare_versions(theirs, content_of_row(stored)) <= 0
 
-    def _is_legacy(self, first: OriginalFingerprint) -> bool:
-        """Return whether the digest is of content that an earlier release read; such a digest proves no difference."""
-        return self.format in BY_RESULT and first.at < self.upgraded_at
+    def _is_legacy(self, at: datetime) -> bool:
+        """Return whether an earlier release, whose readers kept fewer facts, stored it at this moment."""
+        return self.format in BY_RESULT and at < self.upgraded_at
 
     def _is_known_before(self, row: Pending, stored: StoredRow) -> bool:
-        legacy = self.format in BY_RESULT and stored["created_at"] < self.upgraded_at
-        if not legacy or row.patient_id != stored["patient_id"]:
+        if not self._is_legacy(stored["created_at"]) or row.patient_id != stored["patient_id"]:
             return False
         theirs, ours = content_of(row, stored), content_of_row(stored)
         return compare_versions(theirs, ours) <= 0 and is_known_before(ours, theirs)
@@ -169,26 +168,21 @@ def find_exported(cursor: Any, rows: Sequence[Pending]) -> dict[int, int | None]
         held, original = stored.get(number), deleted.get(number)
         if held is not None and held["patient_id"] == row.patient_id:
             known = [content_of_row(held), *(each for _, each in versions.get(number, ()))]
-            if any(is_known_before(_exported(each), sent) for each in known):
+            known = [each | {"taken_at": _to_millisecond(each["taken_at"])} for each in known]
+            if any(is_known_before(each, sent) for each in known):
                 found[row.id] = number
-        elif original is not None and _is_of(original, row.patient_id, sent["taken_at"]):
+        elif (
+            original is not None
+            and original.patient_id == row.patient_id
+            and sent["taken_at"] in (None, _to_millisecond(original.taken_at))
+        ):
             found[row.id] = None
     return found
-
-
-def _is_of(original: Any, patient_id: int, moment: datetime | None) -> bool:
-    """Return whether a deleted check-up was of this patient and moment. `moment`: None if it is not known."""
-    return original.patient_id == patient_id and moment in (None, _to_millisecond(original.taken_at))
 
 
 def _to_millisecond(moment: datetime) -> datetime:
     """Return a moment as MongoDB keeps it."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def _exported(content: Content) -> Content:
-    """Return a content with its moment as the report store has it."""
-    return {**content, "taken_at": _to_millisecond(content["taken_at"])}
 
 
 def was_deleted(cursor: Any, row: Pending, deleted: Sequence[OriginalFingerprint], format_: str) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from myhealth.checkups.models import JSON_NAMES, select_list
-from myhealth.intake.bulk_insert import STORED_NAMES, StoredRow, find_known, find_stored
 from myhealth.intake.content import (
     TEMPORARY,
     UNKNOWN,
@@ -23,6 +22,7 @@ from myhealth.intake.content import (
     results_in,
     said_text,
 )
+from myhealth.intake.insert import STORED_NAMES, StoredRow, find_known, find_stored
 from myhealth.intake.originals import find_deleted_of, find_originals_at
 from myhealth.intake.record import decode_json, encode_json
 from myhealth.intake.results import Pending, RecordKey
@@ -83,7 +83,7 @@ def _find_new_orders(cursor: Any, rows: Sequence[Pending]) -> None:
         sent, own = content_of(row, None), ordered[row.key]
         same = [key for key, (each, _) in orders.items() if ordered.get(key) != own and holds_results(each, sent)]
         if len(same) == 1:
-            row.record.record_id, row.item.copied = same[0][1], ""
+            row.record.record_id = same[0][1]
 
 
 def _find_sent_again(cursor: Any, rows: Sequence[Pending], *, is_message: bool) -> None:
@@ -127,11 +127,11 @@ def _find_sent_again(cursor: Any, rows: Sequence[Pending], *, is_message: bool) 
             both = zip(others, former, strict=True)
             same = [each for each, before in both if _came_before(content, each, before, is_day=is_day)][:1]
         if same:
-            row.record.record_id, row.item.copied = same[0]["record_id"], ""
+            row.record.record_id = same[0]["record_id"]
             if not is_message:
                 _take_addresses(row, content, same[0])
         elif name := originals.get(row.id):
-            row.record.record_id, row.item.copied = name, ""
+            row.record.record_id = name
         elif is_message:
             others.append(content)
 
@@ -237,7 +237,7 @@ def find_known_orders(cursor: Any, rows: Sequence[Pending], found: dict[RecordKe
         if key is None and len(same) == 1:
             key, found[same[0]] = same[0], orders[same[0]][1]
         if key:
-            row.record.record_id, row.item.copied = key[1], ""
+            row.record.record_id = key[1]
         elif same and row.key not in same:
             unclear.add(row.id)
     return unclear

@@ -48,8 +48,14 @@ from myhealth.intake.record import (
 )
 from myhealth.intake.record_ids import results_as_sent
 from myhealth.intake.record_types import VALUE_MAX, Fault
-from myhealth.intake.superseded import drop_superseded
-from myhealth.intake.worded_facts import as_judged, doubtful_moments, read_words, says_more, tells_range
+from myhealth.intake.result_facts import (
+    as_judged,
+    doubtful_moments,
+    drop_superseded,
+    read_words,
+    says_more,
+    tells_range,
+)
 from myhealth.machines.services import serial_fault
 
 # Bytes of results as JSON: with the report they fit into one MongoDB document of 16 MiB, however BSON encodes them.
@@ -215,7 +221,9 @@ def _complete(sent: DetailedRecord, machine: str | None) -> Record:
         raise _Refused
     record, may_change = _make_record(sent, machine), False
     if sent.results:
-        _give_specimen(sent)
+        specimen = sent.details.specimen if sent.details else None
+        for result in sent.results if specimen else ():  # a result is compared and drawn by its specimen
+            result.specimen = result.specimen or specimen
         if any(map(says_more, sent.results)):
             record.results_as_sent = _results_before(sent.results, record)
             for result in sent.results:
@@ -259,14 +267,6 @@ def _has_fault(part: Any) -> bool:
     return False
 
 
-def _give_specimen(sent: DetailedRecord) -> None:
-    """Give the specimen of the check-up to each result that names none: a result is compared and drawn by it."""
-    specimen = sent.details and sent.details.specimen
-    if specimen:
-        for result in sent.results or ():
-            result.specimen = result.specimen or specimen
-
-
 def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Findings]]]:
     """Check what the Structs do not express, and add null for what was not sent. Return the number of fields that were
     added, and what the catalogue finds in results, by their index.
@@ -293,7 +293,8 @@ def _check_results(results: Sequence[Result]) -> tuple[int, list[tuple[int, Find
         if low is not None and high is not None and low > high:
             raise _Refused
         if isinstance(result, DetailedResult) and result.specimen is not specimen:
-            specimen, may_be_blood = result.specimen, _may_be_blood(result.specimen)
+            specimen = result.specimen  # the catalogue's ranges are for blood
+            may_be_blood = specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
         if code is not None and unit is not None and may_be_blood:
             words = result.range_text if result.__class__ is Result else _words_of_range(result)
             found = findings(code, value, unit, low, high, result.flag, words)
@@ -345,11 +346,6 @@ def _results_before(results: Sequence[Result], record: Record) -> str:
     return made.results_as_sent or made.results
 
 
-def _may_be_blood(specimen: Any) -> bool:
-    """Return whether the catalogue's ranges, which are for blood, may hold."""
-    return specimen is None or specimen_kind(msgspec.to_builtins(specimen)) in ("", BLOOD_KIND)
-
-
 def _words_of_range(result: Any) -> str | None:
     """Return the range in words; "" if the source gave ranges without words, even if none of them holds for this
     patient."""
@@ -378,15 +374,15 @@ def _contains_checks(type_: inspect.Type) -> bool:
     return any(_partchecks(each.cls)[1] for each in structs)
 
 
-def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None = None) -> bool:
-    """Choose the range of each result by the facts known of the patient; return whether any result changed.
+def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None = None) -> None:
+    """Choose the range of each result by the facts known of the patient.
 
     `sex`, `birth_date`: those stored of the patient; the source's own, in `record.patient`, come first. The number of a
     record without one stays the same: it is derived from `results_as_sent`.
     """
     text = record.results
     if '"range' not in text or ('"ranges"' not in text and '"range_source"' not in text):
-        return False
+        return
     if record.patient is not None:
         sex, birth_date = record.patient.sex or sex, record.patient.birth_date or birth_date
     on = (record.taken_at or datetime.now(UTC)).date()
@@ -397,4 +393,3 @@ def fit_to_person(record: Record, sex: str | None = None, birth_date: str | None
     fitted = [for_person(result, sex, age, oldest) for result in results]
     if fitted != results:
         record.results = encode_json(fitted).decode()
-    return record.results is not text

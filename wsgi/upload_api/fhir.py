@@ -21,8 +21,8 @@ from myhealth.clinical.status import shown_results
 from myhealth.common.database import transaction
 from myhealth.common.decoding import prepare
 from myhealth.common.errors import BadInput, TooLarge
-from myhealth.intake.bulk_insert import find_by_number
 from myhealth.intake.formats.registry import read_dump
+from myhealth.intake.insert import find_by_number
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.pipeline import Intake
 from myhealth.intake.results import RecordResult
