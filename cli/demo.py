@@ -17,6 +17,7 @@ import click
 from cli.context import App, pass_app
 from cli.output import called_as, plural
 from myhealth import embedded, examples, processes, stores
+from myhealth.clinical.in_words import unit_of
 from myhealth.common import http_client
 from myhealth.common.errors import Unavailable
 from myhealth.profiles import passwords, services
@@ -186,7 +187,7 @@ def show_report(report: dict[str, Any]) -> None:
             f"usual: {low} to {high}" if None not in (low, high) else f"usual: up to {high}" if high is not None else ""
         )
         mark = {"H": "▲ above the usual range", "L": "▼ below the usual range"}.get(result["flag"] or "", "")
-        value = f"{result['value']} {result['unit'] or ''}"
+        value = f"{result['value']} {unit_of(result['unit'])}"
         line = f"       {result['name']:<26} {value:<12} {usual:<18}"
         click.echo(f"{line} {click.style(mark, fg='yellow')}" if mark else line.rstrip())
 
