@@ -17,7 +17,6 @@ import click
 from cli.context import App, pass_app
 from cli.output import called_as, plural
 from myhealth import embedded, examples, processes, stores
-from myhealth.clinical.in_words import unit_of
 from myhealth.common import http_client
 from myhealth.common.errors import Unavailable
 from myhealth.profiles import passwords, services
@@ -181,6 +180,8 @@ def show_report(report: dict[str, Any]) -> None:
     when = report["taken_at"].replace("T", " ")[:16]
     click.secho(f"\n     {report['checkup_type'].capitalize()}, {when} UTC, by {report['taken_by']}", bold=True)
     click.echo(f"     {report['checkup_report']}")
+    from myhealth.clinical.in_words import unit_of  # imported here: help shows no report
+
     for result in report["results"]:
         low, high = result["low"], result["high"]
         usual = (

@@ -22,6 +22,7 @@ EXAMPLES = {
     "import-machine": "myhealth import-machine dump.json --rejected rejected.json",
     "listen": "myhealth listen --host 0.0.0.0 --allow 10.1.0.0/16 --tls-cert cert.pem --tls-key key.pem",
     "machines list": "myhealth machines list --json",
+    "machines map": "myhealth machines map HC-2031-0007 GLU 2345-7 --unit mg/dL",
     "machines register": "myhealth machines register HC-2031-0007 --model 'HealthCheckup 2' --site 'Room 4'",
     "machines unmapped": "myhealth machines unmapped HC-2031-0007 --json",
     "migrate": "myhealth migrate --check || myhealth migrate",

@@ -128,13 +128,14 @@ class Element:
 NOTHING = Element({}, "", [])  # what is absent; nothing is wrong with it
 
 Reader = TypeVar("Reader", bound=Callable[..., Any])
+NESTED = (dict, list)
 ANSWERS_MAX, CONTENT_MAX = 1024, 1000  # answers that are kept, and characters of the content of each
 
 
 def remembered(name: str = "") -> Callable[[Reader], Reader]:
     """Decorate a function of one part of an Element, which reads nothing else of it: equal contents, such as the code
-    of a test, are read once, and so is what is absent. Treat the answers as constant. A content with a fault is read
-    anew. `name`: the part's, if it is not the function's second argument."""
+    of a test, are read once, and so is what is absent. Each caller gets an answer of its own. A content with a fault is
+    read anew. `name`: the part's, if it is not the function's second argument."""
 
     def decorate(read: Reader) -> Reader:
         answers: dict[Any, Any] = {}
@@ -144,17 +145,24 @@ def remembered(name: str = "") -> Callable[[Reader], Reader]:
             value = part.data.get(name or more[0])
             key = "" if value is None else repr(value), more
             if key in answers:
-                return answers[key]
+                return own_copy(answers[key])
             found = read(part, *more)
             if not part.faults and len(key[0]) <= CONTENT_MAX:
                 if len(answers) >= ANSWERS_MAX:
                     answers.clear()
-                answers[key] = found
+                answers[key] = own_copy(found)
             return found
 
         return cast(Reader, remembering)
 
     return decorate
+
+
+def own_copy(value: Any) -> Any:
+    """Return a copy of decoded JSON that shares no list and no object with it."""
+    if value.__class__ is dict:
+        return {name: own_copy(each) if each.__class__ in NESTED else each for name, each in value.items()}
+    return [own_copy(each) for each in value] if value.__class__ is list else value
 
 
 def kind(value: Any) -> str:

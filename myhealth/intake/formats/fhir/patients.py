@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
 from myhealth.common.text import printable, unstorable_fault
 from myhealth.intake.formats.fhir.bundle import Entry, KnownPatients, root_of
-from myhealth.intake.formats.fhir.element import Element, compact, is_former, parse_address, person_name
+from myhealth.intake.formats.fhir.element import Element, compact, is_former, own_copy, parse_address, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
 from myhealth.intake.formats.fhir.moments import is_date
@@ -127,12 +127,13 @@ def _lone_subject(group: FhirGroup, subject: Element, entry: Entry | None, at: E
     without faults and doubts."""
     key, known = (repr(subject.data), entry, root_of(at.outermost)), group.scope.subjects
     if key in known:
-        return known[key]  # type: ignore[no-any-return]
+        kept: Subject = known[key]
+        return kept._replace(facts=own_copy(kept.facts))
     found = _read_subject(group, subject, entry, at)
     if doubt := _doubt(group, subject, entry):
         return found._replace(doubt=doubt)
     if not group.faults and len(known) < SUBJECTS_MAX:
-        known[key] = found
+        known[key] = found._replace(facts=own_copy(found.facts))
     return found
 
 
