@@ -5,27 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
 
 from cli.context import App, pass_app
-from cli.output import (
-    as_json,
-    is_json,
-    print_json,
-    print_records,
-    tell,
-    warn_of_exposed_secrets,
-)
+from cli.output import as_json, is_json, print_json, print_records, tell, warn_of_exposed_secrets
 from myhealth import embedded
 from myhealth.common import settings
 from myhealth.common.errors import SettingsError
 from myhealth.common.text import printable
-
-if TYPE_CHECKING:
-    pass
 
 IN_USE = (
     "A program was connected, such as `myhealth serve`. If it still runs, it starts the servers again as soon as it"
