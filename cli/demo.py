@@ -189,7 +189,7 @@ def show_report(report: dict[str, Any]) -> None:
         )
         mark = {"H": "▲ above the usual range", "L": "▼ below the usual range"}.get(result["flag"] or "", "")
         value = f"{result['value']} {unit_of(result['unit'])}"
-        line = f"       {result['name']:<26} {value:<12} {usual:<18}"
+        line = f"       {result['name']:<26} {value:<14} {usual:<18}"
         click.echo(f"{line} {click.style(mark, fg='yellow')}" if mark else line.rstrip())
 
 
