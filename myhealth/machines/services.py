@@ -119,9 +119,8 @@ def map_test(serial: str, test: str, unit: str, code: str | None) -> None:
         if len(text) > TEXT_MAX or unstorable_fault(text) or (name == "test" and not text.strip()):
             raise BadInput(f"{name} must be text of at most {TEXT_MAX} characters, as a result has it")
     with transaction():
-        machine = get_machine(serial)
-        Machine.select().where(Machine.id == machine.id).for_update(NO_KEY).execute()
-        codes = Machine.get_by_id(machine.id).codes or {}
+        machine = Machine.select().where(Machine.serial == serial).for_update(NO_KEY).first() or get_machine(serial)
+        codes = {name: {**by_unit} for name, by_unit in (machine.codes or {}).items()}
         if code is not None:
             codes.setdefault(test, {})[unit] = code
         elif codes.get(test, {}).pop(unit, None) is None:
