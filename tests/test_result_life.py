@@ -14,6 +14,7 @@ from support.factories import record, statuses, take
 from support.paths import DATA
 from support.stored_results import effects, stored, values, versions
 
+from myhealth.common.database import database
 from myhealth.common.errors import Unavailable
 from myhealth.intake.corrections import change_checkup, delete_checkup
 from myhealth.intake.file_import import FileImport, ImportOptions
@@ -59,6 +60,34 @@ def test_a_later_status_takes_the_place_and_every_version_stays(db, people, form
         assert effects(again) == [("duplicate", "none")]
     assert values(db) == [5.2]
     assert len(versions(db)) == 3
+
+
+@BOTH
+def test_every_version_stays_of_those_that_come_in_one_batch(db, people, format) -> None:
+    send(lab(result(6.9), status="preliminary"), format=format)
+    sent = send(lab(result(6.1)), lab(result(5.1), status="corrected"), lab(result(5.2), status="corrected", at=T2),
+                format=format)  # fmt: skip
+    assert effects(sent) == [("accepted", "replaced")] * 3
+    assert values(db) == [5.2]
+    assert versions(db) == [("replaced", [6.9]), ("replaced", [6.1]), ("replaced", [5.1])]
+    assert db("select count(*) from audit_events where action = 'checkup.change'") == [(3,)]
+
+
+def test_many_corrections_take_as_many_statements_as_a_few(db, people, monkeypatch) -> None:
+    def statements(count: int, least: float, at: str) -> int:
+        ran: list[str] = []
+        with monkeypatch.context() as patch:
+            real = database.obj.execute_sql
+            patch.setattr(database.obj, "execute_sql", lambda sql, *rest: (ran.append(sql), real(sql, *rest))[1])
+            records = [
+                lab(result(least + i), at=at, status="corrected") | {"record_id": f"A-{i}"} for i in range(count)
+            ]
+            assert effects(send(*records)) == [("accepted", "replaced")] * count
+        return len([sql for sql in ran if "update checkups" in sql or "checkup_versions" in sql])
+
+    send(*[lab(result(5.0 + i)) | {"record_id": f"A-{i}"} for i in range(40)])
+    assert statements(40, 7.5, T2) == statements(4, 8.25, T3) == 2
+    assert len(versions(db)) == 44
 
 
 @BOTH
