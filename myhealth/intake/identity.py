@@ -14,7 +14,7 @@ from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import spoilt, unguarded
 from myhealth.intake.record_types import Identifier, Patient
 from myhealth.profiles.models import FHIR_REFERENCE, Key
-from myhealth.profiles.names import may_be_one_person, names_nobody
+from myhealth.profiles.names import authority_forms, may_be_one_person, names_nobody
 
 # HL7 table 0203: numbers of insurers, accounts, visits, banks and organisations are not the patient's own.
 OTHERS_KIND = re.compile(
@@ -24,7 +24,6 @@ OTHERS_KIND = re.compile(
 # Numbers that a state gives to persons: they identify nobody without their authority.
 STATE_KIND = re.compile("SS|NI|NN[A-Z]+|PPN|DL|BR|CZ|TAX|JHN|MI|PRC|SL")
 # A username of our own export identifies nobody beside the subject: elsewhere it may be another person's.
-OID = "urn:oid:"
 NOT_COMPARED = (FHIR_REFERENCE, OUR_USERNAME)
 
 
@@ -34,7 +33,9 @@ Claim = tuple[tuple[str, ...], tuple[Key, ...]]
 
 def as_named_today(identifiers: Collection[Key]) -> list[Key]:
     """Return identifiers without those in which earlier releases would have stored the same number."""
-    return [(system, value) for system, value in identifiers if (OID + system, value) not in identifiers]
+    return [
+        key for key in identifiers if (first := (authority_forms(key[0])[0], key[1])) == key or first not in identifiers
+    ]
 
 
 def may_name_patient(kind: str | None) -> bool:
@@ -57,11 +58,11 @@ def claim_of(named: str, patient: Patient | None, own_authorities: Collection[st
         values.add(value)
         if not value or (kind and not may_name_patient(kind)) or system.startswith(NOT_COMPARED):
             continue
-        bare = system.removeprefix(OID)
-        if system and not any(each.casefold() in own_authorities for each in (system, bare)):
-            found[system, value] = bool(STATE_KIND.fullmatch(kind))
-            if bare != system:  # earlier releases stored an OID as HL7 v2 has it
-                found.setdefault((bare, value), True)
+        form, *others = authority_forms(system)
+        if system and not any(each.casefold() in own_authorities for each in (form, *others)):
+            found[form, value] = bool(STATE_KIND.fullmatch(kind))
+            for each_form in others:  # as earlier releases stored it
+                found.setdefault((each_form, value), True)
         elif not STATE_KIND.fullmatch(kind):
             names.append(value)
     name = composed(named)

@@ -11,6 +11,7 @@ from myhealth.common.errors import BadInput, Conflict, NotFound
 from myhealth.common.text import printable
 from myhealth.profiles.held_names import erased_form, find_erased_names, forget_erased_name
 from myhealth.profiles.models import FHIR_REFERENCE, Key, PatientIdentifier, User, reference_system
+from myhealth.profiles.names import authority_forms
 from myhealth.profiles.services import get_user
 
 IDENTIFIER_MAX = 500
@@ -32,23 +33,24 @@ def add_identifier(username: str, system: str, value: str, *, reuse_erased: bool
     `reuse_erased`: also one of a user who was deleted. Raises BadInput, NotFound, or Conflict if another user has it
     (code `identifier_taken`) or it was erased (`name_erased`).
     """
-    system, value = clean_part("authority", system), clean_part("value", value)
+    forms, value = authority_forms(clean_part("authority", system)), clean_part("value", value)
+    system = forms[0]
     user = get_user(username)
-    erased = erased_form(system, value)
+    erased = [erased_form(form, value) for form in forms]
     with transaction() as cursor:
         if reuse_erased:
-            forget_erased_name(erased)
-        elif find_erased_names(cursor, [erased]):
+            for each in erased:
+                forget_erased_name(each)
+        elif find_erased_names(cursor, erased):
             raise Conflict(f"the user with {value} of {system} was erased; see --reuse-erased", code="name_erased")
+        same = PatientIdentifier.system.in_(forms) & (PatientIdentifier.value == value)
+        holder = User.select(User.username).join(PatientIdentifier).where(same, PatientIdentifier.patient != user.id)
         insert = PatientIdentifier.insert(patient=user.id, system=system, value=value).on_conflict(
             conflict_target=[PatientIdentifier.value, PatientIdentifier.system],
             update={PatientIdentifier.source_name: None},
             where=PatientIdentifier.patient == user.id,
         )
-        if not list(insert.returning(PatientIdentifier.id).execute()):
-            holder = User.select(User.username).join(PatientIdentifier).where(
-                PatientIdentifier.system == system, PatientIdentifier.value == value
-            )  # fmt: skip
+        if not list(insert.returning(PatientIdentifier.id).execute()) or holder.exists():
             raise Conflict(f"{value} of {system} is {holder.scalar()}'s", code="identifier_taken")
         _record(user, f"identifier of {system} added")
     notify_sync()
@@ -74,7 +76,10 @@ def set_identifiers(username: str, wanted: Sequence[Any]) -> None:
     """Give a user exactly these identifiers, each with `system` and `value`. Raises as `add_identifier`."""
     if not all(isinstance(each, dict) and each.keys() == {"system", "value"} for each in wanted):
         raise BadInput("identifiers: each has a system and a value")
-    keys = [(clean_part("system", each["system"]), clean_part("value", each["value"])) for each in wanted]
+    keys = [
+        (authority_forms(clean_part("system", each["system"]))[0], clean_part("value", each["value"]))
+        for each in wanted
+    ]
     with transaction():
         held = list_identifiers(get_user(username))
         for key in held:
@@ -90,10 +95,11 @@ def remove_identifier(username: str, system: str, value: str) -> None:
     user = get_user(username)
     own = PatientIdentifier.patient == user.id
     with transaction():
-        delete = PatientIdentifier.delete()
-        if not delete.where(own, PatientIdentifier.system == system, PatientIdentifier.value == value).execute():
+        delete, forms = PatientIdentifier.delete(), authority_forms(system)
+        if not delete.where(own, PatientIdentifier.system.in_(forms), PatientIdentifier.value == value).execute():
             raise NotFound(f"{user.username} has no identifier {printable(value)} of {printable(system)}")
-        references = (FHIR_REFERENCE + system, reference_system(system, user.id))  # the first: of earlier releases
+        references = [FHIR_REFERENCE + form for form in forms]  # of earlier releases
+        references += [reference_system(form, user.id) for form in forms]
         delete.where(own, PatientIdentifier.system.in_(references)).execute()
         _record(user, f"identifier of {system} removed")
     notify_sync()

@@ -18,10 +18,25 @@ INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
     "\u2800\U00016fe4\U0001d159]"
 )
+OID = re.compile(r"urn:oid:([0-2](?:\.[0-9]+)+)|([0-2](?:\.[0-9]+){2,})", re.IGNORECASE)
+UUID = re.compile(r"(?:urn:uuid:)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 # Scripts that one name may mix, as Chinese, Japanese and Korean do; with Latin this is the "highly restrictive" level
 # of Unicode Technical Standard 39.
 JAPANESE = ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")
 EAST_ASIAN = [{"CJK", "IDEOGRAPHIC", *others} for others in (JAPANESE, ("BOPOMOFO",), ("HANGUL",))]
+
+
+def authority_forms(system: str) -> tuple[str, ...]:
+    """Return the ways in which one authority is written: the one that counts, then those that are stored perhaps.
+
+    Worked examples: 1.2.3 and URN:OID:1.2.3 are urn:oid:1.2.3; a UUID is urn:uuid: with small letters.
+    """
+    if oid := OID.fullmatch(system):
+        bare = oid[1] or oid[2]
+        return tuple(dict.fromkeys((f"urn:oid:{bare}", system, bare)))
+    if uuid := UUID.fullmatch(system):
+        return tuple(dict.fromkeys((f"urn:uuid:{uuid[1].lower()}", system, uuid[1])))
+    return (system,)
 
 
 def username_error(username: Any) -> str:

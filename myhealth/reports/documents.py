@@ -130,16 +130,16 @@ def finish_results(results: Any) -> tuple[bool, bool]:
         ):
             abnormal, far = True, _guide().is_far(result, False)
         if any(type(number) is int and not INT_MIN <= number <= INT_MAX for number in (value, low, high)):
-            result.update({name: storable(number) for name, number in result.items()})
+            result.update({name: bson_safe(number) for name, number in result.items()})
     return abnormal, far
 
 
-def storable(value: Any) -> Any:
+def bson_safe(value: Any) -> Any:
     """Replace integers beyond BSON's range by decimals, at any depth."""
     if type(value) is dict:
-        return {name: storable(each) for name, each in value.items()}
+        return {name: bson_safe(each) for name, each in value.items()}
     if type(value) is list:
-        return [storable(each) for each in value]
+        return [bson_safe(each) for each in value]
     return Decimal(value) if type(value) is int and not INT_MIN <= value <= INT_MAX else value
 
 

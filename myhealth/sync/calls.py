@@ -16,7 +16,7 @@ from myhealth.common.decoding import Count, Id, StoredMoment, prepare
 from myhealth.common.errors import BadInput
 from myhealth.reports.access_log import UploadEvent
 from myhealth.reports.bson_documents import Fingerprint
-from myhealth.reports.documents import Document, decode_json, finish_results, storable
+from myhealth.reports.documents import Document, bson_safe, decode_json, finish_results
 from myhealth.reports.writer import WriteResult
 from myhealth.sync.checkpoint import Checkpoint
 from myhealth.sync.rows import FURTHER_FIELDS, MOMENTS, REPORT_FIELDS
@@ -88,7 +88,7 @@ def document_of(given: Any) -> Document:
             if name == "results":
                 finish_results(decoded)
             else:
-                document[name] = storable(decoded)
+                document[name] = bson_safe(decoded)
         elif value is not UNSET:
             document[name] = value
     return document

@@ -14,7 +14,7 @@ from myhealth.clinical.status import WITHDRAWN, shown_results
 from myhealth.common.decoding import Id, StoredMoment
 from myhealth.machines.services import Codes, mapped_code
 from myhealth.profiles.models import OF_AUTHORITIES, User
-from myhealth.reports.documents import Document, UserRow, decode_json, finish_results, storable, user_document
+from myhealth.reports.documents import Document, UserRow, bson_safe, decode_json, finish_results, user_document
 from myhealth.sync.models import Tombstone
 
 # A row of any feed: it has `id`, `revision` and `xid`, the transaction that wrote the row last.
@@ -123,7 +123,7 @@ def report_document(row: Any, epoch: int) -> Document:
 def _further_fields(text: str) -> Document:
     """Return the fields of `CheckupRow.further`, in the order of the columns, and the machine's `codes`."""
     return {
-        name: datetime.fromisoformat(value) if name in MOMENTS else storable(value)
+        name: datetime.fromisoformat(value) if name in MOMENTS else bson_safe(value)
         for name, value in decode_json(text).items()
         if value is not None
     }

@@ -78,7 +78,7 @@ def offset_of(moment: PartialDateTime) -> int:
     return int(shift.total_seconds() // 60)
 
 
-FORMER_ALONE = "has only former numbers: without a name or a birth date, they may be a later holder's"
+FORMER_ALONE = "has only numbers that are not valid now: without a name or a birth date, they may be another holder's"
 
 
 def parse_partial(digits: tuple[int, ...], microsecond: int, zone: tzinfo) -> PartialDateTime:

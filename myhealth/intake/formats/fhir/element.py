@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache, wraps
 from typing import Any, TypeVar, cast
@@ -219,9 +219,12 @@ def _place_of_use(part: Element) -> int:
 
 
 def is_former(part: Element) -> bool:
-    """Return whether an identifier or a name is no longer valid: its use is old, or its period has ended."""
-    end = part.part("period").text("end")[:10] if "period" in part.data else ""
-    return part.text("use") == "old" or (end != "" and end < datetime.now(UTC).date().isoformat()[: len(end)])
+    """Return whether an identifier or a name is not valid now: its use is old, or its period has ended or not begun."""
+    period = part.part("period") if "period" in part.data else NOTHING
+    start, end, today = period.text("start")[:10], period.text("end")[:10], datetime.now(UTC).date()
+    latest = (today + timedelta(days=1)).isoformat()  # today's date in the east
+    is_over = end != "" and end < today.isoformat()[: len(end)]
+    return part.text("use") == "old" or is_over or start > latest[: len(start)]
 
 
 def person_name(person: Element) -> str:

@@ -21,7 +21,7 @@ from myhealth.intake.identity import contradiction, may_name_patient
 from myhealth.intake.parsed_record import DuplicateKeyDict
 from myhealth.intake.record import encode_json
 from myhealth.intake.record_types import Patient
-from myhealth.profiles.names import may_be_one_person
+from myhealth.profiles.names import authority_forms, may_be_one_person
 
 SUBJECTS_MAX = 10_000  # that a Bundle keeps
 TAUGHT = ("resourceType", "id", "meta", "identifier", "name", "birthDate", "gender", "link", "modifierExtension")
@@ -94,8 +94,7 @@ def _may_be_one(one: Entry, other: Entry) -> bool:
     born, known = (facts.get("birth_date", "")[:length] or None for facts in (ours, theirs))
     if contradiction(Patient(birth_date=born), (), known, None):
         return False
-    numbers = [facts.get("identifiers", ()) for facts in (ours, theirs)]
-    values = [{(each.get("system"), each["value"]) for each in every} for every in numbers]
+    values = [*map(_numbers, parts)]
     if all(values):
         return not values[0].isdisjoint(values[1])
     patient = Patient(name=ours.get("name"), sex=ours.get("sex"))
@@ -165,9 +164,10 @@ def _words_of_names(patient: Element) -> str:
 
 def _numbers(part: Element) -> set[tuple[str, str]]:
     """Return the identifiers of a Patient, or of a Reference, as (system, value)."""
-    found = {(each.get("system", ""), each["value"].strip()) for each in identifiers_of(part)}
-    named = _conditional_identifier(part) if isinstance(part.data.get("reference"), str) else None
-    return found | ({(named.get("system", ""), named["value"])} if named else set())
+    found = identifiers_of(part)
+    if isinstance(part.data.get("reference"), str) and (named := _conditional_identifier(part)):
+        found.append(named)
+    return {(authority_forms(each.get("system", ""))[0], each["value"].strip()) for each in found}
 
 
 def _contradict(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:

@@ -4,7 +4,7 @@ Source: HL7 v2.8, chapter 2 (NTE), 3 (PID) and 7 (SPM), tables 0105, 0203 and 04
 """
 
 import re
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from msgspec import Struct
 
@@ -44,12 +44,12 @@ CHECKUP = 0  # the key of the notes of the check-up
 class PidFacts(Struct, frozen=True):
     """What a PID segment says. Constant.
 
-    `field`: that of the numbers; `numbers`: those that name a person, each with its last day, "" if it has none;
+    `field`: that of the numbers; `numbers`: those that name a person, each with its first and last day, "" if not said;
     `kinds`: those of all numbers; `unread`: a birth date that is not a date.
     """
 
     field: str
-    numbers: list[tuple[Facts, str]]
+    numbers: list[tuple[Facts, str, str]]
     kinds: str
     name: str
     birth_date: str
@@ -113,26 +113,29 @@ def _age(group: OrderGroup) -> Number | None:
     return None
 
 
-def _number(text: str, encoding: Encoding) -> tuple[Facts, str] | None:
-    """Return a number (CX) with its last day, "" if it has none; None if it does not name a person."""
-    raw = [*encoding.components(text), *[""] * 6]
+def _number(text: str, encoding: Encoding) -> tuple[Facts, str, str] | None:
+    """Return a number (CX) with its first and last day, "" if not said; None if it does not name a person."""
+    raw = [*encoding.components(text), *[""] * 7]
     value, kind = encoding.unquoted(raw[0]), encoding.unquoted(raw[4]).upper()
     if not value or len(value) > TEXT_MAX or not NAMING.fullmatch(kind):
         return None
     # The facility (CX-6) stands in for the authority (CX-4), as before version 2.3.
     assigned = next((each for each in (raw[3], raw[5]) if each not in ("", '""')), "")
     authority = authority_of(assigned, encoding) if assigned else ""
-    end = encoding.unquoted(raw[7])[:8] if len(raw) > 13 else ""
-    return without_empty(value=value, system=authority, type=kind), end if end.isdigit() else ""
+    start, end = (each if each.isdigit() else "" for each in (encoding.unquoted(part)[:8] for part in raw[6:8]))
+    return without_empty(value=value, system=authority, type=kind), start, end
 
 
 def _identifiers(segment: Segment, told: PidFacts) -> list[Facts]:
-    """Return the numbers that name a person: the best first, expired ones last. Leave the expired ones out if nothing
+    """Return the numbers that name a person: the best first, those not valid now last. Leave these out if nothing
     else could tell this person from a later holder of such a number."""
     found: list[Facts] = []
     former: list[Facts] = []
-    for each, end in told.numbers:
-        kept = former if end and end < f"{datetime.now(UTC):%Y%m%d}"[: len(end)] else found
+    today = datetime.now(UTC)
+    latest = f"{today + timedelta(days=1):%Y%m%d}"  # today's date in the east
+    for each, start, end in told.numbers:
+        is_over = end != "" and end < f"{today:%Y%m%d}"[: len(end)]
+        kept = former if is_over or start > latest[: len(start)] else found
         if each not in kept:
             kept.append(each)
     found.sort(key=lambda each: each.get("type") not in BEST)

@@ -1,0 +1,93 @@
+"""Siblings of the inputs in tests/data/faults whose meaning or owner came out wrong: one meaning, one person."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from support.fhir import bundle, observation
+from support.fhir import read as fhir_read
+from support.hl7 import MSH, OBR, OBX, obx
+from support.hl7 import read as hl7_read
+
+from myhealth.common.errors import Conflict
+from myhealth.intake.file_import import FileImport, ImportOptions
+from myhealth.intake.results import RecordResult
+from myhealth.profiles.identifiers import add_identifier, list_identifiers, remove_identifier, set_identifiers
+from myhealth.profiles.services import get_user
+
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def take(text: str, **options: Any) -> list[RecordResult]:
+    started = FileImport(io.BytesIO(text.encode()), "test", ImportOptions(**options))
+    return [result for batch in started for _, result in batch]
+
+
+def of_fhir(system: str, value: str = "4711", **changes: Any) -> str:
+    patient = {"resourceType": "Patient", "id": "p1", "identifier": [{"system": system, "value": value}]}
+    return json.dumps(bundle(patient, observation(subject={"reference": "Patient/p1"}, **changes)))
+
+
+def of_hl7(authority: str, value: str = "4711") -> str:
+    return "".join(f"{each}\r" for each in (MSH, f"PID|1||{value}^^^{authority}^MR", OBR, OBX))
+
+
+@pytest.mark.parametrize(
+    ("system", "authority"),
+    [
+        ("urn:oid:1.2.3", "1.2.3"),
+        ("urn:oid:1.2.3", "HOSP&1.2.3&ISO"),
+        ("URN:OID:1.2.3", "&1.2.3&ISO"),
+        ("1.2.3", "1.2.3"),
+        (f"urn:uuid:{UUID}", f"HOSP&{UUID.upper()}&UUID"),
+        (f"urn:uuid:{UUID.upper()}", f"HOSP&{UUID}&GUID"),
+        (UUID, UUID.upper()),
+    ],
+)
+@pytest.mark.parametrize("first", ["fhir", "hl7"])
+def test_an_authority_is_one_however_it_is_written(db, people, system: str, authority: str, first: str) -> None:
+    files = [of_fhir(system), of_hl7(authority)]
+    for text in files if first == "fhir" else reversed(files):
+        assert [each.status for each in take(text, create_patients=True)] == ["accepted"]
+    assert db("select count(distinct patient_id), count(*) from checkups") == [(1, 2)]
+    assert db("select count(*) from patient_identifiers where system <> '' and not starts_with(system, 'fhir')") == [
+        (1,)
+    ]
+
+
+@pytest.mark.parametrize("stored", ["1.2.3", "URN:OID:1.2.3"])
+def test_an_authority_that_an_earlier_release_stored_as_sent_stays_known(db, people, stored: str) -> None:
+    id_ = people["savita"]
+    db("insert into patient_identifiers (patient_id, system, value) values (%s, %s, '4711')", id_, stored)
+    text = of_fhir(stored)
+    assert [each.status for each in take(text)] == ["accepted"]
+    assert [each.status for each in take(text)] == ["duplicate"]
+    assert db("select patient_id from checkups") == [(id_,)]
+    with pytest.raises(Conflict):
+        add_identifier("bholanath", stored, "4711")
+    remove_identifier("savita", stored, "4711")
+    assert list_identifiers(get_user("savita")) == []
+
+
+def test_an_operator_may_write_an_authority_in_any_way(db, people) -> None:
+    add_identifier("savita", "1.2.3", "4711")
+    set_identifiers("savita", [{"system": "URN:OID:1.2.3", "value": "4711"}])
+    assert list_identifiers(get_user("savita")) == [("urn:oid:1.2.3", "4711")]
+    assert [each.status for each in take(of_fhir("urn:oid:1.2.3"))] == ["accepted"]
+    remove_identifier("savita", "1.2.3", "4711")
+    assert list_identifiers(get_user("savita")) == []
+
+
+@pytest.mark.parametrize(
+    ("period", "valid"),
+    [({"start": "2999-01-01"}, False), ({"start": "2999"}, False), ({"end": "2001-12-31"}, False), ({"start": "2001"}, True)],
+)  # fmt: skip
+def test_a_number_that_is_not_valid_now_names_nobody_by_itself(period: dict[str, str], valid: bool) -> None:
+    patient = {"resourceType": "Patient", "id": "p1", "identifier": [{"value": "M1", "period": period}]}
+    (of_fhir,) = fhir_read(bundle(patient, observation(subject={"reference": "Patient/p1"})))
+    first, last = (period.get(name, "").replace("-", "") for name in ("start", "end"))
+    (of_hl7,) = hl7_read(MSH, f"PID|1||M1^^^HOSP^MR^^{first}^{last}", OBR, obx("NM", "5"))
+    assert [not each.faults for each in (of_fhir, of_hl7)] == [valid, valid]
