@@ -38,7 +38,7 @@ def test_a_former_number_without_anything_else_is_refused(place: str) -> None:
     else:
         resources = [observation(subject=alone)]
     (reading,) = fhir_read(bundle(*resources))
-    assert [name for name, said in reading.faults if "former numbers" in said] == ["Observation.subject"]
+    assert [name for name, said in reading.faults if "not valid now" in said] == ["Observation.subject"]
 
 
 NONE = {"valueQuantity": ...}

@@ -105,7 +105,7 @@ def test_an_expired_number_without_anything_else_is_refused() -> None:
     ((reading,), _) = read_bytes(
         "\r".join((MSH, "PID|1||OLD^^^H^MR^^20000101^20100101", OBR, obx("NM", "5"), "")).encode()
     )
-    assert [place for place, said in reading.faults if "former numbers" in said] == ["PID-3"]
+    assert [place for place, said in reading.faults if "not valid now" in said] == ["PID-3"]
 
 
 def test_a_facility_stands_in_for_the_authority_of_a_number() -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from support.fhir import bundle, observation
+from support.fhir import bundle, observation, report
 from support.fhir import read as fhir_read
 from support.hl7 import MSH, OBR, OBX, obx
 from support.hl7 import read as hl7_read
@@ -91,3 +91,35 @@ def test_a_number_that_is_not_valid_now_names_nobody_by_itself(period: dict[str,
     first, last = (period.get(name, "").replace("-", "") for name in ("start", "end"))
     (of_hl7,) = hl7_read(MSH, f"PID|1||M1^^^HOSP^MR^^{first}^{last}", OBR, obx("NM", "5"))
     assert [not each.faults for each in (of_fhir, of_hl7)] == [valid, valid]
+
+
+HELD = {"name": "return", "resource": observation()}
+
+
+@pytest.mark.parametrize(
+    ("resource", "place"),
+    [
+        ({"resourceType": "Parameters", "parameter": [{"name": "a"}, HELD]}, "Parameters.parameter[1].resource"),
+        (
+            {"resourceType": "Parameters", "parameter": [{"name": "a", "part": [HELD]}]},
+            "Parameters.parameter[0].part[0].resource",
+        ),
+        ({"resourceType": "Composition", "contained": [observation()]}, "Composition.contained[0]"),
+    ],
+)
+def test_results_where_they_are_not_looked_for_are_refused_with_their_place(resource: Any, place: str) -> None:
+    for sent, name in ((resource, place), (bundle(resource), f"Bundle.entry.resource: {place}")):
+        (parsed,) = fhir_read(sent)
+        assert parsed.faults == [(name, "is not read: send each resource by itself, or as an entry of a Bundle")]
+
+
+def test_parameters_without_a_resource_are_refused_by_themselves() -> None:
+    (parsed,) = fhir_read({"resourceType": "Parameters", "parameter": [{"name": "a", "valueString": "5"}]})
+    assert parsed.faults == [("Parameters", "has no resource, so there is no result in it")]
+
+
+@pytest.mark.parametrize("head", ["Composition", "MessageHeader"])
+def test_the_results_of_a_document_or_a_message_are_read(head: str) -> None:
+    first = {"resourceType": head, "id": "c", "section": [{"entry": [{"reference": "DiagnosticReport/r1"}]}]}
+    (parsed,) = fhir_read(bundle(first, report("Observation/glucose"), observation(), kind="document"))
+    assert (parsed.faults, [each["value"] for each in parsed.record["results"]]) == ([], [6.3])

@@ -24,6 +24,7 @@ from myhealth.intake.formats.fhir.element import (
     parse_address,
     resource_fault,
     untaken_request,
+    wrapping_fault,
 )
 from myhealth.intake.formats.fhir.left_out import focus_of, kind_of_resource
 from myhealth.intake.formats.fhir.resources import Resources, page_note
@@ -361,6 +362,8 @@ def entry_of(parsed: ParsedRecord, resources: Resources) -> Entry:
             found.fault = untaken_request(
                 str(request.get("method") or ""), str(request.get("url", "")).strip(), found.id
             )
+    if found.fault is None and found.kind and not found.deleted and (fault := wrapping_fault(found.resource)):
+        found.fault = f"Bundle.entry.resource: {fault[0]}", fault[1]
     return found
 
 

@@ -29,6 +29,7 @@ TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}")
 # The order of preference among identifiers or names; former ones come last (value sets identifier-use, name-use).
 USES = ("usual", "official", "", "secondary", "nickname", "anonymous", "maiden", "temp", "old")
 
+WRAPPED = "is not read: send each resource by itself, or as an entry of a Bundle"
 CODING = ("system", "code", "display", "version")
 # FHIR forbids to use a resource in which one of these is not understood.
 MODIFIERS = ("modifierExtension", "implicitRules")
@@ -257,6 +258,21 @@ def resource_fault(resource: Any) -> tuple[str, str] | None:
     if not isinstance(resource["resourceType"], str) or not TYPE.fullmatch(resource["resourceType"]):
         return "resourceType", "does not name a type of FHIR resource"
     return None
+
+
+def wrapping_fault(resource: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the fault of a resource that wraps results where they are not looked for; None if it does not."""
+    whole = Element(resource, str(resource["resourceType"]), [])
+    found = []
+    if whole.path == "Parameters":
+        waiting = [*whole.parts("parameter")]
+        for each in waiting:  # it grows
+            waiting += each.parts("part")
+        found = [f"{each.path}.resource" for each in waiting if "resource" in each.data]
+    elif whole.path == "Composition":
+        results = ("Observation", "DiagnosticReport")
+        found = [each.path for each in whole.parts("contained") if each.text("resourceType") in results]
+    return (found[0], WRAPPED) if found else None
 
 
 def bundle_fault(bundle: dict[str, Any]) -> tuple[str, str] | None:

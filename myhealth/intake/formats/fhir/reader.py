@@ -15,7 +15,7 @@ from myhealth.intake.formats.fhir.bundle import (
     slice_nested,
     small_bundle,
 )
-from myhealth.intake.formats.fhir.element import bundle_fault, resource_fault
+from myhealth.intake.formats.fhir.element import bundle_fault, resource_fault, wrapping_fault
 from myhealth.intake.formats.fhir.grouping import count_contained, find_heads, gather
 from myhealth.intake.formats.fhir.patients import teach
 from myhealth.intake.formats.fhir.record import read_deleted, read_group
@@ -77,6 +77,10 @@ def _read_value(parsed: ParsedRecord, dump: Dump) -> Iterator[ParsedRecord]:
             resources = Resources()
             yield from _read_bundle(slice_bundle(parsed.raw, parsed.line, resources), resources, dump)
             return
+    if fault is None and not parsed.faults:
+        fault = wrapping_fault(resource)
+        if fault is None and resource["resourceType"] == "Parameters":  # in a Bundle, an operation's answer
+            fault = "Parameters", "has no resource, so there is no result in it"
     if fault:
         parsed.faults.append(fault)
     if parsed.faults:
