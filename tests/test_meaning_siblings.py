@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from support.fhir import bundle, observation, report
+from support.fhir import bundle, observation, quantity, report
 from support.fhir import read as fhir_read
-from support.hl7 import MSH, OBR, OBX, obx
+from support.hl7 import MSH, OBR, OBX, PID, obx
 from support.hl7 import read as hl7_read
 
 from myhealth.common.errors import Conflict
@@ -123,3 +123,53 @@ def test_the_results_of_a_document_or_a_message_are_read(head: str) -> None:
     first = {"resourceType": head, "id": "c", "section": [{"entry": [{"reference": "DiagnosticReport/r1"}]}]}
     (parsed,) = fhir_read(bundle(first, report("Observation/glucose"), observation(), kind="document"))
     assert (parsed.faults, [each["value"] for each in parsed.record["results"]]) == ([], [6.3])
+
+
+MARKED = {
+    "behind": ("7.2 H", "mmol/L", "", (7.2, "H")),
+    "before": ("H 7.2", "mmol/L", "", (7.2, "H")),
+    "in brackets, with a comma": ("7,2 (H)", "", "", (7.2, "H")),
+    "without a blank": ("7.2H", "mmol/L", "", (7.2, "H")),
+    "in words": ("7.2 high", "", "", (7.2, "H")),
+    "low, of a unit": ("2.1 L", "mmol/L", "", (2.1, "L")),
+    "low, of a range": ("2.1 L", "", "3-5", (2.1, "L")),
+    "a bound": ("<5 LL", "mmol/L", "", ("<5", "LL")),
+    "a star": ("7.2*", "", "", (7.2, None)),
+    "litres": ("2.1 L", "", "", ("2.1 L", None)),
+    "litres in a range": ("4 L", "", "3-5", ("4 L", None)),
+    "the unit again": ("2.1 L", "L", "", ("2.1 L", None)),
+    "hours": ("24 H", "h", "", ("24 H", None)),
+    "small letters are units": ("2.1 h", "", "", ("2.1 h", None)),
+    "newtons": ("31 N", "", "", ("31 N", None)),
+    "a vertebra": ("L 5", "", "", ("L 5", None)),
+    "a thousand or one": ("1,000 H", "mmol/L", "", ("1,000 H", None)),
+    "nodes": ("3 positive", "", "", ("3 positive", None)),
+}
+
+
+@pytest.mark.parametrize(("text", "unit", "range_", "found"), MARKED.values(), ids=MARKED)
+def test_a_mark_beside_a_number_is_a_flag_if_it_can_be_nothing_else(text: str, unit: str, range_: str, found: Any):
+    for kind in ("NM", "ST"):
+        (parsed,) = hl7_read(MSH, PID, OBR, obx(kind, text, f6=unit, f7=range_))
+        (result,) = parsed.record["results"]
+        assert (result["value"], result["flag"]) == found
+    if not unit:
+        ranges = [{"low": quantity(3), "high": quantity(5)}] if range_ else []
+        (parsed,) = fhir_read(observation(valueQuantity=..., valueString=text, referenceRange=ranges))
+        (result,) = parsed.record["results"]
+        assert (result["value"], result["flag"]) == found
+
+
+@pytest.mark.parametrize(("flag", "found"), [("H", (7.2, "H")), ("L", ("7.2 H", "L")), ("N", ("7.2 H", "N"))])
+def test_a_mark_that_contradicts_the_sources_flag_stays_text(flag: str, found: Any) -> None:
+    (parsed,) = hl7_read(MSH, PID, OBR, obx("NM", "7.2 H", f6="mmol/L", f8=flag))
+    (result,) = parsed.record["results"]
+    assert (result["value"], result["flag"]) == found
+
+
+def test_a_marked_number_that_was_stored_as_text_is_a_duplicate_when_it_comes_again(db, people) -> None:
+    text = "".join(f"{each}\r" for each in (MSH, PID, OBR, obx("ST", "7.2 H", f6="mmol/L")))
+    assert [each.status for each in take(text, create_patients=True)] == ["accepted"]
+    db("update checkups set results = jsonb_set(results, '{0}', results->0 || %s)", '{"value": "7.2 H", "flag": null}')
+    assert [each.status for each in take(text)] == ["duplicate"]
+    assert db("select results->0->>'value', revision from checkups") == [("7.2 H", 2)]

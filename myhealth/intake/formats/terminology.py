@@ -30,6 +30,8 @@ NOT_A_NUMBER = {
     **dict.fromkeys(("INF", "+INF", "INFINITY"), "positive-infinity"),
     **dict.fromkeys(("-INF", "-INFINITY"), "negative-infinity"),
 }
+# 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
+DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
 # A number in HL7 (section 2.A, NM), also with an exponent, as some machines send it.
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
 

@@ -22,6 +22,7 @@ from myhealth.intake.formats.fhir.panels import PanelCollector
 from myhealth.intake.formats.fhir.patients import subject_of
 from myhealth.intake.formats.fhir.ranges import DOUBT
 from myhealth.intake.formats.fhir.values import lacks_own_value, tested
+from myhealth.intake.formats.marked_numbers import read_marked_numbers
 from myhealth.intake.formats.terminology import usable_serial
 from myhealth.intake.parsed_record import FILE_NOT_KEPT, MISSING, ParsedRecord
 
@@ -88,6 +89,7 @@ def read_group(group: FhirGroup, zone: tzinfo, *, alone: str) -> ParsedRecord:
     raw = alone if alone and len(group.entries) == 1 else group.text()
     faults = list(dict.fromkeys(group.faults))
     found = ParsedRecord(0, group.head.line, raw, record, faults, full_name=subject.facts.get("name", ""))
+    read_marked_numbers(found)
     found.patient_field, found.patient_reference = f"{group.head.kind}.subject", subject.reference
     found.patient_doubt, found.warnings = subject.doubt, [*subject.warnings, *_subset_warnings(group)]
     unclear = (result.pop(DOUBT) for result in collected.results if DOUBT in result)

@@ -18,6 +18,7 @@ from myhealth.intake.formats.hl7v2.order import facts_of_obr
 from myhealth.intake.formats.hl7v2.result import ObxResult, facts_of_obx, results_of
 from myhealth.intake.formats.hl7v2.segments import Segment
 from myhealth.intake.formats.hl7v2.subject import parse_notes, parse_patient, specimen_of
+from myhealth.intake.formats.marked_numbers import read_marked_numbers
 from myhealth.intake.formats.terminology import PartialDateTime, offset_of, usable_serial
 from myhealth.intake.parsed_record import ParsedRecord
 from myhealth.intake.record_types import LIST_MAX
@@ -81,6 +82,7 @@ def read_order_group(group: OrderGroup, zone: tzinfo, skipped: Counter[str]) -> 
     if group.all("ORC") and not parsed.unnumbered and not order_number(group.all("OBR")):
         parsed.former_id = _number_of_message(group)
     parsed.locate = partial(locate_field, places, patient.field)
+    read_marked_numbers(parsed)
     return parsed
 
 

@@ -17,7 +17,7 @@ from myhealth.intake.formats.hl7v2.coded import Facts, concept_of, label_of, per
 from myhealth.intake.formats.hl7v2.encoding import CACHED_MAX, Encoding, cached
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import NOT_A_NUMBER, UNMEASURED, absent_value, number
+from myhealth.intake.formats.terminology import DECIMAL_COMMA, NOT_A_NUMBER, UNMEASURED, absent_value, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 TEXT_TYPES = ("ST", "TX", "FT")
@@ -31,8 +31,6 @@ COMPARATORS = {"≤": "<=", "=<": "<=", "≥": ">=", "=>": ">="}
 COMPARED = re.compile(rf"(<>|[<>]=?|=[<>]?|[≤≥])\s*({DIGITS})")
 STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DIGITS})?)?)?")
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
-# 1,000 may be a thousand or one: a decimal comma has one or two digits behind it, or a lone 0 before it.
-DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
 NO_UNIT = re.compile(r"[-–./ ]*|n/?a|none|null", re.IGNORECASE)
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
 # 10^3/uL and m^2, where the sender did not escape the power although ^ parts the components.
