@@ -256,12 +256,19 @@ class ReportRepository:
             {"$match": {"subject": subject}},
             {"$limit": 1},
             {"$lookup": {**lookup, "pipeline": stages}},
-            {"$unwind": {"path": "$report", "preserveNullAndEmptyArrays": True}},  # all in one would not fit into 16 MB
+            # All in one would not fit into 16 MB. The user comes with the first report only: decoding takes time.
+            {"$unwind": {"path": "$report", "preserveNullAndEmptyArrays": True, "includeArrayIndex": "at"}},
+            {"$replaceWith": {"$cond": [{"$gt": ["$at", 0]}, "$report", "$$ROOT"]}},
         ]
         with translate_mongo_errors():
             found = self._users_and_reports.aggregate(pipeline, batchSize=own.limit + 1).to_list()
-        reports = [restore_report(each.pop("report")) for each in found if "report" in each]
-        return (restore_value(found[0]) if found else None), reports
+        if not found:
+            return None, []
+        user, reports = found[0], found[1:]
+        del user["at"]
+        if "report" in user:
+            reports.insert(0, user.pop("report"))
+        return restore_value(user), [*map(restore_report, reports)]
 
     def get_with_patient(self, report_id: int, reader: Document | None = None) -> tuple[Document, Document] | None:
         """Return a report and its patient, or None. The caller must check who may see it. `reader`: the user who asks,
