@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from support.fhir import bundle, observation, quantity, report
+from support.fhir import PATIENT, bundle, observation, quantity, report
 from support.fhir import read as fhir_read
 from support.hl7 import MSH, OBR, OBX, PID, obx
 from support.hl7 import read as hl7_read
@@ -173,3 +173,66 @@ def test_a_marked_number_that_was_stored_as_text_is_a_duplicate_when_it_comes_ag
     db("update checkups set results = jsonb_set(results, '{0}', results->0 || %s)", '{"value": "7.2 H", "flag": null}')
     assert [each.status for each in take(text)] == ["duplicate"]
     assert db("select results->0->>'value', revision from checkups") == [("7.2 H", 2)]
+
+
+K, NA = ("Observation/k", "Observation/na")
+
+
+def versions_of_fhir(second: dict[str, Any]) -> list[str]:
+    """Return a report with potassium and sodium, and a later version of it."""
+    results = [observation("k", code={"text": "K"}), observation("na", code={"text": "Na"})]
+    first = report(K, NA, conclusion="K is high", meta={"versionId": "1"})
+    return [json.dumps(bundle(PATIENT, *results, each)) for each in (first, {**first, **second})]
+
+
+def shown(db: Any) -> tuple[Any, ...]:
+    ((status, text, results, details),) = db("select status, checkup_report, results, details from checkups")
+    notes = [each["text"] for each in (details or {}).get("notes", ()) if each.get("author") == "MyHealth"]
+    return status, text, [each["name"] for each in results if each.get("status") != "entered-in-error"], notes
+
+
+NOTICE = "Not in the latest version of this report, but not withdrawn by its source: "
+
+
+def test_a_later_report_that_names_fewer_results_says_so_and_deletes_none(db, people) -> None:
+    later = {"status": "corrected", "conclusion": "All fine", "result": [{"reference": NA}]}
+    for meta in ({"versionId": "2"}, {}):
+        db("truncate checkups, checkup_versions cascade")
+        first, second = versions_of_fhir({**later, "meta": meta})
+        take(first, create_patients=True)
+        (told,) = [each for each in take(second) if each.effect == "replaced"]
+        assert [each["code"] for each in told.warnings] == ["not_repeated"]
+        assert shown(db) == ("corrected", "All fine", ["K", "Na"], [f"{NOTICE}K"])
+        for again in (second, first):
+            assert {each.effect for each in take(again)} <= {"none"}
+        assert shown(db) == ("corrected", "All fine", ["K", "Na"], [f"{NOTICE}K"])
+    take(versions_of_fhir({**later, "meta": {"versionId": "3"}, "result": [{"reference": K}, {"reference": NA}]})[1])
+    assert shown(db) == ("corrected", "All fine", ["K", "Na"], [])
+
+
+@pytest.mark.parametrize("change", [{"result": [{"reference": NA}, {"reference": "Observation/elsewhere"}]},
+                                    {"result": [{"reference": NA}], "meta": {"versionId": "2", "tag": [{"code": "SUBSETTED"}]}}])  # fmt: skip
+def test_a_report_of_which_parts_are_not_here_says_nothing_of_the_others(db, people, change: Any) -> None:
+    first, second = versions_of_fhir({"status": "amended", **change})
+    take(first, create_patients=True)
+    take(second)
+    assert shown(db)[2:] == (["K", "Na"], [])
+
+
+@pytest.mark.parametrize(
+    ("segments", "notes"),
+    [
+        ((obx("NM", "140", f3="NA^Na^L"),), [f"{NOTICE}K"]),  # all is sent again, without potassium
+        ((obx("NM", "141", f3="NA^Na^L", f11="C"),), []),  # only what was corrected is sent
+        ((obx("NM", "140", f3="NA^Na^L"), obx("NM", "", f3="K^K^L", f11="D")), []),
+    ],
+)
+def test_a_corrected_order_that_repeats_its_results_says_which_it_lacks(db, people, segments: Any, notes: Any) -> None:
+    head, final = (MSH, PID), OBR + "|" * 18 + "F"
+    first = (*head, final, obx("NM", "4", f3="K^K^L"), obx("NM", "140", f3="NA^Na^L"))
+    second = (MSH.replace("091500", "101500"), PID, final[:-1] + "C", *segments)
+    for each in (first, second):
+        (told,) = take("".join(f"{segment}\r" for segment in each), create_patients=True)
+        assert told.status == "accepted"
+    is_withdrawn = len(segments) > 1
+    assert shown(db)[2:] == (["Na"] if is_withdrawn else ["K", "Na"], notes)

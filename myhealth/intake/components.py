@@ -1,8 +1,12 @@
-"""The components of an Observation, which a later version of it replaces as a whole. Pure."""
+"""What a later version does not name any more: components, which it replaces as a whole, and results of a report. Pure.
 
-from collections.abc import Mapping
+A report that lacks a result says nothing of its withdrawal, so the result is still shown, with a note.
+"""
 
-from myhealth.clinical.status import WITHDRAWN
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from myhealth.clinical.status import CORRECTED, WITHDRAWN
 from myhealth.intake.content import (
     ENVELOPE,
     Content,
@@ -16,6 +20,44 @@ from myhealth.intake.content import (
 
 DROPPED = "its later version has no {} any more: it is not shown"
 
+NOT_REPEATED = "{}: the later version of its report does not name it; it is shown until its source withdraws it"
+NOTICE = "Not in the latest version of this report, but not withdrawn by its source: {}"
+OURS = "MyHealth"  # the author of the notice
+OF_ALL_RESULTS = ("performers", "category", "specimen", "device")
+
+
+def says_all(sent: Content, order: int, *, partial: bool, repeated: bool) -> bool:
+    """Return whether a record is a later version of a report that names all its results. `partial`: its format has
+    messages with some of them; of these, a correction that repeats a result as it was has them all."""
+    if order <= 0 or partial:
+        return order > 0 and repeated and sent["status"] in CORRECTED
+    beside = sent["sent"] or {}
+    return "missing" not in beside and not _is_subset(sent)
+
+
+def with_notice(notes: Sequence[Any], left: Sequence[str]) -> list[Any]:
+    """Return notes with one that names the results that a later version of their report lacks."""
+    found = [each for each in notes if each.get("author") != OURS or NOTICE[:-2] not in str(each.get("text"))]
+    return [*found, {"text": NOTICE.format(", ".join(left)), "author": OURS}] if left else found
+
+
+def without_notice(content: Content) -> Content:
+    """Return a check-up without that note; the same one if it has none."""
+    details = content["details"] or {}
+    notes = with_notice(details.get("notes", ()), ())
+    if len(notes) == len(details.get("notes", ())):
+        return content
+    rest = {name: value for name, value in details.items() if name != "notes"} | ({"notes": notes} if notes else {})
+    return {**content, "details": rest or None}
+
+
+def with_parts_of(new: Mapping[str, Any], old: Mapping[str, Any], left: Sequence[str]) -> dict[str, Any] | None:
+    """Return the details of a later version with what the results that it lacks need of the earlier ones."""
+    panels = [*new.get("panels", ()), *(each for each in old.get("panels", ()) if each not in new.get("panels", ()))]
+    notes = with_notice(new.get("notes", ()), left)
+    kept = {name: old[name] for name in OF_ALL_RESULTS if name in old}
+    return {**kept, **new, **({"panels": panels} if panels else {}), **({"notes": notes} if notes else {})} or None
+
 
 def settle_components(
     stored: Content, sent: Content, found: Matches, results: dict[Key, Content]
@@ -26,7 +68,7 @@ def settle_components(
     later stored version of its Observation has no more, and a note for each result that was withdrawn.
     """
     panels = {each["name"] for each in (stored["details"] or {}).get("panels", ()) if each.get("components")}
-    if not panels or "'SUBSETTED'" in str(sent.get("sent")):  # its server left parts of it out
+    if not panels or _is_subset(sent):
         return found, {}
     of_stored = dict(zip(results, numbers_in(stored), strict=True))
     components = {key: number for key, number in of_stored.items() if results[key].get("group") in panels}
@@ -48,6 +90,11 @@ def settle_components(
         if key is None or key in results or not _is_former(number, new, components, results, sent, stored)
     ]
     return kept, notes
+
+
+def _is_subset(sent: Content) -> bool:
+    """Return whether the server of a FHIR resource left parts of it out."""
+    return "'SUBSETTED'" in str(sent.get("sent"))
 
 
 def _is_former(

@@ -359,3 +359,13 @@ def later(new: Content, old: Content, name: str) -> int:
 
 def sign(new: Any, old: Any) -> int:
     return 0 if new is None or old is None else (new > old) - (new < old)
+
+
+def moment_order(new: Content, old: Content) -> int:
+    order = sign(as_moment(updated_moment(new)), as_moment(updated_moment(old)))
+    return order or sign(new["issued_at"], old["issued_at"])
+
+
+def updated_moment(content: Content) -> str | None:
+    found = (content["details"] or {}).get("updated_at")
+    return None if found is None else str(found)

@@ -14,13 +14,19 @@ from myhealth.clinical import status
 from myhealth.clinical.absent_reasons import NOT_SENT_AGAIN
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.clinical.unit_sizes import was_not_taken
-from myhealth.intake.components import settle_components
+from myhealth.intake.components import (
+    NOT_REPEATED,
+    says_all,
+    settle_components,
+    with_notice,
+    with_parts_of,
+    without_notice,
+)
 from myhealth.intake.content import (
     ENVELOPE,
     LATER,
     UNKNOWN,
     Content,
-    as_moment,
     came_with,
     differing,
     has_value,
@@ -29,12 +35,14 @@ from myhealth.intake.content import (
     later,
     matched,
     moment_json,
+    moment_order,
     numbers_in,
     renumbered,
     results_in,
     same_result,
     sign,
     status_order,
+    updated_moment,
     version_order,
     with_previous,
 )
@@ -72,8 +80,8 @@ def merge(
     earlier message may have results that no later one has. `legacy`: the check-up was stored by an earlier release, so
     of two equal statuses the record's is later. `earlier`: the check-up's earlier versions.
     """
-    if is_same(stored, sent):
-        return Merge(stored)
+    if is_same(plain := without_notice(stored), sent):
+        return Merge(stored) if plain is stored else Merge(plain, "replaced")
     if _is_withdrawn_whole(sent):
         return _withdraw(stored, sent)
     if sent["status"] == WITHDRAWN:  # each of its results is withdrawn, but others may remain
@@ -96,7 +104,7 @@ def _is_resumed(new: Content, old: Content) -> bool:
     makes it seem older."""
     is_result = "details" not in new
     values = [not each.get("absent_reason") if is_result else has_value(each) for each in (new, old)]
-    moved = later(new, old, "updated_at") or later(new, old, "issued_at") if is_result else _moment_order(new, old)
+    moved = later(new, old, "updated_at") or later(new, old, "issued_at") if is_result else moment_order(new, old)
     return (
         values == [True, False]
         and old["status"] == "cancelled"
@@ -118,9 +126,7 @@ def compare_versions(new: Content, old: Content) -> int:
     The source's own number of its version decides, else the status, else the moment of the change.
     """
     return (
-        version_order(new, old)
-        or status.compare_status(new.get("status"), old.get("status"))
-        or _moment_order(new, old)
+        version_order(new, old) or status.compare_status(new.get("status"), old.get("status")) or moment_order(new, old)
     )
 
 
@@ -136,6 +142,7 @@ class _ResultMerge:
         self.unclear: list[str] = []
         self.notes: list[tuple[str, str, str]] = []
         self.changed: list[str] = []
+        self.left: list[str] | None = None
 
     def run(self) -> Merge:
         results = dict(keyed(_expanded_results(self.stored)))
@@ -147,6 +154,7 @@ class _ResultMerge:
             sent, dropped = settle_components(stored, self.sent, sent, results)
         else:
             sent, dropped = by_code(sent, results, self._without_original(results)), {}
+        repeated = any(key in results and same_result(new, results[key]) for key, new in sent)
         for place, (key, new) in enumerate(sent):
             if key is None:
                 self.unclear.append(f"results[{place}]")
@@ -157,6 +165,9 @@ class _ResultMerge:
         self.counts["withdrawn"] += len(dropped)
         self.notes += dropped.values()
         mentioned = {*dropped, *(key for key, _ in sent)}
+        if says_all(self.sent, self.order, partial=self.partial, repeated=repeated):
+            self.left = [str(results[key].get("name")) for key in before if key not in mentioned]
+            self.notes += [("results", NOT_REPEATED.format(each), "not_repeated") for each in self.left]
         content = self._columns(whole=mentioned.issuperset(before))
         if not self.counts["later"] + self.counts["withdrawn"] and not self.unclear:
             self._judge_columns(content, whole=mentioned.issuperset(before))
@@ -238,6 +249,9 @@ class _ResultMerge:
         later = self.order > 0 or (self.order == 0 and bool(self.counts["later"]))
         if whole and later:
             return {**self.sent, "record_id": self.stored["record_id"]}
+        if self.left is not None and not self.partial:
+            details = with_parts_of(self.sent["details"] or {}, self.stored["details"] or {}, self.left)
+            return {**self.sent, **{name: self.stored[name] for name in ("record_id", "sent")}, "details": details}
         content = dict(self.stored)
         if status_order(self.sent["status"], self.stored["status"]) > 0 or self.stored["status"] == WITHDRAWN:
             content["status"] = self.sent["status"]
@@ -257,6 +271,8 @@ class _ResultMerge:
         found = {**ours, **{name: theirs[name] for name in ENVELOPE if name in theirs}}
         notes = [*ours.get("notes", ())]
         notes += [each for each in theirs.get("notes", ()) if each not in notes]
+        if self.left is not None:
+            notes = with_notice(notes, self.left)
         return ({**found, "notes": notes} if notes else found) or None
 
     def _judge_columns(self, content: Content, *, whole: bool) -> None:
@@ -305,7 +321,7 @@ def _replace_whole(stored: Content, sent: Content, order: int) -> Merge:
     if order < 0:
         return Merge(stored, notes=[EARLIER])
     gone = {"status": WITHDRAWN} if stored["status"] == WITHDRAWN else {}
-    results = corrected(results_in(sent), [each | gone for each in results_in(stored)], _updated(sent))
+    results = corrected(results_in(sent), [each | gone for each in results_in(stored)], updated_moment(sent))
     is_withdrawn = bool(results) and all(each.get("status") == WITHDRAWN for each in results)
     status_now = WITHDRAWN if is_withdrawn else sent["status"]
     return Merge({**sent, "status": status_now, "results": results}, effect)
@@ -379,13 +395,3 @@ def _compacted(result: Content, facts: Facts) -> Content:
         if kept.get(name) == facts[name] and kept[name] != WITHDRAWN:
             kept.pop(name, None)
     return kept
-
-
-def _moment_order(new: Content, old: Content) -> int:
-    order = sign(as_moment(_updated(new)), as_moment(_updated(old)))
-    return order or sign(new["issued_at"], old["issued_at"])
-
-
-def _updated(content: Content) -> str | None:
-    found = (content["details"] or {}).get("updated_at")
-    return None if found is None else str(found)
