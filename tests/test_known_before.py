@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.factories import record, statuses, take
 from support.hl7 import MSH, OBX, PID
-from support.tables import take_in
+from support.tables import before_identity_in_any_order, take_in
 
 from myhealth.intake.formats.tables import reader
 from myhealth.profiles.identifiers import add_identifier, list_identifiers
@@ -61,10 +61,10 @@ BEFORE = {
 def test_a_cell_that_was_stored_as_text_is_known_again(
     people: Any, db: Any, text: str, cell: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(reader, "read_result", lambda each, layout, unit="": {"value": each})
-    monkeypatch.setattr(reader, "was_text", lambda each, value: False)
-    assert take_in(text, create_patients=True)["accepted"] == 1
-    monkeypatch.undo()
+    with before_identity_in_any_order(monkeypatch) as before:
+        before.setattr(reader, "read_result", lambda each, layout, unit="": {"value": each})
+        before.setattr(reader, "was_text", lambda each, value: False)
+        assert take_in(text, create_patients=True)["accepted"] == 1
     assert db("select results->0->>'value' from checkups") == [(cell,)]
     assert take_in(text)["duplicate"] == 1
     assert db("select results->0->>'value' from checkups") == [(cell,)]

@@ -6,7 +6,7 @@ is raw where it joins with arrays of keys. All functions work within the caller'
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,13 +31,14 @@ ANY_DELETED = """
 select exists (select from superseded
     where deleted and patient_id is not null and coalesce(machine_id, 0) = any(%s::bigint[]))"""
 FIND = """
-select superseded.machine_id, superseded.record_id, checkup_id, digest, taken_at, deleted, at
+select superseded.machine_id, superseded.record_id, checkup_id, digest, taken_at, deleted, at, patient_id
 from unnest(%s::bigint[], %s::text[]) as wanted (machine_id, record_id)
 join superseded on coalesce(superseded.machine_id, 0) = wanted.machine_id
     and superseded.record_id = wanted.record_id
 where patient_id is not null"""
 OF_PATIENTS = """
-select machine_id, record_id, checkup_id, digest, taken_at, deleted, at from superseded where patient_id = any(%s)"""
+select machine_id, record_id, checkup_id, digest, taken_at, deleted, at, patient_id
+from superseded where patient_id = any(%s)"""
 FIND_AT = f"{OF_PATIENTS} and taken_at = any(%s)"
 # Version 1 had no version byte: 32 bytes of SHA-256 over the values of these columns, in this order.
 FIRST_VERSION_BYTES = 32
@@ -54,21 +55,33 @@ class OriginalFingerprint(Struct):
     taken_at: datetime
     deleted: bool
     at: datetime
+    patient_id: int
 
     def is_same(self, row: Pending) -> bool:
         """Return whether the row has the content that first came. A moment that was not sent does not differ."""
         record = row.record
         if record.taken_at is not None and record.taken_at != self.taken_at:
             return False
-        stored = bytes(self.digest)
-        content = {name: getattr(record, name) for name in CHANGEABLE}
-        digest = first_digest if len(stored) == FIRST_VERSION_BYTES else content_digest
-        # earlier releases did not read a range in words
-        forms = [content, {**content, "results": record.results_as_sent or record.results}]
-        if former := row.item.former:
-            forms.append({name: getattr(former, name) for name in CHANGEABLE})
-        forms.append(_lasting(content))
-        return any(stored == digest(row.patient_id, form) for form in forms)
+        if row.has_content_of_number and row.patient_id == self.patient_id:
+            return True
+        return bytes(self.digest) in _digests(row, is_first=self.is_first)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the digest is one of version 1."""
+        return len(self.digest) == FIRST_VERSION_BYTES
+
+
+def _digests(row: Pending, *, is_first: bool) -> Iterator[bytes]:
+    """Yield the digests that the row's content may have had. `is_first`: of version 1."""
+    content = {name: getattr(row.record, name) for name in CHANGEABLE}
+    # earlier releases did not read a range in words
+    forms = [content, {**content, "results": row.record.results_as_sent or row.record.results}]
+    if former := row.item.former:
+        forms.append({name: getattr(former, name) for name in CHANGEABLE})
+    forms.append(_lasting(content))
+    digest = first_digest if is_first else content_digest
+    return (digest(row.patient_id, form) for form in forms)
 
 
 def remember_original(row: Mapping[str, Any], *, deleted: bool) -> None:
@@ -113,13 +126,19 @@ def find_originals_at(cursor: Any, rows: Sequence[Pending]) -> dict[int, str]:
     """Return by the rows' ids the number of the check-up that had their content before it was corrected or deleted
     here. `rows`: all have a moment."""
     cursor.execute(FIND_AT, ([*{row.patient_id for row in rows}], [*{row.record.taken_at for row in rows}]))
-    found = [(machine_id, name, OriginalFingerprint(*rest)) for machine_id, name, *rest in cursor.fetchall()]
-    return {
-        row.id: name
-        for row in rows
-        for machine_id, name, first in found
-        if machine_id == row.machine_id and first.is_same(row)
-    }
+    found = {}
+    kinds = set()
+    for machine_id, name, *rest in cursor.fetchall():
+        first = OriginalFingerprint(*rest)
+        kinds.add(first.is_first)
+        found[machine_id, first.taken_at, bytes(first.digest)] = name
+    keys = (
+        (row.id, (row.machine_id, row.record.taken_at, digest))
+        for row in (rows if found else ())
+        for is_first in kinds
+        for digest in _digests(row, is_first=is_first)
+    )
+    return {id_: found[key] for id_, key in keys if key in found}
 
 
 def find_deleted(cursor: Any, rows: Sequence[Pending]) -> dict[RecordKey, list[OriginalFingerprint]]:
@@ -148,6 +167,8 @@ def find_deleted_originals(cursor: Any, rows: Sequence[Pending]) -> dict[RecordK
 def differing_columns(row: Pending, stored: StoredRow) -> list[str]:
     """Return the fields in which a record differs from the check-up stored under its number. A moment that was not
     sent does not differ; results are compared as they were sent."""
+    if row.has_content_of_number and row.patient_id == stored["patient_id"]:
+        return []
     found = _differing(row, row.record, stored)
     former = row.item.former
     return [] if found and former is not None and not _differing(row, former, stored) else found

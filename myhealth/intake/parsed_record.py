@@ -122,6 +122,7 @@ class ParsedRecord(Struct):
     addresses of its results that the source does not contain. `unnumbered`: the number may differ when the record is
     sent again, because it is only the message's, or an address within a Bundle. `former_id`: the number under which
     earlier releases stored it, "" if it is the same. `former`: the fields that they read otherwise, with their values.
+    `before_marks`: the results with the values that have a mark as text.
     """
 
     index: int
@@ -141,6 +142,7 @@ class ParsedRecord(Struct):
     unnumbered: bool = False
     former_id: str = ""
     former: dict[str, Any] = {}
+    before_marks: list[Any] = []
 
     def decoded(self) -> Any:
         """Return the decoded text with exact numbers. If it is not JSON, return None and add to `faults`."""

@@ -23,11 +23,12 @@ from myhealth.common.errors import BadInput, Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
 from myhealth.intake.identity import claim_of, composed, identifiers_of_invalid
-from myhealth.intake.parsed_record import ParsedRecord
+from myhealth.intake.parsed_record import UNREAD, ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record, warn_of_withdrawn
 from myhealth.intake.record_ids import Occurrences, may_have_former_number, use_former_numbers
 from myhealth.intake.record_types import Patient
+from myhealth.intake.result_facts import split_marks
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
@@ -207,6 +208,7 @@ class Intake:
         if parsed.faults:
             return self._invalid(parsed, parsed.faults)
         faults: list[tuple[str, str]] = []
+        is_ours = parsed.record is UNREAD  # in our own format
         record = accept_text(parsed, self.origin.machine, latest)
         if record is None:
             decoded = parsed.decoded()
@@ -215,6 +217,8 @@ class Intake:
             about = self._about(decoded)
             if _is_withdrawal(about):
                 return ValidatedRecord(parsed, validate_record(WITHDRAWAL | about)[0], [])
+            if is_ours:
+                parsed.before_marks = split_marks(about)
             record, faults = validate_record(about, self.origin.machine)
         if record is None:
             return self._invalid(parsed, _located(parsed, faults))
@@ -222,7 +226,7 @@ class Intake:
         if origin.patient and record.patient is None and not _same_name(record.checkup_for, origin.patient):
             faults = [("checkup_for", f"is not {origin.patient}, the patient of all records")]
             return ValidatedRecord(parsed, None, _located(parsed, faults))
-        item = ValidatedRecord(parsed, record, [], former_id=parsed.former_id)
+        item = ValidatedRecord(parsed, record, [], former_ids=(parsed.former_id,) if parsed.former_id else ())
         self._name_patient(item, record)
         if parsed.former:
             item.former = validate_record(self._about(parsed.record | parsed.former), origin.machine)[0]
@@ -240,9 +244,14 @@ class Intake:
         """Derive a record's number from its content. A patient whom the caller or a patient map names takes the place
         of the record's."""
         said = item.patients[0] if self.origin.assigned or item.is_mapped else record.checkup_for
-        content, former = record.identity(said), (item.former or record).former_identity()
-        record.record_id = self._stored.name(content)
-        item.former_id = self._stored.name(former) if former != content else ""
+        readings = [record]
+        if item.parsed.before_marks:
+            about = self._about(item.parsed.record | {"results": item.parsed.before_marks})
+            readings += filter(None, validate_record(about, self.origin.machine)[:1])
+        former = [each.identity_by_order(said) for each in readings]
+        former.append((item.former or readings[-1]).former_identity())
+        item.is_derived, item.former_ids = True, (*map(self._stored.name, dict.fromkeys(former)),)
+        record.record_id = self._stored.name(record.identity(said))
 
     def _invalid(self, parsed: ParsedRecord, faults: list[tuple[str, str]]) -> ValidatedRecord:
         item = ValidatedRecord(parsed, None, first_faults(faults))

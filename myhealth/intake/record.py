@@ -5,6 +5,7 @@ an optional field, declare it in `CheckupFields` or `Result` with the default No
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 import msgspec
@@ -206,13 +207,26 @@ class Record(msgspec.Struct, gc=False):
         """Return the content from which the number of a record without one is derived. `patient`: whose record it is.
 
         It does not change when the source withdraws the record, or writes its patient's name, its zone or the blanks in
-        its results differently.
+        its results differently, the names of its tests and units in other letters, or the tests in another order.
         """
+        made = self._before_withdrawal()
+        results = decode_json(made.results_as_sent or made.results)
+        for each in results:
+            each["name"], each["unit"] = _fold(each["name"]), _fold(each.pop("unit_text", None) or each["unit"] or "")
+        if len(results) > 1:
+            results.sort(key=lambda each: str((each["code"], each.get("other_code"), each["name"], each["unit"])))
+        text = encode_json(results).decode()
+        report = "\n".join(sorted(made.checkup_report.splitlines()))
+        made = replace(made, checkup_type=_fold(made.checkup_type), checkup_report=report, results_as_sent=text)
+        return f"in any order {made.identity_by_order(patient)}"
+
+    def identity_by_order(self, patient: str) -> str:
+        """Return the content from which earlier releases derived the number of a record without one."""
         name, moment = fold_name(patient.strip()), self.taken_at and self.taken_at.astimezone(UTC)
         return replace(self._before_withdrawal(), checkup_for=name, taken_at=moment).content()
 
     def former_identity(self) -> str:
-        """Return the content from which earlier releases derived the number of a record without one."""
+        """Return the content from which still earlier releases derived the number of a record without one."""
         return replace(self, results_as_sent=self.results_text or self.results_as_sent)._before_withdrawal().content()
 
     def _before_withdrawal(self) -> Self:
@@ -221,6 +235,13 @@ class Record(msgspec.Struct, gc=False):
         texts = [text.replace(f'"status":"{WITHDRAWN}",', "") for text in (self.results, self.results_as_sent)]
         status = None if self.status == WITHDRAWN else self.status
         return replace(self, status=status, results=texts[0], results_as_sent=texts[1])
+
+
+@lru_cache(maxsize=4096)
+def _fold(name: str) -> str:
+    """Return the name of a test or a unit as it is compared: without case, with one blank for blanks and underscores.
+    The rule must not change: a record that is stored would be stored again."""
+    return " ".join(fold_name(name).replace("_", " ").split())
 
 
 # The columns that only a DetailedRecord fills.

@@ -91,14 +91,14 @@ def _digest(content: str) -> str:
 
 def may_have_former_number(item: ValidatedRecord) -> bool:
     """Return whether a record may be stored under another number than its own; see `use_former_numbers`."""
-    return item.former_id != "" or (item.record is not None and is_derived(item.record.record_id))
+    return item.former_ids != () or (item.record is not None and is_derived(item.record.record_id))
 
 
 def use_former_numbers(cursor: Any, checked: Iterable[ValidatedRecord]) -> None:
     """Give records the numbers that earlier releases derived, or that were derived before the patient's user was
     renamed, if these are stored here. A number of earlier releases depended on how the source wrote the content."""
     former: list[Former] = [
-        (item, item.record, item.former_id, None) for item in checked if item.former_id and item.record
+        (item, item.record, number, None) for item in checked if item.record for number in item.former_ids
     ]
     former += _numbers_before_renaming(cursor, checked)
     if not former:
@@ -119,7 +119,8 @@ def _numbers_before_renaming(cursor: Any, checked: Iterable[ValidatedRecord]) ->
     for name, before, id_ in fetch_all(cursor, RENAMED, ([*by_name],)) if by_name else ():
         for item, record in by_name[name]:
             occurrence = str(record.record_id).rpartition(":")[2]
-            yield item, record, f"sha256:{_digest(record.identity(before))}:{occurrence}", id_
+            for content in (record.identity(before), record.identity_by_order(before)):
+                yield item, record, f"sha256:{_digest(content)}:{occurrence}", id_
 
 
 class _ResultsText(msgspec.Struct):

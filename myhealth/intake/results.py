@@ -89,16 +89,17 @@ class ValidatedRecord(Struct):
     """A parsed record after validation. `record`: None if it is not valid; then `faults` has the reasons. `patients`:
     the possible usernames of its patient; `identifiers`: those that authorities gave; `patient`: what the source knows
     of the patient; `reference`: how a FHIR resource names the patient, if that counts. `occurrence`: its name among the
-    rejected records, set when it is rejected. `former_id`: the number that earlier releases would have derived for
-    it, "" if it is the same. `former`: the record as they would have read it, None if otherwise in nothing.
-    `is_mapped`: whether a patient map says whose it is."""
+    rejected records, set when it is rejected. `former_ids`: the numbers that earlier releases may have given it.
+    `former`: the record as they would have read it, None if otherwise in nothing. `is_derived`: whether its number was
+    derived from its content here. `is_mapped`: whether a patient map says whose it is."""
 
     parsed: ParsedRecord
     record: Record | None
     faults: list[tuple[str, str]]
     patients: tuple[str, ...] = ()
     occurrence: str = ""
-    former_id: str = ""
+    former_ids: tuple[str, ...] = ()
+    is_derived: bool = False
     former: Record | None = None
     is_mapped: bool = False
     identifiers: tuple[Key, ...] = ()
@@ -138,6 +139,12 @@ class Pending(Struct):
     patient_id: int = 0
     machine_id: int | None = None
     part: dict[str, Any] | None = None
+
+    @property
+    def has_content_of_number(self) -> bool:
+        """Whether an equal number means equal content: it was derived from it, and withdraws nothing."""
+        record = self.record
+        return self.item.is_derived and record.status != WITHDRAWN and WITHDRAWN not in record.results
 
     @property
     def key(self) -> RecordKey:

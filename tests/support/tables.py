@@ -1,6 +1,8 @@
 """Read tables as an import does."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from myhealth.common.errors import BadInput
 from myhealth.intake.file_import import FileImport, ImportOptions
 from myhealth.intake.formats.registry import read_dump
 from myhealth.intake.formats.tables.layout import GUESSED, Layout, parse_layout
+from myhealth.intake.pipeline import Intake
 
 LONG = "patient,taken_at,name,code,value,unit\n"
 
@@ -43,3 +46,18 @@ def results(text: str | bytes, layout: str | Layout = GUESSED) -> list[Any]:
 
 def values(text: str | bytes, layout: str | Layout = GUESSED) -> list[Any]:
     return [result["value"] for result in results(text, layout)]
+
+
+@contextmanager
+def before_identity_in_any_order(monkeypatch: Any) -> Iterator[Any]:
+    """Derive numbers as the releases did for which the order of columns was a part of the content."""
+
+    def derive(intake: Any, item: Any, record: Any) -> None:
+        said = item.patients[0] if intake.origin.assigned or item.is_mapped else record.checkup_for
+        content, former = record.identity_by_order(said), (item.former or record).former_identity()
+        record.record_id = intake._stored.name(content)
+        item.former_ids = (intake._stored.name(former),) if former != content else ()
+
+    with monkeypatch.context() as before:
+        before.setattr(Intake, "_derive_number", derive)
+        yield before

@@ -3,6 +3,7 @@
 A text with two possible meanings is a fault, never a guess.
 """
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,9 @@ from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import is_loinc
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
+from myhealth.clinical.interpretations import mark_facts, split_mark
 from myhealth.clinical.range_choice import YEARS_OF
+from myhealth.clinical.ranges import parse_measurement
 from myhealth.clinical.status import ResultStatus, status_of_words
 from myhealth.clinical.unit_sizes import size_of
 from myhealth.clinical.units import series_unit, ucum_unit
@@ -25,6 +28,7 @@ from myhealth.intake.formats.terminology import (
     Number,
     PartialDateTime,
     absent_value,
+    marked_value,
     microseconds,
     number,
     parse_offset,
@@ -177,9 +181,20 @@ def read_result(text: str, layout: Layout, unit: str = "") -> dict[str, Any]:
         return absent_value(text, code)
     if (match := WITH_UNIT.fullmatch(text)) and (own := _own_unit(text, match[2], unit)):
         return {"value": read_value(match[1].strip(), layout), "unit": own}
+    if marked := split_mark(text, unit):
+        return _marked(text, *marked, layout, unit)
     if STRAY.fullmatch(text):
         raise ValueError(f"'{text[:40]}' ends with a quote that does not begin; remove it, or write inches as in")
     return {"value": read_value(text, layout)}
+
+
+def _marked(text: str, digits: str, mark: str, layout: Layout, unit: str) -> dict[str, Any]:
+    """Return the value of a number with a mark, else the whole text."""
+    with contextlib.suppress(ValueError):
+        found = read_result(digits, layout, unit)
+        if parse_measurement(found["value"]):
+            return {**found, **mark_facts(mark)}
+    return marked_value(text, unit) or {"value": text}
 
 
 def _own_unit(text: str, in_cell: str, unit: str) -> str:

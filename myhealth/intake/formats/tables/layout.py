@@ -265,6 +265,8 @@ def _guess(layout: Layout, names: list[str], folded: list[str]) -> FittedLayout 
             return f"the column {names[place][:40]!r} occurs twice"
         if field:
             places.setdefault(field, []).append(place)
+    if "taken_at" in places:  # a day comes before its time
+        places["taken_at"].sort(key=lambda place: folded[place] == "time")
     is_exported = set(folded) >= EXPORTED
     if is_exported:
         places["record_id"] = [folded.index("id")]

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import SOURCE, code_of, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT
-from myhealth.clinical.interpretations import read_mark
+from myhealth.clinical.interpretations import mark_facts, split_mark
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import completed, range_facts
 from myhealth.clinical.status import WITHDRAWN
@@ -51,7 +51,6 @@ from myhealth.intake.formats.tables.grouping import (
     note_former_age,
     was_text,
     with_end,
-    with_replaced,
 )
 from myhealth.intake.formats.tables.headers import Headers
 from myhealth.intake.formats.tables.layout import FittedLayout, Layout
@@ -220,13 +219,13 @@ class TableReader:
                 value = _checked_value(parsed, column, text, self.layout, test.unit)
                 code = test.code or code_of(test.name, value.get("unit", ""))
                 found = table_results(test.name, code, test.unit, value, parsed, column)
-                if (value["value"].__class__ is str or "unit" in value or not text.isascii()) and was_text(text, value):
+                if (value["value"].__class__ is str or len(value) > 1 or not text.isascii()) and was_text(text, value):
                     then = table_result(test.name, test.code, test.unit, {"value": text}) | more
                     before[len(results)] = len(found), then
                 results += [each | more for each in found] if more else found
                 columns += [column] * len(found)
         if before:
-            note_former(parsed, with_replaced(results, before), SEVERAL)
+            note_former(parsed, results, before, SEVERAL)
         parsed.locate = partial(self.locate, columns)
         return results
 
@@ -239,16 +238,18 @@ class TableReader:
         if "status" in texts:
             status = _checked(parsed, self.column("status"), read_status, texts["status"])
         results = self._values(parsed, texts, withdraws=status == WITHDRAWN and "record_id" in texts)
-        more = _circumstances(texts)
+        more, marks = _circumstances(texts), list[str]()
         if status not in (None, FINAL):
             more["status"] = status
         if len(results) == 1:
-            more |= self._range(parsed, texts) | self._mark(texts)
+            more |= self._range(parsed, texts)
+            marks = self._marks(texts, is_marked="flag" in results[0])
         parsed.locate = partial(self.locate, [])
         if "results" in parsed.former:
-            former = [each | more for each in parsed.former["results"]]
-            note_former(parsed, former, SEVERAL)
-        return [each | more for each in results]
+            former = [each | more | mark_facts(*marks[:1]) for each in parsed.former["results"]]
+            parsed.former["results"] = former
+            parsed.before_marks = former if "flag" in results[0] else []
+        return [each | more | mark_facts(*marks) for each in results]
 
     def _values(self, parsed: ParsedRecord, texts: dict[str, str], *, withdraws: bool) -> list[dict[str, Any]]:
         """Return the result of a row of a long table, or both of a blood pressure, as far as name, value and unit say
@@ -267,7 +268,8 @@ class TableReader:
             parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
         value = absent if not text else _checked_value(parsed, column, text, self.layout, unit or in_header)
         if text and was_text(text, value):
-            note_former(parsed, [table_result(name, code, unit or in_header, {"value": text})], SEVERAL)
+            then = table_result(name, code, unit or in_header, {"value": text})
+            note_former(parsed, [], {0: (0, then)}, SEVERAL)
         return table_results(name, code, unit or in_header, value, parsed, column)
 
     def _range(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
@@ -290,11 +292,12 @@ class TableReader:
             parsed.faults.append((self.column("range_text"), f"'{words[:40]}' is another range than low and high"))
         return found | dict(zip(("low", "high"), both or (), strict=False)) | {"range_text": words}
 
-    def _mark(self, texts: dict[str, str]) -> dict[str, Any]:
+    def _marks(self, texts: dict[str, str], *, is_marked: bool) -> list[str]:
+        """Return the mark of a row and, if it has one and the cell of its value too, that."""
         if texts.get("range_source") == SOURCE or not (text := texts.get("flag") or texts.get("interpretation", "")):
-            return {}
-        flag, interpretation = read_mark(text)
-        return {"flag": flag} | ({"interpretations": [interpretation]} if interpretation else {})
+            return []
+        in_cell = split_mark(texts["value"], texts.get("unit") or self.table.unit) if is_marked else None
+        return [text, *(in_cell or ())[1:]]
 
     def locate(self, columns: list[str], name: str) -> str:
         """Return the name of the column that a field of the record comes from. `columns`: those of a wide table."""

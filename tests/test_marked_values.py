@@ -1,0 +1,105 @@
+"""Marks beside the number of a value: 7.2 H is 7.2, marked high; what may be read otherwise stays a text."""
+
+import json
+from typing import Any
+
+import pytest
+from support.factories import record
+from support.tables import before_identity_in_any_order, read, results, take_in
+
+from myhealth.clinical.interpretations import split_mark
+from myhealth.intake import pipeline, validation
+from myhealth.intake.formats.tables import cells, reader
+from myhealth.intake.formats.tables.layout import Layout
+
+DAY = "2026-11-20"
+MARKED = {
+    "behind": ("7.2 H", "T", 7.2, "H"), "without a blank": ("7.2H", "T", 7.2, "H"), "before": ("H 7.2", "T", 7.2, "H"),
+    "in brackets": ("7.2 (H)", "T", 7.2, "H"), "a star": ("7.2*", "T", 7.2, None), "a star before": ("*7.2", "T", 7.2, None),
+    "twice": ("7.2 HH", "T", 7.2, "HH"), "a word": ("7.2 high", "T", 7.2, "H"), "words": ("3 critical low", "T", 3, "LL"),
+    "an arrow": ("↓ 3", "T", 3, "L"), "a comma": ("7,2 (H)", "T", 7.2, "H"), "a bound": ("<5 L", "T (mg/dL)", "<5", "L"),
+    "low of a unit": ("5 L", "T (mg/dL)", 5, "L"), "behind the unit": ("5 mg/dL L", "T (mg/dL)", 5, "L"),
+    "low before a concentration": ("L 5", "T (mmol/L)", 5, "L"), "low in small letters": ("5 l", "T (mg/dL)", 5, "L"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "column", "value", "flag"), MARKED.values(), ids=MARKED)
+def test_a_mark_beside_a_number_is_its_flag(text: str, column: str, value: Any, flag: str | None) -> None:
+    (found,) = results(f'patient,date,{column}\nasha,{DAY},"{text}"\n')
+    assert (found["value"], found["flag"]) == (value, flag)
+
+
+TEXTS = {
+    "litres": ("5 L", "T"), "litres under millilitres": ("5 L", "T (mL)"), "the unit itself": ("5 L", "T (L)"),
+    "hours": ("7.2 h", "T"), "hours of hours": ("7 H", "T (min)"), "left": ("L 20", "T (mmHg)"), "years": ("5 a", "T"),
+    "a strain": ("H7", "T"), "another unit": ("7 kg H", "T (mg/dL)"), "no number": ("7.2.1 H", "T"), "a grade": ("3+", "T"),
+    "a thousand or one": ("7,200 H", "T"), "a ratio": ("1:80 H", "T"), "both": ("7 HL", "T (mg/dL)"),
+    "a finding": ("1 positive", "T"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "column"), TEXTS.values(), ids=TEXTS)
+def test_what_may_be_no_mark_stays_as_it_is(text: str, column: str) -> None:
+    (parsed,) = read(f'patient,date,{column}\nasha,{DAY},"{text}"\n')
+    (found,) = parsed.record["results"]
+    number = 5 if text == "5 L" and column == "T (L)" else text
+    assert (found["value"], parsed.faults, "flag" in found) == (number, [], False)
+
+
+def test_a_decimal_comma_is_that_of_the_table() -> None:
+    (found,) = results(f"patient;date;T\nasha;{DAY};7,25 H\n", Layout(decimal=","))
+    assert (found["value"], found["flag"]) == (7.25, "H")
+    assert split_mark("7,25 H") == ("7,25", "H")
+
+
+MARKS = {"H": ("H", None), "N": ("H", "NH"), "L": ("A", "LH"), "*": ("H", "*H"), "": ("H", None)}
+
+
+@pytest.mark.parametrize(("mark", "flag", "told"), [(mark, *found) for mark, found in MARKS.items()], ids=MARKS)
+def test_of_two_marks_of_a_value_both_are_kept(mark: str, flag: str, told: str | None) -> None:
+    table = f"patient,date,test,value,unit,flag\nasha,{DAY},Glucose,7.2 H,mmol/L,{mark}\n"
+    (found,) = results(table)
+    words = [each.get("code") or each["text"] for each in found.get("interpretations", ())]
+    assert (found["value"], found["flag"], words) == (7.2, flag, list(told or ""))
+
+
+@pytest.mark.parametrize("table", [f"patient,date,T\nasha,{DAY},7.2 H\n",
+                                   f"patient,date,test,value,flag\nasha,{DAY},T,7.2 H,L\n"], ids=["wide", "long"])  # fmt: skip
+def test_a_marked_cell_that_was_stored_as_text_is_known_again(table: str, people, db, monkeypatch) -> None:
+    with before_identity_in_any_order(monkeypatch) as before:
+        before.setattr(cells, "split_mark", lambda *_: None)
+        before.setattr(reader, "split_mark", lambda *_: None)
+        assert take_in(table, create_patients=True)["accepted"] == 1
+    assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
+    assert take_in(table)["duplicate"] == 1
+
+
+JSON = {
+    "behind": ({"value": "7.2 H"}, (7.2, "H", None)), "a comma": ({"value": "7,2 (H)"}, (7.2, "H", None)),
+    "the flag too": ({"value": "7.2 H", "flag": "H"}, (7.2, "H", None)), "a star": ({"value": "7.20*"}, (7.2, None, [{"text": "*"}])),
+    "another flag": ({"value": "7.2 H", "flag": "L"}, ("7.2 H", "L", None)), "low": ({"value": "5 L", "unit": "mmol/L"}, (5, "L", None)),
+    "litres": ({"value": "5 L"}, ("5 L", None, None)), "a number": ({"value": "7.2"}, ("7.2", None, None)),
+    "a bound": ({"value": "<5 L", "unit": "U/L"}, ("<5", "L", None)), "a typed value": ({"value": "7.2 H", "value_coded": "x"}, ("7.2 H", None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "stored"), JSON.values(), ids=JSON)
+@pytest.mark.parametrize("number", [1, None])
+def test_a_marked_value_in_json_is_its_number(number, fields, stored, people, db, monkeypatch) -> None:
+    sent = json.dumps(record(number) | {"results": [{"name": "T", **fields}]})
+    assert take_in(sent) == {"accepted": 1, "duplicate": 0, "rejected": 0}
+    shown = "select results->0->'value', results->0->>'flag', results->0->'interpretations' from checkups"
+    assert db(shown) == [stored]
+    assert take_in(sent)["duplicate"] == 1
+
+
+@pytest.mark.parametrize("number", [1, None])
+def test_a_marked_value_in_json_that_was_stored_as_text_is_known_again(number, people, db, monkeypatch) -> None:
+    sent = json.dumps(record(number) | {"results": [{"name": "T", "value": "7.2 H"}]})
+    with before_identity_in_any_order(monkeypatch) as before:
+        before.setattr(pipeline, "split_marks", lambda _: [])
+        before.setattr(validation, "split_mark", lambda *_: None)
+        assert take_in(sent)["accepted"] == 1
+    assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
+    assert take_in(sent) == {"accepted": 0, "duplicate": 1, "rejected": 0}
+    assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
