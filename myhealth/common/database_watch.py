@@ -116,8 +116,9 @@ class Notifier:
 
     def announce(self) -> None:
         """Notify the sync soon."""
-        self._changed = True
-        self._woken.set()
+        if not self._changed:
+            self._changed = True
+            self._woken.set()
 
     def stop(self) -> None:
         """End the thread, which notifies the sync of the last changes."""

@@ -1,6 +1,5 @@
 """The HTTP request that a thread serves: what its log lines, audit events and calls of other servers say of it."""
 
-import os
 import re
 from contextvars import ContextVar
 
@@ -33,11 +32,6 @@ class RequestContext(Struct):
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("request", default=None)
-
-
-def accept_id(sent: str) -> str:
-    """Return the id that a client or a proxy has sent, or a new one if it has another form."""
-    return sent if ID_FORM.fullmatch(sent) else os.urandom(8).hex()
 
 
 def request_id() -> str:

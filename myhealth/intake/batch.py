@@ -116,7 +116,7 @@ class Batch:
 
     def insert_plain(self) -> list[Pending]:
         """Insert the plain records in one statement, with the event if these are all records. Return the others."""
-        plain = [entry for entry in self.good if is_plain(entry)] if not self._shares_results else []
+        plain = [*filter(is_plain, self.good)] if not self._shares_results else []
         if not plain:
             return self.good
         event = self._event if len(plain) == len(self.outcomes) else None

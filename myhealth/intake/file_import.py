@@ -141,7 +141,7 @@ class FileImport:
         return self._intake.created
 
     def __iter__(self) -> Iterator[list[tuple[ParsedRecord, RecordResult]]]:
-        if self.dump.describes_machine and not self.options.dry_run:
+        if len(self.dump.machine) > 1 and not self.options.dry_run:
             register_machine(**self.dump.machine)
         # A thread reads and checks the next batch while PostgreSQL stores this one.
         with relaxed_gc(), prefetch(map(self._intake.validate, read_batches(self.dump.records)), 1) as batches:

@@ -117,6 +117,7 @@ FIND_PEOPLE = """
 select folded_name, id, sex, birth_date::text from users where folded_name = any(%s) and linked_at is not null"""
 NO_EVENT = (None, None, "upload", None, None, None, "done", "{}")
 NEVER = -1
+RANGED = '"range_source"'  # in the results of a record with a range of the catalogue
 
 # The columns of STORED_NAMES by name; `results` is JSON text.
 StoredRow = dict[str, Any]
@@ -272,21 +273,25 @@ def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None
     pass one record only. Raises Unavailable, PreparedElsewhere, and psycopg2's DataError or IntegrityError; then
     nothing is inserted. IntegrityConstraintViolation: a record was deleted by another session meanwhile.
     """
-    names = [fold_name(each.item.patients[0]) for each in entries]
-    unfitted = [each.record.results for each in entries]
+    rows, unfitted = [], []
+    ranged: dict[str, list[tuple[dict[str, Any], Record]]] = {}
+    for each in entries:
+        record, name = each.record, fold_name(each.item.patients[0])
+        row = dict(zip(SENT_NAMES, (name, None, record.machine, *record.columns()), strict=True))
+        if RANGED in record.results:
+            ranged.setdefault(name, []).append((row, record))
+        rows.append(row)
+        unfitted.append(record.results)
     stored: dict[int, int] = {}
     try:
         with translate_errors:
             cursor = database.cursor()
-            people = _fit_ranges(cursor, names, entries)
-            rows = [
-                (name, person, each.record.machine, *each.record.columns())
-                for name, person, each in zip(names, people, entries, strict=True)
-            ]
-            sent = encode_json([dict(zip(SENT_NAMES, row, strict=True)) for row in rows]).decode()
-            values = (sent, *(event or NO_EVENT), NEVER if event is None else len(entries))
+            if ranged:
+                _fit_ranges(cursor, ranged)
+            values = (encode_json(rows).decode(), *(event or NO_EVENT), NEVER if event is None else len(entries))
             STORE.execute(cursor, values)
-            stored = {position - 1: id_ for position, id_, _ in cursor.fetchall()}
+            for position, id_, _ in cursor.fetchall():
+                stored[position - 1] = id_
     finally:
         for position, (entry, results) in enumerate(zip(entries, unfitted, strict=True)):
             if position not in stored:
@@ -294,18 +299,15 @@ def insert_small_batch(entries: Sequence[Pending], event: tuple[Any, ...] | None
     return stored
 
 
-def _fit_ranges(cursor: Any, names: Sequence[str], entries: Sequence[Pending]) -> list[int | None]:
-    """Choose the catalogue's ranges in the records by their patients. Return the ids of these patients, so that nobody
-    else's record gets them; NEVER for a patient who is not here; None for the records without such ranges."""
-    ranged = ['"range_source"' in each.record.results for each in entries]
-    if not any(ranged):
-        return [None] * len(entries)
-    cursor.execute(FIND_PEOPLE, ([*{name for name, has_range in zip(names, ranged, strict=True) if has_range}],))
-    found = {name: (id_, sex, birth_date) for name, id_, sex, birth_date in cursor.fetchall()}
-    people: list[int | None] = []
-    for name, has_range, entry in zip(names, ranged, entries, strict=True):
-        id_, sex, birth_date = found.get(name, (NEVER, None, None)) if has_range else (None, None, None)
-        if has_range and id_ != NEVER:
-            fit_to_person(entry.record, sex, birth_date)
-        people.append(id_)
-    return people
+def _fit_ranges(cursor: Any, ranged: dict[str, list[tuple[dict[str, Any], Record]]]) -> None:
+    """Choose the catalogue's ranges in the (row, record) of each patient, by folded name. Set the patient's id in the
+    row, so that nobody else's record gets them; NEVER for one who is not here."""
+    cursor.execute(FIND_PEOPLE, ([*ranged],))
+    found = {name: told for name, *told in cursor.fetchall()}
+    for name, records in ranged.items():
+        id_, sex, birth_date = found.get(name, (NEVER, None, None))
+        for row, record in records:
+            row["person"] = id_
+            if id_ != NEVER:
+                fit_to_person(record, sex, birth_date)
+                row["results"] = record.results

@@ -89,7 +89,8 @@ class Intake:
         batch = self._store_single(checked) or self._store(checked, atomic)
         if atomic and not batch.refused:
             self.learn_people()
-        self._kept += sum(outcome.rejection_id is not None for outcome, _ in batch.refused)
+        for outcome, _ in batch.refused:
+            self._kept += outcome.rejection_id is not None
         if not self.origin.dry_run:
             notify_sync()
         return batch.outcomes

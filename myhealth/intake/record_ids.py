@@ -59,28 +59,27 @@ def is_derived(record_id: Any) -> bool:
     return isinstance(record_id, str) and DERIVED.fullmatch(record_id) is not None
 
 
-class Occurrences:
+class Occurrences(msgspec.Struct):
     """Names contents by a digest and the number of times that they have come. If there are many, the digests are on
     disk.
 
     `first`: the number of a content that comes for the first time here.
     """
 
-    def __init__(self, first: int = 1) -> None:
-        self._first = first
-        self._opened: sqlite3.Connection | None = None
+    first: int = 1
+    opened: Any = None
 
     @property
-    def _database(self) -> sqlite3.Connection:
-        if self._opened is None:  # opened by the thread that uses it, if any does
-            self._opened = sqlite3.connect("", isolation_level=None)
-            self._opened.execute("create table counts (digest text primary key, n integer) without rowid")
-        return self._opened
+    def _database(self) -> Any:
+        if self.opened is None:  # opened by the thread that uses it, if any does
+            self.opened = sqlite3.connect("", isolation_level=None)
+            self.opened.execute("create table counts (digest text primary key, n integer) without rowid")
+        return self.opened
 
     def name(self, content: str) -> str:
         digest = _digest(content)
         row = self._database.execute(
-            "insert into counts values (?, ?) on conflict do update set n = n + 1 returning n", (digest, self._first)
+            "insert into counts values (?, ?) on conflict do update set n = n + 1 returning n", (digest, self.first)
         ).fetchone()
         return f"sha256:{digest}:{row[0]}"
 

@@ -7,6 +7,7 @@ Source: HL7 FHIR R4 (4.0.1), "OperationOutcome", value set issue-type.
 import gc
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -20,7 +21,7 @@ from myhealth.common.concurrency import Once
 from myhealth.common.errors import Busy, MissingPrivilege, MyHealthError, SettingsError, TooManyAttempts, Unavailable
 from myhealth.common.logs import configure_logging, log_request
 from myhealth.common.refusals import MinuteTexts
-from myhealth.common.request_context import HEADER, RequestContext, accept_id, current_request
+from myhealth.common.request_context import HEADER, ID_FORM, RequestContext, current_request
 from myhealth.common.settings import Settings, load
 from myhealth.reports.documents import encode_json
 from wsgi.common import metrics
@@ -248,7 +249,8 @@ class Exchange:
         self._began = time.perf_counter()
         self._status, self.bytes_sent = 500, 0
         sent = environ.get("HTTP_X_REQUEST_ID", "")
-        self._request = RequestContext(accept_id(sent), environ.get("REQUEST_METHOD", "")[:20])
+        own_id = sent if ID_FORM.fullmatch(sent) else os.urandom(8).hex()
+        self._request = RequestContext(own_id, environ.get("REQUEST_METHOD", "")[:20])
 
     def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> Iterable[bytes]:
         """Let the application answer. The request ends when its answer has been sent."""

@@ -9,7 +9,7 @@ import platform
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -37,8 +37,9 @@ DURATION = Histogram(
     "http_request_duration_seconds", "Seconds until the answer was sent.", LABELS, buckets=SECONDS, registry=COUNTED
 )
 RECORDS = Counter("myhealth_upload_records", "Records received over HTTP.", ("outcome",), registry=COUNTED)
+records_of = cache(RECORDS.labels)
 for _outcome in ("accepted", "duplicate", "rejected"):
-    RECORDS.labels(_outcome)  # 0 until the first
+    records_of(_outcome)  # 0 until the first
 LOGINS = Counter("myhealth_logins", "Attempts to log in at the upload API.", ("outcome",), registry=COUNTED)
 POOL = Gauge(
     "myhealth_database_connections", "Connections to PostgreSQL, every half second.", ("state",),

@@ -63,13 +63,15 @@ def read_body(max_bytes: int, check: Callable[[bytes], None] | None = None) -> b
     return b"".join(_decompressed([body], max_bytes))
 
 
-def spool_body(max_bytes: int, begin: Callable[[bytes], None] = lambda _: None) -> BinaryIO:
+def spool_body(max_bytes: int, begin: Callable[[bytes], None] | None = None) -> BinaryIO:
     """Return the request's body as a file, in memory while it is small. `begin` gets its first CHUNK before more is
     read. Raises as `read_body` does."""
     file: Any = io.BytesIO()
     parts = iter(_decompressed(_read_chunks(max_bytes), max_bytes))
     try:
-        begin(first := next(parts, b""))
+        first = next(parts, b"")
+        if begin:
+            begin(first)
         for part in itertools.chain([first], parts):
             if file.tell() + len(part) > SMALL_BODY_BYTES and isinstance(file, io.BytesIO):
                 small, file = file, tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
@@ -288,7 +290,7 @@ def find_address(trusted_proxies: str) -> str:
     IPv4-mapped addresses as IPv4.
     """
     address = peer_address()
-    hops = [hop for hop in header("X-Forwarded-For").split(",") if hop.strip()]
+    hops = [*filter(str.strip, header("X-Forwarded-For").split(","))]
     while hops and is_trusted(address, trusted_proxies):
         address = fold_address(hops.pop().strip())
     return address[:100]

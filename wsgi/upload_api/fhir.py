@@ -30,7 +30,7 @@ from myhealth.profiles.models import User
 from myhealth.reports.documents import Document, decode_json
 from myhealth.reports.fhir.resources import observation_ids
 from wsgi.common.application import FHIR, operation_outcome
-from wsgi.common.metrics import RECORDS
+from wsgi.common.metrics import records_of
 from wsgi.common.openapi import JSON, TEXT, Operation, ref, shape
 from wsgi.common.requests import JSON_TYPE, WrongMediaType, accepted_type, header, site, spool_body
 from wsgi.common.views import json_response
@@ -220,7 +220,7 @@ class FhirWriteView(TakesRecords):
         left = [each for head, each in heads.items() if head not in known and head not in entries.problems]
         results = intake.store_batch(left, atomic=atomic) if left else []
         for each in results:
-            RECORDS.labels(each.status).inc()
+            records_of(each.status).inc()
         documents = _documents([each.id for each in results if each.id] + [*known.values()])
         done = {id(record): result for record, result in zip(left, results, strict=True)}
         for head, record in heads.items():

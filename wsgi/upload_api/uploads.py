@@ -34,7 +34,7 @@ from myhealth.intake.results import ERASED, ImportSource, RecordResult, counts
 from myhealth.machines.services import register_machine
 from myhealth.reports.documents import encode_json
 from wsgi.common.application import error_body
-from wsgi.common.metrics import RECORDS
+from wsgi.common.metrics import records_of
 from wsgi.common.openapi import Operation
 from wsgi.common.requests import CHUNK, QUICK_BODY_BYTES, SMALL_BODY_BYTES, header, spool_body
 from wsgi.common.views import json_response, list_response
@@ -125,6 +125,7 @@ class BulkAnswer:
         if (
             self.dump.format.is_single
             and self._first
+            and self._first.errors
             and any(error.get("code") == "unknown_user" for error in self._first.errors)
         ):
             # not an exception: under an Idempotency-Key it would roll back the storing of the rejected record
@@ -157,9 +158,7 @@ class BulkAnswer:
                 self._add_rejected(record)
 
     def with_file(self, answer: Answer) -> str:
-        """Return the JSON of an answer with the rejected records, if they are wanted; they are not kept with it."""
-        if not self._with_rejected or answer.status == 404:
-            return answer.body
+        """Return the JSON of an answer with the rejected records; they are not kept with it."""
         layout = self.dump.format.write_rejected(self.dump)
         file = layout.before + layout.between.join(self._file) + layout.after if self._file else b""
         return f'{answer.body[:-1]},"refused_file":{encode_json(file.decode("utf-8", "replace")).decode()}}}'
@@ -224,14 +223,14 @@ class TakesRecords(UploadView):
         place = f"machines/{machine}/dumps" if as_dump else f"users/{patient}/checkups" if patient else "checkups"
         source = f"POST /{place}/"[:200]
         with contextlib.ExitStack() as held:
-            body = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
-            self.make_room(unpacked_size(body), held)
+            sent = held.enter_context(spool_body(self.context.settings.upload.max_body_bytes))
+            self.make_room(unpacked_size(sent), held)
             if key is not None:
                 further = {name: self.parameters[name] for name in FURTHER if name in self.parameters}
-                digest = _digest(body, source, str(atomic), str(with_rejected), *map(str, further.items()))
+                digest = _digest(sent, source, str(atomic), str(with_rejected), *map(str, further.items()))
             is_table = header("Content-Type").startswith(CSV.media_type)
             layout = self.asked_layout(is_table=is_table) if is_table or self.parameters else GUESSED
-            bulk = BulkAnswer(self.opened(body, machine, patient, layout, is_table=is_table), with_rejected)
+            bulk = BulkAnswer(self.opened(sent, machine, patient, layout, is_table=is_table), with_rejected)
 
             named = f"{source} {name}"[:200] if (name := sent_file_name()) else source
 
@@ -244,9 +243,10 @@ class TakesRecords(UploadView):
                 bulk.collect_rejected(self._records(bulk.dump), answer)
         counted = {"replayed": 1} if answer.replayed else bulk.counts
         for outcome in filter(counted.get, counted):
-            RECORDS.labels(outcome).inc(counted[outcome])
+            records_of(outcome).inc(counted[outcome])
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
-        return json_response(bulk.with_file(answer), answer.status, headers=headers)
+        body = bulk.with_file(answer) if with_rejected and answer.status != 404 else answer.body
+        return json_response(body, answer.status, headers=headers)
 
     def asked_layout(self, *, is_table: bool) -> Layout:
         """Return the layout of a table that the request names, with the parts that it gives. Raises BadInput."""
@@ -298,12 +298,13 @@ class TakesRecords(UploadView):
             intake.origin.layout = dump_layout(dump.layout)  # with what its first rows told
         if atomic and len(ahead) > 1:
             raise TooLarge(f"An all-or-nothing request has at most {ATOMIC_CHARACTERS} characters of records.")
-        if len(ahead) < 2 and not dump.describes_machine:
+        describes_machine = len(dump.machine) > 1
+        if len(ahead) < 2 and not describes_machine:
             first = ahead[0] if ahead else []
             add(first, intake.store_batch(first, atomic=atomic))
             return
         with contextlib.suppress(Rollback), transaction():
-            if dump.describes_machine:
+            if describes_machine:
                 register_machine(**dump.machine)
             while batch := ahead.popleft() if ahead else next(batches, None):
                 add(batch, intake.store_batch(batch, atomic=atomic))

@@ -52,11 +52,6 @@ class Dump(Struct):
     def serial(self) -> str | None:
         return self.machine.get("serial")
 
-    @property
-    def describes_machine(self) -> bool:
-        """Whether the source says more about its machine than the serial."""
-        return len(self.machine) > 1
-
 
 class RejectedLayout(Struct, frozen=True):
     """The parts of a file of rejected records: before all, between two, after all, and the bytes of each record."""

@@ -242,7 +242,10 @@ def format_names() -> list[str]:
 
 def get_format(name: str) -> Format:
     """Return the format of this name; OBJECT for any other name, such as that of an old rejection without one."""
-    return next((each for each in FORMATS if each.name == name), OBJECT)
+    for each in FORMATS:
+        if each.name == name:
+            return each
+    return OBJECT
 
 
 HL7_REST = re.compile(rb"(?:\xef\xbb\xbf)?\s*(SFT|EVN|PID|PV1|ORC|OBR|OBX)[|][^\r\n]*[|]")
@@ -290,10 +293,10 @@ def detect_format(source: Source) -> Format:
     if found := HL7_REST.match(head):
         raise BadInput(f"it is HL7 v2, but begins with {found[1].decode()}: a message begins with MSH")
     is_utf16 = head.startswith(UTF16_BOMS)
-    is_table = not (is_utf16 and NO_TABLE.match(head.decode("utf-16", "ignore")))
-    known = next((each for each in FORMATS if each.detect(source)), None) if is_table else None
-    if known is not None:
-        return known
+    if not (is_utf16 and NO_TABLE.match(head.decode("utf-16", "ignore"))):
+        for each in FORMATS:
+            if each.detect(source):
+                return each
     if is_utf16:
         raise BadInput("it is UTF-16; save it as UTF-8")
     if b"\0" in head:

@@ -59,21 +59,40 @@ class Source:
     def __init__(self, raw: BinaryIO, max_bytes: int = 0) -> None:
         self._raw = raw
         self._max_bytes = max_bytes
-        self._unpacked = _Unpacked(raw, max_bytes)
-        self._head = b""
-        self._complete = False
+        self._count = 0
+        self._head, self._complete = b"", False
+        first = raw.read(CHUNK_BYTES)
+        if first.startswith(GZIP_MAGIC):
+            packed: Any = _Joined(first, raw)
+            self._unpacked: Any = gzip.GzipFile(fileobj=packed, mode="rb")
+        else:
+            self._unpacked = raw
+            self._head = self._counted(first)
 
     def head(self, size: int = HEAD_BYTES) -> bytes:
         """Return all bytes examined so far: at least `size` of them, unless the source is shorter."""
         while not self._complete and len(self._head) < size:
-            part = self._unpacked.read(CHUNK_BYTES)
+            part = self.read(CHUNK_BYTES)
             self._head += part
             self._complete = not part
         return self._head
 
     def stream(self) -> Readable:
         """Return all bytes from the beginning. Call it once, after the examination."""
-        return _Joined(self._head, self._unpacked)
+        return _Joined(self._head, self)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes behind those examined."""
+        try:
+            return self._counted(self._unpacked.read(size))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise BadInput(f"the gzipped file is damaged or cut short: {error}") from error
+
+    def _counted(self, data: bytes) -> bytes:
+        self._count += len(data)
+        if self._max_bytes and self._count > self._max_bytes:
+            raise TooLarge(f"unpacked it has more than {self._max_bytes} bytes")
+        return data
 
     def seekable(self) -> bool:
         return self._raw.seekable()
@@ -156,27 +175,6 @@ def top_names(text: str) -> set[str]:
             if name == "records":
                 break
     return names
-
-
-class _Unpacked:
-    """The source as plain bytes: gzip is recognised by its first bytes. Raises TooLarge beyond `max_bytes`."""
-
-    def __init__(self, source: BinaryIO, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._count = 0
-        head = source.read(CHUNK_BYTES)
-        whole: Any = _Joined(head, source)
-        self._stream = gzip.GzipFile(fileobj=whole, mode="rb") if head.startswith(GZIP_MAGIC) else whole
-
-    def read(self, size: int) -> bytes:
-        try:
-            data: bytes = self._stream.read(size)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise BadInput(f"the gzipped file is damaged or cut short: {error}") from error
-        self._count += len(data)
-        if self._max_bytes and self._count > self._max_bytes:
-            raise TooLarge(f"unpacked it has more than {self._max_bytes} bytes")
-        return data
 
 
 class _Joined:
