@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from myhealth.checkups.models import Checkup, select_list
-from myhealth.checkups.services import keep_versions, record_changes
+from myhealth.checkups.models import select_list
+from myhealth.checkups.services import Change, change_checkups
 from myhealth.clinical.status import WITHDRAWN
 from myhealth.common.text import printable
 from myhealth.intake.content import Content, held_in, numbers_in, results_in, version_order
@@ -247,10 +247,9 @@ class Reunion:
             if row.result.id != stored["id"] and number in held.get(row.result.id or 0, ())
         }
         if gone:
-            keep_versions((id_, "withdrawn") for id_ in gone)
-            Checkup.update(status=WITHDRAWN).where(Checkup.id.in_([*gone])).execute()
-            details = {"changed": ["status"], "by": "its source"}
-            record_changes("checkup.change", [(id_, patient_id, details) for id_, patient_id in gone.items()])
+            withdrawn = {"status": WITHDRAWN}
+            changes = [Change(id_, patient_id, "withdrawn", withdrawn) for id_, patient_id in gone.items()]
+            change_checkups(changes, by="its source")
 
 
 def _find_related(cursor: Any, rows: Sequence[Pending]) -> tuple[dict[int, list[StoredRow]], list[Gone]]:
