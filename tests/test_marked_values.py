@@ -7,9 +7,8 @@ import pytest
 from support.factories import record
 from support.tables import before_identity_in_any_order, read, results, take_in
 
-from myhealth.clinical.interpretations import split_mark
 from myhealth.intake import pipeline, validation
-from myhealth.intake.formats.tables import cells, reader
+from myhealth.intake.formats.tables import reader
 from myhealth.intake.formats.tables.layout import Layout
 
 DAY = "2026-11-20"
@@ -18,7 +17,7 @@ MARKED = {
     "in brackets": ("7.2 (H)", "T", 7.2, "H"), "a star": ("7.2*", "T", 7.2, None), "a star before": ("*7.2", "T", 7.2, None),
     "twice": ("7.2 HH", "T", 7.2, "HH"), "a word": ("7.2 high", "T", 7.2, "H"), "words": ("3 critical low", "T", 3, "LL"),
     "an arrow": ("↓ 3", "T", 3, "L"), "a comma": ("7,2 (H)", "T", 7.2, "H"), "a bound": ("<5 L", "T (mg/dL)", "<5", "L"),
-    "low of a unit": ("5 L", "T (mg/dL)", 5, "L"), "behind the unit": ("5 mg/dL L", "T (mg/dL)", 5, "L"),
+    "low of a unit": ("5 L", "T (mg/dL)", 5, "L"), "low, in brackets": ("5 (L)", "T", 5, "L"),
     "low before a concentration": ("L 5", "T (mmol/L)", 5, "L"), "low in small letters": ("5 l", "T (mg/dL)", 5, "L"),
 }  # fmt: skip
 
@@ -49,26 +48,41 @@ def test_what_may_be_no_mark_stays_as_it_is(text: str, column: str) -> None:
 def test_a_decimal_comma_is_that_of_the_table() -> None:
     (found,) = results(f"patient;date;T\nasha;{DAY};7,25 H\n", Layout(decimal=","))
     assert (found["value"], found["flag"]) == (7.25, "H")
-    assert split_mark("7,25 H") == ("7,25", "H")
 
 
-MARKS = {"H": ("H", None), "N": ("H", "NH"), "L": ("A", "LH"), "*": ("H", "*H"), "": ("H", None)}
+MARKS = {"H": (7.2, "H", None), "N": ("7.2 H", "N", None), "L": ("7.2 H", "L", None), "": (7.2, "H", None),
+         "*": (7.2, "H", [{"text": "*"}, {"code": "H"}])}  # fmt: skip
 
 
-@pytest.mark.parametrize(("mark", "flag", "told"), [(mark, *found) for mark, found in MARKS.items()], ids=MARKS)
-def test_of_two_marks_of_a_value_both_are_kept(mark: str, flag: str, told: str | None) -> None:
+@pytest.mark.parametrize(("mark", "expected"), MARKS.items(), ids=MARKS)
+def test_a_mark_that_the_row_contradicts_stays_in_the_text(mark: str, expected: Any) -> None:
     table = f"patient,date,test,value,unit,flag\nasha,{DAY},Glucose,7.2 H,mmol/L,{mark}\n"
     (found,) = results(table)
-    words = [each.get("code") or each["text"] for each in found.get("interpretations", ())]
-    assert (found["value"], found["flag"], words) == (7.2, flag, list(told or ""))
+    assert (found["value"], found["flag"], found.get("interpretations")) == expected
+
+
+RANGES = {"above": ("7.2 H", "3", "5", 7.2), "not above": ("4 H", "3", "5", "4 H"), "below": ("2 L", "3", "5", 2)}
+
+
+@pytest.mark.parametrize(("text", "low", "high", "value"), RANGES.values(), ids=RANGES)
+def test_the_range_tells_whether_a_letter_is_a_mark(text: str, low: str, high: str, value: Any) -> None:
+    (found,) = results(f"patient,date,test,value,low,high\nasha,{DAY},T,{text},{low},{high}\n")
+    assert found["value"] == value
+
+
+def test_the_rows_of_one_check_up_have_marks(people, db) -> None:
+    table = f"record id,patient,date,test,value,unit\n1,savita,{DAY},A,7.2 H,mg/dL\n1,savita,{DAY},B,5 mg/dL,mg/dL\n"
+    assert take_in(table)["accepted"] == 1
+    assert db("select results->0->'value', results->0->>'flag' from checkups") == [(7.2, "H")]
+    db("update checkups set results = jsonb_set(results, '{0}', results->0 || %s)", '{"value": "7.2 H", "flag": null}')
+    assert take_in(table)["duplicate"] == 1
 
 
 @pytest.mark.parametrize("table", [f"patient,date,T\nasha,{DAY},7.2 H\n",
                                    f"patient,date,test,value,flag\nasha,{DAY},T,7.2 H,L\n"], ids=["wide", "long"])  # fmt: skip
 def test_a_marked_cell_that_was_stored_as_text_is_known_again(table: str, people, db, monkeypatch) -> None:
     with before_identity_in_any_order(monkeypatch) as before:
-        before.setattr(cells, "split_mark", lambda *_: None)
-        before.setattr(reader, "split_mark", lambda *_: None)
+        before.setattr(reader, "part_marks", lambda *_: [])
         assert take_in(table, create_patients=True)["accepted"] == 1
     assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
     assert take_in(table)["duplicate"] == 1
@@ -97,8 +111,8 @@ def test_a_marked_value_in_json_is_its_number(number, fields, stored, people, db
 def test_a_marked_value_in_json_that_was_stored_as_text_is_known_again(number, people, db, monkeypatch) -> None:
     sent = json.dumps(record(number) | {"results": [{"name": "T", "value": "7.2 H"}]})
     with before_identity_in_any_order(monkeypatch) as before:
-        before.setattr(pipeline, "split_marks", lambda _: [])
-        before.setattr(validation, "split_mark", lambda *_: None)
+        before.setattr(pipeline, "part_marks", lambda _: [])
+        before.setattr(validation, "find_mark", lambda _: None)
         assert take_in(sent)["accepted"] == 1
     assert db("select results->0->>'value' from checkups") == [("7.2 H",)]
     assert take_in(sent) == {"accepted": 0, "duplicate": 1, "rejected": 0}

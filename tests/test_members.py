@@ -244,6 +244,15 @@ def test_a_report_takes_in_what_was_sent_alone(db, people, shown, contained, lin
     assert values(shown()) == {"DiagnosticReport/r1": [6.9]}
 
 
+def test_a_review_of_what_a_report_takes_in_ends(db, people) -> None:
+    take(glucose())
+    db("update checkups set reviewed_at = now(), reviewed_by = 1, review_note = 'seen'")
+    take(PANEL, glucose())
+    review = "select status, reviewed_at is null, reviewed_by, review_note from checkups order by id"
+    assert db(review) == [("entered-in-error", True, None, "seen"), (None, True, None, None)]
+    assert db("select reason from checkup_versions") == [("withdrawn",)]
+
+
 ORDERS = {
     "the report is later": ({"status": "preliminary"}, {"meta": LATER}, [5.5], 5.1),
     "the report is earlier": ({"status": "corrected", "meta": LATER}, {}, [5.1], 5.5),

@@ -5,10 +5,7 @@ Source: HL7 terminology, code system v3-ObservationInterpretation, and HL7 v2 ta
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
-
-from myhealth.clinical.unit_sizes import size_of
 
 V3_URI = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 V2_URI = "http://terminology.hl7.org/CodeSystem/v2-0078"
@@ -56,14 +53,6 @@ PLAIN_WORDS = {  # the numbers are SNOMED CT's
     word: code for code, words in (row.split(": ") for row in _WORDS.strip().split("\n")) for word in words.split("; ")
 }
 SEVERITY = ("N", "A", "L", "H", "LL", "HH")
-# A number, also a bound or with its unit, and a mark beside it: 7.2 H, 7,2 (H), 5 mg/dL*, H 7.2, ↑7.2.
-_WORDY = [each for each in PLAIN_WORDS if each.replace(" ", "").isalpha() and PLAIN_WORDS[each] not in ("POS", "NEG")]
-_MARK = "|".join((r"hh?|ll?|[na]|\*{1,3}|↑{1,2}|↓{1,2}", *sorted(_WORDY, key=len, reverse=True)))
-_MEASURED = r"(?P<rest>(?:[<>]=?|[≤≥])?\s*[+-]?(?:[0-9][0-9.,']*|[.,][0-9]+)(?:\s*(?:%|[^\W\d_(][^\s(*]*/[^\s(*]+))?)"
-BEHIND = re.compile(rf"{_MEASURED}\s*(?P<open>[(\[])?(?P<mark>{_MARK})(?(open)[)\]])", re.IGNORECASE)
-BEFORE = re.compile(
-    rf"(?P<open>[(\[])?(?P<mark>{_MARK})(?(open)[)\]]\s*|(?:(?<=[*↑↓])|\s*:|\s)\s*){_MEASURED}", re.IGNORECASE
-)
 
 
 def flag_of(interpretations: Iterable[Mapping[str, Any]]) -> str | None:
@@ -89,38 +78,6 @@ def read_mark(text: str) -> tuple[str | None, dict[str, Any] | None]:
     found = {"code": code} if code in INTERPRETATIONS else {"text": text}
     flag = flag_of([found])
     return flag, None if code == flag else found
-
-
-def mark_facts(*marks: str) -> dict[str, Any]:
-    """Return the flag and the interpretations of a result's marks, {} if it has none; the gravest gives the flag."""
-    if not marks:
-        return {}
-    read = [*map(read_mark, dict.fromkeys(marks))]
-    told = [each or {"code": flag} for flag, each in read if each or len(read) > 1]
-    return {"flag": flag_of(told) if told else read[0][0]} | ({"interpretations": told} if told else {})
-
-
-@lru_cache(maxsize=1024)
-def split_mark(text: str, unit: str | None = None) -> tuple[str, str] | None:
-    """Return (number, mark) of a number with a mark beside it, for `read_mark`; None if it may be read otherwise. The
-    number is as written, and may be followed by its unit.
-
-    `unit`: the value's. A letter that is a unit of the same kind is one: 5 L is no low volume, 7 h no high duration.
-    Without a unit L, N, A and h may be one, and L before a number may mean left unless the unit is a concentration.
-    Worked examples: "7.2 H" is ("7.2", "H"), "7,2 (H)" ("7,2", "H"), "*7.2" ("7.2", "*"), "5 L" of mmol/L ("5", "L").
-    """
-    is_before = False
-    if not (found := BEHIND.fullmatch(text)):
-        found, is_before = BEFORE.fullmatch(text), True
-    if not found:
-        return None
-    rest, mark = found["rest"], found["mark"]
-    own = unit or rest.lstrip("<>=≤≥+-0123456789.,' ")
-    is_concentration = "/" in own or "%" in own
-    if mark in ("L", "l", "N", "n", "A", "a", "h") and (not own or (is_before and not is_concentration)):
-        return None
-    kind, of = size_of(mark), size_of(own) if own else None
-    return None if kind and of and kind[1] == of[1] else (rest, mark)
 
 
 def interpretation_text(interpretation: Mapping[str, Any]) -> str:

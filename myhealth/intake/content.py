@@ -17,7 +17,7 @@ from myhealth.clinical import status
 from myhealth.clinical.catalog import as_sent
 from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.status import WITHDRAWN
-from myhealth.intake.formats.terminology import marked_value
+from myhealth.intake.formats.marked_numbers import read_marked
 from myhealth.intake.record import encode_json
 
 Content = dict[str, Any]
@@ -319,9 +319,7 @@ def _letters_of(value: Any) -> str:
 
 
 def result_said(result: Content) -> Content:
-    said = as_sent(result)
-    if said.get("value").__class__ is str and (marked := marked_value(said["value"], said.get("unit"))):
-        said |= marked | ({} if said.get("flag") is None else {"flag": said["flag"]})  # earlier releases kept the text
+    said = as_sent(read_marked(result) or result)  # earlier releases kept 7.2 H as text
     if words := result.get("range_text"):  # earlier releases did not read them
         unit = result.get("unit_text") or result.get("unit")
         if (said.get("low"), said.get("high")) == parse_range(words, unit):

@@ -22,13 +22,13 @@ from myhealth.common.database import cause_of, database, first_line, notify_sync
 from myhealth.common.errors import BadInput, Unavailable
 from myhealth.common.text import fold_name
 from myhealth.intake.batch import Batch
+from myhealth.intake.formats.marked_numbers import part_marks
 from myhealth.intake.identity import claim_of, composed, identifiers_of_invalid
 from myhealth.intake.parsed_record import UNREAD, ParsedRecord
 from myhealth.intake.patients import Patients
 from myhealth.intake.record import Record, warn_of_withdrawn
 from myhealth.intake.record_ids import Occurrences, may_have_former_number, use_former_numbers
 from myhealth.intake.record_types import Patient
-from myhealth.intake.result_facts import split_marks
 from myhealth.intake.results import ConcurrentChange, ImportSource, RecordResult, ValidatedRecord, counts, first_faults
 from myhealth.intake.validation import accept_text, latest_moment, validate_record
 
@@ -219,7 +219,7 @@ class Intake:
             if _is_withdrawal(about):
                 return ValidatedRecord(parsed, validate_record(WITHDRAWAL | about)[0], [])
             if is_ours:
-                parsed.before_marks = split_marks(about)
+                parsed.before_marks = part_marks(about)
             record, faults = validate_record(about, self.origin.machine)
         if record is None:
             return self._invalid(parsed, _located(parsed, faults))
@@ -229,8 +229,8 @@ class Intake:
             return ValidatedRecord(parsed, None, _located(parsed, faults))
         item = ValidatedRecord(parsed, record, [], former_ids=(parsed.former_id,) if parsed.former_id else ())
         self._name_patient(item, record)
-        if parsed.former:
-            item.former = validate_record(self._about(parsed.record | parsed.former), origin.machine)[0]
+        if former := parsed.former or (parsed.before_marks and {"results": parsed.before_marks}):
+            item.former = validate_record(self._about(parsed.record | former), origin.machine)[0]
         if record.record_id is None and origin.derive_ids:
             self._derive_number(item, record)
         if record.taken_at is None and origin.derive_ids:  # not a live upload, which is made as it is measured

@@ -20,7 +20,6 @@ from myhealth.clinical.range_text import conditional_ranges, parse_range
 from myhealth.clinical.ranges import parse_measurement
 from myhealth.clinical.status import CORRECTED, RANKS, WITHDRAWN, compare_status
 from myhealth.common.text import printable
-from myhealth.intake.formats.terminology import marked_value
 from myhealth.intake.record import NOT_SENT, Record, encode_json
 from myhealth.intake.record_types import TEXT_MAX, ReferenceRange
 
@@ -49,28 +48,6 @@ def says_more(result: Any) -> bool:
     if result.value == "" and _value_words(result):
         return True
     return bool((result.interpretations and result.flag in ABSENT) or (result.codings and result.code is NOT_SENT))
-
-
-def split_marks(record: Any) -> list[Any]:
-    """Take the marks out of the values of a decoded record's results, and return the results as they were; [] if no
-    value has a mark that can be taken out: one that the result contradicts or explains otherwise stays."""
-    results = record.get("results") if isinstance(record, dict) else None
-    if not isinstance(results, list):
-        return []
-    made = [_without_mark(each) for each in results]
-    if made == results:
-        return []
-    record["results"] = made
-    return results
-
-
-def _without_mark(result: Any) -> Any:
-    if not isinstance(result, dict) or not isinstance(result.get("value"), str):
-        return result
-    found = marked_value(result["value"], str(result.get("unit") or ""))
-    if not found or any(name.startswith("value_") or name in ("interpretations", "absent_reason") for name in result):
-        return result
-    return result if result.get("flag") not in (None, found["flag"]) else result | found
 
 
 def as_judged(result: Any, found: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from msgspec import inspect
 from msgspec.structs import replace
 
 from myhealth.clinical.catalog import findings, first_findings, is_of_first
-from myhealth.clinical.interpretations import split_mark
 from myhealth.clinical.range_choice import age_at, for_person
 from myhealth.clinical.series import BLOOD_KIND, specimen_kind
 from myhealth.common.decoding import INT_MAX, INT_MIN
@@ -34,6 +33,7 @@ from myhealth.intake.explanation import (
     explain,
     json_faults,
 )
+from myhealth.intake.formats.marked_numbers import find_mark
 from myhealth.intake.parsed_record import UNREAD, DuplicateKeyDict, ParsedRecord, UnrepresentableNumber, parse_float
 from myhealth.intake.record import (
     DETAIL_COLUMNS,
@@ -103,7 +103,7 @@ def accept_text(parsed: ParsedRecord, machine: str | None, latest: datetime) -> 
             return None
         if '"range_text"' in raw and any(map(tells_range, sent.results or ())):
             return None
-        if any(each.value.__class__ is str and split_mark(each.value, each.unit or "") for each in sent.results or ()):
+        if any(each.value.__class__ is str and find_mark(each.value) for each in sent.results or ()):
             return None
         added, found = _check_results(sent.results or ())
         encoded = encode_json(sent)

@@ -11,8 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import Struct
 
 from myhealth.clinical.absent_reasons import NO_VALUE
-from myhealth.clinical.interpretations import mark_facts, split_mark
-from myhealth.clinical.ranges import parse_measurement
 from myhealth.common.errors import BadInput
 from myhealth.common.spreadsheets import FAILED
 from myhealth.intake.parsed_record import UnrepresentableNumber, parse_float, parse_int
@@ -36,8 +34,6 @@ NOT_A_NUMBER = {
 DECIMAL_COMMA = re.compile(r"(?:[<>]=?\s*)?[+-]?(?:[0-9]{1,15},[0-9]{1,2}|0,[0-9]{3,15})")
 # A number in HL7 (section 2.A, NM), also with an exponent, as some machines send it.
 NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])0*([0-9]*)(?:\.([0-9]*))?([eE][+-]?[0-9]+)?")
-
-DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]{1,2}(?:[^0-9,.']|$))")
 
 
 class PartialDateTime(Struct, frozen=True):
@@ -136,21 +132,6 @@ def number(text: str) -> Number | None:
     rest = (f".{fraction}" if fraction else "") + exponent
     found: Any = parse_float(plain + rest) if rest else parse_int(plain)
     return None if isinstance(found, UnrepresentableNumber) else found
-
-
-def marked_value(text: str, unit: str | None = None) -> dict[str, Any] | None:
-    """Return the value of a number, or a bound, with a mark beside it, its flag and its interpretations; None if the
-    text may be anything else. A comma before one or two digits parts no thousands.
-
-    Worked examples: "7,2 (H)" is {"value": 7.2, "flag": "H"}; "5 L" is None without a unit and low with mg/dL.
-    """
-    if not (found := split_mark(text, unit)):
-        return None
-    digits = DECIMAL_COMMA.sub(".", found[0])
-    value = number(digits)
-    if value is None and not parse_measurement(digits):
-        return None
-    return {"value": digits if value is None else value, **mark_facts(found[1])}
 
 
 def absent_value(sent: str, code: str) -> dict[str, Any]:

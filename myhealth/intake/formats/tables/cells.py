@@ -3,7 +3,6 @@
 A text with two possible meanings is a fault, never a guess.
 """
 
-import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -14,12 +13,12 @@ from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import name_of
 from myhealth.clinical.coding_systems import is_loinc
 from myhealth.clinical.guide import BLOOD_PRESSURE, DIASTOLIC, SYSTOLIC
-from myhealth.clinical.interpretations import mark_facts, split_mark
 from myhealth.clinical.range_choice import YEARS_OF
 from myhealth.clinical.ranges import parse_measurement
 from myhealth.clinical.status import ResultStatus, status_of_words
 from myhealth.clinical.unit_sizes import size_of
 from myhealth.clinical.units import series_unit, ucum_unit
+from myhealth.intake.formats.marked_numbers import plain_number
 from myhealth.intake.formats.tables.layout import ORDERS, FittedLayout, Layout
 from myhealth.intake.formats.terminology import (
     NOT_A_NUMBER,
@@ -28,7 +27,6 @@ from myhealth.intake.formats.terminology import (
     Number,
     PartialDateTime,
     absent_value,
-    marked_value,
     microseconds,
     number,
     parse_offset,
@@ -165,6 +163,17 @@ def read_value(text: str, layout: Layout) -> Number | str:
     return text
 
 
+def read_marked_number(text: str, layout: Layout) -> Number | str | None:
+    """Return the number, or the bound, beside a mark; None if it may be another one."""
+    if "," in text and not (layout.decimal or layout.thousands):
+        return plain_number(text)
+    try:
+        found = read_value(text, layout)
+    except ValueError:
+        return None
+    return found if parse_measurement(found) else None
+
+
 def read_result(text: str, layout: Layout, unit: str = "") -> dict[str, Any]:
     """Return the value of a cell, or the reason that the cell gives for its absence. `unit`: of its column or row. If
     the cell has a unit too (5.5 %), it must be the same.
@@ -181,20 +190,9 @@ def read_result(text: str, layout: Layout, unit: str = "") -> dict[str, Any]:
         return absent_value(text, code)
     if (match := WITH_UNIT.fullmatch(text)) and (own := _own_unit(text, match[2], unit)):
         return {"value": read_value(match[1].strip(), layout), "unit": own}
-    if marked := split_mark(text, unit):
-        return _marked(text, *marked, layout, unit)
     if STRAY.fullmatch(text):
         raise ValueError(f"'{text[:40]}' ends with a quote that does not begin; remove it, or write inches as in")
     return {"value": read_value(text, layout)}
-
-
-def _marked(text: str, digits: str, mark: str, layout: Layout, unit: str) -> dict[str, Any]:
-    """Return the value of a number with a mark, else the whole text."""
-    with contextlib.suppress(ValueError):
-        found = read_result(digits, layout, unit)
-        if parse_measurement(found["value"]):
-            return {**found, **mark_facts(mark)}
-    return marked_value(text, unit) or {"value": text}
 
 
 def _own_unit(text: str, in_cell: str, unit: str) -> str:

@@ -66,30 +66,25 @@ def _add(first: ParsedRecord, parsed: ParsedRecord) -> None:
 
 
 def was_text(text: str, value: dict[str, Any]) -> bool:
-    """Return whether a cell that has this value today was a text: with its unit or a mark, in other digits, the error
-    of a formula in another language."""
-    if (
-        value.keys() & {"unit", "flag"}
-        or PRESSURE_IN_MMHG.fullmatch(text)
-        or (text[0] == "#" and not FAILED_BEFORE.fullmatch(text))
-    ):
+    """Return whether a cell that has this value today was a text: with its unit, in other digits, the error of a
+    formula in another language."""
+    if "unit" in value or PRESSURE_IN_MMHG.fullmatch(text) or (text[0] == "#" and not FAILED_BEFORE.fullmatch(text)):
         return True
     return not text.isascii() and any(each.isdecimal() and not each.isascii() for each in text)
 
 
-def note_former(
-    parsed: ParsedRecord, results: Results, before: dict[int, tuple[int, dict[str, Any]]], several: str
-) -> None:
-    """Note the results of a row as they were. `before`: by the place of the first, how many, and what they were;
-    `several`: the type of a check-up with several."""
-    former, unmarked = [*results], [*results]
+def note_former(parsed: ParsedRecord, results: Results, several: str) -> None:
+    """Note the results of a row as they were. `several`: the type of a check-up with several."""
+    named = results[0]["name"][:TEXT_MAX] if len(results) == 1 else ""
+    parsed.former = {"results": results, "checkup_type": named or several}
+
+
+def with_replaced(results: Results, before: dict[int, tuple[int, dict[str, Any]]]) -> Results:
+    """Return results with others in their place. `before`: by the place of the first, how many, and what they were."""
+    found = [*results]
     for at, (count, then) in reversed(before.items()):
-        if any("flag" in each for each in results[at : at + count]):
-            unmarked[at : at + count] = [then]
-        former[at : at + count] = [then]
-    named = former[0]["name"][:TEXT_MAX] if len(former) == 1 else ""
-    parsed.former = {"results": former, "checkup_type": named or several}
-    parsed.before_marks = unmarked if unmarked != results else []
+        found[at : at + count] = [then]
+    return found
 
 
 def note_former_age(parsed: ParsedRecord, about: dict[str, Any], text: str) -> None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from myhealth.clinical.absent_reasons import NO_VALUE
 from myhealth.clinical.catalog import SOURCE, code_of, name_of
 from myhealth.clinical.coding_systems import OUR_REPORT
-from myhealth.clinical.interpretations import mark_facts, split_mark
+from myhealth.clinical.interpretations import read_mark
 from myhealth.clinical.range_choice import sex_named
 from myhealth.clinical.range_text import completed, range_facts
 from myhealth.clinical.status import WITHDRAWN
@@ -29,6 +29,7 @@ from myhealth.common.spreadsheets import MADE_DATE, spoilt, unguarded
 from myhealth.common.text import UNSTORABLE
 from myhealth.intake.formats.controls import kind_of_record
 from myhealth.intake.formats.format import Dump, RejectedLayout
+from myhealth.intake.formats.marked_numbers import part_marks
 from myhealth.intake.formats.source import Source
 from myhealth.intake.formats.tables.cells import (
     EITHER_FIRST,
@@ -37,6 +38,7 @@ from myhealth.intake.formats.tables.cells import (
     has_decimal_points,
     read_age,
     read_birth_date,
+    read_marked_number,
     read_moment,
     read_number,
     read_result,
@@ -51,6 +53,7 @@ from myhealth.intake.formats.tables.grouping import (
     note_former_age,
     was_text,
     with_end,
+    with_replaced,
 )
 from myhealth.intake.formats.tables.headers import Headers
 from myhealth.intake.formats.tables.layout import FittedLayout, Layout
@@ -202,9 +205,7 @@ class TableReader:
             parsed.faults.append((column, f"is not a date and time ({wanted}): '{text[:40]}'; {FORM}"))
         else:
             self._read_a_moment = True
-            parsed.record["taken_at"] = found.text
-            if found.known:
-                parsed.record["taken_precision"] = found.known
+            parsed.record |= {"taken_at": found.text} | ({"taken_precision": found.known} if found.known else {})
             if found.doubt:
                 parsed.warnings.append((column, found.doubt))
 
@@ -219,13 +220,13 @@ class TableReader:
                 value = _checked_value(parsed, column, text, self.layout, test.unit)
                 code = test.code or code_of(test.name, value.get("unit", ""))
                 found = table_results(test.name, code, test.unit, value, parsed, column)
-                if (value["value"].__class__ is str or len(value) > 1 or not text.isascii()) and was_text(text, value):
+                if (value["value"].__class__ is str or "unit" in value or not text.isascii()) and was_text(text, value):
                     then = table_result(test.name, test.code, test.unit, {"value": text}) | more
                     before[len(results)] = len(found), then
                 results += [each | more for each in found] if more else found
                 columns += [column] * len(found)
         if before:
-            note_former(parsed, results, before, SEVERAL)
+            note_former(parsed, with_replaced(results, before), SEVERAL)
         parsed.locate = partial(self.locate, columns)
         return results
 
@@ -238,18 +239,16 @@ class TableReader:
         if "status" in texts:
             status = _checked(parsed, self.column("status"), read_status, texts["status"])
         results = self._values(parsed, texts, withdraws=status == WITHDRAWN and "record_id" in texts)
-        more, marks = _circumstances(texts), list[str]()
+        more = _circumstances(texts)
         if status not in (None, FINAL):
             more["status"] = status
         if len(results) == 1:
-            more |= self._range(parsed, texts)
-            marks = self._marks(texts, is_marked="flag" in results[0])
+            more |= self._range(parsed, texts) | self._mark(texts)
         parsed.locate = partial(self.locate, [])
         if "results" in parsed.former:
-            former = [each | more | mark_facts(*marks[:1]) for each in parsed.former["results"]]
-            parsed.former["results"] = former
-            parsed.before_marks = former if "flag" in results[0] else []
-        return [each | more | mark_facts(*marks) for each in results]
+            former = [each | more for each in parsed.former["results"]]
+            note_former(parsed, former, SEVERAL)
+        return [each | more for each in results]
 
     def _values(self, parsed: ParsedRecord, texts: dict[str, str], *, withdraws: bool) -> list[dict[str, Any]]:
         """Return the result of a row of a long table, or both of a blood pressure, as far as name, value and unit say
@@ -268,8 +267,7 @@ class TableReader:
             parsed.faults.append((self.column("unit"), f"is {unit[:40]}, but the column {column} is in {in_header}"))
         value = absent if not text else _checked_value(parsed, column, text, self.layout, unit or in_header)
         if text and was_text(text, value):
-            then = table_result(name, code, unit or in_header, {"value": text})
-            note_former(parsed, [], {0: (0, then)}, SEVERAL)
+            note_former(parsed, [table_result(name, code, unit or in_header, {"value": text})], SEVERAL)
         return table_results(name, code, unit or in_header, value, parsed, column)
 
     def _range(self, parsed: ParsedRecord, texts: dict[str, str]) -> dict[str, Any]:
@@ -292,12 +290,11 @@ class TableReader:
             parsed.faults.append((self.column("range_text"), f"'{words[:40]}' is another range than low and high"))
         return found | dict(zip(("low", "high"), both or (), strict=False)) | {"range_text": words}
 
-    def _marks(self, texts: dict[str, str], *, is_marked: bool) -> list[str]:
-        """Return the mark of a row and, if it has one and the cell of its value too, that."""
+    def _mark(self, texts: dict[str, str]) -> dict[str, Any]:
         if texts.get("range_source") == SOURCE or not (text := texts.get("flag") or texts.get("interpretation", "")):
-            return []
-        in_cell = split_mark(texts["value"], texts.get("unit") or self.table.unit) if is_marked else None
-        return [text, *(in_cell or ())[1:]]
+            return {}
+        flag, interpretation = read_mark(text)
+        return {"flag": flag} | ({"interpretations": [interpretation]} if interpretation else {})
 
     def locate(self, columns: list[str], name: str) -> str:
         """Return the name of the column that a field of the record comes from. `columns`: those of a wide table."""
@@ -354,6 +351,8 @@ def read_table(source: Source, dump: Dump) -> Iterator[ParsedRecord]:
     rows = read_rows(lines, delimiter, table, reader.is_whole)
     records = group_rows(_records(reader, rows, dump), dump.skipped)
     for index, parsed in enumerate(_only_one(records) if dump.is_reread else records):
+        if not table.is_exported:
+            parsed.before_marks = part_marks(parsed.record, partial(read_marked_number, layout=reader.layout))
         parsed.index, parsed.raw = index, with_end(dump.header) + parsed.raw
         yield parsed
 
