@@ -93,7 +93,12 @@ def identifiers_of_invalid(record: Any, own_authorities: Collection[str]) -> tup
 
 def contradiction(patient: Patient, source_names: Iterable[str], birth_date: str | None, sex: str | None) -> str:
     """Return the fact in which a source contradicts what is known of a person: "name", "birth date", "sex", or ""."""
-    if patient.name and any(not may_be_one_person(patient.name, known) for known in source_names):
+    name = patient.name
+    if (
+        name
+        and not names_nobody(name)
+        and any(not (names_nobody(each) or may_be_one_person(name, each)) for each in source_names)
+    ):
         return "name"
     if patient.birth_date and birth_date and not birth_date.startswith(patient.birth_date):
         return "birth date"

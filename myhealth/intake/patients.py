@@ -283,7 +283,7 @@ class Patients:
         if what:
             message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, {RETRY}"
             return NoPatient(place, message, "identity_conflict")
-        if item.patient.name:
+        if item.patient.name and not names_nobody(item.patient.name):
             for key in keys:
                 if not known.get(key):
                     self._learnt[key] = account.id, item.patient.name

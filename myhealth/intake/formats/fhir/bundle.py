@@ -104,6 +104,11 @@ class KnownPatients(dict[str, "Entry | None"]):
         self.resources = Resources(counted=False)
 
 
+def url_key(url: str) -> str:
+    """Return a fullUrl or a reference as it is compared: the case of a URN of a UUID or an OID means nothing."""
+    return url.lower() if url[:9].lower().startswith(("urn:uuid:", "urn:oid:")) else url
+
+
 class Scope:
     """The entries among which references resolve, in their order. `places`: the position of each by its `id()`.
     `known`: patients of earlier parts of the source. `subjects`: whom the References of records mean, as
@@ -121,7 +126,7 @@ class Scope:
         self._indexes: dict[int, dict[tuple[str | None, str], Entry]] = {}
         for entry in self.entries:
             if entry.full_url:
-                self._by_url.setdefault(entry.full_url, []).append(entry)
+                self._by_url.setdefault(url_key(entry.full_url), []).append(entry)
             address = parse_address(entry.full_url)
             if entry.id:
                 self._by_type.setdefault((entry.kind, entry.id), []).append(entry)
@@ -135,7 +140,7 @@ class Scope:
             return _contained(at.outermost).get(text[1:]) if text else None
         address = parse_address(text)
         if address is None:
-            return next(iter(self._by_url.get(text, [])), None) or self.known.get(text)
+            return next(iter(self._by_url.get(url_key(text), [])), None) or self.known.get(url_key(text))
         return self._find(address, at, text) or self._known(address, at)
 
     def double(self, reference: Element, found: Entry, may_be_one: Callable[[Entry, Entry], bool]) -> Entry | None:
@@ -143,7 +148,7 @@ class Scope:
         text = reference.text("reference").strip()
         address = parse_address(text)
         if (key := (text, id(found))) not in self._doubles:
-            same = self._by_url.get(text, [])
+            same = self._by_url.get(url_key(text), [])
             if address and not address[1]:
                 same = [] if address[4] else self._at_root(address[2], address[3]).get(root_of(found), [])
             others = (each for each in same if each is not found)

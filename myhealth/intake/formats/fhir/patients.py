@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from myhealth.clinical.coding_systems import OUR_SUBJECT, OUR_USERNAME
 from myhealth.common.text import printable, unstorable_fault
-from myhealth.intake.formats.fhir.bundle import Entry, KnownPatients, root_of
+from myhealth.intake.formats.fhir.bundle import Entry, KnownPatients, root_of, url_key
 from myhealth.intake.formats.fhir.element import Element, compact, is_former, own_copy, parse_address, person_name
 from myhealth.intake.formats.fhir.facts import identifiers_of
 from myhealth.intake.formats.fhir.grouping import FhirGroup
@@ -63,8 +63,8 @@ def teach(entries: list[Entry], known: KnownPatients) -> Iterator[tuple[str, dic
         taught.full_url = entry.full_url
         taught.describe(patient)
         for name in {entry.full_url, "" if root_of(entry) else f"Patient/{entry.id}"} - {"", "Patient/"}:
-            before = known.get(name, taught)
-            known[name] = taught if before is not None and _may_be_one(before, taught) else None
+            before = known.get(key := url_key(name), taught)
+            known[key] = taught if before is not None and _may_be_one(before, taught) else None
             faults: list[Any] = []
             facts = _current_facts(Element(patient, "Patient", faults))
             if not faults and not replacement_of(Element(patient, "", [])) and not unstorable_fault(name):

@@ -240,7 +240,7 @@ def _read_boolean(part: Element, name: str) -> Value:
 
 def _read_integer(part: Element, name: str) -> Value:
     value = part.number(name)
-    return Value(value, exact={} if value is None else {"value_type": "integer"})
+    return Value(value, exact={"value_type": "integer"} if type(value) is int else {})
 
 
 def _read_string(part: Element, name: str) -> Value:

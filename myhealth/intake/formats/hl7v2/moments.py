@@ -84,11 +84,13 @@ def iso_moment(text: str, zone: tzinfo) -> str:
 
 
 def iso_time(text: str) -> str:
-    """Return a time of day as ISO 8601 writes it; "" if the text is not one. Worked example: 0915 is 09:15:00."""
+    """Return a time of day as ISO 8601 writes it; "" if the text is not one. Worked examples: 0915 is 09:15:00, and
+    0915+0530 09:15:00+05:30."""
     match = OF_DAY.fullmatch(text)
     if match is None or int(match[1]) > 23 or int(match[2] or 0) > 59 or int(match[3] or 0) > 59:
         return ""
-    return f"{match[1]}:{match[2] or '00'}:{match[3] or '00'}{match[4] or ''}"
+    offset = f"{match[5][:3]}:{match[5][3:]}" if match[5] else ""
+    return f"{match[1]}:{match[2] or '00'}:{match[3] or '00'}{match[4] or ''}{offset}"
 
 
 def birth_date_of(segment: Fields, field: int) -> str:

@@ -250,9 +250,10 @@ def parse_interpretations(text: str, encoding: Encoding) -> tuple[str | None, li
     found = []
     for each in encoding.repetitions(text)[:LIST_MAX]:
         parts = encoding.parts(each, 9)
-        code, words, own = parts[0], parts[1], parts[8] or ("" if parts[0] else parts[1])
-        system = uri_of(parts[2]) if code else ""
-        found.append(without_empty(system=system, code=code, display=words if code else "", text=own))
+        own = parts[8] or ("" if parts[0] else parts[1])
+        for (code, words, system), text in ((parts[:3], own), (parts[3:6], "")):  # the alternate too
+            coded = {"system": uri_of(system), "code": code, "display": words} if code else {}
+            found.append(without_empty(**coded, text=text))
     found = [each for each in found if each]
     flag = flag_of(found)
     plain = len(found) == 1 and found[0].keys() == {"code"} and found[0]["code"].upper() == flag

@@ -34,6 +34,7 @@ from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 NAMING = re.compile(r"|MR[TN]?|P[IETN]|U|EI|NI|NN\w*|SS|PPN|LR|RI|ID")
 BEST = ("MR", "PI")
 SEXES = {"M": "male", "F": "female", "O": "other", "A": "other"}
+FORMER_NAMES = ("A", "B", "M", "N", "S", "P", "BAD", "NOUSE", "TEMP")  # table 0200: aliases, maiden names and the like
 AUTHORS = {"L": "laboratory", "P": "orderer"}  # the source of a comment
 NOBODYS = "has only numbers that are not a patient's, such as an insurer's; their kinds: "
 AGE_MAX = 150  # years
@@ -68,17 +69,28 @@ class PatientFacts(Struct):
 
 @cached_without(1)
 def facts_of_pid(segment: Fields) -> PidFacts:
-    """Return what a PID segment says. PID-2 counts only if PID-3 is empty; PID-4 may be a bed."""
-    encoding, born = segment.encoding, birth_date_of(segment, 7)
+    """Return what a PID segment says. PID-2 counts only if PID-3 is empty; PID-4 may be a bed.
+
+    PID-32 (table 0445) may say that the birth date (UD) or the social security number (US) is a default, and the name
+    an alias (AL): these say nothing of the person.
+    """
+    encoding, doubts = segment.encoding, {each.upper() for each in segment.repetitions(32)}
+    born = "" if "UD" in doubts else birth_date_of(segment, 7)
+    names = [(encoding.parts(each, 7)[6].upper(), person_of(each, encoding, 0)[0]) for each in segment.repetitions(5)]
+    names = sorted((each for each in names if each[1]), key=lambda each: each[0] in FORMER_NAMES)
     place = 3 if segment.repetitions(3) or not segment.repetitions(2) else 2
     sent = segment.repetitions(place)
     return PidFacts(
         f"PID-{place}",
-        [found for each in sent[:LIST_MAX] if (found := _number(each, encoding))],
+        [
+            found
+            for each in sent[:LIST_MAX]
+            if (found := _number(each, encoding)) and not ("US" in doubts and found[0].get("type") == "SS")
+        ],
         ", ".join(dict.fromkeys([encoding.parts(each, 5)[4] for each in sent])),
-        next(filter(None, [person_of(each, encoding, 0)[0] for each in segment.repetitions(5)]), ""),
+        "" if "AL" in doubts or not names else names[0][1],
         born,
-        "" if born else segment.text(7),
+        "" if born or "UD" in doubts else segment.text(7),
         SEXES.get(segment.text(8)[:1].upper()),
     )
 

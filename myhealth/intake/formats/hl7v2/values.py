@@ -17,7 +17,7 @@ from myhealth.intake.formats.hl7v2.coded import Facts, concept_of, label_of, per
 from myhealth.intake.formats.hl7v2.encoding import CACHED_MAX, Encoding, cached
 from myhealth.intake.formats.hl7v2.moments import iso_moment, iso_time
 from myhealth.intake.formats.hl7v2.segments import Segment
-from myhealth.intake.formats.terminology import DECIMAL_COMMA, NOT_A_NUMBER, UNMEASURED, absent_value, number
+from myhealth.intake.formats.terminology import DECIMAL_COMMA, NOT_A_NUMBER, UNMEASURED, absent_value, in_order, number
 from myhealth.intake.record_types import LIST_MAX, TEXT_MAX
 
 TEXT_TYPES = ("ST", "TX", "FT")
@@ -30,6 +30,7 @@ DIGITS = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 COMPARATORS = {"≤": "<=", "=<": "<=", "≥": ">=", "=>": ">="}
 COMPARED = re.compile(rf"(<>|[<>]=?|=[<>]?|[≤≥])\s*({DIGITS})")
 STRUCTURED = re.compile(rf"(<>|[<>]=?|=?)?\^?({DIGITS})?(?:\^([-+/.:]?)(?:\^({DIGITS})?)?)?")
+SIGN = re.compile(r"<>|[<>]=?|=[<>]?|[≤≥]|")
 UNMEASURED_NUMBER = re.compile(r"(?=.*[*#_-])[*#_.\s-]+")
 NO_UNIT = re.compile(r"[-–./ ]*|n/?a|none|null", re.IGNORECASE)
 ABSENT_BY_STATUS = {"N": "not-asked", "I": "temp-unknown", "X": "not-performed"}
@@ -85,7 +86,9 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
         parts.pop()
     if kind in MOMENT_TYPES:
         moment = iso_time(parts[0]) if kind == "TM" else iso_moment(parts[0], zone)
-        return {"value": moment, "value_moment": moment} if moment else {"value": "^".join(parts)}
+        if not moment or (kind == "TM" and moment[-6:-5] in ("+", "-")):  # a FHIR time has no zone
+            return {"value": moment or "^".join(parts)}
+        return {"value": moment, "value_moment": moment}
     if (words := WORDS.get(kind)) and (found := words(text, encoding)):
         return {"value": found}
     if read := READERS.get(kind):
@@ -96,7 +99,7 @@ def _parse_repetition(encoding: Encoding, kind: str, text: str, zone: tzinfo) ->
     if kind == "SN" and sum(map(bool, parts)) == 1:  # ^>5 and ^1:128
         parts = [*filter(None, parts)]
     plain = "^".join(parts)
-    if OTHER_TYPES.fullmatch(kind) or (kind == "NM" and len(parts) > 1):
+    if OTHER_TYPES.fullmatch(kind) or (kind == "NM" and len(parts) > 1 and not SIGN.fullmatch(parts[0])):
         return {"value": plain}
     if len(parts) > 1 and UNMEASURED.fullmatch(printed := "".join(parts)):  # ^***
         return absent_value(printed, "error")
@@ -165,7 +168,7 @@ def _parse_period(parts: list[str], _: Encoding, zone: tzinfo) -> Facts:
 def _parse_range(parts: list[str], _: Encoding, __: tzinfo) -> Facts:
     """Return a range of numbers (NR)."""
     low, high = (number(each) for each in (*parts, "", "")[:2])
-    if low is None and high is None:
+    if (low is None and high is None) or not in_order(low, high):
         return {"value": "^".join(parts)}
     ends = {name: {"value": end} for name, end in (("low", low), ("high", high)) if end is not None}
     text = f"{low}-{high}" if len(ends) == 2 else f"<={high}" if low is None else f">={low}"

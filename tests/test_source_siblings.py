@@ -1,0 +1,88 @@
+"""More siblings of the inputs in tests/data/faults: fields of HL7 v2 and FHIR whose other forms came out wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.fhir import bundle, observation, result_of
+from support.fhir import read as fhir_read
+from support.hl7 import MSH, OBR, obx, record_of
+from support.hl7 import result_of as hl7_result
+
+from myhealth.intake.identity import contradiction
+from myhealth.intake.record_types import Patient
+
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+
+
+@pytest.mark.parametrize(
+    ("sent", "flag", "codes"),
+    [
+        ("^^^H", "H", None),
+        ("99^weird^L^HH^^HL70078", "HH", ["99", "HH"]),
+        ("N^^L^H^High^HL70078", "H", ["N", "H"]),
+        ("H^High^HL70078^99^own^L", "H", ["H", "99"]),
+    ],
+)
+def test_the_alternate_code_of_an_interpretation_counts_too(sent: str, flag: str, codes: Any) -> None:
+    result = hl7_result(obx("NM", "7", f8=sent))
+    assert (result["flag"], [each["code"] for each in result.get("interpretations", ())] or None) == (flag, codes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "value"),
+    [
+        ("NM", ">^100", ">100"),
+        ("NM", "^5.1", 5.1),
+        ("NM", "5.1^6", "5.1^6"),
+        ("NR", "10^5", "10^5"),
+        ("TM", "0915+0530", "09:15:00+05:30"),
+        ("TM", "0915", "09:15:00"),
+    ],
+)
+def test_a_value_in_another_form_of_its_type_means_the_same(kind: str, sent: str, value: Any) -> None:
+    result = hl7_result(obx(kind, sent))
+    assert result["value"] == value
+    assert ("value_moment" in result) == (sent == "0915")
+    assert "value_range" not in result
+
+
+def patient_of(pid: str) -> dict[str, Any]:
+    found: dict[str, Any] = record_of(MSH, pid, OBR, obx("NM", "5"))["patient"]
+    return found
+
+
+def test_the_legal_name_counts_before_a_former_one() -> None:
+    assert patient_of("PID|1||M1^^^H^MR||Das^Asha^^^^^M~Roy^Asha^^^^^L")["name"] == "Asha Roy"
+    assert patient_of("PID|1||M1^^^H^MR||Das^Asha^^^^^M")["name"] == "Asha Das"
+
+
+def test_what_a_source_calls_a_default_says_nothing_of_the_person() -> None:
+    pid = "PID|1||M1^^^H^MR~999^^^S^SS||Roy^Asha||19000101|F" + "|" * 24
+    numbers = [{"value": "M1", "system": "H", "type": "MR"}]
+    assert patient_of(f"{pid}UD~US~AL") == {"identifiers": numbers, "sex": "female"}
+    assert len(patient_of(pid)["identifiers"]) == 2
+
+
+@pytest.mark.parametrize(("sent", "known"), [("UNKNOWN UNKNOWN", "Asha Roy"), ("Asha Roy", "Unknown Female")])
+def test_a_placeholder_for_a_name_contradicts_no_name(sent: str, known: str) -> None:
+    assert contradiction(Patient(name=sent), [known], None, None) == ""
+    assert contradiction(Patient(name="Ravi Das"), ["Asha Roy"], None, None) == "name"
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_urn_names_one_resource_in_capital_or_small_letters(in_parts: bool) -> None:
+    patient = {"resourceType": "Patient", "id": "p", "identifier": [{"value": "M1"}]}
+    result = observation(subject={"reference": f"urn:uuid:{UUID}"})
+    urls = (f"urn:uuid:{UUID.upper()}",)
+    whole = [bundle(patient, result, urls=urls)] if not in_parts else [bundle(patient, urls=urls), result]
+    (parsed,) = fhir_read(*whole)
+    assert parsed.record["checkup_for"] == "M1"
+
+
+def test_an_integer_with_a_fraction_is_a_number() -> None:
+    sent = json.loads('{"valueInteger": 5.5, "valueQuantity": null}')
+    assert "value_type" not in result_of(**sent)
+    assert result_of(valueQuantity=..., valueInteger=5)["value_type"] == "integer"
