@@ -21,7 +21,7 @@ from myhealth.intake.record_types import Patient
 from myhealth.intake.results import ERASED, ConcurrentChange, ImportSource, ValidatedRecord
 from myhealth.profiles.held_names import erased_form, find_erased_names
 from myhealth.profiles.models import FHIR_REFERENCE, Key, reference_system
-from myhealth.profiles.names import names_nobody, username_error
+from myhealth.profiles.names import is_certain_birth_date, names_nobody, username_error
 
 ACCOUNT = "id, username, linked_at is not null, birth_date::text, sex"
 FIND_USERS = f"select folded_name, {ACCOUNT} from users where folded_name = any(%s)"
@@ -44,6 +44,10 @@ on conflict (value, system) do update set patient_id = excluded.patient_id, sour
     when known.patient_id = excluded.patient_id then coalesce(known.source_name, excluded.source_name)
     else excluded.source_name end
 where known.patient_id = excluded.patient_id or known.system = ''"""  # a username's patient is known otherwise
+# Of a patient who holds the number that the source gives: a name alone may be another person's.
+LEARN_BIRTH_DATES = """
+update users set birth_date = sent.born::date from (values %s) as sent (id, born)
+where users.id = sent.id and birth_date is null"""
 RETRY = "store it with `myhealth rejections retry --patient USERNAME ID`"
 
 
@@ -82,6 +86,7 @@ class Patients:
         self._called: dict[int, set[str]] = {}
         self._before: dict[int, Account] = {}
         self._learnt: dict[Key, tuple[int, str | None]] = {}
+        self._born: dict[int, str] = {}
         self._found: dict[tuple[str, ...], Account] = {}
 
     def look_up(self, cursor: Any, items: Sequence[ValidatedRecord]) -> None:
@@ -156,10 +161,12 @@ class Patients:
         return NoPatient(place, message, "unknown_user")
 
     def learn(self, cursor: Any) -> None:
-        """Store the names and numbers that sources give to the patients that were found."""
+        """Store the names, numbers and birth dates that sources give to the patients that were found."""
         if self._learnt:
             rows = [(id_, system, value, name) for (system, value), (id_, name) in sorted(self._learnt.items())]
             execute_values(cursor, LEARN, rows)
+        if self._born:
+            execute_values(cursor, LEARN_BIRTH_DATES, sorted(self._born.items()))
 
     def teach(self, cursor: Any, people: Iterable[tuple[str, Patient]]) -> None:
         """Store the references by which FHIR resources name patients who are known here. A reference that named another
@@ -275,7 +282,8 @@ class Patients:
         keys += _keys_of_names(item)
         known = {key: name for key in keys for holder, name in [self._holders.get(key, (account, None))]
                  if holder.id == account.id}  # fmt: skip
-        what = contradiction(item.patient, filter(None, known.values()), account.birth_date, account.sex)
+        born = account.birth_date or self._born.get(account.id)
+        what = contradiction(item.patient, filter(None, known.values()), born, account.sex)
         has = self._held.get(account.id, set())
         same = {system for system, value in item.identifiers if (system, value) in has}
         if not what and any(system not in same and any(system == s for s, _ in has) for system, _ in item.identifiers):
@@ -283,6 +291,8 @@ class Patients:
         if what:
             message = f"the {what} contradicts what is known of {_who(item)}; if it is this person, {RETRY}"
             return NoPatient(place, message, "identity_conflict")
+        if not born and same and is_certain_birth_date(item.patient.birth_date):
+            self._born[account.id] = item.patient.birth_date or ""
         if item.patient.name and not names_nobody(item.patient.name):
             for key in keys:
                 if not known.get(key):

@@ -111,6 +111,11 @@ def birth_date_fault(value: Any) -> str:
     return f"is not between {OLDEST} and today" if born.year < OLDEST or born > today else ""
 
 
+def is_certain_birth_date(text: str | None) -> bool:
+    """Return whether a birth date is a whole one, and not the first of January, as many sources write a year alone."""
+    return text is not None and len(text) == len("1983-07-19") and not text.endswith("-01-01")
+
+
 def _name_words(name: str) -> set[str]:
     found = set()
     for word in WORDS.findall(APOSTROPHES.sub("", unicodedata.normalize("NFC", name).casefold())):

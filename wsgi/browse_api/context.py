@@ -129,7 +129,7 @@ class BrowseContext:
         self.exports = Gate(1, refusal=export_refusal)
         self.long_reads = Gate(1, WAITING, ANSWER_WAIT_S, partial(TooManyAttempts, **ANSWER_REFUSAL))
         self._overviews, self._sites = RecentAnswers(RECENT_S, OVERVIEWS_MAX), RecentAnswers(SITES_S, 1)
-        self._takers = RecentAnswers(SITES_S, OVERVIEWS_MAX)
+        self._takers = RecentAnswers(RECENT_S, OVERVIEWS_MAX)
         self.upload_api = UploadClient(settings.auth_url)
         self.signatures = SignatureChecker(settings.browse.sync_public_key)
         file = settings.browse.keys_file
@@ -223,7 +223,7 @@ class BrowseContext:
             return None
 
     def taker_name(self, taken_by: str) -> str:
-        """Return the full name, at most a minute old, of the member of staff who took a report, else the name in the
+        """Return the full name, as of some seconds ago, of the member of staff who took a report, else the name in the
         report."""
 
         def make() -> str:
